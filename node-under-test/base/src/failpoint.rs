@@ -1,0 +1,164 @@
+//! Crash windows: the named steps of the protocols in which the controller can kill this process.
+//!
+//! A window costs one relaxed atomic load while it is not armed. When an armed window has been passed its
+//! hit count's number of times, the process prints one JSON line on standard output
+//! (`{"event":"window","name":"…","hit":n}`), and stops itself with SIGSTOP: every thread stands still, and
+//! whoever started the process sees it stopped and sends the SIGKILL. A SIGCONT instead lets it go on.
+//!
+//! Windows are part of the release binary: the binary that is gated is the binary that ships.
+
+use std::io::Write;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! windows {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// A named step of a protocol. The text form is what plans, reports and the control endpoint use.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Window { $($(#[$doc])* $variant,)* }
+
+        impl Window {
+            pub const ALL: &'static [Window] = &[$(Window::$variant,)*];
+
+            pub fn name(self) -> &'static str {
+                match self { $(Window::$variant => $name,)* }
+            }
+        }
+
+        static COUNTDOWN: [AtomicU64; Window::ALL.len()] = [$({ let _ = Window::$variant; AtomicU64::new(0) },)*];
+        static ARMED_AT: [AtomicU64; Window::ALL.len()] = [$({ let _ = Window::$variant; AtomicU64::new(0) },)*];
+    };
+}
+
+windows! {
+    /// Entries accepted by the log store's I/O thread, nothing written yet.
+    RaftAppend = "raft.append",
+    /// Entries written to the log's transaction, not yet committed (no fsync yet).
+    RaftFsync = "raft.fsync",
+    /// The log's transaction is durable, nobody has been told yet.
+    RaftSynced = "raft.synced",
+    /// A vote was accepted in memory, nothing written yet.
+    VoteSave = "vote.save",
+    /// The vote is durable, the answer has not been sent.
+    VoteSaved = "vote.saved",
+    /// An entry is about to be applied: its batch is not in the engine.
+    ApplyBefore = "apply.before-batch",
+    /// The batch is in the memtable, its proposer has not been told: the gap between batches.
+    ApplyAfter = "apply.after-batch",
+    /// RocksDB sealed a memtable (writes go on into the next one).
+    FlushSealed = "flush.sealed",
+    /// RocksDB picked its memtables and is about to write the SST.
+    FlushBegin = "flush.begin",
+    /// SST and MANIFEST are durable; N is not persisted yet.
+    FlushCompleted = "flush.completed",
+    /// `last-flushed-index.tmp` is written, not synced.
+    IndexTmpWritten = "index.tmp-written",
+    /// `last-flushed-index.tmp` is synced, not renamed.
+    IndexTmpSynced = "index.tmp-synced",
+    /// Renamed; the directory is not synced.
+    IndexRenamed = "index.renamed",
+    /// N is durable; nothing that waits for it has moved.
+    IndexPersisted = "index.persisted",
+    /// The raft log is about to be purged up to at most N.
+    PurgeBefore = "purge.before",
+    /// Some, not all, of the purge's small transactions are done.
+    PurgeBetween = "purge.between",
+    /// The purge is done.
+    PurgeDone = "purge.done",
+    /// A snapshot's sender made its checkpoint and has sent nothing.
+    SnapshotSend = "snapshot.send",
+    /// A snapshot's sender has sent part of the stream.
+    SnapshotSending = "snapshot.sending",
+    /// The receiver took the stream's first bytes.
+    SnapshotReceive = "snapshot.receive",
+    /// The receiver is in the middle of unpacking into `db.incoming`.
+    SnapshotUnpack = "snapshot.unpack",
+    /// Unpacked and verified, files and directories synced, not exchanged.
+    SnapshotUnpacked = "snapshot.unpacked",
+    /// `db` and `db.incoming` are exchanged, their parent is not synced.
+    SnapshotExchanged = "snapshot.exchanged",
+    /// The exchange is durable, N is still the old one.
+    SnapshotPersist = "snapshot.persist",
+    /// N = M is durable, the raft log is not purged to M.
+    SnapshotPersisted = "snapshot.persisted",
+    /// The log is purged to M, the old database still exists.
+    SnapshotDelete = "snapshot.delete-old",
+    /// Start-up: the leftovers of the last life are synced, the engine is not open.
+    RecoveryOpen = "recovery.engine-open",
+    /// Start-up: the engine is open and E ≥ N holds.
+    RecoveryOpened = "recovery.engine-opened",
+    /// Replay: an entry of (N, E] was verified.
+    ReplayVerify = "recovery.replay-verify",
+    /// Replay: an entry above E that the last life had in its log is applied again.
+    ReplayApply = "recovery.replay-apply",
+}
+
+impl FromStr for Window {
+    type Err = UnknownWindow;
+
+    fn from_str(name: &str) -> Result<Self, UnknownWindow> {
+        Window::ALL
+            .iter()
+            .copied()
+            .find(|window| window.name() == name)
+            .ok_or_else(|| UnknownWindow(name.to_owned()))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("unknown window {0:?}; the windows are: {known}", known = Window::ALL.iter().map(|w| w.name()).collect::<Vec<_>>().join(", "))]
+pub struct UnknownWindow(String);
+
+/// Arms `window`: the `hit_count`-th pass from now (1 = the next one) stops the process. 0 disarms it.
+pub fn arm(window: Window, hit_count: u64) {
+    ARMED_AT[window as usize].store(hit_count, Ordering::Relaxed);
+    COUNTDOWN[window as usize].store(hit_count, Ordering::Release);
+}
+
+/// Disarms every window.
+pub fn disarm_all() {
+    for window in Window::ALL {
+        arm(*window, 0);
+    }
+}
+
+/// Marks that the calling thread passes `window`; stops the process if that is the armed hit.
+#[inline]
+pub fn pass(window: Window) {
+    if COUNTDOWN[window as usize].load(Ordering::Relaxed) != 0 {
+        pass_armed(window);
+    }
+}
+
+#[cold]
+fn pass_armed(window: Window) {
+    let before = COUNTDOWN[window as usize].fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
+    if before == Ok(1) {
+        stop_here(window, ARMED_AT[window as usize].load(Ordering::Relaxed));
+    }
+}
+
+fn stop_here(window: Window, hit: u64) {
+    // The line is written with one write call while the lock is held, so it cannot interleave with another.
+    let line = format!("{{\"event\":\"window\",\"name\":\"{}\",\"hit\":{hit}}}\n", window.name());
+    let mut out = std::io::stdout().lock();
+    // With nobody left to read the pipe there is nobody to kill us either: stopping would leave a
+    // stopped orphan, so go on instead.
+    if out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_ok() {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_parse_back_and_are_unique() {
+        for window in Window::ALL {
+            assert_eq!(window.name().parse::<Window>().unwrap(), *window);
+        }
+        let error = "flush.nowhere".parse::<Window>().unwrap_err().to_string();
+        assert!(error.contains("flush.nowhere") && error.contains("flush.completed"), "{error}");
+    }
+}

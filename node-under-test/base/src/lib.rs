@@ -1,0 +1,24 @@
+//! What every part of the node shares and no part owns: log positions, crash windows, planted bugs,
+//! durable file replacement, and the seam between the state machine and a storage engine.
+//!
+//! Nothing here knows an engine, raft or gRPC.
+
+pub mod backend;
+pub mod durable;
+pub mod failpoint;
+pub mod log_id;
+pub mod sabotage;
+pub mod watermarks;
+
+pub use log_id::LogId;
+
+/// Exit code of a node that found its own durability invariant broken (E < N, a gap in the replay, …).
+pub const EXIT_INVARIANT: i32 = 65;
+
+/// Reports a broken durability invariant on standard error and ends the process with [`EXIT_INVARIANT`].
+///
+/// Unwinding would run destructors on state that is known to be wrong, so the process ends at once.
+pub fn invariant_broken(sentence: &str) -> ! {
+    eprintln!("invariant broken: {sentence}");
+    std::process::exit(EXIT_INVARIANT)
+}

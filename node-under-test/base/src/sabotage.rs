@@ -1,0 +1,80 @@
+//! Planted bugs: the harness's proof that it has teeth.
+//!
+//! They exist only with the feature `sabotage`; without it [`planted`] is a constant `false`, the compiler
+//! removes every branch that asks for it, and the binary holds none of the names.
+
+macro_rules! bugs {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// A planted bug; at most one is active in a process, chosen at start.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Bug { $($(#[$doc])* $variant,)* }
+
+        #[cfg(feature = "sabotage")]
+        impl Bug {
+            pub const ALL: &'static [Bug] = &[$(Bug::$variant,)*];
+
+            pub fn name(self) -> &'static str {
+                match self { $(Bug::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+bugs! {
+    /// N = applied, read in OnFlushBegin, where the next memtable already takes writes.
+    CaptureAtFlushBegin = "capture-at-flush-begin",
+    /// N = applied, read when the flush completes.
+    CaptureAtFlushEnd = "capture-at-flush-end",
+    /// N is persisted before the flush is done.
+    PersistBeforeFlush = "persist-before-flush",
+    /// `capture-at-flush-begin`, and the check E ≥ N at open is gone.
+    OpenCheckMissing = "open-check-missing",
+    /// The consistent index is written in an earlier batch than its entry's data.
+    IndexBeforeData = "index-before-data",
+    /// Replay starts at N+2 and nothing checks contiguity.
+    ReplaySkipsOne = "replay-skips-one",
+    /// Entries in (N, E] are applied again.
+    ReplayAgain = "replay-again",
+    /// The raft log is purged up to applied instead of N.
+    PurgePastFlushed = "purge-past-flushed",
+    /// Deletes are not replayed after a restart.
+    TombstoneLost = "tombstone-lost",
+    /// The node answers every fence with the same hash.
+    HashConstant = "hash-constant",
+    /// A restarted leader resumes its old term without an election.
+    LeaderRestore = "leader-restore",
+}
+
+#[cfg(feature = "sabotage")]
+mod active {
+    use super::Bug;
+    use std::sync::OnceLock;
+
+    static ACTIVE: OnceLock<Bug> = OnceLock::new();
+
+    /// Plants the bug called `name` for the rest of this process's life.
+    ///
+    /// # Errors
+    /// When there is no such bug, or one is planted already.
+    pub fn plant(name: &str) -> Result<(), String> {
+        let bug = Bug::ALL.iter().copied().find(|bug| bug.name() == name).ok_or_else(|| {
+            let known: Vec<_> = Bug::ALL.iter().map(|bug| bug.name()).collect();
+            format!("unknown planted bug {name:?}; known: {}", known.join(", "))
+        })?;
+        ACTIVE.set(bug).map_err(|_| "a bug is planted already".to_owned())
+    }
+
+    pub fn planted(bug: Bug) -> bool {
+        ACTIVE.get() == Some(&bug)
+    }
+}
+
+#[cfg(feature = "sabotage")]
+pub use active::{plant, planted};
+
+/// Whether `bug` is planted in this process: never, without the feature.
+#[cfg(not(feature = "sabotage"))]
+#[inline(always)]
+pub const fn planted(_bug: Bug) -> bool {
+    false
+}
