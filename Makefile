@@ -1,0 +1,66 @@
+# `make gate` and `make test` need a Rust toolchain and nothing else: they install, build and run.
+#
+# Every build selects the whole workspace. Selecting single packages gives their build dependencies other
+# features, and that is enough for cargo to compile RocksDB again.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+SEED ?= 1
+CARGO := . scripts/env.sh && cargo
+BUILD := $(CARGO) build --release --locked --workspace
+RUN := . scripts/env.sh && exec "$$CARGO_TARGET_DIR/release/ninelives" run
+
+.PHONY: help setup build sabotaged test gate smoke five-nodes etcdctl lint format deny doc clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: ## install what is missing (Debian; needs root or sudo only then)
+	@scripts/setup.sh
+
+build: setup ## release binaries; the first time RocksDB is compiled, see the README
+	$(BUILD) --bins
+
+# The same target directory, a second invocation: both binaries exist side by side, and the release one is
+# built without the feature.
+sabotaged: setup
+	$(BUILD) --features node-under-test/sabotage --bin node-under-test-sabotaged
+
+test: sabotaged build ## all tests, the planted bugs included
+	@. scripts/env.sh; \
+	if cargo nextest --version >/dev/null 2>&1; \
+	then exec cargo nextest run --release --locked --workspace; \
+	else exec cargo test --release --locked --workspace; fi
+
+gate: build ## the main job: 1,000 kills; SEED=n, default 1; fails unless the verdict is pass
+	@$(RUN) scenarios/gate.toml --seed $(SEED)
+
+smoke: build ## the same in small: 25 kills
+	@$(RUN) scenarios/smoke.toml --seed $(SEED)
+
+five-nodes: build ## five members
+	@$(RUN) scenarios/five-nodes.toml --seed $(SEED)
+
+etcdctl: build ## the stock etcdctl against a three-node cluster
+	@. scripts/env.sh && scripts/etcdctl.sh "$$CARGO_TARGET_DIR/release/node-under-test"
+
+lint: setup ## rustfmt and clippy, warnings are errors; both feature sets
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --release --locked --workspace --all-targets --features node-under-test/sabotage -- -D warnings
+
+format: ## rustfmt
+	$(CARGO) fmt --all
+
+deny: setup ## licences, advisories, sources of the dependencies (installs cargo-deny once; minutes)
+	@. scripts/env.sh; cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
+	$(CARGO) deny --workspace check
+
+doc: setup ## the API documentation of the workspace
+	$(CARGO) doc --release --locked --workspace --no-deps --document-private-items
+
+clean: ## remove reports and the workspace's own build output; RocksDB stays compiled
+	$(CARGO) clean --release --workspace
+	find reports -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +

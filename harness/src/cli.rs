@@ -1,0 +1,337 @@
+//! The command line: what was asked for becomes a [`Job`], and what came of it a few lines and an exit code.
+
+use crate::exit::{Exit, Failure};
+use crate::paths::Paths;
+use crate::plan::Plan;
+use crate::record::RunSummary;
+use crate::run::{self, Job};
+use crate::scenario::Scenario;
+use crate::seed::Seed;
+use crate::target::Target;
+use crate::{clock, limits, provenance, report};
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use std::path::{Path, PathBuf};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Crash-consistency gate for replicated stores: kills real nodes on a seeded schedule, and proves after every
+/// restart that nothing diverged.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 pass, 1 violation, 2 inconclusive, 3 liveness, 64 usage or bad scenario, \
+                          70 the harness failed, 130 interrupted";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a scenario and write a report.
+    Run(RunArgs),
+    /// Print the plan that a scenario and a seed make.
+    Plan(PlanArgs),
+    /// Run the stored plan of a report again.
+    Replay(ReplayArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The scenario, for example scenarios/smoke.toml.
+    pub scenario: PathBuf,
+    /// Root of all chance; drawn from the clock, and printed, if absent.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Cycles, instead of the scenario's.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CYCLES_MAX)))]
+    pub cycles: Option<u32>,
+    #[command(flatten)]
+    pub with: With,
+}
+
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// The scenario, for example scenarios/gate.toml.
+    pub scenario: PathBuf,
+    /// Root of all chance.
+    #[arg(long)]
+    pub seed: u64,
+    /// Cycles, instead of the scenario's.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CYCLES_MAX)))]
+    pub cycles: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// A report directory.
+    pub report_dir: PathBuf,
+    #[command(flatten)]
+    pub with: With,
+}
+
+/// What runs and replays have in common.
+#[derive(Debug, Args)]
+pub struct With {
+    /// The node binary; `node-under-test` beside this executable if absent.
+    #[arg(long)]
+    pub node: Option<PathBuf>,
+    /// The binary that reads dead directories; the node binary if absent.
+    #[arg(long)]
+    pub inspector: Option<PathBuf>,
+    /// The report directory, which must not hold a report yet; reports/SCENARIO-seedN-STAMP if absent.
+    #[arg(long)]
+    pub report: Option<PathBuf>,
+    /// Plant this bug in every node (needs a node binary that was built for it).
+    #[arg(long)]
+    pub sabotage: Option<String>,
+    /// Keep the data directories after a pass, too.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Carries out what was asked for.
+pub async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
+    match cli.command {
+        Command::Plan(args) => plan(&args),
+        Command::Run(args) => {
+            let job = run_job(&args)?;
+            carry_out(job).await
+        }
+        Command::Replay(args) => {
+            let job = replay_job(&args)?;
+            carry_out(job).await
+        }
+    }
+}
+
+fn plan(args: &PlanArgs) -> Result<Exit, Failure> {
+    use std::io::Write;
+    let scenario = load(&args.scenario)?;
+    let plan = Plan::generate(&scenario, &Seed::new(args.seed), args.cycles.unwrap_or(scenario.cycles));
+    match std::io::stdout().lock().write_all(plan.to_string().as_bytes()) {
+        // A reader such as `head` may have seen enough.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::Harness(anyhow::Error::new(error).context("cannot print the plan")))
+        }
+        _ => Ok(Exit::Pass),
+    }
+}
+
+fn run_job(args: &RunArgs) -> Result<Job, Failure> {
+    let scenario = load(&args.scenario)?;
+    let seed = Seed::new(args.seed.unwrap_or_else(clock::seed_from_time));
+    let plan = Plan::generate(&scenario, &seed, args.cycles.unwrap_or(scenario.cycles));
+    let mut repro = format!("ninelives run {} --seed {}", word(&args.scenario), seed.root());
+    if let Some(cycles) = args.cycles {
+        repro.push_str(&format!(" --cycles {cycles}"));
+    }
+    job(scenario, plan, &args.with, repro)
+}
+
+fn replay_job(args: &ReplayArgs) -> Result<Job, Failure> {
+    let stored = Paths::new(&args.report_dir);
+    let scenario = load(&stored.scenario_toml())?;
+    let path = stored.plan_txt();
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        Failure::Usage(format!("expected the plan of a report at {}, found: {error}", path.display()))
+    })?;
+    let plan: Plan = text.parse().map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
+    let before = report::read(&stored).ok();
+    // The scenario's name is the report's, not that of the copy's file.
+    let scenario = Scenario { name: plan.scenario.clone(), ..scenario };
+    let mut with = With { sabotage: args.with.sabotage.clone(), ..clone(&args.with) };
+    with.sabotage = with.sabotage.or_else(|| before.as_ref().and_then(|run| run.sabotage.clone()));
+    let job = job(scenario, plan, &with, format!("ninelives replay {}", word(&args.report_dir)))?;
+    if let Some(before) = before {
+        compare_binaries(&before, &job.target)?;
+    }
+    Ok(job)
+}
+
+fn clone(with: &With) -> With {
+    With {
+        node: with.node.clone(),
+        inspector: with.inspector.clone(),
+        report: with.report.clone(),
+        sabotage: with.sabotage.clone(),
+        keep: with.keep,
+    }
+}
+
+/// A replay with another binary than the report's says so: the failure may not come back for that reason alone.
+fn compare_binaries(before: &RunSummary, target: &Target) -> Result<(), Failure> {
+    for (name, then, path) in
+        [("node", &before.node, &target.node), ("inspector", &before.inspector, &target.inspector)]
+    {
+        let now = provenance::digest(path)?;
+        if now != then.sha256 {
+            eprintln!(
+                "note: another {name} binary than the report's\n  then {}  {}\n  now  {now}  {}",
+                then.sha256,
+                then.path,
+                path.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+fn job(scenario: Scenario, plan: Plan, with: &With, mut repro: String) -> Result<Job, Failure> {
+    let node = match &with.node {
+        Some(node) => node.clone(),
+        None => beside_this_executable("node-under-test")?,
+    };
+    let inspector = with.inspector.clone().unwrap_or_else(|| node.clone());
+    for (flag, path) in [("--node", &node), ("--inspector", &inspector)] {
+        if !path.is_file() {
+            let how = "build it with `cargo build --release -p node-under-test`";
+            return Err(Failure::Usage(format!(
+                "expected an executable at {}, found none: {how}, or name one with {flag}",
+                path.display()
+            )));
+        }
+    }
+    let default_report = || {
+        let name = format!("{}-seed{}-{}", scenario.name, plan.seed, clock::utc_stamp());
+        Path::new("reports").join(name)
+    };
+    let paths = Paths::new(absolute(&with.report.clone().unwrap_or_else(default_report))?);
+    for (flag, value) in [("--node", &with.node), ("--inspector", &with.inspector)] {
+        if let Some(value) = value {
+            repro.push_str(&format!(" {flag} {}", word(value)));
+        }
+    }
+    if let Some(bug) = &with.sabotage {
+        repro.push_str(&format!(" --sabotage {bug}"));
+    }
+    let target = Target {
+        node: absolute(&node)?,
+        inspector: absolute(&inspector)?,
+        engine: scenario.cluster.engine,
+        memtable_bytes: scenario.cluster.memtable_bytes,
+        keep_entries: scenario.cluster.keep_entries,
+        snapshot_every_entries: scenario.cluster.snapshot_every_entries,
+        sabotage: with.sabotage.clone(),
+    };
+    Ok(Job { scenario, plan, target, paths, keep: with.keep, repro })
+}
+
+async fn carry_out(job: Job) -> Result<Exit, Failure> {
+    let interrupt = interruption().context("cannot listen for signals")?;
+    let (name, seed, steps) = (&job.scenario.name, job.plan.seed, job.plan.steps.len());
+    eprintln!(
+        "{name}: seed {seed}, {steps} cycles, {} members; report in {}",
+        job.scenario.cluster.members,
+        shown(job.paths.root())
+    );
+    let (summary, exit) = run::run(&job, interrupt).await?;
+    print!("{}", ending(&job, &summary, exit));
+    Ok(exit)
+}
+
+/// Turns true at the first SIGINT or SIGTERM.
+fn interruption() -> std::io::Result<watch::Receiver<bool>> {
+    let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (publish, interrupted) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => {}
+        }
+        publish.send_replace(true);
+        // The channel stays open, so that waiting for an interruption never fails.
+        publish.closed().await;
+    });
+    Ok(interrupted)
+}
+
+/// The last lines: the verdict and its worth, the findings, and the command to paste next.
+fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
+    let root = shown(job.paths.root());
+    let mut text = String::new();
+    for finding in summary.findings.iter().take(limits::FINDINGS_PRINTED_MAX) {
+        text.push_str(&format!("{finding}\n"));
+    }
+    if summary.findings.len() > limits::FINDINGS_PRINTED_MAX {
+        text.push_str(&format!("… and {} more findings\n", summary.findings.len() - limits::FINDINGS_PRINTED_MAX));
+    }
+    let word_of_exit = if exit == Exit::Interrupted { "interrupted".to_owned() } else { summary.verdict.to_string() };
+    text.push_str(&format!(
+        "{word_of_exit}: {} of {} cycles, {} kills landed, {} entries lost, {} replayed, {} writes acknowledged, in {}.{} s\n",
+        summary.cycles.len(),
+        summary.cycles_planned,
+        summary.kills(),
+        summary.lost_entries(),
+        summary.replayed(),
+        summary.acked_writes,
+        summary.elapsed_ms / 1000,
+        summary.elapsed_ms % 1000 / 100,
+    ));
+    text.push_str(&format!("report: {root}/report.html\n"));
+    match exit {
+        Exit::Pass => {}
+        Exit::Interrupted => text.push_str(&format!("run it again: {}\n", summary.repro)),
+        _ => text.push_str(&format!("replay it: ninelives replay {root} --node {}\n", word(&job.target.node))),
+    }
+    text
+}
+
+fn load(path: &Path) -> Result<Scenario, Failure> {
+    Scenario::load(path).map_err(|refusal| Failure::Usage(refusal.to_string()))
+}
+
+fn beside_this_executable(name: &str) -> Result<PathBuf, Failure> {
+    let own = std::env::current_exe().context("cannot find this executable")?;
+    Ok(own.with_file_name(name))
+}
+
+/// Nodes are given absolute paths: what they find must not depend on where they are started.
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    Ok(std::path::absolute(path).with_context(|| format!("cannot make {} absolute", path.display()))?)
+}
+
+/// `path` as a person in the current directory would type it.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    word(path.strip_prefix(here).unwrap_or(path))
+}
+
+/// `path` as one word of a shell command.
+fn word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_missing_node_binary_is_named_with_what_to_do() {
+        let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/smoke.toml");
+        let with =
+            With { node: Some("/nonexistent/node".into()), inspector: None, report: None, sabotage: None, keep: false };
+        let failure = run_job(&RunArgs { scenario, seed: Some(1), cycles: None, with }).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Usage);
+        let text = failure.to_string();
+        assert!(
+            text.contains("/nonexistent/node") && text.contains("--node") && text.contains("cargo build"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn commands_to_paste_survive_a_shell() {
+        assert_eq!(word(Path::new("reports/gate-seed7")), "reports/gate-seed7");
+        assert_eq!(word(Path::new("my runs/it's")), r"'my runs/it'\''s'");
+    }
+}

@@ -1,0 +1,65 @@
+//! The only source of time. Everything else asks here, so that no timing hides in the pipeline.
+//!
+//! Waiting is always for an event with a bound ([`within`]); [`sleep`] exists for the workload's pacing and for
+//! kills that the plan wants at a time, never as a stand-in for a condition.
+#![allow(clippy::disallowed_methods, reason = "this file is where the rest of the crate gets its time from")]
+
+use std::future::Future;
+use std::time::{Duration, Instant, SystemTime};
+
+/// A point of the monotonic clock.
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Milliseconds since `start`, rounded down.
+pub fn ms_since(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Waits for `duration`.
+pub async fn sleep(duration: Duration) {
+    tokio::time::sleep(duration).await;
+}
+
+/// Waits until `deadline`; returns at once if that is over.
+pub async fn sleep_until(deadline: Instant) {
+    tokio::time::sleep_until(deadline.into()).await;
+}
+
+/// `future`'s output, or `None` if it takes longer than `bound`; the future is dropped then.
+pub async fn within<F: Future>(bound: Duration, future: F) -> Option<F::Output> {
+    tokio::time::timeout(bound, future).await.ok()
+}
+
+/// `future`'s output, or `None` once `deadline` is over.
+pub async fn before<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
+    tokio::time::timeout_at(deadline.into(), future).await.ok()
+}
+
+/// Wall time, UTC, `YYYY-MM-DDTHH:MM:SSZ`.
+pub fn utc_now() -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
+}
+
+/// [`utc_now`] as a part of a file name: `YYYYMMDDTHHMMSSZ`.
+pub fn utc_stamp() -> String {
+    utc_now().replace(['-', ':'], "")
+}
+
+/// A seed for a run that was given none. Wall time is enough: it only has to differ between runs, and it is
+/// printed and stored like a given one.
+pub fn seed_from_time() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    since.as_secs() ^ (u64::from(since.subsec_nanos()) << 32)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_stamp_sorts_and_holds_nothing_a_shell_would_mind() {
+        let stamp = super::utc_stamp();
+        assert_eq!(stamp.len(), "20260101T000000Z".len());
+        assert!(stamp.chars().all(|c| c.is_ascii_alphanumeric()), "{stamp}");
+    }
+}

@@ -1,0 +1,290 @@
+//! One member and its lives.
+//!
+//! While it is up, a task follows its applied index over the control endpoint, because the highest index
+//! *received* before a kill is the harness's own evidence of what there was to lose. Every request is raced
+//! against the process's end, so that a death is reported as a death and not as a timeout.
+
+use super::{Site, Trouble};
+use crate::process::{Child, Ended, Launch, NodeState, events};
+use crate::target::Addresses;
+use crate::{clock, limits};
+use anyhow::{Context, anyhow};
+use node_proto::control::control_client::ControlClient;
+use node_proto::control::{
+    ArmRequest, FenceAnswerRequest, FenceAnswerResponse, FenceRequest, FenceResponse, FlushRequest, RecoveryRequest,
+    RecoveryResponse, StatusRequest, StatusResponse, WaitAppliedRequest,
+};
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Response, Status};
+
+/// A member, dead or alive.
+#[derive(Debug)]
+pub struct Member {
+    pub id: u64,
+    addresses: Addresses,
+    lives: u64,
+    life: Option<Life>,
+    /// Highest applied index ever received from it, plus one; 0: none.
+    applied: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct Life {
+    child: Child,
+    said: watch::Receiver<NodeState>,
+    control: ControlClient<Channel>,
+    follower: Option<JoinHandle<()>>,
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        if let Some(follower) = &self.follower {
+            follower.abort();
+        }
+    }
+}
+
+/// What a wait for a window ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    AtWindow,
+    /// The life ended before.
+    Ended,
+}
+
+/// The end of a life by our kill.
+#[derive(Debug, Clone, Copy)]
+pub struct Death {
+    pub at: Instant,
+    /// Highest applied index received before the kill.
+    pub applied_received: Option<u64>,
+    pub ended: Ended,
+}
+
+impl Member {
+    pub fn new(id: u64, addresses: Addresses) -> Self {
+        Self { id, addresses, lives: 0, life: None, applied: Arc::default() }
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.life.is_some()
+    }
+
+    /// Highest applied index ever received from it; 0 if none was.
+    pub fn applied_received(&self) -> u64 {
+        self.applied.load(Ordering::Acquire).saturating_sub(1)
+    }
+
+    /// Starts the next life, with a window armed from its first instruction on if `arm` says so.
+    pub async fn start(&mut self, site: &Site, arm: Option<(&str, u64)>) -> Result<(), Trouble> {
+        let args = site.target.serve_args(self.id, &site.paths.node_data(self.id), &site.addresses, arm);
+        let launch = Launch::new(&site.target.node, args).log_to(&site.paths.node_log(self.id));
+        let started = site.spawner.spawn(launch).await?;
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.addresses.control))
+            .context("a control address is not a URI")?
+            .connect_timeout(limits::CONTROL_CONNECT);
+        let control = ControlClient::new(endpoint.connect_lazy());
+        self.lives += 1;
+        self.life = Some(Life { child: started.child, said: events::follow(started.stdout), control, follower: None });
+        Ok(())
+    }
+
+    /// Waits until it says that its listeners are bound, then follows its applied index.
+    pub async fn wait_serving(&mut self, bound: Duration) -> Result<(), Trouble> {
+        let life = self.life()?;
+        let mut said = life.said.clone();
+        let serving = async move { said.wait_for(|said| said.serving).await.map(|_| ()) };
+        match self.or_death(clock::within(bound, serving)).await? {
+            Some(Ok(())) => {}
+            Some(Err(_)) => return Err(self.trouble_of_a_broken_pipe().await),
+            None => return Err(self.late("serve", bound)),
+        }
+        self.follow_applied();
+        Ok(())
+    }
+
+    fn follow_applied(&mut self) {
+        let mark = Arc::clone(&self.applied);
+        if let Some(life) = &mut self.life {
+            let mut control = life.control.clone();
+            life.follower = Some(tokio::spawn(async move {
+                let mut index = 0;
+                // The first error ends it: the next life gets its own. The mark is a lower bound either way.
+                while let Ok(answer) = control.wait_applied(WaitAppliedRequest { index }).await {
+                    let applied = answer.into_inner().applied;
+                    note(&mark, applied);
+                    index = applied.unwrap_or(0) + limits::APPLIED_STRIDE;
+                }
+            }));
+        }
+    }
+
+    /// Kills it, if it is up, and waits until it is dead. `None`: it was down.
+    pub async fn kill(&mut self) -> Option<Result<Death, Trouble>> {
+        let life = self.life.take()?;
+        let applied_received = self.applied.load(Ordering::Acquire).checked_sub(1);
+        if let Err(error) = life.child.kill() {
+            return Some(Err(Trouble::Harness(anyhow!("cannot signal n{}: {error}", self.id))));
+        }
+        let Some(ended) = clock::within(limits::DEATH, life.child.ended()).await else {
+            let bound = limits::DEATH;
+            return Some(Err(Trouble::Harness(anyhow!(
+                "n{} did not end within {bound:?} of a SIGKILL: is its disk stuck?",
+                self.id
+            ))));
+        };
+        match ended {
+            Ended::KilledByUs(_) => Some(Ok(Death { at: clock::now(), applied_received, ended })),
+            _ => Some(Err(self.died(&life, ended))),
+        }
+    }
+
+    /// Becomes ready when it stands still in `window`, or ends. Borrows nothing: what happens to other members meanwhile is
+    /// up to the caller.
+    pub fn stop(&self, window: &str) -> impl Future<Output = Stop> + use<> {
+        let life = self.life.as_ref().map(|life| (life.child.subscribe(), life.said.clone()));
+        let window = window.to_owned();
+        async move {
+            let Some((mut state, mut said)) = life else { return Stop::Ended };
+            let still =
+                state.wait_for(|state| state.stopped || state.ended.is_some()).await.is_ok_and(|state| state.stopped);
+            let named = |said: &NodeState| said.closed || said.window.as_ref().is_some_and(|(name, _)| *name == window);
+            let named = still && said.wait_for(named).await.is_ok_and(|said| said.window.is_some());
+            if named { Stop::AtWindow } else { Stop::Ended }
+        }
+    }
+
+    /// Whether it has served in this life, and its applied index is followed.
+    pub fn is_serving(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| life.follower.is_some())
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| life.child.state().stopped)
+    }
+
+    /// Arms `window` for its `hit`-th pass from now; 0 disarms it.
+    pub async fn arm(&self, window: &str, hit: u64) -> Result<(), Trouble> {
+        let request = ArmRequest { window: window.to_owned(), hit };
+        self.ask("arm a window", limits::CONTROL_REQUEST, |mut control| async move { control.arm(request).await })
+            .await?;
+        Ok(())
+    }
+
+    /// One reading, at once.
+    pub async fn status(&self) -> Result<StatusResponse, Trouble> {
+        let ask = |mut control: ControlClient<Channel>| async move { control.status(StatusRequest {}).await };
+        let status = self.ask("answer a status request", limits::CONTROL_REQUEST, ask).await?;
+        note(&self.applied, status.applied);
+        Ok(status)
+    }
+
+    /// Waits until it has applied `index`.
+    pub async fn wait_applied(&self, index: u64, bound: Duration) -> Result<StatusResponse, Trouble> {
+        let request = WaitAppliedRequest { index };
+        let what = format!("apply index {index}");
+        let status = self.ask(&what, bound, |mut control| async move { control.wait_applied(request).await }).await?;
+        note(&self.applied, status.applied);
+        Ok(status)
+    }
+
+    /// Makes its engine flush, and N follow.
+    pub async fn flush(&self, bound: Duration) -> Result<StatusResponse, Trouble> {
+        self.ask("flush", bound, |mut control| async move { control.flush(FlushRequest {}).await }).await
+    }
+
+    /// What this life's recovery did so far.
+    pub async fn recovery(&self) -> Result<RecoveryResponse, Trouble> {
+        let ask = |mut control: ControlClient<Channel>| async move { control.recovery(RecoveryRequest {}).await };
+        self.ask("answer for its recovery", limits::CONTROL_REQUEST, ask).await
+    }
+
+    /// Proposes a fence. `None`: refused or without an answer (no leader, an election); whether it was proposed
+    /// all the same is unknown, and does not matter: another one follows.
+    pub async fn propose_fence(&self, id: u64, bound: Duration) -> Result<Option<FenceResponse>, Trouble> {
+        let mut control = self.life()?.control.clone();
+        let proposed = clock::within(bound, async move { control.fence(FenceRequest { id }).await });
+        Ok(self.or_death(proposed).await?.and_then(Result::ok).map(Response::into_inner))
+    }
+
+    /// Its own answer for the fence at `index`.
+    pub async fn fence_answer(&self, index: u64, bound: Duration) -> Result<FenceAnswerResponse, Trouble> {
+        let request = FenceAnswerRequest { index };
+        let what = format!("answer for the fence at index {index}");
+        self.ask(&what, bound, |mut control| async move { control.fence_answer(request).await }).await
+    }
+
+    /// Its end, if it ended without having been killed.
+    pub fn stray_death(&self) -> Option<Trouble> {
+        let life = self.life.as_ref()?;
+        life.child.state().ended.map(|ended| self.died(life, ended))
+    }
+
+    async fn ask<T, F>(
+        &self,
+        what: &str,
+        bound: Duration,
+        call: impl FnOnce(ControlClient<Channel>) -> F,
+    ) -> Result<T, Trouble>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let call = call(self.life()?.control.clone());
+        match self.or_death(clock::within(bound, call)).await? {
+            Some(Ok(answer)) => Ok(answer.into_inner()),
+            Some(Err(status)) => match self.death_news().await {
+                Some(trouble) => Err(trouble),
+                None => Err(Trouble::Harness(anyhow!("expected n{} to {what}, found: {status}", self.id))),
+            },
+            None => Err(self.late(what, bound)),
+        }
+    }
+
+    /// `future`'s output, unless the process ends first.
+    async fn or_death<T>(&self, future: impl Future<Output = T>) -> Result<T, Trouble> {
+        let life = self.life()?;
+        tokio::select! {
+            biased;
+            output = future => Ok(output),
+            ended = life.child.ended() => Err(self.died(life, ended)),
+        }
+    }
+
+    async fn death_news(&self) -> Option<Trouble> {
+        let life = self.life.as_ref()?;
+        clock::within(limits::DEATH_NEWS, life.child.ended()).await.map(|ended| self.died(life, ended))
+    }
+
+    async fn trouble_of_a_broken_pipe(&self) -> Trouble {
+        match self.death_news().await {
+            Some(trouble) => trouble,
+            None => Trouble::Harness(anyhow!("n{} closed its event pipe and lives on", self.id)),
+        }
+    }
+
+    fn life(&self) -> Result<&Life, Trouble> {
+        self.life.as_ref().ok_or_else(|| Trouble::Harness(anyhow!("n{} is down, and was asked for something", self.id)))
+    }
+
+    fn late(&self, what: &str, bound: Duration) -> Trouble {
+        Trouble::Late { member: self.id, what: what.to_owned(), bound }
+    }
+
+    fn died(&self, life: &Life, ended: Ended) -> Trouble {
+        let said = life.said.borrow();
+        let (served, remark) = (said.serving, said.remark.clone());
+        Trouble::Died { member: self.id, ended, served, lived_before: self.lives > 1, remark }
+    }
+}
+
+fn note(mark: &AtomicU64, applied: Option<u64>) {
+    if let Some(applied) = applied {
+        mark.fetch_max(applied + 1, Ordering::AcqRel);
+    }
+}

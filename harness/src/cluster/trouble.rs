@@ -1,0 +1,96 @@
+//! What can go wrong with a member, and whom it speaks against.
+
+use crate::process::Ended;
+use crate::verdict::{Class, Finding};
+use std::time::Duration;
+
+/// Exit code of a node that found its own durability invariant broken.
+const EXIT_INVARIANT: i32 = 65;
+
+/// Why a member is not where the cycle needs it.
+#[derive(Debug)]
+pub enum Trouble {
+    /// It ended, and not by a signal of ours.
+    Died {
+        member: u64,
+        ended: Ended,
+        /// It had been serving in this life.
+        served: bool,
+        /// It had lived before: what it starts from is what our kill left.
+        lived_before: bool,
+        /// The last line it wrote that was no event.
+        remark: Option<String>,
+    },
+    /// It is alive, and did not do `what` within `bound`.
+    Late { member: u64, what: String, bound: Duration },
+    /// The harness could not do its part.
+    Harness(anyhow::Error),
+}
+
+impl Trouble {
+    /// The finding that this trouble is. Our own clean crash is the only thing that happened to these nodes: a
+    /// node that dies of itself, or refuses to start after it, broke a promise.
+    pub fn finding(&self, cycle: Option<u32>) -> Finding {
+        let finding = match self {
+            Trouble::Died { member, ended: Ended::KilledByOther(9), .. } => Finding::new(
+                Class::HarnessError,
+                format!("n{member} was killed by a SIGKILL that the harness did not send; look for the OOM killer (dmesg) or a stranger, then run again"),
+            )
+            .at_member(*member),
+            Trouble::Died { member, ended, served, lived_before, remark } => {
+                let remark = remark.as_ref().map(|line| format!(" (it said {line:?})")).unwrap_or_default();
+                let class = died_class(*served, *lived_before);
+                let expected = if *served { "expected it to serve until it is killed" } else { "expected it to start" };
+                let own = if *ended == Ended::Exited(EXIT_INVARIANT) { ", its own broken invariant" } else { "" };
+                let sentence =
+                    format!("n{member}: {expected}, found that it ended with {ended}{own}{remark}; its last words are in nodes/n{member}.log");
+                Finding::new(class, sentence).at_member(*member)
+            }
+            Trouble::Late { member, what, bound } => Finding::new(
+                Class::Liveness,
+                format!("n{member}: expected it to {what} within {} ms, and it did not; see nodes/n{member}.log", bound.as_millis()),
+            )
+            .at_member(*member),
+            Trouble::Harness(error) => Finding::new(Class::HarnessError, format!("{error:#}")),
+        };
+        match cycle {
+            Some(cycle) => finding.in_cycle(cycle),
+            None => finding,
+        }
+    }
+}
+
+fn died_class(served: bool, lived_before: bool) -> Class {
+    match (served, lived_before) {
+        (true, _) => Class::NodeDied,
+        (false, true) => Class::RefusedAfterOwnCrash,
+        // It never ran at all: wrong flags, a missing library. That says nothing about durability.
+        (false, false) => Class::HarnessError,
+    }
+}
+
+impl From<anyhow::Error> for Trouble {
+    fn from(error: anyhow::Error) -> Self {
+        Trouble::Harness(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(ended: Ended, served: bool, lived_before: bool) -> Class {
+        Trouble::Died { member: 2, ended, served, lived_before, remark: None }.finding(Some(4)).class
+    }
+
+    #[test]
+    fn blame_goes_to_whom_it_belongs() {
+        assert_eq!(class(Ended::Exited(65), false, true), Class::RefusedAfterOwnCrash);
+        assert_eq!(class(Ended::Exited(1), false, false), Class::HarnessError);
+        assert_eq!(class(Ended::Exited(65), true, false), Class::NodeDied);
+        assert_eq!(class(Ended::KilledByOther(6), true, true), Class::NodeDied);
+        assert_eq!(class(Ended::KilledByOther(9), true, true), Class::HarnessError);
+        let late = Trouble::Late { member: 1, what: "serve".into(), bound: Duration::from_millis(30) };
+        assert_eq!(late.finding(None).class, Class::Liveness);
+    }
+}

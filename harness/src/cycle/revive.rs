@@ -1,0 +1,133 @@
+//! After the kill: what the dead directories say, the restart, and the way back to where the cluster is.
+
+use super::{Stage, Work};
+use crate::clock;
+use crate::cluster::{Member, Trouble};
+use crate::inspect::{DeadMember, inspect};
+use crate::oracle::{Restart, Vote, check_dead, check_vote};
+use futures_util::future::join_all;
+use std::time::{Duration, Instant};
+
+impl Stage<'_> {
+    /// Inspects every dead directory that has not been, and judges what is in it. A finding does not end the cycle: how
+    /// the restart and the fence come out is evidence as well.
+    pub(super) async fn inspect_dead(&mut self, work: &mut Work) -> Result<(), Trouble> {
+        let start = clock::now();
+        let site = &self.cluster.site;
+        let cycle = work.step.cycle;
+        let todo = work.casualties.iter_mut().filter(|casualty| casualty.dead.is_none()).map(|casualty| async move {
+            let (data, copy) = (site.paths.node_data(casualty.member), site.paths.dead_copy(casualty.member));
+            let dead = inspect(&site.spawner, &site.target, &data, &copy).await?;
+            let index = casualty.death.applied_received;
+            let dead = casualty.dead.insert(dead);
+            Ok::<_, anyhow::Error>((casualty.member, index, dead.clone()))
+        });
+        let inspected = join_all(todo).await;
+        for inspected in inspected {
+            let (member, applied, dead) = inspected?;
+            self.judge_dead(work, member, applied, &dead);
+            let line = serde_json::json!({
+                "event": "inspected", "cycle": cycle, "member": member, "applied_received": applied, "dead": dead,
+            });
+            self.history.record(&line);
+        }
+        work.record.phases.inspect += clock::ms_since(start);
+        Ok(())
+    }
+
+    fn judge_dead(&mut self, work: &mut Work, member: u64, applied: Option<u64>, dead: &DeadMember) {
+        let restart = Restart { cycle: work.step.cycle, member, dead };
+        work.findings.extend(check_dead(&restart));
+        work.findings.extend(check_vote(&restart, self.votes.get(&member).copied()));
+        if let Some(vote) = Vote::of(dead) {
+            self.votes.insert(member, vote);
+        }
+        // Counted once per member: the second kill of one cycle takes again what the first had taken.
+        let kills = work.casualties.iter().filter(|casualty| casualty.member == member).count();
+        if kills == 1 {
+            work.record.lost_entries += lost(applied, dead.engine_index);
+        }
+        if work.record.persisted_before.is_none() {
+            work.record.persisted_before = dead.last_flushed_index;
+        }
+    }
+
+    /// Starts whoever is down, and waits until everybody serves.
+    pub(super) async fn restart(&mut self, work: &mut Work) -> Result<(), Trouble> {
+        let start = clock::now();
+        let down: Vec<_> =
+            self.cluster.members.iter().filter(|member| !member.is_up()).map(|member| member.id).collect();
+        for member in down {
+            self.start(work, member, None).await?;
+        }
+        let bound = Duration::from_millis(self.scenario.bounds.restart_ms_max);
+        let kills: Vec<(u64, Instant)> =
+            work.casualties.iter().map(|casualty| (casualty.member, casualty.death.at)).collect();
+        let waits = self.cluster.members.iter_mut().filter(|member| !member.is_serving()).map(|member| async {
+            member.wait_serving(bound).await?;
+            let killed = kills.iter().rev().find(|(id, _)| *id == member.id);
+            Ok(killed.map_or(0, |(_, at)| clock::ms_since(*at)))
+        });
+        let slowest = first_trouble(join_all(waits).await)?.into_iter().max();
+        work.record.recovery_ms = slowest.unwrap_or(0);
+        work.record.phases.restart = clock::ms_since(start);
+        Ok(())
+    }
+
+    /// Waits until every member has applied what any of them ever had: applied is committed, so all get there.
+    pub(super) async fn catch_up(&mut self, work: &mut Work) -> Result<(), Trouble> {
+        let start = clock::now();
+        let mark = self.cluster.applied_mark();
+        let bound = Duration::from_millis(self.scenario.bounds.catch_up_ms_max);
+        let waits = self.cluster.members.iter().map(|member: &Member| member.wait_applied(mark, bound));
+        first_trouble(join_all(waits).await)?;
+        work.record.catch_up_ms = clock::ms_since(start);
+        work.record.phases.catch_up = work.record.catch_up_ms;
+        Ok(())
+    }
+}
+
+/// Lower bound of the applied entries that a kill took out of memory.
+fn lost(applied_received: Option<u64>, engine_index: Option<u64>) -> u64 {
+    let entries = |index: Option<u64>| index.map_or(0, |index| index + 1);
+    entries(applied_received).saturating_sub(entries(engine_index))
+}
+
+/// All results, or the trouble that explains most: a death before a bound that was passed waiting for the dead.
+pub(super) fn first_trouble<T>(results: Vec<Result<T, Trouble>>) -> Result<Vec<T>, Trouble> {
+    let mut fine = Vec::new();
+    let mut trouble: Option<Trouble> = None;
+    for result in results {
+        match result {
+            Ok(value) => fine.push(value),
+            Err(death @ Trouble::Died { .. }) => return Err(death),
+            Err(other) => trouble = trouble.or(Some(other)),
+        }
+    }
+    trouble.map_or(Ok(fine), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Ended;
+
+    #[test]
+    fn index_zero_is_an_entry_and_nothing_is_not() {
+        assert_eq!(lost(Some(0), None), 1);
+        assert_eq!(lost(None, None), 0);
+        assert_eq!(lost(Some(9), Some(4)), 5);
+        assert_eq!(lost(Some(4), Some(9)), 0, "an engine ahead of what was received lost nothing that is known");
+    }
+
+    #[test]
+    fn a_death_explains_the_others_lateness() {
+        let late = || Err(Trouble::Late { member: 1, what: "serve".into(), bound: Duration::ZERO });
+        let died =
+            Trouble::Died { member: 2, ended: Ended::Exited(65), served: true, lived_before: true, remark: None };
+        let trouble = first_trouble::<()>(vec![late(), Err(died)]).unwrap_err();
+        assert!(matches!(trouble, Trouble::Died { .. }));
+        assert!(matches!(first_trouble(vec![Ok(()), late()]), Err(Trouble::Late { .. })));
+        assert_eq!(first_trouble(vec![Ok(1), Ok(2)]).unwrap(), [1, 2]);
+    }
+}

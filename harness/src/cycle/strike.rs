@@ -1,0 +1,356 @@
+//! The strike: bringing the victims to the planned place, and killing them there.
+//!
+//! A window stops the process by itself, so the kill lands exactly there. A window that is not passed within its bound is
+//! disarmed and recorded as a skip; whoever was killed on the way to it is still revived, fenced and
+//! verified like any other victim.
+
+use super::{Casualty, Stage, Work};
+use crate::cluster::member::Stop;
+use crate::cluster::{Member, Trouble};
+use crate::plan::When;
+use crate::record::{Outcome, Role, Victim};
+use crate::target::{Reach, Window};
+use crate::{clock, limits};
+use anyhow::anyhow;
+use futures_util::future::join_all;
+use std::future::Future;
+use std::time::Duration;
+
+/// How far the way to the planned place led.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reached {
+    /// The first victim is there, alive: now the victims die.
+    Yes,
+    /// The planned kill was part of the way, and is done.
+    Struck,
+    No,
+}
+
+impl Stage<'_> {
+    pub(super) async fn strike(&mut self, work: &mut Work) -> Result<(), Trouble> {
+        let Some(first) = work.victims.first().map(|victim| victim.member) else {
+            work.skip("no member has the role that the step asks for");
+            return Ok(());
+        };
+        let reached = match work.step.when {
+            When::Time { ms } => {
+                clock::sleep_until(work.started + Duration::from_millis(ms)).await;
+                Reached::Yes
+            }
+            When::Applied { ahead } => self.reach_applied(first, ahead).await?,
+            When::Window { window, hit } => self.reach_window(work, first, window, hit).await?,
+        };
+        match reached {
+            Reached::Yes => {
+                let planned: Vec<_> = work.victims.iter().map(|victim| victim.member).collect();
+                self.kill(work, &planned).await?;
+                work.record.outcome = Outcome::Landed;
+            }
+            Reached::Struck => work.record.outcome = Outcome::Landed,
+            Reached::No => {
+                let what = work.step.when.to_string();
+                work.skip(format!("{what}: not reached within {} ms", self.scenario.bounds.window_wait_ms_max));
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills those of `members` that are up, all at once.
+    async fn kill(&mut self, work: &mut Work, members: &[u64]) -> Result<(), Trouble> {
+        // A last reading of what there is to lose; a member that stands still cannot answer, its follower's mark has to do.
+        let readings = self
+            .cluster
+            .members
+            .iter()
+            .filter(|member| members.contains(&member.id) && member.is_up() && !member.is_stopped());
+        join_all(readings.map(|member| clock::within(limits::LAST_READING, member.status()))).await;
+        for member in members {
+            self.note(work.step.cycle, "kill", Some(*member), None);
+        }
+        let doomed = self.cluster.members.iter_mut().filter(|member| members.contains(&member.id));
+        let deaths = join_all(doomed.map(|member| async move { (member.id, member.kill().await) })).await;
+        let mut trouble = None;
+        for (member, death) in deaths {
+            match death {
+                Some(Ok(death)) => work.casualties.push(Casualty { member, death, dead: None }),
+                Some(Err(error)) => trouble = trouble.or(Some(error)),
+                None => {}
+            }
+        }
+        trouble.map_or(Ok(()), Err)
+    }
+
+    async fn reach_applied(&mut self, first: u64, ahead: u64) -> Result<Reached, Trouble> {
+        let bound = self.window_bound();
+        let member = self.member(first)?;
+        let from = member.status().await?.applied.unwrap_or(0);
+        match member.wait_applied(from + ahead, bound).await {
+            Ok(_) => Ok(Reached::Yes),
+            Err(Trouble::Late { .. }) => Ok(Reached::No),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    async fn reach_window(
+        &mut self,
+        work: &mut Work,
+        first: u64,
+        window: &Window,
+        hit: u64,
+    ) -> Result<Reached, Trouble> {
+        self.note(work.step.cycle, "arm", Some(first), Some(window.name));
+        match window.reach {
+            Reach::Load => self.reach_by_load(first, window.name, hit).await,
+            Reach::Election => self.reach_by_election(work, first, window, hit).await,
+            Reach::Recovery { prior } => self.reach_in_recovery(work, first, prior, (window, hit)).await,
+            Reach::SnapshotReceiver => self.reach_as_receiver(work, first, window, hit).await,
+            Reach::SnapshotSender => self.reach_as_sender(work, window, hit).await,
+        }
+    }
+
+    async fn reach_by_load(&mut self, first: u64, window: &str, hit: u64) -> Result<Reached, Trouble> {
+        let bound = self.window_bound();
+        let member = self.member(first)?;
+        if arm(member, window, hit).await? == Reached::Yes {
+            return Ok(Reached::Yes);
+        }
+        match clock::within(bound, member.stop(window)).await {
+            Some(stop) => self.stopped(first, stop),
+            None => disarm(member, window).await,
+        }
+    }
+
+    /// The follower is armed, the leader dies, and the election brings the follower to its window.
+    async fn reach_by_election(
+        &mut self,
+        work: &mut Work,
+        first: u64,
+        window: &Window,
+        hit: u64,
+    ) -> Result<Reached, Trouble> {
+        let roles = self.cluster.roles().await.unwrap_or_default();
+        let Some((leader, _)) = roles.into_iter().find(|(id, role)| *role == Role::Leader && *id != first) else {
+            return Ok(Reached::No);
+        };
+        let bound = self.window_bound();
+        let member = self.member(first)?;
+        let early = arm(member, window.name, hit).await?;
+        let stop = member.stop(window.name);
+        work.victims.push(Victim { member: leader, role: Role::Leader });
+        self.kill(work, &[leader]).await?;
+        if early != Reached::No {
+            return Ok(early);
+        }
+        match clock::within(bound, stop).await {
+            Some(stop) => self.stopped(first, stop),
+            None => disarm(self.member(first)?, window.name).await,
+        }
+    }
+
+    /// The victims die once, and the first one dies again while it recovers.
+    async fn reach_in_recovery(
+        &mut self,
+        work: &mut Work,
+        first: u64,
+        prior: Option<&str>,
+        (window, hit): (&Window, u64),
+    ) -> Result<Reached, Trouble> {
+        if let Some(prior) = prior
+            && self.reach_by_load(first, prior, 1).await? == Reached::No
+        {
+            return Ok(Reached::No);
+        }
+        let all: Vec<_> = work.victims.iter().map(|victim| victim.member).collect();
+        self.kill(work, &all).await?;
+        self.inspect_dead(work).await?;
+        for member in all.iter().filter(|member| **member != first) {
+            self.start(work, *member, None).await?;
+        }
+        // Only the first one dies again: the others are at their own recovery.
+        let reached = self.restart_towards(work, first, window, hit).await?;
+        self.strike_alone(work, first, reached).await
+    }
+
+    /// The victim is kept away until the others cannot serve it from their logs, and dies while it installs.
+    async fn reach_as_receiver(
+        &mut self,
+        work: &mut Work,
+        first: u64,
+        window: &Window,
+        hit: u64,
+    ) -> Result<Reached, Trouble> {
+        self.kill(work, &[first]).await?;
+        self.inspect_dead(work).await?;
+        if !self.away_until_purged(work, first).await? {
+            return Ok(Reached::No);
+        }
+        self.restart_towards(work, first, window, hit).await
+    }
+
+    /// A follower is kept away likewise, and the leader dies while it sends.
+    async fn reach_as_sender(&mut self, work: &mut Work, window: &Window, hit: u64) -> Result<Reached, Trouble> {
+        let followers = self.cluster.roles().await.unwrap_or_default();
+        let Some((laggard, _)) = followers.into_iter().find(|(_, role)| *role == Role::Follower) else {
+            return Ok(Reached::No);
+        };
+        self.kill(work, &[laggard]).await?;
+        self.inspect_dead(work).await?;
+        if !self.away_until_purged(work, laggard).await? {
+            return Ok(Reached::No);
+        }
+        // The wait was long enough for another leader; the plan's victim is whoever leads now.
+        let Some((leader, _)) =
+            self.cluster.roles().await.unwrap_or_default().into_iter().find(|(_, role)| *role == Role::Leader)
+        else {
+            return Ok(Reached::No);
+        };
+        work.victims =
+            [(leader, Role::Leader), (laggard, Role::Follower)].map(|(member, role)| Victim { member, role }).to_vec();
+        let member = self.member(leader)?;
+        let (early, stop) = (arm(member, window.name, hit).await?, member.stop(window.name));
+        self.start(work, laggard, None).await?;
+        let reached = match early {
+            Reached::No => self.send_to(laggard, leader, window.name, stop).await?,
+            early => early,
+        };
+        self.strike_alone(work, leader, reached).await
+    }
+
+    /// Lets `laggard` catch up from `leader`, until that one stands in its window or nothing is left to send.
+    async fn send_to(
+        &mut self,
+        laggard: u64,
+        leader: u64,
+        window: &str,
+        stop: impl Future<Output = Stop>,
+    ) -> Result<Reached, Trouble> {
+        let (bound, mark, bounds) = (self.window_bound(), self.cluster.applied_mark(), self.scenario.bounds);
+        let laggard = self.cluster.member_mut(laggard).ok_or_else(|| unknown(laggard))?;
+        let stop = tokio::select! {
+            biased;
+            stop = stop => Some(stop),
+            _ = catch_up(laggard, mark, bounds.restart_ms_max, bounds.catch_up_ms_max) => None,
+            () = clock::sleep(bound) => None,
+        };
+        match stop {
+            Some(stop) => self.stopped(leader, stop),
+            None => disarm(self.member(leader)?, window).await,
+        }
+    }
+
+    /// Kills `member`, and nobody else of the victims, if it stands in its window.
+    async fn strike_alone(&mut self, work: &mut Work, member: u64, reached: Reached) -> Result<Reached, Trouble> {
+        if reached == Reached::Yes {
+            self.kill(work, &[member]).await?;
+            return Ok(Reached::Struck);
+        }
+        Ok(reached)
+    }
+
+    /// Starts `first` with `window` armed, and waits until it stands there or has caught up without passing it.
+    async fn restart_towards(
+        &mut self,
+        work: &mut Work,
+        first: u64,
+        window: &Window,
+        hit: u64,
+    ) -> Result<Reached, Trouble> {
+        self.start(work, first, Some((window.name, hit))).await?;
+        let (mark, bounds) = (self.cluster.applied_mark(), self.scenario.bounds);
+        let member = self.cluster.member_mut(first).ok_or_else(|| unknown(first))?;
+        let stop = member.stop(window.name);
+        let end = tokio::select! {
+            biased;
+            stop = stop => Ok(stop),
+            caught_up = catch_up(member, mark, bounds.restart_ms_max, bounds.catch_up_ms_max) => Err(caught_up),
+        };
+        match end {
+            Ok(stop) => self.stopped(first, stop),
+            Err(Ok(())) => disarm(self.member(first)?, window.name).await,
+            Err(Err(trouble)) => Err(trouble),
+        }
+    }
+
+    /// Waits until every member that is up has purged its log past what `away` has. `false`: not in time.
+    async fn away_until_purged(&mut self, work: &Work, away: u64) -> Result<bool, Trouble> {
+        let dead = work
+            .casualties
+            .iter()
+            .rev()
+            .find(|casualty| casualty.member == away)
+            .and_then(|casualty| casualty.dead.as_ref());
+        let Some(log_last) = dead.and_then(|dead| dead.log_last) else {
+            return Ok(false);
+        };
+        let purged = async {
+            loop {
+                let statuses = self.cluster.statuses().await;
+                if let Some(trouble) = self.cluster.stray_death() {
+                    return Err(trouble);
+                }
+                if !statuses.is_empty() && statuses.iter().all(|status| status.last_purged > Some(log_last)) {
+                    return Ok(true);
+                }
+                clock::sleep(limits::PURGE_RETRY_PAUSE).await;
+            }
+        };
+        let bound = Duration::from_millis(self.scenario.bounds.away_ms_max);
+        clock::within(bound, purged).await.unwrap_or(Ok(false))
+    }
+
+    fn stopped(&self, member: u64, stop: Stop) -> Result<Reached, Trouble> {
+        match stop {
+            Stop::AtWindow => Ok(Reached::Yes),
+            Stop::Ended => Err(self
+                .cluster
+                .stray_death()
+                .unwrap_or_else(|| Trouble::Harness(anyhow!("n{member} closed its event pipe")))),
+        }
+    }
+
+    pub(super) async fn start(&mut self, work: &Work, member: u64, arm: Option<(&str, u64)>) -> Result<(), Trouble> {
+        self.note(work.step.cycle, "start", Some(member), arm.map(|(window, _)| window));
+        let site = &self.cluster.site;
+        let member = self.cluster.members.iter_mut().find(|one| one.id == member).ok_or_else(|| unknown(member))?;
+        member.start(site, arm).await
+    }
+
+    fn member(&self, id: u64) -> Result<&Member, Trouble> {
+        self.cluster.member(id).ok_or_else(|| unknown(id))
+    }
+
+    fn window_bound(&self) -> Duration {
+        Duration::from_millis(self.scenario.bounds.window_wait_ms_max)
+    }
+}
+
+fn unknown(member: u64) -> Trouble {
+    Trouble::Harness(anyhow!("there is no member n{member}"))
+}
+
+async fn catch_up(member: &mut Member, index: u64, restart_ms: u64, catch_up_ms: u64) -> Result<(), Trouble> {
+    member.wait_serving(Duration::from_millis(restart_ms)).await?;
+    member.wait_applied(index, Duration::from_millis(catch_up_ms)).await.map(|_| ())
+}
+
+/// Arms a window. The process may stand still there before its answer is out: then that is the answer.
+async fn arm(member: &Member, window: &str, hit: u64) -> Result<Reached, Trouble> {
+    tokio::select! {
+        biased;
+        stop = member.stop(window) => Ok(if stop == Stop::AtWindow { Reached::Yes } else { Reached::No }),
+        armed = member.arm(window, hit) => armed.map(|()| Reached::No),
+    }
+}
+
+/// Disarms a window. A stop may have overtaken it: another answer after it proves that none has.
+async fn disarm(member: &Member, window: &str) -> Result<Reached, Trouble> {
+    let disarmed = async {
+        member.arm(window, 0).await?;
+        member.status().await
+    };
+    tokio::select! {
+        biased;
+        stop = member.stop(window) => Ok(if stop == Stop::AtWindow { Reached::Yes } else { Reached::No }),
+        disarmed = disarmed => disarmed.map(|_| Reached::No),
+    }
+}

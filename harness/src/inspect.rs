@@ -1,0 +1,127 @@
+//! What a dead directory says: the evidence that does not pass through the node's own mouth.
+//!
+//! The directory of a killed member is copied before anything may write to it again (SST files by hard link,
+//! because they never change; everything else byte by byte), and a separate binary reads the copy. The original is never
+//! opened, so that the next life finds exactly what the kill left.
+
+use crate::limits;
+use crate::process::{Launch, Spawner};
+use crate::target::Target;
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::Path;
+
+/// A dead member, as `inspect --json` prints it. All indexes are raft indexes; `None`: there is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeadMember {
+    /// N.
+    pub last_flushed_index: Option<u64>,
+    /// Why `last-flushed-index` cannot be read, if it exists and cannot.
+    pub last_flushed_index_error: Option<String>,
+    /// E: the engine's own consistent index.
+    pub engine_index: Option<u64>,
+    pub engine_term: Option<u64>,
+    /// Why the engine cannot be opened, if it cannot.
+    pub engine_error: Option<String>,
+    /// First and last entry that the raft log holds.
+    pub log_first: Option<u64>,
+    pub log_last: Option<u64>,
+    /// The last entry that a reader of the synced log finds.
+    pub log_durable: Option<u64>,
+    pub last_purged: Option<u64>,
+    pub vote_term: Option<u64>,
+    pub vote_node: Option<u64>,
+    pub vote_committed: Option<bool>,
+    /// What the log had saved as committed; may lag what was applied.
+    pub committed: Option<u64>,
+}
+
+/// Copies `data_dir` to `copy` (replacing what is there) and reads the copy with the target's inspector.
+///
+/// # Errors
+/// The copy or the inspector failed, or printed what is no [`DeadMember`]: the harness's trouble, and not the node's.
+/// What is wrong *inside* the directory is reported in the fields that end in `_error`.
+pub async fn inspect(spawner: &Spawner, target: &Target, data_dir: &Path, copy: &Path) -> anyhow::Result<DeadMember> {
+    let (from, to) = (data_dir.to_owned(), copy.to_owned());
+    tokio::task::spawn_blocking(move || copy_dead_dir(&from, &to)).await.context("the copying thread panicked")??;
+    let launch = Launch::new(&target.inspector, Target::inspect_args(copy));
+    let output = spawner.output(launch, limits::INSPECT, limits::INSPECT_BYTES_MAX).await?;
+    if !output.success() {
+        bail!(
+            "expected exit code 0 of `{} inspect --json {}`, found {}; run it by hand to see why{}",
+            target.inspector.display(),
+            copy.display(),
+            output.ended,
+            output.stderr_tail(),
+        );
+    }
+    let dead = serde_json::from_slice(&output.stdout).with_context(|| {
+        format!("expected one JSON object from `{} inspect`, found {:?}", target.inspector.display(), output.text())
+    })?;
+    remove_dir(copy)?;
+    Ok(dead)
+}
+
+fn copy_dead_dir(from: &Path, to: &Path) -> anyhow::Result<()> {
+    remove_dir(to)?;
+    copy_tree(from, to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
+}
+
+/// Removes `dir` with all that is in it, if it exists.
+pub fn remove_dir(dir: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", dir.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            copy_tree(&source, &target)?;
+        } else if source.extension().is_some_and(|extension| extension == "sst") {
+            fs::hard_link(&source, &target)?;
+        } else {
+            fs::copy(&source, &target)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    /// Reading the copy must not be able to change the original, and must not cost its size in SSTs.
+    #[test]
+    fn only_ssts_share_their_bytes_with_the_original() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("n1"), dir.path().join("dead"));
+        fs::create_dir_all(from.join("member/snap/db")).unwrap();
+        fs::write(from.join("member/snap/db/000007.sst"), b"sst").unwrap();
+        fs::write(from.join("member/snap/db/MANIFEST-000004"), b"manifest").unwrap();
+        fs::create_dir_all(to.join("leftover")).unwrap();
+        copy_dead_dir(&from, &to).unwrap();
+        let inode = |dir: &Path, name: &str| fs::metadata(dir.join("member/snap/db").join(name)).unwrap().ino();
+        assert_eq!(inode(&from, "000007.sst"), inode(&to, "000007.sst"));
+        assert_ne!(inode(&from, "MANIFEST-000004"), inode(&to, "MANIFEST-000004"));
+        assert!(!to.join("leftover").exists());
+    }
+
+    #[test]
+    fn an_inspection_reads_back_whatever_is_absent() {
+        let dead: DeadMember = serde_json::from_str(
+            r#"{"last_flushed_index":4,"last_flushed_index_error":null,"engine_index":9,"later_field":1}"#,
+        )
+        .unwrap();
+        assert_eq!((dead.last_flushed_index, dead.engine_index, dead.log_last), (Some(4), Some(9), None));
+    }
+}

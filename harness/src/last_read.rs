@@ -1,0 +1,58 @@
+//! The last look at a run: every key of every member, read over the public API at one revision.
+//!
+//! The fences compare what the engines hold; this compares what a client is told.
+
+use crate::cluster::Cluster;
+use crate::oracle::{Ledger, final_check};
+use crate::verdict::{Class, Finding};
+use crate::workload::operation::KeyState;
+use crate::{clock, limits};
+use anyhow::Context;
+use etcd_client::{Client, ConnectOptions, GetOptions, KeyValue};
+
+/// Reads all members and judges what they say. A read that fails is the harness's or liveness's matter, never silence.
+pub async fn read_and_check(cluster: &Cluster, ledger: &Ledger) -> Vec<Finding> {
+    let revision = ledger.revision();
+    let mut findings = Vec::new();
+    for (member, endpoint) in cluster.endpoints() {
+        match clock::within(limits::LAST_READ, read_all(&endpoint, revision)).await {
+            Some(Ok(rows)) => findings.extend(final_check(ledger, member, revision, &rows)),
+            Some(Err(error)) => {
+                findings.push(
+                    Finding::new(Class::HarnessError, format!("the last read of n{member} failed: {error:#}"))
+                        .at_member(member),
+                );
+            }
+            None => {
+                let why = format!(
+                    "expected n{member} to answer a read of all keys within {:?}, and it did not",
+                    limits::LAST_READ
+                );
+                findings.push(Finding::new(Class::Liveness, why).at_member(member));
+            }
+        }
+    }
+    findings
+}
+
+async fn read_all(endpoint: &str, revision: u64) -> anyhow::Result<Vec<KeyState>> {
+    let options = ConnectOptions::new().with_connect_timeout(limits::CONTROL_CONNECT);
+    let mut client = Client::connect([endpoint], Some(options)).await?;
+    let at = i64::try_from(revision).context("a revision beyond the wire's range")?;
+    // Serializable: it is this member's own state that is asked for, at a revision that it has certainly applied.
+    let all = GetOptions::new().with_all_keys().with_revision(at).with_serializable();
+    let answer = client.get(Vec::new(), Some(all)).await?;
+    Ok(answer.kvs().iter().map(key_state).collect())
+}
+
+fn key_state(kv: &KeyValue) -> KeyState {
+    let unsigned = |number: i64| u64::try_from(number).unwrap_or(u64::MAX);
+    KeyState {
+        key: kv.key().to_vec(),
+        value: kv.value().to_vec(),
+        create_revision: unsigned(kv.create_revision()),
+        mod_revision: unsigned(kv.mod_revision()),
+        version: unsigned(kv.version()),
+        lease: kv.lease(),
+    }
+}

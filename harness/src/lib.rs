@@ -1,0 +1,54 @@
+//! The controller `ninelives`: it spawns real node processes, drives writes, kills them on a seeded
+//! schedule, and after every restart proves that nothing diverged.
+//!
+//! The pipeline, one module per stage; a stage uses those above it and the vocabulary, never those below:
+//!
+//! ```text
+//!   scenario.toml + seed
+//!        │ scenario, seed                 what to do, as the user said it
+//!        ▼
+//!      plan                               the schedule as text, a line per cycle
+//!        ▼
+//!      process, target, cluster           real processes, their ports, their control endpoints
+//!        ▼
+//!      workload ∥ observe ∥ cycle         writes and watches go on while a cycle kills and restarts
+//!        │    history, inspect            what happened, written ahead; what the dead directory says
+//!        ▼
+//!      oracle, model                      what must hold, from evidence outside the node's own claims
+//!        ▼
+//!      report, progress                   the verdict and its worth
+//! ```
+//!
+//! Vocabulary: [`verdict`] (blame), [`record`] (what a cycle and a run leave behind), [`paths`] (the report
+//! directory), [`provenance`] (what ran, and on what), [`limits`] (every bound, with its reason), [`clock`] and [`seed`] (the only sources of time and
+//! of chance), [`exit`] (the exit codes).
+//!
+//! Absences that are invariants: nothing here links the node (only its wire formats, `node-proto`); `oracle` and
+//! `model` never talk to a live node; only `clock` reads a clock and only `seed` draws at random; only
+//! `process::spawner` starts a process, only `process::child` signals one.
+
+pub mod cli;
+pub mod clock;
+pub mod cluster;
+pub mod cycle;
+pub mod exit;
+pub mod history;
+pub mod inspect;
+pub mod last_read;
+pub mod limits;
+pub mod model;
+pub mod observe;
+pub mod oracle;
+pub mod paths;
+pub mod plan;
+pub mod process;
+pub mod progress;
+pub mod provenance;
+pub mod record;
+pub mod report;
+pub mod run;
+pub mod scenario;
+pub mod seed;
+pub mod target;
+pub mod verdict;
+pub mod workload;

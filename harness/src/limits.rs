@@ -1,0 +1,99 @@
+//! Every bound of the harness, with its reason. A scenario may set those that have a key of the same name
+//! under `[bounds]` or `[floors]`; the value here is its default.
+
+use std::time::Duration;
+
+// ---- bounds on what a scenario may ask for -------------------------------------------------------------
+
+/// A gate runs 1,000 cycles; a hundred times that keeps the in-memory records (~1 KB each) below 100 MB.
+pub const CYCLES_MAX: u32 = 100_000;
+/// Raft gains nothing from an even number; one member has nobody to be compared with; the node takes up to five.
+pub const MEMBERS: [u32; 2] = [3, 5];
+/// More clients than this exhaust file descriptors (1,024 by default) before they exhaust a node.
+pub const CLIENTS_MAX: u32 = 256;
+/// Each key's history is held by the model; compaction bounds its length, this its number.
+pub const KEYS_MAX: u32 = 100_000;
+/// Room for an append list's first entries beside the id of the operation that wrote it.
+pub const VALUE_BYTES_MIN: u32 = 64;
+/// etcd refuses requests above 1.5 MiB; a value above 64 KiB only slows the disk.
+pub const VALUE_BYTES_MAX: u32 = 64 * 1024;
+/// RocksDB raises a smaller write buffer to this by itself: a smaller number would silently mean another one.
+pub const MEMTABLE_BYTES_MIN: u64 = 64 * 1024;
+/// Beyond this a memtable never fills within a cycle, so that the flush windows would never be passed.
+pub const MEMTABLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+// ---- bounds on the system under test -------------------------------------------------------------------
+
+/// How long an armed window may stay unpassed before the step is a recorded skip. A flush of a small memtable
+/// comes every few hundred milliseconds under load; this is ten times that, and cheap enough to wait for.
+pub const WINDOW_WAIT_MS_MAX: u64 = 4_000;
+/// Spawn until serving. Opening takes ~10 ms for the engine and up to ~300 ms for a log of 200,000 entries;
+/// shared disks stall for up to 150 ms per sync, and a neighbour may take both cores.
+pub const RESTART_MS_MAX: u64 = 30_000;
+/// Serving until everything the cluster had is applied: measured 0.2–0.6 s, with an election and a snapshot
+/// transfer on a busy machine a few seconds.
+pub const CATCH_UP_MS_MAX: u64 = 60_000;
+/// One fence, from proposal to the last answer; includes an election after a leader was killed.
+pub const FENCE_MS_MAX: u64 = 30_000;
+/// Until the other members have purged past the log of a member that is kept down.
+pub const AWAY_MS_MAX: u64 = 20_000;
+/// The observer's watches until they have delivered a fence's revision.
+pub const OBSERVE_MS_MAX: u64 = 30_000;
+/// Fences per cycle. A fence that a replica skipped (recovery or a snapshot covered it) proves nothing, so
+/// another one follows; a system that skips three in a row is not converging.
+pub const FENCE_TRIES_MAX: u32 = 3;
+
+// ---- floors below which a run proves nothing -----------------------------------------------------------
+
+/// Planned faults that must land. The rest are recorded skips.
+pub const LANDED_PERCENT_MIN: u32 = 95;
+/// Landed cycles in which something was lost from a memtable and replayed. In the others the kill met an
+/// engine that had just flushed, and replay logic was not tested.
+pub const BIT_PERCENT_MIN: u32 = 50;
+/// Acknowledged writes per cycle, on average: with less, hardly anything stands between two kills.
+pub const ACKED_WRITES_PER_CYCLE_MIN: u64 = 20;
+
+// ---- the harness's own mechanics ------------------------------------------------------------------------
+
+/// After a SIGKILL the kernel ends a process within milliseconds; one in an uninterruptible disk wait may take
+/// longer. Past this the machine, not the system under test, is the matter.
+pub const DEATH: Duration = Duration::from_secs(20);
+/// One control request that answers at once.
+pub const CONTROL_REQUEST: Duration = Duration::from_secs(5);
+/// Establishing a control connection on loopback.
+pub const CONTROL_CONNECT: Duration = Duration::from_secs(5);
+/// Between two attempts to propose a fence while there is no leader: an election takes 100–150 ms, so a tenth of
+/// it loses nothing.
+pub const FENCE_RETRY_PAUSE: Duration = Duration::from_millis(15);
+/// Between two looks for a leader when a member that could be asked knows none.
+pub const LEADER_RETRY_PAUSE: Duration = Duration::from_millis(15);
+/// How long the cluster may take to elect a leader before a step that needs one is skipped.
+pub const LEADER_WAIT: Duration = Duration::from_secs(10);
+/// The applied-index follower asks for the next this-many entries at once: small enough for a tight lower bound
+/// of what a kill takes away, large enough to cost two requests per hundred entries at most.
+pub const APPLIED_STRIDE: u64 = 24;
+/// Between two readings of an index that is followed by asking (a purge that has no event of its own).
+pub const PURGE_RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// One inspection of a copied directory: an engine open and a log open.
+pub const INSPECT: Duration = Duration::from_secs(30);
+/// What an inspection may print; its JSON is a few hundred bytes.
+pub const INSPECT_BYTES_MAX: u64 = 64 * 1024;
+/// One line of a node's event pipe.
+pub const EVENT_LINE_BYTES_MAX: usize = 4 * 1024;
+/// Asking a binary for its `--version`.
+pub const VERSION: Duration = Duration::from_secs(5);
+/// Entries that a kill at an applied index lies ahead of the moment of planning it.
+pub const APPLIED_AHEAD_MAX: u64 = 200;
+/// Milliseconds that a kill at a time lies ahead of the beginning of its cycle: the span of a few flushes.
+pub const TIME_AHEAD_MS_MAX: u64 = 300;
+/// With more entries kept than this, a member that is away is caught up from the log within its bound, and no
+/// snapshot is ever sent: at ~1,500 writes per second this is about three seconds of load.
+pub const KEEP_ENTRIES_FOR_SNAPSHOTS_MAX: u64 = 5_000;
+/// A broken connection is often the first news of a process's death; the kernel's own follows within this.
+pub const DEATH_NEWS: Duration = Duration::from_secs(2);
+/// A last reading of the applied index before a kill. It only sharpens a lower bound, so it must not delay the kill.
+pub const LAST_READING: Duration = Duration::from_millis(100);
+/// Reading all keys of a member once, at the end: a few hundred keys, or a few ten thousand.
+pub const LAST_READ: Duration = Duration::from_secs(30);
+/// Findings printed at the end of a run; the report has them all.
+pub const FINDINGS_PRINTED_MAX: usize = 10;

@@ -1,0 +1,171 @@
+//! The observer: one etcd watch of all keys per member, from revision 1, resumed across every crash at the
+//! revision after the last one it delivered. Each whole revision goes to the ledger, which judges the stream and
+//! grows the model.
+//!
+//! A stream that breaks is not an event worth judging: members are killed all the time. What counts is that it
+//! goes on exactly where it broke off.
+
+use crate::clock;
+use crate::history::{Event, History};
+use crate::model::Change;
+use crate::oracle::Ledger;
+use anyhow::bail;
+use etcd_client::{Client, ConnectOptions, EventType, WatchOptions, WatchResponse};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// A connection on loopback takes microseconds; a stopped process may never take it.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// Pause before a broken stream is opened again: at first, and at most. A member that was killed is back within tens of
+/// milliseconds.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// Running watches. Dropping it ends them.
+#[derive(Debug)]
+pub struct Observer {
+    delivered: BTreeMap<u64, watch::Receiver<u64>>,
+    tasks: JoinSet<()>,
+}
+
+impl Observer {
+    /// Starts a watch per member on the current tokio runtime: `members` is (id, `http://host:port`), each dead or
+    /// alive.
+    ///
+    /// # Errors
+    /// An endpoint that is no URI.
+    pub async fn start(members: &[(u64, String)], history: Arc<History>, ledger: Arc<Ledger>) -> anyhow::Result<Self> {
+        let (mut delivered, mut tasks) = (BTreeMap::new(), JoinSet::new());
+        for (member, endpoint) in members {
+            let options = ConnectOptions::new().with_connect_timeout(CONNECT_TIMEOUT);
+            let client = Client::connect([endpoint], Some(options))
+                .await
+                .map_err(|error| anyhow::anyhow!("expected a client endpoint, found {endpoint:?}: {error}"))?;
+            let (sender, receiver) = watch::channel(1);
+            delivered.insert(*member, receiver);
+            let (history, ledger) = (Arc::clone(&history), Arc::clone(&ledger));
+            tasks.spawn(Stream { member: *member, client, history, ledger, delivered: sender }.run());
+        }
+        Ok(Self { delivered, tasks })
+    }
+
+    /// Waits until `member`'s stream has delivered everything up to `revision`. Returns what it has delivered:
+    /// less than `revision` if `deadline` came first.
+    ///
+    /// # Errors
+    /// The member is not observed, or its task ended.
+    pub async fn wait_revision(&self, member: u64, revision: u64, deadline: Instant) -> anyhow::Result<u64> {
+        let Some(receiver) = self.delivered.get(&member) else { bail!("n{member} is not observed") };
+        let mut receiver = receiver.clone();
+        match clock::before(deadline, receiver.wait_for(|delivered| *delivered >= revision)).await {
+            Some(Ok(delivered)) => Ok(*delivered),
+            Some(Err(_)) => bail!("the watch task of n{member} has ended"),
+            None => Ok(self.delivered(member)),
+        }
+    }
+
+    /// The revision up to which `member`'s stream has delivered; 0 if it is not observed.
+    pub fn delivered(&self, member: u64) -> u64 {
+        self.delivered.get(&member).map_or(0, |receiver| *receiver.borrow())
+    }
+
+    /// Ends all watches.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+struct Stream {
+    member: u64,
+    client: Client,
+    history: Arc<History>,
+    ledger: Arc<Ledger>,
+    delivered: watch::Sender<u64>,
+}
+
+impl Stream {
+    async fn run(mut self) {
+        let mut pause = PAUSE_MIN;
+        loop {
+            let from = self.ledger.delivered(self.member) + 1;
+            let why = self.follow(from).await;
+            let moved = self.ledger.delivered(self.member) >= from;
+            self.history.record(&Event::WatchEnded { member: self.member, why: &why });
+            pause = if moved { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
+            clock::sleep(pause).await;
+        }
+    }
+
+    /// Follows one watch from `from` until it breaks; returns why.
+    async fn follow(&mut self, from: u64) -> String {
+        let start = i64::try_from(from).unwrap_or(i64::MAX);
+        let options = WatchOptions::new().with_all_keys().with_start_revision(start);
+        let mut stream = match self.client.watch("", Some(options)).await {
+            Ok(stream) => stream,
+            Err(error) => return error.to_string(),
+        };
+        self.history.record(&Event::Watch { member: self.member, from });
+        loop {
+            let response = match stream.message().await {
+                Ok(Some(response)) => response,
+                Ok(None) => return "the server ended the stream".to_owned(),
+                Err(error) => return error.to_string(),
+            };
+            if let Err(why) = self.deliver(&response) {
+                return why;
+            }
+            if response.canceled() || response.compact_revision() > 0 {
+                return self.canceled(&response);
+            }
+        }
+    }
+
+    /// Hands the revisions of one response on. A revision never spans two responses: its second part would be
+    /// judged as a repetition.
+    fn deliver(&self, response: &WatchResponse) -> Result<(), String> {
+        let mut whole: Vec<(u64, Vec<Change>)> = Vec::new();
+        for event in response.events() {
+            let (revision, change) = read_event(event)?;
+            match whole.last_mut() {
+                Some((last, changes)) if *last == revision => changes.push(change),
+                _ => whole.push((revision, vec![change])),
+            }
+        }
+        for (revision, changes) in whole {
+            if self.ledger.deliver(self.member, revision, &changes) {
+                self.history.record(&Event::Revision { revision, member: self.member, changes: &changes });
+            }
+            self.delivered.send_replace(self.ledger.delivered(self.member));
+        }
+        Ok(())
+    }
+
+    fn canceled(&self, response: &WatchResponse) -> String {
+        if let Ok(compacted @ 1..) = u64::try_from(response.compact_revision()) {
+            self.ledger.skipped(self.member, compacted);
+            self.delivered.send_replace(self.ledger.delivered(self.member));
+            return format!("everything below revision {compacted} is compacted");
+        }
+        format!("cancelled by the server: {}", response.cancel_reason())
+    }
+}
+
+fn read_event(event: &etcd_client::Event) -> Result<(u64, Change), String> {
+    let kv = event.kv().ok_or("an event has no key")?;
+    let number = |value: i64| u64::try_from(value).map_err(|_| format!("an event has a negative number: {value}"));
+    let key = kv.key().to_vec();
+    let change = match event.event_type() {
+        EventType::Delete => Change::Delete { key },
+        EventType::Put => Change::Put {
+            key,
+            value: kv.value().to_vec(),
+            create_revision: number(kv.create_revision())?,
+            version: number(kv.version())?,
+            lease: kv.lease(),
+        },
+    };
+    Ok((number(kv.mod_revision())?, change))
+}

@@ -1,0 +1,117 @@
+use super::*;
+use crate::model::Change;
+use crate::workload::operation::{Action, OpId, Outcome, Reply};
+use node_proto::control::Lease;
+use std::sync::Arc;
+
+const A: OpId = OpId { client: 1, seq: 1 };
+const GRANT: OpId = OpId { client: 1, seq: 2 };
+
+fn sha(bytes: &[u8]) -> Vec<u8> {
+    Sha256::digest(bytes).to_vec()
+}
+
+/// One key at revision 2, one lease; and the answer of a replica that has both.
+fn scene() -> (Arc<Ledger>, Answer) {
+    let ledger = Ledger::new(&[1, 2, 3]);
+    ledger.invoke(A, &Action::Put { key: "a".into(), value: "1.1".into(), lease: 0 });
+    ledger.complete(A, &Outcome::Done { revision: 2, term: 1, reply: Reply::Put });
+    let change = Change::Put { key: "a".into(), value: "1.1".into(), create_revision: 2, version: 1, lease: 0 };
+    ledger.deliver(1, 2, &[change]);
+    ledger.invoke(GRANT, &Action::Grant { lease: 7, ttl_seconds: 600 });
+    ledger.complete(GRANT, &Outcome::Done { revision: 2, term: 1, reply: Reply::Granted });
+    let digest = ledger.kv_digest(2, 0).unwrap();
+    let answer = Answer {
+        missed: false,
+        index: 40,
+        term: 3,
+        revision: 2,
+        compact_revision: 0,
+        kv: digest.sha256.to_vec(),
+        lease: sha(&[7u64.to_be_bytes(), 600u64.to_be_bytes()].concat()),
+        auth: sha(b""),
+        membership: sha(b"three members"),
+        kv_rows: 1,
+        leases: vec![Lease { id: 7, granted_ttl_seconds: 600 }],
+    };
+    (ledger, answer)
+}
+
+fn judge(ledger: &Ledger, answers: [Answer; 3]) -> Vec<Finding> {
+    let mark = ledger.mark();
+    let [one, two, three] = answers;
+    check_fence(ledger, 5, &mark, &[(1, one), (2, two), (3, three)])
+}
+
+/// The classes found when every replica gives the same, altered answer.
+fn all_wrong(alter: impl Fn(&mut Answer)) -> Vec<Class> {
+    let (ledger, mut answer) = scene();
+    alter(&mut answer);
+    judge(&ledger, [answer.clone(), answer.clone(), answer]).into_iter().map(|finding| finding.class).collect()
+}
+
+#[test]
+fn equal_replicas_that_match_the_model_pass() {
+    assert_eq!(all_wrong(|_| {}), []);
+}
+
+#[test]
+fn a_replica_that_differs_is_named_with_its_section() {
+    type Alter = fn(&mut Answer);
+    let sections: [(&str, Alter); 4] = [
+        ("kv section", |a| a.kv[0] ^= 1),
+        ("lease section", |a| a.lease[0] ^= 1),
+        ("auth section", |a| a.auth[0] ^= 1),
+        ("membership section", |a| a.membership[0] ^= 1),
+    ];
+    for (section, alter) in sections {
+        let (ledger, good) = scene();
+        let mut bad = good.clone();
+        alter(&mut bad);
+        let findings = judge(&ledger, [good.clone(), bad, good]);
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        let finding = &findings[0];
+        assert_eq!((finding.class, finding.member, finding.cycle), (Class::StateHash, Some(2), Some(5)));
+        assert!(finding.sentence.contains(section) && finding.sentence.contains("n1 and n3"), "{finding}");
+    }
+}
+
+#[test]
+fn what_all_replicas_agree_on_must_be_right() {
+    assert_eq!(all_wrong(|a| a.kv = sha(b"constant")), [Class::Model]);
+    assert_eq!(all_wrong(|a| a.kv_rows = 2), [Class::Model]);
+    assert_eq!(all_wrong(|a| a.auth = sha(b"a user")), [Class::Model]);
+    assert_eq!(all_wrong(|a| a.compact_revision = 1), [Class::Phantom, Class::Model], "nobody compacted");
+    assert_eq!(all_wrong(|a| a.revision = 1), [Class::LostWrite], "it stands before an acknowledged revision");
+    assert_eq!(all_wrong(|a| a.revision = 3), [Class::HarnessError], "the watches have not come that far");
+}
+
+#[test]
+fn the_lease_list_is_judged_by_digest_and_by_what_was_granted() {
+    assert_eq!(all_wrong(|a| a.leases[0].id = 8), [Class::Model, Class::LostWrite, Class::Phantom]);
+    let lost = |a: &mut Answer| {
+        a.leases.clear();
+        a.lease = sha(b"");
+    };
+    assert_eq!(all_wrong(lost), [Class::LostWrite]);
+}
+
+#[test]
+fn a_missed_answer_is_no_answer() {
+    assert_eq!(all_wrong(|a| a.missed = true), [Class::HarnessError; 3]);
+    let (ledger, _) = scene();
+    assert_eq!(check_fence(&ledger, 1, &ledger.mark(), &[])[0].class, Class::HarnessError);
+}
+
+#[test]
+fn a_digest_of_ten_thousand_rows_takes_milliseconds() {
+    let ledger = Ledger::new(&[1]);
+    for revision in 2..10_002 {
+        let key = format!("p/{:05}", revision % 300).into_bytes();
+        let change = Change::Put { key, value: vec![b'x'; 200], create_revision: 2, version: 1, lease: 0 };
+        ledger.deliver(1, revision, &[change]);
+    }
+    let start = crate::clock::now();
+    assert_eq!(ledger.kv_digest(10_001, 0).unwrap().rows, 10_000);
+    assert!(crate::clock::ms_since(start) < 200, "{} ms", crate::clock::ms_since(start));
+}

@@ -1,0 +1,28 @@
+//! Promise: read in full at the end (or when a digest is wrong, to name the rows), a member's keys are the
+//! model's, no fewer and no more.
+
+use super::ledger::Ledger;
+use super::reads::compare_rows;
+use crate::verdict::{Class, Finding};
+use crate::workload::operation::{KeyState, Keys};
+
+/// Compares `rows`, every key of `member` at `revision` in ascending order, with the model.
+///
+/// A key that is missing or older than the history has it is a lost write: whatever a watch delivered was
+/// committed. A key that is newer, or that no revision holds, is a phantom.
+pub fn final_check(ledger: &Ledger, member: u64, revision: u64, rows: &[KeyState]) -> Vec<Finding> {
+    let books = ledger.books();
+    let model = &books.model;
+    if revision > model.revision() || revision < model.compacted() {
+        let (from, to) = (model.compacted(), model.revision());
+        let why = format!("a full read at revision {revision} cannot be judged: the model knows {from} to {to}");
+        return vec![Finding::new(Class::HarnessError, why).at_member(member)];
+    }
+    let all = Keys { from: String::new(), to: Some("\u{10ffff}".to_owned()) };
+    compare_rows(model, &all, revision, rows)
+        .map(|(class, what)| {
+            Finding::new(class, format!("a full read at revision {revision} {what}")).at_member(member)
+        })
+        .into_iter()
+        .collect()
+}

@@ -1,0 +1,181 @@
+//! Promise: a lease whose grant was acknowledged before a fence is in every replica's list at the fence, with
+//! its TTL, unless its revocation was sent; one whose revocation was acknowledged before is not; and no lease
+//! is there that nobody granted.
+//!
+//! Leases have no revision: what is certain at a fence is only what was acknowledged before the fence was
+//! proposed ([`LeaseMark`]). Time to live is so long that none expires in a run.
+
+use super::Alarms;
+use crate::verdict::Class;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Debug, Default)]
+struct Lease {
+    ttl_seconds: i64,
+    granted: bool,
+    /// A revocation was sent, and is not certainly without effect.
+    revoke_sent: bool,
+    /// A revocation was sent whose answer never came.
+    revoke_unknown: bool,
+    revoked: bool,
+}
+
+/// What is certain about leases at any fence that is proposed from here on.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LeaseMark {
+    present: Vec<i64>,
+    absent: BTreeSet<i64>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct LeaseBook {
+    leases: BTreeMap<i64, Lease>,
+}
+
+impl LeaseBook {
+    pub fn grant_sent(&mut self, lease: i64, ttl_seconds: i64) {
+        self.leases.insert(lease, Lease { ttl_seconds, ..Lease::default() });
+    }
+
+    pub fn granted(&mut self, lease: i64) {
+        if let Some(lease) = self.leases.get_mut(&lease) {
+            lease.granted = true;
+        }
+    }
+
+    pub fn grant_refused(&mut self, lease: i64) {
+        self.leases.remove(&lease);
+    }
+
+    pub fn revoke_sent(&mut self, lease: i64) {
+        if let Some(lease) = self.leases.get_mut(&lease) {
+            lease.revoke_sent = true;
+        }
+    }
+
+    pub fn revoked(&mut self, lease: i64) {
+        if let Some(lease) = self.leases.get_mut(&lease) {
+            lease.revoked = true;
+        }
+    }
+
+    /// The revocation's answer never came: the next one may find nothing.
+    pub fn revoke_unknown(&mut self, lease: i64) {
+        if let Some(lease) = self.leases.get_mut(&lease) {
+            lease.revoke_unknown = true;
+        }
+    }
+
+    /// The revocation was refused. Of a lease that was granted and never revoked, "not found" means that it is lost.
+    pub fn revoke_refused(&mut self, id: i64, why: &str, alarms: &mut Alarms) {
+        let Some(lease) = self.leases.get_mut(&id) else { return };
+        let not_found = lease.granted && why.contains("not found");
+        match (not_found, lease.revoke_unknown) {
+            (true, true) => lease.revoked = true,
+            (true, false) => {
+                alarms.push((Class::LostWrite, format!("lease {id} was granted, and revoking it is refused: {why}")));
+                self.leases.remove(&id);
+            }
+            (false, uncertain) => lease.revoke_sent = uncertain,
+        }
+    }
+
+    /// To be taken before a fence is proposed.
+    pub fn mark(&self) -> LeaseMark {
+        let of = |keep: fn(&Lease) -> bool| self.leases.iter().filter(move |(_, l)| keep(l)).map(|(id, _)| *id);
+        LeaseMark { present: of(|l| l.granted && !l.revoke_sent).collect(), absent: of(|l| l.revoked).collect() }
+    }
+
+    /// Judges the list (id, granted TTL in seconds) that all replicas agree on at a fence that was proposed
+    /// after `mark` was taken, then forgets the leases that are certainly over.
+    pub fn check(&mut self, mark: &LeaseMark, list: &[(i64, i64)], alarms: &mut Alarms) {
+        let listed: BTreeMap<i64, i64> = list.iter().copied().collect();
+        for id in mark.present.iter().filter(|id| !listed.contains_key(id)) {
+            if self.leases.get(id).is_some_and(|lease| !lease.revoke_sent) {
+                let why = format!("lease {id} was granted before the fence and never revoked, and is not there");
+                alarms.push((Class::LostWrite, why));
+            }
+        }
+        for (id, ttl) in &listed {
+            match self.leases.get(id) {
+                _ if mark.absent.contains(id) => alarms.push((
+                    Class::LostWrite,
+                    format!("the revocation of lease {id} was acknowledged before the fence, and the lease is there"),
+                )),
+                None => alarms.push((Class::Phantom, format!("lease {id} is there, and nobody asked for it"))),
+                Some(lease) if lease.ttl_seconds != *ttl => alarms.push((
+                    Class::Model,
+                    format!("lease {id} has a granted TTL of {ttl} s, {} s were asked for", lease.ttl_seconds),
+                )),
+                Some(_) => {}
+            }
+        }
+        for id in &mark.absent {
+            self.leases.remove(id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn classes(book: &mut LeaseBook, mark: &LeaseMark, list: &[(i64, i64)]) -> Vec<Class> {
+        let mut alarms = Alarms::new();
+        book.check(mark, list, &mut alarms);
+        alarms.into_iter().map(|(class, _)| class).collect()
+    }
+
+    #[test]
+    fn certain_leases_must_be_listed_and_uncertain_ones_may() {
+        let mut book = LeaseBook::default();
+        for id in 1..=4 {
+            book.grant_sent(id, 600);
+        }
+        book.granted(1);
+        book.granted(2);
+        let mark = book.mark();
+        book.granted(3);
+        book.revoke_sent(2);
+        assert_eq!(classes(&mut book, &mark, &[(1, 600)]), [], "2 may be revoked already, 3 and 4 not granted yet");
+        assert_eq!(classes(&mut book, &mark, &[(1, 600), (2, 600), (3, 600), (4, 600)]), []);
+        assert_eq!(classes(&mut book, &mark, &[(2, 600)]), [Class::LostWrite]);
+        assert_eq!(classes(&mut book, &mark, &[(1, 600), (9, 600)]), [Class::Phantom]);
+        assert_eq!(classes(&mut book, &mark, &[(1, 599)]), [Class::Model]);
+    }
+
+    #[test]
+    fn a_revoked_lease_stays_away_and_is_forgotten() {
+        let mut book = LeaseBook::default();
+        book.grant_sent(1, 600);
+        book.granted(1);
+        book.revoke_sent(1);
+        let early = book.mark();
+        book.revoked(1);
+        assert_eq!(classes(&mut book, &early, &[(1, 600)]), [], "the fence may precede the revocation");
+        let late = book.mark();
+        assert_eq!(classes(&mut book, &late, &[(1, 600)]), [Class::LostWrite]);
+        assert_eq!(book.leases.len(), 0);
+        let after = book.mark();
+        assert_eq!(classes(&mut book, &after, &[(1, 600)]), [Class::Phantom], "it came back");
+    }
+
+    #[test]
+    fn a_granted_lease_that_cannot_be_found_is_lost_and_an_unanswered_one_is_not() {
+        let mut book = LeaseBook::default();
+        for id in 1..=3 {
+            book.grant_sent(id, 600);
+            book.revoke_sent(id);
+        }
+        book.granted(1);
+        book.granted(3);
+        let mut alarms = Alarms::new();
+        book.revoke_refused(2, "etcdserver: requested lease not found", &mut alarms);
+        assert_eq!(alarms, []);
+        book.revoke_unknown(3);
+        book.revoke_refused(3, "etcdserver: requested lease not found", &mut alarms);
+        assert_eq!(alarms, [], "an earlier revocation may have done it");
+        book.revoke_refused(1, "etcdserver: requested lease not found", &mut alarms);
+        assert_eq!(alarms.len(), 1);
+    }
+}

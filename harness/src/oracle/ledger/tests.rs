@@ -1,0 +1,302 @@
+//! Small histories: each one must be accepted, or refused as exactly the class that it is.
+
+use super::*;
+use crate::workload::operation::{Compare, Effect, Keys};
+use Class::{LostWrite, Model as Wrong, Phantom};
+
+const A: OpId = OpId { client: 1, seq: 1 };
+const B: OpId = OpId { client: 2, seq: 1 };
+const C: OpId = OpId { client: 1, seq: 2 };
+
+fn ledger() -> Arc<Ledger> {
+    Ledger::new(&[1])
+}
+
+fn put(key: &str, id: OpId) -> Action {
+    Action::Put { key: key.into(), value: format!("x,{id}"), lease: 0 }
+}
+
+fn delete(from: &str, to: Option<&str>) -> Action {
+    Action::Delete { keys: Keys { from: from.into(), to: to.map(str::to_owned) } }
+}
+
+fn add(key: &str, mod_revision: u64, id: OpId) -> Action {
+    let value = format!("1,{id}");
+    Action::Txn {
+        when: vec![Compare { key: key.into(), mod_revision }],
+        then: vec![Effect::Put { key: key.into(), value }],
+    }
+}
+
+fn done(revision: u64, reply: Reply) -> Outcome {
+    Outcome::Done { revision, term: 1, reply }
+}
+
+fn unknown() -> Outcome {
+    Outcome::Unknown { why: "transport error".into() }
+}
+
+fn refused() -> Outcome {
+    Outcome::Refused { why: "connection refused".into() }
+}
+
+fn written(key: &str, value: &str, create_revision: u64, version: u64) -> Change {
+    Change::Put { key: key.into(), value: value.into(), create_revision, version, lease: 0 }
+}
+
+fn new(key: &str, id: OpId, revision: u64) -> Change {
+    written(key, &format!("x,{id}"), revision, 1)
+}
+
+fn gone(key: &str) -> Change {
+    Change::Delete { key: key.into() }
+}
+
+fn row(key: &str, id: OpId, revision: u64) -> KeyState {
+    let value = format!("x,{id}").into_bytes();
+    KeyState { key: key.into(), value, create_revision: revision, mod_revision: revision, version: 1, lease: 0 }
+}
+
+fn read(keys: Keys, serializable: bool) -> Action {
+    Action::Read { keys, revision: None, serializable }
+}
+
+fn classes(ledger: &Ledger) -> Vec<Class> {
+    ledger.take_findings().into_iter().map(|finding| finding.class).collect()
+}
+
+#[test]
+fn an_acknowledged_write_is_found_before_or_after_its_answer() {
+    let ledger = ledger();
+    ledger.invoke(A, &put("a", A));
+    ledger.complete(A, &done(2, Reply::Put));
+    ledger.deliver(1, 2, &[new("a", A, 2)]);
+    ledger.invoke(B, &put("b", B));
+    ledger.deliver(1, 3, &[new("b", B, 3)]);
+    ledger.complete(B, &done(3, Reply::Put));
+    assert_eq!(classes(&ledger), []);
+    assert_eq!((ledger.tally().open, ledger.tally().acked_writes, ledger.revision()), (0, 2, 3));
+}
+
+#[test]
+fn an_acknowledged_write_whose_revision_holds_something_else_is_lost() {
+    let ledger = ledger();
+    ledger.invoke(A, &put("a", A));
+    ledger.invoke(B, &put("b", B));
+    ledger.complete(A, &done(2, Reply::Put));
+    ledger.deliver(1, 2, &[new("b", B, 2)]);
+    assert_eq!(classes(&ledger), [LostWrite]);
+    ledger.invoke(C, &put("c", C));
+    ledger.complete(C, &done(2, Reply::Put));
+    assert_eq!(classes(&ledger), [LostWrite, LostWrite], "the revision is used again, and does not hold it");
+}
+
+#[test]
+fn an_unknown_write_may_come_later_once_or_never() {
+    let ledger = ledger();
+    for (id, key) in [(A, "a"), (B, "b")] {
+        ledger.invoke(id, &put(key, id));
+        ledger.complete(id, &unknown());
+    }
+    assert_eq!(ledger.tally().open, 2);
+    ledger.deliver(1, 2, &[new("a", A, 2)]);
+    assert_eq!((classes(&ledger), ledger.tally().open), (vec![], 1), "B never comes, and stays unknown");
+    ledger.deliver(1, 3, &[written("a", &format!("x,{A}"), 2, 2)]);
+    assert_eq!(classes(&ledger), [Phantom], "applied twice");
+}
+
+#[test]
+fn what_was_refused_or_never_sent_must_not_be_there() {
+    let ledger = ledger();
+    ledger.invoke(A, &put("a", A));
+    ledger.complete(A, &refused());
+    ledger.deliver(1, 2, &[new("a", A, 2)]);
+    assert_eq!(classes(&ledger), [Phantom]);
+    ledger.deliver(1, 3, &[new("b", B, 3)]);
+    assert_eq!(classes(&ledger), [Phantom], "no such operation");
+    ledger.deliver(1, 4, &[written("c", "somebody else's", 4, 1)]);
+    assert_eq!(classes(&ledger), [Phantom], "not a value of ours");
+    ledger.invoke(C, &put("d", C));
+    ledger.deliver(1, 5, &[new("d", C, 5)]);
+    ledger.complete(C, &refused());
+    assert_eq!(classes(&ledger), [Phantom], "refused, and done");
+}
+
+#[test]
+fn a_write_has_exactly_its_effects() {
+    let ledger = ledger();
+    ledger.invoke(A, &put("a", A));
+    ledger.deliver(1, 2, &[new("a", A, 2), new("b", A, 2)]);
+    assert_eq!(classes(&ledger), [Wrong]);
+    ledger.invoke(B, &put("c", B));
+    ledger.complete(B, &done(3, Reply::Put));
+    ledger.deliver(1, 3, &[written("c", &format!("y,{B}"), 3, 1)]);
+    assert_eq!(classes(&ledger), [Wrong]);
+}
+
+#[test]
+fn a_compare_and_swap_is_judged_on_the_state_before_it() {
+    let ledger = ledger();
+    ledger.invoke(A, &add("n", 0, A));
+    ledger.complete(A, &done(2, Reply::Txn { succeeded: true }));
+    ledger.deliver(1, 2, &[written("n", &format!("1,{A}"), 2, 1)]);
+    ledger.invoke(B, &add("n", 0, B));
+    ledger.complete(B, &done(2, Reply::Txn { succeeded: false }));
+    assert_eq!(classes(&ledger), []);
+    ledger.invoke(C, &add("n", 0, C));
+    ledger.deliver(1, 3, &[written("n", &format!("1,{C}"), 2, 2)]);
+    assert_eq!(classes(&ledger), [Wrong], "applied although the comparison fails");
+    ledger.complete(C, &done(3, Reply::Txn { succeeded: false }));
+    assert_eq!(classes(&ledger), [Phantom], "answered as failed, and there");
+    let next = OpId { client: 2, seq: 2 };
+    ledger.invoke(next, &add("n", 3, next));
+    ledger.complete(next, &done(3, Reply::Txn { succeeded: false }));
+    assert_eq!(classes(&ledger), [Wrong], "answered as failed, although it holds");
+}
+
+/// Keys p/1 and p/2 at revisions 2 and 3.
+fn with_two_keys() -> Arc<Ledger> {
+    let ledger = ledger();
+    for (seq, key) in [(11, "p/1"), (12, "p/2")] {
+        let id = OpId { client: 9, seq };
+        ledger.invoke(id, &put(key, id));
+        ledger.deliver(1, seq - 9, &[new(key, id, seq - 9)]);
+        ledger.complete(id, &done(seq - 9, Reply::Put));
+    }
+    ledger
+}
+
+#[test]
+fn deletes_are_claimed_by_their_answers_in_either_order() {
+    let ledger = with_two_keys();
+    ledger.invoke(A, &delete("p/", Some("p0")));
+    ledger.complete(A, &done(4, Reply::Deleted(2)));
+    ledger.deliver(1, 4, &[gone("p/1"), gone("p/2")]);
+    assert_eq!((classes(&ledger), ledger.tally().open), (vec![], 0));
+    let ledger = with_two_keys();
+    ledger.invoke(A, &delete("p/1", None));
+    ledger.deliver(1, 4, &[gone("p/1")]);
+    ledger.complete(A, &done(4, Reply::Deleted(1)));
+    assert_eq!((classes(&ledger), ledger.tally().open), (vec![], 0));
+}
+
+#[test]
+fn a_range_delete_that_forgets_a_key_or_takes_one_too_many_is_refused() {
+    let ledger = with_two_keys();
+    ledger.invoke(A, &delete("p/", Some("p0")));
+    ledger.complete(A, &done(4, Reply::Deleted(2)));
+    ledger.deliver(1, 4, &[gone("p/1")]);
+    assert_eq!(classes(&ledger), [Wrong]);
+    let ledger = with_two_keys();
+    ledger.invoke(A, &delete("p/1", None));
+    ledger.deliver(1, 4, &[gone("p/1"), gone("p/2")]);
+    assert_eq!(classes(&ledger), [Phantom], "no open operation does that");
+}
+
+#[test]
+fn an_unanswered_delete_explains_a_revision_and_an_answered_one_elsewhere_does_not() {
+    let ledger = with_two_keys();
+    ledger.invoke(A, &delete("p/1", None));
+    ledger.complete(A, &unknown());
+    ledger.deliver(1, 4, &[gone("p/1")]);
+    ledger.books().writes.tidy();
+    assert_eq!((classes(&ledger), ledger.tally().open), (vec![], 0), "a sole candidate is found");
+    let ledger = with_two_keys();
+    ledger.invoke(A, &delete("p/1", None));
+    ledger.deliver(1, 4, &[gone("p/1")]);
+    ledger.complete(A, &refused());
+    assert_eq!(classes(&ledger), [Phantom]);
+    let ledger = with_two_keys();
+    ledger.deliver(1, 4, &[gone("p/1")]);
+    assert_eq!(classes(&ledger), [Phantom]);
+}
+
+#[test]
+fn a_delete_that_found_nothing_is_judged_at_its_revision() {
+    let ledger = with_two_keys();
+    ledger.invoke(A, &delete("q", None));
+    ledger.complete(A, &done(3, Reply::Deleted(0)));
+    assert_eq!((classes(&ledger), ledger.tally().open), (vec![], 0));
+    ledger.invoke(B, &delete("p/2", None));
+    ledger.complete(B, &done(3, Reply::Deleted(0)));
+    assert_eq!(classes(&ledger), [Wrong]);
+}
+
+#[test]
+fn a_revocation_takes_its_keys_whenever_its_answer_comes() {
+    let leased = |ledger: &Ledger| {
+        let grant = OpId { client: 9, seq: 1 };
+        ledger.invoke(grant, &Action::Grant { lease: 7, ttl_seconds: 600 });
+        ledger.complete(grant, &done(1, Reply::Granted));
+        ledger.invoke(A, &Action::Put { key: "l".into(), value: format!("x,{A}"), lease: 7 });
+        ledger.complete(A, &done(2, Reply::Put));
+        let value = format!("x,{A}").into_bytes();
+        ledger.deliver(1, 2, &[Change::Put { key: "l".into(), value, create_revision: 2, version: 1, lease: 7 }]);
+        ledger.invoke(B, &Action::Revoke { lease: 7 });
+    };
+    let late = ledger();
+    leased(&late);
+    late.complete(B, &done(3, Reply::Revoked));
+    late.deliver(1, 3, &[gone("l")]);
+    assert_eq!((classes(&late), late.tally().open), (vec![], 0));
+    let early = ledger();
+    leased(&early);
+    early.deliver(1, 3, &[gone("l")]);
+    early.complete(B, &done(3, Reply::Revoked));
+    assert_eq!((classes(&early), early.tally().open), (vec![], 0));
+    let forgotten = ledger();
+    leased(&forgotten);
+    forgotten.complete(B, &done(2, Reply::Revoked));
+    assert_eq!(classes(&forgotten), [LostWrite], "the key is still attached");
+}
+
+#[test]
+fn reads_are_judged_at_their_revision_even_if_it_is_still_to_come() {
+    let ledger = with_two_keys();
+    let both = || Keys { from: "p/".into(), to: Some("p0".into()) };
+    let rows = [row("p/1", OpId { client: 9, seq: 11 }, 2), row("p/2", OpId { client: 9, seq: 12 }, 3)];
+    let reading = |ledger: &Ledger, rows: &[KeyState], revision| {
+        ledger.invoke(A, &read(both(), true));
+        ledger.complete(A, &done(revision, Reply::Read(rows.to_vec())));
+        classes(ledger)
+    };
+    assert_eq!(reading(&ledger, &rows, 3), []);
+    assert_eq!(reading(&ledger, &rows[..1], 2), [], "a replica that lags tells the past");
+    assert_eq!(reading(&ledger, &rows[..1], 3), [LostWrite]);
+    assert_eq!(reading(&ledger, &rows[1..], 3), [LostWrite]);
+    assert_eq!(reading(&ledger, &rows, 2), [Phantom]);
+    assert_eq!(reading(&ledger, &[rows[0].clone(), row("p/15", A, 3), rows[1].clone()], 3), [Phantom]);
+    assert_eq!(reading(&ledger, &[rows[0].clone(), row("p/2", A, 3)], 3), [Wrong], "another value");
+    assert_eq!(reading(&ledger, &rows[1..], 4), [], "not known yet");
+    ledger.invoke(B, &delete("p/1", None));
+    ledger.deliver(1, 4, &[gone("p/1")]);
+    assert_eq!(classes(&ledger), [], "and right, now that it is");
+    assert_eq!(ledger.tally().reads_checked, 8);
+}
+
+#[test]
+fn a_linearizable_read_sees_what_was_acknowledged_before_it() {
+    let ledger = with_two_keys();
+    ledger.invoke(A, &read(Keys::one("q"), false));
+    ledger.complete(A, &done(2, Reply::Read(vec![])));
+    assert_eq!(classes(&ledger), [LostWrite]);
+    ledger.invoke(B, &read(Keys::one("q"), true));
+    ledger.complete(B, &done(2, Reply::Read(vec![])));
+    assert_eq!(classes(&ledger), [], "a serializable one need not");
+}
+
+#[test]
+fn settled_operations_are_forgotten() {
+    let ledger = ledger();
+    for seq in 0..5_000 {
+        let id = OpId { client: 1, seq };
+        ledger.invoke(id, &put("a", id));
+        ledger.complete(id, &done(seq + 2, Reply::Put));
+        ledger.deliver(1, seq + 2, &[written("a", &format!("x,{id}"), 2, seq + 1)]);
+        if seq % 100 == 99 {
+            ledger.kv_digest(seq + 2, seq - 50).unwrap();
+            assert!(ledger.books().model.rows() < 200);
+        }
+    }
+    assert_eq!((classes(&ledger), ledger.tally().open), (vec![], 0));
+}

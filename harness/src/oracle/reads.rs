@@ -1,0 +1,112 @@
+//! Promise: what an answer says about the state at a revision is what the model holds there.
+//!
+//! The answer may arrive before the watch has delivered that revision: it is then deferred until the model
+//! stands there. One whose revision the model has compacted meanwhile cannot be judged, and is counted.
+
+use super::Alarms;
+use super::predict::{first_broken, live_in};
+use crate::model::Model;
+use crate::verdict::Class;
+use crate::workload::operation::{Compare, KeyState, Keys, OpId};
+use std::collections::BTreeMap;
+
+/// A statement about the state at a revision.
+#[derive(Debug)]
+pub(super) enum Claim {
+    /// A read: these keys, and no others.
+    Holds { keys: Keys, rows: Vec<KeyState> },
+    /// A delete that found nothing.
+    Empty { keys: Keys },
+    /// A lease was revoked: no key is attached to it.
+    Detached { lease: i64 },
+    /// A transaction whose comparison failed.
+    CompareFails { when: Vec<Compare> },
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    deferred: BTreeMap<u64, Vec<(OpId, Claim)>>,
+    pub checked: u64,
+    pub unchecked: u64,
+}
+
+impl Claims {
+    /// `id` was answered with `claim` about the state at `revision`.
+    pub fn add(&mut self, model: &Model, id: OpId, revision: u64, claim: Claim, alarms: &mut Alarms) {
+        if revision > model.revision() {
+            self.deferred.entry(revision).or_default().push((id, claim));
+        } else {
+            self.judge(model, id, revision, &claim, alarms);
+        }
+    }
+
+    /// Judges what was deferred up to the model's revision.
+    pub fn settle(&mut self, model: &Model, alarms: &mut Alarms) {
+        while let Some(entry) = self.deferred.first_entry().filter(|entry| *entry.key() <= model.revision()) {
+            let (revision, claims) = entry.remove_entry();
+            for (id, claim) in claims {
+                self.judge(model, id, revision, &claim, alarms);
+            }
+        }
+    }
+
+    fn judge(&mut self, model: &Model, id: OpId, revision: u64, claim: &Claim, alarms: &mut Alarms) {
+        if revision < model.compacted() {
+            self.unchecked += 1;
+            return;
+        }
+        self.checked += 1;
+        let broken = match claim {
+            Claim::Holds { keys, rows } => compare_rows(model, keys, revision, rows),
+            Claim::Empty { keys } => live_in(model, keys, revision)
+                .first()
+                .map(|key| (Class::Model, format!("deleted nothing, but {} was there", key.escape_ascii()))),
+            Claim::Detached { lease } => model.attached_at(*lease, revision).first().map(|key| {
+                (Class::LostWrite, format!("revoked lease {lease}, but {} is still attached", key.escape_ascii()))
+            }),
+            Claim::CompareFails { when } => first_broken(model, when, revision)
+                .is_none()
+                .then(|| (Class::Model, "was answered as failed, but its comparison holds".to_owned())),
+        };
+        if let Some((class, what)) = broken {
+            alarms.push((class, format!("at revision {revision}, operation {id} {what}")));
+        }
+    }
+}
+
+/// The first difference between what a read of `keys` at `revision` returned and what the model holds.
+pub(super) fn compare_rows(model: &Model, keys: &Keys, revision: u64, rows: &[KeyState]) -> Option<(Class, String)> {
+    let end = keys.to.as_ref().map_or_else(|| [keys.from.as_bytes(), &[0]].concat(), |to| to.clone().into_bytes());
+    let mut found = rows.iter().peekable();
+    for (key, live) in model.range_at(keys.from.as_bytes(), Some(&end), revision) {
+        match found.next_if(|row| row.key == key) {
+            None if found.peek().is_some_and(|row| row.key.as_slice() < key) => break,
+            None => {
+                let why = format!("does not return {}, written at revision {}", key.escape_ascii(), live.mod_revision);
+                return Some((Class::LostWrite, why));
+            }
+            Some(row) => {
+                let same = (row.value.as_slice(), row.create_revision, row.mod_revision, row.version, row.lease)
+                    == (live.value, live.create_revision, live.mod_revision, live.version, live.lease);
+                if !same {
+                    let class = if row.mod_revision < live.mod_revision { Class::LostWrite } else { Class::Model };
+                    let why = format!(
+                        "returns {} as of revision {}, version {}; the history has revision {}, version {}",
+                        key.escape_ascii(),
+                        row.mod_revision,
+                        row.version,
+                        live.mod_revision,
+                        live.version
+                    );
+                    return Some((class, why));
+                }
+            }
+        }
+    }
+    found.next().map(|row| {
+        (
+            Class::Phantom,
+            format!("returns {} of revision {}, which is not there", row.key.escape_ascii(), row.mod_revision),
+        )
+    })
+}

@@ -1,0 +1,216 @@
+//! Promise (with N the persisted last-flushed index, E the engine's own consistent index, both read from the
+//! dead directory by a separate binary): a restart scans the raft log from N+1, verifies (N, E] without
+//! applying it, applies from E+1 on without a gap; the log was purged to N at most; no vote goes back.
+//!
+//! ```text
+//!   purged ≤ N          E            last
+//!   ─────────┤██████████┤░░░░░░░░░░░░┤
+//!             verified   replayed
+//!             └ scan starts here, at N+1
+//! ```
+//!
+//! Where an index is absent, nothing has that property yet: it counts as one below the first index, 0.
+
+use crate::inspect::DeadMember;
+use crate::verdict::{Class, Finding};
+use node_proto::control::{IndexRange, RecoveryResponse};
+
+/// One restart of one member, and what its dead directory said.
+#[derive(Debug, Clone, Copy)]
+pub struct Restart<'a> {
+    pub cycle: u32,
+    pub member: u64,
+    pub dead: &'a DeadMember,
+}
+
+impl Restart<'_> {
+    fn finding(&self, class: Class, sentence: String) -> Finding {
+        Finding::new(class, sentence).in_cycle(self.cycle).at_member(self.member)
+    }
+}
+
+/// The raft log's first index. A member of a cluster that never ran has none.
+const FIRST_INDEX: u64 = 0;
+
+/// The index after `index`; the first one if there is none.
+fn after(index: Option<u64>) -> u64 {
+    index.map_or(FIRST_INDEX, |index| index + 1)
+}
+
+fn words(index: Option<u64>) -> String {
+    index.map_or_else(|| "nothing".to_owned(), |index| index.to_string())
+}
+
+/// Judges the dead directory alone, after nothing but our own kill.
+pub fn check_dead(restart: &Restart<'_>) -> Vec<Finding> {
+    let dead = restart.dead;
+    let mut findings = Vec::new();
+    if let Some(error) = &dead.last_flushed_index_error {
+        let why = format!("after our kill the last-flushed index cannot be read: {error}");
+        findings.push(restart.finding(Class::RefusedAfterOwnCrash, why));
+        return findings;
+    }
+    if let Some(error) = &dead.engine_error {
+        let why = format!("after our kill the engine cannot be opened: {error}");
+        findings.push(restart.finding(Class::RefusedAfterOwnCrash, why));
+        return findings;
+    }
+    let (n, e) = (dead.last_flushed_index, dead.engine_index);
+    if after(n) > after(e) {
+        let why = format!("the dead directory has N = {} persisted, and its SSTs prove E = {}", words(n), words(e));
+        findings.push(restart.finding(Class::IndexAheadOfEngine, why));
+    }
+    if after(dead.last_purged) > after(n) {
+        let purged = words(dead.last_purged);
+        let why = format!(
+            "the raft log is purged through {purged}, and N = {}: what lies between is only in memory",
+            words(n)
+        );
+        findings.push(restart.finding(Class::PurgedAboveN, why));
+    }
+    findings
+}
+
+/// Judges what the next life reports of its recovery, once that is complete.
+pub fn check_replay_start(restart: &Restart<'_>, recovery: &RecoveryResponse) -> Vec<Finding> {
+    let dead = restart.dead;
+    let mut broken = Vec::new();
+    let mut same = |what: &str, dead: Option<u64>, told: Option<u64>| {
+        if dead != told {
+            let (dead, told) = (words(dead), words(told));
+            broken.push(format!("the dead directory has {what} = {dead}, the next life found {told}"));
+        }
+    };
+    same("N", dead.last_flushed_index, recovery.last_flushed_index);
+    same("E", dead.engine_index, recovery.engine_index);
+    same("last purged", dead.last_purged, recovery.last_purged);
+    same("the last log entry", dead.log_last, recovery.log_last);
+    let (n, e) = (dead.last_flushed_index, dead.engine_index);
+    match recovery.snapshot_installed {
+        None => {
+            check_verified(n, e, recovery.verified, &mut broken);
+            check_scan_start(n, dead.log_last, recovery.scan_start, &mut broken);
+            check_replayed(e, dead.log_last, recovery.replayed, &mut broken);
+        }
+        Some(at) => check_under_snapshot(at, (n, e), recovery, &mut broken),
+    }
+    broken.into_iter().map(|why| restart.finding(Class::ReplayStart, why)).collect()
+}
+
+fn check_verified(n: Option<u64>, e: Option<u64>, verified: Option<IndexRange>, broken: &mut Vec<String>) {
+    let expected = (after(n) < after(e)).then(|| (after(n), after(e) - 1));
+    let found = verified.map(|range| (range.first, range.last));
+    if found != expected {
+        broken.push(format!("(N, E] to verify is {}, verified was {}", range(expected), range(found)));
+    }
+}
+
+fn check_scan_start(n: Option<u64>, log_last: Option<u64>, start: Option<u64>, broken: &mut Vec<String>) {
+    // With nothing above N in the log, what comes first is a new entry: still N+1.
+    let nothing_to_scan = after(log_last) <= after(n);
+    match start {
+        None if nothing_to_scan => {}
+        Some(start) if start == after(n) => {}
+        _ => broken.push(format!("the scan must start at N+1 = {}, it started at {}", after(n), words(start))),
+    }
+}
+
+fn check_replayed(e: Option<u64>, log_last: Option<u64>, replayed: Option<IndexRange>, broken: &mut Vec<String>) {
+    match replayed {
+        // Entries above E need not have been committed: an overwritten tail is applied by nobody.
+        None => {}
+        Some(found) if found.first != after(e) => {
+            broken.push(format!("the first entry applied must be E+1 = {}, it was {}", after(e), found.first))
+        }
+        Some(found) if found.last < found.first || after(Some(found.last)) > after(log_last) => broken.push(format!(
+            "entries {} to {} were applied again, and the log ended at {}",
+            found.first,
+            found.last,
+            words(log_last)
+        )),
+        Some(_) => {}
+    }
+}
+
+/// A snapshot at `at` replaces the state: entries up to `at` need no replay, so a scan that had not begun by then
+/// starts behind it, and one that had begun started at N+1.
+fn check_under_snapshot(
+    at: u64,
+    (n, e): (Option<u64>, Option<u64>),
+    recovery: &RecoveryResponse,
+    broken: &mut Vec<String>,
+) {
+    if after(Some(at)) <= after(n) {
+        broken.push(format!("a snapshot at {at} was installed over N = {}: it must be above", words(n)));
+    }
+    if let Some(found) = recovery.verified
+        && (found.first != after(n) || found.last >= after(e))
+    {
+        let (first, last) = (found.first, found.last);
+        broken.push(format!("verified was {first} to {last}, expected a beginning of {} to {}", after(n), words(e)));
+    }
+    if let Some(start) = recovery.scan_start
+        && start != after(n)
+        && start != at + 1
+    {
+        broken
+            .push(format!("the scan must start at N+1 = {} or behind the snapshot at {at}, not at {start}", after(n)));
+    }
+    if let Some(found) = recovery.replayed
+        && found.first != after(e)
+        && found.first != at + 1
+    {
+        let (first, expected) = (found.first, after(e));
+        broken.push(format!(
+            "the first entry applied must be E+1 = {expected} or behind the snapshot at {at}, not {first}"
+        ));
+    }
+}
+
+fn range(range: Option<(u64, u64)>) -> String {
+    range.map_or_else(|| "nothing".to_owned(), |(first, last)| format!("{first} to {last}"))
+}
+
+/// A member's vote, as it was last read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vote {
+    pub term: u64,
+    /// Whom it voted for, if the source tells.
+    pub node: Option<u64>,
+    /// A quorum granted that vote: `node` is the leader of `term`.
+    pub committed: bool,
+}
+
+impl Vote {
+    /// The vote in a dead log; `None`: it never voted.
+    pub fn of(dead: &DeadMember) -> Option<Self> {
+        let committed = dead.vote_committed == Some(true);
+        Some(Self { term: dead.vote_term?, node: dead.vote_node, committed })
+    }
+}
+
+/// Compares a member's vote with the last one known of it. Its term never goes back; within a term the vote
+/// moves only from a candidate to the leader that a quorum chose.
+pub fn check_vote(restart: &Restart<'_>, known: Option<Vote>) -> Option<Finding> {
+    let known = known?;
+    let why = match Vote::of(restart.dead) {
+        None => format!("the vote of term {} is gone from the dead log", known.term),
+        Some(vote) if vote.term < known.term => {
+            format!("the dead log has a vote of term {}, it had one of term {} before", vote.term, known.term)
+        }
+        Some(vote) if vote.term == known.term && moved(known, vote) => {
+            format!("in term {} the vote moved from n{} to n{}", vote.term, words(known.node), words(vote.node))
+        }
+        Some(_) => return None,
+    };
+    Some(restart.finding(Class::VoteWentBack, why))
+}
+
+/// Whether a vote went to somebody else within its term, other than to the leader that a quorum chose.
+fn moved(known: Vote, vote: Vote) -> bool {
+    let elsewhere = known.node.is_some() && vote.node.is_some() && vote.node != known.node;
+    elsewhere && (known.committed || !vote.committed)
+}
+
+#[cfg(test)]
+mod tests;

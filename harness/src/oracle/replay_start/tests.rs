@@ -1,0 +1,129 @@
+use super::*;
+
+/// N = 10, E = 14, log 5 to 20, purged through 4.
+fn dead() -> DeadMember {
+    DeadMember {
+        last_flushed_index: Some(10),
+        engine_index: Some(14),
+        log_first: Some(5),
+        log_last: Some(20),
+        last_purged: Some(4),
+        vote_term: Some(3),
+        vote_node: Some(1),
+        vote_committed: Some(true),
+        ..DeadMember::default()
+    }
+}
+
+fn recovery() -> RecoveryResponse {
+    RecoveryResponse {
+        last_flushed_index: Some(10),
+        engine_index: Some(14),
+        log_first: Some(5),
+        log_last: Some(20),
+        last_purged: Some(4),
+        scan_start: Some(11),
+        verified: Some(IndexRange { first: 11, last: 14 }),
+        replayed: Some(IndexRange { first: 15, last: 20 }),
+        complete: true,
+        open_micros: 900,
+        snapshot_installed: None,
+    }
+}
+
+fn directory(alter: impl Fn(&mut DeadMember)) -> Vec<Class> {
+    let mut dead = dead();
+    alter(&mut dead);
+    check_dead(&Restart { cycle: 1, member: 2, dead: &dead }).into_iter().map(|finding| finding.class).collect()
+}
+
+fn restart(alter: impl Fn(&mut DeadMember, &mut RecoveryResponse)) -> Vec<String> {
+    let (mut dead, mut recovery) = (dead(), recovery());
+    alter(&mut dead, &mut recovery);
+    let findings = check_replay_start(&Restart { cycle: 1, member: 2, dead: &dead }, &recovery);
+    assert!(findings.iter().all(|f| f.class == Class::ReplayStart && f.member == Some(2) && f.cycle == Some(1)));
+    findings.into_iter().map(|finding| finding.sentence).collect()
+}
+
+#[test]
+fn a_sound_directory_passes_and_each_broken_promise_has_its_class() {
+    assert_eq!(directory(|_| {}), []);
+    assert_eq!(directory(|d| d.engine_index = Some(10)), [], "E = N");
+    assert_eq!(directory(|d| d.last_purged = Some(10)), [], "purged through N");
+    assert_eq!(directory(|d| *d = DeadMember::default()), [], "nothing happened yet");
+    assert_eq!(directory(|d| (d.last_flushed_index, d.last_purged) = (None, None)), [], "nothing flushed yet");
+    assert_eq!(directory(|d| d.engine_index = Some(9)), [Class::IndexAheadOfEngine]);
+    assert_eq!(directory(|d| d.engine_index = None), [Class::IndexAheadOfEngine]);
+    assert_eq!(directory(|d| d.last_purged = Some(11)), [Class::PurgedAboveN]);
+    assert_eq!(directory(|d| d.last_flushed_index = None), [Class::PurgedAboveN], "purged, and nothing flushed");
+    assert_eq!(directory(|d| d.last_flushed_index_error = Some("bad checksum".into())), [Class::RefusedAfterOwnCrash]);
+    assert_eq!(directory(|d| d.engine_error = Some("missing SST".into())), [Class::RefusedAfterOwnCrash]);
+}
+
+#[test]
+fn a_sound_restart_passes() {
+    assert_eq!(restart(|_, _| {}), [""; 0]);
+    let nothing_verified = |d: &mut DeadMember, r: &mut RecoveryResponse| {
+        (d.engine_index, r.engine_index, r.verified) = (Some(10), Some(10), None);
+        r.replayed = Some(IndexRange { first: 11, last: 20 });
+    };
+    assert_eq!(restart(nothing_verified), [""; 0]);
+    let nothing_to_scan = |d: &mut DeadMember, r: &mut RecoveryResponse| {
+        (d.last_flushed_index, d.engine_index, d.log_last) = (Some(20), Some(20), Some(20));
+        (r.last_flushed_index, r.engine_index, r.log_last) = (Some(20), Some(20), Some(20));
+        (r.scan_start, r.verified, r.replayed) = (None, None, None);
+    };
+    assert_eq!(restart(nothing_to_scan), [""; 0]);
+    let never_flushed = |d: &mut DeadMember, r: &mut RecoveryResponse| {
+        *d = DeadMember { log_first: Some(0), log_last: Some(20), ..DeadMember::default() };
+        (r.last_flushed_index, r.engine_index, r.last_purged, r.verified) = (None, None, None, None);
+        (r.scan_start, r.replayed) = (Some(0), Some(IndexRange { first: 0, last: 20 }));
+    };
+    assert_eq!(restart(never_flushed), [""; 0]);
+}
+
+#[test]
+fn each_way_to_start_wrong_is_refused() {
+    assert_eq!(restart(|_, r| r.scan_start = Some(12)).len(), 1, "one skipped");
+    assert_eq!(restart(|_, r| r.scan_start = Some(10)).len(), 1, "one repeated");
+    assert_eq!(restart(|_, r| r.scan_start = None).len(), 1, "never scanned");
+    assert_eq!(restart(|_, r| r.verified = None).len(), 1);
+    assert_eq!(restart(|_, r| r.verified = Some(IndexRange { first: 11, last: 13 })).len(), 1);
+    assert_eq!(restart(|_, r| r.replayed = Some(IndexRange { first: 14, last: 20 })).len(), 1, "E applied twice");
+    assert_eq!(restart(|_, r| r.replayed = Some(IndexRange { first: 16, last: 20 })).len(), 1, "E+1 skipped");
+    assert_eq!(restart(|_, r| r.replayed = Some(IndexRange { first: 15, last: 21 })).len(), 1, "beyond the log");
+    assert_eq!(restart(|_, r| r.last_flushed_index = Some(9)).len(), 1, "another N than the directory's");
+    assert_eq!(restart(|_, r| r.engine_index = Some(15)).len(), 1, "another E");
+}
+
+#[test]
+fn a_snapshot_excuses_what_it_replaced_and_nothing_else() {
+    let installed = |start: Option<u64>, at: u64| {
+        restart(move |_, r| {
+            (r.snapshot_installed, r.scan_start, r.verified, r.replayed) = (Some(at), start, None, None);
+        })
+    };
+    assert_eq!(installed(None, 50), [""; 0]);
+    assert_eq!(installed(Some(51), 50), [""; 0]);
+    assert_eq!(installed(Some(11), 50), [""; 0], "the scan had begun");
+    assert_eq!(installed(Some(12), 50).len(), 1);
+    assert_eq!(installed(Some(11), 10).len(), 1, "a snapshot at N is refused");
+}
+
+#[test]
+fn votes_go_forward() {
+    let vote = |known: Option<Vote>, alter: &dyn Fn(&mut DeadMember)| {
+        let mut dead = dead();
+        alter(&mut dead);
+        check_vote(&Restart { cycle: 1, member: 2, dead: &dead }, known).is_some()
+    };
+    let known = |term, node, committed| Some(Vote { term, node: Some(node), committed });
+    assert!(!vote(None, &|_| {}));
+    assert!(!vote(known(3, 1, true), &|_| {}));
+    assert!(!vote(known(2, 9, true), &|_| {}));
+    assert!(!vote(known(3, 2, false), &|_| {}), "a losing candidate accepts the leader");
+    assert!(vote(known(4, 1, true), &|_| {}));
+    assert!(vote(known(3, 2, true), &|_| {}), "two leaders in a term");
+    assert!(vote(known(3, 2, false), &|d| d.vote_committed = Some(false)), "voted twice in a term");
+    assert!(vote(known(3, 1, true), &|d| d.vote_term = None));
+}

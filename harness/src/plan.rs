@@ -1,0 +1,241 @@
+//! The plan: the schedule of faults as text, a line per cycle, that parses back to the same plan.
+//!
+//! ```text
+//! plan 1
+//! scenario gate 3f0c…
+//! seed 7
+//! cycles 1000
+//! cycle 1  kill follower#1 at flush.completed hit 2
+//! cycle 2  kill leader at applied +120
+//! cycle 3  kill minority#2 at time 240ms
+//! ```
+//!
+//! A line composes *whom* and *when*. `#k` is a rank: members are counted in ascending id order from the k-th on (modulo
+//! their number), so that the plan is fixed before anybody knows who leads. How a window is reached (a prior
+//! kill, an election, a member kept away) follows from the window ([`crate::target::Reach`]). Lines may be deleted: the rest is still a
+//! plan. The same scenario and seed give the same bytes.
+
+mod parse;
+
+pub use parse::PlanError;
+
+use crate::limits;
+use crate::scenario::{Scenario, WhenKind, WhomKind, hex};
+use crate::seed::{Seed, Stream};
+use crate::target::Window;
+use sha2::{Digest, Sha256};
+use std::fmt;
+
+/// Version of the text form.
+pub const PLAN_VERSION: u32 = 1;
+
+/// Which members are killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whom {
+    pub kind: WhomKind,
+    /// Where counting starts; always 0 where there is nothing to choose (the leader, all).
+    pub rank: u32,
+}
+
+/// What the kill waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    Window {
+        window: &'static Window,
+        hit: u64,
+    },
+    /// This many entries above what the victim has applied when the cycle starts.
+    Applied {
+        ahead: u64,
+    },
+    /// Milliseconds after the cycle's start.
+    Time {
+        ms: u64,
+    },
+}
+
+/// One cycle's fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// From 1; ascending within a plan.
+    pub cycle: u32,
+    pub whom: Whom,
+    pub when: When,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Name and digest of the scenario that it was made from.
+    pub scenario: String,
+    pub scenario_digest: String,
+    pub seed: u64,
+    /// Cycles as planned first; steps may be fewer once lines were deleted.
+    pub cycles: u32,
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// The schedule that `scenario` and `seed` make, `cycles` steps long.
+    pub fn generate(scenario: &Scenario, seed: &Seed, cycles: u32) -> Self {
+        let mut schedule = seed.stream("schedule");
+        let mut victims = seed.stream("victims");
+        let steps = (1..=cycles).map(|cycle| step(scenario, cycle, &mut schedule, &mut victims)).collect();
+        Self { scenario: scenario.name.clone(), scenario_digest: scenario.digest(), seed: seed.root(), cycles, steps }
+    }
+
+    /// SHA-256 of the text form, lower-case hex.
+    pub fn digest(&self) -> String {
+        hex(&Sha256::digest(self.to_string().as_bytes()))
+    }
+}
+
+fn step(scenario: &Scenario, cycle: u32, schedule: &mut Stream, victims: &mut Stream) -> Step {
+    let when = match schedule.weighted(&scenario.when) {
+        Some(WhenKind::Window) => draw_window(scenario, schedule),
+        Some(WhenKind::Applied) => When::Applied { ahead: schedule.between(1, limits::APPLIED_AHEAD_MAX) },
+        Some(WhenKind::Time) | None => When::Time { ms: schedule.between(0, limits::TIME_AHEAD_MS_MAX) },
+    };
+    let fit: Vec<_> = match when {
+        When::Window { window, .. } => {
+            scenario.whom.iter().copied().filter(|(kind, _)| kind.reaches(window.reach)).collect()
+        }
+        _ => scenario.whom.clone(),
+    };
+    let kind = victims.weighted(&fit).copied().unwrap_or(WhomKind::Follower);
+    // The rank is drawn for every kind, so that one more weight for leaders does not move the followers' ranks.
+    let rank = victims.below(u64::from(scenario.cluster.members)) as u32;
+    let rank = if matches!(kind, WhomKind::Leader | WhomKind::All) { 0 } else { rank };
+    Step { cycle, whom: Whom { kind, rank }, when }
+}
+
+fn draw_window(scenario: &Scenario, schedule: &mut Stream) -> When {
+    match schedule.weighted(&scenario.windows) {
+        Some(window) => When::Window { window, hit: schedule.between(1, window.hit_max) },
+        // A scenario with weights for windows but without one is refused when it is loaded.
+        None => When::Time { ms: 0 },
+    }
+}
+
+impl fmt::Display for Whom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            WhomKind::Leader | WhomKind::All => f.write_str(self.kind.name()),
+            _ => write!(f, "{}#{}", self.kind.name(), self.rank),
+        }
+    }
+}
+
+impl fmt::Display for When {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            When::Window { window, hit } => write!(f, "{} hit {hit}", window.name),
+            When::Applied { ahead } => write!(f, "applied +{ahead}"),
+            When::Time { ms } => write!(f, "time {ms}ms"),
+        }
+    }
+}
+
+impl Step {
+    /// The step without its number: `kill leader at applied +120`.
+    pub fn action(&self) -> String {
+        format!("kill {} at {}", self.whom, self.when)
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cycle {}  {}", self.cycle, self.action())
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "plan {PLAN_VERSION}")?;
+        writeln!(f, "scenario {} {}", self.scenario, self.scenario_digest)?;
+        writeln!(f, "seed {}", self.seed)?;
+        writeln!(f, "cycles {}", self.cycles)?;
+        self.steps.iter().try_for_each(|step| writeln!(f, "{step}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::WINDOWS;
+    use proptest::prelude::*;
+    use std::path::Path;
+
+    fn gate() -> Scenario {
+        Scenario::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/gate.toml")).unwrap()
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_bytes_and_another_does_not() {
+        let scenario = gate();
+        let text = |seed| Plan::generate(&scenario, &Seed::new(seed), 200).to_string();
+        assert_eq!(text(7), text(7));
+        assert_ne!(text(7), text(8));
+    }
+
+    /// A longer plan begins with the shorter one: `--cycles` never changes what comes before.
+    #[test]
+    fn more_cycles_only_append() {
+        let scenario = gate();
+        let plan = |cycles| Plan::generate(&scenario, &Seed::new(7), cycles).steps;
+        assert_eq!(plan(300)[..100], plan(100));
+    }
+
+    #[test]
+    fn every_step_can_be_carried_out_and_the_gate_uses_all_its_windows() {
+        let scenario = gate();
+        let plan = Plan::generate(&scenario, &Seed::new(7), 1000);
+        for step in &plan.steps {
+            if let When::Window { window, hit } = step.when {
+                assert!(step.whom.kind.reaches(window.reach), "{step}");
+                assert!((1..=window.hit_max).contains(&hit), "{step}");
+            }
+        }
+        for (window, _) in &scenario.windows {
+            let used = |step: &&Step| matches!(step.when, When::Window { window: used, .. } if used == *window);
+            assert!(plan.steps.iter().any(|step| used(&step)), "{} never drawn", window.name);
+        }
+    }
+
+    fn any_whom() -> impl Strategy<Value = Whom> {
+        (prop::sample::select(WhomKind::ALL.to_vec()), 0..7u32).prop_map(|(kind, rank)| {
+            let rank = if matches!(kind, WhomKind::Leader | WhomKind::All) { 0 } else { rank };
+            Whom { kind, rank }
+        })
+    }
+
+    fn any_when() -> impl Strategy<Value = When> {
+        prop_oneof![
+            (0..WINDOWS.len(), 1..u64::MAX).prop_map(|(at, hit)| When::Window { window: &WINDOWS[at], hit }),
+            any::<u64>().prop_map(|ahead| When::Applied { ahead }),
+            any::<u64>().prop_map(|ms| When::Time { ms }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_parses_back(
+            seed in any::<u64>(),
+            steps in prop::collection::vec((1..5u32, any_whom(), any_when()), 0..40),
+        ) {
+            let mut cycle = 0;
+            let steps: Vec<_> = steps.into_iter()
+                // Gaps between the numbers: what deleting lines leaves.
+                .map(|(gap, whom, when)| { cycle += gap; Step { cycle, whom, when } })
+                // A window must be one that its victims can pass, or parsing refuses it.
+                .filter(|step| match step.when { When::Window { window, .. } => step.whom.kind.reaches(window.reach), _ => true })
+                .collect();
+            let plan = Plan { scenario: "x-1".into(), scenario_digest: "ab".repeat(32), seed, cycles: cycle, steps };
+            prop_assert_eq!(plan.to_string().parse::<Plan>().unwrap(), plan);
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "(plan 1\nscenario x y\nseed 1\ncycles 9\n)?[ -~\n]{0,200}") {
+            let _ = text.parse::<Plan>();
+        }
+    }
+}

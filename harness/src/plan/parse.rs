@@ -1,0 +1,161 @@
+//! Reading a plan back.
+
+use super::{PLAN_VERSION, Plan, Step, When, Whom};
+use crate::scenario::WhomKind;
+use crate::target;
+use std::str::FromStr;
+
+/// A text that is no plan: the line (from 1), what was expected there and what was found.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("line {line}: expected {expected}, found {found:?}")]
+pub struct PlanError {
+    pub line: usize,
+    pub expected: String,
+    pub found: String,
+}
+
+impl FromStr for Plan {
+    type Err = PlanError;
+
+    fn from_str(text: &str) -> Result<Self, PlanError> {
+        let mut lines = Lines { lines: text.lines(), number: 0, line: "" };
+        let version = PLAN_VERSION.to_string();
+        lines.header("plan", &format!("`plan {version}`"), |rest| (rest == version).then_some(()))?;
+        let (scenario, scenario_digest) = lines.header("scenario", "`scenario NAME DIGEST`", |rest| {
+            let (name, digest) = rest.split_once(' ')?;
+            (!name.is_empty() && !digest.contains(' ')).then(|| (name.to_owned(), digest.to_owned()))
+        })?;
+        let seed = lines.header("seed", "`seed N`", |rest| rest.parse().ok())?;
+        let cycles = lines.header("cycles", "`cycles N`", |rest| rest.parse().ok())?;
+        let mut steps: Vec<Step> = Vec::new();
+        while lines.advance() {
+            let step = step(lines.line).ok_or_else(|| lines.expected(STEP))?;
+            let after = steps.last().map_or(0, |last| last.cycle);
+            if step.cycle <= after || step.cycle > cycles {
+                return Err(lines.expected(&format!("a cycle number in {}..={cycles}", after + 1)));
+            }
+            check_reach(&step).map_err(|expected| lines.expected(&expected))?;
+            steps.push(step);
+        }
+        Ok(Plan { scenario, scenario_digest, seed, cycles, steps })
+    }
+}
+
+const STEP: &str = "`cycle N  kill WHOM at WINDOW hit N`, `… at applied +N` or `… at time Nms` \
+                    (WHOM: follower#K, leader, minority#K, majority#K, all)";
+
+struct Lines<'a> {
+    lines: std::str::Lines<'a>,
+    number: usize,
+    line: &'a str,
+}
+
+impl<'a> Lines<'a> {
+    /// Goes to the next line that is not empty.
+    fn advance(&mut self) -> bool {
+        loop {
+            self.number += 1;
+            self.line = match self.lines.next() {
+                Some(line) => line.trim_end(),
+                None => {
+                    self.line = "";
+                    return false;
+                }
+            };
+            if !self.line.is_empty() {
+                return true;
+            }
+        }
+    }
+
+    fn header<T>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        value: impl FnOnce(&'a str) -> Option<T>,
+    ) -> Result<T, PlanError> {
+        let found = self.advance();
+        let rest = self.line.strip_prefix(key).and_then(|rest| rest.strip_prefix(' '));
+        rest.filter(|_| found).and_then(value).ok_or_else(|| self.expected(expected))
+    }
+
+    fn expected(&self, expected: &str) -> PlanError {
+        PlanError { line: self.number, expected: expected.to_owned(), found: self.line.to_owned() }
+    }
+}
+
+fn step(line: &str) -> Option<Step> {
+    let (cycle, action) = line.strip_prefix("cycle ")?.split_once("  kill ")?;
+    let (whom, when) = action.split_once(" at ")?;
+    Some(Step { cycle: cycle.parse().ok()?, whom: parse_whom(whom)?, when: parse_when(when)? })
+}
+
+fn parse_whom(text: &str) -> Option<Whom> {
+    let (name, rank) = match text.split_once('#') {
+        Some((name, rank)) => (name, Some(rank.parse().ok()?)),
+        None => (text, None),
+    };
+    let kind = WhomKind::ALL.into_iter().find(|kind| kind.name() == name)?;
+    let ranked = !matches!(kind, WhomKind::Leader | WhomKind::All);
+    (ranked == rank.is_some()).then(|| Whom { kind, rank: rank.unwrap_or(0) })
+}
+
+fn parse_when(text: &str) -> Option<When> {
+    let (name, rest) = text.split_once(' ')?;
+    match name {
+        "applied" => Some(When::Applied { ahead: rest.strip_prefix('+')?.parse().ok()? }),
+        "time" => Some(When::Time { ms: rest.strip_suffix("ms")?.parse().ok()? }),
+        _ => {
+            let hit = rest.strip_prefix("hit ")?.parse().ok().filter(|hit| *hit > 0)?;
+            Some(When::Window { window: target::find_window(name)?, hit })
+        }
+    }
+}
+
+fn check_reach(step: &Step) -> Result<(), String> {
+    match step.when {
+        When::Window { window, .. } if !step.whom.kind.reaches(window.reach) => {
+            let fit: Vec<_> =
+                WhomKind::ALL.iter().filter(|kind| kind.reaches(window.reach)).map(|kind| kind.name()).collect();
+            Err(format!("{} as the one that passes {}", fit.join(" or "), window.name))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        text.parse::<Plan>().unwrap_err().to_string()
+    }
+
+    const HEAD: &str = "plan 1\nscenario gate ab\nseed 7\ncycles 20\n";
+
+    #[test]
+    fn a_broken_line_is_named() {
+        assert_eq!(error("plan 2\n"), "line 1: expected `plan 1`, found \"plan 2\"");
+        assert_eq!(error("plan 1\nscenario gate ab\n"), "line 3: expected `seed N`, found \"\"");
+        let text = error(&format!("{HEAD}cycle 1  kill nobody at time 3ms\n"));
+        assert!(
+            text.starts_with("line 5: expected `cycle N  kill WHOM") && text.ends_with("nobody at time 3ms\""),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn cycles_ascend_and_victims_fit_their_window() {
+        let text = error(&format!("{HEAD}cycle 4  kill all at time 3ms\ncycle 4  kill all at time 3ms\n"));
+        assert!(text.contains("line 6: expected a cycle number in 5..=20"), "{text}");
+        let text = error(&format!("{HEAD}cycle 4  kill all at snapshot.send hit 1\n"));
+        assert!(text.contains("expected leader as the one that passes snapshot.send"), "{text}");
+    }
+
+    #[test]
+    fn deleted_lines_leave_a_plan() {
+        let text =
+            format!("{HEAD}\ncycle 4  kill all at time 3ms\n\ncycle 9  kill follower#1 at index.renamed hit 1\n");
+        assert_eq!(text.parse::<Plan>().unwrap().steps.len(), 2);
+    }
+}

@@ -1,0 +1,27 @@
+//! The only unsafe code of the harness: what runs in a child between fork and exec.
+#![allow(unsafe_code)]
+
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// Makes `command`'s child die by SIGKILL as soon as the calling thread ends, however that happens.
+pub fn die_with_this_thread(command: &mut Command) {
+    let parent = rustix::process::getpid();
+    // SAFETY: the closure runs in a forked copy of a process that had other threads, so it may only do what is
+    // async-signal-safe: it makes two raw system calls, compares two integers, and allocates nothing on any path.
+    unsafe {
+        command.pre_exec(move || set_death_signal(parent));
+    }
+}
+
+fn set_death_signal(parent: Pid) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // A parent that died before the line above sends nothing any more: then this child must end by itself.
+    if getppid() == Some(parent) {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(rustix::io::Errno::SRCH.raw_os_error()))
+    }
+}

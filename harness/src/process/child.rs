@@ -1,0 +1,159 @@
+//! One child process: what state it is in, as events, and signals to it.
+//!
+//! A thread per child waits on its pidfd, for stops and continuations as well as for its end, and publishes each
+//! change in a `watch` channel. A signal that we sent is remembered *before* it is sent, so that an end by a
+//! signal that nobody here sent is told apart: the OOM killer, or a stranger.
+
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::watch;
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ended {
+    /// It ended by itself, with this exit code.
+    Exited(i32),
+    /// This signal ended it, and we had sent it.
+    KilledByUs(i32),
+    /// This signal ended it, and we had not: its own abort, the OOM killer, a stranger.
+    KilledByOther(i32),
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ended::Exited(code) => write!(f, "exit code {code}"),
+            Ended::KilledByUs(signal) => write!(f, "signal {signal} from the harness"),
+            Ended::KilledByOther(9) => {
+                f.write_str("signal 9 that the harness did not send (out of memory, or a stranger)")
+            }
+            Ended::KilledByOther(signal) => write!(f, "signal {signal} that the harness did not send"),
+        }
+    }
+}
+
+/// The state of a process, as the kernel tells it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Signals {
+    /// It stands still.
+    pub stopped: bool,
+    /// It is dead, and reaped.
+    pub ended: Option<Ended>,
+}
+
+/// A child process. Dropping it kills it.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+    pidfd: Arc<OwnedFd>,
+    kill_sent: Arc<AtomicBool>,
+    state: watch::Receiver<Signals>,
+    /// Keeps the thread alive that this child would die with.
+    _spawner: super::Spawner,
+}
+
+impl Child {
+    /// Takes over the child `pid`, which must be unreaped, and known to nobody else who would reap it.
+    pub(super) fn adopt(pid: Pid, spawner: super::Spawner) -> io::Result<Self> {
+        let pidfd = Arc::new(rustix::process::pidfd_open(pid, PidfdFlags::empty())?);
+        let kill_sent = Arc::new(AtomicBool::new(false));
+        let (publish, state) = watch::channel(Signals::default());
+        let waiter = Waiter { pidfd: Arc::clone(&pidfd), kill_sent: Arc::clone(&kill_sent), publish };
+        std::thread::Builder::new().name(format!("wait-{}", pid.as_raw_nonzero())).spawn(move || waiter.run())?;
+        Ok(Self { pid, pidfd, kill_sent, state, _spawner: spawner })
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
+    pub fn state(&self) -> Signals {
+        *self.state.borrow()
+    }
+
+    /// A receiver that is woken at every change.
+    pub fn subscribe(&self) -> watch::Receiver<Signals> {
+        self.state.clone()
+    }
+
+    /// Sends SIGKILL. A child that is dead already is no error: how it ended says whether this signal did it.
+    pub fn kill(&self) -> io::Result<()> {
+        self.kill_sent.store(true, Ordering::SeqCst);
+        self.signal(Signal::KILL)
+    }
+
+    /// Lets a stopped child go on.
+    pub fn resume(&self) -> io::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        match rustix::process::pidfd_send_signal(&self.pidfd, signal) {
+            Err(rustix::io::Errno::SRCH) | Ok(()) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits until the child is dead and reaped.
+    pub async fn ended(&self) -> Ended {
+        let mut state = self.state.clone();
+        loop {
+            if let Some(ended) = state.borrow_and_update().ended {
+                return ended;
+            }
+            if state.changed().await.is_err() {
+                // The waiter publishes an end before it goes, whatever happens to it.
+                return self.state().ended.unwrap_or(Ended::Exited(-1));
+            }
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.state().ended.is_none() {
+            let _ = self.kill();
+        }
+    }
+}
+
+struct Waiter {
+    pidfd: Arc<OwnedFd>,
+    kill_sent: Arc<AtomicBool>,
+    publish: watch::Sender<Signals>,
+}
+
+impl Waiter {
+    fn run(self) {
+        let ended = loop {
+            let options = WaitIdOptions::EXITED | WaitIdOptions::STOPPED | WaitIdOptions::CONTINUED;
+            match rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
+                Ok(Some(status)) => match self.ended(&status) {
+                    Some(ended) => break ended,
+                    None => {
+                        self.publish.send_modify(|state| state.stopped = status.stopped());
+                    }
+                },
+                Ok(None) | Err(rustix::io::Errno::INTR) => {}
+                // Somebody else reaped it: the harness never does, so how it ended is unknown, and not by us.
+                Err(_) => break Ended::Exited(-1),
+            }
+        };
+        self.publish.send_modify(|state| *state = Signals { stopped: false, ended: Some(ended) });
+    }
+
+    fn ended(&self, status: &WaitIdStatus) -> Option<Ended> {
+        if let Some(code) = status.exit_status() {
+            return Some(Ended::Exited(code));
+        }
+        let signal = status.terminating_signal()?;
+        let ours = signal == Signal::KILL.as_raw() && self.kill_sent.load(Ordering::SeqCst);
+        Some(if ours { Ended::KilledByUs(signal) } else { Ended::KilledByOther(signal) })
+    }
+}

@@ -1,0 +1,85 @@
+//! The event pipe: a node's standard output, one JSON object per line.
+//!
+//! `{"event":"serving"}` once its listeners are bound; `{"event":"window","name":"…","hit":n}` just before it stops
+//! itself at an armed window. Other events are ignored, so that a node may say more than this harness knows;
+//! a line that is no JSON object is kept as a remark, because a panic message on the wrong stream is a clue.
+
+use crate::limits;
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::net::unix::pipe;
+use tokio::sync::watch;
+
+/// What a node has said about itself in this life.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeState {
+    pub serving: bool,
+    /// The last window it reported, with its hit count.
+    pub window: Option<(String, u64)>,
+    /// The last line that was no event.
+    pub remark: Option<String>,
+    /// The pipe is closed: nothing more will come.
+    pub closed: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+enum Line {
+    Serving,
+    Window {
+        name: String,
+        hit: u64,
+    },
+    #[serde(other)]
+    Other,
+}
+
+/// Follows `pipe` until it closes.
+pub fn follow(pipe: pipe::Receiver) -> watch::Receiver<NodeState> {
+    let (publish, state) = watch::channel(NodeState::default());
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(pipe);
+        while let Some(line) = next_line(&mut lines).await {
+            publish.send_modify(|state| take_line(state, &line));
+        }
+        publish.send_modify(|state| state.closed = true);
+    });
+    state
+}
+
+/// The next line, cut off at its bound; `None` at the end.
+async fn next_line(lines: &mut BufReader<pipe::Receiver>) -> Option<Vec<u8>> {
+    let mut line = Vec::new();
+    let bound = limits::EVENT_LINE_BYTES_MAX as u64;
+    match lines.take(bound).read_until(b'\n', &mut line).await {
+        Ok(0) | Err(_) => None,
+        Ok(_) => Some(line),
+    }
+}
+
+fn take_line(state: &mut NodeState, line: &[u8]) {
+    match serde_json::from_slice(line) {
+        Ok(Line::Serving) => state.serving = true,
+        Ok(Line::Window { name, hit }) => state.window = Some((name, hit)),
+        Ok(Line::Other) => {}
+        Err(_) => state.remark = Some(String::from_utf8_lossy(line).trim_end().to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_events_move_the_state_and_unknown_ones_do_not() {
+        let mut state = NodeState::default();
+        take_line(&mut state, b"{\"event\":\"later-invention\",\"x\":1}\n");
+        assert_eq!(state, NodeState::default());
+        take_line(&mut state, b"{\"event\":\"serving\",\"pid\":7}\n");
+        take_line(&mut state, b"{\"event\":\"window\",\"name\":\"flush.begin\",\"hit\":2}\n");
+        assert!(state.serving);
+        assert_eq!(state.window, Some(("flush.begin".to_owned(), 2)));
+        take_line(&mut state, b"thread 'main' panicked\n");
+        assert_eq!(state.remark.as_deref(), Some("thread 'main' panicked"));
+    }
+}

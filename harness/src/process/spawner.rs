@@ -1,0 +1,170 @@
+//! The one thread that spawns.
+//!
+//! It exists because PR_SET_PDEATHSIG is bound to the thread that forked: a child spawned from a pool thread
+//! would be killed when the pool shrinks. The thread ends when the last [`Spawner`] and the last [`Child`]
+//! are gone, and it is the only caller of `Command::spawn` in the harness.
+
+use super::before_exec::die_with_this_thread;
+use super::child::{Child, Ended};
+use crate::clock;
+use anyhow::{Context, anyhow, bail};
+use rustix::process::Pid;
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
+
+/// A process to be started. Standard input is empty, standard output a pipe.
+#[derive(Debug)]
+pub struct Launch {
+    program: PathBuf,
+    args: Vec<OsString>,
+    /// Standard error is appended here; `None`: it is a pipe as well.
+    log: Option<PathBuf>,
+}
+
+impl Launch {
+    pub fn new(program: impl Into<PathBuf>, args: Vec<OsString>) -> Self {
+        Self { program: program.into(), args, log: None }
+    }
+
+    /// Appends standard error to `log`, across lives.
+    pub fn log_to(mut self, log: &Path) -> Self {
+        self.log = Some(log.to_owned());
+        self
+    }
+}
+
+/// A child that was just started, with the reading ends of its pipes.
+#[derive(Debug)]
+pub struct Started {
+    pub child: Child,
+    pub stdout: pipe::Receiver,
+    /// `None` if standard error goes to a log.
+    pub stderr: Option<pipe::Receiver>,
+}
+
+/// What a process that ran to its end said.
+#[derive(Debug)]
+pub struct Output {
+    pub ended: Ended,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+}
+
+impl Output {
+    pub fn success(&self) -> bool {
+        self.ended == Ended::Exited(0)
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).trim_end().to_owned()
+    }
+
+    /// The last line of standard error as `: "line"`, or nothing.
+    pub fn stderr_tail(&self) -> String {
+        let text = String::from_utf8_lossy(&self.stderr);
+        text.trim_end().lines().next_back().map(|line| format!(": {line:?}")).unwrap_or_default()
+    }
+}
+
+type Reply = oneshot::Sender<io::Result<Raw>>;
+
+struct Raw {
+    child: Child,
+    stdout: OwnedFd,
+    stderr: Option<OwnedFd>,
+}
+
+/// A handle to the spawning thread.
+#[derive(Debug, Clone)]
+pub struct Spawner {
+    requests: mpsc::Sender<(Launch, Spawner, Reply)>,
+}
+
+impl Spawner {
+    /// Starts the thread.
+    pub fn start() -> io::Result<Self> {
+        let (requests, queue) = mpsc::channel::<(Launch, Spawner, Reply)>();
+        std::thread::Builder::new().name("spawner".to_owned()).spawn(move || {
+            while let Ok((launch, keep, reply)) = queue.recv() {
+                // A caller that went away drops the child, which kills it.
+                let _ = reply.send(spawn(&launch, keep));
+            }
+        })?;
+        Ok(Self { requests })
+    }
+
+    /// Starts a process.
+    ///
+    /// # Errors
+    /// The program cannot be executed, or the log cannot be opened.
+    pub async fn spawn(&self, launch: Launch) -> anyhow::Result<Started> {
+        let program = launch.program.clone();
+        let (reply, answer) = oneshot::channel();
+        self.requests.send((launch, self.clone(), reply)).map_err(|_| anyhow!("the spawning thread is gone"))?;
+        let raw = answer
+            .await
+            .context("the spawning thread is gone")?
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let stderr = raw.stderr.map(pipe::Receiver::from_owned_fd).transpose()?;
+        Ok(Started { child: raw.child, stdout: pipe::Receiver::from_owned_fd(raw.stdout)?, stderr })
+    }
+
+    /// Runs a process to its end, and returns what it said.
+    ///
+    /// # Errors
+    /// It cannot be started, took longer than `bound` (it is killed then), or said more than `bytes_max`.
+    pub async fn output(&self, launch: Launch, bound: Duration, bytes_max: u64) -> anyhow::Result<Output> {
+        let program = launch.program.clone();
+        let started = self.spawn(launch).await?;
+        let run = async {
+            let (stdout, stderr) =
+                tokio::try_join!(read_all(Some(started.stdout), bytes_max), read_all(started.stderr, bytes_max))?;
+            Ok(Output { ended: started.child.ended().await, stdout, stderr })
+        };
+        match clock::within(bound, run).await {
+            Some(output) => output,
+            None => bail!("expected {} to end within {bound:?}, and it did not", program.display()),
+        }
+    }
+}
+
+async fn read_all(pipe: Option<pipe::Receiver>, bytes_max: u64) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(pipe) = pipe {
+        pipe.take(bytes_max + 1).read_to_end(&mut bytes).await?;
+    }
+    if bytes.len() as u64 > bytes_max {
+        bail!("expected at most {bytes_max} bytes of output, found more");
+    }
+    Ok(bytes)
+}
+
+fn spawn(launch: &Launch, keep: Spawner) -> io::Result<Raw> {
+    let mut command = Command::new(&launch.program);
+    // A group of its own: a Ctrl-C on the terminal is meant for the harness, which then ends its children.
+    command.args(&launch.args).process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
+    match &launch.log {
+        Some(log) => command.stderr(open_log(log)?),
+        None => command.stderr(Stdio::piped()),
+    };
+    die_with_this_thread(&mut command);
+    let mut started = command.spawn()?;
+    let pid = i32::try_from(started.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
+    let stdout = started.stdout.take().map(OwnedFd::from).ok_or(io::ErrorKind::BrokenPipe)?;
+    let stderr = started.stderr.take().map(OwnedFd::from);
+    Ok(Raw { child: Child::adopt(pid, keep)?, stdout, stderr })
+}
+
+fn open_log(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}

@@ -1,0 +1,185 @@
+//! What a cycle and a run leave behind: the data that `verdict.json` stores and every report is drawn from.
+//!
+//! Plain data, no behaviour beyond sums: a stored record must read back without a cluster.
+
+use crate::verdict::{Finding, Verdict};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Version of the `verdict.json` schema: raised when a field changes its meaning or goes away.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// What a member was, as far as the harness could see, when the cycle chose its victims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    Leader,
+    Follower,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Role::Leader => "leader",
+            Role::Follower => "follower",
+        })
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Victim {
+    pub member: u64,
+    /// Its role when it was chosen.
+    pub role: Role,
+}
+
+/// How a planned fault ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The SIGKILL was ours, and it landed where the plan said.
+    Landed,
+    /// The planned step was not reached (no leader to kill, window not passed in its bound): data, not an error.
+    Skipped { why: String },
+    /// The process is dead, but not provably by our signal in the planned place.
+    Indeterminate { why: String },
+}
+
+/// Milliseconds spent in each phase of a cycle. Phases of several victims overlap: the longest one counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhasesMs {
+    /// From the cycle's start until the last victim is dead.
+    pub kill: u64,
+    /// Copying and inspecting the dead directories.
+    pub inspect: u64,
+    /// From spawn until the listeners are bound.
+    pub restart: u64,
+    /// From serving until recovery is complete and the member has applied what the cluster had.
+    pub catch_up: u64,
+    /// From proposing the fence until every member has answered for it.
+    pub fence: u64,
+    /// Checking the evidence.
+    pub verify: u64,
+}
+
+/// One cycle: one fault on its victims, restart, catch up, fence, verify.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CycleRecord {
+    /// From 1.
+    pub cycle: u32,
+    pub victims: Vec<Victim>,
+    /// The plan's step, as text: `kill follower#1 at flush.completed hit 2`.
+    pub trigger: String,
+    /// The crash window in which the kill was planned; `None` for a kill at an applied index or a time.
+    pub window: Option<String>,
+    pub hit: Option<u64>,
+    pub outcome: Outcome,
+    /// SIGKILLs of ours that landed in this cycle (several for a majority, or a second kill in recovery).
+    pub kills: u32,
+    /// Lower bound of the applied entries that the kills took out of memtables, summed over the victims: the
+    /// highest applied index received before the kill, minus what the dead directory still proves (E).
+    pub lost_entries: u64,
+    /// Entries of (N, E] that the restarted members verified, summed.
+    pub verified: u64,
+    /// Entries above E that the restarted members applied again, summed.
+    pub replayed: u64,
+    /// N of the first victim, as the dead directory has it; `None`: never persisted.
+    pub persisted_before: Option<u64>,
+    /// N of the first victim at the end of the cycle.
+    pub persisted_after: Option<u64>,
+    /// A snapshot was installed by a restarted member.
+    pub snapshot_installed: bool,
+    /// Kill until serving again, the slowest victim.
+    pub recovery_ms: u64,
+    /// Serving until caught up, the slowest victim.
+    pub catch_up_ms: u64,
+    /// Raft index of the fence that every replica answered; `None`: there was none.
+    pub fence_index: Option<u64>,
+    /// Number of findings of this cycle.
+    pub findings: u32,
+    /// Whole cycle, milliseconds.
+    pub duration_ms: u64,
+    pub phases: PhasesMs,
+    /// Why this cycle proved nothing about replay, if it did not ("nothing was lost or replayed"); `None` if it did.
+    pub proved_nothing: Option<String>,
+}
+
+impl CycleRecord {
+    pub fn landed(&self) -> bool {
+        self.outcome == Outcome::Landed
+    }
+}
+
+/// A binary that took part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BinaryId {
+    pub path: String,
+    /// SHA-256 of the file, lower-case hex.
+    pub sha256: String,
+    /// What it says about itself (`--version`), if it does.
+    pub version: Option<String>,
+}
+
+/// A whole run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSummary {
+    pub schema_version: u32,
+    pub verdict: Verdict,
+    pub findings: Vec<Finding>,
+    /// The scenario's name, the stem of its file.
+    pub scenario: String,
+    /// Path of the scenario, as it was given.
+    pub scenario_path: String,
+    /// SHA-256 of the scenario's text and of the plan's text, lower-case hex.
+    pub scenario_digest: String,
+    pub plan_digest: String,
+    pub seed: u64,
+    pub cycles_planned: u32,
+    pub cycles: Vec<CycleRecord>,
+    pub members: u32,
+    pub backend: String,
+    /// The planted bug that the nodes ran with, if any.
+    pub sabotage: Option<String>,
+    /// Fault classes that this run covers, and by omission those that it does not.
+    pub fault_classes: Vec<String>,
+    pub acked_writes: u64,
+    pub unknown_writes: u64,
+    pub reads: u64,
+    /// Checks that did not run, and why.
+    pub skipped_checks: Vec<String>,
+    /// A SIGINT or SIGTERM ended the run early.
+    pub interrupted: bool,
+    /// Start, UTC, `YYYY-MM-DDTHH:MM:SSZ`.
+    pub started_utc: String,
+    pub elapsed_ms: u64,
+    pub harness: BinaryId,
+    pub node: BinaryId,
+    pub inspector: BinaryId,
+    pub kernel: String,
+    /// Type of the filesystem that held the data directories.
+    pub filesystem: String,
+    /// Git revision of the working tree, if there is one.
+    pub git_revision: Option<String>,
+    /// The command that repeats this run.
+    pub repro: String,
+}
+
+impl RunSummary {
+    /// Cycles whose fault landed as planned.
+    pub fn landed(&self) -> usize {
+        self.cycles.iter().filter(|cycle| cycle.landed()).count()
+    }
+
+    /// SIGKILLs of ours that landed.
+    pub fn kills(&self) -> u64 {
+        self.cycles.iter().map(|cycle| u64::from(cycle.kills)).sum()
+    }
+
+    pub fn lost_entries(&self) -> u64 {
+        self.cycles.iter().map(|cycle| cycle.lost_entries).sum()
+    }
+
+    pub fn replayed(&self) -> u64 {
+        self.cycles.iter().map(|cycle| cycle.replayed).sum()
+    }
+}

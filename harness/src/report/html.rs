@@ -1,0 +1,293 @@
+//! `report.html`: one file, no external asset, readable offline, in light and in dark, with and without scripts.
+//!
+//! Order: the verdict; what was found, if anything was; what the verdict is worth; then the evidence behind
+//! it. Every text that comes from outside goes through [`escape`]; the page forbids itself any request.
+
+use super::text::{duration, escape, number, percent};
+use super::worth::{FAULT_CLASSES, Worth};
+use super::{chart, partial, tables, verdict_sentence};
+use crate::record::{BinaryId, RunSummary};
+use crate::verdict::{Class, Finding, Verdict};
+
+/// More than these are counted, not listed: the page stays readable, `verdict.json` has them all.
+const FINDINGS_LISTED_MAX: usize = 100;
+
+/// The page; `report` is the report directory as the user would type it.
+pub fn render(run: &RunSummary, report: &str) -> String {
+    let worth = Worth::of(run);
+    let body = [
+        header(run),
+        findings(run, report),
+        section("What this verdict is worth", &tiles(run, &worth)),
+        section("Recovery and loss", &chart::render(&run.cycles)),
+        section("Crash windows", &tables::window_grid(&worth)),
+        section("Where the time went", &tables::phase_table(&run.cycles)),
+        section("Cycles", &tables::cycle_table(run)),
+        section("Do it again", &again(run, report)),
+        section("Environment", &environment(run)),
+    ]
+    .concat();
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
+         script-src 'unsafe-inline'\">\n<title>{verdict} · {scenario}, seed {seed} · Ninelives</title>\n\
+         <style>\n{css}</style>\n</head>\n<body>\n<main>\n{body}</main>\n<script>\n{js}</script>\n</body>\n</html>\n",
+        verdict = run.verdict,
+        scenario = escape(&run.scenario),
+        seed = run.seed,
+        css = include_str!("assets/report.css"),
+        js = include_str!("assets/sort.js"),
+    )
+}
+
+fn section(title: &str, content: &str) -> String {
+    if content.is_empty() { String::new() } else { format!("<section>\n<h2>{title}</h2>\n{content}\n</section>\n") }
+}
+
+fn tone(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "tone-pass",
+        Verdict::Violation | Verdict::Liveness => "tone-bad",
+        Verdict::HarnessError | Verdict::Inconclusive => "tone-warn",
+    }
+}
+
+/// The verdict's mark: shape, not colour alone, tells a pass from the rest.
+fn mark(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "M14 25l7 7 14-16",
+        Verdict::Violation | Verdict::Liveness => "M16 16l16 16M32 16L16 32",
+        Verdict::HarnessError | Verdict::Inconclusive => "M24 14v13M24 33v1",
+    }
+}
+
+fn header(run: &RunSummary) -> String {
+    let banner = partial(run)
+        .map_or_else(String::new, |why| format!("<p class=\"banner\" role=\"status\">{}</p>\n", escape(&why)));
+    let planted = run.sabotage.as_ref().map_or_else(String::new, |bug| {
+        format!("<p class=\"banner\">The nodes ran with the planted bug <code>{}</code>.</p>\n", escape(bug))
+    });
+    format!(
+        "<header>\n<p class=\"kicker\">Ninelives · {scenario} · seed {seed}</p>\n<div class=\"verdict {tone}\">\
+         <svg class=\"mark\" viewBox=\"0 0 48 48\" fill=\"none\" stroke=\"currentColor\" stroke-width=\"4\" \
+         stroke-linecap=\"round\" stroke-linejoin=\"round\" aria-hidden=\"true\"><circle cx=\"24\" cy=\"24\" r=\"21\"/>\
+         <path d=\"{mark}\"/></svg><h1>{verdict}</h1><p>{sentence}. {members} members, {backend}, {kills} kills landed, \
+         {elapsed}, started {started}.</p></div>\n{banner}{planted}</header>\n",
+        scenario = escape(&run.scenario),
+        seed = run.seed,
+        tone = tone(run.verdict),
+        mark = mark(run.verdict),
+        verdict = run.verdict.name().replace('-', " "),
+        sentence = verdict_sentence(run),
+        members = run.members,
+        backend = escape(&run.backend),
+        kills = number(run.kills()),
+        elapsed = duration(run.elapsed_ms),
+        started = escape(&run.started_utc),
+    )
+}
+
+fn findings(run: &RunSummary, report: &str) -> String {
+    if run.findings.is_empty() {
+        return String::new();
+    }
+    let mut ordered: Vec<&Finding> = run.findings.iter().collect();
+    ordered.sort_by_key(|finding| (finding.class.verdict(), finding.cycle));
+    let mut content: String = ordered.iter().take(FINDINGS_LISTED_MAX).map(|found| finding(found, report)).collect();
+    if ordered.len() > FINDINGS_LISTED_MAX {
+        content += &format!(
+            "<p class=\"note\">{} more in <code>verdict.json</code>.</p>",
+            number((ordered.len() - FINDINGS_LISTED_MAX) as u64)
+        );
+    }
+    section(&format!("Findings ({})", number(ordered.len() as u64)), &content)
+}
+
+fn finding(finding: &Finding, report: &str) -> String {
+    let cycle = finding.cycle.map_or_else(|| " · whole run".to_owned(), |cycle| format!(" · cycle {cycle}"));
+    let member = finding.member.map_or_else(String::new, |member| format!(" · n{member}"));
+    format!(
+        "<article class=\"finding {tone}\"><h3>{class}<span>{cycle}{member}</span></h3><p>{sentence}</p>\
+         <pre>{next}</pre></article>\n",
+        tone = tone(finding.class.verdict()),
+        class = finding.class,
+        sentence = escape(&finding.sentence),
+        next = escape(&next_command(finding, report)),
+    )
+}
+
+/// What to paste next.
+fn next_command(finding: &Finding, report: &str) -> String {
+    let report = super::repro::quote(report);
+    match (finding.class, finding.member) {
+        (Class::Liveness | Class::NodeDied | Class::RefusedAfterOwnCrash | Class::HarnessError, Some(member)) => {
+            format!("tail -n 50 {report}/nodes/n{member}.log")
+        }
+        // Not `ninelives replay`: the script names the binaries, a planted bug's included.
+        _ => format!("bash {report}/repro.sh"),
+    }
+}
+
+fn tiles(run: &RunSummary, worth: &Worth) -> String {
+    let share = |part: u32| percent(f64::from(part) / f64::from(worth.cycles_run.max(1)));
+    let bound = worth.divergence_rate_max_95.map_or_else(|| "none".to_owned(), |rate| format!("≤ {}", percent(rate)));
+    let tiles: String = [
+        ("cycles run", number(worth.cycles_run.into()), format!("of {}", number(worth.cycles_planned.into()))),
+        ("kills landed", number(worth.kills), format!("in {} cycles", number(worth.landed.into()))),
+        ("cycles skipped", number(worth.skipped.into()), share(worth.skipped)),
+        ("cycles indeterminate", number(worth.indeterminate.into()), share(worth.indeterminate)),
+        ("entries lost by kills, at least", number(worth.entries_lost), String::new()),
+        ("entries replayed", number(worth.entries_replayed), format!("+ {} verified", number(worth.entries_verified))),
+        ("snapshots installed", number(worth.snapshots_installed.into()), String::new()),
+        ("writes acknowledged", number(run.acked_writes), format!("+ {} unknown", number(run.unknown_writes))),
+        ("reads", number(run.reads), String::new()),
+        ("divergences per cycle, 95 % bound", bound, format!("{} trials", number(worth.trials.into()))),
+    ]
+    .into_iter()
+    .map(|(name, value, more)| format!("<div><dt>{name}</dt><dd>{value} <small>{more}</small></dd></div>"))
+    .collect();
+    format!("<dl class=\"tiles\">{tiles}</dl>\n<div class=\"note\">{}{}</div>", coverage(worth), skipped_checks(run))
+}
+
+fn coverage(worth: &Worth) -> String {
+    let meaning = |class: &String| {
+        let what = FAULT_CLASSES.iter().find(|(name, _)| name == class).map_or("", |(_, what)| what);
+        format!("<strong>{}</strong> ({})", escape(class), escape(what))
+    };
+    let list = |classes: &[String]| match classes {
+        [] => "nothing".to_owned(),
+        classes => classes.iter().map(meaning).collect::<Vec<_>>().join("; "),
+    };
+    format!(
+        "<p>The bound is a {}. A trial is a cycle whose kill landed, whose fence every replica answered, and which had \
+         something to lose or replay.</p><p>Covers {}.</p><p>Does not cover {}.</p>",
+        escape(&worth.divergence_rate_caveat),
+        list(&worth.fault_classes_covered),
+        list(&worth.fault_classes_not_covered),
+    )
+}
+
+fn skipped_checks(run: &RunSummary) -> String {
+    match run.skipped_checks.as_slice() {
+        [] => String::new(),
+        checks => format!("<p>Checks that did not run: {}.</p>", escape(&checks.join("; "))),
+    }
+}
+
+fn again(run: &RunSummary, report: &str) -> String {
+    format!(
+        "<p class=\"lead\">The seed fixes the plan and the operations of each client, not how the system schedules its \
+         threads: kills at named windows land on the same step, kills at times may not.</p><pre>{}</pre>",
+        escape(&format!(
+            "bash {}/repro.sh   # the stored plan, with the digests compared\n{}",
+            super::repro::quote(report),
+            run.repro
+        )),
+    )
+}
+
+fn environment(run: &RunSummary) -> String {
+    let binary = |id: &BinaryId| {
+        let version = id.version.as_ref().map_or_else(String::new, |version| format!(" · {}", escape(version)));
+        format!(
+            "<code>{}</code>{version}<br><code class=\"soft\">sha256 {}</code>",
+            escape(&id.path),
+            escape(&id.sha256)
+        )
+    };
+    let revision = run.git_revision.as_deref().unwrap_or("not a git checkout");
+    let rows: String = [
+        (
+            "scenario",
+            format!(
+                "<code>{}</code><br><code class=\"soft\">sha256 {}</code>",
+                escape(&run.scenario_path),
+                escape(&run.scenario_digest)
+            ),
+        ),
+        ("plan", format!("<code>plan.txt</code><br><code class=\"soft\">sha256 {}</code>", escape(&run.plan_digest))),
+        ("seed", run.seed.to_string()),
+        ("node", binary(&run.node)),
+        ("inspector", binary(&run.inspector)),
+        ("harness", binary(&run.harness)),
+        ("git revision", format!("<code>{}</code>", escape(revision))),
+        ("kernel", escape(&run.kernel)),
+        ("filesystem", escape(&run.filesystem)),
+        ("started, took", format!("{}, {}", escape(&run.started_utc), duration(run.elapsed_ms))),
+        ("schema version", run.schema_version.to_string()),
+    ]
+    .into_iter()
+    .map(|(name, value)| format!("<dt>{name}</dt><dd>{value}</dd>\n"))
+    .collect();
+    format!("<dl class=\"env\">{rows}</dl>")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    /// The page without its style and script, which may change without a change of meaning.
+    fn content(page: &str) -> &str {
+        page.split_once("<main>").unwrap().1.split_once("</main>").unwrap().0
+    }
+
+    #[test]
+    fn golden_pass() {
+        sample::assert_golden("report-pass.html", content(&render(&sample::run(), "reports/sample-seed7")));
+    }
+
+    #[test]
+    fn golden_failing() {
+        sample::assert_golden("report-failing.html", content(&render(&sample::failing(), "reports/it's a sample")));
+    }
+
+    #[test]
+    fn findings_come_before_the_worth_and_only_if_there_are_any() {
+        let page = render(&sample::failing(), "r");
+        assert!(page.find("Findings (3)").unwrap() < page.find("What this verdict is worth").unwrap());
+        assert!(!render(&sample::run(), "r").contains("Findings"));
+    }
+
+    #[test]
+    fn words_from_outside_stay_words() {
+        let page = render(&sample::failing(), "r");
+        assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;"));
+        assert!(!page.contains("<script>alert"));
+        assert!(!page.contains("<b>"));
+    }
+
+    #[test]
+    fn the_page_asks_nobody_for_anything() {
+        let page = render(&sample::failing(), "r");
+        for request in ["http://", "https://", "src=\"", "@import", "url("] {
+            assert!(!page.contains(request), "{request}");
+        }
+    }
+
+    #[test]
+    fn a_thousand_cycles_stay_under_a_megabyte() {
+        let mut run = sample::run();
+        run.cycles = (0..1000).map(|at| run.cycles[at % 6].clone()).collect();
+        let bytes = render(&run, "r").len();
+        assert!(bytes < 1_000_000, "{bytes} bytes");
+    }
+
+    #[test]
+    fn a_run_without_a_cycle_has_a_page() {
+        let mut run = sample::run();
+        run.cycles.clear();
+        run.verdict = Verdict::HarnessError;
+        assert!(render(&run, "r").contains("0 of 6 planned cycles"));
+    }
+
+    /// A window that nothing hit has its row: a hole in the coverage is seen.
+    #[test]
+    fn the_grid_shows_every_window() {
+        let page = render(&sample::run(), "r");
+        for window in crate::target::WINDOWS {
+            assert!(page.contains(&format!(">{}</th>", window.name)), "{}", window.name);
+        }
+    }
+}

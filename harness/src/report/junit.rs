@@ -1,0 +1,187 @@
+//! `junit.xml` for CI systems: one test case for the run, and one for each class of evidence.
+//!
+//! Nothing goes green without evidence: a class without a finding passes only if at least one cycle was a
+//! trial (see [`worth`](super::worth)), and is otherwise reported as skipped.
+
+use super::worth::Worth;
+use super::{Error, partial, verdict_sentence};
+use crate::record::RunSummary;
+use crate::verdict::{Class, Finding, Verdict};
+use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
+use std::time::Duration;
+
+/// The classes of evidence, in the order of the test cases, and what each one states when it passes.
+const CLASSES: &[(Class, &str)] = &[
+    (Class::StateHash, "replicas agree at every fence"),
+    (Class::Model, "the independent model agrees with the replicas"),
+    (Class::LostWrite, "every acknowledged write is there"),
+    (Class::Phantom, "nothing is there that nobody wrote"),
+    (Class::IndexAheadOfEngine, "the persisted index is never ahead of the engine"),
+    (Class::PurgedAboveN, "the raft log is never purged above the persisted index"),
+    (Class::ReplayStart, "replay starts at N+1, contiguous, nothing twice"),
+    (Class::RefusedAfterOwnCrash, "no member refuses to start after a crash"),
+    (Class::VoteWentBack, "no vote went back"),
+    (Class::SnapshotTransfer, "snapshots that were sent were installed"),
+    (Class::Watch, "watches are ordered, without gaps or duplicates"),
+    (Class::NodeDied, "no node died of its own doing"),
+    (Class::Liveness, "every member came back inside its bound"),
+    (Class::HarnessError, "the harness worked"),
+    (Class::NotProven, "the faults bit"),
+];
+
+/// The text of `junit.xml`.
+pub fn render(run: &RunSummary) -> Result<String, Error> {
+    let worth = Worth::of(run);
+    let elapsed = Duration::from_millis(run.elapsed_ms);
+    let mut suite = TestSuite::new(format!("ninelives.{}", run.scenario));
+    suite.set_time(elapsed);
+    suite.add_properties(properties(run, &worth));
+    suite.add_test_case(whole_run(run, &worth, elapsed));
+    suite.add_test_cases(CLASSES.iter().map(|(class, promise)| evidence(run, &worth, *class, promise)));
+    let mut report = Report::new("ninelives");
+    report.set_time(elapsed);
+    report.add_test_suite(suite);
+    Ok(report.to_string()?)
+}
+
+fn properties(run: &RunSummary, worth: &Worth) -> Vec<Property> {
+    let bound = worth
+        .divergence_rate_max_95
+        .map_or_else(|| "none".to_owned(), |rate| format!("{rate} ({})", worth.divergence_rate_caveat));
+    [
+        ("seed", run.seed.to_string()),
+        ("cycles", format!("{} of {}", worth.cycles_run, worth.cycles_planned)),
+        ("kills-landed", worth.kills.to_string()),
+        ("cycles-skipped", worth.skipped.to_string()),
+        ("entries-lost", worth.entries_lost.to_string()),
+        ("entries-replayed", worth.entries_replayed.to_string()),
+        ("divergence-rate-max-95", bound),
+        ("fault-classes-covered", worth.fault_classes_covered.join(" ")),
+        ("fault-classes-not-covered", worth.fault_classes_not_covered.join(" ")),
+        ("plan-sha256", run.plan_digest.clone()),
+        ("scenario-sha256", run.scenario_digest.clone()),
+        ("node-sha256", run.node.sha256.clone()),
+        ("harness-sha256", run.harness.sha256.clone()),
+        ("started", run.started_utc.clone()),
+        ("reproduce", run.repro.clone()),
+    ]
+    .map(|(name, value)| Property::new(name, value))
+    .into()
+}
+
+fn whole_run(run: &RunSummary, worth: &Worth, elapsed: Duration) -> TestCase {
+    let mut status = match run.verdict {
+        Verdict::Pass if partial(run).is_some() => TestCaseStatus::skipped(),
+        Verdict::Pass => TestCaseStatus::success(),
+        Verdict::HarnessError => TestCaseStatus::non_success(NonSuccessKind::Error),
+        Verdict::Violation | Verdict::Liveness | Verdict::Inconclusive => {
+            TestCaseStatus::non_success(NonSuccessKind::Failure)
+        }
+    };
+    if run.verdict != Verdict::Pass {
+        status.set_type(run.verdict.name());
+    }
+    status.set_message(
+        partial(run).map_or_else(|| verdict_sentence(run), |why| format!("{}; {why}", verdict_sentence(run))),
+    );
+    let mut case = TestCase::new("run", status);
+    case.set_classname(format!("ninelives.{}", run.scenario)).set_time(elapsed);
+    case.set_system_out(format!(
+        "{} cycles, {} kills landed, {} skipped, {} entries lost, {} replayed, {} trials\nreproduce: {}\n{}",
+        worth.cycles_run,
+        worth.kills,
+        worth.skipped,
+        worth.entries_lost,
+        worth.entries_replayed,
+        worth.trials,
+        run.repro,
+        run.skipped_checks.iter().map(|check| format!("skipped check: {check}\n")).collect::<String>(),
+    ));
+    case
+}
+
+fn evidence(run: &RunSummary, worth: &Worth, class: Class, promise: &str) -> TestCase {
+    let found: Vec<&Finding> = run.findings.iter().filter(|finding| finding.class == class).collect();
+    let status = match found.first() {
+        Some(first) => {
+            let kind = if class == Class::HarnessError { NonSuccessKind::Error } else { NonSuccessKind::Failure };
+            let mut status = TestCaseStatus::non_success(kind);
+            status.set_type(class.name()).set_message(first.to_string());
+            status.set_description(found.iter().map(|finding| format!("{finding}\n")).collect::<String>());
+            status
+        }
+        None => match unproven(worth, class) {
+            Some(why) => {
+                let mut status = TestCaseStatus::skipped();
+                status.set_message(why);
+                status
+            }
+            None => TestCaseStatus::success(),
+        },
+    };
+    let mut case = TestCase::new(format!("{class}: {promise}"), status);
+    case.set_classname(format!("ninelives.{}", run.scenario));
+    case
+}
+
+/// Why the absence of findings of `class` says nothing.
+fn unproven(worth: &Worth, class: Class) -> Option<&'static str> {
+    match class {
+        _ if worth.trials == 0 => Some("no cycle proved anything"),
+        Class::SnapshotTransfer if worth.snapshots_installed == 0 => Some("no snapshot was installed"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn golden_pass() {
+        sample::assert_golden("junit-pass.xml", &render(&sample::run()).unwrap());
+    }
+
+    #[test]
+    fn golden_failing() {
+        sample::assert_golden("junit-failing.xml", &render(&sample::failing()).unwrap());
+    }
+
+    #[test]
+    fn no_evidence_is_not_a_green_test_case() {
+        let mut run = sample::run();
+        run.cycles.clear();
+        run.cycles_planned = 0;
+        run.verdict = Verdict::Inconclusive;
+        run.findings.push(Finding::new(Class::NotProven, "no cycle ran"));
+        let text = render(&run).unwrap();
+        assert_eq!(text.matches("<testcase").count(), CLASSES.len() + 1);
+        assert_eq!(text.matches("<skipped").count(), CLASSES.len() - 1);
+        assert_eq!(text.matches("<failure").count(), 2, "{text}");
+    }
+
+    #[test]
+    fn a_promise_about_snapshots_needs_a_snapshot() {
+        let mut run = sample::run();
+        assert!(!render(&run).unwrap().contains("<skipped"));
+        run.cycles.iter_mut().for_each(|cycle| cycle.snapshot_installed = false);
+        assert!(render(&run).unwrap().contains("<skipped message=\"no snapshot was installed\""));
+    }
+
+    /// A class that is added to the vocabulary must get its test case; `match` makes forgetting it an error.
+    #[test]
+    fn every_class_has_a_test_case() {
+        let listed = |class| CLASSES.iter().any(|(listed, _)| *listed == class);
+        for class in CLASSES.iter().map(|(class, _)| *class) {
+            match class {
+                Class::IndexAheadOfEngine | Class::StateHash | Class::LostWrite | Class::PurgedAboveN => {}
+                Class::RefusedAfterOwnCrash | Class::ReplayStart | Class::Phantom | Class::Model | Class::Watch => {}
+                Class::VoteWentBack | Class::SnapshotTransfer | Class::NodeDied | Class::Liveness => {}
+                Class::HarnessError | Class::NotProven => {}
+            }
+            assert!(listed(class));
+        }
+        assert_eq!(CLASSES.len(), 15);
+    }
+}

@@ -1,0 +1,155 @@
+//! The report directory: what a run leaves for those who were not there.
+//!
+//! Contract: every file is a pure function of the [`RunSummary`]; none of them asks a live node, the clock or
+//! the environment. Each file is replaced as a whole (temporary name, sync, rename), `verdict.json` last:
+//! whoever finds a `verdict.json` finds the complete report that it belongs to. A run that ended early is
+//! reported the same way, and every file says that it is partial.
+//!
+//! `plan.txt`, `scenario.toml`, `history.jsonl` and `nodes/` are written by the stages that produce them.
+
+mod chart;
+mod html;
+mod json;
+mod junit;
+mod repro;
+#[cfg(test)]
+pub(crate) mod sample;
+mod tables;
+mod text;
+pub mod worth;
+
+pub use json::read;
+
+use crate::paths::Paths;
+use crate::record::{RunSummary, SCHEMA_VERSION};
+use crate::verdict::Verdict;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// A report could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot {doing} {path}: {source}", path = path.display())]
+    Io { doing: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot encode verdict.json: {0}")]
+    Encode(serde_json::Error),
+    #[error("cannot encode junit.xml: {0}")]
+    Junit(#[from] quick_junit::SerializeError),
+    #[error("{path} is not a report's verdict.json: {source}", path = path.display())]
+    Malformed { path: PathBuf, source: serde_json::Error },
+    #[error(
+        "{path} has schema version {found}, this binary reads {SCHEMA_VERSION}: read it with the binary that wrote it",
+        path = path.display()
+    )]
+    Version { path: PathBuf, found: u32 },
+}
+
+/// Writes `repro.sh`, `junit.xml`, `report.html` and, last, `verdict.json` into the report directory, which exists.
+///
+/// # Errors
+/// The first file that could not be written; the files before it are complete, `verdict.json` is not there.
+pub fn write(paths: &Paths, run: &RunSummary) -> Result<(), Error> {
+    put(&paths.repro_sh(), repro::render(run).as_bytes(), 0o755)?;
+    put(&paths.junit_xml(), junit::render(run)?.as_bytes(), 0o644)?;
+    put(&paths.report_html(), html::render(run, &report_name(paths)).as_bytes(), 0o644)?;
+    json::write(paths, run)
+}
+
+/// The report directory as the user would type it.
+fn report_name(paths: &Paths) -> String {
+    paths.root().display().to_string()
+}
+
+/// Why this report covers less than was planned; `None` if it covers all of it.
+fn partial(run: &RunSummary) -> Option<String> {
+    let (cycles, cycles_planned) = (run.cycles.len() as u64, u64::from(run.cycles_planned));
+    let (done, planned) = (text::number(cycles), text::number(cycles_planned));
+    if run.interrupted {
+        Some(format!("interrupted after {done} of {planned} planned cycles: this report is partial"))
+    } else if cycles < cycles_planned {
+        Some(format!("the run ended after {done} of {planned} planned cycles: this report is partial"))
+    } else {
+        None
+    }
+}
+
+/// The verdict as a sentence.
+fn verdict_sentence(run: &RunSummary) -> String {
+    let cycles = text::number(run.cycles.len() as u64);
+    match run.verdict {
+        Verdict::Pass if run.interrupted => {
+            format!("No divergence found in the {cycles} cycles before the interruption")
+        }
+        Verdict::Pass => format!("No divergence found in {cycles} cycles"),
+        Verdict::Violation => "The system under test broke a promise".to_owned(),
+        Verdict::Liveness => "The system under test did not come back inside its bound".to_owned(),
+        Verdict::HarnessError => "The harness failed: this says nothing about the system under test".to_owned(),
+        Verdict::Inconclusive => "Too little happened for a pass to mean anything".to_owned(),
+    }
+}
+
+/// Replaces `path` by `bytes` so that a reader sees the old content or the new one, whole.
+fn put(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    let tmp = PathBuf::from(name);
+    let fail = |doing, path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Io { doing, path, source }
+    };
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&tmp)
+        .map_err(fail("create", &tmp))?;
+    // A left-over of an earlier attempt keeps its own mode through `open`.
+    file.set_permissions(std::fs::Permissions::from_mode(mode)).map_err(fail("set the mode of", &tmp))?;
+    file.write_all(bytes).map_err(fail("write", &tmp))?;
+    file.sync_all().map_err(fail("sync", &tmp))?;
+    std::fs::rename(&tmp, path).map_err(fail("rename onto", path))?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent).and_then(|dir| dir.sync_all()).map_err(fail("sync", parent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_complete_and_reads_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::new(dir.path());
+        let run = sample::failing();
+        write(&paths, &run).unwrap();
+        write(&paths, &run).unwrap();
+        assert_eq!(read(&paths).unwrap(), run);
+        let mut names: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["junit.xml", "report.html", "repro.sh", "verdict.json"]);
+        let mode = std::fs::metadata(paths.repro_sh()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o111, 0o111, "repro.sh is meant to be run");
+    }
+
+    #[test]
+    fn a_missing_directory_is_named() {
+        let error = write(&Paths::new("/nonexistent/report"), &sample::run()).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/report/repro.sh"), "{error}");
+    }
+
+    #[test]
+    fn only_a_run_that_ended_early_is_partial() {
+        let mut run = sample::run();
+        assert_eq!(partial(&run), None);
+        run.cycles.pop();
+        assert!(partial(&run).unwrap().contains("5 of 6"));
+        run.interrupted = true;
+        assert!(partial(&run).unwrap().contains("interrupted"));
+    }
+}

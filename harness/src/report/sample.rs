@@ -1,0 +1,128 @@
+//! Fixed runs for the golden files: a pass that holds every kind of cycle, and a failure with text that must be escaped.
+//!
+//! The golden files are in `harness/tests/golden/`; `NINELIVES_BLESS=1` rewrites them.
+
+use crate::record::*;
+use crate::verdict::{Class, Finding, Verdict};
+use std::path::Path;
+
+fn cycle(number: u32, victims: &[(u64, Role)], window: Option<(&str, u64)>, outcome: Outcome) -> CycleRecord {
+    let landed = outcome == Outcome::Landed;
+    let n = u64::from(number);
+    let from_kill = |value| if landed { value } else { 0 };
+    CycleRecord {
+        cycle: number,
+        victims: victims.iter().map(|(member, role)| Victim { member: *member, role: *role }).collect(),
+        trigger: match window {
+            Some((name, hit)) => {
+                format!("kill {} at {name} hit {hit}", victims.first().map_or("leader", |_| "follower#1"))
+            }
+            None => "kill all at index +400".to_owned(),
+        },
+        window: window.map(|(name, _)| name.to_owned()),
+        hit: window.map(|(_, hit)| hit),
+        outcome,
+        kills: from_kill(victims.len() as u64) as u32,
+        lost_entries: from_kill(40 * n),
+        verified: from_kill(3 * n),
+        replayed: from_kill(37 * n),
+        persisted_before: (number > 1).then_some(100 * n),
+        persisted_after: Some(100 * n + 80),
+        snapshot_installed: number == 3,
+        recovery_ms: from_kill(90 + 10 * n),
+        catch_up_ms: from_kill(20 + n),
+        fence_index: landed.then_some(100 * n + 99),
+        findings: 0,
+        duration_ms: 400 + 10 * n,
+        phases: PhasesMs { kill: 60, inspect: 30, restart: 90 + 10 * n, catch_up: 20 + n, fence: 15, verify: 5 },
+        proved_nothing: None,
+    }
+}
+
+fn binary(path: &str, digit: &str) -> BinaryId {
+    BinaryId { path: path.to_owned(), sha256: digit.repeat(64), version: Some("0.1.0".to_owned()) }
+}
+
+/// A pass of six cycles: landed (window, all members, proved nothing), skipped, indeterminate.
+pub fn run() -> RunSummary {
+    use Role::{Follower, Leader};
+    let mut cycles = vec![
+        cycle(1, &[(2, Follower)], Some(("flush.completed", 2)), Outcome::Landed),
+        cycle(2, &[(1, Leader)], Some(("raft.fsync", 5)), Outcome::Landed),
+        cycle(3, &[(1, Follower), (2, Leader), (3, Follower)], None, Outcome::Landed),
+        cycle(4, &[(3, Follower)], Some(("flush.completed", 1)), Outcome::Landed),
+        cycle(
+            5,
+            &[],
+            Some(("purge.between", 1)),
+            Outcome::Skipped { why: "window not passed within 5000 ms".to_owned() },
+        ),
+        cycle(
+            6,
+            &[(3, Follower)],
+            Some(("index.renamed", 1)),
+            Outcome::Indeterminate { why: "exit status 9, but no stop was seen".to_owned() },
+        ),
+    ];
+    cycles[3].proved_nothing = Some("nothing was lost or replayed".to_owned());
+    RunSummary {
+        schema_version: SCHEMA_VERSION,
+        verdict: Verdict::Pass,
+        findings: Vec::new(),
+        scenario: "sample".to_owned(),
+        scenario_path: "scenarios/sample.toml".to_owned(),
+        scenario_digest: "a".repeat(64),
+        plan_digest: "b".repeat(64),
+        seed: 7,
+        cycles_planned: 6,
+        cycles,
+        members: 3,
+        backend: "rocksdb".to_owned(),
+        sabotage: None,
+        fault_classes: vec!["kill".to_owned()],
+        acked_writes: 12_345,
+        unknown_writes: 67,
+        reads: 890,
+        skipped_checks: Vec::new(),
+        interrupted: false,
+        started_utc: "2026-01-02T03:04:05Z".to_owned(),
+        elapsed_ms: 3_661_000,
+        harness: binary("/opt/ninelives", "c"),
+        node: binary("/opt/node-under-test", "d"),
+        inspector: binary("/opt/node-under-test", "d"),
+        kernel: "Linux 6.1.0 x86_64".to_owned(),
+        filesystem: "ext4".to_owned(),
+        git_revision: Some("0123456789abcdef0123456789abcdef01234567".to_owned()),
+        repro: "ninelives run scenarios/sample.toml --seed 7".to_owned(),
+    }
+}
+
+/// The same run, cut short by a violation whose words try to break out of every format.
+pub fn failing() -> RunSummary {
+    let mut run = run();
+    run.verdict = Verdict::Violation;
+    run.scenario = "it's <b>\"bold\"</b> & more".to_owned();
+    run.cycles[2].findings = 2;
+    run.cycles.truncate(3);
+    run.sabotage = Some("hash-constant".to_owned());
+    run.skipped_checks = vec!["watch: no watch was open".to_owned()];
+    run.findings = vec![
+        Finding::new(Class::StateHash, "kv of n2 is <script>alert(1)</script>, expected ]]> & \"c0ffee\"")
+            .in_cycle(3)
+            .at_member(2),
+        Finding::new(Class::StateHash, "kv of n3 differs too").in_cycle(3).at_member(3),
+        Finding::new(Class::NotProven, "only 3 cycles ran"),
+    ];
+    run
+}
+
+/// Compares `text` with the golden file `name`.
+pub fn assert_golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("NINELIVES_BLESS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(golden == text, "{name} is not what it was; look at the change, then bless it with NINELIVES_BLESS=1");
+}

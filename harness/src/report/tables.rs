@@ -1,0 +1,158 @@
+//! The two tables of `report.html`: the grid of crash windows, and a row per cycle.
+
+use super::text::{escape, number, quantile};
+use super::worth::{NO_WINDOW, WindowHits, Worth};
+use crate::record::{CycleRecord, Outcome, RunSummary};
+use crate::target::WINDOWS;
+
+/// Window × role, with the number of kills that landed. Every known window has a row, hit or not: a hole in the
+/// coverage must be seen. Windows that the run has and this binary does not know come last, with the kills outside
+/// of any window, whose number does not enter the shading.
+pub fn window_grid(worth: &Worth) -> String {
+    let known = WINDOWS.iter().map(|window| window.name);
+    let strange = worth.windows.keys().map(String::as_str).filter(|name| known.clone().all(|known| known != *name));
+    let windows = || worth.windows.iter().filter(|(name, _)| *name != NO_WINDOW).map(|(_, hits)| hits);
+    let most = windows().map(|hits| hits.leader.max(hits.follower)).max().unwrap_or(0).max(1);
+    let rows: String = known.clone().chain(strange).map(|name| grid_row(name, worth.windows.get(name), most)).collect();
+    let hit = windows().filter(|hits| hits.landed() > 0).count();
+    format!(
+        "<p class=\"lead\">{hit} of {} windows hit. A hatched cell was never hit in that role; a window without any \
+         count was not part of this run's plan.</p><div class=\"scroll fit\"><table class=\"grid\"><thead><tr>\
+         <th scope=\"col\">window</th><th scope=\"col\">leader</th><th scope=\"col\">follower</th>\
+         <th scope=\"col\">planned, not landed</th></tr></thead><tbody>{rows}</tbody></table></div>",
+        WINDOWS.len(),
+    )
+}
+
+fn grid_row(name: &str, hits: Option<&WindowHits>, most: u32) -> String {
+    let none = "<td class=\"none\">–</td>";
+    let cell = |count: u32| match count {
+        0 => none.to_owned(),
+        count => {
+            // From 8 % to 50 % of the accent colour: visible at one hit, still readable at the most.
+            let heat = 8 + 42 * count.min(most) / most;
+            format!("<td class=\"hit\" style=\"--heat:{heat}\">{}</td>", number(count.into()))
+        }
+    };
+    let (class, cells) = match hits {
+        Some(hits) => {
+            let missed = match hits.missed {
+                0 => "<td>0</td>".to_owned(),
+                missed => format!("<td class=\"missed\">{missed}</td>"),
+            };
+            ("id", cell(hits.leader) + &cell(hits.follower) + &missed)
+        }
+        None => ("id unplanned", format!("{none}{none}<td></td>")),
+    };
+    format!("<tr><th scope=\"row\" class=\"{class}\">{}</th>{cells}</tr>\n", escape(name))
+}
+
+/// Heading, whether the column is numeric, and what it means.
+const COLUMNS: &[(&str, bool, &str)] = &[
+    ("cycle", true, "number of the cycle"),
+    ("victim", false, "members killed, with the role that they had"),
+    ("fault", false, "the plan's step"),
+    ("outcome", false, "how the fault ended"),
+    ("lost", true, "applied entries that the kill took out of memtables, a lower bound"),
+    ("verified", true, "entries of (N, E] that the restart verified"),
+    ("replayed", true, "entries above E that the restart applied again"),
+    ("N before", true, "persisted index of the first victim, from its dead directory"),
+    ("N after", true, "persisted index of the first victim at the end of the cycle"),
+    ("recovery ms", true, "kill until serving again, the slowest victim"),
+    ("catch-up ms", true, "serving until caught up, the slowest victim"),
+    ("fence", true, "raft index at which every replica was hashed"),
+    ("cycle ms", true, "the whole cycle"),
+];
+
+/// A row per cycle, sortable by its headings.
+pub fn cycle_table(run: &RunSummary) -> String {
+    let heads: String = COLUMNS
+        .iter()
+        .map(|(name, numeric, title)| {
+            let class = if *numeric { " class=\"n\"" } else { "" };
+            format!("<th scope=\"col\"{class} title=\"{title}\"><button type=\"button\">{name}</button></th>")
+        })
+        .collect();
+    let rows: String = run.cycles.iter().map(cycle_row).collect();
+    format!(
+        "<p class=\"lead\"><label><input type=\"checkbox\" id=\"only-odd\"> only cycles that were skipped, proved nothing \
+         or have findings</label></p><div class=\"scroll tall\" tabindex=\"0\" role=\"region\" aria-label=\"cycles\">\
+         <table id=\"cycles\"><thead><tr>{heads}</tr></thead><tbody>\n{rows}</tbody></table></div>"
+    )
+}
+
+fn cycle_row(cycle: &CycleRecord) -> String {
+    let class = match cycle {
+        _ if cycle.findings > 0 => " class=\"bad\"",
+        _ if !cycle.landed() || cycle.proved_nothing.is_some() => " class=\"odd\"",
+        _ => "",
+    };
+    let victims: Vec<String> =
+        cycle.victims.iter().map(|victim| format!("n{} {}", victim.member, victim.role)).collect();
+    let mut outcome = match &cycle.outcome {
+        Outcome::Landed => "landed".to_owned(),
+        Outcome::Skipped { why } => format!("skipped: {why}"),
+        Outcome::Indeterminate { why } => format!("indeterminate: {why}"),
+    };
+    for note in [
+        (cycle.findings > 0)
+            .then(|| format!("{} finding{}", cycle.findings, if cycle.findings == 1 { "" } else { "s" })),
+        cycle.proved_nothing.as_ref().map(|why| format!("proved nothing: {why}")),
+        cycle.snapshot_installed.then(|| "snapshot installed".to_owned()),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        outcome.push_str("; ");
+        outcome.push_str(&note);
+    }
+    let numbers: String = [
+        Some(cycle.lost_entries),
+        Some(cycle.verified),
+        Some(cycle.replayed),
+        cycle.persisted_before,
+        cycle.persisted_after,
+        Some(cycle.recovery_ms),
+        Some(cycle.catch_up_ms),
+        cycle.fence_index,
+        Some(cycle.duration_ms),
+    ]
+    .map(|value| format!("<td class=\"n\">{}</td>", value.map_or_else(|| "–".to_owned(), number)))
+    .concat();
+    format!(
+        "<tr{class}><td class=\"n\">{}</td><td>{}</td><td class=\"id\">{}</td><td>{}</td>{numbers}</tr>\n",
+        cycle.cycle,
+        escape(&victims.join(", ")),
+        escape(&cycle.trigger),
+        escape(&outcome),
+    )
+}
+
+/// Median, 95 % and maximum of each phase.
+pub fn phase_table(cycles: &[CycleRecord]) -> String {
+    type Phase = (&'static str, fn(&CycleRecord) -> u64);
+    const PHASES: &[Phase] = &[
+        ("kill: cycle start until the last victim is dead", |cycle| cycle.phases.kill),
+        ("inspect: copying and reading the dead directories", |cycle| cycle.phases.inspect),
+        ("restart: spawn until serving", |cycle| cycle.phases.restart),
+        ("catch up: serving until caught up", |cycle| cycle.phases.catch_up),
+        ("fence: proposed until every member answered", |cycle| cycle.phases.fence),
+        ("verify: checking the evidence", |cycle| cycle.phases.verify),
+        ("whole cycle", |cycle| cycle.duration_ms),
+    ];
+    let rows: String = PHASES
+        .iter()
+        .map(|(name, of)| {
+            let mut values: Vec<u64> = cycles.iter().map(of).collect();
+            values.sort_unstable();
+            let cells =
+                [0.5, 0.95, 1.0].map(|share| format!("<td class=\"n\">{}</td>", number(quantile(&values, share))));
+            format!("<tr><th scope=\"row\">{name}</th>{}</tr>\n", cells.concat())
+        })
+        .collect();
+    format!(
+        "<div class=\"scroll\"><table><thead><tr><th scope=\"col\">phase, milliseconds</th><th scope=\"col\" class=\"n\">\
+         median</th><th scope=\"col\" class=\"n\">95 %</th><th scope=\"col\" class=\"n\">longest</th></tr></thead>\
+         <tbody>{rows}</tbody></table></div>"
+    )
+}

@@ -1,0 +1,166 @@
+//! What a verdict is worth: how much happened, how much of it can count as evidence, and what it bounds.
+//!
+//! A pure function of the run's record. A cycle counts as a **trial** only if its fault landed, every replica
+//! answered its fence and something was there to lose or replay; all others are counted, and shown, as what
+//! they are. The bound is the rule of three: no divergence in *n* independent trials puts the rate below 3/n
+//! with 95 % confidence. The trials of one run share machine, mix and history, so the caveat travels with the number.
+
+use crate::record::{CycleRecord, Outcome, Role, RunSummary};
+use crate::verdict::Verdict;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Must stand beside the bound wherever it is shown.
+pub const CAVEAT: &str =
+    "rule of three: holds if the cycles were independent trials, for this workload and fault mix only";
+
+/// Fault classes that a run may cover, with what each one tests. A run names those that it did cover.
+pub const FAULT_CLASSES: &[(&str, &str)] = &[
+    ("kill", "SIGKILL: the process dies, the page cache stays; tests replay, never a missing fsync"),
+    ("power-loss", "un-synced data and names are lost, torn or reordered"),
+    ("disk", "I/O errors, no space, slow syncs"),
+    ("network", "partitions, one-way loss, delay"),
+    ("pause", "SIGSTOP, later SIGCONT"),
+];
+
+/// Landed and missed faults of one crash window (or of the kills without one), by the role of the victim.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowHits {
+    pub leader: u32,
+    pub follower: u32,
+    /// Cycles whose fault was planned here and did not land here.
+    pub missed: u32,
+}
+
+impl WindowHits {
+    pub fn landed(&self) -> u32 {
+        self.leader + self.follower
+    }
+}
+
+/// Sums over a run; the `worth` object of `verdict.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Worth {
+    pub cycles_planned: u32,
+    pub cycles_run: u32,
+    /// Cycles whose fault landed as planned, was skipped, or ended indeterminate: they sum to `cycles_run`.
+    pub landed: u32,
+    pub skipped: u32,
+    pub indeterminate: u32,
+    /// SIGKILLs that landed, all victims counted.
+    pub kills: u64,
+    /// Cycles that count as evidence (see the module).
+    pub trials: u32,
+    /// Lower bound of applied entries that the kills took out of memtables.
+    pub entries_lost: u64,
+    pub entries_verified: u64,
+    pub entries_replayed: u64,
+    pub snapshots_installed: u32,
+    /// By window name; kills at an applied index or a time are under [`NO_WINDOW`].
+    pub windows: BTreeMap<String, WindowHits>,
+    /// Upper end of the 95 % interval of the divergence rate per cycle; `None` after a violation or without a trial.
+    pub divergence_rate_max_95: Option<f64>,
+    pub divergence_rate_caveat: String,
+    pub fault_classes_covered: Vec<String>,
+    pub fault_classes_not_covered: Vec<String>,
+}
+
+/// Key, in [`Worth::windows`], of the kills that were planned at an applied index or a time.
+pub const NO_WINDOW: &str = "no window (applied index, time)";
+
+impl Worth {
+    pub fn of(run: &RunSummary) -> Self {
+        let count = |wanted: fn(&CycleRecord) -> bool| run.cycles.iter().filter(|cycle| wanted(cycle)).count() as u32;
+        let trials = count(is_trial);
+        let violated = run.findings.iter().any(|finding| finding.class.verdict() == Verdict::Violation);
+        let covers = |class: &str| run.fault_classes.iter().any(|covered| covered == class);
+        Self {
+            cycles_planned: run.cycles_planned,
+            cycles_run: run.cycles.len() as u32,
+            landed: count(|cycle| cycle.outcome == Outcome::Landed),
+            skipped: count(|cycle| matches!(cycle.outcome, Outcome::Skipped { .. })),
+            indeterminate: count(|cycle| matches!(cycle.outcome, Outcome::Indeterminate { .. })),
+            kills: run.kills(),
+            trials,
+            entries_lost: run.lost_entries(),
+            entries_verified: run.cycles.iter().map(|cycle| cycle.verified).sum(),
+            entries_replayed: run.replayed(),
+            snapshots_installed: count(|cycle| cycle.snapshot_installed),
+            windows: windows(&run.cycles),
+            divergence_rate_max_95: (trials > 0 && !violated).then(|| (3.0 / f64::from(trials)).min(1.0)),
+            divergence_rate_caveat: CAVEAT.to_owned(),
+            fault_classes_covered: run.fault_classes.clone(),
+            fault_classes_not_covered: FAULT_CLASSES
+                .iter()
+                .filter(|(class, _)| !covers(class))
+                .map(|(class, _)| (*class).to_owned())
+                .collect(),
+        }
+    }
+}
+
+fn is_trial(cycle: &CycleRecord) -> bool {
+    cycle.landed() && cycle.fence_index.is_some() && cycle.proved_nothing.is_none()
+}
+
+fn windows(cycles: &[CycleRecord]) -> BTreeMap<String, WindowHits> {
+    let mut windows: BTreeMap<String, WindowHits> = BTreeMap::new();
+    for cycle in cycles {
+        let hits = windows.entry(cycle.window.clone().unwrap_or_else(|| NO_WINDOW.to_owned())).or_default();
+        if !cycle.landed() {
+            hits.missed += 1;
+            continue;
+        }
+        for victim in &cycle.victims {
+            match victim.role {
+                Role::Leader => hits.leader += 1,
+                Role::Follower => hits.follower += 1,
+            }
+        }
+    }
+    windows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+    use crate::verdict::{Class, Finding};
+
+    /// A skipped cycle, one without a fence and one that proved nothing must not narrow the bound.
+    #[test]
+    fn only_cycles_that_prove_something_are_trials() {
+        let run = sample::run();
+        let worth = Worth::of(&run);
+        assert_eq!((worth.cycles_run, worth.landed, worth.skipped, worth.indeterminate), (6, 4, 1, 1));
+        assert_eq!(worth.landed + worth.skipped + worth.indeterminate, worth.cycles_run);
+        assert_eq!(worth.trials, 3);
+        assert_eq!(worth.divergence_rate_max_95, Some(1.0));
+    }
+
+    #[test]
+    fn a_thousand_trials_bound_the_rate_at_three_in_a_thousand() {
+        let mut run = sample::run();
+        run.cycles = vec![run.cycles[0].clone(); 1000];
+        assert_eq!(Worth::of(&run).divergence_rate_max_95, Some(0.003));
+        run.findings.push(Finding::new(Class::StateHash, "differs"));
+        assert_eq!(Worth::of(&run).divergence_rate_max_95, None, "a divergence was seen: no bound from its absence");
+        run.findings.clear();
+        run.cycles.clear();
+        assert_eq!(Worth::of(&run).divergence_rate_max_95, None, "no trial: no bound");
+    }
+
+    #[test]
+    fn a_kill_run_never_claims_power_loss() {
+        let worth = Worth::of(&sample::run());
+        assert_eq!(worth.fault_classes_covered, ["kill"]);
+        assert!(worth.fault_classes_not_covered.iter().any(|class| class == "power-loss"));
+    }
+
+    #[test]
+    fn a_window_that_was_only_missed_has_a_row() {
+        let worth = Worth::of(&sample::run());
+        assert_eq!(worth.windows["purge.between"], WindowHits { leader: 0, follower: 0, missed: 1 });
+        assert_eq!(worth.windows[NO_WINDOW].landed(), 3, "all three members died in one cycle");
+    }
+}

@@ -1,0 +1,227 @@
+//! A run from beginning to end: launch → drive → fault → heal → verify → report.
+//!
+//! Loading and planning come before ([`crate::cli`]): a [`Job`] is a scenario and a plan that can be run. A run ends with its
+//! plan, with the first cycle that found something, or with a signal; in each case the nodes are killed and the
+//! report is written.
+
+mod launch;
+mod worth;
+
+pub use crate::record::RunSummary;
+
+use crate::cluster::Cluster;
+use crate::cycle::{CycleRecord, Stage};
+use crate::exit::Exit;
+use crate::history::History;
+use crate::inspect::remove_dir;
+use crate::last_read;
+use crate::observe::Observer;
+use crate::oracle::{self, Ledger};
+use crate::paths::Paths;
+use crate::plan::Plan;
+use crate::process::Spawner;
+use crate::progress::Progress;
+use crate::record::SCHEMA_VERSION;
+use crate::scenario::Scenario;
+use crate::seed::Seed;
+use crate::target::Target;
+use crate::verdict::{Class, Finding, Verdict};
+use crate::workload::Workload;
+use crate::{clock, provenance, report};
+use anyhow::Context;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// Everything that a run needs to know.
+#[derive(Debug, Clone)]
+pub struct Job {
+    pub scenario: Scenario,
+    pub plan: Plan,
+    pub target: Target,
+    pub paths: Paths,
+    /// Keep the data directories after a pass as well.
+    pub keep: bool,
+    /// The command that repeats this run.
+    pub repro: String,
+}
+
+/// What the cycles came to.
+#[derive(Default)]
+struct Outcome {
+    cycles: Vec<CycleRecord>,
+    findings: Vec<Finding>,
+    skipped_checks: Vec<String>,
+    interrupted: bool,
+}
+
+/// Everything that is alive during a run.
+struct Running {
+    cluster: Cluster,
+    ledger: Arc<Ledger>,
+    history: Arc<History>,
+    observer: Observer,
+    /// `None` once it was stopped.
+    workload: Option<Workload>,
+}
+
+/// Runs `job` and writes its report. `interrupt` turns true when the run is to end early.
+///
+/// # Errors
+/// The harness could not do its part before there was anything to report, or could not write the report.
+pub async fn run(job: &Job, interrupt: watch::Receiver<bool>) -> anyhow::Result<(RunSummary, Exit)> {
+    let (started, started_utc) = (clock::now(), clock::utc_now());
+    let spawner = Spawner::start().context("cannot start the spawning thread")?;
+    launch::write_inputs(job)?;
+    let mut summary = describe(job, &spawner, started_utc).await?;
+    let launched = tokio::select! {
+        biased;
+        () = interrupted(interrupt.clone()) => None,
+        launched = launch::launch(job, spawner) => Some(launched),
+    };
+    let outcome = match launched {
+        None => Outcome { interrupted: true, ..Outcome::default() },
+        Some(Ok(mut running)) => {
+            let outcome = drive(job, &mut running, interrupt, started).await;
+            count(&mut summary, &running);
+            finish(running).await;
+            outcome
+        }
+        Some(Err(trouble)) => Outcome { findings: vec![trouble.finding(None)], ..Outcome::default() },
+    };
+    conclude(job, &mut summary, outcome);
+    summary.elapsed_ms = clock::ms_since(started);
+    report::write(&job.paths, &summary)?;
+    tidy(job, &summary)?;
+    let exit = if summary.interrupted { Exit::Interrupted } else { summary.verdict.into() };
+    Ok((summary, exit))
+}
+
+/// All cycles, then the last look. Ends early at the first finding, and when it is interrupted.
+async fn drive(job: &Job, running: &mut Running, interrupt: watch::Receiver<bool>, started: Instant) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut progress = Progress::new(job.plan.steps.len() as u32);
+    let Running { cluster, ledger, history, observer, workload } = running;
+    let mut stage = Stage::new(&job.scenario, cluster, Arc::clone(ledger), observer, Arc::clone(history));
+    for step in &job.plan.steps {
+        let end = tokio::select! {
+            biased;
+            () = interrupted(interrupt.clone()) => {
+                outcome.interrupted = true;
+                break;
+            }
+            end = stage.run(step) => end,
+        };
+        progress.cycle(&end.record, started.elapsed());
+        outcome.cycles.push(end.record);
+        outcome.findings.extend(end.findings);
+        if !outcome.findings.is_empty() {
+            break;
+        }
+    }
+    if outcome.interrupted || !outcome.findings.is_empty() {
+        outcome.skipped_checks.push("last look: the run ended before its last cycle".to_owned());
+        return outcome;
+    }
+    // Writes go on through every cycle; only the last look is at a store that nobody writes to.
+    if let Some(workload) = workload.take()
+        && let Err(error) = workload.stop().await
+    {
+        outcome.findings.push(Finding::new(Class::HarnessError, format!("{error:#}")));
+    }
+    outcome.findings.extend(stage.final_look().await);
+    outcome.findings.extend(last_read::read_and_check(cluster, ledger).await);
+    outcome.findings.extend(history.failure().map(|why| Finding::new(Class::HarnessError, why)));
+    outcome
+}
+
+/// Becomes ready when the run is to end early; never, if nobody can ask for that any more.
+async fn interrupted(mut interrupt: watch::Receiver<bool>) {
+    if interrupt.wait_for(|interrupted| *interrupted).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn finish(running: Running) {
+    let Running { mut cluster, observer, workload, .. } = running;
+    cluster.kill_all().await;
+    drop(workload);
+    observer.stop().await;
+}
+
+fn count(summary: &mut RunSummary, running: &Running) {
+    let tally = running.ledger.tally();
+    summary.acked_writes = tally.acked_writes;
+    summary.unknown_writes = tally.unknown_writes;
+    summary.reads = tally.reads;
+    if tally.reads_unchecked > 0 {
+        let why =
+            format!("{} of {} reads: compacted before the history reached them", tally.reads_unchecked, tally.reads);
+        summary.skipped_checks.push(why);
+    }
+}
+
+/// Fills in what can be said before anything runs.
+async fn describe(job: &Job, spawner: &Spawner, started_utc: String) -> anyhow::Result<RunSummary> {
+    let own = std::env::current_exe().context("cannot find this executable")?;
+    Ok(RunSummary {
+        schema_version: SCHEMA_VERSION,
+        verdict: Verdict::Inconclusive,
+        findings: Vec::new(),
+        scenario: job.scenario.name.clone(),
+        scenario_path: job.scenario.path.display().to_string(),
+        scenario_digest: job.scenario.digest(),
+        plan_digest: job.plan.digest(),
+        seed: job.plan.seed,
+        cycles_planned: job.plan.steps.len() as u32,
+        cycles: Vec::new(),
+        members: job.scenario.cluster.members,
+        backend: job.scenario.cluster.engine.to_string(),
+        sabotage: job.target.sabotage.clone(),
+        fault_classes: vec!["kill".to_owned(), "kill again".to_owned()],
+        acked_writes: 0,
+        unknown_writes: 0,
+        reads: 0,
+        skipped_checks: Vec::new(),
+        interrupted: false,
+        started_utc,
+        elapsed_ms: 0,
+        harness: provenance::binary(spawner, &own).await?,
+        node: provenance::binary(spawner, &job.target.node).await?,
+        inspector: provenance::binary(spawner, &job.target.inspector).await?,
+        kernel: provenance::kernel(),
+        filesystem: provenance::filesystem(job.paths.root()),
+        git_revision: provenance::git_revision(spawner).await,
+        repro: job.repro.clone(),
+    })
+}
+
+/// Turns the outcome into findings, their order and the verdict.
+fn conclude(job: &Job, summary: &mut RunSummary, outcome: Outcome) {
+    summary.cycles = outcome.cycles;
+    summary.findings = outcome.findings;
+    summary.interrupted = outcome.interrupted;
+    summary.skipped_checks.extend(outcome.skipped_checks);
+    let lacking = worth::lacking(&job.scenario.floors, summary);
+    summary.findings.extend(lacking);
+    oracle::cause_first(&mut summary.findings);
+    summary.verdict = Verdict::of(&summary.findings);
+}
+
+/// Removes what only a failure needs.
+fn tidy(job: &Job, summary: &RunSummary) -> anyhow::Result<()> {
+    for id in 1..=u64::from(summary.members) {
+        if summary.verdict == Verdict::Pass && !job.keep {
+            remove_dir(&job.paths.node_data(id))?;
+        }
+        if summary.verdict == Verdict::Pass {
+            remove_dir(&job.paths.dead_copy(id))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the run's seed fixed the workload: the seed of the plan, so that a replay draws the same operations.
+fn workload_seed(plan: &Plan) -> Seed {
+    Seed::new(plan.seed)
+}

@@ -1,0 +1,60 @@
+//! Launch: the report directory, the members, the watches and the load.
+
+use super::{Job, Running, workload_seed};
+use crate::cluster::{Cluster, Trouble};
+use crate::history::History;
+use crate::observe::Observer;
+use crate::oracle::Ledger;
+use crate::process::Spawner;
+use crate::workload::{Workload, WorkloadOptions};
+use anyhow::Context;
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Writes the inputs of the run into its report directory, before anything acts on them.
+///
+/// # Errors
+/// The directory cannot be made, or holds another run already.
+pub(super) fn write_inputs(job: &Job) -> anyhow::Result<()> {
+    let root = job.paths.root();
+    fs::create_dir_all(root).with_context(|| format!("cannot create {}", root.display()))?;
+    let write = |path: std::path::PathBuf, text: &str| {
+        let mut options = fs::OpenOptions::new();
+        // Never over another run's evidence.
+        let opened = options.write(true).create_new(true).open(&path);
+        let mut file =
+            opened.with_context(|| format!("expected a fresh report directory, cannot create {}", path.display()))?;
+        std::io::Write::write_all(&mut file, text.as_bytes())
+            .with_context(|| format!("cannot write {}", path.display()))
+    };
+    write(job.paths.plan_txt(), &job.plan.to_string())?;
+    write(job.paths.scenario_toml(), &job.scenario.text)
+}
+
+pub(super) async fn launch(job: &Job, spawner: Spawner) -> Result<Running, Trouble> {
+    let history = History::create(&job.paths.history_jsonl()).context("cannot create the history")?;
+    let members = job.scenario.cluster.members;
+    let mut cluster = Cluster::prepare(spawner, job.target.clone(), job.paths.clone(), members)?;
+    cluster.start_all(Duration::from_millis(job.scenario.bounds.restart_ms_max)).await?;
+    let ids: Vec<u64> = cluster.members.iter().map(|member| member.id).collect();
+    let ledger = Ledger::new(&ids);
+    let endpoints = cluster.endpoints();
+    let observer = Observer::start(&endpoints, Arc::clone(&history), Arc::clone(&ledger)).await?;
+    let urls: Vec<String> = endpoints.into_iter().map(|(_, url)| url).collect();
+    let seed = workload_seed(&job.plan);
+    let workload = Some(Workload::start(&options(job), &urls, &seed, Arc::clone(&history), Arc::clone(&ledger)).await?);
+    Ok(Running { cluster, ledger, history, observer, workload })
+}
+
+fn options(job: &Job) -> WorkloadOptions {
+    let load = &job.scenario.load;
+    WorkloadOptions {
+        clients: load.clients,
+        keys: load.keys,
+        value_bytes_max: load.value_bytes_max,
+        op_timeout: Duration::from_millis(load.op_timeout_ms),
+        compact_every: load.compact_every_ops,
+        ..WorkloadOptions::default()
+    }
+}

@@ -1,0 +1,168 @@
+//! The scenario: what to do, as a person wrote it.
+//!
+//! Loading either yields a [`Scenario`] that can be run as it stands, or a [`Refusal`] that names file, line, the
+//! fields in question, what was expected and what was found. Nothing is ever quietly adjusted: a value
+//! that cannot be honoured is refused.
+
+mod raw;
+mod refusal;
+
+pub use refusal::Refusal;
+
+use crate::limits;
+use crate::target::{Engine, Reach, Window};
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+
+/// Which members a kill is for, without the rank that a plan adds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WhomKind {
+    Follower,
+    Leader,
+    /// As many as the cluster can lose and still serve, whatever their role.
+    Minority,
+    /// One more than that.
+    Majority,
+    All,
+}
+
+impl WhomKind {
+    pub const ALL: [WhomKind; 5] =
+        [WhomKind::Follower, WhomKind::Leader, WhomKind::Minority, WhomKind::Majority, WhomKind::All];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            WhomKind::Follower => "follower",
+            WhomKind::Leader => "leader",
+            WhomKind::Minority => "minority",
+            WhomKind::Majority => "majority",
+            WhomKind::All => "all",
+        }
+    }
+
+    /// Whether a member chosen so can be made to pass a window of this reach.
+    pub fn reaches(self, reach: Reach) -> bool {
+        match reach {
+            Reach::Load | Reach::Recovery { .. } => true,
+            Reach::Election | Reach::SnapshotReceiver => self == WhomKind::Follower,
+            Reach::SnapshotSender => self == WhomKind::Leader,
+        }
+    }
+}
+
+/// What a kill waits for, without its numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WhenKind {
+    Window,
+    Applied,
+    Time,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterSpec {
+    pub members: u32,
+    pub engine: Engine,
+    pub memtable_bytes: u64,
+    /// Entries of the raft log that a purge leaves below N.
+    pub keep_entries: u64,
+    pub snapshot_every_entries: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadSpec {
+    pub clients: u32,
+    pub keys: u32,
+    pub value_bytes_max: u32,
+    pub op_timeout_ms: u64,
+    /// Steps of the compacting client between two compactions.
+    pub compact_every_ops: u32,
+}
+
+/// Past these the system under test is not live. Milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    pub window_wait_ms_max: u64,
+    pub restart_ms_max: u64,
+    pub catch_up_ms_max: u64,
+    pub fence_ms_max: u64,
+    pub away_ms_max: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            window_wait_ms_max: limits::WINDOW_WAIT_MS_MAX,
+            restart_ms_max: limits::RESTART_MS_MAX,
+            catch_up_ms_max: limits::CATCH_UP_MS_MAX,
+            fence_ms_max: limits::FENCE_MS_MAX,
+            away_ms_max: limits::AWAY_MS_MAX,
+        }
+    }
+}
+
+/// Below these a run proves nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Floors {
+    pub landed_percent_min: u32,
+    pub bit_percent_min: u32,
+    pub acked_writes_per_cycle_min: u64,
+}
+
+impl Default for Floors {
+    fn default() -> Self {
+        Self {
+            landed_percent_min: limits::LANDED_PERCENT_MIN,
+            bit_percent_min: limits::BIT_PERCENT_MIN,
+            acked_writes_per_cycle_min: limits::ACKED_WRITES_PER_CYCLE_MIN,
+        }
+    }
+}
+
+/// A scenario that can be run. Weight tables are in a fixed order, whatever the order in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scenario {
+    /// The stem of its file.
+    pub name: String,
+    pub path: PathBuf,
+    /// The file's text, as it was read.
+    pub text: String,
+    pub cycles: u32,
+    pub cluster: ClusterSpec,
+    pub load: LoadSpec,
+    pub whom: Vec<(WhomKind, u32)>,
+    pub when: Vec<(WhenKind, u32)>,
+    pub windows: Vec<(&'static Window, u32)>,
+    pub bounds: Bounds,
+    pub floors: Floors,
+}
+
+impl Scenario {
+    /// Reads and checks the scenario at `path`.
+    pub fn load(path: &Path) -> Result<Self, Refusal> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Refusal::whole(
+                path,
+                format!("expected a readable scenario file, found: {error}; scenarios/smoke.toml is an example"),
+            )
+        })?;
+        Self::parse(path, text)
+    }
+
+    /// Checks `text` as the scenario at `path`.
+    pub fn parse(path: &Path, text: String) -> Result<Self, Refusal> {
+        raw::parse(path, text)
+    }
+
+    /// SHA-256 of the text, lower-case hex: two runs of equal digest were asked for the same thing.
+    pub fn digest(&self) -> String {
+        hex(&Sha256::digest(self.text.as_bytes()))
+    }
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

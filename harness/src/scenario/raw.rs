@@ -1,0 +1,339 @@
+//! The file's form, and the checks that turn it into a [`Scenario`]. Every value carries its place in the file, so that a
+//! refusal can name the line.
+
+use super::{Bounds, ClusterSpec, Floors, LoadSpec, Refusal, Scenario, WhenKind, WhomKind};
+use crate::limits;
+use crate::target::{self, Engine, Window};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use toml::Spanned;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    cycles: Spanned<u32>,
+    cluster: RawCluster,
+    load: RawLoad,
+    whom: Spanned<RawWhom>,
+    when: Spanned<RawWhen>,
+    #[serde(default)]
+    windows: BTreeMap<Spanned<String>, Spanned<u32>>,
+    #[serde(default)]
+    bounds: RawBounds,
+    #[serde(default)]
+    floors: RawFloors,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCluster {
+    members: Spanned<u32>,
+    backend: Spanned<String>,
+    memtable_bytes: Spanned<u64>,
+    keep_entries: Spanned<u64>,
+    snapshot_every_entries: Spanned<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLoad {
+    clients: Spanned<u32>,
+    keys: Spanned<u32>,
+    value_bytes_max: Spanned<u32>,
+    op_timeout_ms: Spanned<u64>,
+    compact_every_ops: Spanned<u32>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawWhom {
+    follower: u32,
+    leader: u32,
+    minority: u32,
+    majority: u32,
+    all: u32,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawWhen {
+    window: u32,
+    applied: u32,
+    time: u32,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawBounds {
+    window_wait_ms_max: Option<Spanned<u64>>,
+    restart_ms_max: Option<Spanned<u64>>,
+    catch_up_ms_max: Option<Spanned<u64>>,
+    fence_ms_max: Option<Spanned<u64>>,
+    away_ms_max: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawFloors {
+    landed_percent_min: Option<Spanned<u32>>,
+    bit_percent_min: Option<Spanned<u32>>,
+    acked_writes_per_cycle_min: Option<Spanned<u64>>,
+}
+
+pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
+    let check = Check { path, text: &text };
+    let raw: Raw = toml::from_str(&text).map_err(|error| check.not_toml(&error))?;
+    let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let cycles = check.within("cycles", &raw.cycles, 1..=limits::CYCLES_MAX)?;
+    let cluster = check.cluster(&raw.cluster)?;
+    let load = check.load(&raw.load)?;
+    let whom = check.whom(&raw.whom)?;
+    let when = check.when(&raw.when)?;
+    let windows = check.windows(&raw, &whom)?;
+    let bounds = check.bounds(&raw.bounds)?;
+    let floors = check.floors(&raw.floors)?;
+    Ok(Scenario { name, path: path.to_owned(), cycles, cluster, load, whom, when, windows, bounds, floors, text })
+}
+
+struct Check<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl Check<'_> {
+    fn refuse<T>(&self, at: &Spanned<T>, message: String) -> Refusal {
+        Refusal::at(self.path, self.text, at.span(), message)
+    }
+
+    /// A refusal by the parser: syntax, an unknown or missing key, a value of the wrong type.
+    fn not_toml(&self, error: &toml::de::Error) -> Refusal {
+        let message = error.message().trim().replace('\n', "; ");
+        let Some(span) = error.span() else {
+            return Refusal::whole(self.path, message);
+        };
+        let refusal = Refusal::at(self.path, self.text, span.clone(), &*message);
+        let wrong_value = message.starts_with("invalid type") || message.starts_with("invalid value");
+        let Some(key) = refusal.key().filter(|_| wrong_value) else {
+            return refusal;
+        };
+        let named = Refusal::at(self.path, self.text, span, format!("`{key}`: {message}"));
+        match unit_of(key) {
+            Some(unit) => {
+                named.hint(format!("the unit is in the name: `{key}` is a whole number of {unit}, without quotes"))
+            }
+            None => named,
+        }
+    }
+
+    fn within<T: Copy + PartialOrd + std::fmt::Display>(
+        &self,
+        field: &str,
+        value: &Spanned<T>,
+        range: RangeInclusive<T>,
+    ) -> Result<T, Refusal> {
+        let found = *value.get_ref();
+        if range.contains(&found) {
+            return Ok(found);
+        }
+        Err(self.refuse(value, format!("`{field}`: expected {} to {}, found {found}", range.start(), range.end())))
+    }
+
+    fn cluster(&self, raw: &RawCluster) -> Result<ClusterSpec, Refusal> {
+        let members = *raw.members.get_ref();
+        if !limits::MEMBERS.contains(&members) {
+            let known = limits::MEMBERS.map(|n| n.to_string()).join(", ");
+            return Err(self
+                .refuse(&raw.members, format!("`cluster.members`: expected one of {known}, found {members}"))
+                .hint("an even number of members survives no more failures than one member less"));
+        }
+        let engine = Engine::parse(raw.backend.get_ref()).ok_or_else(|| {
+            let known = Engine::ALL.iter().map(|engine| engine.name()).collect::<Vec<_>>().join(", ");
+            self.refuse(
+                &raw.backend,
+                format!("`cluster.backend`: expected one of {known}, found {:?}", raw.backend.get_ref()),
+            )
+        })?;
+        let memtable = limits::MEMTABLE_BYTES_MIN..=limits::MEMTABLE_BYTES_MAX;
+        Ok(ClusterSpec {
+            members,
+            engine,
+            memtable_bytes: self.within("cluster.memtable_bytes", &raw.memtable_bytes, memtable)?,
+            keep_entries: self.within("cluster.keep_entries", &raw.keep_entries, 1..=1_000_000)?,
+            snapshot_every_entries: self.within(
+                "cluster.snapshot_every_entries",
+                &raw.snapshot_every_entries,
+                1..=1_000_000,
+            )?,
+        })
+    }
+
+    fn load(&self, raw: &RawLoad) -> Result<LoadSpec, Refusal> {
+        Ok(LoadSpec {
+            clients: self.within("load.clients", &raw.clients, 1..=limits::CLIENTS_MAX)?,
+            keys: self.within("load.keys", &raw.keys, 1..=limits::KEYS_MAX)?,
+            value_bytes_max: self.within(
+                "load.value_bytes_max",
+                &raw.value_bytes_max,
+                limits::VALUE_BYTES_MIN..=limits::VALUE_BYTES_MAX,
+            )?,
+            op_timeout_ms: self.within("load.op_timeout_ms", &raw.op_timeout_ms, 10..=600_000)?,
+            compact_every_ops: self.within("load.compact_every_ops", &raw.compact_every_ops, 1..=1_000_000)?,
+        })
+    }
+
+    fn whom(&self, raw: &Spanned<RawWhom>) -> Result<Vec<(WhomKind, u32)>, Refusal> {
+        let weights = raw.get_ref();
+        let table = vec![
+            (WhomKind::Follower, weights.follower),
+            (WhomKind::Leader, weights.leader),
+            (WhomKind::Minority, weights.minority),
+            (WhomKind::Majority, weights.majority),
+            (WhomKind::All, weights.all),
+        ];
+        if table.iter().all(|(_, weight)| *weight == 0) {
+            let names = WhomKind::ALL.map(|kind| format!("`whom.{}`", kind.name())).join(", ");
+            return Err(self.refuse(
+                raw,
+                format!("expected a weight above 0 in one of {names}, found none: nobody would be killed"),
+            ));
+        }
+        Ok(table)
+    }
+
+    fn when(&self, raw: &Spanned<RawWhen>) -> Result<Vec<(WhenKind, u32)>, Refusal> {
+        let weights = raw.get_ref();
+        let table = vec![
+            (WhenKind::Window, weights.window),
+            (WhenKind::Applied, weights.applied),
+            (WhenKind::Time, weights.time),
+        ];
+        if table.iter().all(|(_, weight)| *weight == 0) {
+            return Err(self.refuse(
+                raw,
+                "expected a weight above 0 in one of `when.window`, `when.applied`, `when.time`, found none: there would be no kill"
+                    .to_owned(),
+            ));
+        }
+        Ok(table)
+    }
+
+    /// The window table, in the order of the protocols; checked against who may be killed and what is purged.
+    fn windows(&self, raw: &Raw, whom: &[(WhomKind, u32)]) -> Result<Vec<(&'static Window, u32)>, Refusal> {
+        let mut weights = BTreeMap::new();
+        for (name, weight) in &raw.windows {
+            let window = target::find_window(name.get_ref()).ok_or_else(|| self.unknown_window(name))?;
+            self.window_is_possible(window, weight, raw, whom)?;
+            weights.insert(window.name, *weight.get_ref());
+        }
+        let table: Vec<_> = target::WINDOWS
+            .iter()
+            .filter_map(|window| weights.get(window.name).map(|weight| (window, *weight)))
+            .filter(|(_, weight)| *weight > 0)
+            .collect();
+        match (raw.when.get_ref().window, table.is_empty()) {
+            (1.., true) => Err(self.refuse(
+                &raw.when,
+                "`when.window` is above 0, but no window in `[windows]` has a weight above 0: expected one, or `when.window = 0`"
+                    .to_owned(),
+            )),
+            (0, false) => Err(self.refuse(
+                &raw.when,
+                "`[windows]` has weights, but `when.window` is 0, so that none would be used: expected it above 0".to_owned(),
+            )),
+            _ => Ok(table),
+        }
+    }
+
+    fn unknown_window(&self, name: &Spanned<String>) -> Refusal {
+        let known = target::WINDOWS.iter().map(|window| window.name).collect::<Vec<_>>().join(", ");
+        let refusal =
+            self.refuse(name, format!("`windows`: unknown window {:?}; expected one of {known}", name.get_ref()));
+        match target::nearest_window(name.get_ref()) {
+            Some(near) => refusal.hint(format!("did you mean \"{near}\"?")),
+            None => refusal,
+        }
+    }
+
+    fn window_is_possible(
+        &self,
+        window: &Window,
+        weight: &Spanned<u32>,
+        raw: &Raw,
+        whom: &[(WhomKind, u32)],
+    ) -> Result<(), Refusal> {
+        if *weight.get_ref() == 0 {
+            return Ok(());
+        }
+        if !whom.iter().any(|(kind, weight)| *weight > 0 && kind.reaches(window.reach)) {
+            let fit = WhomKind::ALL.iter().filter(|kind| kind.reaches(window.reach));
+            let names = fit.map(|kind| format!("`whom.{}`", kind.name())).collect::<Vec<_>>().join(" or ");
+            let message = format!(
+                "`windows.\"{}\"` is above 0, but only {names} can pass it: expected that above 0, found 0",
+                window.name
+            );
+            return Err(self.refuse(weight, message));
+        }
+        let keep = *raw.cluster.keep_entries.get_ref();
+        if window.name.starts_with("snapshot.") && keep > limits::KEEP_ENTRIES_FOR_SNAPSHOTS_MAX {
+            let message = format!(
+                "`windows.\"{}\"` needs a log that is purged while a member is away: expected `cluster.keep_entries` of at most {}, \
+                 found {keep}",
+                window.name,
+                limits::KEEP_ENTRIES_FOR_SNAPSHOTS_MAX
+            );
+            return Err(self.refuse(weight, message));
+        }
+        Ok(())
+    }
+
+    fn bounds(&self, raw: &RawBounds) -> Result<Bounds, Refusal> {
+        let ms = |field: &str, value: &Option<Spanned<u64>>, default: u64| match value {
+            Some(value) => self.within(field, value, 1..=3_600_000),
+            None => Ok(default),
+        };
+        let default = Bounds::default();
+        Ok(Bounds {
+            window_wait_ms_max: ms("bounds.window_wait_ms_max", &raw.window_wait_ms_max, default.window_wait_ms_max)?,
+            restart_ms_max: ms("bounds.restart_ms_max", &raw.restart_ms_max, default.restart_ms_max)?,
+            catch_up_ms_max: ms("bounds.catch_up_ms_max", &raw.catch_up_ms_max, default.catch_up_ms_max)?,
+            fence_ms_max: ms("bounds.fence_ms_max", &raw.fence_ms_max, default.fence_ms_max)?,
+            away_ms_max: ms("bounds.away_ms_max", &raw.away_ms_max, default.away_ms_max)?,
+        })
+    }
+
+    fn floors(&self, raw: &RawFloors) -> Result<Floors, Refusal> {
+        let percent = |field: &str, value: &Option<Spanned<u32>>, default: u32| match value {
+            Some(value) => self.within(field, value, 0..=100),
+            None => Ok(default),
+        };
+        let default = Floors::default();
+        Ok(Floors {
+            landed_percent_min: percent(
+                "floors.landed_percent_min",
+                &raw.landed_percent_min,
+                default.landed_percent_min,
+            )?,
+            bit_percent_min: percent("floors.bit_percent_min", &raw.bit_percent_min, default.bit_percent_min)?,
+            acked_writes_per_cycle_min: match &raw.acked_writes_per_cycle_min {
+                Some(value) => self.within("floors.acked_writes_per_cycle_min", value, 0..=1_000_000)?,
+                None => default.acked_writes_per_cycle_min,
+            },
+        })
+    }
+}
+
+/// The unit that a key's name ends in, before a `_max` or `_min`.
+fn unit_of(key: &str) -> Option<&'static str> {
+    let parts: Vec<_> = key.split('_').collect();
+    let last = parts.iter().rev().find(|part| !matches!(**part, "max" | "min"))?;
+    match *last {
+        "ms" => Some("milliseconds"),
+        "bytes" => Some("bytes"),
+        "entries" => Some("log entries"),
+        "ops" => Some("operations"),
+        "percent" => Some("per cent"),
+        _ => None,
+    }
+}

@@ -1,0 +1,135 @@
+//! Golden texts of the refusals: what a person sees is part of the contract.
+
+use super::*;
+
+const GOOD: &str = r#"# A story.
+cycles = 10
+[cluster]
+members = 3
+backend = "rocksdb"
+memtable_bytes = 65536
+keep_entries = 500
+snapshot_every_entries = 500
+[load]
+clients = 16
+keys = 100
+value_bytes_max = 256
+op_timeout_ms = 2000
+compact_every_ops = 500
+[whom]
+follower = 3
+leader = 1
+[when]
+window = 2
+time = 1
+[windows]
+"flush.completed" = 3
+[bounds]
+restart_ms_max = 9000
+"#;
+
+fn parse(text: &str) -> Result<Scenario, Refusal> {
+    Scenario::parse(Path::new("scenarios/x.toml"), text.to_owned())
+}
+
+/// The refusal of the good scenario with `from` replaced by `to`.
+fn refusal(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from}");
+    parse(&GOOD.replacen(from, to, 1)).expect_err("a refusal").to_string()
+}
+
+#[test]
+fn a_good_scenario_is_taken_as_it_stands() {
+    let scenario = parse(GOOD).unwrap();
+    assert_eq!((scenario.name.as_str(), scenario.cycles, scenario.cluster.members), ("x", 10, 3));
+    assert_eq!(scenario.bounds.restart_ms_max, 9000);
+    assert_eq!(scenario.bounds.fence_ms_max, limits::FENCE_MS_MAX);
+    assert_eq!(
+        scenario.windows.iter().map(|(window, weight)| (window.name, *weight)).collect::<Vec<_>>(),
+        [("flush.completed", 3)]
+    );
+    assert_eq!(scenario.digest().len(), 64);
+}
+
+#[test]
+fn a_typo_is_named_with_its_line() {
+    assert_eq!(
+        refusal("clients = 16", "cleints = 16"),
+        "scenarios/x.toml:10: unknown field `cleints`, expected one of `clients`, `keys`, `value_bytes_max`, `op_timeout_ms`, \
+         `compact_every_ops`\n  10 | cleints = 16"
+    );
+}
+
+#[test]
+fn zero_cycles_are_refused() {
+    assert_eq!(
+        refusal("cycles = 10", "cycles = 0"),
+        "scenarios/x.toml:2: `cycles`: expected 1 to 100000, found 0\n  2 | cycles = 0"
+    );
+}
+
+#[test]
+fn an_unknown_window_lists_the_known_ones() {
+    let text = refusal("\"flush.completed\" = 3", "\"flush.complete\" = 3");
+    assert!(
+        text.starts_with(
+            "scenarios/x.toml:22: `windows`: unknown window \"flush.complete\"; expected one of raft.append, "
+        ),
+        "{text}"
+    );
+    assert!(text.ends_with("  22 | \"flush.complete\" = 3\n  hint: did you mean \"flush.completed\"?"), "{text}");
+}
+
+#[test]
+fn a_wrong_unit_names_the_right_one() {
+    assert_eq!(
+        refusal("restart_ms_max = 9000", "restart_ms_max = \"9s\""),
+        "scenarios/x.toml:24: `restart_ms_max`: invalid type: string \"9s\", expected u64\n  24 | restart_ms_max = \"9s\"\n  \
+         hint: the unit is in the name: `restart_ms_max` is a whole number of milliseconds, without quotes"
+    );
+}
+
+#[test]
+fn even_members_are_refused() {
+    assert_eq!(
+        refusal("members = 3", "members = 4"),
+        "scenarios/x.toml:4: `cluster.members`: expected one of 3, 5, found 4\n  4 | members = 4\n  \
+         hint: an even number of members survives no more failures than one member less"
+    );
+}
+
+#[test]
+fn impossible_combinations_name_both_fields() {
+    let nobody = refusal("follower = 3\nleader = 1", "follower = 0");
+    assert!(nobody.contains("`whom.follower`") && nobody.contains("nobody would be killed"), "{nobody}");
+    let sender = parse(&GOOD.replacen("leader = 1", "", 1).replacen("\"flush.completed\"", "\"snapshot.send\"", 1));
+    let sender = sender.unwrap_err().to_string();
+    assert!(sender.contains("`windows.\"snapshot.send\"`") && sender.contains("`whom.leader`"), "{sender}");
+    let keep =
+        GOOD.replacen("keep_entries = 500", "keep_entries = 9000", 1).replacen("flush.completed", "snapshot.unpack", 1);
+    let keep = parse(&keep).unwrap_err().to_string();
+    assert!(keep.contains("`cluster.keep_entries`") && keep.contains("found 9000"), "{keep}");
+    let none = refusal("\"flush.completed\" = 3", "\"flush.completed\" = 0");
+    assert!(none.contains("`when.window`") && none.contains("`[windows]`"), "{none}");
+    let unused = refusal("window = 2", "window = 0");
+    assert!(unused.contains("`when.window` is 0"), "{unused}");
+}
+
+#[test]
+fn the_shipped_scenarios_are_good() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+    let mut seen = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let scenario = Scenario::load(&path).unwrap_or_else(|refusal| panic!("{refusal}"));
+            assert!(scenario.text.starts_with('#'), "{}: the story comes first", path.display());
+            seen.push((scenario.name, scenario.cycles, scenario.cluster.members));
+        }
+    }
+    seen.sort();
+    for expected in [("five-nodes", 5), ("gate", 3), ("smoke", 3)] {
+        assert!(seen.iter().any(|(name, _, members)| (name.as_str(), *members) == expected), "{seen:?}");
+    }
+    assert!(seen.contains(&("gate".to_owned(), 1000, 3)) && seen.contains(&("smoke".to_owned(), 25, 3)), "{seen:?}");
+}

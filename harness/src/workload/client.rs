@@ -1,0 +1,285 @@
+//! One client: carries out its generator's steps one after the other, writing down each request before it is
+//! sent and each answer after.
+//!
+//! It has a home member, moves on to the next member at an error, and comes home after a while. After an error
+//! it pauses, briefly at first. No request is ever sent twice.
+
+use super::WorkloadOptions;
+use super::connection::Connection;
+use super::generator::{Generator, Step};
+use super::operation::{Action, Compare, Effect, KeyState, Keys, OpId, Outcome, Reply};
+use crate::clock;
+use crate::history::{Event, History};
+use crate::oracle::Ledger;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Pause after the first error, and the longest pause that a series of errors leads to.
+const PAUSE_MIN: Duration = Duration::from_millis(2);
+const PAUSE_MAX: Duration = Duration::from_millis(40);
+/// Steps after which a client that moved away tries its home again.
+const HOME_AFTER_STEPS: u32 = 32;
+/// No lease expires while a run lasts.
+const LEASE_TTL_SECONDS: i64 = 30 * 24 * 3600;
+
+pub(super) struct Client {
+    generator: Generator,
+    connections: Vec<Connection>,
+    options: WorkloadOptions,
+    history: Arc<History>,
+    ledger: Arc<Ledger>,
+    acked: Arc<AtomicU64>,
+    seq: u64,
+    /// Leases whose revocation no server has answered yet.
+    to_revoke: VecDeque<i64>,
+    at: usize,
+    steps_away: u32,
+    pause: Duration,
+}
+
+impl Client {
+    pub fn new(
+        generator: Generator,
+        connections: Vec<Connection>,
+        options: WorkloadOptions,
+        history: Arc<History>,
+        ledger: Arc<Ledger>,
+        acked: Arc<AtomicU64>,
+    ) -> Self {
+        let at = generator.client() as usize % connections.len().max(1);
+        Self {
+            generator,
+            connections,
+            options,
+            history,
+            ledger,
+            acked,
+            seq: 0,
+            to_revoke: VecDeque::new(),
+            at,
+            steps_away: 0,
+            pause: Duration::ZERO,
+        }
+    }
+
+    pub async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        if self.connections.is_empty() {
+            return;
+        }
+        loop {
+            let step = self.generator.next();
+            self.come_home();
+            self.step(step).await;
+            let pause = self.pause.max(self.options.pace);
+            tokio::select! {
+                biased;
+                _ = stopped.wait_for(|stop| *stop) => return,
+                () = clock::sleep(pause), if !pause.is_zero() => {}
+                () = tokio::task::yield_now(), if pause.is_zero() => {}
+            }
+        }
+    }
+
+    fn home(&self) -> usize {
+        self.generator.client() as usize % self.connections.len()
+    }
+
+    fn come_home(&mut self) {
+        if self.at != self.home() {
+            self.steps_away += 1;
+            if self.steps_away >= HOME_AFTER_STEPS {
+                self.at = self.home();
+                self.steps_away = 0;
+            }
+        }
+    }
+
+    async fn step(&mut self, step: Step) {
+        match step {
+            Step::Append { key } => self.swap(key, append).await,
+            Step::Count { key } => self.swap(key, count).await,
+            Step::Put { key, filler } => self.put(key, filler, 0).await,
+            Step::PutLeased { key, lease, filler } => self.put(key, filler, lease).await,
+            Step::Delete { key } => drop(self.send(Action::Delete { keys: Keys::one(key) }).await),
+            Step::DeleteRange { from, to } => {
+                self.send(Action::Delete { keys: Keys { from, to: Some(to) } }).await;
+            }
+            Step::Multi { puts, delete, guarded, filler } => self.multi(puts, delete, guarded, filler).await,
+            Step::Grant { lease } => drop(self.send(Action::Grant { lease, ttl_seconds: LEASE_TTL_SECONDS }).await),
+            Step::Revoke { lease } => self.revoke(lease).await,
+            Step::Read { key, serializable } => {
+                self.send(Action::Read { keys: Keys::one(key), revision: None, serializable }).await;
+            }
+            Step::ReadRange { from, to, serializable } => {
+                self.send(Action::Read { keys: Keys { from, to: Some(to) }, revision: None, serializable }).await;
+            }
+            Step::ReadOld { key, back } => {
+                let revision = Some(self.ledger.revision().saturating_sub(back).max(1));
+                self.send(Action::Read { keys: Keys::one(key), revision, serializable: false }).await;
+            }
+            Step::Compact { keep } => self.compact(keep).await,
+        }
+    }
+
+    async fn put(&mut self, key: String, filler: u64, lease: i64) {
+        let value = filled(filler, self.next_id());
+        self.send(Action::Put { key, value, lease }).await;
+    }
+
+    /// Reads `key`, and writes what `change` makes of its value, unless the key changed in between.
+    async fn swap(&mut self, key: String, change: fn(&str, OpId, usize) -> String) {
+        let Some(now) = self.read(&key).await else { return self.skip() };
+        let value = change(&now.value, self.next_id(), self.options.value_bytes_max as usize);
+        let when = vec![Compare { key: key.clone(), mod_revision: now.mod_revision }];
+        self.send(Action::Txn { when, then: vec![Effect::Put { key, value }] }).await;
+    }
+
+    async fn multi(&mut self, puts: Vec<String>, delete: Option<String>, guarded: bool, filler: u64) {
+        let mut when = Vec::new();
+        if let Some(key) = puts.first().filter(|_| guarded) {
+            let Some(now) = self.read(key).await else { return self.skip() };
+            when.push(Compare { key: key.clone(), mod_revision: now.mod_revision });
+        }
+        let value = filled(filler, self.next_id());
+        let put = |key| Effect::Put { key, value: value.clone() };
+        let mut then: Vec<Effect> = puts.into_iter().map(put).collect();
+        then.extend(delete.map(|key| Effect::Delete { keys: Keys::one(key) }));
+        self.send(Action::Txn { when, then }).await;
+    }
+
+    /// Compacts no more than every member's watch has delivered: a watch that resumes further back would
+    /// rightly be refused, and would prove nothing.
+    async fn compact(&mut self, keep: u64) {
+        let revision = self.ledger.revision().saturating_sub(keep).min(self.ledger.compaction_ceiling());
+        if revision > 1 {
+            self.send(Action::Compact { revision }).await;
+        } else {
+            self.skip();
+        }
+    }
+
+    /// Revokes the lease that waits longest: this one, unless an earlier revocation never reached a server. A
+    /// second revocation catches up, so that leases do not pile up over many outages.
+    async fn revoke(&mut self, lease: i64) {
+        self.to_revoke.push_back(lease);
+        for _ in 0..2 {
+            let Some(lease) = self.to_revoke.pop_front() else {
+                self.skip();
+                continue;
+            };
+            let outcome = self.send(Action::Revoke { lease }).await;
+            if !answered(&outcome) {
+                self.to_revoke.push_back(lease);
+            }
+        }
+    }
+
+    /// A request of this step is not sent: it keeps its number, so that later ones have the same ids in every run.
+    fn skip(&mut self) {
+        self.seq += 1;
+    }
+
+    async fn read(&mut self, key: &str) -> Option<Now> {
+        let action = Action::Read { keys: Keys::one(key), revision: None, serializable: false };
+        match self.send(action).await {
+            Outcome::Done { reply: Reply::Read(rows), .. } => Some(rows.first().map_or_else(Now::default, Now::of)),
+            _ => None,
+        }
+    }
+
+    /// The id of the request that is sent next.
+    fn next_id(&self) -> OpId {
+        OpId { client: self.generator.client(), seq: self.seq }
+    }
+
+    async fn send(&mut self, action: Action) -> Outcome {
+        let op = self.next_id();
+        self.seq += 1;
+        self.history.record(&Event::Invoke { op, endpoint: self.at, action: &action });
+        self.ledger.invoke(op, &action);
+        let outcome = self.connections[self.at].send(&action).await;
+        self.ledger.complete(op, &outcome);
+        match &outcome {
+            Outcome::Done { revision, term, reply } => {
+                self.history.record(&Event::Done { op, revision: *revision, term: *term, reply });
+                if !matches!(action, Action::Read { .. }) {
+                    self.acked.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Outcome::Refused { why } => self.history.record(&Event::Refused { op, why }),
+            Outcome::Unknown { why } => self.history.record(&Event::Unknown { op, why }),
+        }
+        self.after(&outcome);
+        outcome
+    }
+
+    /// A judgement of the server is no reason to leave it; anything else is.
+    fn after(&mut self, outcome: &Outcome) {
+        if answered(outcome) {
+            self.pause = Duration::ZERO;
+            return;
+        }
+        self.at = (self.at + 1) % self.connections.len();
+        self.steps_away = 0;
+        self.pause = (self.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
+    }
+}
+
+/// Whether the server did it, or judged that it must not be done.
+fn answered(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Done { .. } => true,
+        Outcome::Refused { why } => why.contains("etcdserver: "),
+        Outcome::Unknown { .. } => false,
+    }
+}
+
+/// A key as a client read it; absent: revision 0, no value.
+#[derive(Debug, Default)]
+struct Now {
+    value: String,
+    mod_revision: u64,
+}
+
+impl Now {
+    fn of(row: &KeyState) -> Self {
+        Self { value: String::from_utf8_lossy(&row.value).into_owned(), mod_revision: row.mod_revision }
+    }
+}
+
+/// The list with `id` at its end; it starts over when it would grow beyond `bytes_max`.
+fn append(list: &str, id: OpId, bytes_max: usize) -> String {
+    let longer = format!("{list},{id}");
+    if list.is_empty() || longer.len() > bytes_max { id.to_string() } else { longer }
+}
+
+/// One more than the number in front of the first comma.
+fn count(value: &str, id: OpId, _bytes_max: usize) -> String {
+    let before: u64 = value.split(',').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+    format!("{},{id}", before + 1)
+}
+
+fn filled(filler: u64, id: OpId) -> String {
+    format!("{},{id}", "x".repeat(usize::try_from(filler).unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_show_who_wrote_them_and_stay_bounded() {
+        let id = OpId { client: 3, seq: 17 };
+        assert_eq!(append("", id, 64), "3.17");
+        assert_eq!(append("2.9", id, 64), "2.9,3.17");
+        assert_eq!(append("2.9", id, 7), "3.17");
+        assert_eq!(count("", id, 64), "1,3.17");
+        assert_eq!(count("41,2.9", id, 64), "42,3.17");
+        for value in [append("2.9", id, 64), count("1,2.9", id, 64), filled(0, id), filled(9, id)] {
+            assert_eq!(OpId::of_value(value.as_bytes()), Some(id));
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The load: concurrent clients over etcd's API, whose operations make double apply, lost apply and wrong order
+//! visible, and which go on while members die.
+//!
+//! What a client does is a function of the seed alone (stream `client/k`): the same seed gives each client the
+//! same sequence of operations, whatever the answers were. Only parameters that must come from an answer do:
+//! the revision that a compare-and-swap expects, the list that an append extends. Keys are bounded, values too,
+//! and one client compacts, so the store stays the same size however long a run is.
+
+mod client;
+mod connection;
+mod generator;
+pub mod operation;
+mod refusal;
+
+use crate::history::History;
+use crate::oracle::Ledger;
+use crate::seed::Seed;
+use client::Client;
+use generator::Generator;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// The shape of the load.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkloadOptions {
+    /// Concurrent clients, each with one operation in flight.
+    pub clients: u32,
+    /// Keys of each kind (append lists, counters, plain keys) that the clients share.
+    pub keys: u32,
+    /// Values do not grow beyond this; an append list starts over. At least 64.
+    pub value_bytes_max: u32,
+    /// After this long an operation is given up as unknown.
+    pub op_timeout: Duration,
+    /// Client 0 compacts after this many of its own steps; 0: never.
+    pub compact_every: u32,
+    /// Revisions of history that a compaction leaves, at least.
+    pub compact_keep: u64,
+    /// Pause of a client between two steps; zero: none.
+    pub pace: Duration,
+}
+
+impl Default for WorkloadOptions {
+    fn default() -> Self {
+        Self {
+            clients: 16,
+            keys: 64,
+            value_bytes_max: 256,
+            op_timeout: Duration::from_secs(2),
+            compact_every: 40,
+            compact_keep: 300,
+            pace: Duration::ZERO,
+        }
+    }
+}
+
+/// A running load. Dropping it aborts the clients in mid-operation; [`Workload::stop`] lets them finish.
+#[derive(Debug)]
+pub struct Workload {
+    stop: watch::Sender<bool>,
+    clients: JoinSet<()>,
+    acked: Arc<AtomicU64>,
+}
+
+impl Workload {
+    /// Starts the clients on the current tokio runtime. `endpoints` has one `http://host:port` per member, dead
+    /// or alive.
+    ///
+    /// # Errors
+    /// An endpoint that is no URI.
+    pub async fn start(
+        options: &WorkloadOptions,
+        endpoints: &[String],
+        seed: &Seed,
+        history: Arc<History>,
+        ledger: Arc<Ledger>,
+    ) -> anyhow::Result<Self> {
+        let (stop, stopped) = watch::channel(false);
+        let acked = Arc::new(AtomicU64::new(0));
+        let mut clients = JoinSet::new();
+        for number in 0..options.clients {
+            let generator = Generator::new(number, seed.stream(&format!("client/{number}")), options);
+            let connections = connection::connect(endpoints, options.op_timeout).await?;
+            let client = Client::new(
+                generator,
+                connections,
+                options.clone(),
+                Arc::clone(&history),
+                Arc::clone(&ledger),
+                Arc::clone(&acked),
+            );
+            clients.spawn(client.run(stopped.clone()));
+        }
+        Ok(Self { stop, clients, acked })
+    }
+
+    /// Writes acknowledged so far.
+    pub fn acked(&self) -> u64 {
+        self.acked.load(Ordering::Relaxed)
+    }
+
+    /// Lets every client finish the operation that it is in (bounded by the operation timeout), and start no
+    /// other. An operation that timed out may still happen: drained clients are not a quiescent server.
+    ///
+    /// # Errors
+    /// A client panicked.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.stop.send_replace(true);
+        while let Some(ended) = self.clients.join_next().await {
+            ended.map_err(|error| anyhow::anyhow!("a workload client ended by a panic: {error}"))?;
+        }
+        Ok(())
+    }
+}

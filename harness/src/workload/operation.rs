@@ -1,0 +1,182 @@
+//! What a client does ([`Action`]), how it ended ([`Outcome`]), and the values by which a write is recognised
+//! in the state.
+//!
+//! Every value ends with the id of the operation that wrote it, after the last comma: `2.9,3.17` is an append
+//! list whose last entry was added by operation 17 of client 3; `41,3.17` a counter; `xxxx,3.17` a plain put.
+
+use serde::{Deserialize, Serialize, Serializer};
+use std::fmt;
+
+/// An operation: the `seq`-th of client `client`, written `client.seq`. Sent once, never again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OpId {
+    pub client: u32,
+    pub seq: u64,
+}
+
+impl OpId {
+    /// The operation that wrote `value`; `None` if no client of ours can have.
+    pub fn of_value(value: &[u8]) -> Option<Self> {
+        let tail = value.rsplit(|byte| *byte == b',').next()?;
+        let (client, seq) = std::str::from_utf8(tail).ok()?.split_once('.')?;
+        Some(Self { client: client.parse().ok()?, seq: seq.parse().ok()? })
+    }
+}
+
+impl fmt::Display for OpId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.client, self.seq)
+    }
+}
+
+impl Serialize for OpId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A key (`to` is `None`), or the keys of `[from, to)`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keys {
+    pub from: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+impl Keys {
+    pub fn one(key: impl Into<String>) -> Self {
+        Self { from: key.into(), to: None }
+    }
+
+    pub fn contains(&self, key: &[u8]) -> bool {
+        match &self.to {
+            None => key == self.from.as_bytes(),
+            Some(to) => key >= self.from.as_bytes() && key < to.as_bytes(),
+        }
+    }
+}
+
+/// One step of a transaction's success branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    Put { key: String, value: String },
+    Delete { keys: Keys },
+}
+
+/// The only comparison that the workload uses: the revision of the key's last change (0: the key is absent).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compare {
+    pub key: String,
+    pub mod_revision: u64,
+}
+
+/// A request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Action {
+    /// `lease` 0: none.
+    Put {
+        key: String,
+        value: String,
+        lease: i64,
+    },
+    Delete {
+        keys: Keys,
+    },
+    /// Does all of `then` if all of `when` hold, nothing otherwise. Keys in `then` are disjoint, and at least one
+    /// is put.
+    Txn {
+        when: Vec<Compare>,
+        then: Vec<Effect>,
+    },
+    Grant {
+        lease: i64,
+        ttl_seconds: i64,
+    },
+    Revoke {
+        lease: i64,
+    },
+    Compact {
+        revision: u64,
+    },
+    /// At `revision`, or at the newest one.
+    Read {
+        keys: Keys,
+        revision: Option<u64>,
+        serializable: bool,
+    },
+}
+
+impl Action {
+    /// Whether it changes keys, and so may take a revision.
+    pub fn writes_keys(&self) -> bool {
+        matches!(self, Action::Put { .. } | Action::Delete { .. } | Action::Txn { .. } | Action::Revoke { .. })
+    }
+}
+
+/// A key as a read returned it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyState {
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
+    pub create_revision: u64,
+    pub mod_revision: u64,
+    pub version: u64,
+    pub lease: i64,
+}
+
+impl Serialize for KeyState {
+    /// Key and revision: together they name a row of the history, so the value need not be repeated.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (String::from_utf8_lossy(&self.key), self.mod_revision).serialize(serializer)
+    }
+}
+
+/// What an answered request said, beside its revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    Put,
+    Deleted(u64),
+    Txn { succeeded: bool },
+    Granted,
+    Revoked,
+    Compacted,
+    Read(Vec<KeyState>),
+}
+
+/// How an operation ended, as far as its client can know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Answered, with the store's revision and raft term in the answer's header.
+    Done { revision: u64, term: u64, reply: Reply },
+    /// The server certainly did not do it, and never will.
+    Refused { why: String },
+    /// No error proves absence: it may have happened, or happen later.
+    Unknown { why: String },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_entry_of_a_value_names_its_writer() {
+        let id = |value: &str| OpId::of_value(value.as_bytes());
+        assert_eq!(id("3.17"), Some(OpId { client: 3, seq: 17 }));
+        assert_eq!(id("2.9,10.4,3.17"), Some(OpId { client: 3, seq: 17 }));
+        assert_eq!(id("41,3.17"), Some(OpId { client: 3, seq: 17 }));
+        for foreign in ["", "3.17,", "x", "3.17,x.1", "3", "-1.2"] {
+            assert_eq!(id(foreign), None, "{foreign:?}");
+        }
+    }
+
+    #[test]
+    fn a_range_excludes_its_end_and_a_key_is_only_itself() {
+        let range = Keys { from: "p/1".into(), to: Some("p/3".into()) };
+        assert!(range.contains(b"p/1") && range.contains(b"p/2") && range.contains(b"p/2x"));
+        assert!(!range.contains(b"p/3") && !range.contains(b"p/0"));
+        assert!(Keys::one("p/1").contains(b"p/1") && !Keys::one("p/1").contains(b"p/11"));
+    }
+}

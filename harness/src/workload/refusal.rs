@@ -1,0 +1,93 @@
+//! Which errors prove that a request was not done, and never will be. All others leave it unknown.
+//!
+//! Certain are:
+//! - the connection could not be established, so nothing was sent (the transport does not retry a request);
+//! - the client library refused the arguments, so nothing was sent;
+//! - the server itself judged the request and said why: one of the codes below *and* a message that begins
+//!   with `etcdserver: `. The code alone is not enough: the client's own transport also makes up `OutOfRange` (an
+//!   answer too large to decode) and `InvalidArgument`.
+//!
+//! `Unavailable`, `DeadlineExceeded`, `Cancelled`, `Unknown`, `Internal`, `Aborted` and `DataLoss` never prove
+//! anything, whatever they say: a proposal may have been replicated before its server failed.
+
+use super::operation::Outcome;
+use etcd_client::Error;
+use tonic::{Code, ConnectError, Status};
+
+/// Codes with which the server rejects a request before or instead of applying it: malformed
+/// (`InvalidArgument`); compacted or future revision (`OutOfRange`); no such lease (`NotFound`); lease exists
+/// (`FailedPrecondition`, `AlreadyExists`); not allowed (`PermissionDenied`, `Unauthenticated`); not offered
+/// (`Unimplemented`); too large or too many
+/// (`ResourceExhausted`).
+const JUDGED: [Code; 9] = [
+    Code::InvalidArgument,
+    Code::OutOfRange,
+    Code::NotFound,
+    Code::FailedPrecondition,
+    Code::AlreadyExists,
+    Code::PermissionDenied,
+    Code::Unauthenticated,
+    Code::Unimplemented,
+    Code::ResourceExhausted,
+];
+
+/// The outcome of a request that ended in `error`.
+pub(super) fn outcome_of(error: &Error) -> Outcome {
+    let certain = match error {
+        Error::GRpcStatus(status) => never_sent(status) || judged(status),
+        Error::InvalidArgs(_) | Error::InvalidUri(_) | Error::InvalidMetadataValue(_) => true,
+        _ => false,
+    };
+    let why = match error {
+        Error::GRpcStatus(status) => format!("{:?}: {}", status.code(), status.message()),
+        other => other.to_string(),
+    };
+    if certain { Outcome::Refused { why } } else { Outcome::Unknown { why } }
+}
+
+fn judged(status: &Status) -> bool {
+    JUDGED.contains(&status.code()) && status.message().starts_with("etcdserver: ")
+}
+
+fn never_sent(status: &Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certain(status: Status) -> bool {
+        matches!(outcome_of(&Error::GRpcStatus(status)), Outcome::Refused { .. })
+    }
+
+    #[test]
+    fn only_a_judgement_of_the_server_proves_absence() {
+        assert!(certain(Status::out_of_range("etcdserver: mvcc: required revision has been compacted")));
+        assert!(certain(Status::not_found("etcdserver: requested lease not found")));
+        assert!(certain(Status::invalid_argument("etcdserver: duplicate key given in txn request")));
+        assert!(!certain(Status::out_of_range("decoded message length too large: found 5 bytes")));
+        for message in ["etcdserver: request timed out", "etcdserver: leader changed", "tcp connect error"] {
+            assert!(!certain(Status::unavailable(message)), "{message}");
+        }
+        for code in [Code::Cancelled, Code::DeadlineExceeded, Code::Unknown, Code::Internal, Code::Aborted] {
+            assert!(!certain(Status::new(code, "etcdserver: no")), "{code:?}");
+        }
+        assert!(!matches!(outcome_of(&Error::WatchError("x".into())), Outcome::Refused { .. }));
+    }
+
+    #[test]
+    fn a_refused_connection_sent_nothing() {
+        let error = ConnectError(Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)));
+        assert!(certain(Status::from_error(Box::new(error))));
+        let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        assert!(!certain(Status::from_error(Box::new(broken))));
+    }
+}

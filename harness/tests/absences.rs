@@ -1,0 +1,76 @@
+//! Absences are invariants: sentences of `ARCHITECTURE.md` that hold because nothing breaks them, checked here.
+
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("harness/ stands in the workspace").to_owned()
+}
+
+fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).expect("a source directory is readable") {
+        let path = entry.expect("a directory entry is readable").path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Files under `within` (workspace-relative) that contain one of `words` in code, outside `allowed` prefixes.
+fn offenders(within: &[&str], words: &[&str], allowed: &[&str]) -> Vec<String> {
+    let root = root();
+    let mut files = Vec::new();
+    for dir in within {
+        rust_files(&root.join(dir), &mut files);
+    }
+    assert!(files.len() > 5, "the search found no sources under {within:?}: it would prove nothing");
+    let mut found = Vec::new();
+    for path in files {
+        let relative = path.strip_prefix(&root).expect("found under the root").display().to_string();
+        if allowed.iter().any(|prefix| relative.starts_with(prefix)) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("a source file is UTF-8");
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            if words.iter().any(|word| code.contains(word)) {
+                found.push(format!("{relative}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn only_the_backend_crate_names_rocksdb() {
+    let found = offenders(&["node-under-test", "harness/src"], &["rocksdb::", "librocksdb_sys"], &["node-under-test/backend/src/rocksdb"]);
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn only_the_raft_crate_names_openraft() {
+    let found = offenders(&["node-under-test", "harness/src"], &["openraft::"], &["node-under-test/raft/"]);
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn the_judge_links_only_the_wire_formats_of_its_subject() {
+    let manifest = std::fs::read_to_string(root().join("harness/Cargo.toml")).expect("the harness has a manifest");
+    for crate_name in ["node-base", "node-backend", "node-raft", "node-under-test"] {
+        assert!(!manifest.contains(crate_name), "harness/Cargo.toml must not depend on {crate_name}");
+    }
+    assert!(manifest.contains("node-proto"), "the manifest was not read right");
+}
+
+#[test]
+fn the_oracles_never_talk_to_a_live_node() {
+    let found = offenders(&["harness/src/oracle"], &["Client", "Channel", "tonic::", "etcd_client"], &[]);
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn one_place_starts_processes() {
+    let found = offenders(&["harness/src"], &["std::process::Command", "process::Command::new"], &["harness/src/process/"]);
+    assert!(found.is_empty(), "{found:#?}");
+}

@@ -1,0 +1,147 @@
+//! The command line as the shell sees it: exit codes, and what is printed where.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn ninelives(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ninelives")).args(args).output().expect("the binary under test starts")
+}
+
+fn scenario(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios").join(name).display().to_string()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A directory whose `node-under-test` is this shell script.
+fn node(dir: &Path, script: &str) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let path = dir.join("node");
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script can be written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a script can be made executable");
+    path
+}
+
+#[test]
+fn the_same_seed_prints_the_same_bytes() {
+    let gate = scenario("gate.toml");
+    let once = ninelives(&["plan", &gate, "--seed", "7"]);
+    assert_eq!(once.status.code(), Some(0));
+    assert_eq!(once.stdout, ninelives(&["plan", &gate, "--seed", "7"]).stdout);
+    assert_ne!(once.stdout, ninelives(&["plan", &gate, "--seed", "8"]).stdout);
+    assert_eq!(text(&once.stdout).lines().filter(|line| line.starts_with("cycle ")).count(), 1000);
+}
+
+#[test]
+fn what_cannot_be_understood_exits_64() {
+    for args in [
+        &["rum"][..],
+        &["plan", "x.toml"],
+        &["run", &scenario("smoke.toml"), "--cycles", "0"],
+        &["replay", "/nonexistent"],
+    ] {
+        let output = ninelives(args);
+        assert_eq!(output.status.code(), Some(64), "{args:?}: {}", text(&output.stderr));
+        assert!(!output.stderr.is_empty() && output.stdout.is_empty(), "{args:?}");
+    }
+    assert_eq!(ninelives(&["--help"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_bad_scenario_exits_64_with_file_and_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bad.toml");
+    let good = std::fs::read_to_string(scenario("smoke.toml")).unwrap();
+    std::fs::write(&path, good.replace("cycles = 25", "cycles = 0")).unwrap();
+    let output = ninelives(&["plan", &path.display().to_string(), "--seed", "1"]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(
+        text(&output.stderr).contains("bad.toml:6: `cycles`: expected 1 to 100000, found 0"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+/// A node that cannot even start says nothing about durability: the harness's trouble, with a complete report.
+#[test]
+fn a_node_that_never_starts_is_no_violation() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path(), "echo 'no such flag' >&2; exit 3").display().to_string();
+    let report = dir.path().join("report");
+    let output = ninelives(&[
+        "run",
+        &scenario("smoke.toml"),
+        "--seed",
+        "1",
+        "--node",
+        &node,
+        "--report",
+        &report.display().to_string(),
+    ]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(70), "{said}{}", text(&output.stderr));
+    assert!(said.contains("exit code 3") && said.contains("replay it: ninelives replay "), "{said}");
+    for file in ["verdict.json", "plan.txt", "scenario.toml", "history.jsonl", "report.html", "junit.xml", "repro.sh"] {
+        assert!(report.join(file).is_file(), "{file}");
+    }
+    assert!(text(&std::fs::read(report.join("nodes/n1.log")).unwrap()).contains("no such flag"));
+
+    let again = ninelives(&[
+        "run",
+        &scenario("smoke.toml"),
+        "--seed",
+        "1",
+        "--node",
+        &node,
+        "--report",
+        &report.display().to_string(),
+    ]);
+    assert_eq!(again.status.code(), Some(70));
+    assert!(text(&again.stderr).contains("expected a fresh report directory"), "{}", text(&again.stderr));
+
+    let other = report.with_file_name("replayed").display().to_string();
+    std::fs::write(&node, "#!/bin/sh\nexit 4\n").unwrap();
+    let replay = ninelives(&["replay", &report.display().to_string(), "--node", &node, "--report", &other]);
+    assert_eq!(replay.status.code(), Some(70));
+    assert!(text(&replay.stderr).contains("another node binary than the report's"), "{}", text(&replay.stderr));
+    let plan = |dir: &Path| std::fs::read(dir.join("plan.txt")).unwrap();
+    assert_eq!(plan(&report), plan(Path::new(&other)), "a replay runs the stored plan");
+}
+
+#[test]
+fn an_interruption_ends_with_a_partial_report_and_no_nodes() {
+    let dir = tempfile::tempdir().unwrap();
+    let pids = dir.path().join("pids");
+    // It never serves: the run waits for it when the signal comes.
+    let script = format!("[ \"$1\" = serve ] || exit 1; echo $$ >> {}; exec sleep 1000", pids.display());
+    let node = node(dir.path(), &script).display().to_string();
+    let report = dir.path().join("report");
+    let mut harness = Command::new(env!("CARGO_BIN_EXE_ninelives"))
+        .args([
+            "run",
+            &scenario("smoke.toml"),
+            "--seed",
+            "1",
+            "--node",
+            &node,
+            "--report",
+            &report.display().to_string(),
+        ])
+        .spawn()
+        .unwrap();
+    let running = || std::fs::read_to_string(&pids).unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>();
+    while running().len() < 3 {
+        assert!(harness.try_wait().unwrap().is_none(), "the harness ended before its nodes ran");
+        std::thread::yield_now();
+    }
+    let id = harness.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    assert_eq!(harness.wait().unwrap().code(), Some(130));
+    assert!(report.join("verdict.json").is_file());
+    for pid in running() {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        assert!(stat.is_empty() || stat.contains(") Z"), "{stat}");
+    }
+}

@@ -1,0 +1,44 @@
+//! Storage engines under the [`Backend`](node_base::backend::Backend) seam, the durability protocol that
+//! makes an engine without a write-ahead log safe, and the snapshots that carry an engine's state between
+//! members.
+//!
+//! | module | what | names RocksDB |
+//! | --- | --- | --- |
+//! | [`layout`] | the paths of a data directory, and their syncing at start | no |
+//! | [`marker`] | which engine a data directory belongs to | no |
+//! | [`last_flushed_index`] | N on disk | no |
+//! | [`durability`] | the protocol, as numbered claims: which N goes with which flush | no |
+//! | [`snapshot`] | wire format, writing, strict reading, exchange | no |
+//! | [`rocksdb`] | the engine; `rocksdb/sys.rs` holds all `unsafe` of this crate | only there |
+//! | [`inspect`] | what a dead data directory proves, read from a copy | no |
+//!
+//! A start-up calls, in this order: [`marker::claim`], [`snapshot::tidy`], [`layout::DataDir::sync_leftovers`],
+//! [`rocksdb::RocksBackend::open`], its own check E ≥ N, [`rocksdb::RocksBackend::attach`].
+
+pub mod durability;
+pub mod inspect;
+pub mod last_flushed_index;
+pub mod layout;
+pub mod marker;
+pub mod rocksdb;
+pub mod snapshot;
+
+/// Exit code of a process whose storage failed (a background error of the engine, a failed sync of N): the
+/// `EX_IOERR` of sysexits. Not 65: nothing of ours is broken, the disk is.
+pub const EXIT_STORAGE: i32 = 74;
+
+/// Reports a storage failure on standard error and ends the process with [`EXIT_STORAGE`], from any thread, the
+/// engine's own included.
+///
+/// There is no retry: after a failed sync nobody can say what is durable, and a second sync that succeeds
+/// proves nothing about the pages that the first one dropped.
+pub(crate) fn storage_failed(sentence: &str) -> ! {
+    eprintln!("storage failed: {sentence}; not retried: check the disk, then start the process again");
+    rocksdb::end_process(EXIT_STORAGE)
+}
+
+/// The value behind a lock, whether or not another thread panicked while it held it: every critical section
+/// here leaves its value whole between two statements.
+pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,36 @@
+//! What a live database tells us: each callback passes its crash window and sends; the rest is the
+//! persister's. A window is passed *before* the send, so that a kill there finds N untouched.
+
+use super::capture::Capture;
+use super::sys::FlushListener;
+use crate::durability::Event;
+use node_base::failpoint::{Window, pass};
+use std::sync::mpsc::Sender;
+
+pub(super) struct Listener {
+    pub events: Sender<Event>,
+    pub capture: Capture,
+}
+
+impl FlushListener for Listener {
+    fn memtable_sealed(&self) {
+        pass(Window::FlushSealed);
+    }
+
+    fn flush_begin(&self) {
+        self.capture.at_flush_begin();
+        pass(Window::FlushBegin);
+    }
+
+    fn flush_completed(&self, largest_seqno: u64) {
+        let miscaptured = self.capture.at_flush_completed();
+        pass(Window::FlushCompleted);
+        // Without a persister to hear it the database is being closed: N stays lower (claim 3's direction).
+        let _ = self.events.send(Event::FlushCompleted { largest_seqno, miscaptured });
+    }
+
+    fn background_error(&self, message: String) {
+        // Here, not by way of the persister: nobody may act on what the engine says after this.
+        crate::storage_failed(&format!("rocksdb background error: {message}"));
+    }
+}

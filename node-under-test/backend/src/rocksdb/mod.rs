@@ -1,0 +1,241 @@
+//! The RocksDB engine, its write-ahead log disabled. Only this folder names RocksDB.
+//!
+//! [`RocksBackend`] survives the database that it holds: an installed snapshot replaces the database under it.
+//! Whoever holds a [`ReadView`] keeps that database open, and an install waits for it; hence two rules: the thread that
+//! installs holds no view, and nobody asks for a second view while holding one.
+
+mod capture;
+mod listener;
+mod open_db;
+mod options;
+mod snapshots;
+mod sys;
+mod view;
+
+pub use options::{EngineOptions, MEMTABLE_BYTES_MIN};
+pub use snapshots::OutgoingSnapshot;
+pub use sys::end_process;
+
+use crate::durability::Event;
+use crate::last_flushed_index::IndexFile;
+use crate::layout::DataDir;
+use crate::lock;
+use node_base::LogId;
+use node_base::backend::{Backend, BackendError, Batch, Bucket, CONSISTENT_INDEX, ReadView, Result};
+use node_base::failpoint::{Window, pass};
+use node_base::sabotage::{Bug, planted};
+use node_base::watermarks::Watermarks;
+use open_db::Engine;
+use rocksdb::{DB, WriteBatch};
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use view::{View, engine_error, row_key};
+
+/// What open found; the caller refuses to serve if E < N.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// N: `last-flushed-index`.
+    pub persisted: Option<u64>,
+    /// E: the consistent index of the recovered state.
+    pub engine: Option<LogId>,
+}
+
+pub struct RocksBackend {
+    dir: DataDir,
+    options: EngineOptions,
+    opened: Opened,
+    /// `None` only inside an install, or after one that failed halfway.
+    engine: RwLock<Option<Engine>>,
+    marks: OnceLock<Arc<Watermarks>>,
+    /// Held by a commit from its write to its record, so whoever takes it sees no commit half done. Taken after
+    /// `engine`, never before: an install that waits for `engine` would otherwise complete a circle.
+    writer: Mutex<()>,
+    checkpoints: AtomicU64,
+}
+
+impl RocksBackend {
+    /// Opens (or creates) the database of `dir` and reads N and E. Blocking, milliseconds.
+    ///
+    /// # Errors
+    /// Bad options, a corrupt `last-flushed-index`, an N without a database, a database that does not open.
+    pub fn open(dir: DataDir, options: EngineOptions) -> Result<Self> {
+        options.check()?;
+        let index = IndexFile::open(dir.last_flushed_index()).map_err(|error| BackendError(error.to_string()))?;
+        node_base::durable::create_dir_durably(&dir.db())
+            .map_err(|error| BackendError(format!("creating {}: {error}", dir.db().display())))?;
+        let persisted = index.value();
+        let engine = Engine::open(&dir, &options, index)?;
+        let opened = Opened { persisted, engine: engine.at_open };
+        Ok(Self {
+            dir,
+            options,
+            opened,
+            engine: RwLock::new(Some(engine)),
+            marks: OnceLock::new(),
+            writer: Mutex::new(()),
+            checkpoints: AtomicU64::new(0),
+        })
+    }
+
+    /// N and E as they were found by [`open`](Self::open).
+    pub fn opened(&self) -> Opened {
+        self.opened
+    }
+
+    /// Starts to persist N and to move `marks`. Once, before the first commit.
+    pub fn attach(&self, marks: Arc<Watermarks>) -> Result<()> {
+        self.engine()?.get().attach(marks.clone())?;
+        self.marks.set(marks).map_err(|_| BackendError("the engine is attached already".into()))
+    }
+
+    /// Says that the entry `id` of (N, E] was found, with this LogId, in the durable raft log. Only such entries
+    /// and committed ones can become N (claim 6).
+    pub fn verified(&self, id: LogId) -> Result<()> {
+        let engine = self.engine()?;
+        let at_open = engine.get().at_open;
+        if at_open.is_none_or(|at_open| id.index > at_open.index) {
+            return Err(BackendError(format!("entry {id} cannot be verified: the engine was opened at {at_open:?}")));
+        }
+        engine.get().progress.prove(id);
+        Ok(())
+    }
+
+    fn engine(&self) -> Result<EngineGuard<'_>> {
+        let guard = self.engine.read().unwrap_or_else(PoisonError::into_inner);
+        if guard.is_none() {
+            return Err(BackendError("the database was closed by an install that failed".into()));
+        }
+        Ok(EngineGuard(guard))
+    }
+
+    fn marks(&self) -> Result<&Arc<Watermarks>> {
+        self.marks.get().ok_or_else(|| BackendError("the engine must be attached before the first commit".into()))
+    }
+
+    /// The last LogId committed or verified in this life, no commit being half done.
+    fn settled(&self, engine: &Engine) -> Option<LogId> {
+        let _no_commit_half_done = lock(&self.writer);
+        engine.progress.proven()
+    }
+}
+
+/// The engine, which cannot be replaced while this is held.
+struct EngineGuard<'a>(RwLockReadGuard<'a, Option<Engine>>);
+
+impl EngineGuard<'_> {
+    fn get(&self) -> &Engine {
+        self.0.as_ref().expect("checked when the guard was made, and nobody writes while it is held")
+    }
+}
+
+impl Backend for RocksBackend {
+    fn read(&self) -> Box<dyn ReadView + '_> {
+        let guard = self.engine.read().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = guard.as_ref().map(|engine| sys::PinnedSnapshot::new(engine.db.clone()));
+        Box::new(View { snapshot })
+    }
+
+    /// The caller has made the local raft log durable through `at`, and told the marks that `at` is committed.
+    fn commit(&self, batch: Batch, at: LogId) -> Result<()> {
+        let marks = self.marks()?;
+        let guard = self.engine()?;
+        let engine = guard.get();
+        let _single_writer = lock(&self.writer);
+        if planted(Bug::IndexBeforeData) {
+            write_index_first(&engine.db.db, &batch, at)?;
+        }
+        let rows = encode(&batch, at);
+        let batch_bytes = rows.size_in_bytes() as u64;
+        engine.db.db.write_opt(rows, &options::write()).map_err(engine_error)?;
+
+        // The mark follows the write, the record follows the mark: as soon as the record is there, the persister may
+        // move "flushed" up to it, which must not pass "applied".
+        marks.applied(at);
+        engine.progress.prove(at);
+        let lagging = {
+            let mut ring = lock(&engine.progress.ring);
+            ring.record(engine.db.db.latest_sequence_number(), at, batch_bytes);
+            ring.entries() > self.options.lag_entries_max || ring.bytes() > self.options.lag_bytes_max
+        };
+        if lagging && engine.progress.claim_lag_flush() {
+            // The persister flushes, not this thread: a flush may wait for a stall to end.
+            let _ = engine.events.send(Event::LagExceeded);
+        }
+        Ok(())
+    }
+
+    fn consistent_index(&self) -> Result<Option<LogId>> {
+        view::consistent_index(&self.engine()?.get().db.db)
+    }
+
+    fn flush(&self) -> Result<()> {
+        let guard = self.engine()?;
+        let engine = guard.get();
+        // The target first, the flush second (claim 7).
+        let target = self.settled(engine);
+        engine.flush()?;
+        match target {
+            Some(id) => engine.persist_proven(id),
+            // This life has added nothing: what is there came out of the SSTs.
+            None => Ok(()),
+        }
+    }
+
+    fn size(&self) -> Result<(u64, u64)> {
+        let guard = self.engine()?;
+        let property = |name: &str| guard.get().db.db.property_int_value(name).map_err(engine_error);
+        let tables = property("rocksdb.live-sst-files-size")?.unwrap_or(0);
+        let allocated = property("rocksdb.total-sst-files-size")?.unwrap_or(tables);
+        let memory = property("rocksdb.cur-size-all-mem-tables")?.unwrap_or(0);
+        Ok((allocated + memory, tables + memory))
+    }
+}
+
+impl Drop for RocksBackend {
+    /// Joins the persister; flushes nothing, so an orderly end and a kill leave the same data behind.
+    fn drop(&mut self) {
+        if let Some(engine) = self.engine.get_mut().unwrap_or_else(PoisonError::into_inner).take()
+            && let Err(error) = engine.close()
+        {
+            tracing::error!("closing the engine: {error}");
+        }
+    }
+}
+
+/// One entry as one batch, its LogId the last key (claim 1).
+fn encode(batch: &Batch, at: LogId) -> WriteBatch {
+    let mut rows = WriteBatch::default();
+    for (bucket, key, value) in batch.changes() {
+        match value {
+            Some(value) => rows.put(row_key(bucket, key), value),
+            None => rows.delete(row_key(bucket, key)),
+        }
+    }
+    rows.put(row_key(Bucket::Meta, CONSISTENT_INDEX), at.encode());
+    rows
+}
+
+/// Planted bug: etcd#13766. The consistent index is durable before its entry's rows are even written. A kill from
+/// here until the next flush loses the rows, and replay believes them applied: state-hash. Now and then only, or
+/// nothing would ever be in a memtable to lose.
+fn write_index_first(db: &DB, batch: &Batch, at: LogId) -> Result<()> {
+    const EVERY: u64 = 16;
+    if batch.is_empty() || !at.index.is_multiple_of(EVERY) {
+        return Ok(());
+    }
+    db.write_opt(encode(&Batch::default(), at), &options::write()).map_err(engine_error)?;
+    db.flush_opt(&options::flush(true)).map_err(engine_error)?;
+    pass(Window::ApplyAfter);
+    Ok(())
+}
+
+/// The consistent index of the database in `path`, which no process has open for writing.
+///
+/// # Errors
+/// The database does not open, or its consistent index is not ours.
+pub fn read_consistent_index(path: &Path) -> Result<Option<LogId>> {
+    let db = DB::open_for_read_only(&options::read_only(), path, false)
+        .map_err(|error| BackendError(format!("cannot open {} for reading: {error}", path.display())))?;
+    view::consistent_index(&db)
+}

@@ -1,0 +1,116 @@
+//! How databases are opened. The comments say which setting the protocol stands on.
+
+use super::sys;
+use node_base::backend::{BackendError, Result};
+use rocksdb::{
+    BlockBasedOptions, Cache, DBCompressionType, FlushOptions, InfoLogger, LogLevel, Options, ReadOptions, WriteOptions,
+};
+
+/// RocksDB silently raises a smaller write buffer to this, so a smaller one is refused instead.
+pub const MEMTABLE_BYTES_MIN: usize = 64 << 10;
+
+/// What the operator chooses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// A memtable of this size is sealed and flushed. At least [`MEMTABLE_BYTES_MIN`].
+    pub memtable_bytes: usize,
+    pub block_cache_bytes: usize,
+    /// A flush is asked for when this many entries are applied and not flushed: the bound on the replay.
+    pub lag_entries_max: u64,
+    /// The same in bytes of batches.
+    pub lag_bytes_max: u64,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { memtable_bytes: 16 << 20, block_cache_bytes: 64 << 20, lag_entries_max: 50_000, lag_bytes_max: 64 << 20 }
+    }
+}
+
+impl EngineOptions {
+    pub(super) fn check(&self) -> Result<()> {
+        if self.memtable_bytes < MEMTABLE_BYTES_MIN {
+            return Err(BackendError(format!(
+                "memtable size must be at least {MEMTABLE_BYTES_MIN} bytes (rocksdb's own minimum), found {}",
+                self.memtable_bytes
+            )));
+        }
+        if self.lag_entries_max == 0 || self.lag_bytes_max == 0 {
+            return Err(BackendError("limits of unflushed entries and bytes must be at least 1, found 0".into()));
+        }
+        Ok(())
+    }
+}
+
+/// Options of the live database.
+pub(super) fn live(options: &EngineOptions, create: bool, listener: impl sys::FlushListener) -> Options {
+    let mut db = read_only();
+    db.create_if_missing(create);
+    sys::add_listener(&mut db, listener);
+    sys::set_unwrapped_options(&mut db);
+
+    db.set_write_buffer_size(options.memtable_bytes);
+    // A memtable is full when its arena blocks are, so blocks must be small beside it or small memtables
+    // would overshoot by whole blocks; RocksDB's own rule is an eighth.
+    db.set_arena_block_size((options.memtable_bytes / 8).clamp(4 << 10, 1 << 20));
+    // One writer: concurrent inserts would only add per-core arena shards, which distort small memtables.
+    db.set_allow_concurrent_memtable_write(false);
+    // A burst may seal several memtables while one flush syncs; only then does the writer stall.
+    db.set_max_write_buffer_number(6);
+    db.set_min_write_buffer_number_to_merge(1);
+    // Small memtables make many small files at level 0: let compaction merge them early, stall late.
+    db.set_level_zero_file_num_compaction_trigger(4);
+    db.set_level_zero_slowdown_writes_trigger(40);
+    db.set_level_zero_stop_writes_trigger(64);
+    db.set_max_background_jobs(2);
+    // A mempurge would "flush" a memtable into another memtable. 0 is the default; the protocol stands on it.
+    db.set_experimental_mempurge_threshold(0.0);
+
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(&Cache::new_lru_cache(options.block_cache_bytes));
+    table.set_bloom_filter(10.0, false);
+    table.set_format_version(6);
+    db.set_block_based_table_factory(&table);
+    db.set_compression_type(DBCompressionType::Lz4);
+    db
+}
+
+/// Options that suffice to read a database: a checkpoint, a staged snapshot, a dead directory's copy.
+pub(super) fn read_only() -> Options {
+    let mut db = Options::default();
+    db.set_paranoid_checks(true);
+    // Open all tables at open: a missing SST is found there, not by an unlucky read later.
+    db.set_max_open_files(-1);
+    db.set_stats_dump_period_sec(0);
+    db.set_stats_persist_period_sec(0);
+    // Warnings go to our own log, and no LOG files appear among the data (or in a checkpoint).
+    db.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |level, message| match level {
+        LogLevel::Warn => tracing::warn!(target: "rocksdb", "{}", message.trim_end()),
+        LogLevel::Error | LogLevel::Fatal => tracing::error!(target: "rocksdb", "{}", message.trim_end()),
+        // "Header" lines (the options' dump) pass every level's filter.
+        _ => {}
+    }));
+    db.set_log_level(LogLevel::Warn);
+    db
+}
+
+/// Writes skip the write-ahead log: the raft log is the only one.
+pub(super) fn write() -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.disable_wal(true);
+    options
+}
+
+pub(super) fn flush(wait: bool) -> FlushOptions {
+    let mut options = FlushOptions::default();
+    options.set_wait(wait);
+    options
+}
+
+/// A scan of keys in `[from, to)`, checksums verified.
+pub(super) fn scan(from: Vec<u8>, to: Vec<u8>) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_iterate_lower_bound(from);
+    options.set_iterate_upper_bound(to);
+    options
+}

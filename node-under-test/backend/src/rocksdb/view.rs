@@ -1,0 +1,74 @@
+//! Keys and reads. A row's key is its bucket's byte, then its key; so buckets are ranges of one column family.
+
+use super::open_db::OpenDb;
+use super::options;
+use super::sys::PinnedSnapshot;
+use node_base::LogId;
+use node_base::backend::{BackendError, Bucket, CONSISTENT_INDEX, ReadView, Result};
+use rocksdb::{DB, Direction, IteratorMode};
+use std::ops::ControlFlow;
+
+pub(super) fn row_key(bucket: Bucket, key: &[u8]) -> Vec<u8> {
+    let mut row = Vec::with_capacity(1 + key.len());
+    row.push(bucket as u8);
+    row.extend_from_slice(key);
+    row
+}
+
+pub(super) fn engine_error(error: rocksdb::Error) -> BackendError {
+    BackendError(error.into_string())
+}
+
+/// The consistent index as `db` has it now.
+pub(super) fn consistent_index(db: &DB) -> Result<Option<LogId>> {
+    let Some(bytes) = db.get(row_key(Bucket::Meta, CONSISTENT_INDEX)).map_err(engine_error)? else { return Ok(None) };
+    let expected = LogId::ENCODED_BYTES;
+    LogId::decode(&bytes).map(Some).ok_or_else(|| {
+        BackendError(format!(
+            "consistent_index must have {expected} bytes, found {}: this database is not ours",
+            bytes.len()
+        ))
+    })
+}
+
+/// A view that never changes. It keeps its database open: an install waits until it is dropped.
+pub(super) struct View {
+    /// `None` after an install that failed halfway; the process is about to end.
+    pub snapshot: Option<PinnedSnapshot<OpenDb>>,
+}
+
+impl View {
+    fn pinned(&self) -> Result<&PinnedSnapshot<OpenDb>> {
+        self.snapshot.as_ref().ok_or_else(|| BackendError("the database was closed by an install that failed".into()))
+    }
+}
+
+impl ReadView for View {
+    fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.pinned()?.get().get(row_key(bucket, key)).map_err(engine_error)
+    }
+
+    fn scan(
+        &self,
+        bucket: Bucket,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let from = row_key(bucket, from);
+        // No bucket is 0xff, so the next byte ends the bucket.
+        let to = to.map_or_else(|| vec![bucket as u8 + 1], |to| row_key(bucket, to));
+        if from >= to {
+            // RocksDB calls a lower bound above the upper one undefined.
+            return Ok(());
+        }
+        let options = options::scan(from.clone(), to);
+        for row in self.pinned()?.get().iterator_opt(IteratorMode::From(&from, Direction::Forward), options) {
+            let (key, value) = row.map_err(engine_error)?;
+            if visit(&key[1..], &value).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,128 @@
+//! The types that the rest of the node sees.
+
+use bytes::Bytes;
+use node_base::LogId;
+use std::io::{self, Read};
+
+/// One member of the cluster, as every member is configured with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Not 0.
+    pub id: u64,
+    pub name: String,
+    /// `host:port` of the peer listener.
+    pub peer_addr: String,
+    /// `host:port` of the client listener.
+    pub client_addr: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct RaftOptions {
+    pub id: u64,
+    /// The founding members, this one included; the same list on each of them.
+    pub members: Vec<Member>,
+    /// Milliseconds between two heartbeats of a leader.
+    pub heartbeat_ms: u64,
+    /// The bounds (milliseconds, low < high) from which each election timeout is drawn.
+    pub election_ms: (u64, u64),
+    /// A new snapshot position, and with it a purge, each time N has grown by this many entries. At least 1.
+    pub snapshot_every_entries: u64,
+    /// Entries at or below the snapshot position that stay in the log, so that a slow member needs no snapshot.
+    pub keep_entries: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Payload {
+    /// What a new leader writes first.
+    Blank,
+    Command(Bytes),
+    /// The membership in force from here on, its own position included. The state machine stores it as it is
+    /// and hands it back; [`crate::decode_membership`] lists the members.
+    Membership(Bytes),
+}
+
+/// A committed entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub log_id: LogId,
+    pub payload: Payload,
+}
+
+/// What a snapshot is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotMeta {
+    /// The last entry that the image holds.
+    pub log_id: LogId,
+    /// As in [`Payload::Membership`]; empty: none.
+    pub membership: Bytes,
+}
+
+/// A snapshot that can be sent once.
+pub struct OutgoingSnapshot {
+    pub meta: SnapshotMeta,
+    /// Exactly how many bytes `reader` yields.
+    pub wire_size: u64,
+    pub reader: Box<dyn Read + Send>,
+}
+
+/// What raft drives. `apply` is called from one thread at a time, in log order, starting at N+1.
+///
+/// Every error ends the process, except that of `receive_snapshot`.
+pub trait StateMachine: Send + Sync + 'static {
+    /// LogId(N): where raft's replay starts after.
+    fn replay_after(&self) -> Option<LogId>;
+
+    /// The last membership that was applied, as [`Payload::Membership`] brought it.
+    fn membership(&self) -> Option<Bytes>;
+
+    /// Applies (or, while recovering, verifies) one committed entry; the bytes answer its proposer.
+    fn apply(&self, entry: Entry) -> io::Result<Bytes>;
+
+    /// Takes a checkpoint to send. Blocking. Its position M is that of the image; persisted N ≥ M when it returns.
+    fn open_snapshot(&self) -> io::Result<OutgoingSnapshot>;
+
+    /// Unpacks and verifies a stream of `wire_size` bytes into a staging area, replacing what an earlier call
+    /// left there. Blocking; one call at a time. Err: refused, the old state is untouched.
+    fn receive_snapshot(&self, meta: &SnapshotMeta, wire_size: u64, reader: &mut dyn Read) -> io::Result<()>;
+
+    /// Installs what `receive_snapshot` staged: exchange, sync, persist N = M, then `purge_log()` (returns when the
+    /// log is durably purged up to M), then delete the old. Blocking.
+    fn install_snapshot(&self, meta: &SnapshotMeta, purge_log: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()>;
+}
+
+/// A proposal that was committed and applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposed {
+    pub log_id: LogId,
+    /// What [`StateMachine::apply`] returned for it on the leader.
+    pub response: Bytes,
+}
+
+/// Why a proposal or a read index has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Certainly not proposed.
+    #[error("no leader was elected in time; certainly not proposed, try again")]
+    NoLeader,
+    /// It was sent, and may or may not be committed, now or later. Never to be retried blindly.
+    #[error("outcome unknown: {0}")]
+    Unknown(String),
+    /// Certainly not proposed.
+    #[error("unavailable, certainly not proposed: {0}")]
+    Unavailable(String),
+    /// This member's storage failed or raft was shut down: the process is ending. The outcome is unknown.
+    #[error("raft has stopped on this member, outcome unknown: {0}")]
+    Fatal(String),
+}
+
+/// One reading of raft's own state on this member.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RaftStatus {
+    pub term: u64,
+    /// `None`: no leader known.
+    pub leader: Option<u64>,
+    pub last_log: Option<u64>,
+    pub committed: Option<u64>,
+    pub applied: Option<u64>,
+    pub is_leader: bool,
+}

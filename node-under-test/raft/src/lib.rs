@@ -1,0 +1,39 @@
+//! Raft for one member: the consensus library, its log on disk, and the transport between members.
+//!
+//! The only crate that names `openraft`. Above it there is a [`StateMachine`] that is fed one committed entry
+//! at a time, a [`LogStore`] whose facts start-up needs before raft exists, and a [`RaftNode`] to propose on.
+//!
+//! What holds, whatever is killed and whenever:
+//!
+//! 1. *An acknowledgement follows an fsync.* A vote is answered, an append acknowledged, and an entry applied
+//!    only after the local log is durable through it (see `log_store`); so the engine is never ahead of the log.
+//! 2. *A leader starts with an election.* A restarted leader that resumed its term could write another entry at
+//!    an index that it had replicated before its own fsync.
+//! 3. *The log is purged only up to N*, the persisted last-flushed index, whatever the library asks for.
+//! 4. *A snapshot promises N and carries M ≥ N.* What the library is told about a snapshot never exceeds what
+//!    this life has applied; the image that is sent is taken when it is sent.
+//! 5. *Reads are confirmed by a quorum* (read index). Leases restart at zero with the process, so they are not used.
+//! 6. *A proposal is sent at most once.* Whether one that was sent is committed may stay unknown for ever.
+//! 7. *A storage error is the end*: [`RaftNode::fatal`] resolves, and nothing is retried.
+
+mod api;
+mod clock;
+mod log_store;
+mod network;
+mod node;
+mod propose;
+mod read_index;
+mod server;
+mod snapshot_stream;
+mod startup;
+mod state_machine;
+mod types;
+
+pub use api::{
+    Entry, Member, OutgoingSnapshot, Payload, ProposeError, Proposed, RaftOptions, RaftStatus, SnapshotMeta,
+    StateMachine,
+};
+pub use log_store::{LogError, LogFacts, LogStore, VoteFacts};
+pub use node::RaftNode;
+pub use startup::StartError;
+pub use types::decode_membership;

@@ -1,0 +1,223 @@
+//! The log's file, `raft-log.redb`, and its format.
+//!
+//! Table `log`: entry index (redb `u64` key) → postcard bytes of the library's entry: term and index as varints,
+//! then the payload's tag (0 blank, 1 command, 2 membership) and the payload.
+//! Table `meta`, by name:
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `format` | one byte, 1 |
+//! | `vote` | postcard bytes of (term, member voted for, committed) as the library encodes its vote |
+//! | `committed` | LogId, 16 bytes: term, index, big-endian. May lag; never beyond the log |
+//! | `purged` | LogId of the last purged entry |
+//!
+//! Each transaction commits with one fsync (`Durability::Immediate`, one phase, no quick-repair). After a kill
+//! redb repairs the file when it is opened; a new file is made under a temporary name, so that a kill in between
+//! leaves no half-made log behind.
+
+use super::LogError;
+use crate::types::{RawEntry, RawVote, decode, encode, entry_log_id};
+use node_base::LogId;
+use node_base::durable::{create_dir_durably, sync_dir};
+use redb::{
+    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
+};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+
+const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const FORMAT: &str = "format";
+const VOTE: &str = "vote";
+const COMMITTED: &str = "committed";
+const PURGED: &str = "purged";
+const FORMAT_VERSION: &[u8] = &[1];
+const FILE_NAME: &str = "raft-log.redb";
+
+/// The tail of the log is served from memory, so redb's own cache only has to hold the tree's spine.
+const CACHE_BYTES: usize = 32 << 20;
+
+/// What the file says when it is opened.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub first: Option<u64>,
+    pub last: Option<LogId>,
+    pub purged: Option<LogId>,
+    pub committed: Option<LogId>,
+    pub vote: Option<RawVote>,
+}
+
+pub(super) struct Disk {
+    dir: PathBuf,
+    db: RwLock<Option<Database>>,
+}
+
+impl Disk {
+    /// Opens the log in `dir`, making it durably if there is none and `create` says so.
+    pub fn open(dir: &Path, create: bool) -> Result<Self, LogError> {
+        let path = dir.join(FILE_NAME);
+        if !path.exists() {
+            if !create {
+                return Err(LogError::Missing(path));
+            }
+            create_file(dir, &path).map_err(|error| LogError::unreadable(&path, error))?;
+        }
+        let db = match Database::builder().set_cache_size(CACHE_BYTES).open(&path) {
+            Ok(db) => db,
+            Err(DatabaseError::DatabaseAlreadyOpen) => return Err(LogError::InUse(path)),
+            Err(error) => return Err(LogError::unreadable(&path, error)),
+        };
+        Ok(Self { dir: dir.to_owned(), db: RwLock::new(Some(db)) })
+    }
+
+    /// Closes the file and gives up its lock. Whatever comes after fails.
+    pub fn close(&self) {
+        self.db.write().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&Database) -> io::Result<T>) -> io::Result<T> {
+        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        work(db.as_ref().ok_or_else(|| io::Error::other("the raft log is closed"))?)
+    }
+
+    /// Fsyncs the file and its name. redb's locks belong to its own open file, so opening it again is harmless.
+    pub fn sync(&self) -> io::Result<()> {
+        File::open(self.dir.join(FILE_NAME))?.sync_all()?;
+        sync_dir(&self.dir)
+    }
+
+    pub fn found(&self) -> Result<Found, LogError> {
+        let read = self.with(|db| {
+            let txn = db.begin_read().map_err(io::Error::other)?;
+            let log = txn.open_table(LOG).map_err(io::Error::other)?;
+            let meta = txn.open_table(META).map_err(io::Error::other)?;
+            check_format(&meta)?;
+            let purged = read_log_id(&meta, PURGED)?;
+            let first = log.first().map_err(io::Error::other)?.map(|(index, _)| index.value());
+            let last = match log.last().map_err(io::Error::other)? {
+                Some((_, bytes)) => Some(entry_log_id(&decode::<RawEntry>("log entry", bytes.value())?)),
+                None => purged,
+            };
+            let vote = match meta.get(VOTE).map_err(io::Error::other)? {
+                Some(bytes) => Some(decode("vote", bytes.value())?),
+                None => None,
+            };
+            Ok(Found { first, last, purged, committed: read_log_id(&meta, COMMITTED)?, vote })
+        });
+        read.map_err(|error| LogError::unreadable(&self.dir.join(FILE_NAME), error))
+    }
+
+    /// The entries of `first..end` in ascending order, until together they exceed `bytes_max`.
+    pub fn read(&self, first: u64, end: u64, bytes_max: usize) -> io::Result<Vec<RawEntry>> {
+        self.with(|db| {
+            let txn = db.begin_read().map_err(io::Error::other)?;
+            let log = txn.open_table(LOG).map_err(io::Error::other)?;
+            let mut entries = Vec::new();
+            let mut bytes_read = 0;
+            for row in log.range(first..end).map_err(io::Error::other)? {
+                let (_, bytes) = row.map_err(io::Error::other)?;
+                entries.push(decode("log entry", bytes.value())?);
+                bytes_read += bytes.value().len();
+                if bytes_read > bytes_max {
+                    break;
+                }
+            }
+            Ok(entries)
+        })
+    }
+
+    /// Runs `work` in a transaction; `before_commit` runs when everything is written and nothing is synced.
+    pub fn transact(
+        &self,
+        work: impl FnOnce(&mut Changes<'_>) -> io::Result<()>,
+        before_commit: impl FnOnce(),
+    ) -> io::Result<()> {
+        self.with(|db| {
+            let mut txn = db.begin_write().map_err(io::Error::other)?;
+            txn.set_durability(Durability::Immediate).map_err(io::Error::other)?;
+            work(&mut Changes::new(&txn)?)?;
+            before_commit();
+            txn.commit().map_err(io::Error::other)
+        })
+    }
+}
+
+/// The writes of one transaction.
+pub(super) struct Changes<'txn> {
+    log: Table<'txn, u64, &'static [u8]>,
+    meta: Table<'txn, &'static str, &'static [u8]>,
+}
+
+impl<'txn> Changes<'txn> {
+    fn new(txn: &'txn WriteTransaction) -> io::Result<Self> {
+        let log = txn.open_table(LOG).map_err(io::Error::other)?;
+        let meta = txn.open_table(META).map_err(io::Error::other)?;
+        Ok(Self { log, meta })
+    }
+
+    pub fn append(&mut self, entry: &RawEntry) -> io::Result<()> {
+        self.log.insert(entry.log_id.index, encode(entry)?.as_ref()).map_err(io::Error::other)?;
+        Ok(())
+    }
+
+    pub fn save_vote(&mut self, vote: &RawVote) -> io::Result<()> {
+        self.put(VOTE, &encode(vote)?)
+    }
+
+    pub fn save_committed(&mut self, committed: LogId) -> io::Result<()> {
+        self.put(COMMITTED, &committed.encode())
+    }
+
+    /// Removes every entry from `first` on.
+    pub fn truncate(&mut self, first: u64) -> io::Result<()> {
+        self.log.retain_in(first.., |_, _| false).map_err(io::Error::other)
+    }
+
+    /// Removes every entry up to `upto.index`, and says so.
+    pub fn purge(&mut self, upto: LogId) -> io::Result<()> {
+        self.log.retain_in(..=upto.index, |_, _| false).map_err(io::Error::other)?;
+        self.put(PURGED, &upto.encode())
+    }
+
+    fn put(&mut self, key: &'static str, value: &[u8]) -> io::Result<()> {
+        self.meta.insert(key, value).map_err(io::Error::other)?;
+        Ok(())
+    }
+}
+
+fn create_file(dir: &Path, path: &Path) -> io::Result<()> {
+    create_dir_durably(dir)?;
+    let tmp = dir.join(format!("{FILE_NAME}.tmp"));
+    match fs::remove_file(&tmp) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let db = Database::builder().create(&tmp).map_err(io::Error::other)?;
+    let txn = db.begin_write().map_err(io::Error::other)?;
+    Changes::new(&txn)?.put(FORMAT, FORMAT_VERSION)?;
+    txn.commit().map_err(io::Error::other)?;
+    db.close().map_err(io::Error::other)?;
+    File::open(&tmp)?.sync_all()?;
+    fs::rename(&tmp, path)?;
+    sync_dir(dir)
+}
+
+fn check_format(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> io::Result<()> {
+    let found = meta.get(FORMAT).map_err(io::Error::other)?;
+    match found.as_ref().map(|bytes| bytes.value()) {
+        Some(FORMAT_VERSION) => Ok(()),
+        found => Err(io::Error::other(format!(
+            "expected format {FORMAT_VERSION:?}, found {found:?}; use the version that wrote it"
+        ))),
+    }
+}
+
+fn read_log_id(meta: &impl ReadableTable<&'static str, &'static [u8]>, key: &str) -> io::Result<Option<LogId>> {
+    let Some(bytes) = meta.get(key).map_err(io::Error::other)? else { return Ok(None) };
+    let id = LogId::decode(bytes.value());
+    let found = bytes.value().len();
+    id.map(Some)
+        .ok_or_else(|| io::Error::other(format!("`{key}`: expected {} bytes, found {found}", LogId::ENCODED_BYTES)))
+}

@@ -1,0 +1,307 @@
+//! The claims of the module, on a real file. `claim_n` is the n-th of them.
+
+use super::*;
+use crate::types::{Blob, RawPayload, RawSnapshot, SnapshotData};
+use futures_util::{Stream, StreamExt};
+use openraft::Vote;
+use openraft::storage::{EntryResponder, RaftLogReader, RaftLogStorageExt, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::type_config::TypeConfigExt;
+use openraft::type_config::alias::OneshotReceiverOf;
+use tempfile::TempDir;
+
+fn id(term: u64, index: u64) -> LogId {
+    LogId::new(term, index)
+}
+
+fn raw(term: u64, index: u64) -> RawEntry {
+    RawEntry { log_id: raw_log_id(id(term, index)), payload: RawPayload::Normal(Blob(vec![term as u8; 32].into())) }
+}
+
+fn open() -> (TempDir, LogStore) {
+    let dir = tempfile::tempdir().unwrap();
+    let log = LogStore::open(dir.path()).unwrap();
+    (dir, log)
+}
+
+async fn append(log: &LogStore, term: u64, indexes: std::ops::RangeInclusive<u64>) {
+    let entries = indexes.map(|index| raw(term, index));
+    RaftLogStorageExt::<TypeConfig>::blocking_append(&mut log.clone(), entries).await.unwrap();
+}
+
+/// Appends without waiting; the receiver hears when it is flushed.
+async fn append_later(log: &LogStore, term: u64, index: u64) -> OneshotReceiverOf<TypeConfig, io::Result<()>> {
+    let (flushed, receiver) = TypeConfig::oneshot();
+    log.clone().append([raw(term, index)], IOFlushed::signal(flushed)).await.unwrap();
+    receiver
+}
+
+fn indexes(log: &LogStore) -> Vec<u64> {
+    log.read_range(0, u64::MAX).unwrap().iter().map(|entry| entry.log_id.index).collect()
+}
+
+fn marks(n: u64, e: u64) -> Arc<Watermarks> {
+    Arc::new(Watermarks::at_start(Some(id(1, n)), Some(id(1, e)), None))
+}
+
+/// Waits until the disk is purged up to `index`.
+async fn purged(log: &LogStore, index: u64) {
+    let disk = log.inner.shared.lock().purged_on_disk.map(|id| id.index);
+    if disk < Some(index) {
+        // A waiter is answered after the chunk that reaches it.
+        let (done, receiver) = oneshot::channel();
+        log.inner.shared.lock().purge_waiters.push((index, done));
+        log.inner.shared.work.notify_all();
+        receiver.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn claim_1_flushes_are_announced_in_order_and_after_durable() {
+    let (_dir, log) = open();
+    let mut waiting = Vec::new();
+    for index in 0..500 {
+        waiting.push(append_later(&log, 1, index).await);
+    }
+    for (index, mut flushed) in waiting.into_iter().enumerate() {
+        (&mut flushed).await.unwrap().unwrap();
+        assert!(*log.durable().borrow() >= Some(index as u64), "announced before durable said so");
+    }
+    assert_eq!(log.facts().durable, Some(499));
+}
+
+#[tokio::test]
+async fn claim_1_everything_written_is_there_after_reopening() {
+    let (dir, log) = open();
+    append(&log, 1, 0..=9).await;
+    log.clone().save_vote(&Vote::new_committed(2, 3)).await.unwrap();
+    log.clone().save_committed(Some(raw_log_id(id(1, 7)))).await.unwrap();
+    let before = log.facts();
+    assert!(matches!(LogStore::open(dir.path()), Err(LogError::InUse(_))));
+    drop(log);
+    assert_eq!(LogFacts::read(dir.path()).unwrap(), before);
+    let log = LogStore::open(dir.path()).unwrap();
+    assert_eq!(log.facts(), before);
+    assert_eq!(before.vote, Some(VoteFacts { term: 2, node_id: 3, committed: true }));
+    assert_eq!((before.first, before.last, before.committed), (Some(0), Some(id(1, 9)), Some(id(1, 7))));
+    assert_eq!(log.log_id(4).unwrap(), Some(id(1, 4)));
+    assert_eq!(log.log_id(10).unwrap(), None);
+    assert_eq!(log.clone().try_get_log_entries(3..5).await.unwrap(), [raw(1, 3), raw(1, 4)]);
+    log.sync_leftovers().unwrap();
+}
+
+#[tokio::test]
+async fn facts_of_no_log_are_an_error_and_make_none() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(LogFacts::read(dir.path()), Err(LogError::Missing(_))));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+/// The rewritten entries are in memory at once; `durable` must not count them, nor the old ones, before their fsync.
+#[tokio::test]
+async fn claim_2_truncation_lowers_durable_when_it_is_queued() {
+    let (_dir, log) = open();
+    append(&log, 1, 0..=9).await;
+    let truncated = log.inner.shared.truncate_after(Some(id(1, 5))).unwrap();
+    assert!(*log.durable().borrow() <= Some(5));
+    truncated.await.unwrap().unwrap();
+    let flushed = append_later(&log, 2, 6).await;
+    flushed.await.unwrap().unwrap();
+    assert_eq!(*log.durable().borrow(), Some(6));
+    assert_eq!(log.log_id(6).unwrap(), Some(id(2, 6)));
+    assert_eq!(indexes(&log), [0, 1, 2, 3, 4, 5, 6]);
+}
+
+/// The I/O thread finishes an append while a truncation that takes part of it back is already queued.
+#[tokio::test]
+async fn claim_2_a_finished_append_does_not_raise_durable_over_a_queued_truncation() {
+    let (_dir, log) = open();
+    append(&log, 1, 0..=9).await;
+    let shared = &log.inner.shared;
+    {
+        // As if the thread were busy: the truncation stays queued behind this lock.
+        let mut state = shared.lock();
+        let (done, _receiver) = oneshot::channel();
+        state.queue.push_back(shared::Op::Truncate { from: 4, done });
+        let taken_back = state.durable_after(Some(9));
+        assert_eq!(taken_back, Some(3));
+        state.queue.clear();
+    }
+    assert_eq!(log.facts().durable, Some(9));
+}
+
+#[tokio::test]
+async fn claim_3_entries_are_readable_before_they_are_durable() {
+    let (_dir, log) = open();
+    let flushed = append_later(&log, 1, 0).await;
+    assert_eq!(log.clone().try_get_log_entries(0..1).await.unwrap(), [raw(1, 0)]);
+    flushed.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_append_that_would_leave_a_hole_is_refused() {
+    let (_dir, log) = open();
+    append(&log, 1, 0..=2).await;
+    let (flushed, _receiver) = TypeConfig::oneshot();
+    let error = log.clone().append([raw(1, 4)], IOFlushed::signal(flushed)).await.unwrap_err();
+    assert!(error.to_string().contains("expected index 3, found 4"), "{error}");
+}
+
+#[tokio::test]
+async fn claim_4_a_purge_stops_at_n_and_goes_on_when_n_grows() {
+    let (dir, log) = open();
+    append(&log, 1, 0..=1999).await;
+    let marks = marks(600, 1999);
+    log.attach(marks.clone());
+    RaftLogStorage::purge(&mut log.clone(), raw_log_id(id(1, 1500))).await.unwrap();
+    purged(&log, 600).await;
+    assert_eq!(log.facts().last_purged, Some(id(1, 600)));
+    assert_eq!(log.facts().first, Some(601));
+    marks.persisted(id(1, 1000));
+    log.recheck_purge();
+    purged(&log, 1000).await;
+    assert_eq!(log.facts().last_purged, Some(id(1, 1000)));
+    marks.persisted(id(1, 1900));
+    log.recheck_purge();
+    purged(&log, 1500).await;
+    drop(log);
+    let facts = LogFacts::read(dir.path()).unwrap();
+    assert_eq!((facts.first, facts.last_purged, facts.last), (Some(1501), Some(id(1, 1500)), Some(id(1, 1999))));
+}
+
+#[tokio::test]
+async fn claim_4_a_log_without_n_is_not_purged() {
+    let (_dir, log) = open();
+    append(&log, 1, 0..=9).await;
+    log.attach(Arc::new(Watermarks::at_start(None, Some(id(1, 9)), None)));
+    RaftLogStorage::purge(&mut log.clone(), raw_log_id(id(1, 5))).await.unwrap();
+    append(&log, 1, 10..=10).await;
+    assert_eq!(log.facts().last_purged, None);
+    assert_eq!(indexes(&log).len(), 11);
+}
+
+#[tokio::test]
+async fn claim_4_a_snapshot_beyond_the_log_restarts_it_there() {
+    let (dir, log) = open();
+    append(&log, 1, 0..=9).await;
+    let purging = log.clone();
+    tokio::task::spawn_blocking(move || purging.purge_through_blocking(id(3, 50))).await.unwrap().unwrap();
+    assert_eq!(*log.durable().borrow(), Some(50));
+    append(&log, 3, 51..=53).await;
+    assert_eq!(indexes(&log), [51, 52, 53]);
+    assert_eq!(log.log_id(50).unwrap(), Some(id(3, 50)));
+    drop(log);
+    let log = LogStore::open(dir.path()).unwrap();
+    assert_eq!(indexes(&log), [51, 52, 53]);
+    assert_eq!(log.facts().last_purged, Some(id(3, 50)));
+}
+
+/// A saved commit position beyond the log would keep raft from starting.
+#[tokio::test]
+async fn claim_5_the_commit_position_stays_within_the_log() {
+    let (dir, log) = open();
+    append(&log, 1, 0..=9).await;
+    log.clone().save_committed(Some(raw_log_id(id(1, 20)))).await.unwrap();
+    assert_eq!(log.facts().committed, None);
+    log.clone().save_committed(Some(raw_log_id(id(1, 8)))).await.unwrap();
+    log.drop_after(Some(id(1, 4))).await.unwrap();
+    drop(log);
+    assert_eq!(LogFacts::read(dir.path()).unwrap().committed, Some(id(1, 4)));
+}
+
+#[tokio::test]
+async fn a_closed_log_refuses_writes_instead_of_losing_them() {
+    let (_dir, log) = open();
+    log.close();
+    let (flushed, _receiver) = TypeConfig::oneshot();
+    assert!(log.clone().append([raw(1, 0)], IOFlushed::signal(flushed)).await.is_err());
+    assert!(log.clone().save_vote(&Vote::new(1, 1)).await.is_err());
+}
+
+#[tokio::test]
+async fn one_message_is_bounded_in_bytes() {
+    let (_dir, log) = open();
+    let big = |index| RawEntry {
+        log_id: raw_log_id(id(1, index)),
+        payload: RawPayload::Normal(Blob(vec![0; 3 << 20].into())),
+    };
+    RaftLogStorageExt::<TypeConfig>::blocking_append(&mut log.clone(), (0..12).map(big)).await.unwrap();
+    // From disk (older) and from memory (newer).
+    for first in [0, 10] {
+        let read = log.clone().limited_get_log_entries(first, 12).await.unwrap();
+        assert_eq!(read.iter().map(|entry| entry.log_id.index).collect::<Vec<_>>(), [first, first + 1]);
+    }
+}
+
+/// The library's own storage suite, with a state machine that is just enough for it.
+#[tokio::test]
+async fn the_librarys_storage_suite() {
+    Suite::<TypeConfig, LogStore, Memory, Builder, TempDir>::test_all(Builder).await.unwrap();
+}
+
+struct Builder;
+
+impl StoreBuilder<TypeConfig, LogStore, Memory, TempDir> for Builder {
+    async fn build(&self) -> Result<(TempDir, LogStore, Memory), openraft::StorageError<TypeConfig>> {
+        let (dir, log) = open();
+        Ok((dir, log, Memory::default()))
+    }
+}
+
+#[derive(Default, Clone)]
+struct Memory {
+    applied: Option<RawLogId>,
+    membership: crate::types::RawMembership,
+    snapshot: Option<RawSnapshot>,
+}
+
+impl RaftStateMachine<TypeConfig> for Memory {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Self;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<RawLogId>, crate::types::RawMembership)> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + Send,
+    {
+        while let Some(item) = entries.next().await {
+            let (entry, responder) = item?;
+            if let RawPayload::Membership(membership) = entry.payload {
+                self.membership = crate::types::RawMembership::new(Some(entry.log_id), membership);
+            }
+            self.applied = Some(entry.log_id);
+            if let Some(responder) = responder {
+                responder.send(Blob::default());
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self {
+        let meta =
+            crate::types::RawSnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
+        self.snapshot = Some(RawSnapshot { meta, snapshot: SnapshotData::Staged });
+        self.clone()
+    }
+
+    async fn install_snapshot(&mut self, meta: &crate::types::RawSnapshotMeta, data: SnapshotData) -> io::Result<()> {
+        (self.applied, self.membership) = (meta.last_log_id, meta.last_membership.clone());
+        self.snapshot = Some(RawSnapshot { meta: meta.clone(), snapshot: data });
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<RawSnapshot>> {
+        Ok(self.snapshot.clone())
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Memory {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> io::Result<RawSnapshot> {
+        self.snapshot.clone().ok_or_else(|| io::Error::other("no snapshot"))
+    }
+}

@@ -1,0 +1,267 @@
+//! One member's raft: configured, started, watched.
+
+use crate::api::{ProposeError, Proposed, RaftOptions, RaftStatus, StateMachine};
+use crate::log_store::LogStore;
+use crate::network::{Network, Peers};
+use crate::propose::{Leadership, RawRaft, Router};
+use crate::read_index::ReadRounds;
+use crate::server::PeerService;
+use crate::startup::{self, StartError};
+use crate::state_machine::Adapter;
+use crate::types::{TypeConfig, founding_nodes};
+use bytes::Bytes;
+use node_base::sabotage::{Bug, planted};
+use node_base::watermarks::{Marks, Watermarks};
+use node_proto::peer::peer_server::PeerServer;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{InitializeError, RaftError};
+use openraft::{Config, RaftMetrics, SnapshotPolicy};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// A running member; clones share it.
+#[derive(Clone)]
+pub struct RaftNode {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    router: Router,
+    service: PeerService,
+    reads: ReadRounds<Result<u64, ProposeError>>,
+    log: LogStore,
+    status: watch::Receiver<RaftStatus>,
+    stop: watch::Sender<bool>,
+}
+
+impl RaftNode {
+    /// Repairs the log, starts raft, and writes the founding membership if this member is brand-new.
+    ///
+    /// Returns after the entries after N that were saved as committed have been applied (or verified) again. Must
+    /// be called in a runtime; give it more than one thread.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing was answered to anybody.
+    pub async fn start(
+        options: RaftOptions,
+        log: LogStore,
+        state_machine: Arc<dyn StateMachine>,
+        marks: Arc<Watermarks>,
+    ) -> Result<Self, StartError> {
+        check_member(&options)?;
+        let config = config(&options)?;
+        startup::repair(&log, state_machine.replay_after(), &marks).await?;
+        log.attach(marks.clone());
+        log.set_own_id(options.id);
+        let found = log.facts();
+        let brand_new = found.last.is_none() && found.vote.is_none_or(|vote| vote.term == 0);
+        let peers = Peers::new(options.id, &options.members).map_err(|error| StartError::Options(error.to_string()))?;
+        let network = Network { peers: peers.clone(), state_machine: state_machine.clone() };
+        let adapter = Adapter::new(state_machine.clone(), log.clone(), marks.clone())?;
+        let started = RawRaft::new(options.id, Arc::new(config), network, log.clone(), adapter).await;
+        let raft = started.map_err(|error| StartError::Raft(error.to_string()))?;
+        if brand_new {
+            found_cluster(&raft, &options).await?;
+        }
+        let (stop, stopped) = watch::channel(false);
+        let (status, leadership) = watch_status(&raft, stopped.clone());
+        tokio::spawn(follow_flushes(raft.clone(), log.clone(), marks.subscribe(), options.clone(), stopped));
+        let router = Router { own_id: options.id, raft, peers, leadership };
+        let service = PeerService::new(router.clone(), state_machine);
+        let reads = ReadRounds::spawn({
+            let router = router.clone();
+            move || {
+                let router = router.clone();
+                async move { router.read_index().await }
+            }
+        });
+        Ok(Self { inner: Arc::new(Inner { router, service, reads, log, status, stop }) })
+    }
+
+    /// The gRPC service for the peer listener.
+    pub fn peer_service(&self) -> PeerServer<PeerService> {
+        self.inner.service.clone().into_server()
+    }
+
+    /// Proposes a command on the leader, wherever it is, and waits until it is applied there.
+    ///
+    /// # Errors
+    /// See [`ProposeError`]; only `NoLeader` and `Unavailable` say that nothing was proposed.
+    pub async fn propose(&self, command: Bytes) -> Result<Proposed, ProposeError> {
+        self.inner.router.propose(command).await
+    }
+
+    /// An index that covers everything acknowledged before this call, confirmed by a quorum. A read is linearizable
+    /// once this member has applied it. `None` never comes; the cluster's first entry has an index.
+    ///
+    /// # Errors
+    /// As for [`RaftNode::propose`], though nothing is ever proposed.
+    pub async fn read_index(&self) -> Result<Option<u64>, ProposeError> {
+        self.inner.reads.next().await?.map(Some)
+    }
+
+    pub fn status(&self) -> RaftStatus {
+        let metrics = self.inner.router.raft.metrics();
+        status_of(&metrics.borrow_watched())
+    }
+
+    /// Woken at every change of [`RaftNode::status`].
+    pub fn status_watch(&self) -> watch::Receiver<RaftStatus> {
+        self.inner.status.clone()
+    }
+
+    /// Resolves, with the reason, when raft has died of an error of the log or of the state machine: the process
+    /// must exit. Never resolves because of [`RaftNode::shutdown`].
+    pub async fn fatal(&self) -> String {
+        let mut log_failed = self.inner.log.failed();
+        let log_failed = async {
+            match log_failed.wait_for(Option::is_some).await {
+                Ok(reason) => reason.clone().unwrap_or_default(),
+                Err(_) => "the raft log is gone".to_owned(),
+            }
+        };
+        let reason = tokio::select! {
+            reason = log_failed => reason,
+            reason = raft_died(&self.inner.router.raft) => reason,
+        };
+        if *self.inner.stop.borrow() {
+            return std::future::pending().await;
+        }
+        reason
+    }
+
+    /// Stops raft and closes the log's file. Requests that come after fail.
+    pub async fn shutdown(&self) {
+        self.inner.stop.send_replace(true);
+        if let Err(error) = self.inner.router.raft.shutdown().await {
+            tracing::error!(%error, "raft did not end cleanly");
+        }
+        let log = self.inner.log.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || log.close()).await {
+            tracing::error!(%error, "the raft log was not closed cleanly");
+        }
+    }
+}
+
+fn check_member(options: &RaftOptions) -> Result<(), StartError> {
+    let known: Vec<_> = options.members.iter().map(|member| member.id).collect();
+    if known.contains(&options.id) { Ok(()) } else { Err(StartError::NotAMember { id: options.id, known }) }
+}
+
+fn config(options: &RaftOptions) -> Result<Config, StartError> {
+    if options.snapshot_every_entries == 0 {
+        return Err(StartError::Options("expected snapshot_every_entries of at least 1, found 0".to_owned()));
+    }
+    let config = Config {
+        cluster_name: "ninelives".to_owned(),
+        heartbeat_interval: options.heartbeat_ms,
+        election_timeout_min: options.election_ms.0,
+        election_timeout_max: options.election_ms.1,
+        enable_pre_vote: Some(true),
+        // The library's own default resumes a leader's term: the planted bug.
+        enable_leader_restore: if planted(Bug::LeaderRestore) { None } else { Some(false) },
+        // N decides when there is a new snapshot, not the number of entries.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: if planted(Bug::PurgePastFlushed) { 0 } else { options.keep_entries },
+        purge_batch_size: 1,
+        // A laggard gets entries for as long as there are any.
+        replication_lag_threshold: 1 << 40,
+        max_payload_entries: 1024,
+        backoff: "20ms 40ms 80ms ..80ms".to_owned(),
+        ..Config::default()
+    };
+    config.validate().map_err(|error| StartError::Options(error.to_string()))
+}
+
+/// Every founding member writes the same first entry, at the same position, into its own empty log; raft then takes
+/// it for one that was replicated.
+async fn found_cluster(raft: &RawRaft, options: &RaftOptions) -> Result<(), StartError> {
+    match raft.initialize(founding_nodes(&options.members)).await {
+        // Another member was faster, and this one has heard from it: the entry will come from there.
+        Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+        Err(error) => Err(StartError::Raft(error.to_string())),
+    }
+}
+
+fn status_of(metrics: &RaftMetrics<TypeConfig>) -> RaftStatus {
+    RaftStatus {
+        term: metrics.current_term,
+        leader: metrics.current_leader,
+        last_log: metrics.last_log_index,
+        committed: metrics.local_committed.as_ref().map(|id| id.index),
+        applied: metrics.last_applied.as_ref().map(|id| id.index),
+        is_leader: metrics.state.is_leader(),
+    }
+}
+
+/// Follows the library's metrics until it stops.
+fn watch_status(
+    raft: &RawRaft,
+    mut stopped: watch::Receiver<bool>,
+) -> (watch::Receiver<RaftStatus>, watch::Receiver<Leadership>) {
+    let mut metrics = raft.metrics();
+    let leadership_of = |status: RaftStatus| Leadership { term: status.term, leader: status.leader };
+    let now = status_of(&metrics.borrow_watched());
+    let (status, status_receiver) = watch::channel(now);
+    let (leadership, leadership_receiver) = watch::channel(leadership_of(now));
+    tokio::spawn(async move {
+        loop {
+            let now = status_of(&metrics.borrow_watched());
+            status.send_if_modified(|old| std::mem::replace(old, now) != now);
+            let leads = leadership_of(now);
+            leadership.send_if_modified(|old| std::mem::replace(old, leads) != leads);
+            tokio::select! {
+                changed = metrics.changed() => if changed.is_err() { return },
+                _ = stopped.wait_for(|stop| *stop) => return,
+            }
+        }
+    });
+    (status_receiver, leadership_receiver)
+}
+
+/// Each time N has grown: the deferred rest of a purge, and every so often a new snapshot position, after which the
+/// library purges what it need not keep.
+async fn follow_flushes(
+    raft: RawRaft,
+    log: LogStore,
+    mut marks: watch::Receiver<Marks>,
+    options: RaftOptions,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let greedy = planted(Bug::PurgePastFlushed);
+    let every = if greedy { 8 } else { options.snapshot_every_entries };
+    let position = |marks: &Marks| if greedy { marks.applied } else { marks.persisted }.map(|id| id.index);
+    let mut seen = position(&marks.borrow_and_update());
+    let mut snapshot_at = seen.unwrap_or(0);
+    loop {
+        tokio::select! {
+            changed = marks.changed() => if changed.is_err() { return },
+            _ = stopped.wait_for(|stop| *stop) => return,
+        }
+        let now = position(&marks.borrow_and_update());
+        if now == seen {
+            continue;
+        }
+        seen = now;
+        log.recheck_purge();
+        if now.is_some_and(|now| now >= snapshot_at.saturating_add(every)) {
+            snapshot_at = now.unwrap_or(snapshot_at);
+            if raft.trigger().snapshot().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Resolves when the library's core has ended.
+async fn raft_died(raft: &RawRaft) -> String {
+    let mut metrics = raft.metrics();
+    loop {
+        if let Err(fatal) = &metrics.borrow_watched().running_state {
+            return fatal.to_string();
+        }
+        if metrics.changed().await.is_err() {
+            return "raft ended".to_owned();
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Finding the leader, and asking it at most once.
+//!
+//! 1. *A proposal that may have been sent is never sent again.* It goes to another member only after an answer that
+//!    says it was not proposed, or when the connection for it was never made.
+//! 2. *Waiting is for leadership to change*, an event, and bounded: with no leader in time, the answer is `NoLeader`.
+//! 3. *A leader forwards nothing*: what it is asked remotely it does itself or refuses, so requests do not wander.
+
+use crate::api::{ProposeError, Proposed};
+use crate::clock::Deadline;
+use crate::network::{Peers, never_sent};
+use crate::state_machine::Adapter;
+use crate::types::{Blob, TypeConfig, log_id};
+use bytes::Bytes;
+use node_base::LogId;
+use node_proto::peer::propose_response::Outcome;
+use node_proto::peer::read_index_response::Outcome as ReadOutcome;
+use node_proto::peer::{NotProposed, ProposeRequest, ReadIndexRequest};
+use openraft::LinearizerOption;
+use openraft::Raft;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, LinearizableReadError, RaftError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tonic::{Code, Status};
+
+pub type RawRaft = Raft<TypeConfig, Adapter>;
+
+/// How long a request waits for a leader that takes it.
+const LEADER_WAIT: Duration = Duration::from_secs(2);
+/// How long a leader waits for its own quorum before it refuses a proposal.
+const LEASE_WAIT: Duration = Duration::from_secs(1);
+/// How long a proposal that was made may take; after that its outcome is unknown.
+const COMMIT_WAIT: Duration = Duration::from_secs(7);
+/// The same as seen by a member that forwarded it, so that the leader's answer comes first.
+const FORWARD_WAIT: Duration = Duration::from_secs(9);
+/// How long a quorum has to confirm a leader for a read; followers confirm behind their fsyncs.
+const READ_WAIT: Duration = Duration::from_secs(1);
+
+/// Who leads, as this member knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Leadership {
+    pub term: u64,
+    pub leader: Option<u64>,
+}
+
+/// What came of asking one member.
+pub enum Attempt<T> {
+    Done(T),
+    /// Certainly not done there.
+    Refused {
+        leader: Option<u64>,
+        reason: String,
+    },
+    Failed(ProposeError),
+}
+
+impl<T> Attempt<T> {
+    fn not_leading(forward: &ForwardToLeader<TypeConfig>) -> Self {
+        let reason = match forward.reason {
+            ForwardReason::NotLeader => "it does not lead",
+            ForwardReason::LeadershipTransfer => "it is handing over its leadership",
+            ForwardReason::LeaseExpired => "it lost contact with its quorum",
+        };
+        Self::Refused { leader: forward.leader_id, reason: reason.to_owned() }
+    }
+
+    fn refused(not: NotProposed) -> Self {
+        Self::Refused { leader: Some(not.leader_id).filter(|id| *id != 0), reason: not.reason }
+    }
+}
+
+#[derive(Clone)]
+pub struct Router {
+    pub own_id: u64,
+    pub raft: RawRaft,
+    pub peers: Peers,
+    pub leadership: watch::Receiver<Leadership>,
+}
+
+impl Router {
+    pub async fn propose(&self, command: Bytes) -> Result<Proposed, ProposeError> {
+        self.route(|leader| {
+            let (router, command) = (self.clone(), command.clone());
+            async move {
+                if leader == router.own_id {
+                    router.propose_here(command).await
+                } else {
+                    router.propose_at(leader, command).await
+                }
+            }
+        })
+        .await
+    }
+
+    pub async fn read_index(&self) -> Result<u64, ProposeError> {
+        self.route(|leader| {
+            let router = self.clone();
+            async move {
+                if leader == router.own_id {
+                    router.read_index_here().await
+                } else {
+                    router.read_index_at(leader).await
+                }
+            }
+        })
+        .await
+    }
+
+    /// Asks whoever leads until somebody does it, or time is up.
+    async fn route<T, F>(&self, ask: impl Fn(u64) -> F) -> Result<T, ProposeError>
+    where
+        F: Future<Output = Attempt<T>>,
+    {
+        let deadline = Deadline::after(LEADER_WAIT);
+        let mut leadership = self.leadership.clone();
+        let mut last_refusal = None;
+        let mut redirected = None;
+        loop {
+            let known = leadership.borrow_and_update().leader;
+            let was_redirected = redirected.is_some();
+            if let Some(leader) = redirected.take().or(known) {
+                match ask(leader).await {
+                    Attempt::Done(done) => return Ok(done),
+                    Attempt::Failed(error) => return Err(error),
+                    Attempt::Refused { leader: next, reason } => {
+                        last_refusal = Some(format!("member {leader}: {reason}"));
+                        // One redirection per change of leadership: two confused members must not play ping-pong.
+                        redirected = next.filter(|next| *next != leader && !was_redirected);
+                    }
+                }
+            }
+            if redirected.is_none() && deadline.bound(leadership.changed()).await.is_none_or(|changed| changed.is_err())
+            {
+                return Err(last_refusal.map_or(ProposeError::NoLeader, ProposeError::Unavailable));
+            }
+        }
+    }
+
+    /// Proposes here if this member leads.
+    pub async fn propose_here(&self, command: Bytes) -> Attempt<Proposed> {
+        let deadline = Deadline::after(LEASE_WAIT);
+        let mut metrics = self.raft.metrics();
+        loop {
+            let written = self.raft.client_write(Blob(command.clone()));
+            let Some(written) = Deadline::after(COMMIT_WAIT).bound(written).await else {
+                return Attempt::Failed(ProposeError::Unknown(format!(
+                    "not committed and applied within {COMMIT_WAIT:?}"
+                )));
+            };
+            let forward = match written {
+                Ok(done) => return Attempt::Done(Proposed { log_id: log_id(&done.log_id), response: done.data.0 }),
+                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => forward,
+                Err(RaftError::APIError(error)) => return Attempt::Failed(ProposeError::Unknown(error.to_string())),
+                Err(RaftError::Fatal(error)) => return Attempt::Failed(ProposeError::Fatal(error.to_string())),
+            };
+            // Rejected before it entered the log, by a leader whose quorum is slow: it may have it back in a moment.
+            let retry = forward.reason == ForwardReason::LeaseExpired;
+            if !retry || deadline.bound(metrics.changed()).await.is_none_or(|changed| changed.is_err()) {
+                return Attempt::not_leading(&forward);
+            }
+        }
+    }
+
+    async fn propose_at(&self, leader: u64, command: Bytes) -> Attempt<Proposed> {
+        let Some(mut client) = self.peers.messages(leader) else { return unknown_member(leader) };
+        let request = ProposeRequest { to: leader, command };
+        match Deadline::after(FORWARD_WAIT).bound(client.propose(request)).await {
+            None => Attempt::Failed(ProposeError::Unknown(format!(
+                "no answer from member {leader} within {FORWARD_WAIT:?}"
+            ))),
+            Some(Err(status)) if certainly_not_proposed(&status) => refused_by_transport(&status),
+            Some(Err(status)) => Attempt::Failed(ProposeError::Unknown(format!("member {leader}: {status}"))),
+            Some(Ok(answer)) => match answer.into_inner().outcome {
+                Some(Outcome::Applied(applied)) => {
+                    let log_id = LogId::new(applied.term, applied.index);
+                    Attempt::Done(Proposed { log_id, response: applied.response })
+                }
+                Some(Outcome::NotProposed(not)) => Attempt::refused(not),
+                Some(Outcome::Unknown(reason)) => Attempt::Failed(ProposeError::Unknown(reason)),
+                None => Attempt::Failed(ProposeError::Unknown(format!("member {leader} gave no outcome"))),
+            },
+        }
+    }
+
+    /// A read index if this member leads and a quorum confirms it.
+    pub async fn read_index_here(&self) -> Attempt<u64> {
+        let confirm = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(READ_WAIT);
+        match self.raft.get_read_log_id(confirm).await {
+            Ok((read, _applied)) => Attempt::Done(read.index()),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => Attempt::not_leading(&forward),
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(error))) => {
+                Attempt::Refused { leader: None, reason: error.to_string() }
+            }
+            Err(RaftError::Fatal(error)) => Attempt::Failed(ProposeError::Fatal(error.to_string())),
+        }
+    }
+
+    async fn read_index_at(&self, leader: u64) -> Attempt<u64> {
+        let Some(mut client) = self.peers.messages(leader) else { return unknown_member(leader) };
+        // Asking twice does no harm, so every failure is a refusal.
+        match Deadline::after(READ_WAIT * 2).bound(client.read_index(ReadIndexRequest { to: leader })).await {
+            None => Attempt::Refused { leader: None, reason: "no answer".to_owned() },
+            Some(Err(status)) => refused_by_transport(&status),
+            Some(Ok(answer)) => match answer.into_inner().outcome {
+                Some(ReadOutcome::Index(index)) => Attempt::Done(index),
+                Some(ReadOutcome::NotLeading(not)) => Attempt::refused(not),
+                None => Attempt::Refused { leader: None, reason: "no outcome".to_owned() },
+            },
+        }
+    }
+}
+
+/// The connection was never made, or the one who answered is not the member that was meant.
+fn certainly_not_proposed(status: &Status) -> bool {
+    never_sent(status) || status.code() == Code::FailedPrecondition
+}
+
+fn refused_by_transport<T>(status: &Status) -> Attempt<T> {
+    Attempt::Refused { leader: None, reason: status.to_string() }
+}
+
+fn unknown_member<T>(id: u64) -> Attempt<T> {
+    Attempt::Refused { leader: None, reason: format!("member {id} is not among the configured members") }
+}

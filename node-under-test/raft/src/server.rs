@@ -1,0 +1,179 @@
+//! Answering the other members.
+//!
+//! A request that names another member is refused: ports are reused, and a message meant for a dead cluster's
+//! member must not reach this one's log. One snapshot is received at a time, in a task of its own, so that a
+//! sender that goes away in the middle never leaves two of them writing into the staging area.
+
+use crate::api::{ProposeError, SnapshotMeta, StateMachine};
+use crate::network::MESSAGE_BYTES_MAX;
+use crate::propose::{Attempt, RawRaft, Router};
+use crate::read_index::ReadRounds;
+use crate::snapshot_stream::Incoming;
+use crate::types::{RawSnapshot, RawVote, SnapshotData, decode, encode, raw_snapshot_meta};
+use node_proto::peer::peer_server::{Peer, PeerServer};
+use node_proto::peer::propose_response::Outcome;
+use node_proto::peer::read_index_response::Outcome as ReadOutcome;
+use node_proto::peer::{
+    Applied, NotProposed, ProposeRequest, ProposeResponse, RaftMessage, RaftReply, ReadIndexRequest, ReadIndexResponse,
+    SnapshotFrame,
+};
+use openraft::async_runtime::watch::WatchReceiver;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt::Display;
+use std::sync::Arc;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tonic::{Request, Response, Status, Streaming};
+
+#[derive(Clone)]
+pub struct PeerService {
+    router: Router,
+    state_machine: Arc<dyn StateMachine>,
+    reads: Arc<ReadRounds<ReadOutcome>>,
+    receiving: Arc<Mutex<()>>,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl PeerService {
+    /// Must be called in a runtime.
+    pub fn new(router: Router, state_machine: Arc<dyn StateMachine>) -> Self {
+        let reads = ReadRounds::spawn({
+            let router = router.clone();
+            move || {
+                let router = router.clone();
+                async move { read_outcome(router.read_index_here().await) }
+            }
+        });
+        Self { router, state_machine, reads: Arc::new(reads), receiving: Arc::default() }
+    }
+
+    pub fn into_server(self) -> PeerServer<Self> {
+        PeerServer::new(self).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    fn check_address(&self, to: u64) -> Result<(), Status> {
+        let own = self.router.own_id;
+        if to == own {
+            return Ok(());
+        }
+        Err(Status::failed_precondition(format!("expected a message for member {own}, found one for member {to}")))
+    }
+
+    fn message<M: DeserializeOwned>(&self, request: Request<RaftMessage>) -> Result<M, Status> {
+        let message = request.into_inner();
+        self.check_address(message.to)?;
+        decode("message", &message.payload).map_err(|error| Status::invalid_argument(error.to_string()))
+    }
+
+    fn raft(&self) -> &RawRaft {
+        &self.router.raft
+    }
+}
+
+fn reply<M: Serialize, E: Display>(answer: Result<M, E>) -> Answer<RaftReply> {
+    // The library's own errors are fatal ones: this member is going down.
+    let answer = answer.map_err(|error| Status::internal(error.to_string()))?;
+    let payload = encode(&answer).map_err(|error| Status::internal(error.to_string()))?;
+    Ok(Response::new(RaftReply { payload }))
+}
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    async fn append_entries(&self, request: Request<RaftMessage>) -> Answer<RaftReply> {
+        reply(self.raft().append_entries(self.message(request)?).await)
+    }
+
+    async fn vote(&self, request: Request<RaftMessage>) -> Answer<RaftReply> {
+        reply(self.raft().vote(self.message(request)?).await)
+    }
+
+    async fn pre_vote(&self, request: Request<RaftMessage>) -> Answer<RaftReply> {
+        reply(self.raft().pre_vote(self.message(request)?).await)
+    }
+
+    async fn transfer_leader(&self, request: Request<RaftMessage>) -> Answer<RaftReply> {
+        reply(self.raft().handle_transfer_leader(self.message(request)?).await)
+    }
+
+    async fn install_snapshot(&self, request: Request<Streaming<SnapshotFrame>>) -> Answer<RaftReply> {
+        let incoming = Incoming::open(request.into_inner()).await?;
+        self.check_address(incoming.head.to)?;
+        let vote: RawVote =
+            decode("vote", &incoming.head.vote).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let receiving = self.receiving.clone().try_lock_owned();
+        let receiving = receiving.map_err(|_| Status::resource_exhausted("another snapshot is being received"))?;
+        let transfer = Transfer { raft: self.raft().clone(), state_machine: self.state_machine.clone(), vote };
+        let taken = tokio::spawn(transfer.run(incoming, receiving)).await;
+        taken.map_err(|error| Status::internal(error.to_string()))?
+    }
+
+    async fn propose(&self, request: Request<ProposeRequest>) -> Answer<ProposeResponse> {
+        let request = request.into_inner();
+        self.check_address(request.to)?;
+        let outcome = match self.router.propose_here(request.command).await {
+            Attempt::Done(done) => {
+                let (term, index) = (done.log_id.term, done.log_id.index);
+                Outcome::Applied(Applied { term, index, response: done.response })
+            }
+            Attempt::Refused { leader, reason } => Outcome::NotProposed(not_proposed(leader, reason)),
+            Attempt::Failed(error) => Outcome::Unknown(error.to_string()),
+        };
+        Ok(Response::new(ProposeResponse { outcome: Some(outcome) }))
+    }
+
+    async fn read_index(&self, request: Request<ReadIndexRequest>) -> Answer<ReadIndexResponse> {
+        self.check_address(request.into_inner().to)?;
+        let outcome = self.reads.next().await.map_err(|error: ProposeError| Status::internal(error.to_string()))?;
+        Ok(Response::new(ReadIndexResponse { outcome: Some(outcome) }))
+    }
+}
+
+fn not_proposed(leader: Option<u64>, reason: String) -> NotProposed {
+    NotProposed { leader_id: leader.unwrap_or(0), reason }
+}
+
+fn read_outcome(attempt: Attempt<u64>) -> ReadOutcome {
+    match attempt {
+        Attempt::Done(index) => ReadOutcome::Index(index),
+        Attempt::Refused { leader, reason } => ReadOutcome::NotLeading(not_proposed(leader, reason)),
+        Attempt::Failed(error) => ReadOutcome::NotLeading(not_proposed(None, error.to_string())),
+    }
+}
+
+/// One snapshot's way in.
+struct Transfer {
+    raft: RawRaft,
+    state_machine: Arc<dyn StateMachine>,
+    vote: RawVote,
+}
+
+impl Transfer {
+    async fn run(self, incoming: Incoming, receiving: OwnedMutexGuard<()>) -> Answer<RaftReply> {
+        let offered = incoming.meta();
+        let meta = if self.needs(&offered) {
+            let received = incoming.receive(self.state_machine.clone()).await;
+            received.map_err(|error| {
+                tracing::warn!(%error, log_id = %offered.log_id, "refused a snapshot");
+                Status::aborted(format!("snapshot {} refused: {error}", offered.log_id))
+            })?
+        } else {
+            offered
+        };
+        let meta = raw_snapshot_meta(&meta).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let snapshot = RawSnapshot { meta, snapshot: SnapshotData::Staged };
+        let installed = reply(self.raft.install_full_snapshot(self.vote, snapshot).await);
+        drop(receiving);
+        installed
+    }
+
+    /// Whether the body has to be unpacked at all. If it need not be, the library will not install it either: it
+    /// skips what is at or below its commit position and refuses a stale leader, and both only grow.
+    fn needs(&self, offered: &SnapshotMeta) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let committed = metrics.local_committed.as_ref().map(|id| id.index);
+        let stale = self.vote < metrics.vote;
+        !stale && committed < Some(offered.log_id.index)
+    }
+}

@@ -1,0 +1,240 @@
+//! A snapshot on its way between two members: a blocking reader here, a blocking writer there, and a stream of
+//! chunks between them.
+//!
+//! Both ends hold a handful of chunks, whatever the snapshot weighs. A stream that breaks off is an error to its
+//! reader, never an end: only the sender's own end of stream ends it, and what is short or long is refused by
+//! whoever unpacks it.
+
+use crate::api::{SnapshotMeta, StateMachine};
+use crate::clock::Deadline;
+use crate::network::never_sent;
+use crate::types::TypeConfig;
+use bytes::{Buf, Bytes};
+use node_base::LogId;
+use node_base::failpoint::{Window, pass};
+use node_proto::peer::peer_client::PeerClient;
+use node_proto::peer::snapshot_frame::Frame;
+use node_proto::peer::{SnapshotFrame, SnapshotHead};
+use openraft::StorageError;
+use openraft::errors::{ErrorSource, NetworkError, StreamingError, Unreachable};
+use openraft::impls::BoxedErrorSource;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::transport::Channel;
+
+const CHUNK_BYTES_MAX: u64 = 256 << 10;
+/// Chunks in flight between a blocking thread and the transport.
+const CHUNKS_QUEUED: usize = 4;
+/// A transfer may take this long, plus a second for each MiB: a stalled receiver must not hold it for ever.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Takes a checkpoint and sends it; the receiver's answer comes when it has installed it.
+///
+/// # Errors
+/// A checkpoint that cannot be taken is a storage error, and fatal. Anything on the way backs off and starts anew.
+pub async fn send(
+    mut client: PeerClient<Channel>,
+    to: u64,
+    vote: Bytes,
+    state_machine: Arc<dyn StateMachine>,
+) -> Result<Bytes, StreamingError<TypeConfig>> {
+    let opened = tokio::task::spawn_blocking(move || state_machine.open_snapshot()).await;
+    let outgoing = opened.map_err(io::Error::other).and_then(|opened| opened).map_err(checkpoint_failed)?;
+    pass(Window::SnapshotSend);
+    let SnapshotMeta { log_id, membership } = outgoing.meta;
+    let wire_size = outgoing.wire_size;
+    let head = SnapshotHead { to, vote, term: log_id.term, index: log_id.index, membership, wire_size };
+    tracing::info!(to, %log_id, wire_size, "sending a snapshot");
+    let (frames, stream) = mpsc::channel(CHUNKS_QUEUED);
+    let reader = tokio::task::spawn_blocking(move || read_frames(head, outgoing.reader, &frames));
+    let limit = TRANSFER_TIMEOUT + Duration::from_secs(wire_size >> 20);
+    let answer = Deadline::after(limit).bound(client.install_snapshot(ReceiverStream::new(stream))).await;
+    match answer {
+        Some(Ok(answer)) => Ok(answer.into_inner().payload),
+        Some(Err(status)) => {
+            // The checkpoint's own error says more than the stream that broke because of it.
+            let cause =
+                reader.await.ok().and_then(|read| read.err()).map_or(String::new(), |error| format!(": {error}"));
+            let sent = if never_sent(&status) { "not connected" } else { "broken off or refused" };
+            Err(Unreachable::from_string(format!("snapshot to member {to} {sent}: {status}{cause}")).into())
+        }
+        None => Err(NetworkError::from_string(format!("snapshot to member {to}: no answer in {limit:?}")).into()),
+    }
+}
+
+fn checkpoint_failed(error: io::Error) -> StreamingError<TypeConfig> {
+    StorageError::read_snapshot(None, BoxedErrorSource::from_error(&error)).into()
+}
+
+/// Turns `reader` into frames until its end, or until nobody takes them any more.
+fn read_frames(
+    head: SnapshotHead,
+    mut reader: Box<dyn Read + Send>,
+    frames: &mpsc::Sender<SnapshotFrame>,
+) -> io::Result<()> {
+    // At least a few chunks, so that "part of it is sent" exists for a small snapshot too.
+    let chunk_bytes = head.wire_size.div_ceil(4).clamp(1, CHUNK_BYTES_MAX);
+    let mut left = head.wire_size;
+    let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the receiver is gone");
+    frames.blocking_send(SnapshotFrame { frame: Some(Frame::Head(head)) }).map_err(gone)?;
+    loop {
+        let mut chunk = Vec::new();
+        let read = reader.by_ref().take(chunk_bytes).read_to_end(&mut chunk)?;
+        if read == 0 {
+            return Ok(());
+        }
+        frames.blocking_send(SnapshotFrame { frame: Some(Frame::Chunk(chunk.into())) }).map_err(gone)?;
+        left = left.saturating_sub(read as u64);
+        if left > 0 {
+            pass(Window::SnapshotSending);
+        }
+    }
+}
+
+/// What arrives at the receiver.
+enum Item {
+    Chunk(Bytes),
+    /// The sender ended the stream.
+    End,
+    Broken(String),
+}
+
+/// The head of an incoming snapshot, checked for form only.
+pub struct Incoming {
+    pub head: SnapshotHead,
+    stream: Streaming<SnapshotFrame>,
+}
+
+impl Incoming {
+    /// Takes the first frame.
+    pub async fn open(mut stream: Streaming<SnapshotFrame>) -> Result<Self, tonic::Status> {
+        match stream.message().await?.and_then(|frame| frame.frame) {
+            Some(Frame::Head(head)) => Ok(Self { head, stream }),
+            found => {
+                let found = if found.is_some() { "a chunk" } else { "nothing" };
+                Err(tonic::Status::invalid_argument(format!("expected the snapshot's head first, found {found}")))
+            }
+        }
+    }
+
+    pub fn meta(&self) -> SnapshotMeta {
+        let log_id = LogId::new(self.head.term, self.head.index);
+        SnapshotMeta { log_id, membership: self.head.membership.clone() }
+    }
+
+    /// Has the state machine unpack the body; returns when it is staged, or refused.
+    pub async fn receive(mut self, state_machine: Arc<dyn StateMachine>) -> io::Result<SnapshotMeta> {
+        let meta = self.meta();
+        let wire_size = self.head.wire_size;
+        let (items, incoming) = mpsc::channel(CHUNKS_QUEUED);
+        let staged = tokio::task::spawn_blocking(move || {
+            let mut reader = ChunkReader { items: incoming, chunk: Bytes::new(), ended: false };
+            state_machine.receive_snapshot(&meta, wire_size, &mut reader).map(|()| meta)
+        });
+        self.pump(items).await;
+        staged.await.map_err(io::Error::other)?
+    }
+
+    /// Hands the chunks over until the stream ends, or until the reader wants no more.
+    async fn pump(&mut self, items: mpsc::Sender<Item>) {
+        let mut first = true;
+        loop {
+            let item = match self.stream.message().await {
+                Ok(Some(SnapshotFrame { frame: Some(Frame::Chunk(chunk)) })) => Item::Chunk(chunk),
+                Ok(Some(_)) => Item::Broken("expected a chunk, found another frame".to_owned()),
+                Ok(None) => Item::End,
+                Err(status) => Item::Broken(status.to_string()),
+            };
+            if std::mem::take(&mut first) && matches!(item, Item::Chunk(_)) {
+                pass(Window::SnapshotReceive);
+            }
+            let last = !matches!(item, Item::Chunk(_));
+            if items.send(item).await.is_err() || last {
+                return;
+            }
+        }
+    }
+}
+
+/// The blocking end of the receiver.
+struct ChunkReader {
+    items: mpsc::Receiver<Item>,
+    chunk: Bytes,
+    ended: bool,
+}
+
+impl Read for ChunkReader {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        while self.chunk.is_empty() && !self.ended {
+            match self.items.blocking_recv() {
+                Some(Item::Chunk(chunk)) => self.chunk = chunk,
+                Some(Item::End) => self.ended = true,
+                Some(Item::Broken(reason)) => return Err(broken(&reason)),
+                None => return Err(broken("the transfer was given up")),
+            }
+        }
+        let count = out.len().min(self.chunk.len());
+        self.chunk.copy_to_slice(&mut out[..count]);
+        Ok(count)
+    }
+}
+
+fn broken(reason: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, format!("the snapshot stream broke off: {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames_of(body: Vec<u8>) -> Vec<SnapshotFrame> {
+        let head = SnapshotHead { wire_size: body.len() as u64, ..SnapshotHead::default() };
+        let (frames, mut stream) = mpsc::channel(64);
+        read_frames(head, Box::new(io::Cursor::new(body)), &frames).unwrap();
+        drop(frames);
+        std::iter::from_fn(|| stream.blocking_recv()).collect()
+    }
+
+    #[test]
+    fn a_small_body_is_sent_in_parts_and_a_large_one_in_bounded_chunks() {
+        let sizes = |body| -> Vec<usize> {
+            let chunk = |frame: &SnapshotFrame| match &frame.frame {
+                Some(Frame::Chunk(chunk)) => Some(chunk.len()),
+                _ => None,
+            };
+            frames_of(body).iter().filter_map(chunk).collect()
+        };
+        assert_eq!(sizes(vec![7; 10]), [3, 3, 3, 1]);
+        assert_eq!(sizes(Vec::new()), [0; 0]);
+        let large = sizes(vec![7; 3 << 20]);
+        assert!(large.iter().all(|size| *size <= CHUNK_BYTES_MAX as usize), "{large:?}");
+        assert_eq!(large.iter().sum::<usize>(), 3 << 20);
+    }
+
+    #[test]
+    fn a_stream_that_breaks_off_is_an_error_and_not_an_end() {
+        let (items, incoming) = mpsc::channel(4);
+        items.blocking_send(Item::Chunk(Bytes::from_static(b"part"))).unwrap();
+        drop(items);
+        let mut reader = ChunkReader { items: incoming, chunk: Bytes::new(), ended: false };
+        let mut out = Vec::new();
+        assert_eq!(reader.read_to_end(&mut out).unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        assert_eq!(out, b"part");
+    }
+
+    #[test]
+    fn the_senders_end_is_the_end() {
+        let (items, incoming) = mpsc::channel(4);
+        for item in [Item::Chunk(Bytes::from_static(b"wh")), Item::Chunk(Bytes::from_static(b"ole")), Item::End] {
+            items.blocking_send(item).unwrap_or_else(|_| unreachable!("the receiver lives"));
+        }
+        let mut reader = ChunkReader { items: incoming, chunk: Bytes::new(), ended: false };
+        let mut out = Vec::new();
+        reader.read_to_end(&mut out).unwrap();
+        assert_eq!(out, b"whole");
+    }
+}

@@ -1,0 +1,179 @@
+//! Between the library and the node's [`StateMachine`]: apply in order behind the local fsync, and snapshots that
+//! exist only as a promise until somebody needs one.
+//!
+//! 1. *An entry is applied only when the local log is durable through it*, though a quorum without this member may
+//!    have committed it earlier: the engine is then never ahead of the log, and after a crash L ≥ E.
+//! 2. *A snapshot's position is min(N, what the library was told is applied).* N alone can be ahead at start-up, when
+//!    the engine holds (N, E] and flushes it again before those entries were handed over; the library would then
+//!    install its own promise. It is `None` only while nothing is flushed, and then nothing was purged either.
+//! 3. *The library believes that a follower that took a snapshot matches at that position.* The image that was sent
+//!    is newer, never older, so the follower holds more than it is believed to; entries below what it committed
+//!    it accepts without looking (`has_log_id`), so being sent some of them again is harmless.
+
+use crate::api::StateMachine;
+use crate::log_store::LogStore;
+use crate::types::{
+    Blob, RawEntry, RawLogId, RawMembership, RawSnapshot, RawSnapshotMeta, SnapshotData, TypeConfig, entry,
+    entry_log_id, log_id, raw_log_id, raw_membership, snapshot_meta,
+};
+use futures_util::{Stream, StreamExt};
+use node_base::LogId;
+use node_base::sabotage::{Bug, planted};
+use node_base::watermarks::Watermarks;
+use openraft::EntryPayload;
+use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::watch;
+
+/// Entries applied in one go before the task looks up again.
+const BATCH_ENTRIES: usize = 256;
+
+pub struct Adapter {
+    inner: Arc<dyn StateMachine>,
+    log: LogStore,
+    durable: watch::Receiver<Option<u64>>,
+    marks: Arc<Watermarks>,
+    /// What the library was told is applied.
+    applied: Option<LogId>,
+    membership: RawMembership,
+}
+
+type Item = (RawEntry, Option<ApplyResponder<TypeConfig>>);
+
+impl Adapter {
+    /// # Errors
+    /// When the membership that the state machine kept cannot be decoded.
+    pub fn new(inner: Arc<dyn StateMachine>, log: LogStore, marks: Arc<Watermarks>) -> io::Result<Self> {
+        let membership = raw_membership(&inner.membership().unwrap_or_default())?;
+        let applied = inner.replay_after();
+        let durable = log.durable();
+        Ok(Self { inner, log, durable, marks, applied, membership })
+    }
+
+    /// Claim 2.
+    fn promised(&self) -> Option<LogId> {
+        let marks = self.marks.now();
+        // The planted bug promises, and so lets the log be purged up to, what only the memtable holds.
+        let flushed = if planted(Bug::PurgePastFlushed) { marks.applied } else { marks.persisted };
+        let (flushed, applied) = (flushed?, self.applied?);
+        Some(if flushed.index <= applied.index { flushed } else { applied })
+    }
+
+    fn promise(&self) -> Option<RawSnapshot> {
+        let promised = self.promised()?;
+        let meta =
+            RawSnapshotMeta { last_log_id: Some(raw_log_id(promised)), last_membership: self.membership.clone() };
+        Some(RawSnapshot { meta, snapshot: SnapshotData::Deferred })
+    }
+
+    /// Claim 1. Returns how far the log is durable, at least `index`.
+    async fn wait_durable(&mut self, index: u64) -> io::Result<u64> {
+        let durable = self.durable.wait_for(|durable| *durable >= Some(index)).await;
+        let durable = durable.map_err(|_| io::Error::other("the raft log is closed"))?;
+        Ok(durable.unwrap_or(index))
+    }
+
+    fn apply_one(&mut self, (raw, responder): Item) -> io::Result<()> {
+        if let EntryPayload::Membership(membership) = &raw.payload {
+            self.membership = RawMembership::new(Some(raw.log_id), membership.clone());
+        }
+        let id = entry_log_id(&raw);
+        let answer = self.inner.apply(entry(raw)?)?;
+        self.applied = Some(id);
+        if let Some(responder) = responder {
+            responder.send(Blob(answer));
+        }
+        Ok(())
+    }
+
+    /// Applies the entries of `batch` as the local log becomes durable through them.
+    async fn apply_batch(&mut self, mut batch: VecDeque<Item>) -> io::Result<()> {
+        while let Some((first, _)) = batch.front() {
+            let durable = self.wait_durable(first.log_id.index).await?;
+            let ready = batch.iter().take_while(|(raw, _)| raw.log_id.index <= durable).count();
+            let ready: Vec<_> = batch.drain(..ready).collect();
+            blocking(|| ready.into_iter().try_for_each(|item| self.apply_one(item)))?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs `work`, which may block on an engine's write stall, without holding up this worker thread's other tasks.
+///
+/// The library applies in a task of its own (and, at start-up, in the caller's), with nothing polled beside it, so
+/// handing the worker's other tasks to another thread meanwhile is sound. A single-threaded runtime has nobody to
+/// hand them to: there the work is done in place.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Adapter {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Promise;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<RawLogId>, RawMembership)> {
+        Ok((self.applied.map(raw_log_id), self.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + Send,
+    {
+        let mut batches = entries.ready_chunks(BATCH_ENTRIES);
+        while let Some(batch) = batches.next().await {
+            self.apply_batch(batch.into_iter().collect::<io::Result<_>>()?).await?;
+        }
+        Ok(())
+    }
+
+    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Promise> {
+        self.promise().map(Promise)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Promise {
+        // Deprecated, and never called: the library asks `try_create_snapshot_builder`.
+        Promise(
+            self.promise()
+                .unwrap_or(RawSnapshot { meta: RawSnapshotMeta::default(), snapshot: SnapshotData::Deferred }),
+        )
+    }
+
+    async fn install_snapshot(&mut self, meta: &RawSnapshotMeta, data: SnapshotData) -> io::Result<()> {
+        if data != SnapshotData::Staged {
+            return Err(io::Error::other(format!("asked to install a snapshot that only promises something: {meta}")));
+        }
+        let install = snapshot_meta(meta)?;
+        let (inner, log) = (self.inner.clone(), self.log.clone());
+        let installed = tokio::task::spawn_blocking(move || {
+            inner.install_snapshot(&install, &mut || log.purge_through_blocking(install.log_id))
+        });
+        installed.await.map_err(io::Error::other)??;
+        self.applied = meta.last_log_id.as_ref().map(log_id);
+        self.membership = meta.last_membership.clone();
+        if let Some(id) = self.applied {
+            self.marks.installed(id);
+        }
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<RawSnapshot>> {
+        Ok(self.promise())
+    }
+}
+
+/// A snapshot "built" by remembering a position.
+pub struct Promise(RawSnapshot);
+
+impl RaftSnapshotBuilder<TypeConfig> for Promise {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> io::Result<RawSnapshot> {
+        Ok(self.0.clone())
+    }
+}

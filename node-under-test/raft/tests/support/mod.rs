@@ -1,0 +1,315 @@
+//! A cluster in one process.
+
+use bytes::Bytes;
+use node_base::LogId;
+use node_base::watermarks::Watermarks;
+use node_raft::{
+    Entry, LogFacts, LogStore, Member, OutgoingSnapshot, Payload, RaftNode, RaftOptions, SnapshotMeta, StartError,
+    StateMachine, decode_membership,
+};
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+/// Far above what anything here takes; a test that reaches it has hung.
+const PATIENCE: Duration = Duration::from_secs(60);
+const SNAPSHOT_EVERY: u64 = 40;
+const KEEP: u64 = 10;
+
+/// What an engine would hold.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+struct State {
+    at: Option<LogId>,
+    membership: Option<Vec<u8>>,
+    commands: Vec<String>,
+}
+
+#[derive(Default)]
+struct Engine {
+    memory: State,
+    /// What survives a restart.
+    flushed: State,
+    staged: Option<State>,
+    installed: u64,
+}
+
+/// A state machine that applies to memory and flushes when it is told to.
+struct Memory {
+    engine: Arc<Mutex<Engine>>,
+    marks: Arc<Watermarks>,
+}
+
+impl Memory {
+    fn lock(&self) -> MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap()
+    }
+
+    fn flush(&self) {
+        let flushed = {
+            let mut engine = self.lock();
+            engine.flushed = engine.memory.clone();
+            engine.flushed.at
+        };
+        if let Some(at) = flushed {
+            self.marks.flushed(at);
+            self.marks.persisted(at);
+        }
+    }
+}
+
+impl StateMachine for Memory {
+    fn replay_after(&self) -> Option<LogId> {
+        self.lock().flushed.at
+    }
+
+    fn membership(&self) -> Option<Bytes> {
+        self.lock().memory.membership.clone().map(Bytes::from)
+    }
+
+    fn apply(&self, entry: Entry) -> io::Result<Bytes> {
+        let mut engine = self.lock();
+        let expected = engine.memory.at.map_or(0, |at| at.index + 1);
+        if entry.log_id.index != expected {
+            return Err(io::Error::other(format!("expected index {expected}, found {}", entry.log_id)));
+        }
+        engine.memory.at = Some(entry.log_id);
+        let answer = match entry.payload {
+            Payload::Blank => Bytes::new(),
+            Payload::Membership(membership) => {
+                engine.memory.membership = Some(membership.to_vec());
+                Bytes::new()
+            }
+            Payload::Command(command) => {
+                let command = String::from_utf8(command.to_vec()).map_err(io::Error::other)?;
+                if command == "fail" {
+                    return Err(io::Error::other("asked to fail"));
+                }
+                let answer = format!("applied {command}");
+                engine.memory.commands.push(command);
+                answer.into()
+            }
+        };
+        drop(engine);
+        self.marks.applied(entry.log_id);
+        Ok(answer)
+    }
+
+    fn open_snapshot(&self) -> io::Result<OutgoingSnapshot> {
+        self.flush();
+        let state = self.lock().flushed.clone();
+        let membership = state.membership.clone().unwrap_or_default().into();
+        let log_id = state.at.ok_or_else(|| io::Error::other("nothing to send"))?;
+        let body = postcard::to_stdvec(&state).map_err(io::Error::other)?;
+        let wire_size = body.len() as u64;
+        Ok(OutgoingSnapshot {
+            meta: SnapshotMeta { log_id, membership },
+            wire_size,
+            reader: Box::new(io::Cursor::new(body)),
+        })
+    }
+
+    fn receive_snapshot(&self, meta: &SnapshotMeta, wire_size: u64, reader: &mut dyn Read) -> io::Result<()> {
+        let mut body = Vec::new();
+        reader.read_to_end(&mut body)?;
+        let state: State = postcard::from_bytes(&body).map_err(io::Error::other)?;
+        if body.len() as u64 != wire_size || state.at != Some(meta.log_id) {
+            return Err(io::Error::other("not the snapshot that was announced"));
+        }
+        self.lock().staged = Some(state);
+        Ok(())
+    }
+
+    fn install_snapshot(&self, meta: &SnapshotMeta, purge_log: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
+        {
+            let mut engine = self.lock();
+            let state = engine.staged.take().ok_or_else(|| io::Error::other("nothing is staged"))?;
+            engine.memory = state.clone();
+            engine.flushed = state;
+            engine.installed += 1;
+        }
+        self.marks.installed(meta.log_id);
+        purge_log()
+    }
+}
+
+struct Running {
+    node: RaftNode,
+    log: LogStore,
+    machine: Arc<Memory>,
+    marks: Arc<Watermarks>,
+    stop_serving: oneshot::Sender<()>,
+    serving: JoinHandle<()>,
+}
+
+pub struct Cluster {
+    members: Vec<Member>,
+    dirs: BTreeMap<u64, TempDir>,
+    engines: BTreeMap<u64, Arc<Mutex<Engine>>>,
+    running: BTreeMap<u64, Running>,
+}
+
+impl Cluster {
+    pub fn new(size: u64) -> Self {
+        // All are bound before any is released, so that no two members get the same port.
+        let listeners: Vec<_> = (0..size).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let member = |(listener, id): (&TcpListener, u64)| Member {
+            id,
+            name: format!("m{id}"),
+            peer_addr: listener.local_addr().unwrap().to_string(),
+            client_addr: format!("127.0.0.1:{id}"),
+        };
+        Self {
+            members: listeners.iter().zip(1..).map(member).collect(),
+            dirs: (1..=size).map(|id| (id, tempfile::tempdir().unwrap())).collect(),
+            engines: (1..=size).map(|id| (id, Arc::default())).collect(),
+            running: BTreeMap::new(),
+        }
+    }
+
+    pub async fn start_all(&mut self) {
+        for id in 1..=self.members.len() as u64 {
+            self.start(id).await;
+        }
+    }
+
+    pub async fn start(&mut self, id: u64) {
+        self.try_start(id).await.unwrap();
+    }
+
+    pub async fn try_start(&mut self, id: u64) -> Result<(), StartError> {
+        let engine = self.engines[&id].clone();
+        let at = {
+            let mut engine = engine.lock().unwrap();
+            engine.memory = engine.flushed.clone();
+            engine.memory.at
+        };
+        let log = LogStore::open(self.dirs[&id].path()).unwrap();
+        let committed = log.facts().committed.map(|id| id.index);
+        let marks = Arc::new(Watermarks::at_start(at, at, committed));
+        let machine = Arc::new(Memory { engine, marks: marks.clone() });
+        let options = RaftOptions {
+            id,
+            members: self.members.clone(),
+            heartbeat_ms: 30,
+            election_ms: (100, 150),
+            snapshot_every_entries: SNAPSHOT_EVERY,
+            keep_entries: KEEP,
+        };
+        let node = RaftNode::start(options, log.clone(), machine.clone(), marks.clone()).await?;
+        let incoming = TcpIncoming::bind(self.members[id as usize - 1].peer_addr.parse().unwrap()).unwrap();
+        let (stop_serving, stopped) = oneshot::channel::<()>();
+        let server =
+            Server::builder().add_service(node.peer_service()).serve_with_incoming_shutdown(incoming, async move {
+                let _ = stopped.await;
+            });
+        let serving = tokio::spawn(async move { server.await.unwrap() });
+        self.running.insert(id, Running { node, log, machine, marks, stop_serving, serving });
+        Ok(())
+    }
+
+    pub async fn stop(&mut self, id: u64) {
+        let Some(running) = self.running.remove(&id) else { return };
+        running.node.shutdown().await;
+        let _ = running.stop_serving.send(());
+        // Connections of the others would keep a graceful end waiting, as they would not with a killed process.
+        running.serving.abort();
+        let _ = running.serving.await;
+        self.failed_over(id).await;
+    }
+
+    /// Waits until the running members, if they are a quorum, follow somebody else: a proposal that they forward to
+    /// a member on its way out ends with an unknown outcome, and rightly so.
+    async fn failed_over(&self, from: u64) {
+        if self.running.len() * 2 <= self.members.len() {
+            return;
+        }
+        for running in self.running.values() {
+            let mut status = running.node.status_watch();
+            let moved = status.wait_for(|status| status.leader.is_some_and(|leader| leader != from));
+            tokio::time::timeout(PATIENCE, moved).await.expect("another leader in time").unwrap();
+        }
+    }
+
+    pub async fn stop_all(&mut self) {
+        for id in 1..=self.members.len() as u64 {
+            self.stop(id).await;
+        }
+    }
+
+    pub async fn restart(&mut self, id: u64) {
+        self.stop(id).await;
+        self.start(id).await;
+    }
+
+    pub fn node(&self, id: u64) -> RaftNode {
+        self.running[&id].node.clone()
+    }
+
+    pub fn log(&self, id: u64) -> LogStore {
+        self.running[&id].log.clone()
+    }
+
+    pub fn log_facts_of_stopped(&self, id: u64) -> LogFacts {
+        LogFacts::read(self.dirs[&id].path()).unwrap()
+    }
+
+    pub fn flush(&self, id: u64) {
+        self.running[&id].machine.flush();
+    }
+
+    /// Makes the stopped member's engine claim that it flushed only up to `at`.
+    pub fn forget_flushes_after(&self, id: u64, at: LogId) {
+        self.engines[&id].lock().unwrap().flushed.at = Some(at);
+    }
+
+    pub fn persisted(&self, id: u64) -> Option<LogId> {
+        self.running[&id].marks.now().persisted
+    }
+
+    pub fn commands(&self, id: u64) -> Vec<String> {
+        self.engines[&id].lock().unwrap().memory.commands.clone()
+    }
+
+    pub fn members_known_to(&self, id: u64) -> Vec<String> {
+        let membership = self.engines[&id].lock().unwrap().memory.membership.clone().unwrap();
+        decode_membership(&membership).unwrap().into_iter().map(|member| member.name).collect()
+    }
+
+    pub fn snapshots_installed(&self, id: u64) -> u64 {
+        self.engines[&id].lock().unwrap().installed
+    }
+
+    /// Waits until member `id` has applied `index`.
+    pub async fn applied(&self, id: u64, index: u64) {
+        let mut marks = self.running[&id].marks.subscribe();
+        let applied = marks.wait_for(|marks| marks.applied.map(|id| id.index) >= Some(index));
+        tokio::time::timeout(PATIENCE, applied).await.expect("applied in time").unwrap();
+    }
+
+    /// Waits until every running member has applied what is committed now.
+    pub async fn settle(&self) {
+        let reader = self.running.values().next().unwrap();
+        let index = reader.node.read_index().await.unwrap().unwrap();
+        for id in self.running.keys() {
+            self.applied(*id, index).await;
+        }
+    }
+}
+
+/// For what has no event to wait for: looks until it is so.
+#[allow(clippy::disallowed_methods, reason = "what it waits for has no event")]
+pub async fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+    let look = async {
+        while !so() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, look).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}

@@ -1,0 +1,81 @@
+//! `etcdserverpb.Maintenance`.
+//!
+//! Hashes are of the logical state, not of etcd's bytes: they compare between members of this program only.
+
+use super::{Node, blocking};
+use crate::state_hash::short;
+use node_proto::etcdserverpb::maintenance_server::Maintenance;
+use node_proto::etcdserverpb::{
+    AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, HashKvRequest, HashKvResponse, HashRequest,
+    HashResponse, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse, alarm_request::AlarmAction,
+};
+use std::sync::Arc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+/// The etcd version whose API this is, as clients expect it to look.
+const API_VERSION: &str = "3.5.0";
+
+pub struct MaintenanceService(pub Arc<Node>);
+
+#[tonic::async_trait]
+impl Maintenance for MaintenanceService {
+    /// This member raises no alarms: the list is empty, and there is nothing to disarm.
+    async fn alarm(&self, request: Request<AlarmRequest>) -> Result<Response<AlarmResponse>, Status> {
+        match request.into_inner().action() {
+            AlarmAction::Get | AlarmAction::Deactivate => {
+                Ok(Response::new(AlarmResponse { header: self.0.header_now(), alarms: Vec::new() }))
+            }
+            AlarmAction::Activate => Err(Status::unimplemented("alarms cannot be raised on this server")),
+        }
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let raft = self.0.raft.status();
+        let (allocated, in_use) = self.0.store.backend().size().map_err(|error| Status::internal(error.to_string()))?;
+        let bytes = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let errors = if raft.leader.is_none() { vec!["etcdserver: no leader".to_owned()] } else { Vec::new() };
+        Ok(Response::new(StatusResponse {
+            header: self.0.header_now(),
+            version: API_VERSION.to_owned(),
+            db_size: bytes(allocated),
+            leader: raft.leader.unwrap_or(0),
+            raft_index: raft.committed.unwrap_or(0),
+            raft_term: raft.term,
+            raft_applied_index: self.0.marks.now().applied.map_or(0, |id| id.index),
+            errors,
+            db_size_in_use: bytes(in_use),
+            is_learner: false,
+        }))
+    }
+
+    async fn defragment(&self, _: Request<DefragmentRequest>) -> Result<Response<DefragmentResponse>, Status> {
+        Err(Status::unimplemented("the engine compacts its files by itself; there is nothing to defragment"))
+    }
+
+    async fn hash(&self, _: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
+        let store = self.0.store.clone();
+        let hash = blocking(move || store.state_hash()).await??;
+        let header = Some(self.0.header(hash.kv.revision));
+        Ok(Response::new(HashResponse { header, hash: short(&hash.whole()) }))
+    }
+
+    async fn hash_kv(&self, request: Request<HashKvRequest>) -> Result<Response<HashKvResponse>, Status> {
+        let revision = request.into_inner().revision;
+        let store = self.0.store.clone();
+        let (hash, now) = blocking(move || store.kv_hash(revision)).await??;
+        // As etcd answers before the first compaction.
+        let compact_revision = if hash.compact_revision == 0 { -1 } else { hash.compact_revision };
+        Ok(Response::new(HashKvResponse {
+            header: Some(self.0.header(now)),
+            hash: short(&hash.digest),
+            compact_revision,
+        }))
+    }
+
+    type SnapshotStream = ReceiverStream<Result<SnapshotResponse, Status>>;
+
+    async fn snapshot(&self, _: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+        Err(Status::unimplemented("this version serves no snapshots to clients"))
+    }
+}

@@ -1,0 +1,163 @@
+//! etcd's v3 services: they check, replicate or read, and answer in etcd's words.
+//!
+//! Nothing here holds state of its own beyond a stream's. A write is answered by what applying it answered; a
+//! linearizable read asks a quorum for the read index and waits until that is applied here.
+
+mod cluster;
+mod kv;
+mod lease;
+mod maintenance;
+mod watch;
+mod watch_session;
+
+use crate::cli::Serve;
+use crate::clock;
+use crate::command;
+use crate::lease::Lessor;
+use crate::mvcc::Store;
+use bytes::Bytes;
+use node_base::watermarks::Watermarks;
+use node_proto::command::command::Request as Command;
+use node_proto::command::outcome::Result as Answer;
+use node_proto::etcdserverpb::ResponseHeader;
+use node_proto::etcdserverpb::cluster_server::ClusterServer;
+use node_proto::etcdserverpb::kv_server::KvServer;
+use node_proto::etcdserverpb::lease_server::LeaseServer;
+use node_proto::etcdserverpb::maintenance_server::MaintenanceServer;
+use node_proto::etcdserverpb::watch_server::WatchServer;
+use node_raft::{Member, ProposeError, RaftNode};
+use sha2::{Digest, Sha256};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::service::Routes;
+use tonic::{Code, Status};
+
+/// How long a request may wait for raft; etcd's default.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
+/// The largest command that is proposed; etcd's default for a request.
+const COMMAND_BYTES_MAX: usize = 1_536 * 1024;
+
+/// The services of one member. Starts the task that expires leases, so it needs a running runtime.
+pub fn routes(options: &Serve, raft: RaftNode, store: Arc<Store>, marks: Arc<Watermarks>) -> Routes {
+    let lessor = Lessor::new(store.clone(), raft.clone());
+    tokio::spawn(lessor.clone().run());
+    let node = Arc::new(Node {
+        cluster_id: cluster_id(&options.members),
+        member_id: options.id,
+        members: options.members.clone(),
+        raft,
+        store,
+        marks,
+        lessor,
+    });
+    Routes::new(KvServer::new(kv::KvService(node.clone())))
+        .add_service(WatchServer::new(watch::WatchService(node.clone())))
+        .add_service(LeaseServer::new(lease::LeaseService::new(node.clone())))
+        .add_service(MaintenanceServer::new(maintenance::MaintenanceService(node.clone())))
+        .add_service(ClusterServer::new(cluster::ClusterService(node)))
+}
+
+/// The same on every member, and another one for another cluster.
+fn cluster_id(members: &[Member]) -> u64 {
+    let mut members: Vec<_> = members.iter().collect();
+    members.sort_unstable_by_key(|member| member.id);
+    let mut hasher = Sha256::new();
+    for member in members {
+        hasher.update(format!("{} {} {}\n", member.id, member.name, member.peer_addr));
+    }
+    let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(hasher.finalize());
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// What every service needs.
+struct Node {
+    cluster_id: u64,
+    member_id: u64,
+    members: Vec<Member>,
+    raft: RaftNode,
+    store: Arc<Store>,
+    marks: Arc<Watermarks>,
+    lessor: Arc<Lessor>,
+}
+
+impl Node {
+    fn header(&self, revision: i64) -> ResponseHeader {
+        let raft_term = self.raft.status().term;
+        ResponseHeader { cluster_id: self.cluster_id, member_id: self.member_id, revision, raft_term }
+    }
+
+    fn header_now(&self) -> Option<ResponseHeader> {
+        Some(self.header(self.store.revision()))
+    }
+
+    /// Completes the header that apply or a read left with the revision alone.
+    fn complete(&self, header: &mut Option<ResponseHeader>) {
+        let revision = header.as_ref().map_or(0, |header| header.revision);
+        *header = Some(self.header(revision));
+    }
+
+    /// Replicates a command, and returns what applying it answered.
+    async fn propose(&self, request: Command) -> Result<Answer, Status> {
+        let command = command::encode(request);
+        if command.len() > COMMAND_BYTES_MAX {
+            return Err(crate::mvcc::Rejection::REQUEST_TOO_LARGE.into());
+        }
+        let proposed = within(REQUEST_TIMEOUT, self.raft.propose(command)).await?.map_err(propose_status)?;
+        outcome(proposed.response)
+    }
+
+    /// Waits until this member has applied everything that was acknowledged anywhere before the call.
+    async fn catch_up(&self) -> Result<(), Status> {
+        let caught_up = async {
+            let Some(index) = self.raft.read_index().await.map_err(propose_status)? else { return Ok(()) };
+            let mut marks = self.marks.subscribe();
+            let applied = marks.wait_for(|marks| marks.applied.is_some_and(|id| id.index >= index)).await;
+            applied.map(|_| ()).map_err(|_| stopped())
+        };
+        within(REQUEST_TIMEOUT, caught_up).await?
+    }
+}
+
+fn outcome(response: Bytes) -> Result<Answer, Status> {
+    match command::decode_outcome(response)? {
+        Answer::Failure(failure) => Err(Status::new(Code::from_i32(failure.code), failure.message)),
+        answer => Ok(answer),
+    }
+}
+
+/// The leader answered another kind of command than was proposed.
+fn mismatch() -> Status {
+    Status::internal("the outcome belongs to another kind of request")
+}
+
+fn stopped() -> Status {
+    Status::unavailable("etcdserver: server stopped")
+}
+
+/// etcd's words for a request that raft did not bring to an end. Whether it was certainly not proposed is
+/// something that no client of etcd can tell from its error, so only the log says it.
+fn propose_status(error: ProposeError) -> Status {
+    tracing::debug!(%error, "not committed, as far as this member knows");
+    match error {
+        ProposeError::NoLeader => Status::unavailable("etcdserver: no leader"),
+        ProposeError::Unknown(_) => Status::unavailable("etcdserver: request timed out"),
+        ProposeError::Unavailable(_) => Status::unavailable("etcdserver: leader changed"),
+        ProposeError::Fatal(_) => stopped(),
+    }
+}
+
+/// # Errors
+/// etcd's timeout; what was begun may still happen.
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, Status> {
+    tokio::select! {
+        biased;
+        done = work => Ok(done),
+        () = clock::sleep_until(clock::now() + limit) => Err(Status::unavailable("etcdserver: request timed out")),
+    }
+}
+
+/// Runs what reads much of the engine where it blocks no other request.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| stopped())
+}

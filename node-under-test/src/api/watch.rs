@@ -1,0 +1,82 @@
+//! `etcdserverpb.Watch`: one task for each stream, however many watches it carries.
+//!
+//! Nobody pushes events to it. The task is woken when there is a new revision, and reads from the store what its
+//! watches have not seen; a client that does not read stops only its own task, which later goes on where
+//! it was, from the store. So no watch buffers more than a few responses, and none can miss an event.
+
+use super::Node;
+use super::watch_session::{Session, Step};
+use crate::clock;
+use node_proto::etcdserverpb::watch_server::Watch;
+use node_proto::etcdserverpb::{WatchRequest, WatchResponse};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Responses that a stream may hold for a client that does not read.
+const RESPONSES_MAX: usize = 16;
+/// How often a watch without events that asked for it hears how far it has come; as in etcd.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
+
+pub struct WatchService(pub Arc<Node>);
+
+type Responses = mpsc::Sender<Result<WatchResponse, Status>>;
+
+#[tonic::async_trait]
+impl Watch for WatchService {
+    type WatchStream = ReceiverStream<Result<WatchResponse, Status>>;
+
+    async fn watch(&self, request: Request<Streaming<WatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
+        let (responses, stream) = mpsc::channel(RESPONSES_MAX);
+        let node = self.0.clone();
+        let requests = request.into_inner();
+        tokio::spawn(async move {
+            if let Err(status) = serve(&node, requests, &responses).await {
+                // Nobody listens only if the client is gone.
+                let _ = responses.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+/// Runs until the client ends the stream or goes away.
+async fn serve(node: &Node, mut requests: Streaming<WatchRequest>, responses: &Responses) -> Result<(), Status> {
+    let mut session = Session::new(node.store.clone());
+    let mut revision = node.store.revision_watch();
+    let mut progress_at = clock::now() + PROGRESS_INTERVAL;
+    loop {
+        revision.mark_unchanged();
+        let idle = !session.is_behind();
+        let answers = tokio::select! {
+            biased;
+            () = responses.closed() => return Ok(()),
+            request = requests.message() => match request? {
+                Some(request) => session.handle(request),
+                None => return Ok(()),
+            },
+            changed = revision.changed(), if idle => match changed {
+                Ok(()) => Vec::new(),
+                Err(_) => return Err(super::stopped()),
+            },
+            () = clock::sleep_until(progress_at), if idle => {
+                progress_at = clock::now() + PROGRESS_INTERVAL;
+                session.periodic_progress()
+            }
+            () = std::future::ready(()), if !idle => Vec::new(),
+        };
+        for answer in answers.into_iter().chain(session.step()?) {
+            if !send(node, responses, answer).await {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Whether the client is still there.
+async fn send(node: &Node, responses: &Responses, Step { revision, mut response }: Step) -> bool {
+    response.header = Some(node.header(revision));
+    responses.send(Ok(response)).await.is_ok()
+}

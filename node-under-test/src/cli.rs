@@ -1,0 +1,185 @@
+//! The command line: `serve` runs a member, `inspect` reads a stopped one.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use node_base::failpoint::Window;
+use node_raft::Member;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// An etcd-v3-compatible raft key-value store whose LSM engine runs without a write-ahead log.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run one member of a cluster until it is told to stop (SIGTERM, SIGINT).
+    Serve(Box<Serve>),
+    /// Read a stopped member's N, E, raft log and vote. Give it a copy: opening repairs what a kill left.
+    Inspect(Inspect),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BackendKind {
+    /// LSM tree, write-ahead log disabled.
+    Rocksdb,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// This member's id; one of the ids given by --member.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub id: u64,
+    /// Where this member keeps everything.
+    #[arg(long)]
+    pub data_dir: PathBuf,
+    /// The storage engine.
+    #[arg(long, value_enum)]
+    pub backend: BackendKind,
+    /// A member, as ID=NAME@PEER_HOST:PORT/CLIENT_HOST:PORT; once for each of the 1, 3 or 5 members.
+    #[arg(long = "member", required = true, value_parser = parse_member)]
+    pub members: Vec<Member>,
+    /// Address of the private control endpoint (loopback only); none without it.
+    #[arg(long)]
+    pub control: Option<SocketAddr>,
+    /// Size at which a memtable is sealed and flushed.
+    #[arg(long, default_value_t = 16 << 20, value_parser = clap::value_parser!(u64).range(64 << 10..=1 << 30))]
+    pub memtable_bytes: u64,
+    /// Flush when more entries than this are applied but not yet flushed (bounds the replay).
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub unflushed_entries_max: u64,
+    /// Raft log entries to keep behind the last flushed index, for members that lag.
+    #[arg(long, default_value_t = 5_000)]
+    pub keep_entries: u64,
+    /// Offer a newer raft snapshot (and purge) each time N has moved by this many entries.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub snapshot_every_entries: u64,
+    /// Leader's heartbeat interval.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    pub heartbeat_ms: u64,
+    /// Shortest election timeout; the longest is one and a half times that.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(2..))]
+    pub election_ms: u64,
+    /// Arm a crash window at start, as WINDOW=HIT.
+    #[arg(long = "arm", value_parser = parse_arm)]
+    pub arm: Vec<(Window, u64)>,
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Plant a bug, by name.
+    #[cfg(feature = "sabotage")]
+    #[arg(long)]
+    pub sabotage: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// The (copied) data directory of a stopped member.
+    pub data_dir: PathBuf,
+    /// Print JSON (the only format).
+    #[arg(long, required = true)]
+    pub json: bool,
+}
+
+fn parse_member(text: &str) -> Result<Member, String> {
+    let expected = || format!("expected ID=NAME@PEER_HOST:PORT/CLIENT_HOST:PORT, found {text:?}");
+    let (id, rest) = text.split_once('=').ok_or_else(expected)?;
+    let (name, rest) = rest.split_once('@').ok_or_else(expected)?;
+    let (peer, client) = rest.split_once('/').ok_or_else(expected)?;
+    let id: u64 = id.parse().map_err(|_| expected())?;
+    if id == 0 || name.is_empty() {
+        return Err(expected());
+    }
+    for address in [peer, client] {
+        address.parse::<SocketAddr>().map_err(|error| format!("{}: {address:?}: {error}", expected()))?;
+    }
+    Ok(Member { id, name: name.to_owned(), peer_addr: peer.to_owned(), client_addr: client.to_owned() })
+}
+
+fn parse_arm(text: &str) -> Result<(Window, u64), String> {
+    let (window, hit) = text.split_once('=').ok_or_else(|| format!("expected WINDOW=HIT, found {text:?}"))?;
+    let window = Window::from_str(window).map_err(|error| error.to_string())?;
+    match hit.parse::<u64>() {
+        Ok(hit) if hit > 0 => Ok((window, hit)),
+        _ => Err(format!("expected a hit count of at least 1, found {hit:?}")),
+    }
+}
+
+impl Serve {
+    /// Checks what no single flag can: this member is in the list, ids are unique, the size is 1, 3 or 5,
+    /// and everything listens on loopback.
+    pub fn validate(&self) -> anyhow::Result<()> {
+        let mut ids: Vec<_> = self.members.iter().map(|member| member.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        anyhow::ensure!(ids.len() == self.members.len(), "--member: each id may be given once, found {ids:?} repeated");
+        anyhow::ensure!(ids.contains(&self.id), "--id {} is none of the members {ids:?}: add its --member", self.id);
+        anyhow::ensure!(
+            matches!(ids.len(), 1 | 3 | 5),
+            "--member: expected 1, 3 or 5 members, found {}: an even number tolerates no more failures than one less",
+            ids.len()
+        );
+        let own = self.own();
+        let addresses = [own.peer_addr.parse::<SocketAddr>()?, own.client_addr.parse()?];
+        for address in addresses.into_iter().chain(self.control) {
+            anyhow::ensure!(
+                address.ip().is_loopback(),
+                "{address}: this build listens on loopback only, found another interface"
+            );
+        }
+        Ok(())
+    }
+
+    /// This member's own entry of the list.
+    pub fn own(&self) -> &Member {
+        self.members.iter().find(|member| member.id == self.id).unwrap_or(&self.members[0])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn serve(extra: &[&str]) -> Result<Serve, String> {
+        let base = ["node-under-test", "serve", "--data-dir", "d", "--backend", "rocksdb"];
+        let cli = Cli::try_parse_from(base.iter().chain(extra)).map_err(|error| error.to_string())?;
+        match cli.command {
+            Command::Serve(serve) => serve.validate().map(|()| *serve).map_err(|error| error.to_string()),
+            Command::Inspect(_) => unreachable!("asked for serve"),
+        }
+    }
+
+    const ONE: &str = "1=n1@127.0.0.1:7001/127.0.0.1:7101";
+    const TWO: &str = "2=n2@127.0.0.1:7002/127.0.0.1:7102";
+
+    #[test]
+    fn one_member_is_fine() {
+        assert_eq!(serve(&["--id", "1", "--member", ONE]).unwrap().own().name, "n1");
+    }
+
+    #[test]
+    fn refusals_say_what_was_expected() {
+        for (extra, text) in [
+            (vec!["--id", "1", "--member", ONE, "--member", TWO], "expected 1, 3 or 5 members, found 2"),
+            (vec!["--id", "3", "--member", ONE], "--id 3 is none of the members"),
+            (vec!["--id", "1", "--member", ONE, "--member", ONE], "may be given once"),
+            (vec!["--id", "1", "--member", "1=n1@nowhere/127.0.0.1:1"], "expected ID=NAME@PEER_HOST:PORT"),
+            (vec!["--id", "1", "--member", "1=n1@0.0.0.0:7/127.0.0.1:1"], "loopback only"),
+            (vec!["--id", "1", "--member", ONE, "--arm", "nowhere=1"], "unknown window"),
+            (vec!["--id", "1", "--member", ONE, "--arm", "flush.begin=0"], "at least 1"),
+            (vec!["--id", "0", "--member", ONE], "0 is not in 1.."),
+        ] {
+            let error = serve(&extra).unwrap_err();
+            assert!(error.contains(text), "{extra:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! This member's answers to fences.
+//!
+//! A fence is hashed from a view taken while its entry is applied, by a thread of its own, so that applying
+//! goes on meanwhile. An answer exists only for a fence that this life applied: one that recovery verified or
+//! a snapshot skipped stays `missed`, for ever.
+
+use crate::mvcc::Result;
+use crate::state_hash::{self, StateHash};
+use node_base::LogId;
+use node_base::backend::Backend;
+use node_base::sabotage::{Bug, planted};
+use node_proto::control::{FenceAnswerResponse, Lease};
+use std::collections::BTreeMap;
+use std::sync::{Arc, mpsc};
+use tokio::sync::watch;
+
+/// Fences whose answers are kept.
+const KEPT: usize = 64;
+
+#[derive(Default)]
+struct Book {
+    /// By raft index; `None`: still being hashed.
+    answers: BTreeMap<u64, Option<FenceAnswerResponse>>,
+    failure: Option<String>,
+}
+
+pub struct FenceBook {
+    book: watch::Sender<Book>,
+}
+
+impl Default for FenceBook {
+    fn default() -> Self {
+        Self { book: watch::Sender::new(Book::default()) }
+    }
+}
+
+impl FenceBook {
+    /// The answer for the fence at `index`, once it is hashed. The caller has waited until this member has
+    /// applied `index`: what was not begun by then is missed.
+    pub async fn answer(&self, index: u64) -> FenceAnswerResponse {
+        let mut book = self.book.subscribe();
+        let missed = FenceAnswerResponse { missed: true, index, ..FenceAnswerResponse::default() };
+        let hashed = book.wait_for(|book| book.failure.is_some() || !matches!(book.answers.get(&index), Some(None)));
+        match hashed.await {
+            Ok(book) => book.answers.get(&index).cloned().flatten().unwrap_or(missed),
+            Err(_) => missed,
+        }
+    }
+
+    /// Why a fence could not be hashed: the engine failed, and the process must end.
+    pub fn failure(&self) -> Option<String> {
+        self.book.borrow().failure.clone()
+    }
+
+    /// Hashes the state as it is now, which must be that of the fence at `at`; returns as soon as the state
+    /// may change again.
+    pub fn hash_at(self: &Arc<Self>, at: LogId, backend: &Arc<dyn Backend>) {
+        self.book.send_modify(|book| {
+            book.answers.insert(at.index, None);
+            while book.answers.len() > KEPT {
+                book.answers.pop_first();
+            }
+        });
+        let (book, backend) = (self.clone(), backend.clone());
+        let (viewed, wait_viewed) = mpsc::sync_channel(1);
+        let hash = move || {
+            let view = backend.read();
+            // Nobody listens only if the process is going down.
+            let _ = viewed.send(());
+            book.record(at, state_hash::compute(&*view));
+        };
+        match std::thread::Builder::new().name("fence".to_owned()).spawn(hash) {
+            // An error here means that the thread died before it took its view; its panic is on record.
+            Ok(_) => drop(wait_viewed.recv()),
+            Err(error) => self.fail(format!("no thread to hash it with: {error}")),
+        }
+    }
+
+    fn record(&self, at: LogId, hash: Result<StateHash>) {
+        match hash {
+            Ok(hash) => self.book.send_modify(|book| {
+                // Not there any more: so many newer fences came that nobody can be waiting for this one.
+                if let Some(answer) = book.answers.get_mut(&at.index) {
+                    *answer = Some(response(at, hash));
+                }
+            }),
+            Err(error) => self.fail(error.to_string()),
+        }
+    }
+
+    fn fail(&self, reason: String) {
+        tracing::error!(%reason, "a fence could not be hashed");
+        self.book.send_modify(|book| book.failure = Some(reason));
+    }
+}
+
+fn response(at: LogId, hash: StateHash) -> FenceAnswerResponse {
+    let kv = if planted(Bug::HashConstant) { [0x5a; 32] } else { hash.kv.digest };
+    let lease = |&(id, granted_ttl_seconds): &(i64, i64)| Lease { id, granted_ttl_seconds };
+    FenceAnswerResponse {
+        missed: false,
+        index: at.index,
+        term: at.term,
+        revision: hash.kv.revision,
+        compact_revision: hash.kv.compact_revision,
+        kv: kv.to_vec(),
+        lease: hash.lease.to_vec(),
+        auth: hash.auth.to_vec(),
+        membership: hash.membership.to_vec(),
+        kv_rows: hash.kv.rows,
+        leases: hash.leases.iter().map(lease).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::TestStore;
+    use node_proto::command::Fence;
+    use node_proto::command::command::Request;
+
+    /// The answer is of the fence's own index, although the state has moved on; and there is none for an
+    /// entry that was no fence of this life.
+    #[tokio::test]
+    async fn a_fence_answers_for_its_own_index_or_not_at_all() {
+        let mut real = TestStore::default();
+        real.put("a", "1");
+        let at_fence = real.store.state_hash().unwrap();
+        real.apply(Request::Fence(Fence { id: 7 }));
+        let index = real.index;
+        real.put("a", "2");
+        let answer = real.store.fences().answer(index).await;
+        assert!(!answer.missed);
+        assert_eq!((answer.index, answer.term, answer.revision, answer.kv_rows), (index, 1, 2, 1));
+        assert_eq!(answer.kv, at_fence.kv.digest);
+        assert_ne!(answer.kv, real.store.state_hash().unwrap().kv.digest);
+        assert!(real.store.fences().answer(index + 1).await.missed);
+        real.reopen();
+        assert!(real.store.fences().answer(index).await.missed, "another life");
+    }
+
+    #[tokio::test]
+    async fn old_answers_are_forgotten() {
+        let mut real = TestStore::default();
+        for id in 0..=super::KEPT as u64 {
+            real.apply(Request::Fence(Fence { id }));
+        }
+        assert!(real.store.fences().answer(1).await.missed);
+        assert!(!real.store.fences().answer(2).await.missed);
+    }
+}

@@ -1,0 +1,72 @@
+//! `inspect`: what a stopped member's directory says, read without starting the member.
+//!
+//! It is evidence against the node, so it shares only the file formats with the serving path: it neither
+//! repairs the protocol's state nor judges it. Each part that cannot be read is reported, not skipped.
+
+use crate::cli::Inspect;
+use node_backend::inspect::inspect_dead;
+use node_backend::layout::DataDir;
+use node_raft::LogFacts;
+use serde::Serialize;
+use std::process::ExitCode;
+
+/// The JSON form. An absent number is `null`; a part that could not be read has its `…_error`.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    last_flushed_index: Option<u64>,
+    last_flushed_index_error: Option<String>,
+    engine_index: Option<u64>,
+    engine_term: Option<u64>,
+    engine_error: Option<String>,
+    log_first: Option<u64>,
+    log_last: Option<u64>,
+    log_last_term: Option<u64>,
+    last_purged: Option<u64>,
+    committed: Option<u64>,
+    vote_term: Option<u64>,
+    vote_node: Option<u64>,
+    vote_committed: Option<bool>,
+    log_error: Option<String>,
+}
+
+/// Prints the report of `options.data_dir` as one JSON object.
+///
+/// # Errors
+/// When the directory holds no member.
+pub fn run(options: &Inspect) -> anyhow::Result<ExitCode> {
+    let dir = DataDir::new(&options.data_dir);
+    anyhow::ensure!(
+        dir.member().is_dir(),
+        "{}: expected a member's data directory (with `member/` in it), found none",
+        options.data_dir.display()
+    );
+    let mut report = Report::default();
+    let engine = inspect_dead(&options.data_dir);
+    match engine.last_flushed_index {
+        Ok(index) => report.last_flushed_index = index,
+        Err(error) => report.last_flushed_index_error = Some(error),
+    }
+    match engine.consistent_index {
+        Ok(id) => (report.engine_index, report.engine_term) = (id.map(|id| id.index), id.map(|id| id.term)),
+        Err(error) => report.engine_error = Some(error),
+    }
+    match LogFacts::read(&dir.raft()) {
+        Ok(facts) => report.set_log(facts),
+        Err(error) => report.log_error = Some(error.to_string()),
+    }
+    println!("{}", serde_json::to_string_pretty(&report)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Report {
+    fn set_log(&mut self, facts: LogFacts) {
+        self.log_first = facts.first;
+        self.log_last = facts.last.map(|id| id.index);
+        self.log_last_term = facts.last.map(|id| id.term);
+        self.last_purged = facts.last_purged.map(|id| id.index);
+        self.committed = facts.committed.map(|id| id.index);
+        self.vote_term = facts.vote.as_ref().map(|vote| vote.term);
+        self.vote_node = facts.vote.as_ref().map(|vote| vote.node_id);
+        self.vote_committed = facts.vote.as_ref().map(|vote| vote.committed);
+    }
+}

@@ -1,0 +1,72 @@
+//! What can go wrong with a request, in etcd's own words, and what can go wrong with the store.
+//!
+//! Clients match these strings and codes, so they are etcd's to the letter.
+
+use node_base::backend::BackendError;
+use node_proto::command::Failure;
+use tonic::{Code, Status};
+
+/// A request that was understood and refused; nothing changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Rejection {
+    pub code: Code,
+    pub message: &'static str,
+}
+
+macro_rules! rejections {
+    ($($name:ident = $code:ident, $message:literal;)*) => {
+        impl Rejection {
+            $(pub const $name: Rejection = Rejection { code: Code::$code, message: $message };)*
+        }
+    };
+}
+
+rejections! {
+    EMPTY_KEY = InvalidArgument, "etcdserver: key is not provided";
+    KEY_NOT_FOUND = InvalidArgument, "etcdserver: key not found";
+    VALUE_PROVIDED = InvalidArgument, "etcdserver: value is provided";
+    LEASE_PROVIDED = InvalidArgument, "etcdserver: lease is provided";
+    TOO_MANY_OPS = InvalidArgument, "etcdserver: too many operations in txn request";
+    DUPLICATE_KEY = InvalidArgument, "etcdserver: duplicate key given in txn request";
+    INVALID_SORT_OPTION = InvalidArgument, "etcdserver: invalid sort option";
+    REQUEST_TOO_LARGE = InvalidArgument, "etcdserver: request is too large";
+    COMPACTED = OutOfRange, "etcdserver: mvcc: required revision has been compacted";
+    FUTURE_REVISION = OutOfRange, "etcdserver: mvcc: required revision is a future revision";
+    LEASE_NOT_FOUND = NotFound, "etcdserver: requested lease not found";
+    LEASE_EXISTS = FailedPrecondition, "etcdserver: lease already exists";
+    LEASE_TTL_TOO_LARGE = OutOfRange, "etcdserver: too large lease TTL";
+}
+
+impl From<Rejection> for Failure {
+    fn from(rejection: Rejection) -> Self {
+        Failure { code: rejection.code as i32, message: rejection.message.to_owned() }
+    }
+}
+
+impl From<Rejection> for Status {
+    fn from(rejection: Rejection) -> Self {
+        Status::new(rejection.code, rejection.message)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// The engine failed: whoever applies must end the process.
+    #[error(transparent)]
+    Engine(#[from] BackendError),
+    /// The engine or the log holds bytes that this program cannot have written.
+    #[error("corrupt state: {0}")]
+    Corrupt(String),
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Rejected(rejection) => rejection.into(),
+            Error::Engine(_) | Error::Corrupt(_) => Status::internal(error.to_string()),
+        }
+    }
+}

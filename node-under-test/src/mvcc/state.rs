@@ -1,0 +1,86 @@
+//! What the store keeps in memory, and how it is rebuilt from the engine's rows.
+
+use super::index::KeyIndex;
+use super::row::{self, Kind, RowKey};
+use super::{COMPACT_REVISION, Error, FIRST_REVISION, Result};
+use crate::lease::LeaseTable;
+use node_base::backend::{Bucket, ReadView};
+use node_proto::command::LeaseRecord;
+use prost::Message;
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+
+#[derive(Debug)]
+pub struct State {
+    pub index: KeyIndex,
+    pub leases: LeaseTable,
+    /// The main revision of the last change.
+    pub revision: i64,
+    /// 0: never compacted.
+    pub compact: i64,
+    /// Rows that a compaction has made unreachable and that are still in the engine.
+    pub sweep: VecDeque<RowKey>,
+}
+
+impl State {
+    /// Reads everything that `view` holds.
+    ///
+    /// # Errors
+    /// [`Error::Engine`], or [`Error::Corrupt`] for rows that this program cannot have written.
+    pub fn load(view: &dyn ReadView) -> Result<Self> {
+        let compact = compact_revision(view)?;
+        let mut state = State {
+            index: KeyIndex::default(),
+            leases: LeaseTable::default(),
+            revision: compact.max(FIRST_REVISION),
+            compact,
+            sweep: VecDeque::new(),
+        };
+        for_each(view, Bucket::Lease, &[], None, |_, value| {
+            let lease = LeaseRecord::decode(value).map_err(|error| Error::Corrupt(format!("lease row: {error}")))?;
+            state.leases.grant(lease.id, lease.granted_ttl_seconds);
+            Ok(())
+        })?;
+        for_each(view, row::BUCKET, &[], None, |key, value| {
+            let at = RowKey::decode(key)?;
+            let row = row::decode_value(at, value)?;
+            state.revision = state.revision.max(at.revision.main);
+            let lease = if at.kind == Kind::Put { row.lease } else { 0 };
+            state.leases.attach(&row.key, lease);
+            state.index.load(at, &row);
+            Ok(())
+        })?;
+        state.sweep.extend(state.index.compact(compact));
+        Ok(state)
+    }
+}
+
+/// # Errors
+/// As [`State::load`].
+pub fn compact_revision(view: &dyn ReadView) -> Result<i64> {
+    let Some(bytes) = view.get(Bucket::Meta, COMPACT_REVISION)? else { return Ok(0) };
+    let fixed: [u8; 8] = bytes
+        .as_slice()
+        .try_into()
+        .map_err(|_| Error::Corrupt(format!("compact revision: expected 8 bytes, found {bytes:02x?}")))?;
+    Ok(i64::from_be_bytes(fixed))
+}
+
+/// Visits rows until `visit` fails, and passes its error on.
+pub fn for_each(
+    view: &dyn ReadView,
+    bucket: Bucket,
+    from: &[u8],
+    to: Option<&[u8]>,
+    mut visit: impl FnMut(&[u8], &[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut failure = None;
+    view.scan(bucket, from, to, &mut |key, value| match visit(key, value) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            failure = Some(error);
+            ControlFlow::Break(())
+        }
+    })?;
+    failure.map_or(Ok(()), Err)
+}

@@ -1,0 +1,307 @@
+//! The store: one entry in, one batch out, and reads of any state that is not compacted.
+//!
+//! The lock is the link between memory and engine: whoever holds it (either way) sees an index and an engine
+//! that belong to the same entry. So a reader takes its view of the engine while it holds the lock, may then
+//! let go of it, and still finds in that view every row that the index named.
+
+use super::history::{Change, History};
+use super::index::Version;
+use super::row::{self, RowKey};
+use super::state::State;
+use super::writer::Writer;
+use super::{Error, Rejection, Result, check, range, reader, txn};
+use crate::command;
+use crate::fence::FenceBook;
+use crate::state_hash::{self, KvHash, StateHash};
+use bytes::Bytes;
+use node_base::LogId;
+use node_base::backend::{Backend, ReadView};
+use node_proto::command::Fence;
+use node_proto::command::command::Request;
+use node_proto::command::outcome::Result as Answer;
+use node_proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
+use node_proto::mvccpb::KeyValue;
+use std::collections::BTreeSet;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::{Notify, watch};
+
+pub struct Store {
+    backend: Arc<dyn Backend>,
+    state: RwLock<State>,
+    revision: watch::Sender<i64>,
+    leases: Arc<LeaseChanges>,
+    fences: Arc<FenceBook>,
+}
+
+impl Store {
+    /// Reads the state out of the engine.
+    ///
+    /// # Errors
+    /// [`Error::Engine`], or [`Error::Corrupt`] for rows that this program cannot have written.
+    pub fn open(backend: Arc<dyn Backend>) -> Result<Self> {
+        let state = State::load(&*backend.read())?;
+        Ok(Self {
+            revision: watch::Sender::new(state.revision),
+            state: RwLock::new(state),
+            leases: Arc::default(),
+            fences: Arc::default(),
+            backend,
+        })
+    }
+
+    /// Reads everything again after `exchange` has put another state into the engine. Readers wait meanwhile:
+    /// an index and an engine that do not belong together would look like corruption to them.
+    ///
+    /// # Errors
+    /// That of `exchange`, after which the old state is still what is read; or as [`Store::open`].
+    pub fn install(&self, exchange: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let mut state = self.write_state();
+        exchange()?;
+        self.reload(&mut state).map_err(io::Error::other)
+    }
+
+    fn reload(&self, state: &mut State) -> Result<()> {
+        let loaded = State::load(&*self.backend.read())?;
+        self.leases.touch(state.leases.granted().chain(loaded.leases.granted()).map(|(id, _)| id));
+        *state = loaded;
+        self.revision.send_replace(state.revision);
+        Ok(())
+    }
+
+    /// Applies one command as one batch with its position, and returns the encoded outcome. A command that
+    /// is refused commits an empty batch, so that the consistent index moves with every entry.
+    /// `replaying`: an earlier life had applied it, and lost it.
+    ///
+    /// # Errors
+    /// The engine failed, or the command is not one of ours: the process must end.
+    pub fn apply(&self, at: LogId, command: &Bytes, replaying: bool) -> Result<Bytes> {
+        if let Some(reason) = self.fences.failure() {
+            return Err(Error::Corrupt(format!("an earlier fence could not be hashed: {reason}")));
+        }
+        let request = command::decode(command)?;
+        let fence = matches!(request, Request::Fence(_));
+        let mut state = self.write_state();
+        let answer = {
+            let view = self.backend.read();
+            let mut writer = Writer::new(&mut state, &*view, replaying);
+            let answer = dispatch(&mut writer, request)?;
+            let (batch, leases) = writer.finish();
+            drop(view);
+            self.backend.commit(batch, at)?;
+            self.leases.touch(leases);
+            answer
+        };
+        if fence {
+            self.fences.hash_at(at, &self.backend);
+        }
+        let revision = state.revision;
+        drop(state);
+        self.revision.send_if_modified(|known| std::mem::replace(known, revision) != revision);
+        Ok(command::encode_outcome(answer))
+    }
+
+    fn read_state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().expect("nobody panics while holding the state")
+    }
+
+    fn write_state(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().expect("nobody panics while holding the state")
+    }
+
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    pub fn revision(&self) -> i64 {
+        self.read_state().revision
+    }
+
+    /// 0: never compacted.
+    pub fn compact_revision(&self) -> i64 {
+        self.read_state().compact
+    }
+
+    /// Woken at every new revision.
+    pub fn revision_watch(&self) -> watch::Receiver<i64> {
+        self.revision.subscribe()
+    }
+
+    pub fn fences(&self) -> &FenceBook {
+        &self.fences
+    }
+
+    /// A range over what is applied here; its header holds the revision alone.
+    ///
+    /// # Errors
+    /// A rejection, or [`Error::Engine`].
+    pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse> {
+        let state = self.read_state();
+        let selection = range::select(&state, state.revision, request)?;
+        let view = self.backend.read();
+        drop(state);
+        range::finish(request, selection, |row| fetch(&*view, row))
+    }
+
+    /// A transaction for which [`check::is_read_only`] holds.
+    ///
+    /// # Errors
+    /// As [`Store::range`].
+    pub fn read_txn(&self, request: &TxnRequest) -> Result<TxnResponse> {
+        let state = self.read_state();
+        let view = self.backend.read();
+        let reader = reader::Reader { state: &state, view: &*view, batch: None, now: state.revision };
+        txn::read(&reader, request)
+    }
+
+    /// The changes from revision `from` on, whole revisions, at least one of them, and no more than it takes
+    /// to reach `bytes_max`.
+    ///
+    /// # Errors
+    /// [`Rejection::COMPACTED`] if `from` lies below the compact revision.
+    pub fn history(&self, from: i64, bytes_max: usize, with_previous: bool) -> Result<History> {
+        let state = self.read_state();
+        if from < state.compact {
+            return Err(Rejection::COMPACTED.into());
+        }
+        let mut history = History { changes: Vec::new(), through: state.revision };
+        let view = self.backend.read();
+        drop(state);
+        scan_history(&*view, from, bytes_max, &mut history)?;
+        if with_previous {
+            for change in &mut history.changes {
+                let before = self.version_before(&change.kv.key, change.kv.mod_revision);
+                change.previous = before.map(|version| fetch(&*view, version.row())).transpose()?;
+            }
+        }
+        Ok(history)
+    }
+
+    fn version_before(&self, key: &[u8], main: i64) -> Option<Version> {
+        self.read_state().index.get(key, main - 1).copied()
+    }
+
+    /// Granted TTL of a lease, in seconds.
+    pub fn lease_ttl_seconds(&self, id: i64) -> Option<i64> {
+        self.read_state().leases.granted_ttl_seconds(id)
+    }
+
+    /// Ids and granted TTLs (seconds) of all leases, ascending by id.
+    pub fn leases(&self) -> Vec<(i64, i64)> {
+        self.read_state().leases.granted().collect()
+    }
+
+    /// The keys attached to a lease, ascending.
+    pub fn lease_keys(&self, id: i64) -> Option<Vec<Bytes>> {
+        self.read_state().leases.keys(id)
+    }
+
+    /// Which leases came or went. One consumer.
+    pub fn lease_changes(&self) -> Arc<LeaseChanges> {
+        self.leases.clone()
+    }
+
+    /// The kv section as of revision `at` (0: the newest), with the store's revision when it was computed.
+    ///
+    /// # Errors
+    /// [`Rejection::COMPACTED`] at or below the compact revision unless it is the newest;
+    /// [`Rejection::FUTURE_REVISION`].
+    pub fn kv_hash(&self, at: i64) -> Result<(KvHash, i64)> {
+        let state = self.read_state();
+        if at > state.revision {
+            return Err(Rejection::FUTURE_REVISION.into());
+        }
+        if at > 0 && at <= state.compact {
+            return Err(Rejection::COMPACTED.into());
+        }
+        let now = state.revision;
+        let view = self.backend.read();
+        drop(state);
+        Ok((state_hash::kv(&*view, if at > 0 { at } else { i64::MAX })?, now))
+    }
+
+    /// All sections, read from the engine.
+    ///
+    /// # Errors
+    /// [`Error::Engine`], [`Error::Corrupt`].
+    pub fn state_hash(&self) -> Result<StateHash> {
+        state_hash::compute(&*self.backend.read())
+    }
+}
+
+fn fetch(view: &dyn ReadView, at: RowKey) -> Result<KeyValue> {
+    reader::expect_row(at, view.get(row::BUCKET, &at.encode())?)
+}
+
+/// A rejection becomes an answer; every other error ends the process.
+fn dispatch(writer: &mut Writer<'_>, request: Request) -> Result<Answer> {
+    let answer = match &request {
+        Request::Put(put) => check::put(put).map_err(Error::from).and_then(|()| writer.put(put)).map(Answer::Put),
+        Request::DeleteRange(delete) => writer.delete_range(delete).map(Answer::DeleteRange),
+        Request::Txn(request) => {
+            check::txn(request).map_err(Error::from).and_then(|()| txn::apply(writer, request)).map(Answer::Txn)
+        }
+        Request::Compact(compact) => writer.compact(compact).map(Answer::Compact),
+        Request::LeaseGrant(grant) => writer.lease_grant(grant).map(Answer::LeaseGrant),
+        Request::LeaseRevoke(revoke) => writer.lease_revoke(revoke).map(Answer::LeaseRevoke),
+        Request::Fence(fence) => Ok(Answer::Fence(Fence { id: fence.id })),
+    };
+    match answer {
+        Err(Error::Rejected(rejection)) => Ok(Answer::Failure(rejection.into())),
+        answer => answer,
+    }
+}
+
+/// Fills `history` from `from` up to its `through`, or to the end of the revision that reaches `bytes_max`.
+fn scan_history(view: &dyn ReadView, from: i64, bytes_max: usize, history: &mut History) -> Result<()> {
+    let mut bytes = 0;
+    let mut last_main = None;
+    let mut failure = None;
+    view.scan(row::BUCKET, &row::first_key_of(from), None, &mut |key, value| {
+        let decoded = RowKey::decode(key).and_then(|at| Ok((at, row::decode_value(at, value)?)));
+        let (at, kv) = match decoded {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                failure = Some(error);
+                return ControlFlow::Break(());
+            }
+        };
+        if let Some(last) = last_main.filter(|last| bytes >= bytes_max && *last != at.revision.main) {
+            history.through = last;
+            return ControlFlow::Break(());
+        }
+        last_main = Some(at.revision.main);
+        bytes += key.len() + value.len();
+        history.changes.push(Change { kind: at.kind, kv, previous: None });
+        ControlFlow::Continue(())
+    })?;
+    failure.map_or(Ok(()), Err)
+}
+
+/// The set of leases that came or went since somebody last looked: bounded by the leases, not by time.
+#[derive(Debug, Default)]
+pub struct LeaseChanges {
+    touched: Mutex<BTreeSet<i64>>,
+    notify: Notify,
+}
+
+impl LeaseChanges {
+    fn touch(&self, ids: impl IntoIterator<Item = i64>) {
+        let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = touched.len();
+        touched.extend(ids);
+        if touched.len() > before {
+            self.notify.notify_one();
+        }
+    }
+
+    pub fn take(&self) -> BTreeSet<i64> {
+        std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Completes when there is something to take.
+    pub async fn changed(&self) {
+        self.notify.notified().await;
+    }
+}

@@ -1,0 +1,181 @@
+//! The changes of one entry: every one of them at the entry's main revision, in one batch.
+
+use super::interval::Interval;
+use super::range::header;
+use super::reader::Reader;
+use super::row::{self, Kind, Revision, RowKey};
+use super::state::State;
+use super::{COMPACT_REVISION, Rejection, Result};
+use bytes::Bytes;
+use node_base::backend::{Batch, Bucket, ReadView};
+use node_base::sabotage::{Bug, planted};
+use node_proto::command::LeaseRecord;
+use node_proto::etcdserverpb::{
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest,
+    LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse, PutRequest, PutResponse,
+};
+use node_proto::mvccpb::KeyValue;
+use prost::Message;
+
+/// Unreachable rows that any entry removes on its way, so that a large compaction stalls nobody.
+const SWEEP_ROWS: usize = 512;
+/// The same for the compaction that asks for `physical` removal.
+const SWEEP_ROWS_PHYSICAL: usize = 65_536;
+
+pub struct Writer<'a> {
+    pub state: &'a mut State,
+    pub view: &'a dyn ReadView,
+    pub batch: Batch,
+    /// The main revision of this entry's changes, if it makes any.
+    main: i64,
+    /// Changes made so far, which is also the next sub revision.
+    changes: i64,
+    /// Leases that came or went.
+    pub touched_leases: Vec<i64>,
+    /// This entry was applied by an earlier life, which lost it.
+    replaying: bool,
+}
+
+impl<'a> Writer<'a> {
+    pub fn new(state: &'a mut State, view: &'a dyn ReadView, replaying: bool) -> Self {
+        let main = state.revision + 1;
+        Self { state, view, batch: Batch::default(), main, changes: 0, touched_leases: Vec::new(), replaying }
+    }
+
+    /// The newest revision that a read inside this entry sees.
+    pub fn now(&self) -> i64 {
+        if self.changes > 0 { self.main } else { self.main - 1 }
+    }
+
+    pub fn reader(&self) -> Reader<'_> {
+        Reader { state: self.state, view: self.view, batch: Some(&self.batch), now: self.now() }
+    }
+
+    /// Ends the entry: the state moves to its revision, and a bounded part of the garbage goes with the batch.
+    pub fn finish(mut self) -> (Batch, Vec<i64>) {
+        self.state.revision = self.now();
+        self.sweep(SWEEP_ROWS);
+        (self.batch, self.touched_leases)
+    }
+
+    fn sweep(&mut self, rows_max: usize) {
+        let rows = rows_max.min(self.state.sweep.len());
+        for row in self.state.sweep.drain(..rows) {
+            self.batch.delete(row::BUCKET, row.encode());
+        }
+    }
+
+    fn next_revision(&mut self) -> Revision {
+        let revision = Revision { main: self.main, sub: self.changes };
+        self.changes += 1;
+        revision
+    }
+
+    /// # Errors
+    /// Rejections of a put, before anything is changed.
+    pub fn put(&mut self, request: &PutRequest) -> Result<PutResponse> {
+        let (keep_value, keep_lease) = (request.ignore_value, request.ignore_lease);
+        let previous = match request.prev_kv || keep_value || keep_lease {
+            true => self.reader().newest(&request.key)?,
+            false => None,
+        };
+        let mut row = KeyValue {
+            key: request.key.clone(),
+            value: request.value.clone(),
+            lease: request.lease,
+            ..KeyValue::default()
+        };
+        if keep_value || keep_lease {
+            let old = previous.as_ref().ok_or(Rejection::KEY_NOT_FOUND)?;
+            row.value = if keep_value { old.value.clone() } else { row.value };
+            row.lease = if keep_lease { old.lease } else { row.lease };
+        }
+        if row.lease != 0 && !self.state.leases.contains(row.lease) {
+            return Err(Rejection::LEASE_NOT_FOUND.into());
+        }
+        self.write(row);
+        let prev_kv = previous.filter(|_| request.prev_kv);
+        Ok(PutResponse { header: header(self.now()), prev_kv })
+    }
+
+    fn write(&mut self, mut row: KeyValue) {
+        let revision = self.next_revision();
+        let version = self.state.index.put(&row.key, revision);
+        self.state.leases.attach(&row.key, row.lease);
+        row.create_revision = version.create;
+        row.mod_revision = revision.main;
+        row.version = version.version;
+        self.batch.put(row::BUCKET, version.row().encode(), row.encode_to_vec());
+    }
+
+    pub fn delete_range(&mut self, request: &DeleteRangeRequest) -> Result<DeleteRangeResponse> {
+        let interval = Interval::new(&request.key, &request.range_end);
+        let prev_kvs = match request.prev_kv {
+            true => self.reader().newest_of(&interval)?,
+            false => Vec::new(),
+        };
+        let keys: Vec<Bytes> = self.state.index.range(&interval, self.now()).map(|(key, _)| key.clone()).collect();
+        keys.iter().for_each(|key| self.delete(key));
+        let deleted = i64::try_from(keys.len()).unwrap_or(i64::MAX);
+        Ok(DeleteRangeResponse { header: header(self.now()), deleted, prev_kvs })
+    }
+
+    fn delete(&mut self, key: &Bytes) {
+        let revision = self.next_revision();
+        if planted(Bug::TombstoneLost) && self.replaying {
+            return;
+        }
+        self.state.index.delete(key, revision);
+        self.state.leases.attach(key, 0);
+        let row = KeyValue { key: key.clone(), mod_revision: revision.main, ..KeyValue::default() };
+        let at = RowKey { revision, kind: Kind::Tombstone };
+        self.batch.put(row::BUCKET, at.encode(), row.encode_to_vec());
+    }
+
+    pub fn compact(&mut self, request: &CompactionRequest) -> Result<CompactionResponse> {
+        if request.revision <= self.state.compact {
+            return Err(Rejection::COMPACTED.into());
+        }
+        if request.revision > self.state.revision {
+            return Err(Rejection::FUTURE_REVISION.into());
+        }
+        self.state.compact = request.revision;
+        self.batch.put(Bucket::Meta, COMPACT_REVISION, request.revision.to_be_bytes());
+        let unreachable = self.state.index.compact(request.revision);
+        self.state.sweep.extend(unreachable);
+        if request.physical {
+            self.sweep(SWEEP_ROWS_PHYSICAL);
+        }
+        Ok(CompactionResponse { header: header(self.now()) })
+    }
+
+    /// # Errors
+    /// An id of 0 (one must be chosen before the command is proposed), one in use, a TTL out of bounds.
+    pub fn lease_grant(&mut self, request: &LeaseGrantRequest) -> Result<LeaseGrantResponse> {
+        if request.id == 0 {
+            return Err(Rejection::LEASE_NOT_FOUND.into());
+        }
+        if request.ttl > crate::lease::TTL_SECONDS_MAX {
+            return Err(Rejection::LEASE_TTL_TOO_LARGE.into());
+        }
+        if self.state.leases.contains(request.id) {
+            return Err(Rejection::LEASE_EXISTS.into());
+        }
+        let ttl = request.ttl.max(crate::lease::TTL_SECONDS_MIN);
+        self.state.leases.grant(request.id, ttl);
+        self.touched_leases.push(request.id);
+        let record = LeaseRecord { id: request.id, granted_ttl_seconds: ttl };
+        self.batch.put(Bucket::Lease, request.id.to_be_bytes(), record.encode_to_vec());
+        Ok(LeaseGrantResponse { header: header(self.now()), id: request.id, ttl, error: String::new() })
+    }
+
+    /// Deletes the attached keys, ascending, in one revision.
+    pub fn lease_revoke(&mut self, request: &LeaseRevokeRequest) -> Result<LeaseRevokeResponse> {
+        let keys = self.state.leases.keys(request.id).ok_or(Rejection::LEASE_NOT_FOUND)?;
+        keys.iter().for_each(|key| self.delete(key));
+        self.state.leases.revoke(request.id);
+        self.touched_leases.push(request.id);
+        self.batch.delete(Bucket::Lease, request.id.to_be_bytes());
+        Ok(LeaseRevokeResponse { header: header(self.now()) })
+    }
+}

@@ -1,0 +1,212 @@
+//! Running one member: open → recover → raft → listeners → wait for the end.
+
+use crate::api;
+use crate::applier::Applier;
+use crate::cli::{LogFormat, Serve};
+use crate::clock::Stopwatch;
+use crate::control::ControlService;
+use crate::mvcc::Store;
+use crate::recovery::{self, Found, Replay};
+use anyhow::Context;
+use node_backend::layout::DataDir;
+use node_backend::marker::{self, EngineKind};
+use node_backend::rocksdb::{EngineOptions, RocksBackend};
+use node_backend::snapshot;
+use node_base::failpoint::{self, Window};
+use node_base::watermarks::Watermarks;
+use node_backend::EXIT_STORAGE;
+use node_base::durable;
+use node_raft::{LogStore, RaftNode, RaftOptions};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::service::Routes;
+use tonic::transport::Server;
+
+/// Runs until a signal (exit 0) or a storage failure (exit 74).
+///
+/// # Errors
+/// Whatever keeps the member from starting; nothing on disk was changed beyond what recovery repairs.
+pub fn run(options: Serve) -> anyhow::Result<ExitCode> {
+    options.validate()?;
+    start_logging(options.log_format);
+    #[cfg(feature = "sabotage")]
+    if let Some(bug) = &options.sabotage {
+        node_base::sabotage::plant(bug).map_err(anyhow::Error::msg)?;
+    }
+    for (window, hit) in &options.arm {
+        failpoint::arm(*window, *hit);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
+    // Listeners come first: a second process with the same addresses must fail before it touches data.
+    let listeners = runtime.block_on(Listeners::bind(&options))?;
+    let member = open(&options)?;
+    runtime.block_on(serve(&options, listeners, member))
+}
+
+/// One thread may sit in an engine write while others answer peers.
+const WORKERS: usize = 3;
+
+fn start_logging(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("NODE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=error"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+struct Listeners {
+    peer: TcpListener,
+    client: TcpListener,
+    control: Option<TcpListener>,
+}
+
+impl Listeners {
+    async fn bind(options: &Serve) -> anyhow::Result<Self> {
+        let own = options.own();
+        Ok(Self {
+            peer: bind(own.peer_addr.parse()?, "peers").await?,
+            client: bind(own.client_addr.parse()?, "clients").await?,
+            control: match options.control {
+                Some(address) => Some(bind(address, "control").await?),
+                None => None,
+            },
+        })
+    }
+}
+
+async fn bind(address: SocketAddr, purpose: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen for {purpose} on {address}; is another member running there?"))
+}
+
+/// What recovery opened.
+struct Opened {
+    log: LogStore,
+    marks: Arc<Watermarks>,
+    applier: Arc<Applier>,
+    open_micros: u64,
+}
+
+/// The start-up sequence of [`recovery`], claims 1 to 5.
+fn open(options: &Serve) -> anyhow::Result<Opened> {
+    let stopwatch = Stopwatch::start();
+    let dir = DataDir::new(&options.data_dir);
+    marker::claim(&dir, EngineKind::Rocksdb)?;
+    durable::create_dir_durably(&dir.snap()).context("cannot create the data directory")?;
+    let log = LogStore::open(&dir.raft()).context("cannot open the raft log")?;
+    for done in snapshot::tidy(&dir).context("cannot clean up after an interrupted snapshot")? {
+        tracing::info!("{done}");
+    }
+    log.sync_leftovers().context("cannot sync the raft log")?;
+    dir.sync_leftovers().context("cannot sync the data directory")?;
+    failpoint::pass(Window::RecoveryOpen);
+    let engine = Arc::new(RocksBackend::open(dir, engine_options(options)?)?);
+    let found = locate(&log, &engine)?;
+    failpoint::pass(Window::RecoveryOpened);
+    tracing::info!(?found, "recovered");
+    let persisted = found.last_flushed.min(found.engine);
+    let committed = log.facts().committed.map(|id| id.index);
+    let marks = Arc::new(Watermarks::at_start(persisted, found.engine, committed));
+    log.attach(marks.clone());
+    engine.attach(marks.clone())?;
+    let store = Arc::new(Store::open(engine.clone()).context("cannot read the state out of the engine")?);
+    let applier = Arc::new(Applier::new(store, engine, Replay::new(found), options.members.clone()));
+    Ok(Opened { log, marks, applier, open_micros: stopwatch.elapsed_micros() })
+}
+
+fn locate(log: &LogStore, engine: &RocksBackend) -> anyhow::Result<Found> {
+    let (facts, opened) = (log.facts(), engine.opened());
+    let position = opened.persisted.map(|index| log.log_id(index)).transpose().context("cannot read the raft log")?;
+    Ok(recovery::locate(opened.persisted, position.flatten(), opened.engine, &facts)?)
+}
+
+fn engine_options(options: &Serve) -> anyhow::Result<EngineOptions> {
+    Ok(EngineOptions {
+        memtable_bytes: usize::try_from(options.memtable_bytes)?,
+        lag_entries_max: options.unflushed_entries_max,
+        ..EngineOptions::default()
+    })
+}
+
+async fn serve(options: &Serve, listeners: Listeners, member: Opened) -> anyhow::Result<ExitCode> {
+    let Opened { log, marks, applier, open_micros } = member;
+    let raft = RaftNode::start(raft_options(options), log.clone(), applier.clone(), marks.clone()).await?;
+    let (stop, stopped) = watch::channel(false);
+    let control = ControlService {
+        member_id: options.id,
+        raft: raft.clone(),
+        log,
+        marks: marks.clone(),
+        applier: applier.clone(),
+        open_micros,
+    };
+    let client = api::routes(options, raft.clone(), applier.store().clone(), marks);
+    let mut servers = tokio::task::JoinSet::new();
+    servers.spawn(listen(listeners.peer, Routes::new(raft.peer_service()), stopped.clone()));
+    servers.spawn(listen(listeners.client, client, stopped.clone()));
+    if let Some(listener) = listeners.control {
+        servers.spawn(listen(listener, Routes::new(control.into_server()), stopped));
+    }
+    announce("serving");
+    let code = tokio::select! {
+        signal = stop_signal() => {
+            tracing::info!(signal = signal?, "stopping");
+            ExitCode::SUCCESS
+        }
+        reason = raft.fatal() => {
+            eprintln!("raft stopped on a storage failure: {reason}");
+            ExitCode::from(EXIT_STORAGE as u8)
+        }
+        Some(ended) = servers.join_next() => {
+            ended??;
+            anyhow::bail!("a listener ended although nobody asked it to");
+        }
+    };
+    raft.shutdown().await;
+    let _ = stop.send(true);
+    Ok(code)
+}
+
+fn raft_options(options: &Serve) -> RaftOptions {
+    RaftOptions {
+        id: options.id,
+        members: options.members.clone(),
+        heartbeat_ms: options.heartbeat_ms,
+        election_ms: (options.election_ms, options.election_ms * 3 / 2),
+        snapshot_every_entries: options.snapshot_every_entries,
+        keep_entries: options.keep_entries,
+    }
+}
+
+async fn listen(listener: TcpListener, routes: Routes, mut stopped: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let incoming = TcpListenerStream::new(listener);
+    let stop = async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    Server::builder().tcp_nodelay(true).add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await?;
+    Ok(())
+}
+
+/// One JSON line on standard output, for whoever started this process.
+fn announce(event: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{{\"event\":\"{event}\"}}").and_then(|()| out.flush());
+}
+
+async fn stop_signal() -> std::io::Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}

@@ -1,0 +1,115 @@
+//! One real member process on a temporary data directory, killed when the test lets go of it.
+
+use node_proto::control::control_client::ControlClient;
+use node_proto::control::{FlushRequest, StatusRequest, StatusResponse};
+use node_proto::etcdserverpb::kv_client::KvClient;
+use node_proto::etcdserverpb::{PutRequest, RangeRequest};
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use tonic::transport::Channel;
+
+/// A running single-member cluster.
+pub struct Member {
+    process: Child,
+    client: SocketAddr,
+    control: SocketAddr,
+}
+
+/// Ports for one member, free when asked.
+pub fn free_addresses() -> [SocketAddr; 3] {
+    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("loopback has a free port"));
+    listeners.map(|listener| listener.local_addr().expect("a bound listener has an address"))
+}
+
+fn serve_command(data_dir: &Path, [peer, client, control]: [SocketAddr; 3]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_node-under-test"));
+    command
+        .args(["serve", "--id", "1", "--backend", "rocksdb", "--memtable-bytes", "65536"])
+        .args(["--keep-entries", "0", "--snapshot-every-entries", "1"])
+        .arg("--data-dir")
+        .arg(data_dir)
+        .arg(format!("--member=1=n1@{peer}/{client}"))
+        .arg(format!("--control={control}"));
+    command
+}
+
+/// Starts the member and waits for its end; for data that it must refuse. Exit code and standard error.
+pub fn refused(data_dir: &Path) -> (i32, String) {
+    let Output { status, stderr, .. } =
+        serve_command(data_dir, free_addresses()).output().expect("the member's binary starts");
+    (status.code().unwrap_or(-1), String::from_utf8_lossy(&stderr).into_owned())
+}
+
+impl Member {
+    /// Starts the member and waits until it says that it serves.
+    pub fn start(data_dir: &Path) -> Self {
+        let addresses = free_addresses();
+        let mut process = serve_command(data_dir, addresses)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the member's binary starts");
+        let mut line = String::new();
+        let stdout = process.stdout.take().expect("standard output is piped");
+        BufReader::new(stdout).read_line(&mut line).expect("standard output is readable");
+        assert_eq!(line, "{\"event\":\"serving\"}\n");
+        Self { process, client: addresses[1], control: addresses[2] }
+    }
+
+    pub async fn control(&self) -> ControlClient<Channel> {
+        ControlClient::connect(format!("http://{}", self.control)).await.expect("the control endpoint answers")
+    }
+
+    pub async fn kv(&self) -> KvClient<Channel> {
+        KvClient::connect(format!("http://{}", self.client)).await.expect("the client endpoint answers")
+    }
+
+    pub async fn put(&self, key: &str, value: &str) {
+        let request = PutRequest { key: key.into(), value: value.into(), ..Default::default() };
+        self.kv().await.put(request).await.expect("a healthy member takes a put");
+    }
+
+    pub async fn get(&self, key: &str) -> Option<String> {
+        let request = RangeRequest { key: key.into(), ..Default::default() };
+        let answer = self.kv().await.range(request).await.expect("a healthy member answers a range");
+        answer.into_inner().kvs.pop().map(|kv| String::from_utf8_lossy(&kv.value).into_owned())
+    }
+
+    /// Flushes; afterwards N covers everything that was acknowledged.
+    pub async fn flush(&self) -> StatusResponse {
+        self.control().await.flush(FlushRequest {}).await.expect("a healthy member flushes").into_inner()
+    }
+
+    pub async fn status(&self) -> StatusResponse {
+        self.control().await.status(StatusRequest {}).await.expect("a healthy member has a status").into_inner()
+    }
+
+    /// SIGKILL, and wait until it is gone.
+    pub fn kill(mut self) {
+        self.process.kill().expect("the member runs");
+        self.process.wait().expect("a killed child can be waited for");
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Copies a directory tree.
+pub fn copy_tree(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("the copy's directory can be made");
+    for entry in std::fs::read_dir(from).expect("the original is readable") {
+        let entry = entry.expect("a directory entry is readable");
+        let target: PathBuf = to.join(entry.file_name());
+        if entry.file_type().expect("an entry has a type").is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).expect("a file can be copied");
+        }
+    }
+}
