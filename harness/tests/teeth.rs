@@ -52,7 +52,8 @@ fn run(node: &Path, bug: Option<&str>, cycles: Option<&str>) -> (i32, String, Va
     command.args(bug.map(|bug| ["--sabotage", bug]).into_iter().flatten());
     let output = command.output().expect("ninelives starts");
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let verdict = std::fs::read(dir.join("verdict.json")).unwrap_or_else(|error| panic!("no verdict.json: {error}\n{text}"));
+    let verdict =
+        std::fs::read(dir.join("verdict.json")).unwrap_or_else(|error| panic!("no verdict.json: {error}\n{text}"));
     let verdict = serde_json::from_slice(&verdict).expect("verdict.json is JSON");
     (output.status.code().unwrap_or(-1), text, verdict)
 }
@@ -72,7 +73,9 @@ fn every_planted_bug_is_caught_in_its_class() {
         let cycles = verdict["cycles"].as_array().map_or(0, Vec::len);
         println!("{bug:24} {cycles:3} cycles  exit {code}  {found:?}");
         if code != 1 || !found.iter().any(|class| expected.contains(class)) {
-            wrong.push(format!("{bug}: expected exit 1 and one of {expected:?}, found exit {code} and {found:?}\n{text}"));
+            wrong.push(format!(
+                "{bug}: expected exit 1 and one of {expected:?}, found exit {code} and {found:?}\n{text}"
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -103,7 +103,10 @@ impl Control for ControlService {
         Ok(Response::new(FenceResponse { index: proposed.log_id.index, term: proposed.log_id.term }))
     }
 
-    async fn fence_answer(&self, request: Request<FenceAnswerRequest>) -> Result<Response<FenceAnswerResponse>, Status> {
+    async fn fence_answer(
+        &self,
+        request: Request<FenceAnswerRequest>,
+    ) -> Result<Response<FenceAnswerResponse>, Status> {
         let index = request.into_inner().index;
         self.wait_marks(|marks| marks.applied.is_some_and(|id| id.index >= index)).await?;
         Ok(Response::new(self.applier.store().fences().answer(index).await))

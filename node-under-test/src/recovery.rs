@@ -238,7 +238,13 @@ mod tests {
     }
 
     fn found(n: u64, e: u64, last: u64) -> Found {
-        Found { last_flushed: Some(id(n)), engine: Some(id(e)), log_first: Some(0), log_last: Some(id(last)), last_purged: None }
+        Found {
+            last_flushed: Some(id(n)),
+            engine: Some(id(e)),
+            log_first: Some(0),
+            log_last: Some(id(last)),
+            last_purged: None,
+        }
     }
 
     #[test]

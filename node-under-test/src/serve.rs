@@ -8,14 +8,14 @@ use crate::control::ControlService;
 use crate::mvcc::Store;
 use crate::recovery::{self, Found, Replay};
 use anyhow::Context;
+use node_backend::EXIT_STORAGE;
 use node_backend::layout::DataDir;
 use node_backend::marker::{self, EngineKind};
 use node_backend::rocksdb::{EngineOptions, RocksBackend};
 use node_backend::snapshot;
+use node_base::durable;
 use node_base::failpoint::{self, Window};
 use node_base::watermarks::Watermarks;
-use node_backend::EXIT_STORAGE;
-use node_base::durable;
 use node_raft::{LogStore, RaftNode, RaftOptions};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -162,7 +162,7 @@ async fn serve(options: &Serve, listeners: Listeners, member: Opened) -> anyhow:
         }
         reason = raft.fatal() => {
             eprintln!("raft stopped on a storage failure: {reason}");
-            ExitCode::from(EXIT_STORAGE as u8)
+            node_base::process::end(EXIT_STORAGE)
         }
         Some(ended) = servers.join_next() => {
             ended??;

@@ -34,7 +34,7 @@ pub const EXIT_STORAGE: i32 = 74;
 /// proves nothing about the pages that the first one dropped.
 pub(crate) fn storage_failed(sentence: &str) -> ! {
     eprintln!("storage failed: {sentence}; not retried: check the disk, then start the process again");
-    rocksdb::end_process(EXIT_STORAGE)
+    node_base::process::end(EXIT_STORAGE)
 }
 
 /// The value behind a lock, whether or not another thread panicked while it held it: every critical section

@@ -22,7 +22,8 @@ pub enum Step {
 /// Any failed step. After an error the old content is still what a reader sees, unless the rename had
 /// already happened; a failed sync must not be retried and believed.
 pub fn replace_file(path: &Path, bytes: &[u8], mut after: impl FnMut(Step)) -> io::Result<()> {
-    let parent = path.parent().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a file path without a parent"))?;
+    let parent =
+        path.parent().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a file path without a parent"))?;
     let mut tmp_name = path.as_os_str().to_owned();
     tmp_name.push(".tmp");
     let mut tmp = File::create(&tmp_name)?;

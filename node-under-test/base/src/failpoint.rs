@@ -7,6 +7,7 @@
 //!
 //! Windows are part of the release binary: the binary that is gated is the binary that ships.
 
+use crate::process;
 use std::io::Write;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -97,11 +98,7 @@ impl FromStr for Window {
     type Err = UnknownWindow;
 
     fn from_str(name: &str) -> Result<Self, UnknownWindow> {
-        Window::ALL
-            .iter()
-            .copied()
-            .find(|window| window.name() == name)
-            .ok_or_else(|| UnknownWindow(name.to_owned()))
+        Window::ALL.iter().copied().find(|window| window.name() == name).ok_or_else(|| UnknownWindow(name.to_owned()))
     }
 }
 
@@ -132,7 +129,8 @@ pub fn pass(window: Window) {
 
 #[cold]
 fn pass_armed(window: Window) {
-    let before = COUNTDOWN[window as usize].fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
+    let before =
+        COUNTDOWN[window as usize].fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
     if before == Ok(1) {
         stop_here(window, ARMED_AT[window as usize].load(Ordering::Relaxed));
     }
@@ -145,7 +143,7 @@ fn stop_here(window: Window, hit: u64) {
     // With nobody left to read the pipe there is nobody to kill us either: stopping would leave a
     // stopped orphan, so go on instead.
     if out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_ok() {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
+        process::stop_here();
     }
 }
 

@@ -7,6 +7,7 @@ pub mod backend;
 pub mod durable;
 pub mod failpoint;
 pub mod log_id;
+pub mod process;
 pub mod sabotage;
 pub mod watermarks;
 
@@ -20,5 +21,5 @@ pub const EXIT_INVARIANT: i32 = 65;
 /// Unwinding would run destructors on state that is known to be wrong, so the process ends at once.
 pub fn invariant_broken(sentence: &str) -> ! {
     eprintln!("invariant broken: {sentence}");
-    std::process::exit(EXIT_INVARIANT)
+    process::end(EXIT_INVARIANT)
 }

@@ -41,10 +41,7 @@ impl Marks {
             ("committed", self.committed),
         ];
         steps.windows(2).find(|pair| pair[0].1 > pair[1].1).map(|pair| {
-            format!(
-                "{} must be ≤ {}, found {:?} > {:?} in {self:?}",
-                pair[0].0, pair[1].0, pair[0].1, pair[1].1
-            )
+            format!("{} must be ≤ {}, found {:?} > {:?} in {self:?}", pair[0].0, pair[1].0, pair[0].1, pair[1].1)
         })
     }
 }

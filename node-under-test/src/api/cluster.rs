@@ -15,7 +15,9 @@ impl Cluster for ClusterService {
             id: member.id,
             name: member.name.clone(),
             peer_ur_ls: vec![format!("http://{}", member.peer_addr)],
-            client_ur_ls: vec![format!("http://{}", member.client_addr)],
+            // Without a scheme: etcdctl 3.4 copies an advertised URL into `:authority` for its per-member calls, and a
+            // server that holds to RFC 9113, as ours does, resets a stream whose authority is a URL.
+            client_ur_ls: vec![member.client_addr.clone()],
             is_learner: false,
         });
         Ok(Response::new(MemberListResponse { header: self.0.header_now(), members: members.collect() }))

@@ -14,7 +14,6 @@ mod view;
 
 pub use options::{EngineOptions, MEMTABLE_BYTES_MIN};
 pub use snapshots::OutgoingSnapshot;
-pub use sys::end_process;
 
 use crate::durability::Event;
 use crate::last_flushed_index::IndexFile;

@@ -4,22 +4,8 @@
 
 use librocksdb_sys as ffi;
 use rocksdb::{AsRawPtr, DB, Options, SnapshotWithThreadMode};
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_void};
 use std::sync::Arc;
-
-unsafe extern "C" {
-    /// POSIX; the C library is linked anyway.
-    safe fn _exit(code: c_int) -> !;
-}
-
-/// Ends the process at once.
-///
-/// `std::process::exit` would run RocksDB's static destructors, which join its threads (so no callback could call it), while
-/// our threads still use the database (measured: now and then the process then dies of a signal instead, and its exit code,
-/// which is the verdict, is lost).
-pub fn end_process(code: i32) -> ! {
-    _exit(code)
-}
 
 /// What this crate wants to hear from RocksDB. Called on RocksDB's threads and, for `memtable_sealed`, on
 /// the writer's. An implementation must not call the database and must not block on anything that waits for
