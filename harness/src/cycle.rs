@@ -140,6 +140,9 @@ impl<'a> Stage<'a> {
         record.findings = findings.len() as u32;
         record.duration_ms = clock::ms_since(started);
         record.proved_nothing = proved_nothing(&record);
+        for finding in &findings {
+            self.history.record(&serde_json::json!({ "event": "finding", "finding": finding }));
+        }
         self.history.record(&serde_json::json!({ "event": "cycle-end", "record": &record }));
         CycleEnd { record, findings }
     }

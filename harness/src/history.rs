@@ -8,7 +8,7 @@
 
 use crate::clock;
 use crate::model::Change;
-use crate::workload::operation::{Action, OpId, Reply};
+use crate::operation::{Action, OpId, Reply};
 use serde::Serialize;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};

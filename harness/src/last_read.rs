@@ -3,9 +3,9 @@
 //! The fences compare what the engines hold; this compares what a client is told.
 
 use crate::cluster::Cluster;
+use crate::operation::KeyState;
 use crate::oracle::{Ledger, final_check};
 use crate::verdict::{Class, Finding};
-use crate::workload::operation::KeyState;
 use crate::{clock, limits};
 use anyhow::Context;
 use etcd_client::{Client, ConnectOptions, GetOptions, KeyValue};

@@ -11,15 +11,15 @@
 //!        ▼
 //!      process, target, cluster           real processes, their ports, their control endpoints
 //!        ▼
+//!      model, oracle                      what must hold, from evidence outside the node's own claims
+//!        ▲ answers, events, dead directories
 //!      workload ∥ observe ∥ cycle         writes and watches go on while a cycle kills and restarts
 //!        │    history, inspect            what happened, written ahead; what the dead directory says
 //!        ▼
-//!      oracle, model                      what must hold, from evidence outside the node's own claims
-//!        ▼
-//!      report, progress                   the verdict and its worth
+//!      run, report, progress              the verdict and its worth
 //! ```
 //!
-//! Vocabulary: [`verdict`] (blame), [`record`] (what a cycle and a run leave behind), [`paths`] (the report
+//! Vocabulary: [`operation`] (what clients do), [`verdict`] (blame), [`record`] (what a cycle and a run leave behind), [`paths`] (the report
 //! directory), [`provenance`] (what ran, and on what), [`limits`] (every bound, with its reason), [`clock`] and [`seed`] (the only sources of time and
 //! of chance), [`exit`] (the exit codes).
 //!
@@ -38,6 +38,7 @@ pub mod last_read;
 pub mod limits;
 pub mod model;
 pub mod observe;
+pub mod operation;
 pub mod oracle;
 pub mod paths;
 pub mod plan;

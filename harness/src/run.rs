@@ -199,12 +199,13 @@ async fn describe(job: &Job, spawner: &Spawner, started_utc: String) -> anyhow::
 /// Turns the outcome into findings, their order and the verdict.
 fn conclude(job: &Job, summary: &mut RunSummary, outcome: Outcome) {
     summary.cycles = outcome.cycles;
-    summary.findings = outcome.findings;
+    summary.findings = oracle::condense(outcome.findings);
     summary.interrupted = outcome.interrupted;
     summary.skipped_checks.extend(outcome.skipped_checks);
-    let lacking = worth::lacking(&job.scenario.floors, summary);
-    summary.findings.extend(lacking);
-    oracle::cause_first(&mut summary.findings);
+    // A run that a finding ended early proves that finding; what it would have been worth is no question any more.
+    if summary.findings.is_empty() {
+        summary.findings = worth::lacking(&job.scenario.floors, summary);
+    }
     summary.verdict = Verdict::of(&summary.findings);
 }
 

@@ -101,8 +101,9 @@ impl Replay {
         }
         self.evidence.complete = self.evidence.complete || self.is_complete();
         match step {
-            // `replay-skips-one`: the first entry after N is lost, and the evidence does not say so.
-            Step::Replay | Step::Fresh if first_of_life && planted(Bug::ReplaySkipsOne) => Step::Dropped,
+            // `replay-skips-one`: the first entry that a restart has to apply again is lost when it follows N, and the
+            // evidence does not say so.
+            Step::Replay if first_of_life && planted(Bug::ReplaySkipsOne) => Step::Dropped,
             // `replay-again`: what the engine holds is applied a second time.
             Step::Verified if planted(Bug::ReplayAgain) => Step::Replay,
             step => step,

@@ -116,6 +116,10 @@ fn open(options: &Serve) -> anyhow::Result<Opened> {
     let marks = Arc::new(Watermarks::at_start(persisted, found.engine, committed));
     log.attach(marks.clone());
     engine.attach(marks.clone())?;
+    if let Some(persisted) = persisted {
+        // N was persisted only when the log was durable through it: it needs no replay to be proven.
+        engine.verified(persisted)?;
+    }
     let store = Arc::new(Store::open(engine.clone()).context("cannot read the state out of the engine")?);
     let applier = Arc::new(Applier::new(store, engine, Replay::new(found), options.members.clone()));
     Ok(Opened { log, marks, applier, open_micros: stopwatch.elapsed_micros() })

@@ -14,8 +14,8 @@
 use super::Alarms;
 use super::predict::{in_words, matches, predict};
 use crate::model::{Change, Model};
+use crate::operation::{Action, OpId};
 use crate::verdict::Class;
-use crate::workload::operation::{Action, OpId};
 use std::collections::BTreeMap;
 
 #[derive(Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 
 use super::ledger::Ledger;
 use super::reads::compare_rows;
+use crate::operation::{KeyState, Keys};
 use crate::verdict::{Class, Finding};
-use crate::workload::operation::{KeyState, Keys};
 
 /// Compares `rows`, every key of `member` at `revision` in ascending order, with the model.
 ///

@@ -17,8 +17,8 @@ use super::leases::{LeaseBook, LeaseMark};
 use super::reads::{Claim, Claims};
 use super::streams::{Delivery, Streams};
 use crate::model::{Change, KvDigest, Model};
+use crate::operation::{Action, KeyState, OpId, Outcome, Reply};
 use crate::verdict::{Class, Finding};
-use crate::workload::operation::{Action, KeyState, OpId, Outcome, Reply};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -73,6 +73,8 @@ pub(super) struct Books {
     findings: Vec<Finding>,
     /// Whether an alarm about a lost write was ever raised.
     pub lost_write: bool,
+    /// A watch was wrong: the model, which lives on watches, may never learn of what it left out.
+    pub watch_broken: bool,
 }
 
 /// See the module's documentation. Shared by the clients, the observer and the pipeline.
@@ -96,6 +98,7 @@ impl Ledger {
             cycle: None,
             findings: Vec::new(),
             lost_write: false,
+            watch_broken: false,
         })))
     }
 
@@ -238,6 +241,7 @@ impl Books {
     fn file(&mut self, member: Option<u64>, alarms: Alarms) {
         for (class, sentence) in alarms {
             self.lost_write |= class == Class::LostWrite;
+            self.watch_broken |= class == Class::Watch;
             if self.findings.len() < FINDINGS_MAX {
                 self.findings.push(Finding { class, cycle: self.cycle, member, sentence });
             }
@@ -300,7 +304,7 @@ fn read(
     model: &Model,
     claims: &mut Claims,
     id: OpId,
-    (keys, at, serializable): (&crate::workload::operation::Keys, Option<u64>, bool),
+    (keys, at, serializable): (&crate::operation::Keys, Option<u64>, bool),
     (floor, revision): (u64, u64),
     rows: &[KeyState],
     alarms: &mut Alarms,

@@ -58,12 +58,42 @@ pub fn cause_first(findings: &mut [Finding]) {
     findings.sort_by_key(|finding| (rank(finding.class), finding.cycle));
 }
 
+/// Findings of one class that a report keeps: the first says what broke, the next few show the shape, and a hundred
+/// more of the same would bury them.
+const KEPT_PER_CLASS: usize = 4;
+
+/// Sorts findings by [`cause_first`] and drops the tail of each class, counting it in the last one that is kept.
+pub fn condense(mut findings: Vec<Finding>) -> Vec<Finding> {
+    cause_first(&mut findings);
+    let mut kept: Vec<Finding> = Vec::new();
+    for same in findings.chunk_by(|a, b| a.class == b.class) {
+        kept.extend_from_slice(&same[..same.len().min(KEPT_PER_CLASS)]);
+        if let (Some(last), Some(more)) =
+            (kept.last_mut(), same.len().checked_sub(KEPT_PER_CLASS).filter(|more| *more > 0))
+        {
+            last.sentence.push_str(&format!(" (and {more} more of this class; history.jsonl has them all)"));
+        }
+    }
+    kept
+}
+
 /// Alarms raised while judging one piece of evidence; the ledger turns them into findings.
 type Alarms = Vec<(Class, String)>;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tail_of_a_class_is_counted_not_listed() {
+        let mut findings = vec![Finding::new(Class::Watch, "w"); 9];
+        findings.push(Finding::new(Class::StateHash, "s"));
+        let kept = condense(findings);
+        assert_eq!(kept.len(), 1 + KEPT_PER_CLASS);
+        assert_eq!((kept[0].class, kept[0].sentence.as_str()), (Class::StateHash, "s"));
+        assert!(kept.last().unwrap().sentence.contains("and 5 more"), "{kept:?}");
+        assert_eq!(condense(vec![Finding::new(Class::Watch, "w"); KEPT_PER_CLASS]).last().unwrap().sentence, "w");
+    }
 
     #[test]
     fn a_cause_comes_before_its_symptoms() {

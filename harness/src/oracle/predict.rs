@@ -1,7 +1,7 @@
 //! What an operation does to a state: the rules of the store, applied to the model.
 
 use crate::model::{Change, Model};
-use crate::workload::operation::{Action, Compare, Effect, Keys};
+use crate::operation::{Action, Compare, Effect, Keys};
 
 /// One change that an operation makes: the key, and value and lease if it is a put.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

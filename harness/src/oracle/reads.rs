@@ -6,8 +6,8 @@
 use super::Alarms;
 use super::predict::{first_broken, live_in};
 use crate::model::Model;
+use crate::operation::{Compare, KeyState, Keys, OpId};
 use crate::verdict::Class;
-use crate::workload::operation::{Compare, KeyState, Keys, OpId};
 use std::collections::BTreeMap;
 
 /// A statement about the state at a revision.

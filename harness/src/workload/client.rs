@@ -7,9 +7,9 @@
 use super::WorkloadOptions;
 use super::connection::Connection;
 use super::generator::{Generator, Step};
-use super::operation::{Action, Compare, Effect, KeyState, Keys, OpId, Outcome, Reply};
 use crate::clock;
 use crate::history::{Event, History};
+use crate::operation::{Action, Compare, Effect, KeyState, Keys, OpId, Outcome, Reply};
 use crate::oracle::Ledger;
 use std::collections::VecDeque;
 use std::sync::Arc;

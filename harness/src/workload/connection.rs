@@ -1,8 +1,8 @@
 //! One request to one member: from [`Action`] to RPC, and from answer to [`Outcome`].
 
-use super::operation::{Action, Compare, Effect, KeyState, Keys, Outcome, Reply};
 use super::refusal::outcome_of;
 use crate::clock;
+use crate::operation::{Action, Compare, Effect, KeyState, Keys, Outcome, Reply};
 use etcd_client::{
     Client, CompareOp, ConnectOptions, DeleteOptions, Error, GetOptions, KeyValue, LeaseGrantOptions, PutOptions,
     ResponseHeader, Txn, TxnOp,

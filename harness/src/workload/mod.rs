@@ -9,7 +9,6 @@
 mod client;
 mod connection;
 mod generator;
-pub mod operation;
 mod refusal;
 
 use crate::history::History;

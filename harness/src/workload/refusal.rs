@@ -10,7 +10,7 @@
 //! `Unavailable`, `DeadlineExceeded`, `Cancelled`, `Unknown`, `Internal`, `Aborted` and `DataLoss` never prove
 //! anything, whatever they say: a proposal may have been replicated before its server failed.
 
-use super::operation::Outcome;
+use crate::operation::Outcome;
 use etcd_client::Error;
 use tonic::{Code, ConnectError, Status};
 

@@ -6,16 +6,19 @@ mod common;
 
 use common::{Member, Orders, Victim, at, model, open_dead, rows, small};
 use node_backend::layout::DataDir;
+use node_backend::rocksdb::RocksBackend;
 use node_backend::snapshot::SnapshotError;
 use node_backend::snapshot::format::{self, file_header, padding_after};
 use node_backend::snapshot::read::RawSnapshot;
 use node_backend::snapshot::write::{CheckpointDir, SnapshotStream};
 use node_base::backend::Backend;
 use node_base::failpoint::Window;
+use node_base::watermarks::Watermarks;
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 /// The child installs `<dir>/../stream`, which is at index 499, onto what it has.
 #[test]
@@ -107,8 +110,27 @@ fn what_this_member_has_already_is_refused() {
     assert!(!DataDir::new(tmp.path()).incoming().exists());
 }
 
-/// The table of `snapshot`'s contract, row by row, each by a kill of a real process in that window. (A stop takes effect
-/// microseconds after its window, so only windows that a sync follows tell rows apart; `index.tmp-synced` does not.)
+/// A restarted leader may be asked for a snapshot before it has replayed a single entry: that is "not yet", never a
+/// storage failure; and when N = E there is nothing to wait for.
+#[test]
+fn after_a_restart_an_image_waits_for_the_replay_and_no_longer() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut member = Member::start(tmp.path(), small());
+    member.apply(20);
+    member.backend.flush().unwrap();
+    drop(member);
+    let reopened = RocksBackend::open(DataDir::new(tmp.path()), small()).unwrap();
+    let opened = reopened.opened();
+    assert_eq!((opened.persisted, opened.engine), (Some(19), Some(at(19))));
+    reopened.attach(Arc::new(Watermarks::at_start(Some(at(19)), Some(at(19)), None))).unwrap();
+    let early = reopened.open_snapshot().err().expect("nothing is proven in this life");
+    assert!(matches!(early, SnapshotError::NotYet(_)), "{early}");
+    assert_eq!(std::io::Error::from(early).kind(), std::io::ErrorKind::WouldBlock);
+    reopened.verified(at(19)).unwrap();
+    assert_eq!(reopened.open_snapshot().unwrap().log_id, at(19));
+}
+
+/// The table of `snapshot`'s contract, row by row, each by a kill of a real process in that window.
 #[test]
 fn a_kill_at_any_step_of_an_install_leaves_the_old_state_or_the_new_one() {
     let bytes = stream_at_499();

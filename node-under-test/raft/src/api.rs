@@ -67,7 +67,7 @@ pub struct OutgoingSnapshot {
 
 /// What raft drives. `apply` is called from one thread at a time, in log order, starting at N+1.
 ///
-/// Every error ends the process, except that of `receive_snapshot`.
+/// Every error ends the process, except that of `receive_snapshot`, and "not yet" of `open_snapshot`.
 pub trait StateMachine: Send + Sync + 'static {
     /// LogId(N): where raft's replay starts after.
     fn replay_after(&self) -> Option<LogId>;
@@ -79,6 +79,7 @@ pub trait StateMachine: Send + Sync + 'static {
     fn apply(&self, entry: Entry) -> io::Result<Bytes>;
 
     /// Takes a checkpoint to send. Blocking. Its position M is that of the image; persisted N ≥ M when it returns.
+    /// [`io::ErrorKind::WouldBlock`]: not yet, it is asked for again.
     fn open_snapshot(&self) -> io::Result<OutgoingSnapshot>;
 
     /// Unpacks and verifies a stream of `wire_size` bytes into a staging area, replacing what an earlier call

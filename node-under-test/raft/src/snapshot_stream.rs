@@ -67,6 +67,11 @@ pub async fn send(
 }
 
 fn checkpoint_failed(error: io::Error) -> StreamingError<TypeConfig> {
+    if error.kind() == io::ErrorKind::WouldBlock {
+        // A leader that has just restarted may be asked before its own replay is through: the library backs off and
+        // asks again. Anything else is a storage error, and those end the process.
+        return Unreachable::from_string(error.to_string()).into();
+    }
     StorageError::read_snapshot(None, BoxedErrorSource::from_error(&error)).into()
 }
 

@@ -67,12 +67,12 @@ impl Member {
     }
 
     pub async fn put(&self, key: &str, value: &str) {
-        let request = PutRequest { key: key.into(), value: value.into(), ..Default::default() };
+        let request = PutRequest { key: key.to_owned().into(), value: value.to_owned().into(), ..Default::default() };
         self.kv().await.put(request).await.expect("a healthy member takes a put");
     }
 
     pub async fn get(&self, key: &str) -> Option<String> {
-        let request = RangeRequest { key: key.into(), ..Default::default() };
+        let request = RangeRequest { key: key.to_owned().into(), ..Default::default() };
         let answer = self.kv().await.range(request).await.expect("a healthy member answers a range");
         answer.into_inner().kvs.pop().map(|kv| String::from_utf8_lossy(&kv.value).into_owned())
     }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::model::Change;
-use crate::workload::operation::{Action, OpId, Outcome, Reply};
+use crate::operation::{Action, OpId, Outcome, Reply};
 use node_proto::control::Lease;
 use std::sync::Arc;
 

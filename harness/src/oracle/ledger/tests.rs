@@ -1,7 +1,7 @@
 //! Small histories: each one must be accepted, or refused as exactly the class that it is.
 
 use super::*;
-use crate::workload::operation::{Compare, Effect, Keys};
+use crate::operation::{Compare, Effect, Keys};
 use Class::{LostWrite, Model as Wrong, Phantom};
 
 const A: OpId = OpId { client: 1, seq: 1 };

@@ -28,6 +28,9 @@ pub struct OutgoingSnapshot {
 impl RocksBackend {
     /// Makes a checkpoint (hard links), and waits until N is at least its index. Blocking, a flush long; commits
     /// go on meanwhile.
+    ///
+    /// # Errors
+    /// [`SnapshotError::NotYet`] while the replay has not come to what the engine already holds.
     pub fn open_snapshot(&self) -> Result<OutgoingSnapshot, SnapshotError> {
         let outgoing = self.dir.outgoing();
         std::fs::create_dir_all(&outgoing).map_err(SnapshotError::io(format!("creating {}", outgoing.display())))?;
@@ -49,15 +52,13 @@ impl RocksBackend {
 
     /// The image consists of SSTs that the database itself holds, so `image` is proven flushed, unless this life has
     /// not come to it (claim 6).
-    fn persist_image_index(&self, engine: &Engine, image: LogId) -> Result<(), BackendError> {
+    fn persist_image_index(&self, engine: &Engine, image: LogId) -> Result<(), SnapshotError> {
         let proven = self.settled(engine);
         if proven.is_none_or(|proven| proven.index < image.index) {
-            return Err(BackendError(format!(
-                "a checkpoint at {image} cannot be sent before the replay has come to it, found the replay at {proven:?}; \
-                 try again later"
-            )));
+            let why = format!("the image is at {image}, and the replay of this life has come to {proven:?}");
+            return Err(SnapshotError::NotYet(why));
         }
-        engine.persist_proven(image)
+        Ok(engine.persist_proven(image)?)
     }
 
     /// Unpacks a stream into the staging area, proves and syncs it, and checks that its index is `expected`. One at a

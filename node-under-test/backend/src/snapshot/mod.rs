@@ -44,6 +44,9 @@ pub enum SnapshotError {
     /// The stream, or what it holds, is not acceptable; this member's state is untouched.
     #[error("snapshot refused: {0}; this member's state is untouched, ask for the snapshot again")]
     Refused(String),
+    /// Nothing is wrong; it is too early.
+    #[error("snapshot: not yet: {0}; ask again")]
+    NotYet(String),
     /// This member's disk failed.
     #[error("snapshot: {what}: {source}")]
     Io { what: String, source: io::Error },
@@ -63,6 +66,7 @@ impl From<SnapshotError> for io::Error {
     fn from(error: SnapshotError) -> Self {
         let kind = match &error {
             SnapshotError::Refused(_) => io::ErrorKind::InvalidData,
+            SnapshotError::NotYet(_) => io::ErrorKind::WouldBlock,
             SnapshotError::Io { source, .. } => source.kind(),
             SnapshotError::Engine(_) => io::ErrorKind::Other,
         };

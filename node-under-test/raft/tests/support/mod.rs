@@ -38,6 +38,8 @@ struct Engine {
     flushed: State,
     staged: Option<State>,
     installed: u64,
+    /// Snapshots that were asked for; the first answer is "not yet".
+    snapshots_asked: u64,
 }
 
 /// A state machine that applies to memory and flushes when it is told to.
@@ -102,6 +104,10 @@ impl StateMachine for Memory {
     }
 
     fn open_snapshot(&self) -> io::Result<OutgoingSnapshot> {
+        self.lock().snapshots_asked += 1;
+        if self.lock().snapshots_asked == 1 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         self.flush();
         let state = self.lock().flushed.clone();
         let membership = state.membership.clone().unwrap_or_default().into();
