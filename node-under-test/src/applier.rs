@@ -83,11 +83,12 @@ impl Applier {
 
 impl StateMachine for Applier {
     fn replay_after(&self) -> Option<LogId> {
-        self.lock_replay().evidence().found.last_flushed
+        self.lock_replay().position()
     }
 
-    fn membership(&self) -> Option<Bytes> {
-        self.engine.read().get(Bucket::Meta, RAFT_MEMBERSHIP).ok().flatten().map(Bytes::from)
+    fn membership(&self) -> io::Result<Option<Bytes>> {
+        let stored = self.engine.read().get(Bucket::Meta, RAFT_MEMBERSHIP).map_err(io::Error::other)?;
+        Ok(stored.map(Bytes::from))
     }
 
     fn apply(&self, entry: Entry) -> io::Result<Bytes> {
@@ -110,7 +111,7 @@ impl StateMachine for Applier {
 
     fn open_snapshot(&self) -> io::Result<OutgoingSnapshot> {
         let image = self.engine.open_snapshot()?;
-        let meta = SnapshotMeta { log_id: image.log_id, membership: self.membership().unwrap_or_default() };
+        let meta = SnapshotMeta { log_id: image.log_id, membership: self.membership()?.unwrap_or_default() };
         Ok(OutgoingSnapshot { meta, wire_size: image.wire_size, reader: Box::new(image.reader) })
     }
 

@@ -52,15 +52,19 @@ impl FenceBook {
         self.book.borrow().failure.clone()
     }
 
-    /// Hashes the state as it is now, which must be that of the fence at `at`; returns as soon as the state
-    /// may change again.
-    pub fn hash_at(self: &Arc<Self>, at: LogId, backend: &Arc<dyn Backend>) {
+    /// Announces that the fence at `index` is being applied: from here on whoever asks for it waits for its hash.
+    pub fn expect(&self, index: u64) {
         self.book.send_modify(|book| {
-            book.answers.insert(at.index, None);
+            book.answers.insert(index, None);
             while book.answers.len() > KEPT {
                 book.answers.pop_first();
             }
         });
+    }
+
+    /// Hashes the state as it is now, which must be that of the expected fence at `at`; returns as soon as the
+    /// state may change again.
+    pub fn hash_at(self: &Arc<Self>, at: LogId, backend: &Arc<dyn Backend>) {
         let (book, backend) = (self.clone(), backend.clone());
         let (viewed, wait_viewed) = mpsc::sync_channel(1);
         let hash = move || {

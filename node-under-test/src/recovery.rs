@@ -14,7 +14,9 @@
 //! 6. Raft is told that LogId(N) is applied, so its scan starts at N+1. Entries in (N, E] are verified and not
 //!    applied; entries from E+1 on are applied. [`Replay`] enforces that, entry by entry, and keeps the evidence.
 //!
-//! Apply waits until the local log is durable through its entry, so L ≥ E holds after any crash.
+//! 7. Apply waits until the local log is durable through its entry, so L ≥ E after a crash, with one exception: a kill
+//!    inside a snapshot install, between the exchange and N, leaves E = M > N and a log that does not know M. The
+//!    exchange is the point of no return, so start-up finishes that install: N = E is persisted, and raft drops the log.
 
 use node_base::failpoint::{self, Window};
 use node_base::sabotage::{Bug, planted};
@@ -110,10 +112,19 @@ impl Replay {
         }
     }
 
+    /// The last entry that is accounted for; raft's scan goes on after it.
+    pub fn position(&self) -> Option<LogId> {
+        self.last
+    }
+
     /// A snapshot at `id` replaced the engine's state: the scan goes on after it.
     pub fn installed(&mut self, id: LogId) {
         self.last = Some(id);
-        self.evidence.snapshot_installed = Some(id.index);
+        // What the scan began behind is the evidence; a later snapshot does not change where it began.
+        if self.evidence.scan_start.is_none() {
+            self.evidence.snapshot_installed = None;
+        }
+        self.evidence.snapshot_installed.get_or_insert(id.index);
         self.evidence.complete = self.evidence.complete || self.is_complete();
     }
 
@@ -221,6 +232,13 @@ pub fn locate(
     Ok(Found { last_flushed: Some(id), ..found })
 }
 
+/// Claim 7: the position of an install that a kill interrupted after its exchange. `engine_in_log` is what the log knows at E.
+pub fn interrupted_install(found: &Found, engine_in_log: Option<LogId>) -> Option<LogId> {
+    let engine = found.engine?;
+    let beyond_purge = found.last_purged.is_none_or(|purged| purged.index < engine.index);
+    (found.last_flushed < Some(engine) && beyond_purge && engine_in_log != Some(engine)).then_some(engine)
+}
+
 /// Marks the windows of replay itself.
 pub fn pass_window(step: Step) {
     match step {
@@ -315,6 +333,30 @@ mod tests {
         // A conflicting entry in the log loses against what the engine proves.
         let found = locate(Some(40), Some(LogId::new(1, 40)), Some(id(40)), &log(Some(0), Some(60), None)).unwrap();
         assert_eq!(found.last_flushed, Some(id(40)));
+    }
+
+    #[test]
+    fn claim_7_an_engine_that_the_log_does_not_know_is_an_interrupted_install() {
+        let before = found(3, 40, 8);
+        assert_eq!(interrupted_install(&before, None), Some(id(40)));
+        assert_eq!(interrupted_install(&before, Some(LogId::new(1, 40))), Some(id(40)), "the log contradicts it");
+        assert_eq!(interrupted_install(&found(3, 5, 8), Some(id(5))), None, "an ordinary crash");
+        assert_eq!(interrupted_install(&found(40, 40, 8), None), None, "N is persisted: raft finishes the purge");
+        let mut replay = Replay::new(before);
+        replay.installed(id(40));
+        assert_eq!(replay.position(), Some(id(40)));
+        assert_eq!(replay.step(id(41)), Step::Fresh);
+        assert!(replay.evidence().complete);
+        assert_eq!(replay.evidence().found.last_flushed, Some(id(3)), "the evidence keeps what was found");
+    }
+
+    #[test]
+    fn a_later_snapshot_does_not_change_where_the_scan_began() {
+        let mut replay = Replay::new(found(5, 5, 5));
+        replay.installed(id(50));
+        replay.step(id(51));
+        replay.installed(id(90));
+        assert_eq!(replay.evidence().snapshot_installed, Some(50));
     }
 
     #[test]

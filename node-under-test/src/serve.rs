@@ -111,17 +111,24 @@ fn open(options: &Serve) -> anyhow::Result<Opened> {
     let found = locate(&log, &engine)?;
     failpoint::pass(Window::RecoveryOpened);
     tracing::info!(?found, "recovered");
-    let persisted = found.last_flushed.min(found.engine);
+    let mut replay = Replay::new(found);
+    let in_log = found.engine.map(|id| log.log_id(id.index)).transpose().context("cannot read the raft log")?.flatten();
+    if let Some(image) = recovery::interrupted_install(&found, in_log) {
+        tracing::warn!(%image, "finishing the install of a snapshot");
+        engine.finish_install()?;
+        replay.installed(image);
+    }
+    let persisted = replay.position().min(found.engine);
     let committed = log.facts().committed.map(|id| id.index);
     let marks = Arc::new(Watermarks::at_start(persisted, found.engine, committed));
     log.attach(marks.clone());
     engine.attach(marks.clone())?;
-    if let Some(persisted) = persisted {
-        // N was persisted only when the log was durable through it: it needs no replay to be proven.
-        engine.verified(persisted)?;
+    if let Some(engine_id) = found.engine {
+        // The log holds this very LogId, or the install that brought it is finished: a flush may make it N.
+        engine.verified(engine_id)?;
     }
     let store = Arc::new(Store::open(engine.clone()).context("cannot read the state out of the engine")?);
-    let applier = Arc::new(Applier::new(store, engine, Replay::new(found), options.members.clone()));
+    let applier = Arc::new(Applier::new(store, engine, replay, options.members.clone()));
     Ok(Opened { log, marks, applier, open_micros: stopwatch.elapsed_micros() })
 }
 

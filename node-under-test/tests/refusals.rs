@@ -69,7 +69,7 @@ async fn a_corrupt_index_is_refused() {
     stopped_after_purge(dir.path()).await;
     let path = index_file(dir.path());
     let mut bytes = std::fs::read(&path).unwrap();
-    bytes[0] ^= 1;
+    bytes[8] ^= 1;
     std::fs::write(&path, bytes).unwrap();
     let (code, error) = refused(dir.path());
     assert_eq!(code, 1, "{error}");

@@ -125,7 +125,7 @@ fn after_a_restart_an_image_waits_for_the_replay_and_no_longer() {
     reopened.attach(Arc::new(Watermarks::at_start(Some(at(19)), Some(at(19)), None))).unwrap();
     let early = reopened.open_snapshot().err().expect("nothing is proven in this life");
     assert!(matches!(early, SnapshotError::NotYet(_)), "{early}");
-    assert_eq!(std::io::Error::from(early).kind(), std::io::ErrorKind::WouldBlock);
+    assert_eq!(io::Error::from(early).kind(), io::ErrorKind::WouldBlock);
     reopened.verified(at(19)).unwrap();
     assert_eq!(reopened.open_snapshot().unwrap().log_id, at(19));
 }
@@ -168,9 +168,9 @@ fn a_kill_at_any_step_of_an_install_leaves_the_old_state_or_the_new_one() {
 
 /// After a kill between exchange and N: nothing up to E is proven by this life, so raft may send M again.
 fn the_same_snapshot_is_accepted_again(root: &Path, bytes: &[u8]) {
-    let backend = node_backend::rocksdb::RocksBackend::open(DataDir::new(root), small()).unwrap();
+    let backend = RocksBackend::open(DataDir::new(root), small()).unwrap();
     let opened = backend.opened();
-    let marks = node_base::watermarks::Watermarks::at_start(opened.persisted.map(at), opened.engine, None);
+    let marks = Watermarks::at_start(opened.persisted.map(at), opened.engine, None);
     backend.attach(marks.into()).unwrap();
     backend.receive_snapshot(at(499), bytes.len() as u64, &mut &bytes[..]).unwrap();
     backend.install_snapshot(at(499), &mut || Ok(())).unwrap();

@@ -112,13 +112,6 @@ pub fn arm(window: Window, hit_count: u64) {
     COUNTDOWN[window as usize].store(hit_count, Ordering::Release);
 }
 
-/// Disarms every window.
-pub fn disarm_all() {
-    for window in Window::ALL {
-        arm(*window, 0);
-    }
-}
-
 /// Marks that the calling thread passes `window`; stops the process if that is the armed hit.
 #[inline]
 pub fn pass(window: Window) {

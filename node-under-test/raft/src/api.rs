@@ -73,7 +73,10 @@ pub trait StateMachine: Send + Sync + 'static {
     fn replay_after(&self) -> Option<LogId>;
 
     /// The last membership that was applied, as [`Payload::Membership`] brought it.
-    fn membership(&self) -> Option<Bytes>;
+    ///
+    /// # Errors
+    /// The engine failed; an empty membership in its place would take this member out of its cluster.
+    fn membership(&self) -> io::Result<Option<Bytes>>;
 
     /// Applies (or, while recovering, verifies) one committed entry; the bytes answer its proposer.
     fn apply(&self, entry: Entry) -> io::Result<Bytes>;

@@ -232,7 +232,8 @@ async fn follow_flushes(
     let every = if greedy { 8 } else { options.snapshot_every_entries };
     let position = |marks: &Marks| if greedy { marks.applied } else { marks.persisted }.map(|id| id.index);
     let mut seen = position(&marks.borrow_and_update());
-    let mut snapshot_at = seen.unwrap_or(0);
+    // From what was purged, not from this life's N: a member that always dies young must purge as well.
+    let mut snapshot_at = log.facts().last_purged.map_or(0, |id| id.index);
     loop {
         tokio::select! {
             changed = marks.changed() => if changed.is_err() { return },

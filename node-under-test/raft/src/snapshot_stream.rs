@@ -148,11 +148,13 @@ impl Incoming {
     async fn pump(&mut self, items: mpsc::Sender<Item>) {
         let mut first = true;
         loop {
-            let item = match self.stream.message().await {
-                Ok(Some(SnapshotFrame { frame: Some(Frame::Chunk(chunk)) })) => Item::Chunk(chunk),
-                Ok(Some(_)) => Item::Broken("expected a chunk, found another frame".to_owned()),
-                Ok(None) => Item::End,
-                Err(status) => Item::Broken(status.to_string()),
+            // A sender that stands still must not keep others from sending.
+            let item = match Deadline::after(TRANSFER_TIMEOUT).bound(self.stream.message()).await {
+                Some(Ok(Some(SnapshotFrame { frame: Some(Frame::Chunk(chunk)) }))) => Item::Chunk(chunk),
+                Some(Ok(Some(_))) => Item::Broken("expected a chunk, found another frame".to_owned()),
+                Some(Ok(None)) => Item::End,
+                Some(Err(status)) => Item::Broken(status.to_string()),
+                None => Item::Broken(format!("nothing came for {TRANSFER_TIMEOUT:?}")),
             };
             if std::mem::take(&mut first) && matches!(item, Item::Chunk(_)) {
                 pass(Window::SnapshotReceive);

@@ -47,7 +47,7 @@ impl Adapter {
     /// # Errors
     /// When the membership that the state machine kept cannot be decoded.
     pub fn new(inner: Arc<dyn StateMachine>, log: LogStore, marks: Arc<Watermarks>) -> io::Result<Self> {
-        let membership = raw_membership(&inner.membership().unwrap_or_default())?;
+        let membership = raw_membership(&inner.membership()?.unwrap_or_default())?;
         let applied = inner.replay_after();
         let durable = log.durable();
         Ok(Self { inner, log, durable, marks, applied, membership })

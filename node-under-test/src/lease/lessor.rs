@@ -81,11 +81,11 @@ impl Lessor {
         }
     }
 
-    fn follow(&self, touched: impl IntoIterator<Item = i64>, leading: bool) {
+    fn follow(&self, touched: impl IntoIterator<Item = (i64, bool)>, leading: bool) {
         let mut deadlines = self.deadlines();
-        for id in touched {
+        for (id, granted) in touched {
             match self.store.lease_ttl_seconds(id) {
-                Some(ttl_seconds) if leading && !deadlines.contains(id) => {
+                Some(ttl_seconds) if leading && (granted || !deadlines.contains(id)) => {
                     deadlines.renew(id, ttl_seconds, clock::now());
                 }
                 Some(_) => {}
@@ -99,6 +99,11 @@ impl Lessor {
         let now = clock::now();
         let mut deadlines = self.deadlines();
         for id in deadlines.due(now, REVOKES_MAX.saturating_sub(revokes.len())) {
+            // Renewed in the very moment in which it was revoked: there is nothing left to revoke.
+            if self.store.lease_ttl_seconds(id).is_none() {
+                deadlines.forget(id);
+                continue;
+            }
             deadlines.set(id, now + REVOKE_RETRY);
             let raft = self.raft.clone();
             revokes.spawn(async move {

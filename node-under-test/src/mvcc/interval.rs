@@ -29,10 +29,6 @@ impl Interval {
         Self { start: key.clone(), end }
     }
 
-    pub fn single(key: &Bytes) -> Self {
-        Self { start: key.clone(), end: End::Single }
-    }
-
     pub fn is_empty(&self) -> bool {
         matches!(&self.end, End::Before(end) if *end <= self.start)
     }

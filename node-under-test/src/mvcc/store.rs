@@ -3,6 +3,9 @@
 //! The lock is the link between memory and engine: whoever holds it (either way) sees an index and an engine
 //! that belong to the same entry. So a reader takes its view of the engine while it holds the lock, may then
 //! let go of it, and still finds in that view every row that the index named.
+//!
+//! The lock comes first, the view second, never the other way round: an install holds the lock and waits until
+//! the last view is gone.
 
 use super::history::{Change, History};
 use super::index::Version;
@@ -21,7 +24,7 @@ use node_proto::command::command::Request;
 use node_proto::command::outcome::Result as Answer;
 use node_proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 use node_proto::mvccpb::KeyValue;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -64,7 +67,7 @@ impl Store {
 
     fn reload(&self, state: &mut State) -> Result<()> {
         let loaded = State::load(&*self.backend.read())?;
-        self.leases.touch(state.leases.granted().chain(loaded.leases.granted()).map(|(id, _)| id));
+        self.leases.touch(state.leases.granted().chain(loaded.leases.granted()).map(|(id, _)| (id, true)));
         *state = loaded;
         self.revision.send_replace(state.revision);
         Ok(())
@@ -89,6 +92,10 @@ impl Store {
             let answer = dispatch(&mut writer, request)?;
             let (batch, leases) = writer.finish();
             drop(view);
+            if fence {
+                // Before the commit, which wakes those who wait for this index to be applied.
+                self.fences.expect(at.index);
+            }
             self.backend.commit(batch, at)?;
             self.leases.touch(leases);
             answer
@@ -169,17 +176,23 @@ impl Store {
         let view = self.backend.read();
         drop(state);
         scan_history(&*view, from, bytes_max, &mut history)?;
+        drop(view);
         if with_previous {
-            for change in &mut history.changes {
-                let before = self.version_before(&change.kv.key, change.kv.mod_revision);
-                change.previous = before.map(|version| fetch(&*view, version.row())).transpose()?;
-            }
+            self.add_previous(&mut history)?;
         }
         Ok(history)
     }
 
-    fn version_before(&self, key: &[u8], main: i64) -> Option<Version> {
-        self.read_state().index.get(key, main - 1).copied()
+    fn add_previous(&self, history: &mut History) -> Result<()> {
+        let state = self.read_state();
+        let before = |kv: &KeyValue| state.index.get(&kv.key, kv.mod_revision - 1).map(Version::row);
+        let rows: Vec<_> = history.changes.iter().map(|change| before(&change.kv)).collect();
+        let view = self.backend.read();
+        drop(state);
+        for (change, row) in history.changes.iter_mut().zip(rows) {
+            change.previous = row.map(|row| fetch(&*view, row)).transpose()?;
+        }
+        Ok(())
     }
 
     /// Granted TTL of a lease, in seconds.
@@ -282,21 +295,27 @@ fn scan_history(view: &dyn ReadView, from: i64, bytes_max: usize, history: &mut 
 /// The set of leases that came or went since somebody last looked: bounded by the leases, not by time.
 #[derive(Debug, Default)]
 pub struct LeaseChanges {
-    touched: Mutex<BTreeSet<i64>>,
+    /// Id → whether it was granted (again) since.
+    touched: Mutex<BTreeMap<i64, bool>>,
     notify: Notify,
 }
 
 impl LeaseChanges {
-    fn touch(&self, ids: impl IntoIterator<Item = i64>) {
+    fn touch(&self, leases: impl IntoIterator<Item = (i64, bool)>) {
         let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = touched.len();
-        touched.extend(ids);
-        if touched.len() > before {
+        let mut any = false;
+        for (id, granted) in leases {
+            any = true;
+            *touched.entry(id).or_default() |= granted;
+        }
+        if any {
             self.notify.notify_one();
         }
     }
 
-    pub fn take(&self) -> BTreeSet<i64> {
+    /// The leases that came or went, and whether each was granted since somebody last looked: one that was revoked
+    /// and granted again in between is another lease, with a deadline of its own.
+    pub fn take(&self) -> BTreeMap<i64, bool> {
         std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

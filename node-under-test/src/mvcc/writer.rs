@@ -31,7 +31,8 @@ pub struct Writer<'a> {
     /// Changes made so far, which is also the next sub revision.
     changes: i64,
     /// Leases that came or went.
-    pub touched_leases: Vec<i64>,
+    /// Id, and whether it was granted (or else revoked).
+    pub touched_leases: Vec<(i64, bool)>,
     /// This entry was applied by an earlier life, which lost it.
     replaying: bool,
 }
@@ -52,7 +53,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Ends the entry: the state moves to its revision, and a bounded part of the garbage goes with the batch.
-    pub fn finish(mut self) -> (Batch, Vec<i64>) {
+    pub fn finish(mut self) -> (Batch, Vec<(i64, bool)>) {
         self.state.revision = self.now();
         self.sweep(SWEEP_ROWS);
         (self.batch, self.touched_leases)
@@ -163,7 +164,7 @@ impl<'a> Writer<'a> {
         }
         let ttl = request.ttl.max(crate::lease::TTL_SECONDS_MIN);
         self.state.leases.grant(request.id, ttl);
-        self.touched_leases.push(request.id);
+        self.touched_leases.push((request.id, true));
         let record = LeaseRecord { id: request.id, granted_ttl_seconds: ttl };
         self.batch.put(Bucket::Lease, request.id.to_be_bytes(), record.encode_to_vec());
         Ok(LeaseGrantResponse { header: header(self.now()), id: request.id, ttl, error: String::new() })
@@ -174,7 +175,7 @@ impl<'a> Writer<'a> {
         let keys = self.state.leases.keys(request.id).ok_or(Rejection::LEASE_NOT_FOUND)?;
         keys.iter().for_each(|key| self.delete(key));
         self.state.leases.revoke(request.id);
-        self.touched_leases.push(request.id);
+        self.touched_leases.push((request.id, false));
         self.batch.delete(Bucket::Lease, request.id.to_be_bytes());
         Ok(LeaseRevokeResponse { header: header(self.now()) })
     }

@@ -25,7 +25,7 @@
 //!    renamed, its directory synced. *Broken by* writing N before the completion, or writing in place.
 //! 6. **persisted ≤ log-durable.** `commit` is called only once the local raft log is durable through the
 //!    batch (its caller waits), only LogIds that this life committed or verified can become N, and flushed ≤ applied.
-//!    *Broken by* an N taken from E at open: after a crash inside an install, E lies beyond the log's end.
+//!    *Broken by* an N taken from E at open without asking the log: after a crash inside an install, E lies beyond its end.
 //! 7. **A manual flush covers what was applied before it was issued.** The target is read first, under the
 //!    writer's lock; the flush is waited for; then the target is proven, whatever the callbacks said.
 //!    *Broken by* reading the target afterwards.

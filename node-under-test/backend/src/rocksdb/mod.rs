@@ -82,6 +82,16 @@ impl RocksBackend {
         self.opened
     }
 
+    /// Finishes an install that a kill interrupted between the exchange and N: persists N = E. Before
+    /// [`attach`](Self::attach), and after the exchange was made durable ([`DataDir::sync_leftovers`]).
+    pub fn finish_install(&self) -> Result<()> {
+        let engine = self.engine()?;
+        match engine.get().at_open {
+            Some(image) => engine.get().finish_install(image),
+            None => Err(BackendError("an empty database was not installed by a snapshot".into())),
+        }
+    }
+
     /// Starts to persist N and to move `marks`. Once, before the first commit.
     pub fn attach(&self, marks: Arc<Watermarks>) -> Result<()> {
         self.engine()?.get().attach(marks.clone())?;

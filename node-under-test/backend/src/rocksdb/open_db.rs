@@ -86,6 +86,16 @@ impl Engine {
         })
     }
 
+    /// N = `image`, by the hand that still holds the file.
+    pub fn finish_install(&self, image: LogId) -> Result<()> {
+        match &mut *lock(&self.keeper) {
+            Keeper::Waiting(index, _) => {
+                index.advance(image.index).map_err(|error| BackendError(format!("writing last-flushed-index: {error}")))
+            }
+            _ => Err(BackendError("an install is finished before the engine is attached".into())),
+        }
+    }
+
     /// Starts the persister.
     pub fn attach(&self, marks: Arc<Watermarks>) -> Result<()> {
         let mut keeper = lock(&self.keeper);

@@ -18,16 +18,13 @@
 //! | killed | `db` | N | raft log | what the next start finds |
 //! | --- | --- | --- | --- | --- |
 //! | before the exchange | old | old | old | the old state; [`tidy`](install::tidy) removes the rest |
-//! | exchanged, N not persisted | E = M | old N < M | old | N ≤ E: raft replays from N+1, see below |
+//! | exchanged, N not persisted | E = M | old N < M | old | E that the log does not know: the start persists N = E, then as below |
 //! | N = M persisted, log not purged | E = M | M | ends anywhere | E = N: LogId(N) *is* the engine's; purge the log to ≤ M, then go on |
 //! | later | E = M | M | ≤ M purged | the new state; `tidy` deletes the old database |
 //!
-//! In the second row the log may end before E, or hold, between N and E, entries of a lost leader that conflict
-//! with E's history. Neither is an error at start. Raft settles it: the leader overwrites or sends those entries again, and each one up
-//! to E is verified as it is committed, not applied; or it sends a snapshot M' again, which may equal E and is
-//! accepted, because this life has proven nothing up to it. Until raft has applied ≥ E, nothing may be served, and N
-//! stays where it is (claim 6 of [`durability`](crate::durability)). A *committed* entry that differs from E's
-//! LogId at E's index is a broken invariant.
+//! In the second row the log may end before E, or hold, between N and E, entries of a lost leader that conflict with E's history.
+//! The exchange was the point of no return: whatever the log says up to E is void, exactly as if the kill had
+//! come a step later. Only committed entries are ever applied, so E's history is the cluster's.
 
 pub mod format;
 pub mod install;

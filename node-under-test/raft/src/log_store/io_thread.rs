@@ -85,9 +85,10 @@ impl Writer {
         pass_if(votes, Window::VoteSave);
         pass_if(appends, Window::RaftAppend);
         let mut last = self.last_on_disk;
+        let purged = self.shared.lock().purged_on_disk.map(|id| id.index);
         let written = self.shared.disk.transact(
             |changes| {
-                group.ops.iter().try_for_each(|op| write(changes, op, &mut last))?;
+                group.ops.iter().try_for_each(|op| write(changes, op, purged, &mut last))?;
                 group.committed.map_or(Ok(()), |id| changes.save_committed(id))
             },
             || {
@@ -169,11 +170,14 @@ fn pass_if(condition: bool, window: Window) {
     }
 }
 
-fn write(changes: &mut Changes<'_>, op: &Op, last: &mut Option<u64>) -> io::Result<()> {
+/// An append may have waited while a snapshot purged the log beyond it: what the purge covers is not written, or the log
+/// would end before it begins.
+fn write(changes: &mut Changes<'_>, op: &Op, purged: Option<u64>, last: &mut Option<u64>) -> io::Result<()> {
     match op {
         Op::Append { entries, .. } => {
-            *last = entries.last().map(|entry| entry.log_id.index);
-            entries.iter().try_for_each(|entry| changes.append(entry))
+            *last = (*last).max(entries.last().map(|entry| entry.log_id.index));
+            let kept = entries.iter().filter(|entry| Some(entry.log_id.index) > purged);
+            kept.into_iter().try_for_each(|entry| changes.append(entry))
         }
         Op::SaveVote { vote, .. } => changes.save_vote(vote),
         Op::Truncate { from, .. } => {

@@ -52,7 +52,7 @@ pub(super) struct State {
     pub committed: Option<LogId>,
     /// `committed` is to be written along with the next transaction.
     pub committed_unsaved: bool,
-    durable: Option<u64>,
+    pub(super) durable: Option<u64>,
     /// Grows at each truncation: a reader that saw it change reads again.
     pub truncations: u64,
     marks: Option<Arc<Watermarks>>,

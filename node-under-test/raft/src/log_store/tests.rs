@@ -119,15 +119,35 @@ async fn claim_2_a_finished_append_does_not_raise_durable_over_a_queued_truncati
     append(&log, 1, 0..=9).await;
     let shared = &log.inner.shared;
     {
-        // As if the thread were busy: the truncation stays queued behind this lock.
+        // As `truncate_after` leaves it while the thread is still busy with the append.
         let mut state = shared.lock();
         let (done, _receiver) = oneshot::channel();
         state.queue.push_back(shared::Op::Truncate { from: 4, done });
-        let taken_back = state.durable_after(Some(9));
-        assert_eq!(taken_back, Some(3));
-        state.queue.clear();
+        state.durable = Some(3);
     }
-    assert_eq!(log.facts().durable, Some(9));
+    shared.written(Some(9));
+    assert_eq!(log.facts().durable, Some(3));
+    shared.lock().queue.clear();
+}
+
+/// An append still waits while an installed snapshot purges the log beyond it: what is left must not end before it begins.
+#[tokio::test]
+async fn an_append_that_a_purge_has_overtaken_is_not_written() {
+    let (dir, log) = open();
+    append(&log, 1, 0..=10).await;
+    let (flushed, heard) = TypeConfig::oneshot();
+    {
+        let mut state = log.inner.shared.lock();
+        let entries = (11..=20).map(|index| raw(1, index)).collect();
+        state.queue.push_back(shared::Op::Append { entries, done: IOFlushed::signal(flushed) });
+        state.purge_target = Some(id(2, 50));
+    }
+    log.inner.shared.work.notify_all();
+    heard.await.unwrap().unwrap();
+    purged(&log, 50).await;
+    drop(log);
+    let facts = LogStore::open(dir.path()).unwrap().facts();
+    assert_eq!((facts.first, facts.last, facts.last_purged), (None, Some(id(2, 50)), Some(id(2, 50))));
 }
 
 #[tokio::test]

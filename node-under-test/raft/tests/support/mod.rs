@@ -71,8 +71,8 @@ impl StateMachine for Memory {
         self.lock().flushed.at
     }
 
-    fn membership(&self) -> Option<Bytes> {
-        self.lock().memory.membership.clone().map(Bytes::from)
+    fn membership(&self) -> io::Result<Option<Bytes>> {
+        Ok(self.lock().memory.membership.clone().map(Bytes::from))
     }
 
     fn apply(&self, entry: Entry) -> io::Result<Bytes> {
