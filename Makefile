@@ -28,11 +28,11 @@ build: setup ## release binaries; the first time RocksDB is compiled, see the RE
 sabotaged: setup
 	$(BUILD) --features node-under-test/sabotage --bin node-under-test-sabotaged
 
-test: sabotaged build ## all tests, the planted bugs included
+test: sabotaged build etcdctl ## all tests: the stock etcdctl, then everything in Rust, the planted bugs included
 	@. scripts/env.sh; \
 	if cargo nextest --version >/dev/null 2>&1; \
 	then exec cargo nextest run --release --locked --workspace; \
-	else exec cargo test --release --locked --workspace; fi
+	else exec cargo test --release --locked --workspace -- --test-threads=1; fi
 
 gate: build ## the main job: 1,000 kills; SEED=n, default 1; fails unless the verdict is pass
 	@$(RUN) scenarios/gate.toml --seed $(SEED)

@@ -11,6 +11,7 @@ use crate::target::Target;
 use crate::{clock, limits, provenance, report};
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -107,7 +108,6 @@ pub async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
 }
 
 fn plan(args: &PlanArgs) -> Result<Exit, Failure> {
-    use std::io::Write;
     let scenario = load(&args.scenario)?;
     let plan = Plan::generate(&scenario, &Seed::new(args.seed), args.cycles.unwrap_or(scenario.cycles));
     match std::io::stdout().lock().write_all(plan.to_string().as_bytes()) {
@@ -138,7 +138,17 @@ fn replay_job(args: &ReplayArgs) -> Result<Job, Failure> {
         Failure::Usage(format!("expected the plan of a report at {}, found: {error}", path.display()))
     })?;
     let plan: Plan = text.parse().map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
-    let before = report::read(&stored).ok();
+    if plan.scenario_digest != scenario.digest() {
+        return Err(Failure::Usage(format!(
+            "expected the plan and the scenario of one run, found a plan for the scenario {} in {}, and a scenario with the \
+             digest {} in {}: restore the scenario, or run it anew",
+            plan.scenario_digest,
+            path.display(),
+            scenario.digest(),
+            stored.scenario_toml().display()
+        )));
+    }
+    let before = verdict_before(&stored)?;
     // The scenario's name is the report's, not that of the copy's file.
     let scenario = Scenario { name: plan.scenario.clone(), ..scenario };
     let mut with = With { sabotage: args.with.sabotage.clone(), ..clone(&args.with) };
@@ -148,6 +158,21 @@ fn replay_job(args: &ReplayArgs) -> Result<Job, Failure> {
         compare_binaries(&before, &job.target)?;
     }
     Ok(job)
+}
+
+/// What the stored run was; `None`, with a note, if it ended before it could say.
+fn verdict_before(stored: &Paths) -> Result<Option<RunSummary>, Failure> {
+    match report::read(stored) {
+        Ok(run) => Ok(Some(run)),
+        Err(report::Error::Io { path, source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            say(&format!(
+                "note: there is no {}: the binaries cannot be compared, and a planted bug has to be named with --sabotage\n",
+                path.display()
+            ));
+            Ok(None)
+        }
+        Err(error) => Err(Failure::Usage(error.to_string())),
+    }
 }
 
 fn clone(with: &With) -> With {
@@ -167,12 +192,12 @@ fn compare_binaries(before: &RunSummary, target: &Target) -> Result<(), Failure>
     {
         let now = provenance::digest(path)?;
         if now != then.sha256 {
-            eprintln!(
-                "note: another {name} binary than the report's\n  then {}  {}\n  now  {now}  {}",
+            say(&format!(
+                "note: another {name} binary than the report's\n  then {}  {}\n  now  {now}  {}\n",
                 then.sha256,
                 then.path,
                 path.display()
-            );
+            ));
         }
     }
     Ok(())
@@ -186,7 +211,7 @@ fn job(scenario: Scenario, plan: Plan, with: &With, mut repro: String) -> Result
     let inspector = with.inspector.clone().unwrap_or_else(|| node.clone());
     for (flag, path) in [("--node", &node), ("--inspector", &inspector)] {
         if !path.is_file() {
-            let how = "build it with `cargo build --release -p node-under-test`";
+            let how = "build it with `make build`";
             return Err(Failure::Usage(format!(
                 "expected an executable at {}, found none: {how}, or name one with {flag}",
                 path.display()
@@ -198,6 +223,12 @@ fn job(scenario: Scenario, plan: Plan, with: &With, mut repro: String) -> Result
         Path::new("reports").join(name)
     };
     let paths = Paths::new(absolute(&with.report.clone().unwrap_or_else(default_report))?);
+    if !is_free(paths.root()) {
+        return Err(Failure::Usage(format!(
+            "expected a fresh report directory, found something at {}: name another one with --report",
+            paths.root().display()
+        )));
+    }
     for (flag, value) in [("--node", &with.node), ("--inspector", &with.inspector)] {
         if let Some(value) = value {
             repro.push_str(&format!(" {flag} {}", word(value)));
@@ -218,16 +249,30 @@ fn job(scenario: Scenario, plan: Plan, with: &With, mut repro: String) -> Result
     Ok(Job { scenario, plan, target, paths, keep: with.keep, repro })
 }
 
+/// Whether nothing is at `path`, or an empty directory.
+fn is_free(path: &Path) -> bool {
+    match std::fs::read_dir(path) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
+/// Says `text` on standard error. Nobody may be listening; the report and the exit code say it all the same.
+pub fn say(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
 async fn carry_out(job: Job) -> Result<Exit, Failure> {
     let interrupt = interruption().context("cannot listen for signals")?;
     let (name, seed, steps) = (&job.scenario.name, job.plan.seed, job.plan.steps.len());
-    eprintln!(
-        "{name}: seed {seed}, {steps} cycles, {} members; report in {}",
+    say(&format!(
+        "{name}: seed {seed}, {steps} cycles, {} members; report in {}\n",
         job.scenario.cluster.members,
         shown(job.paths.root())
-    );
+    ));
     let (summary, exit) = run::run(&job, interrupt).await?;
-    print!("{}", ending(&job, &summary, exit));
+    // As with `say`: a closed pipe must not turn a violation into a panic.
+    let _ = std::io::stdout().lock().write_all(ending(&job, &summary, exit).as_bytes());
     Ok(exit)
 }
 
@@ -273,9 +318,18 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
     match exit {
         Exit::Pass => {}
         Exit::Interrupted => text.push_str(&format!("run it again: {}\n", summary.repro)),
-        _ => text.push_str(&format!("replay it: ninelives replay {root} --node {}\n", word(&job.target.node))),
+        _ => text.push_str(&format!("replay it: {}\n", replay_command(&root, &job.target))),
     }
     text
+}
+
+/// The inspector is the node binary unless another one is named.
+fn replay_command(root: &str, target: &Target) -> String {
+    let mut command = format!("ninelives replay {root} --node {}", word(&target.node));
+    if target.inspector != target.node {
+        command.push_str(&format!(" --inspector {}", word(&target.inspector)));
+    }
+    command
 }
 
 fn load(path: &Path) -> Result<Scenario, Failure> {
@@ -323,10 +377,7 @@ mod tests {
         let failure = run_job(&RunArgs { scenario, seed: Some(1), cycles: None, with }).unwrap_err();
         assert_eq!(failure.exit(), Exit::Usage);
         let text = failure.to_string();
-        assert!(
-            text.contains("/nonexistent/node") && text.contains("--node") && text.contains("cargo build"),
-            "{text}"
-        );
+        assert!(text.contains("/nonexistent/node") && text.contains("--node") && text.contains("make build"), "{text}");
     }
 
     #[test]

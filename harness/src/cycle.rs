@@ -51,8 +51,8 @@ struct Casualty {
     dead: Option<DeadMember>,
 }
 
-/// A cycle under way.
-struct Work {
+/// A cycle under way. Whoever drives it owns it, so that what it has found outlives an interruption.
+pub struct Work {
     step: Step,
     started: Instant,
     victims: Vec<Victim>,
@@ -84,28 +84,28 @@ impl<'a> Stage<'a> {
         Self { scenario, cluster, ledger, observer, history, votes: BTreeMap::new(), fences: 0 }
     }
 
-    /// Carries out one step of the plan.
-    pub async fn run(&mut self, step: &Step) -> CycleEnd {
+    /// Carries out one step of the plan; [`Stage::close`] says what came of it.
+    pub async fn run(&mut self, work: &mut Work) {
+        let step = work.step;
         self.ledger.begin_cycle(step.cycle);
         self.note(step.cycle, "cycle", None, Some(&step.action()));
-        let mut work = Work::new(step);
-        if let Err(trouble) = self.carry_out(&mut work).await {
+        if let Err(trouble) = self.carry_out(work).await {
             work.blame(&trouble);
         }
-        work.findings.extend(self.ledger.take_findings());
-        self.close(work)
     }
 
+    /// A step that is skipped is verified like any other: the writes that went on meanwhile have to be there.
     async fn carry_out(&mut self, work: &mut Work) -> Result<(), Trouble> {
-        let Some(roles) = self.cluster.roles().await else {
-            work.skip("no leader was elected in time, so there was nobody to choose from");
-            return self.cluster.stray_death().map_or(Ok(()), Err);
-        };
-        work.victims = victims::choose(&work.step.whom, &roles);
-        self.strike(work).await?;
-        work.record.phases.kill = clock::ms_since(work.started);
-        if work.casualties.is_empty() {
-            return Ok(());
+        match self.cluster.roles().await {
+            Some(roles) => {
+                work.victims = victims::choose(&work.step.whom, &roles);
+                self.strike(work).await?;
+                work.record.phases.kill = clock::ms_since(work.started);
+            }
+            None => {
+                work.skip("no leader was elected in time, so there was nobody to choose from");
+                self.cluster.stray_death().map_or(Ok(()), Err)?;
+            }
         }
         self.inspect_dead(work).await?;
         self.restart(work).await?;
@@ -114,35 +114,39 @@ impl<'a> Stage<'a> {
         self.verify(work, &fence).await
     }
 
-    /// A last look at all members without a fault: heal, fence, verify. Its findings belong to no cycle.
-    pub async fn final_look(&mut self) -> Vec<Finding> {
-        let step = Step { cycle: 0, whom: victims::NOBODY, when: When::Time { ms: 0 } };
-        let mut work = Work::new(&step);
+    /// A last look at all members without a fault: heal, fence, verify. `work` is [`Work::without_fault`].
+    pub async fn final_look(&mut self, work: &mut Work) {
         let looked = async {
-            self.catch_up(&mut work).await?;
-            let fence = self.fence(&mut work).await?;
-            self.verify(&mut work, &fence).await
+            self.catch_up(work).await?;
+            let fence = self.fence(work).await?;
+            self.verify(work, &fence).await
         };
         if let Err(trouble) = looked.await {
             work.blame(&trouble);
         }
-        work.findings.extend(self.ledger.take_findings());
-        work.findings
-            .into_iter()
-            .map(|finding| Finding { cycle: finding.cycle.filter(|cycle| *cycle > 0), ..finding })
-            .collect()
     }
 
-    fn close(&self, work: Work) -> CycleEnd {
-        let Work { started, victims, casualties, findings, mut record, .. } = work;
+    /// Takes what `work` has found so far, however far it came, and the ledger's alarms; writes it down.
+    pub fn findings_of(&self, work: &mut Work) -> Vec<Finding> {
+        let mut findings = std::mem::take(&mut work.findings);
+        findings.extend(self.ledger.take_findings());
+        for finding in &mut findings {
+            // The look without a fault is no cycle.
+            finding.cycle = finding.cycle.filter(|cycle| *cycle > 0);
+            self.history.record(&serde_json::json!({ "event": "finding", "finding": finding }));
+        }
+        findings
+    }
+
+    /// The record of a cycle that was carried out, and its findings.
+    pub fn close(&self, mut work: Work) -> CycleEnd {
+        let findings = self.findings_of(&mut work);
+        let Work { started, victims, casualties, mut record, .. } = work;
         record.victims = victims;
         record.kills = casualties.len() as u32;
         record.findings = findings.len() as u32;
         record.duration_ms = clock::ms_since(started);
         record.proved_nothing = proved_nothing(&record);
-        for finding in &findings {
-            self.history.record(&serde_json::json!({ "event": "finding", "finding": finding }));
-        }
         self.history.record(&serde_json::json!({ "event": "cycle-end", "record": &record }));
         CycleEnd { record, findings }
     }
@@ -164,7 +168,12 @@ fn proved_nothing(record: &CycleRecord) -> Option<String> {
 }
 
 impl Work {
-    fn new(step: &Step) -> Self {
+    /// For a look at all members that kills nobody, and whose findings belong to no cycle.
+    pub fn without_fault() -> Self {
+        Self::new(&Step { cycle: 0, whom: victims::NOBODY, when: When::Time { ms: 0 } })
+    }
+
+    pub fn new(step: &Step) -> Self {
         let (window, hit) = match step.when {
             When::Window { window, hit } => (Some(window.name.to_owned()), Some(hit)),
             _ => (None, None),

@@ -22,20 +22,19 @@ pub struct DeadMember {
     pub last_flushed_index_error: Option<String>,
     /// E: the engine's own consistent index.
     pub engine_index: Option<u64>,
-    pub engine_term: Option<u64>,
     /// Why the engine cannot be opened, if it cannot.
     pub engine_error: Option<String>,
     /// First and last entry that the raft log holds.
     pub log_first: Option<u64>,
     pub log_last: Option<u64>,
-    /// The last entry that a reader of the synced log finds.
-    pub log_durable: Option<u64>,
     pub last_purged: Option<u64>,
     pub vote_term: Option<u64>,
     pub vote_node: Option<u64>,
     pub vote_committed: Option<bool>,
     /// What the log had saved as committed; may lag what was applied.
     pub committed: Option<u64>,
+    /// Why the raft log cannot be read, if it cannot; all that it would tell is absent then.
+    pub log_error: Option<String>,
 }
 
 /// Copies `data_dir` to `copy` (replacing what is there) and reads the copy with the target's inspector.

@@ -2,7 +2,7 @@
 //!
 //! The fences compare what the engines hold; this compares what a client is told.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Trouble};
 use crate::operation::KeyState;
 use crate::oracle::{Ledger, final_check};
 use crate::verdict::{Class, Finding};
@@ -11,18 +11,18 @@ use anyhow::Context;
 use etcd_client::{Client, ConnectOptions, GetOptions, KeyValue};
 
 /// Reads all members and judges what they say. A read that fails is the harness's or liveness's matter, never silence.
-pub async fn read_and_check(cluster: &Cluster, ledger: &Ledger) -> Vec<Finding> {
-    let revision = ledger.revision();
-    let mut findings = Vec::new();
+/// `findings` grows as it goes, so that an interruption loses none.
+pub async fn read_and_check(cluster: &Cluster, ledger: &Ledger, findings: &mut Vec<Finding>) {
     for (member, endpoint) in cluster.endpoints() {
+        // What its own watch has delivered it has applied; another member's stream may be ahead of it.
+        let revision = ledger.delivered(member);
         match clock::within(limits::LAST_READ, read_all(&endpoint, revision)).await {
             Some(Ok(rows)) => findings.extend(final_check(ledger, member, revision, &rows)),
-            Some(Err(error)) => {
-                findings.push(
-                    Finding::new(Class::HarnessError, format!("the last read of n{member} failed: {error:#}"))
-                        .at_member(member),
-                );
-            }
+            Some(Err(error)) => findings.push(match death_of(cluster, member).await {
+                Some(trouble) => trouble.finding(None),
+                None => Finding::new(Class::HarnessError, format!("the last read of n{member} failed: {error:#}"))
+                    .at_member(member),
+            }),
             None => {
                 let why = format!(
                     "expected n{member} to answer a read of all keys within {:?}, and it did not",
@@ -32,7 +32,11 @@ pub async fn read_and_check(cluster: &Cluster, ledger: &Ledger) -> Vec<Finding> 
             }
         }
     }
-    findings
+}
+
+/// How `member` ended, if that is why it does not answer.
+async fn death_of(cluster: &Cluster, member: u64) -> Option<Trouble> {
+    cluster.member(member)?.death_news().await
 }
 
 async fn read_all(endpoint: &str, revision: u64) -> anyhow::Result<Vec<KeyState>> {

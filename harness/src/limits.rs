@@ -11,6 +11,8 @@ pub const CYCLES_MAX: u32 = 100_000;
 pub const MEMBERS: [u32; 2] = [3, 5];
 /// More clients than this exhaust file descriptors (1,024 by default) before they exhaust a node.
 pub const CLIENTS_MAX: u32 = 256;
+/// Each client has a connection to each member: this many leave room, among 1,024 file descriptors, for the harness's own.
+pub const CONNECTIONS_MAX: u32 = 900;
 /// Each key's history is held by the model; compaction bounds its length, this its number.
 pub const KEYS_MAX: u32 = 100_000;
 /// Room for an append list's first entries beside the id of the operation that wrote it.
@@ -47,9 +49,11 @@ pub const FENCE_TRIES_MAX: u32 = 3;
 
 /// Planned faults that must land. The rest are recorded skips.
 pub const LANDED_PERCENT_MIN: u32 = 95;
-/// Landed cycles in which something was lost from a memtable and replayed. In the others the kill met an
-/// engine that had just flushed, and replay logic was not tested.
+/// Landed cycles in which something was lost from a memtable, and a replay or a snapshot brought it back. In the others
+/// the kill met an engine that had just flushed, and recovery had nothing to do.
 pub const BIT_PERCENT_MIN: u32 = 50;
+/// A window that was planned this often, and never reached, is a hole in the fault mix; less may be chance.
+pub const WINDOW_PLANNED_MIN: u32 = 3;
 /// Acknowledged writes per cycle, on average: with less, hardly anything stands between two kills.
 pub const ACKED_WRITES_PER_CYCLE_MIN: u64 = 20;
 
@@ -86,6 +90,10 @@ pub const VERSION: Duration = Duration::from_secs(5);
 pub const APPLIED_AHEAD_MAX: u64 = 200;
 /// Milliseconds that a kill at a time lies ahead of the beginning of its cycle: the span of a few flushes.
 pub const TIME_AHEAD_MS_MAX: u64 = 300;
+/// What a plan that was written by hand may ask for; longer than this is a slip of the finger.
+pub const PLAN_AHEAD_MAX: u64 = 1_000_000;
+/// Likewise, milliseconds.
+pub const PLAN_TIME_MS_MAX: u64 = 600_000;
 /// With more entries kept than this, a member that is away is caught up from the log within its bound, and no
 /// snapshot is ever sent: at ~1,500 writes per second this is about three seconds of load.
 pub const KEEP_ENTRIES_FOR_SNAPSHOTS_MAX: u64 = 5_000;

@@ -1,7 +1,7 @@
 //! `ninelives`: parse the command line, carry it out, end with the exit code that says what came of it.
 
 use clap::Parser;
-use ninelives::cli::{Cli, dispatch};
+use ninelives::cli::{Cli, dispatch, say};
 use ninelives::exit::Exit;
 use std::process::ExitCode;
 
@@ -17,14 +17,14 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: cannot start the runtime: {error}");
+            say(&format!("error: cannot start the runtime: {error}\n"));
             return Exit::Harness.into();
         }
     };
     match runtime.block_on(dispatch(cli)) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            eprintln!("error: {failure:#}");
+            say(&format!("error: {failure:#}\n"));
             failure.exit().into()
         }
     }

@@ -211,8 +211,8 @@ mod tests {
     fn any_when() -> impl Strategy<Value = When> {
         prop_oneof![
             (0..WINDOWS.len(), 1..u64::MAX).prop_map(|(at, hit)| When::Window { window: &WINDOWS[at], hit }),
-            any::<u64>().prop_map(|ahead| When::Applied { ahead }),
-            any::<u64>().prop_map(|ms| When::Time { ms }),
+            (0..=limits::PLAN_AHEAD_MAX).prop_map(|ahead| When::Applied { ahead }),
+            (0..=limits::PLAN_TIME_MS_MAX).prop_map(|ms| When::Time { ms }),
         ]
     }
 

@@ -73,16 +73,6 @@ impl Progress {
         }
     }
 
-    /// Says something without disturbing the bar.
-    pub fn note(&mut self, line: &str) {
-        match &mut self.sink {
-            Sink::Bar(bar) => bar.suspend(|| eprintln!("{line}")),
-            Sink::Lines { out, .. } => {
-                let _ = writeln!(out, "{line}");
-            }
-        }
-    }
-
     /// Leaves the last state where it is, and the cursor on a line of its own. The bar is gone after an error too.
     pub fn finish(&mut self) {
         if let Sink::Bar(bar) = &self.sink {

@@ -10,7 +10,7 @@ mod worth;
 pub use crate::record::RunSummary;
 
 use crate::cluster::Cluster;
-use crate::cycle::{CycleRecord, Stage};
+use crate::cycle::{CycleRecord, Stage, Work};
 use crate::exit::Exit;
 use crate::history::History;
 use crate::inspect::remove_dir;
@@ -29,8 +29,9 @@ use crate::verdict::{Class, Finding, Verdict};
 use crate::workload::Workload;
 use crate::{clock, provenance, report};
 use anyhow::Context;
+use std::future::Future;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// Everything that a run needs to know.
@@ -74,11 +75,7 @@ pub async fn run(job: &Job, interrupt: watch::Receiver<bool>) -> anyhow::Result<
     let spawner = Spawner::start().context("cannot start the spawning thread")?;
     launch::write_inputs(job)?;
     let mut summary = describe(job, &spawner, started_utc).await?;
-    let launched = tokio::select! {
-        biased;
-        () = interrupted(interrupt.clone()) => None,
-        launched = launch::launch(job, spawner) => Some(launched),
-    };
+    let launched = unless(&interrupt, launch::launch(job, spawner)).await;
     let outcome = match launched {
         None => Outcome { interrupted: true, ..Outcome::default() },
         Some(Ok(mut running)) => {
@@ -93,8 +90,17 @@ pub async fn run(job: &Job, interrupt: watch::Receiver<bool>) -> anyhow::Result<
     summary.elapsed_ms = clock::ms_since(started);
     report::write(&job.paths, &summary)?;
     tidy(job, &summary)?;
-    let exit = if summary.interrupted { Exit::Interrupted } else { summary.verdict.into() };
+    let exit = exit_of(&summary);
     Ok((summary, exit))
+}
+
+/// An interruption says how the run ended; that the system broke a promise before it is the greater news.
+fn exit_of(summary: &RunSummary) -> Exit {
+    match summary.verdict {
+        Verdict::Violation => Exit::Violation,
+        _ if summary.interrupted => Exit::Interrupted,
+        verdict => verdict.into(),
+    }
 }
 
 /// All cycles, then the last look. Ends early at the first finding, and when it is interrupted.
@@ -104,15 +110,15 @@ async fn drive(job: &Job, running: &mut Running, interrupt: watch::Receiver<bool
     let Running { cluster, ledger, history, observer, workload } = running;
     let mut stage = Stage::new(&job.scenario, cluster, Arc::clone(ledger), observer, Arc::clone(history));
     for step in &job.plan.steps {
-        let end = tokio::select! {
-            biased;
-            () = interrupted(interrupt.clone()) => {
-                outcome.interrupted = true;
-                break;
-            }
-            end = stage.run(step) => end,
-        };
-        progress.cycle(&end.record, started.elapsed());
+        let mut work = Work::new(step);
+        if unless(&interrupt, stage.run(&mut work)).await.is_none() {
+            outcome.interrupted = true;
+            // What the cycle had found by then counts, though the cycle does not.
+            outcome.findings.extend(stage.findings_of(&mut work));
+            break;
+        }
+        let end = stage.close(work);
+        progress.cycle(&end.record, Duration::from_millis(clock::ms_since(started)));
         outcome.cycles.push(end.record);
         outcome.findings.extend(end.findings);
         if !outcome.findings.is_empty() {
@@ -124,15 +130,41 @@ async fn drive(job: &Job, running: &mut Running, interrupt: watch::Receiver<bool
         return outcome;
     }
     // Writes go on through every cycle; only the last look is at a store that nobody writes to.
-    if let Some(workload) = workload.take()
-        && let Err(error) = workload.stop().await
-    {
-        outcome.findings.push(Finding::new(Class::HarnessError, format!("{error:#}")));
+    let mut work = Work::without_fault();
+    let look = async {
+        let stopped = match workload.take() {
+            Some(workload) => workload.stop().await,
+            None => Ok(()),
+        };
+        stage.final_look(&mut work).await;
+        stopped
+    };
+    let looked = unless(&interrupt, look).await;
+    outcome.findings.extend(stage.findings_of(&mut work));
+    let read = match looked {
+        Some(stopped) => {
+            let broken = stopped.err().map(|error| Finding::new(Class::HarnessError, format!("{error:#}")));
+            outcome.findings.extend(broken);
+            unless(&interrupt, last_read::read_and_check(cluster, ledger, &mut outcome.findings)).await
+        }
+        None => None,
+    };
+    if read.is_none() {
+        outcome.interrupted = true;
+        outcome.skipped_checks.push("last look: it was interrupted".to_owned());
     }
-    outcome.findings.extend(stage.final_look().await);
-    outcome.findings.extend(last_read::read_and_check(cluster, ledger).await);
+    outcome.findings.extend(ledger.take_findings());
     outcome.findings.extend(history.failure().map(|why| Finding::new(Class::HarnessError, why)));
     outcome
+}
+
+/// `future`'s output, or `None` if the run is to end early; the future is dropped then.
+async fn unless<T>(interrupt: &watch::Receiver<bool>, future: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = interrupted(interrupt.clone()) => None,
+        output = future => Some(output),
+    }
 }
 
 /// Becomes ready when the run is to end early; never, if nobody can ask for that any more.
@@ -178,7 +210,8 @@ async fn describe(job: &Job, spawner: &Spawner, started_utc: String) -> anyhow::
         members: job.scenario.cluster.members,
         backend: job.scenario.cluster.engine.to_string(),
         sabotage: job.target.sabotage.clone(),
-        fault_classes: vec!["kill".to_owned(), "kill again".to_owned()],
+        // What was covered is known at the end.
+        fault_classes: Vec::new(),
         acked_writes: 0,
         unknown_writes: 0,
         reads: 0,
@@ -199,9 +232,15 @@ async fn describe(job: &Job, spawner: &Spawner, started_utc: String) -> anyhow::
 /// Turns the outcome into findings, their order and the verdict.
 fn conclude(job: &Job, summary: &mut RunSummary, outcome: Outcome) {
     summary.cycles = outcome.cycles;
+    summary.fault_classes = worth::fault_classes(&summary.cycles);
     summary.findings = oracle::condense(outcome.findings);
     summary.interrupted = outcome.interrupted;
     summary.skipped_checks.extend(outcome.skipped_checks);
+    if summary.interrupted && summary.findings.is_empty() {
+        let (done, planned) = (summary.cycles.len(), summary.cycles_planned);
+        let why = format!("interrupted after {done} of {planned} cycles: what it did not reach is not proven");
+        summary.findings.push(Finding::new(Class::NotProven, why));
+    }
     // A run that a finding ended early proves that finding; what it would have been worth is no question any more.
     if summary.findings.is_empty() {
         summary.findings = worth::lacking(&job.scenario.floors, summary);
@@ -222,7 +261,32 @@ fn tidy(job: &Job, summary: &RunSummary) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether the run's seed fixed the workload: the seed of the plan, so that a replay draws the same operations.
+/// The seed of the workload: the plan's, so that a replay draws the same operations.
 fn workload_seed(plan: &Plan) -> Seed {
     Seed::new(plan.seed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn a_violation_outranks_the_interruption_that_followed_it() {
+        let mut run = sample::failing();
+        run.interrupted = true;
+        assert_eq!(exit_of(&run), Exit::Violation);
+        run.verdict = Verdict::Inconclusive;
+        assert_eq!(exit_of(&run), Exit::Interrupted);
+        run.interrupted = false;
+        assert_eq!(exit_of(&run), Exit::Inconclusive);
+    }
+
+    #[tokio::test]
+    async fn an_interruption_drops_what_is_under_way() {
+        let (publish, interrupt) = watch::channel(false);
+        assert_eq!(unless(&interrupt, async { 7 }).await, Some(7));
+        publish.send_replace(true);
+        assert_eq!(unless(&interrupt, std::future::pending::<()>()).await, None);
+    }
 }

@@ -86,10 +86,6 @@ impl Stream {
         }
         None
     }
-
-    pub fn fill(&mut self, bytes: &mut [u8]) {
-        self.0.fill_bytes(bytes);
-    }
 }
 
 #[cfg(test)]

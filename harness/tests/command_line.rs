@@ -98,7 +98,7 @@ fn a_node_that_never_starts_is_no_violation() {
         "--report",
         &report.display().to_string(),
     ]);
-    assert_eq!(again.status.code(), Some(70));
+    assert_eq!(again.status.code(), Some(64));
     assert!(text(&again.stderr).contains("expected a fresh report directory"), "{}", text(&again.stderr));
 
     let other = report.with_file_name("replayed").display().to_string();
@@ -108,6 +108,66 @@ fn a_node_that_never_starts_is_no_violation() {
     assert!(text(&replay.stderr).contains("another node binary than the report's"), "{}", text(&replay.stderr));
     let plan = |dir: &Path| std::fs::read(dir.join("plan.txt")).unwrap();
     assert_eq!(plan(&report), plan(Path::new(&other)), "a replay runs the stored plan");
+
+    let other = report.with_file_name("third").display().to_string();
+    let replay = || ninelives(&["replay", &report.display().to_string(), "--node", &node, "--report", &other]);
+    std::fs::write(report.join("verdict.json"), "{").unwrap();
+    let malformed = replay();
+    assert_eq!(malformed.status.code(), Some(64));
+    assert!(text(&malformed.stderr).contains("verdict.json"), "{}", text(&malformed.stderr));
+    let changed = std::fs::read_to_string(report.join("scenario.toml")).unwrap() + "\n";
+    std::fs::write(report.join("scenario.toml"), changed).unwrap();
+    let altered = replay();
+    assert_eq!(altered.status.code(), Some(64));
+    assert!(text(&altered.stderr).contains("a plan for the scenario"), "{}", text(&altered.stderr));
+}
+
+/// The inspector takes no part before something dies.
+#[test]
+fn the_command_to_replay_names_another_inspector() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path(), "exit 3").display().to_string();
+    let report = dir.path().join("report").display().to_string();
+    let run = |report: &str, inspector: &str| {
+        let args = ["run", &scenario("smoke.toml"), "--seed", "1", "--node", &node, "--report", report];
+        ninelives(&[&args[..], &["--inspector", inspector]].concat())
+    };
+    assert!(text(&run(&report, "/bin/sh").stdout).contains(" --inspector /bin/sh\n"));
+    assert!(!text(&run(&format!("{report}2"), &node).stdout).contains("--inspector"));
+}
+
+/// An ignored SIGCHLD is inherited, and makes the kernel reap children unseen.
+#[test]
+fn a_parent_that_ignores_its_children_hides_no_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path(), "exit 3").display().to_string();
+    let report = dir.path().join("report").display().to_string();
+    let output = Command::new("/bin/sh")
+        .args(["-c", "trap '' CHLD; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_ninelives"), "run"])
+        .args([&scenario("smoke.toml"), "--seed", "1", "--node", &node, "--report", &report])
+        .output()
+        .unwrap();
+    assert!(text(&output.stdout).contains("exit code 3"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn nobody_has_to_listen() {
+    use std::process::Stdio;
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path(), "exit 3").display().to_string();
+    let report = dir.path().join("report").display().to_string();
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        Stdio::from(writer)
+    };
+    let status = Command::new(env!("CARGO_BIN_EXE_ninelives"))
+        .args(["run", &scenario("smoke.toml"), "--seed", "1", "--node", &node, "--report", &report])
+        .stdout(closed())
+        .stderr(closed())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(70));
 }
 
 #[test]

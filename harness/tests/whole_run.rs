@@ -43,7 +43,7 @@ fn processes_of(dir: &Path) -> Vec<i32> {
 #[test]
 fn two_runs_at_once_both_pass() {
     let dir = tempfile::tempdir().unwrap();
-    let runs = ["1", "2"].map(|seed| start(&dir.path().join(seed), seed, "8"));
+    let runs = ["1", "2"].map(|seed| start(&dir.path().join(seed), seed, "25"));
     for run in runs {
         let output = run.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr).into_owned();

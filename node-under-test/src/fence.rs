@@ -118,9 +118,15 @@ fn response(at: LogId, hash: StateHash) -> FenceAnswerResponse {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::TestStore;
+    use crate::command;
+    use crate::mvcc::Store;
+    use crate::testing::{MemoryBackend, TestStore};
+    use futures_util::FutureExt;
+    use node_base::LogId;
+    use node_base::backend::{self, Backend, Batch, ReadView};
     use node_proto::command::Fence;
     use node_proto::command::command::Request;
+    use std::sync::{Arc, Mutex, OnceLock, Weak};
 
     /// The answer is of the fence's own index, although the state has moved on; and there is none for an
     /// entry that was no fence of this life.
@@ -140,6 +146,51 @@ mod tests {
         assert!(real.store.fences().answer(index + 1).await.missed);
         real.reopen();
         assert!(real.store.fences().answer(index).await.missed, "another life");
+    }
+
+    /// Asks for the fence in the very commit that makes it applied, as a waiter that this commit wakes would.
+    #[derive(Default)]
+    struct AsksAtCommit {
+        inner: MemoryBackend,
+        store: OnceLock<Weak<Store>>,
+        answered_at_once: Mutex<Vec<bool>>,
+    }
+
+    impl Backend for AsksAtCommit {
+        fn read(&self) -> Box<dyn ReadView + '_> {
+            self.inner.read()
+        }
+
+        fn commit(&self, batch: Batch, at: LogId) -> backend::Result<()> {
+            self.inner.commit(batch, at)?;
+            if let Some(store) = self.store.get().and_then(Weak::upgrade) {
+                let answer = store.fences().answer(at.index).now_or_never();
+                self.answered_at_once.lock().unwrap().push(answer.is_some());
+            }
+            Ok(())
+        }
+
+        fn consistent_index(&self) -> backend::Result<Option<LogId>> {
+            self.inner.consistent_index()
+        }
+
+        fn flush(&self) -> backend::Result<()> {
+            self.inner.flush()
+        }
+
+        fn size(&self) -> backend::Result<(u64, u64)> {
+            self.inner.size()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fence_that_is_being_applied_is_waited_for() {
+        let backend = Arc::new(AsksAtCommit::default());
+        let store = Arc::new(Store::open(backend.clone()).unwrap());
+        backend.store.set(Arc::downgrade(&store)).unwrap();
+        store.apply(LogId::new(1, 1), &command::fence(7), false).unwrap();
+        assert_eq!(*backend.answered_at_once.lock().unwrap(), [false], "a missed answer for a fence of this life");
+        assert!(!store.fences().answer(1).await.missed);
     }
 
     #[tokio::test]

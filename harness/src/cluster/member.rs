@@ -11,7 +11,7 @@ use crate::{clock, limits};
 use anyhow::{Context, anyhow};
 use node_proto::control::control_client::ControlClient;
 use node_proto::control::{
-    ArmRequest, FenceAnswerRequest, FenceAnswerResponse, FenceRequest, FenceResponse, FlushRequest, RecoveryRequest,
+    ArmRequest, FenceAnswerRequest, FenceAnswerResponse, FenceRequest, FenceResponse, RecoveryRequest,
     RecoveryResponse, StatusRequest, StatusResponse, WaitAppliedRequest,
 };
 use std::future::Future;
@@ -194,11 +194,6 @@ impl Member {
         Ok(status)
     }
 
-    /// Makes its engine flush, and N follow.
-    pub async fn flush(&self, bound: Duration) -> Result<StatusResponse, Trouble> {
-        self.ask("flush", bound, |mut control| async move { control.flush(FlushRequest {}).await }).await
-    }
-
     /// What this life's recovery did so far.
     pub async fn recovery(&self) -> Result<RecoveryResponse, Trouble> {
         let ask = |mut control: ControlClient<Channel>| async move { control.recovery(RecoveryRequest {}).await };
@@ -256,7 +251,8 @@ impl Member {
         }
     }
 
-    async fn death_news(&self) -> Option<Trouble> {
+    /// Its end, if it ends within the time that such news may take. To be asked after a connection broke.
+    pub async fn death_news(&self) -> Option<Trouble> {
         let life = self.life.as_ref()?;
         clock::within(limits::DEATH_NEWS, life.child.ended()).await.map(|ended| self.died(life, ended))
     }

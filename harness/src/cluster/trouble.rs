@@ -32,9 +32,9 @@ impl Trouble {
     /// node that dies of itself, or refuses to start after it, broke a promise.
     pub fn finding(&self, cycle: Option<u32>) -> Finding {
         let finding = match self {
-            Trouble::Died { member, ended: Ended::KilledByOther(9), .. } => Finding::new(
+            Trouble::Died { member, ended, .. } if by_a_stranger(*ended) => Finding::new(
                 Class::HarnessError,
-                format!("n{member} was killed by a SIGKILL that the harness did not send; look for the OOM killer (dmesg) or a stranger, then run again"),
+                format!("n{member} was ended from outside ({ended}): look for the OOM killer (dmesg) or a stranger, then run again"),
             )
             .at_member(*member),
             Trouble::Died { member, ended, served, lived_before, remark } => {
@@ -58,6 +58,12 @@ impl Trouble {
             None => finding,
         }
     }
+}
+
+/// Whether an end says that somebody else ended it: HUP, INT, KILL and TERM are never a process's own, a node exits with
+/// 0 only when a signal tells it to stop, and an end that nobody saw cannot be blamed on it.
+fn by_a_stranger(ended: Ended) -> bool {
+    matches!(ended, Ended::Exited(0) | Ended::KilledByOther(1 | 2 | 9 | 15) | Ended::Unknown)
 }
 
 fn died_class(served: bool, lived_before: bool) -> Class {
@@ -89,7 +95,11 @@ mod tests {
         assert_eq!(class(Ended::Exited(1), false, false), Class::HarnessError);
         assert_eq!(class(Ended::Exited(65), true, false), Class::NodeDied);
         assert_eq!(class(Ended::KilledByOther(6), true, true), Class::NodeDied);
-        assert_eq!(class(Ended::KilledByOther(9), true, true), Class::HarnessError);
+        assert_eq!(class(Ended::KilledByOther(11), true, true), Class::NodeDied);
+        for ended in [1, 2, 9, 15].map(Ended::KilledByOther).into_iter().chain([Ended::Exited(0), Ended::Unknown]) {
+            assert_eq!(class(ended, true, true), Class::HarnessError, "{ended}");
+            assert_eq!(class(ended, false, true), Class::HarnessError, "{ended}");
+        }
         let late = Trouble::Late { member: 1, what: "serve".into(), bound: Duration::from_millis(30) };
         assert_eq!(late.finding(None).class, Class::Liveness);
     }

@@ -7,6 +7,7 @@ use super::revive::first_trouble;
 use super::{Stage, Work};
 use crate::cluster::{Member, Trouble};
 use crate::oracle::{FenceMark, Restart, check_fence, check_replay_start};
+use crate::scenario::hex;
 use crate::verdict::{Class, Finding};
 use crate::{clock, limits};
 use futures_util::future::join_all;
@@ -79,11 +80,13 @@ impl Stage<'_> {
         let start = clock::now();
         let revision = fence.answers.first().and_then(|(_, answer)| u64::try_from(answer.revision).ok()).unwrap_or(0);
         self.observe(work, revision).await?;
+        self.record_answers(work.step.cycle, &fence.answers);
         work.findings.extend(check_fence(&self.ledger, work.step.cycle, &fence.mark, &fence.answers));
         let restarted: Vec<_> = work.last_casualties().map(|casualty| casualty.member).collect();
         for member in restarted {
             if let Some(one) = self.cluster.member(member) {
                 let recovery = one.recovery().await?;
+                self.record_recovery(work.step.cycle, member, &recovery);
                 self.judge_recovery(work, member, &recovery);
             }
         }
@@ -113,6 +116,33 @@ impl Stage<'_> {
         Ok(())
     }
 
+    /// Evidence is written down before it is judged.
+    fn record_answers(&self, cycle: u32, answers: &[(u64, FenceAnswerResponse)]) {
+        let answers: Vec<_> = answers
+            .iter()
+            .map(|(member, answer)| {
+                serde_json::json!({
+                    "member": member, "index": answer.index, "term": answer.term, "revision": answer.revision,
+                    "compact_revision": answer.compact_revision, "kv_rows": answer.kv_rows, "kv": hex(&answer.kv),
+                    "lease": hex(&answer.lease), "auth": hex(&answer.auth), "membership": hex(&answer.membership),
+                })
+            })
+            .collect();
+        self.history.record(&serde_json::json!({ "event": "fence-answers", "cycle": cycle, "answers": answers }));
+    }
+
+    fn record_recovery(&self, cycle: u32, member: u64, recovery: &RecoveryResponse) {
+        let range = |range: Option<node_proto::control::IndexRange>| range.map(|range| [range.first, range.last]);
+        self.history.record(&serde_json::json!({
+            "event": "recovery", "cycle": cycle, "member": member,
+            "last_flushed_index": recovery.last_flushed_index, "engine_index": recovery.engine_index,
+            "log_first": recovery.log_first, "log_last": recovery.log_last, "last_purged": recovery.last_purged,
+            "scan_start": recovery.scan_start, "verified": range(recovery.verified),
+            "replayed": range(recovery.replayed), "complete": recovery.complete,
+            "open_micros": recovery.open_micros, "snapshot_installed": recovery.snapshot_installed,
+        }));
+    }
+
     fn judge_recovery(&self, work: &mut Work, member: u64, recovery: &RecoveryResponse) {
         let length = |range: Option<node_proto::control::IndexRange>| {
             range.map_or(0, |range| range.last.saturating_sub(range.first) + 1)
@@ -129,9 +159,9 @@ impl Stage<'_> {
         let dead = work
             .last_casualties()
             .find(|casualty| casualty.member == member)
-            .and_then(|casualty| casualty.dead.as_ref());
-        if let Some(dead) = dead {
-            findings.extend(check_replay_start(&Restart { cycle, member, dead }, recovery));
+            .and_then(|casualty| Some((casualty.dead.as_ref()?, casualty.death.applied_received)));
+        if let Some((dead, applied_received)) = dead {
+            findings.extend(check_replay_start(&Restart { cycle, member, dead, applied_received }, recovery));
         }
         work.findings.extend(findings);
     }

@@ -36,7 +36,7 @@ impl Stage<'_> {
     }
 
     fn judge_dead(&mut self, work: &mut Work, member: u64, applied: Option<u64>, dead: &DeadMember) {
-        let restart = Restart { cycle: work.step.cycle, member, dead };
+        let restart = Restart { cycle: work.step.cycle, member, dead, applied_received: applied };
         work.findings.extend(check_dead(&restart));
         work.findings.extend(check_vote(&restart, self.votes.get(&member).copied()));
         if let Some(vote) = Vote::of(dead) {

@@ -1,6 +1,6 @@
 //! Promise (with N the persisted last-flushed index, E the engine's own consistent index, both read from the
 //! dead directory by a separate binary): a restart scans the raft log from N+1, verifies (N, E] without
-//! applying it, applies from E+1 on without a gap; the log was purged to N at most; no vote goes back.
+//! applying it, applies from E+1 on without a gap, and at least what had been applied before; the log was purged to N at most; no vote goes back.
 //!
 //! ```text
 //!   purged ≤ N          E            last
@@ -21,6 +21,8 @@ pub struct Restart<'a> {
     pub cycle: u32,
     pub member: u64,
     pub dead: &'a DeadMember,
+    /// The highest applied index that the harness had received before the kill; `None`: none.
+    pub applied_received: Option<u64>,
 }
 
 impl Restart<'_> {
@@ -55,6 +57,11 @@ pub fn check_dead(restart: &Restart<'_>) -> Vec<Finding> {
         findings.push(restart.finding(Class::RefusedAfterOwnCrash, why));
         return findings;
     }
+    if let Some(error) = &dead.log_error {
+        let why = format!("after our kill the raft log cannot be read: {error}");
+        findings.push(restart.finding(Class::RefusedAfterOwnCrash, why));
+        return findings;
+    }
     let (n, e) = (dead.last_flushed_index, dead.engine_index);
     if after(n) > after(e) {
         let why = format!("the dead directory has N = {} persisted, and its SSTs prove E = {}", words(n), words(e));
@@ -68,12 +75,32 @@ pub fn check_dead(restart: &Restart<'_>) -> Vec<Finding> {
         );
         findings.push(restart.finding(Class::PurgedAboveN, why));
     }
+    findings.extend(check_log_end(restart));
     findings
+}
+
+/// Apply waits for the local log: what was applied must be in it, or purged from it. A kill inside a snapshot's
+/// installation may leave an engine that is ahead of the whole log, and covers what was applied.
+fn check_log_end(restart: &Restart<'_>) -> Option<Finding> {
+    let dead = restart.dead;
+    let log_end = dead.log_last.max(dead.last_purged);
+    let installing = after(dead.engine_index) > after(dead.log_last);
+    if after(log_end) >= after(restart.applied_received) || installing {
+        return None;
+    }
+    let (applied, end) = (words(restart.applied_received), words(log_end));
+    let why =
+        format!("it had applied {applied} before our kill, and the dead log ends at {end}: apply waits for the log");
+    Some(restart.finding(Class::LostWrite, why))
 }
 
 /// Judges what the next life reports of its recovery, once that is complete.
 pub fn check_replay_start(restart: &Restart<'_>, recovery: &RecoveryResponse) -> Vec<Finding> {
     let dead = restart.dead;
+    if dead.log_error.is_some() {
+        // Nothing to compare with; that it cannot be read has been said.
+        return Vec::new();
+    }
     let mut broken = Vec::new();
     let mut same = |what: &str, dead: Option<u64>, told: Option<u64>| {
         if dead != told {
@@ -91,6 +118,7 @@ pub fn check_replay_start(restart: &Restart<'_>, recovery: &RecoveryResponse) ->
             check_verified(n, e, recovery.verified, &mut broken);
             check_scan_start(n, dead.log_last, recovery.scan_start, &mut broken);
             check_replayed(e, dead.log_last, recovery.replayed, &mut broken);
+            check_reached(restart, recovery.replayed, &mut broken);
         }
         Some(at) => check_under_snapshot(at, (n, e), recovery, &mut broken),
     }
@@ -132,6 +160,21 @@ fn check_replayed(e: Option<u64>, log_last: Option<u64>, replayed: Option<IndexR
     }
 }
 
+/// What was applied before the kill was committed, so the next life applies it again, as far as its log holds it.
+fn check_reached(restart: &Restart<'_>, replayed: Option<IndexRange>, broken: &mut Vec<String>) {
+    let (e, log_last) = (restart.dead.engine_index, restart.dead.log_last);
+    let applied = restart.applied_received.min(log_last);
+    let last = replayed.map(|range| range.last);
+    if after(applied) > after(e) && after(last) < after(applied) {
+        broken.push(format!(
+            "it had applied {} before our kill, E = {}, and the replay ended at {}",
+            words(applied),
+            words(e),
+            words(last)
+        ));
+    }
+}
+
 /// A snapshot at `at` replaces the state: entries up to `at` need no replay, so a scan that had not begun by then
 /// starts behind it, and one that had begun started at N+1.
 fn check_under_snapshot(
@@ -148,6 +191,13 @@ fn check_under_snapshot(
     {
         let (first, last) = (found.first, found.last);
         broken.push(format!("verified was {first} to {last}, expected a beginning of {} to {}", after(n), words(e)));
+    }
+    if let Some(found) = recovery.replayed
+        && found.first == after(e)
+        && found.first != at + 1
+    {
+        // The replay began before the snapshot came, so the verification was complete by then.
+        check_verified(n, e, recovery.verified, broken);
     }
     if let Some(start) = recovery.scan_start
         && start != after(n)
@@ -192,7 +242,8 @@ impl Vote {
 /// Compares a member's vote with the last one known of it. Its term never goes back; within a term the vote
 /// moves only from a candidate to the leader that a quorum chose.
 pub fn check_vote(restart: &Restart<'_>, known: Option<Vote>) -> Option<Finding> {
-    let known = known?;
+    // A log that cannot be read tells no vote; that it cannot be read has been said.
+    let known = known.filter(|_| restart.dead.log_error.is_none())?;
     let why = match Vote::of(restart.dead) {
         None => format!("the vote of term {} is gone from the dead log", known.term),
         Some(vote) if vote.term < known.term => {

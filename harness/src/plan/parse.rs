@@ -1,6 +1,7 @@
 //! Reading a plan back.
 
 use super::{PLAN_VERSION, Plan, Step, When, Whom};
+use crate::limits;
 use crate::scenario::WhomKind;
 use crate::target;
 use std::str::FromStr;
@@ -34,7 +35,7 @@ impl FromStr for Plan {
             if step.cycle <= after || step.cycle > cycles {
                 return Err(lines.expected(&format!("a cycle number in {}..={cycles}", after + 1)));
             }
-            check_reach(&step).map_err(|expected| lines.expected(&expected))?;
+            check_step(&step).map_err(|expected| lines.expected(&expected))?;
             steps.push(step);
         }
         Ok(Plan { scenario, scenario_digest, seed, cycles, steps })
@@ -112,12 +113,19 @@ fn parse_when(text: &str) -> Option<When> {
     }
 }
 
-fn check_reach(step: &Step) -> Result<(), String> {
+/// Whether what the line asks for can be reached, and within reason.
+fn check_step(step: &Step) -> Result<(), String> {
     match step.when {
         When::Window { window, .. } if !step.whom.kind.reaches(window.reach) => {
             let fit: Vec<_> =
                 WhomKind::ALL.iter().filter(|kind| kind.reaches(window.reach)).map(|kind| kind.name()).collect();
             Err(format!("{} as the one that passes {}", fit.join(" or "), window.name))
+        }
+        When::Applied { ahead } if ahead > limits::PLAN_AHEAD_MAX => {
+            Err(format!("`applied +N` with N of at most {}", limits::PLAN_AHEAD_MAX))
+        }
+        When::Time { ms } if ms > limits::PLAN_TIME_MS_MAX => {
+            Err(format!("`time Nms` with N of at most {}", limits::PLAN_TIME_MS_MAX))
         }
         _ => Ok(()),
     }
@@ -150,6 +158,14 @@ mod tests {
         assert!(text.contains("line 6: expected a cycle number in 5..=20"), "{text}");
         let text = error(&format!("{HEAD}cycle 4  kill all at snapshot.send hit 1\n"));
         assert!(text.contains("expected leader as the one that passes snapshot.send"), "{text}");
+    }
+
+    #[test]
+    fn a_slip_of_the_finger_is_refused() {
+        let step = |when: &str| format!("{HEAD}cycle 4  kill all at {when}\n");
+        assert!(error(&step("applied +1000001")).contains("line 5: expected `applied +N` with N of at most 1000000"));
+        assert!(error(&step("time 600001ms")).contains("line 5: expected `time Nms` with N of at most 600000"));
+        assert!(step("applied +1000000").parse::<Plan>().is_ok() && step("time 600000ms").parse::<Plan>().is_ok());
     }
 
     #[test]

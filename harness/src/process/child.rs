@@ -23,6 +23,8 @@ pub enum Ended {
     KilledByUs(i32),
     /// This signal ended it, and we had not: its own abort, the OOM killer, a stranger.
     KilledByOther(i32),
+    /// It is gone, and somebody else learnt how.
+    Unknown,
 }
 
 impl fmt::Display for Ended {
@@ -34,6 +36,7 @@ impl fmt::Display for Ended {
                 f.write_str("signal 9 that the harness did not send (out of memory, or a stranger)")
             }
             Ended::KilledByOther(signal) => write!(f, "signal {signal} that the harness did not send"),
+            Ended::Unknown => f.write_str("an end that somebody else was told of"),
         }
     }
 }
@@ -109,7 +112,7 @@ impl Child {
             }
             if state.changed().await.is_err() {
                 // The waiter publishes an end before it goes, whatever happens to it.
-                return self.state().ended.unwrap_or(Ended::Exited(-1));
+                return self.state().ended.unwrap_or(Ended::Unknown);
             }
         }
     }
@@ -141,8 +144,8 @@ impl Waiter {
                     }
                 },
                 Ok(None) | Err(rustix::io::Errno::INTR) => {}
-                // Somebody else reaped it: the harness never does, so how it ended is unknown, and not by us.
-                Err(_) => break Ended::Exited(-1),
+                // Somebody else reaped it, or the kernel did because SIGCHLD is ignored: no verdict may come of that.
+                Err(_) => break Ended::Unknown,
             }
         };
         self.publish.send_modify(|state| *state = Signals { stopped: false, ended: Some(ended) });

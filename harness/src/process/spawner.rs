@@ -20,6 +20,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 /// A process to be started. Standard input is empty, standard output a pipe.
@@ -91,8 +92,14 @@ pub struct Spawner {
 }
 
 impl Spawner {
-    /// Starts the thread.
+    /// Starts the thread. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The thread cannot be started, or SIGCHLD cannot be caught.
     pub fn start() -> io::Result<Self> {
+        // A parent may have handed down an ignored SIGCHLD: then the kernel reaps children unseen, and how they ended is
+        // lost. Caught once, it stays caught; what is caught, and not ignored, is default again in the nodes.
+        drop(signal(SignalKind::child())?);
         let (requests, queue) = mpsc::channel::<(Launch, Spawner, Reply)>();
         std::thread::Builder::new().name("spawner".to_owned()).spawn(move || {
             while let Ok((launch, keep, reply)) = queue.recv() {

@@ -17,6 +17,7 @@ pub const CAVEAT: &str =
 /// Fault classes that a run may cover, with what each one tests. A run names those that it did cover.
 pub const FAULT_CLASSES: &[(&str, &str)] = &[
     ("kill", "SIGKILL: the process dies, the page cache stays; tests replay, never a missing fsync"),
+    ("kill again", "SIGKILL of a member that has not yet recovered from the one before"),
     ("power-loss", "un-synced data and names are lost, torn or reordered"),
     ("disk", "I/O errors, no space, slow syncs"),
     ("network", "partitions, one-way loss, delay"),
@@ -111,7 +112,9 @@ fn windows(cycles: &[CycleRecord]) -> BTreeMap<String, WindowHits> {
             hits.missed += 1;
             continue;
         }
-        for victim in &cycle.victims {
+        // A window was passed by the first victim alone; the others died on the way to it, or with it.
+        let there = if cycle.window.is_some() { 1 } else { cycle.victims.len() };
+        for victim in cycle.victims.iter().take(there) {
             match victim.role {
                 Role::Leader => hits.leader += 1,
                 Role::Follower => hits.follower += 1,
@@ -124,6 +127,7 @@ fn windows(cycles: &[CycleRecord]) -> BTreeMap<String, WindowHits> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Victim;
     use crate::report::sample;
     use crate::verdict::{Class, Finding};
 
@@ -155,6 +159,18 @@ mod tests {
         let worth = Worth::of(&sample::run());
         assert_eq!(worth.fault_classes_covered, ["kill"]);
         assert!(worth.fault_classes_not_covered.iter().any(|class| class == "power-loss"));
+    }
+
+    /// An election is reached by killing the leader, who never stood in the window.
+    #[test]
+    fn only_the_member_in_the_window_counts_for_it() {
+        let mut run = sample::run();
+        let mut election = run.cycles[0].clone();
+        election.window = Some("vote.saved".to_owned());
+        election.victims =
+            [(2, Role::Follower), (1, Role::Leader)].map(|(member, role)| Victim { member, role }).into();
+        run.cycles.push(election);
+        assert_eq!(Worth::of(&run).windows["vote.saved"], WindowHits { leader: 0, follower: 1, missed: 0 });
     }
 
     #[test]

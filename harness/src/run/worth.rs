@@ -1,14 +1,16 @@
 //! Whether a run that found nothing proved anything: each floor that was not reached is a finding.
 
-use crate::record::RunSummary;
+use crate::limits;
+use crate::record::{CycleRecord, RunSummary};
 use crate::scenario::Floors;
 use crate::verdict::{Class, Finding};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the run lacks to be worth a pass. Empty: nothing.
 pub(super) fn lacking(floors: &Floors, run: &RunSummary) -> Vec<Finding> {
     let cycles = run.cycles.len() as u64;
     let landed = run.landed() as u64;
-    let bit = run.cycles.iter().filter(|cycle| cycle.landed() && cycle.proved_nothing.is_none()).count() as u64;
+    let bit = run.cycles.iter().filter(|cycle| bit(cycle)).count() as u64;
     let mut sentences = Vec::new();
     if cycles == 0 {
         sentences.push("no cycle was carried out".to_owned());
@@ -22,8 +24,8 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary) -> Vec<Finding> {
     if bit * 100 < landed * u64::from(floors.bit_percent_min) {
         let min = floors.bit_percent_min;
         sentences.push(format!(
-            "expected at least {min} % of the kills that landed to lose something that had to be replayed, found {bit} of {landed}; \
-             raise the load, or the memtable's size"
+            "expected at least {min} % of the kills that landed to take something out of a memtable that a replay or a snapshot brought back, \
+             found {bit} of {landed}; raise the load, or the memtable's size"
         ));
     }
     let floor = floors.acked_writes_per_cycle_min * cycles;
@@ -33,7 +35,43 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary) -> Vec<Finding> {
             "expected at least {floor} acknowledged writes in {cycles} cycles, found {found}: the load was not reached"
         ));
     }
+    for (window, planned) in never_reached(&run.cycles) {
+        sentences.push(format!(
+            "expected window {window}, planned {planned} times, to be reached at least once, found never; the skips say why"
+        ));
+    }
     sentences.into_iter().map(|sentence| Finding::new(Class::NotProven, sentence)).collect()
+}
+
+/// Whether a kill landed, and took something away that had to come back. A snapshot that was installed, and replaced
+/// nothing that the kill had taken, is no such case.
+fn bit(cycle: &CycleRecord) -> bool {
+    cycle.landed() && cycle.proved_nothing.is_none() && (cycle.lost_entries > 0 || cycle.replayed > 0)
+}
+
+/// Windows that were planned often enough to count, and never reached, with how often.
+fn never_reached(cycles: &[CycleRecord]) -> Vec<(&str, u32)> {
+    let mut windows: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
+    for cycle in cycles {
+        if let Some(window) = &cycle.window {
+            let (planned, landed) = windows.entry(window).or_default();
+            *planned += 1;
+            *landed += u32::from(cycle.landed());
+        }
+    }
+    let missed =
+        windows.into_iter().filter(|(_, (planned, landed))| *planned >= limits::WINDOW_PLANNED_MIN && *landed == 0);
+    missed.map(|(window, (planned, _))| (window, planned)).collect()
+}
+
+/// The fault classes that `cycles` cover.
+pub(super) fn fault_classes(cycles: &[CycleRecord]) -> Vec<String> {
+    let again = |cycle: &CycleRecord| {
+        let members: BTreeSet<u64> = cycle.victims.iter().map(|victim| victim.member).collect();
+        cycle.landed() && cycle.kills as usize > members.len()
+    };
+    let covered = [("kill", cycles.iter().any(|cycle| cycle.kills > 0)), ("kill again", cycles.iter().any(again))];
+    covered.into_iter().filter(|(_, covered)| *covered).map(|(class, _)| class.to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -45,6 +83,7 @@ mod tests {
     fn run(landed: usize, skipped: usize, idle: usize) -> RunSummary {
         let mut run = sample::run();
         let mut cycle = run.cycles[0].clone();
+        cycle.window = None;
         cycle.outcome = Outcome::Landed;
         cycle.proved_nothing = None;
         run.cycles = vec![cycle.clone(); landed];
@@ -63,6 +102,42 @@ mod tests {
         assert!(lacking(&floors, &run(94, 6, 0))[0].sentence.contains("94 of 100"));
         assert_eq!(lacking(&floors, &run(50, 0, 50)), []);
         assert!(lacking(&floors, &run(49, 0, 51))[0].sentence.contains("49 of 100"));
+    }
+
+    #[test]
+    fn a_window_planned_three_times_has_to_be_reached_once() {
+        let floors = Floors { landed_percent_min: 0, ..Floors::default() };
+        let mut missed = run(50, 3, 0);
+        for cycle in &mut missed.cycles[50..] {
+            cycle.window = Some("purge.between".to_owned());
+        }
+        assert!(lacking(&floors, &missed)[0].sentence.contains("purge.between, planned 3 times"));
+        missed.cycles[52].outcome = Outcome::Landed;
+        assert_eq!(lacking(&floors, &missed), []);
+        missed.cycles.pop();
+        assert_eq!(lacking(&floors, &missed), [], "twice may be chance");
+    }
+
+    #[test]
+    fn a_snapshot_alone_did_not_bite() {
+        let mut run = run(10, 0, 0);
+        for cycle in &mut run.cycles[..6] {
+            (cycle.snapshot_installed, cycle.lost_entries, cycle.replayed) = (true, 0, 0);
+        }
+        assert!(lacking(&Floors::default(), &run)[0].sentence.contains("4 of 10"));
+        run.cycles[0].lost_entries = 1;
+        assert_eq!(lacking(&Floors::default(), &run), []);
+    }
+
+    #[test]
+    fn killing_again_takes_a_member_that_died_twice() {
+        let mut run = run(1, 0, 0);
+        assert_eq!(fault_classes(&run.cycles), ["kill"]);
+        run.cycles[0].kills = 2;
+        assert_eq!(fault_classes(&run.cycles), ["kill", "kill again"]);
+        run.cycles[0].outcome = Outcome::Skipped { why: "not reached".to_owned() };
+        assert_eq!(fault_classes(&run.cycles), ["kill"]);
+        assert!(fault_classes(&[]).is_empty());
     }
 
     #[test]

@@ -88,7 +88,7 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let cycles = check.within("cycles", &raw.cycles, 1..=limits::CYCLES_MAX)?;
     let cluster = check.cluster(&raw.cluster)?;
-    let load = check.load(&raw.load)?;
+    let load = check.load(&raw.load, cluster.members)?;
     let whom = check.whom(&raw.whom)?;
     let when = check.when(&raw.when)?;
     let windows = check.windows(&raw, &whom)?;
@@ -169,9 +169,19 @@ impl Check<'_> {
         })
     }
 
-    fn load(&self, raw: &RawLoad) -> Result<LoadSpec, Refusal> {
+    fn load(&self, raw: &RawLoad, members: u32) -> Result<LoadSpec, Refusal> {
+        let clients = self.within("load.clients", &raw.clients, 1..=limits::CLIENTS_MAX)?;
+        if clients * members > limits::CONNECTIONS_MAX {
+            let message = format!(
+                "`load.clients` times `cluster.members`: expected at most {} connections, found {clients} times {members}",
+                limits::CONNECTIONS_MAX
+            );
+            return Err(self
+                .refuse(&raw.clients, message)
+                .hint("each client has a connection to each member, and a process 1,024 file descriptors"));
+        }
         Ok(LoadSpec {
-            clients: self.within("load.clients", &raw.clients, 1..=limits::CLIENTS_MAX)?,
+            clients,
             keys: self.within("load.keys", &raw.keys, 1..=limits::KEYS_MAX)?,
             value_bytes_max: self.within(
                 "load.value_bytes_max",

@@ -111,6 +111,9 @@ fn impossible_combinations_name_both_fields() {
     assert!(keep.contains("`cluster.keep_entries`") && keep.contains("found 9000"), "{keep}");
     let none = refusal("\"flush.completed\" = 3", "\"flush.completed\" = 0");
     assert!(none.contains("`when.window`") && none.contains("`[windows]`"), "{none}");
+    let crowd = GOOD.replacen("members = 3", "members = 5", 1).replacen("clients = 16", "clients = 181", 1);
+    let crowd = parse(&crowd).unwrap_err().to_string();
+    assert!(crowd.contains("`load.clients`") && crowd.contains("`cluster.members`"), "{crowd}");
     let unused = refusal("window = 2", "window = 0");
     assert!(unused.contains("`when.window` is 0"), "{unused}");
 }

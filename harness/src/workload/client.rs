@@ -13,7 +13,6 @@ use crate::operation::{Action, Compare, Effect, KeyState, Keys, OpId, Outcome, R
 use crate::oracle::Ledger;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -31,7 +30,6 @@ pub(super) struct Client {
     options: WorkloadOptions,
     history: Arc<History>,
     ledger: Arc<Ledger>,
-    acked: Arc<AtomicU64>,
     seq: u64,
     /// Leases whose revocation no server has answered yet.
     to_revoke: VecDeque<i64>,
@@ -47,7 +45,6 @@ impl Client {
         options: WorkloadOptions,
         history: Arc<History>,
         ledger: Arc<Ledger>,
-        acked: Arc<AtomicU64>,
     ) -> Self {
         let at = generator.client() as usize % connections.len().max(1);
         Self {
@@ -56,7 +53,6 @@ impl Client {
             options,
             history,
             ledger,
-            acked,
             seq: 0,
             to_revoke: VecDeque::new(),
             at,
@@ -205,9 +201,6 @@ impl Client {
         match &outcome {
             Outcome::Done { revision, term, reply } => {
                 self.history.record(&Event::Done { op, revision: *revision, term: *term, reply });
-                if !matches!(action, Action::Read { .. }) {
-                    self.acked.fetch_add(1, Ordering::Relaxed);
-                }
             }
             Outcome::Refused { why } => self.history.record(&Event::Refused { op, why }),
             Outcome::Unknown { why } => self.history.record(&Event::Unknown { op, why }),

@@ -17,7 +17,6 @@ use crate::seed::Seed;
 use client::Client;
 use generator::Generator;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -60,7 +59,6 @@ impl Default for WorkloadOptions {
 pub struct Workload {
     stop: watch::Sender<bool>,
     clients: JoinSet<()>,
-    acked: Arc<AtomicU64>,
 }
 
 impl Workload {
@@ -77,27 +75,15 @@ impl Workload {
         ledger: Arc<Ledger>,
     ) -> anyhow::Result<Self> {
         let (stop, stopped) = watch::channel(false);
-        let acked = Arc::new(AtomicU64::new(0));
         let mut clients = JoinSet::new();
         for number in 0..options.clients {
             let generator = Generator::new(number, seed.stream(&format!("client/{number}")), options);
             let connections = connection::connect(endpoints, options.op_timeout).await?;
-            let client = Client::new(
-                generator,
-                connections,
-                options.clone(),
-                Arc::clone(&history),
-                Arc::clone(&ledger),
-                Arc::clone(&acked),
-            );
+            let client =
+                Client::new(generator, connections, options.clone(), Arc::clone(&history), Arc::clone(&ledger));
             clients.spawn(client.run(stopped.clone()));
         }
-        Ok(Self { stop, clients, acked })
-    }
-
-    /// Writes acknowledged so far.
-    pub fn acked(&self) -> u64 {
-        self.acked.load(Ordering::Relaxed)
+        Ok(Self { stop, clients })
     }
 
     /// Lets every client finish the operation that it is in (bounded by the operation timeout), and start no

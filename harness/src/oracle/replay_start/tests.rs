@@ -31,16 +31,28 @@ fn recovery() -> RecoveryResponse {
     }
 }
 
+fn killed(dead: &DeadMember, applied_received: Option<u64>) -> Restart<'_> {
+    Restart { cycle: 1, member: 2, dead, applied_received }
+}
+
 fn directory(alter: impl Fn(&mut DeadMember)) -> Vec<Class> {
+    directory_after(None, alter)
+}
+
+fn directory_after(applied: Option<u64>, alter: impl Fn(&mut DeadMember)) -> Vec<Class> {
     let mut dead = dead();
     alter(&mut dead);
-    check_dead(&Restart { cycle: 1, member: 2, dead: &dead }).into_iter().map(|finding| finding.class).collect()
+    check_dead(&killed(&dead, applied)).into_iter().map(|finding| finding.class).collect()
 }
 
 fn restart(alter: impl Fn(&mut DeadMember, &mut RecoveryResponse)) -> Vec<String> {
+    restart_after(None, alter)
+}
+
+fn restart_after(applied: Option<u64>, alter: impl Fn(&mut DeadMember, &mut RecoveryResponse)) -> Vec<String> {
     let (mut dead, mut recovery) = (dead(), recovery());
     alter(&mut dead, &mut recovery);
-    let findings = check_replay_start(&Restart { cycle: 1, member: 2, dead: &dead }, &recovery);
+    let findings = check_replay_start(&killed(&dead, applied), &recovery);
     assert!(findings.iter().all(|f| f.class == Class::ReplayStart && f.member == Some(2) && f.cycle == Some(1)));
     findings.into_iter().map(|finding| finding.sentence).collect()
 }
@@ -58,6 +70,38 @@ fn a_sound_directory_passes_and_each_broken_promise_has_its_class() {
     assert_eq!(directory(|d| d.last_flushed_index = None), [Class::PurgedAboveN], "purged, and nothing flushed");
     assert_eq!(directory(|d| d.last_flushed_index_error = Some("bad checksum".into())), [Class::RefusedAfterOwnCrash]);
     assert_eq!(directory(|d| d.engine_error = Some("missing SST".into())), [Class::RefusedAfterOwnCrash]);
+    let unreadable = |d: &mut DeadMember| {
+        *d = DeadMember { log_error: Some("bad record".into()), engine_index: Some(14), ..DeadMember::default() };
+    };
+    assert_eq!(directory_after(Some(20), unreadable), [Class::RefusedAfterOwnCrash]);
+}
+
+#[test]
+fn what_was_applied_is_in_the_dead_log() {
+    assert_eq!(directory_after(Some(20), |_| {}), []);
+    assert_eq!(directory_after(Some(21), |_| {}), [Class::LostWrite]);
+    let empty = |d: &mut DeadMember| *d = DeadMember::default();
+    assert_eq!(directory_after(None, empty), []);
+    assert_eq!(directory_after(Some(0), empty), [Class::LostWrite]);
+    let all_purged = |d: &mut DeadMember| {
+        (d.last_flushed_index, d.engine_index) = (Some(30), Some(30));
+        (d.log_first, d.log_last, d.last_purged) = (None, None, Some(30));
+    };
+    assert_eq!(directory_after(Some(30), all_purged), []);
+    assert_eq!(directory_after(Some(25), |d| d.engine_index = Some(50)), [], "killed inside an install");
+}
+
+#[test]
+fn a_replay_reaches_what_was_applied_before() {
+    let to = |last: u64| {
+        move |_: &mut DeadMember, r: &mut RecoveryResponse| {
+            r.replayed = Some(IndexRange { first: 15, last });
+        }
+    };
+    assert_eq!(restart_after(Some(18), to(18)), [""; 0], "the tail was overwritten");
+    assert_eq!(restart_after(Some(18), to(17)).len(), 1);
+    assert_eq!(restart_after(Some(15), |_, r| r.replayed = None).len(), 1);
+    assert_eq!(restart_after(Some(14), |_, r| r.replayed = None), [""; 0], "E proves all of it");
 }
 
 #[test]
@@ -108,6 +152,15 @@ fn a_snapshot_excuses_what_it_replaced_and_nothing_else() {
     assert_eq!(installed(Some(11), 50), [""; 0], "the scan had begun");
     assert_eq!(installed(Some(12), 50).len(), 1);
     assert_eq!(installed(Some(11), 10).len(), 1, "a snapshot at N is refused");
+    let after_replay = |verified: Option<IndexRange>| {
+        restart_after(Some(20), move |_, r| {
+            (r.snapshot_installed, r.verified) = (Some(50), verified);
+            r.replayed = Some(IndexRange { first: 15, last: 16 });
+        })
+    };
+    assert_eq!(after_replay(Some(IndexRange { first: 11, last: 14 })), [""; 0]);
+    assert_eq!(after_replay(Some(IndexRange { first: 11, last: 13 })).len(), 1);
+    assert_eq!(after_replay(None).len(), 1, "applied from E+1 on, and (N, E] was not looked at");
 }
 
 #[test]
@@ -115,7 +168,7 @@ fn votes_go_forward() {
     let vote = |known: Option<Vote>, alter: &dyn Fn(&mut DeadMember)| {
         let mut dead = dead();
         alter(&mut dead);
-        check_vote(&Restart { cycle: 1, member: 2, dead: &dead }, known).is_some()
+        check_vote(&killed(&dead, None), known).is_some()
     };
     let known = |term, node, committed| Some(Vote { term, node: Some(node), committed });
     assert!(!vote(None, &|_| {}));
@@ -126,4 +179,6 @@ fn votes_go_forward() {
     assert!(vote(known(3, 2, true), &|_| {}), "two leaders in a term");
     assert!(vote(known(3, 2, false), &|d| d.vote_committed = Some(false)), "voted twice in a term");
     assert!(vote(known(3, 1, true), &|d| d.vote_term = None));
+    let unreadable = |d: &mut DeadMember| (d.vote_term, d.log_error) = (None, Some("bad checksum".into()));
+    assert!(!vote(known(3, 1, true), &unreadable), "an unreadable log is its own finding");
 }
