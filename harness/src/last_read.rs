@@ -6,9 +6,9 @@ use crate::cluster::{Cluster, Trouble};
 use crate::operation::KeyState;
 use crate::oracle::{Ledger, final_check};
 use crate::verdict::{Class, Finding};
-use crate::{clock, limits};
+use crate::{clock, limits, workload};
 use anyhow::Context;
-use etcd_client::{Client, ConnectOptions, GetOptions, KeyValue};
+use etcd_client::{Client, ConnectOptions, GetOptions};
 
 /// Reads all members and judges what they say. A read that fails is the harness's or liveness's matter, never silence.
 /// `findings` grows as it goes, so that an interruption loses none.
@@ -46,17 +46,5 @@ async fn read_all(endpoint: &str, revision: u64) -> anyhow::Result<Vec<KeyState>
     // Serializable: it is this member's own state that is asked for, at a revision that it has certainly applied.
     let all = GetOptions::new().with_all_keys().with_revision(at).with_serializable();
     let answer = client.get(Vec::new(), Some(all)).await?;
-    Ok(answer.kvs().iter().map(key_state).collect())
-}
-
-fn key_state(kv: &KeyValue) -> KeyState {
-    let unsigned = |number: i64| u64::try_from(number).unwrap_or(u64::MAX);
-    KeyState {
-        key: kv.key().to_vec(),
-        value: kv.value().to_vec(),
-        create_revision: unsigned(kv.create_revision()),
-        mod_revision: unsigned(kv.mod_revision()),
-        version: unsigned(kv.version()),
-        lease: kv.lease(),
-    }
+    Ok(answer.kvs().iter().map(workload::key_state).collect())
 }

@@ -82,7 +82,8 @@ fn done(header: Option<&ResponseHeader>, reply: Reply) -> Outcome {
     }
 }
 
-fn key_state(kv: &KeyValue) -> KeyState {
+/// A key as a range answers it.
+pub fn key_state(kv: &KeyValue) -> KeyState {
     KeyState {
         key: kv.key().to_vec(),
         value: kv.value().to_vec(),

@@ -11,6 +11,8 @@ mod connection;
 mod generator;
 mod refusal;
 
+pub use connection::key_state;
+
 use crate::history::History;
 use crate::oracle::Ledger;
 use crate::seed::Seed;

@@ -92,12 +92,12 @@ impl RaftNode {
     }
 
     /// An index that covers everything acknowledged before this call, confirmed by a quorum. A read is linearizable
-    /// once this member has applied it. `None` never comes; the cluster's first entry has an index.
+    /// once this member has applied it.
     ///
     /// # Errors
     /// As for [`RaftNode::propose`], though nothing is ever proposed.
-    pub async fn read_index(&self) -> Result<Option<u64>, ProposeError> {
-        self.inner.reads.next().await?.map(Some)
+    pub async fn read_index(&self) -> Result<u64, ProposeError> {
+        self.inner.reads.next().await?
     }
 
     pub fn status(&self) -> RaftStatus {

@@ -110,7 +110,7 @@ impl Node {
     /// Waits until this member has applied everything that was acknowledged anywhere before the call.
     async fn catch_up(&self) -> Result<(), Status> {
         let caught_up = async {
-            let Some(index) = self.raft.read_index().await.map_err(propose_status)? else { return Ok(()) };
+            let index = self.raft.read_index().await.map_err(propose_status)?;
             let mut marks = self.marks.subscribe();
             let applied = marks.wait_for(|marks| marks.applied.is_some_and(|id| id.index >= index)).await;
             applied.map(|_| ()).map_err(|_| stopped())

@@ -302,7 +302,7 @@ impl Cluster {
     /// Waits until every running member has applied what is committed now.
     pub async fn settle(&self) {
         let reader = self.running.values().next().unwrap();
-        let index = reader.node.read_index().await.unwrap().unwrap();
+        let index = reader.node.read_index().await.unwrap();
         for id in self.running.keys() {
             self.applied(*id, index).await;
         }
