@@ -25,6 +25,7 @@ impl Stage<'_> {
     pub(super) async fn fence(&mut self, work: &mut Work) -> Result<Fence, Trouble> {
         let start = clock::now();
         let bound = Duration::from_millis(self.scenario.bounds.fence_ms_max);
+        let mut missed = Vec::new();
         for _ in 0..limits::FENCE_TRIES_MAX {
             let mark = self.ledger.mark();
             let proposed = self.propose(work, bound).await?;
@@ -34,10 +35,29 @@ impl Stage<'_> {
                 work.record.phases.fence = clock::ms_since(start);
                 return Ok(Fence { mark, answers });
             }
+            let without = answers.iter().filter(|(_, answer)| answer.missed);
+            missed = without.map(|(member, answer)| (*member, answer.index)).collect();
         }
+        self.judge_missed(work, &missed).await?;
         let what = format!("apply one of {} fences instead of skipping it", limits::FENCE_TRIES_MAX);
         let first = self.cluster.members.first().map_or(0, |member| member.id);
         Err(Trouble::Late { member: first, what, bound: bound * limits::FENCE_TRIES_MAX })
+    }
+
+    /// A fence is missed rightly only where recovery or a snapshot covered its index. A member that applied that index by
+    /// itself, and found no fence there, has another log than the member that committed one.
+    async fn judge_missed(&self, work: &mut Work, missed: &[(u64, u64)]) -> Result<(), Trouble> {
+        for (member, index) in missed {
+            let Some(one) = self.cluster.member(*member) else { continue };
+            if applied_by_itself(&one.recovery().await?, *index) {
+                let why = format!(
+                    "expected n{member} to find the fence at raft index {index}, where it was committed; it applied that index, \
+                     and found another entry: the logs have diverged"
+                );
+                work.findings.push(Finding::new(Class::StateHash, why).in_cycle(work.step.cycle).at_member(*member));
+            }
+        }
+        Ok(())
     }
 
     /// Proposes on one member after the other until one takes it: during an election none does.
@@ -164,5 +184,35 @@ impl Stage<'_> {
             findings.extend(check_replay_start(&Restart { cycle, member, dead, applied_received }, recovery));
         }
         work.findings.extend(findings);
+    }
+}
+
+/// Whether the life that `recovery` tells of applied `index` entry by entry. With a snapshot in that life: not certainly.
+fn applied_by_itself(recovery: &RecoveryResponse, index: u64) -> bool {
+    recovery.snapshot_installed.is_none()
+        && recovery.scan_start.is_some_and(|start| start <= index)
+        && recovery.verified.is_none_or(|verified| verified.last < index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use node_proto::control::IndexRange;
+
+    #[test]
+    fn only_an_index_that_was_applied_here_must_hold_its_fence() {
+        let life = RecoveryResponse {
+            scan_start: Some(10),
+            verified: Some(IndexRange { first: 10, last: 20 }),
+            ..RecoveryResponse::default()
+        };
+        assert!(applied_by_itself(&life, 21));
+        assert!(!applied_by_itself(&life, 20), "recovery skipped it");
+        assert!(!applied_by_itself(&life, 9), "an earlier life had it");
+        assert!(!applied_by_itself(&RecoveryResponse { scan_start: None, ..life.clone() }, 21), "nothing was scanned");
+        assert!(
+            !applied_by_itself(&RecoveryResponse { snapshot_installed: Some(15), ..life }, 21),
+            "a snapshot may have"
+        );
     }
 }
