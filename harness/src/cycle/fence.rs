@@ -209,7 +209,7 @@ mod tests {
         assert!(applied_by_itself(&life, 21));
         assert!(!applied_by_itself(&life, 20), "recovery skipped it");
         assert!(!applied_by_itself(&life, 9), "an earlier life had it");
-        assert!(!applied_by_itself(&RecoveryResponse { scan_start: None, ..life.clone() }, 21), "nothing was scanned");
+        assert!(!applied_by_itself(&RecoveryResponse { scan_start: None, ..life }, 21), "nothing was scanned");
         assert!(
             !applied_by_itself(&RecoveryResponse { snapshot_installed: Some(15), ..life }, 21),
             "a snapshot may have"
