@@ -4,7 +4,9 @@ use std::error::Error;
 use std::path::Path;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // Cargo runs this in the package's directory. Not the path it was compiled at: a build directory that several
+    // checkouts share may hold the script of another one, which may be gone.
+    let dir = Path::new(".");
     let mut protos = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
@@ -12,7 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             protos.push(path);
         }
     }
-    println!("cargo:rerun-if-changed={}", dir.display());
+    println!("cargo:rerun-if-changed=.");
     protos.sort();
     let descriptors = protox::compile(&protos, [dir])?;
     // Values and messages pass through the node without being copied; digests stay plain vectors.
