@@ -8,7 +8,7 @@ use crate::run::{self, Job};
 use crate::scenario::Scenario;
 use crate::seed::Seed;
 use crate::target::Target;
-use crate::{clock, limits, provenance, report};
+use crate::{clock, limits, provenance, report, shell};
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use std::io::Write;
@@ -73,7 +73,7 @@ pub struct ReplayArgs {
 }
 
 /// What runs and replays have in common.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct With {
     /// The node binary; `node-under-test` beside this executable if absent.
     #[arg(long)]
@@ -151,7 +151,7 @@ fn replay_job(args: &ReplayArgs) -> Result<Job, Failure> {
     let before = verdict_before(&stored)?;
     // The scenario's name is the report's, not that of the copy's file.
     let scenario = Scenario { name: plan.scenario.clone(), ..scenario };
-    let mut with = With { sabotage: args.with.sabotage.clone(), ..clone(&args.with) };
+    let mut with = args.with.clone();
     with.sabotage = with.sabotage.or_else(|| before.as_ref().and_then(|run| run.sabotage.clone()));
     let job = job(scenario, plan, &with, format!("ninelives replay {}", word(&args.report_dir)))?;
     if let Some(before) = before {
@@ -172,16 +172,6 @@ fn verdict_before(stored: &Paths) -> Result<Option<RunSummary>, Failure> {
             Ok(None)
         }
         Err(error) => Err(Failure::Usage(error.to_string())),
-    }
-}
-
-fn clone(with: &With) -> With {
-    With {
-        node: with.node.clone(),
-        inspector: with.inspector.clone(),
-        report: with.report.clone(),
-        sabotage: with.sabotage.clone(),
-        keep: with.keep,
     }
 }
 
@@ -354,9 +344,7 @@ fn shown(path: &Path) -> String {
 
 /// `path` as one word of a shell command.
 fn word(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    shell::quote(&path.display().to_string())
 }
 
 #[cfg(test)]

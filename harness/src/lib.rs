@@ -21,7 +21,7 @@
 //!
 //! Vocabulary: [`operation`] (what clients do), [`verdict`] (blame), [`record`] (what a cycle and a run leave behind), [`paths`] (the report
 //! directory), [`provenance`] (what ran, and on what), [`limits`] (every bound, with its reason), [`clock`] and [`seed`] (the only sources of time and
-//! of chance), [`exit`] (the exit codes).
+//! of chance), [`exit`] (the exit codes), [`shell`] (commands to paste).
 //!
 //! Absences that are invariants: nothing here links the node (only its wire formats, `node-proto`); `oracle` and
 //! `model` never talk to a live node; only `clock` reads a clock and only `seed` draws at random; only
@@ -50,6 +50,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod seed;
+pub mod shell;
 pub mod target;
 pub mod verdict;
 pub mod workload;

@@ -119,7 +119,7 @@ fn finding(finding: &Finding, report: &str) -> String {
 
 /// What to paste next.
 fn next_command(finding: &Finding, report: &str) -> String {
-    let report = super::repro::quote(report);
+    let report = crate::shell::quote(report);
     match (finding.class, finding.member) {
         (Class::Liveness | Class::NodeDied | Class::RefusedAfterOwnCrash | Class::HarnessError, Some(member)) => {
             format!("tail -n 50 {report}/nodes/n{member}.log")
@@ -181,7 +181,7 @@ fn again(run: &RunSummary, report: &str) -> String {
          threads: kills at named windows land on the same step, kills at times may not.</p><pre>{}</pre>",
         escape(&format!(
             "bash {}/repro.sh   # the stored plan, with the digests compared\n{}",
-            super::repro::quote(report),
+            crate::shell::quote(report),
             run.repro
         )),
     )

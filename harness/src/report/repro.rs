@@ -5,6 +5,7 @@
 
 use super::{partial, verdict_sentence};
 use crate::record::{BinaryId, RunSummary};
+use crate::shell::quote;
 
 /// The text of `repro.sh`.
 pub fn render(run: &RunSummary) -> String {
@@ -52,14 +53,6 @@ const DIGEST: &str = r#"digest() { # name, file, digest of the report
 
 fn digest_call(name: &str, binary: &BinaryId) -> String {
     format!("digest {name} \"${name}\" {}", quote(&binary.sha256))
-}
-
-/// `text` as one word of a shell command; quoted only if it needs to be.
-pub(super) fn quote(text: &str) -> String {
-    if !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+:=".contains(c)) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// `text` as the rest of a comment: a line break would end it.
