@@ -6,10 +6,11 @@
 use crate::mvcc::Store;
 use crate::recovery::{self, Evidence, Replay, Step};
 use bytes::Bytes;
-use node_backend::rocksdb::RocksBackend;
+use node_backend::engine::Engine;
 use node_base::LogId;
-use node_base::backend::{Backend, Batch, Bucket};
+use node_base::backend::{Batch, Bucket, Declared};
 use node_base::failpoint::{self, Window};
+use node_base::sabotage::{Bug, planted};
 use node_proto::command::MemberRecord;
 use node_raft::{Entry, Member, OutgoingSnapshot, Payload, SnapshotMeta, StateMachine};
 use prost::Message;
@@ -19,17 +20,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Key, in [`Bucket::Meta`], of raft's own record of the membership in force, stored as raft gave it.
 const RAFT_MEMBERSHIP: &[u8] = b"raft_membership";
 
+/// What this life did with the snapshots that it was sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Transfers {
+    pub refused: u64,
+    pub last_refusal: String,
+    pub installed: u64,
+}
+
 pub struct Applier {
     store: Arc<Store>,
-    engine: Arc<RocksBackend>,
+    engine: Arc<dyn Engine>,
     replay: Mutex<Replay>,
+    transfers: Mutex<Transfers>,
     /// The members, fixed when the cluster was founded.
     members: Vec<Member>,
 }
 
 impl Applier {
-    pub fn new(store: Arc<Store>, engine: Arc<RocksBackend>, replay: Replay, members: Vec<Member>) -> Self {
-        Self { store, engine, replay: Mutex::new(replay), members }
+    pub fn new(store: Arc<Store>, engine: Arc<dyn Engine>, replay: Replay, members: Vec<Member>) -> Self {
+        Self { store, engine, replay: Mutex::new(replay), transfers: Mutex::default(), members }
     }
 
     pub fn store(&self) -> &Arc<Store> {
@@ -44,6 +54,14 @@ impl Applier {
     pub async fn flush(&self) -> io::Result<()> {
         let engine = self.engine.clone();
         tokio::task::spawn_blocking(move || engine.flush()).await.map_err(io::Error::other)?.map_err(io::Error::other)
+    }
+
+    pub fn transfers(&self) -> Transfers {
+        self.lock_transfers().clone()
+    }
+
+    fn lock_transfers(&self) -> std::sync::MutexGuard<'_, Transfers> {
+        self.transfers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_replay(&self) -> std::sync::MutexGuard<'_, Replay> {
@@ -109,19 +127,34 @@ impl StateMachine for Applier {
         }
     }
 
-    fn open_snapshot(&self) -> io::Result<OutgoingSnapshot> {
-        let image = self.engine.open_snapshot()?;
-        let meta = SnapshotMeta { log_id: image.log_id, membership: self.membership()?.unwrap_or_default() };
-        Ok(OutgoingSnapshot { meta, wire_size: image.wire_size, reader: Box::new(image.reader) })
+    fn settle(&self) -> io::Result<()> {
+        self.engine.settle().map_err(io::Error::other)
     }
 
-    fn receive_snapshot(&self, meta: &SnapshotMeta, wire_size: u64, reader: &mut dyn io::Read) -> io::Result<()> {
-        Ok(self.engine.receive_snapshot(meta.log_id, wire_size, reader)?)
+    fn open_snapshot(&self) -> io::Result<OutgoingSnapshot> {
+        let image = self.engine.snapshot()?;
+        let mut log_id = image.log_id;
+        if planted(Bug::SnapshotIndexOffByOne) {
+            log_id.index += 1;
+        }
+        let meta = SnapshotMeta { log_id, membership: self.membership()?.unwrap_or_default() };
+        Ok(OutgoingSnapshot { meta, declared: image.declared, reader: image.reader })
+    }
+
+    fn receive_snapshot(&self, meta: &SnapshotMeta, declared: Declared, reader: &mut dyn io::Read) -> io::Result<()> {
+        let received = self.engine.receive_snapshot(meta.log_id, declared, reader);
+        if let Err(error) = &received {
+            let mut transfers = self.lock_transfers();
+            transfers.refused += 1;
+            transfers.last_refusal = error.to_string();
+        }
+        Ok(received?)
     }
 
     fn install_snapshot(&self, meta: &SnapshotMeta, purge_log: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
         self.store.install(|| Ok(self.engine.install_snapshot(meta.log_id, purge_log)?))?;
         self.lock_replay().installed(meta.log_id);
+        self.lock_transfers().installed += 1;
         Ok(())
     }
 }

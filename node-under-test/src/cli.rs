@@ -1,13 +1,14 @@
 //! The command line: `serve` runs a member, `inspect` reads a stopped one.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use node_backend::engine::EngineKind;
 use node_base::failpoint::Window;
 use node_raft::Member;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// An etcd-v3-compatible raft key-value store whose LSM engine runs without a write-ahead log.
+/// An etcd-v3-compatible raft key-value store on one of two engines: redb, or RocksDB without a write-ahead log.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 pub struct Cli {
@@ -25,8 +26,19 @@ pub enum Command {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum BackendKind {
+    /// A single-file B+ tree.
+    Redb,
     /// LSM tree, write-ahead log disabled.
     Rocksdb,
+}
+
+impl BackendKind {
+    pub fn kind(self) -> EngineKind {
+        match self {
+            BackendKind::Redb => EngineKind::Redb,
+            BackendKind::Rocksdb => EngineKind::Rocksdb,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -43,8 +55,8 @@ pub struct Serve {
     /// Where this member keeps everything.
     #[arg(long)]
     pub data_dir: PathBuf,
-    /// The storage engine.
-    #[arg(long, value_enum)]
+    /// The storage engine; a data directory belongs to the one that it was made with (`migrate` changes that).
+    #[arg(long, value_enum, default_value_t = BackendKind::Redb)]
     pub backend: BackendKind,
     /// A member, as ID=NAME@PEER_HOST:PORT/CLIENT_HOST:PORT; once for each of the 1, 3 or 5 members.
     #[arg(long = "member", required = true, value_parser = parse_member)]
@@ -52,12 +64,12 @@ pub struct Serve {
     /// Address of the private control endpoint (loopback only); none without it.
     #[arg(long)]
     pub control: Option<SocketAddr>,
-    /// Size at which a memtable is sealed and flushed.
-    #[arg(long, default_value_t = 16 << 20, value_parser = clap::value_parser!(u64).range(64 << 10..=1 << 30))]
-    pub memtable_bytes: u64,
-    /// Flush when more entries than this are applied but not yet flushed (bounds the replay).
-    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..))]
-    pub unflushed_entries_max: u64,
+    /// RocksDB only: size at which a memtable is sealed and flushed [default: 16 MiB].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(64 << 10..=1 << 30))]
+    pub memtable_bytes: Option<u64>,
+    /// RocksDB only: flush when more entries than this are applied but not yet flushed, which bounds the replay [default: 50000].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub unflushed_entries_max: Option<u64>,
     /// Raft log entries to keep behind the last flushed index, for members that lag.
     #[arg(long, default_value_t = 5_000)]
     pub keep_entries: u64,
@@ -128,6 +140,13 @@ impl Serve {
             "--member: expected 1, 3 or 5 members, found {}: an even number tolerates no more failures than one less",
             ids.len()
         );
+        let tuned =
+            [("--memtable-bytes", self.memtable_bytes), ("--unflushed-entries-max", self.unflushed_entries_max)];
+        if let Some((flag, _)) = tuned.iter().find(|(_, value)| self.backend == BackendKind::Redb && value.is_some()) {
+            anyhow::bail!(
+                "{flag} tunes memtables, which --backend=redb has none of: leave it out, or give --backend=rocksdb"
+            );
+        }
         let own = self.own();
         let addresses = [own.peer_addr.parse::<SocketAddr>()?, own.client_addr.parse()?];
         for address in addresses.into_iter().chain(self.control) {

@@ -35,6 +35,7 @@ impl ControlService {
         let marks = self.marks.now();
         let log = self.log.facts();
         let store = self.applier.store();
+        let transfers = self.applier.transfers();
         StatusResponse {
             member_id: self.member_id,
             term: raft.term,
@@ -48,6 +49,9 @@ impl ControlService {
             last_purged: log.last_purged.map(|id| id.index),
             revision: store.revision(),
             compact_revision: store.compact_revision(),
+            snapshots_refused: transfers.refused,
+            last_snapshot_refusal: transfers.last_refusal,
+            snapshots_installed: transfers.installed,
         }
     }
 

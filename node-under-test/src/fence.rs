@@ -123,7 +123,7 @@ mod tests {
     use crate::testing::{MemoryBackend, TestStore};
     use futures_util::FutureExt;
     use node_base::LogId;
-    use node_base::backend::{self, Backend, Batch, ReadView};
+    use node_base::backend::{self, Backend, Batch, ReadView, Size, Snapshot, SnapshotError};
     use node_proto::command::Fence;
     use node_proto::command::command::Request;
     use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -170,16 +170,28 @@ mod tests {
             Ok(())
         }
 
-        fn consistent_index(&self) -> backend::Result<Option<LogId>> {
-            self.inner.consistent_index()
+        fn settle(&self) -> backend::Result<()> {
+            self.inner.settle()
         }
 
         fn flush(&self) -> backend::Result<()> {
             self.inner.flush()
         }
 
-        fn size(&self) -> backend::Result<(u64, u64)> {
+        fn snapshot(&self) -> Result<Snapshot, SnapshotError> {
+            self.inner.snapshot()
+        }
+
+        fn size(&self) -> backend::Result<Size> {
             self.inner.size()
+        }
+
+        fn defrag(&self) -> backend::Result<()> {
+            self.inner.defrag()
+        }
+
+        fn close(&self) -> backend::Result<()> {
+            self.inner.close()
         }
     }
 

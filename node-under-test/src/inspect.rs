@@ -13,6 +13,8 @@ use std::process::ExitCode;
 /// The JSON form. An absent number is `null`; a part that could not be read has its `…_error`.
 #[derive(Debug, Default, Serialize)]
 struct Report {
+    /// The engine whose database is there.
+    engine: Option<&'static str>,
     last_flushed_index: Option<u64>,
     last_flushed_index_error: Option<String>,
     engine_index: Option<u64>,
@@ -42,6 +44,10 @@ pub fn run(options: &Inspect) -> anyhow::Result<ExitCode> {
     );
     let mut report = Report::default();
     let engine = inspect_dead(&options.data_dir);
+    match engine.engine {
+        Ok(kind) => report.engine = kind,
+        Err(error) => report.engine_error = Some(error),
+    }
     match engine.last_flushed_index {
         Ok(index) => report.last_flushed_index = index,
         Err(error) => report.last_flushed_index_error = Some(error),

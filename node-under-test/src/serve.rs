@@ -9,10 +9,9 @@ use crate::mvcc::Store;
 use crate::recovery::{self, Found, Replay};
 use anyhow::Context;
 use node_backend::EXIT_STORAGE;
-use node_backend::layout::DataDir;
-use node_backend::marker::{self, EngineKind};
-use node_backend::rocksdb::{EngineOptions, RocksBackend};
-use node_backend::snapshot;
+use node_backend::engine::{self, Engine, EngineOptions};
+use node_backend::layout::{DataDir, DirLock};
+use node_backend::{marker, migrate, snapshot};
 use node_base::durable;
 use node_base::failpoint::{self, Window};
 use node_base::watermarks::Watermarks;
@@ -92,13 +91,21 @@ struct Opened {
     marks: Arc<Watermarks>,
     applier: Arc<Applier>,
     open_micros: u64,
+    /// Nobody else works on the directory while this lives.
+    _lock: DirLock,
 }
 
 /// The start-up sequence of [`recovery`], claims 1 to 5.
 fn open(options: &Serve) -> anyhow::Result<Opened> {
     let stopwatch = Stopwatch::start();
     let dir = DataDir::new(&options.data_dir);
-    marker::claim(&dir, EngineKind::Rocksdb)?;
+    let kind = options.backend.kind();
+    durable::create_dir_durably(dir.root()).context("cannot create the data directory")?;
+    let lock = dir.lock()?;
+    if let Some(resumed) = migrate::resume(&dir)? {
+        tracing::warn!(?resumed, "an interrupted change of engine");
+    }
+    marker::claim(&dir, kind)?;
     durable::create_dir_durably(&dir.snap()).context("cannot create the data directory")?;
     let log = LogStore::open(&dir.raft()).context("cannot open the raft log")?;
     for done in snapshot::tidy(&dir).context("cannot clean up after an interrupted snapshot")? {
@@ -107,8 +114,8 @@ fn open(options: &Serve) -> anyhow::Result<Opened> {
     log.sync_leftovers().context("cannot sync the raft log")?;
     dir.sync_leftovers().context("cannot sync the data directory")?;
     failpoint::pass(Window::RecoveryOpen);
-    let engine = Arc::new(RocksBackend::open(dir, engine_options(options)?)?);
-    let found = locate(&log, &engine)?;
+    let engine = engine::open(dir, kind, engine_options(options)?)?;
+    let found = locate(&log, &*engine)?;
     failpoint::pass(Window::RecoveryOpened);
     tracing::info!(?found, "recovered");
     let mut replay = Replay::new(found);
@@ -129,25 +136,26 @@ fn open(options: &Serve) -> anyhow::Result<Opened> {
     }
     let store = Arc::new(Store::open(engine.clone()).context("cannot read the state out of the engine")?);
     let applier = Arc::new(Applier::new(store, engine, replay, options.members.clone()));
-    Ok(Opened { log, marks, applier, open_micros: stopwatch.elapsed_micros() })
+    Ok(Opened { log, marks, applier, open_micros: stopwatch.elapsed_micros(), _lock: lock })
 }
 
-fn locate(log: &LogStore, engine: &RocksBackend) -> anyhow::Result<Found> {
+fn locate(log: &LogStore, engine: &dyn Engine) -> anyhow::Result<Found> {
     let (facts, opened) = (log.facts(), engine.opened());
     let position = opened.persisted.map(|index| log.log_id(index)).transpose().context("cannot read the raft log")?;
     Ok(recovery::locate(opened.persisted, position.flatten(), opened.engine, &facts)?)
 }
 
 fn engine_options(options: &Serve) -> anyhow::Result<EngineOptions> {
+    let default = EngineOptions::default();
     Ok(EngineOptions {
-        memtable_bytes: usize::try_from(options.memtable_bytes)?,
-        lag_entries_max: options.unflushed_entries_max,
-        ..EngineOptions::default()
+        memtable_bytes: options.memtable_bytes.map_or(Ok(default.memtable_bytes), usize::try_from)?,
+        lag_entries_max: options.unflushed_entries_max.unwrap_or(default.lag_entries_max),
+        ..default
     })
 }
 
 async fn serve(options: &Serve, listeners: Listeners, member: Opened) -> anyhow::Result<ExitCode> {
-    let Opened { log, marks, applier, open_micros } = member;
+    let Opened { log, marks, applier, open_micros, _lock } = member;
     let raft = RaftNode::start(raft_options(options), log.clone(), applier.clone(), marks.clone()).await?;
     let (stop, stopped) = watch::channel(false);
     let control = ControlService {

@@ -3,8 +3,9 @@
 //! Never from the original: opening a database replays and deletes files. Nothing here repairs or refuses; each fact is
 //! read by itself and says what is wrong with it.
 
+use crate::engine::{self, EngineKind};
 use crate::layout::DataDir;
-use crate::{last_flushed_index, marker, rocksdb};
+use crate::marker;
 use node_base::LogId;
 use serde::Serialize;
 use std::io;
@@ -13,13 +14,15 @@ use std::path::Path;
 /// The facts; an `Err` holds the sentence that a start would refuse with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Inspection {
-    /// The engine marker's line, if there is one.
-    pub engine_marker: Result<Option<String>, String>,
-    /// N; `Ok(None)`: no file.
+    /// The engine that the marker names, if there is one.
+    pub engine_marker: Result<Option<&'static str>, String>,
+    /// The engine whose database is there, by its nature: while a migration is under way the marker may still say another.
+    pub engine: Result<Option<&'static str>, String>,
+    /// N; `Ok(None)`: nothing was persisted. Of redb it is E by definition.
     pub last_flushed_index: Result<Option<u64>, String>,
     /// E; `Ok(None)`: no database, or one that nothing was ever flushed into.
     pub consistent_index: Result<Option<LogId>, String>,
-    /// Names of snapshots' leftovers: `db.incoming`, `db.old`, `outgoing`.
+    /// Names of what a kill left of snapshots and migrations.
     pub leftovers: Vec<String>,
 }
 
@@ -32,20 +35,25 @@ impl Inspection {
     }
 }
 
-/// Inspects `copy`, a copy of a stopped member's data directory. Reads only, but through RocksDB.
+/// Inspects `copy`, a copy of a stopped member's data directory. redb repairs the copy of its file first.
 pub fn inspect_dead(copy: &Path) -> Inspection {
     let dir = DataDir::new(copy);
-    let leftovers = [dir.incoming(), dir.old(), dir.outgoing()];
-    let consistent_index = if dir.db().join("CURRENT").exists() {
-        rocksdb::read_consistent_index(&dir.db()).map_err(|error| error.to_string())
-    } else {
-        Ok(None)
+    let leftovers = [dir.incoming(), dir.foreign(), dir.fresh(), dir.old(), dir.outgoing(), dir.engine_migration()];
+    let nature = EngineKind::by_nature(&dir.db()).map_err(|error| error.to_string());
+    let consistent_index = match &nature {
+        Ok(Some(EngineKind::Rocksdb)) if !dir.db().join("CURRENT").exists() => Ok(None),
+        Ok(Some(engine)) => engine.image_index(&dir.db()).map_err(|error| error.to_string()),
+        Ok(None) => Ok(None),
+        Err(error) => Err(error.clone()),
     };
+    // Without a database the marker says whose N it would be.
+    let whose = nature.clone().ok().flatten().or_else(|| marker::read(&dir).ok().flatten());
+    let known_index = consistent_index.clone().ok().flatten();
+    let last_flushed_index = engine::persisted_index(&dir, whose.unwrap_or(EngineKind::Rocksdb), known_index);
     Inspection {
-        engine_marker: marker::read(&dir)
-            .map(|line| line.map(|line| line.trim_end().to_owned()))
-            .map_err(|error| format!("engine marker: {error}")),
-        last_flushed_index: last_flushed_index::read(&dir.last_flushed_index()).map_err(|error| error.to_string()),
+        engine_marker: marker::read(&dir).map(|engine| engine.map(EngineKind::name)).map_err(|error| error.to_string()),
+        engine: nature.map(|engine| engine.map(EngineKind::name)),
+        last_flushed_index: last_flushed_index.map_err(|error| error.0),
         consistent_index,
         leftovers: leftovers
             .iter()

@@ -1,4 +1,4 @@
-//! N on disk: the file `last-flushed-index`.
+//! N on disk, with RocksDB: the file `last-flushed-index`.
 //!
 //! | offset | bytes | field |
 //! | --- | --- | --- |

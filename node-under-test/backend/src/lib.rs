@@ -2,24 +2,30 @@
 //! makes an engine without a write-ahead log safe, and the snapshots that carry an engine's state between
 //! members.
 //!
-//! | module | what | names RocksDB |
+//! | module | what | names an engine's crate |
 //! | --- | --- | --- |
-//! | [`layout`] | the paths of a data directory, and their syncing at start | no |
+//! | [`engine`] | which engines there are, and what a member needs of one beyond the seam | no |
+//! | [`layout`] | the paths of a data directory, its lock, and its syncing at start | no |
 //! | [`marker`] | which engine a data directory belongs to | no |
-//! | [`last_flushed_index`] | N on disk | no |
-//! | [`durability`] | the protocol, as numbered claims: which N goes with which flush | no |
-//! | [`snapshot`] | wire format, writing, strict reading, exchange | no |
-//! | [`rocksdb`] | the engine; `rocksdb/sys.rs` holds all `unsafe` of this crate | only there |
+//! | [`migrate`] | changing a stopped member's engine | no |
+//! | [`last_flushed_index`] | N on disk, with RocksDB | no |
+//! | [`durability`] | RocksDB's protocol, as numbered claims: which N goes with which flush | no |
+//! | [`snapshot`] | wire formats, writing, strict reading, conversion, exchange | no |
+//! | [`redb`] | the engine; its own numbered claims | redb's |
+//! | [`rocksdb`] | the engine; `rocksdb/sys.rs` holds all `unsafe` of this crate | RocksDB's |
 //! | [`inspect`] | what a dead data directory proves, read from a copy | no |
 //!
-//! A start-up calls, in this order: [`marker::claim`], [`snapshot::tidy`], [`layout::DataDir::sync_leftovers`],
-//! [`rocksdb::RocksBackend::open`], its own check E ≥ N, [`rocksdb::RocksBackend::attach`].
+//! A start-up calls, in this order: [`layout::DataDir::lock`], [`migrate::resume`], [`marker::claim`], [`snapshot::tidy`],
+//! [`layout::DataDir::sync_leftovers`], [`engine::open`], its own check E ≥ N, [`engine::Engine::attach`].
 
 pub mod durability;
+pub mod engine;
 pub mod inspect;
 pub mod last_flushed_index;
 pub mod layout;
 pub mod marker;
+pub mod migrate;
+pub mod redb;
 pub mod rocksdb;
 pub mod snapshot;
 

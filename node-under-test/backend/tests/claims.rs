@@ -6,8 +6,9 @@
 mod common;
 
 use common::{Member, Orders, Victim, at, entry, open_dead, small};
+use node_backend::engine::{Engine, EngineKind, EngineOptions};
 use node_backend::layout::DataDir;
-use node_backend::rocksdb::{EngineOptions, RocksBackend};
+use node_backend::rocksdb::RocksBackend;
 use node_backend::{inspect, last_flushed_index};
 use node_base::backend::{Backend, Bucket};
 use node_base::failpoint::Window;
@@ -31,7 +32,7 @@ fn child() {
             std::thread::park();
         }
     }
-    common::write_on(&root, small());
+    common::write_on(EngineKind::Rocksdb, &root, small());
 }
 
 fn block_on<F: Future>(future: F) -> F::Output {
@@ -152,7 +153,7 @@ fn claim_6_e_at_open_does_not_become_n_before_it_is_verified() {
     let marks = Arc::new(node_base::watermarks::Watermarks::at_start(Some(at(10)), Some(at(49)), None));
     backend.attach(marks.clone()).unwrap();
     backend.flush().unwrap();
-    assert!(backend.open_snapshot().is_err(), "no image at 49 is sent while N cannot follow");
+    assert!(backend.snapshot().is_err(), "no image at 49 is sent while N cannot follow");
     assert_eq!(n_of(tmp.path()), Some(10));
     assert!(backend.verified(at(50)).is_err());
     backend.verified(at(49)).unwrap();

@@ -5,6 +5,7 @@
 mod common;
 
 use common::{Orders, Victim, model, rows, small};
+use node_backend::engine::{Engine, EngineKind};
 use node_backend::inspect::inspect_dead;
 use node_backend::layout::DataDir;
 use node_backend::rocksdb::RocksBackend;
@@ -15,7 +16,7 @@ const KILLS_MAX: u64 = 30;
 #[test]
 fn child() {
     let Some((root, _)) = common::orders_of_child() else { return };
-    common::write_on(&root, small());
+    common::write_on(EngineKind::Rocksdb, &root, small());
 }
 
 /// Kills fresh members until `bitten` says of a dead directory that the bug shows; the number of kills it took.

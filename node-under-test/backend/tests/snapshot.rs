@@ -5,13 +5,13 @@
 mod common;
 
 use common::{Member, Orders, Victim, at, model, open_dead, rows, small};
+use node_backend::engine::Engine;
 use node_backend::layout::DataDir;
 use node_backend::rocksdb::RocksBackend;
-use node_backend::snapshot::SnapshotError;
 use node_backend::snapshot::format::{self, file_header, padding_after};
 use node_backend::snapshot::read::RawSnapshot;
-use node_backend::snapshot::write::{CheckpointDir, SnapshotStream};
-use node_base::backend::Backend;
+use node_backend::snapshot::write::{Outgoing, SnapshotStream};
+use node_base::backend::{Backend, Declared, SnapshotError};
 use node_base::failpoint::Window;
 use node_base::watermarks::Watermarks;
 use proptest::prelude::*;
@@ -26,8 +26,13 @@ fn child() {
     let Some((root, _)) = common::orders_of_child() else { return };
     let member = Member::start(&root, small());
     let bytes = std::fs::read(root.parent().unwrap().join("stream")).unwrap();
-    member.backend.receive_snapshot(at(499), bytes.len() as u64, &mut &bytes[..]).unwrap();
+    member.backend.receive_snapshot(at(499), declared(&bytes), &mut &bytes[..]).unwrap();
     member.backend.install_snapshot(at(499), &mut || Ok(())).unwrap();
+}
+
+/// What a carrier says of a stream with header and trailer.
+fn declared(bytes: &[u8]) -> Declared {
+    Declared { wire_size: bytes.len() as u64, sha256: None }
 }
 
 /// The stream of a member that has applied entries 0 to 499.
@@ -35,13 +40,13 @@ fn stream_at_499() -> Vec<u8> {
     let tmp = tempfile::tempdir().unwrap();
     let mut member = Member::start(tmp.path(), small());
     member.apply(500);
-    let mut snapshot = member.backend.open_snapshot().unwrap();
+    let mut snapshot = member.backend.snapshot().unwrap();
     assert_eq!(snapshot.log_id, at(499));
     assert!(member.marks.now().persisted >= Some(at(499)), "N ≥ M before the first byte goes out");
     let mut bytes = Vec::new();
     snapshot.reader.read_to_end(&mut bytes).unwrap();
-    assert_eq!(bytes.len() as u64, snapshot.wire_size, "the stated length is what goes out");
-    assert_eq!(snapshot.wire_size % 512, 32);
+    assert_eq!(bytes.len() as u64, snapshot.declared.wire_size, "the stated length is what goes out");
+    assert_eq!(snapshot.declared.wire_size % 512, 32);
     drop(snapshot);
     assert_eq!(std::fs::read_dir(DataDir::new(tmp.path()).outgoing()).unwrap().count(), 0, "the checkpoint is deleted");
     bytes
@@ -53,7 +58,7 @@ fn a_snapshot_replaces_a_state_and_writing_goes_on() {
     let tmp = tempfile::tempdir().unwrap();
     let mut member = Member::start(tmp.path(), small());
     member.apply(300);
-    member.backend.receive_snapshot(at(499), bytes.len() as u64, &mut &bytes[..]).unwrap();
+    member.backend.receive_snapshot(at(499), declared(&bytes), &mut &bytes[..]).unwrap();
     let mut purged_at = None;
     member
         .backend
@@ -63,7 +68,7 @@ fn a_snapshot_replaces_a_state_and_writing_goes_on() {
         })
         .unwrap();
     assert_eq!(purged_at, Some(at(499)), "the log is purged only once N = M");
-    assert!(rows(&member.backend) == model(Some(499)));
+    assert!(rows(&*member.backend) == model(Some(499)));
     assert!(!DataDir::new(tmp.path()).incoming().exists());
 
     // Claim 8: the old database's flushes move nothing; the new one's do.
@@ -81,7 +86,7 @@ fn an_install_waits_for_readers_and_the_next_view_sees_the_new_state() {
     let tmp = tempfile::tempdir().unwrap();
     let mut member = Member::start(tmp.path(), small());
     member.apply(10);
-    member.backend.receive_snapshot(at(499), bytes.len() as u64, &mut &bytes[..]).unwrap();
+    member.backend.receive_snapshot(at(499), declared(&bytes), &mut &bytes[..]).unwrap();
     let view = member.backend.read();
     let last = |view: &dyn node_base::backend::ReadView| view.get(node_base::backend::Bucket::Meta, b"last").unwrap();
     std::thread::scope(|scope| {
@@ -100,12 +105,12 @@ fn what_this_member_has_already_is_refused() {
     let tmp = tempfile::tempdir().unwrap();
     let mut member = Member::start(tmp.path(), small());
     member.apply(500);
-    member.backend.receive_snapshot(at(499), bytes.len() as u64, &mut &bytes[..]).unwrap();
+    member.backend.receive_snapshot(at(499), declared(&bytes), &mut &bytes[..]).unwrap();
     let refusal = member.backend.install_snapshot(at(499), &mut || panic!("the log must not be purged"));
     assert!(matches!(refusal, Err(SnapshotError::Refused(_))));
     member.apply(1);
-    assert!(rows(&member.backend) == model(Some(500)));
-    let other = member.backend.receive_snapshot(at(498), bytes.len() as u64, &mut &bytes[..]).unwrap_err();
+    assert!(rows(&*member.backend) == model(Some(500)));
+    let other = member.backend.receive_snapshot(at(498), declared(&bytes), &mut &bytes[..]).unwrap_err();
     assert!(other.to_string().contains("as announced"), "{other}");
     assert!(!DataDir::new(tmp.path()).incoming().exists());
 }
@@ -123,11 +128,11 @@ fn after_a_restart_an_image_waits_for_the_replay_and_no_longer() {
     let opened = reopened.opened();
     assert_eq!((opened.persisted, opened.engine), (Some(19), Some(at(19))));
     reopened.attach(Arc::new(Watermarks::at_start(Some(at(19)), Some(at(19)), None))).unwrap();
-    let early = reopened.open_snapshot().err().expect("nothing is proven in this life");
+    let early = reopened.snapshot().err().expect("nothing is proven in this life");
     assert!(matches!(early, SnapshotError::NotYet(_)), "{early}");
     assert_eq!(io::Error::from(early).kind(), io::ErrorKind::WouldBlock);
     reopened.verified(at(19)).unwrap();
-    assert_eq!(reopened.open_snapshot().unwrap().log_id, at(19));
+    assert_eq!(reopened.snapshot().unwrap().log_id, at(19));
 }
 
 /// The table of `snapshot`'s contract, row by row, each by a kill of a real process in that window.
@@ -172,7 +177,7 @@ fn the_same_snapshot_is_accepted_again(root: &Path, bytes: &[u8]) {
     let opened = backend.opened();
     let marks = Watermarks::at_start(opened.persisted.map(at), opened.engine, None);
     backend.attach(marks.into()).unwrap();
-    backend.receive_snapshot(at(499), bytes.len() as u64, &mut &bytes[..]).unwrap();
+    backend.receive_snapshot(at(499), declared(bytes), &mut &bytes[..]).unwrap();
     backend.install_snapshot(at(499), &mut || Ok(())).unwrap();
     drop(backend);
     assert_eq!(open_dead(root), (Some(499), Some(499)));
@@ -188,7 +193,7 @@ fn small_stream(files: &[(&str, usize)]) -> Vec<u8> {
     for (name, len) in files {
         std::fs::write(dir.join(name), vec![name.len() as u8; *len]).unwrap();
     }
-    let mut stream = SnapshotStream::new(CheckpointDir::own(dir.clone())).unwrap();
+    let mut stream = SnapshotStream::new(Outgoing::own(dir.clone())).unwrap();
     let (wire_size, mut bytes) = (stream.wire_size(), Vec::new());
     stream.read_to_end(&mut bytes).unwrap();
     drop(stream);
@@ -202,7 +207,8 @@ fn unpack(bytes: &[u8], declared: u64) -> Result<Vec<(String, usize)>, String> {
     let tmp = tempfile::tempdir().unwrap();
     let staging = tmp.path().join("db.incoming");
     let source: &mut dyn Read = &mut &bytes[..];
-    let result = RawSnapshot::new(source, declared).and_then(|raw| raw.unpack(&staging));
+    let result =
+        RawSnapshot::new(source, Declared { wire_size: declared, sha256: None }).and_then(|raw| raw.unpack(&staging));
     match result {
         Ok(unpacked) => {
             let list = |entry: io::Result<std::fs::DirEntry>| {

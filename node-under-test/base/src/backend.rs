@@ -5,7 +5,9 @@
 //! batch*: whatever state an engine recovers is therefore an exact prefix of the raft log.
 
 use crate::LogId;
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
+use std::io::{self, Read};
 use std::ops::ControlFlow;
 
 pub type Result<T> = std::result::Result<T, BackendError>;
@@ -32,6 +34,11 @@ pub enum Bucket {
     Member = b'c',
 }
 
+impl Bucket {
+    /// In ascending order of their bytes: the order of [`hash`].
+    pub const ALL: [Bucket; 5] = [Bucket::Auth, Bucket::Member, Bucket::Key, Bucket::Lease, Bucket::Meta];
+}
+
 /// Key, in [`Bucket::Meta`], of the [`LogId`] of the last applied entry.
 pub const CONSISTENT_INDEX: &[u8] = b"consistent_index";
 
@@ -49,18 +56,121 @@ pub trait ReadView: Send {
     ) -> Result<()>;
 }
 
+/// SHA-256 over every row of `view` except the consistent index: engine-neutral, so two engines with the same rows have
+/// the same hash. Per bucket, in ascending order of their bytes: `u8 bucket`, then for each row, ascending by key,
+/// `u32 key length, key, u32 value length, value`, all big-endian. Unlike the state hash it sees rows that a
+/// compaction has yet to sweep.
+pub fn hash(view: &dyn ReadView) -> Result<[u8; 32]> {
+    let mut hasher = Sha256::new();
+    for bucket in Bucket::ALL {
+        hasher.update([bucket as u8]);
+        view.scan(bucket, &[], None, &mut |key, value| {
+            if (bucket, key) != (Bucket::Meta, CONSISTENT_INDEX) {
+                for part in [key, value] {
+                    // Rows are bounded by a request's size, far below 4 GiB.
+                    hasher.update(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+                    hasher.update(part);
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+    }
+    Ok(hasher.finalize().into())
+}
+
+/// The consistent index that `view` sees; `None`: nothing was ever applied.
+pub fn consistent_index(view: &dyn ReadView) -> Result<Option<LogId>> {
+    let Some(bytes) = view.get(Bucket::Meta, CONSISTENT_INDEX)? else { return Ok(None) };
+    LogId::decode(&bytes).map(Some).ok_or_else(|| {
+        let (expected, found) = (LogId::ENCODED_BYTES, bytes.len());
+        BackendError(format!("consistent_index must have {expected} bytes, found {found}: this database is not ours"))
+    })
+}
+
+/// Bytes on disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    pub allocated: u64,
+    /// What of `allocated` holds live data; a defragmentation brings the two together.
+    pub in_use: u64,
+}
+
 /// A storage engine. All methods may be called from any thread; `commit` from one at a time.
 pub trait Backend: Send + Sync {
     /// A view of everything committed so far. It holds no lock: writers go on, and it may outlive a commit.
     fn read(&self) -> Box<dyn ReadView + '_>;
     /// Makes `batch` and `at` visible in one step, `at` last; when that becomes *durable* is the engine's matter.
     fn commit(&self, batch: Batch, at: LogId) -> Result<()>;
-    /// The consistent index: the last [`LogId`] committed.
-    fn consistent_index(&self) -> Result<Option<LogId>>;
+    /// Says that no commit follows at once: an engine that makes commits durable in groups ends its group here.
+    fn settle(&self) -> Result<()>;
     /// Makes everything committed so far durable, and waits until it is.
     fn flush(&self) -> Result<()>;
-    /// Bytes on disk (allocated, in use).
-    fn size(&self) -> Result<(u64, u64)>;
+    /// An image of everything committed so far, or a little later, as a stream. Blocking; commits go on meanwhile.
+    fn snapshot(&self) -> std::result::Result<Snapshot, SnapshotError>;
+    /// See [`hash`].
+    fn hash(&self) -> Result<[u8; 32]> {
+        hash(&*self.read())
+    }
+    fn size(&self) -> Result<Size>;
+    /// Gives unused space back to the filesystem. Readers go on, commits may wait.
+    fn defrag(&self) -> Result<()>;
+    /// Waits until nothing of this engine runs any more. What comes after fails.
+    fn close(&self) -> Result<()>;
+}
+
+/// What whoever carries a snapshot's stream says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Declared {
+    /// Every byte of the stream.
+    pub wire_size: u64,
+    /// Of a stream that carries no digest of its own (the legacy form), and only of that.
+    pub sha256: Option<[u8; 32]>,
+}
+
+/// An image of an engine, ready to be sent once.
+pub struct Snapshot {
+    /// M: the consistent index of the image itself.
+    pub log_id: LogId,
+    /// `wire_size` is exactly what `reader` yields.
+    pub declared: Declared,
+    /// Deletes the image when it is dropped.
+    pub reader: Box<dyn Read + Send>,
+}
+
+/// Why a snapshot was not taken, or not taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The stream, or what it holds, is not acceptable; this member's state is untouched.
+    #[error("snapshot refused: {0}; this member's state is untouched, ask for the snapshot again")]
+    Refused(String),
+    /// Nothing is wrong; it is too early.
+    #[error("snapshot: not yet: {0}; ask again")]
+    NotYet(String),
+    /// This member's disk failed.
+    #[error("snapshot: {what}: {source}")]
+    Io { what: String, source: io::Error },
+    /// This member's engine failed.
+    #[error("snapshot: {0}")]
+    Engine(#[from] BackendError),
+}
+
+impl SnapshotError {
+    pub fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+}
+
+impl From<SnapshotError> for io::Error {
+    fn from(error: SnapshotError) -> Self {
+        let kind = match &error {
+            SnapshotError::Refused(_) => io::ErrorKind::InvalidData,
+            SnapshotError::NotYet(_) => io::ErrorKind::WouldBlock,
+            SnapshotError::Io { source, .. } => source.kind(),
+            SnapshotError::Engine(_) => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
 }
 
 /// The changes of one raft entry, with reads that see them.

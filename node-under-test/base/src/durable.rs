@@ -58,17 +58,15 @@ pub fn create_dir_durably(dir: &Path) -> io::Result<()> {
     sync_dir(parent)
 }
 
-/// Syncs every file and directory under `dir`, then `dir` itself.
-pub fn sync_tree(dir: &Path) -> io::Result<()> {
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            sync_tree(&entry.path())?;
-        } else {
-            File::open(entry.path())?.sync_all()?;
-        }
+/// Syncs the file at `path`, or every file and directory under it, then itself.
+pub fn sync_tree(path: &Path) -> io::Result<()> {
+    if !path.is_dir() {
+        return File::open(path)?.sync_all();
     }
-    sync_dir(dir)
+    for entry in std::fs::read_dir(path)? {
+        sync_tree(&entry?.path())?;
+    }
+    sync_dir(path)
 }
 
 #[cfg(test)]

@@ -46,6 +46,10 @@ windows! {
     ApplyBefore = "apply.before-batch",
     /// The batch is in the memtable, its proposer has not been told: the gap between batches.
     ApplyAfter = "apply.after-batch",
+    /// redb: a group of entries is applied and visible, the commit that makes it durable has not begun.
+    GroupVisible = "group.visible",
+    /// redb: the group is durable, so N is there; nothing that waits for it has moved.
+    GroupDurable = "group.durable",
     /// RocksDB sealed a memtable (writes go on into the next one).
     FlushSealed = "flush.sealed",
     /// RocksDB picked its memtables and is about to write the SST.
@@ -76,7 +80,7 @@ windows! {
     SnapshotUnpack = "snapshot.unpack",
     /// Unpacked and verified, files and directories synced, not exchanged.
     SnapshotUnpacked = "snapshot.unpacked",
-    /// `db` and `db.incoming` are exchanged, their parent is not synced.
+    /// `db` and `db.incoming` are exchanged, their parent is not synced. On redb N is M from here on.
     SnapshotExchanged = "snapshot.exchanged",
     /// The exchange is durable, N is still the old one.
     SnapshotPersist = "snapshot.persist",
@@ -84,6 +88,18 @@ windows! {
     SnapshotPersisted = "snapshot.persisted",
     /// The log is purged to M, the old database still exists.
     SnapshotDelete = "snapshot.delete-old",
+    /// A change of engine: the intent is durable, nothing is copied.
+    MigrateIntent = "migrate.intent",
+    /// A change of engine: part of the rows is copied.
+    MigrateCopying = "migrate.copying",
+    /// A change of engine: the new image is complete, proven and synced, not exchanged.
+    MigrateCopied = "migrate.copied",
+    /// A change of engine: the databases are exchanged, their parent is not synced.
+    MigrateExchanged = "migrate.exchanged",
+    /// A change of engine: the exchange is durable and so is N in the new engine's way; the marker is the old one.
+    MigrateIndex = "migrate.index",
+    /// A change of engine: the marker is the new one, the old database and the intent still exist.
+    MigrateMarker = "migrate.marker",
     /// Start-up: the leftovers of the last life are synced, the engine is not open.
     RecoveryOpen = "recovery.engine-open",
     /// Start-up: the engine is open and E ≥ N holds.

@@ -7,6 +7,7 @@ pub mod backend;
 pub mod durable;
 pub mod failpoint;
 pub mod log_id;
+pub mod memory;
 pub mod process;
 pub mod sabotage;
 pub mod watermarks;

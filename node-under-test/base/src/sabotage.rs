@@ -43,6 +43,16 @@ bugs! {
     HashConstant = "hash-constant",
     /// A restarted leader resumes its old term without an election.
     LeaderRestore = "leader-restore",
+    /// A sender counts the body of its snapshot alone; only the form with header and trailer has more.
+    WireSizeBodyOnly = "wire-size-body-only",
+    /// A sender announces a block more than it sends.
+    WireSizeTooBig = "wire-size-too-big",
+    /// A snapshot's meta claims one entry more than its image holds.
+    SnapshotIndexOffByOne = "snapshot-index-off-by-one",
+    /// An install does not sync the directory in which it exchanged the database.
+    SnapshotNoDirFsync = "snapshot-no-dir-fsync",
+    /// The engine marker's name is not synced before the engine is made.
+    MarkerNoDirFsync = "marker-no-dir-fsync",
 }
 
 #[cfg(feature = "sabotage")]

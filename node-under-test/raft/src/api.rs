@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use node_base::LogId;
+use node_base::backend::Declared;
 use std::io::{self, Read};
 
 /// One member of the cluster, as every member is configured with it.
@@ -60,8 +61,8 @@ pub struct SnapshotMeta {
 /// A snapshot that can be sent once.
 pub struct OutgoingSnapshot {
     pub meta: SnapshotMeta,
-    /// Exactly how many bytes `reader` yields.
-    pub wire_size: u64,
+    /// Its `wire_size` is exactly what `reader` yields.
+    pub declared: Declared,
     pub reader: Box<dyn Read + Send>,
 }
 
@@ -81,13 +82,16 @@ pub trait StateMachine: Send + Sync + 'static {
     /// Applies (or, while recovering, verifies) one committed entry; the bytes answer its proposer.
     fn apply(&self, entry: Entry) -> io::Result<Bytes>;
 
-    /// Takes a checkpoint to send. Blocking. Its position M is that of the image; persisted N ≥ M when it returns.
+    /// Nothing more is ready to be applied: what was applied in a group may be made durable now. Blocking.
+    fn settle(&self) -> io::Result<()>;
+
+    /// Takes an image to send. Blocking. Its position M is that of the image; persisted N ≥ M when it returns.
     /// [`io::ErrorKind::WouldBlock`]: not yet, it is asked for again.
     fn open_snapshot(&self) -> io::Result<OutgoingSnapshot>;
 
-    /// Unpacks and verifies a stream of `wire_size` bytes into a staging area, replacing what an earlier call
+    /// Unpacks and verifies a stream into a staging area, replacing what an earlier call
     /// left there. Blocking; one call at a time. Err: refused, the old state is untouched.
-    fn receive_snapshot(&self, meta: &SnapshotMeta, wire_size: u64, reader: &mut dyn Read) -> io::Result<()>;
+    fn receive_snapshot(&self, meta: &SnapshotMeta, declared: Declared, reader: &mut dyn Read) -> io::Result<()>;
 
     /// Installs what `receive_snapshot` staged: exchange, sync, persist N = M, then `purge_log()` (returns when the
     /// log is durably purged up to M), then delete the old. Blocking.

@@ -11,6 +11,7 @@ use crate::network::never_sent;
 use crate::types::TypeConfig;
 use bytes::{Buf, Bytes};
 use node_base::LogId;
+use node_base::backend::Declared;
 use node_base::failpoint::{Window, pass};
 use node_proto::peer::peer_client::PeerClient;
 use node_proto::peer::snapshot_frame::Frame;
@@ -46,8 +47,9 @@ pub async fn send(
     let outgoing = opened.map_err(io::Error::other).and_then(|opened| opened).map_err(checkpoint_failed)?;
     pass(Window::SnapshotSend);
     let SnapshotMeta { log_id, membership } = outgoing.meta;
-    let wire_size = outgoing.wire_size;
-    let head = SnapshotHead { to, vote, term: log_id.term, index: log_id.index, membership, wire_size };
+    let Declared { wire_size, sha256 } = outgoing.declared;
+    let sha256 = sha256.map_or_else(Bytes::new, |digest| Bytes::copy_from_slice(&digest));
+    let head = SnapshotHead { to, vote, term: log_id.term, index: log_id.index, membership, wire_size, sha256 };
     tracing::info!(to, %log_id, wire_size, "sending a snapshot");
     let (frames, stream) = mpsc::channel(CHUNKS_QUEUED);
     let reader = tokio::task::spawn_blocking(move || read_frames(head, outgoing.reader, &frames));
@@ -75,15 +77,16 @@ fn checkpoint_failed(error: io::Error) -> StreamingError<TypeConfig> {
     StorageError::read_snapshot(None, BoxedErrorSource::from_error(&error)).into()
 }
 
-/// Turns `reader` into frames until its end, or until nobody takes them any more.
+/// Turns `reader` into frames until as many bytes as the head announces are out, or until nobody takes them any more.
 fn read_frames(
     head: SnapshotHead,
-    mut reader: Box<dyn Read + Send>,
+    reader: Box<dyn Read + Send>,
     frames: &mpsc::Sender<SnapshotFrame>,
 ) -> io::Result<()> {
     // At least a few chunks, so that "part of it is sent" exists for a small snapshot too.
     let chunk_bytes = head.wire_size.div_ceil(4).clamp(1, CHUNK_BYTES_MAX);
     let mut left = head.wire_size;
+    let mut reader = reader.take(left);
     let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the receiver is gone");
     frames.blocking_send(SnapshotFrame { frame: Some(Frame::Head(head)) }).map_err(gone)?;
     loop {
@@ -131,14 +134,24 @@ impl Incoming {
         SnapshotMeta { log_id, membership: self.head.membership.clone() }
     }
 
+    fn declared(&self) -> io::Result<Declared> {
+        let found = self.head.sha256.len();
+        let invalid = |_| {
+            let why = format!("the head's sha256: expected 32 bytes or none, found {found}");
+            io::Error::new(io::ErrorKind::InvalidData, why)
+        };
+        let sha256 = (found > 0).then(|| self.head.sha256.as_ref().try_into().map_err(invalid)).transpose()?;
+        Ok(Declared { wire_size: self.head.wire_size, sha256 })
+    }
+
     /// Has the state machine unpack the body; returns when it is staged, or refused.
     pub async fn receive(mut self, state_machine: Arc<dyn StateMachine>) -> io::Result<SnapshotMeta> {
         let meta = self.meta();
-        let wire_size = self.head.wire_size;
+        let declared = self.declared()?;
         let (items, incoming) = mpsc::channel(CHUNKS_QUEUED);
         let staged = tokio::task::spawn_blocking(move || {
             let mut reader = ChunkReader { items: incoming, chunk: Bytes::new(), ended: false };
-            state_machine.receive_snapshot(&meta, wire_size, &mut reader).map(|()| meta)
+            state_machine.receive_snapshot(&meta, declared, &mut reader).map(|()| meta)
         });
         self.pump(items).await;
         staged.await.map_err(io::Error::other)?

@@ -95,7 +95,11 @@ impl Adapter {
             let durable = self.wait_durable(first.log_id.index).await?;
             let ready = batch.iter().take_while(|(raw, _)| raw.log_id.index <= durable).count();
             let ready: Vec<_> = batch.drain(..ready).collect();
-            blocking(|| ready.into_iter().try_for_each(|item| self.apply_one(item)))?;
+            blocking(|| {
+                ready.into_iter().try_for_each(|item| self.apply_one(item))?;
+                // What was ready at once is a group; the next one waits for the log again.
+                self.inner.settle()
+            })?;
         }
         Ok(())
     }

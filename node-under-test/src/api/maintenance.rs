@@ -32,19 +32,21 @@ impl Maintenance for MaintenanceService {
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         let raft = self.0.raft.status();
-        let (allocated, in_use) = self.0.store.backend().size().map_err(|error| Status::internal(error.to_string()))?;
+        let backend = self.0.store.backend().clone();
+        // An engine may have to read much to tell what of its file is in use.
+        let size = blocking(move || backend.size()).await?.map_err(|error| Status::internal(error.to_string()))?;
         let bytes = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
         let errors = if raft.leader.is_none() { vec!["etcdserver: no leader".to_owned()] } else { Vec::new() };
         Ok(Response::new(StatusResponse {
             header: self.0.header_now(),
             version: API_VERSION.to_owned(),
-            db_size: bytes(allocated),
+            db_size: bytes(size.allocated),
             leader: raft.leader.unwrap_or(0),
             raft_index: raft.committed.unwrap_or(0),
             raft_term: raft.term,
             raft_applied_index: self.0.marks.now().applied.map_or(0, |id| id.index),
             errors,
-            db_size_in_use: bytes(in_use),
+            db_size_in_use: bytes(size.in_use),
             is_learner: false,
         }))
     }

@@ -5,6 +5,7 @@
 //! installs holds no view, and nobody asks for a second view while holding one.
 
 mod capture;
+mod image;
 mod listener;
 mod open_db;
 mod options;
@@ -12,40 +13,34 @@ mod snapshots;
 mod sys;
 mod view;
 
-pub use options::{EngineOptions, MEMTABLE_BYTES_MIN};
-pub use snapshots::OutgoingSnapshot;
+pub use image::{open_image, write_image};
+pub use options::MEMTABLE_BYTES_MIN;
 
 use crate::durability::Event;
+use crate::engine::{Engine, EngineKind, EngineOptions, Opened};
 use crate::last_flushed_index::IndexFile;
 use crate::layout::DataDir;
 use crate::lock;
 use node_base::LogId;
-use node_base::backend::{Backend, BackendError, Batch, Bucket, CONSISTENT_INDEX, ReadView, Result};
+use node_base::backend::{
+    Backend, BackendError, Batch, Bucket, CONSISTENT_INDEX, ReadView, Result, Size, Snapshot, SnapshotError,
+};
 use node_base::failpoint::{Window, pass};
 use node_base::sabotage::{Bug, planted};
 use node_base::watermarks::Watermarks;
-use open_db::Engine;
+use open_db::OpenEngine;
 use rocksdb::{DB, WriteBatch};
-use std::path::Path;
+use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use view::{View, engine_error, row_key};
-
-/// What open found; the caller refuses to serve if E < N.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Opened {
-    /// N: `last-flushed-index`.
-    pub persisted: Option<u64>,
-    /// E: the consistent index of the recovered state.
-    pub engine: Option<LogId>,
-}
 
 pub struct RocksBackend {
     dir: DataDir,
     options: EngineOptions,
     opened: Opened,
-    /// `None` only inside an install, or after one that failed halfway.
-    engine: RwLock<Option<Engine>>,
+    /// `None` only inside an install, after one that failed halfway, or once closed.
+    engine: RwLock<Option<OpenEngine>>,
     marks: OnceLock<Arc<Watermarks>>,
     /// Held by a commit from its write to its record, so whoever takes it sees no commit half done. Taken after
     /// `engine`, never before: an install that waits for `engine` would otherwise complete a circle.
@@ -59,12 +54,12 @@ impl RocksBackend {
     /// # Errors
     /// Bad options, a corrupt `last-flushed-index`, an N without a database, a database that does not open.
     pub fn open(dir: DataDir, options: EngineOptions) -> Result<Self> {
-        options.check()?;
+        options::check(&options)?;
         let index = IndexFile::open(dir.last_flushed_index()).map_err(|error| BackendError(error.to_string()))?;
         node_base::durable::create_dir_durably(&dir.db())
             .map_err(|error| BackendError(format!("creating {}: {error}", dir.db().display())))?;
         let persisted = index.value();
-        let engine = Engine::open(&dir, &options, index)?;
+        let engine = OpenEngine::open(&dir, &options, index)?;
         let opened = Opened { persisted, engine: engine.at_open };
         Ok(Self {
             dir,
@@ -77,43 +72,10 @@ impl RocksBackend {
         })
     }
 
-    /// N and E as they were found by [`open`](Self::open).
-    pub fn opened(&self) -> Opened {
-        self.opened
-    }
-
-    /// Finishes an install that a kill interrupted between the exchange and N: persists N = E. Before
-    /// [`attach`](Self::attach), and after the exchange was made durable ([`DataDir::sync_leftovers`]).
-    pub fn finish_install(&self) -> Result<()> {
-        let engine = self.engine()?;
-        match engine.get().at_open {
-            Some(image) => engine.get().finish_install(image),
-            None => Err(BackendError("an empty database was not installed by a snapshot".into())),
-        }
-    }
-
-    /// Starts to persist N and to move `marks`. Once, before the first commit.
-    pub fn attach(&self, marks: Arc<Watermarks>) -> Result<()> {
-        self.engine()?.get().attach(marks.clone())?;
-        self.marks.set(marks).map_err(|_| BackendError("the engine is attached already".into()))
-    }
-
-    /// Says that the entry `id` of (N, E] was found, with this LogId, in the durable raft log. Only such entries
-    /// and committed ones can become N (claim 6).
-    pub fn verified(&self, id: LogId) -> Result<()> {
-        let engine = self.engine()?;
-        let at_open = engine.get().at_open;
-        if at_open.is_none_or(|at_open| id.index > at_open.index) {
-            return Err(BackendError(format!("entry {id} cannot be verified: the engine was opened at {at_open:?}")));
-        }
-        engine.get().progress.prove(id);
-        Ok(())
-    }
-
     fn engine(&self) -> Result<EngineGuard<'_>> {
         let guard = self.engine.read().unwrap_or_else(PoisonError::into_inner);
         if guard.is_none() {
-            return Err(BackendError("the database was closed by an install that failed".into()));
+            return Err(closed());
         }
         Ok(EngineGuard(guard))
     }
@@ -123,17 +85,21 @@ impl RocksBackend {
     }
 
     /// The last LogId committed or verified in this life, no commit being half done.
-    fn settled(&self, engine: &Engine) -> Option<LogId> {
+    fn settled(&self, engine: &OpenEngine) -> Option<LogId> {
         let _no_commit_half_done = lock(&self.writer);
         engine.progress.proven()
     }
 }
 
+fn closed() -> BackendError {
+    BackendError("the database is closed, or an install of it failed".into())
+}
+
 /// The engine, which cannot be replaced while this is held.
-struct EngineGuard<'a>(RwLockReadGuard<'a, Option<Engine>>);
+struct EngineGuard<'a>(RwLockReadGuard<'a, Option<OpenEngine>>);
 
 impl EngineGuard<'_> {
-    fn get(&self) -> &Engine {
+    fn get(&self) -> &OpenEngine {
         self.0.as_ref().expect("checked when the guard was made, and nobody writes while it is held")
     }
 }
@@ -174,8 +140,9 @@ impl Backend for RocksBackend {
         Ok(())
     }
 
-    fn consistent_index(&self) -> Result<Option<LogId>> {
-        view::consistent_index(&self.engine()?.get().db.db)
+    /// A memtable is its own group.
+    fn settle(&self) -> Result<()> {
+        Ok(())
     }
 
     fn flush(&self) -> Result<()> {
@@ -191,22 +158,82 @@ impl Backend for RocksBackend {
         }
     }
 
-    fn size(&self) -> Result<(u64, u64)> {
+    fn snapshot(&self) -> std::result::Result<Snapshot, SnapshotError> {
+        self.open_snapshot()
+    }
+
+    fn size(&self) -> Result<Size> {
         let guard = self.engine()?;
         let property = |name: &str| guard.get().db.db.property_int_value(name).map_err(engine_error);
         let tables = property("rocksdb.live-sst-files-size")?.unwrap_or(0);
         let allocated = property("rocksdb.total-sst-files-size")?.unwrap_or(tables);
         let memory = property("rocksdb.cur-size-all-mem-tables")?.unwrap_or(0);
-        Ok((allocated + memory, tables + memory))
+        Ok(Size { allocated: allocated + memory, in_use: tables + memory })
+    }
+
+    /// Merges everything into the last level, which drops overwritten rows and tombstones; readers and commits go on.
+    fn defrag(&self) -> Result<()> {
+        self.flush()?;
+        self.engine()?.get().db.db.compact_range(None::<&[u8]>, None::<&[u8]>);
+        Ok(())
+    }
+
+    /// Waits for the last reader and joins the persister; flushes nothing, so an orderly end and a kill leave the same
+    /// data behind.
+    fn close(&self) -> Result<()> {
+        let engine = self.engine.write().unwrap_or_else(PoisonError::into_inner).take();
+        engine.map_or(Ok(()), |engine| engine.close().map(drop))
+    }
+}
+
+impl Engine for RocksBackend {
+    fn kind(&self) -> EngineKind {
+        EngineKind::Rocksdb
+    }
+
+    fn dir(&self) -> &DataDir {
+        &self.dir
+    }
+
+    fn opened(&self) -> Opened {
+        self.opened
+    }
+
+    fn finish_install(&self) -> Result<()> {
+        let engine = self.engine()?;
+        match engine.get().at_open {
+            Some(image) => engine.get().finish_install(image),
+            None => Err(BackendError("an empty database was not installed by a snapshot".into())),
+        }
+    }
+
+    fn attach(&self, marks: Arc<Watermarks>) -> Result<()> {
+        self.engine()?.get().attach(marks.clone())?;
+        self.marks.set(marks).map_err(|_| BackendError("the engine is attached already".into()))
+    }
+
+    fn verified(&self, id: LogId) -> Result<()> {
+        let engine = self.engine()?;
+        let at_open = engine.get().at_open;
+        if at_open.is_none_or(|at_open| id.index > at_open.index) {
+            return Err(BackendError(format!("entry {id} cannot be verified: the engine was opened at {at_open:?}")));
+        }
+        engine.get().progress.prove(id);
+        Ok(())
+    }
+
+    fn install_snapshot(
+        &self,
+        image: LogId,
+        purge_log: &mut dyn FnMut() -> io::Result<()>,
+    ) -> std::result::Result<(), SnapshotError> {
+        self.install(image, purge_log)
     }
 }
 
 impl Drop for RocksBackend {
-    /// Joins the persister; flushes nothing, so an orderly end and a kill leave the same data behind.
     fn drop(&mut self) {
-        if let Some(engine) = self.engine.get_mut().unwrap_or_else(PoisonError::into_inner).take()
-            && let Err(error) = engine.close()
-        {
+        if let Err(error) = self.close() {
             tracing::error!("closing the engine: {error}");
         }
     }
@@ -237,14 +264,4 @@ fn write_index_first(db: &DB, batch: &Batch, at: LogId) -> Result<()> {
     db.flush_opt(&options::flush(true)).map_err(engine_error)?;
     pass(Window::ApplyAfter);
     Ok(())
-}
-
-/// The consistent index of the database in `path`, which no process has open for writing.
-///
-/// # Errors
-/// The database does not open, or its consistent index is not ours.
-pub fn read_consistent_index(path: &Path) -> Result<Option<LogId>> {
-    let db = DB::open_for_read_only(&options::read_only(), path, false)
-        .map_err(|error| BackendError(format!("cannot open {} for reading: {error}", path.display())))?;
-    view::consistent_index(&db)
 }

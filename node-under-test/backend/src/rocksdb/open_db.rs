@@ -2,15 +2,17 @@
 //! nothing is flushed, and when it returns nothing can write N any more (claim 8).
 
 use super::capture::Capture;
+use super::image::RowsOf;
 use super::listener::Listener;
-use super::options::{self, EngineOptions};
-use super::view::{consistent_index, engine_error};
+use super::options;
+use super::view::engine_error;
 use crate::durability::{Event, Persister, Progress};
+use crate::engine::EngineOptions;
 use crate::last_flushed_index::IndexFile;
 use crate::layout::DataDir;
 use crate::lock;
 use node_base::LogId;
-use node_base::backend::{BackendError, Result};
+use node_base::backend::{BackendError, Result, consistent_index};
 use node_base::watermarks::Watermarks;
 use rocksdb::DB;
 use std::convert::Infallible;
@@ -31,7 +33,7 @@ impl std::borrow::Borrow<DB> for OpenDb {
     }
 }
 
-pub(super) struct Engine {
+pub(super) struct OpenEngine {
     pub db: Arc<OpenDb>,
     pub progress: Arc<Progress>,
     pub events: Sender<Event>,
@@ -49,7 +51,7 @@ enum Keeper {
     Gone,
 }
 
-impl Engine {
+impl OpenEngine {
     /// Opens the database of `dir`. It is created only where there is no N: an N without a database is damage.
     pub fn open(dir: &DataDir, chosen: &EngineOptions, index: IndexFile) -> Result<Self> {
         let path = dir.db();
@@ -74,7 +76,7 @@ impl Engine {
                 path.display()
             ))
         })?;
-        let at_open = consistent_index(&db)?;
+        let at_open = consistent_index(&RowsOf(&db))?;
         let (closed_sender, closed) = mpsc::channel();
         Ok(Self {
             db: Arc::new(OpenDb { db, _closed: closed_sender }),

@@ -1,45 +1,29 @@
 //! How databases are opened. The comments say which setting the protocol stands on.
 
 use super::sys;
+use crate::engine::EngineOptions;
 use node_base::backend::{BackendError, Result};
 use rocksdb::{
     BlockBasedOptions, Cache, DBCompressionType, FlushOptions, InfoLogger, LogLevel, Options, ReadOptions, WriteOptions,
 };
 
+/// A copy's memtables: with one being filled and one being flushed, what a copy holds in memory.
+const COPY_MEMTABLE_BYTES: usize = 16 << 20;
+
 /// RocksDB silently raises a smaller write buffer to this, so a smaller one is refused instead.
 pub const MEMTABLE_BYTES_MIN: usize = 64 << 10;
 
-/// What the operator chooses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EngineOptions {
-    /// A memtable of this size is sealed and flushed. At least [`MEMTABLE_BYTES_MIN`].
-    pub memtable_bytes: usize,
-    pub block_cache_bytes: usize,
-    /// A flush is asked for when this many entries are applied and not flushed: the bound on the replay.
-    pub lag_entries_max: u64,
-    /// The same in bytes of batches.
-    pub lag_bytes_max: u64,
-}
-
-impl Default for EngineOptions {
-    fn default() -> Self {
-        Self { memtable_bytes: 16 << 20, block_cache_bytes: 64 << 20, lag_entries_max: 50_000, lag_bytes_max: 64 << 20 }
+pub(super) fn check(options: &EngineOptions) -> Result<()> {
+    if options.memtable_bytes < MEMTABLE_BYTES_MIN {
+        return Err(BackendError(format!(
+            "memtable size must be at least {MEMTABLE_BYTES_MIN} bytes (rocksdb's own minimum), found {}",
+            options.memtable_bytes
+        )));
     }
-}
-
-impl EngineOptions {
-    pub(super) fn check(&self) -> Result<()> {
-        if self.memtable_bytes < MEMTABLE_BYTES_MIN {
-            return Err(BackendError(format!(
-                "memtable size must be at least {MEMTABLE_BYTES_MIN} bytes (rocksdb's own minimum), found {}",
-                self.memtable_bytes
-            )));
-        }
-        if self.lag_entries_max == 0 || self.lag_bytes_max == 0 {
-            return Err(BackendError("limits of unflushed entries and bytes must be at least 1, found 0".into()));
-        }
-        Ok(())
+    if options.lag_entries_max == 0 || options.lag_bytes_max == 0 {
+        return Err(BackendError("limits of unflushed entries and bytes must be at least 1, found 0".into()));
     }
+    Ok(())
 }
 
 /// Options of the live database.
@@ -67,10 +51,21 @@ pub(super) fn live(options: &EngineOptions, create: bool, listener: impl sys::Fl
     db.set_experimental_mempurge_threshold(0.0);
 
     let mut table = BlockBasedOptions::default();
-    table.set_block_cache(&Cache::new_lru_cache(options.block_cache_bytes));
+    table.set_block_cache(&Cache::new_lru_cache(options.cache_bytes));
     table.set_bloom_filter(10.0, false);
     table.set_format_version(6);
     db.set_block_based_table_factory(&table);
+    db.set_compression_type(DBCompressionType::Lz4);
+    db
+}
+
+/// Options to write a copy with: nobody reads it meanwhile, and its write-ahead log stays empty.
+pub(super) fn copy() -> Options {
+    let mut db = read_only();
+    db.create_if_missing(true);
+    db.set_error_if_exists(true);
+    db.set_write_buffer_size(COPY_MEMTABLE_BYTES);
+    db.set_max_background_jobs(2);
     db.set_compression_type(DBCompressionType::Lz4);
     db
 }

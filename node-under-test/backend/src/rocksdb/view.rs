@@ -3,9 +3,8 @@
 use super::open_db::OpenDb;
 use super::options;
 use super::sys::PinnedSnapshot;
-use node_base::LogId;
-use node_base::backend::{BackendError, Bucket, CONSISTENT_INDEX, ReadView, Result};
-use rocksdb::{DB, Direction, IteratorMode};
+use node_base::backend::{BackendError, Bucket, ReadView, Result};
+use rocksdb::{DBAccess, DBIteratorWithThreadMode, Direction, IteratorMode, ReadOptions};
 use std::ops::ControlFlow;
 
 pub(super) fn row_key(bucket: Bucket, key: &[u8]) -> Vec<u8> {
@@ -19,18 +18,6 @@ pub(super) fn engine_error(error: rocksdb::Error) -> BackendError {
     BackendError(error.into_string())
 }
 
-/// The consistent index as `db` has it now.
-pub(super) fn consistent_index(db: &DB) -> Result<Option<LogId>> {
-    let Some(bytes) = db.get(row_key(Bucket::Meta, CONSISTENT_INDEX)).map_err(engine_error)? else { return Ok(None) };
-    let expected = LogId::ENCODED_BYTES;
-    LogId::decode(&bytes).map(Some).ok_or_else(|| {
-        BackendError(format!(
-            "consistent_index must have {expected} bytes, found {}: this database is not ours",
-            bytes.len()
-        ))
-    })
-}
-
 /// A view that never changes. It keeps its database open: an install waits until it is dropped.
 pub(super) struct View {
     /// `None` after an install that failed halfway; the process is about to end.
@@ -39,7 +26,7 @@ pub(super) struct View {
 
 impl View {
     fn pinned(&self) -> Result<&PinnedSnapshot<OpenDb>> {
-        self.snapshot.as_ref().ok_or_else(|| BackendError("the database was closed by an install that failed".into()))
+        self.snapshot.as_ref().ok_or_else(super::closed)
     }
 }
 
@@ -55,20 +42,30 @@ impl ReadView for View {
         to: Option<&[u8]>,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<()> {
-        let from = row_key(bucket, from);
-        // No bucket is 0xff, so the next byte ends the bucket.
-        let to = to.map_or_else(|| vec![bucket as u8 + 1], |to| row_key(bucket, to));
-        if from >= to {
-            // RocksDB calls a lower bound above the upper one undefined.
-            return Ok(());
-        }
-        let options = options::scan(from.clone(), to);
-        for row in self.pinned()?.get().iterator_opt(IteratorMode::From(&from, Direction::Forward), options) {
-            let (key, value) = row.map_err(engine_error)?;
-            if visit(&key[1..], &value).is_break() {
-                break;
-            }
-        }
-        Ok(())
+        let Some((from, options)) = scan_range(bucket, from, to) else { return Ok(()) };
+        visit_rows(self.pinned()?.get().iterator_opt(IteratorMode::From(&from, Direction::Forward), options), visit)
     }
+}
+
+/// Where the rows of `bucket` in `[from, to)` start, and how to read them; `None`: there can be none.
+pub(super) fn scan_range(bucket: Bucket, from: &[u8], to: Option<&[u8]>) -> Option<(Vec<u8>, ReadOptions)> {
+    let from = row_key(bucket, from);
+    // No bucket is 0xff, so the next byte ends the bucket.
+    let to = to.map_or_else(|| vec![bucket as u8 + 1], |to| row_key(bucket, to));
+    // RocksDB calls a lower bound above the upper one undefined.
+    (from < to).then(|| (from.clone(), options::scan(from, to)))
+}
+
+/// Hands each row to `visit`, without its bucket's byte, until that breaks.
+pub(super) fn visit_rows<D: DBAccess>(
+    rows: DBIteratorWithThreadMode<'_, D>,
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+) -> Result<()> {
+    for row in rows {
+        let (key, value) = row.map_err(engine_error)?;
+        if visit(&key[1..], &value).is_break() {
+            break;
+        }
+    }
+    Ok(())
 }

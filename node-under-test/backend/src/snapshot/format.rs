@@ -1,10 +1,12 @@
 //! The bytes of the wire format that writer and reader share.
 
-use super::SnapshotError;
+use crate::engine::EngineKind;
+use node_base::backend::SnapshotError;
 
 /// With the engine id, the routing header.
 pub const MAGIC: [u8; 16] = *b"ETCDSNAP\0\0\0\0\0\0\0\0";
-pub const ENGINE_ID: u8 = 0x01;
+/// Bytes that choose a reader: the magic and the engine id, or the beginning of a legacy file.
+pub const ROUTING_BYTES: usize = MAGIC.len() + 1;
 pub const VERSION: u32 = 0;
 pub const HEADER_BYTES: u64 = 21;
 /// A tar block; every file is padded to whole blocks.
@@ -25,9 +27,14 @@ pub const FILE_BYTES_MAX: u64 = (1 << 33) - 1;
 pub fn header() -> [u8; HEADER_BYTES as usize] {
     let mut out = [0; HEADER_BYTES as usize];
     out[..16].copy_from_slice(&MAGIC);
-    out[16] = ENGINE_ID;
+    out[16] = EngineKind::Rocksdb.id();
     out[17..].copy_from_slice(&VERSION.to_be_bytes());
     out
+}
+
+/// Lower-case hex, for errors.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Zero bytes after a file of `len` bytes.

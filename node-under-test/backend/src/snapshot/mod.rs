@@ -1,4 +1,6 @@
-//! Snapshots between members with an LSM engine: a checkpoint directory as one stream.
+//! Snapshots between members: an engine's whole state as one stream, in the form of the engine that sends it.
+//!
+//! *RocksDB's form*, a checkpoint directory:
 //!
 //! | offset | bytes | field |
 //! | --- | --- | --- |
@@ -11,10 +13,20 @@
 //! The tar holds regular files in one directory, in ascending order of name, each header byte for byte what
 //! [`format::file_header`] makes, and ends with two zero blocks. So 21 + 512·k + 491 + 32 bytes go out: 32 modulo 512.
 //!
-//! [`write`] streams a checkpoint, [`read`] accepts exactly what [`write`] can produce, both in constant memory.
-//! [`install`] exchanges directories. None of them knows the engine.
+//! *The legacy form*, redb's: the bare file, no header, no trailer; its carrier states length and SHA-256 (the peer frame in
+//! its head, `Maintenance.Snapshot` and a saved file as 32 bytes behind it, as etcd does). No magic in the first 16 bytes
+//! makes a stream legacy, and then it must begin like a redb file.
+//!
+//! `wire_size` is every byte that goes out in this form: header, body and trailer, or the file. A sender that counts the
+//! body alone has its trailer cut off, one that counts too much lets its receiver starve: both are refused.
+//!
+//! [`write`] makes streams, [`read`] accepts exactly what [`write`] can produce, both in constant memory, and neither knows
+//! an engine. [`receive()`] takes a stream of either form into the staging area and converts it if it is the other
+//! engine's. [`install`] exchanges `db` and the staging area.
 //!
 //! # Install: what each step leaves behind
+//! On redb N is E, so the second row does not occur: with the exchange N = M.
+//!
 //! | killed | `db` | N | raft log | what the next start finds |
 //! | --- | --- | --- | --- | --- |
 //! | before the exchange | old | old | old | the old state; [`tidy`](install::tidy) removes the rest |
@@ -29,44 +41,8 @@
 pub mod format;
 pub mod install;
 pub mod read;
+mod receive;
 pub mod write;
 
 pub use install::tidy;
-
-use std::io;
-
-/// Why a snapshot was not taken, or not taken in.
-#[derive(Debug, thiserror::Error)]
-pub enum SnapshotError {
-    /// The stream, or what it holds, is not acceptable; this member's state is untouched.
-    #[error("snapshot refused: {0}; this member's state is untouched, ask for the snapshot again")]
-    Refused(String),
-    /// Nothing is wrong; it is too early.
-    #[error("snapshot: not yet: {0}; ask again")]
-    NotYet(String),
-    /// This member's disk failed.
-    #[error("snapshot: {what}: {source}")]
-    Io { what: String, source: io::Error },
-    /// This member's engine failed.
-    #[error("snapshot: {0}")]
-    Engine(#[from] node_base::backend::BackendError),
-}
-
-impl SnapshotError {
-    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
-        let what = what.into();
-        move |source| Self::Io { what, source }
-    }
-}
-
-impl From<SnapshotError> for io::Error {
-    fn from(error: SnapshotError) -> Self {
-        let kind = match &error {
-            SnapshotError::Refused(_) => io::ErrorKind::InvalidData,
-            SnapshotError::NotYet(_) => io::ErrorKind::WouldBlock,
-            SnapshotError::Io { source, .. } => source.kind(),
-            SnapshotError::Engine(_) => io::ErrorKind::Other,
-        };
-        io::Error::new(kind, error)
-    }
-}
+pub use receive::receive;

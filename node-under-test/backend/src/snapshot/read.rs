@@ -1,9 +1,13 @@
-//! Taking in a snapshot: strict, streaming, and into a directory that nobody opens until all of it was proven.
+//! Taking in a snapshot: strict, streaming, and to a place where nobody opens it until all of it was proven.
 
-use super::SnapshotError;
 use super::format::{
-    self, BLOCK_BYTES, ENGINE_ID, FILES_MAX, HEADER_BYTES, MAGIC, PADDING_BYTES, TAR_END_BYTES, TRAILER_BYTES, VERSION,
+    self, BLOCK_BYTES, FILES_MAX, HEADER_BYTES, MAGIC, PADDING_BYTES, ROUTING_BYTES, TAR_END_BYTES, TRAILER_BYTES,
+    VERSION,
 };
+use super::install;
+use crate::engine::EngineKind;
+use crate::redb;
+use node_base::backend::{Declared, SnapshotError};
 use node_base::failpoint::{Window, pass};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
@@ -18,30 +22,39 @@ const WIRE_SIZE_MIN: u64 = HEADER_BYTES + TAR_END_BYTES + PADDING_BYTES + TRAILE
 /// and digest.
 pub struct RawSnapshot<'a> {
     source: &'a mut dyn Read,
+    engine: EngineKind,
+    /// The bytes that were read to choose a reader, as far as they have not been taken.
+    routing: io::Cursor<[u8; ROUTING_BYTES]>,
+    sha256: Option<[u8; 32]>,
     /// Bytes up to the trailer that may still come, by the declared length.
     left: u64,
     hash: Sha256,
 }
 
-/// A directory that holds exactly a proven snapshot's files; not synced yet. Dropped without
-/// [`keep`](Self::keep), it removes them.
+/// What lies at a path is exactly a proven snapshot's content; not synced yet. Dropped without
+/// [`keep`](Self::keep), it is removed.
 #[derive(Debug)]
 pub struct Unpacked {
-    dir: Option<PathBuf>,
+    path: Option<PathBuf>,
 }
 
 impl Unpacked {
+    /// Takes charge of `path`.
+    pub(super) fn own(path: &Path) -> Self {
+        Self { path: Some(path.to_owned()) }
+    }
+
     pub fn keep(mut self) -> PathBuf {
-        self.dir.take().unwrap_or_default()
+        self.path.take().unwrap_or_default()
     }
 }
 
 impl Drop for Unpacked {
     fn drop(&mut self) {
-        if let Some(dir) = &self.dir
-            && let Err(error) = std::fs::remove_dir_all(dir)
+        if let Some(path) = &self.path
+            && let Err(error) = install::remove(path)
         {
-            tracing::warn!("removing staging area {}: {error}", dir.display());
+            tracing::warn!("removing staging area {}: {error}", path.display());
         }
     }
 }
@@ -51,21 +64,78 @@ fn refused<T>(why: impl Into<String>) -> Result<T, SnapshotError> {
 }
 
 impl<'a> RawSnapshot<'a> {
-    /// `wire_size`: what the carrier declared.
-    pub fn new(source: &'a mut dyn Read, wire_size: u64) -> Result<Self, SnapshotError> {
-        if wire_size < WIRE_SIZE_MIN || wire_size % BLOCK_BYTES != TRAILER_BYTES {
-            return refused(format!(
-                "the declared length must be at least {WIRE_SIZE_MIN} and {TRAILER_BYTES} modulo {BLOCK_BYTES}, found {wire_size}"
-            ));
-        }
-        Ok(Self { source, left: wire_size - TRAILER_BYTES, hash: Sha256::new() })
+    /// Reads the first bytes, and with them chooses the form; checks the declaration against it.
+    pub fn new(source: &'a mut dyn Read, declared: Declared) -> Result<Self, SnapshotError> {
+        let mut routing = [0; ROUTING_BYTES];
+        source.read_exact(&mut routing).map_err(short)?;
+        let Declared { wire_size, sha256 } = declared;
+        let engine = engine_of(&routing)?;
+        let left = match (engine, sha256) {
+            (EngineKind::Redb, None) => {
+                return refused("a legacy stream needs its SHA-256 from its carrier, found none");
+            }
+            (EngineKind::Redb, Some(_)) if wire_size < ROUTING_BYTES as u64 => {
+                return refused(format!("the declared length must be at least {ROUTING_BYTES}, found {wire_size}"));
+            }
+            (EngineKind::Redb, Some(_)) => wire_size,
+            (EngineKind::Rocksdb, Some(_)) => {
+                return refused("a stream with a trailer needs no other SHA-256, found one");
+            }
+            (EngineKind::Rocksdb, None) => {
+                if wire_size < WIRE_SIZE_MIN || wire_size % BLOCK_BYTES != TRAILER_BYTES {
+                    return refused(format!(
+                        "the declared length must be at least {WIRE_SIZE_MIN} and {TRAILER_BYTES} modulo {BLOCK_BYTES}, found {wire_size}"
+                    ));
+                }
+                wire_size - TRAILER_BYTES
+            }
+        };
+        Ok(Self { source, engine, routing: io::Cursor::new(routing), sha256, left, hash: Sha256::new() })
     }
 
-    /// Unpacks into the new directory `dir`, and checks everything there is to check.
-    pub fn unpack(mut self, dir: &Path) -> Result<Unpacked, SnapshotError> {
-        self.header()?;
+    /// Whose form the stream has.
+    pub fn engine(&self) -> EngineKind {
+        self.engine
+    }
+
+    /// Unpacks to `path`, where nothing is yet, and checks everything there is to check.
+    pub fn unpack(self, path: &Path) -> Result<Unpacked, SnapshotError> {
+        match self.engine {
+            EngineKind::Redb => self.unpack_file(path),
+            EngineKind::Rocksdb => self.unpack_tar(path),
+        }
+    }
+
+    fn unpack_file(mut self, path: &Path) -> Result<Unpacked, SnapshotError> {
+        let mut file = File::create_new(path).map_err(SnapshotError::io(format!("creating {}", path.display())))?;
+        let unpacked = Unpacked::own(path);
+        let (len, mut windows) = (self.left, 0);
+        while self.left > 0 {
+            // At least a few chunks, so that "the middle" exists for a small file too.
+            let chunk = self.left.min(len.div_ceil(4)).min(CHUNK_BYTES as u64);
+            self.copy(path, &mut file, chunk)?;
+            windows += 1;
+            if windows < 4 {
+                pass(Window::SnapshotUnpack);
+            }
+        }
+        let found: [u8; 32] = std::mem::take(&mut self.hash).finalize().into();
+        let expected = self.sha256.unwrap_or_default();
+        if found != expected {
+            return refused(format!(
+                "wrong digest: expected {}, found {}",
+                format::hex(&expected),
+                format::hex(&found)
+            ));
+        }
+        self.end()?;
+        Ok(unpacked)
+    }
+
+    fn unpack_tar(mut self, dir: &Path) -> Result<Unpacked, SnapshotError> {
+        self.version()?;
         std::fs::create_dir(dir).map_err(SnapshotError::io(format!("creating {}", dir.display())))?;
-        let unpacked = Unpacked { dir: Some(dir.to_owned()) };
+        let unpacked = Unpacked::own(dir);
         let mut names = HashSet::new();
         while let Some((name, len)) = self.entry(&mut names)? {
             self.file(&dir.join(name), len)?;
@@ -76,23 +146,15 @@ impl<'a> RawSnapshot<'a> {
         Ok(unpacked)
     }
 
-    fn header(&mut self) -> Result<(), SnapshotError> {
+    /// The rest of the header.
+    fn version(&mut self) -> Result<(), SnapshotError> {
         let mut header = [0; HEADER_BYTES as usize];
         self.take(&mut header)?;
-        let (magic, rest) = header.split_at(16);
-        if magic != MAGIC {
-            return refused(format!(
-                "expected the magic ETCDSNAP, found {magic:02x?}: a legacy stream or none of ours"
-            ));
+        let [.., a, b, c, d] = header;
+        match u32::from_be_bytes([a, b, c, d]) {
+            VERSION => Ok(()),
+            version => refused(format!("expected format version {VERSION}, found {version}")),
         }
-        if rest[0] != ENGINE_ID {
-            return refused(format!("expected engine id {ENGINE_ID:#04x}, found {:#04x}", rest[0]));
-        }
-        let version = u32::from_be_bytes([rest[1], rest[2], rest[3], rest[4]]);
-        if version != VERSION {
-            return refused(format!("expected format version {VERSION}, found {version}"));
-        }
-        Ok(())
     }
 
     /// The next file's name and length; `None` at the tar's end.
@@ -121,17 +183,22 @@ impl<'a> RawSnapshot<'a> {
     }
 
     fn file(&mut self, path: &Path, len: u64) -> Result<(), SnapshotError> {
-        let failed = || SnapshotError::io(format!("writing {}", path.display()));
-        let mut file = File::create_new(path).map_err(failed())?;
-        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut file = File::create_new(path).map_err(SnapshotError::io(format!("creating {}", path.display())))?;
+        self.copy(path, &mut file, len)?;
+        self.zeros(format::padding_after(len), "the padding after a file")
+    }
+
+    /// Moves the next `len` bytes into `file`, which is at `path`.
+    fn copy(&mut self, path: &Path, file: &mut File, len: u64) -> Result<(), SnapshotError> {
+        let mut chunk = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(CHUNK_BYTES)];
         let mut left = len;
         while left > 0 {
             let n = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK_BYTES);
             self.take(&mut chunk[..n])?;
-            file.write_all(&chunk[..n]).map_err(failed())?;
+            file.write_all(&chunk[..n]).map_err(SnapshotError::io(format!("writing {}", path.display())))?;
             left -= n as u64;
         }
-        self.zeros(format::padding_after(len), "the padding after a file")
+        Ok(())
     }
 
     fn zeros(&mut self, len: u64, what: &str) -> Result<(), SnapshotError> {
@@ -148,8 +215,16 @@ impl<'a> RawSnapshot<'a> {
         let mut found = [0; TRAILER_BYTES as usize];
         self.source.read_exact(&mut found).map_err(short)?;
         if found[..] != expected[..] {
-            return refused(format!("wrong digest: expected {expected:02x?}, found {found:02x?}"));
+            return refused(format!(
+                "wrong digest: expected {}, found {}",
+                format::hex(&expected),
+                format::hex(&found)
+            ));
         }
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), SnapshotError> {
         match self.source.read(&mut [0]) {
             Ok(0) => Ok(()),
             Ok(_) => refused("the stream is longer than declared"),
@@ -166,11 +241,30 @@ impl<'a> RawSnapshot<'a> {
                 self.left
             ));
         };
-        self.source.read_exact(buf).map_err(short)?;
+        let routed = self.routing.read(buf).unwrap_or(0);
+        self.source.read_exact(&mut buf[routed..]).map_err(short)?;
         self.left = left;
         self.hash.update(&*buf);
         Ok(())
     }
+}
+
+/// Whose stream begins like this.
+fn engine_of(routing: &[u8; ROUTING_BYTES]) -> Result<EngineKind, SnapshotError> {
+    let (magic, id) = (&routing[..MAGIC.len()], routing[MAGIC.len()]);
+    let (header, legacy) = (EngineKind::Rocksdb.id(), redb::FILE_MAGIC);
+    if magic == MAGIC {
+        return if id == header {
+            Ok(EngineKind::Rocksdb)
+        } else {
+            refused(format!("expected engine id {header:#04x} behind the magic, found {id:#04x}"))
+        };
+    }
+    if magic.starts_with(&legacy) {
+        return Ok(EngineKind::Redb);
+    }
+    let (legacy, found) = (format::hex(&legacy), format::hex(magic));
+    refused(format!("expected the magic ETCDSNAP or that of a redb file ({legacy}), found {found}"))
 }
 
 fn short(error: io::Error) -> SnapshotError {

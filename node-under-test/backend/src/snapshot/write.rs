@@ -1,19 +1,21 @@
-//! Streaming a checkpoint directory: the stream's length is known before its first byte, and memory does not grow
-//! with it.
+//! Making streams of images: the length is known before the first byte, and memory does not grow with it.
 
-use super::SnapshotError;
-use super::format::{self, PADDING_BYTES, TAR_END_BYTES, TRAILER_BYTES};
+use super::format::{self, HEADER_BYTES, PADDING_BYTES, TAR_END_BYTES, TRAILER_BYTES};
+use super::install;
+use node_base::LogId;
+use node_base::backend::{Declared, Snapshot, SnapshotError};
+use node_base::sabotage::{Bug, planted};
 use sha2::{Digest, Sha256};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// A checkpoint directory, deleted when this is dropped.
+/// An image made for sending, deleted when this is dropped.
 #[derive(Debug)]
-pub struct CheckpointDir(PathBuf);
+pub struct Outgoing(PathBuf);
 
-impl CheckpointDir {
+impl Outgoing {
     /// Takes charge of `path`, which may not exist yet.
     pub fn own(path: PathBuf) -> Self {
         Self(path)
@@ -24,14 +26,53 @@ impl CheckpointDir {
     }
 }
 
-impl Drop for CheckpointDir {
+impl Drop for Outgoing {
     fn drop(&mut self) {
-        // What is left behind is hard links and a few kilobytes; the next start's tidy removes them.
-        if let Err(error) = std::fs::remove_dir_all(&self.0)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!("removing checkpoint {}: {error}", self.0.display());
+        // What is left behind, the next start's tidy removes.
+        if let Err(error) = install::remove(&self.0) {
+            tracing::warn!("removing image {}: {error}", self.0.display());
         }
+    }
+}
+
+/// The legacy form of `image`, a file that nobody changes any more. Reads it once for its digest.
+pub(crate) fn legacy_stream(image: Outgoing, log_id: LogId) -> Result<Snapshot, SnapshotError> {
+    let failed = || SnapshotError::io(format!("reading image {}", image.path().display()));
+    let mut file = File::open(image.path()).map_err(failed())?;
+    let mut hasher = Sha256::new();
+    let len = io::copy(&mut file, &mut HashWriter(&mut hasher)).map_err(failed())?;
+    let reader = File::open(image.path()).map_err(failed())?;
+    let wire_size = if planted(Bug::WireSizeTooBig) { len + format::BLOCK_BYTES } else { len };
+    let sha256 = Some(hasher.finalize().into());
+    Ok(Snapshot {
+        log_id,
+        declared: Declared { wire_size, sha256 },
+        reader: Box::new(LegacyStream { reader, _image: image }),
+    })
+}
+
+struct LegacyStream {
+    reader: File,
+    /// Only to delete it at the end.
+    _image: Outgoing,
+}
+
+impl Read for LegacyStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buf)
+    }
+}
+
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl io::Write for HashWriter<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.update(buf);
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -63,12 +104,12 @@ pub struct SnapshotStream {
     wire_size: u64,
     hash: Sha256,
     /// Only to delete it at the end.
-    _checkpoint: CheckpointDir,
+    _checkpoint: Outgoing,
 }
 
 impl SnapshotStream {
     /// Plans the stream of the files in `checkpoint`, which nobody changes any more.
-    pub fn new(checkpoint: CheckpointDir) -> Result<Self, SnapshotError> {
+    pub fn new(checkpoint: Outgoing) -> Result<Self, SnapshotError> {
         let mut parts = VecDeque::from([Part::Bytes(io::Cursor::new(format::header().to_vec()))]);
         for (name, len) in files(checkpoint.path())? {
             parts.push_back(Part::Bytes(io::Cursor::new(format::file_header(&name, len)?.to_vec())));
@@ -78,7 +119,13 @@ impl SnapshotStream {
         parts.push_back(Part::Zeros(TAR_END_BYTES + PADDING_BYTES));
         parts.push_back(Part::Digest);
         // From the list that is sent, not from a formula beside it: the two cannot disagree.
-        let wire_size = parts.iter().map(Part::len).sum();
+        let mut wire_size = parts.iter().map(Part::len).sum();
+        if planted(Bug::WireSizeBodyOnly) {
+            wire_size -= HEADER_BYTES + TRAILER_BYTES;
+        }
+        if planted(Bug::WireSizeTooBig) {
+            wire_size += format::BLOCK_BYTES;
+        }
         Ok(Self { parts, wire_size, hash: Sha256::new(), _checkpoint: checkpoint })
     }
 

@@ -5,10 +5,10 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test may end where it fails")]
 
+use node_backend::engine::{self, Engine, EngineKind, EngineOptions};
 use node_backend::layout::DataDir;
-use node_backend::rocksdb::{EngineOptions, RocksBackend};
 use node_base::LogId;
-use node_base::backend::{Backend, Batch, Bucket};
+use node_base::backend::{Backend, Batch, Bucket, ReadView};
 use node_base::failpoint::{self, Window};
 use node_base::watermarks::Watermarks;
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ pub fn at(index: u64) -> LogId {
 }
 
 pub fn small() -> EngineOptions {
-    EngineOptions { memtable_bytes: 64 << 10, block_cache_bytes: 1 << 20, ..EngineOptions::default() }
+    EngineOptions { memtable_bytes: 64 << 10, cache_bytes: 1 << 20, ..EngineOptions::default() }
 }
 
 /// What entry `index` writes: a row of its own, one that every entry overwrites, a delete; every fifth nothing.
@@ -55,10 +55,14 @@ pub fn model(last: Option<u64>) -> Rows {
     rows
 }
 
-pub fn rows(backend: &RocksBackend) -> Rows {
+pub fn rows(backend: &dyn Backend) -> Rows {
+    rows_of(&*backend.read())
+}
+
+/// Every row but the consistent index.
+pub fn rows_of(view: &dyn ReadView) -> Rows {
     let mut rows = Rows::new();
-    let view = backend.read();
-    for bucket in [Bucket::Meta, Bucket::Key, Bucket::Lease, Bucket::Auth, Bucket::Member] {
+    for bucket in Bucket::ALL {
         view.scan(bucket, b"", None, &mut |key, value| {
             rows.insert((bucket, key.to_vec()), value.to_vec());
             ControlFlow::Continue(())
@@ -70,18 +74,23 @@ pub fn rows(backend: &RocksBackend) -> Rows {
 }
 
 pub struct Member {
-    pub backend: Arc<RocksBackend>,
+    pub backend: Arc<dyn Engine>,
     pub marks: Arc<Watermarks>,
     pub next: u64,
 }
 
 impl Member {
-    /// Opens as a start-up does: tidy, sync, open, attach; what is below E counts as verified.
+    /// A member of the RocksDB engine.
     pub fn start(root: &Path, options: EngineOptions) -> Self {
+        Self::on(EngineKind::Rocksdb, root, options)
+    }
+
+    /// Opens as a start-up does: tidy, sync, open, attach; what is below E counts as verified.
+    pub fn on(kind: EngineKind, root: &Path, options: EngineOptions) -> Self {
         let dir = DataDir::new(root);
         node_backend::snapshot::tidy(&dir).unwrap();
         dir.sync_leftovers().unwrap();
-        let backend = Arc::new(RocksBackend::open(dir, options).unwrap());
+        let backend = engine::open(dir, kind, options).unwrap();
         let opened = backend.opened();
         // A planted bug may have left N > E; the marks are not what these tests look at then.
         let persisted = opened.persisted.min(opened.engine.map(|e| e.index)).map(at);
@@ -98,17 +107,23 @@ impl Member {
             self.backend.commit(entry(self.next), at(self.next)).unwrap();
             self.next += 1;
         }
+        self.backend.settle().unwrap();
     }
 }
 
-/// N and E of a dead directory, after a check that E's state is a prefix (claim 1).
+/// N and E of a dead directory of the RocksDB engine, after a check that E's state is a prefix (claim 1).
 pub fn open_dead(root: &Path) -> (Option<u64>, Option<u64>) {
+    open_dead_on(EngineKind::Rocksdb, root)
+}
+
+/// The same for any engine.
+pub fn open_dead_on(kind: EngineKind, root: &Path) -> (Option<u64>, Option<u64>) {
     let dir = DataDir::new(root);
     node_backend::snapshot::tidy(&dir).unwrap();
-    let backend = RocksBackend::open(dir, small()).unwrap();
+    let backend = engine::open(dir, kind, small()).unwrap();
     let opened = backend.opened();
     let e = opened.engine.map(|e| e.index);
-    assert!(rows(&backend) == model(e), "claim 1: the state at {e:?} is not the prefix of the log");
+    assert!(rows(&*backend) == model(e), "claim 1: the state at {e:?} is not the prefix of the log");
     (opened.persisted, e)
 }
 
@@ -188,9 +203,14 @@ pub fn say(line: &str) {
     }
 }
 
+/// The engine that a child's role names, RocksDB if none.
+pub fn engine_of(role: &str) -> EngineKind {
+    role.split(' ').find_map(EngineKind::parse).unwrap_or(EngineKind::Rocksdb)
+}
+
 /// Applies entries until it is killed (or a bound that a lost parent cannot raise), a line for each hundred.
-pub fn write_on(root: &Path, options: EngineOptions) {
-    let mut member = Member::start(root, options);
+pub fn write_on(kind: EngineKind, root: &Path, options: EngineOptions) {
+    let mut member = Member::on(kind, root, options);
     for _ in 0..3_000 {
         member.apply(100);
         say(&format!("applied {}", member.next));

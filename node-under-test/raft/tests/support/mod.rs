@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use node_base::LogId;
+use node_base::backend::Declared;
 use node_base::watermarks::Watermarks;
 use node_raft::{
     Entry, LogFacts, LogStore, Member, OutgoingSnapshot, Payload, RaftNode, RaftOptions, SnapshotMeta, StartError,
@@ -103,6 +104,10 @@ impl StateMachine for Memory {
         Ok(answer)
     }
 
+    fn settle(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn open_snapshot(&self) -> io::Result<OutgoingSnapshot> {
         self.lock().snapshots_asked += 1;
         if self.lock().snapshots_asked == 1 {
@@ -113,19 +118,19 @@ impl StateMachine for Memory {
         let membership = state.membership.clone().unwrap_or_default().into();
         let log_id = state.at.ok_or_else(|| io::Error::other("nothing to send"))?;
         let body = postcard::to_stdvec(&state).map_err(io::Error::other)?;
-        let wire_size = body.len() as u64;
         Ok(OutgoingSnapshot {
             meta: SnapshotMeta { log_id, membership },
-            wire_size,
+            declared: Declared { wire_size: body.len() as u64, sha256: Some([7; 32]) },
             reader: Box::new(io::Cursor::new(body)),
         })
     }
 
-    fn receive_snapshot(&self, meta: &SnapshotMeta, wire_size: u64, reader: &mut dyn Read) -> io::Result<()> {
+    fn receive_snapshot(&self, meta: &SnapshotMeta, declared: Declared, reader: &mut dyn Read) -> io::Result<()> {
         let mut body = Vec::new();
         reader.read_to_end(&mut body)?;
         let state: State = postcard::from_bytes(&body).map_err(io::Error::other)?;
-        if body.len() as u64 != wire_size || state.at != Some(meta.log_id) {
+        let expected = Declared { wire_size: body.len() as u64, sha256: Some([7; 32]) };
+        if declared != expected || state.at != Some(meta.log_id) {
             return Err(io::Error::other("not the snapshot that was announced"));
         }
         self.lock().staged = Some(state);
