@@ -13,6 +13,7 @@ pub mod fence;
 pub mod inspect;
 pub mod lease;
 pub mod mvcc;
+pub mod offline;
 pub mod recovery;
 pub mod serve;
 pub mod state_hash;
@@ -28,6 +29,13 @@ pub fn main() -> ExitCode {
     let done = match cli::Cli::parse().command {
         cli::Command::Serve(options) => serve::run(*options),
         cli::Command::Inspect(options) => inspect::run(&options),
+        cli::Command::Snapshot(cli::Snapshot::Status(options)) => offline::status(&options),
+        cli::Command::Snapshot(cli::Snapshot::Restore(options)) => offline::restore(&options),
+        cli::Command::Hashkv(options) => offline::hashkv(&options),
+        cli::Command::Defrag(options) => offline::defrag(&options),
+        cli::Command::Migrate(options) => offline::migrate(&options),
+        cli::Command::Dump(options) => offline::dump(&options),
+        cli::Command::Verify(options) => offline::verify(&options),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

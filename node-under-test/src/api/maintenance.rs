@@ -4,17 +4,26 @@
 
 use super::{Node, blocking};
 use crate::state_hash::short;
+use node_backend::snapshot::saved;
+use node_base::backend::SnapshotError;
 use node_proto::etcdserverpb::maintenance_server::Maintenance;
 use node_proto::etcdserverpb::{
     AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, HashKvRequest, HashKvResponse, HashRequest,
-    HashResponse, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse, alarm_request::AlarmAction,
+    HashResponse, ResponseHeader, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
+    alarm_request::AlarmAction,
 };
+use std::io::Read;
 use std::sync::Arc;
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 /// The etcd version whose API this is, as clients expect it to look.
 const API_VERSION: &str = "3.5.0";
+/// Bytes of a snapshot in one message: etcd's own chunk.
+const BLOB_BYTES: u64 = 32 << 10;
+/// Messages between the thread that reads the image and the transport.
+const BLOBS_QUEUED: usize = 16;
 
 pub struct MaintenanceService(pub Arc<Node>);
 
@@ -52,7 +61,9 @@ impl Maintenance for MaintenanceService {
     }
 
     async fn defragment(&self, _: Request<DefragmentRequest>) -> Result<Response<DefragmentResponse>, Status> {
-        Err(Status::unimplemented("the engine compacts its files by itself; there is nothing to defragment"))
+        let backend = self.0.store.backend().clone();
+        blocking(move || backend.defrag()).await?.map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(DefragmentResponse { header: self.0.header_now() }))
     }
 
     async fn hash(&self, _: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
@@ -78,6 +89,38 @@ impl Maintenance for MaintenanceService {
     type SnapshotStream = ReceiverStream<Result<SnapshotResponse, Status>>;
 
     async fn snapshot(&self, _: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(Status::unimplemented("this version serves no snapshots to clients"))
+        let backend = self.0.store.backend().clone();
+        let snapshot = blocking(move || backend.snapshot()).await?.map_err(|error| match error {
+            SnapshotError::NotYet(_) => Status::unavailable(error.to_string()),
+            _ => Status::internal(error.to_string()),
+        })?;
+        let (wire_size, reader) = saved::for_client(snapshot);
+        let header = self.0.header_now();
+        let (blobs, stream) = mpsc::channel(BLOBS_QUEUED);
+        // Ends with the stream: when the client goes away, the next blob finds nobody.
+        tokio::task::spawn_blocking(move || send_blobs(header, wire_size, reader, &blobs));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+/// Sends exactly `wire_size` bytes, with what remains after each blob beside it.
+fn send_blobs(
+    header: Option<ResponseHeader>,
+    wire_size: u64,
+    mut reader: Box<dyn Read + Send>,
+    blobs: &mpsc::Sender<Result<SnapshotResponse, Status>>,
+) {
+    let mut remaining = wire_size;
+    while remaining > 0 {
+        let mut blob = vec![0; remaining.min(BLOB_BYTES) as usize];
+        if let Err(error) = reader.read_exact(&mut blob) {
+            let _ = blobs.blocking_send(Err(Status::internal(format!("reading the snapshot: {error}"))));
+            return;
+        }
+        remaining -= blob.len() as u64;
+        let response = SnapshotResponse { header, remaining_bytes: remaining, blob: blob.into() };
+        if blobs.blocking_send(Ok(response)).is_err() {
+            return;
+        }
     }
 }

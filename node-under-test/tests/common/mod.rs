@@ -1,9 +1,12 @@
 //! One real member process on a temporary data directory, killed when the test lets go of it.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use node_proto::control::control_client::ControlClient;
 use node_proto::control::{FlushRequest, StatusRequest, StatusResponse};
 use node_proto::etcdserverpb::kv_client::KvClient;
-use node_proto::etcdserverpb::{PutRequest, RangeRequest};
+use node_proto::etcdserverpb::lease_client::LeaseClient;
+use node_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use node_proto::etcdserverpb::{HashKvRequest, PutRequest, RangeRequest};
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -23,10 +26,13 @@ pub fn free_addresses() -> [SocketAddr; 3] {
     listeners.map(|listener| listener.local_addr().expect("a bound listener has an address"))
 }
 
-fn serve_command(data_dir: &Path, [peer, client, control]: [SocketAddr; 3]) -> Command {
+fn serve_command(data_dir: &Path, backend: &str, [peer, client, control]: [SocketAddr; 3]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_node-under-test"));
+    command.args(["serve", "--id", "1", "--backend", backend]);
+    if backend == "rocksdb" {
+        command.args(["--memtable-bytes", "65536"]);
+    }
     command
-        .args(["serve", "--id", "1", "--backend", "rocksdb", "--memtable-bytes", "65536"])
         .args(["--keep-entries", "0", "--snapshot-every-entries", "1"])
         .arg("--data-dir")
         .arg(data_dir)
@@ -35,18 +41,28 @@ fn serve_command(data_dir: &Path, [peer, client, control]: [SocketAddr; 3]) -> C
     command
 }
 
-/// Starts the member and waits for its end; for data that it must refuse. Exit code and standard error.
+/// Starts a member of the RocksDB engine and waits for its end; for data that it must refuse. Exit code and standard error.
 pub fn refused(data_dir: &Path) -> (i32, String) {
+    refused_by(data_dir, "rocksdb")
+}
+
+/// The same for any engine.
+pub fn refused_by(data_dir: &Path, backend: &str) -> (i32, String) {
     let Output { status, stderr, .. } =
-        serve_command(data_dir, free_addresses()).output().expect("the member's binary starts");
+        serve_command(data_dir, backend, free_addresses()).output().expect("the member's binary starts");
     (status.code().unwrap_or(-1), String::from_utf8_lossy(&stderr).into_owned())
 }
 
 impl Member {
-    /// Starts the member and waits until it says that it serves.
+    /// Starts a member of the RocksDB engine and waits until it says that it serves.
     pub fn start(data_dir: &Path) -> Self {
+        Self::start_on(data_dir, "rocksdb")
+    }
+
+    /// The same for any engine.
+    pub fn start_on(data_dir: &Path, backend: &str) -> Self {
         let addresses = free_addresses();
-        let mut process = serve_command(data_dir, addresses)
+        let mut process = serve_command(data_dir, backend, addresses)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -64,6 +80,20 @@ impl Member {
 
     pub async fn kv(&self) -> KvClient<Channel> {
         KvClient::connect(format!("http://{}", self.client)).await.expect("the client endpoint answers")
+    }
+
+    pub async fn maintenance(&self) -> MaintenanceClient<Channel> {
+        MaintenanceClient::connect(format!("http://{}", self.client)).await.expect("the client endpoint answers")
+    }
+
+    pub async fn lease(&self) -> LeaseClient<Channel> {
+        LeaseClient::connect(format!("http://{}", self.client)).await.expect("the client endpoint answers")
+    }
+
+    /// HashKV at the newest revision.
+    pub async fn hash_kv(&self) -> u32 {
+        let answer = self.maintenance().await.hash_kv(HashKvRequest { revision: 0 }).await;
+        answer.expect("a healthy member hashes").into_inner().hash
     }
 
     pub async fn put(&self, key: &str, value: &str) {

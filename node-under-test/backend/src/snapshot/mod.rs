@@ -42,6 +42,7 @@ pub mod format;
 pub mod install;
 pub mod read;
 mod receive;
+pub mod saved;
 pub mod write;
 
 pub use install::tidy;

@@ -39,6 +39,9 @@ const FILE_NAME: &str = "raft-log.redb";
 /// The tail of the log is served from memory, so redb's own cache only has to hold the tree's spine.
 const CACHE_BYTES: usize = 32 << 20;
 
+/// Bytes of entries that a check of all of them holds at a time.
+const READ_BYTES: usize = 1 << 20;
+
 /// What the file says when it is opened.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -64,12 +67,53 @@ impl Disk {
             }
             create_file(dir, &path).map_err(|error| LogError::unreadable(&path, error))?;
         }
-        let db = match Database::builder().set_cache_size(CACHE_BYTES).open(&path) {
+        Self::open_file(dir, path, false)
+    }
+
+    /// Opens the log in `dir` after every checksum of its file was verified.
+    pub fn open_verified(dir: &Path) -> Result<Self, LogError> {
+        let path = dir.join(FILE_NAME);
+        if !path.exists() {
+            return Err(LogError::Missing(path));
+        }
+        Self::open_file(dir, path, true)
+    }
+
+    fn open_file(dir: &Path, path: PathBuf, verified: bool) -> Result<Self, LogError> {
+        let mut builder = Database::builder();
+        let db = match builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(verified).open(&path) {
             Ok(db) => db,
             Err(DatabaseError::DatabaseAlreadyOpen) => return Err(LogError::InUse(path)),
             Err(error) => return Err(LogError::unreadable(&path, error)),
         };
         Ok(Self { dir: dir.to_owned(), db: RwLock::new(Some(db)) })
+    }
+
+    /// Reads every entry between `found`'s ends.
+    pub fn check_entries(&self, found: &Found) -> Result<(), LogError> {
+        let (Some(first), Some(last)) = (found.first, found.last) else { return Ok(()) };
+        let broken = |detail: String| LogError::unreadable(&self.dir.join(FILE_NAME), detail);
+        if found.purged.is_some_and(|purged| purged.index + 1 != first) {
+            return Err(broken(format!(
+                "expected the first entry after the last purged {:?}, found {first}",
+                found.purged
+            )));
+        }
+        let mut next = first;
+        while next <= last.index {
+            let entries = self.read(next, last.index + 1, READ_BYTES).map_err(|error| broken(error.to_string()))?;
+            if entries.is_empty() {
+                return Err(broken(format!("expected an entry at index {next}, found none up to {last}")));
+            }
+            for entry in entries {
+                let id = entry_log_id(&entry);
+                if id.index != next {
+                    return Err(broken(format!("expected an entry at index {next}, found {id}")));
+                }
+                next += 1;
+            }
+        }
+        Ok(())
     }
 
     /// Closes the file and gives up its lock. Whatever comes after fails.

@@ -93,15 +93,30 @@ impl LogFacts {
     /// # Errors
     /// [`LogError::Missing`] if there is no log in `dir`: it is not made.
     pub fn read(dir: &Path) -> Result<Self, LogError> {
-        let found = Disk::open(dir, false)?.found()?;
-        Ok(Self {
+        Ok(Self::of(&Disk::open(dir, false)?.found()?))
+    }
+
+    /// The same, after every checksum of the file was verified and every entry read: they decode, and follow each other
+    /// without a gap.
+    ///
+    /// # Errors
+    /// As [`LogFacts::read`]; [`LogError::Unreadable`] says where it is broken.
+    pub fn verify(dir: &Path) -> Result<Self, LogError> {
+        let disk = Disk::open_verified(dir)?;
+        let found = disk.found()?;
+        disk.check_entries(&found)?;
+        Ok(Self::of(&found))
+    }
+
+    fn of(found: &disk::Found) -> Self {
+        Self {
             first: found.first,
             last: found.last,
             last_purged: found.purged,
             committed: found.committed,
             vote: found.vote.as_ref().map(VoteFacts::of),
             durable: found.last.map(|id| id.index),
-        })
+        }
     }
 }
 
