@@ -5,6 +5,7 @@ use crate::applier::Applier;
 use crate::cli::{LogFormat, Serve};
 use crate::clock::Stopwatch;
 use crate::control::ControlService;
+use crate::entropy;
 use crate::mvcc::Store;
 use crate::recovery::{self, Found, Replay};
 use anyhow::Context;
@@ -100,7 +101,7 @@ fn open(options: &Serve) -> anyhow::Result<Opened> {
     let dir = DataDir::new(&options.data_dir);
     marker::claim(&dir, EngineKind::Rocksdb)?;
     durable::create_dir_durably(&dir.snap()).context("cannot create the data directory")?;
-    let log = LogStore::open(&dir.raft()).context("cannot open the raft log")?;
+    let log = LogStore::open(&dir.raft(), entropy::incarnation()).context("cannot open the raft log")?;
     for done in snapshot::tidy(&dir).context("cannot clean up after an interrupted snapshot")? {
         tracing::info!("{done}");
     }

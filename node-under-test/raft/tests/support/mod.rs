@@ -196,7 +196,7 @@ impl Cluster {
             engine.memory = engine.flushed.clone();
             engine.memory.at
         };
-        let log = LogStore::open(self.dirs[&id].path()).unwrap();
+        let log = LogStore::open(self.dirs[&id].path(), id).unwrap();
         let committed = log.facts().committed.map(|id| id.index);
         let marks = Arc::new(Watermarks::at_start(at, at, committed));
         let machine = Arc::new(Memory { engine, marks: marks.clone() });
