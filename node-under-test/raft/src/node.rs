@@ -249,7 +249,7 @@ fn watch_status(
                 let metrics = metrics.borrow_watched();
                 // The library's clients live on when a member moves: they ask `peers` for each call.
                 let named = metrics.membership_config.log_id();
-                if std::mem::replace(&mut membership, Some(*named)) != Some(*named) {
+                if membership.replace(*named) != Some(*named) {
                     let nodes = metrics.membership_config.membership().nodes();
                     nodes.for_each(|(id, node)| peers.learn(*id, &node.peer_addr));
                 }

@@ -164,14 +164,16 @@ fn a_learner_that_starts_empty_gets_a_snapshot_and_its_membership() {
     });
 }
 
-/// A member that moves is found at its new address, by the leader's replication as well as by who forwards to it.
+/// A voter that was never a learner moves, and is found at its new address, by the leader's replication as well as by who forwards to it.
 #[test]
 fn a_member_moves_to_another_address() {
     run(async {
         let mut cluster = Cluster::new(3);
         cluster.start_all().await;
         let address = free_address();
-        change(&cluster, 1, learner(&address)).await.unwrap();
+        let voter = MembershipChange::Add { peer_addr: address.clone(), is_learner: false };
+        change(&cluster, 1, voter).await.unwrap();
+        assert_eq!(cluster.roles_known_to(cluster.leader()), (vec![1, 2, 3, 4], vec![]));
         cluster.start_joined(4, &address).await;
         cluster.write("here").await;
         cluster.stop(4).await;
