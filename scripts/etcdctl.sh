@@ -76,7 +76,8 @@ members=()
 endpoints=()
 start_cluster() {
   local id
-  find_ports 9
+  # Three for each of the three, and three for the member that joins later.
+  find_ports 12
   for id in 1 2 3; do
     members+=(--member "$id=n$id@127.0.0.1:${ports[id - 1]}/127.0.0.1:${ports[id + 2]}")
     endpoints+=("127.0.0.1:${ports[id + 2]}")
@@ -87,15 +88,18 @@ start_cluster() {
 
 # A member's standard output is a pipe that stays open as long as this script: closing it would end its events.
 declare -A events=()
-start_member() { # ID
-  local fd
-  mkfifo "$work/n$1.events"
-  exec {fd}<>"$work/n$1.events"
-  events[$1]=$fd
-  "$node" serve --id "$1" --data-dir "$work/n$1" --backend rocksdb "${members[@]}" \
-    --control "127.0.0.1:${ports[$1 + 5]}" >"$work/n$1.events" 2>"$work/n$1.log" {fd}<&- &
-  pids[$1]=$!
+spawn_member() { # ID CONTROL-PORT MEMBER-FLAG...
+  local id=$1 control=$2 fd
+  shift 2
+  mkfifo "$work/n$id.events"
+  exec {fd}<>"$work/n$id.events"
+  events[$id]=$fd
+  "$node" serve --id "$id" --data-dir "$work/n$id" --backend rocksdb "$@" \
+    --control "127.0.0.1:$control" >"$work/n$id.events" 2>"$work/n$id.log" {fd}<&- &
+  pids[$id]=$!
 }
+
+start_member() { spawn_member "$1" "${ports[$1 + 5]}" "${members[@]}"; }
 
 wait_serving() { # ID
   local line
@@ -243,6 +247,58 @@ check_cluster() {
   expect "endpoint hashkv --cluster: one hash" "1" "$(grep -o '"hash":[0-9]*' <<<"$hashes" | sort -u | wc -l)"
 }
 
+# until_match REGULAR-EXPRESSION COMMAND...: what the command prints, once it matches. Each try is a round trip.
+until_match() {
+  local pattern=$1 until=$((SECONDS + 30)) out
+  shift
+  until out=$("$@" 2>&1) && [[ $out =~ $pattern ]]; do
+    [ "$SECONDS" -lt "$until" ] || fail "$*: no match of $pattern within 30 s: ${out@Q}"
+  done
+  printf '%s\n' "$out"
+}
+
+cluster_ids() { ctl endpoint status --write-out=json | grep -o '"cluster_id":[0-9]*' | sort -u; }
+
+# etcdctl writes and reads member ids in hexadecimal; these have one digit.
+check_membership() {
+  local peer="127.0.0.1:${ports[9]}" client="127.0.0.1:${ports[10]}" before code=0
+  before=$(cluster_ids)
+  expect_match "member add --learner" '^Member +4 added to cluster +[0-9a-f]+' \
+    "$(ctl member add n4 --learner --peer-urls="http://$peer")"
+  expect_match "member list: a learner that was never started" "4, unstarted, , http://$peer, , true" \
+    "$(until_match '4, unstarted' ctl member list)"
+  expect_error "member add of a peer address that is taken" "Peer URLs already exists" \
+    ctl member add n5 --peer-urls="http://$peer"
+  expect_error "member add without an address" "given member URLs are invalid" \
+    ctl member add n5 --peer-urls="http://nowhere:7"
+  expect_error "member promote of a learner that lags" "which is in sync with leader" ctl member promote 4
+  expect_error "member promote of a voter" "can only promote a learner member" ctl member promote 1
+  expect_error "member promote of nobody" "member not found" ctl member promote 9
+  spawn_member 4 "${ports[11]}" --join --member "4=n4@$peer/$client"
+  wait_serving 4
+  expect_match "member list: the learner has published itself" "4, started, n4, http://$peer, $client, true" \
+    "$(until_match '4, started, n4' ctl member list)"
+  expect_match "member promote" '^Member +4 promoted in cluster +[0-9a-f]+$' "$(until_match promoted ctl member promote 4)"
+  endpoints+=("$client")
+  expect_match "member list: four voters" "4, started, n4, http://$peer, $client, false" \
+    "$(until_match '4, started.*false' ctl member list)"
+  expect "put through the new member" "OK" "$(etcdctl --endpoints="$client" put fruit fig)"
+  wait_same fruit fig
+  expect "the new member's cluster is the same" "$before" "$(cluster_ids)"
+  expect_match "member update" '^Member +4 updated in cluster +[0-9a-f]+$' \
+    "$(ctl member update 4 --peer-urls="http://$peer")"
+  unset 'endpoints[3]'
+  expect_match "member remove" '^Member +4 removed from cluster +[0-9a-f]+$' "$(ctl member remove 4)"
+  wait "${pids[4]}" || code=$?
+  unset 'pids[4]'
+  expect "a removed member ends by itself" "0 yes" "$code $(grep -q 'member 4 was removed from the cluster' "$work/n4.log" && echo yes)"
+  expect_error "member remove of nobody" "member not found" ctl member remove 4
+  expect "member list: three again" "3" "$(ctl member list | wc -l)"
+  expect_match "a removed member's id is not given again" '^Member +5 added' \
+    "$(ctl member add n5 --learner --peer-urls="http://$peer")"
+  expect_match "member remove of a learner that never ran" '^Member +5 removed' "$(ctl member remove 5)"
+}
+
 start_cluster
 wait_leader
 check_kv
@@ -252,5 +308,6 @@ check_watch
 check_compaction
 check_lease
 check_cluster
+check_membership
 passed=yes
 echo "etcdctl test: $checks checks passed"

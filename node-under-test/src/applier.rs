@@ -3,22 +3,18 @@
 //! Entries arrive one at a time, in log order, from N+1 on. Each goes through [`Replay`], which decides
 //! whether the engine holds it already; what it does not hold is applied as one batch with its LogId.
 
+use crate::membership;
 use crate::mvcc::Store;
 use crate::recovery::{self, Evidence, Replay, Step};
 use bytes::Bytes;
 use node_backend::engine::Engine;
 use node_base::LogId;
-use node_base::backend::{Batch, Bucket, Declared};
+use node_base::backend::{Batch, Declared};
 use node_base::failpoint::{self, Window};
 use node_base::sabotage::{Bug, planted};
-use node_proto::command::MemberRecord;
-use node_raft::{Entry, Member, OutgoingSnapshot, Payload, SnapshotMeta, StateMachine};
-use prost::Message;
+use node_raft::{Entry, OutgoingSnapshot, Payload, SnapshotMeta, StateMachine};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Key, in [`Bucket::Meta`], of raft's own record of the membership in force, stored as raft gave it.
-const RAFT_MEMBERSHIP: &[u8] = b"raft_membership";
 
 /// What this life did with the snapshots that it was sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,13 +29,11 @@ pub struct Applier {
     engine: Arc<dyn Engine>,
     replay: Mutex<Replay>,
     transfers: Mutex<Transfers>,
-    /// The members, fixed when the cluster was founded.
-    members: Vec<Member>,
 }
 
 impl Applier {
-    pub fn new(store: Arc<Store>, engine: Arc<dyn Engine>, replay: Replay, members: Vec<Member>) -> Self {
-        Self { store, engine, replay: Mutex::new(replay), transfers: Mutex::default(), members }
+    pub fn new(store: Arc<Store>, engine: Arc<dyn Engine>, replay: Replay) -> Self {
+        Self { store, engine, replay: Mutex::new(replay), transfers: Mutex::default() }
     }
 
     pub fn store(&self) -> &Arc<Store> {
@@ -74,23 +68,12 @@ impl Applier {
                 self.store.apply(entry.log_id, &command, step == Step::Replay).map_err(io::Error::other)
             }
             Payload::Blank => self.commit(Batch::default(), entry.log_id),
-            Payload::Membership(membership) => self.commit(self.membership_rows(&membership), entry.log_id),
+            Payload::Membership(membership) => self.commit(self.membership_rows(&membership)?, entry.log_id),
         }
     }
 
-    fn membership_rows(&self, raft_membership: &[u8]) -> Batch {
-        let mut batch = Batch::default();
-        batch.put(Bucket::Meta, RAFT_MEMBERSHIP, raft_membership);
-        for member in &self.members {
-            let record = MemberRecord {
-                id: member.id,
-                name: member.name.clone(),
-                peer_addr: member.peer_addr.clone(),
-                client_addr: member.client_addr.clone(),
-            };
-            batch.put(Bucket::Member, member.id.to_be_bytes(), record.encode_to_vec());
-        }
-        batch
+    fn membership_rows(&self, raft_membership: &[u8]) -> io::Result<Batch> {
+        membership::apply(&*self.engine.read(), raft_membership).map_err(io::Error::other)
     }
 
     fn commit(&self, batch: Batch, at: LogId) -> io::Result<Bytes> {
@@ -105,8 +88,12 @@ impl StateMachine for Applier {
     }
 
     fn membership(&self) -> io::Result<Option<Bytes>> {
-        let stored = self.engine.read().get(Bucket::Meta, RAFT_MEMBERSHIP).map_err(io::Error::other)?;
+        let stored = membership::raft_membership(&*self.engine.read()).map_err(io::Error::other)?;
         Ok(stored.map(Bytes::from))
+    }
+
+    fn greatest_member_id(&self) -> io::Result<u64> {
+        membership::greatest_id(&*self.engine.read()).map_err(io::Error::other)
     }
 
     fn apply(&self, entry: Entry) -> io::Result<Bytes> {
@@ -132,12 +119,20 @@ impl StateMachine for Applier {
     }
 
     fn open_snapshot(&self) -> io::Result<OutgoingSnapshot> {
+        // The image holds one membership and its meta names one, and they must be the same: memberships only move
+        // forward, so if it is the same before and after the image was taken, it is the image's.
+        let before = self.membership()?;
         let image = self.engine.snapshot()?;
+        let membership = self.membership()?;
+        if membership != before {
+            let sentence = "the membership changed while a snapshot was taken; ask again";
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, sentence));
+        }
         let mut log_id = image.log_id;
         if planted(Bug::SnapshotIndexOffByOne) {
             log_id.index += 1;
         }
-        let meta = SnapshotMeta { log_id, membership: self.membership()?.unwrap_or_default() };
+        let meta = SnapshotMeta { log_id, membership: membership.unwrap_or_default() };
         Ok(OutgoingSnapshot { meta, declared: image.declared, reader: image.reader })
     }
 

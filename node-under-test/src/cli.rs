@@ -167,7 +167,11 @@ pub struct Serve {
     /// The storage engine; a data directory belongs to the one that it was made with (`migrate` changes that).
     #[arg(long, value_enum, default_value_t = BackendKind::Redb)]
     pub backend: BackendKind,
-    /// A member, as ID=NAME@PEER_HOST:PORT/CLIENT_HOST:PORT; once for each of the 1, 3 or 5 members.
+    /// This member was added to a running cluster (etcdctl member add): it founds nothing and waits for the leader.
+    #[arg(long)]
+    pub join: bool,
+    /// A member, as ID=NAME@PEER_HOST:PORT/CLIENT_HOST:PORT; once for each of the 1, 3 or 5 founding members. With
+    /// --join, this member's own; others are optional, the raft log names them.
     #[arg(long = "member", required = true, value_parser = parse_member)]
     pub members: Vec<Member>,
     /// Address of the private control endpoint (loopback only); none without it.
@@ -236,7 +240,7 @@ fn parse_arm(text: &str) -> Result<(Window, u64), String> {
 }
 
 impl Serve {
-    /// Checks what no single flag can: this member is in the list, ids are unique, the size is 1, 3 or 5,
+    /// Checks what no single flag can: this member is in the list, ids are unique, a founding list names 1, 3 or 5,
     /// and everything listens on loopback.
     pub fn validate(&self) -> anyhow::Result<()> {
         let mut ids: Vec<_> = self.members.iter().map(|member| member.id).collect();
@@ -245,8 +249,9 @@ impl Serve {
         anyhow::ensure!(ids.len() == self.members.len(), "--member: each id may be given once, found {ids:?} repeated");
         anyhow::ensure!(ids.contains(&self.id), "--id {} is none of the members {ids:?}: add its --member", self.id);
         anyhow::ensure!(
-            matches!(ids.len(), 1 | 3 | 5),
-            "--member: expected 1, 3 or 5 members, found {}: an even number tolerates no more failures than one less",
+            self.join || matches!(ids.len(), 1 | 3 | 5),
+            "--member: expected 1, 3 or 5 members, found {}: an even number tolerates no more failures than one less. \
+             To join a running cluster, add --join",
             ids.len()
         );
         let tuned =
@@ -292,6 +297,14 @@ mod tests {
     #[test]
     fn one_member_is_fine() {
         assert_eq!(serve(&["--id", "1", "--member", ONE]).unwrap().own().name, "n1");
+    }
+
+    #[test]
+    fn a_member_that_joins_needs_only_itself() {
+        assert!(serve(&["--join", "--id", "4", "--member", "4=n4@127.0.0.1:7004/127.0.0.1:7104"]).unwrap().join);
+        assert!(serve(&["--join", "--id", "1", "--member", ONE, "--member", TWO]).is_ok());
+        let error = serve(&["--join", "--id", "4", "--member", ONE]).unwrap_err();
+        assert!(error.contains("--id 4 is none of the members"), "{error}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::mvcc::Error;
 use bytes::Bytes;
 use node_proto::command::command::Request;
 use node_proto::command::outcome::Result as Answer;
-use node_proto::command::{Command, Fence, Outcome};
+use node_proto::command::{Command, Fence, Outcome, PublishMember};
 use node_proto::etcdserverpb::LeaseRevokeRequest;
 use prost::Message;
 
@@ -19,6 +19,12 @@ pub fn fence(id: u64) -> Bytes {
 
 pub fn lease_revoke(id: i64) -> Bytes {
     encode(Request::LeaseRevoke(LeaseRevokeRequest { id }))
+}
+
+/// A member says what it is called and where it serves clients.
+pub fn publish_member(id: u64, name: &str, client_addr: &str) -> Bytes {
+    let (name, client_addr) = (name.to_owned(), client_addr.to_owned());
+    encode(Request::PublishMember(PublishMember { id, name, client_addr }))
 }
 
 /// # Errors

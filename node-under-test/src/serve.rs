@@ -3,9 +3,11 @@
 use crate::api;
 use crate::applier::Applier;
 use crate::cli::{LogFormat, Serve};
-use crate::clock::Stopwatch;
+use crate::clock::{self, Stopwatch};
 use crate::control::ControlService;
+use crate::entropy;
 use crate::mvcc::Store;
+use crate::publish;
 use crate::recovery::{self, Found, Replay};
 use anyhow::Context;
 use node_backend::EXIT_STORAGE;
@@ -15,17 +17,19 @@ use node_backend::{marker, migrate, snapshot};
 use node_base::durable;
 use node_base::failpoint::{self, Window};
 use node_base::watermarks::Watermarks;
-use node_raft::{LogStore, RaftNode, RaftOptions};
+use node_raft::{Farewell, LogStore, RaftNode, RaftOptions};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::watch::{self, error::RecvError};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
-/// Runs until a signal (exit 0) or a storage failure (exit 74).
+/// Runs until a signal or its own removal (exit 0), a refusal because it lost its log (exit 1), or a storage failure
+/// (exit 74).
 ///
 /// # Errors
 /// Whatever keeps the member from starting; nothing on disk was changed beyond what recovery repairs.
@@ -107,7 +111,7 @@ fn open(options: &Serve) -> anyhow::Result<Opened> {
     }
     marker::claim(&dir, kind)?;
     durable::create_dir_durably(&dir.snap()).context("cannot create the data directory")?;
-    let log = LogStore::open(&dir.raft()).context("cannot open the raft log")?;
+    let log = LogStore::open(&dir.raft(), entropy::incarnation()).context("cannot open the raft log")?;
     for done in snapshot::tidy(&dir).context("cannot clean up after an interrupted snapshot")? {
         tracing::info!("{done}");
     }
@@ -135,7 +139,7 @@ fn open(options: &Serve) -> anyhow::Result<Opened> {
         engine.verified(engine_id)?;
     }
     let store = Arc::new(Store::open(engine.clone()).context("cannot read the state out of the engine")?);
-    let applier = Arc::new(Applier::new(store, engine, replay, options.members.clone()));
+    let applier = Arc::new(Applier::new(store, engine, replay));
     Ok(Opened { log, marks, applier, open_micros: stopwatch.elapsed_micros(), _lock: lock })
 }
 
@@ -157,6 +161,10 @@ fn engine_options(options: &Serve) -> anyhow::Result<EngineOptions> {
 async fn serve(options: &Serve, listeners: Listeners, member: Opened) -> anyhow::Result<ExitCode> {
     let Opened { log, marks, applier, open_micros, _lock } = member;
     let raft = RaftNode::start(raft_options(options), log.clone(), applier.clone(), marks.clone()).await?;
+    let mut farewell = raft.farewell();
+    if let Some(why) = *farewell.borrow_and_update() {
+        return Ok(part(why));
+    }
     let (stop, stopped) = watch::channel(false);
     let control = ControlService {
         member_id: options.id,
@@ -166,6 +174,7 @@ async fn serve(options: &Serve, listeners: Listeners, member: Opened) -> anyhow:
         applier: applier.clone(),
         open_micros,
     };
+    tokio::spawn(publish::run(raft.clone(), applier.store().clone(), options.own().clone()));
     let client = api::routes(options, raft.clone(), applier.store().clone(), marks);
     let mut servers = tokio::task::JoinSet::new();
     servers.spawn(listen(listeners.peer, Routes::new(raft.peer_service()), stopped.clone()));
@@ -183,6 +192,16 @@ async fn serve(options: &Serve, listeners: Listeners, member: Opened) -> anyhow:
             eprintln!("raft stopped on a storage failure: {reason}");
             node_base::process::end(EXIT_STORAGE)
         }
+        Ok(why) = told_to_part(&mut farewell) => {
+            // Whoever asked this member for its own removal gets the answer.
+            let _ = stop.send(true);
+            let drained = async { while servers.join_next().await.is_some() {} };
+            tokio::select! {
+                () = drained => {}
+                () = clock::sleep_until(clock::now() + DRAIN) => {}
+            }
+            part(why)
+        }
         Some(ended) = servers.join_next() => {
             ended??;
             anyhow::bail!("a listener ended although nobody asked it to");
@@ -193,10 +212,33 @@ async fn serve(options: &Serve, listeners: Listeners, member: Opened) -> anyhow:
     Ok(code)
 }
 
+/// How long a member that was removed goes on answering what it was asked before.
+const DRAIN: Duration = Duration::from_secs(1);
+
+async fn told_to_part(farewell: &mut watch::Receiver<Option<Farewell>>) -> Result<Farewell, RecvError> {
+    let why = farewell.wait_for(Option::is_some).await?;
+    Ok(why.unwrap_or(Farewell::Removed { id: 0 }))
+}
+
+/// A removed member is done (exit 0); one that lost its log must not go on (exit 1).
+fn part(why: Farewell) -> ExitCode {
+    match why {
+        Farewell::Removed { .. } => {
+            eprintln!("{why}; stopping");
+            ExitCode::SUCCESS
+        }
+        Farewell::Wiped { .. } => {
+            eprintln!("error: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn raft_options(options: &Serve) -> RaftOptions {
     RaftOptions {
         id: options.id,
         members: options.members.clone(),
+        join: options.join,
         heartbeat_ms: options.heartbeat_ms,
         election_ms: (options.election_ms, options.election_ms * 3 / 2),
         snapshot_every_entries: options.snapshot_every_entries,

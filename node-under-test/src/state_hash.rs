@@ -134,6 +134,7 @@ fn membership(view: &dyn ReadView) -> Result<Digest> {
         for text in [&member.name, &member.peer_addr, &member.client_addr] {
             update_sized(&mut hasher, text.as_bytes());
         }
+        hasher.update([u8::from(member.is_learner)]);
         Ok(())
     })?;
     Ok(hasher.finalize().into())
@@ -183,5 +184,24 @@ mod tests {
         let hash = super::kv(&*backend.read(), i64::MAX).unwrap();
         assert_eq!(hash.digest, <Digest>::from(Sha256::digest(&expected)));
         assert_eq!((hash.rows, hash.revision, hash.compact_revision), (2, 3, 0));
+    }
+    #[test]
+    fn the_membership_section_is_the_documented_bytes() {
+        let backend = MemoryBackend::default();
+        let mut batch = Batch::default();
+        let mut expected = Vec::new();
+        for (id, name, is_learner) in [(1_u64, "a", false), (2, "", true)] {
+            let (peer_addr, client_addr) = ("p:1".to_owned(), "c".to_owned());
+            let row = MemberRecord { id, name: name.to_owned(), peer_addr, client_addr, is_learner };
+            batch.put(Bucket::Member, id.to_be_bytes(), row.encode_to_vec());
+            expected.extend(id.to_be_bytes());
+            for text in [name, "p:1", "c"] {
+                expected.extend(u32::try_from(text.len()).unwrap().to_be_bytes());
+                expected.extend(text.as_bytes());
+            }
+            expected.push(u8::from(is_learner));
+        }
+        backend.commit(batch, LogId::new(1, 2)).unwrap();
+        assert_eq!(membership(&*backend.read()).unwrap(), <Digest>::from(Sha256::digest(&expected)));
     }
 }

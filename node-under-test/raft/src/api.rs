@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use node_base::LogId;
 use node_base::backend::Declared;
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-/// One member of the cluster, as every member is configured with it.
+/// One member of the cluster, as it is configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     /// Not 0.
@@ -17,11 +18,111 @@ pub struct Member {
     pub client_addr: String,
 }
 
+/// One member of a membership in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrolled {
+    pub id: u64,
+    /// `host:port` of the peer listener.
+    pub peer_addr: String,
+    /// As the founding list has them; empty for a member that was added later.
+    pub name: String,
+    pub client_addr: String,
+    /// Gets the log, and has no vote.
+    pub is_learner: bool,
+}
+
+/// What a membership in force says, in the terms that this crate keeps it in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Roster {
+    /// By id; the value says whether it is a learner.
+    pub members: BTreeMap<u64, bool>,
+    /// The greatest id that any member ever had.
+    pub greatest_id: u64,
+}
+
+impl Roster {
+    /// Whether `id` was a member once and is none any more. Ids are given in ascending order and never again, so this
+    /// stays true once it is.
+    pub fn is_removed(&self, id: u64) -> bool {
+        id <= self.greatest_id && !self.members.contains_key(&id)
+    }
+}
+
+/// A change of the membership.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MembershipChange {
+    /// The id is chosen by the leader.
+    Add {
+        peer_addr: String,
+        is_learner: bool,
+    },
+    /// A learner becomes a voter.
+    Promote {
+        id: u64,
+    },
+    Remove {
+        id: u64,
+    },
+    /// The member has moved to another peer address.
+    Update {
+        id: u64,
+        peer_addr: String,
+    },
+}
+
+/// A change of the membership that was committed and applied on the leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Changed {
+    pub log_id: LogId,
+    /// Which member was added, promoted, removed or updated.
+    pub member_id: u64,
+}
+
+/// Why a change of the membership makes no sense as things are. Certainly not proposed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeRefusal {
+    #[error("there is no such member")]
+    NotFound,
+    #[error("another member has that peer address")]
+    AddressInUse,
+    #[error("the member is no learner")]
+    NotALearner,
+    #[error("the learner has not caught up with the leader")]
+    NotInSync,
+    #[error("too few of the voters that there would be are running")]
+    NotEnoughStarted,
+}
+
+/// Why a change of the membership did not come about, as far as is known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    #[error(transparent)]
+    Refused(#[from] ChangeRefusal),
+    /// As for a proposal.
+    #[error(transparent)]
+    Failed(#[from] ProposeError),
+}
+
+/// Why this member must not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Farewell {
+    #[error("member {id} was removed from the cluster")]
+    Removed { id: u64 },
+    #[error(
+        "member {id} has lost its raft log (expected incarnation {expected:016x}, found {found:016x}): remove it and add \
+         it again under a new id"
+    )]
+    Wiped { id: u64, expected: u64, found: u64 },
+}
+
 #[derive(Debug, Clone)]
 pub struct RaftOptions {
     pub id: u64,
-    /// The founding members, this one included; the same list on each of them.
+    /// The founding members, this one included; the same list on each of them. With `join`: this one, and others
+    /// that it may be reached by until the log says who there is.
     pub members: Vec<Member>,
+    /// This member was added to a running cluster: it founds nothing, and waits for the leader.
+    pub join: bool,
     /// Milliseconds between two heartbeats of a leader.
     pub heartbeat_ms: u64,
     /// The bounds (milliseconds, low < high) from which each election timeout is drawn.
@@ -78,6 +179,13 @@ pub trait StateMachine: Send + Sync + 'static {
     /// # Errors
     /// The engine failed; an empty membership in its place would take this member out of its cluster.
     fn membership(&self) -> io::Result<Option<Bytes>>;
+
+    /// The greatest id that any member ever had in a membership that was applied; 0: there was none. Equal on every
+    /// replica that has applied the same.
+    ///
+    /// # Errors
+    /// The engine failed.
+    fn greatest_member_id(&self) -> io::Result<u64>;
 
     /// Applies (or, while recovering, verifies) one committed entry; the bytes answer its proposer.
     fn apply(&self, entry: Entry) -> io::Result<Bytes>;

@@ -21,6 +21,16 @@ impl Deadline {
     }
 }
 
+/// Whether `moment` lies at most `ago` in the past.
+pub fn is_within(moment: impl openraft::Instant, ago: Duration) -> bool {
+    moment.elapsed() <= ago
+}
+
+/// Paces what has no event to wait for.
+pub async fn pause(wait: Duration) {
+    tokio::time::sleep(wait).await;
+}
+
 /// Holds up the calling thread: for planted bugs only.
 pub fn stall(wait: Duration) {
     std::thread::sleep(wait);

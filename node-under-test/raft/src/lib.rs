@@ -15,12 +15,19 @@
 //! 5. *Reads are confirmed by a quorum* (read index). Leases restart at zero with the process, so they are not used.
 //! 6. *A proposal is sent at most once.* Whether one that was sent is committed may stay unknown for ever.
 //! 7. *A storage error is the end*: [`RaftNode::fatal`] resolves, and nothing is retried.
+//! 8. *An id is a life of one raft log* (see `identity`): a member that lost its log is refused under its old id.
+//! 9. *The membership changes by one entry at a time, one voter at a time*, and an id is never given twice (see
+//!    `membership`).
 
 mod api;
+mod change;
 mod clock;
+mod identity;
 mod log_store;
+mod membership;
 mod network;
 mod node;
+mod probe;
 mod propose;
 mod read_index;
 mod server;
@@ -30,8 +37,8 @@ mod state_machine;
 mod types;
 
 pub use api::{
-    Entry, Member, OutgoingSnapshot, Payload, ProposeError, Proposed, RaftOptions, RaftStatus, SnapshotMeta,
-    StateMachine,
+    ChangeError, ChangeRefusal, Changed, Enrolled, Entry, Farewell, Member, MembershipChange, OutgoingSnapshot,
+    Payload, ProposeError, Proposed, RaftOptions, RaftStatus, Roster, SnapshotMeta, StateMachine,
 };
 pub use log_store::{LogError, LogFacts, LogStore, VoteFacts};
 pub use node::RaftNode;

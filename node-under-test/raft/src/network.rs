@@ -6,6 +6,7 @@
 
 use crate::api::{Member, StateMachine};
 use crate::clock::Deadline;
+use crate::identity::Identity;
 use crate::snapshot_stream;
 use crate::types::{MemberNode, RawSnapshot, RawVote, SnapshotData, TypeConfig, decode, encode};
 use bytes::Bytes;
@@ -24,7 +25,7 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, ConnectError, Request, Response, Status};
@@ -55,38 +56,66 @@ pub fn client(channel: Channel) -> PeerClient<Channel> {
     PeerClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
 
-/// Connections to the other members. Clones share them.
+/// Connections to the other members, by the addresses that are known now. Clones share them.
 #[derive(Clone)]
 pub struct Peers {
     own_id: u64,
-    channels: Arc<HashMap<u64, PeerChannels>>,
+    channels: Arc<RwLock<HashMap<u64, PeerChannels>>>,
 }
 
 struct PeerChannels {
+    address: String,
     messages: Channel,
     snapshots: Channel,
 }
 
+impl PeerChannels {
+    fn open(address: &str) -> Result<Self, tonic::transport::Error> {
+        Ok(Self { address: address.to_owned(), messages: channel(address)?, snapshots: channel(address)? })
+    }
+}
+
 impl Peers {
+    /// `members` are what is known before any membership is.
+    ///
     /// # Errors
     /// When a member's peer address is no `host:port`.
     pub fn new(own_id: u64, members: &[Member]) -> Result<Self, tonic::transport::Error> {
-        let open = |member: &Member| {
-            let channels =
-                PeerChannels { messages: channel(&member.peer_addr)?, snapshots: channel(&member.peer_addr)? };
-            Ok((member.id, channels))
-        };
+        let open = |member: &Member| Ok((member.id, PeerChannels::open(&member.peer_addr)?));
         let others = members.iter().filter(|member| member.id != own_id);
-        Ok(Self { own_id, channels: Arc::new(others.map(open).collect::<Result<_, _>>()?) })
+        Ok(Self { own_id, channels: Arc::new(RwLock::new(others.map(open).collect::<Result<_, _>>()?)) })
+    }
+
+    /// Member `id` is at `address`, as a membership has it: the word of a membership goes over what was known before.
+    pub fn learn(&self, id: u64, address: &str) {
+        if id == self.own_id || self.read(id, |known| known.address == address).unwrap_or(false) {
+            return;
+        }
+        match PeerChannels::open(address) {
+            Ok(channels) => {
+                self.channels.write().unwrap_or_else(PoisonError::into_inner).insert(id, channels);
+            }
+            // Nobody can be reached there; who proposed it should have looked.
+            Err(error) => tracing::error!(id, address, %error, "the membership names no usable peer address"),
+        }
     }
 
     /// `None`: no such member.
     pub fn messages(&self, id: u64) -> Option<PeerClient<Channel>> {
-        self.channels.get(&id).map(|channels| client(channels.messages.clone()))
+        self.read(id, |channels| client(channels.messages.clone()))
     }
 
     fn snapshots(&self, id: u64) -> Option<PeerClient<Channel>> {
-        self.channels.get(&id).map(|channels| client(channels.snapshots.clone()))
+        self.read(id, |channels| client(channels.snapshots.clone()))
+    }
+
+    /// Everybody whose address is known.
+    pub fn ids(&self) -> Vec<u64> {
+        self.channels.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
+    fn read<T>(&self, id: u64, look: impl FnOnce(&PeerChannels) -> T) -> Option<T> {
+        self.channels.read().unwrap_or_else(PoisonError::into_inner).get(&id).map(look)
     }
 }
 
@@ -105,33 +134,42 @@ pub fn never_sent(status: &Status) -> bool {
 /// Makes the library's clients.
 pub struct Network {
     pub peers: Peers,
+    pub identity: Identity,
     pub state_machine: Arc<dyn StateMachine>,
 }
 
 impl Network {
-    fn client_of(&self, target: u64, client: Option<PeerClient<Channel>>) -> PeerNetwork {
-        PeerNetwork { own_id: self.peers.own_id, target, client, state_machine: self.state_machine.clone() }
+    fn client_of(&self, target: u64, node: &MemberNode, snapshots: bool) -> PeerNetwork {
+        self.peers.learn(target, &node.peer_addr);
+        PeerNetwork {
+            target,
+            snapshots,
+            peers: self.peers.clone(),
+            identity: self.identity.clone(),
+            state_machine: self.state_machine.clone(),
+        }
     }
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = PeerNetwork;
 
-    async fn new_client(&mut self, target: u64, _node: &MemberNode) -> PeerNetwork {
-        self.client_of(target, self.peers.messages(target))
+    async fn new_client(&mut self, target: u64, node: &MemberNode) -> PeerNetwork {
+        self.client_of(target, node, false)
     }
 
-    async fn new_snapshot_client(&mut self, target: u64, _node: &MemberNode) -> PeerNetwork {
-        self.client_of(target, self.peers.snapshots(target))
+    async fn new_snapshot_client(&mut self, target: u64, node: &MemberNode) -> PeerNetwork {
+        self.client_of(target, node, true)
     }
 }
 
-/// The library's client for one member.
+/// The library's client for one member. Where that is, is looked up for each call: the library keeps this for as long as
+/// the member is one, and the member may move.
 pub struct PeerNetwork {
-    own_id: u64,
     target: u64,
-    /// `None`: the membership names a member that this one was not told of.
-    client: Option<PeerClient<Channel>>,
+    snapshots: bool,
+    peers: Peers,
+    identity: Identity,
     state_machine: Arc<dyn StateMachine>,
 }
 
@@ -139,12 +177,8 @@ type RpcResult<T> = Result<T, RPCError<TypeConfig>>;
 
 impl PeerNetwork {
     fn client(&self) -> Result<PeerClient<Channel>, Unreachable<TypeConfig>> {
-        self.client.clone().ok_or_else(|| {
-            Unreachable::from_string(format!(
-                "member {} is in the membership, but not among the configured members",
-                self.target
-            ))
-        })
+        let client = if self.snapshots { self.peers.snapshots(self.target) } else { self.peers.messages(self.target) };
+        client.ok_or_else(|| Unreachable::from_string(format!("member {} has no usable address", self.target)))
     }
 
     /// One unary call of a library message, bounded by `limit`.
@@ -162,11 +196,21 @@ impl PeerNetwork {
     {
         let client = self.client()?;
         let payload = encode(message).map_err(|error| unusable(&error))?;
-        let request = Request::new(RaftMessage { to: self.target, payload });
+        let request = Request::new(RaftMessage { route: self.identity.route(self.target), payload });
         match Deadline::after(limit).bound(call(client, request)).await {
-            None => Err(Timeout { action, id: self.own_id, target: self.target, timeout: limit }.into()),
-            Some(Err(status)) => Err(rpc_error(&status)),
-            Some(Ok(reply)) => decode("answer", &reply.into_inner().payload).map_err(|error| unusable(&error)),
+            None => {
+                let id = self.identity.own_id();
+                Err(Timeout { action, id, target: self.target, timeout: limit }.into())
+            }
+            Some(Err(status)) => {
+                self.identity.heed(&status);
+                Err(rpc_error(&status))
+            }
+            Some(Ok(reply)) => {
+                let RaftReply { payload, from } = reply.into_inner();
+                self.identity.count(self.target, from).await.map_err(|error| unusable(&error))?;
+                decode("answer", &payload).map_err(|error| unusable(&error))
+            }
         }
     }
 
@@ -176,7 +220,10 @@ impl PeerNetwork {
         }
         let client = self.client()?;
         let vote = encode(&vote).map_err(|error| NetworkError::new(&error))?;
-        snapshot_stream::send(client, self.target, vote, self.state_machine.clone()).await
+        let sent = snapshot_stream::send(client, &self.identity, self.target, vote, self.state_machine.clone()).await?;
+        let counted = self.identity.count(self.target, sent.from).await;
+        counted.map_err(|error| Unreachable::new(&error))?;
+        Ok(sent.payload)
     }
 }
 
@@ -263,7 +310,7 @@ mod tests {
     async fn a_refused_connection_is_known_to_have_carried_nothing() {
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut client = client(channel(&address.to_string()).unwrap());
-        let status = client.read_index(ReadIndexRequest { to: 1 }).await.unwrap_err();
+        let status = client.read_index(ReadIndexRequest { route: None }).await.unwrap_err();
         assert!(never_sent(&status), "{status:?}");
         assert!(!never_sent(&Status::unavailable("said by the other side")));
     }
@@ -273,7 +320,7 @@ mod tests {
     async fn a_broken_connection_may_have_carried_the_request() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = client(channel(&listener.local_addr().unwrap().to_string()).unwrap());
-        let call = tokio::spawn(async move { client.read_index(ReadIndexRequest { to: 1 }).await });
+        let call = tokio::spawn(async move { client.read_index(ReadIndexRequest { route: None }).await });
         let (mut stream, _) = listener.accept().await.unwrap();
         // An HTTP/2 server's empty SETTINGS frame completes the connection; then the client's bytes arrive.
         tokio::io::AsyncWriteExt::write_all(&mut stream, &[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();

@@ -1,8 +1,14 @@
 //! One member's raft: configured, started, watched.
 
-use crate::api::{ProposeError, Proposed, RaftOptions, RaftStatus, StateMachine};
+use crate::api::{
+    ChangeError, Changed, Farewell, MembershipChange, ProposeError, Proposed, RaftOptions, RaftStatus, Roster,
+    StateMachine,
+};
+use crate::identity::Identity;
 use crate::log_store::LogStore;
+use crate::membership;
 use crate::network::{Network, Peers};
+use crate::probe;
 use crate::propose::{Leadership, RawRaft, Router};
 use crate::read_index::ReadRounds;
 use crate::server::PeerService;
@@ -55,19 +61,22 @@ impl RaftNode {
         log.set_own_id(options.id);
         let found = log.facts();
         let brand_new = found.last.is_none() && found.vote.is_none_or(|vote| vote.term == 0);
+        let identity = Identity::new(options.id, log.clone(), membership::roster(&*state_machine)?);
         let peers = Peers::new(options.id, &options.members).map_err(|error| StartError::Options(error.to_string()))?;
-        let network = Network { peers: peers.clone(), state_machine: state_machine.clone() };
-        let adapter = Adapter::new(state_machine.clone(), log.clone(), marks.clone())?;
+        let network =
+            Network { peers: peers.clone(), identity: identity.clone(), state_machine: state_machine.clone() };
+        let adapter = Adapter::new(state_machine.clone(), log.clone(), marks.clone(), identity.clone())?;
         let started = RawRaft::new(options.id, Arc::new(config), network, log.clone(), adapter).await;
         let raft = started.map_err(|error| StartError::Raft(error.to_string()))?;
-        if brand_new {
+        if brand_new && !options.join {
             found_cluster(&raft, &options).await?;
         }
         let (stop, stopped) = watch::channel(false);
-        let (status, leadership) = watch_status(&raft, stopped.clone());
-        tokio::spawn(follow_flushes(raft.clone(), log.clone(), marks.subscribe(), options.clone(), stopped));
-        let router = Router { own_id: options.id, raft, peers, leadership };
-        let service = PeerService::new(router.clone(), state_machine);
+        let (status, leadership) = watch_status(&raft, &peers, stopped.clone());
+        tokio::spawn(follow_flushes(raft.clone(), log.clone(), marks.subscribe(), options.clone(), stopped.clone()));
+        let router = Router { identity, raft, peers, leadership, state_machine, changing: Arc::default() };
+        tokio::spawn(probe::run(router.clone(), stopped));
+        let service = PeerService::new(router.clone());
         let reads = ReadRounds::spawn({
             let router = router.clone();
             move || {
@@ -98,6 +107,33 @@ impl RaftNode {
     /// As for [`RaftNode::propose`], though nothing is ever proposed.
     pub async fn read_index(&self) -> Result<u64, ProposeError> {
         self.inner.reads.next().await?
+    }
+
+    /// Changes the membership, on the leader, wherever it is, and waits until the change is applied there.
+    ///
+    /// # Errors
+    /// See [`ChangeError`]; a refusal says that nothing was proposed, and so do `NoLeader` and `Unavailable`.
+    pub async fn change_membership(&self, change: MembershipChange) -> Result<Changed, ChangeError> {
+        let router = self.inner.router.clone();
+        // In a task of its own, as the server does it: whoever waits may go away, the change takes its turn to the end.
+        let changed = tokio::spawn(async move { router.change(change).await }).await;
+        changed.unwrap_or_else(|error| Err(ProposeError::Fatal(error.to_string()).into()))
+    }
+
+    /// The members as the state machine has them; woken at every change.
+    pub fn roster(&self) -> watch::Receiver<Roster> {
+        self.inner.router.identity.roster()
+    }
+
+    /// Whether this member gets the log and has no vote.
+    pub fn is_learner(&self) -> bool {
+        let own_id = self.inner.router.own_id();
+        self.roster().borrow().members.get(&own_id).copied().unwrap_or(false)
+    }
+
+    /// Holds the reason, once there is one, why this member must not go on: it was removed, or it lost its log.
+    pub fn farewell(&self) -> watch::Receiver<Option<Farewell>> {
+        self.inner.router.identity.farewell()
     }
 
     pub fn status(&self) -> RaftStatus {
@@ -197,6 +233,7 @@ fn status_of(metrics: &RaftMetrics<TypeConfig>) -> RaftStatus {
 /// Follows the library's metrics until it stops.
 fn watch_status(
     raft: &RawRaft,
+    peers: &Peers,
     mut stopped: watch::Receiver<bool>,
 ) -> (watch::Receiver<RaftStatus>, watch::Receiver<Leadership>) {
     let mut metrics = raft.metrics();
@@ -204,9 +241,20 @@ fn watch_status(
     let now = status_of(&metrics.borrow_watched());
     let (status, status_receiver) = watch::channel(now);
     let (leadership, leadership_receiver) = watch::channel(leadership_of(now));
+    let peers = peers.clone();
     tokio::spawn(async move {
+        let mut membership = None;
         loop {
-            let now = status_of(&metrics.borrow_watched());
+            let now = {
+                let metrics = metrics.borrow_watched();
+                // The library's clients live on when a member moves: they ask `peers` for each call.
+                let named = metrics.membership_config.log_id();
+                if membership.replace(*named) != Some(*named) {
+                    let nodes = metrics.membership_config.membership().nodes();
+                    nodes.for_each(|(id, node)| peers.learn(*id, &node.peer_addr));
+                }
+                status_of(&metrics)
+            };
             status.send_if_modified(|old| std::mem::replace(old, now) != now);
             let leads = leadership_of(now);
             leadership.send_if_modified(|old| std::mem::replace(old, leads) != leads);

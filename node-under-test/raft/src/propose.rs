@@ -5,13 +5,15 @@
 //! 2. *Waiting is for leadership to change*, an event, and bounded: with no leader in time, the answer is `NoLeader`.
 //! 3. *A leader forwards nothing*: what it is asked remotely it does itself or refuses, so requests do not wander.
 
-use crate::api::{ProposeError, Proposed};
+use crate::api::{ProposeError, Proposed, StateMachine};
 use crate::clock::Deadline;
+use crate::identity::Identity;
 use crate::network::{Peers, never_sent};
 use crate::state_machine::Adapter;
 use crate::types::{Blob, TypeConfig, log_id};
 use bytes::Bytes;
 use node_base::LogId;
+use node_proto::peer::peer_client::PeerClient;
 use node_proto::peer::propose_response::Outcome;
 use node_proto::peer::read_index_response::Outcome as ReadOutcome;
 use node_proto::peer::{NotProposed, ProposeRequest, ReadIndexRequest};
@@ -19,22 +21,24 @@ use openraft::LinearizerOption;
 use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, LinearizableReadError, RaftError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 pub type RawRaft = Raft<TypeConfig, Adapter>;
 
 /// How long a request waits for a leader that takes it.
-const LEADER_WAIT: Duration = Duration::from_secs(2);
+pub const LEADER_WAIT: Duration = Duration::from_secs(2);
 /// How long a leader waits for its own quorum before it refuses a proposal.
-const LEASE_WAIT: Duration = Duration::from_secs(1);
+pub const LEASE_WAIT: Duration = Duration::from_secs(1);
 /// How long a proposal that was made may take; after that its outcome is unknown.
-const COMMIT_WAIT: Duration = Duration::from_secs(7);
+pub const COMMIT_WAIT: Duration = Duration::from_secs(7);
 /// The same as seen by a member that forwarded it, so that the leader's answer comes first.
-const FORWARD_WAIT: Duration = Duration::from_secs(9);
+pub const FORWARD_WAIT: Duration = Duration::from_secs(9);
 /// How long a quorum has to confirm a leader for a read; followers confirm behind their fsyncs.
-const READ_WAIT: Duration = Duration::from_secs(1);
+pub const READ_WAIT: Duration = Duration::from_secs(1);
 
 /// Who leads, as this member knows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,7 +59,7 @@ pub enum Attempt<T> {
 }
 
 impl<T> Attempt<T> {
-    fn not_leading(forward: &ForwardToLeader<TypeConfig>) -> Self {
+    pub fn not_leading(forward: &ForwardToLeader<TypeConfig>) -> Self {
         let reason = match forward.reason {
             ForwardReason::NotLeader => "it does not lead",
             ForwardReason::LeadershipTransfer => "it is handing over its leadership",
@@ -64,25 +68,54 @@ impl<T> Attempt<T> {
         Self::Refused { leader: forward.leader_id, reason: reason.to_owned() }
     }
 
-    fn refused(not: NotProposed) -> Self {
+    pub fn refused(not: NotProposed) -> Self {
         Self::Refused { leader: Some(not.leader_id).filter(|id| *id != 0), reason: not.reason }
     }
 }
 
 #[derive(Clone)]
 pub struct Router {
-    pub own_id: u64,
+    pub identity: Identity,
     pub raft: RawRaft,
     pub peers: Peers,
     pub leadership: watch::Receiver<Leadership>,
+    pub state_machine: Arc<dyn StateMachine>,
+    /// Held by whoever changes the membership here.
+    pub changing: Arc<Mutex<()>>,
 }
 
 impl Router {
+    pub fn own_id(&self) -> u64 {
+        self.identity.own_id()
+    }
+
+    pub fn leads(&self) -> bool {
+        self.leadership.borrow().leader == Some(self.own_id())
+    }
+
+    /// Everybody else whom the membership in force names, or, before there is one, whom this member was told of.
+    pub fn others(&self) -> Vec<u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let named: Vec<_> = metrics.membership_config.membership().nodes().map(|(id, _)| *id).collect();
+        let others = if named.is_empty() { self.peers.ids() } else { named };
+        others.into_iter().filter(|id| *id != self.own_id()).collect()
+    }
+
+    /// A client for member `id`; `None`: nothing says where it is. The membership in force may be news to `peers`.
+    pub fn messages(&self, id: u64) -> Option<PeerClient<Channel>> {
+        let metrics = self.raft.metrics();
+        if let Some(node) = metrics.borrow_watched().membership_config.membership().get_node(&id) {
+            self.peers.learn(id, &node.peer_addr);
+        }
+        self.peers.messages(id)
+    }
+
     pub async fn propose(&self, command: Bytes) -> Result<Proposed, ProposeError> {
         self.route(|leader| {
             let (router, command) = (self.clone(), command.clone());
             async move {
-                if leader == router.own_id {
+                if leader == router.own_id() {
                     router.propose_here(command).await
                 } else {
                     router.propose_at(leader, command).await
@@ -96,7 +129,7 @@ impl Router {
         self.route(|leader| {
             let router = self.clone();
             async move {
-                if leader == router.own_id {
+                if leader == router.own_id() {
                     router.read_index_here().await
                 } else {
                     router.read_index_at(leader).await
@@ -107,7 +140,7 @@ impl Router {
     }
 
     /// Asks whoever leads until somebody does it, or time is up.
-    async fn route<T, F>(&self, ask: impl Fn(u64) -> F) -> Result<T, ProposeError>
+    pub async fn route<T, F>(&self, ask: impl Fn(u64) -> F) -> Result<T, ProposeError>
     where
         F: Future<Output = Attempt<T>>,
     {
@@ -162,23 +195,32 @@ impl Router {
     }
 
     async fn propose_at(&self, leader: u64, command: Bytes) -> Attempt<Proposed> {
-        let Some(mut client) = self.peers.messages(leader) else { return unknown_member(leader) };
-        let request = ProposeRequest { to: leader, command };
+        let Some(mut client) = self.messages(leader) else { return unknown_member(leader) };
+        let request = ProposeRequest { route: self.identity.route(leader), command };
         match Deadline::after(FORWARD_WAIT).bound(client.propose(request)).await {
             None => Attempt::Failed(ProposeError::Unknown(format!(
                 "no answer from member {leader} within {FORWARD_WAIT:?}"
             ))),
-            Some(Err(status)) if certainly_not_proposed(&status) => refused_by_transport(&status),
+            Some(Err(status)) if certainly_not_proposed(&status) => {
+                self.identity.heed(&status);
+                refused_by_transport(&status)
+            }
             Some(Err(status)) => Attempt::Failed(ProposeError::Unknown(format!("member {leader}: {status}"))),
-            Some(Ok(answer)) => match answer.into_inner().outcome {
-                Some(Outcome::Applied(applied)) => {
-                    let log_id = LogId::new(applied.term, applied.index);
-                    Attempt::Done(Proposed { log_id, response: applied.response })
+            Some(Ok(answer)) => {
+                let answer = answer.into_inner();
+                if let Err(error) = self.identity.count(leader, answer.from).await {
+                    return Attempt::Failed(ProposeError::Unknown(error.to_string()));
                 }
-                Some(Outcome::NotProposed(not)) => Attempt::refused(not),
-                Some(Outcome::Unknown(reason)) => Attempt::Failed(ProposeError::Unknown(reason)),
-                None => Attempt::Failed(ProposeError::Unknown(format!("member {leader} gave no outcome"))),
-            },
+                match answer.outcome {
+                    Some(Outcome::Applied(applied)) => {
+                        let log_id = LogId::new(applied.term, applied.index);
+                        Attempt::Done(Proposed { log_id, response: applied.response })
+                    }
+                    Some(Outcome::NotProposed(not)) => Attempt::refused(not),
+                    Some(Outcome::Unknown(reason)) => Attempt::Failed(ProposeError::Unknown(reason)),
+                    None => Attempt::Failed(ProposeError::Unknown(format!("member {leader} gave no outcome"))),
+                }
+            }
         }
     }
 
@@ -196,29 +238,39 @@ impl Router {
     }
 
     async fn read_index_at(&self, leader: u64) -> Attempt<u64> {
-        let Some(mut client) = self.peers.messages(leader) else { return unknown_member(leader) };
+        let Some(mut client) = self.messages(leader) else { return unknown_member(leader) };
+        let request = ReadIndexRequest { route: self.identity.route(leader) };
         // Asking twice does no harm, so every failure is a refusal.
-        match Deadline::after(READ_WAIT * 2).bound(client.read_index(ReadIndexRequest { to: leader })).await {
+        match Deadline::after(READ_WAIT * 2).bound(client.read_index(request)).await {
             None => Attempt::Refused { leader: None, reason: "no answer".to_owned() },
-            Some(Err(status)) => refused_by_transport(&status),
-            Some(Ok(answer)) => match answer.into_inner().outcome {
-                Some(ReadOutcome::Index(index)) => Attempt::Done(index),
-                Some(ReadOutcome::NotLeading(not)) => Attempt::refused(not),
-                None => Attempt::Refused { leader: None, reason: "no outcome".to_owned() },
-            },
+            Some(Err(status)) => {
+                self.identity.heed(&status);
+                refused_by_transport(&status)
+            }
+            Some(Ok(answer)) => {
+                let answer = answer.into_inner();
+                if let Err(error) = self.identity.count(leader, answer.from).await {
+                    return Attempt::Refused { leader: None, reason: error.to_string() };
+                }
+                match answer.outcome {
+                    Some(ReadOutcome::Index(index)) => Attempt::Done(index),
+                    Some(ReadOutcome::NotLeading(not)) => Attempt::refused(not),
+                    None => Attempt::Refused { leader: None, reason: "no outcome".to_owned() },
+                }
+            }
         }
     }
 }
 
 /// The connection was never made, or the one who answered is not the member that was meant.
-fn certainly_not_proposed(status: &Status) -> bool {
+pub fn certainly_not_proposed(status: &Status) -> bool {
     never_sent(status) || status.code() == Code::FailedPrecondition
 }
 
-fn refused_by_transport<T>(status: &Status) -> Attempt<T> {
+pub fn refused_by_transport<T>(status: &Status) -> Attempt<T> {
     Attempt::Refused { leader: None, reason: status.to_string() }
 }
 
-fn unknown_member<T>(id: u64) -> Attempt<T> {
-    Attempt::Refused { leader: None, reason: format!("member {id} is not among the configured members") }
+pub fn unknown_member<T>(id: u64) -> Attempt<T> {
+    Attempt::Refused { leader: None, reason: format!("member {id} is not in the membership that is known here") }
 }

@@ -1,10 +1,12 @@
 //! Answering the other members.
 //!
-//! A request that names another member is refused: ports are reused, and a message meant for a dead cluster's
-//! member must not reach this one's log. One snapshot is received at a time, in a task of its own, so that a
+//! Every request is let in by `identity` first: ports are reused, and a message meant for a dead cluster's member, or sent
+//! by one that lost its log, must not reach this one's. One snapshot is received at a time, in a task of its own, so that a
 //! sender that goes away in the middle never leaves two of them writing into the staging area.
 
-use crate::api::{ProposeError, SnapshotMeta, StateMachine};
+use crate::api::{ProposeError, SnapshotMeta};
+use crate::change;
+use crate::identity::Identity;
 use crate::network::MESSAGE_BYTES_MAX;
 use crate::propose::{Attempt, RawRaft, Router};
 use crate::read_index::ReadRounds;
@@ -14,8 +16,8 @@ use node_proto::peer::peer_server::{Peer, PeerServer};
 use node_proto::peer::propose_response::Outcome;
 use node_proto::peer::read_index_response::Outcome as ReadOutcome;
 use node_proto::peer::{
-    Applied, NotProposed, ProposeRequest, ProposeResponse, RaftMessage, RaftReply, ReadIndexRequest, ReadIndexResponse,
-    SnapshotFrame,
+    Applied, ChangeRequest, ChangeResponse, HelloRequest, HelloResponse, NotProposed, ProposeRequest, ProposeResponse,
+    RaftMessage, RaftReply, ReadIndexRequest, ReadIndexResponse, SnapshotFrame,
 };
 use openraft::async_runtime::watch::WatchReceiver;
 use serde::Serialize;
@@ -28,7 +30,6 @@ use tonic::{Request, Response, Status, Streaming};
 #[derive(Clone)]
 pub struct PeerService {
     router: Router,
-    state_machine: Arc<dyn StateMachine>,
     reads: Arc<ReadRounds<ReadOutcome>>,
     receiving: Arc<Mutex<()>>,
 }
@@ -37,7 +38,7 @@ type Answer<T> = Result<Response<T>, Status>;
 
 impl PeerService {
     /// Must be called in a runtime.
-    pub fn new(router: Router, state_machine: Arc<dyn StateMachine>) -> Self {
+    pub fn new(router: Router) -> Self {
         let reads = ReadRounds::spawn({
             let router = router.clone();
             move || {
@@ -45,25 +46,28 @@ impl PeerService {
                 async move { read_outcome(router.read_index_here().await) }
             }
         });
-        Self { router, state_machine, reads: Arc::new(reads), receiving: Arc::default() }
+        Self { router, reads: Arc::new(reads), receiving: Arc::default() }
     }
 
     pub fn into_server(self) -> PeerServer<Self> {
         PeerServer::new(self).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    fn check_address(&self, to: u64) -> Result<(), Status> {
-        let own = self.router.own_id;
-        if to == own {
-            return Ok(());
-        }
-        Err(Status::failed_precondition(format!("expected a message for member {own}, found one for member {to}")))
+    fn identity(&self) -> &Identity {
+        &self.router.identity
     }
 
-    fn message<M: DeserializeOwned>(&self, request: Request<RaftMessage>) -> Result<M, Status> {
+    async fn message<M: DeserializeOwned>(&self, request: Request<RaftMessage>) -> Result<M, Status> {
         let message = request.into_inner();
-        self.check_address(message.to)?;
+        self.identity().admit(message.route.as_ref()).await?;
         decode("message", &message.payload).map_err(|error| Status::invalid_argument(error.to_string()))
+    }
+
+    fn reply<M: Serialize, E: Display>(&self, answer: Result<M, E>) -> Answer<RaftReply> {
+        // The library's own errors are fatal ones: this member is going down.
+        let answer = answer.map_err(|error| Status::internal(error.to_string()))?;
+        let payload = encode(&answer).map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(RaftReply { payload, from: self.identity().own() }))
     }
 
     fn raft(&self) -> &RawRaft {
@@ -71,46 +75,41 @@ impl PeerService {
     }
 }
 
-fn reply<M: Serialize, E: Display>(answer: Result<M, E>) -> Answer<RaftReply> {
-    // The library's own errors are fatal ones: this member is going down.
-    let answer = answer.map_err(|error| Status::internal(error.to_string()))?;
-    let payload = encode(&answer).map_err(|error| Status::internal(error.to_string()))?;
-    Ok(Response::new(RaftReply { payload }))
-}
-
 #[tonic::async_trait]
 impl Peer for PeerService {
     async fn append_entries(&self, request: Request<RaftMessage>) -> Answer<RaftReply> {
-        reply(self.raft().append_entries(self.message(request)?).await)
+        let message = self.message(request).await?;
+        self.identity().note_leader();
+        self.reply(self.raft().append_entries(message).await)
     }
 
     async fn vote(&self, request: Request<RaftMessage>) -> Answer<RaftReply> {
-        reply(self.raft().vote(self.message(request)?).await)
+        self.reply(self.raft().vote(self.message(request).await?).await)
     }
 
     async fn pre_vote(&self, request: Request<RaftMessage>) -> Answer<RaftReply> {
-        reply(self.raft().pre_vote(self.message(request)?).await)
+        self.reply(self.raft().pre_vote(self.message(request).await?).await)
     }
 
     async fn transfer_leader(&self, request: Request<RaftMessage>) -> Answer<RaftReply> {
-        reply(self.raft().handle_transfer_leader(self.message(request)?).await)
+        self.reply(self.raft().handle_transfer_leader(self.message(request).await?).await)
     }
 
     async fn install_snapshot(&self, request: Request<Streaming<SnapshotFrame>>) -> Answer<RaftReply> {
         let incoming = Incoming::open(request.into_inner()).await?;
-        self.check_address(incoming.head.to)?;
+        self.identity().admit(incoming.head.route.as_ref()).await?;
+        self.identity().note_leader();
         let vote: RawVote =
             decode("vote", &incoming.head.vote).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let receiving = self.receiving.clone().try_lock_owned();
         let receiving = receiving.map_err(|_| Status::resource_exhausted("another snapshot is being received"))?;
-        let transfer = Transfer { raft: self.raft().clone(), state_machine: self.state_machine.clone(), vote };
-        let taken = tokio::spawn(transfer.run(incoming, receiving)).await;
+        let taken = tokio::spawn(Transfer { service: self.clone(), vote }.run(incoming, receiving)).await;
         taken.map_err(|error| Status::internal(error.to_string()))?
     }
 
     async fn propose(&self, request: Request<ProposeRequest>) -> Answer<ProposeResponse> {
         let request = request.into_inner();
-        self.check_address(request.to)?;
+        self.identity().admit(request.route.as_ref()).await?;
         let outcome = match self.router.propose_here(request.command).await {
             Attempt::Done(done) => {
                 let (term, index) = (done.log_id.term, done.log_id.index);
@@ -119,13 +118,29 @@ impl Peer for PeerService {
             Attempt::Refused { leader, reason } => Outcome::NotProposed(not_proposed(leader, reason)),
             Attempt::Failed(error) => Outcome::Unknown(error.to_string()),
         };
-        Ok(Response::new(ProposeResponse { outcome: Some(outcome) }))
+        Ok(Response::new(ProposeResponse { outcome: Some(outcome), from: self.identity().own() }))
     }
 
     async fn read_index(&self, request: Request<ReadIndexRequest>) -> Answer<ReadIndexResponse> {
-        self.check_address(request.into_inner().to)?;
+        self.identity().admit(request.into_inner().route.as_ref()).await?;
         let outcome = self.reads.next().await.map_err(|error: ProposeError| Status::internal(error.to_string()))?;
-        Ok(Response::new(ReadIndexResponse { outcome: Some(outcome) }))
+        Ok(Response::new(ReadIndexResponse { outcome: Some(outcome), from: self.identity().own() }))
+    }
+
+    async fn change_membership(&self, request: Request<ChangeRequest>) -> Answer<ChangeResponse> {
+        let request = request.into_inner();
+        self.identity().admit(request.route.as_ref()).await?;
+        let wanted = request.change.ok_or_else(|| Status::invalid_argument("expected a change, found none"))?;
+        let (router, from) = (self.router.clone(), self.identity().own());
+        // In a task of its own: a caller that goes away must not leave the turn to the next one before the outcome is known.
+        let changed = tokio::spawn(async move { router.change_here(&change::from_wire(wanted)).await }).await;
+        let outcome = change::outcome(changed.map_err(|error| Status::internal(error.to_string()))?);
+        Ok(Response::new(ChangeResponse { outcome: Some(outcome), from }))
+    }
+
+    async fn hello(&self, request: Request<HelloRequest>) -> Answer<HelloResponse> {
+        self.identity().admit(request.into_inner().route.as_ref()).await?;
+        Ok(Response::new(HelloResponse { from: self.identity().own() }))
     }
 }
 
@@ -143,8 +158,7 @@ fn read_outcome(attempt: Attempt<u64>) -> ReadOutcome {
 
 /// One snapshot's way in.
 struct Transfer {
-    raft: RawRaft,
-    state_machine: Arc<dyn StateMachine>,
+    service: PeerService,
     vote: RawVote,
 }
 
@@ -152,7 +166,7 @@ impl Transfer {
     async fn run(self, incoming: Incoming, receiving: OwnedMutexGuard<()>) -> Answer<RaftReply> {
         let offered = incoming.meta();
         let meta = if self.needs(&offered) {
-            let received = incoming.receive(self.state_machine.clone()).await;
+            let received = incoming.receive(self.service.router.state_machine.clone()).await;
             received.map_err(|error| {
                 tracing::warn!(%error, log_id = %offered.log_id, "refused a snapshot");
                 Status::aborted(format!("snapshot {} refused: {error}", offered.log_id))
@@ -162,7 +176,8 @@ impl Transfer {
         };
         let meta = raw_snapshot_meta(&meta).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let snapshot = RawSnapshot { meta, snapshot: SnapshotData::Staged };
-        let installed = reply(self.raft.install_full_snapshot(self.vote, snapshot).await);
+        let installed = self.service.raft().install_full_snapshot(self.vote, snapshot).await;
+        let installed = self.service.reply(installed);
         drop(receiving);
         installed
     }
@@ -170,7 +185,7 @@ impl Transfer {
     /// Whether the body has to be unpacked at all. If it need not be, the library will not install it either: it
     /// skips what is at or below its commit position and refuses a stale leader, and both only grow.
     fn needs(&self, offered: &SnapshotMeta) -> bool {
-        let metrics = self.raft.metrics();
+        let metrics = self.service.raft().metrics();
         let metrics = metrics.borrow_watched();
         let committed = metrics.local_committed.as_ref().map(|id| id.index);
         let stale = self.vote < metrics.vote;

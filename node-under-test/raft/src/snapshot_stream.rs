@@ -7,6 +7,7 @@
 
 use crate::api::{SnapshotMeta, StateMachine};
 use crate::clock::Deadline;
+use crate::identity::Identity;
 use crate::network::never_sent;
 use crate::types::TypeConfig;
 use bytes::{Buf, Bytes};
@@ -15,7 +16,7 @@ use node_base::backend::Declared;
 use node_base::failpoint::{Window, pass};
 use node_proto::peer::peer_client::PeerClient;
 use node_proto::peer::snapshot_frame::Frame;
-use node_proto::peer::{SnapshotFrame, SnapshotHead};
+use node_proto::peer::{RaftReply, SnapshotFrame, SnapshotHead};
 use openraft::StorageError;
 use openraft::errors::{ErrorSource, NetworkError, StreamingError, Unreachable};
 use openraft::impls::BoxedErrorSource;
@@ -39,25 +40,28 @@ const TRANSFER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A checkpoint that cannot be taken is a storage error, and fatal. Anything on the way backs off and starts anew.
 pub async fn send(
     mut client: PeerClient<Channel>,
+    identity: &Identity,
     to: u64,
     vote: Bytes,
     state_machine: Arc<dyn StateMachine>,
-) -> Result<Bytes, StreamingError<TypeConfig>> {
+) -> Result<RaftReply, StreamingError<TypeConfig>> {
     let opened = tokio::task::spawn_blocking(move || state_machine.open_snapshot()).await;
     let outgoing = opened.map_err(io::Error::other).and_then(|opened| opened).map_err(checkpoint_failed)?;
     pass(Window::SnapshotSend);
     let SnapshotMeta { log_id, membership } = outgoing.meta;
     let Declared { wire_size, sha256 } = outgoing.declared;
     let sha256 = sha256.map_or_else(Bytes::new, |digest| Bytes::copy_from_slice(&digest));
-    let head = SnapshotHead { to, vote, term: log_id.term, index: log_id.index, membership, wire_size, sha256 };
+    let route = identity.route(to);
+    let head = SnapshotHead { route, vote, term: log_id.term, index: log_id.index, membership, wire_size, sha256 };
     tracing::info!(to, %log_id, wire_size, "sending a snapshot");
     let (frames, stream) = mpsc::channel(CHUNKS_QUEUED);
     let reader = tokio::task::spawn_blocking(move || read_frames(head, outgoing.reader, &frames));
     let limit = TRANSFER_TIMEOUT + Duration::from_secs(wire_size >> 20);
     let answer = Deadline::after(limit).bound(client.install_snapshot(ReceiverStream::new(stream))).await;
     match answer {
-        Some(Ok(answer)) => Ok(answer.into_inner().payload),
+        Some(Ok(answer)) => Ok(answer.into_inner()),
         Some(Err(status)) => {
+            identity.heed(&status);
             // The checkpoint's own error says more than the stream that broke because of it.
             let cause =
                 reader.await.ok().and_then(|read| read.err()).map_or(String::new(), |error| format!(": {error}"));

@@ -79,7 +79,7 @@ mod tests {
     use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 
     async fn log_with(dir: &std::path::Path, term: u64, indexes: std::ops::RangeInclusive<u64>) -> LogStore {
-        let mut log = LogStore::open(dir).unwrap();
+        let mut log = LogStore::open(dir, 7).unwrap();
         let entry = |index| RawEntry {
             log_id: raw_log_id(LogId::new(term, index)),
             payload: RawPayload::Normal(Blob(vec![1].into())),
@@ -111,7 +111,7 @@ mod tests {
         let n = LogId::new(3, 40);
         repair(&log, Some(n), &marks(n, n)).await.unwrap();
         drop(log);
-        let facts = LogStore::open(dir.path()).unwrap().facts();
+        let facts = LogStore::open(dir.path(), 7).unwrap().facts();
         assert_eq!((facts.first, facts.last, facts.last_purged, facts.durable), (None, Some(n), Some(n), Some(40)));
     }
 
@@ -124,7 +124,7 @@ mod tests {
             // Claim 4.
             repair(&log, Some(n), &marks(n, n)).await.unwrap();
             drop(log);
-            let log = LogStore::open(dir.path()).unwrap();
+            let log = LogStore::open(dir.path(), 7).unwrap();
             assert_eq!((log.facts().last, log.facts().last_purged), (Some(n), Some(n)));
             assert_eq!(log.read_range(0, 99).unwrap(), []);
         }
@@ -138,7 +138,7 @@ mod tests {
         let error = repair(&log, Some(n), &marks(n, LogId::new(1, 41))).await.unwrap_err();
         assert!(matches!(error, StartError::ForeignLog { .. }), "{error}");
         let wiped = tempfile::tempdir().unwrap();
-        let error = repair(&LogStore::open(wiped.path()).unwrap(), Some(n), &marks(n, n)).await.unwrap_err();
+        let error = repair(&LogStore::open(wiped.path(), 7).unwrap(), Some(n), &marks(n, n)).await.unwrap_err();
         assert!(error.to_string().contains("the vote is None"), "{error}");
         log.purge_through(LogId::new(1, 6)).await.unwrap();
         let error = repair(&log, Some(LogId::new(1, 5)), &marks(LogId::new(1, 5), LogId::new(1, 9))).await.unwrap_err();

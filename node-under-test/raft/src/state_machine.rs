@@ -9,9 +9,13 @@
 //! 3. *The library believes that a follower that took a snapshot matches at that position.* The image that was sent
 //!    is newer, never older, so the follower holds more than it is believed to; entries below what it committed
 //!    it accepts without looking (`has_log_id`), so being sent some of them again is harmless.
+//! 4. *An image's membership is the one that its meta names*: the library goes by the meta, the rest of the node by the
+//!    image. What the library was promised earlier plays no part in it.
 
 use crate::api::StateMachine;
+use crate::identity::Identity;
 use crate::log_store::LogStore;
+use crate::membership::roster;
 use crate::types::{
     Blob, RawEntry, RawLogId, RawMembership, RawSnapshot, RawSnapshotMeta, SnapshotData, TypeConfig, entry,
     entry_log_id, log_id, raw_log_id, raw_membership, snapshot_meta,
@@ -39,6 +43,7 @@ pub struct Adapter {
     /// What the library was told is applied.
     applied: Option<LogId>,
     membership: RawMembership,
+    identity: Identity,
 }
 
 type Item = (RawEntry, Option<ApplyResponder<TypeConfig>>);
@@ -46,11 +51,16 @@ type Item = (RawEntry, Option<ApplyResponder<TypeConfig>>);
 impl Adapter {
     /// # Errors
     /// When the membership that the state machine kept cannot be decoded.
-    pub fn new(inner: Arc<dyn StateMachine>, log: LogStore, marks: Arc<Watermarks>) -> io::Result<Self> {
+    pub fn new(
+        inner: Arc<dyn StateMachine>,
+        log: LogStore,
+        marks: Arc<Watermarks>,
+        identity: Identity,
+    ) -> io::Result<Self> {
         let membership = raw_membership(&inner.membership()?.unwrap_or_default())?;
         let applied = inner.replay_after();
         let durable = log.durable();
-        Ok(Self { inner, log, durable, marks, applied, membership })
+        Ok(Self { inner, log, durable, marks, applied, membership, identity })
     }
 
     /// Claim 2.
@@ -77,12 +87,18 @@ impl Adapter {
     }
 
     fn apply_one(&mut self, (raw, responder): Item) -> io::Result<()> {
-        if let EntryPayload::Membership(membership) = &raw.payload {
-            self.membership = RawMembership::new(Some(raw.log_id), membership.clone());
-        }
+        let membership = match &raw.payload {
+            EntryPayload::Membership(membership) => Some(RawMembership::new(Some(raw.log_id), membership.clone())),
+            _ => None,
+        };
         let id = entry_log_id(&raw);
         let answer = self.inner.apply(entry(raw)?)?;
         self.applied = Some(id);
+        // While replay goes through (N, E], the state machine holds a later one already.
+        if let Some(membership) = membership.filter(|membership| membership.log_id() > self.membership.log_id()) {
+            self.membership = membership;
+            self.identity.enrolled(roster(&*self.inner)?);
+        }
         if let Some(responder) = responder {
             responder.send(Blob(answer));
         }
@@ -160,6 +176,15 @@ impl RaftStateMachine<TypeConfig> for Adapter {
         installed.await.map_err(io::Error::other)??;
         self.applied = meta.last_log_id.as_ref().map(log_id);
         self.membership = meta.last_membership.clone();
+        // Claim 4. The exchange is done: a member that goes on would believe in two memberships.
+        let held = raw_membership(&self.inner.membership()?.unwrap_or_default())?;
+        if held != self.membership {
+            let (announced, held) = (&self.membership, &held);
+            let sentence =
+                format!("the snapshot {meta} announced the membership {announced}, and its image holds {held}");
+            return Err(io::Error::other(sentence));
+        }
+        self.identity.enrolled(roster(&*self.inner)?);
         if let Some(id) = self.applied {
             self.marks.installed(id);
         }

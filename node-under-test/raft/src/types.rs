@@ -1,6 +1,6 @@
 //! The library's types as this crate instantiates them, and the way between them and [`crate::api`].
 
-use crate::api::{Entry, Member, Payload, SnapshotMeta};
+use crate::api::{Enrolled, Entry, Member, Payload, SnapshotMeta};
 use bytes::Bytes;
 use node_base::LogId;
 use openraft::impls::leader_id_std;
@@ -8,7 +8,7 @@ use openraft::type_config::alias;
 use openraft::vote::RaftLeaderId;
 use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 
@@ -93,7 +93,8 @@ impl Visitor<'_> for BlobVisitor {
     }
 }
 
-/// What the membership says about a member, beside its id.
+/// What the membership says about a member, beside its id. Name and client address are those of the founding list;
+/// what a member publishes later is the state machine's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberNode {
     pub name: String,
@@ -165,15 +166,18 @@ pub fn raw_snapshot_meta(meta: &SnapshotMeta) -> io::Result<RawSnapshotMeta> {
 ///
 /// # Errors
 /// When the bytes are not what this crate wrote.
-pub fn decode_membership(bytes: &[u8]) -> io::Result<Vec<Member>> {
-    let membership = raw_membership(bytes)?;
-    let member = |(id, node): (&u64, &MemberNode)| Member {
+pub fn decode_membership(bytes: &[u8]) -> io::Result<Vec<Enrolled>> {
+    let stored = raw_membership(bytes)?;
+    let membership = stored.membership();
+    let voters: BTreeSet<u64> = membership.voter_ids().collect();
+    let member = |(id, node): (&u64, &MemberNode)| Enrolled {
         id: *id,
         name: node.name.clone(),
         peer_addr: node.peer_addr.clone(),
         client_addr: node.client_addr.clone(),
+        is_learner: !voters.contains(id),
     };
-    Ok(membership.membership().nodes().map(member).collect())
+    Ok(membership.nodes().map(member).collect())
 }
 
 pub fn encode<T: Serialize>(value: &T) -> io::Result<Bytes> {
@@ -198,7 +202,6 @@ mod tests {
     use super::*;
     use openraft::{Membership, Vote};
     use proptest::prelude::*;
-    use std::collections::BTreeSet;
 
     fn membership() -> RawMembership {
         let members = [(1, "a"), (2, "b")].map(|(id, name)| Member {

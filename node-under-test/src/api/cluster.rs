@@ -1,25 +1,158 @@
-//! `etcdserverpb.Cluster`: the membership is fixed when the cluster is founded, so this only lists it.
+//! `etcdserverpb.Cluster`: the members, and changes of the membership, in etcd's words.
+//!
+//! Any member takes a change and hands it to the leader. The answer lists the members as this one has them, once it has
+//! applied the change, or after a while if it does not get to.
 
-use super::Node;
+use super::{Node, propose_status, within};
+use crate::membership;
+use crate::mvcc::Rejection;
+use node_proto::command::MemberRecord;
 use node_proto::etcdserverpb::cluster_server::Cluster;
-use node_proto::etcdserverpb::{Member, MemberListRequest, MemberListResponse};
+use node_proto::etcdserverpb::{
+    Member, MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse, MemberPromoteRequest,
+    MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse, MemberUpdateRequest, MemberUpdateResponse,
+};
+use node_raft::{ChangeError, ChangeRefusal, Changed, MembershipChange};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tonic::{Request, Response, Status};
+
+/// How long the answer to a change that is made waits for this member to apply it too. One that was itself removed may
+/// never do so.
+const APPLY_WAIT: Duration = Duration::from_secs(1);
 
 pub struct ClusterService(pub Arc<Node>);
 
+impl ClusterService {
+    fn members(&self) -> Result<Vec<Member>, Status> {
+        let rows = membership::list(&*self.0.store.backend().read())?;
+        Ok(rows.into_iter().map(member).collect())
+    }
+
+    /// Makes the change, and returns it with the members afterwards.
+    async fn change(&self, change: MembershipChange) -> Result<(Changed, Vec<Member>), Status> {
+        // No timeout of its own: raft bounds each of its steps, and a cut here would only make the outcome unknown.
+        let changed = self.0.raft.change_membership(change).await.map_err(change_status)?;
+        let mut marks = self.0.marks.subscribe();
+        let index = changed.log_id.index;
+        let applied = marks.wait_for(|marks| marks.applied.is_some_and(|id| id.index >= index));
+        if within(APPLY_WAIT, applied).await.is_err() {
+            tracing::debug!(index, "answering a change of the membership that is not applied here yet");
+        }
+        Ok((changed, self.members()?))
+    }
+}
+
 #[tonic::async_trait]
 impl Cluster for ClusterService {
-    async fn member_list(&self, _: Request<MemberListRequest>) -> Result<Response<MemberListResponse>, Status> {
-        let members = self.0.members.iter().map(|member| Member {
-            id: member.id,
-            name: member.name.clone(),
-            peer_ur_ls: vec![format!("http://{}", member.peer_addr)],
-            // Without a scheme: etcdctl 3.4 copies an advertised URL into `:authority` for its per-member calls, and a
-            // server that holds to RFC 9113, as ours does, resets a stream whose authority is a URL.
-            client_ur_ls: vec![member.client_addr.clone()],
-            is_learner: false,
-        });
-        Ok(Response::new(MemberListResponse { header: self.0.header_now(), members: members.collect() }))
+    async fn member_list(&self, request: Request<MemberListRequest>) -> Result<Response<MemberListResponse>, Status> {
+        if request.into_inner().linearizable {
+            self.0.catch_up().await?;
+        }
+        Ok(Response::new(MemberListResponse { header: self.0.header_now(), members: self.members()? }))
+    }
+
+    async fn member_add(&self, request: Request<MemberAddRequest>) -> Result<Response<MemberAddResponse>, Status> {
+        let request = request.into_inner();
+        let (peer_addr, is_learner) = (peer_addr(&request.peer_ur_ls)?, request.is_learner);
+        let added = MembershipChange::Add { peer_addr: peer_addr.clone(), is_learner };
+        let (Changed { member_id, .. }, members) = self.change(added).await?;
+        let new = MemberRecord { id: member_id, peer_addr, is_learner, ..MemberRecord::default() };
+        Ok(Response::new(MemberAddResponse { header: self.0.header_now(), member: Some(member(new)), members }))
+    }
+
+    async fn member_remove(
+        &self,
+        request: Request<MemberRemoveRequest>,
+    ) -> Result<Response<MemberRemoveResponse>, Status> {
+        let id = request.into_inner().id;
+        let (_, mut members) = self.change(MembershipChange::Remove { id }).await?;
+        members.retain(|member| member.id != id);
+        Ok(Response::new(MemberRemoveResponse { header: self.0.header_now(), members }))
+    }
+
+    async fn member_update(
+        &self,
+        request: Request<MemberUpdateRequest>,
+    ) -> Result<Response<MemberUpdateResponse>, Status> {
+        let MemberUpdateRequest { id, peer_ur_ls } = request.into_inner();
+        let peer_addr = peer_addr(&peer_ur_ls)?;
+        let (_, members) = self.change(MembershipChange::Update { id, peer_addr }).await?;
+        Ok(Response::new(MemberUpdateResponse { header: self.0.header_now(), members }))
+    }
+
+    async fn member_promote(
+        &self,
+        request: Request<MemberPromoteRequest>,
+    ) -> Result<Response<MemberPromoteResponse>, Status> {
+        let id = request.into_inner().id;
+        let (_, members) = self.change(MembershipChange::Promote { id }).await?;
+        Ok(Response::new(MemberPromoteResponse { header: self.0.header_now(), members }))
+    }
+}
+
+fn member(row: MemberRecord) -> Member {
+    Member {
+        id: row.id,
+        name: row.name,
+        peer_ur_ls: vec![format!("http://{}", row.peer_addr)],
+        // Without a scheme: etcdctl 3.4 copies an advertised URL into `:authority` for its per-member calls, and a
+        // server that holds to RFC 9113, as ours does, resets a stream whose authority is a URL.
+        client_ur_ls: Some(row.client_addr).filter(|address| !address.is_empty()).into_iter().collect(),
+        is_learner: row.is_learner,
+    }
+}
+
+/// A member has one peer address, and no name service is asked for it.
+fn peer_addr(urls: &[String]) -> Result<String, Status> {
+    let [url] = urls else { return Err(Rejection::MEMBER_BAD_URLS.into()) };
+    let address = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
+    let address: SocketAddr = address.parse().map_err(|_| Status::from(Rejection::MEMBER_BAD_URLS))?;
+    if address.port() == 0 || address.ip().is_unspecified() {
+        return Err(Rejection::MEMBER_BAD_URLS.into());
+    }
+    Ok(address.to_string())
+}
+
+fn change_status(error: ChangeError) -> Status {
+    let refusal = match error {
+        ChangeError::Failed(error) => return propose_status(error),
+        ChangeError::Refused(refusal) => refusal,
+    };
+    let rejection = match refusal {
+        ChangeRefusal::NotFound => Rejection::MEMBER_NOT_FOUND,
+        ChangeRefusal::AddressInUse => Rejection::PEER_URL_EXISTS,
+        ChangeRefusal::NotALearner => Rejection::MEMBER_NOT_LEARNER,
+        ChangeRefusal::NotInSync => Rejection::LEARNER_NOT_READY,
+        ChangeRefusal::NotEnoughStarted => Rejection::NOT_ENOUGH_STARTED,
+    };
+    rejection.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_url_is_one_address() {
+        let parse = |urls: &[&str]| {
+            let urls: Vec<_> = urls.iter().map(|url| (*url).to_owned()).collect();
+            peer_addr(&urls).map_err(|status| status.message().to_owned())
+        };
+        for url in ["http://127.0.0.1:7004", "http://127.0.0.1:7004/", "127.0.0.1:7004"] {
+            assert_eq!(parse(&[url]).unwrap(), "127.0.0.1:7004");
+        }
+        let refused = Err("etcdserver: given member URLs are invalid".to_owned());
+        for urls in [
+            &[][..],
+            &["http://127.0.0.1:1", "http://127.0.0.1:2"],
+            &["http://somewhere:1"],
+            &["https://127.0.0.1:1"],
+            &["http://0.0.0.0:1"],
+            &["http://127.0.0.1:0"],
+        ] {
+            assert_eq!(parse(urls), refused, "{urls:?}");
+        }
     }
 }

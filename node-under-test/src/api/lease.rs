@@ -3,6 +3,7 @@
 
 use super::{Node, mismatch, stopped};
 use crate::entropy;
+use crate::membership;
 use node_proto::command::command::Request as Command;
 use node_proto::command::outcome::Result as Answer;
 use node_proto::etcdserverpb::lease_client::LeaseClient;
@@ -30,8 +31,8 @@ const ANSWERS_MAX: usize = 16;
 #[derive(Clone)]
 pub struct LeaseService {
     node: Arc<Node>,
-    /// Connections to other members' client addresses, by member.
-    channels: Arc<Mutex<BTreeMap<u64, Channel>>>,
+    /// Connections to other members, by client address.
+    channels: Arc<Mutex<BTreeMap<String, Channel>>>,
 }
 
 impl LeaseService {
@@ -46,16 +47,17 @@ impl LeaseService {
             return Ok(None);
         }
         let leader = status.leader.filter(|leader| !forwarded && *leader != self.node.member_id);
-        let member = leader.and_then(|leader| self.node.members.iter().find(|member| member.id == leader));
+        let rows = membership::list(&*self.node.store.backend().read())?;
+        let member = rows.into_iter().find(|member| Some(member.id) == leader && !member.client_addr.is_empty());
         let member = member.ok_or_else(|| Status::unavailable("etcdserver: no leader"))?;
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(channel) = channels.get(&member.id) {
+        if let Some(channel) = channels.get(&member.client_addr) {
             return Ok(Some(LeaseClient::new(channel.clone())));
         }
         let endpoint = Endpoint::from_shared(format!("http://{}", member.client_addr))
             .map_err(|error| Status::internal(format!("client address of member {}: {error}", member.id)))?;
         let channel = endpoint.connect_lazy();
-        channels.insert(member.id, channel.clone());
+        channels.insert(member.client_addr, channel.clone());
         Ok(Some(LeaseClient::new(channel)))
     }
 

@@ -14,6 +14,7 @@ use crate::cli::Serve;
 use crate::clock;
 use crate::command;
 use crate::lease::Lessor;
+use crate::membership;
 use crate::mvcc::Store;
 use bytes::Bytes;
 use node_base::watermarks::Watermarks;
@@ -26,9 +27,8 @@ use node_proto::etcdserverpb::lease_server::LeaseServer;
 use node_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use node_proto::etcdserverpb::watch_server::WatchServer;
 use node_raft::{Member, ProposeError, RaftNode};
-use sha2::{Digest, Sha256};
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tonic::service::Routes;
 use tonic::{Code, Status};
@@ -43,9 +43,9 @@ pub fn routes(options: &Serve, raft: RaftNode, store: Arc<Store>, marks: Arc<Wat
     let lessor = Lessor::new(store.clone(), raft.clone());
     tokio::spawn(lessor.clone().run());
     let node = Arc::new(Node {
-        cluster_id: cluster_id(&options.members),
+        cluster_id: OnceLock::new(),
+        founded_as: (!options.join).then(|| founded_as(&options.members)),
         member_id: options.id,
-        members: options.members.clone(),
         raft,
         store,
         marks,
@@ -58,23 +58,19 @@ pub fn routes(options: &Serve, raft: RaftNode, store: Arc<Store>, marks: Arc<Wat
         .add_service(ClusterServer::new(cluster::ClusterService(node)))
 }
 
-/// The same on every member, and another one for another cluster.
-fn cluster_id(members: &[Member]) -> u64 {
+fn founded_as(members: &[Member]) -> u64 {
     let mut members: Vec<_> = members.iter().collect();
     members.sort_unstable_by_key(|member| member.id);
-    let mut hasher = Sha256::new();
-    for member in members {
-        hasher.update(format!("{} {} {}\n", member.id, member.name, member.peer_addr));
-    }
-    let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(hasher.finalize());
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    membership::founded_as(members.into_iter().map(|member| (member.id, &*member.name, &*member.peer_addr)))
 }
 
 /// What every service needs.
 struct Node {
-    cluster_id: u64,
+    /// Once a membership was applied here: it never changes.
+    cluster_id: OnceLock<u64>,
+    /// Until then, if this is a founding member.
+    founded_as: Option<u64>,
     member_id: u64,
-    members: Vec<Member>,
     raft: RaftNode,
     store: Arc<Store>,
     marks: Arc<Watermarks>,
@@ -84,7 +80,19 @@ struct Node {
 impl Node {
     fn header(&self, revision: i64) -> ResponseHeader {
         let raft_term = self.raft.status().term;
-        ResponseHeader { cluster_id: self.cluster_id, member_id: self.member_id, revision, raft_term }
+        ResponseHeader { cluster_id: self.cluster_id(), member_id: self.member_id, revision, raft_term }
+    }
+
+    /// The same on every member, also on one that joined later; 0: this one has not heard of its cluster yet.
+    fn cluster_id(&self) -> u64 {
+        if let Some(id) = self.cluster_id.get() {
+            return *id;
+        }
+        match membership::cluster_id(&*self.store.backend().read()) {
+            Ok(Some(id)) => *self.cluster_id.get_or_init(|| id),
+            // An engine that cannot be read shows elsewhere.
+            Ok(None) | Err(_) => self.founded_as.unwrap_or(0),
+        }
     }
 
     fn header_now(&self) -> Option<ResponseHeader> {

@@ -35,6 +35,14 @@ rejections! {
     FUTURE_REVISION = OutOfRange, "etcdserver: mvcc: required revision is a future revision";
     LEASE_NOT_FOUND = NotFound, "etcdserver: requested lease not found";
     LEASE_EXISTS = FailedPrecondition, "etcdserver: lease already exists";
+    MEMBER_NOT_FOUND = NotFound, "etcdserver: member not found";
+    MEMBER_NOT_LEARNER = FailedPrecondition, "etcdserver: can only promote a learner member";
+    LEARNER_NOT_READY = FailedPrecondition,
+        "etcdserver: can only promote a learner member which is in sync with leader";
+    PEER_URL_EXISTS = FailedPrecondition, "etcdserver: Peer URLs already exists";
+    MEMBER_BAD_URLS = InvalidArgument, "etcdserver: given member URLs are invalid";
+    NOT_ENOUGH_STARTED = FailedPrecondition,
+        "etcdserver: re-configuration failed due to not enough started members";
     LEASE_TTL_TOO_LARGE = OutOfRange, "etcdserver: too large lease TTL";
 }
 

@@ -15,6 +15,7 @@ use super::writer::Writer;
 use super::{Error, Rejection, Result, check, range, reader, txn};
 use crate::command;
 use crate::fence::FenceBook;
+use crate::membership;
 use crate::state_hash::{self, KvHash, StateHash};
 use bytes::Bytes;
 use node_base::LogId;
@@ -258,6 +259,9 @@ fn dispatch(writer: &mut Writer<'_>, request: Request) -> Result<Answer> {
         Request::Compact(compact) => writer.compact(compact).map(Answer::Compact),
         Request::LeaseGrant(grant) => writer.lease_grant(grant).map(Answer::LeaseGrant),
         Request::LeaseRevoke(revoke) => writer.lease_revoke(revoke).map(Answer::LeaseRevoke),
+        Request::PublishMember(said) => {
+            membership::publish(writer.view, &mut writer.batch, said).map(|()| Answer::PublishMember(said.clone()))
+        }
         Request::Fence(fence) => Ok(Answer::Fence(Fence { id: fence.id })),
     };
     match answer {

@@ -10,6 +10,11 @@
 //! | `vote` | postcard bytes of (term, member voted for, committed) as the library encodes its vote |
 //! | `committed` | LogId, 16 bytes: term, index, big-endian. May lag; never beyond the log |
 //! | `purged` | LogId of the last purged entry |
+//! | `incarnation` | the life of this log: u64, big-endian, random, never 0 |
+//! | `met:ID` | the first incarnation that this member met of member ID (decimal): u64, big-endian |
+//!
+//! The incarnation is written with the log itself. A log that was made before there were incarnations gets one when it is
+//! opened, which is sound: nobody can have met another one of it.
 //!
 //! Each transaction commits with one fsync (`Durability::Immediate`, one phase, no quick-repair). After a kill
 //! redb repairs the file when it is opened; a new file is made under a temporary name, so that a kill in between
@@ -22,6 +27,7 @@ use node_base::durable::{create_dir_durably, sync_dir};
 use redb::{
     Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
 };
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,6 +39,8 @@ const FORMAT: &str = "format";
 const VOTE: &str = "vote";
 const COMMITTED: &str = "committed";
 const PURGED: &str = "purged";
+const INCARNATION: &str = "incarnation";
+const MET: &str = "met:";
 const FORMAT_VERSION: &[u8] = &[1];
 const FILE_NAME: &str = "raft-log.redb";
 
@@ -50,6 +58,10 @@ pub(super) struct Found {
     pub purged: Option<LogId>,
     pub committed: Option<LogId>,
     pub vote: Option<RawVote>,
+    /// `None`: a log from before there were incarnations.
+    pub incarnation: Option<u64>,
+    /// By member, the first incarnation that was met of it.
+    pub met: BTreeMap<u64, u64>,
 }
 
 pub(super) struct Disk {
@@ -58,14 +70,12 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Opens the log in `dir`, making it durably if there is none and `create` says so.
-    pub fn open(dir: &Path, create: bool) -> Result<Self, LogError> {
+    /// Opens the log in `dir`, making it durably, as the life `create`, if there is none.
+    pub fn open(dir: &Path, create: Option<u64>) -> Result<Self, LogError> {
         let path = dir.join(FILE_NAME);
         if !path.exists() {
-            if !create {
-                return Err(LogError::Missing(path));
-            }
-            create_file(dir, &path).map_err(|error| LogError::unreadable(&path, error))?;
+            let Some(incarnation) = create else { return Err(LogError::Missing(path)) };
+            create_file(dir, &path, incarnation).map_err(|error| LogError::unreadable(&path, error))?;
         }
         Self::open_file(dir, path, false)
     }
@@ -148,7 +158,15 @@ impl Disk {
                 Some(bytes) => Some(decode("vote", bytes.value())?),
                 None => None,
             };
-            Ok(Found { first, last, purged, committed: read_log_id(&meta, COMMITTED)?, vote })
+            Ok(Found {
+                first,
+                last,
+                purged,
+                committed: read_log_id(&meta, COMMITTED)?,
+                vote,
+                incarnation: read_u64(&meta, INCARNATION)?,
+                met: read_met(&meta)?,
+            })
         });
         read.map_err(|error| LogError::unreadable(&self.dir.join(FILE_NAME), error))
     }
@@ -225,13 +243,27 @@ impl<'txn> Changes<'txn> {
         self.put(PURGED, &upto.encode())
     }
 
-    fn put(&mut self, key: &'static str, value: &[u8]) -> io::Result<()> {
+    pub fn save_incarnation(&mut self, incarnation: u64) -> io::Result<()> {
+        self.put(INCARNATION, &incarnation.to_be_bytes())
+    }
+
+    #[cfg(test)]
+    pub fn forget_incarnation(&mut self) -> io::Result<()> {
+        self.meta.remove(INCARNATION).map_err(io::Error::other)?;
+        Ok(())
+    }
+
+    pub fn save_met(&mut self, member: u64, incarnation: u64) -> io::Result<()> {
+        self.put(&format!("{MET}{member}"), &incarnation.to_be_bytes())
+    }
+
+    fn put(&mut self, key: &str, value: &[u8]) -> io::Result<()> {
         self.meta.insert(key, value).map_err(io::Error::other)?;
         Ok(())
     }
 }
 
-fn create_file(dir: &Path, path: &Path) -> io::Result<()> {
+fn create_file(dir: &Path, path: &Path, incarnation: u64) -> io::Result<()> {
     create_dir_durably(dir)?;
     let tmp = dir.join(format!("{FILE_NAME}.tmp"));
     match fs::remove_file(&tmp) {
@@ -240,7 +272,10 @@ fn create_file(dir: &Path, path: &Path) -> io::Result<()> {
     }
     let db = Database::builder().create(&tmp).map_err(io::Error::other)?;
     let txn = db.begin_write().map_err(io::Error::other)?;
-    Changes::new(&txn)?.put(FORMAT, FORMAT_VERSION)?;
+    let mut changes = Changes::new(&txn)?;
+    changes.put(FORMAT, FORMAT_VERSION)?;
+    changes.save_incarnation(incarnation)?;
+    drop(changes);
     txn.commit().map_err(io::Error::other)?;
     db.close().map_err(io::Error::other)?;
     File::open(&tmp)?.sync_all()?;
@@ -264,4 +299,28 @@ fn read_log_id(meta: &impl ReadableTable<&'static str, &'static [u8]>, key: &str
     let found = bytes.value().len();
     id.map(Some)
         .ok_or_else(|| io::Error::other(format!("`{key}`: expected {} bytes, found {found}", LogId::ENCODED_BYTES)))
+}
+
+fn read_u64(meta: &impl ReadableTable<&'static str, &'static [u8]>, key: &str) -> io::Result<Option<u64>> {
+    let Some(bytes) = meta.get(key).map_err(io::Error::other)? else { return Ok(None) };
+    decode_u64(key, bytes.value()).map(Some)
+}
+
+fn decode_u64(key: &str, bytes: &[u8]) -> io::Result<u64> {
+    let found = bytes.len();
+    let fixed = bytes.try_into().map_err(|_| io::Error::other(format!("`{key}`: expected 8 bytes, found {found}")))?;
+    Ok(u64::from_be_bytes(fixed))
+}
+
+fn read_met(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> io::Result<BTreeMap<u64, u64>> {
+    let mut met = BTreeMap::new();
+    for row in meta.range(MET..).map_err(io::Error::other)? {
+        let (key, value) = row.map_err(io::Error::other)?;
+        let Some(member) = key.value().strip_prefix(MET) else { break };
+        let member = member
+            .parse()
+            .map_err(|_| io::Error::other(format!("`{}`: expected a member id after `{MET}`", key.value())))?;
+        met.insert(member, decode_u64(key.value(), value.value())?);
+    }
+    Ok(met)
 }

@@ -108,6 +108,11 @@ impl Writer {
         if appends {
             self.shared.written(last);
         }
+        for op in &group.ops {
+            if let Op::Meet { member, .. } = op {
+                self.shared.met_durably(*member);
+            }
+        }
         group.ops.into_iter().for_each(|op| answer(op, Ok(())));
         Ok(())
     }
@@ -184,6 +189,7 @@ fn write(changes: &mut Changes<'_>, op: &Op, purged: Option<u64>, last: &mut Opt
             *last = (*last).min(from.checked_sub(1));
             changes.truncate(*from)
         }
+        Op::Meet { member, incarnation, .. } => changes.save_met(*member, *incarnation),
     }
 }
 
@@ -191,7 +197,7 @@ fn write(changes: &mut Changes<'_>, op: &Op, purged: Option<u64>, last: &mut Opt
 fn answer(op: Op, result: io::Result<()>) {
     match op {
         Op::Append { done, .. } => done.io_completed(result),
-        Op::SaveVote { done, .. } | Op::Truncate { done, .. } => {
+        Op::SaveVote { done, .. } | Op::Truncate { done, .. } | Op::Meet { done, .. } => {
             let _ = done.send(result);
         }
     }

@@ -10,7 +10,9 @@
 //!    installed purges up to itself, after N was persisted there.
 //! 5. *The saved commit position never exceeds the log* and has no fsync of its own: it rides on the next
 //!    transaction, behind the entries that it speaks of, and may lag.
-//! 6. *An error is final.* redb's state after a failed commit is not trusted, and nothing is tried again.
+//! 6. *A life is met once.* The log has an incarnation of its own, and remembers, durably before [`LogStore::meet`]
+//!    returns, the first one that it met of every other member.
+//! 7. *An error is final.* redb's state after a failed commit is not trusted, and nothing is tried again.
 
 mod disk;
 mod io_thread;
@@ -26,7 +28,7 @@ use disk::Disk;
 use node_base::LogId;
 use node_base::watermarks::Watermarks;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
-use shared::{Shared, State};
+use shared::{Meeting, Shared, State};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -93,7 +95,7 @@ impl LogFacts {
     /// # Errors
     /// [`LogError::Missing`] if there is no log in `dir`: it is not made.
     pub fn read(dir: &Path) -> Result<Self, LogError> {
-        Ok(Self::of(&Disk::open(dir, false)?.found()?))
+        Ok(Self::of(&Disk::open(dir, None)?.found()?))
     }
 
     /// The same, after every checksum of the file was verified and every entry read: they decode, and follow each other
@@ -133,12 +135,19 @@ struct Inner {
 
 impl LogStore {
     /// Opens the log in `dir`, making both durably if need be. Blocking; repairs the file after a kill.
+    /// `fresh` is the incarnation of a log that has none yet: random, not 0.
     ///
     /// # Errors
     /// [`LogError::InUse`] while another process has it open; a damaged file is refused.
-    pub fn open(dir: &Path) -> Result<Self, LogError> {
-        let disk = Disk::open(dir, true)?;
-        let found = disk.found()?;
+    pub fn open(dir: &Path, fresh: u64) -> Result<Self, LogError> {
+        // 0 stands for "never met" on the wire.
+        let fresh = fresh.max(1);
+        let disk = Disk::open(dir, Some(fresh))?;
+        let mut found = disk.found()?;
+        if found.incarnation.is_none() {
+            disk.transact(|changes| changes.save_incarnation(fresh), || {})?;
+            found.incarnation = Some(fresh);
+        }
         let shared = Arc::new(Shared::new(disk, found));
         let writer = io_thread::spawn(shared.clone())?;
         Ok(Self { inner: Arc::new(Inner { shared, writer: Mutex::new(Some(writer)) }) })
@@ -186,6 +195,28 @@ impl LogStore {
     /// Fsyncs what an earlier life may have left in the page cache: the file and its name.
     pub fn sync_leftovers(&self) -> Result<(), LogError> {
         Ok(self.inner.shared.disk.sync()?)
+    }
+
+    /// The life of this log: the same for as long as the file lives, and another one for another file.
+    pub fn incarnation(&self) -> u64 {
+        self.inner.shared.incarnation
+    }
+
+    /// The life that member `id` is known by here, if it was ever met.
+    pub fn known_incarnation(&self, id: u64) -> Option<u64> {
+        self.inner.shared.known_incarnation(id)
+    }
+
+    /// Meets member `id` in its life `incarnation`, and returns the first life that was met of it, which is durable
+    /// then: the caller may act on what it heard only if the two are equal.
+    pub(crate) async fn meet(&self, id: u64, incarnation: u64) -> io::Result<u64> {
+        match self.inner.shared.meet(id, incarnation)? {
+            Meeting::Known(first) => Ok(first),
+            Meeting::New(first, saved) => {
+                wait(saved).await?;
+                Ok(first)
+            }
+        }
     }
 
     /// Which member this is: the planted bug `leader-restore` bites leaders only.

@@ -11,7 +11,7 @@ use node_base::LogId;
 use node_base::sabotage::{Bug, planted};
 use node_base::watermarks::Watermarks;
 use openraft::storage::IOFlushed;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{oneshot, watch};
@@ -34,6 +34,26 @@ pub(super) enum Op {
         from: u64,
         done: Done,
     },
+    /// Remembers the first life that was met of a member.
+    Meet {
+        member: u64,
+        incarnation: u64,
+        done: Done,
+    },
+}
+
+/// What [`Shared::meet`] knows.
+pub(super) enum Meeting {
+    /// The first life that was met of the member, durable.
+    Known(u64),
+    /// The same, durable once the receiver hears.
+    New(u64, oneshot::Receiver<io::Result<()>>),
+}
+
+/// The first life that was met of a member.
+struct Met {
+    incarnation: u64,
+    durable: bool,
 }
 
 pub(super) struct State {
@@ -61,6 +81,9 @@ pub(super) struct State {
 }
 
 pub(super) struct Shared {
+    pub incarnation: u64,
+    /// Beside the state, because every message looks here. Where both are locked, this one comes first.
+    met: Mutex<BTreeMap<u64, Met>>,
     state: Mutex<State>,
     /// Wakes the I/O thread.
     pub work: Condvar,
@@ -93,7 +116,10 @@ impl Shared {
             own_id: None,
             stopping: false,
         };
+        let met = |(member, incarnation)| (member, Met { incarnation, durable: true });
         Self {
+            incarnation: found.incarnation.unwrap_or_default(),
+            met: Mutex::new(found.met.into_iter().map(met).collect()),
             state: Mutex::new(state),
             work: Condvar::new(),
             disk,
@@ -152,6 +178,33 @@ impl Shared {
             state.vote = Some(vote);
             Op::SaveVote { vote, done }
         })
+    }
+
+    pub fn known_incarnation(&self, member: u64) -> Option<u64> {
+        self.lock_met().get(&member).map(|met| met.incarnation)
+    }
+
+    /// Whoever comes while the first meeting is being written writes it again, and so waits for it as well.
+    pub fn meet(&self, member: u64, incarnation: u64) -> io::Result<Meeting> {
+        let mut met = self.lock_met();
+        let first = met.entry(member).or_insert(Met { incarnation, durable: false });
+        let (incarnation, durable) = (first.incarnation, first.durable);
+        if durable {
+            return Ok(Meeting::Known(incarnation));
+        }
+        let saved = self.enqueue(|_, done| Op::Meet { member, incarnation, done })?;
+        Ok(Meeting::New(incarnation, saved))
+    }
+
+    /// The I/O thread wrote the first meeting with `member`.
+    pub fn met_durably(&self, member: u64) {
+        if let Some(met) = self.lock_met().get_mut(&member) {
+            met.durable = true;
+        }
+    }
+
+    fn lock_met(&self) -> MutexGuard<'_, BTreeMap<u64, Met>> {
+        self.met.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes everything after `after`; `None`: everything.

@@ -20,7 +20,7 @@ fn raw(term: u64, index: u64) -> RawEntry {
 
 fn open() -> (TempDir, LogStore) {
     let dir = tempfile::tempdir().unwrap();
-    let log = LogStore::open(dir.path()).unwrap();
+    let log = LogStore::open(dir.path(), 7).unwrap();
     (dir, log)
 }
 
@@ -77,10 +77,10 @@ async fn claim_1_everything_written_is_there_after_reopening() {
     log.clone().save_vote(&Vote::new_committed(2, 3)).await.unwrap();
     log.clone().save_committed(Some(raw_log_id(id(1, 7)))).await.unwrap();
     let before = log.facts();
-    assert!(matches!(LogStore::open(dir.path()), Err(LogError::InUse(_))));
+    assert!(matches!(LogStore::open(dir.path(), 7), Err(LogError::InUse(_))));
     drop(log);
     assert_eq!(LogFacts::read(dir.path()).unwrap(), before);
-    let log = LogStore::open(dir.path()).unwrap();
+    let log = LogStore::open(dir.path(), 7).unwrap();
     assert_eq!(log.facts(), before);
     assert_eq!(before.vote, Some(VoteFacts { term: 2, node_id: 3, committed: true }));
     assert_eq!((before.first, before.last, before.committed), (Some(0), Some(id(1, 9)), Some(id(1, 7))));
@@ -146,7 +146,7 @@ async fn an_append_that_a_purge_has_overtaken_is_not_written() {
     heard.await.unwrap().unwrap();
     purged(&log, 50).await;
     drop(log);
-    let facts = LogStore::open(dir.path()).unwrap().facts();
+    let facts = LogStore::open(dir.path(), 7).unwrap().facts();
     assert_eq!((facts.first, facts.last, facts.last_purged), (None, Some(id(2, 50)), Some(id(2, 50))));
 }
 
@@ -211,7 +211,7 @@ async fn claim_4_a_snapshot_beyond_the_log_restarts_it_there() {
     assert_eq!(indexes(&log), [51, 52, 53]);
     assert_eq!(log.log_id(50).unwrap(), Some(id(3, 50)));
     drop(log);
-    let log = LogStore::open(dir.path()).unwrap();
+    let log = LogStore::open(dir.path(), 7).unwrap();
     assert_eq!(indexes(&log), [51, 52, 53]);
     assert_eq!(log.facts().last_purged, Some(id(3, 50)));
 }
@@ -227,6 +227,33 @@ async fn claim_5_the_commit_position_stays_within_the_log() {
     log.drop_after(Some(id(1, 4))).await.unwrap();
     drop(log);
     assert_eq!(LogFacts::read(dir.path()).unwrap().committed, Some(id(1, 4)));
+}
+
+/// The first life is the one that counts, across a restart as well, and this log's own one is drawn once.
+#[tokio::test]
+async fn claim_6_the_first_life_of_a_member_is_remembered() {
+    let (dir, log) = open();
+    assert_eq!((log.incarnation(), log.known_incarnation(2)), (7, None));
+    let (first, second) = tokio::join!(log.meet(2, 20), log.meet(2, 21));
+    assert_eq!((first.unwrap(), second.unwrap()), (20, 20));
+    assert_eq!(log.meet(30, 300).await.unwrap(), 300);
+    drop(log);
+    let log = LogStore::open(dir.path(), 8).unwrap();
+    assert_eq!((log.incarnation(), log.known_incarnation(2), log.known_incarnation(30)), (7, Some(20), Some(300)));
+    assert_eq!(log.meet(2, 21).await.unwrap(), 20);
+}
+
+/// A log that was made before there were incarnations gets one, and keeps it.
+#[tokio::test]
+async fn claim_6_an_old_log_gets_an_incarnation_when_it_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::open(dir.path(), Some(7)).unwrap();
+    disk.transact(|changes| changes.forget_incarnation(), || {}).unwrap();
+    assert_eq!(disk.found().unwrap().incarnation, None);
+    drop(disk);
+    for drawn in [9, 10] {
+        assert_eq!(LogStore::open(dir.path(), drawn).unwrap().incarnation(), 9);
+    }
 }
 
 #[tokio::test]

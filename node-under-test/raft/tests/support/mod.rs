@@ -1,12 +1,14 @@
-//! A cluster in one process.
+//! A cluster in one process. Each test binary uses its part of it.
+
+#![allow(dead_code, reason = "shared by several test binaries")]
 
 use bytes::Bytes;
 use node_base::LogId;
 use node_base::backend::Declared;
 use node_base::watermarks::Watermarks;
 use node_raft::{
-    Entry, LogFacts, LogStore, Member, OutgoingSnapshot, Payload, RaftNode, RaftOptions, SnapshotMeta, StartError,
-    StateMachine, decode_membership,
+    Enrolled, Entry, Farewell, LogFacts, LogStore, Member, OutgoingSnapshot, Payload, RaftNode, RaftOptions,
+    SnapshotMeta, StartError, StateMachine, decode_membership,
 };
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -29,6 +31,7 @@ const KEEP: u64 = 10;
 struct State {
     at: Option<LogId>,
     membership: Option<Vec<u8>>,
+    greatest_id: u64,
     commands: Vec<String>,
 }
 
@@ -76,6 +79,10 @@ impl StateMachine for Memory {
         Ok(self.lock().memory.membership.clone().map(Bytes::from))
     }
 
+    fn greatest_member_id(&self) -> io::Result<u64> {
+        Ok(self.lock().memory.greatest_id)
+    }
+
     fn apply(&self, entry: Entry) -> io::Result<Bytes> {
         let mut engine = self.lock();
         let expected = engine.memory.at.map_or(0, |at| at.index + 1);
@@ -86,6 +93,8 @@ impl StateMachine for Memory {
         let answer = match entry.payload {
             Payload::Blank => Bytes::new(),
             Payload::Membership(membership) => {
+                let ids = decode_membership(&membership)?.into_iter().map(|member| member.id);
+                engine.memory.greatest_id = ids.fold(engine.memory.greatest_id, u64::max);
                 engine.memory.membership = Some(membership.to_vec());
                 Bytes::new()
             }
@@ -160,7 +169,12 @@ struct Running {
 }
 
 pub struct Cluster {
+    /// The founding ones.
     members: Vec<Member>,
+    /// Those that were added later, by id.
+    joined: BTreeMap<u64, Member>,
+    /// Raft logs made so far: each gets its number as its incarnation.
+    logs: u64,
     dirs: BTreeMap<u64, TempDir>,
     engines: BTreeMap<u64, Arc<Mutex<Engine>>>,
     running: BTreeMap<u64, Running>,
@@ -178,6 +192,8 @@ impl Cluster {
         };
         Self {
             members: listeners.iter().zip(1..).map(member).collect(),
+            joined: BTreeMap::new(),
+            logs: 0,
             dirs: (1..=size).map(|id| (id, tempfile::tempdir().unwrap())).collect(),
             engines: (1..=size).map(|id| (id, Arc::default())).collect(),
             running: BTreeMap::new(),
@@ -201,20 +217,23 @@ impl Cluster {
             engine.memory = engine.flushed.clone();
             engine.memory.at
         };
-        let log = LogStore::open(self.dirs[&id].path()).unwrap();
+        self.logs += 1;
+        let log = LogStore::open(self.dirs[&id].path(), self.logs).unwrap();
         let committed = log.facts().committed.map(|id| id.index);
         let marks = Arc::new(Watermarks::at_start(at, at, committed));
         let machine = Arc::new(Memory { engine, marks: marks.clone() });
+        let joins = self.joined.get(&id).cloned();
         let options = RaftOptions {
             id,
-            members: self.members.clone(),
+            join: joins.is_some(),
+            members: joins.map_or_else(|| self.members.clone(), |own| vec![own]),
             heartbeat_ms: 30,
             election_ms: (100, 150),
             snapshot_every_entries: SNAPSHOT_EVERY,
             keep_entries: KEEP,
         };
         let node = RaftNode::start(options, log.clone(), machine.clone(), marks.clone()).await?;
-        let incoming = TcpIncoming::bind(self.members[id as usize - 1].peer_addr.parse().unwrap()).unwrap();
+        let incoming = TcpIncoming::bind(self.peer_addr(id).parse().unwrap()).unwrap();
         let (stop_serving, stopped) = oneshot::channel::<()>();
         let server =
             Server::builder().add_service(node.peer_service()).serve_with_incoming_shutdown(incoming, async move {
@@ -238,10 +257,14 @@ impl Cluster {
     /// Waits until the running members, if they are a quorum, follow somebody else: a proposal that they forward to
     /// a member on its way out ends with an unknown outcome, and rightly so.
     async fn failed_over(&self, from: u64) {
-        if self.running.len() * 2 <= self.members.len() {
+        let Some(reader) = self.running.values().next() else { return };
+        let roster = reader.node.roster().borrow().clone();
+        let voters: Vec<_> = roster.members.iter().filter(|(_, learner)| !**learner).map(|(id, _)| *id).collect();
+        let running = voters.iter().filter(|id| self.running.contains_key(id)).count();
+        if running * 2 <= voters.len() {
             return;
         }
-        for running in self.running.values() {
+        for (_, running) in self.running.iter().filter(|(id, _)| voters.contains(id)) {
             let mut status = running.node.status_watch();
             let moved = status.wait_for(|status| status.leader.is_some_and(|leader| leader != from));
             tokio::time::timeout(PATIENCE, moved).await.expect("another leader in time").unwrap();
@@ -249,9 +272,48 @@ impl Cluster {
     }
 
     pub async fn stop_all(&mut self) {
-        for id in 1..=self.members.len() as u64 {
+        for id in self.dirs.keys().copied().collect::<Vec<_>>() {
             self.stop(id).await;
         }
+    }
+
+    fn peer_addr(&self, id: u64) -> &str {
+        let founding = self.members.iter().find(|member| member.id == id);
+        &founding.or_else(|| self.joined.get(&id)).unwrap().peer_addr
+    }
+
+    /// Starts the member that was added as `id` with this peer address.
+    pub async fn start_joined(&mut self, id: u64, peer_addr: &str) {
+        let own = Member { id, name: format!("m{id}"), peer_addr: peer_addr.to_owned(), client_addr: format!("c{id}") };
+        self.joined.insert(id, own);
+        self.dirs.entry(id).or_insert_with(|| tempfile::tempdir().unwrap());
+        self.engines.entry(id).or_default();
+        self.start(id).await;
+    }
+
+    /// The stopped member loses everything that it had on disk.
+    pub fn wipe(&mut self, id: u64) {
+        self.dirs.insert(id, tempfile::tempdir().unwrap());
+        self.engines.insert(id, Arc::default());
+    }
+
+    /// Proposes on any running member and waits until the whole running cluster has applied it.
+    pub async fn write(&self, command: &str) {
+        let node = self.running.values().next().unwrap().node.clone();
+        node.propose(command.to_owned().into()).await.unwrap();
+        self.settle().await;
+    }
+
+    pub fn leader(&self) -> u64 {
+        self.running.values().find_map(|running| running.node.status().leader).unwrap()
+    }
+
+    /// Waits until member `id` must not go on.
+    pub async fn farewell(&self, id: u64) -> Farewell {
+        let mut farewell = self.running[&id].node.farewell();
+        let why = farewell.wait_for(Option::is_some);
+        let why = tokio::time::timeout(PATIENCE, why).await.expect("a farewell in time").unwrap();
+        why.unwrap()
     }
 
     pub async fn restart(&mut self, id: u64) {
@@ -288,9 +350,15 @@ impl Cluster {
         self.engines[&id].lock().unwrap().memory.commands.clone()
     }
 
-    pub fn members_known_to(&self, id: u64) -> Vec<String> {
+    pub fn members_known_to(&self, id: u64) -> Vec<Enrolled> {
         let membership = self.engines[&id].lock().unwrap().memory.membership.clone().unwrap();
-        decode_membership(&membership).unwrap().into_iter().map(|member| member.name).collect()
+        decode_membership(&membership).unwrap()
+    }
+
+    /// Ids of voters and of learners, as member `id` has applied them.
+    pub fn roles_known_to(&self, id: u64) -> (Vec<u64>, Vec<u64>) {
+        let (learners, voters): (Vec<_>, Vec<_>) = self.members_known_to(id).into_iter().partition(|of| of.is_learner);
+        (voters.iter().map(|member| member.id).collect(), learners.iter().map(|member| member.id).collect())
     }
 
     pub fn snapshots_installed(&self, id: u64) -> u64 {
@@ -312,6 +380,11 @@ impl Cluster {
             self.applied(*id, index).await;
         }
     }
+}
+
+/// An address that nobody listens at.
+pub fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
 /// For what has no event to wait for: looks until it is so.

@@ -1,0 +1,47 @@
+//! A member tells the cluster what it is called and where it serves clients, through the raft log.
+//!
+//! The membership says who there is; what a member is called it says itself when it runs, as in etcd. Until then others
+//! list it without a name and without client addresses. A founding member's row holds both from the start.
+
+use crate::clock;
+use crate::command;
+use crate::membership;
+use crate::mvcc::Store;
+use node_raft::{Member, RaftNode};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Between two attempts: the first may have been made while there was no leader.
+const RETRY_EVERY: Duration = Duration::from_millis(500);
+
+/// Runs until the row says what `own` says; waits until this member has a row.
+pub async fn run(raft: RaftNode, store: Arc<Store>, own: Member) {
+    let mut roster = raft.roster();
+    if roster.wait_for(|roster| roster.members.contains_key(&own.id)).await.is_err() {
+        return;
+    }
+    loop {
+        match is_published(&store, &own) {
+            Ok(true) => return,
+            Ok(false) => {}
+            // Whoever applies next meets it too, and ends the process.
+            Err(error) => return tracing::error!(%error, "cannot read this member's own row"),
+        }
+        let command = command::publish_member(own.id, &own.name, &own.client_addr);
+        match raft.propose(command).await {
+            // On the leader it is applied; here it will be: what is left is to see it.
+            Ok(proposed) => {
+                tracing::info!(log_id = %proposed.log_id, "published this member's name and client address")
+            }
+            // Publishing twice does no harm, so even an unknown outcome is tried again.
+            Err(error) => tracing::debug!(%error, "not published yet"),
+        }
+        clock::sleep_until(clock::now() + RETRY_EVERY).await;
+    }
+}
+
+fn is_published(store: &Store, own: &Member) -> crate::mvcc::Result<bool> {
+    let rows = membership::list(&*store.backend().read())?;
+    let row = rows.into_iter().find(|row| row.id == own.id);
+    Ok(row.is_some_and(|row| row.name == own.name && row.client_addr == own.client_addr))
+}
