@@ -48,6 +48,7 @@ impl ControlService {
             last_purged: log.last_purged.map(|id| id.index),
             revision: store.revision(),
             compact_revision: store.compact_revision(),
+            ..StatusResponse::default()
         }
     }
 

@@ -194,6 +194,20 @@ impl Member {
         Ok(status)
     }
 
+    /// [`Member::wait_applied`] for a member that has to get there: if it does not, its own account may say why.
+    pub async fn catch_up(&self, index: u64, bound: Duration) -> Result<(), Trouble> {
+        match self.wait_applied(index, bound).await {
+            Ok(_) => Ok(()),
+            Err(late @ Trouble::Late { .. }) => Err(match self.status().await {
+                Ok(account) => late.with_account(&account),
+                Err(died @ Trouble::Died { .. }) => died,
+                // A member too stuck to answer has no account.
+                Err(_) => late,
+            }),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
     /// What this life's recovery did so far.
     pub async fn recovery(&self) -> Result<RecoveryResponse, Trouble> {
         let ask = |mut control: ControlClient<Channel>| async move { control.recovery(RecoveryRequest {}).await };

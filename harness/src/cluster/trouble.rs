@@ -2,6 +2,7 @@
 
 use crate::process::Ended;
 use crate::verdict::{Class, Finding};
+use node_proto::control::StatusResponse;
 use std::time::Duration;
 
 /// Exit code of a node that found its own durability invariant broken.
@@ -23,6 +24,8 @@ pub enum Trouble {
     },
     /// It is alive, and did not do `what` within `bound`.
     Late { member: u64, what: String, bound: Duration },
+    /// It was late, and its own account says why: each snapshot that it was sent it refused.
+    SnapshotsRefused { member: u64, what: String, bound: Duration, refused: u64, last: String },
     /// The harness could not do its part.
     Harness(anyhow::Error),
 }
@@ -51,6 +54,15 @@ impl Trouble {
                 format!("n{member}: expected it to {what} within {} ms, and it did not; see nodes/n{member}.log", bound.as_millis()),
             )
             .at_member(*member),
+            Trouble::SnapshotsRefused { member, what, bound, refused, last } => Finding::new(
+                Class::SnapshotTransfer,
+                format!(
+                    "n{member}: expected it to {what} within {} ms, found that it refused all {refused} snapshots that it was sent, the last \
+                     one because: {last}; see nodes/n{member}.log, and the sender's",
+                    bound.as_millis()
+                ),
+            )
+            .at_member(*member),
             Trouble::Harness(error) => Finding::new(Class::HarnessError, format!("{error:#}")),
         };
         match cycle {
@@ -72,6 +84,21 @@ fn died_class(served: bool, lived_before: bool) -> Class {
         (false, true) => Class::RefusedAfterOwnCrash,
         // It never ran at all: wrong flags, a missing library. That says nothing about durability.
         (false, false) => Class::HarnessError,
+    }
+}
+
+impl Trouble {
+    /// Lateness with the late member's own account of its snapshots. Refusals explain it only if none was installed.
+    pub fn with_account(self, account: &StatusResponse) -> Self {
+        match self {
+            Trouble::Late { member, what, bound }
+                if account.snapshots_refused > 0 && account.snapshots_installed == 0 =>
+            {
+                let (refused, last) = (account.snapshots_refused, account.last_snapshot_refusal.clone());
+                Trouble::SnapshotsRefused { member, what, bound, refused, last }
+            }
+            other => other,
+        }
     }
 }
 
@@ -102,5 +129,22 @@ mod tests {
         }
         let late = Trouble::Late { member: 1, what: "serve".into(), bound: Duration::from_millis(30) };
         assert_eq!(late.finding(None).class, Class::Liveness);
+    }
+
+    #[test]
+    fn refused_snapshots_explain_lateness_only_if_none_was_installed() {
+        let late = || Trouble::Late { member: 1, what: "apply index 9".into(), bound: Duration::from_millis(30) };
+        let account = |snapshots_refused, snapshots_installed| StatusResponse {
+            snapshots_refused,
+            snapshots_installed,
+            last_snapshot_refusal: "32 bytes short".into(),
+            ..StatusResponse::default()
+        };
+        let class = |refused, installed| late().with_account(&account(refused, installed)).finding(None).class;
+        assert_eq!(class(0, 0), Class::Liveness);
+        assert_eq!(class(4, 1), Class::Liveness);
+        assert_eq!(class(4, 0), Class::SnapshotTransfer);
+        let sentence = late().with_account(&account(4, 0)).finding(None).sentence;
+        assert!(sentence.contains("all 4 snapshots") && sentence.contains("32 bytes short"), "{sentence}");
     }
 }

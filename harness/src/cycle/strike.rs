@@ -330,7 +330,7 @@ fn unknown(member: u64) -> Trouble {
 
 async fn catch_up(member: &mut Member, index: u64, restart_ms: u64, catch_up_ms: u64) -> Result<(), Trouble> {
     member.wait_serving(Duration::from_millis(restart_ms)).await?;
-    member.wait_applied(index, Duration::from_millis(catch_up_ms)).await.map(|_| ())
+    member.catch_up(index, Duration::from_millis(catch_up_ms)).await
 }
 
 /// Arms a window. The process may stand still there before its answer is out: then that is the answer.

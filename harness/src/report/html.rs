@@ -121,7 +121,14 @@ fn finding(finding: &Finding, report: &str) -> String {
 fn next_command(finding: &Finding, report: &str) -> String {
     let report = crate::shell::quote(report);
     match (finding.class, finding.member) {
-        (Class::Liveness | Class::NodeDied | Class::RefusedAfterOwnCrash | Class::HarnessError, Some(member)) => {
+        (
+            Class::Liveness
+            | Class::SnapshotTransfer
+            | Class::NodeDied
+            | Class::RefusedAfterOwnCrash
+            | Class::HarnessError,
+            Some(member),
+        ) => {
             format!("tail -n 50 {report}/nodes/n{member}.log")
         }
         // Not `ninelives replay`: the script names the binaries, a planted bug's included.

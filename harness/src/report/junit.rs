@@ -21,7 +21,7 @@ const CLASSES: &[(Class, &str)] = &[
     (Class::ReplayStart, "replay starts at N+1, contiguous, nothing twice"),
     (Class::RefusedAfterOwnCrash, "no member refuses to start after a crash"),
     (Class::VoteWentBack, "no vote went back"),
-    (Class::SnapshotTransfer, "snapshots that were sent were installed"),
+    (Class::SnapshotTransfer, "every member that needed a snapshot installed one"),
     (Class::Watch, "watches are ordered, without gaps or duplicates"),
     (Class::NodeDied, "no node died of its own doing"),
     (Class::Liveness, "every member came back inside its bound"),
@@ -129,7 +129,7 @@ fn unproven(run: &RunSummary, worth: &Worth, class: Class) -> Option<&'static st
     let ended_by_a_finding = matches!(run.verdict, Verdict::Violation | Verdict::Liveness | Verdict::HarnessError);
     match class {
         _ if worth.trials == 0 => Some("no cycle proved anything"),
-        Class::SnapshotTransfer => Some("nothing judges transfers by themselves yet"),
+        Class::SnapshotTransfer if worth.snapshots_installed == 0 => Some("no member needed a snapshot"),
         _ if partial(run).is_some() || ended_by_a_finding => Some("the run ended early: not all of it was checked"),
         _ => None,
     }
