@@ -1,6 +1,7 @@
 //! What can go wrong with a member, and whom it speaks against.
 
 use crate::process::Ended;
+use crate::target::Engine;
 use crate::verdict::{Class, Finding};
 use node_proto::control::StatusResponse;
 use std::time::Duration;
@@ -26,6 +27,10 @@ pub enum Trouble {
     Late { member: u64, what: String, bound: Duration },
     /// It was late, and its own account says why: each snapshot that it was sent it refused.
     SnapshotsRefused { member: u64, what: String, bound: Duration, refused: u64, last: String },
+    /// `migrate` on its dead directory ended with neither success nor our kill.
+    MigrateFailed { member: u64, to: Engine, ended: Ended },
+    /// The cluster broke a promise about its membership.
+    Membership { member: u64, why: String },
     /// The harness could not do its part.
     Harness(anyhow::Error),
 }
@@ -35,7 +40,7 @@ impl Trouble {
     /// node that dies of itself, or refuses to start after it, broke a promise.
     pub fn finding(&self, cycle: Option<u32>) -> Finding {
         let finding = match self {
-            Trouble::Died { member, ended, .. } if by_a_stranger(*ended) => Finding::new(
+            Trouble::Died { member, ended, .. } | Trouble::MigrateFailed { member, ended, .. } if by_a_stranger(*ended) => Finding::new(
                 Class::HarnessError,
                 format!("n{member} was ended from outside ({ended}): look for the OOM killer (dmesg) or a stranger, then run again"),
             )
@@ -63,6 +68,15 @@ impl Trouble {
                 ),
             )
             .at_member(*member),
+            Trouble::MigrateFailed { member, to, ended } => Finding::new(
+                Class::RefusedAfterOwnCrash,
+                format!(
+                    "n{member}: expected `migrate --to {to}` to finish, after nothing but our own kills, found that it ended with \
+                     {ended}; its last words are in nodes/n{member}.log"
+                ),
+            )
+            .at_member(*member),
+            Trouble::Membership { member, why } => Finding::new(Class::Model, why.clone()).at_member(*member),
             Trouble::Harness(error) => Finding::new(Class::HarnessError, format!("{error:#}")),
         };
         match cycle {

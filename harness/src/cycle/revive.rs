@@ -69,8 +69,9 @@ impl Stage<'_> {
             Ok(killed.map_or(0, |(_, at)| clock::ms_since(*at)))
         });
         let slowest = first_trouble(join_all(waits).await)?.into_iter().max();
-        work.record.recovery_ms = slowest.unwrap_or(0);
-        work.record.phases.restart = clock::ms_since(start);
+        // An upgrade restarts more than once.
+        work.record.recovery_ms = work.record.recovery_ms.max(slowest.unwrap_or(0));
+        work.record.phases.restart += clock::ms_since(start);
         Ok(())
     }
 
