@@ -12,10 +12,10 @@ CARGO := . scripts/env.sh && cargo
 BUILD := $(CARGO) build --release --locked --workspace
 RUN := . scripts/env.sh && exec "$$CARGO_TARGET_DIR/release/ninelives" run
 
-.PHONY: help setup build sabotaged test gate smoke five-nodes etcdctl lint format deny doc clean
+.PHONY: help setup build sabotaged test gate smoke five-nodes rolling-upgrade mixed etcdctl lint format deny doc clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
 
 setup: ## install what is missing (Debian; needs root or sudo only then)
 	@scripts/setup.sh
@@ -42,6 +42,12 @@ smoke: build ## the same in small: 25 kills
 
 five-nodes: build ## five members
 	@$(RUN) scenarios/five-nodes.toml --seed $(SEED)
+
+rolling-upgrade: build ## members change their engine, one after the other and back, while members die
+	@$(RUN) scenarios/rolling-upgrade.toml --seed $(SEED)
+
+mixed: build ## one member on redb, two on rocksdb
+	@$(RUN) scenarios/mixed.toml --seed $(SEED)
 
 etcdctl: build ## the stock etcdctl against a three-node cluster
 	@. scripts/env.sh && scripts/etcdctl.sh "$$CARGO_TARGET_DIR/release/node-under-test"

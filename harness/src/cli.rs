@@ -227,10 +227,13 @@ fn job(scenario: Scenario, plan: Plan, with: &With, mut repro: String) -> Result
     if let Some(bug) = &with.sabotage {
         repro.push_str(&format!(" --sabotage {bug}"));
     }
+    let members = scenario.cluster.members;
+    if let Some(why) = plan.misfit(members, scenario.cluster.memtable_bytes.is_some()) {
+        return Err(Failure::Usage(format!("the plan does not fit its scenario: {why}")));
+    }
     let target = Target {
         node: absolute(&node)?,
         inspector: absolute(&inspector)?,
-        engine: scenario.cluster.engine,
         memtable_bytes: scenario.cluster.memtable_bytes,
         keep_entries: scenario.cluster.keep_entries,
         snapshot_every_entries: scenario.cluster.snapshot_every_entries,
@@ -256,8 +259,9 @@ async fn carry_out(job: Job) -> Result<Exit, Failure> {
     let interrupt = interruption().context("cannot listen for signals")?;
     let (name, seed, steps) = (&job.scenario.name, job.plan.seed, job.plan.steps.len());
     say(&format!(
-        "{name}: seed {seed}, {steps} cycles, {} members; report in {}\n",
+        "{name}: seed {seed}, {steps} cycles, {} members ({}); report in {}\n",
         job.scenario.cluster.members,
+        job.scenario.cluster.backend(),
         shown(job.paths.root())
     ));
     let (summary, exit) = run::run(&job, interrupt).await?;
@@ -304,6 +308,9 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
         summary.elapsed_ms / 1000,
         summary.elapsed_ms % 1000 / 100,
     ));
+    for check in &summary.skipped_checks {
+        text.push_str(&format!("skipped check: {check}\n"));
+    }
     text.push_str(&format!("report: {root}/report.html\n"));
     match exit {
         Exit::Pass => {}

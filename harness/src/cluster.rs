@@ -1,24 +1,33 @@
-//! The cluster: members with fixed ids, addresses and directories, each of which lives many lives.
+//! The cluster: members in fixed slots, each of which lives many lives.
+//!
+//! A **slot** (1 to n) is a place: its ports, the clients' endpoint, the watch stream that follows it. An **id** is a
+//! life of one raft log: its data directory, its log file, its votes, its applied index. A member that is replaced leaves
+//! its slot to another id, and an id never comes back: one whose raft log is gone has forgotten what it voted for and
+//! what it acknowledged.
 //!
 //! [`Site`] is what all lives share; [`Member`] is one member, dead or alive; whatever goes wrong with one is a
 //! [`Trouble`], which knows whom to blame.
 
 pub mod member;
+pub mod membership;
+pub mod migration;
 pub mod ports;
 pub mod trouble;
 
 pub use member::{Death, Member};
+pub use membership::Membership;
 pub use trouble::Trouble;
 
 use crate::paths::Paths;
 use crate::process::Spawner;
 use crate::record::Role;
-use crate::target::{Addresses, Target};
+use crate::target::{Addresses, Engine, Target};
 use crate::{clock, limits};
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use futures_util::future::join_all;
 use node_proto::control::StatusResponse;
 use ports::PortHolder;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What all lives of all members share.
@@ -27,37 +36,44 @@ pub struct Site {
     pub spawner: Spawner,
     pub target: Target,
     pub paths: Paths,
-    /// Ids and addresses, ascending by id.
-    pub addresses: Vec<(u64, Addresses)>,
+    /// Ids and addresses of those that founded the cluster, ascending; each id is the number of its slot.
+    pub founders: Vec<(u64, Addresses)>,
 }
 
 /// All members of one run.
 #[derive(Debug)]
 pub struct Cluster {
     pub site: Site,
-    /// Ascending by id.
+    /// One per slot, ascending by slot.
     pub members: Vec<Member>,
+    /// Every id that any member ever had.
+    ids_used: BTreeSet<u64>,
+    /// The highest applied index that any member reported that is gone by now.
+    applied_by_the_gone: u64,
     /// Reserve every port for the whole run.
     _ports: Vec<PortHolder>,
 }
 
 impl Cluster {
-    /// Reserves ports and directories for `count` members with the ids 1 to `count`; starts nothing.
-    pub fn prepare(spawner: Spawner, target: Target, paths: Paths, count: u32) -> anyhow::Result<Self> {
+    /// Reserves ports and directories for members with the ids 1 to n that run `engines`; starts nothing.
+    pub fn prepare(spawner: Spawner, target: Target, paths: Paths, engines: &[Engine]) -> anyhow::Result<Self> {
         std::fs::create_dir_all(paths.nodes()).with_context(|| format!("cannot create {}", paths.nodes().display()))?;
         let mut ports = Vec::new();
-        let mut addresses = Vec::new();
-        for id in 1..=u64::from(count) {
+        let mut founders = Vec::new();
+        for id in 1..=engines.len() as u64 {
             let mut reserve = || -> anyhow::Result<_> {
                 let holder = PortHolder::reserve().context("cannot reserve a loopback port")?;
                 let at = holder.address();
                 ports.push(holder);
                 Ok(at)
             };
-            addresses.push((id, Addresses { peer: reserve()?, client: reserve()?, control: reserve()? }));
+            founders.push((id, Addresses { peer: reserve()?, client: reserve()?, control: reserve()? }));
         }
-        let members = addresses.iter().map(|(id, at)| Member::new(*id, *at)).collect();
-        Ok(Self { site: Site { spawner, target, paths, addresses }, members, _ports: ports })
+        let members =
+            founders.iter().zip(engines).map(|((id, at), engine)| Member::founder(*id, *at, *engine)).collect();
+        let ids_used = founders.iter().map(|(id, _)| *id).collect();
+        let site = Site { spawner, target, paths, founders };
+        Ok(Self { site, members, ids_used, applied_by_the_gone: 0, _ports: ports })
     }
 
     /// Starts every member that is down, all at once, and waits until each serves.
@@ -70,9 +86,38 @@ impl Cluster {
         join_all(starts).await.into_iter().collect()
     }
 
-    /// Client endpoints, `http://host:port`, ascending by id.
+    /// Client endpoints, `http://host:port`, by slot; the same for a whole run.
     pub fn endpoints(&self) -> Vec<(u64, String)> {
-        self.site.addresses.iter().map(|(id, at)| (*id, format!("http://{}", at.client))).collect()
+        self.members.iter().map(|member| (member.slot, format!("http://{}", member.addresses.client))).collect()
+    }
+
+    /// The member in `slot`.
+    pub fn in_slot(&self, slot: u64) -> Option<&Member> {
+        self.members.iter().find(|member| member.slot == slot)
+    }
+
+    /// Every id that any member ever had: none of them may be used again.
+    pub fn ids_used(&self) -> &BTreeSet<u64> {
+        &self.ids_used
+    }
+
+    /// Gives the slot of the dead member `old` to a new member with the id `id`, which joins the running cluster.
+    ///
+    /// # Errors
+    /// There is no such member, it is not dead, or the id was used before.
+    pub fn replace(&mut self, old: u64, id: u64, engine: Engine) -> Result<(), Trouble> {
+        if !self.ids_used.insert(id) {
+            return Err(Trouble::Harness(anyhow!(
+                "n{id} was used before: a wiped member under its old id is amnesia, it has forgotten its votes and what it \
+                 acknowledged; it needs a new id"
+            )));
+        }
+        let member = self.member_mut(old).filter(|member| !member.is_up());
+        let member =
+            member.ok_or_else(|| Trouble::Harness(anyhow!("n{old} is to be replaced, and is not a dead member")))?;
+        let gone = std::mem::replace(member, Member::joiner(member.slot, id, member.addresses, engine));
+        self.applied_by_the_gone = self.applied_by_the_gone.max(gone.applied_received());
+        Ok(())
     }
 
     pub fn member(&self, id: u64) -> Option<&Member> {
@@ -86,7 +131,7 @@ impl Cluster {
     /// The highest applied index that any member has ever reported: an applied entry is committed, so every
     /// member has to get there again.
     pub fn applied_mark(&self) -> u64 {
-        self.members.iter().map(Member::applied_received).max().unwrap_or(0)
+        self.members.iter().map(Member::applied_received).max().unwrap_or(0).max(self.applied_by_the_gone)
     }
 
     /// One reading of each member that is up and answers.
@@ -98,7 +143,7 @@ impl Cluster {
             .collect()
     }
 
-    /// Every member with its role, once there is a leader and it is up; `None` if there is none within the bound.
+    /// Every member with its role, ascending by slot, once there is a leader and it is up; `None` if there is none within the bound.
     pub async fn roles(&self) -> Option<Vec<(u64, Role)>> {
         let elected = async {
             loop {
@@ -135,6 +180,44 @@ fn leader_of(statuses: &[StatusResponse]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    async fn cluster() -> (tempfile::TempDir, Cluster) {
+        let dir = tempfile::tempdir().unwrap();
+        let target = Target {
+            node: "node".into(),
+            inspector: "node".into(),
+            memtable_bytes: None,
+            keep_entries: 1,
+            snapshot_every_entries: 1,
+            sabotage: None,
+        };
+        let (spawner, paths) = (Spawner::start().unwrap(), Paths::new(dir.path()));
+        (dir, Cluster::prepare(spawner, target, paths, &[Engine::Redb, Engine::Rocksdb, Engine::Redb]).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_slot_keeps_its_place_and_its_new_id_everything_else() {
+        let (_dir, mut cluster) = cluster().await;
+        let (endpoints, place) = (cluster.endpoints(), cluster.members[1].addresses);
+        cluster.replace(2, 4, Engine::Redb).unwrap();
+        assert_eq!(cluster.endpoints(), endpoints);
+        let member = cluster.in_slot(2).unwrap();
+        assert_eq!((member.id, member.engine, member.addresses), (4, Engine::Redb, place));
+        assert!(cluster.member(2).is_none() && cluster.member(4).is_some());
+        assert_eq!(cluster.members.iter().map(|member| member.slot).collect::<Vec<_>>(), [1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn an_id_is_never_used_twice() {
+        let (_dir, mut cluster) = cluster().await;
+        cluster.replace(2, 4, Engine::Redb).unwrap();
+        for (old, id) in [(4, 2), (4, 4), (1, 3)] {
+            let error = cluster.replace(old, id, Engine::Redb).unwrap_err().finding(None).sentence;
+            assert!(error.contains("amnesia"), "{error}");
+        }
+        cluster.replace(4, 5, Engine::Rocksdb).unwrap();
+        assert_eq!(cluster.ids_used().iter().copied().collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    }
 
     fn status(member_id: u64, term: u64, leader_id: u64) -> StatusResponse {
         StatusResponse { member_id, term, leader_id, ..StatusResponse::default() }

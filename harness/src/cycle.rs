@@ -5,8 +5,11 @@
 //! cycle is written down step by step in the history, each step before it is taken.
 
 mod fence;
+mod migrate;
+mod replace;
 mod revive;
 mod strike;
+mod upgrade;
 mod victims;
 
 pub use crate::record::{CycleRecord, Outcome, PhasesMs, Role, Victim};
@@ -14,12 +17,14 @@ pub use crate::record::{CycleRecord, Outcome, PhasesMs, Role, Victim};
 use crate::clock;
 use crate::cluster::{Cluster, Death, Trouble};
 use crate::history::History;
-use crate::inspect::DeadMember;
+use crate::inspect::{DeadMember, remove_dir};
 use crate::observe::Observer;
 use crate::oracle::{Ledger, Vote};
-use crate::plan::{Step, When};
+use crate::plan::{Fault, Step, When};
+use crate::process::Ended;
 use crate::scenario::Scenario;
-use crate::verdict::{Finding, Verdict};
+use crate::target::Engine;
+use crate::verdict::{Class, Finding, Verdict};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,7 +37,7 @@ pub struct Stage<'a> {
     pub ledger: Arc<Ledger>,
     pub observer: &'a Observer,
     pub history: Arc<History>,
-    /// Each member's last known vote.
+    /// Each member's last known vote; an id's, never a slot's.
     votes: BTreeMap<u64, Vote>,
     fences: u64,
 }
@@ -47,6 +52,8 @@ pub struct CycleEnd {
 /// A kill of ours, and what it left.
 struct Casualty {
     member: u64,
+    /// What it ran when it died.
+    engine: Engine,
     death: Death,
     dead: Option<DeadMember>,
 }
@@ -58,6 +65,10 @@ pub struct Work {
     victims: Vec<Victim>,
     /// In the order of the kills; a member that is killed twice is here twice.
     casualties: Vec<Casualty>,
+    /// Kills of `migrate`, which is no member.
+    kills_of_migrate: u32,
+    /// Members that left the cluster; their directories are evidence only of a failure.
+    retired: Vec<u64>,
     findings: Vec<Finding>,
     record: CycleRecord,
 }
@@ -98,8 +109,13 @@ impl<'a> Stage<'a> {
     async fn carry_out(&mut self, work: &mut Work) -> Result<(), Trouble> {
         match self.cluster.roles().await {
             Some(roles) => {
-                work.victims = victims::choose(&work.step.whom, &roles);
-                self.strike(work).await?;
+                match work.step.fault {
+                    Fault::Kill { whom, when } => {
+                        work.victims = victims::choose(&whom, &roles);
+                        self.strike(work, when).await?;
+                    }
+                    Fault::Upgrade(upgrade) => self.upgrade(work, &upgrade, &roles).await?,
+                }
                 work.record.phases.kill = clock::ms_since(work.started);
             }
             None => {
@@ -140,15 +156,28 @@ impl<'a> Stage<'a> {
 
     /// The record of a cycle that was carried out, and its findings.
     pub fn close(&self, mut work: Work) -> CycleEnd {
-        let findings = self.findings_of(&mut work);
-        let Work { started, victims, casualties, mut record, .. } = work;
+        let mut findings = self.findings_of(&mut work);
+        if findings.is_empty() {
+            findings.extend(self.remove_retired(&work));
+        }
+        let Work { started, victims, casualties, kills_of_migrate, mut record, .. } = work;
         record.victims = victims;
-        record.kills = casualties.len() as u32;
+        record.kills = kills_of_migrate;
+        for casualty in casualties.iter().filter(|casualty| matches!(casualty.death.ended, Ended::KilledByUs(_))) {
+            record.kills += 1;
+            *record.kills_by_engine.entry(casualty.engine).or_default() += 1;
+        }
         record.findings = findings.len() as u32;
         record.duration_ms = clock::ms_since(started);
         record.proved_nothing = proved_nothing(&record);
         self.history.record(&serde_json::json!({ "event": "cycle-end", "record": &record }));
         CycleEnd { record, findings }
+    }
+
+    fn remove_retired(&self, work: &Work) -> Vec<Finding> {
+        let paths = &self.cluster.site.paths;
+        let removed = work.retired.iter().map(|id| remove_dir(&paths.node_data(*id)));
+        removed.filter_map(|removed| Some(Finding::new(Class::HarnessError, format!("{:#}", removed.err()?)))).collect()
     }
 
     fn note(&self, cycle: u32, event: &'static str, member: Option<u64>, what: Option<&str>) {
@@ -161,6 +190,10 @@ fn proved_nothing(record: &CycleRecord) -> Option<String> {
         Outcome::Skipped { why } if record.kills == 0 => Some(why.clone()),
         _ if record.fence_index.is_none() => Some("no fence was answered".to_owned()),
         _ if record.snapshot_installed => None,
+        _ if !record.killed_an_lsm() && record.lost_entries == 0 && record.replayed == 0 => {
+            Some("nothing was lost or replayed".to_owned())
+        }
+        _ if !record.killed_an_lsm() => None,
         _ if record.lost_entries == 0 => Some("nothing was lost from a memtable".to_owned()),
         _ if record.replayed == 0 => Some("nothing was replayed".to_owned()),
         _ => None,
@@ -170,14 +203,16 @@ fn proved_nothing(record: &CycleRecord) -> Option<String> {
 impl Work {
     /// For a look at all members that kills nobody, and whose findings belong to no cycle.
     pub fn without_fault() -> Self {
-        Self::new(&Step { cycle: 0, whom: victims::NOBODY, when: When::Time { ms: 0 } })
+        Self::new(&Step { cycle: 0, fault: Fault::Kill { whom: victims::NOBODY, when: When::Time { ms: 0 } } })
     }
 
     pub fn new(step: &Step) -> Self {
-        let (window, hit) = match step.when {
-            When::Window { window, hit } => (Some(window.name.to_owned()), Some(hit)),
-            _ => (None, None),
+        let at = match step.fault {
+            Fault::Kill { when: When::Window { window, hit }, .. } => Some((window, hit)),
+            Fault::Kill { .. } => None,
+            Fault::Upgrade(upgrade) => upgrade.kill().map(|at| (at.window, at.hit)),
         };
+        let (window, hit) = at.map(|(window, hit)| (window.name.to_owned(), hit)).unzip();
         let record = CycleRecord {
             cycle: step.cycle,
             victims: Vec::new(),
@@ -185,7 +220,10 @@ impl Work {
             window,
             hit,
             outcome: Outcome::Indeterminate { why: "the cycle ended before its kill".to_owned() },
+            not_applicable: false,
             kills: 0,
+            kills_by_engine: BTreeMap::new(),
+            upgraded: false,
             lost_entries: 0,
             verified: 0,
             replayed: 0,
@@ -200,12 +238,26 @@ impl Work {
             phases: PhasesMs::default(),
             proved_nothing: None,
         };
-        let (victims, casualties, findings) = (Vec::new(), Vec::new(), Vec::new());
-        Self { step: *step, started: clock::now(), victims, casualties, findings, record }
+        Self {
+            step: *step,
+            started: clock::now(),
+            victims: Vec::new(),
+            casualties: Vec::new(),
+            kills_of_migrate: 0,
+            retired: Vec::new(),
+            findings: Vec::new(),
+            record,
+        }
     }
 
     fn skip(&mut self, why: impl Into<String>) {
         self.record.outcome = Outcome::Skipped { why: why.into() };
+    }
+
+    /// A skip because the step does not exist on the engine of the member that it is for.
+    fn skip_as_not_applicable(&mut self, why: impl Into<String>) {
+        self.skip(why);
+        self.record.not_applicable = true;
     }
 
     /// Files a trouble as a finding. A member whose dead directory is already known to be wrong died of that:
@@ -235,11 +287,9 @@ impl Work {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::Ended;
-    use crate::verdict::Class;
 
     fn work() -> Work {
-        Work::new(&Step { cycle: 4, whom: victims::NOBODY, when: When::Time { ms: 0 } })
+        Work::new(&Step { cycle: 4, fault: Fault::Kill { whom: victims::NOBODY, when: When::Time { ms: 0 } } })
     }
 
     fn died() -> Trouble {
@@ -269,6 +319,7 @@ mod tests {
         let mut record = work().record;
         record.fence_index = Some(9);
         record.kills = 1;
+        record.kills_by_engine = [(Engine::Rocksdb, 1)].into();
         assert!(proved_nothing(&record).unwrap().contains("memtable"));
         record.lost_entries = 3;
         assert!(proved_nothing(&record).unwrap().contains("replayed"));
@@ -276,5 +327,16 @@ mod tests {
         assert_eq!(proved_nothing(&record), None);
         record.fence_index = None;
         assert!(proved_nothing(&record).unwrap().contains("fence"));
+    }
+
+    /// There a commit is durable once it is answered: what is in the log and not in the engine is all that can be missing.
+    #[test]
+    fn on_redb_a_replay_alone_is_proof() {
+        let mut record = work().record;
+        (record.fence_index, record.kills, record.replayed) = (Some(9), 1, 2);
+        record.kills_by_engine = [(Engine::Redb, 1)].into();
+        assert_eq!(proved_nothing(&record), None);
+        record.replayed = 0;
+        assert!(proved_nothing(&record).unwrap().contains("lost or replayed"));
     }
 }

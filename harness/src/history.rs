@@ -30,12 +30,12 @@ pub enum Event<'a> {
     Refused { op: OpId, why: &'a str },
     /// It may or may not have happened, or still happen.
     Unknown { op: OpId, why: &'a str },
-    /// The first delivery of a revision, by the stream of `member`.
-    Revision { revision: u64, member: u64, changes: &'a [Change] },
-    /// The stream of `member` starts, or starts again, at `from`.
-    Watch { member: u64, from: u64 },
-    /// The stream of `member` broke.
-    WatchEnded { member: u64, why: &'a str },
+    /// The first delivery of a revision, by the stream of `slot`.
+    Revision { revision: u64, slot: u64, changes: &'a [Change] },
+    /// The stream of `slot` starts, or starts again, at `from`.
+    Watch { slot: u64, from: u64 },
+    /// The stream of `slot` broke.
+    WatchEnded { slot: u64, why: &'a str },
 }
 
 /// An append-only file of events. Shared by everything that acts.

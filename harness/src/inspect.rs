@@ -6,7 +6,7 @@
 
 use crate::limits;
 use crate::process::{Launch, Spawner};
-use crate::target::Target;
+use crate::target::{Engine, Target};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -16,7 +16,9 @@ use std::path::Path;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeadMember {
-    /// N.
+    /// What the `db` in there is by nature.
+    pub engine: Option<Engine>,
+    /// N. On redb it is E by definition.
     pub last_flushed_index: Option<u64>,
     /// Why `last-flushed-index` cannot be read, if it exists and cannot.
     pub last_flushed_index_error: Option<String>,

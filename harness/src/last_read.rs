@@ -13,9 +13,10 @@ use etcd_client::{Client, ConnectOptions, GetOptions};
 /// Reads all members and judges what they say. A read that fails is the harness's or liveness's matter, never silence.
 /// `findings` grows as it goes, so that an interruption loses none.
 pub async fn read_and_check(cluster: &Cluster, ledger: &Ledger, findings: &mut Vec<Finding>) {
-    for (member, endpoint) in cluster.endpoints() {
+    for (slot, endpoint) in cluster.endpoints() {
+        let Some(member) = cluster.in_slot(slot).map(|member| member.id) else { continue };
         // What its own watch has delivered it has applied; another member's stream may be ahead of it.
-        let revision = ledger.delivered(member);
+        let revision = ledger.delivered(slot);
         match clock::within(limits::LAST_READ, read_all(&endpoint, revision)).await {
             Some(Ok(rows)) => findings.extend(final_check(ledger, member, revision, &rows)),
             Some(Err(error)) => findings.push(match death_of(cluster, member).await {

@@ -41,6 +41,11 @@ pub const FENCE_MS_MAX: u64 = 30_000;
 pub const AWAY_MS_MAX: u64 = 20_000;
 /// The observer's watches until they have delivered a fence's revision.
 pub const OBSERVE_MS_MAX: u64 = 30_000;
+/// One change of the membership, from the first request until an answer or the member list settles it: an election or two
+/// may come in between.
+pub const MEMBERSHIP: Duration = Duration::from_secs(30);
+/// `migrate` on a dead directory: a state of a few hundred keys and their history is a few megabytes.
+pub const MIGRATE: Duration = Duration::from_secs(60);
 /// Fences per cycle. A fence that a replica skipped (recovery or a snapshot covered it) proves nothing, so
 /// another one follows; a system that skips three in a row is not converging.
 pub const FENCE_TRIES_MAX: u32 = 3;
@@ -69,6 +74,8 @@ pub const CONTROL_CONNECT: Duration = Duration::from_secs(5);
 /// Between two attempts to propose a fence while there is no leader: an election takes 100–150 ms, so a tenth of
 /// it loses nothing.
 pub const FENCE_RETRY_PAUSE: Duration = Duration::from_millis(15);
+/// Between two requests to change the membership, when the first was refused for now.
+pub const MEMBERSHIP_RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// Between two looks for a leader when a member that could be asked knows none.
 pub const LEADER_RETRY_PAUSE: Duration = Duration::from_millis(15);
 /// How long the cluster may take to elect a leader before a step that needs one is skipped.

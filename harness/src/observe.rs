@@ -1,4 +1,4 @@
-//! The observer: one etcd watch of all keys per member, from revision 1, resumed across every crash at the
+//! The observer: one etcd watch of all keys per slot, from revision 1, resumed across every crash at the
 //! revision after the last one it delivered. Each whole revision goes to the ledger, which judges the stream and
 //! grows the model.
 //!
@@ -32,44 +32,44 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Starts a watch per member on the current tokio runtime: `members` is (id, `http://host:port`), each dead or
-    /// alive.
+    /// Starts a watch per slot on the current tokio runtime: `slots` is (slot, `http://host:port`), each with a member
+    /// that is dead or alive.
     ///
     /// # Errors
     /// An endpoint that is no URI.
-    pub async fn start(members: &[(u64, String)], history: Arc<History>, ledger: Arc<Ledger>) -> anyhow::Result<Self> {
+    pub async fn start(slots: &[(u64, String)], history: Arc<History>, ledger: Arc<Ledger>) -> anyhow::Result<Self> {
         let (mut delivered, mut tasks) = (BTreeMap::new(), JoinSet::new());
-        for (member, endpoint) in members {
+        for (slot, endpoint) in slots {
             let options = ConnectOptions::new().with_connect_timeout(CONNECT_TIMEOUT);
             let client = Client::connect([endpoint], Some(options))
                 .await
                 .map_err(|error| anyhow::anyhow!("expected a client endpoint, found {endpoint:?}: {error}"))?;
             let (sender, receiver) = watch::channel(1);
-            delivered.insert(*member, receiver);
+            delivered.insert(*slot, receiver);
             let (history, ledger) = (Arc::clone(&history), Arc::clone(&ledger));
-            tasks.spawn(Stream { member: *member, client, history, ledger, delivered: sender }.run());
+            tasks.spawn(Stream { slot: *slot, client, history, ledger, delivered: sender }.run());
         }
         Ok(Self { delivered, tasks })
     }
 
-    /// Waits until `member`'s stream has delivered everything up to `revision`. Returns what it has delivered:
+    /// Waits until `slot`'s stream has delivered everything up to `revision`. Returns what it has delivered:
     /// less than `revision` if `deadline` came first.
     ///
     /// # Errors
-    /// The member is not observed, or its task ended.
-    pub async fn wait_revision(&self, member: u64, revision: u64, deadline: Instant) -> anyhow::Result<u64> {
-        let Some(receiver) = self.delivered.get(&member) else { bail!("n{member} is not observed") };
+    /// The slot is not observed, or its task ended.
+    pub async fn wait_revision(&self, slot: u64, revision: u64, deadline: Instant) -> anyhow::Result<u64> {
+        let Some(receiver) = self.delivered.get(&slot) else { bail!("slot#{slot} is not observed") };
         let mut receiver = receiver.clone();
         match clock::before(deadline, receiver.wait_for(|delivered| *delivered >= revision)).await {
             Some(Ok(delivered)) => Ok(*delivered),
-            Some(Err(_)) => bail!("the watch task of n{member} has ended"),
-            None => Ok(self.delivered(member)),
+            Some(Err(_)) => bail!("the watch task of slot#{slot} has ended"),
+            None => Ok(self.delivered(slot)),
         }
     }
 
-    /// The revision up to which `member`'s stream has delivered; 0 if it is not observed.
-    pub fn delivered(&self, member: u64) -> u64 {
-        self.delivered.get(&member).map_or(0, |receiver| *receiver.borrow())
+    /// The revision up to which `slot`'s stream has delivered; 0 if it is not observed.
+    pub fn delivered(&self, slot: u64) -> u64 {
+        self.delivered.get(&slot).map_or(0, |receiver| *receiver.borrow())
     }
 
     /// Ends all watches.
@@ -79,7 +79,7 @@ impl Observer {
 }
 
 struct Stream {
-    member: u64,
+    slot: u64,
     client: Client,
     history: Arc<History>,
     ledger: Arc<Ledger>,
@@ -90,10 +90,10 @@ impl Stream {
     async fn run(mut self) {
         let mut pause = PAUSE_MIN;
         loop {
-            let from = self.ledger.delivered(self.member) + 1;
+            let from = self.ledger.delivered(self.slot) + 1;
             let why = self.follow(from).await;
-            let moved = self.ledger.delivered(self.member) >= from;
-            self.history.record(&Event::WatchEnded { member: self.member, why: &why });
+            let moved = self.ledger.delivered(self.slot) >= from;
+            self.history.record(&Event::WatchEnded { slot: self.slot, why: &why });
             pause = if moved { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
             clock::sleep(pause).await;
         }
@@ -107,7 +107,7 @@ impl Stream {
             Ok(stream) => stream,
             Err(error) => return error.to_string(),
         };
-        self.history.record(&Event::Watch { member: self.member, from });
+        self.history.record(&Event::Watch { slot: self.slot, from });
         loop {
             let response = match stream.message().await {
                 Ok(Some(response)) => response,
@@ -135,18 +135,18 @@ impl Stream {
             }
         }
         for (revision, changes) in whole {
-            if self.ledger.deliver(self.member, revision, &changes) {
-                self.history.record(&Event::Revision { revision, member: self.member, changes: &changes });
+            if self.ledger.deliver(self.slot, revision, &changes) {
+                self.history.record(&Event::Revision { revision, slot: self.slot, changes: &changes });
             }
-            self.delivered.send_replace(self.ledger.delivered(self.member));
+            self.delivered.send_replace(self.ledger.delivered(self.slot));
         }
         Ok(())
     }
 
     fn canceled(&self, response: &WatchResponse) -> String {
         if let Ok(compacted @ 1..) = u64::try_from(response.compact_revision()) {
-            self.ledger.skipped(self.member, compacted);
-            self.delivered.send_replace(self.ledger.delivered(self.member));
+            self.ledger.skipped(self.slot, compacted);
+            self.delivered.send_replace(self.ledger.delivered(self.slot));
             return format!("everything below revision {compacted} is compacted");
         }
         format!("cancelled by the server: {}", response.cancel_reason())

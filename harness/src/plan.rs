@@ -8,23 +8,27 @@
 //! cycle 1  kill follower#1 at flush.completed hit 2
 //! cycle 2  kill leader at applied +120
 //! cycle 3  kill minority#2 at time 240ms
+//! cycle 4  upgrade slot#2 to rocksdb by migrate at migrate.copied hit 1
 //! ```
 //!
-//! A line composes *whom* and *when*. `#k` is a rank: members are counted in ascending id order from the k-th on (modulo
-//! their number), so that the plan is fixed before anybody knows who leads. How a window is reached (a prior
+//! A kill composes *whom* and *when*. `#k` is a rank: members are counted in ascending slot order from the k-th on (modulo
+//! their number), so that the plan is fixed before anybody knows who leads. An upgrade names a slot ([`upgrade`]). How a window is reached (a prior
 //! kill, an election, a member kept away) follows from the window ([`crate::target::Reach`]). Lines may be deleted: the rest is still a
 //! plan. The same scenario and seed give the same bytes.
 
 mod parse;
+pub mod upgrade;
 
 pub use parse::PlanError;
+pub use upgrade::{Then, Upgrade, Way};
 
 use crate::limits;
 use crate::scenario::{Scenario, WhenKind, WhomKind, hex};
 use crate::seed::{Seed, Stream};
-use crate::target::Window;
+use crate::target::{Engine, Window};
 use sha2::{Digest, Sha256};
 use std::fmt;
+use upgrade::Walk;
 
 /// Version of the text form.
 pub const PLAN_VERSION: u32 = 1;
@@ -54,13 +58,19 @@ pub enum When {
     },
 }
 
+/// What is done to the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    Kill { whom: Whom, when: When },
+    Upgrade(Upgrade),
+}
+
 /// One cycle's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
     /// From 1; ascending within a plan.
     pub cycle: u32,
-    pub whom: Whom,
-    pub when: When,
+    pub fault: Fault,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,8 +89,28 @@ impl Plan {
     pub fn generate(scenario: &Scenario, seed: &Seed, cycles: u32) -> Self {
         let mut schedule = seed.stream("schedule");
         let mut victims = seed.stream("victims");
-        let steps = (1..=cycles).map(|cycle| step(scenario, cycle, &mut schedule, &mut victims)).collect();
+        let mut walk = Walk::new(scenario, seed);
+        let steps = (1..=cycles).map(|cycle| {
+            // Drawn for every cycle: upgrades move no other cycle's kill.
+            let kill = kill(scenario, &mut schedule, &mut victims);
+            let upgrade = walk.as_mut().and_then(|walk| walk.step(cycle)).map(Fault::Upgrade);
+            Step { cycle, fault: upgrade.unwrap_or(kill) }
+        });
+        let steps = steps.collect();
         Self { scenario: scenario.name.clone(), scenario_digest: scenario.digest(), seed: seed.root(), cycles, steps }
+    }
+
+    /// Why this plan cannot be run on a cluster of `members`, none of which can run rocksdb unless `rocksdb`.
+    pub fn misfit(&self, members: u32, rocksdb: bool) -> Option<String> {
+        self.steps.iter().find_map(|step| match step.fault {
+            Fault::Upgrade(upgrade) if upgrade.slot > members => {
+                Some(format!("expected a slot of 1 to {members}, found `{step}`"))
+            }
+            Fault::Upgrade(Upgrade { to: Engine::Rocksdb, .. }) if !rocksdb => {
+                Some(format!("expected `cluster.memtable_bytes` in the scenario, because of `{step}`, found none"))
+            }
+            _ => None,
+        })
     }
 
     /// SHA-256 of the text form, lower-case hex.
@@ -89,7 +119,7 @@ impl Plan {
     }
 }
 
-fn step(scenario: &Scenario, cycle: u32, schedule: &mut Stream, victims: &mut Stream) -> Step {
+fn kill(scenario: &Scenario, schedule: &mut Stream, victims: &mut Stream) -> Fault {
     let when = match schedule.weighted(&scenario.when) {
         Some(WhenKind::Window) => draw_window(scenario, schedule),
         Some(WhenKind::Applied) => When::Applied { ahead: schedule.between(1, limits::APPLIED_AHEAD_MAX) },
@@ -105,7 +135,7 @@ fn step(scenario: &Scenario, cycle: u32, schedule: &mut Stream, victims: &mut St
     // The rank is drawn for every kind, so that one more weight for leaders does not move the followers' ranks.
     let rank = victims.below(u64::from(scenario.cluster.members)) as u32;
     let rank = if matches!(kind, WhomKind::Leader | WhomKind::All) { 0 } else { rank };
-    Step { cycle, whom: Whom { kind, rank }, when }
+    Fault::Kill { whom: Whom { kind, rank }, when }
 }
 
 fn draw_window(scenario: &Scenario, schedule: &mut Stream) -> When {
@@ -138,7 +168,10 @@ impl fmt::Display for When {
 impl Step {
     /// The step without its number: `kill leader at applied +120`.
     pub fn action(&self) -> String {
-        format!("kill {} at {}", self.whom, self.when)
+        match self.fault {
+            Fault::Kill { whom, when } => format!("kill {whom} at {when}"),
+            Fault::Upgrade(upgrade) => upgrade.to_string(),
+        }
     }
 }
 
@@ -161,6 +194,8 @@ impl fmt::Display for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::upgrade::At;
+    use crate::scenario::WayKind;
     use crate::target::WINDOWS;
     use proptest::prelude::*;
     use std::path::Path;
@@ -190,15 +225,25 @@ mod tests {
         let scenario = gate();
         let plan = Plan::generate(&scenario, &Seed::new(7), 1000);
         for step in &plan.steps {
-            if let When::Window { window, hit } = step.when {
-                assert!(step.whom.kind.reaches(window.reach), "{step}");
+            if let Fault::Kill { whom, when: When::Window { window, hit } } = step.fault {
+                assert!(whom.kind.reaches(window.reach), "{step}");
                 assert!((1..=window.hit_max).contains(&hit), "{step}");
             }
         }
         for (window, _) in &scenario.windows {
-            let used = |step: &&Step| matches!(step.when, When::Window { window: used, .. } if used == *window);
+            let used = |step: &&Step| matches!(step.fault, Fault::Kill { when: When::Window { window: used, .. }, .. } if used == *window);
             assert!(plan.steps.iter().any(|step| used(&step)), "{} never drawn", window.name);
         }
+    }
+
+    #[test]
+    fn a_plan_for_another_cluster_is_found_out() {
+        let text =
+            |line: &str| format!("plan 1\nscenario x ab\nseed 1\ncycles 9\ncycle 4  {line}\n").parse::<Plan>().unwrap();
+        let far = text("upgrade slot#4 to redb by replace");
+        assert!(far.misfit(3, true).unwrap().contains("slot of 1 to 3") && far.misfit(5, false).is_none());
+        let rocksdb = text("upgrade slot#1 to rocksdb by migrate");
+        assert!(rocksdb.misfit(3, false).unwrap().contains("memtable_bytes") && rocksdb.misfit(3, true).is_none());
     }
 
     fn any_whom() -> impl Strategy<Value = Whom> {
@@ -216,25 +261,51 @@ mod tests {
         ]
     }
 
+    fn any_kill() -> impl Strategy<Value = Fault> {
+        // A window must be one that its victims can pass, or parsing refuses it.
+        (any_whom(), any_when()).prop_map(|(whom, when)| Fault::Kill { whom, when }).prop_filter(
+            "victims that fit their window",
+            |fault| match fault {
+                Fault::Kill { whom, when: When::Window { window, .. } } => whom.kind.reaches(window.reach),
+                _ => true,
+            },
+        )
+    }
+
+    fn any_upgrade() -> impl Strategy<Value = Fault> {
+        let windows = |kind: WayKind| -> Vec<&'static Window> {
+            WINDOWS.iter().filter(|window| kind.reaches(window.reach)).collect()
+        };
+        let at = move |kind| {
+            let any = (prop::sample::select(windows(kind)), 1..u64::MAX).prop_map(|(window, hit)| At { window, hit });
+            prop::option::of(any)
+        };
+        let then = prop::sample::select(vec![Then::Migrate, Then::Serve]);
+        let way = prop_oneof![
+            (at(WayKind::Migrate), then).prop_map(|(at, then)| Way::Migrate { kill: at.map(|at| (at, then)) }),
+            at(WayKind::Replace).prop_map(|kill| Way::Replace { kill }),
+        ];
+        (1..9u32, prop::sample::select(Engine::ALL.to_vec()), way)
+            .prop_map(|(slot, to, way)| Fault::Upgrade(Upgrade { slot, to, way }))
+    }
+
     proptest! {
         #[test]
         fn what_is_printed_parses_back(
             seed in any::<u64>(),
-            steps in prop::collection::vec((1..5u32, any_whom(), any_when()), 0..40),
+            steps in prop::collection::vec((1..5u32, prop_oneof![any_kill(), any_upgrade()]), 0..40),
         ) {
             let mut cycle = 0;
             let steps: Vec<_> = steps.into_iter()
                 // Gaps between the numbers: what deleting lines leaves.
-                .map(|(gap, whom, when)| { cycle += gap; Step { cycle, whom, when } })
-                // A window must be one that its victims can pass, or parsing refuses it.
-                .filter(|step| match step.when { When::Window { window, .. } => step.whom.kind.reaches(window.reach), _ => true })
+                .map(|(gap, fault)| { cycle += gap; Step { cycle, fault } })
                 .collect();
             let plan = Plan { scenario: "x-1".into(), scenario_digest: "ab".repeat(32), seed, cycles: cycle, steps };
             prop_assert_eq!(plan.to_string().parse::<Plan>().unwrap(), plan);
         }
 
         #[test]
-        fn no_text_makes_the_parser_panic(text in "(plan 1\nscenario x y\nseed 1\ncycles 9\n)?[ -~\n]{0,200}") {
+        fn no_text_makes_the_parser_panic(text in "(plan 1\nscenario x y\nseed 1\ncycles 9\n)?(cycle 1  (kill|upgrade slot#)?)?[ -~\n]{0,200}") {
             let _ = text.parse::<Plan>();
         }
     }

@@ -2,8 +2,10 @@
 //!
 //! Plain data, no behaviour beyond sums: a stored record must read back without a cluster.
 
+use crate::target::Engine;
 use crate::verdict::{Finding, Verdict};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Version of the `verdict.json` schema: raised when a field changes its meaning or goes away.
@@ -74,8 +76,18 @@ pub struct CycleRecord {
     pub window: Option<String>,
     pub hit: Option<u64>,
     pub outcome: Outcome,
+    /// The planned step does not exist on the engine of the member that it was for: a skip that says nothing about how well
+    /// the faults landed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_applicable: bool,
     /// SIGKILLs of ours that landed in this cycle (several for a majority, or a second kill in recovery).
     pub kills: u32,
+    /// Those of them that hit a member, by its engine.
+    #[serde(default)]
+    pub kills_by_engine: BTreeMap<Engine, u32>,
+    /// A member changed its engine.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub upgraded: bool,
     /// Lower bound of the applied entries that the kills took out of memtables, summed over the victims: the
     /// highest applied index received before the kill, minus what the dead directory still proves (E).
     pub lost_entries: u64,
@@ -108,6 +120,11 @@ impl CycleRecord {
     pub fn landed(&self) -> bool {
         self.outcome == Outcome::Landed
     }
+
+    /// Whether a member with an LSM engine died, which has memtables to lose. On redb each commit is durable.
+    pub fn killed_an_lsm(&self) -> bool {
+        self.kills_by_engine.get(&Engine::Rocksdb).is_some_and(|kills| *kills > 0)
+    }
 }
 
 /// A binary that took part.
@@ -118,6 +135,16 @@ pub struct BinaryId {
     pub sha256: String,
     /// What it says about itself (`--version`), if it does.
     pub version: Option<String>,
+}
+
+/// Who was in a slot, at the start of a run and at its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotRecord {
+    pub slot: u64,
+    pub member_at_start: u64,
+    pub engine_at_start: Engine,
+    pub member_at_end: u64,
+    pub engine_at_end: Engine,
 }
 
 /// A whole run.
@@ -137,7 +164,10 @@ pub struct RunSummary {
     pub cycles_planned: u32,
     pub cycles: Vec<CycleRecord>,
     pub members: u32,
+    /// What the members started with: one name for all, or one for each.
     pub backend: String,
+    #[serde(default)]
+    pub slots: Vec<SlotRecord>,
     /// The planted bug that the nodes ran with, if any.
     pub sabotage: Option<String>,
     /// Fault classes that this run covers, and by omission those that it does not.

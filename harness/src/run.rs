@@ -21,10 +21,10 @@ use crate::paths::Paths;
 use crate::plan::Plan;
 use crate::process::Spawner;
 use crate::progress::Progress;
-use crate::record::SCHEMA_VERSION;
+use crate::record::{SCHEMA_VERSION, SlotRecord};
 use crate::scenario::Scenario;
 use crate::seed::Seed;
-use crate::target::Target;
+use crate::target::{Engine, Target};
 use crate::verdict::{Class, Finding, Verdict};
 use crate::workload::Workload;
 use crate::{clock, provenance, report};
@@ -182,6 +182,9 @@ async fn finish(running: Running) {
 }
 
 fn count(summary: &mut RunSummary, running: &Running) {
+    for (slot, member) in summary.slots.iter_mut().zip(&running.cluster.members) {
+        (slot.member_at_end, slot.engine_at_end) = (member.id, member.engine);
+    }
     let tally = running.ledger.tally();
     summary.acked_writes = tally.acked_writes;
     summary.unknown_writes = tally.unknown_writes;
@@ -191,6 +194,18 @@ fn count(summary: &mut RunSummary, running: &Running) {
             format!("{} of {} reads: compacted before the history reached them", tally.reads_unchecked, tally.reads);
         summary.skipped_checks.push(why);
     }
+}
+
+/// Who founds the cluster: ids are the numbers of the slots.
+fn slots(job: &Job) -> Vec<SlotRecord> {
+    let founder = |(slot, engine): (u64, &Engine)| SlotRecord {
+        slot,
+        member_at_start: slot,
+        engine_at_start: *engine,
+        member_at_end: slot,
+        engine_at_end: *engine,
+    };
+    (1..).zip(&job.scenario.cluster.engines).map(founder).collect()
 }
 
 /// Fills in what can be said before anything runs.
@@ -208,7 +223,8 @@ async fn describe(job: &Job, spawner: &Spawner, started_utc: String) -> anyhow::
         cycles_planned: job.plan.steps.len() as u32,
         cycles: Vec::new(),
         members: job.scenario.cluster.members,
-        backend: job.scenario.cluster.engine.to_string(),
+        backend: job.scenario.cluster.backend(),
+        slots: slots(job),
         sabotage: job.target.sabotage.clone(),
         // What was covered is known at the end.
         fault_classes: Vec::new(),
@@ -244,19 +260,21 @@ fn conclude(job: &Job, summary: &mut RunSummary, outcome: Outcome) {
     // A run that a finding ended early proves that finding; what it would have been worth is no question any more.
     if summary.findings.is_empty() {
         summary.findings = worth::lacking(&job.scenario.floors, summary);
+        summary.skipped_checks.extend(worth::not_applicable(summary));
     }
     summary.verdict = Verdict::of(&summary.findings);
 }
 
 /// Removes what only a failure needs.
 fn tidy(job: &Job, summary: &RunSummary) -> anyhow::Result<()> {
-    for id in 1..=u64::from(summary.members) {
-        if summary.verdict == Verdict::Pass && !job.keep {
-            remove_dir(&job.paths.node_data(id))?;
+    if summary.verdict != Verdict::Pass {
+        return Ok(());
+    }
+    for slot in &summary.slots {
+        if !job.keep {
+            remove_dir(&job.paths.node_data(slot.member_at_end))?;
         }
-        if summary.verdict == Verdict::Pass {
-            remove_dir(&job.paths.dead_copy(id))?;
-        }
+        remove_dir(&job.paths.dead_copy(slot.member_at_end))?;
     }
     Ok(())
 }

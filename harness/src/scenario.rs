@@ -4,10 +4,13 @@
 //! fields in question, what was expected and what was found. Nothing is ever quietly adjusted: a value
 //! that cannot be honoured is refused.
 
+mod cluster;
 mod raw;
 mod refusal;
+mod upgrade;
 
 pub use refusal::Refusal;
+pub use upgrade::{UpgradeSpec, WayKind};
 
 use crate::limits;
 use crate::target::{Engine, Reach, Window};
@@ -46,6 +49,7 @@ impl WhomKind {
             Reach::Load | Reach::Recovery { .. } => true,
             Reach::Election | Reach::SnapshotReceiver => self == WhomKind::Follower,
             Reach::SnapshotSender => self == WhomKind::Leader,
+            Reach::Migration => false,
         }
     }
 }
@@ -61,11 +65,23 @@ pub enum WhenKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterSpec {
     pub members: u32,
-    pub engine: Engine,
-    pub memtable_bytes: u64,
+    /// What each slot starts with, in their order; as many as members.
+    pub engines: Vec<Engine>,
+    /// `None`: no member ever runs rocksdb.
+    pub memtable_bytes: Option<u64>,
     /// Entries of the raft log that a purge leaves below N.
     pub keep_entries: u64,
     pub snapshot_every_entries: u64,
+}
+
+impl ClusterSpec {
+    /// `redb`, or `redb, rocksdb, rocksdb` where they differ.
+    pub fn backend(&self) -> String {
+        match self.engines.split_first() {
+            Some((first, rest)) if rest.iter().all(|engine| engine == first) => first.to_string(),
+            _ => self.engines.iter().map(|engine| engine.name()).collect::<Vec<_>>().join(", "),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,6 +148,8 @@ pub struct Scenario {
     pub whom: Vec<(WhomKind, u32)>,
     pub when: Vec<(WhenKind, u32)>,
     pub windows: Vec<(&'static Window, u32)>,
+    /// `None`: every member keeps its engine.
+    pub upgrade: Option<UpgradeSpec>,
     pub bounds: Bounds,
     pub floors: Floors,
 }

@@ -32,7 +32,7 @@ pub enum Class {
     Watch,
     /// A vote in the raft log went back.
     VoteWentBack,
-    /// A snapshot that was sent could not be installed.
+    /// A member that needs a snapshot was sent some and refused them all, so that it never caught up: liveness, with a cause.
     SnapshotTransfer,
     /// A node ended by its own doing (panic, own invariant), and nothing more precise is known.
     NodeDied,
@@ -48,7 +48,7 @@ impl Class {
     /// The verdict that a finding of this class alone leads to.
     pub fn verdict(self) -> Verdict {
         match self {
-            Class::Liveness => Verdict::Liveness,
+            Class::Liveness | Class::SnapshotTransfer => Verdict::Liveness,
             Class::HarnessError => Verdict::HarnessError,
             Class::NotProven => Verdict::Inconclusive,
             _ => Verdict::Violation,
@@ -170,6 +170,7 @@ mod tests {
         assert_eq!(of(&[]), Verdict::Pass);
         assert_eq!(of(&[Class::NotProven, Class::HarnessError]), Verdict::HarnessError);
         assert_eq!(of(&[Class::HarnessError, Class::Liveness, Class::NotProven]), Verdict::Liveness);
+        assert_eq!(of(&[Class::NotProven, Class::SnapshotTransfer]), Verdict::Liveness);
         assert_eq!(of(&[Class::Liveness, Class::StateHash, Class::HarnessError]), Verdict::Violation);
     }
 

@@ -10,15 +10,30 @@ use std::process::Command;
 /// Seed of every run here, so that a failure can be repeated by hand.
 const SEED: &str = "1";
 
-/// A planted bug, the classes that may head its report, and those of which one must be among its findings.
+/// The scenario that shows most bugs, and the one for those that only a snapshot shows.
+const TEETH: &str = "teeth.toml";
+const SNAPSHOTS: &str = "teeth-snapshots.toml";
+
+/// Exit codes of the verdicts.
+const VIOLATION: i32 = 1;
+const LIVENESS: i32 = 3;
+
+/// A planted bug, the scenario that it needs, the exit code, the classes that may head its report, and those of which one
+/// must be among its findings.
 struct Expected {
     bug: &'static str,
+    scenario: &'static str,
+    exit: i32,
     headline: &'static [&'static str],
     symptom: &'static [&'static str],
 }
 
 const fn bug(bug: &'static str, headline: &'static [&'static str]) -> Expected {
-    Expected { bug, headline, symptom: headline }
+    Expected { bug, scenario: TEETH, exit: VIOLATION, headline, symptom: headline }
+}
+
+const fn snapshot_bug(bug: &'static str, exit: i32, headline: &'static [&'static str]) -> Expected {
+    Expected { bug, scenario: SNAPSHOTS, exit, headline, symptom: headline }
 }
 
 const BUGS: &[Expected] = &[
@@ -28,6 +43,8 @@ const BUGS: &[Expected] = &[
     // The judge's own look at the dead data sees the cause; the node serves all the same, so the effect must show as well.
     Expected {
         bug: "open-check-missing",
+        scenario: TEETH,
+        exit: VIOLATION,
         headline: &["index-ahead-of-engine"],
         symptom: &["state-hash", "lost-write"],
     },
@@ -39,7 +56,14 @@ const BUGS: &[Expected] = &[
     bug("hash-constant", &["model"]),
     // One (term, index), two entries: which replica is asked first decides what is seen first.
     bug("leader-restore", &["state-hash", "lost-write"]),
+    // No snapshot is ever installed, so whoever needs one never catches up.
+    snapshot_bug("wire-size-body-only", LIVENESS, &["snapshot-transfer"]),
+    snapshot_bug("wire-size-too-big", LIVENESS, &["snapshot-transfer"]),
+    snapshot_bug("snapshot-index-off-by-one", VIOLATION, &["state-hash"]),
 ];
+
+/// Bugs that only a power loss shows: nothing here can catch them, and the release binary has none of them either.
+const POWER_LOSS_BUGS: &[&str] = &["snapshot-no-dir-fsync", "marker-no-dir-fsync"];
 
 fn binary(name: &str) -> PathBuf {
     let beside = Path::new(env!("CARGO_BIN_EXE_ninelives")).with_file_name(name);
@@ -47,14 +71,14 @@ fn binary(name: &str) -> PathBuf {
     beside
 }
 
-/// Runs the scenario and returns its exit code, its output and `verdict.json`.
-fn run(node: &Path, bug: Option<&str>, cycles: Option<&str>) -> (i32, String, Value) {
+/// Runs `scenario` and returns its exit code, its output and `verdict.json`.
+fn run(node: &Path, scenario: &str, bug: Option<&str>, cycles: Option<&str>) -> (i32, String, Value) {
     let report = tempfile::tempdir().expect("a temporary directory can be made");
     let dir = report.path().join("report");
     let mut command = Command::new(env!("CARGO_BIN_EXE_ninelives"));
     command
         .arg("run")
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/teeth.toml"))
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios").join(scenario))
         .args(["--seed", SEED])
         .arg("--node")
         .arg(node)
@@ -81,14 +105,14 @@ fn classes(verdict: &Value) -> Vec<&str> {
 fn every_planted_bug_is_caught_in_its_class() {
     let node = binary("node-under-test-sabotaged");
     let mut wrong = Vec::new();
-    for Expected { bug, headline, symptom } in BUGS {
-        let (code, text, verdict) = run(&node, Some(bug), None);
+    for Expected { bug, scenario, exit, headline, symptom } in BUGS {
+        let (code, text, verdict) = run(&node, scenario, Some(bug), None);
         let found = classes(&verdict);
         let cycles = verdict["cycles"].as_array().map_or(0, Vec::len);
         println!("{bug:24} {cycles:3} cycles  exit {code}  {found:?}");
         let headed = found.first().is_some_and(|first| headline.contains(first));
-        if code != 1 || !headed || !found.iter().any(|class| symptom.contains(class)) {
-            let expected = format!("exit 1, headed by one of {headline:?}, with one of {symptom:?}");
+        if code != *exit || !headed || !found.iter().any(|class| symptom.contains(class)) {
+            let expected = format!("exit {exit}, headed by one of {headline:?}, with one of {symptom:?}");
             wrong.push(format!("{bug}: expected {expected}, found exit {code} and {found:?}\n{text}"));
         }
     }
@@ -97,13 +121,15 @@ fn every_planted_bug_is_caught_in_its_class() {
 
 #[test]
 fn the_control_with_no_bug_stays_green() {
-    let (code, text, verdict) = run(&binary("node-under-test-sabotaged"), None, Some("60"));
-    assert_eq!((code, classes(&verdict)), (0, vec![]), "{text}");
+    for (scenario, cycles) in [(TEETH, "60"), (SNAPSHOTS, "20")] {
+        let (code, text, verdict) = run(&binary("node-under-test-sabotaged"), scenario, None, Some(cycles));
+        assert_eq!((code, classes(&verdict)), (0, vec![]), "{scenario}\n{text}");
+    }
 }
 
 #[test]
 fn the_release_binary_contains_no_planted_bug() {
-    let names: Vec<_> = BUGS.iter().map(|expected| expected.bug.as_bytes()).collect();
+    let names = BUGS.iter().map(|expected| expected.bug).chain(POWER_LOSS_BUGS.iter().copied()).map(str::as_bytes);
     let holds = |binary: &[u8], name: &[u8]| binary.windows(name.len()).any(|window| window == name);
     let release = std::fs::read(binary("node-under-test")).expect("the node's binary is readable");
     let sabotaged = std::fs::read(binary("node-under-test-sabotaged")).expect("the sabotaged binary is readable");

@@ -1,4 +1,4 @@
-//! One member and its lives.
+//! One member (an id in a slot) and its lives.
 //!
 //! While it is up, a task follows its applied index over the control endpoint, because the highest index
 //! *received* before a kill is the harness's own evidence of what there was to lose. Every request is raced
@@ -6,7 +6,7 @@
 
 use super::{Site, Trouble};
 use crate::process::{Child, Ended, Launch, NodeState, events};
-use crate::target::Addresses;
+use crate::target::{self, Addresses, Engine, Origin};
 use crate::{clock, limits};
 use anyhow::{Context, anyhow};
 use node_proto::control::control_client::ControlClient;
@@ -27,7 +27,12 @@ use tonic::{Response, Status};
 #[derive(Debug)]
 pub struct Member {
     pub id: u64,
-    addresses: Addresses,
+    pub slot: u64,
+    /// What its next life runs.
+    pub engine: Engine,
+    pub addresses: Addresses,
+    /// It was added to the running cluster.
+    joined: bool,
     lives: u64,
     life: Option<Life>,
     /// Highest applied index ever received from it, plus one; 0: none.
@@ -68,8 +73,14 @@ pub struct Death {
 }
 
 impl Member {
-    pub fn new(id: u64, addresses: Addresses) -> Self {
-        Self { id, addresses, lives: 0, life: None, applied: Arc::default() }
+    /// One of those that found the cluster: its id is the number of its slot.
+    pub fn founder(id: u64, addresses: Addresses, engine: Engine) -> Self {
+        Self { id, slot: id, engine, addresses, joined: false, lives: 0, life: None, applied: Arc::default() }
+    }
+
+    /// One that is added to the running cluster, in `slot`.
+    pub fn joiner(slot: u64, id: u64, addresses: Addresses, engine: Engine) -> Self {
+        Self { id, slot, joined: true, ..Self::founder(id, addresses, engine) }
     }
 
     pub fn is_up(&self) -> bool {
@@ -83,7 +94,16 @@ impl Member {
 
     /// Starts the next life, with a window armed from its first instruction on if `arm` says so.
     pub async fn start(&mut self, site: &Site, arm: Option<(&str, u64)>) -> Result<(), Trouble> {
-        let args = site.target.serve_args(self.id, &site.paths.node_data(self.id), &site.addresses, arm);
+        let data_dir = site.paths.node_data(self.id);
+        if self.lives > 0 && !data_dir.exists() {
+            return Err(Trouble::Harness(anyhow!(
+                "the data directory of n{} is gone: starting it again under its id would be amnesia, not recovery",
+                self.id
+            )));
+        }
+        let origin = if self.joined { Origin::Joined } else { Origin::Founder(&site.founders) };
+        let (id, engine, at) = (self.id, self.engine, self.addresses);
+        let args = site.target.serve_args(&target::Life { id, engine, at, data_dir: &data_dir, origin, arm });
         let launch = Launch::new(&site.target.node, args).log_to(&site.paths.node_log(self.id));
         let started = site.spawner.spawn(launch).await?;
         let endpoint = Endpoint::from_shared(format!("http://{}", self.addresses.control))
@@ -127,6 +147,15 @@ impl Member {
 
     /// Kills it, if it is up, and waits until it is dead. `None`: it was down.
     pub async fn kill(&mut self) -> Option<Result<Death, Trouble>> {
+        self.kill_unless(|_| false).await
+    }
+
+    /// Likewise, a member that was removed from its cluster: it may have learnt of that, and ended by itself.
+    pub async fn kill_removed(&mut self) -> Option<Result<Death, Trouble>> {
+        self.kill_unless(|ended| ended == Ended::Exited(0)).await
+    }
+
+    async fn kill_unless(&mut self, may_end: impl Fn(Ended) -> bool) -> Option<Result<Death, Trouble>> {
         let life = self.life.take()?;
         let applied_received = self.applied.load(Ordering::Acquire).checked_sub(1);
         if let Err(error) = life.child.kill() {
@@ -140,6 +169,7 @@ impl Member {
             ))));
         };
         match ended {
+            _ if may_end(ended) => Some(Ok(Death { at: clock::now(), applied_received, ended })),
             Ended::KilledByUs(_) => Some(Ok(Death { at: clock::now(), applied_received, ended })),
             _ => Some(Err(self.died(&life, ended))),
         }
@@ -192,6 +222,20 @@ impl Member {
         let status = self.ask(&what, bound, |mut control| async move { control.wait_applied(request).await }).await?;
         note(&self.applied, status.applied);
         Ok(status)
+    }
+
+    /// [`Member::wait_applied`] for a member that has to get there: if it does not, its own account may say why.
+    pub async fn catch_up(&self, index: u64, bound: Duration) -> Result<(), Trouble> {
+        match self.wait_applied(index, bound).await {
+            Ok(_) => Ok(()),
+            Err(late @ Trouble::Late { .. }) => Err(match self.status().await {
+                Ok(account) => late.with_account(&account),
+                Err(died @ Trouble::Died { .. }) => died,
+                // A member too stuck to answer has no account.
+                Err(_) => late,
+            }),
+            Err(trouble) => Err(trouble),
+        }
     }
 
     /// What this life's recovery did so far.

@@ -1,7 +1,9 @@
 //! What can go wrong with a member, and whom it speaks against.
 
 use crate::process::Ended;
+use crate::target::Engine;
 use crate::verdict::{Class, Finding};
+use node_proto::control::StatusResponse;
 use std::time::Duration;
 
 /// Exit code of a node that found its own durability invariant broken.
@@ -23,6 +25,12 @@ pub enum Trouble {
     },
     /// It is alive, and did not do `what` within `bound`.
     Late { member: u64, what: String, bound: Duration },
+    /// It was late, and its own account says why: each snapshot that it was sent it refused.
+    SnapshotsRefused { member: u64, what: String, bound: Duration, refused: u64, last: String },
+    /// `migrate` on its dead directory ended with neither success nor our kill.
+    MigrateFailed { member: u64, to: Engine, ended: Ended },
+    /// The cluster broke a promise about its membership.
+    Membership { member: u64, why: String },
     /// The harness could not do its part.
     Harness(anyhow::Error),
 }
@@ -32,7 +40,7 @@ impl Trouble {
     /// node that dies of itself, or refuses to start after it, broke a promise.
     pub fn finding(&self, cycle: Option<u32>) -> Finding {
         let finding = match self {
-            Trouble::Died { member, ended, .. } if by_a_stranger(*ended) => Finding::new(
+            Trouble::Died { member, ended, .. } | Trouble::MigrateFailed { member, ended, .. } if by_a_stranger(*ended) => Finding::new(
                 Class::HarnessError,
                 format!("n{member} was ended from outside ({ended}): look for the OOM killer (dmesg) or a stranger, then run again"),
             )
@@ -51,6 +59,24 @@ impl Trouble {
                 format!("n{member}: expected it to {what} within {} ms, and it did not; see nodes/n{member}.log", bound.as_millis()),
             )
             .at_member(*member),
+            Trouble::SnapshotsRefused { member, what, bound, refused, last } => Finding::new(
+                Class::SnapshotTransfer,
+                format!(
+                    "n{member}: expected it to {what} within {} ms, found that it refused all {refused} snapshots that it was sent, the last \
+                     one because: {last}; see nodes/n{member}.log, and the sender's",
+                    bound.as_millis()
+                ),
+            )
+            .at_member(*member),
+            Trouble::MigrateFailed { member, to, ended } => Finding::new(
+                Class::RefusedAfterOwnCrash,
+                format!(
+                    "n{member}: expected `migrate --to {to}` to finish, after nothing but our own kills, found that it ended with \
+                     {ended}; its last words are in nodes/n{member}.log"
+                ),
+            )
+            .at_member(*member),
+            Trouble::Membership { member, why } => Finding::new(Class::Model, why.clone()).at_member(*member),
             Trouble::Harness(error) => Finding::new(Class::HarnessError, format!("{error:#}")),
         };
         match cycle {
@@ -72,6 +98,21 @@ fn died_class(served: bool, lived_before: bool) -> Class {
         (false, true) => Class::RefusedAfterOwnCrash,
         // It never ran at all: wrong flags, a missing library. That says nothing about durability.
         (false, false) => Class::HarnessError,
+    }
+}
+
+impl Trouble {
+    /// Lateness with the late member's own account of its snapshots. Refusals explain it only if none was installed.
+    pub fn with_account(self, account: &StatusResponse) -> Self {
+        match self {
+            Trouble::Late { member, what, bound }
+                if account.snapshots_refused > 0 && account.snapshots_installed == 0 =>
+            {
+                let (refused, last) = (account.snapshots_refused, account.last_snapshot_refusal.clone());
+                Trouble::SnapshotsRefused { member, what, bound, refused, last }
+            }
+            other => other,
+        }
     }
 }
 
@@ -102,5 +143,22 @@ mod tests {
         }
         let late = Trouble::Late { member: 1, what: "serve".into(), bound: Duration::from_millis(30) };
         assert_eq!(late.finding(None).class, Class::Liveness);
+    }
+
+    #[test]
+    fn refused_snapshots_explain_lateness_only_if_none_was_installed() {
+        let late = || Trouble::Late { member: 1, what: "apply index 9".into(), bound: Duration::from_millis(30) };
+        let account = |snapshots_refused, snapshots_installed| StatusResponse {
+            snapshots_refused,
+            snapshots_installed,
+            last_snapshot_refusal: "32 bytes short".into(),
+            ..StatusResponse::default()
+        };
+        let class = |refused, installed| late().with_account(&account(refused, installed)).finding(None).class;
+        assert_eq!(class(0, 0), Class::Liveness);
+        assert_eq!(class(4, 1), Class::Liveness);
+        assert_eq!(class(4, 0), Class::SnapshotTransfer);
+        let sentence = late().with_account(&account(4, 0)).finding(None).sentence;
+        assert!(sentence.contains("all 4 snapshots") && sentence.contains("32 bytes short"), "{sentence}");
     }
 }

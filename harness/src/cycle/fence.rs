@@ -121,7 +121,9 @@ impl Stage<'_> {
     async fn observe(&self, work: &mut Work, revision: u64) -> Result<(), Trouble> {
         let deadline = clock::now() + Duration::from_millis(limits::OBSERVE_MS_MAX);
         let waits = self.cluster.members.iter().map(|member| async {
-            Ok::<_, anyhow::Error>((member.id, self.observer.wait_revision(member.id, revision, deadline).await?))
+            // The watch is the slot's; what it fails to deliver is the member's.
+            let delivered = self.observer.wait_revision(member.slot, revision, deadline).await?;
+            Ok::<_, anyhow::Error>((member.id, delivered))
         });
         for waited in join_all(waits).await {
             let (member, delivered) = waited?;

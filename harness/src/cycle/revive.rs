@@ -69,8 +69,9 @@ impl Stage<'_> {
             Ok(killed.map_or(0, |(_, at)| clock::ms_since(*at)))
         });
         let slowest = first_trouble(join_all(waits).await)?.into_iter().max();
-        work.record.recovery_ms = slowest.unwrap_or(0);
-        work.record.phases.restart = clock::ms_since(start);
+        // An upgrade restarts more than once.
+        work.record.recovery_ms = work.record.recovery_ms.max(slowest.unwrap_or(0));
+        work.record.phases.restart += clock::ms_since(start);
         Ok(())
     }
 
@@ -79,7 +80,7 @@ impl Stage<'_> {
         let start = clock::now();
         let mark = self.cluster.applied_mark();
         let bound = Duration::from_millis(self.scenario.bounds.catch_up_ms_max);
-        let waits = self.cluster.members.iter().map(|member: &Member| member.wait_applied(mark, bound));
+        let waits = self.cluster.members.iter().map(|member: &Member| member.catch_up(mark, bound));
         first_trouble(join_all(waits).await)?;
         work.record.catch_up_ms = clock::ms_since(start);
         work.record.phases.catch_up = work.record.catch_up_ms;

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 /// How far the way to the planned place led.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reached {
+pub(super) enum Reached {
     /// The first victim is there, alive: now the victims die.
     Yes,
     /// The planned kill was part of the way, and is done.
@@ -27,12 +27,18 @@ enum Reached {
 }
 
 impl Stage<'_> {
-    pub(super) async fn strike(&mut self, work: &mut Work) -> Result<(), Trouble> {
+    pub(super) async fn strike(&mut self, work: &mut Work, when: When) -> Result<(), Trouble> {
         let Some(first) = work.victims.first().map(|victim| victim.member) else {
             work.skip("no member has the role that the step asks for");
             return Ok(());
         };
-        let reached = match work.step.when {
+        if let (When::Window { window, .. }, Some(one)) = (when, self.cluster.member(first))
+            && !window.exists_on(one.engine)
+        {
+            work.skip_as_not_applicable(format!("{}: n/a on {}, which n{first} runs", window.name, one.engine));
+            return Ok(());
+        }
+        let reached = match when {
             When::Time { ms } => {
                 clock::sleep_until(work.started + Duration::from_millis(ms)).await;
                 Reached::Yes
@@ -48,15 +54,14 @@ impl Stage<'_> {
             }
             Reached::Struck => work.record.outcome = Outcome::Landed,
             Reached::No => {
-                let what = work.step.when.to_string();
-                work.skip(format!("{what}: not reached within {} ms", self.scenario.bounds.window_wait_ms_max));
+                work.skip(format!("{when}: not reached within {} ms", self.scenario.bounds.window_wait_ms_max));
             }
         }
         Ok(())
     }
 
     /// Kills those of `members` that are up, all at once.
-    async fn kill(&mut self, work: &mut Work, members: &[u64]) -> Result<(), Trouble> {
+    pub(super) async fn kill(&mut self, work: &mut Work, members: &[u64]) -> Result<(), Trouble> {
         // A last reading of what there is to lose; a member that stands still cannot answer, its follower's mark has to do.
         let readings = self
             .cluster
@@ -68,11 +73,12 @@ impl Stage<'_> {
             self.note(work.step.cycle, "kill", Some(*member), None);
         }
         let doomed = self.cluster.members.iter_mut().filter(|member| members.contains(&member.id));
-        let deaths = join_all(doomed.map(|member| async move { (member.id, member.kill().await) })).await;
+        let deaths =
+            join_all(doomed.map(|member| async move { (member.id, member.engine, member.kill().await) })).await;
         let mut trouble = None;
-        for (member, death) in deaths {
+        for (member, engine, death) in deaths {
             match death {
-                Some(Ok(death)) => work.casualties.push(Casualty { member, death, dead: None }),
+                Some(Ok(death)) => work.casualties.push(Casualty { member, engine, death, dead: None }),
                 Some(Err(error)) => trouble = trouble.or(Some(error)),
                 None => {}
             }
@@ -105,6 +111,8 @@ impl Stage<'_> {
             Reach::Recovery { prior } => self.reach_in_recovery(work, first, prior, (window, hit)).await,
             Reach::SnapshotReceiver => self.reach_as_receiver(work, first, window, hit).await,
             Reach::SnapshotSender => self.reach_as_sender(work, window, hit).await,
+            // Parsing refuses such a plan.
+            Reach::Migration => Ok(Reached::No),
         }
     }
 
@@ -206,6 +214,17 @@ impl Stage<'_> {
         };
         work.victims =
             [(leader, Role::Leader), (laggard, Role::Follower)].map(|(member, role)| Victim { member, role }).to_vec();
+        self.strike_the_sender(work, leader, laggard, (window, hit)).await
+    }
+
+    /// Starts `laggard`, and kills `leader` in its window while it sends.
+    pub(super) async fn strike_the_sender(
+        &mut self,
+        work: &mut Work,
+        leader: u64,
+        laggard: u64,
+        (window, hit): (&Window, u64),
+    ) -> Result<Reached, Trouble> {
         let member = self.member(leader)?;
         let (early, stop) = (arm(member, window.name, hit).await?, member.stop(window.name));
         self.start(work, laggard, None).await?;
@@ -239,7 +258,12 @@ impl Stage<'_> {
     }
 
     /// Kills `member`, and nobody else of the victims, if it stands in its window.
-    async fn strike_alone(&mut self, work: &mut Work, member: u64, reached: Reached) -> Result<Reached, Trouble> {
+    pub(super) async fn strike_alone(
+        &mut self,
+        work: &mut Work,
+        member: u64,
+        reached: Reached,
+    ) -> Result<Reached, Trouble> {
         if reached == Reached::Yes {
             self.kill(work, &[member]).await?;
             return Ok(Reached::Struck);
@@ -248,7 +272,7 @@ impl Stage<'_> {
     }
 
     /// Starts `first` with `window` armed, and waits until it stands there or has caught up without passing it.
-    async fn restart_towards(
+    pub(super) async fn restart_towards(
         &mut self,
         work: &mut Work,
         first: u64,
@@ -315,7 +339,7 @@ impl Stage<'_> {
         member.start(site, arm).await
     }
 
-    fn member(&self, id: u64) -> Result<&Member, Trouble> {
+    pub(super) fn member(&self, id: u64) -> Result<&Member, Trouble> {
         self.cluster.member(id).ok_or_else(|| unknown(id))
     }
 
@@ -324,13 +348,13 @@ impl Stage<'_> {
     }
 }
 
-fn unknown(member: u64) -> Trouble {
+pub(super) fn unknown(member: u64) -> Trouble {
     Trouble::Harness(anyhow!("there is no member n{member}"))
 }
 
 async fn catch_up(member: &mut Member, index: u64, restart_ms: u64, catch_up_ms: u64) -> Result<(), Trouble> {
     member.wait_serving(Duration::from_millis(restart_ms)).await?;
-    member.wait_applied(index, Duration::from_millis(catch_up_ms)).await.map(|_| ())
+    member.catch_up(index, Duration::from_millis(catch_up_ms)).await
 }
 
 /// Arms a window. The process may stand still there before its answer is out: then that is the answer.

@@ -1,4 +1,5 @@
-//! Who is killed: a pure function of the plan's *whom* and the roles as they are.
+//! Who is killed: a pure function of the plan's *whom* and the roles as they are. Ranks count slots: which ids live there
+//! may change.
 
 use crate::plan::Whom;
 use crate::record::{Role, Victim};
@@ -7,7 +8,7 @@ use crate::scenario::WhomKind;
 /// A choice of nobody in a cluster of none: for a look without a fault.
 pub(super) const NOBODY: Whom = Whom { kind: WhomKind::All, rank: 0 };
 
-/// The victims, the one that is armed first. `roles` has every member, ascending by id, one of them the leader.
+/// The victims, the one that is armed first. `roles` has every member, ascending by slot, one of them the leader.
 pub(super) fn choose(whom: &Whom, roles: &[(u64, Role)]) -> Vec<Victim> {
     let minority = roles.len().saturating_sub(1) / 2;
     let all = |_: &Role| true;
@@ -39,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn ranks_count_ascending_ids_and_wrap() {
+    fn ranks_count_ascending_slots_and_wrap() {
         assert_eq!(ids(WhomKind::Leader, 0, 3, 2), [2]);
         assert_eq!(ids(WhomKind::Follower, 0, 3, 2), [1]);
         assert_eq!(ids(WhomKind::Follower, 1, 3, 2), [3]);

@@ -19,7 +19,7 @@ use super::streams::{Delivery, Streams};
 use crate::model::{Change, KvDigest, Model};
 use crate::operation::{Action, KeyState, OpId, Outcome, Reply};
 use crate::verdict::{Class, Finding};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Findings kept between two calls of [`Ledger::take_findings`]. A diverged store breaks every promise at once,
@@ -61,6 +61,8 @@ pub(super) struct Books {
     pub leases: LeaseBook,
     pub writes: Writes,
     streams: Streams,
+    /// The member in each slot: streams belong to slots, findings to members.
+    tenants: BTreeMap<u64, u64>,
     claims: Claims,
     /// Sent and not completed: action, and the newest revision acknowledged before it was sent.
     pending: HashMap<OpId, (Action, u64)>,
@@ -82,13 +84,14 @@ pub(super) struct Books {
 pub struct Ledger(Mutex<Books>);
 
 impl Ledger {
-    /// For a cluster of `members` (their ids) whose store is empty.
-    pub fn new(members: &[u64]) -> Arc<Self> {
+    /// For a cluster of `slots`, each with a member of the same number, whose store is empty.
+    pub fn new(slots: &[u64]) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Books {
             model: Model::default(),
             leases: LeaseBook::default(),
             writes: Writes::default(),
-            streams: Streams::new(members),
+            streams: Streams::new(slots),
+            tenants: slots.iter().map(|slot| (*slot, *slot)).collect(),
             claims: Claims::default(),
             pending: HashMap::new(),
             acked_revision: 1,
@@ -110,6 +113,11 @@ impl Ledger {
     /// The cycle that findings belong to from here on.
     pub fn begin_cycle(&self, cycle: u32) {
         self.books().cycle = Some(cycle);
+    }
+
+    /// From here on `member` is in `slot`. Its watch has to go on where the one before it broke off.
+    pub fn move_in(&self, slot: u64, member: u64) {
+        self.books().tenants.insert(slot, member);
     }
 
     /// `id` is about to be sent. Ids are never used twice.
@@ -152,13 +160,13 @@ impl Ledger {
         books.file(None, alarms);
     }
 
-    /// `member`'s stream delivered `revision`, all of it.
+    /// `slot`'s stream delivered `revision`, all of it.
     /// Returns whether the revision is new to the history.
-    pub fn deliver(&self, member: u64, revision: u64, changes: &[Change]) -> bool {
+    pub fn deliver(&self, slot: u64, revision: u64, changes: &[Change]) -> bool {
         let mut books = self.books();
         let mut alarms = Alarms::new();
-        let delivery = books.streams.deliver(member, revision, changes, &mut alarms);
-        books.file(Some(member), alarms);
+        let delivery = books.streams.deliver(slot, revision, changes, &mut alarms);
+        books.file_at(slot, alarms);
         if delivery == Delivery::Old {
             return false;
         }
@@ -172,18 +180,18 @@ impl Ledger {
         true
     }
 
-    /// `member`'s stream was refused because everything below `compacted` is gone. Returns the revision from
+    /// `slot`'s stream was refused because everything below `compacted` is gone. Returns the revision from
     /// which it may be resumed.
-    pub fn skipped(&self, member: u64, compacted: u64) -> u64 {
+    pub fn skipped(&self, slot: u64, compacted: u64) -> u64 {
         let mut books = self.books();
-        let last = books.streams.last(member);
+        let last = books.streams.last(slot);
         if compacted > last + 1 && compacted > books.compact_sent {
             let sent = books.compact_sent;
             let why =
-                format!("the watch of n{member} is told that {compacted} was compacted; only {sent} was asked for");
-            books.file(Some(member), vec![(Class::Watch, why)]);
+                format!("the watch of slot#{slot} is told that {compacted} was compacted; only {sent} was asked for");
+            books.file_at(slot, vec![(Class::Watch, why)]);
         }
-        books.streams.skip_to(member, compacted);
+        books.streams.skip_to(slot, compacted);
         compacted.max(last) + 1
     }
 
@@ -192,9 +200,9 @@ impl Ledger {
         self.books().model.revision()
     }
 
-    /// The revision up to which `member`'s stream has delivered.
-    pub fn delivered(&self, member: u64) -> u64 {
-        self.books().streams.last(member)
+    /// The revision up to which `slot`'s stream has delivered.
+    pub fn delivered(&self, slot: u64) -> u64 {
+        self.books().streams.last(slot)
     }
 
     /// The highest revision at which a compaction robs no stream of events that it still needs.
@@ -238,6 +246,12 @@ impl Ledger {
 }
 
 impl Books {
+    /// Alarms of a stream are about the member that it is connected to.
+    fn file_at(&mut self, slot: u64, alarms: Alarms) {
+        let member = self.tenants.get(&slot).copied();
+        self.file(member, alarms);
+    }
+
     fn file(&mut self, member: Option<u64>, alarms: Alarms) {
         for (class, sentence) in alarms {
             self.lost_write |= class == Class::LostWrite;

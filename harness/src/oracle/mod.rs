@@ -10,6 +10,7 @@
 //! | `streams` | watches are ordered, gap-free, atomic per revision, without duplicates across a crash |
 //! | [`fence`] | at a fence all replicas have one state, and it is the model's |
 //! | [`replay_start`] | a restart begins where the dead directory says, and skips and repeats nothing |
+//! | [`migration`] | a change of engine, interrupted or not, keeps what it found |
 //! | [`last_look`] | a full read at the end holds the model's rows, no fewer and no more |
 //!
 //! Readings are compared at an exact revision or raft index, never "now": a second reading could not differ,
@@ -20,6 +21,7 @@ pub mod fence;
 pub mod last_look;
 mod leases;
 pub mod ledger;
+pub mod migration;
 mod predict;
 mod reads;
 pub mod replay_start;
@@ -28,6 +30,7 @@ mod streams;
 pub use fence::check_fence;
 pub use last_look::final_check;
 pub use ledger::{FenceMark, Ledger, Tally};
+pub use migration::check_kept;
 pub use replay_start::{Restart, Vote, check_dead, check_replay_start, check_vote};
 
 use crate::verdict::{Class, Finding};
@@ -39,7 +42,6 @@ const CAUSE_FIRST: [Class; 15] = [
     Class::PurgedAboveN,
     Class::RefusedAfterOwnCrash,
     Class::VoteWentBack,
-    Class::SnapshotTransfer,
     Class::StateHash,
     Class::LostWrite,
     Class::ReplayStart,
@@ -47,6 +49,7 @@ const CAUSE_FIRST: [Class; 15] = [
     Class::Model,
     Class::Watch,
     Class::NodeDied,
+    Class::SnapshotTransfer,
     Class::Liveness,
     Class::HarnessError,
     Class::NotProven,

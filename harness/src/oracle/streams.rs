@@ -1,5 +1,5 @@
-//! Promise: each member's watch, resumed after every crash where it broke off, delivers every revision once, in
-//! order, whole, and the same as every other member's.
+//! Promise: the watch of each slot, resumed after every crash and every change of the member in it where it broke off,
+//! delivers every revision once, in order, whole, and the same as every other's.
 //!
 //! The store's revision grows by one with each change and a watch of all keys sees each, so the sequence has
 //! no holes to guess at: after r comes r + 1. The first stream to deliver a revision feeds the model; a
@@ -13,7 +13,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 #[derive(Debug)]
 pub(super) struct Streams {
-    /// Last revision delivered, by member. An empty store is at revision 1.
+    /// Last revision delivered, by slot. An empty store is at revision 1.
     last: BTreeMap<u64, u64>,
     /// Fingerprints of the revisions from `first` on.
     recent: VecDeque<u64>,
@@ -30,13 +30,13 @@ pub(super) enum Delivery {
 }
 
 impl Streams {
-    pub fn new(members: &[u64]) -> Self {
-        Self { last: members.iter().map(|member| (*member, 1)).collect(), recent: VecDeque::new(), first: 2 }
+    pub fn new(slots: &[u64]) -> Self {
+        Self { last: slots.iter().map(|slot| (*slot, 1)).collect(), recent: VecDeque::new(), first: 2 }
     }
 
-    /// The last revision that `member`'s stream delivered.
-    pub fn last(&self, member: u64) -> u64 {
-        self.last.get(&member).copied().unwrap_or(1)
+    /// The last revision that `slot`'s stream delivered.
+    pub fn last(&self, slot: u64) -> u64 {
+        self.last.get(&slot).copied().unwrap_or(1)
     }
 
     /// What every stream has delivered. Compacting above it would make a stream lose events that it still
@@ -49,12 +49,14 @@ impl Streams {
         self.first + self.recent.len() as u64 - 1
     }
 
-    pub fn deliver(&mut self, member: u64, revision: u64, changes: &[Change], alarms: &mut Alarms) -> Delivery {
-        let last = self.last(member);
+    pub fn deliver(&mut self, slot: u64, revision: u64, changes: &[Change], alarms: &mut Alarms) -> Delivery {
+        let last = self.last(slot);
         if revision <= last {
             alarms.push((
                 Class::Watch,
-                format!("the watch of n{member} delivered revision {revision} after {last}: twice, in parts, or back"),
+                format!(
+                    "the watch of slot#{slot} delivered revision {revision} after {last}: twice, in parts, or back"
+                ),
             ));
             return Delivery::Old;
         }
@@ -62,12 +64,12 @@ impl Streams {
             alarms.push((
                 Class::Watch,
                 format!(
-                    "the watch of n{member} went from revision {last} to {revision}: {} are missing",
+                    "the watch of slot#{slot} went from revision {last} to {revision}: {} are missing",
                     revision - last - 1
                 ),
             ));
         }
-        self.last.insert(member, revision);
+        self.last.insert(slot, revision);
         let print = fingerprint(changes);
         let newest = self.newest();
         let delivery = if revision == newest + 1 {
@@ -80,7 +82,7 @@ impl Streams {
                 alarms.push((
                     Class::Watch,
                     format!(
-                        "the watch of n{member} has {found} at revision {revision}, another member's something else"
+                        "the watch of slot#{slot} has {found} at revision {revision}, another slot's something else"
                     ),
                 ));
             }
@@ -90,9 +92,9 @@ impl Streams {
         delivery
     }
 
-    /// The server says that everything up to `compacted` is gone for `member`'s stream.
-    pub fn skip_to(&mut self, member: u64, compacted: u64) {
-        let last = self.last.entry(member).or_insert(1);
+    /// The server says that everything up to `compacted` is gone for `slot`'s stream.
+    pub fn skip_to(&mut self, slot: u64, compacted: u64) {
+        let last = self.last.entry(slot).or_insert(1);
         *last = (*last).max(compacted);
         self.forget();
     }

@@ -1,9 +1,9 @@
 //! Reading a plan back.
 
-use super::{PLAN_VERSION, Plan, Step, When, Whom};
+use super::{Fault, PLAN_VERSION, Plan, Step, When, Whom, upgrade};
 use crate::limits;
 use crate::scenario::WhomKind;
-use crate::target;
+use crate::target::{self, Reach};
 use std::str::FromStr;
 
 /// A text that is no plan: the line (from 1), what was expected there and what was found.
@@ -30,7 +30,7 @@ impl FromStr for Plan {
         let cycles = lines.header("cycles", "`cycles N`", |rest| rest.parse().ok())?;
         let mut steps: Vec<Step> = Vec::new();
         while lines.advance() {
-            let step = step(lines.line).ok_or_else(|| lines.expected(STEP))?;
+            let step = step(lines.line).map_err(|expected| lines.expected(&expected))?;
             let after = steps.last().map_or(0, |last| last.cycle);
             if step.cycle <= after || step.cycle > cycles {
                 return Err(lines.expected(&format!("a cycle number in {}..={cycles}", after + 1)));
@@ -43,7 +43,8 @@ impl FromStr for Plan {
 }
 
 const STEP: &str = "`cycle N  kill WHOM at WINDOW hit N`, `… at applied +N` or `… at time Nms` \
-                    (WHOM: follower#K, leader, minority#K, majority#K, all)";
+                    (WHOM: follower#K, leader, minority#K, majority#K, all), \
+                    or `cycle N  upgrade slot#K to ENGINE by migrate|replace [at WINDOW hit N [then serve]]`";
 
 struct Lines<'a> {
     lines: std::str::Lines<'a>,
@@ -85,10 +86,24 @@ impl<'a> Lines<'a> {
     }
 }
 
-fn step(line: &str) -> Option<Step> {
-    let (cycle, action) = line.strip_prefix("cycle ")?.split_once("  kill ")?;
-    let (whom, when) = action.split_once(" at ")?;
-    Some(Step { cycle: cycle.parse().ok()?, whom: parse_whom(whom)?, when: parse_when(when)? })
+/// The step, or what was expected instead.
+fn step(line: &str) -> Result<Step, String> {
+    let numbered = line.strip_prefix("cycle ").and_then(|rest| rest.split_once("  "));
+    let numbered = numbered.and_then(|(cycle, action)| Some((cycle.parse().ok()?, action)));
+    let (cycle, action) = numbered.ok_or(STEP)?;
+    let fault = match action.split_once(' ') {
+        Some(("kill", kill)) => parse_kill(kill),
+        Some(("upgrade", upgrade)) => upgrade::parse(upgrade)?.map(Fault::Upgrade),
+        // How a person might write down amnesia.
+        Some(("replace", rest)) if rest.contains(" as ") => return Err(upgrade::WHY_NO_ID.to_owned()),
+        _ => None,
+    };
+    Ok(Step { cycle, fault: fault.ok_or(STEP)? })
+}
+
+fn parse_kill(text: &str) -> Option<Fault> {
+    let (whom, when) = text.split_once(" at ")?;
+    Some(Fault::Kill { whom: parse_whom(whom)?, when: parse_when(when)? })
 }
 
 fn parse_whom(text: &str) -> Option<Whom> {
@@ -115,8 +130,12 @@ fn parse_when(text: &str) -> Option<When> {
 
 /// Whether what the line asks for can be reached, and within reason.
 fn check_step(step: &Step) -> Result<(), String> {
-    match step.when {
-        When::Window { window, .. } if !step.whom.kind.reaches(window.reach) => {
+    let Fault::Kill { whom, when } = step.fault else { return Ok(()) };
+    match when {
+        When::Window { window, .. } if window.reach == Reach::Migration => {
+            Err(format!("a window that a member passes: {} is passed by an upgrade by migrate alone", window.name))
+        }
+        When::Window { window, .. } if !whom.kind.reaches(window.reach) => {
             let fit: Vec<_> =
                 WhomKind::ALL.iter().filter(|kind| kind.reaches(window.reach)).map(|kind| kind.name()).collect();
             Err(format!("{} as the one that passes {}", fit.join(" or "), window.name))
@@ -166,6 +185,42 @@ mod tests {
         assert!(error(&step("applied +1000001")).contains("line 5: expected `applied +N` with N of at most 1000000"));
         assert!(error(&step("time 600001ms")).contains("line 5: expected `time Nms` with N of at most 600000"));
         assert!(step("applied +1000000").parse::<Plan>().is_ok() && step("time 600000ms").parse::<Plan>().is_ok());
+    }
+
+    #[test]
+    fn a_wiped_member_never_comes_back_under_its_old_id() {
+        for step in [
+            "replace slot#2 as n2",
+            "upgrade slot#2 to redb by replace as n2",
+            "upgrade slot#2 to redb by replace at snapshot.send hit 1 as n7",
+        ] {
+            let text = error(&format!("{HEAD}cycle 4  {step}\n"));
+            assert!(text.starts_with("line 5: expected `by replace` without an id"), "{text}");
+            assert!(text.contains("amnesia") && text.contains("votes and acknowledgements"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_upgrade_is_interrupted_where_it_passes() {
+        let step = |rest: &str| format!("{HEAD}cycle 4  upgrade slot#2 to redb by {rest}\n");
+        for good in
+            ["migrate", "replace", "migrate at migrate.copied hit 1 then serve", "replace at snapshot.send hit 1"]
+        {
+            let plan: Plan = step(good).parse().unwrap_or_else(|error| panic!("{good}: {error}"));
+            assert_eq!(plan.to_string(), step(good));
+        }
+        assert!(error(&step("migrate at snapshot.send hit 1")).contains("one of migrate.intent, "));
+        assert!(error(&step("replace at migrate.copied hit 1")).contains("as a window of an upgrade by replace"));
+        for bad in [
+            "migrate then serve",
+            "replace at snapshot.send hit 1 then serve",
+            "prayer",
+            "migrate at migrate.copied hit 0",
+        ] {
+            assert!(error(&step(bad)).contains("or `cycle N  upgrade slot#K"), "{bad}");
+        }
+        let kill = error(&format!("{HEAD}cycle 4  kill all at migrate.copied hit 1\n"));
+        assert!(kill.contains("passed by an upgrade by migrate alone"), "{kill}");
     }
 
     #[test]

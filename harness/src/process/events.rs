@@ -5,7 +5,7 @@
 //! a line that is no JSON object is kept as a remark, because a panic message on the wrong stream is a clue.
 
 use crate::limits;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
@@ -16,10 +16,23 @@ pub struct NodeState {
     pub serving: bool,
     /// The last window it reported, with its hit count.
     pub window: Option<(String, u64)>,
+    /// `migrate` is done: where the state stands, and its rows.
+    pub migrated: Option<Migrated>,
     /// The last line that was no event.
     pub remark: Option<String>,
     /// The pipe is closed: nothing more will come.
     pub closed: bool,
+}
+
+/// What `migrate` says when it is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migrated {
+    pub from: String,
+    pub to: String,
+    /// The consistent index of the migrated state.
+    pub index: Option<u64>,
+    #[serde(default)]
+    pub rows: u64,
 }
 
 #[derive(Deserialize)]
@@ -30,6 +43,7 @@ enum Line {
         name: String,
         hit: u64,
     },
+    Migrated(Migrated),
     #[serde(other)]
     Other,
 }
@@ -61,6 +75,7 @@ fn take_line(state: &mut NodeState, line: &[u8]) {
     match serde_json::from_slice(line) {
         Ok(Line::Serving) => state.serving = true,
         Ok(Line::Window { name, hit }) => state.window = Some((name, hit)),
+        Ok(Line::Migrated(migrated)) => state.migrated = Some(migrated),
         Ok(Line::Other) => {}
         Err(_) => state.remark = Some(String::from_utf8_lossy(line).trim_end().to_owned()),
     }
@@ -79,6 +94,9 @@ mod tests {
         take_line(&mut state, b"{\"event\":\"window\",\"name\":\"flush.begin\",\"hit\":2}\n");
         assert!(state.serving);
         assert_eq!(state.window, Some(("flush.begin".to_owned(), 2)));
+        let done = br#"{"event":"migrated","from":"redb","to":"rocksdb","index":7,"rows":3}"#;
+        take_line(&mut state, done);
+        assert_eq!(state.migrated.as_ref().and_then(|done| done.index), Some(7));
         take_line(&mut state, b"thread 'main' panicked\n");
         assert_eq!(state.remark.as_deref(), Some("thread 'main' panicked"));
     }

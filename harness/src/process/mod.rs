@@ -14,5 +14,5 @@ pub mod events;
 pub mod spawner;
 
 pub use child::{Child, Ended, Signals};
-pub use events::NodeState;
+pub use events::{Migrated, NodeState};
 pub use spawner::{Launch, Output, Spawner};

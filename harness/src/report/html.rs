@@ -6,7 +6,7 @@
 use super::text::{duration, escape, number, percent};
 use super::worth::{FAULT_CLASSES, Worth};
 use super::{chart, partial, tables, verdict_sentence};
-use crate::record::{BinaryId, RunSummary};
+use crate::record::{BinaryId, RunSummary, SlotRecord};
 use crate::verdict::{Class, Finding, Verdict};
 
 /// More than these are counted, not listed: the page stays readable, `verdict.json` has them all.
@@ -121,7 +121,14 @@ fn finding(finding: &Finding, report: &str) -> String {
 fn next_command(finding: &Finding, report: &str) -> String {
     let report = crate::shell::quote(report);
     match (finding.class, finding.member) {
-        (Class::Liveness | Class::NodeDied | Class::RefusedAfterOwnCrash | Class::HarnessError, Some(member)) => {
+        (
+            Class::Liveness
+            | Class::SnapshotTransfer
+            | Class::NodeDied
+            | Class::RefusedAfterOwnCrash
+            | Class::HarnessError,
+            Some(member),
+        ) => {
             format!("tail -n 50 {report}/nodes/n{member}.log")
         }
         // Not `ninelives replay`: the script names the binaries, a planted bug's included.
@@ -212,6 +219,7 @@ fn environment(run: &RunSummary) -> String {
         ("inspector", binary(&run.inspector)),
         ("harness", binary(&run.harness)),
         ("git revision", format!("<code>{}</code>", escape(revision))),
+        ("members", slots(run)),
         ("kernel", escape(&run.kernel)),
         ("filesystem", escape(&run.filesystem)),
         ("started, took", format!("{}, {}", escape(&run.started_utc), duration(run.elapsed_ms))),
@@ -221,6 +229,17 @@ fn environment(run: &RunSummary) -> String {
     .map(|(name, value)| format!("<dt>{name}</dt><dd>{value}</dd>\n"))
     .collect();
     format!("<dl class=\"env\">{rows}</dl>")
+}
+
+/// Who was in each slot, and what it ran, at the start and at the end.
+fn slots(run: &RunSummary) -> String {
+    let line = |slot: &SlotRecord| {
+        let (start, end) = ((slot.member_at_start, slot.engine_at_start), (slot.member_at_end, slot.engine_at_end));
+        let words = |(member, engine)| format!("n{member} on {engine}");
+        let change = if start == end { String::new() } else { format!(", at the end {}", words(end)) };
+        format!("slot {}: {}{change}", slot.slot, words(start))
+    };
+    run.slots.iter().map(line).collect::<Vec<_>>().join("<br>")
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 //! Nothing goes green without evidence: a class without a finding passes only if at least one cycle was a
 //! trial (see [`worth`](super::worth)) and the run came to its end, and is otherwise reported as skipped.
 
-use super::worth::Worth;
+use super::worth::{BIT_FLOOR, Worth};
 use super::{Error, partial, verdict_sentence};
-use crate::record::RunSummary;
+use crate::record::{RunSummary, SlotRecord};
 use crate::verdict::{Class, Finding, Verdict};
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
 use std::time::Duration;
@@ -21,7 +21,7 @@ const CLASSES: &[(Class, &str)] = &[
     (Class::ReplayStart, "replay starts at N+1, contiguous, nothing twice"),
     (Class::RefusedAfterOwnCrash, "no member refuses to start after a crash"),
     (Class::VoteWentBack, "no vote went back"),
-    (Class::SnapshotTransfer, "snapshots that were sent were installed"),
+    (Class::SnapshotTransfer, "every member that needed a snapshot installed one"),
     (Class::Watch, "watches are ordered, without gaps or duplicates"),
     (Class::NodeDied, "no node died of its own doing"),
     (Class::Liveness, "every member came back inside its bound"),
@@ -56,6 +56,7 @@ fn properties(run: &RunSummary, worth: &Worth) -> Vec<Property> {
         ("entries-lost", worth.entries_lost.to_string()),
         ("entries-replayed", worth.entries_replayed.to_string()),
         ("divergence-rate-max-95", bound),
+        ("members", run.slots.iter().map(slot).collect::<Vec<_>>().join("; ")),
         ("fault-classes-covered", worth.fault_classes_covered.join(" ")),
         ("fault-classes-not-covered", worth.fault_classes_not_covered.join(" ")),
         ("plan-sha256", run.plan_digest.clone()),
@@ -67,6 +68,13 @@ fn properties(run: &RunSummary, worth: &Worth) -> Vec<Property> {
     ]
     .map(|(name, value)| Property::new(name, value))
     .into()
+}
+
+fn slot(slot: &SlotRecord) -> String {
+    format!(
+        "slot {}: n{} on {}, at the end n{} on {}",
+        slot.slot, slot.member_at_start, slot.engine_at_start, slot.member_at_end, slot.engine_at_end
+    )
 }
 
 fn whole_run(run: &RunSummary, worth: &Worth, elapsed: Duration) -> TestCase {
@@ -125,12 +133,16 @@ fn evidence(run: &RunSummary, worth: &Worth, class: Class, promise: &str) -> Tes
 }
 
 /// Why the absence of findings of `class` says nothing.
-fn unproven(run: &RunSummary, worth: &Worth, class: Class) -> Option<&'static str> {
+fn unproven(run: &RunSummary, worth: &Worth, class: Class) -> Option<String> {
     let ended_by_a_finding = matches!(run.verdict, Verdict::Violation | Verdict::Liveness | Verdict::HarnessError);
     match class {
-        _ if worth.trials == 0 => Some("no cycle proved anything"),
-        Class::SnapshotTransfer => Some("nothing judges transfers by themselves yet"),
-        _ if partial(run).is_some() || ended_by_a_finding => Some("the run ended early: not all of it was checked"),
+        _ if worth.trials == 0 => Some("no cycle proved anything".to_owned()),
+        Class::SnapshotTransfer if worth.snapshots_installed == 0 => Some("no member needed a snapshot".to_owned()),
+        _ if partial(run).is_some() || ended_by_a_finding => {
+            Some("the run ended early: not all of it was checked".to_owned())
+        }
+        // A floor that could not be judged is no floor that was reached.
+        Class::NotProven => run.skipped_checks.iter().find(|check| check.starts_with(BIT_FLOOR)).cloned(),
         _ => None,
     }
 }
@@ -164,10 +176,23 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_judged_is_skipped() {
-        let text = render(&sample::run()).unwrap();
+    fn transfers_are_judged_where_there_were_any() {
+        let mut run = sample::run();
+        assert_eq!(render(&run).unwrap().matches("<skipped").count(), 0);
+        run.cycles.iter_mut().for_each(|cycle| cycle.snapshot_installed = false);
+        let text = render(&run).unwrap();
         assert_eq!(text.matches("<skipped").count(), 1, "{text}");
-        assert!(text.contains("<skipped message=\"nothing judges transfers by themselves yet\""), "{text}");
+        assert!(text.contains("<skipped message=\"no member needed a snapshot\""), "{text}");
+    }
+
+    #[test]
+    fn a_floor_that_is_not_applicable_is_no_green_test_case() {
+        let mut run = sample::run();
+        run.skipped_checks = vec![format!("{BIT_FLOOR}: n/a: no rocksdb member died")];
+        let text = render(&run).unwrap();
+        assert!(text.contains("<skipped message=\"floors.bit_percent_min: n/a: no rocksdb member died\""), "{text}");
+        assert!(text.contains("skipped check: floors.bit_percent_min"), "{text}");
+        assert_eq!(text.matches("<skipped").count(), 1, "{text}");
     }
 
     #[test]

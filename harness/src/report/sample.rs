@@ -3,6 +3,7 @@
 //! The golden files are in `harness/tests/golden/`; `NINELIVES_BLESS=1` rewrites them.
 
 use crate::record::*;
+use crate::target::Engine;
 use crate::verdict::{Class, Finding, Verdict};
 use std::path::Path;
 
@@ -22,7 +23,10 @@ fn cycle(number: u32, victims: &[(u64, Role)], window: Option<(&str, u64)>, outc
         window: window.map(|(name, _)| name.to_owned()),
         hit: window.map(|(_, hit)| hit),
         outcome,
+        not_applicable: false,
         kills: from_kill(victims.len() as u64) as u32,
+        kills_by_engine: [(Engine::Rocksdb, from_kill(victims.len() as u64) as u32)].into(),
+        upgraded: false,
         lost_entries: from_kill(40 * n),
         verified: from_kill(3 * n),
         replayed: from_kill(37 * n),
@@ -37,6 +41,13 @@ fn cycle(number: u32, victims: &[(u64, Role)], window: Option<(&str, u64)>, outc
         phases: PhasesMs { kill: 60, inspect: 30, restart: 90 + 10 * n, catch_up: 20 + n, fence: 15, verify: 5 },
         proved_nothing: None,
     }
+}
+
+fn slot(slot: u64) -> SlotRecord {
+    let (member_at_start, engine_at_start) = (slot, Engine::Rocksdb);
+    // The third one was replaced.
+    let (member_at_end, engine_at_end) = if slot == 3 { (4, Engine::Redb) } else { (slot, Engine::Rocksdb) };
+    SlotRecord { slot, member_at_start, engine_at_start, member_at_end, engine_at_end }
 }
 
 fn binary(path: &str, digit: &str) -> BinaryId {
@@ -78,6 +89,7 @@ pub fn run() -> RunSummary {
         cycles,
         members: 3,
         backend: "rocksdb".to_owned(),
+        slots: (1..=3).map(slot).collect(),
         sabotage: None,
         fault_classes: vec!["kill".to_owned()],
         acked_writes: 12_345,

@@ -17,7 +17,7 @@ pub fn window_grid(worth: &Worth) -> String {
     let hit = windows().filter(|hits| hits.landed() > 0).count();
     format!(
         "<p class=\"lead\">{hit} of {} windows hit. A hatched cell was never hit in that role; a window without any \
-         count was not part of this run's plan.</p><div class=\"scroll fit\"><table class=\"grid\"><thead><tr>\
+         count was not part of this run's plan; n/a: it does not exist on the engine of the member that it was for.</p><div class=\"scroll fit\"><table class=\"grid\"><thead><tr>\
          <th scope=\"col\">window</th><th scope=\"col\">leader</th><th scope=\"col\">follower</th>\
          <th scope=\"col\">planned, not landed</th></tr></thead><tbody>{rows}</tbody></table></div>",
         WINDOWS.len(),
@@ -36,9 +36,13 @@ fn grid_row(name: &str, hits: Option<&WindowHits>, most: u32) -> String {
     };
     let (class, cells) = match hits {
         Some(hits) => {
+            let other = match hits.not_applicable {
+                0 => String::new(),
+                count => format!(" + {count} n/a"),
+            };
             let missed = match hits.missed {
-                0 => "<td>0</td>".to_owned(),
-                missed => format!("<td class=\"missed\">{missed}</td>"),
+                0 => format!("<td>0{other}</td>"),
+                missed => format!("<td class=\"missed\">{missed}{other}</td>"),
             };
             ("id", cell(hits.leader) + &cell(hits.follower) + &missed)
         }
@@ -99,6 +103,7 @@ fn cycle_row(cycle: &CycleRecord) -> String {
             .then(|| format!("{} finding{}", cycle.findings, if cycle.findings == 1 { "" } else { "s" })),
         cycle.proved_nothing.as_ref().map(|why| format!("proved nothing: {why}")),
         cycle.snapshot_installed.then(|| "snapshot installed".to_owned()),
+        cycle.upgraded.then(|| "engine changed".to_owned()),
     ]
     .into_iter()
     .flatten()

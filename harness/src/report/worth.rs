@@ -18,6 +18,7 @@ pub const CAVEAT: &str =
 pub const FAULT_CLASSES: &[(&str, &str)] = &[
     ("kill", "SIGKILL: the process dies, the page cache stays; tests replay, never a missing fsync"),
     ("kill again", "SIGKILL of a member that has not yet recovered from the one before"),
+    ("upgrade", "a member changes its engine, offline or replaced under a new id, while the others serve"),
     ("power-loss", "un-synced data and names are lost, torn or reordered"),
     ("disk", "I/O errors, no space, slow syncs"),
     ("network", "partitions, one-way loss, delay"),
@@ -31,6 +32,9 @@ pub struct WindowHits {
     pub follower: u32,
     /// Cycles whose fault was planned here and did not land here.
     pub missed: u32,
+    /// Cycles whose victim ran an engine on which it does not exist; they are no misses.
+    #[serde(default)]
+    pub not_applicable: u32,
 }
 
 impl WindowHits {
@@ -65,6 +69,9 @@ pub struct Worth {
     pub fault_classes_covered: Vec<String>,
     pub fault_classes_not_covered: Vec<String>,
 }
+
+/// The name, in a skipped check, of the floor that needs a memtable to lose.
+pub const BIT_FLOOR: &str = "floors.bit_percent_min";
 
 /// Key, in [`Worth::windows`], of the kills that were planned at an applied index or a time.
 pub const NO_WINDOW: &str = "no window (applied index, time)";
@@ -108,6 +115,10 @@ fn windows(cycles: &[CycleRecord]) -> BTreeMap<String, WindowHits> {
     let mut windows: BTreeMap<String, WindowHits> = BTreeMap::new();
     for cycle in cycles {
         let hits = windows.entry(cycle.window.clone().unwrap_or_else(|| NO_WINDOW.to_owned())).or_default();
+        if cycle.not_applicable {
+            hits.not_applicable += 1;
+            continue;
+        }
         if !cycle.landed() {
             hits.missed += 1;
             continue;
@@ -170,13 +181,20 @@ mod tests {
         election.victims =
             [(2, Role::Follower), (1, Role::Leader)].map(|(member, role)| Victim { member, role }).into();
         run.cycles.push(election);
-        assert_eq!(Worth::of(&run).windows["vote.saved"], WindowHits { leader: 0, follower: 1, missed: 0 });
+        assert_eq!(Worth::of(&run).windows["vote.saved"], WindowHits { follower: 1, ..WindowHits::default() });
+    }
+
+    #[test]
+    fn what_does_not_exist_there_is_no_miss() {
+        let mut run = sample::run();
+        (run.cycles[4].not_applicable, run.cycles[4].snapshot_installed) = (true, false);
+        assert_eq!(Worth::of(&run).windows["purge.between"], WindowHits { not_applicable: 1, ..WindowHits::default() });
     }
 
     #[test]
     fn a_window_that_was_only_missed_has_a_row() {
         let worth = Worth::of(&sample::run());
-        assert_eq!(worth.windows["purge.between"], WindowHits { leader: 0, follower: 0, missed: 1 });
+        assert_eq!(worth.windows["purge.between"], WindowHits { missed: 1, ..WindowHits::default() });
         assert_eq!(worth.windows[NO_WINDOW].landed(), 3, "all three members died in one cycle");
     }
 }

@@ -34,11 +34,11 @@ pub(super) fn write_inputs(job: &Job) -> anyhow::Result<()> {
 
 pub(super) async fn launch(job: &Job, spawner: Spawner) -> Result<Running, Trouble> {
     let history = History::create(&job.paths.history_jsonl()).context("cannot create the history")?;
-    let members = job.scenario.cluster.members;
-    let mut cluster = Cluster::prepare(spawner, job.target.clone(), job.paths.clone(), members)?;
+    let engines = &job.scenario.cluster.engines;
+    let mut cluster = Cluster::prepare(spawner, job.target.clone(), job.paths.clone(), engines)?;
     cluster.start_all(Duration::from_millis(job.scenario.bounds.restart_ms_max)).await?;
-    let ids: Vec<u64> = cluster.members.iter().map(|member| member.id).collect();
-    let ledger = Ledger::new(&ids);
+    let slots: Vec<u64> = cluster.members.iter().map(|member| member.slot).collect();
+    let ledger = Ledger::new(&slots);
     let endpoints = cluster.endpoints();
     let observer = Observer::start(&endpoints, Arc::clone(&history), Arc::clone(&ledger)).await?;
     let urls: Vec<String> = endpoints.into_iter().map(|(_, url)| url).collect();

@@ -2,6 +2,7 @@
 
 use crate::limits;
 use crate::record::{CycleRecord, RunSummary};
+use crate::report::worth::BIT_FLOOR;
 use crate::scenario::Floors;
 use crate::verdict::{Class, Finding};
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,22 +11,25 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) fn lacking(floors: &Floors, run: &RunSummary) -> Vec<Finding> {
     let cycles = run.cycles.len() as u64;
     let landed = run.landed() as u64;
+    // What does not exist on the victim's engine could not land, whatever the faults are worth.
+    let planned = run.cycles.iter().filter(|cycle| !cycle.not_applicable).count() as u64;
+    let judged = run.cycles.iter().filter(|cycle| judged_for_bite(cycle)).count() as u64;
     let bit = run.cycles.iter().filter(|cycle| bit(cycle)).count() as u64;
     let mut sentences = Vec::new();
     if cycles == 0 {
         sentences.push("no cycle was carried out".to_owned());
     }
-    if landed * 100 < cycles * u64::from(floors.landed_percent_min) {
+    if landed * 100 < planned * u64::from(floors.landed_percent_min) {
         let min = floors.landed_percent_min;
         sentences.push(format!(
-            "expected at least {min} % of the planned kills to land, found {landed} of {cycles}; the skips say why"
+            "expected at least {min} % of the planned kills to land, found {landed} of {planned}; the skips say why"
         ));
     }
-    if bit * 100 < landed * u64::from(floors.bit_percent_min) {
+    if bit * 100 < judged * u64::from(floors.bit_percent_min) {
         let min = floors.bit_percent_min;
         sentences.push(format!(
-            "expected at least {min} % of the kills that landed to take something out of a memtable that a replay or a snapshot brought back, \
-             found {bit} of {landed}; raise the load, or the memtable's size"
+            "expected at least {min} % of the kills that landed on a rocksdb member to take something out of a memtable that a replay or a snapshot brought back, \
+             found {bit} of {judged}; raise the load, or the memtable's size"
         ));
     }
     let floor = floors.acked_writes_per_cycle_min * cycles;
@@ -43,17 +47,32 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary) -> Vec<Finding> {
     sentences.into_iter().map(|sentence| Finding::new(Class::NotProven, sentence)).collect()
 }
 
+/// The floors that could not be judged, and why: never a pass, and never a failure.
+pub(super) fn not_applicable(run: &RunSummary) -> Vec<String> {
+    let (landed, judged) = (run.landed(), run.cycles.iter().filter(|cycle| judged_for_bite(cycle)).count());
+    let why = format!(
+        "{BIT_FLOOR}: n/a: in none of the {landed} cycles whose kill landed did a rocksdb member die; redb makes each commit durable, \
+         so that a kill loses at most the commit that is under way, and N is E by definition"
+    );
+    if landed > 0 && judged == 0 { vec![why] } else { Vec::new() }
+}
+
+/// Whether the cycle had a memtable to lose.
+fn judged_for_bite(cycle: &CycleRecord) -> bool {
+    cycle.landed() && cycle.killed_an_lsm()
+}
+
 /// Whether a kill landed, and took something away that had to come back. A snapshot that was installed, and replaced
 /// nothing that the kill had taken, is no such case.
 fn bit(cycle: &CycleRecord) -> bool {
-    cycle.landed() && cycle.proved_nothing.is_none() && (cycle.lost_entries > 0 || cycle.replayed > 0)
+    judged_for_bite(cycle) && cycle.proved_nothing.is_none() && (cycle.lost_entries > 0 || cycle.replayed > 0)
 }
 
 /// Windows that were planned often enough to count, and never reached, with how often.
 fn never_reached(cycles: &[CycleRecord]) -> Vec<(&str, u32)> {
     let mut windows: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
     for cycle in cycles {
-        if let Some(window) = &cycle.window {
+        if let Some(window) = cycle.window.as_ref().filter(|_| !cycle.not_applicable) {
             let (planned, landed) = windows.entry(window).or_default();
             *planned += 1;
             *landed += u32::from(cycle.landed());
@@ -70,7 +89,12 @@ pub(super) fn fault_classes(cycles: &[CycleRecord]) -> Vec<String> {
         let members: BTreeSet<u64> = cycle.victims.iter().map(|victim| victim.member).collect();
         cycle.landed() && cycle.kills as usize > members.len()
     };
-    let covered = [("kill", cycles.iter().any(|cycle| cycle.kills > 0)), ("kill again", cycles.iter().any(again))];
+    let upgraded = |cycle: &CycleRecord| cycle.landed() && cycle.upgraded;
+    let covered = [
+        ("kill", cycles.iter().any(|cycle| cycle.kills > 0)),
+        ("kill again", cycles.iter().any(again)),
+        ("upgrade", cycles.iter().any(upgraded)),
+    ];
     covered.into_iter().filter(|(_, covered)| *covered).map(|(class, _)| class.to_owned()).collect()
 }
 
@@ -79,6 +103,7 @@ mod tests {
     use super::*;
     use crate::record::Outcome;
     use crate::report::sample;
+    use crate::target::Engine;
 
     fn run(landed: usize, skipped: usize, idle: usize) -> RunSummary {
         let mut run = sample::run();
@@ -138,6 +163,34 @@ mod tests {
         run.cycles[0].outcome = Outcome::Skipped { why: "not reached".to_owned() };
         assert_eq!(fault_classes(&run.cycles), ["kill"]);
         assert!(fault_classes(&[]).is_empty());
+    }
+
+    fn on_redb(cycle: &mut CycleRecord) {
+        cycle.kills_by_engine = [(Engine::Redb, 1)].into();
+    }
+
+    #[test]
+    fn where_no_rocksdb_member_died_the_bite_is_not_judged() {
+        let mut run = run(10, 0, 40);
+        assert!(lacking(&Floors::default(), &run)[0].sentence.contains("10 of 50"));
+        assert!(not_applicable(&run).is_empty());
+        run.cycles[10..].iter_mut().for_each(on_redb);
+        assert_eq!(lacking(&Floors::default(), &run), [], "10 of 10");
+        assert!(not_applicable(&run).is_empty());
+        run.cycles.iter_mut().for_each(on_redb);
+        assert_eq!(lacking(&Floors::default(), &run), []);
+        let skipped = not_applicable(&run);
+        assert!(skipped.len() == 1 && skipped[0].starts_with("floors.bit_percent_min: n/a: "), "{skipped:?}");
+    }
+
+    #[test]
+    fn a_step_that_does_not_exist_on_the_victim_eats_no_floor() {
+        let mut run = run(95, 15, 0);
+        assert!(lacking(&Floors::default(), &run)[0].sentence.contains("95 of 110"));
+        for cycle in &mut run.cycles[95..105] {
+            (cycle.not_applicable, cycle.window) = (true, Some("flush.begin".to_owned()));
+        }
+        assert_eq!(lacking(&Floors::default(), &run), []);
     }
 
     #[test]

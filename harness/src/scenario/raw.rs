@@ -1,9 +1,11 @@
 //! The file's form, and the checks that turn it into a [`Scenario`]. Every value carries its place in the file, so that a
 //! refusal can name the line.
 
+use super::cluster::RawCluster;
+use super::upgrade::RawUpgrade;
 use super::{Bounds, ClusterSpec, Floors, LoadSpec, Refusal, Scenario, WhenKind, WhomKind};
 use crate::limits;
-use crate::target::{self, Engine, Window};
+use crate::target::{self, Engine, Reach, Window};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -20,20 +22,11 @@ struct Raw {
     when: Spanned<RawWhen>,
     #[serde(default)]
     windows: BTreeMap<Spanned<String>, Spanned<u32>>,
+    upgrade: Option<Spanned<RawUpgrade>>,
     #[serde(default)]
     bounds: RawBounds,
     #[serde(default)]
     floors: RawFloors,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawCluster {
-    members: Spanned<u32>,
-    backend: Spanned<String>,
-    memtable_bytes: Spanned<u64>,
-    keep_entries: Spanned<u64>,
-    snapshot_every_entries: Spanned<u64>,
 }
 
 #[derive(Deserialize)]
@@ -87,23 +80,25 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
     let raw: Raw = toml::from_str(&text).map_err(|error| check.not_toml(&error))?;
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let cycles = check.within("cycles", &raw.cycles, 1..=limits::CYCLES_MAX)?;
-    let cluster = check.cluster(&raw.cluster)?;
+    let cluster = check.cluster(&raw.cluster, raw.upgrade.is_some())?;
     let load = check.load(&raw.load, cluster.members)?;
     let whom = check.whom(&raw.whom)?;
     let when = check.when(&raw.when)?;
-    let windows = check.windows(&raw, &whom)?;
+    let windows = check.windows(&raw, &whom, &cluster)?;
+    let upgrade = raw.upgrade.as_ref().map(|upgrade| check.upgrade(upgrade, &cluster)).transpose()?;
     let bounds = check.bounds(&raw.bounds)?;
     let floors = check.floors(&raw.floors)?;
-    Ok(Scenario { name, path: path.to_owned(), cycles, cluster, load, whom, when, windows, bounds, floors, text })
+    let path = path.to_owned();
+    Ok(Scenario { name, path, cycles, cluster, load, whom, when, windows, upgrade, bounds, floors, text })
 }
 
-struct Check<'a> {
+pub(super) struct Check<'a> {
     path: &'a Path,
     text: &'a str,
 }
 
 impl Check<'_> {
-    fn refuse<T>(&self, at: &Spanned<T>, message: String) -> Refusal {
+    pub(super) fn refuse<T>(&self, at: &Spanned<T>, message: String) -> Refusal {
         Refusal::at(self.path, self.text, at.span(), message)
     }
 
@@ -127,7 +122,7 @@ impl Check<'_> {
         }
     }
 
-    fn within<T: Copy + PartialOrd + std::fmt::Display>(
+    pub(super) fn within<T: Copy + PartialOrd + std::fmt::Display>(
         &self,
         field: &str,
         value: &Spanned<T>,
@@ -138,35 +133,6 @@ impl Check<'_> {
             return Ok(found);
         }
         Err(self.refuse(value, format!("`{field}`: expected {} to {}, found {found}", range.start(), range.end())))
-    }
-
-    fn cluster(&self, raw: &RawCluster) -> Result<ClusterSpec, Refusal> {
-        let members = *raw.members.get_ref();
-        if !limits::MEMBERS.contains(&members) {
-            let known = limits::MEMBERS.map(|n| n.to_string()).join(", ");
-            return Err(self
-                .refuse(&raw.members, format!("`cluster.members`: expected one of {known}, found {members}"))
-                .hint("an even number of members survives no more failures than one member less"));
-        }
-        let engine = Engine::parse(raw.backend.get_ref()).ok_or_else(|| {
-            let known = Engine::ALL.iter().map(|engine| engine.name()).collect::<Vec<_>>().join(", ");
-            self.refuse(
-                &raw.backend,
-                format!("`cluster.backend`: expected one of {known}, found {:?}", raw.backend.get_ref()),
-            )
-        })?;
-        let memtable = limits::MEMTABLE_BYTES_MIN..=limits::MEMTABLE_BYTES_MAX;
-        Ok(ClusterSpec {
-            members,
-            engine,
-            memtable_bytes: self.within("cluster.memtable_bytes", &raw.memtable_bytes, memtable)?,
-            keep_entries: self.within("cluster.keep_entries", &raw.keep_entries, 1..=1_000_000)?,
-            snapshot_every_entries: self.within(
-                "cluster.snapshot_every_entries",
-                &raw.snapshot_every_entries,
-                1..=1_000_000,
-            )?,
-        })
     }
 
     fn load(&self, raw: &RawLoad, members: u32) -> Result<LoadSpec, Refusal> {
@@ -230,11 +196,16 @@ impl Check<'_> {
     }
 
     /// The window table, in the order of the protocols; checked against who may be killed and what is purged.
-    fn windows(&self, raw: &Raw, whom: &[(WhomKind, u32)]) -> Result<Vec<(&'static Window, u32)>, Refusal> {
+    fn windows(
+        &self,
+        raw: &Raw,
+        whom: &[(WhomKind, u32)],
+        cluster: &ClusterSpec,
+    ) -> Result<Vec<(&'static Window, u32)>, Refusal> {
         let mut weights = BTreeMap::new();
         for (name, weight) in &raw.windows {
-            let window = target::find_window(name.get_ref()).ok_or_else(|| self.unknown_window(name))?;
-            self.window_is_possible(window, weight, raw, whom)?;
+            let window = target::find_window(name.get_ref()).ok_or_else(|| self.unknown_window("windows", name))?;
+            self.window_is_possible(window, weight, whom, cluster)?;
             weights.insert(window.name, *weight.get_ref());
         }
         let table: Vec<_> = target::WINDOWS
@@ -256,10 +227,10 @@ impl Check<'_> {
         }
     }
 
-    fn unknown_window(&self, name: &Spanned<String>) -> Refusal {
+    pub(super) fn unknown_window(&self, table: &str, name: &Spanned<String>) -> Refusal {
         let known = target::WINDOWS.iter().map(|window| window.name).collect::<Vec<_>>().join(", ");
         let refusal =
-            self.refuse(name, format!("`windows`: unknown window {:?}; expected one of {known}", name.get_ref()));
+            self.refuse(name, format!("`{table}`: unknown window {:?}; expected one of {known}", name.get_ref()));
         match target::nearest_window(name.get_ref()) {
             Some(near) => refusal.hint(format!("did you mean \"{near}\"?")),
             None => refusal,
@@ -270,11 +241,27 @@ impl Check<'_> {
         &self,
         window: &Window,
         weight: &Spanned<u32>,
-        raw: &Raw,
         whom: &[(WhomKind, u32)],
+        cluster: &ClusterSpec,
     ) -> Result<(), Refusal> {
         if *weight.get_ref() == 0 {
             return Ok(());
+        }
+        if window.reach == Reach::Migration {
+            let message = format!(
+                "`windows.\"{0}\"` is above 0, but no member passes it, only an upgrade by migrate: expected it as \
+                 `upgrade.windows.\"{0}\"`",
+                window.name
+            );
+            return Err(self.refuse(weight, message));
+        }
+        if !window.exists_on(Engine::Redb) && cluster.memtable_bytes.is_none() {
+            let message = format!(
+                "`windows.\"{}\"` is above 0, and does not exist on redb: expected a rocksdb member in `cluster.backend`, or an \
+                 `[upgrade]` table, found neither",
+                window.name
+            );
+            return Err(self.refuse(weight, message));
         }
         if !whom.iter().any(|(kind, weight)| *weight > 0 && kind.reaches(window.reach)) {
             let fit = WhomKind::ALL.iter().filter(|kind| kind.reaches(window.reach));
@@ -285,7 +272,7 @@ impl Check<'_> {
             );
             return Err(self.refuse(weight, message));
         }
-        let keep = *raw.cluster.keep_entries.get_ref();
+        let keep = cluster.keep_entries;
         if window.name.starts_with("snapshot.") && keep > limits::KEEP_ENTRIES_FOR_SNAPSHOTS_MAX {
             let message = format!(
                 "`windows.\"{}\"` needs a log that is purged while a member is away: expected `cluster.keep_entries` of at most {}, \

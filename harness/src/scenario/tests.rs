@@ -118,6 +118,111 @@ fn impossible_combinations_name_both_fields() {
     assert!(unused.contains("`when.window` is 0"), "{unused}");
 }
 
+const LIST: &str = "backend = [\"redb\", \"rocksdb\", \"redb\"]";
+const UPGRADE: &str = r#"[upgrade]
+every_cycles = 4
+migrate = 1
+replace = 1
+[upgrade.windows]
+none = 1
+"migrate.copied" = 1
+"snapshot.send" = 2
+"#;
+
+/// The good scenario on redb alone.
+fn redb() -> String {
+    GOOD.replacen("\"rocksdb\"", "\"redb\"", 1).replacen("memtable_bytes = 65536\n", "", 1).replacen(
+        "flush.completed",
+        "raft.synced",
+        1,
+    )
+}
+
+#[test]
+fn each_member_has_its_engine() {
+    let engines = |text: &str| parse(text).unwrap_or_else(|refusal| panic!("{refusal}")).cluster.engines;
+    use Engine::{Redb, Rocksdb};
+    assert_eq!(engines(GOOD), [Rocksdb; 3]);
+    assert_eq!(engines(&redb()), [Redb; 3]);
+    let mixed = GOOD.replacen("backend = \"rocksdb\"", LIST, 1);
+    assert_eq!(engines(&mixed), [Redb, Rocksdb, Redb]);
+    assert_eq!(parse(&mixed).unwrap().cluster.backend(), "redb, rocksdb, redb");
+    assert_eq!(parse(&redb()).unwrap().cluster.backend(), "redb");
+}
+
+#[test]
+fn a_list_of_engines_has_one_for_each_member() {
+    let short = refusal("backend = \"rocksdb\"", "backend = [\"redb\", \"rocksdb\"]");
+    assert!(short.starts_with("scenarios/x.toml:5: `cluster.backend`: expected one name, or a list"), "{short}");
+    assert!(short.contains("3 `cluster.members`") && short.contains("a list of 2"), "{short}");
+    assert_eq!(
+        refusal("backend = \"rocksdb\"", "backend = [\"redb\", \"rockdb\", \"redb\"]"),
+        "scenarios/x.toml:5: `cluster.backend`: expected one of redb, rocksdb, found \"rockdb\"\n  \
+         5 | backend = [\"redb\", \"rockdb\", \"redb\"]"
+    );
+    assert!(refusal("backend = \"rocksdb\"", "backend = 7").contains("found integer"));
+}
+
+#[test]
+fn a_memtable_is_for_those_who_have_one() {
+    let idle = parse(&redb().replacen("[load]", "memtable_bytes = 65536\n[load]", 1)).unwrap_err().to_string();
+    assert!(idle.starts_with("scenarios/x.toml:8: `cluster.memtable_bytes` is given"), "{idle}");
+    assert!(idle.contains("`cluster.backend`"), "{idle}");
+    let missing = refusal("memtable_bytes = 65536\n", "");
+    assert!(
+        missing.contains("`cluster.memtable_bytes` is missing") && missing.contains("`cluster.backend`"),
+        "{missing}"
+    );
+    // Whoever starts on redb may become rocksdb.
+    let later = parse(&(redb() + UPGRADE)).unwrap_err().to_string();
+    assert!(later.contains("`cluster.memtable_bytes` is missing") && later.contains("`[upgrade]`"), "{later}");
+}
+
+#[test]
+fn windows_that_redb_lacks_need_a_rocksdb_member() {
+    for name in ["flush.begin", "index.renamed", "recovery.replay-verify"] {
+        let text = redb().replacen("raft.synced", name, 1);
+        let refused = parse(&text).unwrap_err().to_string();
+        assert!(
+            refused.contains(&format!("`windows.\"{name}\"`")) && refused.contains("`cluster.backend`"),
+            "{refused}"
+        );
+        assert!(refused.starts_with("scenarios/x.toml:21: "), "{refused}");
+        let memtable = "memtable_bytes = 65536\nkeep_entries";
+        assert!(parse(&(text.replacen("keep_entries", memtable, 1) + UPGRADE)).is_ok(), "{name}");
+        let mixed = GOOD.replacen("backend = \"rocksdb\"", LIST, 1).replacen("flush.completed", name, 1);
+        assert!(parse(&mixed).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn an_upgrade_is_checked_like_everything_else() {
+    let upgrade = |from: &str, to: &str| {
+        assert!(UPGRADE.contains(from), "{from}");
+        parse(&format!("{GOOD}{}", UPGRADE.replacen(from, to, 1))).map_err(|refusal| refusal.to_string())
+    };
+    let spec = upgrade("none = 1", "none = 1").unwrap().upgrade.unwrap();
+    assert_eq!((spec.every_cycles, spec.windows.len()), (4, 3));
+    assert_eq!(spec.windows_of(WayKind::Replace).len(), 2);
+    let never = upgrade("every_cycles = 4", "every_cycles = 0").unwrap_err();
+    assert!(never.contains("`upgrade.every_cycles`: expected 1 to"), "{never}");
+    let closed = upgrade("replace = 1", "replace = 0").unwrap_err();
+    assert!(closed.contains("`upgrade.windows.\"snapshot.send\"`") && closed.contains("`upgrade.replace`"), "{closed}");
+    let idle = upgrade("migrate = 1\nreplace = 1", "").unwrap_err();
+    assert!(idle.contains("`upgrade.migrate`") || idle.contains("only `upgrade.migrate` passes it"), "{idle}");
+    let strange = upgrade("\"migrate.copied\"", "\"flush.begin\"").unwrap_err();
+    assert!(strange.contains("`upgrade.windows`") && strange.contains("no upgrade passes"), "{strange}");
+    let typo = upgrade("\"migrate.copied\"", "\"migrate.copid\"").unwrap_err();
+    assert!(typo.contains("did you mean \"migrate.copied\"?"), "{typo}");
+    let nothing = upgrade("none = 1\n\"migrate.copied\" = 1", "none = 0").unwrap_err();
+    assert!(nothing.contains("`upgrade.migrate` is above 0, but no window"), "{nothing}");
+    let kill = refusal("\"flush.completed\"", "\"migrate.copied\"");
+    assert!(kill.contains("`upgrade.windows.\"migrate.copied\"`"), "{kill}");
+    let keep = format!("{}{UPGRADE}", GOOD.replacen("keep_entries = 500", "keep_entries = 9000", 1));
+    let keep = parse(&keep).unwrap_err().to_string();
+    assert!(keep.contains("`upgrade.replace`") && keep.contains("`cluster.keep_entries`"), "{keep}");
+}
+
 #[test]
 fn the_shipped_scenarios_are_good() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
@@ -131,7 +236,9 @@ fn the_shipped_scenarios_are_good() {
         }
     }
     seen.sort();
-    for expected in [("five-nodes", 5), ("gate", 3), ("smoke", 3)] {
+    for expected in
+        [("five-nodes", 5), ("gate", 3), ("smoke", 3), ("rolling-upgrade", 3), ("mixed", 3), ("teeth-snapshots", 3)]
+    {
         assert!(seen.iter().any(|(name, _, members)| (name.as_str(), *members) == expected), "{seen:?}");
     }
     assert!(seen.contains(&("gate".to_owned(), 1000, 3)) && seen.contains(&("smoke".to_owned(), 25, 3)), "{seen:?}");

@@ -300,3 +300,23 @@ fn settled_operations_are_forgotten() {
     }
     assert_eq!((classes(&ledger), ledger.tally().open), (vec![], 0));
 }
+
+/// The watch is the slot's, so a member that moves in takes it over; what is wrong with it is the member's.
+#[test]
+fn a_replaced_member_takes_its_slots_watch_over() {
+    let ledger = Ledger::new(&[1, 2]);
+    let deliver = |slot, revision| {
+        ledger.deliver(slot, revision, &[written("p/1", "1.1", 2, revision - 1)]);
+    };
+    (1..=2).for_each(|slot| deliver(slot, 2));
+    ledger.move_in(2, 4);
+    assert_eq!(ledger.delivered(2), 2);
+    (3..=4).for_each(|revision| deliver(1, revision));
+    assert_eq!(ledger.compaction_ceiling(), 2, "what the newcomer's watch still needs is kept");
+    deliver(2, 3);
+    deliver(2, 3);
+    let findings: Vec<_> = ledger.take_findings().into_iter().filter(|finding| finding.class == Class::Watch).collect();
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert_eq!(findings[0].member, Some(4));
+    assert!(findings[0].sentence.contains("slot#2"), "{}", findings[0]);
+}

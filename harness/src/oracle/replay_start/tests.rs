@@ -182,3 +182,41 @@ fn votes_go_forward() {
     let unreadable = |d: &mut DeadMember| (d.vote_term, d.log_error) = (None, Some("bad checksum".into()));
     assert!(!vote(known(3, 1, true), &unreadable), "an unreadable log is its own finding");
 }
+
+/// The same member on redb: N = E = 14, nothing to verify.
+fn on_redb(dead: &mut DeadMember, recovery: &mut RecoveryResponse) {
+    (dead.engine, dead.last_flushed_index) = (Some(Engine::Redb), Some(14));
+    (recovery.last_flushed_index, recovery.verified, recovery.scan_start) = (Some(14), None, Some(15));
+}
+
+#[test]
+fn on_redb_n_is_e() {
+    assert_eq!(restart(on_redb), Vec::<String>::new());
+    let silent = restart(|dead, recovery| {
+        on_redb(dead, recovery);
+        recovery.last_flushed_index = None;
+    });
+    assert_eq!(silent, Vec::<String>::new(), "it may leave N at its definition");
+    let again = restart(|dead, recovery| {
+        on_redb(dead, recovery);
+        recovery.replayed = Some(IndexRange { first: 14, last: 20 });
+    });
+    assert!(again.len() == 1 && again[0].contains("E+1 = 15"), "{again:?}");
+}
+
+/// Killed behind the exchange: the database is the snapshot, and the log still ends before it.
+#[test]
+fn on_redb_an_interrupted_install_is_finished_at_open() {
+    let finish = |dead: &mut DeadMember, recovery: &mut RecoveryResponse| {
+        on_redb(dead, recovery);
+        (dead.last_flushed_index, dead.engine_index) = (Some(90), Some(90));
+        (recovery.last_flushed_index, recovery.engine_index) = (Some(90), Some(90));
+        (recovery.snapshot_installed, recovery.scan_start, recovery.replayed) = (Some(90), Some(91), None);
+    };
+    assert_eq!(restart(finish), Vec::<String>::new());
+    let older = restart(|dead, recovery| {
+        finish(dead, recovery);
+        recovery.snapshot_installed = Some(80);
+    });
+    assert!(older.iter().any(|why| why.contains("it must be above")), "{older:?}");
+}

@@ -1,0 +1,106 @@
+//! `migrate` as a child: a dead directory changes its engine, and may be interrupted on the way.
+
+use super::{Site, Trouble};
+use crate::process::{Ended, Launch, Migrated, events};
+use crate::target::{Engine, Target};
+use crate::{clock, limits};
+use anyhow::anyhow;
+
+/// How one run of `migrate` ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Migration {
+    /// It stood still in the armed window, and was killed there.
+    Killed,
+    /// It ended with success, whether it passed the armed window or not.
+    Done(Option<Migrated>),
+}
+
+/// Runs `migrate` on the directory of the dead member `id`, and kills it in the window of `arm`, if it gets there.
+///
+/// # Errors
+/// It ended in any other way, or not at all within its bound.
+pub async fn migrate(site: &Site, id: u64, to: Engine, arm: Option<(&str, u64)>) -> Result<Migration, Trouble> {
+    let args = Target::migrate_args(&site.paths.node_data(id), to, arm);
+    let launch = Launch::new(&site.target.node, args).log_to(&site.paths.node_log(id));
+    let started = site.spawner.spawn(launch).await?;
+    let (child, mut said) = (started.child, events::follow(started.stdout));
+    let mut state = child.subscribe();
+    let halted = async {
+        let halted = state.wait_for(|state| state.stopped || state.ended.is_some()).await;
+        halted.is_ok_and(|state| state.stopped)
+    };
+    let stopped = clock::within(limits::MIGRATE, halted).await;
+    let Some(stopped) = stopped else {
+        let what = format!("be migrated to {to}");
+        return Err(Trouble::Late { member: id, what, bound: limits::MIGRATE });
+    };
+    if stopped {
+        let window =
+            said.wait_for(|said| said.closed || said.window.is_some()).await.is_ok_and(|said| said.window.is_some());
+        if !window {
+            return Err(Trouble::Harness(anyhow!(
+                "`migrate` of n{id} was stopped, and not in a window: look for a stranger"
+            )));
+        }
+        child.kill().map_err(|error| anyhow!("cannot signal `migrate` of n{id}: {error}"))?;
+    }
+    let ended = clock::within(limits::DEATH, child.ended())
+        .await
+        .ok_or_else(|| anyhow!("`migrate` of n{id} did not end within {:?}: is its disk stuck?", limits::DEATH))?;
+    // All that it said is read before it is judged.
+    let said = said.wait_for(|said| said.closed).await.map(|said| said.clone()).unwrap_or_default();
+    match ended {
+        Ended::KilledByUs(_) => Ok(Migration::Killed),
+        Ended::Exited(0) => Ok(Migration::Done(said.migrated)),
+        ended => Err(Trouble::MigrateFailed { member: id, to, ended }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paths::Paths;
+    use crate::process::Spawner;
+    use crate::verdict::Class;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// Runs a shell script in the place of the node's binary.
+    async fn run(script: &str, arm: Option<(&str, u64)>) -> Result<Migration, Trouble> {
+        let dir = tempfile::tempdir().unwrap();
+        let node = dir.path().join("node");
+        std::fs::write(&node, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&node, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let paths = Paths::new(dir.path());
+        std::fs::create_dir_all(paths.nodes()).unwrap();
+        let target = Target {
+            node: node.clone(),
+            inspector: node,
+            memtable_bytes: None,
+            keep_entries: 1,
+            snapshot_every_entries: 1,
+            sabotage: None,
+        };
+        let site = Site { spawner: Spawner::start().unwrap(), target, paths, founders: Vec::new() };
+        migrate(&site, 2, Engine::Rocksdb, arm).await
+    }
+
+    #[tokio::test]
+    async fn it_is_killed_where_it_stands_still() {
+        let script = r#"echo '{"event":"window","name":"migrate.copied","hit":1}'; kill -STOP $$; exit 1"#;
+        assert_eq!(run(script, Some(("migrate.copied", 1))).await.unwrap(), Migration::Killed);
+    }
+
+    #[tokio::test]
+    async fn what_it_says_at_its_end_is_kept() {
+        let done = r#"echo '{"event":"migrated","from":"redb","to":"rocksdb","index":7,"rows":3}'"#;
+        let Migration::Done(Some(said)) = run(done, None).await.unwrap() else { panic!("it ended well") };
+        assert_eq!((said.index, said.rows), (Some(7), 3));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_a_finding_against_the_node() {
+        let finding = run("exit 1", None).await.unwrap_err().finding(Some(4));
+        assert_eq!((finding.class, finding.member), (Class::RefusedAfterOwnCrash, Some(2)));
+        assert!(finding.sentence.contains("migrate --to rocksdb"), "{finding}");
+    }
+}

@@ -1,0 +1,100 @@
+//! Upgrade by replacement: remove, kill, add a learner, start it empty, let it be sent everything, promote it.
+//!
+//! The slot keeps its place, and the new member is another one: an id is a life of one raft log, and a wiped member under
+//! its old id would be amnesia.
+
+use super::strike::{Reached, unknown};
+use super::{Casualty, Stage, Work};
+use crate::cluster::{Membership, Trouble};
+use crate::plan::upgrade::At;
+use crate::record::{Role, Victim};
+use crate::target::{Engine, Reach};
+use std::time::Duration;
+
+impl Stage<'_> {
+    pub(super) async fn upgrade_by_replace(
+        &mut self,
+        work: &mut Work,
+        old: u64,
+        to: Engine,
+        kill: Option<At>,
+    ) -> Result<(), Trouble> {
+        let others = self.membership_without(old);
+        self.retire(work, old, &others).await?;
+        let id = self.add(work, old, to, &others).await?;
+        match (self.first_life(work, id, kill).await?, kill) {
+            (Reached::Struck, _) | (_, None) => work.landed(),
+            (_, Some(at)) => work.skip(format!("{at}: the new member caught up, and it was not reached")),
+        }
+        self.inspect_dead(work).await?;
+        self.restart(work).await?;
+        self.bring_in(work, id, &others).await
+    }
+
+    /// Every member but `id` may be asked to change the membership.
+    fn membership_without(&self, id: u64) -> Membership {
+        let endpoints = self.cluster.members.iter().zip(self.cluster.endpoints());
+        let others = endpoints.filter(|(member, _)| member.id != id);
+        Membership::through(others.map(|(member, (_, endpoint))| (member.id, endpoint)).collect())
+    }
+
+    /// Removes `old` from the cluster, and kills what is left of it.
+    async fn retire(&mut self, work: &mut Work, old: u64, others: &Membership) -> Result<(), Trouble> {
+        let cycle = work.step.cycle;
+        self.note(cycle, "member-remove", Some(old), None);
+        others.remove(old).await?;
+        self.note(cycle, "kill", Some(old), None);
+        let member = self.cluster.member_mut(old).ok_or_else(|| unknown(old))?;
+        let engine = member.engine;
+        if let Some(death) = member.kill_removed().await {
+            work.casualties.push(Casualty { member: old, engine, death: death?, dead: None });
+        }
+        self.inspect_dead(work).await
+    }
+
+    /// Has a learner added where `old` was, and gives it the slot.
+    async fn add(&mut self, work: &mut Work, old: u64, to: Engine, others: &Membership) -> Result<u64, Trouble> {
+        let member = self.member(old)?;
+        let (slot, peer) = (member.slot, format!("http://{}", member.addresses.peer));
+        self.note(work.step.cycle, "member-add", None, Some(&peer));
+        let id = others.add_learner(&peer, self.cluster.ids_used()).await?;
+        self.note(work.step.cycle, "member-added", Some(id), Some(&format!("slot#{slot}, {to}")));
+        self.cluster.replace(old, id, to)?;
+        self.ledger.move_in(slot, id);
+        self.votes.remove(&old);
+        work.retired.push(old);
+        Ok(id)
+    }
+
+    /// Starts the new member, on an empty directory; kills it, or whoever sends it the state, in the planned window.
+    async fn first_life(&mut self, work: &mut Work, id: u64, kill: Option<At>) -> Result<Reached, Trouble> {
+        let Some(At { window, hit }) = kill else {
+            self.start(work, id, None).await?;
+            return Ok(Reached::No);
+        };
+        if window.reach != Reach::SnapshotSender {
+            work.victims.insert(0, Victim { member: id, role: Role::Follower });
+            let reached = self.restart_towards(work, id, window, hit).await?;
+            return self.strike_alone(work, id, reached).await;
+        }
+        let roles = self.cluster.roles().await.unwrap_or_default();
+        let Some((leader, _)) = roles.into_iter().find(|(member, role)| *role == Role::Leader && *member != id) else {
+            self.start(work, id, None).await?;
+            return Ok(Reached::No);
+        };
+        work.victims.insert(0, Victim { member: leader, role: Role::Leader });
+        self.note(work.step.cycle, "arm", Some(leader), Some(window.name));
+        self.strike_the_sender(work, leader, id, (window, hit)).await
+    }
+
+    /// Waits until the new member has what the cluster had, and makes it a voter.
+    async fn bring_in(&mut self, work: &mut Work, id: u64, others: &Membership) -> Result<(), Trouble> {
+        let bound = Duration::from_millis(self.scenario.bounds.catch_up_ms_max);
+        let member = self.member(id)?;
+        member.catch_up(self.cluster.applied_mark(), bound).await?;
+        let recovery = member.recovery().await?;
+        work.record.snapshot_installed |= recovery.snapshot_installed.is_some();
+        self.note(work.step.cycle, "member-promote", Some(id), None);
+        others.promote(id, bound).await
+    }
+}

@@ -1,0 +1,91 @@
+//! Promise: a change of engine on a dead directory keeps the state's index, the raft log and the vote, wherever it is
+//! interrupted: there is always one engine that opens, with exactly what was there before.
+
+use super::replay_start::{Restart, Vote};
+use crate::inspect::DeadMember;
+use crate::target::Engine;
+use crate::verdict::{Class, Finding};
+
+/// Judges the directory `restart.dead` after a `migrate`, against `before` it. `to`: the engine that it must have by now;
+/// `None`: `migrate` was interrupted, and it may be either. N is no matter here: it is written late, and recovery's to judge.
+pub fn check_kept(restart: &Restart<'_>, before: &DeadMember, to: Option<Engine>) -> Vec<Finding> {
+    let dead = restart.dead;
+    let finding = |class, why: String| Finding::new(class, why).in_cycle(restart.cycle).at_member(restart.member);
+    let when = if to.is_some() { "after the migration" } else { "after our kill of the migration" };
+    let mut findings = Vec::new();
+    for (what, error) in [("engine", &dead.engine_error), ("raft log", &dead.log_error)] {
+        if let Some(error) = error {
+            let why = format!("{when} the {what} cannot be opened: {error}");
+            findings.push(finding(Class::RefusedAfterOwnCrash, why));
+        }
+    }
+    if !findings.is_empty() {
+        return findings;
+    }
+    if let (Some(to), Some(found)) = (to, dead.engine)
+        && to != found
+    {
+        let why = format!("the migration to {to} ended with success, and what lies there is {found}");
+        findings.push(finding(Class::RefusedAfterOwnCrash, why));
+    }
+    let words = |index: Option<u64>| index.map_or_else(|| "nothing".to_owned(), |index| index.to_string());
+    for (what, was, is) in [
+        ("E", before.engine_index, dead.engine_index),
+        ("the last log entry", before.log_last, dead.log_last),
+        ("last purged", before.last_purged, dead.last_purged),
+    ] {
+        if was != is {
+            let class = if is < was { Class::LostWrite } else { Class::ReplayStart };
+            findings.push(finding(class, format!("{when} {what} is {}, it was {}", words(is), words(was))));
+        }
+    }
+    if Vote::of(before) != Vote::of(dead) {
+        let why = format!("{when} the vote is {:?}, it was {:?}", Vote::of(dead), Vote::of(before));
+        findings.push(finding(Class::VoteWentBack, why));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn before() -> DeadMember {
+        DeadMember {
+            engine: Some(Engine::Redb),
+            last_flushed_index: Some(9),
+            engine_index: Some(9),
+            log_last: Some(12),
+            last_purged: Some(4),
+            vote_term: Some(3),
+            vote_node: Some(1),
+            ..DeadMember::default()
+        }
+    }
+
+    fn classes(to: Option<Engine>, change: impl Fn(&mut DeadMember)) -> Vec<Class> {
+        let mut dead = before();
+        change(&mut dead);
+        let restart = Restart { cycle: 4, member: 2, dead: &dead, applied_received: Some(11) };
+        check_kept(&restart, &before(), to).into_iter().map(|finding| finding.class).collect()
+    }
+
+    #[test]
+    fn what_is_kept_passes_and_n_may_be_late() {
+        assert_eq!(classes(None, |_| {}), []);
+        assert_eq!(classes(None, |dead| dead.last_flushed_index = None), []);
+        assert_eq!(classes(None, |dead| dead.engine = Some(Engine::Rocksdb)), []);
+        assert_eq!(classes(Some(Engine::Rocksdb), |dead| dead.engine = Some(Engine::Rocksdb)), []);
+    }
+
+    #[test]
+    fn what_is_not_kept_is_named() {
+        assert_eq!(classes(Some(Engine::Rocksdb), |_| {}), [Class::RefusedAfterOwnCrash], "it is still redb");
+        assert_eq!(classes(None, |dead| dead.engine_index = Some(8)), [Class::LostWrite]);
+        assert_eq!(classes(None, |dead| dead.engine_index = Some(10)), [Class::ReplayStart]);
+        assert_eq!(classes(None, |dead| dead.log_last = None), [Class::LostWrite]);
+        assert_eq!(classes(None, |dead| dead.vote_term = Some(2)), [Class::VoteWentBack]);
+        let neither = |dead: &mut DeadMember| dead.engine_error = Some("no database".to_owned());
+        assert_eq!(classes(None, neither), [Class::RefusedAfterOwnCrash]);
+    }
+}

@@ -1,0 +1,139 @@
+//! The `[upgrade]` table: how often a member changes its engine, by which way, and where that is interrupted.
+
+use super::raw::Check;
+use super::{ClusterSpec, Refusal};
+use crate::limits;
+use crate::target::{self, Reach, Window};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use toml::Spanned;
+
+/// How a member changes its engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WayKind {
+    /// Offline, on its data directory: raft log and vote are kept.
+    Migrate,
+    /// Removed, and added under a new id with an empty directory.
+    Replace,
+}
+
+impl WayKind {
+    pub const ALL: [WayKind; 2] = [WayKind::Migrate, WayKind::Replace];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            WayKind::Migrate => "migrate",
+            WayKind::Replace => "replace",
+        }
+    }
+
+    /// Whether an upgrade of this kind passes a window of this reach.
+    pub fn reaches(self, reach: Reach) -> bool {
+        match self {
+            WayKind::Migrate => reach == Reach::Migration,
+            WayKind::Replace => matches!(reach, Reach::SnapshotReceiver | Reach::SnapshotSender),
+        }
+    }
+}
+
+/// Upgrades in a scenario.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpgradeSpec {
+    /// Each cycle whose number is a multiple of this is an upgrade.
+    pub every_cycles: u32,
+    pub ways: Vec<(WayKind, u32)>,
+    /// `None`: no kill on the way.
+    pub windows: Vec<(Option<&'static Window>, u32)>,
+}
+
+impl UpgradeSpec {
+    /// The windows that an upgrade of `kind` may be interrupted in.
+    pub fn windows_of(&self, kind: WayKind) -> Vec<(Option<&'static Window>, u32)> {
+        let fits = |window: &Option<&Window>| window.is_none_or(|window| kind.reaches(window.reach));
+        self.windows.iter().copied().filter(|(window, weight)| *weight > 0 && fits(window)).collect()
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawUpgrade {
+    every_cycles: Spanned<u32>,
+    #[serde(default)]
+    migrate: u32,
+    #[serde(default)]
+    replace: u32,
+    windows: BTreeMap<Spanned<String>, Spanned<u32>>,
+}
+
+/// The key of no kill at all.
+const NO_KILL: &str = "none";
+
+impl Check<'_> {
+    pub(super) fn upgrade(&self, raw: &Spanned<RawUpgrade>, cluster: &ClusterSpec) -> Result<UpgradeSpec, Refusal> {
+        let table = raw.get_ref();
+        let every_cycles = self.within("upgrade.every_cycles", &table.every_cycles, 1..=limits::CYCLES_MAX)?;
+        let ways = vec![(WayKind::Migrate, table.migrate), (WayKind::Replace, table.replace)];
+        let mut windows = Vec::new();
+        for (name, weight) in &table.windows {
+            let window = self.upgrade_window(name)?;
+            windows.push((window, *weight.get_ref()));
+            let Some(window) = window.filter(|_| *weight.get_ref() > 0) else { continue };
+            self.way_is_open(window, weight, &ways)?;
+        }
+        // In the order of the protocols, whatever the order in the file.
+        windows.sort_by_key(|(window, _)| target::WINDOWS.iter().position(|known| Some(known) == *window));
+        let spec = UpgradeSpec { every_cycles, ways, windows };
+        let open: Vec<_> = spec.ways.iter().filter(|(_, weight)| *weight > 0).map(|(kind, _)| *kind).collect();
+        if open.is_empty() {
+            let message = "expected a weight above 0 in one of `upgrade.migrate`, `upgrade.replace`, found none: no member would \
+                           change its engine";
+            return Err(self.refuse(raw, message.to_owned()));
+        }
+        if let Some(kind) = open.iter().find(|kind| spec.windows_of(**kind).is_empty()) {
+            let message = format!(
+                "`upgrade.{}` is above 0, but no window of it in `[upgrade.windows]`, nor `none`, has a weight above 0: expected one",
+                kind.name()
+            );
+            return Err(self.refuse(raw, message));
+        }
+        if open.contains(&WayKind::Replace) && cluster.keep_entries > limits::KEEP_ENTRIES_FOR_SNAPSHOTS_MAX {
+            let message = format!(
+                "`upgrade.replace` needs a log that is purged, or the new member is sent that instead of a snapshot: expected \
+                 `cluster.keep_entries` of at most {}, found {}",
+                limits::KEEP_ENTRIES_FOR_SNAPSHOTS_MAX,
+                cluster.keep_entries
+            );
+            return Err(self.refuse(raw, message));
+        }
+        Ok(spec)
+    }
+
+    fn upgrade_window(&self, name: &Spanned<String>) -> Result<Option<&'static Window>, Refusal> {
+        if name.get_ref() == NO_KILL {
+            return Ok(None);
+        }
+        let window = target::find_window(name.get_ref()).ok_or_else(|| self.unknown_window("upgrade.windows", name))?;
+        if WayKind::ALL.iter().any(|kind| kind.reaches(window.reach)) {
+            return Ok(Some(window));
+        }
+        let message = format!(
+            "`upgrade.windows`: expected a window of migrate.* or snapshot.*, or `none`, found {:?}, which no upgrade passes",
+            window.name
+        );
+        Err(self.refuse(name, message))
+    }
+
+    fn way_is_open(&self, window: &Window, weight: &Spanned<u32>, ways: &[(WayKind, u32)]) -> Result<(), Refusal> {
+        match ways.iter().find(|(kind, _)| kind.reaches(window.reach)) {
+            Some((kind, 0)) => Err(self.refuse(
+                weight,
+                format!(
+                    "`upgrade.windows.\"{}\"` is above 0, but only `upgrade.{}` passes it: expected that above 0, found 0",
+                    window.name,
+                    kind.name()
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The crash windows that a scenario may name, and how each can be reached.
+
+use super::Engine;
+
+/// What must happen to a member before it passes a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Writes are enough, on any member.
+    Load,
+    /// An election: the leader is killed first, and a follower passes the window while it votes.
+    Election,
+    /// A restart: the member is killed first (at `prior`, if the window needs such a state to start from, or
+    /// else at once), restarted with the window armed, and killed again there.
+    Recovery { prior: Option<&'static str> },
+    /// A follower is kept away until the others have purged past its log, and is then restarted: it passes the
+    /// window while it installs a snapshot.
+    SnapshotReceiver,
+    /// The same, but the leader passes the window while it sends.
+    SnapshotSender,
+    /// An offline change of engine: not the member passes it, but `migrate` on its data directory.
+    Migration,
+}
+
+/// A named step of a protocol in which a kill can land.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    pub name: &'static str,
+    pub reach: Reach,
+    /// Plans draw the hit from `1..=hit_max`: how many passes surely come within one cycle's load.
+    pub hit_max: u64,
+}
+
+impl Window {
+    /// Whether a member with this engine can pass it. On redb each commit is durable and N is E: there is no memtable to
+    /// flush, no index file to write, and nothing between N and E to verify.
+    pub fn exists_on(&self, engine: Engine) -> bool {
+        let lsm_only =
+            self.name.starts_with("flush.") || self.name.starts_with("index.") || self.name == "recovery.replay-verify";
+        engine == Engine::Rocksdb || !lsm_only
+    }
+
+    /// Whether an upgrade by replacement reaches it: the new member is empty, so it is sent a snapshot.
+    pub fn is_of_snapshots(&self) -> bool {
+        matches!(self.reach, Reach::SnapshotReceiver | Reach::SnapshotSender)
+    }
+}
+
+const fn window(name: &'static str, reach: Reach, hit_max: u64) -> Window {
+    Window { name, reach, hit_max }
+}
+
+/// Every window that a scenario may name, in the order of the protocols.
+pub const WINDOWS: &[Window] = &[
+    window("raft.append", Reach::Load, 40),
+    window("raft.fsync", Reach::Load, 40),
+    window("raft.synced", Reach::Load, 40),
+    window("vote.save", Reach::Election, 1),
+    window("vote.saved", Reach::Election, 1),
+    window("apply.before-batch", Reach::Load, 150),
+    window("apply.after-batch", Reach::Load, 150),
+    window("flush.sealed", Reach::Load, 2),
+    window("flush.begin", Reach::Load, 2),
+    window("flush.completed", Reach::Load, 2),
+    window("index.tmp-written", Reach::Load, 2),
+    window("index.tmp-synced", Reach::Load, 2),
+    window("index.renamed", Reach::Load, 2),
+    window("index.persisted", Reach::Load, 2),
+    window("purge.before", Reach::Load, 1),
+    window("purge.between", Reach::Load, 1),
+    window("purge.done", Reach::Load, 1),
+    window("snapshot.send", Reach::SnapshotSender, 1),
+    window("snapshot.sending", Reach::SnapshotSender, 1),
+    window("snapshot.receive", Reach::SnapshotReceiver, 1),
+    window("snapshot.unpack", Reach::SnapshotReceiver, 1),
+    window("snapshot.unpacked", Reach::SnapshotReceiver, 1),
+    window("snapshot.exchanged", Reach::SnapshotReceiver, 1),
+    window("snapshot.persist", Reach::SnapshotReceiver, 1),
+    window("snapshot.persisted", Reach::SnapshotReceiver, 1),
+    window("snapshot.delete-old", Reach::SnapshotReceiver, 1),
+    window("recovery.engine-open", Reach::Recovery { prior: None }, 1),
+    window("recovery.engine-opened", Reach::Recovery { prior: None }, 1),
+    // Only a life that ended between the flush and its persisted index leaves entries in (N, E] to verify.
+    window("recovery.replay-verify", Reach::Recovery { prior: Some("flush.completed") }, 1),
+    window("recovery.replay-apply", Reach::Recovery { prior: None }, 3),
+    window("migrate.intent", Reach::Migration, 1),
+    window("migrate.copying", Reach::Migration, 1),
+    window("migrate.copied", Reach::Migration, 1),
+    window("migrate.exchanged", Reach::Migration, 1),
+    window("migrate.index", Reach::Migration, 1),
+    window("migrate.marker", Reach::Migration, 1),
+];
+
+/// The window called `name`.
+pub fn find_window(name: &str) -> Option<&'static Window> {
+    WINDOWS.iter().find(|window| window.name == name)
+}
+
+/// The window that a person who typed `name` most likely meant: at most two edits away, or the same last part.
+pub fn nearest_window(name: &str) -> Option<&'static str> {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let by_edits = WINDOWS.iter().map(|window| (edits(name, window.name), window.name)).min();
+    match by_edits {
+        Some((distance, found)) if distance <= 2 => Some(found),
+        _ => WINDOWS.iter().map(|window| window.name).find(|known| known.rsplit('.').next() == Some(last)),
+    }
+}
+
+/// Levenshtein's distance in bytes.
+fn edits(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn window_names_are_unique_and_priors_exist() {
+        for (i, window) in WINDOWS.iter().enumerate() {
+            assert!(WINDOWS[i + 1..].iter().all(|other| other.name != window.name), "{}", window.name);
+            assert!(window.hit_max > 0);
+            if let Reach::Recovery { prior: Some(prior) } = window.reach {
+                let prior = find_window(prior).expect("a prior is a window");
+                assert_eq!(prior.reach, Reach::Load);
+                // Or a victim that can pass the window could not be prepared for it.
+                assert!(Engine::ALL.iter().all(|engine| !window.exists_on(*engine) || prior.exists_on(*engine)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_typo_finds_its_window() {
+        assert_eq!(nearest_window("flush.complete"), Some("flush.completed"));
+        assert_eq!(nearest_window("flush.renamed"), Some("index.renamed"));
+        assert_eq!(nearest_window("elsewhere"), None);
+    }
+
+    #[test]
+    fn redb_has_no_flush_no_index_file_and_nothing_to_verify() {
+        let missing: Vec<_> = WINDOWS.iter().filter(|window| !window.exists_on(Engine::Redb)).collect();
+        assert_eq!(missing.len(), 8, "{missing:?}");
+        assert!(WINDOWS.iter().all(|window| window.exists_on(Engine::Rocksdb)));
+        assert!(find_window("snapshot.persist").is_some_and(|window| window.exists_on(Engine::Redb)));
+    }
+}
