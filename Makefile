@@ -12,7 +12,7 @@ CARGO := . scripts/env.sh && cargo
 BUILD := $(CARGO) build --release --locked --workspace
 RUN := . scripts/env.sh && exec "$$CARGO_TARGET_DIR/release/ninelives" run
 
-.PHONY: help setup build sabotaged test gate smoke five-nodes rolling-upgrade mixed etcdctl lint format deny doc clean
+.PHONY: help setup build sabotaged test gate smoke five-nodes bench-engines fuzz rolling-upgrade mixed etcdctl lint format deny doc clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,15 @@ mixed: build ## one member on redb, two on rocksdb
 
 etcdctl: build ## the stock etcdctl against a three-node cluster
 	@. scripts/env.sh && scripts/etcdctl.sh "$$CARGO_TARGET_DIR/release/node-under-test"
+
+bench-engines: setup ## snapshots of 1 GiB between the engines, a migration of 1,000,000 keys: time, peak memory
+	$(CARGO) bench --locked --workspace --bench engines
+
+FUZZ_SECONDS ?= 600
+fuzz: setup ## arbitrary bytes for the snapshot reader; FUZZ_SECONDS=n, default 600 (installs cargo-fuzz once)
+	@. scripts/env.sh; cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
+	@. scripts/env.sh; export CARGO_TARGET_DIR="$$CARGO_TARGET_DIR/fuzz"; cd node-under-test/backend && \
+	exec cargo fuzz run --sanitizer none snapshot_reader -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536
 
 lint: setup ## rustfmt and clippy, warnings are errors; both feature sets
 	$(CARGO) fmt --all --check

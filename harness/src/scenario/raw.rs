@@ -5,7 +5,7 @@ use super::cluster::RawCluster;
 use super::upgrade::RawUpgrade;
 use super::{Bounds, ClusterSpec, Floors, LoadSpec, Refusal, Scenario, WhenKind, WhomKind};
 use crate::limits;
-use crate::target::{self, Engine, Reach, Window};
+use crate::target::{self, Reach, Window};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -206,6 +206,7 @@ impl Check<'_> {
         for (name, weight) in &raw.windows {
             let window = target::find_window(name.get_ref()).ok_or_else(|| self.unknown_window("windows", name))?;
             self.window_is_possible(window, weight, whom, cluster)?;
+            self.window_exists(window, weight, cluster, raw.upgrade.is_some())?;
             weights.insert(window.name, *weight.get_ref());
         }
         let table: Vec<_> = target::WINDOWS
@@ -237,6 +238,27 @@ impl Check<'_> {
         }
     }
 
+    /// `upgrades`: members change their engine, so that each may run either.
+    fn window_exists(
+        &self,
+        window: &Window,
+        weight: &Spanned<u32>,
+        cluster: &ClusterSpec,
+        upgrades: bool,
+    ) -> Result<(), Refusal> {
+        let exists = upgrades || cluster.engines.iter().any(|engine| window.exists_on(*engine));
+        if exists || *weight.get_ref() == 0 {
+            return Ok(());
+        }
+        let (missing, other) = (cluster.engines[0], cluster.engines[0].other());
+        let message = format!(
+            "`windows.\"{}\"` is above 0, and does not exist on {missing}: expected a {other} member in `cluster.backend`, or an \
+             `[upgrade]` table, found neither",
+            window.name
+        );
+        Err(self.refuse(weight, message))
+    }
+
     fn window_is_possible(
         &self,
         window: &Window,
@@ -251,14 +273,6 @@ impl Check<'_> {
             let message = format!(
                 "`windows.\"{0}\"` is above 0, but no member passes it, only an upgrade by migrate: expected it as \
                  `upgrade.windows.\"{0}\"`",
-                window.name
-            );
-            return Err(self.refuse(weight, message));
-        }
-        if !window.exists_on(Engine::Redb) && cluster.memtable_bytes.is_none() {
-            let message = format!(
-                "`windows.\"{}\"` is above 0, and does not exist on redb: expected a rocksdb member in `cluster.backend`, or an \
-                 `[upgrade]` table, found neither",
                 window.name
             );
             return Err(self.refuse(weight, message));
