@@ -49,8 +49,8 @@ rolling-upgrade: build ## members change their engine, one after the other and b
 mixed: build ## one member on redb, two on rocksdb
 	@$(RUN) scenarios/mixed.toml --seed $(SEED)
 
-etcdctl: build ## the stock etcdctl against a three-node cluster
-	@. scripts/env.sh && scripts/etcdctl.sh "$$CARGO_TARGET_DIR/release/node-under-test"
+etcdctl: build ## the stock etcdctl against a three-node cluster, on each engine
+	@. scripts/env.sh; for engine in redb rocksdb; do scripts/etcdctl.sh "$$CARGO_TARGET_DIR/release/node-under-test" $$engine; done
 
 bench-engines: setup ## snapshots of 1 GiB between the engines, a migration of 1,000,000 keys: time, peak memory
 	$(CARGO) bench --locked --workspace --bench engines

@@ -57,6 +57,26 @@ fn only_the_backend_crate_names_rocksdb() {
 }
 
 #[test]
+fn only_its_engine_and_the_raft_logs_file_name_redb() {
+    // The log is a redb file as well, whatever the engine; the engines' tests make strange files.
+    let own = [
+        "node-under-test/backend/src/redb/",
+        "node-under-test/raft/src/log_store/disk.rs",
+        "node-under-test/backend/tests/",
+    ];
+    let always = ["use redb", " ::redb", "(::redb", "<::redb", "extern crate redb", "redb::Database"];
+    let found = offenders(&["node-under-test", "harness/src"], &always, &own);
+    assert!(found.is_empty(), "{found:#?}");
+    let bare = [" redb::", "(redb::", "<redb::", "&redb::", "[redb::"];
+    let found = offenders(
+        &["node-under-test", "harness/src"],
+        &bare,
+        &["node-under-test/backend/", "node-under-test/raft/src/log_store/disk.rs"],
+    );
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
 fn only_the_raft_crate_names_openraft() {
     let found = offenders(&["node-under-test", "harness/src"], &["openraft::"], &["node-under-test/raft/"]);
     assert!(found.is_empty(), "{found:#?}");
