@@ -1,5 +1,7 @@
 //! Real processes: a cluster that grows, shrinks, and refuses a member that lost its raft log.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail there")]
+
 use node_proto::control::control_client::ControlClient;
 use node_proto::control::{FenceAnswerRequest, FenceRequest, FlushRequest, RecoveryRequest};
 use node_proto::etcdserverpb::cluster_client::ClusterClient;
