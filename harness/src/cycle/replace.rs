@@ -58,7 +58,7 @@ impl Stage<'_> {
         let (slot, peer) = (member.slot, format!("http://{}", member.addresses.peer));
         self.note(work.step.cycle, "member-add", None, Some(&peer));
         let id = others.add_learner(&peer, self.cluster.ids_used()).await?;
-        self.note(work.step.cycle, "member-added", Some(id), Some(&format!("slot#{slot}, {to}")));
+        self.note(work.step.cycle, "member-added", Some(id), Some(&format!("{slot}, {to}")));
         self.cluster.replace(old, id, to)?;
         self.ledger.move_in(slot, id);
         self.votes.remove(&old);
