@@ -21,7 +21,7 @@ pub use trouble::Trouble;
 use crate::paths::Paths;
 use crate::process::Spawner;
 use crate::record::Role;
-use crate::target::{Addresses, Engine, Target};
+use crate::target::{Addresses, Engine, Slot, Target};
 use crate::{clock, limits};
 use anyhow::{Context, anyhow};
 use futures_util::future::join_all;
@@ -87,12 +87,12 @@ impl Cluster {
     }
 
     /// Client endpoints, `http://host:port`, by slot; the same for a whole run.
-    pub fn endpoints(&self) -> Vec<(u64, String)> {
+    pub fn endpoints(&self) -> Vec<(Slot, String)> {
         self.members.iter().map(|member| (member.slot, format!("http://{}", member.addresses.client))).collect()
     }
 
     /// The member in `slot`.
-    pub fn in_slot(&self, slot: u64) -> Option<&Member> {
+    pub fn in_slot(&self, slot: Slot) -> Option<&Member> {
         self.members.iter().find(|member| member.slot == slot)
     }
 
@@ -201,10 +201,10 @@ mod tests {
         let (endpoints, place) = (cluster.endpoints(), cluster.members[1].addresses);
         cluster.replace(2, 4, Engine::Redb).unwrap();
         assert_eq!(cluster.endpoints(), endpoints);
-        let member = cluster.in_slot(2).unwrap();
+        let member = cluster.in_slot(Slot(2)).unwrap();
         assert_eq!((member.id, member.engine, member.addresses), (4, Engine::Redb, place));
         assert!(cluster.member(2).is_none() && cluster.member(4).is_some());
-        assert_eq!(cluster.members.iter().map(|member| member.slot).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(cluster.members.iter().map(|member| member.slot.0).collect::<Vec<_>>(), [1, 2, 3]);
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@
 use crate::clock;
 use crate::model::Change;
 use crate::operation::{Action, OpId, Reply};
+use crate::target::Slot;
 use serde::Serialize;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -31,11 +32,11 @@ pub enum Event<'a> {
     /// It may or may not have happened, or still happen.
     Unknown { op: OpId, why: &'a str },
     /// The first delivery of a revision, by the stream of `slot`.
-    Revision { revision: u64, slot: u64, changes: &'a [Change] },
+    Revision { revision: u64, slot: Slot, changes: &'a [Change] },
     /// The stream of `slot` starts, or starts again, at `from`.
-    Watch { slot: u64, from: u64 },
+    Watch { slot: Slot, from: u64 },
     /// The stream of `slot` broke.
-    WatchEnded { slot: u64, why: &'a str },
+    WatchEnded { slot: Slot, why: &'a str },
 }
 
 /// An append-only file of events. Shared by everything that acts.

@@ -9,6 +9,7 @@ use crate::clock;
 use crate::history::{Event, History};
 use crate::model::Change;
 use crate::oracle::Ledger;
+use crate::target::Slot;
 use anyhow::bail;
 use etcd_client::{Client, ConnectOptions, EventType, WatchOptions, WatchResponse};
 use std::collections::BTreeMap;
@@ -27,7 +28,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// Running watches. Dropping it ends them.
 #[derive(Debug)]
 pub struct Observer {
-    delivered: BTreeMap<u64, watch::Receiver<u64>>,
+    delivered: BTreeMap<Slot, watch::Receiver<u64>>,
     tasks: JoinSet<()>,
 }
 
@@ -37,7 +38,7 @@ impl Observer {
     ///
     /// # Errors
     /// An endpoint that is no URI.
-    pub async fn start(slots: &[(u64, String)], history: Arc<History>, ledger: Arc<Ledger>) -> anyhow::Result<Self> {
+    pub async fn start(slots: &[(Slot, String)], history: Arc<History>, ledger: Arc<Ledger>) -> anyhow::Result<Self> {
         let (mut delivered, mut tasks) = (BTreeMap::new(), JoinSet::new());
         for (slot, endpoint) in slots {
             let options = ConnectOptions::new().with_connect_timeout(CONNECT_TIMEOUT);
@@ -57,18 +58,18 @@ impl Observer {
     ///
     /// # Errors
     /// The slot is not observed, or its task ended.
-    pub async fn wait_revision(&self, slot: u64, revision: u64, deadline: Instant) -> anyhow::Result<u64> {
-        let Some(receiver) = self.delivered.get(&slot) else { bail!("slot#{slot} is not observed") };
+    pub async fn wait_revision(&self, slot: Slot, revision: u64, deadline: Instant) -> anyhow::Result<u64> {
+        let Some(receiver) = self.delivered.get(&slot) else { bail!("{slot} is not observed") };
         let mut receiver = receiver.clone();
         match clock::before(deadline, receiver.wait_for(|delivered| *delivered >= revision)).await {
             Some(Ok(delivered)) => Ok(*delivered),
-            Some(Err(_)) => bail!("the watch task of slot#{slot} has ended"),
+            Some(Err(_)) => bail!("the watch task of {slot} has ended"),
             None => Ok(self.delivered(slot)),
         }
     }
 
     /// The revision up to which `slot`'s stream has delivered; 0 if it is not observed.
-    pub fn delivered(&self, slot: u64) -> u64 {
+    pub fn delivered(&self, slot: Slot) -> u64 {
         self.delivered.get(&slot).map_or(0, |receiver| *receiver.borrow())
     }
 
@@ -79,7 +80,7 @@ impl Observer {
 }
 
 struct Stream {
-    slot: u64,
+    slot: Slot,
     client: Client,
     history: Arc<History>,
     ledger: Arc<Ledger>,

@@ -103,7 +103,7 @@ impl Plan {
     /// Why this plan cannot be run on a cluster of `members`, none of which can run rocksdb unless `rocksdb`.
     pub fn misfit(&self, members: u32, rocksdb: bool) -> Option<String> {
         self.steps.iter().find_map(|step| match step.fault {
-            Fault::Upgrade(upgrade) if upgrade.slot > members => {
+            Fault::Upgrade(upgrade) if upgrade.slot.0 > u64::from(members) => {
                 Some(format!("expected a slot of 1 to {members}, found `{step}`"))
             }
             Fault::Upgrade(Upgrade { to: Engine::Rocksdb, .. }) if !rocksdb => {
@@ -196,7 +196,7 @@ mod tests {
     use super::*;
     use crate::plan::upgrade::At;
     use crate::scenario::WayKind;
-    use crate::target::WINDOWS;
+    use crate::target::{Slot, WINDOWS};
     use proptest::prelude::*;
     use std::path::Path;
 
@@ -285,8 +285,8 @@ mod tests {
             (at(WayKind::Migrate), then).prop_map(|(at, then)| Way::Migrate { kill: at.map(|at| (at, then)) }),
             at(WayKind::Replace).prop_map(|kill| Way::Replace { kill }),
         ];
-        (1..9u32, prop::sample::select(Engine::ALL.to_vec()), way)
-            .prop_map(|(slot, to, way)| Fault::Upgrade(Upgrade { slot, to, way }))
+        (1..9u64, prop::sample::select(Engine::ALL.to_vec()), way)
+            .prop_map(|(slot, to, way)| Fault::Upgrade(Upgrade { slot: Slot(slot), to, way }))
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 //!
 //! Plain data, no behaviour beyond sums: a stored record must read back without a cluster.
 
-use crate::target::Engine;
+use crate::target::{Engine, Slot};
 use crate::verdict::{Finding, Verdict};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -140,7 +140,7 @@ pub struct BinaryId {
 /// Who was in a slot, at the start of a run and at its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotRecord {
-    pub slot: u64,
+    pub slot: Slot,
     pub member_at_start: u64,
     pub engine_at_start: Engine,
     pub member_at_end: u64,

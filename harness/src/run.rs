@@ -24,7 +24,7 @@ use crate::progress::Progress;
 use crate::record::{SCHEMA_VERSION, SlotRecord};
 use crate::scenario::Scenario;
 use crate::seed::Seed;
-use crate::target::{Engine, Target};
+use crate::target::{Engine, Slot, Target};
 use crate::verdict::{Class, Finding, Verdict};
 use crate::workload::Workload;
 use crate::{clock, provenance, report};
@@ -199,7 +199,7 @@ fn count(summary: &mut RunSummary, running: &Running) {
 /// Who founds the cluster: ids are the numbers of the slots.
 fn slots(job: &Job) -> Vec<SlotRecord> {
     let founder = |(slot, engine): (u64, &Engine)| SlotRecord {
-        slot,
+        slot: Slot(slot),
         member_at_start: slot,
         engine_at_start: *engine,
         member_at_end: slot,

@@ -20,7 +20,7 @@ pub async fn run(raft: RaftNode, store: Arc<Store>, own: Member) {
     if roster.wait_for(|roster| roster.members.contains_key(&own.id)).await.is_err() {
         return;
     }
-    loop {
+    while roster.borrow_and_update().members.contains_key(&own.id) {
         match is_published(&store, &own) {
             Ok(true) => return,
             Ok(false) => {}
@@ -29,14 +29,21 @@ pub async fn run(raft: RaftNode, store: Arc<Store>, own: Member) {
         }
         let command = command::publish_member(own.id, &own.name, &own.client_addr);
         match raft.propose(command).await {
-            // On the leader it is applied; here it will be: what is left is to see it.
+            // It is applied on the leader; the next look at the row must not come before it is applied here.
             Ok(proposed) => {
-                tracing::info!(log_id = %proposed.log_id, "published this member's name and client address")
+                let index = proposed.log_id.index;
+                tracing::info!(index, "published this member's name and client address");
+                let mut status = raft.status_watch();
+                if status.wait_for(|status| status.applied >= Some(index)).await.is_err() {
+                    return;
+                }
             }
             // Publishing twice does no harm, so even an unknown outcome is tried again.
-            Err(error) => tracing::debug!(%error, "not published yet"),
+            Err(error) => {
+                tracing::debug!(%error, "not published yet");
+                clock::sleep_until(clock::now() + RETRY_EVERY).await;
+            }
         }
-        clock::sleep_until(clock::now() + RETRY_EVERY).await;
     }
 }
 

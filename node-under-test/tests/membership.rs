@@ -1,7 +1,9 @@
 //! Real processes: a cluster that grows, shrinks, and refuses a member that lost its raft log.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail there")]
+
 use node_proto::control::control_client::ControlClient;
-use node_proto::control::{FenceAnswerRequest, FenceRequest};
+use node_proto::control::{FenceAnswerRequest, FenceRequest, FlushRequest, RecoveryRequest};
 use node_proto::etcdserverpb::cluster_client::ClusterClient;
 use node_proto::etcdserverpb::kv_client::KvClient;
 use node_proto::etcdserverpb::maintenance_client::MaintenanceClient;
@@ -58,6 +60,7 @@ impl Cluster {
     fn spawn(&mut self, id: u64, join: bool) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_node-under-test"));
         command.args(["serve", "--backend", "rocksdb", "--memtable-bytes", "65536", "--id", &id.to_string()]);
+        command.args(["--keep-entries", "0", "--snapshot-every-entries", "1"]);
         command.arg("--data-dir").arg(self.data_dir(id)).arg(format!("--control={}", self.addresses[&id][2]));
         for named in if join { id..=id } else { 1..=3 } {
             let [peer, client, _] = self.addresses[&named];
@@ -126,6 +129,18 @@ impl Cluster {
         let range = RangeRequest { key: key.to_owned().into(), ..RangeRequest::default() };
         let answer = eventually(async || KvClient::new(self.channel(id, 1)).range(range.clone()).await.ok()).await;
         answer.into_inner().count == 1
+    }
+
+    /// Writes until no member's log reaches back to its beginning: whoever joins then gets a snapshot.
+    async fn purge_all(&self) {
+        for (id, round) in self.running.keys().zip(0..) {
+            eventually(async || {
+                self.put(*id, &format!("purged-{round}")).await;
+                let status = self.control(*id).flush(FlushRequest {}).await.unwrap().into_inner();
+                status.last_purged
+            })
+            .await;
+        }
     }
 
     async fn leader(&self, id: u64) -> u64 {
@@ -211,7 +226,8 @@ async fn a_cluster_grows_shrinks_and_refuses_a_wiped_member() {
     let cluster_id = founded.header.unwrap().cluster_id;
     assert_ne!(cluster_id, 0);
 
-    // Grow: a learner, listed without a name until it runs, then a voter.
+    // Grow: a learner, listed without a name until it runs, then a voter. It starts with a snapshot.
+    cluster.purge_all().await;
     cluster.add_learner(2, 4).await;
     let unready = cluster.members(3).member_promote(MemberPromoteRequest { id: 4 }).await.unwrap_err();
     assert_eq!(
@@ -224,6 +240,14 @@ async fn a_cluster_grows_shrinks_and_refuses_a_wiped_member() {
     assert_eq!(seen_by_it.members, cluster.list(1).await.unwrap().members);
     cluster.put(4, "grown").await;
     assert!(cluster.has(1, "grown").await && cluster.has(4, "founded").await);
+    cluster.same_membership(4).await;
+    let recovery = cluster.control(4).recovery(RecoveryRequest {}).await.unwrap().into_inner();
+    assert!(recovery.snapshot_installed.is_some(), "{recovery:?}");
+    // And it is the same after a life of its own, cut short.
+    cluster.kill(4);
+    cluster.spawn(4, true);
+    cluster.serving(4);
+    cluster.put(4, "back").await;
     cluster.same_membership(4).await;
 
     // Shrink: the leader itself, asked through itself.

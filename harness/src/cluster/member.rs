@@ -6,7 +6,7 @@
 
 use super::{Site, Trouble};
 use crate::process::{Child, Ended, Launch, NodeState, events};
-use crate::target::{self, Addresses, Engine, Origin};
+use crate::target::{self, Addresses, Engine, Origin, Slot};
 use crate::{clock, limits};
 use anyhow::{Context, anyhow};
 use node_proto::control::control_client::ControlClient;
@@ -27,7 +27,7 @@ use tonic::{Response, Status};
 #[derive(Debug)]
 pub struct Member {
     pub id: u64,
-    pub slot: u64,
+    pub slot: Slot,
     /// What its next life runs.
     pub engine: Engine,
     pub addresses: Addresses,
@@ -75,11 +75,11 @@ pub struct Death {
 impl Member {
     /// One of those that found the cluster: its id is the number of its slot.
     pub fn founder(id: u64, addresses: Addresses, engine: Engine) -> Self {
-        Self { id, slot: id, engine, addresses, joined: false, lives: 0, life: None, applied: Arc::default() }
+        Self { id, slot: Slot(id), engine, addresses, joined: false, lives: 0, life: None, applied: Arc::default() }
     }
 
     /// One that is added to the running cluster, in `slot`.
-    pub fn joiner(slot: u64, id: u64, addresses: Addresses, engine: Engine) -> Self {
+    pub fn joiner(slot: Slot, id: u64, addresses: Addresses, engine: Engine) -> Self {
         Self { id, slot, joined: true, ..Self::founder(id, addresses, engine) }
     }
 

@@ -9,6 +9,7 @@ use crate::plan::Then;
 use crate::plan::upgrade::At;
 use crate::process::Migrated;
 use crate::target::Engine;
+use crate::verdict::{Class, Finding};
 use anyhow::anyhow;
 
 impl Stage<'_> {
@@ -63,6 +64,12 @@ impl Stage<'_> {
         self.history
             .record(&serde_json::json!({ "event": "migrated", "cycle": work.step.cycle, "member": id, "said": said }));
         self.inspect_migrated(work, id, Some(to)).await?;
+        let (claimed, found) =
+            (said.and_then(|said| said.index), work.last_dead(id).and_then(|dead| dead.engine_index));
+        if claimed != found {
+            let why = format!("`migrate` claims the state of index {claimed:?}, and what lies there is of {found:?}");
+            work.findings.push(Finding::new(Class::ReplayStart, why).in_cycle(work.step.cycle).at_member(id));
+        }
         self.set_engine(id, to)
     }
 

@@ -17,13 +17,13 @@ impl Stage<'_> {
         upgrade: &Upgrade,
         roles: &[(u64, Role)],
     ) -> Result<(), Trouble> {
-        let Some(member) = self.cluster.in_slot(u64::from(upgrade.slot)) else {
-            work.skip(format!("there is no slot#{}", upgrade.slot));
+        let Some(member) = self.cluster.in_slot(upgrade.slot) else {
+            work.skip(format!("there is no {}", upgrade.slot));
             return Ok(());
         };
         let (id, engine) = (member.id, member.engine);
         if engine == upgrade.to {
-            work.skip(format!("slot#{} runs {engine} already", upgrade.slot));
+            work.skip(format!("{} runs {engine} already", upgrade.slot));
             return Ok(());
         }
         let role = roles.iter().find(|(member, _)| *member == id).map_or(Role::Follower, |(_, role)| *role);

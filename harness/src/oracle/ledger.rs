@@ -18,6 +18,7 @@ use super::reads::{Claim, Claims};
 use super::streams::{Delivery, Streams};
 use crate::model::{Change, KvDigest, Model};
 use crate::operation::{Action, KeyState, OpId, Outcome, Reply};
+use crate::target::Slot;
 use crate::verdict::{Class, Finding};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,7 +63,7 @@ pub(super) struct Books {
     pub writes: Writes,
     streams: Streams,
     /// The member in each slot: streams belong to slots, findings to members.
-    tenants: BTreeMap<u64, u64>,
+    tenants: BTreeMap<Slot, u64>,
     claims: Claims,
     /// Sent and not completed: action, and the newest revision acknowledged before it was sent.
     pending: HashMap<OpId, (Action, u64)>,
@@ -85,13 +86,13 @@ pub struct Ledger(Mutex<Books>);
 
 impl Ledger {
     /// For a cluster of `slots`, each with a member of the same number, whose store is empty.
-    pub fn new(slots: &[u64]) -> Arc<Self> {
+    pub fn new(slots: &[Slot]) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Books {
             model: Model::default(),
             leases: LeaseBook::default(),
             writes: Writes::default(),
             streams: Streams::new(slots),
-            tenants: slots.iter().map(|slot| (*slot, *slot)).collect(),
+            tenants: slots.iter().map(|slot| (*slot, slot.0)).collect(),
             claims: Claims::default(),
             pending: HashMap::new(),
             acked_revision: 1,
@@ -116,7 +117,7 @@ impl Ledger {
     }
 
     /// From here on `member` is in `slot`. Its watch has to go on where the one before it broke off.
-    pub fn move_in(&self, slot: u64, member: u64) {
+    pub fn move_in(&self, slot: Slot, member: u64) {
         self.books().tenants.insert(slot, member);
     }
 
@@ -162,7 +163,7 @@ impl Ledger {
 
     /// `slot`'s stream delivered `revision`, all of it.
     /// Returns whether the revision is new to the history.
-    pub fn deliver(&self, slot: u64, revision: u64, changes: &[Change]) -> bool {
+    pub fn deliver(&self, slot: Slot, revision: u64, changes: &[Change]) -> bool {
         let mut books = self.books();
         let mut alarms = Alarms::new();
         let delivery = books.streams.deliver(slot, revision, changes, &mut alarms);
@@ -182,13 +183,12 @@ impl Ledger {
 
     /// `slot`'s stream was refused because everything below `compacted` is gone. Returns the revision from
     /// which it may be resumed.
-    pub fn skipped(&self, slot: u64, compacted: u64) -> u64 {
+    pub fn skipped(&self, slot: Slot, compacted: u64) -> u64 {
         let mut books = self.books();
         let last = books.streams.last(slot);
         if compacted > last + 1 && compacted > books.compact_sent {
             let sent = books.compact_sent;
-            let why =
-                format!("the watch of slot#{slot} is told that {compacted} was compacted; only {sent} was asked for");
+            let why = format!("the watch of {slot} is told that {compacted} was compacted; only {sent} was asked for");
             books.file_at(slot, vec![(Class::Watch, why)]);
         }
         books.streams.skip_to(slot, compacted);
@@ -201,7 +201,7 @@ impl Ledger {
     }
 
     /// The revision up to which `slot`'s stream has delivered.
-    pub fn delivered(&self, slot: u64) -> u64 {
+    pub fn delivered(&self, slot: Slot) -> u64 {
         self.books().streams.last(slot)
     }
 
@@ -247,7 +247,7 @@ impl Ledger {
 
 impl Books {
     /// Alarms of a stream are about the member that it is connected to.
-    fn file_at(&mut self, slot: u64, alarms: Alarms) {
+    fn file_at(&mut self, slot: Slot, alarms: Alarms) {
         let member = self.tenants.get(&slot).copied();
         self.file(member, alarms);
     }

@@ -7,6 +7,7 @@
 
 use super::Alarms;
 use crate::model::Change;
+use crate::target::Slot;
 use crate::verdict::Class;
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,7 +15,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 #[derive(Debug)]
 pub(super) struct Streams {
     /// Last revision delivered, by slot. An empty store is at revision 1.
-    last: BTreeMap<u64, u64>,
+    last: BTreeMap<Slot, u64>,
     /// Fingerprints of the revisions from `first` on.
     recent: VecDeque<u64>,
     first: u64,
@@ -30,12 +31,12 @@ pub(super) enum Delivery {
 }
 
 impl Streams {
-    pub fn new(slots: &[u64]) -> Self {
+    pub fn new(slots: &[Slot]) -> Self {
         Self { last: slots.iter().map(|slot| (*slot, 1)).collect(), recent: VecDeque::new(), first: 2 }
     }
 
     /// The last revision that `slot`'s stream delivered.
-    pub fn last(&self, slot: u64) -> u64 {
+    pub fn last(&self, slot: Slot) -> u64 {
         self.last.get(&slot).copied().unwrap_or(1)
     }
 
@@ -49,14 +50,12 @@ impl Streams {
         self.first + self.recent.len() as u64 - 1
     }
 
-    pub fn deliver(&mut self, slot: u64, revision: u64, changes: &[Change], alarms: &mut Alarms) -> Delivery {
+    pub fn deliver(&mut self, slot: Slot, revision: u64, changes: &[Change], alarms: &mut Alarms) -> Delivery {
         let last = self.last(slot);
         if revision <= last {
             alarms.push((
                 Class::Watch,
-                format!(
-                    "the watch of slot#{slot} delivered revision {revision} after {last}: twice, in parts, or back"
-                ),
+                format!("the watch of {slot} delivered revision {revision} after {last}: twice, in parts, or back"),
             ));
             return Delivery::Old;
         }
@@ -64,7 +63,7 @@ impl Streams {
             alarms.push((
                 Class::Watch,
                 format!(
-                    "the watch of slot#{slot} went from revision {last} to {revision}: {} are missing",
+                    "the watch of {slot} went from revision {last} to {revision}: {} are missing",
                     revision - last - 1
                 ),
             ));
@@ -81,9 +80,7 @@ impl Streams {
                 let found = super::predict::in_words(changes);
                 alarms.push((
                     Class::Watch,
-                    format!(
-                        "the watch of slot#{slot} has {found} at revision {revision}, another slot's something else"
-                    ),
+                    format!("the watch of {slot} has {found} at revision {revision}, another slot's something else"),
                 ));
             }
             Delivery::Old
@@ -93,7 +90,7 @@ impl Streams {
     }
 
     /// The server says that everything up to `compacted` is gone for `slot`'s stream.
-    pub fn skip_to(&mut self, slot: u64, compacted: u64) {
+    pub fn skip_to(&mut self, slot: Slot, compacted: u64) {
         let last = self.last.entry(slot).or_insert(1);
         *last = (*last).max(compacted);
         self.forget();
@@ -122,10 +119,10 @@ mod tests {
     }
 
     fn run(deliveries: &[(u64, u64, &str)]) -> (Streams, usize) {
-        let mut streams = Streams::new(&[1, 2, 3]);
+        let mut streams = Streams::new(&[1, 2, 3].map(Slot));
         let mut alarms = Alarms::new();
-        for (member, revision, key) in deliveries {
-            streams.deliver(*member, *revision, &delete(key), &mut alarms);
+        for (slot, revision, key) in deliveries {
+            streams.deliver(Slot(*slot), *revision, &delete(key), &mut alarms);
         }
         assert!(alarms.iter().all(|(class, _)| *class == Class::Watch));
         (streams, alarms.len())
@@ -151,10 +148,10 @@ mod tests {
 
     #[test]
     fn only_the_first_delivery_is_new() {
-        let mut streams = Streams::new(&[1, 2]);
+        let mut streams = Streams::new(&[1, 2].map(Slot));
         let mut alarms = Alarms::new();
-        assert_eq!(streams.deliver(2, 2, &delete("a"), &mut alarms), Delivery::New);
-        assert_eq!(streams.deliver(1, 2, &delete("a"), &mut alarms), Delivery::Old);
-        assert_eq!(streams.deliver(1, 3, &delete("a"), &mut alarms), Delivery::New);
+        assert_eq!(streams.deliver(Slot(2), 2, &delete("a"), &mut alarms), Delivery::New);
+        assert_eq!(streams.deliver(Slot(1), 2, &delete("a"), &mut alarms), Delivery::Old);
+        assert_eq!(streams.deliver(Slot(1), 3, &delete("a"), &mut alarms), Delivery::New);
     }
 }

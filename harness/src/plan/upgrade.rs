@@ -13,7 +13,7 @@
 use super::When;
 use crate::scenario::{Scenario, UpgradeSpec, WayKind};
 use crate::seed::{Seed, Stream};
-use crate::target::{self, Engine, Window};
+use crate::target::{self, Engine, Slot, Window};
 use std::fmt;
 
 /// How the member changes its engine.
@@ -47,8 +47,7 @@ pub enum Then {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upgrade {
-    /// From 1.
-    pub slot: u32,
+    pub slot: Slot,
     pub to: Engine,
     pub way: Way,
 }
@@ -89,7 +88,7 @@ impl<'a> Walk<'a> {
         }
         let at = self.engines.iter().position(|engine| *engine != self.target)?;
         self.engines[at] = self.target;
-        let slot = u32::try_from(at + 1).ok()?;
+        let slot = Slot(at as u64 + 1);
         Some(Upgrade { slot, to: self.target, way: self.way()? })
     }
 
@@ -116,7 +115,7 @@ impl fmt::Display for At {
 
 impl fmt::Display for Upgrade {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "upgrade slot#{} to {} by ", self.slot, self.to)?;
+        write!(f, "upgrade {} to {} by ", self.slot, self.to)?;
         let kind = match self.way {
             Way::Migrate { .. } => WayKind::Migrate,
             Way::Replace { .. } => WayKind::Replace,
@@ -141,7 +140,7 @@ pub(super) fn parse(text: &str) -> Result<Option<Upgrade>, String> {
         return Ok(None);
     };
     let Some((to, rest)) = rest.split_once(" by ") else { return Ok(None) };
-    let (Some(slot), Some(to)) = (slot.parse().ok().filter(|slot| *slot > 0), Engine::parse(to)) else {
+    let (Some(slot), Some(to)) = (slot.parse().ok().filter(|slot| *slot > 0).map(Slot), Engine::parse(to)) else {
         return Ok(None);
     };
     let (kind, rest) = rest.split_once(' ').map_or((rest, ""), |(kind, rest)| (kind, rest));
@@ -220,7 +219,7 @@ mod tests {
         let found = upgrades(&Plan::generate(&scenario, &Seed::new(7), 300));
         let every = scenario.upgrade.as_ref().unwrap().every_cycles;
         assert_eq!(found.len() as u32, 300 / every);
-        let walked: Vec<_> = found.iter().take(7).map(|(_, upgrade)| (upgrade.slot, upgrade.to)).collect();
+        let walked: Vec<_> = found.iter().take(7).map(|(_, upgrade)| (upgrade.slot.0, upgrade.to)).collect();
         use Engine::{Redb, Rocksdb};
         let expected = [(1, Rocksdb), (2, Rocksdb), (3, Rocksdb), (1, Redb), (2, Redb), (3, Redb), (1, Rocksdb)];
         assert_eq!(walked, expected);
@@ -260,7 +259,7 @@ mod tests {
         let mut scenario = rolling();
         scenario.cluster.engines = vec![Engine::Redb, Engine::Rocksdb, Engine::Rocksdb];
         let found = upgrades(&Plan::generate(&scenario, &Seed::new(7), 60));
-        let walked: Vec<_> = found.iter().take(3).map(|(_, upgrade)| (upgrade.slot, upgrade.to)).collect();
+        let walked: Vec<_> = found.iter().take(3).map(|(_, upgrade)| (upgrade.slot.0, upgrade.to)).collect();
         assert_eq!(walked, [(1, Engine::Rocksdb), (1, Engine::Redb), (2, Engine::Redb)]);
     }
 }

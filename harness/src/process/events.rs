@@ -31,8 +31,8 @@ pub struct Migrated {
     pub to: String,
     /// The consistent index of the migrated state.
     pub index: Option<u64>,
-    #[serde(default)]
-    pub rows: u64,
+    /// Rows copied; `None`: an earlier attempt had copied them.
+    pub rows: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -96,7 +96,10 @@ mod tests {
         assert_eq!(state.window, Some(("flush.begin".to_owned(), 2)));
         let done = br#"{"event":"migrated","from":"redb","to":"rocksdb","index":7,"rows":3}"#;
         take_line(&mut state, done);
-        assert_eq!(state.migrated.as_ref().and_then(|done| done.index), Some(7));
+        assert_eq!(state.migrated.as_ref().map(|done| (done.index, done.rows)), Some((Some(7), Some(3))));
+        let resumed = br#"{"event":"migrated","from":"redb","to":"rocksdb","index":7,"rows":null}"#;
+        take_line(&mut state, resumed);
+        assert_eq!(state.migrated.as_ref().map(|done| done.rows), Some(None));
         take_line(&mut state, b"thread 'main' panicked\n");
         assert_eq!(state.remark.as_deref(), Some("thread 'main' panicked"));
     }

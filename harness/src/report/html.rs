@@ -237,7 +237,7 @@ fn slots(run: &RunSummary) -> String {
         let (start, end) = ((slot.member_at_start, slot.engine_at_start), (slot.member_at_end, slot.engine_at_end));
         let words = |(member, engine)| format!("n{member} on {engine}");
         let change = if start == end { String::new() } else { format!(", at the end {}", words(end)) };
-        format!("slot {}: {}{change}", slot.slot, words(start))
+        format!("{}: {}{change}", slot.slot, words(start))
     };
     run.slots.iter().map(line).collect::<Vec<_>>().join("<br>")
 }

@@ -72,7 +72,7 @@ fn properties(run: &RunSummary, worth: &Worth) -> Vec<Property> {
 
 fn slot(slot: &SlotRecord) -> String {
     format!(
-        "slot {}: n{} on {}, at the end n{} on {}",
+        "{}: n{} on {}, at the end n{} on {}",
         slot.slot, slot.member_at_start, slot.engine_at_start, slot.member_at_end, slot.engine_at_end
     )
 }

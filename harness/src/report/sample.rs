@@ -3,7 +3,7 @@
 //! The golden files are in `harness/tests/golden/`; `NINELIVES_BLESS=1` rewrites them.
 
 use crate::record::*;
-use crate::target::Engine;
+use crate::target::{Engine, Slot};
 use crate::verdict::{Class, Finding, Verdict};
 use std::path::Path;
 
@@ -47,7 +47,7 @@ fn slot(slot: u64) -> SlotRecord {
     let (member_at_start, engine_at_start) = (slot, Engine::Rocksdb);
     // The third one was replaced.
     let (member_at_end, engine_at_end) = if slot == 3 { (4, Engine::Redb) } else { (slot, Engine::Rocksdb) };
-    SlotRecord { slot, member_at_start, engine_at_start, member_at_end, engine_at_end }
+    SlotRecord { slot: Slot(slot), member_at_start, engine_at_start, member_at_end, engine_at_end }
 }
 
 fn binary(path: &str, digit: &str) -> BinaryId {

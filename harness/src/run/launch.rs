@@ -6,6 +6,7 @@ use crate::history::History;
 use crate::observe::Observer;
 use crate::oracle::Ledger;
 use crate::process::Spawner;
+use crate::target::Slot;
 use crate::workload::{Workload, WorkloadOptions};
 use anyhow::Context;
 use std::fs;
@@ -37,7 +38,7 @@ pub(super) async fn launch(job: &Job, spawner: Spawner) -> Result<Running, Troub
     let engines = &job.scenario.cluster.engines;
     let mut cluster = Cluster::prepare(spawner, job.target.clone(), job.paths.clone(), engines)?;
     cluster.start_all(Duration::from_millis(job.scenario.bounds.restart_ms_max)).await?;
-    let slots: Vec<u64> = cluster.members.iter().map(|member| member.slot).collect();
+    let slots: Vec<Slot> = cluster.members.iter().map(|member| member.slot).collect();
     let ledger = Ledger::new(&slots);
     let endpoints = cluster.endpoints();
     let observer = Observer::start(&endpoints, Arc::clone(&history), Arc::clone(&ledger)).await?;

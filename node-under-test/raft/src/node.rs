@@ -237,26 +237,22 @@ fn watch_status(
     mut stopped: watch::Receiver<bool>,
 ) -> (watch::Receiver<RaftStatus>, watch::Receiver<Leadership>) {
     let mut metrics = raft.metrics();
-    let leadership_of = |status: RaftStatus| Leadership { term: status.term, leader: status.leader };
-    let now = status_of(&metrics.borrow_watched());
-    let (status, status_receiver) = watch::channel(now);
-    let (leadership, leadership_receiver) = watch::channel(leadership_of(now));
+    let (status, status_receiver) = watch::channel(status_of(&metrics.borrow_watched()));
+    let (leadership, leadership_receiver) = watch::channel(Leadership::default());
     let peers = peers.clone();
     tokio::spawn(async move {
-        let mut membership = None;
         loop {
-            let now = {
+            let (now, leads) = {
                 let metrics = metrics.borrow_watched();
+                let (now, membership) = (status_of(&metrics), *metrics.membership_config.log_id());
                 // The library's clients live on when a member moves: they ask `peers` for each call.
-                let named = metrics.membership_config.log_id();
-                if membership.replace(*named) != Some(*named) {
+                if leadership.borrow().membership != membership {
                     let nodes = metrics.membership_config.membership().nodes();
                     nodes.for_each(|(id, node)| peers.learn(*id, &node.peer_addr));
                 }
-                status_of(&metrics)
+                (now, Leadership { term: now.term, leader: now.leader, membership })
             };
             status.send_if_modified(|old| std::mem::replace(old, now) != now);
-            let leads = leadership_of(now);
             leadership.send_if_modified(|old| std::mem::replace(old, leads) != leads);
             tokio::select! {
                 changed = metrics.changed() => if changed.is_err() { return },

@@ -2,7 +2,7 @@
 //!
 //! 1. *A proposal that may have been sent is never sent again.* It goes to another member only after an answer that
 //!    says it was not proposed, or when the connection for it was never made.
-//! 2. *Waiting is for leadership to change*, an event, and bounded: with no leader in time, the answer is `NoLeader`.
+//! 2. *Waiting is for leadership (or the membership, which says where the leader is) to change*, an event, and bounded: with no leader in time, the answer is `NoLeader`.
 //! 3. *A leader forwards nothing*: what it is asked remotely it does itself or refuses, so requests do not wander.
 
 use crate::api::{ProposeError, Proposed, StateMachine};
@@ -10,7 +10,7 @@ use crate::clock::Deadline;
 use crate::identity::Identity;
 use crate::network::{Peers, never_sent};
 use crate::state_machine::Adapter;
-use crate::types::{Blob, TypeConfig, log_id};
+use crate::types::{Blob, RawLogId, TypeConfig, log_id};
 use bytes::Bytes;
 use node_base::LogId;
 use node_proto::peer::peer_client::PeerClient;
@@ -45,6 +45,9 @@ pub const READ_WAIT: Duration = Duration::from_secs(1);
 pub struct Leadership {
     pub term: u64,
     pub leader: Option<u64>,
+    /// Where the membership in force stands in the log. A member that has just joined hears of its leader first, and
+    /// learns where that is from the membership.
+    pub membership: Option<RawLogId>,
 }
 
 /// What came of asking one member.

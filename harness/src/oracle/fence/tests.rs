@@ -1,6 +1,7 @@
 use super::*;
 use crate::model::Change;
 use crate::operation::{Action, OpId, Outcome, Reply};
+use crate::target::Slot;
 use node_proto::control::Lease;
 use std::sync::Arc;
 
@@ -13,11 +14,11 @@ fn sha(bytes: &[u8]) -> Vec<u8> {
 
 /// One key at revision 2, one lease; and the answer of a replica that has both.
 fn scene() -> (Arc<Ledger>, Answer) {
-    let ledger = Ledger::new(&[1, 2, 3]);
+    let ledger = Ledger::new(&[1, 2, 3].map(Slot));
     ledger.invoke(A, &Action::Put { key: "a".into(), value: "1.1".into(), lease: 0 });
     ledger.complete(A, &Outcome::Done { revision: 2, term: 1, reply: Reply::Put });
     let change = Change::Put { key: "a".into(), value: "1.1".into(), create_revision: 2, version: 1, lease: 0 };
-    ledger.deliver(1, 2, &[change]);
+    ledger.deliver(Slot(1), 2, &[change]);
     ledger.invoke(GRANT, &Action::Grant { lease: 7, ttl_seconds: 600 });
     ledger.complete(GRANT, &Outcome::Done { revision: 2, term: 1, reply: Reply::Granted });
     let digest = ledger.kv_digest(2, 0).unwrap();
@@ -105,11 +106,11 @@ fn a_missed_answer_is_no_answer() {
 
 #[test]
 fn a_digest_of_ten_thousand_rows_takes_milliseconds() {
-    let ledger = Ledger::new(&[1]);
+    let ledger = Ledger::new(&[1].map(Slot));
     for revision in 2..10_002 {
         let key = format!("p/{:05}", revision % 300).into_bytes();
         let change = Change::Put { key, value: vec![b'x'; 200], create_revision: 2, version: 1, lease: 0 };
-        ledger.deliver(1, revision, &[change]);
+        ledger.deliver(Slot(1), revision, &[change]);
     }
     let start = crate::clock::now();
     assert_eq!(ledger.kv_digest(10_001, 0).unwrap().rows, 10_000);

@@ -9,7 +9,7 @@ const B: OpId = OpId { client: 2, seq: 1 };
 const C: OpId = OpId { client: 1, seq: 2 };
 
 fn ledger() -> Arc<Ledger> {
-    Ledger::new(&[1])
+    Ledger::new(&[1].map(Slot))
 }
 
 fn put(key: &str, id: OpId) -> Action {
@@ -70,9 +70,9 @@ fn an_acknowledged_write_is_found_before_or_after_its_answer() {
     let ledger = ledger();
     ledger.invoke(A, &put("a", A));
     ledger.complete(A, &done(2, Reply::Put));
-    ledger.deliver(1, 2, &[new("a", A, 2)]);
+    ledger.deliver(Slot(1), 2, &[new("a", A, 2)]);
     ledger.invoke(B, &put("b", B));
-    ledger.deliver(1, 3, &[new("b", B, 3)]);
+    ledger.deliver(Slot(1), 3, &[new("b", B, 3)]);
     ledger.complete(B, &done(3, Reply::Put));
     assert_eq!(classes(&ledger), []);
     assert_eq!((ledger.tally().open, ledger.tally().acked_writes, ledger.revision()), (0, 2, 3));
@@ -84,7 +84,7 @@ fn an_acknowledged_write_whose_revision_holds_something_else_is_lost() {
     ledger.invoke(A, &put("a", A));
     ledger.invoke(B, &put("b", B));
     ledger.complete(A, &done(2, Reply::Put));
-    ledger.deliver(1, 2, &[new("b", B, 2)]);
+    ledger.deliver(Slot(1), 2, &[new("b", B, 2)]);
     assert_eq!(classes(&ledger), [LostWrite]);
     ledger.invoke(C, &put("c", C));
     ledger.complete(C, &done(2, Reply::Put));
@@ -99,9 +99,9 @@ fn an_unknown_write_may_come_later_once_or_never() {
         ledger.complete(id, &unknown());
     }
     assert_eq!(ledger.tally().open, 2);
-    ledger.deliver(1, 2, &[new("a", A, 2)]);
+    ledger.deliver(Slot(1), 2, &[new("a", A, 2)]);
     assert_eq!((classes(&ledger), ledger.tally().open), (vec![], 1), "B never comes, and stays unknown");
-    ledger.deliver(1, 3, &[written("a", &format!("x,{A}"), 2, 2)]);
+    ledger.deliver(Slot(1), 3, &[written("a", &format!("x,{A}"), 2, 2)]);
     assert_eq!(classes(&ledger), [Phantom], "applied twice");
 }
 
@@ -110,14 +110,14 @@ fn what_was_refused_or_never_sent_must_not_be_there() {
     let ledger = ledger();
     ledger.invoke(A, &put("a", A));
     ledger.complete(A, &refused());
-    ledger.deliver(1, 2, &[new("a", A, 2)]);
+    ledger.deliver(Slot(1), 2, &[new("a", A, 2)]);
     assert_eq!(classes(&ledger), [Phantom]);
-    ledger.deliver(1, 3, &[new("b", B, 3)]);
+    ledger.deliver(Slot(1), 3, &[new("b", B, 3)]);
     assert_eq!(classes(&ledger), [Phantom], "no such operation");
-    ledger.deliver(1, 4, &[written("c", "somebody else's", 4, 1)]);
+    ledger.deliver(Slot(1), 4, &[written("c", "somebody else's", 4, 1)]);
     assert_eq!(classes(&ledger), [Phantom], "not a value of ours");
     ledger.invoke(C, &put("d", C));
-    ledger.deliver(1, 5, &[new("d", C, 5)]);
+    ledger.deliver(Slot(1), 5, &[new("d", C, 5)]);
     ledger.complete(C, &refused());
     assert_eq!(classes(&ledger), [Phantom], "refused, and done");
 }
@@ -126,11 +126,11 @@ fn what_was_refused_or_never_sent_must_not_be_there() {
 fn a_write_has_exactly_its_effects() {
     let ledger = ledger();
     ledger.invoke(A, &put("a", A));
-    ledger.deliver(1, 2, &[new("a", A, 2), new("b", A, 2)]);
+    ledger.deliver(Slot(1), 2, &[new("a", A, 2), new("b", A, 2)]);
     assert_eq!(classes(&ledger), [Wrong]);
     ledger.invoke(B, &put("c", B));
     ledger.complete(B, &done(3, Reply::Put));
-    ledger.deliver(1, 3, &[written("c", &format!("y,{B}"), 3, 1)]);
+    ledger.deliver(Slot(1), 3, &[written("c", &format!("y,{B}"), 3, 1)]);
     assert_eq!(classes(&ledger), [Wrong]);
 }
 
@@ -139,12 +139,12 @@ fn a_compare_and_swap_is_judged_on_the_state_before_it() {
     let ledger = ledger();
     ledger.invoke(A, &add("n", 0, A));
     ledger.complete(A, &done(2, Reply::Txn { succeeded: true }));
-    ledger.deliver(1, 2, &[written("n", &format!("1,{A}"), 2, 1)]);
+    ledger.deliver(Slot(1), 2, &[written("n", &format!("1,{A}"), 2, 1)]);
     ledger.invoke(B, &add("n", 0, B));
     ledger.complete(B, &done(2, Reply::Txn { succeeded: false }));
     assert_eq!(classes(&ledger), []);
     ledger.invoke(C, &add("n", 0, C));
-    ledger.deliver(1, 3, &[written("n", &format!("1,{C}"), 2, 2)]);
+    ledger.deliver(Slot(1), 3, &[written("n", &format!("1,{C}"), 2, 2)]);
     assert_eq!(classes(&ledger), [Wrong], "applied although the comparison fails");
     ledger.complete(C, &done(3, Reply::Txn { succeeded: false }));
     assert_eq!(classes(&ledger), [Phantom], "answered as failed, and there");
@@ -160,7 +160,7 @@ fn with_two_keys() -> Arc<Ledger> {
     for (seq, key) in [(11, "p/1"), (12, "p/2")] {
         let id = OpId { client: 9, seq };
         ledger.invoke(id, &put(key, id));
-        ledger.deliver(1, seq - 9, &[new(key, id, seq - 9)]);
+        ledger.deliver(Slot(1), seq - 9, &[new(key, id, seq - 9)]);
         ledger.complete(id, &done(seq - 9, Reply::Put));
     }
     ledger
@@ -171,11 +171,11 @@ fn deletes_are_claimed_by_their_answers_in_either_order() {
     let ledger = with_two_keys();
     ledger.invoke(A, &delete("p/", Some("p0")));
     ledger.complete(A, &done(4, Reply::Deleted(2)));
-    ledger.deliver(1, 4, &[gone("p/1"), gone("p/2")]);
+    ledger.deliver(Slot(1), 4, &[gone("p/1"), gone("p/2")]);
     assert_eq!((classes(&ledger), ledger.tally().open), (vec![], 0));
     let ledger = with_two_keys();
     ledger.invoke(A, &delete("p/1", None));
-    ledger.deliver(1, 4, &[gone("p/1")]);
+    ledger.deliver(Slot(1), 4, &[gone("p/1")]);
     ledger.complete(A, &done(4, Reply::Deleted(1)));
     assert_eq!((classes(&ledger), ledger.tally().open), (vec![], 0));
 }
@@ -185,11 +185,11 @@ fn a_range_delete_that_forgets_a_key_or_takes_one_too_many_is_refused() {
     let ledger = with_two_keys();
     ledger.invoke(A, &delete("p/", Some("p0")));
     ledger.complete(A, &done(4, Reply::Deleted(2)));
-    ledger.deliver(1, 4, &[gone("p/1")]);
+    ledger.deliver(Slot(1), 4, &[gone("p/1")]);
     assert_eq!(classes(&ledger), [Wrong]);
     let ledger = with_two_keys();
     ledger.invoke(A, &delete("p/1", None));
-    ledger.deliver(1, 4, &[gone("p/1"), gone("p/2")]);
+    ledger.deliver(Slot(1), 4, &[gone("p/1"), gone("p/2")]);
     assert_eq!(classes(&ledger), [Phantom], "no open operation does that");
 }
 
@@ -198,16 +198,16 @@ fn an_unanswered_delete_explains_a_revision_and_an_answered_one_elsewhere_does_n
     let ledger = with_two_keys();
     ledger.invoke(A, &delete("p/1", None));
     ledger.complete(A, &unknown());
-    ledger.deliver(1, 4, &[gone("p/1")]);
+    ledger.deliver(Slot(1), 4, &[gone("p/1")]);
     ledger.books().writes.tidy();
     assert_eq!((classes(&ledger), ledger.tally().open), (vec![], 0), "a sole candidate is found");
     let ledger = with_two_keys();
     ledger.invoke(A, &delete("p/1", None));
-    ledger.deliver(1, 4, &[gone("p/1")]);
+    ledger.deliver(Slot(1), 4, &[gone("p/1")]);
     ledger.complete(A, &refused());
     assert_eq!(classes(&ledger), [Phantom]);
     let ledger = with_two_keys();
-    ledger.deliver(1, 4, &[gone("p/1")]);
+    ledger.deliver(Slot(1), 4, &[gone("p/1")]);
     assert_eq!(classes(&ledger), [Phantom]);
 }
 
@@ -231,17 +231,17 @@ fn a_revocation_takes_its_keys_whenever_its_answer_comes() {
         ledger.invoke(A, &Action::Put { key: "l".into(), value: format!("x,{A}"), lease: 7 });
         ledger.complete(A, &done(2, Reply::Put));
         let value = format!("x,{A}").into_bytes();
-        ledger.deliver(1, 2, &[Change::Put { key: "l".into(), value, create_revision: 2, version: 1, lease: 7 }]);
+        ledger.deliver(Slot(1), 2, &[Change::Put { key: "l".into(), value, create_revision: 2, version: 1, lease: 7 }]);
         ledger.invoke(B, &Action::Revoke { lease: 7 });
     };
     let late = ledger();
     leased(&late);
     late.complete(B, &done(3, Reply::Revoked));
-    late.deliver(1, 3, &[gone("l")]);
+    late.deliver(Slot(1), 3, &[gone("l")]);
     assert_eq!((classes(&late), late.tally().open), (vec![], 0));
     let early = ledger();
     leased(&early);
-    early.deliver(1, 3, &[gone("l")]);
+    early.deliver(Slot(1), 3, &[gone("l")]);
     early.complete(B, &done(3, Reply::Revoked));
     assert_eq!((classes(&early), early.tally().open), (vec![], 0));
     let forgotten = ledger();
@@ -269,7 +269,7 @@ fn reads_are_judged_at_their_revision_even_if_it_is_still_to_come() {
     assert_eq!(reading(&ledger, &[rows[0].clone(), row("p/2", A, 3)], 3), [Wrong], "another value");
     assert_eq!(reading(&ledger, &rows[1..], 4), [], "not known yet");
     ledger.invoke(B, &delete("p/1", None));
-    ledger.deliver(1, 4, &[gone("p/1")]);
+    ledger.deliver(Slot(1), 4, &[gone("p/1")]);
     assert_eq!(classes(&ledger), [], "and right, now that it is");
     assert_eq!(ledger.tally().reads_checked, 8);
 }
@@ -292,7 +292,7 @@ fn settled_operations_are_forgotten() {
         let id = OpId { client: 1, seq };
         ledger.invoke(id, &put("a", id));
         ledger.complete(id, &done(seq + 2, Reply::Put));
-        ledger.deliver(1, seq + 2, &[written("a", &format!("x,{id}"), 2, seq + 1)]);
+        ledger.deliver(Slot(1), seq + 2, &[written("a", &format!("x,{id}"), 2, seq + 1)]);
         if seq % 100 == 99 {
             ledger.kv_digest(seq + 2, seq - 50).unwrap();
             assert!(ledger.books().model.rows() < 200);
@@ -304,13 +304,13 @@ fn settled_operations_are_forgotten() {
 /// The watch is the slot's, so a member that moves in takes it over; what is wrong with it is the member's.
 #[test]
 fn a_replaced_member_takes_its_slots_watch_over() {
-    let ledger = Ledger::new(&[1, 2]);
+    let ledger = Ledger::new(&[1, 2].map(Slot));
     let deliver = |slot, revision| {
-        ledger.deliver(slot, revision, &[written("p/1", "1.1", 2, revision - 1)]);
+        ledger.deliver(Slot(slot), revision, &[written("p/1", "1.1", 2, revision - 1)]);
     };
     (1..=2).for_each(|slot| deliver(slot, 2));
-    ledger.move_in(2, 4);
-    assert_eq!(ledger.delivered(2), 2);
+    ledger.move_in(Slot(2), 4);
+    assert_eq!(ledger.delivered(Slot(2)), 2);
     (3..=4).for_each(|revision| deliver(1, revision));
     assert_eq!(ledger.compaction_ceiling(), 2, "what the newcomer's watch still needs is kept");
     deliver(2, 3);
