@@ -65,9 +65,27 @@ impl Router {
             Ok(applied) => applied,
             Err(error) => return Attempt::Failed(ProposeError::Fatal(error.to_string())),
         };
-        match plan(&now, greatest_id, change, &self.leader_view()) {
+        match self.plan(&now, greatest_id, change).await {
             Ok((member_id, step)) => self.take(member_id, step, &now).await,
             Err(refusal) => Attempt::Done(Err(refusal)),
+        }
+    }
+
+    /// A leader that was elected a moment ago has heard from a quorum only: the others get the time to answer.
+    async fn plan(
+        &self,
+        now: &RawMembership,
+        greatest_id: u64,
+        change: &MembershipChange,
+    ) -> Result<(u64, Step), ChangeRefusal> {
+        let deadline = Deadline::after(ACTIVE_WITHIN);
+        let mut metrics = self.raft.metrics();
+        loop {
+            let planned = plan(now, greatest_id, change, &self.leader_view());
+            let wait = planned == Err(ChangeRefusal::NotEnoughStarted);
+            if !wait || deadline.bound(metrics.changed()).await.is_none_or(|changed| changed.is_err()) {
+                return planned;
+            }
         }
     }
 

@@ -252,8 +252,9 @@ fn watch_status(
                 }
                 (now, Leadership { term: now.term, leader: now.leader, membership })
             };
-            status.send_if_modified(|old| std::mem::replace(old, now) != now);
+            // Who wakes because the status changed, and proposes, must not be sent to the leader of before.
             leadership.send_if_modified(|old| std::mem::replace(old, leads) != leads);
+            status.send_if_modified(|old| std::mem::replace(old, now) != now);
             tokio::select! {
                 changed = metrics.changed() => if changed.is_err() { return },
                 _ = stopped.wait_for(|stop| *stop) => return,

@@ -264,7 +264,7 @@ impl Cluster {
         if running * 2 <= voters.len() {
             return;
         }
-        for (_, running) in self.running.iter().filter(|(id, _)| voters.contains(id)) {
+        for (_, running) in self.running.iter().filter(|(id, _)| roster.members.contains_key(id)) {
             let mut status = running.node.status_watch();
             let moved = status.wait_for(|status| status.leader.is_some_and(|leader| leader != from));
             tokio::time::timeout(PATIENCE, moved).await.expect("another leader in time").unwrap();
