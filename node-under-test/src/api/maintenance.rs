@@ -56,7 +56,7 @@ impl Maintenance for MaintenanceService {
             raft_applied_index: self.0.marks.now().applied.map_or(0, |id| id.index),
             errors,
             db_size_in_use: bytes(size.in_use),
-            is_learner: false,
+            is_learner: self.0.raft.is_learner(),
         }))
     }
 

@@ -63,7 +63,7 @@ fn describe(bucket: Bucket, key: &[u8], value: &[u8]) -> Result<Value> {
             let member = MemberRecord::decode(value).map_err(|error| corrupt("member", error))?;
             json!({
                 "bucket": "member", "id": member.id, "name": member.name, "peer_addr": member.peer_addr,
-                "client_addr": member.client_addr,
+                "client_addr": member.client_addr, "is_learner": member.is_learner,
             })
         }
         Bucket::Meta => json!({ "bucket": "meta", "key": text(key), "value": text(value) }),
