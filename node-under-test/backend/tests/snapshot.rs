@@ -1,10 +1,10 @@
-//! Snapshots between two members: the golden length, the round trip, every malformed stream, and an install that is
-//! killed at each of its steps.
+//! RocksDB's snapshots: when one is given and taken, and the form of their stream, every malformed one by name. Transfers
+//! between members, whatever their engines, are in `transfer.rs`.
 #![allow(clippy::unwrap_used, reason = "a test may end where it fails")]
 
 mod common;
 
-use common::{Member, Orders, Victim, at, model, open_dead, rows, small};
+use common::{Member, at, model, rows, small};
 use node_backend::engine::Engine;
 use node_backend::layout::DataDir;
 use node_backend::rocksdb::RocksBackend;
@@ -12,23 +12,11 @@ use node_backend::snapshot::format::{self, file_header, padding_after};
 use node_backend::snapshot::read::RawSnapshot;
 use node_backend::snapshot::write::{Outgoing, SnapshotStream};
 use node_base::backend::{Backend, Declared, SnapshotError};
-use node_base::failpoint::Window;
 use node_base::watermarks::Watermarks;
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 use std::io::{self, Read};
-use std::path::Path;
 use std::sync::Arc;
-
-/// The child installs `<dir>/../stream`, which is at index 499, onto what it has.
-#[test]
-fn child() {
-    let Some((root, _)) = common::orders_of_child() else { return };
-    let member = Member::start(&root, small());
-    let bytes = std::fs::read(root.parent().unwrap().join("stream")).unwrap();
-    member.backend.receive_snapshot(at(499), declared(&bytes), &mut &bytes[..]).unwrap();
-    member.backend.install_snapshot(at(499), &mut || Ok(())).unwrap();
-}
 
 /// What a carrier says of a stream with header and trailer.
 fn declared(bytes: &[u8]) -> Declared {
@@ -40,44 +28,9 @@ fn stream_at_499() -> Vec<u8> {
     let tmp = tempfile::tempdir().unwrap();
     let mut member = Member::start(tmp.path(), small());
     member.apply(500);
-    let mut snapshot = member.backend.snapshot().unwrap();
-    assert_eq!(snapshot.log_id, at(499));
-    assert!(member.marks.now().persisted >= Some(at(499)), "N ≥ M before the first byte goes out");
     let mut bytes = Vec::new();
-    snapshot.reader.read_to_end(&mut bytes).unwrap();
-    assert_eq!(bytes.len() as u64, snapshot.declared.wire_size, "the stated length is what goes out");
-    assert_eq!(snapshot.declared.wire_size % 512, 32);
-    drop(snapshot);
-    assert_eq!(std::fs::read_dir(DataDir::new(tmp.path()).outgoing()).unwrap().count(), 0, "the checkpoint is deleted");
+    member.backend.snapshot().unwrap().reader.read_to_end(&mut bytes).unwrap();
     bytes
-}
-
-#[test]
-fn a_snapshot_replaces_a_state_and_writing_goes_on() {
-    let bytes = stream_at_499();
-    let tmp = tempfile::tempdir().unwrap();
-    let mut member = Member::start(tmp.path(), small());
-    member.apply(300);
-    member.backend.receive_snapshot(at(499), declared(&bytes), &mut &bytes[..]).unwrap();
-    let mut purged_at = None;
-    member
-        .backend
-        .install_snapshot(at(499), &mut || {
-            purged_at = member.marks.now().persisted;
-            Ok(())
-        })
-        .unwrap();
-    assert_eq!(purged_at, Some(at(499)), "the log is purged only once N = M");
-    assert!(rows(&*member.backend) == model(Some(499)));
-    assert!(!DataDir::new(tmp.path()).incoming().exists());
-
-    // Claim 8: the old database's flushes move nothing; the new one's do.
-    member.next = 500;
-    member.apply(2_000);
-    member.backend.flush().unwrap();
-    assert_eq!(member.marks.now().persisted, Some(at(2_499)));
-    drop(member);
-    assert_eq!(open_dead(tmp.path()), (Some(2_499), Some(2_499)));
 }
 
 #[test]
@@ -133,54 +86,6 @@ fn after_a_restart_an_image_waits_for_the_replay_and_no_longer() {
     assert_eq!(io::Error::from(early).kind(), io::ErrorKind::WouldBlock);
     reopened.verified(at(19)).unwrap();
     assert_eq!(reopened.snapshot().unwrap().log_id, at(19));
-}
-
-/// The table of `snapshot`'s contract, row by row, each by a kill of a real process in that window.
-#[test]
-fn a_kill_at_any_step_of_an_install_leaves_the_old_state_or_the_new_one() {
-    let bytes = stream_at_499();
-    let (old, new) = (Some(299), Some(499));
-    let steps = [
-        (Window::SnapshotUnpack, (old, old)),
-        (Window::SnapshotUnpacked, (old, old)),
-        (Window::SnapshotExchanged, (old, new)),
-        (Window::SnapshotPersist, (old, new)),
-        (Window::IndexTmpWritten, (old, new)),
-        (Window::SnapshotPersisted, (new, new)),
-        (Window::SnapshotDelete, (new, new)),
-    ];
-    for (window, expected) in steps {
-        let tmp = tempfile::tempdir().unwrap();
-        std::fs::write(tmp.path().join("stream"), &bytes).unwrap();
-        let root = tmp.path().join("member");
-        let mut member = Member::start(&root, small());
-        member.apply(300);
-        member.backend.flush().unwrap();
-        drop(member);
-
-        let mut victim = Victim::spawn(&root, &Orders { arm: Some((window, 1)), ..Orders::default() });
-        assert!(victim.wait_for(window.name()), "{window:?} was not reached");
-        victim.kill();
-        assert_eq!(open_dead(&root), expected, "{window:?}");
-        let left: Vec<_> =
-            std::fs::read_dir(DataDir::new(&root).snap()).unwrap().map(|it| it.unwrap().file_name()).collect();
-        assert!(left.iter().all(|name| name != "db.incoming" && name != "db.old"), "{window:?}: {left:?}");
-        if expected == (old, new) {
-            the_same_snapshot_is_accepted_again(&root, &bytes);
-        }
-    }
-}
-
-/// After a kill between exchange and N: nothing up to E is proven by this life, so raft may send M again.
-fn the_same_snapshot_is_accepted_again(root: &Path, bytes: &[u8]) {
-    let backend = RocksBackend::open(DataDir::new(root), small()).unwrap();
-    let opened = backend.opened();
-    let marks = Watermarks::at_start(opened.persisted.map(at), opened.engine, None);
-    backend.attach(marks.into()).unwrap();
-    backend.receive_snapshot(at(499), declared(bytes), &mut &bytes[..]).unwrap();
-    backend.install_snapshot(at(499), &mut || Ok(())).unwrap();
-    drop(backend);
-    assert_eq!(open_dead(root), (Some(499), Some(499)));
 }
 
 // ---- the format alone, without an engine ----
