@@ -7,7 +7,7 @@ use crate::record::RunSummary;
 use crate::run::{self, Job};
 use crate::scenario::Scenario;
 use crate::seed::Seed;
-use crate::target::Target;
+use crate::target::{Engine, Target, bug_exists_on};
 use crate::{clock, limits, provenance, report, shell};
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -208,6 +208,7 @@ fn job(scenario: Scenario, plan: Plan, with: &With, mut repro: String) -> Result
             )));
         }
     }
+    check_sabotage(&scenario, with.sabotage.as_deref())?;
     let default_report = || {
         let name = format!("{}-seed{}-{}", scenario.name, plan.seed, clock::utc_stamp());
         Path::new("reports").join(name)
@@ -240,6 +241,22 @@ fn job(scenario: Scenario, plan: Plan, with: &With, mut repro: String) -> Result
         sabotage: with.sabotage.clone(),
     };
     Ok(Job { scenario, plan, target, paths, keep: with.keep, repro })
+}
+
+/// A bug that no member can have is n/a: a run with it would pass, and that would say nothing.
+fn check_sabotage(scenario: &Scenario, bug: Option<&str>) -> Result<(), Failure> {
+    let engines = &scenario.cluster.engines;
+    let can_run = |engine: &Engine| scenario.upgrade.is_some() || engines.contains(engine);
+    match bug {
+        Some(bug) if !Engine::ALL.iter().any(|engine| can_run(engine) && bug_exists_on(bug, *engine)) => {
+            Err(Failure::Usage(format!(
+                "--sabotage {bug}: n/a on {}, and no member of {} ever runs another engine: expected a scenario with a rocksdb member",
+                scenario.cluster.backend(),
+                scenario.name
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether nothing is at `path`, or an empty directory.
@@ -373,6 +390,24 @@ mod tests {
         assert_eq!(failure.exit(), Exit::Usage);
         let text = failure.to_string();
         assert!(text.contains("/nonexistent/node") && text.contains("--node") && text.contains("make build"), "{text}");
+    }
+
+    #[test]
+    fn a_bug_that_no_member_can_have_is_refused() {
+        let smoke = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/smoke.toml");
+        let text = std::fs::read_to_string(&smoke).unwrap();
+        let on = |backend: &str| {
+            let text = text.replace("backend = \"rocksdb\"\nmemtable_bytes = 65536", backend);
+            let text = text.lines().filter(|line| !line.starts_with("\"flush.") && !line.starts_with("\"index."));
+            Scenario::parse(&smoke, text.collect::<Vec<_>>().join("\n")).unwrap()
+        };
+        let redb = on("backend = \"redb\"");
+        let refused = check_sabotage(&redb, Some("persist-before-flush")).unwrap_err();
+        assert!(refused.to_string().contains("n/a on redb"), "{refused}");
+        check_sabotage(&redb, Some("hash-constant")).unwrap();
+        check_sabotage(&redb, None).unwrap();
+        let mixed = on("backend = [\"redb\", \"redb\", \"rocksdb\"]\nmemtable_bytes = 65536");
+        check_sabotage(&mixed, Some("persist-before-flush")).unwrap();
     }
 
     #[test]

@@ -169,8 +169,8 @@ fn extend(range: &mut Option<RangeInclusive<u64>>, index: u64) {
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     #[error(
-        "no last-flushed-index file, but the raft log was purged up to index {last_purged}: \
-         expected the file that every purge waits for; without it nothing proves that the purged entries are in the \
+        "no last-flushed-index file (on redb: an empty database), but the raft log was purged up to index {last_purged}: \
+         expected what every purge waits for; without it nothing proves that the purged entries are in the \
          engine. Remove this member from the cluster and add it under a new id"
     )]
     MissingIndex { last_purged: u64 },

@@ -108,7 +108,7 @@ impl Stage<'_> {
         match window.reach {
             Reach::Load => self.reach_by_load(first, window.name, hit).await,
             Reach::Election => self.reach_by_election(work, first, window, hit).await,
-            Reach::Recovery { prior } => self.reach_in_recovery(work, first, prior, (window, hit)).await,
+            Reach::Recovery => self.reach_in_recovery(work, first, window, hit).await,
             Reach::SnapshotReceiver => self.reach_as_receiver(work, first, window, hit).await,
             Reach::SnapshotSender => self.reach_as_sender(work, window, hit).await,
             // Parsing refuses such a plan.
@@ -160,10 +160,10 @@ impl Stage<'_> {
         &mut self,
         work: &mut Work,
         first: u64,
-        prior: Option<&str>,
-        (window, hit): (&Window, u64),
+        window: &Window,
+        hit: u64,
     ) -> Result<Reached, Trouble> {
-        if let Some(prior) = prior
+        if let Some(prior) = window.prior(self.member(first)?.engine)
             && self.reach_by_load(first, prior, 1).await? == Reached::No
         {
             return Ok(Reached::No);

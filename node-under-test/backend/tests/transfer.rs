@@ -9,9 +9,10 @@ use node_backend::engine::Engine;
 use node_backend::engine::EngineKind::{self, Redb, Rocksdb};
 use node_backend::layout::DataDir;
 use node_backend::rocksdb::RocksBackend;
-use node_base::backend::{Declared, SnapshotError};
+use node_base::backend::{Batch, Bucket, Declared, SnapshotError};
 use node_base::failpoint::Window;
 use node_base::watermarks::Watermarks;
+use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 use std::io::Read;
 use std::path::Path;
@@ -70,6 +71,28 @@ fn what_is_declared_is_what_goes_out() {
         assert_eq!(declared.wire_size % 512, modulo, "{kind}");
         let digest = (kind == Redb).then(|| Sha256::digest(&bytes).into());
         assert_eq!(declared.sha256, digest, "{kind}: a legacy stream has its digest beside it, another one inside");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+    /// Whatever the rows: the declared length is the stream's, and ends in a block's 32 bytes where there is a trailer.
+    #[test]
+    fn any_content_is_as_long_as_declared(
+        rows in prop::collection::btree_map(prop::collection::vec(any::<u8>(), 1..60), prop::collection::vec(any::<u8>(), 0..3_000), 0..60),
+    ) {
+        for (kind, modulo) in [(Redb, 0), (Rocksdb, 32)] {
+            let tmp = tempfile::tempdir().unwrap();
+            let member = Member::on(kind, tmp.path(), small());
+            let mut batch = Batch::default();
+            for (key, value) in &rows {
+                batch.put(Bucket::Key, key.clone(), value.clone());
+            }
+            member.backend.commit(batch, at(0)).unwrap();
+            let mut snapshot = member.backend.snapshot().unwrap();
+            let sent = std::io::copy(&mut snapshot.reader, &mut std::io::sink()).unwrap();
+            prop_assert_eq!((sent, sent % 512), (snapshot.declared.wire_size, modulo));
+        }
     }
 }
 

@@ -35,21 +35,52 @@ fn sealed(parts: &[&[u8]]) -> Vec<u8> {
     stream
 }
 
+/// A tar of what `input` describes: for each file the length of its name, its name, the length of its content in bytes of a
+/// repeated one; with one byte changed where the first two bytes say, if they say anything.
+fn tar_of(input: &[u8]) -> Vec<u8> {
+    const NAME_CHARS: &[u8] = b"ABCDEFGHIJKLMNOP0123456789.-_/";
+    let [high, low, change, rest @ ..] = input else { return Vec::new() };
+    let (mut tar, mut rest) = (Vec::new(), rest);
+    while let [name_bytes, more @ ..] = rest {
+        let name_bytes = usize::from(name_bytes % 12).min(more.len());
+        let (name, more) = more.split_at(name_bytes);
+        let [len, fill, more @ ..] = more else { break };
+        let name: String = name.iter().map(|at| char::from(NAME_CHARS[usize::from(*at) % NAME_CHARS.len()])).collect();
+        let len = usize::from(*len) * 5;
+        // What the format does not allow has no header, and so is no file.
+        if let Ok(header) = format::file_header(&name, len as u64) {
+            tar.extend_from_slice(&header);
+            tar.extend(std::iter::repeat_n(*fill, len));
+            tar.resize(tar.len() + format::padding_after(len as u64) as usize, 0);
+        }
+        rest = more;
+    }
+    let at = usize::from(u16::from_be_bytes([*high, *low]));
+    if let Some(byte) = tar.get_mut(at) {
+        *byte ^= change;
+    }
+    tar
+}
+
 fuzz_target!(|input: &[u8]| {
     let [mode, rest @ ..] = input else { return };
-    let (stream, sha256) = match mode % 4 {
+    let (header, end) = (format::header(), [0; 1024 + PADDING_BYTES as usize]);
+    let (stream, legacy) = match mode % 5 {
         // Nothing is right but what the fuzzer makes so.
-        0 => (rest.to_vec(), None),
+        0 => (rest.to_vec(), false),
         // A legacy file with its digest.
-        1 => ([b"redb\x1a\x0a\xa9\x0d\x0a", rest].concat(), None),
+        1 => ([b"redb\x1a\x0a\xa9\x0d\x0a", rest].concat(), true),
         // Header and digest are right.
-        2 => (sealed(&[&format::header(), rest]), None),
-        // So are the tar's end and the padding: what is left is a list of files.
-        _ => (sealed(&[&format::header(), rest, &[0; 1024], &[0; PADDING_BYTES as usize]]), None),
+        2 => (sealed(&[&header, rest]), false),
+        // So are the tar's end and the padding: what is left is a list of files ...
+        3 => (sealed(&[&header, rest, &end]), false),
+        // ... which is right as well, but for one byte.
+        _ => (sealed(&[&header, &tar_of(rest), &end]), false),
     };
-    let sha256 = if mode % 4 == 1 { Some(Sha256::digest(&stream).into()) } else { sha256 };
-    // The rest of the first byte is what the carrier's length is off by.
-    let wire_size = (stream.len() as u64).wrapping_add_signed(i64::from(mode >> 2) - i64::from(mode >> 2 > 31) * 64);
+    let sha256 = legacy.then(|| Sha256::digest(&stream).into());
+    // The rest of the first byte is what the carrier's length is off by: mostly nothing.
+    let off = [0, 0, 0, 0, 1, -1, 512, -512][usize::from(mode / 5) % 8];
+    let wire_size = (stream.len() as u64).wrapping_add_signed(off);
     let tmp = tempfile::tempdir().expect("a temporary directory");
     let (path, read) = (tmp.path().join("db.incoming"), Cell::new(0));
     let mut source = Counted { bytes: &stream, read: &read };
