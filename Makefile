@@ -12,7 +12,7 @@ CARGO := . scripts/env.sh && cargo
 BUILD := $(CARGO) build --release --locked --workspace
 RUN := . scripts/env.sh && exec "$$CARGO_TARGET_DIR/release/ninelives" run
 
-.PHONY: help setup build sabotaged test gate smoke five-nodes bench-engines fuzz rolling-upgrade mixed etcdctl lint format deny doc clean
+.PHONY: help setup build sabotaged test gate gate-redb smoke five-nodes bench-engines fuzz rolling-upgrade mixed etcdctl lint format deny doc clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -37,7 +37,10 @@ test: sabotaged build etcdctl ## all tests: the stock etcdctl, then everything i
 gate: build ## the main job: 1,000 kills; SEED=n, default 1; fails unless the verdict is pass
 	@$(RUN) scenarios/gate.toml --seed $(SEED)
 
-smoke: build ## the same in small: 25 kills
+gate-redb: build ## the same on redb
+	@$(RUN) scenarios/gate-redb.toml --seed $(SEED)
+
+smoke: build ## the gate in small: 25 kills
 	@$(RUN) scenarios/smoke.toml --seed $(SEED)
 
 five-nodes: build ## five members

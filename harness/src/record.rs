@@ -121,7 +121,7 @@ impl CycleRecord {
         self.outcome == Outcome::Landed
     }
 
-    /// Whether a member with an LSM engine died, which has memtables to lose. On redb each commit is durable.
+    /// Whether a member with an LSM engine died, which has memtables to lose; on redb it is a group at most.
     pub fn killed_an_lsm(&self) -> bool {
         self.kills_by_engine.get(&Engine::Rocksdb).is_some_and(|kills| *kills > 0)
     }

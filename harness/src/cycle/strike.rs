@@ -280,7 +280,11 @@ impl Stage<'_> {
         hit: u64,
     ) -> Result<Reached, Trouble> {
         self.start(work, first, Some((window.name, hit))).await?;
-        let (mark, bounds) = (self.cluster.applied_mark(), self.scenario.bounds);
+        // What its log still holds may be committed though nobody has reported it yet, and is replayed then: with the load
+        // going on, that index comes either way.
+        let dead = work.last_casualties().find(|casualty| casualty.member == first);
+        let log_last = dead.and_then(|casualty| casualty.dead.as_ref()?.log_last).unwrap_or(0);
+        let (mark, bounds) = (self.cluster.applied_mark().max(log_last), self.scenario.bounds);
         let member = self.cluster.member_mut(first).ok_or_else(|| unknown(first))?;
         let stop = member.stop(window.name);
         let end = tokio::select! {

@@ -9,7 +9,7 @@
 //!             └ scan starts here, at N+1
 //! ```
 //!
-//! On redb each commit is durable: N is E, and there is nothing to verify.
+//! On redb N is E, and there is nothing to verify.
 //!
 //! Where an index is absent, nothing has that property yet: it counts as one below the first index, 0.
 

@@ -51,8 +51,8 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary) -> Vec<Finding> {
 pub(super) fn not_applicable(run: &RunSummary) -> Vec<String> {
     let (landed, judged) = (run.landed(), run.cycles.iter().filter(|cycle| judged_for_bite(cycle)).count());
     let why = format!(
-        "{BIT_FLOOR}: n/a: in none of the {landed} cycles whose kill landed did a rocksdb member die; redb makes each commit durable, \
-         so that a kill loses at most the commit that is under way, and N is E by definition"
+        "{BIT_FLOOR}: n/a: in none of the {landed} cycles whose kill landed did a rocksdb member die; redb makes entries durable \
+         in groups, so that a kill loses at most the group that is under way, and N is E by definition"
     );
     if landed > 0 && judged == 0 { vec![why] } else { Vec::new() }
 }
