@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --workspace --bench engines` prints, for each pair of engines, the time of a transfer between two processes and
 //! the peak memory of each, for a small and a large state: memory that grows with the state is a bug, and shows in the
-//! second line of a pair. Then a change of engine there and back, with equal hashes. `STATE_MIB` (default 1024) and `KEYS`
+//! second line of a pair. Then how long an engine takes to open after its process was killed, and a change of engine there and back, with equal hashes. `STATE_MIB` (default 1024) and `KEYS`
 //! (default 1000000) set the sizes.
 
 #![allow(
@@ -33,6 +33,7 @@ fn main() {
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["send", kind, dir] => send(EngineKind::parse(kind).unwrap(), Path::new(dir)),
         ["receive", kind, dir] => receive(EngineKind::parse(kind).unwrap(), Path::new(dir)),
+        ["abort", kind, dir] => abort(EngineKind::parse(kind).unwrap(), Path::new(dir)),
         // `cargo bench` adds a flag of its own.
         _ => measure(),
     }
@@ -57,6 +58,7 @@ fn measure() {
             for to in EngineKind::ALL {
                 transfer(from, to, &source, &tmp.path().join("target"));
             }
+            reopen(from, &source, mib);
             std::fs::remove_dir_all(source).unwrap();
         }
     }
@@ -127,6 +129,31 @@ fn transfer(from: EngineKind, to: EngineKind, source: &Path, target: &PathBuf) {
     let seconds = started.elapsed().as_secs_f64();
     println!("{:20} {wire_size:10} {seconds:9.1} {sent:16} {received:18}", format!("{from} to {to}"));
     std::fs::remove_dir_all(target).unwrap();
+}
+
+/// How long an open takes after an end in the middle of a commit.
+fn reopen(kind: EngineKind, dir: &Path, mib: u64) {
+    let ended = child("abort", kind, dir, Stdio::null(), Stdio::null()).wait().unwrap();
+    assert!(!ended.success());
+    let started = Instant::now();
+    let backend = open(kind, dir);
+    println!("{:20} {mib:7} MiB {:9.2}", format!("{kind} reopened"), started.elapsed().as_secs_f64());
+    backend.close().unwrap();
+}
+
+fn abort(kind: EngineKind, dir: &Path) {
+    let backend = open(kind, dir);
+    let next = backend.opened().engine.unwrap().index + 1;
+    for index in next..next + 2 {
+        // Nothing of an engine's own closing may have run: its files are as a kill finds them.
+        let mut batch = Batch::default();
+        batch.put(Bucket::Key, index.to_be_bytes(), "unfinished business");
+        backend.commit(batch, LogId::new(1, index)).unwrap();
+        if index == next {
+            backend.settle().unwrap();
+        }
+    }
+    std::process::abort();
 }
 
 /// The child's own account: the stream's length, and its peak memory in KiB.
