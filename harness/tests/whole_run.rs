@@ -12,10 +12,10 @@ fn node() -> PathBuf {
     beside
 }
 
-fn start(report: &Path, seed: &str, cycles: &str) -> Child {
+fn start(report: &Path, scenario: &str, seed: &str, cycles: &str) -> Child {
     Command::new(env!("CARGO_BIN_EXE_ninelives"))
         .arg("run")
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/smoke.toml"))
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios").join(scenario))
         .args(["--seed", seed, "--cycles", cycles])
         .arg("--node")
         .arg(node())
@@ -43,7 +43,7 @@ fn processes_of(dir: &Path) -> Vec<i32> {
 #[test]
 fn two_runs_at_once_both_pass() {
     let dir = tempfile::tempdir().unwrap();
-    let runs = ["1", "2"].map(|seed| start(&dir.path().join(seed), seed, "25"));
+    let runs = ["1", "2"].map(|seed| start(&dir.path().join(seed), "smoke.toml", seed, "25"));
     for run in runs {
         let output = run.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -51,10 +51,24 @@ fn two_runs_at_once_both_pass() {
     }
 }
 
+/// Once around: each of three members becomes rocksdb, and redb again, by one way or the other, killed on the way or not.
+#[test]
+fn a_rolling_upgrade_there_and_back_passes() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = dir.path().join("report");
+    let output = start(&report, "rolling-upgrade.toml", "1", "24").wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{}{text}", String::from_utf8_lossy(&output.stdout));
+    let verdict = std::fs::read(report.join("verdict.json")).unwrap();
+    let verdict: serde_json::Value = serde_json::from_slice(&verdict).unwrap();
+    let upgraded = verdict["cycles"].as_array().unwrap().iter().filter(|cycle| cycle["upgraded"] == true);
+    assert_eq!(upgraded.count(), 6, "{}", verdict["slots"]);
+}
+
 #[test]
 fn a_killed_harness_leaves_no_member_behind() {
     let dir = tempfile::tempdir().unwrap();
-    let mut run = start(&dir.path().join("report"), "3", "1000");
+    let mut run = start(&dir.path().join("report"), "smoke.toml", "3", "1000");
     let stderr = run.stderr.take().expect("standard error is piped");
     let under_way = BufReader::new(stderr).lines().map_while(Result::ok).any(|line| line.starts_with("cycle "));
     assert!(under_way, "the run ended before its first cycle");

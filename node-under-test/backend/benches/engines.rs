@@ -1,9 +1,13 @@
-//! What moving a whole state costs: snapshots between any two engines, and a change of engine.
+//! What the engines cost: applying, moving a whole state between any two of them, and changing from one to the other.
 //!
-//! `cargo bench --workspace --bench engines` prints, for each pair of engines, the time of a transfer between two processes and
-//! the peak memory of each, for a small and a large state: memory that grows with the state is a bug, and shows in the
-//! second line of a pair. Then how long an engine takes to open after its process was killed, and a change of engine there and back, with equal hashes. `STATE_MIB` (default 1024) and `KEYS`
-//! (default 1000000) set the sizes.
+//! `cargo bench --workspace --bench engines` prints
+//! - how fast each applies entries, in groups of several sizes;
+//! - for each pair of engines the time of a snapshot between two processes and the peak memory of each, for a small and a
+//!   large state: memory that grows with the state is a bug, and shows in the second line of a pair;
+//! - how long an engine takes to open after its process was aborted;
+//! - a change of engine there and back, with equal hashes.
+//!
+//! `STATE_MIB` (default 1024) and `KEYS` (default 1000000) set the sizes.
 
 #![allow(
     clippy::unwrap_used,
@@ -47,6 +51,13 @@ fn number(name: &str, default: u64) -> u64 {
 
 fn measure() {
     let tmp = tempfile::tempdir().unwrap();
+    for kind in EngineKind::ALL {
+        for group in [1, 16, 128] {
+            let dir = tmp.path().join(format!("apply-{kind}-{group}"));
+            let rate = apply_rate(kind, &dir, group);
+            println!("{:20} {rate:10.0} entries/s in groups of {group}", format!("{kind} applies"));
+        }
+    }
     println!(
         "{:20} {:>10} {:>9} {:>16} {:>18}",
         "snapshot", "wire bytes", "seconds", "sender peak KiB", "receiver peak KiB"
@@ -73,6 +84,24 @@ fn measure() {
         assert_eq!(content(to, &dir), before, "the content hashes must be equal");
         println!("migrate {} to {to}: {} rows in {seconds:.1} s, equal content hashes", done.from, done.rows.unwrap());
     }
+}
+
+/// Entries of 300 bytes per second, a settle after each `group` of them: how fast a member that has a backlog catches up.
+fn apply_rate(kind: EngineKind, dir: &Path, group: u64) -> f64 {
+    const ENTRIES: u64 = 8_192;
+    let backend = open(kind, dir);
+    let started = Instant::now();
+    for index in 0..ENTRIES {
+        let mut batch = Batch::default();
+        batch.put(Bucket::Key, index.to_be_bytes(), vec![index as u8; 300]);
+        backend.commit(batch, LogId::new(1, index)).unwrap();
+        if (index + 1) % group == 0 {
+            backend.settle().unwrap();
+        }
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    backend.close().unwrap();
+    ENTRIES as f64 / seconds
 }
 
 fn content(kind: EngineKind, dir: &DataDir) -> [u8; 32] {
