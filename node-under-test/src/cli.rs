@@ -283,7 +283,7 @@ mod tests {
     use super::*;
 
     fn serve(extra: &[&str]) -> Result<Serve, String> {
-        let base = ["node-under-test", "serve", "--data-dir", "d", "--backend", "rocksdb"];
+        let base = ["node-under-test", "serve", "--data-dir", "d"];
         let cli = Cli::try_parse_from(base.iter().chain(extra)).map_err(|error| error.to_string())?;
         match cli.command {
             Command::Serve(serve) => serve.validate().map(|()| *serve).map_err(|error| error.to_string()),
@@ -297,6 +297,15 @@ mod tests {
     #[test]
     fn one_member_is_fine() {
         assert_eq!(serve(&["--id", "1", "--member", ONE]).unwrap().own().name, "n1");
+    }
+
+    #[test]
+    fn memtables_are_tuned_on_rocksdb_only() {
+        let tuned = ["--id", "1", "--member", ONE, "--memtable-bytes", "65536"];
+        let rocksdb = [&tuned[..], &["--backend", "rocksdb"]].concat();
+        assert_eq!(serve(&rocksdb).unwrap().memtable_bytes, Some(65_536));
+        let error = serve(&tuned).unwrap_err();
+        assert!(error.contains("--memtable-bytes tunes memtables"), "{error}");
     }
 
     #[test]

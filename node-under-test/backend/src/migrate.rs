@@ -101,7 +101,7 @@ pub fn migrate(dir: &DataDir, to: EngineKind) -> Result<Option<Migrated>, Migrat
     }
     dir.sync_leftovers().map_err(io_error("syncing the data directory"))?;
     let (index, rows) = copy(dir, from, to)?;
-    exchange_and_finish(dir, from, to)?;
+    exchange_and_finish(dir, to)?;
     Ok(Some(Migrated { from, to, index, rows: Some(rows) }))
 }
 
@@ -142,14 +142,14 @@ fn prove_copy(source: &dyn ReadView, from: EngineKind, to: EngineKind, copy: &Pa
 }
 
 /// Steps 3 to 7.
-fn exchange_and_finish(dir: &DataDir, from: EngineKind, to: EngineKind) -> Result<(), MigrateError> {
+fn exchange_and_finish(dir: &DataDir, to: EngineKind) -> Result<(), MigrateError> {
     install::swap(dir).map_err(io_error("exchanging db and db.incoming"))?;
     pass(Window::MigrateExchanged);
-    finish(dir, from, to)
+    finish(dir, to)
 }
 
 /// Steps 4 to 7, after an exchange that may not be durable yet.
-fn finish(dir: &DataDir, _from: EngineKind, to: EngineKind) -> Result<(), MigrateError> {
+fn finish(dir: &DataDir, to: EngineKind) -> Result<(), MigrateError> {
     durable::sync_dir(&dir.snap()).map_err(io_error("syncing the exchange"))?;
     persist_index(dir, to)?;
     pass(Window::MigrateIndex);
@@ -187,7 +187,7 @@ pub fn resume(dir: &DataDir) -> Result<Option<Resumed>, MigrateError> {
     install::put_back_old(dir).map_err(io_error("putting the old database back"))?;
     let nature = EngineKind::by_nature(&dir.db()).map_err(io_error("looking at db"))?;
     if nature == Some(to) {
-        finish(dir, from, to)?;
+        finish(dir, to)?;
         return Ok(Some(Resumed::Finished { from, to }));
     }
     install::remove(&dir.incoming()).map_err(io_error("removing the new image"))?;
