@@ -6,7 +6,7 @@ use crate::cli::{LogFormat, Serve};
 use crate::clock::{self, Stopwatch};
 use crate::control::ControlService;
 use crate::entropy;
-use crate::mvcc::Store;
+use crate::mvcc::{FIRST_REVISION, Store};
 use crate::publish;
 use crate::recovery::{self, Found, Replay};
 use anyhow::Context;
@@ -139,8 +139,21 @@ fn open(options: &Serve) -> anyhow::Result<Opened> {
         engine.verified(engine_id)?;
     }
     let store = Arc::new(Store::open(engine.clone()).context("cannot read the state out of the engine")?);
+    refuse_to_join_restored(options, &found, &store)?;
     let applier = Arc::new(Applier::new(store, engine, replay));
     Ok(Opened { log, marks, applier, open_micros: stopwatch.elapsed_micros(), _lock: lock })
+}
+
+/// Entries from a running cluster's beginning would be applied on top of another cluster's keys.
+fn refuse_to_join_restored(options: &Serve, found: &Found, store: &Store) -> anyhow::Result<()> {
+    let restored = found.engine.is_none() && (store.revision() > FIRST_REVISION || !store.leases().is_empty());
+    anyhow::ensure!(
+        !(options.join && restored),
+        "{}: holds the keys of a restored snapshot, which founds a new cluster: it cannot --join a running one; give the new \
+         member an empty directory",
+        options.data_dir.display()
+    );
+    Ok(())
 }
 
 fn locate(log: &LogStore, engine: &dyn Engine) -> anyhow::Result<Found> {

@@ -89,6 +89,12 @@ async fn a_saved_snapshot_is_proven_restored_and_hashes_as_the_old_cluster_did()
             assert_eq!(code, 0, "{said}{error}");
             let (code, _, error) = tool(&["snapshot", "restore"], &[("", &saved), ("--data-dir", &dir)]);
             assert!(code == 1 && error.contains("never overwrites a member"), "{code} {error}");
+            // In place of a founding member of its new cluster it must not become a member of a running one.
+            let (code, _, error) = tool(
+                &["serve", "--join", "--id", "9", "--backend", into, "--member", "9=n9@127.0.0.1:0/127.0.0.1:0"],
+                &[("--data-dir", &dir)],
+            );
+            assert!(code == 1 && error.contains("cannot --join"), "{code} {error}");
             let restored = Member::start_on(&dir, into);
             assert_eq!(restored.hash_kv().await, hash, "{engine} restored into {into}");
             assert_eq!(restored.get("after").await.as_deref(), Some("the compaction"));

@@ -5,11 +5,15 @@
 //! entry reached it would wait for ever. So each member greets those that it never met, and, while no leader talks to it, all.
 
 use crate::clock::{self, Deadline};
+use crate::identity::Identity;
 use crate::propose::Router;
 use futures_util::future::join_all;
 use node_proto::peer::HelloRequest;
+use node_proto::peer::peer_client::PeerClient;
+use std::io;
 use std::time::Duration;
 use tokio::sync::watch;
+use tonic::transport::Channel;
 
 /// Between two rounds. Most rounds have nobody to greet.
 const ROUND_EVERY: Duration = Duration::from_secs(1);
@@ -33,17 +37,25 @@ pub async fn run(router: Router, mut stopped: watch::Receiver<bool>) {
     }
 }
 
-/// Whatever comes of it is in the identity afterwards.
 async fn greet(router: &Router, id: u64) {
     let Some(mut client) = router.messages(id) else { return };
-    let hello = HelloRequest { route: router.identity.route(id) };
+    if let Err(error) = hello(&mut client, &router.identity, id).await {
+        tracing::debug!(id, %error, "not greeted");
+    }
+}
+
+/// Whether member `id` is there and is the one that is known; what else its answer tells is in the identity afterwards.
+///
+/// # Errors
+/// A sentence: it is not, or not in time.
+pub async fn hello(client: &mut PeerClient<Channel>, identity: &Identity, id: u64) -> io::Result<()> {
+    let hello = HelloRequest { route: identity.route(id) };
     match Deadline::after(HELLO_WAIT).bound(client.hello(hello)).await {
-        Some(Ok(answer)) => {
-            if let Err(error) = router.identity.count(id, answer.into_inner().from).await {
-                tracing::debug!(id, %error, "greeted somebody else");
-            }
+        Some(Ok(answer)) => identity.count(id, answer.into_inner().from).await,
+        Some(Err(status)) => {
+            identity.heed(&status);
+            Err(io::Error::other(status.to_string()))
         }
-        Some(Err(status)) => router.identity.heed(&status),
-        None => {}
+        None => Err(io::Error::other(format!("no answer within {HELLO_WAIT:?}"))),
     }
 }

@@ -9,6 +9,7 @@ use crate::api::{SnapshotMeta, StateMachine};
 use crate::clock::Deadline;
 use crate::identity::Identity;
 use crate::network::never_sent;
+use crate::probe;
 use crate::types::TypeConfig;
 use bytes::{Buf, Bytes};
 use node_base::LogId;
@@ -34,10 +35,11 @@ const CHUNKS_QUEUED: usize = 4;
 /// A transfer may take this long, plus a second for each MiB: a stalled receiver must not hold it for ever.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Takes a checkpoint and sends it; the receiver's answer comes when it has installed it.
+/// Takes an image and sends it; the receiver's answer comes when it has installed it. An image may cost as much as the state
+/// is large, so it is taken only for somebody who is there.
 ///
 /// # Errors
-/// A checkpoint that cannot be taken is a storage error, and fatal. Anything on the way backs off and starts anew.
+/// An image that cannot be taken is a storage error, and fatal. Anything on the way backs off and starts anew.
 pub async fn send(
     mut client: PeerClient<Channel>,
     identity: &Identity,
@@ -45,6 +47,8 @@ pub async fn send(
     vote: Bytes,
     state_machine: Arc<dyn StateMachine>,
 ) -> Result<RaftReply, StreamingError<TypeConfig>> {
+    let greeted = probe::hello(&mut client, identity, to).await;
+    greeted.map_err(|error| Unreachable::from_string(format!("no snapshot for member {to}: {error}")))?;
     let opened = tokio::task::spawn_blocking(move || state_machine.open_snapshot()).await;
     let outgoing = opened.map_err(io::Error::other).and_then(|opened| opened).map_err(checkpoint_failed)?;
     pass(Window::SnapshotSend);
