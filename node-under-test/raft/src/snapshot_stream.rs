@@ -218,6 +218,57 @@ fn broken(reason: &str) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::{Entry, OutgoingSnapshot, Roster};
+    use crate::log_store::LogStore;
+
+    /// Of which no image may be taken.
+    struct NoImage;
+
+    impl StateMachine for NoImage {
+        fn replay_after(&self) -> Option<LogId> {
+            None
+        }
+
+        fn membership(&self) -> io::Result<Option<Bytes>> {
+            Ok(None)
+        }
+
+        fn greatest_member_id(&self) -> io::Result<u64> {
+            Ok(0)
+        }
+
+        fn apply(&self, _: Entry) -> io::Result<Bytes> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn settle(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn open_snapshot(&self) -> io::Result<OutgoingSnapshot> {
+            Err(io::Error::other("an image was taken for a member that is away"))
+        }
+
+        fn receive_snapshot(&self, _: &SnapshotMeta, _: Declared, _: &mut dyn Read) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn install_snapshot(&self, _: &SnapshotMeta, _: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    #[tokio::test]
+    async fn no_image_is_taken_for_a_member_that_is_away() {
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect_lazy();
+        let dir = tempfile::tempdir().unwrap();
+        let roster = Roster { members: [(1, false), (2, false)].into(), greatest_id: 2 };
+        let identity = Identity::new(1, LogStore::open(dir.path(), 7).unwrap(), roster);
+        let sent = send(PeerClient::new(channel), &identity, 2, Bytes::new(), Arc::new(NoImage)).await;
+        // A storage error, which the state machine's would be, ends the process; this one is asked again.
+        assert!(matches!(sent, Err(StreamingError::Unreachable(_))), "{sent:?}");
+    }
 
     fn frames_of(body: Vec<u8>) -> Vec<SnapshotFrame> {
         let head = SnapshotHead { wire_size: body.len() as u64, ..SnapshotHead::default() };
