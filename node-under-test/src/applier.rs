@@ -8,6 +8,7 @@ use crate::mvcc::Store;
 use crate::recovery::{self, Evidence, Replay, Step};
 use bytes::Bytes;
 use node_backend::engine::Engine;
+use node_backend::snapshot;
 use node_base::LogId;
 use node_base::backend::{Batch, Declared};
 use node_base::failpoint::{self, Window};
@@ -137,7 +138,7 @@ impl StateMachine for Applier {
     }
 
     fn receive_snapshot(&self, meta: &SnapshotMeta, declared: Declared, reader: &mut dyn io::Read) -> io::Result<()> {
-        let received = self.engine.receive_snapshot(meta.log_id, declared, reader);
+        let received = snapshot::receive(&*self.engine, meta.log_id, declared, reader);
         if let Err(error) = &received {
             let mut transfers = self.lock_transfers();
             transfers.refused += 1;

@@ -15,10 +15,12 @@
     reason = "a benchmark ends where it fails, and measures time"
 )]
 
-use node_backend::engine::{self, Engine, EngineKind, EngineOptions};
+use node_backend::dispatch;
+use node_backend::engine::{Engine, EngineKind, EngineOptions};
 use node_backend::layout::DataDir;
 use node_backend::marker;
 use node_backend::migrate::migrate;
+use node_backend::snapshot;
 use node_base::LogId;
 use node_base::backend::{Batch, Bucket, Declared, hash};
 use node_base::watermarks::Watermarks;
@@ -110,7 +112,7 @@ fn content(kind: EngineKind, dir: &DataDir) -> [u8; 32] {
 
 fn open(kind: EngineKind, dir: &Path) -> Arc<dyn Engine> {
     marker::claim(&DataDir::new(dir), kind).unwrap();
-    let backend = engine::open(DataDir::new(dir), kind, EngineOptions::default()).unwrap();
+    let backend = dispatch::open(DataDir::new(dir), kind, EngineOptions::default()).unwrap();
     let opened = backend.opened();
     backend.attach(Arc::new(Watermarks::at_start(opened.engine, opened.engine, Some(u64::MAX)))).unwrap();
     if let Some(engine) = opened.engine {
@@ -227,7 +229,7 @@ fn receive(kind: EngineKind, dir: &Path) {
     let wire_size = u64::from_be_bytes(head[..8].try_into().unwrap());
     let log_id = LogId::decode(&head[8..24]).unwrap();
     let sha256 = (head[24] == 1).then(|| head[25..].try_into().unwrap());
-    backend.receive_snapshot(log_id, Declared { wire_size, sha256 }, &mut source).unwrap();
+    snapshot::receive(&*backend, log_id, Declared { wire_size, sha256 }, &mut source).unwrap();
     backend.install_snapshot(log_id, &mut || Ok(())).unwrap();
     assert_eq!(node_base::backend::consistent_index(&*backend.read()).unwrap(), Some(log_id));
     say_outcome(wire_size);

@@ -5,18 +5,14 @@
 //! | redb, the default | 0x00 | a file | at the end of its group ([`Backend::settle`]) | the consistent index of the last durable commit, by definition |
 //! | rocksdb | 0x01 | a directory | when its memtable is flushed | the file `last-flushed-index` |
 //!
-//! This file names both modules and neither crate: whoever adds an engine adds an arm to each `match` here.
+//! This is vocabulary: it knows no engine. Whoever adds one adds a kind here, and an arm to each `match` of `dispatch`.
 
-use crate::last_flushed_index;
 use crate::layout::DataDir;
-use crate::redb::{self, RedbBackend};
-use crate::rocksdb::{self, RocksBackend};
-use crate::snapshot;
 use node_base::LogId;
-use node_base::backend::{Backend, BackendError, Declared, ReadView, Result, SnapshotError, consistent_index};
+use node_base::backend::{Backend, Result, SnapshotError};
 use node_base::watermarks::Watermarks;
 use std::fmt;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -59,46 +55,6 @@ impl EngineKind {
             Err(error) => Err(error),
         }
     }
-
-    /// Opens the image at `path`, to which nobody else writes. A redb image is repaired first if a kill left it so; hence
-    /// a dead member's is to be a copy, or the tool's own to repair.
-    ///
-    /// # Errors
-    /// It is not this engine's, or is damaged.
-    pub fn open_image(self, path: &Path) -> Result<Box<dyn ReadView>> {
-        match self {
-            EngineKind::Redb => redb::open_image(path, redb::Trust::Ours),
-            EngineKind::Rocksdb => rocksdb::open_image(path),
-        }
-    }
-
-    /// The same for bytes that came from elsewhere: a redb image has every page's checksum verified before it is trusted.
-    ///
-    /// # Errors
-    /// As [`open_image`](Self::open_image).
-    pub fn open_foreign_image(self, path: &Path) -> Result<Box<dyn ReadView>> {
-        match self {
-            EngineKind::Redb => redb::open_image(path, redb::Trust::Nobody),
-            EngineKind::Rocksdb => rocksdb::open_image(path),
-        }
-    }
-
-    /// Writes every row that `source` sees into a new image at `path`, where nothing is yet. Complete when it returns, and
-    /// not synced. Memory does not grow with the image. `progress` is told after each batch of rows.
-    ///
-    /// # Errors
-    /// Either engine failed; what is at `path` is to be removed.
-    pub fn write_image(self, path: &Path, source: &dyn ReadView, progress: &mut dyn FnMut(u64)) -> Result<u64> {
-        match self {
-            EngineKind::Redb => redb::write_image(path, source, progress),
-            EngineKind::Rocksdb => rocksdb::write_image(path, source, progress),
-        }
-    }
-
-    /// The consistent index of the image at `path`.
-    pub fn image_index(self, path: &Path) -> Result<Option<LogId>> {
-        consistent_index(&*self.open_image(path)?)
-    }
 }
 
 impl fmt::Display for EngineKind {
@@ -112,7 +68,7 @@ impl fmt::Display for EngineKind {
 pub struct EngineOptions {
     /// Bytes of the engine's own cache of pages or blocks.
     pub cache_bytes: usize,
-    /// RocksDB: a memtable of this size is sealed and flushed. At least [`MEMTABLE_BYTES_MIN`](rocksdb::MEMTABLE_BYTES_MIN).
+    /// RocksDB: a memtable of this size is sealed and flushed. At least [`MEMTABLE_BYTES_MIN`](crate::rocksdb::MEMTABLE_BYTES_MIN).
     pub memtable_bytes: usize,
     /// RocksDB: a flush is asked for when this many entries are applied and not flushed: the bound on the replay.
     pub lag_entries_max: u64,
@@ -149,7 +105,7 @@ pub trait Engine: Backend {
     /// Says that the entry `id` of (N, E] was found, with this LogId, in the durable raft log. Only such entries
     /// and committed ones can become N.
     fn verified(&self, id: LogId) -> Result<()>;
-    /// Installs what [`receive_snapshot`](Self::receive_snapshot) staged, in the order that [`snapshot`]
+    /// Installs what [`snapshot::receive`](crate::snapshot::receive()) staged, in the order that [`snapshot`](crate::snapshot)
     /// explains. `purge_log` purges the raft log durably up to `image`. The calling thread holds no view.
     ///
     /// # Errors
@@ -159,39 +115,4 @@ pub trait Engine: Backend {
         image: LogId,
         purge_log: &mut dyn FnMut() -> io::Result<()>,
     ) -> std::result::Result<(), SnapshotError>;
-
-    /// Takes a stream into the staging area and proves it; see [`snapshot::receive`]. One at a time; the running database
-    /// is not involved.
-    ///
-    /// # Errors
-    /// [`SnapshotError::Refused`] for anything wrong with the stream; nothing is left behind then.
-    fn receive_snapshot(
-        &self,
-        expected: LogId,
-        declared: Declared,
-        source: &mut dyn Read,
-    ) -> std::result::Result<(), SnapshotError> {
-        snapshot::receive(self.dir(), self.kind(), expected, declared, source)
-    }
-}
-
-/// Opens, or creates, the database of `dir` and reads N and E. Blocking.
-///
-/// # Errors
-/// Bad options, a corrupt N, an N without a database, a database that does not open.
-pub fn open(dir: DataDir, kind: EngineKind, options: EngineOptions) -> Result<Arc<dyn Engine>> {
-    Ok(match kind {
-        EngineKind::Redb => Arc::new(RedbBackend::open(dir, &options)?),
-        EngineKind::Rocksdb => Arc::new(RocksBackend::open(dir, options)?),
-    })
-}
-
-/// N of a member that does not run, by the rule of `kind`; `engine` is its E.
-pub fn persisted_index(dir: &DataDir, kind: EngineKind, engine: Option<LogId>) -> Result<Option<u64>> {
-    match kind {
-        EngineKind::Redb => Ok(engine.map(|id| id.index)),
-        EngineKind::Rocksdb => {
-            last_flushed_index::read(&dir.last_flushed_index()).map_err(|error| BackendError(error.to_string()))
-        }
-    }
 }

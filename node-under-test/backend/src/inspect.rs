@@ -3,7 +3,8 @@
 //! Never from the original: opening a database replays and deletes files. Nothing here repairs or refuses; each fact is
 //! read by itself and says what is wrong with it.
 
-use crate::engine::{self, EngineKind};
+use crate::dispatch;
+use crate::engine::EngineKind;
 use crate::layout::DataDir;
 use crate::marker;
 use node_base::LogId;
@@ -49,7 +50,7 @@ pub fn inspect_dead(copy: &Path) -> Inspection {
     // Without a database the marker says whose N it would be.
     let whose = nature.clone().ok().flatten().or_else(|| marker::read(&dir).ok().flatten());
     let known_index = consistent_index.clone().ok().flatten();
-    let last_flushed_index = engine::persisted_index(&dir, whose.unwrap_or(EngineKind::Rocksdb), known_index);
+    let last_flushed_index = dispatch::persisted_index(&dir, whose.unwrap_or(EngineKind::Rocksdb), known_index);
     Inspection {
         engine_marker: marker::read(&dir).map(|engine| engine.map(EngineKind::name)).map_err(|error| error.to_string()),
         engine: nature.map(|engine| engine.map(EngineKind::name)),

@@ -5,6 +5,7 @@
 //! | module | what | names an engine's crate |
 //! | --- | --- | --- |
 //! | [`engine`] | which engines there are, and what a member needs of one beyond the seam | no |
+//! | [`dispatch`] | from an engine's kind to its module | no |
 //! | [`layout`] | the paths of a data directory, its lock, and its syncing at start | no |
 //! | [`marker`] | which engine a data directory belongs to | no |
 //! | [`migrate`] | changing a stopped member's engine | no |
@@ -16,8 +17,9 @@
 //! | [`inspect`] | what a dead data directory proves, read from a copy | no |
 //!
 //! A start-up calls, in this order: [`layout::DataDir::lock`], [`migrate::resume`], [`marker::claim`], [`snapshot::tidy`],
-//! [`layout::DataDir::sync_leftovers`], [`engine::open`], its own check E ≥ N, [`engine::Engine::attach`].
+//! [`layout::DataDir::sync_leftovers`], [`dispatch::open`], its own check E ≥ N, [`engine::Engine::attach`].
 
+pub mod dispatch;
 pub mod durability;
 pub mod engine;
 pub mod inspect;

@@ -109,7 +109,7 @@ pub fn migrate(dir: &DataDir, to: EngineKind) -> Result<Option<Migrated>, Migrat
 fn copy(dir: &DataDir, from: EngineKind, to: EngineKind) -> Result<(Option<LogId>, u64), MigrateError> {
     let source = from.open_image(&dir.db())?;
     let index = consistent_index(&*source)?;
-    if let Some(persisted) = crate::engine::persisted_index(dir, from, index)?
+    if let Some(persisted) = crate::dispatch::persisted_index(dir, from, index)?
         && index.is_none_or(|engine| engine.index < persisted)
     {
         let engine = index.map(|id| id.index);

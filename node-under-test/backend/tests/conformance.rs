@@ -7,7 +7,8 @@
 mod common;
 
 use common::{Member, Orders, Victim, at, entry, model, open_dead_on, rows_of, small};
-use node_backend::engine::{self, Engine, EngineKind};
+use node_backend::dispatch;
+use node_backend::engine::{Engine, EngineKind};
 use node_backend::layout::DataDir;
 use node_base::LogId;
 use node_base::backend::{Backend, Batch, Bucket, CONSISTENT_INDEX, ReadView, consistent_index, hash};
@@ -29,7 +30,7 @@ fn child() {
 }
 
 fn open(kind: EngineKind, root: &Path) -> Arc<dyn Engine> {
-    let backend = engine::open(DataDir::new(root), kind, small()).unwrap();
+    let backend = dispatch::open(DataDir::new(root), kind, small()).unwrap();
     let opened = backend.opened();
     let persisted = opened.persisted.map(at);
     backend.attach(Arc::new(Watermarks::at_start(persisted, opened.engine, Some(u64::MAX)))).unwrap();

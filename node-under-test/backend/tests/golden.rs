@@ -6,6 +6,7 @@ mod common;
 
 use common::{Member, at, model, rows, small};
 use node_backend::engine::EngineKind;
+use node_backend::snapshot::receive;
 use node_backend::snapshot::write::{Outgoing, SnapshotStream};
 use node_base::backend::Declared;
 use sha2::{Digest, Sha256};
@@ -57,7 +58,7 @@ fn a_legacy_stream_of_an_earlier_build_is_taken_by_both_engines() {
     for kind in EngineKind::ALL {
         let tmp = tempfile::tempdir().unwrap();
         let member = Member::on(kind, tmp.path(), small());
-        member.backend.receive_snapshot(at(19), declared, &mut &bytes[..]).unwrap();
+        receive(&*member.backend, at(19), declared, &mut &bytes[..]).unwrap();
         member.backend.install_snapshot(at(19), &mut || Ok(())).unwrap();
         assert!(rows(&*member.backend) == model(Some(19)), "{kind}");
     }

@@ -10,6 +10,7 @@ use node_backend::layout::DataDir;
 use node_backend::rocksdb::RocksBackend;
 use node_backend::snapshot::format::{self, file_header, padding_after};
 use node_backend::snapshot::read::RawSnapshot;
+use node_backend::snapshot::receive;
 use node_backend::snapshot::write::{Outgoing, SnapshotStream};
 use node_base::backend::{Backend, Declared, SnapshotError};
 use node_base::watermarks::Watermarks;
@@ -39,7 +40,7 @@ fn an_install_waits_for_readers_and_the_next_view_sees_the_new_state() {
     let tmp = tempfile::tempdir().unwrap();
     let mut member = Member::start(tmp.path(), small());
     member.apply(10);
-    member.backend.receive_snapshot(at(499), declared(&bytes), &mut &bytes[..]).unwrap();
+    receive(&*member.backend, at(499), declared(&bytes), &mut &bytes[..]).unwrap();
     let view = member.backend.read();
     let last = |view: &dyn node_base::backend::ReadView| view.get(node_base::backend::Bucket::Meta, b"last").unwrap();
     std::thread::scope(|scope| {
@@ -58,12 +59,12 @@ fn what_this_member_has_already_is_refused() {
     let tmp = tempfile::tempdir().unwrap();
     let mut member = Member::start(tmp.path(), small());
     member.apply(500);
-    member.backend.receive_snapshot(at(499), declared(&bytes), &mut &bytes[..]).unwrap();
+    receive(&*member.backend, at(499), declared(&bytes), &mut &bytes[..]).unwrap();
     let refusal = member.backend.install_snapshot(at(499), &mut || panic!("the log must not be purged"));
     assert!(matches!(refusal, Err(SnapshotError::Refused(_))));
     member.apply(1);
     assert!(rows(&*member.backend) == model(Some(500)));
-    let other = member.backend.receive_snapshot(at(498), declared(&bytes), &mut &bytes[..]).unwrap_err();
+    let other = receive(&*member.backend, at(498), declared(&bytes), &mut &bytes[..]).unwrap_err();
     assert!(other.to_string().contains("as announced"), "{other}");
     assert!(!DataDir::new(tmp.path()).incoming().exists());
 }

@@ -9,6 +9,7 @@ use node_backend::engine::Engine;
 use node_backend::engine::EngineKind::{self, Redb, Rocksdb};
 use node_backend::layout::DataDir;
 use node_backend::rocksdb::RocksBackend;
+use node_backend::snapshot::receive;
 use node_base::backend::{Batch, Bucket, Declared, SnapshotError};
 use node_base::failpoint::Window;
 use node_base::watermarks::Watermarks;
@@ -59,7 +60,7 @@ fn child() {
     let Some((root, role)) = common::orders_of_child() else { return };
     let member = Member::on(common::engine_of(&role), &root, small());
     let stream = Stream::load(root.parent().unwrap());
-    member.backend.receive_snapshot(at(499), stream.declared, &mut &stream.bytes[..]).unwrap();
+    receive(&*member.backend, at(499), stream.declared, &mut &stream.bytes[..]).unwrap();
     member.backend.install_snapshot(at(499), &mut || Ok(())).unwrap();
 }
 
@@ -106,7 +107,7 @@ fn any_engine_takes_any_engines_snapshot_and_writing_goes_on() {
             let mut member = Member::on(to, tmp.path(), small());
             member.apply(300);
             let early = member.backend.read();
-            member.backend.receive_snapshot(at(499), declared, &mut &bytes[..]).unwrap();
+            receive(&*member.backend, at(499), declared, &mut &bytes[..]).unwrap();
             assert!(!dir.foreign().exists(), "{from} to {to}: the foreign image is deleted");
             assert!(common::rows_of(&*early) == model(Some(299)), "{from} to {to}: receiving touches nothing");
             drop(early);
@@ -186,7 +187,7 @@ fn the_same_snapshot_is_accepted_again(root: &Path, stream: &Stream) {
     let opened = backend.opened();
     let marks = Watermarks::at_start(opened.persisted.map(at), opened.engine, None);
     backend.attach(marks.into()).unwrap();
-    backend.receive_snapshot(at(499), stream.declared, &mut &stream.bytes[..]).unwrap();
+    receive(&backend, at(499), stream.declared, &mut &stream.bytes[..]).unwrap();
     backend.install_snapshot(at(499), &mut || Ok(())).unwrap();
     drop(backend);
     assert_eq!(open_dead_on(Rocksdb, root), (Some(499), Some(499)));
@@ -198,7 +199,7 @@ fn refusal(to: EngineKind, bytes: &[u8], declared: Declared) -> String {
     let dir = DataDir::new(tmp.path());
     let mut member = Member::on(to, tmp.path(), small());
     member.apply(20);
-    let refused = member.backend.receive_snapshot(at(499), declared, &mut &bytes[..]).unwrap_err();
+    let refused = receive(&*member.backend, at(499), declared, &mut &bytes[..]).unwrap_err();
     assert!(matches!(refused, SnapshotError::Refused(_)), "{refused}");
     assert!(
         !dir.incoming().exists() && !dir.foreign().exists(),

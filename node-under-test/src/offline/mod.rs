@@ -17,7 +17,8 @@ use crate::cli::{DataDirArgs, HashKv, WriteOut};
 use crate::mvcc::{Error, Rejection};
 use crate::state_hash::{self, short};
 use anyhow::Context;
-use node_backend::engine::{self, EngineKind, EngineOptions};
+use node_backend::dispatch;
+use node_backend::engine::{EngineKind, EngineOptions};
 use node_backend::layout::{DataDir, DirLock};
 use node_backend::marker;
 use node_base::backend::ReadView;
@@ -123,7 +124,7 @@ pub fn hashkv(options: &HashKv) -> anyhow::Result<ExitCode> {
 /// The directory is no stopped member's, or its engine fails.
 pub fn defrag(options: &DataDirArgs) -> anyhow::Result<ExitCode> {
     let stopped = Stopped::open(&options.data_dir)?;
-    let backend = engine::open(stopped.dir.clone(), stopped.engine, EngineOptions::default())?;
+    let backend = dispatch::open(stopped.dir.clone(), stopped.engine, EngineOptions::default())?;
     let before = backend.size()?;
     backend.defrag()?;
     let after = backend.size()?;

@@ -4,7 +4,8 @@
 use super::hold;
 use crate::cli::DataDirArgs;
 use crate::state_hash;
-use node_backend::engine::{self, EngineKind};
+use node_backend::dispatch;
+use node_backend::engine::EngineKind;
 use node_backend::layout::DataDir;
 use node_backend::marker;
 use node_base::LogId;
@@ -120,7 +121,7 @@ type Indexes = (Option<u64>, Option<LogId>);
 
 fn indexes(dir: &DataDir, engine: EngineKind, view: &dyn ReadView) -> anyhow::Result<(Indexes, String)> {
     let e = consistent_index(view)?;
-    let n = engine::persisted_index(dir, engine, e)?;
+    let n = dispatch::persisted_index(dir, engine, e)?;
     anyhow::ensure!(
         n <= e.map(|e| e.index),
         "N = {n:?} says what was durable, E = {e:?} is all that the engine proves: flushed data vanished"

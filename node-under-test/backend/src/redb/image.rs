@@ -13,9 +13,6 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-/// How every redb file begins.
-pub const FILE_MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
-
 /// An image is written or read once, from end to end: more cache would not be hit.
 const CACHE_BYTES: usize = 16 << 20;
 /// Rows of this many bytes go into one transaction of a copy: what a copy holds in memory, beside its cache.

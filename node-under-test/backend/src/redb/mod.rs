@@ -17,7 +17,7 @@
 mod image;
 mod view;
 
-pub use image::{FILE_MAGIC, Trust, open_image, write_image};
+pub use image::{Trust, open_image, write_image};
 
 use crate::engine::{Engine, EngineKind, EngineOptions, Opened};
 use crate::layout::DataDir;

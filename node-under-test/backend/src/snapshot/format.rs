@@ -5,6 +5,8 @@ use node_base::backend::SnapshotError;
 
 /// With the engine id, the routing header.
 pub const MAGIC: [u8; 16] = *b"ETCDSNAP\0\0\0\0\0\0\0\0";
+/// How a legacy stream begins, because every redb file does.
+pub const LEGACY_MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
 /// Bytes that choose a reader: the magic and the engine id, or the beginning of a legacy file.
 pub const ROUTING_BYTES: usize = MAGIC.len() + 1;
 pub const VERSION: u32 = 0;

@@ -1,12 +1,11 @@
 //! Taking in a snapshot: strict, streaming, and to a place where nobody opens it until all of it was proven.
 
 use super::format::{
-    self, BLOCK_BYTES, FILES_MAX, HEADER_BYTES, MAGIC, PADDING_BYTES, ROUTING_BYTES, TAR_END_BYTES, TRAILER_BYTES,
-    VERSION,
+    self, BLOCK_BYTES, FILES_MAX, HEADER_BYTES, LEGACY_MAGIC, MAGIC, PADDING_BYTES, ROUTING_BYTES, TAR_END_BYTES,
+    TRAILER_BYTES, VERSION,
 };
 use super::install;
 use crate::engine::EngineKind;
-use crate::redb;
 use node_base::backend::{Declared, SnapshotError};
 use node_base::failpoint::{Window, pass};
 use sha2::{Digest, Sha256};
@@ -252,7 +251,7 @@ impl<'a> RawSnapshot<'a> {
 /// Whose stream begins like this.
 fn engine_of(routing: &[u8; ROUTING_BYTES]) -> Result<EngineKind, SnapshotError> {
     let (magic, id) = (&routing[..MAGIC.len()], routing[MAGIC.len()]);
-    let (header, legacy) = (EngineKind::Rocksdb.id(), redb::FILE_MAGIC);
+    let (header, legacy) = (EngineKind::Rocksdb.id(), LEGACY_MAGIC);
     if magic == MAGIC {
         return if id == header {
             Ok(EngineKind::Rocksdb)

@@ -7,7 +7,7 @@
 
 use super::install;
 use super::read::{RawSnapshot, Unpacked};
-use crate::engine::EngineKind;
+use crate::engine::{Engine, EngineKind};
 use crate::layout::DataDir;
 use node_base::LogId;
 use node_base::backend::{self, Declared, ReadView, SnapshotError, consistent_index};
@@ -17,28 +17,28 @@ use node_base::sabotage::{Bug, planted};
 use std::io::Read;
 use std::path::Path;
 
-/// Stages the snapshot for a member of `own` engine. One at a time.
+/// Stages a snapshot for the member of `engine`, whose running database is not involved. One at a time.
 ///
 /// # Errors
-/// [`SnapshotError::Refused`] for anything wrong with the stream or the image in it.
+/// [`SnapshotError::Refused`] for anything wrong with the stream or the image in it; nothing is left behind then.
 pub fn receive(
-    dir: &DataDir,
-    own: EngineKind,
+    engine: &dyn Engine,
     expected: LogId,
     declared: Declared,
     source: &mut dyn Read,
 ) -> Result<(), SnapshotError> {
+    let (dir, own) = (engine.dir(), engine.kind());
     for leftover in [dir.incoming(), dir.foreign()] {
         install::remove(&leftover).map_err(SnapshotError::io(format!("emptying {}", leftover.display())))?;
     }
     let raw = RawSnapshot::new(source, declared)?;
-    let engine = raw.engine();
-    let path = if engine == own { dir.incoming() } else { dir.foreign() };
+    let from = raw.engine();
+    let path = if from == own { dir.incoming() } else { dir.foreign() };
     let unpacked = raw.unpack(&path)?;
     sync(dir, &path)?;
-    let image = open_proven(engine, &path)?;
+    let image = open_proven(from, &path)?;
     check_index(&*image, expected)?;
-    let ready = if engine == own {
+    let ready = if from == own {
         drop(image);
         unpacked
     } else {

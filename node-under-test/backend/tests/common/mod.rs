@@ -5,7 +5,8 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test may end where it fails")]
 
-use node_backend::engine::{self, Engine, EngineKind, EngineOptions};
+use node_backend::dispatch;
+use node_backend::engine::{Engine, EngineKind, EngineOptions};
 use node_backend::layout::DataDir;
 use node_base::LogId;
 use node_base::backend::{Backend, Batch, Bucket, ReadView};
@@ -90,7 +91,7 @@ impl Member {
         let dir = DataDir::new(root);
         node_backend::snapshot::tidy(&dir).unwrap();
         dir.sync_leftovers().unwrap();
-        let backend = engine::open(dir, kind, options).unwrap();
+        let backend = dispatch::open(dir, kind, options).unwrap();
         let opened = backend.opened();
         // A planted bug may have left N > E; the marks are not what these tests look at then.
         let persisted = opened.persisted.min(opened.engine.map(|e| e.index)).map(at);
@@ -120,7 +121,7 @@ pub fn open_dead(root: &Path) -> (Option<u64>, Option<u64>) {
 pub fn open_dead_on(kind: EngineKind, root: &Path) -> (Option<u64>, Option<u64>) {
     let dir = DataDir::new(root);
     node_backend::snapshot::tidy(&dir).unwrap();
-    let backend = engine::open(dir, kind, small()).unwrap();
+    let backend = dispatch::open(dir, kind, small()).unwrap();
     let opened = backend.opened();
     let e = opened.engine.map(|e| e.index);
     assert!(rows(&*backend) == model(e), "claim 1: the state at {e:?} is not the prefix of the log");
