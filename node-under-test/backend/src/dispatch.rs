@@ -6,7 +6,7 @@ use crate::layout::DataDir;
 use crate::redb::{self, RedbBackend};
 use crate::rocksdb::{self, RocksBackend};
 use node_base::LogId;
-use node_base::backend::{BackendError, ReadView, Result, consistent_index};
+use node_base::backend::{BackendError, ReadView, Result, consistent_index, hash};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -44,6 +44,12 @@ impl EngineKind {
             EngineKind::Redb => redb::write_image(path, source, progress),
             EngineKind::Rocksdb => rocksdb::write_image(path, source, progress),
         }
+    }
+
+    /// Whether the image at `path` holds exactly what `source` sees: the same rows at the same consistent index. Reads both.
+    pub fn is_copy(self, path: &Path, source: &dyn ReadView) -> Result<bool> {
+        let copy = self.open_image(path)?;
+        Ok(hash(source)? == hash(&*copy)? && consistent_index(source)? == consistent_index(&*copy)?)
     }
 
     /// The consistent index of the image at `path`.

@@ -22,11 +22,10 @@ use crate::layout::DataDir;
 use crate::marker::{self, MarkerError};
 use crate::snapshot::install;
 use node_base::LogId;
-use node_base::backend::{self, BackendError, ReadView, consistent_index};
+use node_base::backend::{BackendError, consistent_index};
 use node_base::durable;
 use node_base::failpoint::{Window, pass};
 use std::io;
-use std::path::Path;
 
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
@@ -126,19 +125,14 @@ fn copy(dir: &DataDir, from: EngineKind, to: EngineKind) -> Result<(Option<LogId
             pass(Window::MigrateCopying);
         }
     })?;
-    prove_copy(&*source, from, to, &incoming)?;
+    if !to.is_copy(&incoming, &*source)? {
+        return Err(MigrateError::CopyDiffers { from, to });
+    }
     durable::sync_tree(&incoming)
         .and_then(|()| durable::sync_dir(&dir.snap()))
         .map_err(io_error("syncing the new image"))?;
     pass(Window::MigrateCopied);
     Ok((index, rows))
-}
-
-fn prove_copy(source: &dyn ReadView, from: EngineKind, to: EngineKind, copy: &Path) -> Result<(), MigrateError> {
-    let copy = to.open_image(copy)?;
-    let same =
-        backend::hash(source)? == backend::hash(&*copy)? && consistent_index(source)? == consistent_index(&*copy)?;
-    if same { Ok(()) } else { Err(MigrateError::CopyDiffers { from, to }) }
 }
 
 /// Steps 3 to 7.

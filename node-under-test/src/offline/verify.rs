@@ -7,7 +7,7 @@ use crate::state_hash;
 use node_backend::dispatch;
 use node_backend::engine::EngineKind;
 use node_backend::layout::DataDir;
-use node_backend::marker;
+use node_backend::snapshot::format::hex;
 use node_base::LogId;
 use node_base::backend::{ReadView, consistent_index, hash};
 use node_raft::LogFacts;
@@ -91,16 +91,14 @@ fn no_migration(dir: &DataDir) -> anyhow::Result<((), String)> {
 fn marked(dir: &DataDir) -> anyhow::Result<(EngineKind, String)> {
     let engine = super::marked(dir)?;
     anyhow::ensure!(dir.db().exists(), "marked {engine}, and there is no {}", dir.db().display());
-    marker::check_nature(dir, engine)?;
     Ok((engine, engine.to_string()))
 }
 
 /// Reads every row: RocksDB verifies the checksum of each block that it reads, redb those of all pages as it opens.
 fn engine_checksums(dir: &DataDir, engine: EngineKind) -> anyhow::Result<(Box<dyn ReadView>, String)> {
     let view = engine.open_foreign_image(&dir.db())?;
-    let hash = hash(&*view)?;
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((view, format!("content hash {hex}")))
+    let hash = hex(&hash(&*view)?);
+    Ok((view, format!("content hash {hash}")))
 }
 
 fn rows_decode(view: &dyn ReadView) -> anyhow::Result<((), String)> {

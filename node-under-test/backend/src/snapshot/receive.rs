@@ -10,7 +10,7 @@ use super::read::{RawSnapshot, Unpacked};
 use crate::engine::{Engine, EngineKind};
 use crate::layout::DataDir;
 use node_base::LogId;
-use node_base::backend::{self, Declared, ReadView, SnapshotError, consistent_index};
+use node_base::backend::{Declared, ReadView, SnapshotError, consistent_index};
 use node_base::durable;
 use node_base::failpoint::{Window, pass};
 use node_base::sabotage::{Bug, planted};
@@ -80,11 +80,10 @@ fn check_index(image: &dyn ReadView, expected: LogId) -> Result<(), SnapshotErro
 }
 
 /// Copies `image` into one of `own` engine at `path`, and proves the copy.
-pub(crate) fn convert(own: EngineKind, path: &Path, image: &dyn ReadView) -> Result<Unpacked, SnapshotError> {
+fn convert(own: EngineKind, path: &Path, image: &dyn ReadView) -> Result<Unpacked, SnapshotError> {
     let converted = Unpacked::own(path);
     own.write_image(path, image, &mut |_| ())?;
-    let copy = own.open_image(path)?;
-    if backend::hash(image)? != backend::hash(&*copy)? || consistent_index(image)? != consistent_index(&*copy)? {
+    if !own.is_copy(path, image)? {
         return Err(SnapshotError::Refused("its copy in this member's engine differs from it".into()));
     }
     Ok(converted)
