@@ -48,6 +48,9 @@ pub struct RunArgs {
     /// Cycles, instead of the scenario's.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CYCLES_MAX)))]
     pub cycles: Option<u32>,
+    /// Clusters that share the cycles and run side by side: a number, or `auto` for what this machine's cores bear.
+    #[arg(long, default_value = "1", value_parser = clusters)]
+    pub clusters: u32,
     #[command(flatten)]
     pub with: With,
 }
@@ -62,6 +65,9 @@ pub struct PlanArgs {
     /// Cycles, instead of the scenario's.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CYCLES_MAX)))]
     pub cycles: Option<u32>,
+    /// Clusters that share the cycles and run side by side: a number, or `auto` for what this machine's cores bear.
+    #[arg(long, default_value = "1", value_parser = clusters)]
+    pub clusters: u32,
 }
 
 #[derive(Debug, Args)]
@@ -109,7 +115,7 @@ pub async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
 
 fn plan(args: &PlanArgs) -> Result<Exit, Failure> {
     let scenario = load(&args.scenario)?;
-    let plan = Plan::generate(&scenario, &Seed::new(args.seed), args.cycles.unwrap_or(scenario.cycles));
+    let plan = Plan::generate(&scenario, &Seed::new(args.seed), args.cycles.unwrap_or(scenario.cycles), args.clusters);
     match std::io::stdout().lock().write_all(plan.to_string().as_bytes()) {
         // A reader such as `head` may have seen enough.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -119,13 +125,27 @@ fn plan(args: &PlanArgs) -> Result<Exit, Failure> {
     }
 }
 
+/// The value of `--clusters`.
+fn clusters(text: &str) -> Result<u32, String> {
+    let max = limits::CLUSTERS_MAX;
+    if text == "auto" {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+        return Ok(((f64::from(cores) * limits::CLUSTERS_PER_CORE) as u32).clamp(1, max));
+    }
+    let given = text.parse().ok().filter(|clusters| (1..=max).contains(clusters));
+    given.ok_or_else(|| format!("expected 1 to {max}, or `auto`"))
+}
+
 fn run_job(args: &RunArgs) -> Result<Job, Failure> {
     let scenario = load(&args.scenario)?;
     let seed = Seed::new(args.seed.unwrap_or_else(clock::seed_from_time));
-    let plan = Plan::generate(&scenario, &seed, args.cycles.unwrap_or(scenario.cycles));
+    let plan = Plan::generate(&scenario, &seed, args.cycles.unwrap_or(scenario.cycles), args.clusters);
     let mut repro = format!("ninelives run {} --seed {}", word(&args.scenario), seed.root());
     if let Some(cycles) = args.cycles {
         repro.push_str(&format!(" --cycles {cycles}"));
+    }
+    if args.clusters > 1 {
+        repro.push_str(&format!(" --clusters {}", args.clusters));
     }
     job(scenario, plan, &args.with, repro)
 }
@@ -276,7 +296,8 @@ async fn carry_out(job: Job) -> Result<Exit, Failure> {
     let interrupt = interruption().context("cannot listen for signals")?;
     let (name, seed, steps) = (&job.scenario.name, job.plan.seed, job.plan.steps.len());
     say(&format!(
-        "{name}: seed {seed}, {steps} cycles, {} members ({}); report in {}\n",
+        "{name}: seed {seed}, {steps} cycles, {}{} members ({}); report in {}\n",
+        if job.plan.clusters > 1 { format!("{} clusters of ", job.plan.clusters) } else { String::new() },
         job.scenario.cluster.members,
         job.scenario.cluster.backend(),
         shown(job.paths.root())
@@ -386,7 +407,7 @@ mod tests {
         let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/smoke.toml");
         let with =
             With { node: Some("/nonexistent/node".into()), inspector: None, report: None, sabotage: None, keep: false };
-        let failure = run_job(&RunArgs { scenario, seed: Some(1), cycles: None, with }).unwrap_err();
+        let failure = run_job(&RunArgs { scenario, seed: Some(1), cycles: None, clusters: 1, with }).unwrap_err();
         assert_eq!(failure.exit(), Exit::Usage);
         let text = failure.to_string();
         assert!(text.contains("/nonexistent/node") && text.contains("--node") && text.contains("make build"), "{text}");

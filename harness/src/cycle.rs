@@ -215,6 +215,7 @@ impl Work {
         let (window, hit) = at.map(|(window, hit)| (window.name.to_owned(), hit)).unzip();
         let record = CycleRecord {
             cycle: step.cycle,
+            cluster: 1,
             victims: Vec::new(),
             trigger: step.action(),
             window,

@@ -7,6 +7,10 @@ use std::time::Duration;
 
 /// A gate runs 1,000 cycles; a hundred times that keeps the in-memory records (~1 KB each) below 100 MB.
 pub const CYCLES_MAX: u32 = 100_000;
+/// Clusters side by side: each is three processes or more, with its load; beyond a few per core they only wait for each other.
+pub const CLUSTERS_MAX: u32 = 16;
+/// What `--clusters auto` takes for each core: a cluster spends about half of a cycle waiting for a window to be passed.
+pub const CLUSTERS_PER_CORE: f64 = 1.5;
 /// Raft gains nothing from an even number; one member has nobody to be compared with; the node takes up to five.
 pub const MEMBERS: [u32; 2] = [3, 5];
 /// More clients than this exhaust file descriptors (1,024 by default) before they exhaust a node.

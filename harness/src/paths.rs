@@ -2,15 +2,26 @@
 
 use std::path::{Path, PathBuf};
 
-/// A report directory, by default `reports/<scenario>-seed<seed>-<UTC stamp>`.
+/// A report directory, by default `reports/<scenario>-seed<seed>-<UTC stamp>`, as one of the run's clusters sees it.
+///
+/// Clusters share nothing: each has a history and members of its own. The first one's have plain names, those of the others
+/// say whose they are (`history-2.jsonl`, `nodes/c2-n1`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
     root: PathBuf,
+    /// From 1.
+    cluster: u32,
 }
 
 impl Paths {
+    /// The report directory at `root`; the first cluster's view.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), cluster: 1 }
+    }
+
+    /// The same report directory, as cluster `cluster` (from 1) sees it.
+    pub fn of_cluster(&self, cluster: u32) -> Self {
+        Self { root: self.root.clone(), cluster }
     }
 
     pub fn root(&self) -> &Path {
@@ -31,7 +42,10 @@ impl Paths {
     }
 
     pub fn history_jsonl(&self) -> PathBuf {
-        self.root.join("history.jsonl")
+        self.root.join(match self.cluster {
+            1 => "history.jsonl".to_owned(),
+            cluster => format!("history-{cluster}.jsonl"),
+        })
     }
 
     pub fn report_html(&self) -> PathBuf {
@@ -52,16 +66,41 @@ impl Paths {
 
     /// Standard error of all lives of member `id`, one after the other.
     pub fn node_log(&self, id: u64) -> PathBuf {
-        self.nodes().join(format!("n{id}.log"))
+        self.nodes().join(self.own(&format!("n{id}.log")))
     }
 
     /// Data directory of member `id`; removed after a pass, kept on anything else.
     pub fn node_data(&self, id: u64) -> PathBuf {
-        self.nodes().join(format!("n{id}"))
+        self.nodes().join(self.own(&format!("n{id}")))
     }
 
     /// Where copies of dead directories are inspected; removed after each inspection.
     pub fn dead_copy(&self, id: u64) -> PathBuf {
-        self.nodes().join(format!("dead-n{id}"))
+        self.nodes().join(self.own(&format!("dead-n{id}")))
+    }
+
+    /// `name`, as this cluster's own.
+    fn own(&self, name: &str) -> String {
+        match self.cluster {
+            1 => name.to_owned(),
+            cluster => format!("c{cluster}-{name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clusters_share_a_report_and_no_file_of_their_own() {
+        let first = Paths::new("r");
+        let second = first.of_cluster(2);
+        assert_eq!(first.verdict_json(), second.verdict_json());
+        assert_eq!(first.history_jsonl(), Path::new("r/history.jsonl"));
+        assert_eq!(second.history_jsonl(), Path::new("r/history-2.jsonl"));
+        assert_eq!(second.node_log(1), Path::new("r/nodes/c2-n1.log"));
+        assert_ne!(first.node_data(1), second.node_data(1));
+        assert_ne!(first.dead_copy(1), second.dead_copy(1));
     }
 }

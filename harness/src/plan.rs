@@ -5,6 +5,7 @@
 //! scenario gate 3f0c…
 //! seed 7
 //! cycles 1000
+//! clusters 2
 //! cycle 1  kill follower#1 at flush.completed hit 2
 //! cycle 2  kill leader at applied +120
 //! cycle 3  kill minority#2 at time 240ms
@@ -14,7 +15,7 @@
 //! A kill composes *whom* and *when*. `#k` is a rank: members are counted in ascending slot order from the k-th on (modulo
 //! their number), so that the plan is fixed before anybody knows who leads. An upgrade names a slot ([`upgrade`]). How a window is reached (a prior
 //! kill, an election, a member kept away) follows from the window ([`crate::target::Reach`]). Lines may be deleted: the rest is still a
-//! plan. The same scenario and seed give the same bytes.
+//! plan. The same scenario and seed give the same bytes. Without a line `clusters` there is one.
 
 mod parse;
 pub mod upgrade;
@@ -81,23 +82,42 @@ pub struct Plan {
     pub seed: u64,
     /// Cycles as planned first; steps may be fewer once lines were deleted.
     pub cycles: u32,
+    /// Clusters that carry it out side by side, at least 1: cycle c is cluster ((c − 1) mod clusters) + 1's, whatever lines were
+    /// deleted.
+    pub clusters: u32,
     pub steps: Vec<Step>,
 }
 
 impl Plan {
-    /// The schedule that `scenario` and `seed` make, `cycles` steps long.
-    pub fn generate(scenario: &Scenario, seed: &Seed, cycles: u32) -> Self {
+    /// The schedule that `scenario` and `seed` make, `cycles` steps long, for `clusters` clusters side by side.
+    pub fn generate(scenario: &Scenario, seed: &Seed, cycles: u32, clusters: u32) -> Self {
+        let clusters = clusters.max(1);
         let mut schedule = seed.stream("schedule");
         let mut victims = seed.stream("victims");
-        let mut walk = Walk::new(scenario, seed);
+        // Which engine a slot has is each cluster's own affair.
+        let mut walks: Vec<_> = (1..=clusters).map(|cluster| Walk::new(scenario, seed, cluster)).collect();
         let steps = (1..=cycles).map(|cycle| {
             // Drawn for every cycle: upgrades move no other cycle's kill.
             let kill = kill(scenario, &mut schedule, &mut victims);
-            let upgrade = walk.as_mut().and_then(|walk| walk.step(cycle)).map(Fault::Upgrade);
+            let (turn, at) = ((cycle - 1) / clusters + 1, ((cycle - 1) % clusters) as usize);
+            let upgrade = walks[at].as_mut().and_then(|walk| walk.step(turn)).map(Fault::Upgrade);
             Step { cycle, fault: upgrade.unwrap_or(kill) }
         });
         let steps = steps.collect();
-        Self { scenario: scenario.name.clone(), scenario_digest: scenario.digest(), seed: seed.root(), cycles, steps }
+        Self {
+            scenario: scenario.name.clone(),
+            scenario_digest: scenario.digest(),
+            seed: seed.root(),
+            cycles,
+            clusters,
+            steps,
+        }
+    }
+
+    /// The steps of cluster `cluster`, from 1.
+    pub fn steps_of(&self, cluster: u32) -> impl Iterator<Item = &Step> {
+        let clusters = self.clusters.max(1);
+        self.steps.iter().filter(move |step| step.cycle.saturating_sub(1) % clusters + 1 == cluster)
     }
 
     /// Why this plan cannot be run on a cluster of `members`, none of which can run rocksdb unless `rocksdb`.
@@ -187,6 +207,9 @@ impl fmt::Display for Plan {
         writeln!(f, "scenario {} {}", self.scenario, self.scenario_digest)?;
         writeln!(f, "seed {}", self.seed)?;
         writeln!(f, "cycles {}", self.cycles)?;
+        if self.clusters > 1 {
+            writeln!(f, "clusters {}", self.clusters)?;
+        }
         self.steps.iter().try_for_each(|step| writeln!(f, "{step}"))
     }
 }
@@ -207,7 +230,7 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_bytes_and_another_does_not() {
         let scenario = gate();
-        let text = |seed| Plan::generate(&scenario, &Seed::new(seed), 200).to_string();
+        let text = |seed| Plan::generate(&scenario, &Seed::new(seed), 200, 1).to_string();
         assert_eq!(text(7), text(7));
         assert_ne!(text(7), text(8));
     }
@@ -216,14 +239,14 @@ mod tests {
     #[test]
     fn more_cycles_only_append() {
         let scenario = gate();
-        let plan = |cycles| Plan::generate(&scenario, &Seed::new(7), cycles).steps;
+        let plan = |cycles| Plan::generate(&scenario, &Seed::new(7), cycles, 1).steps;
         assert_eq!(plan(300)[..100], plan(100));
     }
 
     #[test]
     fn every_step_can_be_carried_out_and_the_gate_uses_all_its_windows() {
         let scenario = gate();
-        let plan = Plan::generate(&scenario, &Seed::new(7), 1000);
+        let plan = Plan::generate(&scenario, &Seed::new(7), 1000, 1);
         for step in &plan.steps {
             if let Fault::Kill { whom, when: When::Window { window, hit } } = step.fault {
                 assert!(whom.kind.reaches(window.reach), "{step}");
@@ -244,6 +267,26 @@ mod tests {
         assert!(far.misfit(3, true).unwrap().contains("slot of 1 to 3") && far.misfit(5, false).is_none());
         let rocksdb = text("upgrade slot#1 to rocksdb by migrate");
         assert!(rocksdb.misfit(3, false).unwrap().contains("memtable_bytes") && rocksdb.misfit(3, true).is_none());
+    }
+
+    #[test]
+    fn cycles_are_dealt_out_to_the_clusters() {
+        let plan = Plan::generate(&gate(), &Seed::new(7), 7, 3);
+        let of = |cluster| plan.steps_of(cluster).map(|step| step.cycle).collect::<Vec<_>>();
+        assert_eq!([of(1), of(2), of(3)], [vec![1, 4, 7], vec![2, 5], vec![3, 6]]);
+        assert_eq!(
+            plan.steps,
+            Plan::generate(&gate(), &Seed::new(7), 7, 1).steps,
+            "who carries it out changes no kill"
+        );
+        let text = |clusters: &str| {
+            format!("plan 1\nscenario x ab\nseed 1\ncycles 9\n{clusters}cycle 4  kill all at time 3ms\n")
+        };
+        assert_eq!(text("").parse::<Plan>().unwrap().clusters, 1);
+        assert_eq!(text("clusters 2\n").parse::<Plan>().unwrap().clusters, 2);
+        assert!(
+            text("clusters 0\n").parse::<Plan>().unwrap_err().to_string().contains("line 5: expected `clusters N`")
+        );
     }
 
     fn any_whom() -> impl Strategy<Value = Whom> {
@@ -293,6 +336,7 @@ mod tests {
         #[test]
         fn what_is_printed_parses_back(
             seed in any::<u64>(),
+            clusters in 1..5u32,
             steps in prop::collection::vec((1..5u32, prop_oneof![any_kill(), any_upgrade()]), 0..40),
         ) {
             let mut cycle = 0;
@@ -300,7 +344,7 @@ mod tests {
                 // Gaps between the numbers: what deleting lines leaves.
                 .map(|(gap, fault)| { cycle += gap; Step { cycle, fault } })
                 .collect();
-            let plan = Plan { scenario: "x-1".into(), scenario_digest: "ab".repeat(32), seed, cycles: cycle, steps };
+            let plan = Plan { scenario: "x-1".into(), scenario_digest: "ab".repeat(32), seed, cycles: cycle, clusters, steps };
             prop_assert_eq!(plan.to_string().parse::<Plan>().unwrap(), plan);
         }
 

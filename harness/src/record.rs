@@ -35,6 +35,15 @@ pub struct Victim {
     pub role: Role,
 }
 
+/// The number of the first cluster, the only one of most runs.
+fn first() -> u32 {
+    1
+}
+
+fn is_first(cluster: &u32) -> bool {
+    *cluster == 1
+}
+
 /// How a planned fault ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -69,6 +78,9 @@ pub struct PhasesMs {
 pub struct CycleRecord {
     /// From 1.
     pub cycle: u32,
+    /// The cluster that it was carried out on, from 1.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub cluster: u32,
     pub victims: Vec<Victim>,
     /// The plan's step, as text: `kill follower#1 at flush.completed hit 2`.
     pub trigger: String,
@@ -140,6 +152,9 @@ pub struct BinaryId {
 /// Who was in a slot, at the start of a run and at its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotRecord {
+    /// From 1.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub cluster: u32,
     pub slot: Slot,
     pub member_at_start: u64,
     pub engine_at_start: Engine,
@@ -163,6 +178,9 @@ pub struct RunSummary {
     pub seed: u64,
     pub cycles_planned: u32,
     pub cycles: Vec<CycleRecord>,
+    /// Clusters that ran side by side, each with `members` members.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub clusters: u32,
     pub members: u32,
     /// What the members started with: one name for all, or one for each.
     pub backend: String,

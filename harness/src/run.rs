@@ -1,38 +1,35 @@
 //! A run from beginning to end: launch → drive → fault → heal → verify → report.
 //!
-//! Loading and planning come before ([`crate::cli`]): a [`Job`] is a scenario and a plan that can be run. A run ends with its
-//! plan, with the first cycle that found something, or with a signal; in each case the nodes are killed and the
-//! report is written.
+//! Loading and planning come before ([`crate::cli`]): a [`Job`] is a scenario and a plan that can be run. The plan's cycles are
+//! dealt out to its clusters, which run side by side ([`lane`]). A run ends with its plan, with the first cycle that found
+//! something, or with a signal; in each case the nodes are killed and the report is written.
 
+mod lane;
 mod launch;
 mod worth;
 
 pub use crate::record::RunSummary;
 
-use crate::cluster::Cluster;
-use crate::cycle::{CycleRecord, Stage, Work};
+use crate::cycle::{CycleEnd, CycleRecord};
 use crate::exit::Exit;
-use crate::history::History;
 use crate::inspect::remove_dir;
-use crate::last_read;
-use crate::observe::Observer;
-use crate::oracle::{self, Ledger};
+use crate::oracle;
 use crate::paths::Paths;
 use crate::plan::Plan;
 use crate::process::Spawner;
 use crate::progress::Progress;
-use crate::record::{SCHEMA_VERSION, SlotRecord};
+use crate::record::SCHEMA_VERSION;
 use crate::scenario::Scenario;
-use crate::seed::Seed;
-use crate::target::{Engine, Slot, Target};
+use crate::target::Target;
 use crate::verdict::{Class, Finding, Verdict};
-use crate::workload::Workload;
 use crate::{clock, provenance, report};
 use anyhow::Context;
-use std::future::Future;
+use lane::{Halt, LaneEnd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
 
 /// Everything that a run needs to know.
 #[derive(Debug, Clone)]
@@ -53,17 +50,9 @@ struct Outcome {
     cycles: Vec<CycleRecord>,
     findings: Vec<Finding>,
     skipped_checks: Vec<String>,
+    /// Reads that could not be compared with the model.
+    reads_unchecked: u64,
     interrupted: bool,
-}
-
-/// Everything that is alive during a run.
-struct Running {
-    cluster: Cluster,
-    ledger: Arc<Ledger>,
-    history: Arc<History>,
-    observer: Observer,
-    /// `None` once it was stopped.
-    workload: Option<Workload>,
 }
 
 /// Runs `job` and writes its report. `interrupt` turns true when the run is to end early.
@@ -75,23 +64,106 @@ pub async fn run(job: &Job, interrupt: watch::Receiver<bool>) -> anyhow::Result<
     let spawner = Spawner::start().context("cannot start the spawning thread")?;
     launch::write_inputs(job)?;
     let mut summary = describe(job, &spawner, started_utc).await?;
-    let launched = unless(&interrupt, launch::launch(job, spawner)).await;
-    let outcome = match launched {
-        None => Outcome { interrupted: true, ..Outcome::default() },
-        Some(Ok(mut running)) => {
-            let outcome = drive(job, &mut running, interrupt, started).await;
-            count(&mut summary, &running);
-            finish(running).await;
-            outcome
-        }
-        Some(Err(trouble)) => Outcome { findings: vec![trouble.finding(None)], ..Outcome::default() },
-    };
+    let outcome = side_by_side(job, &spawner, interrupt, started, &mut summary).await;
     conclude(job, &mut summary, outcome);
     summary.elapsed_ms = clock::ms_since(started);
     report::write(&job.paths, &summary)?;
     tidy(job, &summary)?;
     let exit = exit_of(&summary);
     Ok((summary, exit))
+}
+
+/// Carries the plan out, a lane for each cluster. A finding in one lane ends all: what the others were in the middle of is no
+/// cycle, and whatever they had found by then counts.
+async fn side_by_side(
+    job: &Job,
+    spawner: &Spawner,
+    interrupt: watch::Receiver<bool>,
+    started: Instant,
+    summary: &mut RunSummary,
+) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut progress = Progress::new(job.plan.steps.len() as u32);
+    let (halt, halted) = watch::channel(Halt::Go);
+    let (ends, mut ended) = mpsc::unbounded_channel::<CycleEnd>();
+    let shared = Arc::new(job.clone());
+    let mut lanes = JoinSet::new();
+    for cluster in 1..=job.plan.clusters {
+        let lane = (Arc::clone(&shared), cluster, spawner.clone(), halted.clone(), ends.clone());
+        let runtime = Handle::current();
+        // On a thread of its own: judging takes CPU time, and must hold up neither the clients nor another lane.
+        lanes.spawn_blocking(move || {
+            let (job, cluster, spawner, halted, ends) = lane;
+            runtime.block_on(lane::run(job, cluster, spawner, halted, ends))
+        });
+    }
+    drop(ends);
+    let interrupted = interrupted(interrupt);
+    tokio::pin!(interrupted);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut interrupted, if *halt.borrow() != Halt::Interrupted => {
+                halt.send_replace(Halt::Interrupted);
+            }
+            Some(end) = ended.recv() => outcome.take_cycle(end, &halt, &mut progress, started),
+            joined = lanes.join_next() => match joined {
+                Some(joined) => outcome.take_lane(joined, &halt, summary),
+                None => break,
+            },
+        }
+    }
+    while let Some(end) = ended.recv().await {
+        outcome.take_cycle(end, &halt, &mut progress, started);
+    }
+    outcome.cycles.sort_by_key(|cycle| cycle.cycle);
+    summary.slots.sort_by_key(|slot| (slot.cluster, slot.slot));
+    outcome
+}
+
+/// An interruption that came first stays one.
+fn halt_for_a_finding(halt: &watch::Sender<Halt>) {
+    halt.send_if_modified(|halt| {
+        let first = *halt == Halt::Go;
+        if first {
+            *halt = Halt::Found;
+        }
+        first
+    });
+}
+
+impl Outcome {
+    fn take_cycle(&mut self, end: CycleEnd, halt: &watch::Sender<Halt>, progress: &mut Progress, started: Instant) {
+        progress.cycle(&end.record, Duration::from_millis(clock::ms_since(started)));
+        if !end.findings.is_empty() {
+            halt_for_a_finding(halt);
+        }
+        self.cycles.push(end.record);
+        self.findings.extend(end.findings);
+    }
+
+    /// Adds what a lane came to, and its share of the sums.
+    fn take_lane(&mut self, joined: Result<LaneEnd, JoinError>, halt: &watch::Sender<Halt>, summary: &mut RunSummary) {
+        let end = joined.unwrap_or_else(|error| LaneEnd {
+            findings: vec![Finding::new(Class::HarnessError, format!("a lane ended by a panic: {error}"))],
+            ..LaneEnd::default()
+        });
+        if !end.findings.is_empty() {
+            halt_for_a_finding(halt);
+        }
+        self.findings.extend(end.findings);
+        self.interrupted |= end.interrupted;
+        for check in end.skipped_checks {
+            if !self.skipped_checks.contains(&check) {
+                self.skipped_checks.push(check);
+            }
+        }
+        summary.slots.extend(end.slots);
+        summary.acked_writes += end.tally.acked_writes;
+        summary.unknown_writes += end.tally.unknown_writes;
+        summary.reads += end.tally.reads;
+        self.reads_unchecked += end.tally.reads_unchecked;
+    }
 }
 
 /// An interruption says how the run ended; that the system broke a promise before it is the greater news.
@@ -103,109 +175,11 @@ fn exit_of(summary: &RunSummary) -> Exit {
     }
 }
 
-/// All cycles, then the last look. Ends early at the first finding, and when it is interrupted.
-async fn drive(job: &Job, running: &mut Running, interrupt: watch::Receiver<bool>, started: Instant) -> Outcome {
-    let mut outcome = Outcome::default();
-    let mut progress = Progress::new(job.plan.steps.len() as u32);
-    let Running { cluster, ledger, history, observer, workload } = running;
-    let mut stage = Stage::new(&job.scenario, cluster, Arc::clone(ledger), observer, Arc::clone(history));
-    for step in &job.plan.steps {
-        let mut work = Work::new(step);
-        if unless(&interrupt, stage.run(&mut work)).await.is_none() {
-            outcome.interrupted = true;
-            // What the cycle had found by then counts, though the cycle does not.
-            outcome.findings.extend(stage.findings_of(&mut work));
-            break;
-        }
-        let end = stage.close(work);
-        progress.cycle(&end.record, Duration::from_millis(clock::ms_since(started)));
-        outcome.cycles.push(end.record);
-        outcome.findings.extend(end.findings);
-        if !outcome.findings.is_empty() {
-            break;
-        }
-    }
-    if outcome.interrupted || !outcome.findings.is_empty() {
-        outcome.skipped_checks.push("last look: the run ended before its last cycle".to_owned());
-        return outcome;
-    }
-    // Writes go on through every cycle; only the last look is at a store that nobody writes to.
-    let mut work = Work::without_fault();
-    let look = async {
-        let stopped = match workload.take() {
-            Some(workload) => workload.stop().await,
-            None => Ok(()),
-        };
-        stage.final_look(&mut work).await;
-        stopped
-    };
-    let looked = unless(&interrupt, look).await;
-    outcome.findings.extend(stage.findings_of(&mut work));
-    let read = match looked {
-        Some(stopped) => {
-            let broken = stopped.err().map(|error| Finding::new(Class::HarnessError, format!("{error:#}")));
-            outcome.findings.extend(broken);
-            unless(&interrupt, last_read::read_and_check(cluster, ledger, &mut outcome.findings)).await
-        }
-        None => None,
-    };
-    if read.is_none() {
-        outcome.interrupted = true;
-        outcome.skipped_checks.push("last look: it was interrupted".to_owned());
-    }
-    outcome.findings.extend(ledger.take_findings());
-    outcome.findings.extend(history.failure().map(|why| Finding::new(Class::HarnessError, why)));
-    outcome
-}
-
-/// `future`'s output, or `None` if the run is to end early; the future is dropped then.
-async fn unless<T>(interrupt: &watch::Receiver<bool>, future: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        biased;
-        () = interrupted(interrupt.clone()) => None,
-        output = future => Some(output),
-    }
-}
-
 /// Becomes ready when the run is to end early; never, if nobody can ask for that any more.
 async fn interrupted(mut interrupt: watch::Receiver<bool>) {
     if interrupt.wait_for(|interrupted| *interrupted).await.is_err() {
         std::future::pending::<()>().await;
     }
-}
-
-async fn finish(running: Running) {
-    let Running { mut cluster, observer, workload, .. } = running;
-    cluster.kill_all().await;
-    drop(workload);
-    observer.stop().await;
-}
-
-fn count(summary: &mut RunSummary, running: &Running) {
-    for (slot, member) in summary.slots.iter_mut().zip(&running.cluster.members) {
-        (slot.member_at_end, slot.engine_at_end) = (member.id, member.engine);
-    }
-    let tally = running.ledger.tally();
-    summary.acked_writes = tally.acked_writes;
-    summary.unknown_writes = tally.unknown_writes;
-    summary.reads = tally.reads;
-    if tally.reads_unchecked > 0 {
-        let why =
-            format!("{} of {} reads: compacted before the history reached them", tally.reads_unchecked, tally.reads);
-        summary.skipped_checks.push(why);
-    }
-}
-
-/// Who founds the cluster: ids are the numbers of the slots.
-fn slots(job: &Job) -> Vec<SlotRecord> {
-    let founder = |(slot, engine): (u64, &Engine)| SlotRecord {
-        slot: Slot(slot),
-        member_at_start: slot,
-        engine_at_start: *engine,
-        member_at_end: slot,
-        engine_at_end: *engine,
-    };
-    (1..).zip(&job.scenario.cluster.engines).map(founder).collect()
 }
 
 /// Fills in what can be said before anything runs.
@@ -224,7 +198,9 @@ async fn describe(job: &Job, spawner: &Spawner, started_utc: String) -> anyhow::
         cycles: Vec::new(),
         members: job.scenario.cluster.members,
         backend: job.scenario.cluster.backend(),
-        slots: slots(job),
+        clusters: job.plan.clusters,
+        // Who was where is known at the end.
+        slots: Vec::new(),
         sabotage: job.target.sabotage.clone(),
         // What was covered is known at the end.
         fault_classes: Vec::new(),
@@ -251,6 +227,11 @@ fn conclude(job: &Job, summary: &mut RunSummary, outcome: Outcome) {
     summary.fault_classes = worth::fault_classes(&summary.cycles);
     summary.findings = oracle::condense(outcome.findings);
     summary.interrupted = outcome.interrupted;
+    if outcome.reads_unchecked > 0 {
+        let (unchecked, reads) = (outcome.reads_unchecked, summary.reads);
+        let why = format!("{unchecked} of {reads} reads: compacted before the history reached them");
+        summary.skipped_checks.push(why);
+    }
     summary.skipped_checks.extend(outcome.skipped_checks);
     if summary.interrupted && summary.findings.is_empty() {
         let (done, planned) = (summary.cycles.len(), summary.cycles_planned);
@@ -271,17 +252,13 @@ fn tidy(job: &Job, summary: &RunSummary) -> anyhow::Result<()> {
         return Ok(());
     }
     for slot in &summary.slots {
+        let paths = job.paths.of_cluster(slot.cluster);
         if !job.keep {
-            remove_dir(&job.paths.node_data(slot.member_at_end))?;
+            remove_dir(&paths.node_data(slot.member_at_end))?;
         }
-        remove_dir(&job.paths.dead_copy(slot.member_at_end))?;
+        remove_dir(&paths.dead_copy(slot.member_at_end))?;
     }
     Ok(())
-}
-
-/// The seed of the workload: the plan's, so that a replay draws the same operations.
-fn workload_seed(plan: &Plan) -> Seed {
-    Seed::new(plan.seed)
 }
 
 #[cfg(test)]
@@ -298,13 +275,5 @@ mod tests {
         assert_eq!(exit_of(&run), Exit::Interrupted);
         run.interrupted = false;
         assert_eq!(exit_of(&run), Exit::Inconclusive);
-    }
-
-    #[tokio::test]
-    async fn an_interruption_drops_what_is_under_way() {
-        let (publish, interrupt) = watch::channel(false);
-        assert_eq!(unless(&interrupt, async { 7 }).await, Some(7));
-        publish.send_replace(true);
-        assert_eq!(unless(&interrupt, std::future::pending::<()>()).await, None);
     }
 }

@@ -89,6 +89,9 @@ pub struct Finding {
     pub class: Class,
     /// The cycle in which it was found; `None` for a finding about the whole run.
     pub cycle: Option<u32>,
+    /// Where several clusters ran side by side, the one (from 1) that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<u32>,
     /// The member it is about; `None` if it is about several, or about none.
     pub member: Option<u64>,
     /// What was expected, what was found, and what to look at next.
@@ -97,7 +100,7 @@ pub struct Finding {
 
 impl Finding {
     pub fn new(class: Class, sentence: impl Into<String>) -> Self {
-        Self { class, cycle: None, member: None, sentence: sentence.into() }
+        Self { class, cycle: None, cluster: None, member: None, sentence: sentence.into() }
     }
 
     pub fn in_cycle(mut self, cycle: u32) -> Self {
@@ -116,6 +119,9 @@ impl fmt::Display for Finding {
         write!(f, "{}", self.class)?;
         if let Some(cycle) = self.cycle {
             write!(f, ", cycle {cycle}")?;
+        }
+        if let Some(cluster) = self.cluster {
+            write!(f, ", cluster {cluster}")?;
         }
         if let Some(member) = self.member {
             write!(f, ", n{member}")?;

@@ -257,7 +257,7 @@ impl Books {
             self.lost_write |= class == Class::LostWrite;
             self.watch_broken |= class == Class::Watch;
             if self.findings.len() < FINDINGS_MAX {
-                self.findings.push(Finding { class, cycle: self.cycle, member, sentence });
+                self.findings.push(Finding { cycle: self.cycle, member, ..Finding::new(class, sentence) });
             }
         }
     }

@@ -28,8 +28,15 @@ impl FromStr for Plan {
         })?;
         let seed = lines.header("seed", "`seed N`", |rest| rest.parse().ok())?;
         let cycles = lines.header("cycles", "`cycles N`", |rest| rest.parse().ok())?;
+        let mut clusters = 1;
         let mut steps: Vec<Step> = Vec::new();
         while lines.advance() {
+            if let (true, Some(rest)) = (steps.is_empty(), lines.line.strip_prefix("clusters ")) {
+                let given = rest.parse().ok().filter(|clusters| (1..=limits::CLUSTERS_MAX).contains(clusters));
+                clusters = given
+                    .ok_or_else(|| lines.expected(&format!("`clusters N` with N of 1 to {}", limits::CLUSTERS_MAX)))?;
+                continue;
+            }
             let step = step(lines.line).map_err(|expected| lines.expected(&expected))?;
             let after = steps.last().map_or(0, |last| last.cycle);
             if step.cycle <= after || step.cycle > cycles {
@@ -38,7 +45,7 @@ impl FromStr for Plan {
             check_step(&step).map_err(|expected| lines.expected(&expected))?;
             steps.push(step);
         }
-        Ok(Plan { scenario, scenario_digest, seed, cycles, steps })
+        Ok(Plan { scenario, scenario_digest, seed, cycles, clusters, steps })
     }
 }
 

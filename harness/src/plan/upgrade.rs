@@ -72,15 +72,17 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub fn new(scenario: &'a Scenario, seed: &Seed) -> Option<Self> {
+    /// That of cluster `cluster`, from 1.
+    pub fn new(scenario: &'a Scenario, seed: &Seed, cluster: u32) -> Option<Self> {
         let spec = scenario.upgrade.as_ref()?;
         let engines = scenario.cluster.engines.clone();
-        Some(Self { spec, engines, target: Engine::Rocksdb, stream: seed.stream("upgrade") })
+        let stream = if cluster == 1 { "upgrade".to_owned() } else { format!("cluster/{cluster}/upgrade") };
+        Some(Self { spec, engines, target: Engine::Rocksdb, stream: seed.stream(&stream) })
     }
 
-    /// The upgrade of `cycle`, if it is one's turn.
-    pub fn step(&mut self, cycle: u32) -> Option<Upgrade> {
-        if !cycle.is_multiple_of(self.spec.every_cycles) {
+    /// The upgrade of the cluster's `turn`-th cycle, if it is one's turn.
+    pub fn step(&mut self, turn: u32) -> Option<Upgrade> {
+        if !turn.is_multiple_of(self.spec.every_cycles) {
             return None;
         }
         if self.engines.iter().all(|engine| *engine == self.target) {
@@ -216,7 +218,7 @@ mod tests {
     #[test]
     fn the_walk_turns_every_member_and_turns_them_back() {
         let scenario = rolling();
-        let found = upgrades(&Plan::generate(&scenario, &Seed::new(7), 300));
+        let found = upgrades(&Plan::generate(&scenario, &Seed::new(7), 300, 1));
         let every = scenario.upgrade.as_ref().unwrap().every_cycles;
         assert_eq!(found.len() as u32, 300 / every);
         let walked: Vec<_> = found.iter().take(7).map(|(_, upgrade)| (upgrade.slot.0, upgrade.to)).collect();
@@ -229,7 +231,7 @@ mod tests {
     #[test]
     fn both_ways_all_their_windows_and_both_continuations_are_drawn() {
         let scenario = rolling();
-        let found = upgrades(&Plan::generate(&scenario, &Seed::new(7), 3000));
+        let found = upgrades(&Plan::generate(&scenario, &Seed::new(7), 3000, 1));
         for (window, _) in &scenario.upgrade.as_ref().unwrap().windows {
             let drawn = found.iter().any(|(_, upgrade)| upgrade.kill().map(|at| at.window) == *window);
             assert!(drawn, "{window:?} never drawn");
@@ -246,7 +248,7 @@ mod tests {
         let scenario = rolling();
         let without = Scenario { upgrade: None, ..scenario.clone() };
         let (with, without) =
-            [&scenario, &without].map(|scenario| Plan::generate(scenario, &Seed::new(7), 200).steps).into();
+            [&scenario, &without].map(|scenario| Plan::generate(scenario, &Seed::new(7), 200, 1).steps).into();
         let kills = with.iter().zip(&without).filter(|(step, _)| matches!(step.fault, Fault::Kill { .. }));
         assert!(kills.clone().count() > 100);
         for (with, without) in kills {
@@ -258,7 +260,7 @@ mod tests {
     fn a_slot_that_has_the_engine_is_passed_over() {
         let mut scenario = rolling();
         scenario.cluster.engines = vec![Engine::Redb, Engine::Rocksdb, Engine::Rocksdb];
-        let found = upgrades(&Plan::generate(&scenario, &Seed::new(7), 60));
+        let found = upgrades(&Plan::generate(&scenario, &Seed::new(7), 60, 1));
         let walked: Vec<_> = found.iter().take(3).map(|(_, upgrade)| (upgrade.slot.0, upgrade.to)).collect();
         assert_eq!(walked, [(1, Engine::Rocksdb), (1, Engine::Redb), (2, Engine::Redb)]);
     }

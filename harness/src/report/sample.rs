@@ -13,6 +13,7 @@ fn cycle(number: u32, victims: &[(u64, Role)], window: Option<(&str, u64)>, outc
     let from_kill = |value| if landed { value } else { 0 };
     CycleRecord {
         cycle: number,
+        cluster: 1,
         victims: victims.iter().map(|(member, role)| Victim { member: *member, role: *role }).collect(),
         trigger: match window {
             Some((name, hit)) => {
@@ -47,7 +48,7 @@ fn slot(slot: u64) -> SlotRecord {
     let (member_at_start, engine_at_start) = (slot, Engine::Rocksdb);
     // The third one was replaced.
     let (member_at_end, engine_at_end) = if slot == 3 { (4, Engine::Redb) } else { (slot, Engine::Rocksdb) };
-    SlotRecord { slot: Slot(slot), member_at_start, engine_at_start, member_at_end, engine_at_end }
+    SlotRecord { cluster: 1, slot: Slot(slot), member_at_start, engine_at_start, member_at_end, engine_at_end }
 }
 
 fn binary(path: &str, digit: &str) -> BinaryId {
@@ -87,6 +88,7 @@ pub fn run() -> RunSummary {
         seed: 7,
         cycles_planned: 6,
         cycles,
+        clusters: 1,
         members: 3,
         backend: "rocksdb".to_owned(),
         slots: (1..=3).map(slot).collect(),

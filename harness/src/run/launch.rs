@@ -1,11 +1,12 @@
 //! Launch: the report directory, the members, the watches and the load.
 
-use super::{Job, Running, workload_seed};
+use super::Job;
 use crate::cluster::{Cluster, Trouble};
 use crate::history::History;
 use crate::observe::Observer;
 use crate::oracle::Ledger;
 use crate::process::Spawner;
+use crate::seed::Seed;
 use crate::target::Slot;
 use crate::workload::{Workload, WorkloadOptions};
 use anyhow::Context;
@@ -33,24 +34,47 @@ pub(super) fn write_inputs(job: &Job) -> anyhow::Result<()> {
     write(job.paths.scenario_toml(), &job.scenario.text)
 }
 
-pub(super) async fn launch(job: &Job, spawner: Spawner) -> Result<Running, Trouble> {
-    let history = History::create(&job.paths.history_jsonl()).context("cannot create the history")?;
+/// Everything that is alive in one lane.
+pub(super) struct Running {
+    pub cluster: Cluster,
+    pub ledger: Arc<Ledger>,
+    pub history: Arc<History>,
+    pub observer: Observer,
+    /// `None` once it was stopped.
+    pub workload: Option<Workload>,
+}
+
+impl Running {
+    pub async fn finish(self) {
+        let Running { mut cluster, observer, workload, .. } = self;
+        cluster.kill_all().await;
+        drop(workload);
+        observer.stop().await;
+    }
+}
+
+/// Launches cluster `number` of the run, from 1.
+pub(super) async fn launch(job: &Job, number: u32, spawner: Spawner) -> Result<Running, Trouble> {
+    let paths = job.paths.of_cluster(number);
+    let history = History::create(&paths.history_jsonl()).context("cannot create the history")?;
     let engines = &job.scenario.cluster.engines;
-    let mut cluster = Cluster::prepare(spawner, job.target.clone(), job.paths.clone(), engines)?;
+    let mut cluster = Cluster::prepare(spawner, job.target.clone(), paths, engines)?;
     cluster.start_all(Duration::from_millis(job.scenario.bounds.restart_ms_max)).await?;
     let slots: Vec<Slot> = cluster.members.iter().map(|member| member.slot).collect();
     let ledger = Ledger::new(&slots);
     let endpoints = cluster.endpoints();
     let observer = Observer::start(&endpoints, Arc::clone(&history), Arc::clone(&ledger)).await?;
     let urls: Vec<String> = endpoints.into_iter().map(|(_, url)| url).collect();
-    let seed = workload_seed(&job.plan);
-    let workload = Some(Workload::start(&options(job), &urls, &seed, Arc::clone(&history), Arc::clone(&ledger)).await?);
-    Ok(Running { cluster, ledger, history, observer, workload })
+    let seed = Seed::new(job.plan.seed);
+    let workload =
+        Workload::start(&options(job, number), &urls, &seed, Arc::clone(&history), Arc::clone(&ledger)).await?;
+    Ok(Running { cluster, ledger, history, observer, workload: Some(workload) })
 }
 
-fn options(job: &Job) -> WorkloadOptions {
+fn options(job: &Job, cluster: u32) -> WorkloadOptions {
     let load = &job.scenario.load;
     WorkloadOptions {
+        cluster,
         clients: load.clients,
         keys: load.keys,
         value_bytes_max: load.value_bytes_max,

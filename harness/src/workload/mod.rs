@@ -1,7 +1,7 @@
 //! The load: concurrent clients over etcd's API, whose operations make double apply, lost apply and wrong order
 //! visible, and which go on while members die.
 //!
-//! What a client does is a function of the seed alone (stream `client/k`): the same seed gives each client the
+//! What a client does is a function of the seed alone (stream `client/k`, or `cluster/c/client/k` in the other clusters of a run): the same seed gives each client the
 //! same sequence of operations, whatever the answers were. Only parameters that must come from an answer do:
 //! the revision that a compare-and-swap expects, the list that an append extends. Keys are bounded, values too,
 //! and one client compacts, so the store stays the same size however long a run is.
@@ -26,6 +26,8 @@ use tokio::task::JoinSet;
 /// The shape of the load.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkloadOptions {
+    /// Which of the run's clusters it is for, from 1: each has streams of its own.
+    pub cluster: u32,
     /// Concurrent clients, each with one operation in flight.
     pub clients: u32,
     /// Keys of each kind (append lists, counters, plain keys) that the clients share.
@@ -45,6 +47,7 @@ pub struct WorkloadOptions {
 impl Default for WorkloadOptions {
     fn default() -> Self {
         Self {
+            cluster: 1,
             clients: 16,
             keys: 64,
             value_bytes_max: 256,
@@ -52,6 +55,16 @@ impl Default for WorkloadOptions {
             compact_every: 40,
             compact_keep: 300,
             pace: Duration::ZERO,
+        }
+    }
+}
+
+impl WorkloadOptions {
+    /// The name of client `number`'s stream of draws.
+    fn stream(&self, number: u32) -> String {
+        match self.cluster {
+            1 => format!("client/{number}"),
+            cluster => format!("cluster/{cluster}/client/{number}"),
         }
     }
 }
@@ -79,7 +92,7 @@ impl Workload {
         let (stop, stopped) = watch::channel(false);
         let mut clients = JoinSet::new();
         for number in 0..options.clients {
-            let generator = Generator::new(number, seed.stream(&format!("client/{number}")), options);
+            let generator = Generator::new(number, seed.stream(&options.stream(number)), options);
             let connections = connection::connect(endpoints, options.op_timeout).await?;
             let client =
                 Client::new(generator, connections, options.clone(), Arc::clone(&history), Arc::clone(&ledger));

@@ -1,0 +1,206 @@
+//! A lane: one cluster with a load, watches, a ledger and a history of its own, and its share of the plan.
+//!
+//! Lanes run side by side and share nothing but the report directory. Each one launches, carries its steps out one after the
+//! other, takes a last look and ends; a finding of its own ends it at once, another's through [`Halt`].
+
+use super::Job;
+use super::launch::{self, Running};
+use crate::cycle::{CycleEnd, Stage, Work};
+use crate::last_read;
+use crate::oracle::Tally;
+use crate::process::Spawner;
+use crate::record::SlotRecord;
+use crate::target::{Engine, Slot};
+use crate::verdict::{Class, Finding};
+use std::future::Future;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+
+/// Whether lanes go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Halt {
+    Go,
+    /// A lane found something.
+    Found,
+    /// The user wants no more.
+    Interrupted,
+}
+
+/// What a lane came to, beside its cycles.
+#[derive(Default)]
+pub(super) struct LaneEnd {
+    pub findings: Vec<Finding>,
+    pub skipped_checks: Vec<String>,
+    pub interrupted: bool,
+    pub slots: Vec<SlotRecord>,
+    pub tally: Tally,
+}
+
+/// Runs the lane of `cluster` (from 1) to its end; each cycle that was carried out goes to `ends`.
+pub(super) async fn run(
+    job: Arc<Job>,
+    cluster: u32,
+    spawner: Spawner,
+    halt: watch::Receiver<Halt>,
+    ends: mpsc::UnboundedSender<CycleEnd>,
+) -> LaneEnd {
+    let end = LaneEnd { slots: founders(&job, cluster), ..LaneEnd::default() };
+    let mut lane = Lane { number: cluster, clusters: job.plan.clusters, halt, ends, end };
+    match lane.unless(launch::launch(&job, cluster, spawner)).await {
+        None => {}
+        Some(Ok(mut running)) => {
+            lane.drive(&job, &mut running).await;
+            lane.count(&running);
+            running.finish().await;
+        }
+        Some(Err(trouble)) => lane.end.findings.push(trouble.finding(None)),
+    }
+    let Lane { number, clusters, mut end, .. } = lane;
+    mark(&mut end.findings, number, clusters);
+    end
+}
+
+struct Lane {
+    number: u32,
+    clusters: u32,
+    halt: watch::Receiver<Halt>,
+    ends: mpsc::UnboundedSender<CycleEnd>,
+    end: LaneEnd,
+}
+
+impl Lane {
+    /// All of its cycles, then the last look. Ends early at the first finding, and when it is to halt.
+    async fn drive(&mut self, job: &Job, running: &mut Running) {
+        let Running { cluster, ledger, history, observer, workload } = running;
+        let mut stage = Stage::new(&job.scenario, cluster, Arc::clone(ledger), observer, Arc::clone(history));
+        for step in job.plan.steps_of(self.number) {
+            let mut work = Work::new(step);
+            if self.unless(stage.run(&mut work)).await.is_none() {
+                // What the cycle had found by then counts, though the cycle does not.
+                self.end.findings.extend(stage.findings_of(&mut work));
+                break;
+            }
+            let mut end = stage.close(work);
+            end.record.cluster = self.number;
+            mark(&mut end.findings, self.number, self.clusters);
+            let found = !end.findings.is_empty();
+            // Only a run that is ending by a panic listens no more.
+            let _ = self.ends.send(end);
+            if found {
+                self.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
+                return;
+            }
+        }
+        if *self.halt.borrow() != Halt::Go {
+            self.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
+            return;
+        }
+        // Writes go on through every cycle; only the last look is at a store that nobody writes to.
+        let mut work = Work::without_fault();
+        let look = async {
+            let stopped = match workload.take() {
+                Some(workload) => workload.stop().await,
+                None => Ok(()),
+            };
+            stage.final_look(&mut work).await;
+            stopped
+        };
+        let looked = self.unless(look).await;
+        self.end.findings.extend(stage.findings_of(&mut work));
+        let read = match looked {
+            Some(stopped) => {
+                let broken = stopped.err().map(|error| Finding::new(Class::HarnessError, format!("{error:#}")));
+                self.end.findings.extend(broken);
+                let mut findings = Vec::new();
+                let read = self.unless(last_read::read_and_check(cluster, ledger, &mut findings)).await;
+                self.end.findings.extend(findings);
+                read
+            }
+            None => None,
+        };
+        if read.is_none() {
+            self.end.skipped_checks.push("last look: it was cut short".to_owned());
+        }
+        self.end.findings.extend(ledger.take_findings());
+        self.end.findings.extend(history.failure().map(|why| Finding::new(Class::HarnessError, why)));
+    }
+
+    /// `future`'s output, or `None` if the lane is to halt; the future is dropped then.
+    async fn unless<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
+        let mut halt = self.halt.clone();
+        tokio::select! {
+            biased;
+            halt = halted(&mut halt) => {
+                self.end.interrupted |= halt == Halt::Interrupted;
+                None
+            }
+            output = future => Some(output),
+        }
+    }
+
+    fn count(&mut self, running: &Running) {
+        for (slot, member) in self.end.slots.iter_mut().zip(&running.cluster.members) {
+            (slot.member_at_end, slot.engine_at_end) = (member.id, member.engine);
+        }
+        self.end.tally = running.ledger.tally();
+    }
+}
+
+/// Who founds the cluster: ids are the numbers of the slots.
+fn founders(job: &Job, cluster: u32) -> Vec<SlotRecord> {
+    let founder = |(slot, engine): (u64, &Engine)| SlotRecord {
+        cluster,
+        slot: Slot(slot),
+        member_at_start: slot,
+        engine_at_start: *engine,
+        member_at_end: slot,
+        engine_at_end: *engine,
+    };
+    (1..).zip(&job.scenario.cluster.engines).map(founder).collect()
+}
+
+const NO_LAST_LOOK: &str = "last look: the run ended before its last cycle";
+
+/// Becomes ready when lanes are to halt; never, if nobody can ask for that any more.
+async fn halted(halt: &mut watch::Receiver<Halt>) -> Halt {
+    let seen = halt.wait_for(|halt| *halt != Halt::Go).await.map(|halt| *halt);
+    match seen {
+        Ok(halt) => halt,
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Says in each finding which cluster it is about, where there are several.
+fn mark(findings: &mut [Finding], cluster: u32, clusters: u32) {
+    for finding in findings.iter_mut().filter(|_| clusters > 1) {
+        finding.cluster = Some(cluster);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_halt_drops_what_is_under_way() {
+        let (publish, halt) = watch::channel(Halt::Go);
+        let (ends, _ended) = mpsc::unbounded_channel();
+        let mut lane = Lane { number: 2, clusters: 2, halt, ends, end: LaneEnd::default() };
+        assert_eq!(lane.unless(async { 7 }).await, Some(7));
+        publish.send_replace(Halt::Found);
+        assert_eq!(lane.unless(std::future::pending::<()>()).await, None);
+        assert!(!lane.end.interrupted, "another lane's finding is no interruption");
+        publish.send_replace(Halt::Interrupted);
+        assert_eq!(lane.unless(std::future::pending::<()>()).await, None);
+        assert!(lane.end.interrupted);
+    }
+
+    #[test]
+    fn a_finding_names_its_cluster_only_where_there_are_several() {
+        let mut findings = [Finding::new(Class::Watch, "w").in_cycle(4).at_member(2)];
+        mark(&mut findings, 1, 1);
+        assert_eq!(findings[0].to_string(), "watch, cycle 4, n2: w");
+        mark(&mut findings, 2, 2);
+        assert_eq!(findings[0].to_string(), "watch, cycle 4, cluster 2, n2: w");
+    }
+}
