@@ -97,9 +97,9 @@ impl<'a> Stage<'a> {
 
     /// Carries out one step of the plan; [`Stage::close`] says what came of it.
     pub async fn run(&mut self, work: &mut Work) {
-        let step = work.step;
-        self.ledger.begin_cycle(step.cycle);
-        self.note(step.cycle, "cycle", None, Some(&step.action()));
+        let (cycle, action) = (work.step.cycle, work.step.action());
+        self.ledger.begin_cycle(cycle);
+        self.note(cycle, "cycle", None, Some(&action));
         if let Err(trouble) = self.carry_out(work).await {
             work.blame(&trouble);
         }
@@ -109,12 +109,17 @@ impl<'a> Stage<'a> {
     async fn carry_out(&mut self, work: &mut Work) -> Result<(), Trouble> {
         match self.cluster.roles().await {
             Some(roles) => {
-                match work.step.fault {
-                    Fault::Kill { whom, when } => {
-                        work.victims = victims::choose(&whom, &roles);
-                        self.strike(work, when).await?;
+                for fault in work.step.faults.clone() {
+                    match fault {
+                        Fault::Kill { whom, when, .. } => {
+                            work.victims = victims::choose(&whom, &roles);
+                            self.strike(work, when).await?;
+                        }
+                        Fault::Upgrade(upgrade) => self.upgrade(work, &upgrade, &roles).await?,
+                        Fault::Pause { .. } | Fault::Network { .. } => {
+                            work.skip("pauses and network faults are not carried out yet");
+                        }
                     }
-                    Fault::Upgrade(upgrade) => self.upgrade(work, &upgrade, &roles).await?,
                 }
                 work.record.phases.kill = clock::ms_since(work.started);
             }
@@ -185,6 +190,10 @@ impl<'a> Stage<'a> {
     }
 }
 
+fn kill_nobody() -> Fault {
+    Fault::Kill { whom: victims::NOBODY, when: When::Time { ms: 0 }, again: Vec::new() }
+}
+
 fn proved_nothing(record: &CycleRecord) -> Option<String> {
     match &record.outcome {
         Outcome::Skipped { why } if record.kills == 0 => Some(why.clone()),
@@ -203,15 +212,15 @@ fn proved_nothing(record: &CycleRecord) -> Option<String> {
 impl Work {
     /// For a look at all members that kills nobody, and whose findings belong to no cycle.
     pub fn without_fault() -> Self {
-        Self::new(&Step { cycle: 0, fault: Fault::Kill { whom: victims::NOBODY, when: When::Time { ms: 0 } } })
+        Self::new(&Step { cycle: 0, faults: vec![kill_nobody()] })
     }
 
     pub fn new(step: &Step) -> Self {
-        let at = match step.fault {
-            Fault::Kill { when: When::Window { window, hit }, .. } => Some((window, hit)),
-            Fault::Kill { .. } => None,
+        let at = step.faults.iter().find_map(|fault| match fault {
+            Fault::Kill { when: When::Window { window, hit }, .. } => Some((*window, *hit)),
             Fault::Upgrade(upgrade) => upgrade.kill().map(|at| (at.window, at.hit)),
-        };
+            _ => None,
+        });
         let (window, hit) = at.map(|(window, hit)| (window.name.to_owned(), hit)).unzip();
         let record = CycleRecord {
             cycle: step.cycle,
@@ -240,7 +249,7 @@ impl Work {
             proved_nothing: None,
         };
         Self {
-            step: *step,
+            step: step.clone(),
             started: clock::now(),
             victims: Vec::new(),
             casualties: Vec::new(),
@@ -290,7 +299,7 @@ mod tests {
     use super::*;
 
     fn work() -> Work {
-        Work::new(&Step { cycle: 4, fault: Fault::Kill { whom: victims::NOBODY, when: When::Time { ms: 0 } } })
+        Work::new(&Step { cycle: 4, faults: vec![kill_nobody()] })
     }
 
     fn died() -> Trouble {

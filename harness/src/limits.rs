@@ -105,6 +105,17 @@ pub const TIME_AHEAD_MS_MAX: u64 = 300;
 pub const PLAN_AHEAD_MAX: u64 = 1_000_000;
 /// Likewise, milliseconds.
 pub const PLAN_TIME_MS_MAX: u64 = 600_000;
+/// Faults that one step of a plan may join: more at once tells nobody anything.
+pub const PLAN_FAULTS_MAX: usize = 4;
+/// Kills that a step may add to its first one, each in the next life: after four in a row a fifth meets nothing new.
+pub const PLAN_AGAIN_MAX: usize = 4;
+/// Milliseconds that a plan may let a member stand still: below [`CONTROL_REQUEST`], so that nobody who asks the member
+/// takes it for broken.
+pub const PLAN_PAUSE_MS_MAX: u64 = 3_000;
+/// Milliseconds that a plan may disturb the peer links: several elections, and well below the bounds on what comes after.
+pub const PLAN_NETWORK_MS_MAX: u64 = 10_000;
+/// Milliseconds that a plan may delay what passes a link; an election's timeout is below that.
+pub const PLAN_DELAY_MS_MAX: u64 = 500;
 /// With more entries kept than this, a member that is away is caught up from the log within its bound, and no
 /// snapshot is ever sent: at ~1,500 writes per second this is about three seconds of load.
 pub const KEEP_ENTRIES_FOR_SNAPSHOTS_MAX: u64 = 5_000;

@@ -10,23 +10,31 @@
 //! cycle 2  kill leader at applied +120
 //! cycle 3  kill minority#2 at time 240ms
 //! cycle 4  upgrade slot#2 to rocksdb by migrate at migrate.copied hit 1
+//! cycle 5  kill follower#1 at snapshot.unpacked hit 1 then at recovery.engine-open hit 1
+//! cycle 6  isolate leader for 800ms at applied +12 + kill follower#0 at time 240ms
 //! ```
 //!
-//! A kill composes *whom* and *when*. `#k` is a rank: members are counted in ascending slot order from the k-th on (modulo
-//! their number), so that the plan is fixed before anybody knows who leads. An upgrade names a slot ([`upgrade`]). How a window is reached (a prior
-//! kill, an election, a member kept away) follows from the window ([`crate::target::Reach`]). Lines may be deleted: the rest is still a
-//! plan. The same scenario and seed give the same bytes. Without a line `clusters` there is one.
+//! A fault composes *what*, *whom* and *when* ([`fault`]). `#k` is a rank: members are counted in ascending slot order from
+//! the k-th on (modulo their number), so that the plan is fixed before anybody knows who leads. An upgrade names a slot
+//! ([`upgrade`]). How a window is reached (a prior kill, an election, a member kept away) follows from the window
+//! ([`crate::target::Reach`]). Faults that are joined by ` + ` go on at once: those that end by themselves begin, each at its
+//! place, and then the kill strikes. Lines may be deleted, and faults of a line: the rest is still a plan. The same scenario
+//! and seed give the same bytes. Without a line `clusters` there is one.
 
+mod draw;
+pub mod fault;
 mod parse;
+mod parse_fault;
 pub mod upgrade;
 
+pub use fault::{At, Fault, Link, When, Whom};
 pub use parse::PlanError;
 pub use upgrade::{Then, Upgrade, Way};
 
-use crate::limits;
-use crate::scenario::{Scenario, WhenKind, WhomKind, hex};
-use crate::seed::{Seed, Stream};
-use crate::target::{Engine, Window};
+use crate::scenario::{Scenario, hex};
+use crate::seed::Seed;
+use crate::target::Engine;
+use draw::Draw;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use upgrade::Walk;
@@ -34,44 +42,16 @@ use upgrade::Walk;
 /// Version of the text form.
 pub const PLAN_VERSION: u32 = 1;
 
-/// Which members are killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Whom {
-    pub kind: WhomKind,
-    /// Where counting starts; always 0 where there is nothing to choose (the leader, all).
-    pub rank: u32,
-}
+/// What joins the faults of one cycle.
+const TOGETHER: &str = " + ";
 
-/// What the kill waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
-    Window {
-        window: &'static Window,
-        hit: u64,
-    },
-    /// This many entries above what the victim has applied when the cycle starts.
-    Applied {
-        ahead: u64,
-    },
-    /// Milliseconds after the cycle's start.
-    Time {
-        ms: u64,
-    },
-}
-
-/// What is done to the cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    Kill { whom: Whom, when: When },
-    Upgrade(Upgrade),
-}
-
-/// One cycle's fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// One cycle's faults.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// From 1; ascending within a plan.
     pub cycle: u32,
-    pub fault: Fault,
+    /// Never empty. At most one of them is a kill; an upgrade is alone.
+    pub faults: Vec<Fault>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,16 +72,15 @@ impl Plan {
     /// The schedule that `scenario` and `seed` make, `cycles` steps long, for `clusters` clusters side by side.
     pub fn generate(scenario: &Scenario, seed: &Seed, cycles: u32, clusters: u32) -> Self {
         let clusters = clusters.max(1);
-        let mut schedule = seed.stream("schedule");
-        let mut victims = seed.stream("victims");
+        let mut draw = Draw::new(scenario, seed);
         // Which engine a slot has is each cluster's own affair.
         let mut walks: Vec<_> = (1..=clusters).map(|cluster| Walk::new(scenario, seed, cluster)).collect();
         let steps = (1..=cycles).map(|cycle| {
-            // Drawn for every cycle: upgrades move no other cycle's kill.
-            let kill = kill(scenario, &mut schedule, &mut victims);
+            // Drawn for every cycle: upgrades move no other cycle's faults.
+            let faults = draw.faults();
             let (turn, at) = ((cycle - 1) / clusters + 1, ((cycle - 1) % clusters) as usize);
-            let upgrade = walks[at].as_mut().and_then(|walk| walk.step(turn)).map(Fault::Upgrade);
-            Step { cycle, fault: upgrade.unwrap_or(kill) }
+            let upgrade = walks[at].as_mut().and_then(|walk| walk.step(turn));
+            Step { cycle, faults: upgrade.map_or(faults, |upgrade| vec![Fault::Upgrade(upgrade)]) }
         });
         let steps = steps.collect();
         Self {
@@ -122,11 +101,11 @@ impl Plan {
 
     /// Why this plan cannot be run on a cluster of `members`, none of which can run rocksdb unless `rocksdb`.
     pub fn misfit(&self, members: u32, rocksdb: bool) -> Option<String> {
-        self.steps.iter().find_map(|step| match step.fault {
-            Fault::Upgrade(upgrade) if upgrade.slot.0 > u64::from(members) => {
+        self.steps.iter().find_map(|step| match step.faults[..] {
+            [Fault::Upgrade(upgrade)] if upgrade.slot.0 > u64::from(members) => {
                 Some(format!("expected a slot of 1 to {members}, found `{step}`"))
             }
-            Fault::Upgrade(Upgrade { to: Engine::Rocksdb, .. }) if !rocksdb => {
+            [Fault::Upgrade(Upgrade { to: Engine::Rocksdb, .. })] if !rocksdb => {
                 Some(format!("expected `cluster.memtable_bytes` in the scenario, because of `{step}`, found none"))
             }
             _ => None,
@@ -139,59 +118,10 @@ impl Plan {
     }
 }
 
-fn kill(scenario: &Scenario, schedule: &mut Stream, victims: &mut Stream) -> Fault {
-    let when = match schedule.weighted(&scenario.when) {
-        Some(WhenKind::Window) => draw_window(scenario, schedule),
-        Some(WhenKind::Applied) => When::Applied { ahead: schedule.between(1, limits::APPLIED_AHEAD_MAX) },
-        Some(WhenKind::Time) | None => When::Time { ms: schedule.between(0, limits::TIME_AHEAD_MS_MAX) },
-    };
-    let fit: Vec<_> = match when {
-        When::Window { window, .. } => {
-            scenario.whom.iter().copied().filter(|(kind, _)| kind.reaches(window.reach)).collect()
-        }
-        _ => scenario.whom.clone(),
-    };
-    let kind = victims.weighted(&fit).copied().unwrap_or(WhomKind::Follower);
-    // The rank is drawn for every kind, so that one more weight for leaders does not move the followers' ranks.
-    let rank = victims.below(u64::from(scenario.cluster.members)) as u32;
-    let rank = if matches!(kind, WhomKind::Leader | WhomKind::All) { 0 } else { rank };
-    Fault::Kill { whom: Whom { kind, rank }, when }
-}
-
-fn draw_window(scenario: &Scenario, schedule: &mut Stream) -> When {
-    match schedule.weighted(&scenario.windows) {
-        Some(window) => When::Window { window, hit: schedule.between(1, window.hit_max) },
-        // A scenario with weights for windows but without one is refused when it is loaded.
-        None => When::Time { ms: 0 },
-    }
-}
-
-impl fmt::Display for Whom {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind {
-            WhomKind::Leader | WhomKind::All => f.write_str(self.kind.name()),
-            _ => write!(f, "{}#{}", self.kind.name(), self.rank),
-        }
-    }
-}
-
-impl fmt::Display for When {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            When::Window { window, hit } => write!(f, "{} hit {hit}", window.name),
-            When::Applied { ahead } => write!(f, "applied +{ahead}"),
-            When::Time { ms } => write!(f, "time {ms}ms"),
-        }
-    }
-}
-
 impl Step {
     /// The step without its number: `kill leader at applied +120`.
     pub fn action(&self) -> String {
-        match self.fault {
-            Fault::Kill { whom, when } => format!("kill {whom} at {when}"),
-            Fault::Upgrade(upgrade) => upgrade.to_string(),
-        }
+        self.faults.iter().map(Fault::to_string).collect::<Vec<_>>().join(TOGETHER)
     }
 }
 
@@ -217,9 +147,9 @@ impl fmt::Display for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::upgrade::At;
-    use crate::scenario::WayKind;
-    use crate::target::{Slot, WINDOWS};
+    use crate::limits;
+    use crate::scenario::{WayKind, WhomKind};
+    use crate::target::{Reach, Slot, WINDOWS, Window};
     use proptest::prelude::*;
     use std::path::Path;
 
@@ -248,13 +178,13 @@ mod tests {
         let scenario = gate();
         let plan = Plan::generate(&scenario, &Seed::new(7), 1000, 1);
         for step in &plan.steps {
-            if let Fault::Kill { whom, when: When::Window { window, hit } } = step.fault {
+            if let [Fault::Kill { whom, when: When::Window { window, hit }, .. }] = step.faults[..] {
                 assert!(whom.kind.reaches(window.reach), "{step}");
                 assert!((1..=window.hit_max).contains(&hit), "{step}");
             }
         }
         for (window, _) in &scenario.windows {
-            let used = |step: &&Step| matches!(step.fault, Fault::Kill { when: When::Window { window: used, .. }, .. } if used == *window);
+            let used = |step: &&Step| matches!(step.faults[..], [Fault::Kill { when: When::Window { window: used, .. }, .. }] if used == *window);
             assert!(plan.steps.iter().any(|step| used(&step)), "{} never drawn", window.name);
         }
     }
@@ -304,15 +234,48 @@ mod tests {
         ]
     }
 
+    fn any_again() -> impl Strategy<Value = Vec<At>> {
+        let windows: Vec<_> = WINDOWS.iter().filter(|window| window.reach == Reach::Recovery).collect();
+        let at = (prop::sample::select(windows), 1..u64::MAX).prop_map(|(window, hit)| At { window, hit });
+        prop::collection::vec(at, 0..=limits::PLAN_AGAIN_MAX)
+    }
+
     fn any_kill() -> impl Strategy<Value = Fault> {
         // A window must be one that its victims can pass, or parsing refuses it.
-        (any_whom(), any_when()).prop_map(|(whom, when)| Fault::Kill { whom, when }).prop_filter(
-            "victims that fit their window",
-            |fault| match fault {
-                Fault::Kill { whom, when: When::Window { window, .. } } => whom.kind.reaches(window.reach),
+        (any_whom(), any_when(), any_again())
+            .prop_map(|(whom, when, again)| Fault::Kill { whom, when, again })
+            .prop_filter("victims that fit their window", |fault| match fault {
+                Fault::Kill { whom, when: When::Window { window, .. }, .. } => whom.kind.reaches(window.reach),
                 _ => true,
-            },
-        )
+            })
+    }
+
+    fn any_lasting() -> impl Strategy<Value = Fault> {
+        let when = any_when().prop_filter("a window that load leads to", |when| match when {
+            When::Window { window, .. } => window.reach == Reach::Load,
+            _ => true,
+        });
+        let link = prop_oneof![
+            prop::sample::select(vec![Link::Isolate, Link::Mute, Link::Deafen]),
+            (1..=limits::PLAN_DELAY_MS_MAX).prop_map(|by_ms| Link::Delay { by_ms }),
+        ];
+        let (pause, network) = (1..=limits::PLAN_PAUSE_MS_MAX, 1..=limits::PLAN_NETWORK_MS_MAX);
+        (any_whom(), when, prop::option::of(link), pause, network).prop_map(|(whom, when, link, pause, network)| {
+            match link {
+                Some(link) => Fault::Network { link, whom, when, ms: network },
+                None => Fault::Pause { whom, when, ms: pause },
+            }
+        })
+    }
+
+    fn any_faults() -> impl Strategy<Value = Vec<Fault>> {
+        let together = (prop::option::of(any_kill()), prop::collection::vec(any_lasting(), 0..limits::PLAN_FAULTS_MAX));
+        prop_oneof![
+            any_upgrade().prop_map(|upgrade| vec![upgrade]),
+            together
+                .prop_map(|(kill, lasting)| kill.into_iter().chain(lasting).collect::<Vec<_>>())
+                .prop_filter("a fault", |faults| !faults.is_empty()),
+        ]
     }
 
     fn any_upgrade() -> impl Strategy<Value = Fault> {
@@ -337,19 +300,19 @@ mod tests {
         fn what_is_printed_parses_back(
             seed in any::<u64>(),
             clusters in 1..5u32,
-            steps in prop::collection::vec((1..5u32, prop_oneof![any_kill(), any_upgrade()]), 0..40),
+            steps in prop::collection::vec((1..5u32, any_faults()), 0..40),
         ) {
             let mut cycle = 0;
             let steps: Vec<_> = steps.into_iter()
                 // Gaps between the numbers: what deleting lines leaves.
-                .map(|(gap, fault)| { cycle += gap; Step { cycle, fault } })
+                .map(|(gap, faults)| { cycle += gap; Step { cycle, faults } })
                 .collect();
             let plan = Plan { scenario: "x-1".into(), scenario_digest: "ab".repeat(32), seed, cycles: cycle, clusters, steps };
             prop_assert_eq!(plan.to_string().parse::<Plan>().unwrap(), plan);
         }
 
         #[test]
-        fn no_text_makes_the_parser_panic(text in "(plan 1\nscenario x y\nseed 1\ncycles 9\n)?(cycle 1  (kill|upgrade slot#)?)?[ -~\n]{0,200}") {
+        fn no_text_makes_the_parser_panic(text in "(plan 1\nscenario x y\nseed 1\ncycles 9\n)?(cycle 1  (kill|pause all for |delay all by |upgrade slot#)?)?[ -~\n]{0,200}") {
             let _ = text.parse::<Plan>();
         }
     }

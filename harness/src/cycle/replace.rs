@@ -6,7 +6,7 @@
 use super::strike::{Reached, unknown};
 use super::{Casualty, Stage, Work};
 use crate::cluster::{Membership, Trouble};
-use crate::plan::upgrade::At;
+use crate::plan::At;
 use crate::record::{Role, Victim};
 use crate::target::{Engine, Reach};
 use std::time::Duration;

@@ -1,9 +1,7 @@
 //! Reading a plan back.
 
-use super::{Fault, PLAN_VERSION, Plan, Step, When, Whom, upgrade};
+use super::{PLAN_VERSION, Plan, Step, parse_fault};
 use crate::limits;
-use crate::scenario::WhomKind;
-use crate::target::{self, Reach};
 use std::str::FromStr;
 
 /// A text that is no plan: the line (from 1), what was expected there and what was found.
@@ -42,15 +40,17 @@ impl FromStr for Plan {
             if step.cycle <= after || step.cycle > cycles {
                 return Err(lines.expected(&format!("a cycle number in {}..={cycles}", after + 1)));
             }
-            check_step(&step).map_err(|expected| lines.expected(&expected))?;
+            parse_fault::check_together(&step.faults).map_err(|expected| lines.expected(&expected))?;
             steps.push(step);
         }
         Ok(Plan { scenario, scenario_digest, seed, cycles, clusters, steps })
     }
 }
 
-const STEP: &str = "`cycle N  kill WHOM at WINDOW hit N`, `… at applied +N` or `… at time Nms` \
-                    (WHOM: follower#K, leader, minority#K, majority#K, all), \
+const STEP: &str = "`cycle N  FAULT [+ FAULT …]` with FAULT one of `kill WHOM at WHEN [then at WINDOW hit N …]`, \
+                    `pause WHOM for Nms at WHEN`, `isolate|mute|deafen WHOM for Nms at WHEN`, \
+                    `delay WHOM by Nms for Nms at WHEN` \
+                    (WHOM: follower#K, leader, minority#K, majority#K, all; WHEN: WINDOW hit N, applied +N, time Nms), \
                     or `cycle N  upgrade slot#K to ENGINE by migrate|replace [at WINDOW hit N [then serve]]`";
 
 struct Lines<'a> {
@@ -98,63 +98,8 @@ fn step(line: &str) -> Result<Step, String> {
     let numbered = line.strip_prefix("cycle ").and_then(|rest| rest.split_once("  "));
     let numbered = numbered.and_then(|(cycle, action)| Some((cycle.parse().ok()?, action)));
     let (cycle, action) = numbered.ok_or(STEP)?;
-    let fault = match action.split_once(' ') {
-        Some(("kill", kill)) => parse_kill(kill),
-        Some(("upgrade", upgrade)) => upgrade::parse(upgrade)?.map(Fault::Upgrade),
-        // How a person might write down amnesia.
-        Some(("replace", rest)) if rest.contains(" as ") => return Err(upgrade::WHY_NO_ID.to_owned()),
-        _ => None,
-    };
-    Ok(Step { cycle, fault: fault.ok_or(STEP)? })
-}
-
-fn parse_kill(text: &str) -> Option<Fault> {
-    let (whom, when) = text.split_once(" at ")?;
-    Some(Fault::Kill { whom: parse_whom(whom)?, when: parse_when(when)? })
-}
-
-fn parse_whom(text: &str) -> Option<Whom> {
-    let (name, rank) = match text.split_once('#') {
-        Some((name, rank)) => (name, Some(rank.parse().ok()?)),
-        None => (text, None),
-    };
-    let kind = WhomKind::ALL.into_iter().find(|kind| kind.name() == name)?;
-    let ranked = !matches!(kind, WhomKind::Leader | WhomKind::All);
-    (ranked == rank.is_some()).then(|| Whom { kind, rank: rank.unwrap_or(0) })
-}
-
-fn parse_when(text: &str) -> Option<When> {
-    let (name, rest) = text.split_once(' ')?;
-    match name {
-        "applied" => Some(When::Applied { ahead: rest.strip_prefix('+')?.parse().ok()? }),
-        "time" => Some(When::Time { ms: rest.strip_suffix("ms")?.parse().ok()? }),
-        _ => {
-            let hit = rest.strip_prefix("hit ")?.parse().ok().filter(|hit| *hit > 0)?;
-            Some(When::Window { window: target::find_window(name)?, hit })
-        }
-    }
-}
-
-/// Whether what the line asks for can be reached, and within reason.
-fn check_step(step: &Step) -> Result<(), String> {
-    let Fault::Kill { whom, when } = step.fault else { return Ok(()) };
-    match when {
-        When::Window { window, .. } if window.reach == Reach::Migration => {
-            Err(format!("a window that a member passes: {} is passed by an upgrade by migrate alone", window.name))
-        }
-        When::Window { window, .. } if !whom.kind.reaches(window.reach) => {
-            let fit: Vec<_> =
-                WhomKind::ALL.iter().filter(|kind| kind.reaches(window.reach)).map(|kind| kind.name()).collect();
-            Err(format!("{} as the one that passes {}", fit.join(" or "), window.name))
-        }
-        When::Applied { ahead } if ahead > limits::PLAN_AHEAD_MAX => {
-            Err(format!("`applied +N` with N of at most {}", limits::PLAN_AHEAD_MAX))
-        }
-        When::Time { ms } if ms > limits::PLAN_TIME_MS_MAX => {
-            Err(format!("`time Nms` with N of at most {}", limits::PLAN_TIME_MS_MAX))
-        }
-        _ => Ok(()),
-    }
+    let faults = action.split(super::TOGETHER).map(|fault| parse_fault::parse(fault)?.ok_or_else(|| STEP.to_owned()));
+    Ok(Step { cycle, faults: faults.collect::<Result<_, String>>()? })
 }
 
 #[cfg(test)]
@@ -173,7 +118,7 @@ mod tests {
         assert_eq!(error("plan 1\nscenario gate ab\n"), "line 3: expected `seed N`, found \"\"");
         let text = error(&format!("{HEAD}cycle 1  kill nobody at time 3ms\n"));
         assert!(
-            text.starts_with("line 5: expected `cycle N  kill WHOM") && text.ends_with("nobody at time 3ms\""),
+            text.starts_with("line 5: expected `cycle N  FAULT [+ FAULT …]`") && text.ends_with("nobody at time 3ms\""),
             "{text}"
         );
     }
@@ -228,6 +173,49 @@ mod tests {
         }
         let kill = error(&format!("{HEAD}cycle 4  kill all at migrate.copied hit 1\n"));
         assert!(kill.contains("passed by an upgrade by migrate alone"), "{kill}");
+    }
+
+    /// What must be refused, and words of why.
+    #[test]
+    fn faults_that_cannot_be_carried_out_are_refused() {
+        let step = |faults: &str| error(&format!("{HEAD}cycle 4  {faults}\n"));
+        for (faults, why) in [
+            ("pause leader for 0ms at time 3ms", "`for Nms` with N of 1 to 3000"),
+            ("pause leader for 3001ms at time 3ms", "`for Nms` with N of 1 to 3000"),
+            ("isolate leader for 10001ms at time 3ms", "`for Nms` with N of 1 to 10000"),
+            ("delay leader by 501ms for 9ms at time 3ms", "`by Nms` with N of 1 to 500"),
+            ("pause leader for 9ms at recovery.engine-open hit 1", "one of raft.append, "),
+            ("mute leader for 9ms at snapshot.send hit 1", "as the window in which a pause or a disturbance begins"),
+            ("delay leader for 9ms at time 3ms", "`delay WHOM by Nms for Nms at WHEN`"),
+            ("kill leader at time 3ms then at raft.append hit 1", "recovery.*"),
+            (
+                "kill leader at time 3ms then at snapshot.unpack hit 1",
+                "only after a kill in another window of an installation",
+            ),
+            ("kill leader at time 3ms then at time 9ms", "`cycle N  FAULT"),
+            ("kill leader at time 3ms + kill all at time 4ms", "at most one kill in a cycle"),
+            ("kill leader at time 3ms + upgrade slot#1 to redb by migrate", "an upgrade alone"),
+            ("kill leader at time 3ms +", "`cycle N  FAULT"),
+            ("kill leader at time 3ms + ", "`cycle N  FAULT"),
+            ("isolate nobody for 9ms at time 3ms", "WHOM: follower#K"),
+        ] {
+            let text = step(faults);
+            assert!(text.starts_with("line 5: expected ") && text.contains(why), "{faults}: {text}");
+        }
+        let pauses = ["pause all for 1ms at time 0ms"; 5].join(" + ");
+        assert!(step(&pauses).contains("at most 4 faults in one cycle"));
+        let often = "then at recovery.engine-open hit 1 ".repeat(5);
+        assert!(step(&format!("kill all at time 0ms {}", often.trim_end())).contains("at most 4 times `then at`"));
+    }
+
+    #[test]
+    fn several_faults_and_several_kills_of_one_member_are_one_line() {
+        let line = "kill follower#1 at snapshot.unpacked hit 1 then at snapshot.persist hit 1 then at recovery.replay-apply \
+                    hit 2 + pause leader for 400ms at applied +12 + delay all by 20ms for 900ms at raft.append hit 3";
+        let text = format!("{HEAD}cycle 4  {line}\n");
+        let plan: Plan = text.parse().unwrap();
+        assert_eq!(plan.steps[0].faults.len(), 3);
+        assert_eq!(plan.to_string(), text);
     }
 
     #[test]

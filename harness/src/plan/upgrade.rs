@@ -10,10 +10,11 @@
 //! A step names a slot: which id lives there by then the cluster decides. It never names an id, because a member that is
 //! replaced comes back under a new one.
 
-use super::When;
+use super::At;
+use super::parse_fault::parse_at;
 use crate::scenario::{Scenario, UpgradeSpec, WayKind};
 use crate::seed::{Seed, Stream};
-use crate::target::{self, Engine, Slot, Window};
+use crate::target::{self, Engine, Slot};
 use std::fmt;
 
 /// How the member changes its engine.
@@ -27,13 +28,6 @@ pub enum Way {
         /// Where the new member, or its sender, is killed.
         kill: Option<At>,
     },
-}
-
-/// A window and its hit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct At {
-    pub window: &'static Window,
-    pub hit: u64,
 }
 
 /// After a `migrate` that was killed.
@@ -108,13 +102,6 @@ impl<'a> Walk<'a> {
     }
 }
 
-impl fmt::Display for At {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let At { window, hit } = *self;
-        write!(f, "{}", When::Window { window, hit })
-    }
-}
-
 impl fmt::Display for Upgrade {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "upgrade {} to {} by ", self.slot, self.to)?;
@@ -171,12 +158,6 @@ pub(super) fn parse(text: &str) -> Result<Option<Upgrade>, String> {
     Ok(Some(Upgrade { slot, to, way }))
 }
 
-fn parse_at(text: &str) -> Option<At> {
-    let (name, hit) = text.split_once(" hit ")?;
-    let hit = hit.parse().ok().filter(|hit| *hit > 0)?;
-    Some(At { window: target::find_window(name)?, hit })
-}
-
 fn fitting(kind: WayKind) -> String {
     let fit: Vec<_> =
         target::WINDOWS.iter().filter(|window| kind.reaches(window.reach)).map(|window| window.name).collect();
@@ -210,9 +191,9 @@ mod tests {
     fn upgrades(plan: &Plan) -> Vec<(u32, Upgrade)> {
         let of = |fault: &Fault| match fault {
             Fault::Upgrade(upgrade) => Some(*upgrade),
-            Fault::Kill { .. } => None,
+            _ => None,
         };
-        plan.steps.iter().filter_map(|step| Some((step.cycle, of(&step.fault)?))).collect()
+        plan.steps.iter().filter_map(|step| Some((step.cycle, step.faults.iter().find_map(of)?))).collect()
     }
 
     #[test]
@@ -249,7 +230,7 @@ mod tests {
         let without = Scenario { upgrade: None, ..scenario.clone() };
         let (with, without) =
             [&scenario, &without].map(|scenario| Plan::generate(scenario, &Seed::new(7), 200, 1).steps).into();
-        let kills = with.iter().zip(&without).filter(|(step, _)| matches!(step.fault, Fault::Kill { .. }));
+        let kills = with.iter().zip(&without).filter(|(step, _)| matches!(step.faults[..], [Fault::Kill { .. }]));
         assert!(kills.clone().count() > 100);
         for (with, without) in kills {
             assert_eq!(with, without);

@@ -1,0 +1,137 @@
+//! The faults of a step: *what* is done to *whom*, and *when*.
+//!
+//! ```text
+//! kill follower#1 at flush.completed hit 2
+//! kill follower#1 at flush.completed hit 2 then at recovery.engine-open hit 1 then at recovery.replay-apply hit 2
+//! pause leader for 400ms at applied +12
+//! isolate minority#0 for 800ms at time 40ms
+//! mute leader for 500ms at applied +3
+//! deafen follower#1 for 500ms at raft.append hit 9
+//! delay all by 20ms for 900ms at time 0ms
+//! upgrade slot#2 to rocksdb by migrate at migrate.copied hit 1
+//! ```
+
+use super::upgrade::Upgrade;
+use crate::scenario::WhomKind;
+use crate::target::Window;
+use std::fmt;
+
+/// Which members a fault is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whom {
+    pub kind: WhomKind,
+    /// Where counting starts; always 0 where there is nothing to choose (the leader, all).
+    pub rank: u32,
+}
+
+/// What a fault waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    Window {
+        window: &'static Window,
+        hit: u64,
+    },
+    /// This many entries above what the first victim has applied when the wait begins.
+    Applied {
+        ahead: u64,
+    },
+    /// Milliseconds after the wait begins.
+    Time {
+        ms: u64,
+    },
+}
+
+/// A window and its hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct At {
+    pub window: &'static Window,
+    pub hit: u64,
+}
+
+/// What is done to the peer links between the victims and the others; for all members, to every link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// Nothing passes, either way.
+    Isolate,
+    /// Nothing that the victims send arrives.
+    Mute,
+    /// Nothing that is sent to the victims arrives.
+    Deafen,
+    /// Everything arrives, in order, this much later, either way.
+    Delay { by_ms: u64 },
+}
+
+impl Link {
+    pub fn name(self) -> &'static str {
+        match self {
+            Link::Isolate => "isolate",
+            Link::Mute => "mute",
+            Link::Deafen => "deafen",
+            Link::Delay { .. } => "delay",
+        }
+    }
+}
+
+/// What is done to the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// SIGKILL.
+    Kill {
+        whom: Whom,
+        when: When,
+        /// Where the first victim is killed again, and again, each time by its next start.
+        again: Vec<At>,
+    },
+    /// SIGSTOP, and SIGCONT after this long.
+    Pause { whom: Whom, when: When, ms: u64 },
+    /// A disturbance of the peer links, and its end after this long.
+    Network { link: Link, whom: Whom, when: When, ms: u64 },
+    /// A member changes its engine.
+    Upgrade(Upgrade),
+}
+
+impl fmt::Display for Whom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            WhomKind::Leader | WhomKind::All => f.write_str(self.kind.name()),
+            _ => write!(f, "{}#{}", self.kind.name(), self.rank),
+        }
+    }
+}
+
+impl fmt::Display for When {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            When::Window { window, hit } => write!(f, "{} hit {hit}", window.name),
+            When::Applied { ahead } => write!(f, "applied +{ahead}"),
+            When::Time { ms } => write!(f, "time {ms}ms"),
+        }
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let At { window, hit } = *self;
+        write!(f, "{}", When::Window { window, hit })
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Kill { whom, when, again } => {
+                write!(f, "kill {whom} at {when}")?;
+                again.iter().try_for_each(|at| write!(f, " then at {at}"))
+            }
+            Fault::Pause { whom, when, ms } => write!(f, "pause {whom} for {ms}ms at {when}"),
+            Fault::Network { link, whom, when, ms } => {
+                write!(f, "{} {whom} ", link.name())?;
+                if let Link::Delay { by_ms } = link {
+                    write!(f, "by {by_ms}ms ")?;
+                }
+                write!(f, "for {ms}ms at {when}")
+            }
+            Fault::Upgrade(upgrade) => upgrade.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Reading one fault of a step, and whether it can be carried out.
+
+use super::{At, Fault, Link, When, Whom, upgrade};
+use crate::limits;
+use crate::scenario::WhomKind;
+use crate::target::{self, Reach};
+
+/// The fault, or what was expected instead. `Ok(None)`: it is none of the known forms.
+///
+/// # Errors
+/// A form that is understood and must not be run.
+pub(super) fn parse(text: &str) -> Result<Option<Fault>, String> {
+    let Some((verb, rest)) = text.split_once(' ') else { return Ok(None) };
+    Ok(match verb {
+        "kill" => kill(rest),
+        "pause" => lasting(rest).map(|(whom, when, ms)| Fault::Pause { whom, when, ms }),
+        "upgrade" => upgrade::parse(rest)?.map(Fault::Upgrade),
+        // How a person might write down amnesia.
+        "replace" if rest.contains(" as ") => return Err(upgrade::WHY_NO_ID.to_owned()),
+        _ => network(verb, rest),
+    })
+}
+
+fn kill(text: &str) -> Option<Fault> {
+    let (whom, places) = text.split_once(" at ")?;
+    let mut places = places.split(" then at ");
+    let (whom, when) = (parse_whom(whom)?, parse_when(places.next()?)?);
+    Some(Fault::Kill { whom, when, again: places.map(parse_at).collect::<Option<_>>()? })
+}
+
+fn network(verb: &str, text: &str) -> Option<Fault> {
+    let (link, text) = match verb {
+        "isolate" => (Link::Isolate, text.to_owned()),
+        "mute" => (Link::Mute, text.to_owned()),
+        "deafen" => (Link::Deafen, text.to_owned()),
+        "delay" => {
+            let (whom, rest) = text.split_once(" by ")?;
+            let (by_ms, rest) = rest.split_once(' ')?;
+            (Link::Delay { by_ms: parse_ms(by_ms)? }, format!("{whom} {rest}"))
+        }
+        _ => return None,
+    };
+    lasting(&text).map(|(whom, when, ms)| Fault::Network { link, whom, when, ms })
+}
+
+/// `WHOM for Nms at WHEN`.
+fn lasting(text: &str) -> Option<(Whom, When, u64)> {
+    let (whom, rest) = text.split_once(" for ")?;
+    let (ms, when) = rest.split_once(" at ")?;
+    Some((parse_whom(whom)?, parse_when(when)?, parse_ms(ms)?))
+}
+
+fn parse_whom(text: &str) -> Option<Whom> {
+    let (name, rank) = match text.split_once('#') {
+        Some((name, rank)) => (name, Some(rank.parse().ok()?)),
+        None => (text, None),
+    };
+    let kind = WhomKind::ALL.into_iter().find(|kind| kind.name() == name)?;
+    let ranked = !matches!(kind, WhomKind::Leader | WhomKind::All);
+    (ranked == rank.is_some()).then(|| Whom { kind, rank: rank.unwrap_or(0) })
+}
+
+fn parse_when(text: &str) -> Option<When> {
+    let (name, rest) = text.split_once(' ')?;
+    match name {
+        "applied" => Some(When::Applied { ahead: rest.strip_prefix('+')?.parse().ok()? }),
+        "time" => Some(When::Time { ms: parse_ms(rest)? }),
+        _ => parse_at(text).map(|At { window, hit }| When::Window { window, hit }),
+    }
+}
+
+/// `WINDOW hit N`.
+pub(super) fn parse_at(text: &str) -> Option<At> {
+    let (name, hit) = text.split_once(" hit ")?;
+    let hit = hit.parse().ok().filter(|hit| *hit > 0)?;
+    Some(At { window: target::find_window(name)?, hit })
+}
+
+fn parse_ms(text: &str) -> Option<u64> {
+    text.strip_suffix("ms")?.parse().ok()
+}
+
+/// Whether the faults of one step go together.
+pub(super) fn check_together(faults: &[Fault]) -> Result<(), String> {
+    let count = |wanted: fn(&Fault) -> bool| faults.iter().filter(|fault| wanted(fault)).count();
+    if faults.len() > limits::PLAN_FAULTS_MAX {
+        return Err(format!("at most {} faults in one cycle", limits::PLAN_FAULTS_MAX));
+    }
+    if count(|fault| matches!(fault, Fault::Upgrade(_))) > 0 && faults.len() > 1 {
+        return Err("an upgrade alone in its cycle".to_owned());
+    }
+    if count(|fault| matches!(fault, Fault::Kill { .. })) > 1 {
+        return Err(
+            "at most one kill in a cycle: `minority`, `majority` and `all` take several members at once".to_owned()
+        );
+    }
+    faults.iter().try_for_each(check)
+}
+
+/// Whether what a fault asks for can be reached, and within reason.
+fn check(fault: &Fault) -> Result<(), String> {
+    match fault {
+        Fault::Kill { whom, when, again } => {
+            check_when(*when)?;
+            if let When::Window { window, .. } = when {
+                check_victims(whom, window)?;
+            }
+            check_again(*when, again)
+        }
+        Fault::Pause { when, ms, .. } => {
+            check_lasting(*when)?;
+            check_ms("for", *ms, limits::PLAN_PAUSE_MS_MAX)
+        }
+        Fault::Network { link, when, ms, .. } => {
+            check_lasting(*when)?;
+            if let Link::Delay { by_ms } = link {
+                check_ms("by", *by_ms, limits::PLAN_DELAY_MS_MAX)?;
+            }
+            check_ms("for", *ms, limits::PLAN_NETWORK_MS_MAX)
+        }
+        Fault::Upgrade(_) => Ok(()),
+    }
+}
+
+fn check_when(when: When) -> Result<(), String> {
+    match when {
+        When::Window { window, .. } if window.reach == Reach::Migration => {
+            Err(format!("a window that a member passes: {} is passed by an upgrade by migrate alone", window.name))
+        }
+        When::Applied { ahead } if ahead > limits::PLAN_AHEAD_MAX => {
+            Err(format!("`applied +N` with N of at most {}", limits::PLAN_AHEAD_MAX))
+        }
+        When::Time { ms } if ms > limits::PLAN_TIME_MS_MAX => {
+            Err(format!("`time Nms` with N of at most {}", limits::PLAN_TIME_MS_MAX))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_victims(whom: &Whom, window: &target::Window) -> Result<(), String> {
+    if whom.kind.reaches(window.reach) {
+        return Ok(());
+    }
+    let fit: Vec<_> = WhomKind::ALL.iter().filter(|kind| kind.reaches(window.reach)).map(|kind| kind.name()).collect();
+    Err(format!("{} as the one that passes {}", fit.join(" or "), window.name))
+}
+
+/// A member that is started again passes what recovery passes; and an installation, if one was interrupted.
+fn check_again(when: When, again: &[At]) -> Result<(), String> {
+    if again.len() > limits::PLAN_AGAIN_MAX {
+        return Err(format!("at most {} times `then at`", limits::PLAN_AGAIN_MAX));
+    }
+    let installing = matches!(when, When::Window { window, .. } if window.reach == Reach::SnapshotReceiver);
+    let passed = |at: &&At| match at.window.reach {
+        Reach::Recovery => true,
+        Reach::SnapshotReceiver => installing,
+        _ => false,
+    };
+    match again.iter().find(|at| !passed(at)) {
+        None => Ok(()),
+        Some(at) if at.window.reach == Reach::SnapshotReceiver => Err(format!(
+            "`then at {at}` only after a kill in another window of an installation: nothing else leaves a snapshot to be received"
+        )),
+        Some(_) => {
+            Err("a window of recovery.* or, after one of an installation, of snapshot.* behind `then at`".to_owned())
+        }
+    }
+}
+
+/// A fault that ends by itself needs no preparation: it begins at a window that load alone leads to, or without one.
+fn check_lasting(when: When) -> Result<(), String> {
+    check_when(when)?;
+    match when {
+        When::Window { window, .. } if window.reach != Reach::Load => {
+            let fit: Vec<_> = target::WINDOWS.iter().filter(|window| window.reach == Reach::Load).collect();
+            let names: Vec<_> = fit.iter().map(|window| window.name).collect();
+            Err(format!("one of {} as the window in which a pause or a disturbance begins", names.join(", ")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_ms(word: &str, ms: u64, max: u64) -> Result<(), String> {
+    if (1..=max).contains(&ms) { Ok(()) } else { Err(format!("`{word} Nms` with N of 1 to {max}")) }
+}
