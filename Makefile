@@ -12,7 +12,7 @@ CARGO := . scripts/env.sh && cargo
 BUILD := $(CARGO) build --release --locked --workspace
 RUN := . scripts/env.sh && exec "$$CARGO_TARGET_DIR/release/ninelives" run
 
-.PHONY: help setup build sabotaged test gate gate-redb smoke five-nodes bench-engines fuzz rolling-upgrade mixed etcdctl lint format deny doc clean
+.PHONY: help setup build sabotaged test gate gate-redb smoke sweep five-nodes bench-engines fuzz rolling-upgrade mixed etcdctl lint format deny doc clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -35,16 +35,19 @@ test: sabotaged build etcdctl ## all tests: the stock etcdctl, then everything i
 	else exec cargo test --release --locked --workspace -- --test-threads=1; fi
 
 gate: build ## the main job: 1,000 kills; SEED=n, default 1; fails unless the verdict is pass
-	@$(RUN) scenarios/gate.toml --seed $(SEED)
+	@$(RUN) --clusters auto scenarios/gate.toml --seed $(SEED)
 
 gate-redb: build ## the same on redb
-	@$(RUN) scenarios/gate-redb.toml --seed $(SEED)
+	@$(RUN) --clusters auto scenarios/gate-redb.toml --seed $(SEED)
 
 smoke: build ## the gate in small: 25 kills
 	@$(RUN) scenarios/smoke.toml --seed $(SEED)
 
 five-nodes: build ## five members
 	@$(RUN) scenarios/five-nodes.toml --seed $(SEED)
+
+sweep: build ## not at random: a kill at every step of the protocols, in each role, on each engine
+	@for engine in sweep sweep-redb; do ( $(RUN) --sweep --clusters auto scenarios/$$engine.toml --seed $(SEED) ); done
 
 rolling-upgrade: build ## members change their engine, one after the other and back, while members die
 	@$(RUN) scenarios/rolling-upgrade.toml --seed $(SEED)

@@ -4,6 +4,8 @@ use crate::exit::{Exit, Failure};
 use crate::paths::Paths;
 use crate::plan::Plan;
 use crate::record::RunSummary;
+use crate::report::grid::Grid;
+use crate::report::worth::Worth;
 use crate::run::{self, Job};
 use crate::scenario::Scenario;
 use crate::seed::Seed;
@@ -46,8 +48,11 @@ pub struct RunArgs {
     #[arg(long)]
     pub seed: Option<u64>,
     /// Cycles, instead of the scenario's.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CYCLES_MAX)))]
+    #[arg(long, conflicts_with = "sweep", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CYCLES_MAX)))]
     pub cycles: Option<u32>,
+    /// Not at random: one kill at every window of the scenario, at a first and at a later pass, in each role that passes it.
+    #[arg(long)]
+    pub sweep: bool,
     /// Clusters that share the cycles and run side by side: a number, or `auto` for what this machine's cores bear.
     #[arg(long, default_value = "1", value_parser = clusters)]
     pub clusters: u32,
@@ -63,8 +68,11 @@ pub struct PlanArgs {
     #[arg(long)]
     pub seed: u64,
     /// Cycles, instead of the scenario's.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CYCLES_MAX)))]
+    #[arg(long, conflicts_with = "sweep", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CYCLES_MAX)))]
     pub cycles: Option<u32>,
+    /// Not at random: one kill at every window of the scenario, at a first and at a later pass, in each role that passes it.
+    #[arg(long)]
+    pub sweep: bool,
     /// Clusters that share the cycles and run side by side: a number, or `auto` for what this machine's cores bear.
     #[arg(long, default_value = "1", value_parser = clusters)]
     pub clusters: u32,
@@ -115,13 +123,20 @@ pub async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
 
 fn plan(args: &PlanArgs) -> Result<Exit, Failure> {
     let scenario = load(&args.scenario)?;
-    let plan = Plan::generate(&scenario, &Seed::new(args.seed), args.cycles.unwrap_or(scenario.cycles), args.clusters);
+    let plan = plan_of(args.sweep, &scenario, &Seed::new(args.seed), args.cycles, args.clusters);
     match std::io::stdout().lock().write_all(plan.to_string().as_bytes()) {
         // A reader such as `head` may have seen enough.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Failure::Harness(anyhow::Error::new(error).context("cannot print the plan")))
         }
         _ => Ok(Exit::Pass),
+    }
+}
+
+fn plan_of(sweep: bool, scenario: &Scenario, seed: &Seed, cycles: Option<u32>, clusters: u32) -> Plan {
+    match sweep {
+        true => Plan::sweep(scenario, seed, clusters),
+        false => Plan::generate(scenario, seed, cycles.unwrap_or(scenario.cycles), clusters),
     }
 }
 
@@ -139,15 +154,23 @@ fn clusters(text: &str) -> Result<u32, String> {
 fn run_job(args: &RunArgs) -> Result<Job, Failure> {
     let scenario = load(&args.scenario)?;
     let seed = Seed::new(args.seed.unwrap_or_else(clock::seed_from_time));
-    let plan = Plan::generate(&scenario, &seed, args.cycles.unwrap_or(scenario.cycles), args.clusters);
+    let plan = plan_of(args.sweep, &scenario, &seed, args.cycles, args.clusters);
     let mut repro = format!("ninelives run {} --seed {}", word(&args.scenario), seed.root());
+    if args.sweep {
+        repro.push_str(" --sweep");
+    }
     if let Some(cycles) = args.cycles {
         repro.push_str(&format!(" --cycles {cycles}"));
     }
     if args.clusters > 1 {
         repro.push_str(&format!(" --clusters {}", args.clusters));
     }
-    job(scenario, plan, &args.with, repro)
+    let mut job = job(scenario, plan, &args.with, repro)?;
+    if args.sweep {
+        job.sweep = true;
+        job.quotas = job.plan.cells();
+    }
+    Ok(job)
 }
 
 fn replay_job(args: &ReplayArgs) -> Result<Job, Failure> {
@@ -260,7 +283,9 @@ fn job(scenario: Scenario, plan: Plan, with: &With, mut repro: String) -> Result
         snapshot_every_entries: scenario.cluster.snapshot_every_entries,
         sabotage: with.sabotage.clone(),
     };
-    Ok(Job { scenario, plan, target, paths, keep: with.keep, repro })
+    let cycles = plan.steps.len() as u32;
+    let quotas = scenario.quotas.iter().filter_map(|quota| quota.share(cycles, scenario.cycles)).collect();
+    Ok(Job { quotas, sweep: false, scenario, plan, target, paths, keep: with.keep, repro })
 }
 
 /// A bug that no member can have is n/a: a run with it would pass, and that would say nothing.
@@ -346,6 +371,12 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
         summary.elapsed_ms / 1000,
         summary.elapsed_ms % 1000 / 100,
     ));
+    let worth = Worth::of(summary);
+    let grid = Grid::of(summary, &worth);
+    if job.sweep {
+        text.push_str(&grid.text());
+    }
+    text.push_str(&format!("crash windows: {}\n", grid.sentence()));
     for check in &summary.skipped_checks {
         text.push_str(&format!("skipped check: {check}\n"));
     }
@@ -407,7 +438,8 @@ mod tests {
         let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/smoke.toml");
         let with =
             With { node: Some("/nonexistent/node".into()), inspector: None, report: None, sabotage: None, keep: false };
-        let failure = run_job(&RunArgs { scenario, seed: Some(1), cycles: None, clusters: 1, with }).unwrap_err();
+        let failure =
+            run_job(&RunArgs { scenario, seed: Some(1), cycles: None, sweep: false, clusters: 1, with }).unwrap_err();
         assert_eq!(failure.exit(), Exit::Usage);
         let text = failure.to_string();
         assert!(text.contains("/nonexistent/node") && text.contains("--node") && text.contains("make build"), "{text}");

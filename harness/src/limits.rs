@@ -63,6 +63,8 @@ pub const LANDED_PERCENT_MIN: u32 = 95;
 pub const BIT_PERCENT_MIN: u32 = 50;
 /// A window that was planned this often, and never reached, is a hole in the fault mix; less may be chance.
 pub const WINDOW_PLANNED_MIN: u32 = 3;
+/// Kills that a plan schedules beyond a cell's quota, because some of them will be skipped.
+pub const QUOTA_MARGIN: u32 = 2;
 /// Acknowledged writes per cycle, on average: with less, hardly anything stands between two kills.
 pub const ACKED_WRITES_PER_CYCLE_MIN: u64 = 20;
 

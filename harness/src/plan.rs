@@ -25,6 +25,8 @@ mod draw;
 pub mod fault;
 mod parse;
 mod parse_fault;
+mod quota;
+mod sweep;
 pub mod upgrade;
 
 pub use fault::{At, Fault, Link, When, Whom};
@@ -148,6 +150,8 @@ impl fmt::Display for Plan {
 mod tests {
     use super::*;
     use crate::limits;
+    use crate::record::Role;
+    use crate::scenario::Quota;
     use crate::scenario::{WayKind, WhomKind};
     use crate::target::{Reach, Slot, WINDOWS, Window};
     use proptest::prelude::*;
@@ -197,6 +201,25 @@ mod tests {
         assert!(far.misfit(3, true).unwrap().contains("slot of 1 to 3") && far.misfit(5, false).is_none());
         let rocksdb = text("upgrade slot#1 to rocksdb by migrate");
         assert!(rocksdb.misfit(3, false).unwrap().contains("memtable_bytes") && rocksdb.misfit(3, true).is_none());
+    }
+
+    /// A window of small weight, in the role that is chosen least, gets what its quota asks for, and more cycles still only append.
+    #[test]
+    fn a_plan_is_drawn_towards_its_quotas() {
+        let mut scenario = gate();
+        scenario.quotas = scenario
+            .windows
+            .iter()
+            .filter(|(window, _)| WhomKind::Leader.reaches(window.reach))
+            .map(|(window, _)| Quota { window, role: Role::Leader, kills: 8 })
+            .collect();
+        let plan = Plan::generate(&scenario, &Seed::new(7), 1000, 1);
+        for Quota { window, kills, .. } in &scenario.quotas {
+            let fits = |step: &&Step| matches!(step.faults[..], [Fault::Kill { whom, when: When::Window { window: at, .. }, .. }] if at == *window && whom.kind == WhomKind::Leader);
+            let planned = plan.steps.iter().filter(fits).count();
+            assert!(planned >= (*kills + limits::QUOTA_MARGIN) as usize, "{}: {planned}", window.name);
+        }
+        assert_eq!(plan.steps[..300], Plan::generate(&scenario, &Seed::new(7), 300, 1).steps);
     }
 
     #[test]

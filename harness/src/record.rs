@@ -162,6 +162,14 @@ pub struct SlotRecord {
     pub engine_at_end: Engine,
 }
 
+/// Kills that had to land in one cell of the window grid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaRecord {
+    pub window: String,
+    pub role: Role,
+    pub kills: u32,
+}
+
 /// A whole run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunSummary {
@@ -177,6 +185,9 @@ pub struct RunSummary {
     pub plan_digest: String,
     pub seed: u64,
     pub cycles_planned: u32,
+    /// What this run's plan was held to; in a shorter run than the scenario's a share of its quotas, rounded down.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quotas: Vec<QuotaRecord>,
     pub cycles: Vec<CycleRecord>,
     /// Clusters that ran side by side, each with `members` members.
     #[serde(default = "first", skip_serializing_if = "is_first")]

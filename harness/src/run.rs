@@ -18,7 +18,7 @@ use crate::paths::Paths;
 use crate::plan::Plan;
 use crate::process::Spawner;
 use crate::progress::Progress;
-use crate::record::SCHEMA_VERSION;
+use crate::record::{QuotaRecord, SCHEMA_VERSION};
 use crate::scenario::Scenario;
 use crate::target::Target;
 use crate::verdict::{Class, Finding, Verdict};
@@ -40,6 +40,10 @@ pub struct Job {
     pub paths: Paths,
     /// Keep the data directories after a pass as well.
     pub keep: bool,
+    /// The plan is a sweep: each of its cells counts by itself.
+    pub sweep: bool,
+    /// Kills that have to land in each cell of the window grid.
+    pub quotas: Vec<QuotaRecord>,
     /// The command that repeats this run.
     pub repro: String,
 }
@@ -195,6 +199,7 @@ async fn describe(job: &Job, spawner: &Spawner, started_utc: String) -> anyhow::
         plan_digest: job.plan.digest(),
         seed: job.plan.seed,
         cycles_planned: job.plan.steps.len() as u32,
+        quotas: job.quotas.clone(),
         cycles: Vec::new(),
         members: job.scenario.cluster.members,
         backend: job.scenario.cluster.backend(),

@@ -5,10 +5,12 @@
 //! that cannot be honoured is refused.
 
 mod cluster;
+mod quotas;
 mod raw;
 mod refusal;
 mod upgrade;
 
+pub use quotas::{Quota, whom_of};
 pub use refusal::Refusal;
 pub use upgrade::{UpgradeSpec, WayKind};
 
@@ -148,6 +150,7 @@ pub struct Scenario {
     pub whom: Vec<(WhomKind, u32)>,
     pub when: Vec<(WhenKind, u32)>,
     pub windows: Vec<(&'static Window, u32)>,
+    pub quotas: Vec<Quota>,
     /// `None`: every member keeps its engine.
     pub upgrade: Option<UpgradeSpec>,
     pub bounds: Bounds,

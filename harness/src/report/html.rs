@@ -20,7 +20,7 @@ pub fn render(run: &RunSummary, report: &str) -> String {
         findings(run, report),
         section("What this verdict is worth", &tiles(run, &worth)),
         section("Recovery and loss", &chart::render(&run.cycles)),
-        section("Crash windows", &tables::window_grid(&worth)),
+        section("Crash windows", &tables::window_grid(run, &worth)),
         section("Where the time went", &tables::phase_table(&run.cycles)),
         section("Cycles", &tables::cycle_table(run)),
         section("Do it again", &again(run, report)),

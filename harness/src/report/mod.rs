@@ -8,6 +8,7 @@
 //! `plan.txt`, `scenario.toml`, `history.jsonl` and `nodes/` are written by the stages that produce them.
 
 mod chart;
+pub mod grid;
 mod html;
 mod json;
 mod junit;

@@ -87,6 +87,7 @@ pub fn run() -> RunSummary {
         plan_digest: "b".repeat(64),
         seed: 7,
         cycles_planned: 6,
+        quotas: Vec::new(),
         cycles,
         clusters: 1,
         members: 3,

@@ -1,40 +1,44 @@
 //! The two tables of `report.html`: the grid of crash windows, and a row per cycle.
 
+use super::grid::{Cell, Grid, Row};
 use super::text::{escape, number, quantile};
-use super::worth::{NO_WINDOW, WindowHits, Worth};
+use super::worth::{NO_WINDOW, Worth};
 use crate::record::{CycleRecord, Outcome, RunSummary};
-use crate::target::WINDOWS;
 
-/// Window × role, with the number of kills that landed. Every known window has a row, hit or not: a hole in the
-/// coverage must be seen. Windows that the run has and this binary does not know come last, with the kills outside
+/// Window × role, with the number of kills that landed, and beside it the quota. Every known window has a row, hit or not: a
+/// hole in the coverage must be seen. Windows that the run has and this binary does not know come last, with the kills outside
 /// of any window, whose number does not enter the shading.
-pub fn window_grid(worth: &Worth) -> String {
-    let known = WINDOWS.iter().map(|window| window.name);
-    let strange = worth.windows.keys().map(String::as_str).filter(|name| known.clone().all(|known| known != *name));
+pub fn window_grid(run: &RunSummary, worth: &Worth) -> String {
+    let grid = Grid::of(run, worth);
     let windows = || worth.windows.iter().filter(|(name, _)| *name != NO_WINDOW).map(|(_, hits)| hits);
     let most = windows().map(|hits| hits.leader.max(hits.follower)).max().unwrap_or(0).max(1);
-    let rows: String = known.clone().chain(strange).map(|name| grid_row(name, worth.windows.get(name), most)).collect();
-    let hit = windows().filter(|hits| hits.landed() > 0).count();
+    let rows: String = grid.rows.iter().map(|row| grid_row(row, most)).collect();
     format!(
-        "<p class=\"lead\">{hit} of {} windows hit. A hatched cell was never hit in that role; a window without any \
-         count was not part of this run's plan; n/a: it does not exist on the engine of the member that it was for.</p><div class=\"scroll fit\"><table class=\"grid\"><thead><tr>\
+        "<p class=\"lead\">{}. A hatched cell was never hit in that role; a window without any count was not part of this \
+         run's plan; “impossible”: no member passes it in that role; n/a: it does not exist on the engine of the member that it was for. Breadth: at how many \
+         different passes of the window kills landed.</p><div class=\"scroll fit\"><table class=\"grid\"><thead><tr>\
          <th scope=\"col\">window</th><th scope=\"col\">leader</th><th scope=\"col\">follower</th>\
-         <th scope=\"col\">planned, not landed</th></tr></thead><tbody>{rows}</tbody></table></div>",
-        WINDOWS.len(),
+         <th scope=\"col\">breadth</th><th scope=\"col\">planned, not landed</th></tr></thead><tbody>{rows}</tbody></table></div>",
+        escape(&grid.sentence()),
     )
 }
 
-fn grid_row(name: &str, hits: Option<&WindowHits>, most: u32) -> String {
+fn grid_row(row: &Row<'_>, most: u32) -> String {
     let none = "<td class=\"none\">–</td>";
-    let cell = |count: u32| match count {
-        0 => none.to_owned(),
-        count => {
-            // From 8 % to 50 % of the accent colour: visible at one hit, still readable at the most.
-            let heat = 8 + 42 * count.min(most) / most;
-            format!("<td class=\"hit\" style=\"--heat:{heat}\">{}</td>", number(count.into()))
+    let cell = |cell: &Cell| {
+        let quota = cell.quota.map_or_else(String::new, |quota| format!(" <small>of {}</small>", number(quota.into())));
+        match cell.landed {
+            None if cell.impossible => "<td><small>impossible</small></td>".to_owned(),
+            None | Some(0) if quota.is_empty() => none.to_owned(),
+            None | Some(0) => format!("<td class=\"none missed\">0{quota}</td>"),
+            Some(count) => {
+                // From 8 % to 50 % of the accent colour: visible at one hit, still readable at the most.
+                let heat = 8 + 42 * count.min(most) / most;
+                format!("<td class=\"hit\" style=\"--heat:{heat}\">{}{quota}</td>", number(count.into()))
+            }
         }
     };
-    let (class, cells) = match hits {
+    let (class, tail) = match row.hits {
         Some(hits) => {
             let other = match hits.not_applicable {
                 0 => String::new(),
@@ -44,11 +48,16 @@ fn grid_row(name: &str, hits: Option<&WindowHits>, most: u32) -> String {
                 0 => format!("<td>0{other}</td>"),
                 missed => format!("<td class=\"missed\">{missed}{other}</td>"),
             };
-            ("id", cell(hits.leader) + &cell(hits.follower) + &missed)
+            ("id", format!("<td>{}</td>{missed}", number(hits.breadth.into())))
         }
-        None => ("id unplanned", format!("{none}{none}<td></td>")),
+        None => ("id unplanned", "<td></td><td></td>".to_owned()),
     };
-    format!("<tr><th scope=\"row\" class=\"{class}\">{}</th>{cells}</tr>\n", escape(name))
+    format!(
+        "<tr><th scope=\"row\" class=\"{class}\">{}</th>{}{}{tail}</tr>\n",
+        escape(row.window),
+        cell(&row.leader),
+        cell(&row.follower)
+    )
 }
 
 /// Heading, whether the column is numeric, and what it means.

@@ -8,7 +8,7 @@
 use crate::record::{CycleRecord, Outcome, Role, RunSummary};
 use crate::verdict::Verdict;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Must stand beside the bound wherever it is shown.
 pub const CAVEAT: &str =
@@ -32,6 +32,9 @@ pub struct WindowHits {
     pub follower: u32,
     /// Cycles whose fault was planned here and did not land here.
     pub missed: u32,
+    /// Different hits at which kills landed.
+    #[serde(default)]
+    pub breadth: u32,
     /// Cycles whose victim ran an engine on which it does not exist; they are no misses.
     #[serde(default)]
     pub not_applicable: u32,
@@ -40,6 +43,13 @@ pub struct WindowHits {
 impl WindowHits {
     pub fn landed(&self) -> u32 {
         self.leader + self.follower
+    }
+
+    pub fn of(&self, role: Role) -> u32 {
+        match role {
+            Role::Leader => self.leader,
+            Role::Follower => self.follower,
+        }
     }
 }
 
@@ -113,6 +123,7 @@ fn is_trial(cycle: &CycleRecord) -> bool {
 
 fn windows(cycles: &[CycleRecord]) -> BTreeMap<String, WindowHits> {
     let mut windows: BTreeMap<String, WindowHits> = BTreeMap::new();
+    let mut hits_seen: BTreeSet<(&str, u64)> = BTreeSet::new();
     for cycle in cycles {
         let hits = windows.entry(cycle.window.clone().unwrap_or_else(|| NO_WINDOW.to_owned())).or_default();
         if cycle.not_applicable {
@@ -122,6 +133,9 @@ fn windows(cycles: &[CycleRecord]) -> BTreeMap<String, WindowHits> {
         if !cycle.landed() {
             hits.missed += 1;
             continue;
+        }
+        if let (Some(window), Some(hit)) = (&cycle.window, cycle.hit) {
+            hits.breadth += u32::from(hits_seen.insert((window, hit)));
         }
         // A window was passed by the first victim alone; the others died on the way to it, or with it.
         let there = if cycle.window.is_some() { 1 } else { cycle.victims.len() };
@@ -181,7 +195,10 @@ mod tests {
         election.victims =
             [(2, Role::Follower), (1, Role::Leader)].map(|(member, role)| Victim { member, role }).into();
         run.cycles.push(election);
-        assert_eq!(Worth::of(&run).windows["vote.saved"], WindowHits { follower: 1, ..WindowHits::default() });
+        assert_eq!(
+            Worth::of(&run).windows["vote.saved"],
+            WindowHits { follower: 1, breadth: 1, ..WindowHits::default() }
+        );
     }
 
     #[test]

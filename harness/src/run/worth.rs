@@ -1,8 +1,8 @@
 //! Whether a run that found nothing proved anything: each floor that was not reached is a finding.
 
 use crate::limits;
-use crate::record::{CycleRecord, RunSummary};
-use crate::report::worth::BIT_FLOOR;
+use crate::record::{CycleRecord, QuotaRecord, RunSummary};
+use crate::report::worth::{BIT_FLOOR, Worth};
 use crate::scenario::Floors;
 use crate::verdict::{Class, Finding};
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,7 +44,20 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary) -> Vec<Finding> {
             "expected window {window}, planned {planned} times, to be reached at least once, found never; the skips say why"
         ));
     }
+    sentences.extend(unmet_quotas(run));
     sentences.into_iter().map(|sentence| Finding::new(Class::NotProven, sentence)).collect()
+}
+
+/// The cells of the window grid in which too few kills landed, in one sentence.
+fn unmet_quotas(run: &RunSummary) -> Option<String> {
+    let windows = Worth::of(run).windows;
+    let landed = |quota: &QuotaRecord| windows.get(&quota.window).map_or(0, |hits| hits.of(quota.role));
+    let unmet = run.quotas.iter().filter(|quota| landed(quota) < quota.kills);
+    let cells: Vec<_> =
+        unmet.map(|quota| format!("{} × {}: {} of {}", quota.window, quota.role, landed(quota), quota.kills)).collect();
+    (!cells.is_empty()).then(|| {
+        format!("expected every quota of window × role to be met, found {} unmet: {}", cells.len(), cells.join("; "))
+    })
 }
 
 /// The floors that could not be judged, and why: never a pass, and never a failure.
@@ -101,7 +114,7 @@ pub(super) fn fault_classes(cycles: &[CycleRecord]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Outcome;
+    use crate::record::{Outcome, Role, Victim};
     use crate::report::sample;
     use crate::target::Engine;
 
@@ -127,6 +140,25 @@ mod tests {
         assert!(lacking(&floors, &run(94, 6, 0))[0].sentence.contains("94 of 100"));
         assert_eq!(lacking(&floors, &run(50, 0, 50)), []);
         assert!(lacking(&floors, &run(49, 0, 51))[0].sentence.contains("49 of 100"));
+    }
+
+    #[test]
+    fn an_unmet_quota_names_its_cell() {
+        let floors = Floors { landed_percent_min: 0, ..Floors::default() };
+        let mut run = run(50, 0, 0);
+        for cycle in &mut run.cycles[..2] {
+            cycle.window = Some("purge.between".to_owned());
+            cycle.victims = vec![Victim { member: 1, role: Role::Leader }];
+        }
+        let quota = |role, kills| QuotaRecord { window: "purge.between".to_owned(), role, kills };
+        run.quotas = vec![quota(Role::Leader, 2)];
+        assert_eq!(lacking(&floors, &run), []);
+        run.quotas = vec![quota(Role::Leader, 3), quota(Role::Follower, 1)];
+        let sentence = &lacking(&floors, &run)[0].sentence;
+        assert!(
+            sentence.ends_with("found 2 unmet: purge.between × leader: 2 of 3; purge.between × follower: 0 of 1"),
+            "{sentence}"
+        );
     }
 
     #[test]

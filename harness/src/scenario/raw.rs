@@ -2,6 +2,7 @@
 //! refusal can name the line.
 
 use super::cluster::RawCluster;
+use super::quotas::RawQuotas;
 use super::upgrade::RawUpgrade;
 use super::{Bounds, ClusterSpec, Floors, LoadSpec, Refusal, Scenario, WhenKind, WhomKind};
 use crate::limits;
@@ -22,6 +23,8 @@ struct Raw {
     when: Spanned<RawWhen>,
     #[serde(default)]
     windows: BTreeMap<Spanned<String>, Spanned<u32>>,
+    #[serde(default)]
+    quotas: RawQuotas,
     upgrade: Option<Spanned<RawUpgrade>>,
     #[serde(default)]
     bounds: RawBounds,
@@ -85,11 +88,12 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
     let whom = check.whom(&raw.whom)?;
     let when = check.when(&raw.when)?;
     let windows = check.windows(&raw, &whom, &cluster)?;
+    let quotas = check.quotas(&raw.quotas, cycles, &whom, &windows)?;
     let upgrade = raw.upgrade.as_ref().map(|upgrade| check.upgrade(upgrade, &cluster)).transpose()?;
     let bounds = check.bounds(&raw.bounds)?;
     let floors = check.floors(&raw.floors)?;
     let path = path.to_owned();
-    Ok(Scenario { name, path, cycles, cluster, load, whom, when, windows, upgrade, bounds, floors, text })
+    Ok(Scenario { name, path, cycles, cluster, load, whom, when, windows, quotas, upgrade, bounds, floors, text })
 }
 
 pub(super) struct Check<'a> {

@@ -243,3 +243,35 @@ fn the_shipped_scenarios_are_good() {
     }
     assert!(seen.contains(&("gate".to_owned(), 1000, 3)) && seen.contains(&("smoke".to_owned(), 25, 3)), "{seen:?}");
 }
+
+#[test]
+fn quotas_are_for_each_cell_that_can_be_hit() {
+    let with = |quotas: &str| parse(&GOOD.replace("[bounds]", &format!("[quotas]\n{quotas}\n[bounds]")));
+    let cells = |quotas: &str| -> Vec<_> {
+        let quotas = with(quotas).unwrap_or_else(|refusal| panic!("{refusal}")).quotas;
+        quotas.iter().map(|quota| format!("{} {} {}", quota.window.name, quota.role, quota.kills)).collect()
+    };
+    assert_eq!(cells("each = 1"), ["flush.completed leader 1", "flush.completed follower 1"]);
+    assert_eq!(cells("each = 1\n\"flush.completed\" = { follower = 2 }"), ["flush.completed follower 2"]);
+    assert_eq!(cells("each = 0"), [""; 0]);
+    let refusal = |quotas: &str| with(quotas).expect_err("a refusal").to_string();
+    assert!(refusal("\"flush.compleetd\" = 1").contains("did you mean \"flush.completed\"?"));
+    assert!(
+        refusal("\"raft.fsync\" = 1")
+            .contains("`quotas.\"raft.fsync\"` can never be met: expected `windows.\"raft.fsync\"` above 0")
+    );
+    assert!(refusal("each = 4").contains("ask for 12 kills") && refusal("each = 4").contains("`cycles` = 10"));
+    let text = GOOD
+        .replace("leader = 1\n", "")
+        .replace("[bounds]", "[quotas]\n\"flush.completed\" = { leader = 1 }\n[bounds]");
+    let message = parse(&text).expect_err("a refusal").to_string();
+    assert!(message.contains("`whom.leader` above 0"), "{message}");
+}
+
+#[test]
+fn a_shorter_run_owes_its_share_of_a_quota() {
+    let text = GOOD.replace("cycles = 10", "cycles = 100").replace("[bounds]", "[quotas]\neach = 5\n[bounds]");
+    let quota = parse(&text).unwrap().quotas[0];
+    let kills = |cycles| quota.share(cycles, 100).map(|share| share.kills);
+    assert_eq!([kills(100), kills(500), kills(60), kills(19)], [Some(5), Some(5), Some(3), None]);
+}

@@ -1,0 +1,133 @@
+//! The sweep: not at random, but each step of the protocols once.
+//!
+//! A kill at every window that a member of the cluster can pass, in each role that passes it, at its first and at a later
+//! pass; and, where the scenario has upgrades, an interruption of `migrate` at each of its windows, ended by `migrate` and by
+//! `serve`. The seed decides who is first among the followers, and nothing else.
+
+use super::{At, Fault, Plan, Step, Then, Upgrade, Way, When, Whom};
+use crate::record::{QuotaRecord, Role};
+use crate::scenario::{Scenario, WayKind, whom_of};
+use crate::seed::{Seed, Stream};
+use crate::target::{Reach, Slot, WINDOWS, Window};
+
+impl Plan {
+    /// The sweep of `scenario`, for `clusters` clusters side by side.
+    pub fn sweep(scenario: &Scenario, seed: &Seed, clusters: u32) -> Self {
+        let mut ranks = seed.stream("victims");
+        let mut faults: Vec<Fault> = windows(scenario).flat_map(|window| kills(scenario, window, &mut ranks)).collect();
+        faults.extend(migrations(scenario, clusters));
+        let steps: Vec<Step> = (1..).zip(faults).map(|(cycle, fault)| Step { cycle, faults: vec![fault] }).collect();
+        let cycles = steps.len() as u32;
+        let (name, digest) = (scenario.name.clone(), scenario.digest());
+        Self { scenario: name, scenario_digest: digest, seed: seed.root(), cycles, clusters: clusters.max(1), steps }
+    }
+
+    /// A kill in each cell of the window grid that this plan is for.
+    pub fn cells(&self) -> Vec<QuotaRecord> {
+        let mut cells: Vec<QuotaRecord> = Vec::new();
+        for step in &self.steps {
+            let [Fault::Kill { whom, when: When::Window { window, .. }, .. }] = step.faults[..] else { continue };
+            let role = [Role::Leader, Role::Follower].into_iter().find(|role| whom_of(*role) == whom.kind);
+            let Some(role) = role else { continue };
+            match cells.iter_mut().find(|cell| cell.window == window.name && cell.role == role) {
+                Some(cell) => cell.kills += 1,
+                None => cells.push(QuotaRecord { window: window.name.to_owned(), role, kills: 1 }),
+            }
+        }
+        cells
+    }
+}
+
+/// The windows that some member of the cluster can pass while it runs what it started with.
+fn windows(scenario: &Scenario) -> impl Iterator<Item = &'static Window> {
+    WINDOWS.iter().filter(|window| {
+        window.reach != Reach::Migration && scenario.cluster.engines.iter().any(|engine| window.exists_on(*engine))
+    })
+}
+
+fn kills(scenario: &Scenario, window: &'static Window, ranks: &mut Stream) -> Vec<Fault> {
+    let rank = ranks.below(u64::from(scenario.cluster.members)) as u32;
+    let roles = [Role::Leader, Role::Follower].map(whom_of).into_iter().filter(|kind| kind.reaches(window.reach));
+    let kill = |(kind, hit)| Fault::Kill {
+        whom: Whom { kind, rank: if kind == whom_of(Role::Leader) { 0 } else { rank } },
+        when: When::Window { window, hit },
+        again: Vec::new(),
+    };
+    roles.flat_map(|kind| hits(window).into_iter().map(move |hit| (kind, hit))).map(kill).collect()
+}
+
+/// A first and a later pass. What a member passes once in its life, or once in a transfer, has no later one.
+fn hits(window: &Window) -> Vec<u64> {
+    match window.reach {
+        Reach::Load => vec![1, window.hit_max.max(2)],
+        _ if window.hit_max > 1 => vec![1, window.hit_max],
+        _ => vec![1],
+    }
+}
+
+/// On the first slot of the cluster whose turn it is, there and back: each window is passed towards one engine with `then
+/// migrate`, and towards the other with `then serve`.
+fn migrations(scenario: &Scenario, clusters: u32) -> Vec<Fault> {
+    let Some(engine) = scenario.upgrade.as_ref().and(scenario.cluster.engines.first().copied()) else {
+        return Vec::new();
+    };
+    let mut faults = Vec::new();
+    for window in WINDOWS.iter().filter(|window| WayKind::Migrate.reaches(window.reach)) {
+        for (to, then) in [(engine.other(), Then::Migrate), (engine, Then::Serve)] {
+            let kill = Some((At { window, hit: 1 }, then));
+            // Each cluster goes there before any comes back.
+            let fault = Fault::Upgrade(Upgrade { slot: Slot(1), to, way: Way::Migrate { kill } });
+            faults.extend(std::iter::repeat_n(fault, clusters.max(1) as usize));
+        }
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    fn scenario(name: &str) -> Scenario {
+        Scenario::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios").join(name)).unwrap()
+    }
+
+    #[test]
+    fn every_window_in_every_role_at_two_passes() {
+        let scenario = scenario("sweep.toml");
+        let plan = Plan::sweep(&scenario, &Seed::new(7), 1);
+        let lines: BTreeSet<String> = plan.steps.iter().map(Step::action).collect();
+        assert_eq!(lines.len(), plan.steps.len(), "nothing twice");
+        for window in
+            WINDOWS.iter().filter(|window| scenario.cluster.engines.iter().any(|engine| window.exists_on(*engine)))
+        {
+            let count = lines.iter().filter(|line| line.contains(&format!(" at {} hit ", window.name))).count();
+            let expected = match window.reach {
+                Reach::Load => 4,
+                Reach::Recovery => 2 * hits(window).len(),
+                Reach::Migration => 2,
+                _ => hits(window).len(),
+            };
+            assert_eq!(count, expected, "{}", window.name);
+        }
+        assert_eq!(plan.to_string().parse::<Plan>().unwrap(), plan);
+        assert_eq!(plan.cells().iter().map(|cell| cell.kills as usize).sum::<usize>() + 12, plan.steps.len());
+    }
+
+    #[test]
+    fn with_several_clusters_each_migrates_there_and_back() {
+        let plan = Plan::sweep(&scenario("sweep.toml"), &Seed::new(7), 3);
+        for cluster in 1..=3 {
+            let to: Vec<_> = plan
+                .steps_of(cluster)
+                .filter_map(|step| match step.faults[..] {
+                    [Fault::Upgrade(upgrade)] => Some(upgrade.to),
+                    _ => None,
+                })
+                .collect();
+            assert_eq!(to.len(), 12);
+            assert!(to.windows(2).all(|pair| pair[0] != pair[1]), "{to:?}");
+        }
+    }
+}
