@@ -22,15 +22,21 @@ pub enum Class {
     PurgedAboveN,
     /// A member refuses to start after nothing but our own crash.
     RefusedAfterOwnCrash,
+    /// Within one life, a member's own watermarks went back or stood in the wrong order.
+    Watermarks,
     /// The replay did not start at N+1, skipped or repeated an entry, or claims what the dead directory denies.
     ReplayStart,
+    /// An operation was applied twice, or counts for more or less than one.
+    ExactlyOnce,
     /// Something is there that nobody wrote.
     Phantom,
     /// All replicas agree, and the independent model does not.
     Model,
-    /// A watch had a gap, a duplicate, or went back.
+    /// No order of the operations explains their answers and the real time between them: a stale read, most often.
+    Linearizability,
+    /// A watch had a gap, a duplicate, or went back, or could not be resumed where it promised to be.
     Watch,
-    /// A vote in the raft log went back.
+    /// A vote in the raft log went back, or a term had two leaders, which takes a voter that forgot its vote.
     VoteWentBack,
     /// A member that needs a snapshot was sent some and refused them all, so that it never caught up: liveness, with a cause.
     SnapshotTransfer,
@@ -64,8 +70,11 @@ impl Class {
             Class::PurgedAboveN => "purged-above-n",
             Class::RefusedAfterOwnCrash => "refused-after-own-crash",
             Class::ReplayStart => "replay-start",
+            Class::Watermarks => "watermarks",
+            Class::ExactlyOnce => "exactly-once",
             Class::Phantom => "phantom",
             Class::Model => "model",
+            Class::Linearizability => "linearizability",
             Class::Watch => "watch",
             Class::VoteWentBack => "vote-went-back",
             Class::SnapshotTransfer => "snapshot-transfer",
@@ -182,7 +191,7 @@ mod tests {
 
     #[test]
     fn names_are_the_serialised_names() {
-        for class in [Class::PurgedAboveN, Class::RefusedAfterOwnCrash, Class::NotProven, Class::VoteWentBack] {
+        for class in [Class::PurgedAboveN, Class::RefusedAfterOwnCrash, Class::NotProven, Class::ExactlyOnce] {
             assert_eq!(serde_json::to_string(&class).unwrap(), format!("\"{}\"", class.name()));
         }
         assert_eq!(serde_json::to_string(&Verdict::HarnessError).unwrap(), "\"harness-error\"");

@@ -37,7 +37,7 @@ use crate::verdict::{Class, Finding};
 
 /// Classes from cause to symptom. One bug raises several alarms (a replica that lost a delete also answers
 /// reads and watches wrongly); the first of these that is present names the bug best.
-const CAUSE_FIRST: [Class; 15] = [
+const CAUSE_FIRST: [Class; 18] = [
     Class::IndexAheadOfEngine,
     Class::PurgedAboveN,
     Class::RefusedAfterOwnCrash,
@@ -45,8 +45,11 @@ const CAUSE_FIRST: [Class; 15] = [
     Class::StateHash,
     Class::LostWrite,
     Class::ReplayStart,
+    Class::ExactlyOnce,
     Class::Phantom,
+    Class::Watermarks,
     Class::Model,
+    Class::Linearizability,
     Class::Watch,
     Class::NodeDied,
     Class::SnapshotTransfer,

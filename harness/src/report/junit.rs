@@ -15,9 +15,12 @@ const CLASSES: &[(Class, &str)] = &[
     (Class::StateHash, "replicas agree at every fence"),
     (Class::Model, "the independent model agrees with the replicas"),
     (Class::LostWrite, "every acknowledged write is there"),
+    (Class::ExactlyOnce, "every operation is applied once"),
     (Class::Phantom, "nothing is there that nobody wrote"),
+    (Class::Linearizability, "the history of every key is linearizable"),
     (Class::IndexAheadOfEngine, "the persisted index is never ahead of the engine"),
     (Class::PurgedAboveN, "the raft log is never purged above the persisted index"),
+    (Class::Watermarks, "watermarks are ordered and never go back in one life"),
     (Class::ReplayStart, "replay starts at N+1, contiguous, nothing twice"),
     (Class::RefusedAfterOwnCrash, "no member refuses to start after a crash"),
     (Class::VoteWentBack, "no vote went back"),
@@ -216,10 +219,11 @@ mod tests {
                 Class::IndexAheadOfEngine | Class::StateHash | Class::LostWrite | Class::PurgedAboveN => {}
                 Class::RefusedAfterOwnCrash | Class::ReplayStart | Class::Phantom | Class::Model | Class::Watch => {}
                 Class::VoteWentBack | Class::SnapshotTransfer | Class::NodeDied | Class::Liveness => {}
+                Class::Linearizability | Class::ExactlyOnce | Class::Watermarks => {}
                 Class::HarnessError | Class::NotProven => {}
             }
             assert!(listed(class));
         }
-        assert_eq!(CLASSES.len(), 15);
+        assert_eq!(CLASSES.len(), 18);
     }
 }
