@@ -141,7 +141,10 @@ fn plan_of(sweep: bool, scenario: &Scenario, seed: &Seed, cycles: Option<u32>, c
 }
 
 /// The value of `--clusters`.
-fn clusters(text: &str) -> Result<u32, String> {
+///
+/// # Errors
+/// What was expected instead.
+pub fn clusters(text: &str) -> Result<u32, String> {
     let max = limits::CLUSTERS_MAX;
     if text == "auto" {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
