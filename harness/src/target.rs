@@ -108,6 +108,8 @@ pub struct Life<'a> {
     pub origin: Origin<'a>,
     /// A window that is armed from the first instruction on, and its hit.
     pub arm: Option<(&'a str, u64)>,
+    /// Where it connects to (second) instead of where the membership says that another member is (first).
+    pub detours: &'a [(SocketAddr, SocketAddr)],
 }
 
 /// The binaries and options that are the same for every member and every life.
@@ -148,6 +150,9 @@ impl Target {
         option("--log-format", "json".to_owned());
         if let Some((window, hit)) = life.arm {
             option("--arm", format!("{window}={hit}"));
+        }
+        for (from, to) in life.detours {
+            option("--dial", format!("{from}={to}"));
         }
         if let Some(bug) = &self.sabotage {
             option("--sabotage", bug.clone());
@@ -211,13 +216,14 @@ mod tests {
             data_dir: Path::new("/d/n2"),
             origin: Origin::Founder(&members),
             arm: Some(("recovery.replay-apply", 3)),
+            detours: &[(at(11), at(41)), (at(13), at(43))],
         };
         assert_eq!(
             text(target().serve_args(&life)),
             "serve --id 2 --data-dir /d/n2 --backend rocksdb --member 1=n1@127.0.0.1:11/127.0.0.1:21 \
              --member 2=n2@127.0.0.1:12/127.0.0.1:22 --member 3=n3@127.0.0.1:13/127.0.0.1:23 --control 127.0.0.1:32 \
              --memtable-bytes 65536 --keep-entries 500 --snapshot-every-entries 1000 --log-format json \
-             --arm recovery.replay-apply=3"
+             --arm recovery.replay-apply=3 --dial 127.0.0.1:11=127.0.0.1:41 --dial 127.0.0.1:13=127.0.0.1:43"
         );
     }
 
@@ -230,6 +236,7 @@ mod tests {
             data_dir: Path::new("/d/n7"),
             origin: Origin::Joined,
             arm: None,
+            detours: &[],
         };
         assert_eq!(
             text(target().serve_args(&life)),

@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use node_backend::engine::EngineKind;
 use node_base::backend::Bucket;
 use node_base::failpoint::Window;
-use node_raft::Member;
+use node_raft::{Dial, Member};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -195,6 +195,10 @@ pub struct Serve {
     /// Shortest election timeout; the longest is one and a half times that.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(2..))]
     pub election_ms: u64,
+    /// Connect to TO wherever the membership says that another member is at FROM, as FROM=TO, both HOST:PORT; for relays.
+    /// The membership itself never holds it.
+    #[arg(long = "dial", value_name = "FROM=TO", value_parser = parse_detour)]
+    pub detours: Vec<(SocketAddr, SocketAddr)>,
     /// Arm a crash window at start, as WINDOW=HIT.
     #[arg(long = "arm", value_parser = parse_arm)]
     pub arm: Vec<(Window, u64)>,
@@ -230,6 +234,13 @@ fn parse_member(text: &str) -> Result<Member, String> {
     Ok(Member { id, name: name.to_owned(), peer_addr: peer.to_owned(), client_addr: client.to_owned() })
 }
 
+fn parse_detour(text: &str) -> Result<(SocketAddr, SocketAddr), String> {
+    let expected = || format!("expected FROM=TO, both HOST:PORT, found {text:?}");
+    let (from, to) = text.split_once('=').ok_or_else(expected)?;
+    let parse = |address: &str| address.parse().map_err(|error| format!("{}: {address:?}: {error}", expected()));
+    Ok((parse(from)?, parse(to)?))
+}
+
 fn parse_arm(text: &str) -> Result<(Window, u64), String> {
     let (window, hit) = text.split_once('=').ok_or_else(|| format!("expected WINDOW=HIT, found {text:?}"))?;
     let window = Window::from_str(window).map_err(|error| error.to_string())?;
@@ -261,6 +272,7 @@ impl Serve {
                 "{flag} tunes memtables, which --backend=redb has none of: leave it out, or give --backend=rocksdb"
             );
         }
+        self.dial()?;
         let own = self.own();
         let addresses = [own.peer_addr.parse::<SocketAddr>()?, own.client_addr.parse()?];
         for address in addresses.into_iter().chain(self.control) {
@@ -270,6 +282,12 @@ impl Serve {
             );
         }
         Ok(())
+    }
+
+    /// # Errors
+    /// When two detours begin at the same address.
+    pub fn dial(&self) -> anyhow::Result<Dial> {
+        Dial::new(self.detours.iter().copied()).map_err(|error| anyhow::anyhow!("--dial: {error}"))
     }
 
     /// This member's own entry of the list.
@@ -327,6 +345,21 @@ mod tests {
             (vec!["--id", "1", "--member", ONE, "--arm", "nowhere=1"], "unknown window"),
             (vec!["--id", "1", "--member", ONE, "--arm", "flush.begin=0"], "at least 1"),
             (vec!["--id", "0", "--member", ONE], "0 is not in 1.."),
+            (vec!["--id", "1", "--member", ONE, "--dial", "127.0.0.1:1"], "expected FROM=TO, both HOST:PORT"),
+            (vec!["--id", "1", "--member", ONE, "--dial", "127.0.0.1:1=here:2"], "\"here:2\": invalid socket address"),
+            (
+                vec![
+                    "--id",
+                    "1",
+                    "--member",
+                    ONE,
+                    "--dial",
+                    "127.0.0.1:1=127.0.0.1:2",
+                    "--dial",
+                    "127.0.0.1:1=127.0.0.1:3",
+                ],
+                "--dial: expected one detour for 127.0.0.1:1",
+            ),
         ] {
             let error = serve(&extra).unwrap_err();
             assert!(error.contains(text), "{extra:?}: {error}");

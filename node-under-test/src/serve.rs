@@ -173,7 +173,7 @@ fn engine_options(options: &Serve) -> anyhow::Result<EngineOptions> {
 
 async fn serve(options: &Serve, listeners: Listeners, member: Opened) -> anyhow::Result<ExitCode> {
     let Opened { log, marks, applier, open_micros, _lock } = member;
-    let raft = RaftNode::start(raft_options(options), log.clone(), applier.clone(), marks.clone()).await?;
+    let raft = RaftNode::start(raft_options(options)?, log.clone(), applier.clone(), marks.clone()).await?;
     let mut farewell = raft.farewell();
     if let Some(why) = *farewell.borrow_and_update() {
         return Ok(part(why));
@@ -188,7 +188,7 @@ async fn serve(options: &Serve, listeners: Listeners, member: Opened) -> anyhow:
         open_micros,
     };
     tokio::spawn(publish::run(raft.clone(), applier.store().clone(), options.own().clone()));
-    let client = api::routes(options, raft.clone(), applier.store().clone(), marks);
+    let client = api::routes(options, raft.clone(), applier.store().clone(), marks)?;
     let mut servers = tokio::task::JoinSet::new();
     servers.spawn(listen(listeners.peer, Routes::new(raft.peer_service()), stopped.clone()));
     servers.spawn(listen(listeners.client, client, stopped.clone()));
@@ -247,8 +247,8 @@ fn part(why: Farewell) -> ExitCode {
     }
 }
 
-fn raft_options(options: &Serve) -> RaftOptions {
-    RaftOptions {
+fn raft_options(options: &Serve) -> anyhow::Result<RaftOptions> {
+    Ok(RaftOptions {
         id: options.id,
         members: options.members.clone(),
         join: options.join,
@@ -256,7 +256,8 @@ fn raft_options(options: &Serve) -> RaftOptions {
         election_ms: (options.election_ms, options.election_ms * 3 / 2),
         snapshot_every_entries: options.snapshot_every_entries,
         keep_entries: options.keep_entries,
-    }
+        dial: options.dial()?,
+    })
 }
 
 async fn listen(listener: TcpListener, routes: Routes, mut stopped: watch::Receiver<bool>) -> anyhow::Result<()> {

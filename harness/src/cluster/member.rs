@@ -103,7 +103,8 @@ impl Member {
         }
         let origin = if self.joined { Origin::Joined } else { Origin::Founder(&site.founders) };
         let (id, engine, at) = (self.id, self.engine, self.addresses);
-        let args = site.target.serve_args(&target::Life { id, engine, at, data_dir: &data_dir, origin, arm });
+        let life = target::Life { id, engine, at, data_dir: &data_dir, origin, arm, detours: &[] };
+        let args = site.target.serve_args(&life);
         let launch = Launch::new(&site.target.node, args).log_to(&site.paths.node_log(self.id));
         let started = site.spawner.spawn(launch).await?;
         let endpoint = Endpoint::from_shared(format!("http://{}", self.addresses.control))

@@ -1,5 +1,6 @@
 //! The types that the rest of the node sees.
 
+use crate::dial::Dial;
 use bytes::Bytes;
 use node_base::LogId;
 use node_base::backend::Declared;
@@ -131,6 +132,8 @@ pub struct RaftOptions {
     pub snapshot_every_entries: u64,
     /// Entries at or below the snapshot position that stay in the log, so that a slow member needs no snapshot.
     pub keep_entries: u64,
+    /// Where to connect to instead of where a membership says that a member is; for tests and relays.
+    pub dial: Dial,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

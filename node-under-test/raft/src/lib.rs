@@ -22,6 +22,7 @@
 mod api;
 mod change;
 mod clock;
+mod dial;
 mod identity;
 mod log_store;
 mod membership;
@@ -40,6 +41,7 @@ pub use api::{
     ChangeError, ChangeRefusal, Changed, Enrolled, Entry, Farewell, Member, MembershipChange, OutgoingSnapshot,
     Payload, ProposeError, Proposed, RaftOptions, RaftStatus, Roster, SnapshotMeta, StateMachine,
 };
+pub use dial::Dial;
 pub use log_store::{LogError, LogFacts, LogStore, VoteFacts};
 pub use node::RaftNode;
 pub use startup::StartError;

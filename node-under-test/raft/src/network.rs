@@ -6,6 +6,7 @@
 
 use crate::api::{Member, StateMachine};
 use crate::clock::Deadline;
+use crate::dial::Dial;
 use crate::identity::Identity;
 use crate::snapshot_stream;
 use crate::types::{MemberNode, RawSnapshot, RawVote, SnapshotData, TypeConfig, decode, encode};
@@ -60,18 +61,21 @@ pub fn client(channel: Channel) -> PeerClient<Channel> {
 #[derive(Clone)]
 pub struct Peers {
     own_id: u64,
+    dial: Arc<Dial>,
     channels: Arc<RwLock<HashMap<u64, PeerChannels>>>,
 }
 
 struct PeerChannels {
+    /// As the membership names it, wherever that leads.
     address: String,
     messages: Channel,
     snapshots: Channel,
 }
 
 impl PeerChannels {
-    fn open(address: &str) -> Result<Self, tonic::transport::Error> {
-        Ok(Self { address: address.to_owned(), messages: channel(address)?, snapshots: channel(address)? })
+    fn open(address: &str, dial: &Dial) -> Result<Self, tonic::transport::Error> {
+        let at = dial.resolve(address);
+        Ok(Self { address: address.to_owned(), messages: channel(&at)?, snapshots: channel(&at)? })
     }
 }
 
@@ -80,10 +84,11 @@ impl Peers {
     ///
     /// # Errors
     /// When a member's peer address is no `host:port`.
-    pub fn new(own_id: u64, members: &[Member]) -> Result<Self, tonic::transport::Error> {
-        let open = |member: &Member| Ok((member.id, PeerChannels::open(&member.peer_addr)?));
+    pub fn new(own_id: u64, members: &[Member], dial: &Dial) -> Result<Self, tonic::transport::Error> {
+        let open = |member: &Member| Ok((member.id, PeerChannels::open(&member.peer_addr, dial)?));
         let others = members.iter().filter(|member| member.id != own_id);
-        Ok(Self { own_id, channels: Arc::new(RwLock::new(others.map(open).collect::<Result<_, _>>()?)) })
+        let channels = others.map(open).collect::<Result<_, _>>()?;
+        Ok(Self { own_id, dial: Arc::new(dial.clone()), channels: Arc::new(RwLock::new(channels)) })
     }
 
     /// Member `id` is at `address`, as a membership has it: the word of a membership goes over what was known before.
@@ -91,7 +96,7 @@ impl Peers {
         if id == self.own_id || self.read(id, |known| known.address == address).unwrap_or(false) {
             return;
         }
-        match PeerChannels::open(address) {
+        match PeerChannels::open(address, &self.dial) {
             Ok(channels) => {
                 self.channels.write().unwrap_or_else(PoisonError::into_inner).insert(id, channels);
             }

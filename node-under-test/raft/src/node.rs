@@ -62,7 +62,8 @@ impl RaftNode {
         let found = log.facts();
         let brand_new = found.last.is_none() && found.vote.is_none_or(|vote| vote.term == 0);
         let identity = Identity::new(options.id, log.clone(), membership::roster(&*state_machine)?);
-        let peers = Peers::new(options.id, &options.members).map_err(|error| StartError::Options(error.to_string()))?;
+        let peers = Peers::new(options.id, &options.members, &options.dial);
+        let peers = peers.map_err(|error| StartError::Options(error.to_string()))?;
         let network =
             Network { peers: peers.clone(), identity: identity.clone(), state_machine: state_machine.clone() };
         let adapter = Adapter::new(state_machine.clone(), log.clone(), marks.clone(), identity.clone())?;

@@ -155,6 +155,37 @@ fn the_log_is_purged_behind_n_and_a_laggard_gets_a_snapshot() {
     });
 }
 
+/// Votes, appends, forwarded proposals, read indexes, greetings and a snapshot all find their way, and no membership
+/// knows of it.
+#[test]
+fn every_message_takes_its_detour() {
+    run(async {
+        let mut cluster = Cluster::behind_detours(3);
+        cluster.start_all().await;
+        for member in [1, 2, 3] {
+            cluster.node(member).propose(format!("by {member}").into()).await.unwrap();
+            cluster.node(member).read_index().await.unwrap();
+        }
+        cluster.settle().await;
+        let named = cluster.members_known_to(1);
+        cluster.stop(3).await;
+        for number in 0..200_u64 {
+            cluster.node(number % 2 + 1).propose(number.to_string().into()).await.unwrap();
+        }
+        for member in [1, 2] {
+            cluster.flush(member);
+            let log = cluster.log(member);
+            eventually("the log is purged", || log.facts().last_purged.is_some()).await;
+        }
+        cluster.start(3).await;
+        cluster.settle().await;
+        assert!(cluster.snapshots_installed(3) >= 1);
+        assert_eq!(cluster.commands(1), cluster.commands(3));
+        assert_eq!(cluster.members_known_to(3), named);
+        cluster.stop_all().await;
+    });
+}
+
 #[test]
 fn without_a_quorum_nothing_is_proposed_and_nothing_is_read() {
     run(async {

@@ -13,6 +13,7 @@ use node_proto::etcdserverpb::{
     LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus, LeaseTimeToLiveRequest,
     LeaseTimeToLiveResponse,
 };
+use node_raft::Dial;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
@@ -31,13 +32,14 @@ const ANSWERS_MAX: usize = 16;
 #[derive(Clone)]
 pub struct LeaseService {
     node: Arc<Node>,
+    dial: Arc<Dial>,
     /// Connections to other members, by client address.
     channels: Arc<Mutex<BTreeMap<String, Channel>>>,
 }
 
 impl LeaseService {
-    pub fn new(node: Arc<Node>) -> Self {
-        Self { node, channels: Arc::default() }
+    pub fn new(node: Arc<Node>, dial: Dial) -> Self {
+        Self { node, dial: Arc::new(dial), channels: Arc::default() }
     }
 
     /// A client of the leader; `None`: this member leads.
@@ -54,7 +56,7 @@ impl LeaseService {
         if let Some(channel) = channels.get(&member.client_addr) {
             return Ok(Some(LeaseClient::new(channel.clone())));
         }
-        let endpoint = Endpoint::from_shared(format!("http://{}", member.client_addr))
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.dial.resolve(&member.client_addr)))
             .map_err(|error| Status::internal(format!("client address of member {}: {error}", member.id)))?;
         let channel = endpoint.connect_lazy();
         channels.insert(member.client_addr, channel.clone());

@@ -39,7 +39,10 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
 const COMMAND_BYTES_MAX: usize = 1_536 * 1024;
 
 /// The services of one member. Starts the task that expires leases, so it needs a running runtime.
-pub fn routes(options: &Serve, raft: RaftNode, store: Arc<Store>, marks: Arc<Watermarks>) -> Routes {
+///
+/// # Errors
+/// When the detours contradict each other.
+pub fn routes(options: &Serve, raft: RaftNode, store: Arc<Store>, marks: Arc<Watermarks>) -> anyhow::Result<Routes> {
     let lessor = Lessor::new(store.clone(), raft.clone());
     tokio::spawn(lessor.clone().run());
     let node = Arc::new(Node {
@@ -51,11 +54,12 @@ pub fn routes(options: &Serve, raft: RaftNode, store: Arc<Store>, marks: Arc<Wat
         marks,
         lessor,
     });
-    Routes::new(KvServer::new(kv::KvService(node.clone())))
+    let leases = lease::LeaseService::new(node.clone(), options.dial()?);
+    Ok(Routes::new(KvServer::new(kv::KvService(node.clone())))
         .add_service(WatchServer::new(watch::WatchService(node.clone())))
-        .add_service(LeaseServer::new(lease::LeaseService::new(node.clone())))
+        .add_service(LeaseServer::new(leases))
         .add_service(MaintenanceServer::new(maintenance::MaintenanceService(node.clone())))
-        .add_service(ClusterServer::new(cluster::ClusterService(node)))
+        .add_service(ClusterServer::new(cluster::ClusterService(node))))
 }
 
 fn founded_as(members: &[Member]) -> u64 {

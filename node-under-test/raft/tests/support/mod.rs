@@ -7,7 +7,7 @@ use node_base::LogId;
 use node_base::backend::Declared;
 use node_base::watermarks::Watermarks;
 use node_raft::{
-    Enrolled, Entry, Farewell, LogFacts, LogStore, Member, OutgoingSnapshot, Payload, RaftNode, RaftOptions,
+    Dial, Enrolled, Entry, Farewell, LogFacts, LogStore, Member, OutgoingSnapshot, Payload, RaftNode, RaftOptions,
     SnapshotMeta, StartError, StateMachine, decode_membership,
 };
 use std::collections::BTreeMap;
@@ -173,6 +173,9 @@ pub struct Cluster {
     members: Vec<Member>,
     /// Those that were added later, by id.
     joined: BTreeMap<u64, Member>,
+    /// Where each member really listens, if that is not where the membership says.
+    listens_at: BTreeMap<String, String>,
+    dial: Dial,
     /// Raft logs made so far: each gets its number as its incarnation.
     logs: u64,
     dirs: BTreeMap<u64, TempDir>,
@@ -193,11 +196,23 @@ impl Cluster {
         Self {
             members: listeners.iter().zip(1..).map(member).collect(),
             joined: BTreeMap::new(),
+            listens_at: BTreeMap::new(),
+            dial: Dial::default(),
             logs: 0,
             dirs: (1..=size).map(|id| (id, tempfile::tempdir().unwrap())).collect(),
             engines: (1..=size).map(|id| (id, Arc::default())).collect(),
             running: BTreeMap::new(),
         }
+    }
+
+    /// The membership names addresses at which nobody listens: whatever arrives was dialled by way of a detour.
+    pub fn behind_detours(size: u64) -> Self {
+        let mut cluster = Self::new(size);
+        let detour = |member: &Member| (member.peer_addr.clone(), free_address());
+        cluster.listens_at = cluster.members.iter().map(detour).collect();
+        let parsed = |(from, to): (&String, &String)| (from.parse().unwrap(), to.parse().unwrap());
+        cluster.dial = Dial::new(cluster.listens_at.iter().map(parsed)).unwrap();
+        cluster
     }
 
     pub async fn start_all(&mut self) {
@@ -231,9 +246,11 @@ impl Cluster {
             election_ms: (100, 150),
             snapshot_every_entries: SNAPSHOT_EVERY,
             keep_entries: KEEP,
+            dial: self.dial.clone(),
         };
         let node = RaftNode::start(options, log.clone(), machine.clone(), marks.clone()).await?;
-        let incoming = TcpIncoming::bind(self.peer_addr(id).parse().unwrap()).unwrap();
+        let listen_at = self.listens_at.get(self.peer_addr(id)).map_or(self.peer_addr(id), String::as_str);
+        let incoming = TcpIncoming::bind(listen_at.parse().unwrap()).unwrap();
         let (stop_serving, stopped) = oneshot::channel::<()>();
         let server =
             Server::builder().add_service(node.peer_service()).serve_with_incoming_shutdown(incoming, async move {
