@@ -45,6 +45,7 @@ pub mod plan;
 pub mod process;
 pub mod progress;
 pub mod provenance;
+pub mod raft_log;
 pub mod record;
 pub mod report;
 pub mod run;
