@@ -6,6 +6,7 @@
 
 use crate::limits;
 use crate::process::{Launch, Spawner};
+use crate::raft_log::{self, RaftLog};
 use crate::target::{Engine, Target};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
@@ -39,14 +40,25 @@ pub struct DeadMember {
     pub log_error: Option<String>,
 }
 
-/// Copies `data_dir` to `copy` (replacing what is there) and reads the copy with the target's inspector.
+/// A dead directory, read twice.
+#[derive(Debug)]
+pub struct Inspected {
+    /// What the inspector says.
+    pub dead: DeadMember,
+    /// The raft log, by our own decoder.
+    pub log: Result<RaftLog, raft_log::Error>,
+}
+
+/// Copies `data_dir` to `copy` (replacing what is there) and reads the copy: its raft log with our own decoder, which writes
+/// nothing, then all of it with the target's inspector.
 ///
 /// # Errors
 /// The copy or the inspector failed, or printed what is no [`DeadMember`]: the harness's trouble, and not the node's.
 /// What is wrong *inside* the directory is reported in the fields that end in `_error`.
-pub async fn inspect(spawner: &Spawner, target: &Target, data_dir: &Path, copy: &Path) -> anyhow::Result<DeadMember> {
+pub async fn inspect(spawner: &Spawner, target: &Target, data_dir: &Path, copy: &Path) -> anyhow::Result<Inspected> {
     let (from, to) = (data_dir.to_owned(), copy.to_owned());
-    tokio::task::spawn_blocking(move || copy_dead_dir(&from, &to)).await.context("the copying thread panicked")??;
+    let copied = move || copy_dead_dir(&from, &to).map(|()| raft_log::read(&to));
+    let log = tokio::task::spawn_blocking(copied).await.context("the copying thread panicked")??;
     let launch = Launch::new(&target.inspector, Target::inspect_args(copy));
     let output = spawner.output(launch, limits::INSPECT, limits::INSPECT_BYTES_MAX).await?;
     if !output.success() {
@@ -62,7 +74,7 @@ pub async fn inspect(spawner: &Spawner, target: &Target, data_dir: &Path, copy: 
         format!("expected one JSON object from `{} inspect`, found {:?}", target.inspector.display(), output.text())
     })?;
     remove_dir(copy)?;
-    Ok(dead)
+    Ok(Inspected { dead, log })
 }
 
 fn copy_dead_dir(from: &Path, to: &Path) -> anyhow::Result<()> {

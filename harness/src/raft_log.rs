@@ -1,7 +1,8 @@
 //! The second decoder of a member's raft log: what the log of a stopped member says, read without a line of the node's code.
 //!
-//! It reads a *copy* of the member's directory ([`crate::inspect`] makes one), never the original: redb repairs a file that a
-//! kill left half-written when it is opened, and the next life must find what the kill left.
+//! It reads a *copy* of the member's directory ([`crate::inspect`] makes one), and that into memory: redb repairs a file that a
+//! kill left half-written when it is opened, and writes to it whenever it is; neither the original, of which the next life must find
+//! what the kill left, nor the copy, which the inspector reads, ever sees that. It costs no sync either.
 //!
 //! # Format
 //! `<data-dir>/member/raft/raft-log.redb` is a redb file with two tables. `meta`, by name: `format` (one byte, 1), `vote`,
@@ -29,7 +30,8 @@ pub use entry::{Enrolled, Entry, LogId, Membership, Payload};
 pub use words::describe;
 
 use bytes::Reader;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::backends::InMemoryBackend;
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 use std::path::{Path, PathBuf};
 
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
@@ -75,6 +77,12 @@ impl RaftLog {
 /// The log cannot be read as what a member writes.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("{}: cannot read it: {source}", path.display())]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("{}: cannot read it as a redb file: {source}", path.display())]
     File {
         path: PathBuf,
@@ -113,13 +121,18 @@ fn read_file(path: &Path) -> Result<RaftLog, Error> {
 
 fn read_tables(path: &Path) -> Result<RaftLog, Error> {
     let broken = |source: redb::Error| Error::File { path: path.to_owned(), source };
-    let db = Database::builder().set_cache_size(CACHE_BYTES).open(path).map_err(|error| broken(error.into()))?;
+    let wrong = |what: &'static str, why: String| Error::Meta { path: path.to_owned(), what, why };
+    let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    let image = InMemoryBackend::new();
+    let filled = image.set_len(bytes.len() as u64).and_then(|()| image.write(0, &bytes));
+    filled.map_err(|error| wrong("the file", error.to_string()))?;
+    let mut builder = Database::builder();
+    let db = builder.set_cache_size(CACHE_BYTES).create_with_backend(image).map_err(|error| broken(error.into()))?;
     let txn = db.begin_read().map_err(|error| broken(error.into()))?;
     let meta = txn.open_table(META).map_err(|error| broken(error.into()))?;
     let value = |name: &'static str| -> Result<Option<Vec<u8>>, Error> {
         Ok(meta.get(name).map_err(|error| broken(error.into()))?.map(|bytes| bytes.value().to_vec()))
     };
-    let wrong = |what: &'static str, why: String| Error::Meta { path: path.to_owned(), what, why };
     let format = value("format")?;
     if format.as_deref() != Some(FORMAT_VERSION) {
         return Err(wrong("format", format!("expected {FORMAT_VERSION:?}, found {format:?}")));

@@ -149,6 +149,50 @@ pub struct BinaryId {
     pub version: Option<String>,
 }
 
+/// What the raft logs of dead members proved, replayed by a model of our own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replayed {
+    /// Committed entries that were replayed.
+    pub entries: u64,
+    /// Revisions that log and watches both told, and that were compared.
+    pub revisions: u64,
+    /// Fences whose revision, compact revision and leases were compared.
+    pub fences: u64,
+    /// Committed entries that no log held when it was read, or that lie beyond this model.
+    pub unreplayed: u64,
+    /// How often the replay had to start anew.
+    pub gaps: u64,
+    /// Revisions that the log made and the watches never delivered to us, or that were too old by then.
+    pub uncompared: u64,
+}
+
+impl Replayed {
+    pub fn add(&mut self, other: Self) {
+        self.entries += other.entries;
+        self.revisions += other.revisions;
+        self.fences += other.fences;
+        self.unreplayed += other.unreplayed;
+        self.gaps += other.gaps;
+        self.uncompared += other.uncompared;
+    }
+
+    /// What was not checked, in words; `None`: nothing.
+    pub fn skipped(&self) -> Option<String> {
+        if self.unreplayed == 0 && self.uncompared == 0 {
+            return None;
+        }
+        Some(format!(
+            "raft log replay: {} of {} committed entries (in {} gaps: purged before a log was read; it went on from the next \
+             fence), and {} of {} revisions (the watches had not told them, or too long ago)",
+            self.unreplayed,
+            self.unreplayed + self.entries,
+            self.gaps,
+            self.uncompared,
+            self.uncompared + self.revisions,
+        ))
+    }
+}
+
 /// Who was in a slot, at the start of a run and at its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotRecord {
@@ -204,6 +248,9 @@ pub struct RunSummary {
     pub acked_writes: u64,
     pub unknown_writes: u64,
     pub reads: u64,
+    /// What the raft logs of dead members proved, replayed by a model of our own.
+    #[serde(default)]
+    pub log_replayed: Replayed,
     /// Checks that did not run, and why.
     pub skipped_checks: Vec<String>,
     /// A SIGINT or SIGTERM ended the run early.

@@ -18,7 +18,7 @@ use crate::paths::Paths;
 use crate::plan::Plan;
 use crate::process::Spawner;
 use crate::progress::Progress;
-use crate::record::{QuotaRecord, SCHEMA_VERSION};
+use crate::record::{QuotaRecord, Replayed, SCHEMA_VERSION};
 use crate::scenario::Scenario;
 use crate::target::Target;
 use crate::verdict::{Class, Finding, Verdict};
@@ -167,6 +167,7 @@ impl Outcome {
         summary.unknown_writes += end.tally.unknown_writes;
         summary.reads += end.tally.reads;
         self.reads_unchecked += end.tally.reads_unchecked;
+        summary.log_replayed.add(end.replayed);
     }
 }
 
@@ -212,6 +213,7 @@ async fn describe(job: &Job, spawner: &Spawner, started_utc: String) -> anyhow::
         acked_writes: 0,
         unknown_writes: 0,
         reads: 0,
+        log_replayed: Replayed::default(),
         skipped_checks: Vec::new(),
         interrupted: false,
         started_utc,
@@ -237,6 +239,7 @@ fn conclude(job: &Job, summary: &mut RunSummary, outcome: Outcome) {
         let why = format!("{unchecked} of {reads} reads: compacted before the history reached them");
         summary.skipped_checks.push(why);
     }
+    summary.skipped_checks.extend(summary.log_replayed.skipped());
     summary.skipped_checks.extend(outcome.skipped_checks);
     if summary.interrupted && summary.findings.is_empty() {
         let (done, planned) = (summary.cycles.len(), summary.cycles_planned);

@@ -96,7 +96,7 @@ impl Stage<'_> {
     async fn inspect_migrated(&self, work: &mut Work, id: u64, to: Option<Engine>) -> Result<(), Trouble> {
         let site = &self.cluster.site;
         let mut dead =
-            inspect(&site.spawner, &site.target, &site.paths.node_data(id), &site.paths.dead_copy(id)).await?;
+            inspect(&site.spawner, &site.target, &site.paths.node_data(id), &site.paths.dead_copy(id)).await?.dead;
         let cycle = work.step.cycle;
         self.history.record(&serde_json::json!({ "event": "inspected", "cycle": cycle, "member": id, "dead": dead }));
         let Some(casualty) = work.casualties.iter_mut().rev().find(|casualty| casualty.member == id) else {

@@ -3,8 +3,10 @@
 use super::{Stage, Work};
 use crate::clock;
 use crate::cluster::{Member, Trouble};
-use crate::inspect::{DeadMember, inspect};
+use crate::inspect::{DeadMember, Inspected, inspect};
 use crate::oracle::{Restart, Vote, check_dead, check_vote};
+use crate::raft_log::{self, RaftLog};
+use crate::verdict::{Class, Finding};
 use futures_util::future::join_all;
 use std::time::{Duration, Instant};
 
@@ -17,19 +19,20 @@ impl Stage<'_> {
         let cycle = work.step.cycle;
         let todo = work.casualties.iter_mut().filter(|casualty| casualty.dead.is_none()).map(|casualty| async move {
             let (data, copy) = (site.paths.node_data(casualty.member), site.paths.dead_copy(casualty.member));
-            let dead = inspect(&site.spawner, &site.target, &data, &copy).await?;
+            let Inspected { dead, log } = inspect(&site.spawner, &site.target, &data, &copy).await?;
             let index = casualty.death.applied_received;
             let dead = casualty.dead.insert(dead);
-            Ok::<_, anyhow::Error>((casualty.member, index, dead.clone()))
+            Ok::<_, anyhow::Error>((casualty.member, index, dead.clone(), log))
         });
         let inspected = join_all(todo).await;
         for inspected in inspected {
-            let (member, applied, dead) = inspected?;
+            let (member, applied, dead, log) = inspected?;
             self.judge_dead(work, member, applied, &dead);
             let line = serde_json::json!({
                 "event": "inspected", "cycle": cycle, "member": member, "applied_received": applied, "dead": dead,
             });
             self.history.record(&line);
+            self.read_log(work, member, applied.max(dead.engine_index), &dead, log);
         }
         work.record.phases.inspect += clock::ms_since(start);
         Ok(())
@@ -49,6 +52,31 @@ impl Stage<'_> {
         }
         if work.record.persisted_before.is_none() {
             work.record.persisted_before = dead.last_flushed_index;
+        }
+    }
+
+    /// Replays what the dead member's raft log adds to what is known. `applied`: what it had certainly applied.
+    fn read_log(
+        &self,
+        work: &mut Work,
+        member: u64,
+        applied: Option<u64>,
+        dead: &DeadMember,
+        log: Result<RaftLog, raft_log::Error>,
+    ) {
+        let cycle = work.step.cycle;
+        match log {
+            Ok(log) => {
+                let evidence = self.ledger.log_evidence(cycle, member, &log, applied);
+                self.history.record(&serde_json::json!({ "event": "raft-log", "log": &evidence }));
+                self.ledger.read_log(&evidence);
+            }
+            // A log that the inspector cannot read either has been judged.
+            Err(_) if dead.log_error.is_some() => {}
+            Err(error) => {
+                let why = format!("the inspector reads this raft log and our own decoder does not: {error}");
+                work.findings.push(Finding::new(Class::HarnessError, why).in_cycle(cycle).at_member(member));
+            }
         }
     }
 

@@ -21,6 +21,10 @@ pub fn check_fence(ledger: &Ledger, cycle: u32, mark: &FenceMark, answers: &[(u6
         let mut books = ledger.books();
         let mut alarms = Alarms::new();
         judge_agreed(&mut books, mark, answer, &mut alarms);
+        if alarms.is_empty() {
+            let Books { replay, model, .. } = &mut *books;
+            replay.fenced(answer, model);
+        }
         books.writes.tidy();
         findings.extend(alarms.into_iter().map(|(class, sentence)| Finding::new(class, sentence)));
     }

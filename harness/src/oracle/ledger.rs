@@ -14,10 +14,13 @@
 use super::Alarms;
 use super::durability::Writes;
 use super::leases::{LeaseBook, LeaseMark};
+use super::log_replay::{LogEvidence, LogReplay};
 use super::reads::{Claim, Claims};
 use super::streams::{Delivery, Streams};
 use crate::model::{Change, KvDigest, Model};
 use crate::operation::{Action, KeyState, OpId, Outcome, Reply};
+use crate::raft_log::{LogId, RaftLog};
+use crate::record::Replayed;
 use crate::target::Slot;
 use crate::verdict::{Class, Finding};
 use std::collections::{BTreeMap, HashMap};
@@ -61,6 +64,7 @@ pub(super) struct Books {
     pub model: Model,
     pub leases: LeaseBook,
     pub writes: Writes,
+    pub replay: LogReplay,
     streams: Streams,
     /// The member in each slot: streams belong to slots, findings to members.
     tenants: BTreeMap<Slot, u64>,
@@ -91,6 +95,7 @@ impl Ledger {
             model: Model::default(),
             leases: LeaseBook::default(),
             writes: Writes::default(),
+            replay: LogReplay::default(),
             streams: Streams::new(slots),
             tenants: slots.iter().map(|slot| (*slot, slot.0)).collect(),
             claims: Claims::default(),
@@ -172,9 +177,10 @@ impl Ledger {
             return false;
         }
         let mut alarms = Alarms::new();
-        let Books { model, writes, claims, .. } = &mut *books;
+        let Books { model, writes, claims, replay, .. } = &mut *books;
         writes.deliver(model, revision, changes, &mut alarms);
         alarms.extend(model.apply(revision, changes).into_iter().map(|why| (Class::Model, why)));
+        replay.deliver(revision, changes, &mut alarms);
         writes.settle_revoked(model);
         claims.settle(model, &mut alarms);
         books.file(None, alarms);
@@ -226,6 +232,29 @@ impl Ledger {
     /// As [`Model::digest`].
     pub fn kv_digest(&self, revision: u64, compact: u64) -> Result<KvDigest, String> {
         self.books().model.digest(revision, compact)
+    }
+
+    /// What `log`, that of the dead `member`, adds to what is known of the raft log. To be written down, and then to be judged by
+    /// [`Ledger::read_log`]. `applied`: the highest index that this very member is known to have applied.
+    pub fn log_evidence(&self, cycle: u32, member: u64, log: &RaftLog, applied: Option<u64>) -> LogEvidence {
+        self.books().replay.evidence(cycle, member, log, applied)
+    }
+
+    /// Replays what a dead member's log adds.
+    pub fn read_log(&self, evidence: &LogEvidence) {
+        let mut books = self.books();
+        let mut alarms = Alarms::new();
+        books.replay.read(evidence, &mut alarms);
+        books.file(None, alarms);
+    }
+
+    pub fn log_replayed(&self) -> Replayed {
+        self.books().replay.totals()
+    }
+
+    /// The committed entry that made `revision`, if a log told it lately.
+    pub fn made_by(&self, revision: u64) -> Option<LogId> {
+        self.books().replay.made_by(revision)
     }
 
     /// The findings since the last call.

@@ -10,6 +10,7 @@
 //! | `streams` | watches are ordered, gap-free, atomic per revision, without duplicates across a crash |
 //! | [`fence`] | at a fence all replicas have one state, and it is the model's |
 //! | [`replay_start`] | a restart begins where the dead directory says, and skips and repeats nothing |
+//! | [`log_replay`] | the committed entries of the raft logs, replayed, make what the watches delivered |
 //! | [`migration`] | a change of engine, interrupted or not, keeps what it found |
 //! | [`last_look`] | a full read at the end holds the model's rows, no fewer and no more |
 //!
@@ -21,6 +22,7 @@ pub mod fence;
 pub mod last_look;
 mod leases;
 pub mod ledger;
+pub mod log_replay;
 pub mod migration;
 mod predict;
 mod reads;

@@ -35,7 +35,6 @@ fn describe_request(request: &Request) -> String {
 }
 
 /// The operation of a client that proposed the entry, if its values say so. Deletes and leases do not.
-#[expect(dead_code, reason = "the replay of the log asks it")]
 pub(crate) fn operation(request: &Request) -> Option<OpId> {
     match request {
         Request::Put(put) => OpId::of_value(&put.value),

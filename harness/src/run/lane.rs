@@ -9,7 +9,7 @@ use crate::cycle::{CycleEnd, Stage, Work};
 use crate::last_read;
 use crate::oracle::Tally;
 use crate::process::Spawner;
-use crate::record::SlotRecord;
+use crate::record::{Replayed, SlotRecord};
 use crate::target::{Engine, Slot};
 use crate::verdict::{Class, Finding};
 use std::future::Future;
@@ -34,6 +34,7 @@ pub(super) struct LaneEnd {
     pub interrupted: bool,
     pub slots: Vec<SlotRecord>,
     pub tally: Tally,
+    pub replayed: Replayed,
 }
 
 /// Runs the lane of `cluster` (from 1) to its end; each cycle that was carried out goes to `ends`.
@@ -143,6 +144,7 @@ impl Lane {
             (slot.member_at_end, slot.engine_at_end) = (member.id, member.engine);
         }
         self.end.tally = running.ledger.tally();
+        self.end.replayed = running.ledger.log_replayed();
     }
 }
 

@@ -1,0 +1,416 @@
+//! Promise: what the raft log says was committed is what the store did, revision by revision; and the logs agree on it.
+//!
+//! After each kill the copy of the dead member's raft log is decoded ([`crate::raft_log`]: none of the node's code), and an
+//! independent store ([`store`]) replays the committed entries. Each revision that it makes must be the one that the watches
+//! delivered: the same keys in the same order, with the same values, versions, create revisions and leases. At a fence's index it
+//! must stand at the fence's revision and compact revision, with the fence's leases. So the kv section that the watch-fed model
+//! hashes at a fence is also that of the log: both hold the same rows.
+//!
+//! # What is committed
+//! An entry that is in a log need not be committed: a follower may die with a tail that its next leader overwrites. Of one
+//! member's log, every entry up to the greatest of these is:
+//! - what it was heard to have applied, or its engine has applied (E), or its log had saved as committed;
+//! - an entry that is known as committed by (term, index), because a log that holds it holds everything before it (log matching):
+//!   another member's committed entry, or a fence's, which a quorum of members answered for.
+//!
+//! # Across cycles
+//! A copy holds the entries (purged, last]. Those that are contiguous with what was replayed go on from there. After a gap the
+//! replay starts anew from the watch-fed model's state at a fence whose successor is in the log; what lies between is
+//! counted as unreplayed, and a report says so.
+//!
+//! # Evidence
+//! [`LogEvidence`] is what a log adds to what is known: only committed entries, and none that was recorded before. It
+//! is written down before it is judged, and judging it needs nothing else, so it can be judged again from the history.
+//!
+//! Memory: marks of the entries of the last few thousand indexes, of the newest state, and of the revisions that only one of log and
+//! watches has told so far.
+
+mod step;
+mod store;
+
+pub use step::{Logged, Mark, Step};
+pub use store::{Effect, Row, Store};
+
+use super::Alarms;
+use crate::model::{Change, Model};
+use crate::raft_log::{LogId, RaftLog};
+use crate::record::Replayed;
+use crate::verdict::Class;
+use node_proto::control::FenceAnswerResponse;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use step::Value;
+
+/// Committed entries whose marks are kept, to be compared with those of another log. A log is purged to a few hundred entries; a
+/// member that was away keeps a few thousand.
+const KNOWN_MAX: usize = 20_000;
+/// Fences that are remembered: a log holds those of the last few cycles.
+const FENCES_MAX: usize = 256;
+/// States at fences from which a replay may start anew. The log of the next victim begins before the last fence or the one before.
+const BASES_MAX: usize = 4;
+/// Revisions that the watches delivered and no log has told yet. A victim a cycle tells them within a few hundred; where no
+/// member dies for long, the oldest go unchecked and are counted.
+const DELIVERED_MAX: usize = 50_000;
+/// Revisions whose raft index is remembered, for whoever looks for the first wrong one.
+const LOCATED_MAX: usize = 50_000;
+
+/// What a dead member's log adds to what is known. A line of the history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEvidence {
+    pub cycle: u32,
+    pub member: u64,
+    /// The entries that the log holds; `None`: none.
+    pub first: Option<u64>,
+    pub last: Option<u64>,
+    /// The last entry that is certainly committed.
+    pub committed: Option<u64>,
+    /// The committed ones among them that were not known before, or not so, ascending.
+    pub entries: Vec<Logged>,
+}
+
+/// What is certain about a fence that all members answered alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Fact {
+    term: u64,
+    revision: u64,
+    compact: u64,
+    leases: BTreeMap<i64, i64>,
+}
+
+/// A committed entry that some log told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Known {
+    term: u64,
+    digest: Mark<8>,
+    member: u64,
+}
+
+/// Where the replay stands.
+#[derive(Debug, PartialEq, Eq)]
+enum At {
+    /// The next entry to replay.
+    Next(u64),
+    /// Nothing before this was replayed; waits for a fence.
+    Lost(u64),
+}
+
+#[derive(Debug)]
+pub struct LogReplay {
+    store: Store,
+    at: At,
+    known: BTreeMap<u64, Known>,
+    fences: BTreeMap<u64, Fact>,
+    bases: BTreeMap<u64, Store>,
+    /// By revision, what the watches delivered and the log has not made yet.
+    delivered: BTreeMap<u64, Vec<Effect>>,
+    /// The newest revision that the watches delivered.
+    watched: u64,
+    /// By revision, what the log made and the watches have not delivered yet.
+    made: BTreeMap<u64, (LogId, Vec<Effect>)>,
+    located: BTreeMap<u64, LogId>,
+    totals: Replayed,
+    /// The first difference was told; what follows from it is no news.
+    diverged: bool,
+}
+
+impl Default for LogReplay {
+    fn default() -> Self {
+        Self {
+            store: Store::default(),
+            at: At::Next(0),
+            known: BTreeMap::new(),
+            fences: BTreeMap::new(),
+            bases: BTreeMap::new(),
+            delivered: BTreeMap::new(),
+            watched: 1,
+            made: BTreeMap::new(),
+            located: BTreeMap::new(),
+            totals: Replayed::default(),
+            diverged: false,
+        }
+    }
+}
+
+impl LogReplay {
+    /// What `log`, that of `member`, adds. `applied`: the highest index that this very member is known to have applied.
+    pub fn evidence(&self, cycle: u32, member: u64, log: &RaftLog, applied: Option<u64>) -> LogEvidence {
+        let committed = self.committed_in(log, applied);
+        let new = |entry: &Logged| {
+            let known = self.known.get(&entry.index);
+            known.is_none_or(|known| (known.term, known.digest) != (entry.term, entry.digest))
+        };
+        // What is forgotten, because it is old, is not new again.
+        let forgotten = self.known.first_key_value().map_or(0, |(index, _)| *index);
+        let entries = log
+            .entries
+            .iter()
+            .filter(|entry| committed >= Some(entry.id.index) && entry.id.index >= forgotten)
+            .map(Logged::of)
+            .filter(new)
+            .collect();
+        let (first, last) = (log.entries.first(), log.entries.last());
+        let index = |entry: &crate::raft_log::Entry| entry.id.index;
+        LogEvidence { cycle, member, first: first.map(index), last: last.map(index), committed, entries }
+    }
+
+    /// The last entry of `log` that is certainly committed.
+    fn committed_in(&self, log: &RaftLog, applied: Option<u64>) -> Option<u64> {
+        let own = applied.max(log.committed.map(|committed| committed.index));
+        let own = own.min(log.last().map(|last| last.index));
+        let same = |index: u64, term: u64| log.at(index).is_some_and(|entry| entry.id.term == term);
+        let fence = self.fences.iter().rev().find(|(index, fact)| same(**index, fact.term)).map(|(index, _)| *index);
+        let known = self.known.iter().rev().find(|(index, known)| same(**index, known.term)).map(|(index, _)| *index);
+        own.max(fence).max(known)
+    }
+
+    /// Replays what a log adds.
+    pub fn read(&mut self, evidence: &LogEvidence, alarms: &mut Alarms) {
+        for entry in &evidence.entries {
+            let told = Known { term: entry.term, digest: entry.digest, member: evidence.member };
+            match self.known.get(&entry.index) {
+                Some(known) if (known.term, known.digest) != (told.term, told.digest) => {
+                    let (index, before, now) = (entry.index, known.member, evidence.member);
+                    alarms.push((
+                        Class::StateHash,
+                        format!(
+                            "the raft logs of n{before} and n{now} disagree on a committed entry: at index {index} n{before} \
+                             has one of term {} ({}), n{now} one of term {} ({}): {}",
+                            known.term,
+                            known.digest,
+                            told.term,
+                            told.digest,
+                            in_words(&entry.step)
+                        ),
+                    ));
+                    // Which of the two was committed, the logs cannot say.
+                    self.diverged = true;
+                    return;
+                }
+                Some(_) => {}
+                None => drop(self.known.insert(entry.index, told)),
+            }
+            self.advance(entry, alarms);
+        }
+        bound(&mut self.known, KNOWN_MAX);
+    }
+
+    fn advance(&mut self, entry: &Logged, alarms: &mut Alarms) {
+        match self.at {
+            At::Next(next) if entry.index < next => return,
+            At::Next(next) if entry.index > next => self.lose(next),
+            _ => {}
+        }
+        if let At::Lost(from) = self.at {
+            let Some(base) = entry.index.checked_sub(1).and_then(|fence| self.bases.get(&fence)) else { return };
+            self.store = base.clone();
+            self.totals.unreplayed += entry.index.saturating_sub(from);
+            self.at = At::Next(entry.index);
+            let stands = self.store.revision;
+            self.delivered.retain(|revision, _| *revision > stands);
+        }
+        match self.store.apply(&entry.step) {
+            Ok(effects) => {
+                self.totals.entries += 1;
+                self.at = At::Next(entry.index + 1);
+                let id = LogId { term: entry.term, index: entry.index };
+                if !effects.is_empty() {
+                    self.make(id, effects, alarms);
+                }
+                self.check_fence(id, &entry.step, alarms);
+            }
+            Err(_) => self.lose(entry.index),
+        }
+    }
+
+    /// Nothing from `index` on is replayed, until a fence.
+    fn lose(&mut self, index: u64) {
+        self.totals.gaps += 1;
+        self.totals.uncompared += self.made.len() as u64;
+        self.made.clear();
+        self.at = At::Lost(index);
+    }
+
+    /// The log makes the store's newest revision.
+    fn make(&mut self, id: LogId, effects: Vec<Effect>, alarms: &mut Alarms) {
+        let revision = self.store.revision;
+        self.located.insert(revision, id);
+        bound(&mut self.located, LOCATED_MAX);
+        match self.delivered.remove(&revision) {
+            Some(delivered) => self.compare(revision, id, &effects, &delivered, alarms),
+            // A watch that left it out has been accused of that.
+            None if revision <= self.watched => self.totals.uncompared += 1,
+            None => drop(self.made.insert(revision, (id, effects))),
+        }
+    }
+
+    /// The watches delivered `revision`, all of it.
+    pub fn deliver(&mut self, revision: u64, changes: &[Change], alarms: &mut Alarms) {
+        self.watched = self.watched.max(revision);
+        let delivered: Vec<Effect> = changes.iter().map(|change| effect(revision, change)).collect();
+        match self.made.remove(&revision) {
+            Some((id, made)) => self.compare(revision, id, &made, &delivered, alarms),
+            None if matches!(self.at, At::Next(_)) && revision <= self.store.revision => {}
+            None => {
+                self.delivered.insert(revision, delivered);
+                bound(&mut self.delivered, DELIVERED_MAX);
+            }
+        }
+    }
+
+    fn compare(&mut self, revision: u64, id: LogId, made: &[Effect], delivered: &[Effect], alarms: &mut Alarms) {
+        self.totals.revisions += 1;
+        if made == delivered || self.diverged {
+            return;
+        }
+        self.diverged = true;
+        alarms.push((
+            Class::Model,
+            format!(
+                "by the raft log, revision {revision} is made by raft index {} (term {}) and holds {}; the watches delivered {}",
+                id.index,
+                id.term,
+                list(made),
+                list(delivered)
+            ),
+        ));
+    }
+
+    fn check_fence(&mut self, id: LogId, step: &Step, alarms: &mut Alarms) {
+        let Some(fact) = self.fences.get(&id.index).filter(|_| !self.diverged) else { return };
+        let mut wrong = Vec::new();
+        let mut same = |what: &str, log: String, fence: String| {
+            if log != fence {
+                wrong.push(format!("{what} {log}, where the fence says {fence}"));
+            }
+        };
+        same("term", id.term.to_string(), fact.term.to_string());
+        if !matches!(step, Step::Fence(_)) {
+            same("entry", in_words(step), "a fence".to_owned());
+        }
+        same("revision", self.store.revision.to_string(), fact.revision.to_string());
+        same("compact revision", self.store.compact.to_string(), fact.compact.to_string());
+        same("leases", lease_list(&self.store.leases), lease_list(&fact.leases));
+        self.totals.fences += 1;
+        if !wrong.is_empty() {
+            self.diverged = true;
+            let (index, wrong) = (id.index, wrong.join("; "));
+            alarms.push((Class::Model, format!("at the fence of raft index {index} the raft log leads to {wrong}")));
+        }
+    }
+
+    /// All members answered the fence alike, and the watch-fed model agrees: what it holds at that revision is where a replay
+    /// may start.
+    pub fn fenced(&mut self, answer: &FenceAnswerResponse, model: &Model) {
+        let (Ok(revision), Ok(compact)) =
+            (u64::try_from(answer.revision), u64::try_from(answer.compact_revision.max(0)))
+        else {
+            return;
+        };
+        let leases: BTreeMap<i64, i64> =
+            answer.leases.iter().map(|lease| (lease.id, lease.granted_ttl_seconds)).collect();
+        let fact = Fact { term: answer.term, revision, compact, leases: leases.clone() };
+        self.fences.insert(answer.index, fact);
+        bound(&mut self.fences, FENCES_MAX);
+        if let Some(keys) = state_at(model, revision) {
+            self.bases.insert(answer.index, Store { revision, compact, keys, leases });
+            bound(&mut self.bases, BASES_MAX);
+        }
+        // While nothing is replayed, no start lies before the oldest base.
+        if let (At::Lost(_), Some((_, oldest))) = (&self.at, self.bases.first_key_value()) {
+            let stands = oldest.revision;
+            self.delivered.retain(|revision, _| *revision > stands);
+        }
+    }
+
+    /// The committed entry that made `revision`, if the replay came by it lately.
+    pub fn made_by(&self, revision: u64) -> Option<LogId> {
+        self.located.get(&revision).copied()
+    }
+
+    /// What lies between a gap and the last fence is lost for good: no later log begins there.
+    pub fn totals(&self) -> Replayed {
+        let mut totals = self.totals;
+        if let (At::Lost(from), Some(last)) = (&self.at, self.fences.keys().next_back()) {
+            totals.unreplayed += (last + 1).saturating_sub(*from);
+        }
+        totals
+    }
+}
+
+/// Forgets the oldest beyond `max`.
+fn bound<T>(map: &mut BTreeMap<u64, T>, max: usize) {
+    while map.len() > max {
+        map.pop_first();
+    }
+}
+
+/// The keys that exist at `revision`; `None` if the model cannot know, or a key is no text.
+fn state_at(model: &Model, revision: u64) -> Option<BTreeMap<String, Row>> {
+    if revision < model.compacted() || revision > model.revision() {
+        return None;
+    }
+    let row = |(key, live): (&[u8], crate::model::Live<'_>)| {
+        let (created, changed, version, lease) = (live.create_revision, live.mod_revision, live.version, live.lease);
+        let row = Row { value: Value::of(live.value), created, changed, version, lease };
+        Some((std::str::from_utf8(key).ok()?.to_owned(), row))
+    };
+    model.range_at(b"", None, revision).map(row).collect()
+}
+
+/// A change as a watch delivered it, in the replay's terms.
+fn effect(revision: u64, change: &Change) -> Effect {
+    let key = String::from_utf8_lossy(change.key()).into_owned();
+    let row = match change {
+        Change::Put { value, create_revision, version, lease, .. } => {
+            let (created, version, lease) = (*create_revision, *version, *lease);
+            Some(Row { value: Value::of(value), created, changed: revision, version, lease })
+        }
+        Change::Delete { .. } => None,
+    };
+    Effect { key, row }
+}
+
+/// Changes that a sentence names.
+const LISTED_MAX: usize = 4;
+
+fn list(effects: &[Effect]) -> String {
+    let mut words: Vec<String> = effects.iter().take(LISTED_MAX).map(Effect::to_string).collect();
+    if effects.len() > LISTED_MAX {
+        words.push(format!("{} more", effects.len() - LISTED_MAX));
+    }
+    format!("[{}]", words.join(", "))
+}
+
+fn lease_list(leases: &BTreeMap<i64, i64>) -> String {
+    let words: Vec<String> = leases.iter().map(|(id, seconds)| format!("{id} ({seconds} s)")).collect();
+    format!("[{}]", words.join(", "))
+}
+
+fn in_words(step: &Step) -> String {
+    let span = |span: &step::Span| match &span.1 {
+        None => format!("delete {}", span.0),
+        Some(to) => format!("delete [{}, {})", span.0, to.escape_default()),
+    };
+    match step {
+        Step::Blank => "a blank".to_owned(),
+        Step::Membership => "a membership".to_owned(),
+        Step::Publish => "a member's name".to_owned(),
+        Step::Fence(id) => format!("fence {id}"),
+        Step::Put(key, value, _) => format!("put {key} = {value}"),
+        Step::Delete(keys) => span(keys),
+        Step::Txn { then, .. } => {
+            let steps = then.iter().take(LISTED_MAX).map(|change| match change {
+                step::Change::Put(key, value, _) => format!("put {key} = {value}"),
+                step::Change::Delete(keys) => span(keys),
+            });
+            format!("a transaction ({})", steps.collect::<Vec<_>>().join(", "))
+        }
+        Step::Compact(revision) => format!("compact at revision {revision}"),
+        Step::Grant(lease, seconds) => format!("grant lease {lease} for {seconds} s"),
+        Step::Revoke(lease) => format!("revoke lease {lease}"),
+        Step::Beyond(what) => what.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
