@@ -8,14 +8,19 @@
 //! [`Site`] is what all lives share; [`Member`] is one member, dead or alive; whatever goes wrong with one is a
 //! [`Trouble`], which knows whom to blame.
 
+pub mod links;
 pub mod member;
 pub mod membership;
 pub mod migration;
+pub mod pause;
 pub mod ports;
+pub mod proxy;
 pub mod trouble;
 
+pub use links::{Disturbance, Links};
 pub use member::{Death, Member};
 pub use membership::Membership;
+pub use pause::Paused;
 pub use trouble::Trouble;
 
 use crate::paths::Paths;
@@ -38,6 +43,8 @@ pub struct Site {
     pub paths: Paths,
     /// Ids and addresses of those that founded the cluster, ascending; each id is the number of its slot.
     pub founders: Vec<(u64, Addresses)>,
+    /// Proxies between the members; `None`: they reach each other directly.
+    pub links: Option<Links>,
 }
 
 /// All members of one run.
@@ -72,8 +79,18 @@ impl Cluster {
         let members =
             founders.iter().zip(engines).map(|((id, at), engine)| Member::founder(*id, *at, *engine)).collect();
         let ids_used = founders.iter().map(|(id, _)| *id).collect();
-        let site = Site { spawner, target, paths, founders };
+        let site = Site { spawner, target, paths, founders, links: None };
         Ok(Self { site, members, ids_used, applied_by_the_gone: 0, _ports: ports })
+    }
+
+    /// Puts proxies between the members, so that their links can be disturbed. To be called before any is started.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub async fn interpose(&mut self) -> anyhow::Result<()> {
+        let peers: Vec<_> = self.members.iter().map(|member| (member.slot, member.addresses.peer)).collect();
+        self.site.links = Some(Links::start(&peers).await?);
+        Ok(())
     }
 
     /// Starts every member that is down, all at once, and waits until each serves.
@@ -134,9 +151,9 @@ impl Cluster {
         self.members.iter().map(Member::applied_received).max().unwrap_or(0).max(self.applied_by_the_gone)
     }
 
-    /// One reading of each member that is up and answers.
+    /// One reading of each member that is up and answers; one that stands still does not.
     pub async fn statuses(&self) -> Vec<StatusResponse> {
-        join_all(self.members.iter().filter(|member| member.is_up()).map(Member::status))
+        join_all(self.members.iter().filter(|member| member.is_up() && !member.is_stopped()).map(Member::status))
             .await
             .into_iter()
             .filter_map(Result::ok)

@@ -1,10 +1,16 @@
-//! One cycle: choose victims, strike, inspect the dead, restart, catch up, fence, verify.
+//! One cycle: choose victims, begin what lasts, strike, inspect the dead, restart, let what lasts end, catch up, fence, verify.
+//!
+//! Pauses and disturbances of the peer links begin first, each at its place, and end after their time, whatever is going on by
+//! then: a kill may strike while they last, and a member may come back into a partition. Only once all have ended, the cluster
+//! has to be live.
 //!
 //! Writes go on all the time. Whatever goes wrong on the way ends the cycle with a finding that says whom it speaks
 //! against; a step that cannot be reached (no leader, a window not passed) ends as a recorded skip. A
 //! cycle is written down step by step in the history, each step before it is taken.
 
+mod again;
 mod fence;
+mod lasting;
 mod migrate;
 mod replace;
 mod revive;
@@ -25,6 +31,7 @@ use crate::process::Ended;
 use crate::scenario::Scenario;
 use crate::target::Engine;
 use crate::verdict::{Class, Finding, Verdict};
+use crate::workload::Prober;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,6 +47,8 @@ pub struct Stage<'a> {
     /// Each member's last known vote; an id's, never a slot's.
     votes: BTreeMap<u64, Vote>,
     fences: u64,
+    /// Made when it is needed first.
+    prober: Option<Prober>,
 }
 
 /// A cycle that ended, well or not.
@@ -63,6 +72,8 @@ pub struct Work {
     step: Step,
     started: Instant,
     victims: Vec<Victim>,
+    /// Faults that have begun and not ended.
+    lasting: lasting::UnderWay,
     /// In the order of the kills; a member that is killed twice is here twice.
     casualties: Vec<Casualty>,
     /// Kills of `migrate`, which is no member.
@@ -92,7 +103,7 @@ impl<'a> Stage<'a> {
         observer: &'a Observer,
         history: Arc<History>,
     ) -> Self {
-        Self { scenario, cluster, ledger, observer, history, votes: BTreeMap::new(), fences: 0 }
+        Self { scenario, cluster, ledger, observer, history, votes: BTreeMap::new(), fences: 0, prober: None }
     }
 
     /// Carries out one step of the plan; [`Stage::close`] says what came of it.
@@ -109,17 +120,15 @@ impl<'a> Stage<'a> {
     async fn carry_out(&mut self, work: &mut Work) -> Result<(), Trouble> {
         match self.cluster.roles().await {
             Some(roles) => {
-                for fault in work.step.faults.clone() {
-                    match fault {
-                        Fault::Kill { whom, when, .. } => {
-                            work.victims = victims::choose(&whom, &roles);
-                            self.strike(work, when).await?;
-                        }
-                        Fault::Upgrade(upgrade) => self.upgrade(work, &upgrade, &roles).await?,
-                        Fault::Pause { .. } | Fault::Network { .. } => {
-                            work.skip("pauses and network faults are not carried out yet");
-                        }
+                self.begin_lasting(work, &roles).await?;
+                match work.step.faults.iter().find(|fault| !lasting::lasts(fault)).cloned() {
+                    Some(Fault::Kill { whom, when, again }) => {
+                        work.victims = victims::choose(&whom, &roles);
+                        self.strike(work, when).await?;
+                        self.strike_again(work, &again).await?;
                     }
+                    Some(Fault::Upgrade(upgrade)) => self.upgrade(work, &upgrade, &roles).await?,
+                    _ => work.judge_lasting_alone(),
                 }
                 work.record.phases.kill = clock::ms_since(work.started);
             }
@@ -130,6 +139,7 @@ impl<'a> Stage<'a> {
         }
         self.inspect_dead(work).await?;
         self.restart(work).await?;
+        self.end_lasting(work).await?;
         self.catch_up(work).await?;
         let fence = self.fence(work).await?;
         self.verify(work, &fence).await
@@ -165,7 +175,9 @@ impl<'a> Stage<'a> {
         if findings.is_empty() {
             findings.extend(self.remove_retired(&work));
         }
-        let Work { started, victims, casualties, kills_of_migrate, mut record, .. } = work;
+        let Work { started, victims, casualties, kills_of_migrate, lasting, mut record, .. } = work;
+        // A cycle that ended early left them: whatever still lasts ends here.
+        drop(lasting);
         record.victims = victims;
         record.kills = kills_of_migrate;
         for casualty in casualties.iter().filter(|casualty| matches!(casualty.death.ended, Ended::KilledByUs(_))) {
@@ -195,9 +207,12 @@ fn kill_nobody() -> Fault {
 }
 
 fn proved_nothing(record: &CycleRecord) -> Option<String> {
+    let undisturbed = record.terms_passed == 0 && record.lasting.iter().all(|lasting| lasting.behind == 0);
     match &record.outcome {
         Outcome::Skipped { why } if record.kills == 0 => Some(why.clone()),
         _ if record.fence_index.is_none() => Some("no fence was answered".to_owned()),
+        _ if record.without_kill && undisturbed => Some("nobody fell behind, and nobody was elected".to_owned()),
+        _ if record.without_kill => None,
         _ if record.snapshot_installed => None,
         _ if !record.killed_an_lsm() && record.lost_entries == 0 && record.replayed == 0 => {
             Some("nothing was lost or replayed".to_owned())
@@ -221,6 +236,7 @@ impl Work {
             Fault::Upgrade(upgrade) => upgrade.kill().map(|at| (at.window, at.hit)),
             _ => None,
         });
+        let kills = step.faults.iter().any(|fault| matches!(fault, Fault::Kill { .. } | Fault::Upgrade(_)));
         let (window, hit) = at.map(|(window, hit)| (window.name.to_owned(), hit)).unzip();
         let record = CycleRecord {
             cycle: step.cycle,
@@ -233,6 +249,10 @@ impl Work {
             not_applicable: false,
             kills: 0,
             kills_by_engine: BTreeMap::new(),
+            without_kill: !kills,
+            again: Vec::new(),
+            lasting: Vec::new(),
+            terms_passed: 0,
             upgraded: false,
             lost_entries: 0,
             verified: 0,
@@ -252,6 +272,7 @@ impl Work {
             step: step.clone(),
             started: clock::now(),
             victims: Vec::new(),
+            lasting: lasting::UnderWay::default(),
             casualties: Vec::new(),
             kills_of_migrate: 0,
             retired: Vec::new(),

@@ -118,6 +118,11 @@ pub const PLAN_PAUSE_MS_MAX: u64 = 3_000;
 pub const PLAN_NETWORK_MS_MAX: u64 = 10_000;
 /// Milliseconds that a plan may delay what passes a link; an election's timeout is below that.
 pub const PLAN_DELAY_MS_MAX: u64 = 500;
+/// How long before the end of a pause or a disturbance its victims are read from: sending takes well below a millisecond, and
+/// the shorter it is, the newer are the writes that a stale answer would miss.
+pub const PROBE_LEAD: Duration = Duration::from_millis(15);
+/// How long after it: a heartbeat of the new leader reaches the victim within one interval of 30 ms, and ends its belief.
+pub const PROBE_TAIL: Duration = Duration::from_millis(40);
 /// With more entries kept than this, a member that is away is caught up from the log within its bound, and no
 /// snapshot is ever sent: at ~1,500 writes per second this is about three seconds of load.
 pub const KEEP_ENTRIES_FOR_SNAPSHOTS_MAX: u64 = 5_000;

@@ -114,6 +114,11 @@ impl Plan {
         })
     }
 
+    /// Whether any step needs the peer links to be under control.
+    pub fn disturbs_links(&self) -> bool {
+        self.steps.iter().flat_map(|step| &step.faults).any(|fault| matches!(fault, Fault::Network { .. }))
+    }
+
     /// SHA-256 of the text form, lower-case hex.
     pub fn digest(&self) -> String {
         hex(&Sha256::digest(self.to_string().as_bytes()))

@@ -73,6 +73,47 @@ pub struct PhasesMs {
     pub verify: u64,
 }
 
+/// What a fault that ends by itself does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LastingKind {
+    /// The victims stood still.
+    Pause,
+    /// Links between the victims and the others were disturbed.
+    Network,
+}
+
+/// A pause, or a disturbance of peer links, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastingRecord {
+    /// As the plan has it: `pause leader for 400ms at applied +12`.
+    pub fault: String,
+    pub kind: LastingKind,
+    pub victims: Vec<Victim>,
+    /// Links that were disturbed, counted in directions.
+    #[serde(default)]
+    pub links: u32,
+    /// How long it lasted, milliseconds; `None`: it never began, or the run did not live to see its end.
+    pub lasted_ms: Option<u64>,
+    /// Entries that the victim furthest behind lacked in the end, as far as it was heard of.
+    #[serde(default)]
+    pub behind: u64,
+    /// Why it did not begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
+}
+
+/// A further kill of the first victim, in a life that the one before it had led to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgainRecord {
+    pub member: u64,
+    pub window: String,
+    pub hit: u64,
+    /// Why it was not reached; `None`: the kill landed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
+}
+
 /// One cycle: one fault on its victims, restart, catch up, fence, verify.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CycleRecord {
@@ -97,6 +138,18 @@ pub struct CycleRecord {
     /// Those of them that hit a member, by its engine.
     #[serde(default)]
     pub kills_by_engine: BTreeMap<Engine, u32>,
+    /// The step planned no kill, so that there is no memtable to lose.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_kill: bool,
+    /// Kills that followed the first one; what is skipped here is no skip of the cycle.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub again: Vec<AgainRecord>,
+    /// Pauses and disturbances of links; with a kill beside it, what is skipped here is no skip of the cycle.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lasting: Vec<LastingRecord>,
+    /// Raft terms that passed from the first of them until all had ended.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub terms_passed: u64,
     /// A member changed its engine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub upgraded: bool,
@@ -126,6 +179,16 @@ pub struct CycleRecord {
     pub phases: PhasesMs,
     /// Why this cycle proved nothing about replay, if it did not ("nothing was lost or replayed"); `None` if it did.
     pub proved_nothing: Option<String>,
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+impl LastingRecord {
+    pub fn began(&self) -> bool {
+        self.skipped.is_none()
+    }
 }
 
 impl CycleRecord {

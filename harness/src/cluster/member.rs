@@ -4,6 +4,7 @@
 //! *received* before a kill is the harness's own evidence of what there was to lose. Every request is raced
 //! against the process's end, so that a death is reported as a death and not as a timeout.
 
+use super::pause::Paused;
 use super::{Site, Trouble};
 use crate::process::{Child, Ended, Launch, NodeState, events};
 use crate::target::{self, Addresses, Engine, Origin, Slot};
@@ -45,6 +46,8 @@ struct Life {
     said: watch::Receiver<NodeState>,
     control: ControlClient<Channel>,
     follower: Option<JoinHandle<()>>,
+    /// Windows in which it stood still and went on again.
+    windows_left: Arc<AtomicU64>,
 }
 
 impl Drop for Life {
@@ -87,6 +90,11 @@ impl Member {
         self.life.is_some()
     }
 
+    /// Highest applied index ever received from it, plus one, as it moves.
+    pub fn applied_follower(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.applied)
+    }
+
     /// Highest applied index ever received from it; 0 if none was.
     pub fn applied_received(&self) -> u64 {
         self.applied.load(Ordering::Acquire).saturating_sub(1)
@@ -103,7 +111,8 @@ impl Member {
         }
         let origin = if self.joined { Origin::Joined } else { Origin::Founder(&site.founders) };
         let (id, engine, at) = (self.id, self.engine, self.addresses);
-        let life = target::Life { id, engine, at, data_dir: &data_dir, origin, arm, detours: &[] };
+        let detours = site.links.as_ref().map(|links| links.detours(self.slot)).unwrap_or_default();
+        let life = target::Life { id, engine, at, data_dir: &data_dir, origin, arm, detours: &detours };
         let args = site.target.serve_args(&life);
         let launch = Launch::new(&site.target.node, args).log_to(&site.paths.node_log(self.id));
         let started = site.spawner.spawn(launch).await?;
@@ -112,7 +121,8 @@ impl Member {
             .connect_timeout(limits::CONTROL_CONNECT);
         let control = ControlClient::new(endpoint.connect_lazy());
         self.lives += 1;
-        self.life = Some(Life { child: started.child, said: events::follow(started.stdout), control, follower: None });
+        let (child, said) = (started.child, events::follow(started.stdout));
+        self.life = Some(Life { child, said, control, follower: None, windows_left: Arc::default() });
         Ok(())
     }
 
@@ -179,15 +189,33 @@ impl Member {
     /// Becomes ready when it stands still in `window`, or ends. Borrows nothing: what happens to other members meanwhile is
     /// up to the caller.
     pub fn stop(&self, window: &str) -> impl Future<Output = Stop> + use<> {
-        let life = self.life.as_ref().map(|life| (life.child.subscribe(), life.said.clone()));
+        let life = self
+            .life
+            .as_ref()
+            .map(|life| (life.child.subscribe(), life.said.clone(), life.windows_left.load(Ordering::Acquire)));
         let window = window.to_owned();
         async move {
-            let Some((mut state, mut said)) = life else { return Stop::Ended };
-            let still =
-                state.wait_for(|state| state.stopped || state.ended.is_some()).await.is_ok_and(|state| state.stopped);
-            let named = |said: &NodeState| said.closed || said.window.as_ref().is_some_and(|(name, _)| *name == window);
-            let named = still && said.wait_for(named).await.is_ok_and(|said| said.window.is_some());
-            if named { Stop::AtWindow } else { Stop::Ended }
+            let Some((mut state, mut said, left)) = life else { return Stop::Ended };
+            // First the name, then the stop: a pause is a stop as well, and an earlier window was left.
+            let here =
+                |said: &NodeState| said.windows > left && said.window.as_ref().is_some_and(|(at, _)| *at == window);
+            let named = said.wait_for(|said| said.closed || here(said)).await.is_ok_and(|said| here(&said));
+            let still = named && state.wait_for(|state| state.stopped || state.ended.is_some()).await.is_ok();
+            if still && state.borrow().ended.is_none() { Stop::AtWindow } else { Stop::Ended }
+        }
+    }
+
+    /// Stops it, and waits until it stands still; at a window it may do so already.
+    pub async fn pause(&self) -> Result<Paused, Trouble> {
+        let life = self.life()?;
+        let paused = Paused::stop(life.child.pauser(), life.said.clone(), Arc::clone(&life.windows_left));
+        let mut paused = paused.with_context(|| format!("cannot stop n{}", self.id))?;
+        match self.or_death(clock::within(limits::DEATH, paused.stopped())).await? {
+            Some(true) => Ok(paused),
+            Some(false) => Err(self.died(life, life.child.ended().await)),
+            None => {
+                Err(Trouble::Harness(anyhow!("n{} does not stand still after a SIGSTOP: is its disk stuck?", self.id)))
+            }
         }
     }
 

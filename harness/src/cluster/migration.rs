@@ -80,7 +80,7 @@ mod tests {
             snapshot_every_entries: 1,
             sabotage: None,
         };
-        let site = Site { spawner: Spawner::start().unwrap(), target, paths, founders: Vec::new() };
+        let site = Site { spawner: Spawner::start().unwrap(), target, paths, founders: Vec::new(), links: None };
         migrate(&site, 2, Engine::Rocksdb, arm).await
     }
 

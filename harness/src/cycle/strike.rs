@@ -40,7 +40,9 @@ impl Stage<'_> {
         }
         let reached = match when {
             When::Time { ms } => {
-                clock::sleep_until(work.started + Duration::from_millis(ms)).await;
+                // Beside faults that last it is told from when they have begun.
+                let from = if work.record.lasting.is_empty() { work.started } else { clock::now() };
+                clock::sleep_until(from + Duration::from_millis(ms)).await;
                 Reached::Yes
             }
             When::Applied { ahead } => self.reach_applied(first, ahead).await?,
@@ -86,7 +88,7 @@ impl Stage<'_> {
         trouble.map_or(Ok(()), Err)
     }
 
-    async fn reach_applied(&mut self, first: u64, ahead: u64) -> Result<Reached, Trouble> {
+    pub(super) async fn reach_applied(&self, first: u64, ahead: u64) -> Result<Reached, Trouble> {
         let bound = self.window_bound();
         let member = self.member(first)?;
         let from = member.status().await?.applied.unwrap_or(0);
@@ -116,7 +118,7 @@ impl Stage<'_> {
         }
     }
 
-    async fn reach_by_load(&mut self, first: u64, window: &str, hit: u64) -> Result<Reached, Trouble> {
+    pub(super) async fn reach_by_load(&self, first: u64, window: &str, hit: u64) -> Result<Reached, Trouble> {
         let bound = self.window_bound();
         let member = self.member(first)?;
         if arm(member, window, hit).await? == Reached::Yes {
@@ -347,7 +349,7 @@ impl Stage<'_> {
         self.cluster.member(id).ok_or_else(|| unknown(id))
     }
 
-    fn window_bound(&self) -> Duration {
+    pub(super) fn window_bound(&self) -> Duration {
         Duration::from_millis(self.scenario.bounds.window_wait_ms_max)
     }
 }

@@ -96,11 +96,13 @@ impl Child {
         self.signal(Signal::CONT)
     }
 
+    /// What stops this child and lets it go on, and does nothing else; it keeps no child alive.
+    pub fn pauser(&self) -> Pauser {
+        Pauser { pidfd: Arc::clone(&self.pidfd), state: self.state.clone() }
+    }
+
     fn signal(&self, signal: Signal) -> io::Result<()> {
-        match rustix::process::pidfd_send_signal(&self.pidfd, signal) {
-            Err(rustix::io::Errno::SRCH) | Ok(()) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        send(&self.pidfd, signal)
     }
 
     /// Waits until the child is dead and reaped.
@@ -123,6 +125,39 @@ impl Drop for Child {
         if self.state().ended.is_none() {
             let _ = self.kill();
         }
+    }
+}
+
+/// A dead process takes no signal, and that is no error.
+fn send(pidfd: &OwnedFd, signal: Signal) -> io::Result<()> {
+    match rustix::process::pidfd_send_signal(pidfd, signal) {
+        Err(rustix::io::Errno::SRCH) | Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Stops a child and lets it go on.
+#[derive(Debug, Clone)]
+pub struct Pauser {
+    pidfd: Arc<OwnedFd>,
+    state: watch::Receiver<Signals>,
+}
+
+impl Pauser {
+    pub fn stop(&self) -> io::Result<()> {
+        send(&self.pidfd, Signal::STOP)
+    }
+
+    pub fn resume(&self) -> io::Result<()> {
+        send(&self.pidfd, Signal::CONT)
+    }
+
+    /// Waits until it stands still (or goes on, as `stopped` says); `false`: it is dead.
+    pub async fn stands_still(&self, stopped: bool) -> bool {
+        let mut state = self.state.clone();
+        // Without the waiter nothing is known any more, as of a dead one.
+        let there = state.wait_for(|state| state.stopped == stopped || state.ended.is_some()).await;
+        there.is_ok_and(|state| state.ended.is_none())
     }
 }
 

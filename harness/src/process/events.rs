@@ -16,6 +16,8 @@ pub struct NodeState {
     pub serving: bool,
     /// The last window it reported, with its hit count.
     pub window: Option<(String, u64)>,
+    /// How many it has reported.
+    pub windows: u64,
     /// `migrate` is done: where the state stands, and its rows.
     pub migrated: Option<Migrated>,
     /// The last line that was no event.
@@ -74,7 +76,10 @@ async fn next_line(lines: &mut BufReader<pipe::Receiver>) -> Option<Vec<u8>> {
 fn take_line(state: &mut NodeState, line: &[u8]) {
     match serde_json::from_slice(line) {
         Ok(Line::Serving) => state.serving = true,
-        Ok(Line::Window { name, hit }) => state.window = Some((name, hit)),
+        Ok(Line::Window { name, hit }) => {
+            state.window = Some((name, hit));
+            state.windows += 1;
+        }
         Ok(Line::Migrated(migrated)) => state.migrated = Some(migrated),
         Ok(Line::Other) => {}
         Err(_) => state.remark = Some(String::from_utf8_lossy(line).trim_end().to_owned()),
@@ -93,7 +98,7 @@ mod tests {
         take_line(&mut state, b"{\"event\":\"serving\",\"pid\":7}\n");
         take_line(&mut state, b"{\"event\":\"window\",\"name\":\"flush.begin\",\"hit\":2}\n");
         assert!(state.serving);
-        assert_eq!(state.window, Some(("flush.begin".to_owned(), 2)));
+        assert_eq!((state.window.clone(), state.windows), (Some(("flush.begin".to_owned(), 2)), 1));
         let done = br#"{"event":"migrated","from":"redb","to":"rocksdb","index":7,"rows":3}"#;
         take_line(&mut state, done);
         assert_eq!(state.migrated.as_ref().map(|done| (done.index, done.rows)), Some((Some(7), Some(3))));

@@ -13,6 +13,6 @@ pub mod child;
 pub mod events;
 pub mod spawner;
 
-pub use child::{Child, Ended, Signals};
+pub use child::{Child, Ended, Pauser, Signals};
 pub use events::{Migrated, NodeState};
 pub use spawner::{Launch, Output, Spawner};

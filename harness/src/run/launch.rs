@@ -59,6 +59,9 @@ pub(super) async fn launch(job: &Job, number: u32, spawner: Spawner) -> Result<R
     let history = History::create(&paths.history_jsonl()).context("cannot create the history")?;
     let engines = &job.scenario.cluster.engines;
     let mut cluster = Cluster::prepare(spawner, job.target.clone(), paths, engines)?;
+    if job.plan.disturbs_links() {
+        cluster.interpose().await?;
+    }
     cluster.start_all(Duration::from_millis(job.scenario.bounds.restart_ms_max)).await?;
     let slots: Vec<Slot> = cluster.members.iter().map(|member| member.slot).collect();
     let ledger = Ledger::new(&slots);

@@ -5,10 +5,11 @@
 //! it pauses, briefly at first. No request is ever sent twice.
 
 use super::WorkloadOptions;
+use super::attempt::attempt;
 use super::connection::Connection;
 use super::generator::{Generator, Step};
 use crate::clock;
-use crate::history::{Event, History};
+use crate::history::History;
 use crate::operation::{Action, Compare, Effect, KeyState, Keys, OpId, Outcome, Reply};
 use crate::oracle::Ledger;
 use std::collections::VecDeque;
@@ -194,17 +195,8 @@ impl Client {
     async fn send(&mut self, action: Action) -> Outcome {
         let op = self.next_id();
         self.seq += 1;
-        self.history.record(&Event::Invoke { op, endpoint: self.at, action: &action });
-        self.ledger.invoke(op, &action);
-        let outcome = self.connections[self.at].send(&action).await;
-        self.ledger.complete(op, &outcome);
-        match &outcome {
-            Outcome::Done { revision, term, reply } => {
-                self.history.record(&Event::Done { op, revision: *revision, term: *term, reply });
-            }
-            Outcome::Refused { why } => self.history.record(&Event::Refused { op, why }),
-            Outcome::Unknown { why } => self.history.record(&Event::Unknown { op, why }),
-        }
+        let to = (self.at, &mut self.connections[self.at]);
+        let outcome = attempt((&self.history, &self.ledger), op, to, &action).await;
         self.after(&outcome);
         outcome
     }

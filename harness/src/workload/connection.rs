@@ -27,6 +27,7 @@ pub(super) async fn connect(endpoints: &[String], op_timeout: Duration) -> anyho
     Ok(connections)
 }
 
+#[derive(Clone)]
 pub(super) struct Connection {
     client: Client,
     op_timeout: Duration,

@@ -6,12 +6,15 @@
 //! the revision that a compare-and-swap expects, the list that an append extends. Keys are bounded, values too,
 //! and one client compacts, so the store stays the same size however long a run is.
 
+mod attempt;
 mod client;
 mod connection;
 mod generator;
+mod prober;
 mod refusal;
 
 pub use connection::key_state;
+pub use prober::Prober;
 
 use crate::history::History;
 use crate::oracle::Ledger;

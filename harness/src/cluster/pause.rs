@@ -1,0 +1,61 @@
+//! A member that stands still by our doing.
+//!
+//! A SIGSTOP is a fault that the system cannot see coming and the member itself cannot see at all: its clocks go on, its
+//! connections stay, and when it goes on it believes what it believed before.
+
+use crate::process::{NodeState, Pauser};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
+
+/// Lets the member go on when it is dropped.
+#[derive(Debug)]
+pub struct Paused {
+    pauser: Pauser,
+    said: watch::Receiver<NodeState>,
+    windows_left: Arc<AtomicU64>,
+    goes_on: bool,
+}
+
+impl Paused {
+    /// Sends the SIGSTOP.
+    pub(super) fn stop(
+        pauser: Pauser,
+        said: watch::Receiver<NodeState>,
+        windows_left: Arc<AtomicU64>,
+    ) -> io::Result<Self> {
+        pauser.stop()?;
+        Ok(Self { pauser, said, windows_left, goes_on: false })
+    }
+
+    /// Waits until it stands still; `false`: it is dead.
+    pub(super) async fn stopped(&mut self) -> bool {
+        self.pauser.stands_still(true).await
+    }
+
+    /// Sends the SIGCONT, and waits until it goes on. One that was killed meanwhile goes nowhere, and that is fine.
+    ///
+    /// # Errors
+    /// The signal cannot be sent.
+    pub async fn go_on(mut self) -> io::Result<()> {
+        self.resume()?;
+        self.pauser.stands_still(false).await;
+        Ok(())
+    }
+
+    fn resume(&mut self) -> io::Result<()> {
+        if std::mem::replace(&mut self.goes_on, true) {
+            return Ok(());
+        }
+        // Before it goes on: whoever waits for a window from then on waits for another one.
+        self.windows_left.store(self.said.borrow().windows, Ordering::Release);
+        self.pauser.resume()
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        let _ = self.resume();
+    }
+}

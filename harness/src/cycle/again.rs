@@ -1,0 +1,60 @@
+//! Killed again, and again: each time in a life that the kill before it led to.
+//!
+//! Recovery has to be safe to repeat from any of its own steps. So the first victim is started with the next window armed, and
+//! dies there; what it leaves is inspected and judged like after any other kill. The others that died with it come back
+//! meanwhile. A window that is not passed ends the series: the member is up by then, and serves.
+
+use super::strike::Reached;
+use super::{Stage, Work};
+use crate::cluster::Trouble;
+use crate::plan::At;
+use crate::record::{AgainRecord, Outcome};
+
+impl Stage<'_> {
+    /// Kills the first victim again in each window of `again`, in their order.
+    pub(super) async fn strike_again(&mut self, work: &mut Work, again: &[At]) -> Result<(), Trouble> {
+        let first = work.victims.first().map(|victim| victim.member);
+        let landed = work.record.outcome == Outcome::Landed;
+        for (nth, at) in again.iter().enumerate() {
+            let reached = match first {
+                Some(first) if landed => self.kill_again(work, first, at).await?,
+                _ => Err("the kill before it did not land".to_owned()),
+            };
+            let missed = reached.is_err();
+            work.tell_again(first, at, reached.err());
+            if missed {
+                let rest = &again[nth + 1..];
+                rest.iter()
+                    .for_each(|at| work.tell_again(first, at, Some("the one before it was not reached".to_owned())));
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// `Err`: why it was not reached.
+    async fn kill_again(&mut self, work: &mut Work, first: u64, at: &At) -> Result<Result<(), String>, Trouble> {
+        let engine = self.member(first)?.engine;
+        if !at.window.exists_on(engine) {
+            return Ok(Err(format!("n/a on {engine}, which n{first} runs")));
+        }
+        self.inspect_dead(work).await?;
+        let down: Vec<_> = self.cluster.members.iter().filter(|one| !one.is_up() && one.id != first).collect();
+        for member in down.into_iter().map(|member| member.id).collect::<Vec<_>>() {
+            self.start(work, member, None).await?;
+        }
+        self.note(work.step.cycle, "arm", Some(first), Some(at.window.name));
+        let reached = self.restart_towards(work, first, at.window, at.hit).await?;
+        Ok(match self.strike_alone(work, first, reached).await? {
+            Reached::Struck => Ok(()),
+            Reached::Yes | Reached::No => Err("it caught up without passing it".to_owned()),
+        })
+    }
+}
+
+impl Work {
+    fn tell_again(&mut self, first: Option<u64>, at: &At, skipped: Option<String>) {
+        let member = first.unwrap_or(0);
+        self.record.again.push(AgainRecord { member, window: at.window.name.to_owned(), hit: at.hit, skipped });
+    }
+}

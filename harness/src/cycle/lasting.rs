@@ -1,0 +1,253 @@
+//! Faults that end by themselves: members that stand still, and links that are disturbed.
+//!
+//! Each waits for its place, all at once; the step goes on when every one of them has begun, or was not reached. From its
+//! beginning on each has a task of its own that ends it when its time is over. The task holds what undoes the fault: however it ends (a
+//! cycle that fails, an interruption), members go on and links heal.
+//!
+//! Shortly before the end, reads are sent to the victims ([`Prober`]): by then the others have acknowledged newer
+//! writes, and a victim that still takes itself for the leader must not answer from what it has.
+
+use super::revive::first_trouble;
+use super::strike::Reached;
+use super::{Stage, Work, victims};
+use crate::cluster::{Disturbance, Paused, Trouble};
+use crate::history::History;
+use crate::plan::{Fault, Link, When, Whom};
+use crate::record::{LastingKind, LastingRecord, Outcome, Role, Victim};
+use crate::target::Slot;
+use crate::workload::Prober;
+use crate::{clock, limits};
+use anyhow::{Context, anyhow};
+use futures_util::future::join_all;
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// The tasks that end what lasts; dropping them ends it at once.
+#[derive(Default)]
+pub(super) struct UnderWay {
+    /// By place in the record; one task in each that began.
+    tasks: Vec<JoinSet<io::Result<Ended>>>,
+    /// The highest term of the cluster when the first one began.
+    term: u64,
+}
+
+struct Ended {
+    lasted_ms: u64,
+    behind: u64,
+}
+
+/// What undoes a fault.
+enum Hold {
+    Pause(Vec<Paused>),
+    Network(Disturbance),
+}
+
+/// Who is hit, and what is needed to look after it.
+struct Patient {
+    history: Arc<History>,
+    prober: Prober,
+    cycle: u32,
+    /// Places of the victims among the endpoints.
+    endpoints: Vec<usize>,
+    /// Applied indexes, plus one, as they were received: the victims' and everybody's.
+    victims_applied: Vec<Arc<AtomicU64>>,
+    all_applied: Vec<Arc<AtomicU64>>,
+}
+
+/// Whether `fault` ends by itself.
+pub(super) fn lasts(fault: &Fault) -> bool {
+    matches!(fault, Fault::Pause { .. } | Fault::Network { .. })
+}
+
+/// Whom, when, for how many milliseconds, and which links; `None`: it does not last.
+fn parts(fault: &Fault) -> Option<(Whom, When, u64, Option<Link>)> {
+    match *fault {
+        Fault::Pause { whom, when, ms } => Some((whom, when, ms, None)),
+        Fault::Network { link, whom, when, ms } => Some((whom, when, ms, Some(link))),
+        Fault::Kill { .. } | Fault::Upgrade(_) => None,
+    }
+}
+
+impl Stage<'_> {
+    /// Begins all faults of the step that last. `roles` has every member, with one leader.
+    pub(super) async fn begin_lasting(&mut self, work: &mut Work, roles: &[(u64, Role)]) -> Result<(), Trouble> {
+        let planned: Vec<Fault> = work.step.faults.iter().filter(|fault| lasts(fault)).cloned().collect();
+        if planned.is_empty() {
+            return Ok(());
+        }
+        self.make_prober().await?;
+        work.lasting.term = self.term().await;
+        let begins = planned.iter().map(|fault| self.begin(work, fault, roles));
+        let (records, tasks): (Vec<_>, Vec<_>) = first_trouble(join_all(begins).await)?.into_iter().unzip();
+        (work.record.lasting, work.lasting.tasks) = (records, tasks);
+        Ok(())
+    }
+
+    /// Brings the first victim to the planned place, and begins `fault` there.
+    async fn begin(
+        &self,
+        work: &Work,
+        fault: &Fault,
+        roles: &[(u64, Role)],
+    ) -> Result<(LastingRecord, JoinSet<io::Result<Ended>>), Trouble> {
+        let mut task = JoinSet::new();
+        let (whom, when, ms, link) =
+            parts(fault).ok_or_else(|| Trouble::Harness(anyhow!("`{fault}` does not end by itself")))?;
+        let victims = victims::choose(&whom, roles);
+        let kind = if link.is_some() { LastingKind::Network } else { LastingKind::Pause };
+        let mut record = LastingRecord {
+            fault: fault.to_string(),
+            kind,
+            victims: victims.clone(),
+            links: 0,
+            lasted_ms: None,
+            behind: 0,
+            skipped: None,
+        };
+        let Some(first) = victims.first().map(|victim| victim.member) else {
+            record.skipped = Some("no member has the role that it asks for".to_owned());
+            return Ok((record, task));
+        };
+        record.skipped = self.reach_begin(first, when).await?;
+        if record.skipped.is_some() {
+            return Ok((record, task));
+        }
+        self.note(work.step.cycle, "begin", Some(first), Some(&record.fault));
+        let hold = match link {
+            None => Hold::Pause(self.pause(&victims).await?),
+            Some(link) => {
+                let disturbance = self.disturb(link, &victims)?;
+                record.links = disturbance.links() as u32;
+                if matches!(when, When::Window { .. }) {
+                    // It stood still there by itself; the fault is the link's, so it goes on.
+                    self.member(first)?.pause().await?.go_on().await.context("cannot let a member go on")?;
+                }
+                Hold::Network(disturbance)
+            }
+        };
+        let (patient, since) = (self.patient(work.step.cycle, &victims)?, clock::now());
+        task.spawn(async move { look_after(hold, &patient, since, ms).await });
+        Ok((record, task))
+    }
+
+    /// Waits until `first` is where a fault begins. `Some`: why it did not get there.
+    async fn reach_begin(&self, first: u64, when: When) -> Result<Option<String>, Trouble> {
+        let reached = match when {
+            When::Time { ms } => {
+                clock::sleep(Duration::from_millis(ms)).await;
+                Reached::Yes
+            }
+            When::Applied { ahead } => self.reach_applied(first, ahead).await?,
+            When::Window { window, hit } => {
+                let engine = self.member(first)?.engine;
+                if !window.exists_on(engine) {
+                    return Ok(Some(format!("{}: n/a on {engine}, which n{first} runs", window.name)));
+                }
+                self.reach_by_load(first, window.name, hit).await?
+            }
+        };
+        let bound = self.scenario.bounds.window_wait_ms_max;
+        Ok((reached == Reached::No).then(|| format!("{when}: not reached within {bound} ms")))
+    }
+
+    async fn pause(&self, victims: &[Victim]) -> Result<Vec<Paused>, Trouble> {
+        let stops = victims.iter().map(|victim| async { self.member(victim.member)?.pause().await });
+        first_trouble(join_all(stops).await)
+    }
+
+    fn disturb(&self, link: Link, victims: &[Victim]) -> Result<Disturbance, Trouble> {
+        let links = self.cluster.site.links.as_ref();
+        let links =
+            links.ok_or_else(|| Trouble::Harness(anyhow!("the plan disturbs links, and no proxy was started")))?;
+        let slot = |victim: &Victim| -> Result<Slot, Trouble> { Ok(self.member(victim.member)?.slot) };
+        let group = victims.iter().map(slot).collect::<Result<BTreeSet<_>, _>>()?;
+        Ok(links.disturb(link, &group))
+    }
+
+    fn patient(&self, cycle: u32, victims: &[Victim]) -> Result<Patient, Trouble> {
+        let place = |victim: &Victim| self.cluster.members.iter().position(|member| member.id == victim.member);
+        let endpoints: Vec<_> = victims.iter().filter_map(place).collect();
+        Ok(Patient {
+            history: Arc::clone(&self.history),
+            prober: self.prober.clone().ok_or_else(|| Trouble::Harness(anyhow!("there is no prober")))?,
+            cycle,
+            victims_applied: endpoints.iter().map(|at| self.cluster.members[*at].applied_follower()).collect(),
+            all_applied: self.cluster.members.iter().map(|member| member.applied_follower()).collect(),
+            endpoints,
+        })
+    }
+
+    async fn make_prober(&mut self) -> Result<(), Trouble> {
+        if self.prober.is_none() {
+            let load = &self.scenario.load;
+            let endpoints: Vec<_> = self.cluster.endpoints().into_iter().map(|(_, endpoint)| endpoint).collect();
+            let (history, ledger) = (Arc::clone(&self.history), Arc::clone(&self.ledger));
+            let timeout = Duration::from_millis(load.op_timeout_ms);
+            self.prober = Some(Prober::new(&endpoints, timeout, (load.clients, load.keys), history, ledger).await?);
+        }
+        Ok(())
+    }
+
+    async fn term(&self) -> u64 {
+        self.cluster.statuses().await.iter().map(|status| status.term).max().unwrap_or(0)
+    }
+
+    /// Waits until everything that lasts has ended.
+    pub(super) async fn end_lasting(&mut self, work: &mut Work) -> Result<(), Trouble> {
+        if work.record.lasting.is_empty() {
+            return Ok(());
+        }
+        for (record, task) in work.record.lasting.iter_mut().zip(&mut work.lasting.tasks) {
+            let Some(ended) = task.join_next().await else { continue };
+            let ended = ended.map_err(|error| Trouble::Harness(anyhow!("a fault ended by a panic: {error}")))?;
+            let Ended { lasted_ms, behind } = ended.context("cannot let a member go on")?;
+            (record.lasted_ms, record.behind) = (Some(lasted_ms), behind);
+        }
+        work.record.terms_passed = self.term().await.saturating_sub(work.lasting.term);
+        Ok(())
+    }
+}
+
+/// Lets the fault last, has its victims read from, and ends it.
+async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> io::Result<Ended> {
+    let end = since + Duration::from_millis(ms);
+    clock::sleep_until(end.checked_sub(limits::PROBE_LEAD).unwrap_or(since)).await;
+    let probes = patient.endpoints.iter().map(|at| patient.prober.read_until(*at, end + limits::PROBE_TAIL));
+    let undo = async {
+        clock::sleep_until(end).await;
+        let behind = patient.behind();
+        let lasted_ms = clock::ms_since(since);
+        patient.history.record(&serde_json::json!({ "event": "end", "cycle": patient.cycle, "lasted_ms": lasted_ms }));
+        match hold {
+            Hold::Pause(paused) => {
+                let went_on = join_all(paused.into_iter().map(Paused::go_on)).await;
+                went_on.into_iter().collect::<io::Result<()>>()?;
+            }
+            Hold::Network(disturbance) => drop(disturbance),
+        }
+        Ok(Ended { lasted_ms, behind })
+    };
+    let (ended, _) = tokio::join!(undo, join_all(probes));
+    ended
+}
+
+impl Patient {
+    fn behind(&self) -> u64 {
+        let least = self.victims_applied.iter().map(|applied| applied.load(Ordering::Acquire)).min().unwrap_or(0);
+        let most = self.all_applied.iter().map(|applied| applied.load(Ordering::Acquire)).max().unwrap_or(0);
+        most.saturating_sub(least)
+    }
+}
+
+impl Work {
+    /// The outcome of a step without a kill: it landed if everything that it planned began.
+    pub(super) fn judge_lasting_alone(&mut self) {
+        let skipped: Vec<_> = self.record.lasting.iter().filter_map(|lasting| lasting.skipped.clone()).collect();
+        self.record.outcome =
+            if skipped.is_empty() { Outcome::Landed } else { Outcome::Skipped { why: skipped.join("; ") } };
+    }
+}

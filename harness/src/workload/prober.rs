@@ -1,0 +1,77 @@
+//! Reads at a member that may have been left behind.
+//!
+//! A member that stood still, or was cut off, believes what it believed before: if it led, that it leads. The clients have
+//! moved on to the others by then, so nobody would ask it in the moment when it is most likely to answer wrongly. The prober
+//! does: its reads are sent *after* the others had time to acknowledge newer writes, lie in the member's socket while it
+//! stands still, and are the first thing that it finds when it goes on.
+//!
+//! They are operations like any client's: recorded, and judged by the ledger.
+
+use super::attempt::attempt;
+use super::connection::{self, Connection};
+use crate::clock;
+use crate::history::History;
+use crate::operation::{Action, Keys, OpId};
+use crate::oracle::Ledger;
+use futures_util::future::join_all;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Readers at one member, each with one read in flight: the first answer after a SIGCONT is a race that a single one may lose.
+const READERS: u32 = 8;
+
+/// Shared by all probes of one cluster.
+#[derive(Clone)]
+pub struct Prober {
+    connections: Vec<Connection>,
+    history: Arc<History>,
+    ledger: Arc<Ledger>,
+    /// The number of the first reader as a client: above those of the load.
+    first_client: u32,
+    keys: u64,
+    /// Numbers every read, whoever sends it.
+    seq: Arc<AtomicU64>,
+}
+
+impl Prober {
+    /// `endpoints` by slot; `clients` and `keys` as the load has them.
+    ///
+    /// # Errors
+    /// An endpoint that is no URI.
+    pub async fn new(
+        endpoints: &[String],
+        op_timeout: Duration,
+        (clients, keys): (u32, u32),
+        history: Arc<History>,
+        ledger: Arc<Ledger>,
+    ) -> anyhow::Result<Self> {
+        let connections = connection::connect(endpoints, op_timeout).await?;
+        let (first_client, keys) = (clients, u64::from(keys.max(1)));
+        Ok(Self { connections, history, ledger, first_client, keys, seq: Arc::default() })
+    }
+
+    /// Reads at the member in place `at`, from several clients, one read of each after the other until `end`; at least one each.
+    pub async fn read_until(&self, at: usize, end: Instant) {
+        let readers = self.connections.get(at).map(|connection| {
+            // A client of its own at each place: a client has one operation in flight.
+            let first = self.first_client + READERS * at as u32;
+            (first..first + READERS).map(|client| self.read(client, at, connection.clone(), end))
+        });
+        join_all(readers.into_iter().flatten()).await;
+    }
+
+    async fn read(&self, client: u32, endpoint: usize, mut connection: Connection, end: Instant) {
+        loop {
+            let seq = self.seq.fetch_add(1, Ordering::Relaxed);
+            let op = OpId { client, seq };
+            let keys = Keys::one(format!("p/{:05}", seq % self.keys));
+            let action = Action::Read { keys, revision: None, serializable: false };
+            attempt((&self.history, &self.ledger), op, (endpoint, &mut connection), &action).await;
+            if clock::now() >= end {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
