@@ -133,6 +133,7 @@ async fn gate(
         sweep: false,
         quotas: Vec::new(),
         repro: String::new(),
+        quiet: true,
     };
     let (_open, interrupt) = watch::channel(false);
     let (run, _) = run::run(&job, interrupt).await?;

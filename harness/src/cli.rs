@@ -288,7 +288,7 @@ fn job(scenario: Scenario, plan: Plan, with: &With, mut repro: String) -> Result
     };
     let cycles = plan.steps.len() as u32;
     let quotas = scenario.quotas.iter().filter_map(|quota| quota.share(cycles, scenario.cycles)).collect();
-    Ok(Job { quotas, sweep: false, scenario, plan, target, paths, keep: with.keep, repro })
+    Ok(Job { quotas, sweep: false, scenario, plan, target, paths, keep: with.keep, repro, quiet: false })
 }
 
 /// A bug that no member can have is n/a: a run with it would pass, and that would say nothing.

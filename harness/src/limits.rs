@@ -134,3 +134,9 @@ pub const LAST_READING: Duration = Duration::from_millis(100);
 pub const LAST_READ: Duration = Duration::from_secs(30);
 /// Findings printed at the end of a run; the report has them all.
 pub const FINDINGS_PRINTED_MAX: usize = 10;
+
+// ---- many runs -------------------------------------------------------------------------------------------
+
+/// Runs side by side that a shrinker or a table of planted bugs starts by itself: a cluster keeps about a core busy, and with
+/// more than a few of them the disk's syncs, not the processors, are what they wait for.
+pub const LANES_MAX: usize = 4;

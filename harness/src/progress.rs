@@ -41,6 +41,11 @@ impl Progress {
         Self::with(Sink::Bar(bar), planned)
     }
 
+    /// Shows nothing.
+    pub fn silent() -> Self {
+        Self::with(Sink::Bar(ProgressBar::hidden()), 0)
+    }
+
     fn lines(planned: u64, out: Box<dyn Write + Send>) -> Self {
         Self::with(Sink::Lines { out, last: None }, planned)
     }
@@ -104,7 +109,8 @@ impl Drop for Progress {
     }
 }
 
-fn minutes_and_seconds(seconds: u64) -> String {
+/// `1:05`.
+pub fn minutes_and_seconds(seconds: u64) -> String {
     format!("{}:{:02}", seconds / 60, seconds % 60)
 }
 

@@ -46,6 +46,8 @@ pub struct Job {
     pub quotas: Vec<QuotaRecord>,
     /// The command that repeats this run.
     pub repro: String,
+    /// Say nothing of single cycles: whoever starts many runs says how far those are.
+    pub quiet: bool,
 }
 
 /// What the cycles came to.
@@ -87,7 +89,8 @@ async fn side_by_side(
     summary: &mut RunSummary,
 ) -> Outcome {
     let mut outcome = Outcome::default();
-    let mut progress = Progress::new(job.plan.steps.len() as u32);
+    let planned = job.plan.steps.len() as u32;
+    let mut progress = if job.quiet { Progress::silent() } else { Progress::new(planned) };
     let (halt, halted) = watch::channel(Halt::Go);
     let (ends, mut ended) = mpsc::unbounded_channel::<CycleEnd>();
     let shared = Arc::new(job.clone());

@@ -1,0 +1,31 @@
+//! Making a failing report small: the fewest steps, faults and clients with which the same class still comes back.
+//!
+//! ```text
+//!   report → candidate → minimise (decides, runs nothing) ⇄ prober (runs, decides nothing) → confirm → report
+//! ```
+//!
+//! | file | what |
+//! | --- | --- |
+//! | [`candidate`] | a plan and the scenario that it belongs to, as texts that fit each other |
+//! | [`simpler`] | what a step can be replaced by |
+//! | [`knobs`] | what a scenario can be reduced in, by editing its text |
+//! | [`minimise`] | the search, over any oracle |
+//! | [`ruling`] | how many runs decide about one candidate |
+//! | [`prober`] | the oracle: real runs, within a budget |
+//!
+//! A reduction counts only if the *same class* heads the report again: another failure is another bug, and a shrinker that follows
+//! it ends somewhere else than where it was asked to go. A seed fixes what is done and not how an operating system interleaves
+//! it, so one run may miss what the next one shows; [`ruling`] says what that means for a candidate. What comes out is confirmed
+//! by further runs, and if those miss too often, the search's last larger candidate that holds is the result.
+
+pub mod candidate;
+pub mod knobs;
+pub mod minimise;
+// pub mod prober;
+pub mod ruling;
+pub mod simpler;
+
+pub use candidate::Candidate;
+pub use minimise::{Answer, Shrunk, minimise};
+// pub use prober::{Budget, Prober};
+pub use ruling::Rate;

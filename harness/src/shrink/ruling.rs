@@ -1,0 +1,128 @@
+//! How many runs decide about one candidate.
+//!
+//! One run may miss what the next one shows. Whoever takes the first hit for good, again and again, ends with a plan that fails
+//! once in ten times: each acceptance may be worse than the one before it, and none is asked twice. So as long as the best
+//! candidate comes back reliably, another one has to do the same: two hits in a row, or four of five. Only a failure that was
+//! rare from the beginning is followed at its first hit, and given up after as many misses as leave it a tenth of a chance.
+
+/// From here on a failure comes back reliably.
+pub const RELIABLE: f64 = 0.8;
+
+/// A candidate that comes back as often as the best one, and is given up all the same: this often, when the best is not reliable.
+const UNLUCKY: f64 = 0.1;
+
+/// Runs that a candidate may miss at most, when the best is not reliable.
+const MISSES_MAX: u32 = 6;
+
+/// How often a class came back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rate {
+    pub hits: u32,
+    pub tries: u32,
+}
+
+impl Rate {
+    pub fn count(&mut self, hit: bool) {
+        self.tries += 1;
+        self.hits += u32::from(hit);
+    }
+
+    pub fn misses(self) -> u32 {
+        self.tries - self.hits
+    }
+
+    pub fn share(self) -> f64 {
+        if self.tries == 0 { 0.0 } else { f64::from(self.hits) / f64::from(self.tries) }
+    }
+
+    /// Whether it came back often enough, in more than a single run.
+    pub fn is_reliable(self) -> bool {
+        self.tries > 1 && self.share() >= RELIABLE
+    }
+}
+
+/// What the runs of a candidate so far amount to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ruling {
+    Accept,
+    Reject,
+    /// This many further runs are needed for either, at least.
+    Open(u32),
+}
+
+/// Whether a candidate with `own` runs replaces one with `best`.
+pub fn rule(own: Rate, best: Rate) -> Ruling {
+    if best.is_reliable() { as_reliable(own) } else { at_first_hit(own, best) }
+}
+
+fn as_reliable(own: Rate) -> Ruling {
+    match (own.hits, own.misses()) {
+        (_, 2..) => Ruling::Reject,
+        (2.., 0) | (4.., 1) => Ruling::Accept,
+        (hits, 0) => Ruling::Open(2 - hits),
+        (hits, _) if hits == 0 => Ruling::Open(1),
+        (hits, _) => Ruling::Open(4 - hits),
+    }
+}
+
+fn at_first_hit(own: Rate, best: Rate) -> Ruling {
+    // Laplace's estimate: few runs do not make a certainty.
+    let rate = f64::from(best.hits + 1) / f64::from(best.tries + 2);
+    let misses = (UNLUCKY.ln() / (1.0 - rate).ln()).ceil().clamp(2.0, f64::from(MISSES_MAX)) as u32;
+    match own {
+        Rate { hits: 1.., .. } => Ruling::Accept,
+        Rate { tries, .. } if tries >= misses => Ruling::Reject,
+        Rate { .. } => Ruling::Open(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(hits: u32, tries: u32) -> Rate {
+        Rate { hits, tries }
+    }
+
+    #[test]
+    fn beside_a_reliable_best_one_hit_is_not_enough() {
+        let best = rate(2, 2);
+        assert_eq!(rule(rate(0, 0), best), Ruling::Open(2));
+        assert_eq!(rule(rate(1, 1), best), Ruling::Open(1));
+        assert_eq!(rule(rate(2, 2), best), Ruling::Accept);
+        assert_eq!(rule(rate(0, 1), best), Ruling::Open(1));
+        assert_eq!(rule(rate(0, 2), best), Ruling::Reject);
+        assert_eq!(rule(rate(1, 2), best), Ruling::Open(3));
+        assert_eq!(rule(rate(4, 5), best), Ruling::Accept);
+        assert_eq!(rule(rate(3, 5), best), Ruling::Reject);
+    }
+
+    #[test]
+    fn a_rare_failure_is_followed_at_its_first_hit() {
+        let best = rate(1, 4);
+        assert_eq!(rule(rate(1, 3), best), Ruling::Accept);
+        assert_eq!(rule(rate(0, 5), best), Ruling::Open(1));
+        assert_eq!(rule(rate(0, 6), best), Ruling::Reject);
+        // Not known to be rare, and not known to be reliable.
+        assert_eq!(rule(rate(0, 2), rate(1, 1)), Ruling::Open(1));
+        assert_eq!(rule(rate(0, 3), rate(1, 1)), Ruling::Reject);
+    }
+
+    /// Whatever the runs say, some number of them decides.
+    #[test]
+    fn every_question_is_answered() {
+        for best in [rate(5, 5), rate(1, 6), rate(1, 1), rate(0, 0)] {
+            for pattern in 0..1u32 << 12 {
+                let mut own = Rate::default();
+                let decided = (0..12).any(|run| {
+                    if rule(own, best) != Ruling::Open(0) && !matches!(rule(own, best), Ruling::Open(_)) {
+                        return true;
+                    }
+                    own.count(pattern >> run & 1 == 1);
+                    false
+                });
+                assert!(decided, "{own:?} beside {best:?}");
+            }
+        }
+    }
+}
