@@ -107,6 +107,15 @@ pub const TIME_AHEAD_MS_MAX: u64 = 300;
 pub const PLAN_AHEAD_MAX: u64 = 1_000_000;
 /// Likewise, milliseconds.
 pub const PLAN_TIME_MS_MAX: u64 = 600_000;
+/// Milliseconds that a drawn pause lasts: from above the longest election timeout (150 ms), so that the others elect, to a
+/// few elections.
+pub const PAUSE_MS_DRAWN: (u64, u64) = (200, 800);
+/// Likewise a drawn disturbance of links; beside a kill it lasts the lower bound longer, so that the restart falls into it.
+pub const NETWORK_MS_DRAWN: (u64, u64) = (300, 1_000);
+/// Milliseconds by which a drawn disturbance delays: from what nobody notices to what makes a heartbeat late.
+pub const DELAY_MS_DRAWN: (u64, u64) = (2, 60);
+/// Further kills that are drawn for one member: three deaths in a row in its recovery.
+pub const AGAIN_DRAWN_MAX: usize = 3;
 /// Faults that one step of a plan may join: more at once tells nobody anything.
 pub const PLAN_FAULTS_MAX: usize = 4;
 /// Kills that a step may add to its first one, each in the next life: after four in a row a fifth meets nothing new.
@@ -118,6 +127,9 @@ pub const PLAN_PAUSE_MS_MAX: u64 = 3_000;
 pub const PLAN_NETWORK_MS_MAX: u64 = 10_000;
 /// Milliseconds that a plan may delay what passes a link; an election's timeout is below that.
 pub const PLAN_DELAY_MS_MAX: u64 = 500;
+/// How long before the end of a pause or a disturbance the others are written to: a write that is committed takes a few
+/// milliseconds, on a busy disk a few dozen.
+pub const PROBE_WRITE_LEAD: Duration = Duration::from_millis(100);
 /// How long before the end of a pause or a disturbance its victims are read from: sending takes well below a millisecond, and
 /// the shorter it is, the newer are the writes that a stale answer would miss.
 pub const PROBE_LEAD: Duration = Duration::from_millis(15);

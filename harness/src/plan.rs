@@ -22,6 +22,7 @@
 //! and seed give the same bytes. Without a line `clusters` there is one.
 
 mod draw;
+mod draw_lasting;
 pub mod fault;
 mod parse;
 mod parse_fault;

@@ -5,11 +5,13 @@
 //! that cannot be honoured is refused.
 
 mod cluster;
+mod faults;
 mod quotas;
 mod raw;
 mod refusal;
 mod upgrade;
 
+pub use faults::{FaultKind, FaultMix, LinkKind};
 pub use quotas::{Quota, whom_of};
 pub use refusal::Refusal;
 pub use upgrade::{UpgradeSpec, WayKind};
@@ -150,6 +152,7 @@ pub struct Scenario {
     pub whom: Vec<(WhomKind, u32)>,
     pub when: Vec<(WhenKind, u32)>,
     pub windows: Vec<(&'static Window, u32)>,
+    pub faults: FaultMix,
     pub quotas: Vec<Quota>,
     /// `None`: every member keeps its engine.
     pub upgrade: Option<UpgradeSpec>,

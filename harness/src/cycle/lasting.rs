@@ -4,8 +4,8 @@
 //! beginning on each has a task of its own that ends it when its time is over. The task holds what undoes the fault: however it ends (a
 //! cycle that fails, an interruption), members go on and links heal.
 //!
-//! Shortly before the end, reads are sent to the victims ([`Prober`]): by then the others have acknowledged newer
-//! writes, and a victim that still takes itself for the leader must not answer from what it has.
+//! Shortly before the end the others are written to, and then the victims read from ([`Prober`]): a victim that still takes
+//! itself for the leader must not answer from what it has.
 
 use super::revive::first_trouble;
 use super::strike::Reached;
@@ -215,8 +215,16 @@ impl Stage<'_> {
 /// Lets the fault last, has its victims read from, and ends it.
 async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> io::Result<Ended> {
     let end = since + Duration::from_millis(ms);
-    clock::sleep_until(end.checked_sub(limits::PROBE_LEAD).unwrap_or(since)).await;
-    let probes = patient.endpoints.iter().map(|at| patient.prober.read_until(*at, end + limits::PROBE_TAIL));
+    let before = |lead| end.checked_sub(lead).unwrap_or(since);
+    let write = async {
+        clock::sleep_until(before(limits::PROBE_WRITE_LEAD)).await;
+        patient.prober.write((0..patient.all_applied.len()).filter(|at| !patient.endpoints.contains(at))).await;
+    };
+    let read = async {
+        clock::sleep_until(before(limits::PROBE_LEAD)).await;
+        let reads = patient.endpoints.iter().map(|at| patient.prober.read_until(*at, end + limits::PROBE_TAIL));
+        join_all(reads).await;
+    };
     let undo = async {
         clock::sleep_until(end).await;
         let behind = patient.behind();
@@ -231,7 +239,8 @@ async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> i
         }
         Ok(Ended { lasted_ms, behind })
     };
-    let (ended, _) = tokio::join!(undo, join_all(probes));
+    // Whoever is late with an answer must not make the fault last longer.
+    let (ended, (), ()) = tokio::join!(undo, write, read);
     ended
 }
 

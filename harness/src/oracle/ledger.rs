@@ -354,7 +354,7 @@ fn read(
 ) {
     if !serializable && revision < floor {
         alarms.push((
-            Class::LostWrite,
+            Class::Linearizability,
             format!(
                 "linearizable read {id} was answered at revision {revision}, though {floor} had been acknowledged before \
                  it was sent: stale, or gone"

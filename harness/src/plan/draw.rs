@@ -1,32 +1,45 @@
 //! Drawing a cycle's faults. Each kind of choice has a stream of its own, so that one more weight moves as little of a plan
 //! as possible.
 
+use super::draw_lasting::DrawLasting;
 use super::quota::Lack;
-use super::{Fault, When, Whom};
+use super::{At, Fault, When, Whom};
 use crate::limits;
 use crate::scenario::{Scenario, WhenKind, WhomKind};
 use crate::seed::{Seed, Stream};
-use crate::target::Window;
+use crate::target::{Reach, Window};
 
 pub(super) struct Draw<'a> {
     scenario: &'a Scenario,
     schedule: Stream,
     victims: Stream,
+    again: Stream,
+    lasting: DrawLasting<'a>,
     lack: Lack,
 }
 
 impl<'a> Draw<'a> {
     pub fn new(scenario: &'a Scenario, seed: &Seed) -> Self {
-        Self { scenario, schedule: seed.stream("schedule"), victims: seed.stream("victims"), lack: Lack::new(scenario) }
+        let [schedule, victims, again] = ["schedule", "victims", "again"].map(|name| seed.stream(name));
+        let (lasting, lack) = (DrawLasting::new(scenario, seed), Lack::new(scenario));
+        Self { scenario, schedule, victims, again, lasting, lack }
     }
 
     /// The faults of the next cycle.
     pub fn faults(&mut self) -> Vec<Fault> {
-        vec![self.kill()]
+        // Drawn for every cycle: what is beside it, or in its place, moves no other cycle's kill.
+        let kill = self.kill();
+        let faults = self.lasting.beside(kill);
+        for fault in &faults {
+            if let Fault::Kill { whom, when: When::Window { window, .. }, .. } = fault {
+                self.lack.planned(window, whom.kind);
+            }
+        }
+        faults
     }
 
     fn kill(&mut self) -> Fault {
-        let Self { scenario, schedule, victims, lack } = self;
+        let Self { scenario, schedule, victims, lack, .. } = self;
         let mut cell = None;
         let when = match schedule.weighted(&scenario.when) {
             Some(WhenKind::Window) => {
@@ -48,15 +61,42 @@ impl<'a> Draw<'a> {
         let kind = cell.map_or(by_weight, |(_, kind)| kind);
         // The rank is drawn for every kind, so that one more weight for leaders does not move the followers' ranks.
         let rank = victims.below(u64::from(scenario.cluster.members)) as u32;
-        if let When::Window { window, .. } = when {
-            lack.planned(window, kind);
-        }
-        Fault::Kill { whom: whom(kind, rank), when, again: Vec::new() }
+        Fault::Kill { whom: whom(kind, rank), when, again: self.again(when) }
+    }
+
+    /// Where the first victim is killed again, after a kill at `when`.
+    fn again(&mut self, when: When) -> Vec<At> {
+        let table = self.scenario.faults.again.iter().copied();
+        let table: Vec<_> = table.filter(|(window, _)| window.is_none_or(|window| may_follow(when, window))).collect();
+        let draws = [(); limits::AGAIN_DRAWN_MAX].map(|()| {
+            let window = self.again.weighted(&table).copied().flatten();
+            (window, self.again.next_u64())
+        });
+        let at = |(window, hit): (Option<&'static Window>, u64)| {
+            window.map(|window| At { window, hit: 1 + hit % window.hit_max })
+        };
+        draws.into_iter().map_while(at).collect()
+    }
+}
+
+/// Whether a member that died at `when` can be expected to pass `window` in a next life.
+fn may_follow(when: When, window: &Window) -> bool {
+    let died_at = |fits: fn(&Window) -> bool| matches!(when, When::Window { window, .. } if fits(window));
+    match window.name {
+        // Only then a flush is there that N does not know of yet.
+        "recovery.replay-verify" => died_at(|window| {
+            matches!(
+                window.name,
+                "flush.completed" | "index.tmp-written" | "index.tmp-synced" | "recovery.replay-verify"
+            )
+        }),
+        _ if window.reach == Reach::SnapshotReceiver => died_at(|window| window.reach == Reach::SnapshotReceiver),
+        _ => true,
     }
 }
 
 /// Where there is nothing to choose, a rank says nothing.
-fn whom(kind: WhomKind, rank: u32) -> Whom {
+pub(super) fn whom(kind: WhomKind, rank: u32) -> Whom {
     Whom { kind, rank: if matches!(kind, WhomKind::Leader | WhomKind::All) { 0 } else { rank } }
 }
 

@@ -3,7 +3,7 @@
 use super::grid::{Cell, Grid, Row};
 use super::text::{escape, number, quantile};
 use super::worth::{NO_WINDOW, Worth};
-use crate::record::{CycleRecord, Outcome, RunSummary};
+use crate::record::{AgainRecord, CycleRecord, LastingKind, LastingRecord, Outcome, RunSummary};
 
 /// Window × role, with the number of kills that landed, and beside it the quota. Every known window has a row, hit or not: a
 /// hole in the coverage must be seen. Windows that the run has and this binary does not know come last, with the kills outside
@@ -94,6 +94,29 @@ pub fn cycle_table(run: &RunSummary) -> String {
     )
 }
 
+fn again_note(again: &AgainRecord) -> String {
+    let AgainRecord { member, window, hit, skipped } = again;
+    match skipped {
+        None => format!("n{member} killed again at {window} hit {hit}"),
+        Some(why) => format!("not killed again at {window} hit {hit}: {why}"),
+    }
+}
+
+fn lasting_note(lasting: &LastingRecord) -> String {
+    let members: Vec<_> = lasting.victims.iter().map(|victim| format!("n{} {}", victim.member, victim.role)).collect();
+    let members = members.join(", ");
+    let what = match lasting.kind {
+        LastingKind::Pause => format!("{members} stood still"),
+        LastingKind::Network => format!("{} links of {members} disturbed", lasting.links),
+    };
+    match (&lasting.skipped, lasting.lasted_ms) {
+        (Some(why), _) => format!("{}: skipped: {why}", lasting.fault),
+        (None, Some(ms)) if lasting.behind > 0 => format!("{what} for {ms} ms, {} entries behind", lasting.behind),
+        (None, Some(ms)) => format!("{what} for {ms} ms"),
+        (None, None) => format!("{what} until the run ended"),
+    }
+}
+
 fn cycle_row(cycle: &CycleRecord) -> String {
     let class = match cycle {
         _ if cycle.findings > 0 => " class=\"bad\"",
@@ -116,6 +139,8 @@ fn cycle_row(cycle: &CycleRecord) -> String {
     ]
     .into_iter()
     .flatten()
+    .chain(cycle.again.iter().map(again_note))
+    .chain(cycle.lasting.iter().map(lasting_note))
     {
         outcome.push_str("; ");
         outcome.push_str(&note);

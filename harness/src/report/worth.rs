@@ -124,7 +124,7 @@ fn is_trial(cycle: &CycleRecord) -> bool {
 fn windows(cycles: &[CycleRecord]) -> BTreeMap<String, WindowHits> {
     let mut windows: BTreeMap<String, WindowHits> = BTreeMap::new();
     let mut hits_seen: BTreeSet<(&str, u64)> = BTreeSet::new();
-    for cycle in cycles {
+    for cycle in cycles.iter().filter(|cycle| !cycle.without_kill) {
         let hits = windows.entry(cycle.window.clone().unwrap_or_else(|| NO_WINDOW.to_owned())).or_default();
         if cycle.not_applicable {
             hits.not_applicable += 1;
@@ -146,13 +146,24 @@ fn windows(cycles: &[CycleRecord]) -> BTreeMap<String, WindowHits> {
             }
         }
     }
+    for again in cycles.iter().flat_map(|cycle| &cycle.again) {
+        let hits = windows.entry(again.window.clone()).or_default();
+        match again.skipped {
+            // Nobody leads who has just been started.
+            None => {
+                hits.follower += 1;
+                hits.breadth += u32::from(hits_seen.insert((&again.window, again.hit)));
+            }
+            Some(_) => hits.missed += 1,
+        }
+    }
     windows
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Victim;
+    use crate::record::{AgainRecord, Victim};
     use crate::report::sample;
     use crate::verdict::{Class, Finding};
 
@@ -206,6 +217,19 @@ mod tests {
         let mut run = sample::run();
         (run.cycles[4].not_applicable, run.cycles[4].snapshot_installed) = (true, false);
         assert_eq!(Worth::of(&run).windows["purge.between"], WindowHits { not_applicable: 1, ..WindowHits::default() });
+    }
+
+    #[test]
+    fn a_kill_again_counts_for_its_own_window_and_a_step_without_a_kill_for_none() {
+        let mut run = sample::run();
+        let again = |hit, skipped| AgainRecord { member: 2, window: "recovery.replay-apply".to_owned(), hit, skipped };
+        run.cycles[0].again =
+            vec![again(1, None), again(3, None), again(1, None), again(2, Some("caught up".to_owned()))];
+        (run.cycles[2].without_kill, run.cycles[2].kills) = (true, 0);
+        let windows = Worth::of(&run).windows;
+        let expected = WindowHits { follower: 3, missed: 1, breadth: 2, ..WindowHits::default() };
+        assert_eq!(windows["recovery.replay-apply"], expected);
+        assert!(!windows.contains_key(NO_WINDOW), "{windows:?}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Whether a run that found nothing proved anything: each floor that was not reached is a finding.
 
 use crate::limits;
-use crate::record::{CycleRecord, QuotaRecord, RunSummary};
+use crate::record::{CycleRecord, LastingKind, LastingRecord, QuotaRecord, RunSummary};
 use crate::report::worth::{BIT_FLOOR, Worth};
 use crate::scenario::Floors;
 use crate::verdict::{Class, Finding};
@@ -22,7 +22,7 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary) -> Vec<Finding> {
     if landed * 100 < planned * u64::from(floors.landed_percent_min) {
         let min = floors.landed_percent_min;
         sentences.push(format!(
-            "expected at least {min} % of the planned kills to land, found {landed} of {planned}; the skips say why"
+            "expected at least {min} % of the planned faults to land, found {landed} of {planned}; the skips say why"
         ));
     }
     if bit * 100 < judged * u64::from(floors.bit_percent_min) {
@@ -103,9 +103,15 @@ pub(super) fn fault_classes(cycles: &[CycleRecord]) -> Vec<String> {
         cycle.landed() && cycle.kills as usize > members.len()
     };
     let upgraded = |cycle: &CycleRecord| cycle.landed() && cycle.upgraded;
+    let lasted = |kind| {
+        let ended = move |lasting: &LastingRecord| lasting.kind == kind && lasting.lasted_ms.is_some();
+        cycles.iter().any(|cycle| cycle.lasting.iter().any(ended))
+    };
     let covered = [
         ("kill", cycles.iter().any(|cycle| cycle.kills > 0)),
         ("kill again", cycles.iter().any(again)),
+        ("pause", lasted(LastingKind::Pause)),
+        ("network", lasted(LastingKind::Network)),
         ("upgrade", cycles.iter().any(upgraded)),
     ];
     covered.into_iter().filter(|(_, covered)| *covered).map(|(class, _)| class.to_owned()).collect()
@@ -195,6 +201,25 @@ mod tests {
         run.cycles[0].outcome = Outcome::Skipped { why: "not reached".to_owned() };
         assert_eq!(fault_classes(&run.cycles), ["kill"]);
         assert!(fault_classes(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_pause_is_covered_once_it_has_ended() {
+        let mut run = run(1, 0, 0);
+        let mut lasting = LastingRecord {
+            fault: "pause leader for 9ms at time 0ms".to_owned(),
+            kind: LastingKind::Pause,
+            victims: Vec::new(),
+            links: 0,
+            lasted_ms: None,
+            behind: 0,
+            skipped: None,
+        };
+        run.cycles[0].lasting = vec![lasting.clone()];
+        assert_eq!(fault_classes(&run.cycles), ["kill"]);
+        lasting.lasted_ms = Some(9);
+        run.cycles[0].lasting = vec![lasting.clone(), LastingRecord { kind: LastingKind::Network, ..lasting }];
+        assert_eq!(fault_classes(&run.cycles), ["kill", "pause", "network"]);
     }
 
     fn on_redb(cycle: &mut CycleRecord) {

@@ -2,6 +2,7 @@
 //! refusal can name the line.
 
 use super::cluster::RawCluster;
+use super::faults::{RawAgain, RawFaults, RawLinks};
 use super::quotas::RawQuotas;
 use super::upgrade::RawUpgrade;
 use super::{Bounds, ClusterSpec, Floors, LoadSpec, Refusal, Scenario, WhenKind, WhomKind};
@@ -23,6 +24,10 @@ struct Raw {
     when: Spanned<RawWhen>,
     #[serde(default)]
     windows: BTreeMap<Spanned<String>, Spanned<u32>>,
+    faults: Option<Spanned<RawFaults>>,
+    links: Option<Spanned<RawLinks>>,
+    #[serde(default)]
+    again: RawAgain,
     #[serde(default)]
     quotas: RawQuotas,
     upgrade: Option<Spanned<RawUpgrade>>,
@@ -88,12 +93,29 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
     let whom = check.whom(&raw.whom)?;
     let when = check.when(&raw.when)?;
     let windows = check.windows(&raw, &whom, &cluster)?;
+    let possible = (&cluster, raw.upgrade.is_some());
+    let faults = check.faults(raw.faults.as_ref(), raw.links.as_ref(), &raw.again, possible, &windows)?;
     let quotas = check.quotas(&raw.quotas, cycles, &whom, &windows)?;
     let upgrade = raw.upgrade.as_ref().map(|upgrade| check.upgrade(upgrade, &cluster)).transpose()?;
     let bounds = check.bounds(&raw.bounds)?;
     let floors = check.floors(&raw.floors)?;
     let path = path.to_owned();
-    Ok(Scenario { name, path, cycles, cluster, load, whom, when, windows, quotas, upgrade, bounds, floors, text })
+    Ok(Scenario {
+        name,
+        path,
+        cycles,
+        cluster,
+        load,
+        whom,
+        when,
+        windows,
+        faults,
+        quotas,
+        upgrade,
+        bounds,
+        floors,
+        text,
+    })
 }
 
 pub(super) struct Check<'a> {
@@ -210,7 +232,7 @@ impl Check<'_> {
         for (name, weight) in &raw.windows {
             let window = target::find_window(name.get_ref()).ok_or_else(|| self.unknown_window("windows", name))?;
             self.window_is_possible(window, weight, whom, cluster)?;
-            self.window_exists(window, weight, cluster, raw.upgrade.is_some())?;
+            self.window_exists("windows", window, weight, cluster, raw.upgrade.is_some())?;
             weights.insert(window.name, *weight.get_ref());
         }
         let table: Vec<_> = target::WINDOWS
@@ -243,8 +265,9 @@ impl Check<'_> {
     }
 
     /// `upgrades`: members change their engine, so that each may run either.
-    fn window_exists(
+    pub(super) fn window_exists(
         &self,
+        table: &str,
         window: &Window,
         weight: &Spanned<u32>,
         cluster: &ClusterSpec,
@@ -256,7 +279,7 @@ impl Check<'_> {
         }
         let (missing, other) = (cluster.engines[0], cluster.engines[0].other());
         let message = format!(
-            "`windows.\"{}\"` is above 0, and does not exist on {missing}: expected a {other} member in `cluster.backend`, or an \
+            "`{table}.\"{}\"` is above 0, and does not exist on {missing}: expected a {other} member in `cluster.backend`, or an \
              `[upgrade]` table, found neither",
             window.name
         );

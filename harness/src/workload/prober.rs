@@ -1,9 +1,10 @@
 //! Reads at a member that may have been left behind.
 //!
 //! A member that stood still, or was cut off, believes what it believed before: if it led, that it leads. The clients have
-//! moved on to the others by then, so nobody would ask it in the moment when it is most likely to answer wrongly. The prober
-//! does: its reads are sent *after* the others had time to acknowledge newer writes, lie in the member's socket while it
-//! stands still, and are the first thing that it finds when it goes on.
+//! moved on to the others by then, or wait for its answer, so nobody would ask it in the moment when it is most likely to answer
+//! wrongly. The prober does. First it has the others acknowledge a write, if they can; then it sends reads to the one left
+//! behind. They lie in its socket while it stands still, and are the first thing that it finds when it goes on: an answer below
+//! the write's revision is stale.
 //!
 //! They are operations like any client's: recorded, and judged by the ledger.
 
@@ -51,6 +52,18 @@ impl Prober {
         Ok(Self { connections, history, ledger, first_client, keys, seq: Arc::default() })
     }
 
+    /// Has each member in the places `at` acknowledge a write, or be late with it.
+    pub async fn write(&self, at: impl Iterator<Item = usize>) {
+        let places = self.connections.len() as u32;
+        let writes =
+            at.filter_map(|at| Some((at, self.connections.get(at)?.clone()))).map(|(at, mut connection)| async move {
+                let op = self.op(self.first_client + READERS * places + at as u32);
+                let action = Action::Put { key: self.key(op), value: format!("probe,{op}"), lease: 0 };
+                attempt((&self.history, &self.ledger), op, (at, &mut connection), &action).await;
+            });
+        join_all(writes).await;
+    }
+
     /// Reads at the member in place `at`, from several clients, one read of each after the other until `end`; at least one each.
     pub async fn read_until(&self, at: usize, end: Instant) {
         let readers = self.connections.get(at).map(|connection| {
@@ -61,12 +74,18 @@ impl Prober {
         join_all(readers.into_iter().flatten()).await;
     }
 
+    fn op(&self, client: u32) -> OpId {
+        OpId { client, seq: self.seq.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    fn key(&self, op: OpId) -> String {
+        format!("p/{:05}", op.seq % self.keys)
+    }
+
     async fn read(&self, client: u32, endpoint: usize, mut connection: Connection, end: Instant) {
         loop {
-            let seq = self.seq.fetch_add(1, Ordering::Relaxed);
-            let op = OpId { client, seq };
-            let keys = Keys::one(format!("p/{:05}", seq % self.keys));
-            let action = Action::Read { keys, revision: None, serializable: false };
+            let op = self.op(client);
+            let action = Action::Read { keys: Keys::one(self.key(op)), revision: None, serializable: false };
             attempt((&self.history, &self.ledger), op, (endpoint, &mut connection), &action).await;
             if clock::now() >= end {
                 return;
