@@ -158,7 +158,7 @@ mod tests {
     use crate::limits;
     use crate::record::Role;
     use crate::scenario::Quota;
-    use crate::scenario::{WayKind, WhomKind};
+    use crate::scenario::{FaultKind, WayKind, WhomKind};
     use crate::target::{Reach, Slot, WINDOWS, Window};
     use proptest::prelude::*;
     use std::path::Path;
@@ -197,6 +197,41 @@ mod tests {
             let used = |step: &&Step| matches!(step.faults[..], [Fault::Kill { when: When::Window { window: used, .. }, .. }] if used == *window);
             assert!(plan.steps.iter().any(|step| used(&step)), "{} never drawn", window.name);
         }
+    }
+
+    fn chaos() -> Scenario {
+        Scenario::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/chaos.toml")).unwrap()
+    }
+
+    #[test]
+    fn chaos_draws_every_kind_of_fault_and_nothing_that_parsing_refuses() {
+        let plan = Plan::generate(&chaos(), &Seed::new(7), 1000, 1);
+        assert_eq!(plan.to_string().parse::<Plan>().unwrap(), plan);
+        assert!(plan.disturbs_links() && !Plan::generate(&gate(), &Seed::new(7), 1000, 1).disturbs_links());
+        let count = |wanted: &dyn Fn(&Step) -> bool| plan.steps.iter().filter(|step| wanted(step)).count();
+        let kills = |step: &Step| step.faults.iter().any(|fault| matches!(fault, Fault::Kill { .. }));
+        for link in ["isolate", "mute", "deafen", "delay", "pause"] {
+            assert!(count(&|step| step.action().starts_with(link)) > 20, "{link}");
+        }
+        assert!(count(&|step| kills(step) && step.faults.len() > 1) > 50, "a kill beside something else");
+        assert!(count(&|step| !kills(step) && step.faults.len() > 1) > 20, "several without a kill");
+        for times in 1..=limits::AGAIN_DRAWN_MAX {
+            let again = |fault: &Fault| matches!(fault, Fault::Kill { again, .. } if again.len() == times);
+            assert!(count(&|step| step.faults.iter().any(again)) > 10, "{times} times again");
+        }
+    }
+
+    /// One more kind of fault takes the place of some kills, and moves none of the others.
+    #[test]
+    fn the_kills_are_what_they_would_be_alone() {
+        let (with, mut alone) = (chaos(), chaos());
+        alone.faults.kinds.retain(|(kind, _)| *kind == FaultKind::Kill);
+        let [with, alone] = [with, alone].map(|scenario| Plan::generate(&scenario, &Seed::new(7), 300, 1).steps);
+        let kill = |step: &Step| step.faults.iter().find(|fault| matches!(fault, Fault::Kill { .. })).cloned();
+        let pairs: Vec<_> =
+            with.iter().zip(&alone).filter_map(|(with, alone)| Some((kill(with)?, kill(alone)?))).collect();
+        assert!(pairs.len() > 100);
+        assert!(pairs.iter().all(|(with, alone)| with == alone));
     }
 
     #[test]

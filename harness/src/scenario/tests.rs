@@ -275,3 +275,73 @@ fn a_shorter_run_owes_its_share_of_a_quota() {
     let kills = |cycles| quota.share(cycles, 100).map(|share| share.kills);
     assert_eq!([kills(100), kills(500), kills(60), kills(19)], [Some(5), Some(5), Some(3), None]);
 }
+
+/// Without the tables of other faults a cycle is a kill, and no kill is followed by another.
+#[test]
+fn kills_alone_are_the_default() {
+    let scenario = parse(GOOD).unwrap();
+    assert_eq!(scenario.faults.weight(FaultKind::Kill), 1);
+    assert_eq!(scenario.faults.kinds.iter().map(|(_, weight)| weight).sum::<u32>(), 1);
+    assert!(scenario.faults.again.is_empty());
+}
+
+#[test]
+fn other_faults_are_taken_as_they_stand() {
+    let tables = "[faults]\npause = 2\nnetwork = 1\n[links]\nmute = 3\n[again]\nnone = 4\n\"recovery.engine-open\" = 1\n[windows]";
+    let scenario = parse(&GOOD.replacen("[windows]", tables, 1)).unwrap();
+    assert_eq!(scenario.faults.weight(FaultKind::Kill), 1, "absent is one, not none");
+    assert_eq!(scenario.faults.links.iter().find(|(_, weight)| *weight > 0), Some(&(LinkKind::Mute, 3)));
+    let again: Vec<_> =
+        scenario.faults.again.iter().map(|(window, weight)| (window.map(|one| one.name), *weight)).collect();
+    assert_eq!(again, [(None, 4), (Some("recovery.engine-open"), 1)]);
+}
+
+#[test]
+fn faults_that_would_not_happen_are_refused() {
+    let with = |tables: &str| refusal("[windows]", &format!("{tables}\n[windows]"));
+    assert_eq!(
+        with("[faults]\nkill = 0"),
+        "scenarios/x.toml:21: expected a weight above 0 in one of `faults.kill`, `faults.pause`, `faults.network`, \
+         `faults.several`, found none: there would be no fault\n  21 | [faults]"
+    );
+    let several = with("[faults]\nseveral = 1");
+    assert!(
+        several.contains(":21: `faults.several` is above 0, but of `faults.pause` and `faults.network` none is"),
+        "{several}"
+    );
+    let links = with("[links]\nmute = 1");
+    assert!(links.contains(":21: `[links]` is given, but `faults.network` is 0 or absent"), "{links}");
+    let nothing = with("[faults]\nnetwork = 1\n[links]\nmute = 0");
+    assert!(nothing.contains(":23: expected a weight above 0 in one of `links.isolate`"), "{nothing}");
+    let typo = with("[links]\nmuet = 1");
+    assert!(typo.contains(":22: unknown field `muet`, expected one of `isolate`, `mute`, `deafen`, `delay`"), "{typo}");
+}
+
+#[test]
+fn kills_again_that_would_not_happen_are_refused() {
+    let with = |again: &str| refusal("[windows]", &format!("[again]\n{again}\n[windows]"));
+    let unknown = with("\"recovery.engine-opn\" = 1");
+    assert!(
+        unknown.contains(":22: `again`: unknown window") && unknown.contains("did you mean \"recovery.engine-open\"?"),
+        "{unknown}"
+    );
+    let load = with("\"raft.fsync\" = 1");
+    assert!(load.contains("found \"raft.fsync\", which a member does not pass by starting"), "{load}");
+    let snapshot = with("\"snapshot.unpack\" = 1");
+    assert!(
+        snapshot.contains("`again.\"snapshot.unpack\"` is above 0, but only a kill in another window"),
+        "{snapshot}"
+    );
+    let none = with("none = 1");
+    assert!(none.contains("no window in it has a weight above 0"), "{none}");
+    let nobody =
+        refusal("[windows]", "[faults]\nkill = 0\npause = 1\n[again]\n\"recovery.engine-open\" = 1\n[windows]");
+    assert!(nobody.contains(":25: `[again]` has weights, but `faults.kill` and `faults.several` are 0"), "{nobody}");
+    let redb = GOOD
+        .replacen("memtable_bytes = 65536\n", "", 1)
+        .replacen("\"rocksdb\"", "\"redb\"", 1)
+        .replacen("flush.completed", "raft.fsync", 1)
+        .replacen("[windows]", "[again]\n\"recovery.replay-verify\" = 1\n[windows]", 1);
+    let redb = parse(&redb).unwrap_err().to_string();
+    assert!(redb.contains("`again.\"recovery.replay-verify\"` is above 0, and does not exist on redb"), "{redb}");
+}

@@ -279,7 +279,7 @@ fn a_linearizable_read_sees_what_was_acknowledged_before_it() {
     let ledger = with_two_keys();
     ledger.invoke(A, &read(Keys::one("q"), false));
     ledger.complete(A, &done(2, Reply::Read(vec![])));
-    assert_eq!(classes(&ledger), [LostWrite]);
+    assert_eq!(classes(&ledger), [Linearizability]);
     ledger.invoke(B, &read(Keys::one("q"), true));
     ledger.complete(B, &done(2, Reply::Read(vec![])));
     assert_eq!(classes(&ledger), [], "a serializable one need not");
