@@ -50,6 +50,26 @@ async fn a_stopped_child_goes_on_when_resumed() {
 }
 
 #[tokio::test]
+async fn a_child_is_paused_and_goes_on_as_if_nothing_had_been() {
+    let spawner = Spawner::start().unwrap();
+    let started = spawner.spawn(shell("read _; exec sleep 1000")).await.unwrap();
+    let pauser = started.child.pauser();
+    for _ in 0..3 {
+        pauser.stop().unwrap();
+        assert!(soon(pauser.stands_still(true)).await);
+        assert!(started.child.state().stopped);
+        pauser.resume().unwrap();
+        assert!(soon(pauser.stands_still(false)).await);
+        assert_eq!(started.child.state(), ninelives::process::Signals::default());
+    }
+    pauser.stop().unwrap();
+    started.child.kill().unwrap();
+    assert_eq!(soon(started.child.ended()).await, Ended::KilledByUs(9), "a stopped one dies by our signal as well");
+    assert!(!soon(pauser.stands_still(true)).await, "dead, and said to be");
+    pauser.resume().unwrap();
+}
+
+#[tokio::test]
 async fn a_signal_that_we_did_not_send_is_not_ours() {
     let spawner = Spawner::start().unwrap();
     for (script, signal) in [("kill -KILL $$", 9), ("kill -ABRT $$", 6)] {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::operation::{Compare, Effect, Keys};
-use Class::{LostWrite, Model as Wrong, Phantom};
+use Class::{Linearizability, LostWrite, Model as Wrong, Phantom};
 
 const A: OpId = OpId { client: 1, seq: 1 };
 const B: OpId = OpId { client: 2, seq: 1 };
