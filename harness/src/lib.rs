@@ -36,6 +36,7 @@ pub mod history;
 pub mod inspect;
 pub mod last_read;
 pub mod limits;
+pub mod localise;
 pub mod model;
 pub mod observe;
 pub mod operation;

@@ -68,6 +68,22 @@ pub const QUOTA_MARGIN: u32 = 2;
 /// Acknowledged writes per cycle, on average: with less, hardly anything stands between two kills.
 pub const ACKED_WRITES_PER_CYCLE_MIN: u64 = 20;
 
+// ---- looking for the first wrong entry -------------------------------------------------------------------
+
+/// All of it: three watches, three reads, three logs. It comes after a finding, so patience costs nothing but time.
+pub const LOCALISE: Duration = Duration::from_secs(45);
+/// Until the load has stopped: its requests have bounds of their own, of a few seconds.
+pub const LOCALISE_LOAD: Duration = Duration::from_secs(10);
+/// Until all members that can have applied the same.
+pub const LOCALISE_REST: Duration = Duration::from_secs(5);
+/// A watch that has delivered nothing for this long, with nobody writing, has delivered all that is there: it reads tens of
+/// thousands of rows a second.
+pub const LOCALISE_SILENCE: Duration = Duration::from_millis(700);
+/// Entries of the raft log that are shown on each side of the wrong one.
+pub const EXCERPT_ENTRIES: u64 = 4;
+/// Keys that are shown.
+pub const WRONG_KEYS_MAX: usize = 6;
+
 // ---- the harness's own mechanics ------------------------------------------------------------------------
 
 /// After a SIGKILL the kernel ends a process within milliseconds; one in an uninterruptible disk wait may take

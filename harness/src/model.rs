@@ -130,6 +130,22 @@ impl Model {
             .filter_map(move |(key, positions)| Some((key.as_ref(), self.newest(positions, revision)?)))
     }
 
+    /// The changes of the revisions above the last compaction and from `from` on, in their order.
+    pub fn changes_since(&self, from: u64) -> Vec<(u64, Change)> {
+        let from = from.max(self.compacted + 1);
+        let change = |row: &Row| match row.live() {
+            Some(live) => Change::Put {
+                key: row.key().to_vec(),
+                value: live.value.to_vec(),
+                create_revision: live.create_revision,
+                version: live.version,
+                lease: live.lease,
+            },
+            None => Change::Delete { key: row.key().to_vec() },
+        };
+        self.rows.range((from, 0)..).map(|((revision, _), row)| (*revision, change(row))).collect()
+    }
+
     /// The live keys attached to `lease` at `revision`, ascending.
     pub fn attached_at(&self, lease: i64, revision: u64) -> Vec<&[u8]> {
         self.range_at(b"", None, revision).filter(|(_, live)| live.lease == lease).map(|(key, _)| key).collect()

@@ -154,7 +154,11 @@ impl Stream {
     }
 }
 
-fn read_event(event: &etcd_client::Event) -> Result<(u64, Change), String> {
+/// One event as (revision, change).
+///
+/// # Errors
+/// What the event lacks.
+pub(crate) fn read_event(event: &etcd_client::Event) -> Result<(u64, Change), String> {
     let kv = event.kv().ok_or("an event has no key")?;
     let number = |value: i64| u64::try_from(value).map_err(|_| format!("an event has a negative number: {value}"));
     let key = kv.key().to_vec();

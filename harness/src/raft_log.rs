@@ -27,7 +27,7 @@ mod entry;
 mod words;
 
 pub use entry::{Enrolled, Entry, LogId, Membership, Payload};
-pub use words::describe;
+pub use words::{describe, operation, shown_value};
 
 use bytes::Reader;
 use redb::backends::InMemoryBackend;

@@ -2,8 +2,11 @@
 //!
 //! Plain data, no behaviour beyond sums: a stored record must read back without a cluster.
 
+pub mod localisation;
+
 use crate::target::{Engine, Slot};
 use crate::verdict::{Finding, Verdict};
+use localisation::Localisation;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -314,6 +317,9 @@ pub struct RunSummary {
     /// What the raft logs of dead members proved, replayed by a model of our own.
     #[serde(default)]
     pub log_replayed: Replayed,
+    /// Where a divergence begins, if one was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub localisation: Option<Localisation>,
     /// Checks that did not run, and why.
     pub skipped_checks: Vec<String>,
     /// A SIGINT or SIGTERM ended the run early.

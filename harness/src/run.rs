@@ -171,6 +171,7 @@ impl Outcome {
         summary.reads += end.tally.reads;
         self.reads_unchecked += end.tally.reads_unchecked;
         summary.log_replayed.add(end.replayed);
+        summary.localisation = summary.localisation.take().or(end.localisation);
     }
 }
 
@@ -217,6 +218,7 @@ async fn describe(job: &Job, spawner: &Spawner, started_utc: String) -> anyhow::
         unknown_writes: 0,
         reads: 0,
         log_replayed: Replayed::default(),
+        localisation: None,
         skipped_checks: Vec::new(),
         interrupted: false,
         started_utc,

@@ -13,6 +13,7 @@ use crate::target::{Reach, Window};
 use crate::{clock, limits};
 use anyhow::anyhow;
 use futures_util::future::join_all;
+use node_proto::control::StatusResponse;
 use std::future::Future;
 use std::time::Duration;
 
@@ -70,7 +71,13 @@ impl Stage<'_> {
             .members
             .iter()
             .filter(|member| members.contains(&member.id) && member.is_up() && !member.is_stopped());
-        join_all(readings.map(|member| clock::within(limits::LAST_READING, member.status()))).await;
+        let readings =
+            readings.map(|member| async { (member.id, clock::within(limits::LAST_READING, member.status()).await) });
+        for (member, reading) in join_all(readings).await {
+            if let Some(Ok(status)) = reading {
+                self.record_reading(work.step.cycle, member, &status);
+            }
+        }
         for member in members {
             self.note(work.step.cycle, "kill", Some(*member), None);
         }
@@ -86,6 +93,16 @@ impl Stage<'_> {
             }
         }
         trouble.map_or(Ok(()), Err)
+    }
+
+    fn record_reading(&self, cycle: u32, member: u64, status: &StatusResponse) {
+        self.history.record(&serde_json::json!({
+            "event": "reading", "cycle": cycle, "member": member,
+            "status": {
+                "persisted": status.persisted, "flushed": status.flushed, "applied": status.applied,
+                "committed": status.committed, "log_last": status.log_last, "last_purged": status.last_purged,
+            },
+        }));
     }
 
     pub(super) async fn reach_applied(&self, first: u64, ahead: u64) -> Result<Reached, Trouble> {

@@ -19,7 +19,7 @@ use super::reads::{Claim, Claims};
 use super::streams::{Delivery, Streams};
 use crate::model::{Change, KvDigest, Model};
 use crate::operation::{Action, KeyState, OpId, Outcome, Reply};
-use crate::raft_log::{LogId, RaftLog};
+use crate::raft_log::RaftLog;
 use crate::record::Replayed;
 use crate::target::Slot;
 use crate::verdict::{Class, Finding};
@@ -252,9 +252,14 @@ impl Ledger {
         self.books().replay.totals()
     }
 
-    /// The committed entry that made `revision`, if a log told it lately.
-    pub fn made_by(&self, revision: u64) -> Option<LogId> {
-        self.books().replay.made_by(revision)
+    /// The replay as it stands, for whoever wants to go on with it and judge nobody.
+    pub fn log_replay(&self) -> LogReplay {
+        self.books().replay.clone()
+    }
+
+    /// The changes of the revisions from `from` on, as the watches told them, without a gap.
+    pub fn told_since(&self, from: u64) -> Vec<(u64, Change)> {
+        self.books().model.changes_since(from)
     }
 
     /// The findings since the last call.

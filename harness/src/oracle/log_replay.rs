@@ -51,8 +51,9 @@ const BASES_MAX: usize = 4;
 /// Revisions that the watches delivered and no log has told yet. A victim a cycle tells them within a few hundred; where no
 /// member dies for long, the oldest go unchecked and are counted.
 const DELIVERED_MAX: usize = 50_000;
-/// Revisions whose raft index is remembered, for whoever looks for the first wrong one.
-const LOCATED_MAX: usize = 50_000;
+/// Revisions that are remembered with what the log made them of, for whoever looks for the first wrong one: those of several
+/// cycles.
+const LATELY_MAX: usize = 8_000;
 
 /// What a dead member's log adds to what is known. A line of the history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,7 +87,7 @@ struct Known {
 }
 
 /// Where the replay stands.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum At {
     /// The next entry to replay.
     Next(u64),
@@ -94,7 +95,7 @@ enum At {
     Lost(u64),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LogReplay {
     store: Store,
     at: At,
@@ -107,7 +108,8 @@ pub struct LogReplay {
     watched: u64,
     /// By revision, what the log made and the watches have not delivered yet.
     made: BTreeMap<u64, (LogId, Vec<Effect>)>,
-    located: BTreeMap<u64, LogId>,
+    /// The last revisions that the log made.
+    lately: BTreeMap<u64, (LogId, Vec<Effect>)>,
     totals: Replayed,
     /// The first difference was told; what follows from it is no news.
     diverged: bool,
@@ -124,7 +126,7 @@ impl Default for LogReplay {
             delivered: BTreeMap::new(),
             watched: 1,
             made: BTreeMap::new(),
-            located: BTreeMap::new(),
+            lately: BTreeMap::new(),
             totals: Replayed::default(),
             diverged: false,
         }
@@ -203,6 +205,8 @@ impl LogReplay {
         if let At::Lost(from) = self.at {
             let Some(base) = entry.index.checked_sub(1).and_then(|fence| self.bases.get(&fence)) else { return };
             self.store = base.clone();
+            // What is remembered has no gap.
+            self.lately.clear();
             self.totals.unreplayed += entry.index.saturating_sub(from);
             self.at = At::Next(entry.index);
             let stands = self.store.revision;
@@ -233,8 +237,8 @@ impl LogReplay {
     /// The log makes the store's newest revision.
     fn make(&mut self, id: LogId, effects: Vec<Effect>, alarms: &mut Alarms) {
         let revision = self.store.revision;
-        self.located.insert(revision, id);
-        bound(&mut self.located, LOCATED_MAX);
+        self.lately.insert(revision, (id, effects.clone()));
+        bound(&mut self.lately, LATELY_MAX);
         match self.delivered.remove(&revision) {
             Some(delivered) => self.compare(revision, id, &effects, &delivered, alarms),
             // A watch that left it out has been accused of that.
@@ -322,9 +326,14 @@ impl LogReplay {
         }
     }
 
-    /// The committed entry that made `revision`, if the replay came by it lately.
-    pub fn made_by(&self, revision: u64) -> Option<LogId> {
-        self.located.get(&revision).copied()
+    /// By revision, what the log made of it, and which entry that was; the last few thousand without a gap.
+    pub fn lately(&self) -> &BTreeMap<u64, (LogId, Vec<Effect>)> {
+        &self.lately
+    }
+
+    /// The last fence that all members answered as the model demands: index and revision.
+    pub fn last_fence(&self) -> Option<(u64, u64)> {
+        self.fences.last_key_value().map(|(index, fact)| (*index, fact.revision))
     }
 
     /// What lies between a gap and the last fence is lost for good: no later log begins there.
@@ -358,7 +367,7 @@ fn state_at(model: &Model, revision: u64) -> Option<BTreeMap<String, Row>> {
 }
 
 /// A change as a watch delivered it, in the replay's terms.
-fn effect(revision: u64, change: &Change) -> Effect {
+pub fn effect(revision: u64, change: &Change) -> Effect {
     let key = String::from_utf8_lossy(change.key()).into_owned();
     let row = match change {
         Change::Put { value, create_revision, version, lease, .. } => {

@@ -35,7 +35,7 @@ fn describe_request(request: &Request) -> String {
 }
 
 /// The operation of a client that proposed the entry, if its values say so. Deletes and leases do not.
-pub(crate) fn operation(request: &Request) -> Option<OpId> {
+pub fn operation(request: &Request) -> Option<OpId> {
     match request {
         Request::Put(put) => OpId::of_value(&put.value),
         Request::Txn(txn) => txn.success.iter().chain(&txn.failure).find_map(|op| match &op.request {
@@ -48,7 +48,7 @@ pub(crate) fn operation(request: &Request) -> Option<OpId> {
 
 fn put(put: &PutRequest) -> String {
     let lease = if put.lease == 0 { String::new() } else { format!(" under lease {}", put.lease) };
-    format!("put {} = {}{lease}", put.key.escape_ascii(), value(&put.value))
+    format!("put {} = {}{lease}", put.key.escape_ascii(), shown_value(&put.value))
 }
 
 fn delete(delete: &DeleteRangeRequest) -> String {
@@ -94,7 +94,7 @@ fn step(op: &RequestOp) -> String {
 }
 
 /// The end of a value, which names its writer; the padding of a plain put is left out.
-pub(crate) fn value(value: &[u8]) -> String {
+pub fn shown_value(value: &[u8]) -> String {
     let padding = value.iter().take_while(|byte| value.first() == Some(byte)).count();
     let shown = if padding >= 4 { padding } else { 0 }.max(value.len().saturating_sub(VALUE_SHOWN));
     let cut = if shown > 0 { "…" } else { "" };

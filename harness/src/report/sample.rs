@@ -103,6 +103,7 @@ pub fn run() -> RunSummary {
         unknown_writes: 67,
         reads: 890,
         log_replayed: Default::default(),
+        localisation: None,
         skipped_checks: Vec::new(),
         interrupted: false,
         started_utc: "2026-01-02T03:04:05Z".to_owned(),

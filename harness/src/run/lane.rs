@@ -7,8 +7,10 @@ use super::Job;
 use super::launch::{self, Running};
 use crate::cycle::{CycleEnd, Stage, Work};
 use crate::last_read;
+use crate::localise::localise;
 use crate::oracle::Tally;
 use crate::process::Spawner;
+use crate::record::localisation::Localisation;
 use crate::record::{Replayed, SlotRecord};
 use crate::target::{Engine, Slot};
 use crate::verdict::{Class, Finding};
@@ -35,6 +37,7 @@ pub(super) struct LaneEnd {
     pub slots: Vec<SlotRecord>,
     pub tally: Tally,
     pub replayed: Replayed,
+    pub localisation: Option<Localisation>,
 }
 
 /// Runs the lane of `cluster` (from 1) to its end; each cycle that was carried out goes to `ends`.
@@ -84,10 +87,11 @@ impl Lane {
             let mut end = stage.close(work);
             end.record.cluster = self.number;
             mark(&mut end.findings, self.number, self.clusters);
-            let found = !end.findings.is_empty();
+            let (found, findings) = (!end.findings.is_empty(), end.findings.clone());
             // Only a run that is ending by a panic listens no more.
             let _ = self.ends.send(end);
             if found {
+                self.end.localisation = localise(cluster, ledger, workload, &findings).await;
                 self.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
                 return;
             }
@@ -123,6 +127,7 @@ impl Lane {
             self.end.skipped_checks.push("last look: it was cut short".to_owned());
         }
         self.end.findings.extend(ledger.take_findings());
+        self.end.localisation = localise(cluster, ledger, workload, &self.end.findings).await;
         self.end.findings.extend(history.failure().map(|why| Finding::new(Class::HarnessError, why)));
     }
 

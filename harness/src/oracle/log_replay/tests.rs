@@ -165,7 +165,7 @@ fn the_order_in_which_log_and_watches_tell_makes_no_difference() {
         replay.deliver(revision, &changes, &mut alarms);
     }
     assert_eq!((alarms.len(), replay.totals().revisions), (0, 5));
-    assert_eq!(replay.made_by(4), Some(LogId { term: 1, index: 5 }));
+    assert_eq!(replay.lately()[&4].0, LogId { term: 1, index: 5 });
 }
 
 #[test]

@@ -1,0 +1,405 @@
+//! After a divergence: the first wrong raft index and revision, who is wrong, and what came before it.
+//!
+//! 1. The load stops, and the members come to rest; nothing that is read from here on moves.
+//! 2. Each living member shows its rows since the last fence on which all agreed with the model, over the client API: a new watch
+//!    reads them from the engine, tombstones included, as the hash does. Its keys at the fence are read as well.
+//! 3. All members are killed, and all raft logs are decoded. The replay of committed entries ([`crate::oracle::log_replay`]) goes
+//!    on through them to the end: what it makes of each revision is what must be there. It asks no member's
+//!    apply code, and no majority.
+//! 4. The first revision at which a member's rows are others is the first wrong one; the replay knows which entry made it.
+//!
+//! What is beyond this is said to be so: a member that is down shows nothing; rows that a compaction dropped are gone; with no
+//! raft log that reaches back to the last fence, the watches' history has to do, and it knows no raft index.
+//!
+//! A run that comes here is over: it leaves all members dead.
+
+mod compare;
+mod live;
+mod sentences;
+mod trail;
+
+use crate::cluster::Cluster;
+use crate::operation::KeyState;
+use crate::oracle::Ledger;
+use crate::oracle::log_replay::{Effect, LogReplay, effect};
+use crate::raft_log::{self, LogId, Payload, RaftLog};
+use crate::record::localisation::{Excerpt, ExcerptLine, FirstWrong, Localisation, WrongKey};
+use crate::verdict::{Class, Finding};
+use crate::workload::Workload;
+use crate::{clock, limits};
+use compare::{Difference, Shape, Shown, Truth, first_difference};
+use futures_util::future::join_all;
+use node_proto::control::StatusResponse;
+use std::collections::BTreeMap;
+use trail::Trail;
+
+/// Classes that say that some state is not what it must be, from the one that says most.
+const LOCALISED: [Class; 4] = [Class::StateHash, Class::Model, Class::LostWrite, Class::Phantom];
+
+/// What was found out about one member.
+#[derive(Debug, Default)]
+struct Witness {
+    member: u64,
+    /// At rest.
+    status: Option<StatusResponse>,
+    shown: Option<Shown>,
+    /// Its keys at the fence, if it still has that revision.
+    keys: Option<Vec<KeyState>>,
+    log: Option<RaftLog>,
+}
+
+/// Everything there is to conclude from.
+#[derive(Default)]
+struct Evidence {
+    witnesses: Vec<Witness>,
+    trail: Trail,
+    truth: Truth,
+    /// The truth comes from the raft logs, and not from what the watches told.
+    by_log: bool,
+    /// Index and revision of the last fence on which all agreed with the model.
+    agreed: (u64, u64),
+    /// What was asked for begins here.
+    from: u64,
+    /// By member: its own digest of the kv section at the fence, and the model's.
+    digests: BTreeMap<u64, (String, String)>,
+    unknown: Vec<String>,
+}
+
+/// Looks into the first of `findings` that is about the state; `None`: none is. Kills all members.
+pub async fn localise(
+    cluster: &mut Cluster,
+    ledger: &Ledger,
+    workload: &mut Option<Workload>,
+    findings: &[Finding],
+) -> Option<Localisation> {
+    let finding = LOCALISED.iter().find_map(|class| findings.iter().find(|finding| finding.class == *class))?;
+    let looked = clock::within(limits::LOCALISE, look(cluster, ledger, workload, finding)).await;
+    Some(looked.unwrap_or_else(|| {
+        let late = format!("where it begins: the search did not end within {:?}", limits::LOCALISE);
+        empty(finding, vec![late])
+    }))
+}
+
+fn empty(finding: &Finding, unknown: Vec<String>) -> Localisation {
+    Localisation {
+        class: finding.class,
+        cycle: finding.cycle,
+        cluster: finding.cluster,
+        sentences: Vec::new(),
+        wrong: Vec::new(),
+        first: None,
+        keys: Vec::new(),
+        watermarks: Vec::new(),
+        excerpt: None,
+        unknown,
+    }
+}
+
+async fn look(
+    cluster: &mut Cluster,
+    ledger: &Ledger,
+    workload: &mut Option<Workload>,
+    finding: &Finding,
+) -> Localisation {
+    let mut evidence = Evidence::default();
+    if let Some(workload) = workload.take()
+        && clock::within(limits::LOCALISE_LOAD, workload.stop()).await.is_none()
+    {
+        evidence.unknown.push("a state at rest: the load did not stop in time, and wrote on".to_owned());
+    }
+    match Trail::read(&cluster.site.paths.history_jsonl(), finding.cycle) {
+        Ok(trail) => evidence.trail = trail,
+        Err(error) => evidence.unknown.push(format!("what happened in the cycle: history.jsonl: {error}")),
+    }
+    let mut replay = ledger.log_replay();
+    evidence.agreed = replay.last_fence().unwrap_or((0, 1));
+    witness(cluster, &mut evidence).await;
+    cluster.kill_all().await;
+    read_logs(cluster, &mut evidence, &mut replay);
+    evidence.take_truth(&replay, ledger);
+    evidence.take_digests(ledger);
+    conclude(finding, &evidence)
+}
+
+/// Hears all members that live.
+async fn witness(cluster: &Cluster, evidence: &mut Evidence) {
+    let mark = cluster.applied_mark();
+    join_all(cluster.members.iter().map(|member| member.wait_applied(mark, limits::LOCALISE_REST))).await;
+    let statuses = join_all(cluster.members.iter().map(|member| member.status())).await;
+    let compact = statuses.iter().flatten().map(|status| unsigned(status.compact_revision)).max().unwrap_or(0);
+    evidence.from = evidence.agreed.1.max(compact) + 1;
+    if compact > evidence.agreed.1 {
+        evidence.unknown.push(format!(
+            "which rows differed first among revisions {} to {compact}: they are compacted since; what survives of them was compared \
+             only at the fence",
+            evidence.agreed.1 + 1
+        ));
+    }
+    for (member, status) in cluster.members.iter().zip(statuses) {
+        let mut found = Witness { member: member.id, ..Witness::default() };
+        match status {
+            Ok(status) => {
+                let endpoint = format!("http://{}", member.addresses.client);
+                let fence = evidence.fence_revision(member.id);
+                if let Err(error) = hear(&endpoint, evidence.from, &status, fence, &mut found).await {
+                    evidence.unknown.push(format!("all that n{} holds: {error:#}", member.id));
+                }
+                found.status = Some(status);
+            }
+            Err(trouble) => {
+                let why = trouble.finding(None).sentence;
+                evidence.unknown.push(format!("what n{} holds, because it does not answer: {why}", member.id));
+            }
+        }
+        evidence.witnesses.push(found);
+    }
+}
+
+async fn hear(
+    endpoint: &str,
+    from: u64,
+    status: &StatusResponse,
+    fence: Option<u64>,
+    found: &mut Witness,
+) -> anyhow::Result<()> {
+    let mut client = live::connect(endpoint).await?;
+    found.shown = Some(live::history(&mut client, from, unsigned(status.revision)).await?);
+    if let Some(revision) = fence.filter(|revision| *revision >= unsigned(status.compact_revision)) {
+        found.keys = Some(live::keys(&mut client, revision).await?);
+    }
+    Ok(())
+}
+
+/// Decodes the logs of the members, which are dead by now, and lets the replay go on through them. Whatever it finds is not judged:
+/// the finding that led here is enough.
+fn read_logs(cluster: &Cluster, evidence: &mut Evidence, replay: &mut LogReplay) {
+    for witness in &mut evidence.witnesses {
+        match raft_log::read(&cluster.site.paths.node_data(witness.member)) {
+            Ok(log) => {
+                let applied = witness.status.as_ref().and_then(|status| status.applied);
+                let told = replay.evidence(0, witness.member, &log, applied);
+                replay.read(&told, &mut Vec::new());
+                witness.log = Some(log);
+            }
+            Err(error) => evidence.unknown.push(format!("the raft log of n{}: {error}", witness.member)),
+        }
+    }
+}
+
+impl Evidence {
+    /// The revision at which `member` stood at the last fence, by its own answer.
+    fn fence_revision(&self, member: u64) -> Option<u64> {
+        let answer = self.trail.answers().into_iter().find(|answer| answer["member"] == member)?;
+        answer["revision"].as_u64()
+    }
+
+    fn take_truth(&mut self, replay: &LogReplay, ledger: &Ledger) {
+        let lately = replay.lately();
+        if lately.range(self.from..).next().is_some() {
+            self.by_log = true;
+            self.truth = lately.iter().map(|(revision, (id, made))| (*revision, (Some(*id), made.clone()))).collect();
+        } else {
+            for (revision, change) in ledger.told_since(self.from) {
+                self.truth.entry(revision).or_default().1.push(effect(revision, &change));
+            }
+            let (fence, _) = self.agreed;
+            self.unknown.push(format!(
+                "the raft index of the first wrong entry: no raft log reaches back to the last fence on which all agreed (raft index \
+                 {fence}), so the members are compared with what the watches delivered first, which may be a wrong member's word"
+            ));
+        }
+        if let Some((first, _)) = self.truth.first_key_value().filter(|(first, _)| **first > self.from) {
+            self.unknown.push(format!("whether revisions {} to {} are right", self.from, first - 1));
+        }
+    }
+
+    fn take_digests(&mut self, ledger: &Ledger) {
+        let mut told = Vec::new();
+        for answer in self.trail.answers() {
+            let number = |name: &str| answer[name].as_u64();
+            let (Some(member), Some(kv)) = (number("member"), answer["kv"].as_str()) else { continue };
+            let (Some(revision), Some(compact)) = (number("revision"), number("compact_revision")) else { continue };
+            told.push((member, kv.to_owned(), revision, compact));
+        }
+        for (member, kv, revision, compact) in told {
+            if let Ok(digest) = ledger.kv_digest(revision, compact) {
+                self.digests.insert(member, (kv, crate::scenario::hex(&digest.sha256)));
+            }
+        }
+    }
+
+    /// Each member's first difference, if it shows anything and has one.
+    fn differences(&self) -> BTreeMap<u64, Difference> {
+        let differs = |witness: &Witness| {
+            let difference = first_difference(&self.truth, witness.shown.as_ref()?)?;
+            Some((witness.member, difference))
+        };
+        self.witnesses.iter().filter_map(differs).collect()
+    }
+
+    /// Members that show their rows and differ nowhere.
+    fn right(&self, differences: &BTreeMap<u64, Difference>) -> Vec<u64> {
+        let shows = |witness: &&Witness| witness.shown.is_some() && !differences.contains_key(&witness.member);
+        self.witnesses.iter().filter(shows).map(|witness| witness.member).collect()
+    }
+
+    /// The log entry `id`, from whoever still has it.
+    fn entry(&self, id: LogId) -> Option<&raft_log::Entry> {
+        self.witnesses.iter().find_map(|witness| witness.log.as_ref()?.at(id.index).filter(|entry| entry.id == id))
+    }
+}
+
+fn conclude(finding: &Finding, evidence: &Evidence) -> Localisation {
+    let differences = evidence.differences();
+    let mut found = empty(finding, evidence.unknown.clone());
+    found.wrong = differences.keys().copied().collect();
+    let first = differences.iter().min_by_key(|(_, difference)| difference.revision);
+    if let Some((member, difference)) = first {
+        let first = first_wrong(evidence, *member, difference);
+        found.keys = wrong_keys(evidence, difference);
+        found.excerpt = first.index.and_then(|index| excerpt(evidence, *member, index));
+        found.first = Some(first);
+    }
+    if found.keys.is_empty() {
+        found.keys = keys_at_fence(evidence);
+    }
+    let mut told = found.wrong.clone();
+    if told.is_empty() {
+        told = evidence.trail.killed();
+        told.sort_unstable();
+        told.dedup();
+    }
+    for member in told {
+        found.watermarks.extend(evidence.trail.watermarks(member));
+    }
+    found.sentences = sentences::conclusion(finding, evidence, &differences, found.first.as_ref());
+    found
+}
+
+fn first_wrong(evidence: &Evidence, member: u64, difference: &Difference) -> FirstWrong {
+    let made = match difference.shape {
+        Shape::Again(earlier) => earlier,
+        _ => difference.revision,
+    };
+    let id = evidence.truth.get(&made).and_then(|(id, _)| *id);
+    let entry = id.and_then(|id| evidence.entry(id));
+    let proposed = entry.and_then(|entry| match &entry.payload {
+        Payload::Command(request) => raft_log::operation(request),
+        _ => None,
+    });
+    FirstWrong {
+        member,
+        revision: difference.revision,
+        index: id.map(|id| id.index),
+        term: id.map(|id| id.term),
+        // A delete names nobody; the answer to it does.
+        operation: proposed.map(|id| id.to_string()).or_else(|| evidence.trail.operation_of(made)),
+        does: entry.map(raft_log::describe),
+    }
+}
+
+/// The keys of the first wrong revision, as the model and as each member has them there.
+fn wrong_keys(evidence: &Evidence, difference: &Difference) -> Vec<WrongKey> {
+    let at = |effects: &[Effect], key: &str| {
+        let of_key = effects.iter().find(|effect| effect.key == key);
+        of_key.map_or_else(|| "no row".to_owned(), Effect::to_string)
+    };
+    let mut keys: Vec<&str> = Vec::new();
+    for effect in difference.expected.iter().chain(&difference.found) {
+        if !keys.contains(&effect.key.as_str())
+            && at(&difference.expected, &effect.key) != at(&difference.found, &effect.key)
+        {
+            keys.push(&effect.key);
+        }
+    }
+    let shown: Vec<(u64, &[Effect])> = evidence
+        .witnesses
+        .iter()
+        .filter_map(|witness| {
+            let changes = &witness.shown.as_ref()?.changes;
+            Some((witness.member, changes.get(&difference.revision).map_or(&[][..], Vec::as_slice)))
+        })
+        .collect();
+    keys.into_iter()
+        .take(limits::WRONG_KEYS_MAX)
+        .map(|key| WrongKey {
+            key: key.to_owned(),
+            expected: at(&difference.expected, key),
+            found: grouped(shown.iter().map(|(member, effects)| (*member, at(effects, key)))),
+        })
+        .collect()
+}
+
+/// Keys whose values differ between members at the fence; their model is not asked, because it may have heard a wrong member first.
+fn keys_at_fence(evidence: &Evidence) -> Vec<WrongKey> {
+    let states: Vec<(u64, BTreeMap<&[u8], &KeyState>)> = evidence
+        .witnesses
+        .iter()
+        .filter_map(|witness| {
+            let keys = witness.keys.as_ref()?;
+            Some((witness.member, keys.iter().map(|state| (state.key.as_slice(), state)).collect()))
+        })
+        .collect();
+    let mut keys: Vec<&[u8]> = states.iter().flat_map(|(_, keys)| keys.keys().copied()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let of = |keys: &BTreeMap<&[u8], &KeyState>, key: &[u8]| match keys.get(key) {
+        None => "absent".to_owned(),
+        Some(state) => format!(
+            "{} (changed at {}, version {})",
+            raft_log::shown_value(&state.value),
+            state.mod_revision,
+            state.version
+        ),
+    };
+    keys.into_iter()
+        .filter_map(|key| {
+            let found = grouped(states.iter().map(|(member, keys)| (*member, of(keys, key))));
+            let key = key.escape_ascii().to_string();
+            (found.len() > 1).then(|| WrongKey {
+                key,
+                expected: "unknown: compared between the members".to_owned(),
+                found,
+            })
+        })
+        .take(limits::WRONG_KEYS_MAX)
+        .collect()
+}
+
+/// Members by what they have, in the order of the first of each.
+fn grouped(values: impl Iterator<Item = (u64, String)>) -> Vec<(Vec<u64>, String)> {
+    let mut groups: Vec<(Vec<u64>, String)> = Vec::new();
+    for (member, value) in values {
+        match groups.iter_mut().find(|(_, known)| *known == value) {
+            Some((members, _)) => members.push(member),
+            None => groups.push((vec![member], value)),
+        }
+    }
+    groups
+}
+
+/// The entries around `index`: from the log of `member`, or of anybody who still has it.
+fn excerpt(evidence: &Evidence, member: u64, index: u64) -> Option<Excerpt> {
+    let has = |witness: &&Witness| witness.log.as_ref().is_some_and(|log| log.at(index).is_some());
+    let own = evidence.witnesses.iter().filter(has).find(|witness| witness.member == member);
+    let witness = own.or_else(|| evidence.witnesses.iter().find(has))?;
+    let log = witness.log.as_ref()?;
+    let revisions: BTreeMap<u64, u64> =
+        evidence.truth.iter().filter_map(|(revision, (id, _))| Some(((*id)?.index, *revision))).collect();
+    let around = index.saturating_sub(limits::EXCERPT_ENTRIES)..=index + limits::EXCERPT_ENTRIES;
+    let entries = around
+        .filter_map(|at| log.at(at))
+        .map(|entry| ExcerptLine {
+            index: entry.id.index,
+            term: entry.id.term,
+            does: raft_log::describe(entry),
+            revision: revisions.get(&entry.id.index).copied(),
+            here: entry.id.index == index,
+        })
+        .collect();
+    Some(Excerpt { member: witness.member, entries })
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

@@ -1,0 +1,49 @@
+//! What a living member shows of its state over the client API: its history since a revision, and its keys at one.
+
+use super::compare::Shown;
+use crate::model::Change;
+use crate::observe;
+use crate::operation::KeyState;
+use crate::oracle::log_replay::effect;
+use crate::{clock, limits, workload};
+use anyhow::{Context, bail};
+use etcd_client::{Client, ConnectOptions, GetOptions, WatchOptions};
+
+pub(super) async fn connect(endpoint: &str) -> anyhow::Result<Client> {
+    let options = ConnectOptions::new().with_connect_timeout(limits::CONTROL_CONNECT);
+    Ok(Client::connect([endpoint], Some(options)).await?)
+}
+
+/// The member's rows of the revisions `from` to `through`: a new watch reads them from its engine, as the hash does, tombstones
+/// included. A row that is not there has no event, so the end is a silence once nobody writes any more.
+pub(super) async fn history(client: &mut Client, from: u64, through: u64) -> anyhow::Result<Shown> {
+    let mut shown = Shown { from, through, ..Shown::default() };
+    if from > through {
+        return Ok(shown);
+    }
+    let start = i64::try_from(from).context("a revision beyond the wire's range")?;
+    let options = WatchOptions::new().with_all_keys().with_start_revision(start);
+    let mut stream = client.watch("", Some(options)).await?;
+    loop {
+        let Some(message) = clock::within(limits::LOCALISE_SILENCE, stream.message()).await else { return Ok(shown) };
+        let Some(response) = message? else { bail!("the server ended the stream") };
+        if response.canceled() || response.compact_revision() > 0 {
+            bail!("everything below revision {} is compacted there", response.compact_revision());
+        }
+        for event in response.events() {
+            let (revision, change): (u64, Change) = observe::read_event(event).map_err(anyhow::Error::msg)?;
+            shown.changes.entry(revision).or_default().push(effect(revision, &change));
+        }
+        if shown.changes.last_key_value().is_some_and(|(last, _)| *last >= through) {
+            return Ok(shown);
+        }
+    }
+}
+
+/// All keys at `revision`, from this member's own state.
+pub(super) async fn keys(client: &mut Client, revision: u64) -> anyhow::Result<Vec<KeyState>> {
+    let at = i64::try_from(revision).context("a revision beyond the wire's range")?;
+    let all = GetOptions::new().with_all_keys().with_revision(at).with_serializable();
+    let answer = client.get(Vec::new(), Some(all)).await?;
+    Ok(answer.kvs().iter().map(workload::key_state).collect())
+}

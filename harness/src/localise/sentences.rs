@@ -1,0 +1,207 @@
+//! The conclusion in words.
+
+use super::Evidence;
+use super::compare::{Difference, Shape};
+use crate::oracle::log_replay::Effect;
+use crate::record::localisation::{FirstWrong, Watermarks};
+use crate::verdict::Finding;
+use std::collections::BTreeMap;
+
+/// Who is wrong and who is right; where it begins; how; after what.
+pub(super) fn conclusion(
+    finding: &Finding,
+    evidence: &Evidence,
+    differences: &BTreeMap<u64, Difference>,
+    first: Option<&FirstWrong>,
+) -> Vec<String> {
+    let right = evidence.right(differences);
+    let mut sentences = Vec::new();
+    match (first, differences.is_empty()) {
+        (Some(first), _) => {
+            sentences.push(who(evidence, differences, &right));
+            if let Some(difference) = differences.get(&first.member) {
+                sentences.push(place(first, difference));
+                sentences.push(shape(first, difference, evidence));
+            }
+            sentences.extend(fault(evidence, first.member, first.index));
+        }
+        (None, _) if right.is_empty() => {
+            sentences.push("No member shows its rows any more, so nothing can be compared.".to_owned());
+        }
+        (None, _) => {
+            sentences.push(same_rows(evidence, &right));
+            sentences.extend(digests(evidence));
+            if finding.sentence.contains("lease") {
+                sentences.push(
+                    "The finding is about leases: those have no revision, so no first wrong one can be named."
+                        .to_owned(),
+                );
+            }
+            let killed = evidence.trail.killed();
+            sentences.extend(killed.last().and_then(|member| fault(evidence, *member, None)));
+        }
+    }
+    sentences
+}
+
+fn source(evidence: &Evidence) -> &'static str {
+    if evidence.by_log {
+        "the committed entries of the raft logs, replayed by the harness's own model"
+    } else {
+        "the history that the watches delivered first"
+    }
+}
+
+fn who(evidence: &Evidence, differences: &BTreeMap<u64, Difference>, right: &[u64]) -> String {
+    let wrong: Vec<u64> = differences.keys().copied().collect();
+    let (is, shows) = if wrong.len() == 1 { ("is", "shows") } else { ("are", "show") };
+    let from = evidence.from;
+    let mut sentence = format!("{} {is} wrong, measured by {}", members(&wrong), source(evidence));
+    if right.is_empty() {
+        sentence.push_str(&format!("; no member that {shows} its rows since revision {from} is right."));
+    } else {
+        let (is, its) = if right.len() == 1 { ("is", "its") } else { ("are", "their") };
+        sentence.push_str(&format!("; {} {is} right in all of {its} rows since revision {from}.", members(right)));
+    }
+    sentence
+}
+
+fn place(first: &FirstWrong, difference: &Difference) -> String {
+    let member = first.member;
+    let does = first.does.as_deref().map_or_else(String::new, |does| format!(": {does}"));
+    let operation = first.operation.as_deref();
+    let operation = operation.map_or_else(String::new, |id| format!(" (operation {id} of the workload)"));
+    let entry = match (first.index, first.term) {
+        (Some(index), Some(term)) => format!("raft index {index}, term {term}{does}{operation}"),
+        _ => format!("unknown in the raft log{operation}"),
+    };
+    match difference.shape {
+        Shape::Again(_) => {
+            format!("The first wrong revision of n{member} is {}; the entry behind it is {entry}.", first.revision)
+        }
+        _ => format!("The first wrong revision of n{member} is {}, which is made by {entry}.", first.revision),
+    }
+}
+
+fn shape(first: &FirstWrong, difference: &Difference, evidence: &Evidence) -> String {
+    let (member, revision) = (first.member, difference.revision);
+    let next = evidence.truth.get(&(revision + 1)).and_then(|(id, _)| *id);
+    match difference.shape {
+        Shape::Missing if difference.found.is_empty() => format!(
+            "n{member} has no row of that revision, and what follows is in its place: the entry moved the revision on, and its \
+             rows are gone."
+        ),
+        Shape::Missing => format!(
+            "n{member} has {} of the {} rows of that revision, and what follows is in its place: the others are gone.",
+            difference.found.len(),
+            difference.expected.len()
+        ),
+        Shape::Skipped => {
+            let next = next.map_or_else(|| "the next entry".to_owned(), |id| format!("raft index {}", id.index));
+            format!(
+                "n{member} has there what {next} makes, and is one revision early from there on: it never applied this entry."
+            )
+        }
+        Shape::Again(earlier) => format!(
+            "n{member} has at revision {revision}, once more, what this entry had made at revision {earlier}: it applied it twice."
+        ),
+        Shape::Other if difference.found.is_empty() => {
+            format!("n{member} has no row of that revision, and what follows differs as well.")
+        }
+        Shape::Other => format!("n{member} has instead: {}.", list(&difference.found)),
+    }
+}
+
+/// The fault before it, and where the entry lay in that member's recovery.
+fn fault(evidence: &Evidence, member: u64, index: Option<u64>) -> Option<String> {
+    let step = evidence.trail.step()?;
+    let killed = evidence.trail.killed();
+    let kills = killed.iter().filter(|one| **one == member).count();
+    let mut sentence = format!("The step before it: {step}");
+    if kills == 0 {
+        let others = if killed.is_empty() { "nobody".to_owned() } else { members(&killed) };
+        sentence.push_str(&format!("; it killed {others}, and n{member} lived through it."));
+        return Some(sentence);
+    }
+    let times = if kills == 1 { String::new() } else { format!(" {kills} times") };
+    let at = evidence.trail.armed(member).map_or_else(String::new, |window| format!(" (window {window})"));
+    sentence.push_str(&format!("; it killed n{member}{times}{at}."));
+    let rows = evidence.trail.watermarks(member);
+    if let (Some(index), Some(dead)) = (index, rows.iter().rev().find(|row| row.when.starts_with("dead"))) {
+        sentence.push(' ');
+        sentence.push_str(&recovery(index, dead));
+    }
+    Some(sentence)
+}
+
+/// Where `index` lay when the member died.
+fn recovery(index: u64, dead: &Watermarks) -> String {
+    let after = |mark: Option<u64>| mark.map_or(0, |mark| mark + 1);
+    let words = |mark: Option<u64>| mark.map_or_else(|| "none".to_owned(), |mark| mark.to_string());
+    let (n, e, last) = (words(dead.persisted), words(dead.flushed), words(dead.log_last));
+    if index < after(dead.persisted) {
+        format!(
+            "Raft index {index} is at or below N = {n} of its dead directory: recovery relies on the engine to hold it (E = {e})."
+        )
+    } else if index < after(dead.flushed) {
+        format!(
+            "Raft index {index} is above N = {n} and at or below E = {e} of its dead directory: the engine holds it, and recovery \
+             must verify it without applying it again."
+        )
+    } else if index < after(dead.log_last) {
+        format!(
+            "Raft index {index} is above E = {e} of its dead directory (N = {n}): the kill took it from memory, and recovery must \
+             apply it again from the log, which ends at {last}."
+        )
+    } else {
+        format!(
+            "Raft index {index} is above all that its dead directory held (N = {n}, E = {e}, log to {last}): it came to this member \
+             after its recovery, from the log or in a snapshot."
+        )
+    }
+}
+
+fn same_rows(evidence: &Evidence, right: &[u64]) -> String {
+    let through = evidence.witnesses.iter().filter_map(|witness| Some(witness.shown.as_ref()?.through)).max();
+    format!(
+        "Every row that {} of revisions {} to {} is as it must be, measured by {}.",
+        if right.len() == 1 { format!("{} shows", members(right)) } else { format!("{} show", members(right)) },
+        evidence.from,
+        through.unwrap_or(evidence.from),
+        source(evidence)
+    )
+}
+
+/// Where the rows are right and the hash is not.
+fn digests(evidence: &Evidence) -> Option<String> {
+    let wrong: Vec<u64> =
+        evidence.digests.iter().filter(|(_, (told, must))| told != must).map(|(member, _)| *member).collect();
+    let (told, must) = evidence.digests.get(wrong.first()?)?;
+    let short = |digest: &str| digest.get(..16).unwrap_or(digest).to_owned();
+    let (answer, their) = if wrong.len() == 1 { ("answers", "its") } else { ("answer", "their") };
+    let all = wrong.len() == evidence.digests.len() && wrong.len() > 1;
+    let all = if all { " All members agree, on what no member holds." } else { "" };
+    Some(format!(
+        "At the fence {} {answer} {} for the kv section, and {their} rows make it {}: the state is right, and the hash of it is not.{all}",
+        members(&wrong),
+        short(told),
+        short(must)
+    ))
+}
+
+fn list(effects: &[Effect]) -> String {
+    let mut words: Vec<String> = effects.iter().take(3).map(Effect::to_string).collect();
+    if effects.len() > 3 {
+        words.push(format!("{} more", effects.len() - 3));
+    }
+    words.join(", ")
+}
+
+fn members(ids: &[u64]) -> String {
+    let ids: Vec<String> = ids.iter().map(|id| format!("n{id}")).collect();
+    match ids.as_slice() {
+        [] => "nobody".to_owned(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
