@@ -1,5 +1,9 @@
 //! The command line: what was asked for becomes a [`Job`], and what came of it a few lines and an exit code.
 
+mod mutants;
+mod replay;
+mod shrink;
+
 use crate::exit::{Exit, Failure};
 use crate::paths::Paths;
 use crate::plan::Plan;
@@ -37,7 +41,11 @@ pub enum Command {
     /// Print the plan that a scenario and a seed make.
     Plan(PlanArgs),
     /// Run the stored plan of a report again.
-    Replay(ReplayArgs),
+    Replay(replay::ReplayArgs),
+    /// Make a failing report's plan and scenario as small as the same class allows.
+    Shrink(shrink::ShrinkArgs),
+    /// Run planted bugs until each is caught: the table that says whether the harness has teeth.
+    Mutants(mutants::MutantsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -78,14 +86,6 @@ pub struct PlanArgs {
     pub clusters: u32,
 }
 
-#[derive(Debug, Args)]
-pub struct ReplayArgs {
-    /// A report directory.
-    pub report_dir: PathBuf,
-    #[command(flatten)]
-    pub with: With,
-}
-
 /// What runs and replays have in common.
 #[derive(Debug, Clone, Args)]
 pub struct With {
@@ -114,10 +114,9 @@ pub async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             let job = run_job(&args)?;
             carry_out(job).await
         }
-        Command::Replay(args) => {
-            let job = replay_job(&args)?;
-            carry_out(job).await
-        }
+        Command::Replay(args) => replay::replay(&args).await,
+        Command::Shrink(args) => shrink::shrink(&args).await,
+        Command::Mutants(args) => mutants::mutants(&args).await,
     }
 }
 
@@ -172,36 +171,6 @@ fn run_job(args: &RunArgs) -> Result<Job, Failure> {
     if args.sweep {
         job.sweep = true;
         job.quotas = job.plan.cells();
-    }
-    Ok(job)
-}
-
-fn replay_job(args: &ReplayArgs) -> Result<Job, Failure> {
-    let stored = Paths::new(&args.report_dir);
-    let scenario = load(&stored.scenario_toml())?;
-    let path = stored.plan_txt();
-    let text = std::fs::read_to_string(&path).map_err(|error| {
-        Failure::Usage(format!("expected the plan of a report at {}, found: {error}", path.display()))
-    })?;
-    let plan: Plan = text.parse().map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
-    if plan.scenario_digest != scenario.digest() {
-        return Err(Failure::Usage(format!(
-            "expected the plan and the scenario of one run, found a plan for the scenario {} in {}, and a scenario with the \
-             digest {} in {}: restore the scenario, or run it anew",
-            plan.scenario_digest,
-            path.display(),
-            scenario.digest(),
-            stored.scenario_toml().display()
-        )));
-    }
-    let before = verdict_before(&stored)?;
-    // The scenario's name is the report's, not that of the copy's file.
-    let scenario = Scenario { name: plan.scenario.clone(), ..scenario };
-    let mut with = args.with.clone();
-    with.sabotage = with.sabotage.or_else(|| before.as_ref().and_then(|run| run.sabotage.clone()));
-    let job = job(scenario, plan, &with, format!("ninelives replay {}", word(&args.report_dir)))?;
-    if let Some(before) = before {
-        compare_binaries(&before, &job.target)?;
     }
     Ok(job)
 }

@@ -168,3 +168,27 @@ pub const FINDINGS_PRINTED_MAX: usize = 10;
 /// Runs side by side that a shrinker or a table of planted bugs starts by itself: a cluster keeps about a core busy, and with
 /// more than a few of them the disk's syncs, not the processors, are what they wait for.
 pub const LANES_MAX: usize = 4;
+/// Replays of one report: more tell no more about how often it fails than this many do (to within 3 %).
+pub const REPLAYS_MAX: u32 = 1_000;
+/// Minutes that a shrinker may be given: a working day.
+pub const SHRINK_MINUTES_MAX: u32 = 480;
+/// Runs of a shrinker's search: a search that needs more has a failure before it that is too rare to shrink.
+pub const SHRINK_PROBES: u32 = 400;
+/// Runs of the whole plan in which a failure has to come back once, or there is nothing to shrink.
+pub const SHRINK_START_TRIES: u32 = 8;
+/// Runs that confirm what a shrinker found: four of five have to fail again.
+pub const SHRINK_CONFIRMING_RUNS: u32 = 5;
+/// A probe that takes this many times as long as the longest that failed will not fail as that one did.
+pub const SHRINK_PROBE_FACTOR: u32 = 4;
+/// But it is always given this long: a launch on a busy machine takes seconds.
+pub const SHRINK_PROBE_MIN: Duration = Duration::from_secs(20);
+/// Cycles within which a planted bug has to be caught, in the median and at most: a developer waits for the first, a night
+/// bears the second.
+pub const MUTANT_MEDIAN_CYCLES_MAX: u32 = 50;
+pub const MUTANT_CYCLES_MAX: u32 = 300;
+/// Seeds that a planted bug is tried with if a window pins it: with 20 of 20 caught, it is missed in less than 14 % (95 %).
+pub const MUTANT_SEEDS_PINNED: u32 = 20;
+/// And if not: each run may be long.
+pub const MUTANT_SEEDS: u32 = 5;
+/// One run of a planted bug: 300 cycles of two seconds each are ten minutes.
+pub const MUTANT_RUN: Duration = Duration::from_secs(30 * 60);

@@ -8,10 +8,13 @@ use crate::record::BinaryId;
 use crate::scenario::hex;
 use anyhow::Context;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 /// Digest and version of the binary at `path`.
 ///
@@ -25,9 +28,28 @@ pub async fn binary(spawner: &Spawner, path: &Path) -> anyhow::Result<BinaryId> 
     Ok(BinaryId { path: path.display().to_string(), sha256, version })
 }
 
+/// Which bytes a file holds, as far as the filesystem can say: device, inode, length, time of the last change (s, ns).
+type Stamp = (u64, u64, u64, i64, i64);
+
+/// Digests of files that have not changed since. A command that makes many runs would spend more time on its binaries than on some
+/// of the runs.
+static DIGESTS: Mutex<BTreeMap<Stamp, String>> = Mutex::new(BTreeMap::new());
+
 /// SHA-256 of the file at `path`, lower-case hex.
 pub fn digest(path: &Path) -> anyhow::Result<String> {
-    let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let is = file.metadata().with_context(|| format!("cannot look at {}", path.display()))?;
+    let stamp = (is.dev(), is.ino(), is.len(), is.ctime(), is.ctime_nsec());
+    let known = || DIGESTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(digest) = known().get(&stamp) {
+        return Ok(digest.clone());
+    }
+    let digest = digest_of(file, path)?;
+    known().insert(stamp, digest.clone());
+    Ok(digest)
+}
+
+fn digest_of(mut file: File, path: &Path) -> anyhow::Result<String> {
     let (mut hash, mut chunk) = (Sha256::new(), vec![0; 1 << 16]);
     loop {
         match file.read(&mut chunk).with_context(|| format!("cannot read {}", path.display()))? {
@@ -85,5 +107,8 @@ mod tests {
         std::fs::write(dir.path().join("f"), b"abc").unwrap();
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(digest(&dir.path().join("f")).unwrap(), expected);
+        assert_eq!(digest(&dir.path().join("f")).unwrap(), expected);
+        std::fs::write(dir.path().join("f"), b"abcd").unwrap();
+        assert_ne!(digest(&dir.path().join("f")).unwrap(), expected, "a changed file is read again");
     }
 }

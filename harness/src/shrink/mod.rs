@@ -12,6 +12,7 @@
 //! | [`minimise`] | the search, over any oracle |
 //! | [`ruling`] | how many runs decide about one candidate |
 //! | [`prober`] | the oracle: real runs, within a budget |
+//! | [`progress`] | how far it is |
 //!
 //! A reduction counts only if the *same class* heads the report again: another failure is another bug, and a shrinker that follows
 //! it ends somewhere else than where it was asked to go. A seed fixes what is done and not how an operating system interleaves
@@ -21,11 +22,12 @@
 pub mod candidate;
 pub mod knobs;
 pub mod minimise;
-// pub mod prober;
+pub mod prober;
+pub mod progress;
 pub mod ruling;
 pub mod simpler;
 
 pub use candidate::Candidate;
 pub use minimise::{Answer, Shrunk, minimise};
-// pub use prober::{Budget, Prober};
+pub use prober::{Budget, Prober};
 pub use ruling::Rate;

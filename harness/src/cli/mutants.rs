@@ -1,0 +1,201 @@
+//! `ninelives mutants`: the detection table of the planted bugs.
+
+use super::{With, absolute, beside_this_executable, interruption, is_free, job, load, say, shown};
+use crate::exit::{Exit, Failure};
+use crate::mutants::{Certificate, Expected, Row, SCHEMA_VERSION, Table, Trial, judge, render};
+use crate::plan::Plan;
+use crate::probe::{Sighting, lanes, side_by_side};
+use crate::progress::minutes_and_seconds;
+use crate::record::BinaryId;
+use crate::run::Job;
+use crate::seed::Seed;
+use crate::{clock, inspect, limits};
+use anyhow::Context;
+use clap::Args;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+#[derive(Debug, Args)]
+#[command(after_help = MUTANTS_EXIT_CODES)]
+pub struct MutantsArgs {
+    /// The table.
+    #[arg(default_value = "scenarios/mutants.toml")]
+    pub table: PathBuf,
+    /// Only these planted bugs; `control` for the runs without one.
+    #[arg(long = "bug", num_args = 1.., value_name = "NAME")]
+    pub bugs: Vec<String>,
+    /// Seeds for each, instead of 20 for a bug that a window pins and 5 for another.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::REPLAYS_MAX)))]
+    pub seeds: Option<u32>,
+    /// The first of the seeds.
+    #[arg(long, default_value_t = 1)]
+    pub first_seed: u64,
+    /// Cycles of one run, at most.
+    #[arg(long, default_value_t = limits::MUTANT_CYCLES_MAX, value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CYCLES_MAX)))]
+    pub cycles_max: u32,
+    /// Runs side by side; what this machine's cores bear if absent.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub jobs: Option<u32>,
+    /// A node binary with the planted bugs; `node-under-test-sabotaged` beside this executable if absent.
+    #[arg(long)]
+    pub node: Option<PathBuf>,
+    /// The binary that reads dead directories, without them; `node-under-test` beside this executable if absent.
+    #[arg(long)]
+    pub inspector: Option<PathBuf>,
+    /// The report directory, which must not exist yet; reports/mutants-STAMP if absent.
+    #[arg(long)]
+    pub report: Option<PathBuf>,
+    /// Keep the reports of runs that ended as expected, too.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+const MUTANTS_EXIT_CODES: &str = "Exit codes: 0 every bug was caught in its class within its budget and the control passed, \
+                                  1 a run without a bug found a violation, 2 a bug survived or a control did not pass, \
+                                  64 usage, 70 the harness failed, 130 interrupted";
+
+/// One run to be made.
+struct Trials {
+    rows: Vec<Row>,
+    expected: Vec<Expected>,
+    /// By run: its row.
+    row_of: Vec<usize>,
+    jobs: Vec<(Job, Duration)>,
+}
+
+pub(super) async fn mutants(args: &MutantsArgs) -> Result<Exit, Failure> {
+    let table = Table::load(&args.table).map_err(Failure::Usage)?;
+    let chosen = table.select(&args.bugs).map_err(Failure::Usage)?;
+    let default_root = || Path::new("reports").join(format!("mutants-{}", clock::utc_stamp()));
+    let root = absolute(&args.report.clone().unwrap_or_else(default_root))?;
+    if !is_free(&root) {
+        return Err(Failure::Usage(format!(
+            "expected a fresh report directory, found something at {}: name another one with --report",
+            root.display()
+        )));
+    }
+    let mut trials = trials(args, &table, chosen, &root)?;
+    let interrupt = interruption().context("cannot listen for signals")?;
+    let lanes = args.jobs.map_or_else(lanes, |jobs| jobs as usize);
+    let all = trials.jobs.len();
+    say(&format!("{all} runs, {lanes} side by side; the table will be in {}\n", shown(&root)));
+    std::fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
+    let (started, started_utc) = (clock::now(), clock::utc_now());
+    let (mut done, mut ids, mut broken) = (0, None, None);
+    let jobs = std::mem::take(&mut trials.jobs);
+    let roots: Vec<_> = jobs.iter().map(|(job, _)| job.paths.root().to_owned()).collect();
+    let ended = |place: usize, sighting: Sighting| {
+        let row = trials.row_of[place];
+        let trial = judge(&trials.expected[row], &sighting);
+        done += 1;
+        say(&line(&trials.rows[row].bug, &trial, done, all, clock::ms_since(started)));
+        ids.get_or_insert_with(|| (sighting.summary.node.clone(), sighting.summary.inspector.clone()));
+        if trial.caught && !args.keep {
+            broken = broken.take().or(inspect::remove_dir(&roots[place]).err());
+        }
+        // One that an interruption ended was not made.
+        if trial.caught || !sighting.summary.interrupted || sighting.late {
+            trials.rows[row].trials.push(trial);
+        }
+        true
+    };
+    side_by_side(jobs, lanes, &interrupt, ended).await?;
+    if let Some(error) = broken {
+        return Err(error.into());
+    }
+    for row in &mut trials.rows {
+        row.trials.sort_by_key(|trial| trial.seed);
+    }
+    let elsewhere = if args.bugs.is_empty() { table.elsewhere.clone() } else { Vec::new() };
+    let certificate = certificate(trials.rows, elsewhere, ids, started_utc, clock::ms_since(started));
+    let text = render(&certificate);
+    write(&root, &certificate, &text)?;
+    let _ = std::io::stdout().lock().write_all(format!("{text}table: {}/mutants.txt\n", shown(&root)).as_bytes());
+    Ok(exit_of(&certificate, *interrupt.borrow()))
+}
+
+fn trials(args: &MutantsArgs, table: &Table, chosen: Vec<Expected>, root: &Path) -> Result<Trials, Failure> {
+    let node = args.node.clone().map_or_else(|| beside_this_executable("node-under-test-sabotaged"), Ok)?;
+    let inspector = args.inspector.clone().map_or_else(|| beside_this_executable("node-under-test"), Ok)?;
+    let mut trials = Trials { rows: Vec::new(), expected: Vec::new(), row_of: Vec::new(), jobs: Vec::new() };
+    for expected in chosen {
+        let scenario = load(&table.scenario_path(&expected))?;
+        let cycles = expected.cycles.unwrap_or(scenario.cycles).min(args.cycles_max);
+        let seeds = args.seeds.unwrap_or_else(|| expected.seeds());
+        for seed in (args.first_seed..).take(seeds as usize) {
+            let plan = Plan::generate(&scenario, &Seed::new(seed), cycles, 1);
+            let control = expected.headline.is_empty();
+            let name = if control { format!("control-{}", scenario.name) } else { expected.name.clone() };
+            let with = With {
+                node: Some(node.clone()),
+                inspector: Some(inspector.clone()),
+                report: Some(root.join(format!("{name}-seed{seed}"))),
+                sabotage: (!control).then(|| expected.name.clone()),
+                keep: false,
+            };
+            let repro = format!(
+                "ninelives run {} --seed {seed} --cycles {cycles}",
+                super::word(&table.scenario_path(&expected))
+            );
+            let job = job(scenario.clone(), plan, &with, repro)?;
+            trials.jobs.push((Job { quiet: true, ..job }, limits::MUTANT_RUN));
+            trials.row_of.push(trials.rows.len());
+        }
+        trials.rows.push(Row::new(&expected, seeds));
+        trials.expected.push(expected);
+    }
+    Ok(trials)
+}
+
+fn line(bug: &str, trial: &Trial, done: usize, all: usize, elapsed_ms: u64) -> String {
+    let Trial { seed, class, cycles, caught, .. } = trial;
+    let word = if *caught { "" } else { " (not what was expected)" };
+    let at = minutes_and_seconds(elapsed_ms / 1000);
+    format!("{done}/{all} {at} {bug} seed {seed}: {class}{word} after {cycles} cycles\n")
+}
+
+fn certificate(
+    rows: Vec<Row>,
+    elsewhere: Vec<String>,
+    ids: Option<(BinaryId, BinaryId)>,
+    started_utc: String,
+    elapsed_ms: u64,
+) -> Certificate {
+    let (node, inspector) = ids.unzip();
+    Certificate {
+        schema_version: SCHEMA_VERSION,
+        holds: rows.iter().all(|row| row.lacks().is_none()),
+        rows,
+        elsewhere,
+        median_cycles_max: limits::MUTANT_MEDIAN_CYCLES_MAX,
+        cycles_max: limits::MUTANT_CYCLES_MAX,
+        elapsed_ms,
+        started_utc,
+        node,
+        inspector,
+    }
+}
+
+fn write(root: &Path, certificate: &Certificate, text: &str) -> anyhow::Result<()> {
+    let json = serde_json::to_string_pretty(certificate).context("cannot encode the table")?;
+    for (name, text) in [("mutants.txt", text), ("mutants.json", &json)] {
+        let path = root.join(name);
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn exit_of(certificate: &Certificate, interrupted: bool) -> Exit {
+    let violated =
+        |row: &Row| row.is_control() && row.trials.iter().any(|trial| !trial.caught && trial.class != "inconclusive");
+    if certificate.rows.iter().any(violated) {
+        Exit::Violation
+    } else if interrupted {
+        Exit::Interrupted
+    } else if certificate.holds {
+        Exit::Pass
+    } else {
+        Exit::Inconclusive
+    }
+}

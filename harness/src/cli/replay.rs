@@ -1,0 +1,139 @@
+//! `ninelives replay`: the stored plan of a report again, once as a run of its own or many times for how often it fails.
+
+use super::{
+    With, absolute, carry_out, compare_binaries, interruption, is_free, job, say, shown, verdict_before, word,
+};
+use crate::exit::{Exit, Failure};
+use crate::paths::Paths;
+use crate::plan::Plan;
+use crate::record::RunSummary;
+use crate::replays::{Replays, up_to_the_failure};
+use crate::run::{self, Job};
+use crate::scenario::Scenario;
+use crate::verdict::Verdict;
+use crate::{clock, inspect, limits};
+use anyhow::Context;
+use clap::Args;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// A report directory.
+    pub report_dir: PathBuf,
+    /// Run it this often, each time up to the cycle that failed, and say how often the same class came back. Reports go to
+    /// REPORT_DIR/replays, or into --report; those of replays that found nothing are removed unless --keep. The exit code is that
+    /// of the worst replay, or 2 if the report had failed and no replay did.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::REPLAYS_MAX)))]
+    pub times: Option<u32>,
+    #[command(flatten)]
+    pub with: With,
+}
+
+/// What a report directory holds to be run again.
+pub(super) struct Stored {
+    pub scenario: Scenario,
+    pub plan: Plan,
+    /// `None`: the run ended before it could say.
+    pub before: Option<RunSummary>,
+}
+
+impl Stored {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// It is not there, not whole, or its parts do not belong together.
+    pub fn open(dir: &Path) -> Result<Self, Failure> {
+        let stored = Paths::new(dir);
+        let scenario = super::load(&stored.scenario_toml())?;
+        let path = stored.plan_txt();
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            Failure::Usage(format!("expected the plan of a report at {}, found: {error}", path.display()))
+        })?;
+        let plan: Plan = text.parse().map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
+        if plan.scenario_digest != scenario.digest() {
+            return Err(Failure::Usage(format!(
+                "expected the plan and the scenario of one run, found a plan for the scenario {} in {}, and a scenario with the \
+                 digest {} in {}: restore the scenario, or run it anew",
+                plan.scenario_digest,
+                path.display(),
+                scenario.digest(),
+                stored.scenario_toml().display()
+            )));
+        }
+        let before = verdict_before(&stored)?;
+        // The scenario's name is the report's, not that of the copy's file.
+        let scenario = Scenario { name: plan.scenario.clone(), ..scenario };
+        Ok(Self { scenario, plan, before })
+    }
+
+    /// The job that runs `plan` again, with the report's planted bug unless another one is named. Says so if the binaries are
+    /// not the report's.
+    ///
+    /// # Errors
+    /// Those of a job that cannot be run.
+    pub fn job(&self, plan: Plan, with: &With, repro: String) -> Result<Job, Failure> {
+        let mut with = with.clone();
+        with.sabotage = with.sabotage.or_else(|| self.before.as_ref().and_then(|run| run.sabotage.clone()));
+        let job = job(self.scenario.clone(), plan, &with, repro)?;
+        if let Some(before) = &self.before {
+            compare_binaries(before, &job.target)?;
+        }
+        Ok(job)
+    }
+}
+
+pub(super) async fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
+    let stored = Stored::open(&args.report_dir)?;
+    let repro = format!("ninelives replay {}", word(&args.report_dir));
+    match args.times {
+        None => {
+            let plan = stored.plan.clone();
+            carry_out(stored.job(plan, &args.with, repro)?).await
+        }
+        Some(times) => many(args, &stored, times, repro).await,
+    }
+}
+
+async fn many(args: &ReplayArgs, stored: &Stored, times: u32, repro: String) -> Result<Exit, Failure> {
+    let plan = up_to_the_failure(&stored.plan, stored.before.as_ref());
+    let default_root = || args.report_dir.join("replays").join(clock::utc_stamp());
+    let root = absolute(&args.with.report.clone().unwrap_or_else(default_root))?;
+    if !is_free(&root) {
+        return Err(Failure::Usage(format!(
+            "expected a fresh directory for the replays, found something at {}: name another one with --report",
+            root.display()
+        )));
+    }
+    let with = With { report: Some(root.clone()), ..args.with.clone() };
+    let job = stored.job(plan, &with, repro)?;
+    let job = Job { quiet: true, ..job };
+    let interrupt = interruption().context("cannot listen for signals")?;
+    let (cycles, of) = (job.plan.steps.len(), stored.plan.steps.len());
+    say(&format!(
+        "{}: seed {}, {times} replays of {cycles} of {of} cycles; reports in {}\n",
+        job.scenario.name,
+        job.plan.seed,
+        shown(&root)
+    ));
+    let started = clock::now();
+    let mut replays = Replays::of(stored.before.as_ref(), times);
+    for number in 1..=times {
+        if *interrupt.borrow() {
+            break;
+        }
+        let paths = Paths::new(root.join(format!("{number:03}")));
+        let job = Job { paths, ..job.clone() };
+        let (summary, _) = run::run(&job, interrupt.clone()).await?;
+        say(&replays.take(&summary));
+        let worthless = summary.verdict == Verdict::Pass || summary.verdict == Verdict::Inconclusive;
+        if worthless && !args.with.keep {
+            inspect::remove_dir(job.paths.root())?;
+        }
+    }
+    // Gone if nothing was left in them.
+    let _ = std::fs::remove_dir(&root);
+    let _ = root.parent().filter(|_| args.with.report.is_none()).map(std::fs::remove_dir);
+    let _ = std::io::stdout().lock().write_all(replays.text(clock::ms_since(started)).as_bytes());
+    Ok(replays.exit())
+}

@@ -1,0 +1,251 @@
+//! `ninelives shrink`: a failing report becomes a small one that fails the same way.
+
+use super::replay::Stored;
+use super::{With, absolute, interruption, is_free, say, shown, word};
+use crate::exit::{Exit, Failure};
+use crate::paths::Paths;
+use crate::plan::Plan;
+use crate::probe::{headline, lanes};
+use crate::progress::minutes_and_seconds;
+use crate::record::RunSummary;
+use crate::run::Job;
+use crate::scenario::Scenario;
+use crate::shrink::prober::Confirmed;
+use crate::shrink::progress::size;
+use crate::shrink::{Budget, Candidate, Prober, Shrunk, minimise};
+use crate::verdict::{Class, Finding, Verdict};
+use crate::{limits, report};
+use anyhow::Context;
+use clap::Args;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+#[derive(Debug, Args)]
+pub struct ShrinkArgs {
+    /// A report directory of a run that failed.
+    pub report_dir: PathBuf,
+    /// How long it may take.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::SHRINK_MINUTES_MAX)))]
+    pub minutes: u32,
+    /// Runs that the search may use.
+    #[arg(long, default_value_t = limits::SHRINK_PROBES)]
+    pub probes: u32,
+    /// Runs side by side; what this machine's cores bear if absent.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=limits::LANES_MAX as i64))]
+    pub jobs: Option<u32>,
+    /// The node binary; `node-under-test` beside this executable if absent.
+    #[arg(long)]
+    pub node: Option<PathBuf>,
+    /// The binary that reads dead directories; the node binary if absent.
+    #[arg(long)]
+    pub inspector: Option<PathBuf>,
+    /// Where the small report goes; REPORT_DIR/shrunk if absent.
+    #[arg(long)]
+    pub report: Option<PathBuf>,
+    /// Plant this bug in every node; the report's if absent.
+    #[arg(long)]
+    pub sabotage: Option<String>,
+}
+
+/// What is to come back.
+struct Failed {
+    finding: Finding,
+    elapsed_ms: u64,
+}
+
+pub(super) async fn shrink(args: &ShrinkArgs) -> Result<Exit, Failure> {
+    let stored = Stored::open(&args.report_dir)?;
+    let failed = failed(stored.before.as_ref(), &args.report_dir)?;
+    let out = absolute(&args.report.clone().unwrap_or_else(|| args.report_dir.join("shrunk")))?;
+    let probes_dir = beside(&out);
+    if !is_free(&probes_dir) {
+        return Err(Failure::Usage(format!(
+            "expected nothing at {}, found what a shrinker left there that was killed: remove it",
+            probes_dir.display()
+        )));
+    }
+    let with = With {
+        node: args.node.clone(),
+        inspector: args.inspector.clone(),
+        report: Some(out.clone()),
+        sabotage: args.sabotage.clone(),
+        keep: false,
+    };
+    // The command that repeats the small report's run.
+    let base = stored.job(stored.plan.clone(), &with, format!("ninelives replay {}", word(&out)))?;
+    let start = start(&stored, &failed.finding, &out)?;
+    let interrupt = interruption().context("cannot listen for signals")?;
+    say(&format!(
+        "shrinking {} of {}: {} of {} steps lead to it; the small report will be in {}\n",
+        failed.finding.class,
+        shown(&args.report_dir),
+        start.steps().len(),
+        stored.plan.steps.len(),
+        shown(&out)
+    ));
+    let budget = Budget { total: Duration::from_secs(u64::from(args.minutes) * 60), probes: args.probes };
+    let lanes = args.jobs.map_or_else(|| lanes().min(2), |jobs| jobs as usize);
+    let class = failed.finding.class;
+    let mut prober =
+        Prober::new(base.clone(), class, failed.elapsed_ms, &probes_dir, lanes, budget, interrupt.clone())?;
+    let rate = prober.measure(&start).await?;
+    if rate.hits == 0 {
+        say(&format!(
+            "{class} did not come back in {} runs of the plan up to the cycle that failed: nothing to shrink\n\
+             try again: ninelives replay {} --times 20\n",
+            rate.tries,
+            word(&args.report_dir)
+        ));
+        return Ok(if *interrupt.borrow() { Exit::Interrupted } else { Exit::Inconclusive });
+    }
+    let shrunk = minimise(start, async |candidate: &Candidate| prober.ask(candidate).await).await;
+    if let Some(error) = prober.take_failure() {
+        return Err(error.into());
+    }
+    let confirmed = prober.confirm(&shrunk).await?;
+    let small = install(&confirmed, &base, &out)?;
+    let text = ending(&stored, &shrunk, &confirmed, &prober, &base, class);
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    Ok(if *interrupt.borrow() && !shrunk.complete { Exit::Interrupted } else { exit_of(&small) })
+}
+
+/// A small report is there, and what it shows is a failure all the same: but this command did what it was asked for.
+fn exit_of(small: &RunSummary) -> Exit {
+    match small.verdict {
+        Verdict::Violation | Verdict::Liveness => Exit::Pass,
+        verdict => verdict.into(),
+    }
+}
+
+/// What heads the report.
+fn failed(before: Option<&RunSummary>, dir: &Path) -> Result<Failed, Failure> {
+    let nothing = |found: &str| {
+        Failure::Usage(format!(
+            "expected a report of a run that failed in {}, found {found}: nothing to shrink",
+            dir.display()
+        ))
+    };
+    let before = before.ok_or_else(|| nothing("no verdict.json"))?;
+    let finding = before.findings.first().filter(|_| headline(before).is_some());
+    match finding {
+        Some(finding) if finding.class == Class::HarnessError => Err(nothing("a harness that failed")),
+        Some(finding) => Ok(Failed { finding: finding.clone(), elapsed_ms: before.elapsed_ms }),
+        None => Err(nothing(&format!("the verdict {}", before.verdict))),
+    }
+}
+
+/// The plan up to the cycle that failed, of the cluster that failed, on its scenario with a word about where it comes from.
+fn start(stored: &Stored, finding: &Finding, out: &Path) -> Result<Candidate, Failure> {
+    let cluster = finding.cluster.unwrap_or(1);
+    let steps = stored.plan.steps_of(cluster).filter(|step| finding.cycle.is_none_or(|cycle| step.cycle <= cycle));
+    let steps: Vec<_> = steps.cloned().collect();
+    let cycles = steps.last().map_or(stored.plan.cycles, |step| step.cycle);
+    let plan = Plan { steps, cycles, clusters: 1, ..stored.plan.clone() };
+    let when = finding.cycle.map_or_else(|| "in its last look".to_owned(), |cycle| format!("in cycle {cycle}"));
+    let text = format!(
+        "# Shrunk from {} (SHA-256 {}), seed {}, which failed {when} as {}. What is smaller here than\n\
+         # there was not needed for that. The weights were not used: the plan beside this file is what was run.\n\n{}",
+        stored.plan.scenario, stored.plan.scenario_digest, stored.plan.seed, finding.class, stored.scenario.text
+    );
+    let path = Paths::new(out).scenario_toml();
+    let scenario = Scenario::parse(&path, text).map_err(|refusal| Failure::Usage(refusal.to_string()))?;
+    Candidate::new(scenario, plan).map_err(Failure::Usage)
+}
+
+/// Where probes leave their reports: beside the small report, which takes the place of one of them by a rename.
+fn beside(out: &Path) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(".probes");
+    name.into()
+}
+
+/// Makes the report of the confirmed candidate's last failing run the small report.
+fn install(confirmed: &Confirmed, base: &Job, out: &Path) -> Result<RunSummary, Failure> {
+    // An empty directory may stand there.
+    let _ = std::fs::remove_dir(out);
+    std::fs::rename(&confirmed.evidence, out)
+        .with_context(|| format!("cannot rename {} to {}", confirmed.evidence.display(), out.display()))?;
+    let paths = Paths::new(out);
+    let small = report::read(&paths).map_err(anyhow::Error::from)?;
+    let small = RunSummary { repro: base.repro.clone(), ..small };
+    // Its files name the directory that they are in.
+    report::write(&paths, &small).map_err(anyhow::Error::from)?;
+    Ok(small)
+}
+
+fn ending(
+    stored: &Stored,
+    shrunk: &Shrunk,
+    confirmed: &Confirmed,
+    prober: &Prober,
+    base: &Job,
+    class: Class,
+) -> String {
+    let Confirmed { candidate, rate, unreliable, .. } = confirmed;
+    let mut text = String::new();
+    for (steps, faults, rate) in unreliable {
+        text.push_str(&format!(
+            "not taken: {steps} steps, {faults} faults, which came back in {} of {} runs only\n",
+            rate.hits, rate.tries
+        ));
+    }
+    for why in &shrunk.refused {
+        text.push_str(&format!("not tried: {why}\n"));
+    }
+    if !shrunk.complete {
+        text.push_str("the search ended before it had tried everything: more --minutes may make it smaller still\n");
+    }
+    let before = Candidate::new(stored.scenario.clone(), stored.plan.clone());
+    let before = before.map_or_else(|_| format!("{} steps", stored.plan.steps.len()), |before| size(&before));
+    text.push_str(&format!(
+        "before: {before}\nafter:  {}\n{} of {} confirming runs ended as {class} again; {} probes in {} min\n",
+        size(candidate),
+        rate.hits,
+        rate.tries,
+        prober.probes(),
+        minutes_and_seconds(prober.elapsed().as_secs())
+    ));
+    for step in candidate.steps() {
+        text.push_str(&format!("  {step}\n"));
+    }
+    let root = shown(base.paths.root());
+    text.push_str(&format!("report: {root}/report.html\n"));
+    text.push_str(&format!("replay it: {} --times 20\n", super::replay_command(&root, &base.target)));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn only_a_failure_of_the_system_is_shrunk() {
+        let dir = Path::new("r");
+        let refused =
+            |run: Option<&RunSummary>| failed(run, dir).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(refused(None).contains("no verdict.json"));
+        assert!(refused(Some(&sample::run())).contains("the verdict pass"));
+        let mut broken = sample::failing();
+        assert!(failed(Some(&broken), dir).is_ok());
+        broken.findings = vec![Finding::new(Class::HarnessError, "")];
+        assert!(refused(Some(&broken)).contains("a harness that failed"));
+    }
+
+    #[test]
+    fn the_start_is_what_led_to_the_failure_on_its_own_cluster() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/smoke.toml");
+        let scenario = Scenario::load(&path).unwrap();
+        let plan = Plan::generate(&scenario, &crate::seed::Seed::new(1), 20, 2);
+        let stored = Stored { scenario, plan, before: None };
+        let mut finding = Finding::new(Class::Model, "").in_cycle(8);
+        finding.cluster = Some(2);
+        let start = start(&stored, &finding, Path::new("out")).unwrap();
+        assert_eq!(start.steps().iter().map(|step| step.cycle).collect::<Vec<_>>(), [2, 4, 6, 8]);
+        assert_eq!((start.plan().clusters, start.plan().cycles), (1, 8));
+        assert!(start.scenario().text.starts_with("# Shrunk from smoke (SHA-256 "), "{}", start.scenario().text);
+        assert_eq!(start.plan().scenario_digest, start.scenario().digest());
+        assert_eq!(start.scenario().name, "smoke");
+    }
+}

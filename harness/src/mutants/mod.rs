@@ -1,0 +1,218 @@
+//! The detection table: does the harness catch what it is there to catch, and how soon?
+//!
+//! A gate that never went red proves nothing. Each planted bug of a table ([`table`]) is run with several seeds through the same
+//! pipeline as any run, until it is detected; a control without a bug has to stay green. A row holds if *every* seed ends in the
+//! class that is expected, within the budget: [`limits::MUTANT_MEDIAN_CYCLES_MAX`] cycles in the median and
+//! [`limits::MUTANT_CYCLES_MAX`] at most. Another class is no catch: it would send whoever reads the report the wrong way.
+
+pub mod table;
+mod text;
+
+pub use table::{Expected, Table};
+pub use text::render;
+
+use crate::limits;
+use crate::probe::{Sighting, headline};
+use crate::record::{BinaryId, RunSummary};
+use crate::verdict::Verdict;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Version of `mutants.json`.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// How one run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Trial {
+    pub seed: u64,
+    /// It ended as expected.
+    pub caught: bool,
+    /// What headed its report, or its verdict if nothing did.
+    pub class: String,
+    pub cycles: u32,
+    pub elapsed_ms: u64,
+}
+
+/// A planted bug, or none, and its trials.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// `control` if there is none.
+    pub bug: String,
+    pub scenario: String,
+    /// Classes that may head its report; empty: it has to pass.
+    pub expected: Vec<String>,
+    /// Trials that were to be made.
+    pub planned: u32,
+    pub trials: Vec<Trial>,
+}
+
+/// The whole table.
+#[derive(Debug, Clone, Serialize)]
+pub struct Certificate {
+    pub schema_version: u32,
+    pub rows: Vec<Row>,
+    /// Bugs of the table that no trial can show, because their fault is not among those that are injected.
+    pub elsewhere: Vec<String>,
+    pub median_cycles_max: u32,
+    pub cycles_max: u32,
+    pub elapsed_ms: u64,
+    pub started_utc: String,
+    pub node: Option<BinaryId>,
+    pub inspector: Option<BinaryId>,
+    pub holds: bool,
+}
+
+impl Row {
+    pub fn new(expected: &Expected, planned: u32) -> Self {
+        Self {
+            bug: expected.name.clone(),
+            scenario: expected.scenario.clone(),
+            expected: expected.headline.iter().map(|class| class.to_string()).collect(),
+            planned,
+            trials: Vec::new(),
+        }
+    }
+
+    pub fn is_control(&self) -> bool {
+        self.expected.is_empty()
+    }
+
+    pub fn caught(&self) -> usize {
+        self.trials.iter().filter(|trial| trial.caught).count()
+    }
+
+    /// Cycles until it was caught, ascending.
+    fn cycles(&self) -> Vec<u32> {
+        let mut cycles: Vec<_> = self.trials.iter().filter(|trial| trial.caught).map(|trial| trial.cycles).collect();
+        cycles.sort_unstable();
+        cycles
+    }
+
+    /// Of an even number the greater one of the two in the middle.
+    pub fn median(&self) -> Option<u32> {
+        let cycles = self.cycles();
+        cycles.get(cycles.len() / 2).copied()
+    }
+
+    pub fn largest(&self) -> Option<u32> {
+        self.cycles().last().copied()
+    }
+
+    /// What it ended in instead, and how often.
+    pub fn others(&self) -> BTreeMap<&str, usize> {
+        let mut others = BTreeMap::new();
+        for trial in self.trials.iter().filter(|trial| !trial.caught) {
+            *others.entry(trial.class.as_str()).or_default() += 1;
+        }
+        others
+    }
+
+    pub fn elapsed_ms(&self) -> u64 {
+        self.trials.iter().map(|trial| trial.elapsed_ms).sum()
+    }
+
+    /// Why the row does not hold; `None`: it does.
+    pub fn lacks(&self) -> Option<String> {
+        let (caught, planned) = (self.caught(), self.planned as usize);
+        let (what, max) = (if self.is_control() { "green" } else { "caught" }, limits::MUTANT_MEDIAN_CYCLES_MAX);
+        if caught < planned {
+            return Some(format!("{what} {caught} of {planned}"));
+        }
+        match (self.is_control(), self.median(), self.largest()) {
+            (false, Some(median), _) if median > max => {
+                Some(format!("a median of {median} cycles, at most {max} expected"))
+            }
+            (false, _, Some(largest)) if largest > limits::MUTANT_CYCLES_MAX => {
+                Some(format!("{largest} cycles, at most {} expected", limits::MUTANT_CYCLES_MAX))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Judges one run.
+pub fn judge(expected: &Expected, sighting: &Sighting) -> Trial {
+    let run = &sighting.summary;
+    let found = headline(run);
+    let class = match found {
+        Some(class) => class.to_string(),
+        None if sighting.late => "took too long".to_owned(),
+        None if run.interrupted => "interrupted".to_owned(),
+        None => run.verdict.to_string(),
+    };
+    Trial {
+        seed: run.seed,
+        caught: is_as_expected(expected, run),
+        class,
+        cycles: run.cycles.len() as u32,
+        elapsed_ms: run.elapsed_ms,
+    }
+}
+
+fn is_as_expected(expected: &Expected, run: &RunSummary) -> bool {
+    let Some(class) = headline(run) else {
+        return expected.headline.is_empty() && run.verdict == Verdict::Pass;
+    };
+    let shows = |finding: &crate::verdict::Finding| expected.symptom().contains(&finding.class);
+    expected.headline.contains(&class) && run.verdict == class.verdict() && run.findings.iter().any(shows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::Exit;
+    use crate::report::sample;
+    use crate::verdict::{Class, Finding};
+
+    fn expected(headline: &[Class], symptom: Option<&[Class]>) -> Expected {
+        Expected::for_test("b", headline, symptom)
+    }
+
+    fn sighting(classes: &[Class]) -> Sighting {
+        let mut summary = sample::run();
+        summary.findings = classes.iter().map(|class| Finding::new(*class, "")).collect();
+        summary.verdict = Verdict::of(&summary.findings);
+        let exit = Exit::from(summary.verdict);
+        Sighting { summary, exit, late: false }
+    }
+
+    #[test]
+    fn only_the_expected_class_at_the_head_is_a_catch() {
+        let bug = expected(&[Class::IndexAheadOfEngine], Some(&[Class::StateHash, Class::LostWrite]));
+        let caught = |classes: &[Class]| judge(&bug, &sighting(classes)).caught;
+        assert!(caught(&[Class::IndexAheadOfEngine, Class::LostWrite]));
+        assert!(!caught(&[Class::IndexAheadOfEngine]), "the effect did not show");
+        assert!(!caught(&[Class::StateHash, Class::IndexAheadOfEngine]));
+        assert!(!caught(&[]) && !caught(&[Class::NotProven]));
+        assert_eq!(judge(&bug, &sighting(&[])).class, "pass");
+    }
+
+    #[test]
+    fn the_control_has_to_pass() {
+        let control = expected(&[], None);
+        assert!(judge(&control, &sighting(&[])).caught);
+        assert!(!judge(&control, &sighting(&[Class::NotProven])).caught);
+        assert!(!judge(&control, &sighting(&[Class::Watch])).caught);
+    }
+
+    fn row(cycles: &[u32]) -> Row {
+        let mut row = Row::new(&expected(&[Class::StateHash], None), cycles.len() as u32);
+        row.trials = (1..)
+            .zip(cycles)
+            .map(|(seed, cycles)| Trial { seed, caught: true, class: String::new(), cycles: *cycles, elapsed_ms: 10 })
+            .collect();
+        row
+    }
+
+    #[test]
+    fn a_row_holds_within_its_budget() {
+        assert_eq!(row(&[300, 50, 1]).lacks(), None);
+        assert!(row(&[51, 51, 1]).lacks().unwrap().contains("a median of 51"));
+        assert!(row(&[1, 1, 301]).lacks().unwrap().contains("301 cycles"));
+        let mut missed = row(&[1, 1]);
+        missed.trials[1].caught = false;
+        assert_eq!(missed.lacks().unwrap(), "caught 1 of 2");
+        missed.trials.pop();
+        assert!(missed.lacks().is_some(), "a trial that was not made is no catch");
+    }
+}

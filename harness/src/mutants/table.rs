@@ -1,0 +1,192 @@
+//! The file that says which planted bug has to end how: `scenarios/mutants.toml`.
+
+use crate::limits;
+use crate::verdict::{Class, Verdict};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// A planted bug and what it has to end in; or a control, which has to pass.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expected {
+    /// As the node knows it.
+    pub name: String,
+    /// The scenario that shows it, beside the table.
+    pub scenario: String,
+    /// Classes of which one must head the report. All of them lead to one verdict.
+    pub headline: Vec<Class>,
+    /// Classes of which one must be among the findings, if not one of `headline` is enough.
+    symptom: Option<Vec<Class>>,
+    /// A kill at a window shows it, so that it does not depend on luck: it is tried with more seeds.
+    pub pinned: bool,
+    /// Cycles, instead of the scenario's.
+    pub cycles: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Control {
+    scenario: String,
+    cycles: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    bug: Vec<Expected>,
+    control: Vec<Control>,
+    /// Planted bugs that only a fault shows that is not injected.
+    elsewhere: Vec<String>,
+}
+
+/// The table, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    dir: PathBuf,
+    pub bugs: Vec<Expected>,
+    /// Named [`CONTROL`], with no class that is expected.
+    pub controls: Vec<Expected>,
+    pub elsewhere: Vec<String>,
+}
+
+/// What a control is called where bugs are named.
+pub const CONTROL: &str = "control";
+
+impl Expected {
+    pub fn symptom(&self) -> &[Class] {
+        self.symptom.as_deref().unwrap_or(&self.headline)
+    }
+
+    /// How many seeds it is tried with unless somebody says otherwise.
+    pub fn seeds(&self) -> u32 {
+        match (self.headline.is_empty(), self.pinned) {
+            (true, _) => 1,
+            (false, true) => limits::MUTANT_SEEDS_PINNED,
+            (false, false) => limits::MUTANT_SEEDS,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn for_test(name: &str, headline: &[Class], symptom: Option<&[Class]>) -> Self {
+        Self {
+            name: name.into(),
+            scenario: "s.toml".into(),
+            headline: headline.to_vec(),
+            symptom: symptom.map(<[Class]>::to_vec),
+            pinned: true,
+            cycles: None,
+        }
+    }
+}
+
+impl Table {
+    /// Reads and checks the table at `path`.
+    ///
+    /// # Errors
+    /// It cannot be read, is no such table, or asks for what no run can end in.
+    pub fn load(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("expected a table of planted bugs at {}, found: {error}", path.display()))?;
+        Self::parse(path, &text).map_err(|why| format!("{}: {why}", path.display()))
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, String> {
+        let File { bug: bugs, control, elsewhere } = toml::from_str(text).map_err(|error| error.to_string())?;
+        for (at, bug) in bugs.iter().enumerate() {
+            let name = &bug.name;
+            let mut verdicts = bug.headline.iter().map(|class| class.verdict());
+            let verdict =
+                verdicts.next().ok_or_else(|| format!("`{name}`: expected a class in `headline`, found none"))?;
+            if verdicts.any(|other| other != verdict) {
+                return Err(format!("`{name}`: expected classes of one verdict in `headline`, found several"));
+            }
+            if !matches!(verdict, Verdict::Violation | Verdict::Liveness) {
+                return Err(format!(
+                    "`{name}`: expected a class that blames the system under test in `headline`, found one of {verdict}"
+                ));
+            }
+            if name == CONTROL || bugs[..at].iter().any(|other| other.name == *name) || elsewhere.contains(name) {
+                return Err(format!("`{name}`: expected a name of its own, found it twice"));
+            }
+        }
+        let controls = control.into_iter().map(|Control { scenario, cycles }| Expected {
+            name: CONTROL.to_owned(),
+            scenario,
+            headline: Vec::new(),
+            symptom: None,
+            pinned: false,
+            cycles,
+        });
+        let dir = path.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Self { dir, bugs, controls: controls.collect(), elsewhere })
+    }
+
+    pub fn scenario_path(&self, expected: &Expected) -> PathBuf {
+        self.dir.join(&expected.scenario)
+    }
+
+    /// The rows that `names` select; all, controls included, if there are none.
+    ///
+    /// # Errors
+    /// A name that is not in the table.
+    pub fn select(&self, names: &[String]) -> Result<Vec<Expected>, String> {
+        let all = || self.bugs.iter().chain(&self.controls);
+        if let Some(unknown) = names.iter().find(|name| all().all(|one| one.name != **name)) {
+            let known: Vec<_> = self.bugs.iter().map(|bug| bug.name.as_str()).collect();
+            return Err(format!("unknown bug {unknown}; expected one of {}, {CONTROL}", known.join(", ")));
+        }
+        Ok(all().filter(|one| names.is_empty() || names.contains(&one.name)).cloned().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Scenario;
+
+    fn shipped() -> Table {
+        Table::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/mutants.toml")).unwrap()
+    }
+
+    #[test]
+    fn the_shipped_table_names_scenarios_that_can_be_run() {
+        let table = shipped();
+        assert!(table.bugs.len() > 10 && !table.controls.is_empty());
+        for expected in table.select(&[]).unwrap() {
+            Scenario::load(&table.scenario_path(&expected)).unwrap_or_else(|refusal| panic!("{refusal}"));
+        }
+        for scenario in table.bugs.iter().map(|bug| &bug.scenario) {
+            assert!(table.controls.iter().any(|control| control.scenario == *scenario), "no control for {scenario}");
+        }
+    }
+
+    #[test]
+    fn rows_are_chosen_by_name() {
+        let table = shipped();
+        let names = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+            table.select(&names).map(|rows| rows.into_iter().map(|row| row.name).collect::<Vec<_>>())
+        };
+        assert_eq!(names(&["hash-constant"]).unwrap(), ["hash-constant"]);
+        assert!(names(&["control"]).unwrap().iter().all(|name| name == "control"));
+        assert!(names(&["hash-constnat"]).unwrap_err().contains("expected one of capture-at-flush-begin, "));
+    }
+
+    #[test]
+    fn a_row_that_no_run_can_fulfil_is_refused() {
+        let parse = |row: &str| {
+            let text = format!(
+                "elsewhere = []\ncontrol = []\n[[bug]]\nname = \"b\"\nscenario = \"s\"\npinned = true\n{row}\n"
+            );
+            Table::parse(Path::new("t/m.toml"), &text)
+        };
+        assert!(parse("headline = [\"state-hash\", \"lost-write\"]").is_ok());
+        assert!(parse("headline = []").unwrap_err().contains("found none"));
+        assert!(parse("headline = [\"state-hash\", \"liveness\"]").unwrap_err().contains("one verdict"));
+        assert!(parse("headline = [\"not-proven\"]").unwrap_err().contains("one of inconclusive"));
+        assert!(parse("headline = [\"state-hsah\"]").unwrap_err().contains("state-hsah"));
+        assert!(parse("headline = [\"watch\"]\nsedes = 3").unwrap_err().contains("sedes"));
+        let table = parse("headline = [\"watch\"]").unwrap();
+        assert_eq!(table.scenario_path(&table.bugs[0]), Path::new("t/s"));
+    }
+}

@@ -1,0 +1,94 @@
+//! The table as text.
+
+use super::{Certificate, Row};
+
+/// A line for each row, then whether the table holds, and what it cost.
+pub fn render(certificate: &Certificate) -> String {
+    let mut text = format!(
+        "{:26} {:24} {:>7} {:>7} {:>7} {:>8}  {}\n",
+        "bug", "expected", "caught", "median", "largest", "seconds", "ended otherwise"
+    );
+    for row in &certificate.rows {
+        text.push_str(&line(row));
+    }
+    for bug in &certificate.elsewhere {
+        text.push_str(&format!("{bug:26} not tried: no fault that is injected shows it\n"));
+    }
+    for row in &certificate.rows {
+        if let Some(why) = row.lacks() {
+            text.push_str(&format!("does not hold: {} ({}): {why}\n", row.bug, row.scenario));
+        }
+    }
+    let runs: usize = certificate.rows.iter().map(|row| row.trials.len()).sum();
+    let cycles: u64 = certificate.rows.iter().flat_map(|row| &row.trials).map(|trial| u64::from(trial.cycles)).sum();
+    let busy: u64 = certificate.rows.iter().map(Row::elapsed_ms).sum();
+    text.push_str(&format!(
+        "{}: {runs} runs, {cycles} cycles, {} of running in {}; expected: all caught, a median of at most {} cycles, at most {}\n",
+        if certificate.holds { "the table holds" } else { "the table does not hold" },
+        seconds(busy),
+        seconds(certificate.elapsed_ms),
+        certificate.median_cycles_max,
+        certificate.cycles_max
+    ));
+    text
+}
+
+fn line(row: &Row) -> String {
+    let expected = if row.is_control() { format!("pass ({})", row.scenario) } else { row.expected.join(" or ") };
+    let number = |value: Option<u32>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+    let others: Vec<_> = row.others().iter().map(|(class, count)| format!("{class} {count}")).collect();
+    let others = if others.is_empty() { "-".to_owned() } else { others.join(", ") };
+    format!(
+        "{:26} {expected:24} {:>7} {:>7} {:>7} {:>8}  {others}\n",
+        row.bug,
+        format!("{}/{}", row.caught(), row.planned),
+        number(row.median()),
+        number(row.largest()),
+        format!("{:.1}", row.elapsed_ms() as f64 / 1000.0),
+    )
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{:.1} s", ms as f64 / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::Expected;
+    use super::super::{SCHEMA_VERSION, Trial};
+    use super::*;
+    use crate::verdict::Class;
+
+    #[test]
+    fn the_table_says_what_was_caught_and_what_was_not() {
+        let mut row = Row::new(&Expected::for_test("replay-again", &[Class::StateHash], None), 3);
+        let trial =
+            |seed, caught, class: &str, cycles| Trial { seed, caught, class: class.into(), cycles, elapsed_ms: 1500 };
+        row.trials =
+            vec![trial(1, true, "state-hash", 2), trial(2, true, "state-hash", 9), trial(3, false, "pass", 300)];
+        let mut control = Row::new(&Expected::for_test("control", &[], None), 1);
+        control.trials = vec![trial(1, true, "pass", 60)];
+        let certificate = Certificate {
+            schema_version: SCHEMA_VERSION,
+            rows: vec![row, control],
+            elsewhere: vec!["marker-no-dir-fsync".into()],
+            median_cycles_max: 50,
+            cycles_max: 300,
+            elapsed_ms: 3_000,
+            started_utc: String::new(),
+            node: None,
+            inspector: None,
+            holds: false,
+        };
+        let text = render(&certificate);
+        let lines: Vec<_> = text.lines().collect();
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(words(lines[1]), ["replay-again", "state-hash", "2/3", "9", "9", "4.5", "pass", "1"]);
+        assert_eq!(words(lines[2]), ["control", "pass", "(s.toml)", "1/1", "60", "60", "1.5", "-"]);
+        assert_eq!(lines[4], "does not hold: replay-again (s.toml): caught 2 of 3");
+        assert!(
+            lines[5].starts_with("the table does not hold: 4 runs, 371 cycles, 6.0 s of running in 3.0 s;"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,297 @@
+//! The oracle that asks real clusters: runs of a candidate, as many as [`super::ruling`] needs, within a budget.
+//!
+//! A probe ends at its first finding, as every run does. One that takes several times as long as any that failed is ended: for
+//! the search that is a miss. Two of one candidate run side by side, so that one look at the clock mostly decides. Of each
+//! candidate that was accepted, the report of its last failing run is kept until the end.
+
+use super::candidate::Candidate;
+use super::minimise::{Answer, Shrunk};
+use super::progress::Progress;
+use super::ruling::{Rate, Ruling, rule};
+use crate::paths::Paths;
+use crate::probe::{Sighting, side_by_side};
+use crate::run::Job;
+use crate::verdict::Class;
+use crate::{clock, inspect, limits};
+use anyhow::Context;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// How long a shrinker may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    /// Everything, from the first probe on.
+    pub total: Duration,
+    /// Probes of the search; the confirming runs come on top.
+    pub probes: u32,
+}
+
+/// Runs candidates.
+pub struct Prober {
+    /// What is the same in every probe.
+    base: Job,
+    class: Class,
+    /// Reports of probes; removed with this value.
+    dir: PathBuf,
+    lanes: usize,
+    interrupt: watch::Receiver<bool>,
+    budget: Budget,
+    started: Instant,
+    /// Of the best candidate.
+    rate: Rate,
+    /// Milliseconds of the longest failing run so far.
+    longest_ms: u64,
+    /// The longest that runs side by side have taken, start and end of a run included.
+    batch: Duration,
+    probes: u32,
+    /// By candidate: the report of its last failing run.
+    evidence: HashMap<String, PathBuf>,
+    progress: Progress,
+    failed: Option<anyhow::Error>,
+}
+
+/// What the confirming runs of a search's result say.
+#[derive(Debug, Clone)]
+pub struct Confirmed {
+    pub candidate: Candidate,
+    pub rate: Rate,
+    /// The report of a failing run of it.
+    pub evidence: PathBuf,
+    /// Smaller candidates that came back too rarely: steps, faults, rate.
+    pub unreliable: Vec<(usize, usize, Rate)>,
+}
+
+/// Why there are no further runs.
+struct Ended;
+
+impl Prober {
+    /// Probes run as `base` does, and fail if they are headed by `class`; `failed_ms` is how long the report's run took. Their
+    /// reports are made in `dir`.
+    ///
+    /// # Errors
+    /// `dir` cannot be made.
+    pub fn new(
+        base: Job,
+        class: Class,
+        failed_ms: u64,
+        dir: &Path,
+        lanes: usize,
+        budget: Budget,
+        interrupt: watch::Receiver<bool>,
+    ) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        Ok(Self {
+            base: Job { quiet: true, ..base },
+            class,
+            dir: dir.to_owned(),
+            lanes,
+            interrupt,
+            budget,
+            started: clock::now(),
+            rate: Rate::default(),
+            longest_ms: failed_ms,
+            batch: Duration::ZERO,
+            probes: 0,
+            evidence: HashMap::new(),
+            progress: Progress::new(budget.total),
+            failed: None,
+        })
+    }
+
+    /// How often `start` fails: two runs if both do, more if not. A rate without a hit: it never did.
+    ///
+    /// # Errors
+    /// A run could not be carried out.
+    pub async fn measure(&mut self, start: &Candidate) -> anyhow::Result<Rate> {
+        let mut rate = Rate::default();
+        self.progress.best(start);
+        while rate.tries < limits::SHRINK_START_TRIES && !(rate.is_reliable() || rate.hits > 0 && rate.tries >= 4) {
+            let ended = self.runs(start, self.lanes as u32, &mut rate).await.is_err();
+            if ended || rate.hits == 0 && self.over_time() {
+                break;
+            }
+        }
+        self.rate = rate;
+        self.failed.take().map_or(Ok(rate), Err)
+    }
+
+    /// The oracle of the search.
+    pub async fn ask(&mut self, candidate: &Candidate) -> Answer {
+        let mut own = Rate::default();
+        loop {
+            let open = match rule(own, self.rate) {
+                Ruling::Accept => {
+                    self.rate = own;
+                    self.progress.accepted(candidate, self.elapsed());
+                    return Answer::Same;
+                }
+                Ruling::Reject => {
+                    self.forget(candidate);
+                    return Answer::Other;
+                }
+                Ruling::Open(runs) => runs,
+            };
+            // A rare failure: each run counts, so no lane stands idle.
+            let runs = if self.rate.is_reliable() { open } else { self.lanes as u32 };
+            if self.over_budget() || self.runs(candidate, runs, &mut own).await.is_err() {
+                self.forget(candidate);
+                return Answer::Stop;
+            }
+        }
+    }
+
+    /// Confirms the smallest candidate that comes back reliably; if none does, the one that does so most often.
+    ///
+    /// # Errors
+    /// A run could not be carried out, or no candidate failed again.
+    pub async fn confirm(&mut self, shrunk: &Shrunk) -> anyhow::Result<Confirmed> {
+        let mut unreliable = Vec::new();
+        let mut fallback: Option<(Candidate, Rate)> = None;
+        for candidate in shrunk.trail.iter().rev() {
+            let mut rate = Rate::default();
+            while rate.tries < limits::SHRINK_CONFIRMING_RUNS && rate.misses() < 2 {
+                let runs = (limits::SHRINK_CONFIRMING_RUNS - rate.tries).min(self.lanes as u32);
+                let ended = self.runs(candidate, runs, &mut rate).await.is_err();
+                // Past its time, two runs have to be enough.
+                if ended || self.over_time() && rate.tries > 1 {
+                    break;
+                }
+            }
+            let stop = *self.interrupt.borrow() || self.over_time() || self.failed.is_some();
+            if rate.is_reliable() || stop && fallback.is_none() && rate.misses() == 0 {
+                return self.confirmed(candidate.clone(), rate, unreliable);
+            }
+            if fallback.as_ref().is_none_or(|(_, best)| rate.share() > best.share()) {
+                fallback = Some((candidate.clone(), rate));
+            }
+            if stop {
+                break;
+            }
+            unreliable.push((candidate.steps().len(), candidate.faults(), rate));
+        }
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        let (candidate, rate) = fallback.context("a search without a single candidate")?;
+        self.confirmed(candidate, rate, unreliable)
+    }
+
+    fn confirmed(
+        &mut self,
+        candidate: Candidate,
+        rate: Rate,
+        unreliable: Vec<(usize, usize, Rate)>,
+    ) -> anyhow::Result<Confirmed> {
+        let evidence = self.evidence.remove(&candidate.key()).context("no failing run of the shrunk plan was kept")?;
+        Ok(Confirmed { candidate, rate, evidence, unreliable })
+    }
+
+    pub fn probes(&self) -> u32 {
+        self.probes
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_millis(clock::ms_since(self.started))
+    }
+
+    /// The error that ended the search, if one did.
+    pub fn take_failure(&mut self) -> Option<anyhow::Error> {
+        self.failed.take()
+    }
+
+    /// Runs `candidate` this often, and counts it in `rate`.
+    async fn runs(&mut self, candidate: &Candidate, runs: u32, rate: &mut Rate) -> Result<(), Ended> {
+        let bound = self.bound();
+        let jobs: Vec<_> = (1..=runs).map(|run| (self.job(candidate, run), bound)).collect();
+        let roots: Vec<_> = jobs.iter().map(|(job, _)| job.paths.root().to_owned()).collect();
+        let begun = clock::now();
+        self.probes += runs;
+        let mut sightings: Vec<Option<Sighting>> = roots.iter().map(|_| None).collect();
+        let take = |place: usize, sighting| {
+            sightings[place] = Some(sighting);
+            true
+        };
+        if let Err(error) = side_by_side(jobs, self.lanes, &self.interrupt.clone(), take).await {
+            self.failed = Some(error);
+            return Err(Ended);
+        }
+        self.batch = self.batch.max(Duration::from_millis(clock::ms_since(begun)));
+        let mut cut = false;
+        for (sighting, root) in sightings.into_iter().zip(roots) {
+            let hit = sighting.as_ref().is_some_and(|sighting| sighting.headline() == Some(self.class));
+            match sighting {
+                Some(sighting) if hit => {
+                    rate.count(true);
+                    self.longest_ms = self.longest_ms.max(sighting.summary.elapsed_ms);
+                    self.keep(candidate, root);
+                }
+                // Ended by us and not by its plan.
+                Some(sighting) if sighting.summary.interrupted && !sighting.late => {
+                    cut = true;
+                    self.remove(&root);
+                }
+                None => cut = true,
+                Some(_) => {
+                    rate.count(false);
+                    self.remove(&root);
+                }
+            }
+        }
+        self.progress.probed(self.probes, self.elapsed());
+        if cut || self.failed.is_some() { Err(Ended) } else { Ok(()) }
+    }
+
+    fn job(&self, candidate: &Candidate, run: u32) -> Job {
+        let root = self.dir.join(format!("{}", self.probes + run));
+        Job {
+            scenario: candidate.scenario().clone(),
+            plan: candidate.plan().clone(),
+            paths: Paths::new(root),
+            ..self.base.clone()
+        }
+    }
+
+    /// What one probe may take.
+    fn bound(&self) -> Duration {
+        let several = Duration::from_millis(self.longest_ms) * limits::SHRINK_PROBE_FACTOR;
+        several.max(limits::SHRINK_PROBE_MIN)
+    }
+
+    fn over_time(&self) -> bool {
+        self.elapsed() >= self.budget.total
+    }
+
+    /// Leaves room for the confirming runs.
+    fn over_budget(&self) -> bool {
+        let confirming = self.batch * limits::SHRINK_CONFIRMING_RUNS.div_ceil(self.lanes as u32);
+        self.probes >= self.budget.probes || self.elapsed() + confirming.min(self.budget.total / 3) >= self.budget.total
+    }
+
+    /// One report for each candidate: the last that failed.
+    fn keep(&mut self, candidate: &Candidate, root: PathBuf) {
+        if let Some(before) = self.evidence.insert(candidate.key(), root) {
+            self.remove(&before);
+        }
+    }
+
+    fn forget(&mut self, candidate: &Candidate) {
+        if let Some(root) = self.evidence.remove(&candidate.key()) {
+            self.remove(&root);
+        }
+    }
+
+    fn remove(&mut self, root: &Path) {
+        if let Err(error) = inspect::remove_dir(root) {
+            self.failed.get_or_insert(error);
+        }
+    }
+}
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        // What was worth keeping is elsewhere by now.
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
