@@ -105,7 +105,8 @@ mod tests {
 
     #[test]
     fn a_line_says_how_small_it_is_by_now() {
-        let mut progress = Progress { bar: None, ..Progress::new(Duration::from_secs(300)) };
+        let mut progress = Progress::new(Duration::from_secs(300));
+        progress.bar = None;
         progress.best(&candidate(&["kill all at time 3ms", "kill leader at applied +7"]));
         progress.probed(9, Duration::from_secs(65));
         let line = progress.line(Duration::from_secs(65));

@@ -60,7 +60,7 @@ fn as_reliable(own: Rate) -> Ruling {
         (_, 2..) => Ruling::Reject,
         (2.., 0) | (4.., 1) => Ruling::Accept,
         (hits, 0) => Ruling::Open(2 - hits),
-        (hits, _) if hits == 0 => Ruling::Open(1),
+        (0, _) => Ruling::Open(1),
         (hits, _) => Ruling::Open(4 - hits),
     }
 }
