@@ -22,30 +22,28 @@ pub use crate::record::{CycleRecord, Outcome, PhasesMs, Role, Victim};
 
 use crate::clock;
 use crate::cluster::{Cluster, Death, Trouble};
-use crate::history::History;
+use crate::evidence::Evidence;
 use crate::inspect::{DeadMember, remove_dir};
 use crate::observe::Observer;
-use crate::oracle::{Ledger, Vote};
+use crate::oracle::Ledger;
 use crate::plan::{Fault, Step, When};
 use crate::process::Ended;
 use crate::scenario::Scenario;
 use crate::target::Engine;
 use crate::verdict::{Class, Finding, Verdict};
 use crate::workload::Prober;
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// What cycles need and hand on to each other.
 pub struct Stage<'a> {
+    /// Number of the cluster, from 1.
+    number: u32,
     pub scenario: &'a Scenario,
     pub cluster: &'a mut Cluster,
     pub ledger: Arc<Ledger>,
     pub observer: &'a Observer,
-    pub history: Arc<History>,
-    /// Each member's last known vote; an id's, never a slot's.
-    votes: BTreeMap<u64, Vote>,
     fences: u64,
     /// Made when it is needed first.
     prober: Option<Prober>,
@@ -67,6 +65,12 @@ struct Casualty {
     dead: Option<DeadMember>,
 }
 
+impl Casualty {
+    fn by_us(&self) -> bool {
+        matches!(self.death.ended, Ended::KilledByUs(_))
+    }
+}
+
 /// A cycle under way. Whoever drives it owns it, so that what it has found outlives an interruption.
 pub struct Work {
     step: Step,
@@ -84,35 +88,23 @@ pub struct Work {
     record: CycleRecord,
 }
 
-/// A line of the history.
-#[derive(Serialize)]
-struct Note<'a> {
-    event: &'static str,
-    cycle: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    member: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    what: Option<&'a str>,
-}
-
 impl<'a> Stage<'a> {
     pub fn new(
+        number: u32,
         scenario: &'a Scenario,
         cluster: &'a mut Cluster,
         ledger: Arc<Ledger>,
         observer: &'a Observer,
-        history: Arc<History>,
     ) -> Self {
-        Self { scenario, cluster, ledger, observer, history, votes: BTreeMap::new(), fences: 0, prober: None }
+        Self { number, scenario, cluster, ledger, observer, fences: 0, prober: None }
     }
 
     /// Carries out one step of the plan; [`Stage::close`] says what came of it.
     pub async fn run(&mut self, work: &mut Work) {
         let (cycle, action) = (work.step.cycle, work.step.action());
-        self.ledger.begin_cycle(cycle);
-        self.note(cycle, "cycle", None, Some(&action));
+        self.ledger.take(&Evidence::Cycle { cycle, what: action });
         if let Err(trouble) = self.carry_out(work).await {
-            work.blame(&trouble);
+            self.blame(work, &trouble);
         }
     }
 
@@ -153,7 +145,7 @@ impl<'a> Stage<'a> {
             self.verify(work, &fence).await
         };
         if let Err(trouble) = looked.await {
-            work.blame(&trouble);
+            self.blame(work, &trouble);
         }
     }
 
@@ -161,33 +153,54 @@ impl<'a> Stage<'a> {
     pub fn findings_of(&self, work: &mut Work) -> Vec<Finding> {
         let mut findings = std::mem::take(&mut work.findings);
         findings.extend(self.ledger.take_findings());
-        for finding in &mut findings {
-            // The look without a fault is no cycle.
-            finding.cycle = finding.cycle.filter(|cycle| *cycle > 0);
-            self.history.record(&serde_json::json!({ "event": "finding", "finding": finding }));
+        for finding in &findings {
+            self.ledger.take(&Evidence::Finding { finding: finding.clone() });
         }
         findings
     }
 
+    /// A finding that only we can have: it is testimony.
+    fn tell(&self, work: &mut Work, finding: Finding) {
+        work.findings.extend(self.ledger.take(&Evidence::Told { finding }));
+    }
+
+    fn blame(&self, work: &mut Work, trouble: &Trouble) {
+        if let Some(finding) = work.unexplained(trouble) {
+            self.tell(work, finding);
+        }
+    }
+
+    /// A member is dead.
+    fn casualty(&self, work: &mut Work, casualty: Casualty) {
+        let (cycle, member, engine) = (work.step.cycle, casualty.member, Some(casualty.engine));
+        if casualty.by_us() {
+            self.ledger.take(&Evidence::Killed { cycle, member, engine });
+        }
+        work.casualties.push(casualty);
+    }
+
     /// The record of a cycle that was carried out, and its findings.
     pub fn close(&self, mut work: Work) -> CycleEnd {
-        let mut findings = self.findings_of(&mut work);
-        if findings.is_empty() {
-            findings.extend(self.remove_retired(&work));
+        if work.findings.is_empty() {
+            for finding in self.remove_retired(&work) {
+                self.tell(&mut work, finding);
+            }
         }
+        let findings = self.findings_of(&mut work);
         let Work { started, victims, casualties, kills_of_migrate, lasting, mut record, .. } = work;
         // A cycle that ended early left them: whatever still lasts ends here.
         drop(lasting);
+        record.cluster = self.number;
         record.victims = victims;
         record.kills = kills_of_migrate;
-        for casualty in casualties.iter().filter(|casualty| matches!(casualty.death.ended, Ended::KilledByUs(_))) {
+        for casualty in casualties.iter().filter(|casualty| casualty.by_us()) {
             record.kills += 1;
             *record.kills_by_engine.entry(casualty.engine).or_default() += 1;
         }
         record.findings = findings.len() as u32;
         record.duration_ms = clock::ms_since(started);
         record.proved_nothing = proved_nothing(&record);
-        self.history.record(&serde_json::json!({ "event": "cycle-end", "record": &record }));
+        self.ledger.take(&Evidence::CycleEnd { record: record.clone() });
         CycleEnd { record, findings }
     }
 
@@ -197,8 +210,10 @@ impl<'a> Stage<'a> {
         removed.filter_map(|removed| Some(Finding::new(Class::HarnessError, format!("{:#}", removed.err()?)))).collect()
     }
 
-    fn note(&self, cycle: u32, event: &'static str, member: Option<u64>, what: Option<&str>) {
-        self.history.record(&Note { event, cycle, member, what });
+    /// Writes a step down, before it is taken.
+    fn note(&self, cycle: u32, did: &'static str, member: Option<u64>, what: Option<&str>) {
+        let (did, what) = (did.to_owned(), what.map(str::to_owned));
+        self.ledger.take(&Evidence::Did { cycle, did, member, what });
     }
 }
 
@@ -291,9 +306,9 @@ impl Work {
         self.record.not_applicable = true;
     }
 
-    /// Files a trouble as a finding. A member whose dead directory is already known to be wrong died of that:
-    /// its death adds words, and no second class.
-    fn blame(&mut self, trouble: &Trouble) {
+    /// The finding that a trouble is. `None`: of a member whose dead directory is already known to be wrong, and which died of
+    /// that; its death adds words, and no second class.
+    fn unexplained(&mut self, trouble: &Trouble) -> Option<Finding> {
         let finding = trouble.finding(Some(self.step.cycle));
         let cause = self.findings.iter_mut().find(|known| {
             known.member == finding.member && finding.member.is_some() && known.class.verdict() == Verdict::Violation
@@ -302,8 +317,9 @@ impl Work {
             (Some(cause), Trouble::Died { .. }) => {
                 cause.sentence.push_str("; then ");
                 cause.sentence.push_str(&finding.sentence);
+                None
             }
-            _ => self.findings.push(finding),
+            _ => Some(finding),
         }
     }
 
@@ -331,8 +347,7 @@ mod tests {
     fn a_death_that_the_dead_directory_explains_keeps_its_class() {
         let mut work = work();
         work.findings.push(Finding::new(Class::IndexAheadOfEngine, "N > E").in_cycle(4).at_member(2));
-        work.blame(&died());
-        assert_eq!(work.findings.len(), 1);
+        assert_eq!(work.unexplained(&died()), None);
         assert_eq!(work.findings[0].class, Class::IndexAheadOfEngine);
         assert!(work.findings[0].sentence.contains("exit code 65"), "{}", work.findings[0].sentence);
     }
@@ -341,8 +356,7 @@ mod tests {
     fn a_death_that_nothing_explains_is_a_refusal() {
         let mut work = work();
         work.findings.push(Finding::new(Class::IndexAheadOfEngine, "N > E").in_cycle(4).at_member(1));
-        work.blame(&died());
-        assert_eq!(work.findings[1].class, Class::RefusedAfterOwnCrash);
+        assert_eq!(work.unexplained(&died()).unwrap().class, Class::RefusedAfterOwnCrash);
     }
 
     #[test]

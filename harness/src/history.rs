@@ -7,37 +7,14 @@
 //! nothing that it acted on. (Power loss of the harness's machine is out of scope: the file is not synced.)
 
 use crate::clock;
-use crate::model::Change;
-use crate::operation::{Action, OpId, Reply};
-use crate::target::Slot;
-use serde::Serialize;
+use crate::evidence::Evidence;
+use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
-
-/// What the workload and the observer write. The pipeline's own events are any [`Serialize`] with an `event`
-/// field of its own.
-#[derive(Debug, Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum Event<'a> {
-    /// About to be sent to the `endpoint`-th member.
-    Invoke { op: OpId, endpoint: usize, action: &'a Action },
-    /// Answered.
-    Done { op: OpId, revision: u64, term: u64, reply: &'a Reply },
-    /// Certainly not done.
-    Refused { op: OpId, why: &'a str },
-    /// It may or may not have happened, or still happen.
-    Unknown { op: OpId, why: &'a str },
-    /// The first delivery of a revision, by the stream of `slot`.
-    Revision { revision: u64, slot: Slot, changes: &'a [Change] },
-    /// The stream of `slot` starts, or starts again, at `from`.
-    Watch { slot: Slot, from: u64 },
-    /// The stream of `slot` broke.
-    WatchEnded { slot: Slot, why: &'a str },
-}
 
 /// An append-only file of events. Shared by everything that acts.
 #[derive(Debug)]
@@ -49,10 +26,10 @@ pub struct History {
 }
 
 #[derive(Serialize)]
-struct Line<'a, T> {
+struct Line<'a> {
     at_us: u64,
     #[serde(flatten)]
-    event: &'a T,
+    evidence: &'a Evidence,
 }
 
 impl History {
@@ -65,11 +42,11 @@ impl History {
         Ok(Arc::new(Self { file: Mutex::new(file), start: clock::now(), failed: Mutex::new(None) }))
     }
 
-    /// Appends one event: a JSON object with `at_us`, microseconds since this history was opened, beside the
-    /// event's own fields. An error is kept for [`History::failure`], and ends nothing by itself.
-    pub fn record<T: Serialize>(&self, event: &T) {
+    /// Appends one line: a JSON object with `at_us`, microseconds since this history was opened, beside the
+    /// evidence's own fields. An error is kept for [`History::failure`], and ends nothing by itself.
+    pub fn record(&self, evidence: &Evidence) {
         let at_us = u64::try_from((clock::now() - self.start).as_micros()).unwrap_or(u64::MAX);
-        let written = serde_json::to_vec(&Line { at_us, event }).map_err(io::Error::from).and_then(|mut line| {
+        let written = serde_json::to_vec(&Line { at_us, evidence }).map_err(io::Error::from).and_then(|mut line| {
             line.push(b'\n');
             self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line)
         });
@@ -85,9 +62,106 @@ impl History {
     }
 }
 
+/// What makes a history unreadable.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read {path}: {source}")]
+    Io { path: String, source: io::Error },
+    #[error("{path}, line {line}: expected a line of a history, found {found:?}: {source}")]
+    Malformed { path: String, line: u64, found: String, source: serde_json::Error },
+}
+
+/// Reads a history back, line by line: memory does not grow with it.
+#[derive(Debug)]
+pub struct Lines {
+    path: String,
+    file: BufReader<File>,
+    line: Vec<u8>,
+    number: u64,
+    /// Bytes of whole lines so far.
+    whole: u64,
+    torn: bool,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    #[allow(dead_code, reason = "checked to be there; nothing is judged by it")]
+    at_us: u64,
+    #[serde(flatten)]
+    evidence: Evidence,
+}
+
+impl Lines {
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let name = path.display().to_string();
+        let file = File::open(path).map_err(|source| Error::Io { path: name.clone(), source })?;
+        Ok(Self { path: name, file: BufReader::new(file), line: Vec::new(), number: 0, whole: 0, torn: false })
+    }
+
+    /// The next piece of evidence, and the number of its line; `None` at the end. A last line without an end is one that a kill
+    /// of the harness cut off: nothing was done yet that it speaks of.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a line is none of a history.
+    pub fn next(&mut self) -> Result<Option<(u64, Evidence)>, Error> {
+        self.line.clear();
+        let read = self.file.read_until(b'\n', &mut self.line);
+        read.map_err(|source| Error::Io { path: self.path.clone(), source })?;
+        if self.line.pop_if(|last| *last == b'\n').is_none() {
+            self.torn = !self.line.is_empty();
+            return Ok(None);
+        }
+        self.number += 1;
+        self.whole += self.line.len() as u64 + 1;
+        let read: Read = serde_json::from_slice(&self.line).map_err(|source| {
+            let found = String::from_utf8_lossy(&self.line).chars().take(80).collect();
+            Error::Malformed { path: self.path.clone(), line: self.number, found, source }
+        })?;
+        Ok(Some((self.number, read.evidence)))
+    }
+
+    /// Whether the last line was cut off.
+    pub fn torn(&self) -> bool {
+        self.torn
+    }
+
+    /// Where the last whole line ends.
+    pub fn whole_bytes(&self) -> u64 {
+        self.whole
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operation::OpId;
+
+    #[test]
+    fn a_torn_last_line_is_tolerated_and_any_other_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("history.jsonl");
+        let history = History::create(&path).unwrap();
+        for cycle in 1..=3 {
+            history.record(&Evidence::Mark { cycle });
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let mut lines = Lines::open(&path).unwrap();
+            let mut read = 0;
+            while lines.next()?.is_some() {
+                read += 1;
+            }
+            Ok::<_, Error>((read, lines.torn()))
+        };
+        assert_eq!(read(&text).unwrap(), (3, false));
+        assert_eq!(read(&text[..text.len() - 5]).unwrap(), (2, true));
+        assert_eq!(read(&text[..text.len() - 1]).unwrap(), (2, true), "whole, but for its end");
+        let error = read(&text.replacen("mark", "mork", 1)).unwrap_err().to_string();
+        assert!(error.contains("line 1:"), "{error}");
+    }
 
     #[test]
     fn a_line_is_on_disk_when_record_returns_and_reopening_appends() {
@@ -96,7 +170,7 @@ mod tests {
         let op = OpId { client: 3, seq: 17 };
         for round in 1..=2 {
             let history = History::create(&path).unwrap();
-            history.record(&Event::Unknown { op, why: "transport error" });
+            history.record(&Evidence::Unknown { op, why: "transport error".to_owned() });
             let text = std::fs::read_to_string(&path).unwrap();
             assert_eq!(text.lines().count(), round, "one line per event: {text}");
             assert!(history.failure().is_none());

@@ -3,8 +3,9 @@
 //! The fences compare what the engines hold; this compares what a client is told.
 
 use crate::cluster::{Cluster, Trouble};
+use crate::evidence::Evidence;
 use crate::operation::KeyState;
-use crate::oracle::{Ledger, final_check};
+use crate::oracle::Ledger;
 use crate::verdict::{Class, Finding};
 use crate::{clock, limits, workload};
 use anyhow::Context;
@@ -18,21 +19,28 @@ pub async fn read_and_check(cluster: &Cluster, ledger: &Ledger, findings: &mut V
         // What its own watch has delivered it has applied; another member's stream may be ahead of it.
         let revision = ledger.delivered(slot);
         match clock::within(limits::LAST_READ, read_all(&endpoint, revision)).await {
-            Some(Ok(rows)) => findings.extend(final_check(ledger, member, revision, &rows)),
-            Some(Err(error)) => findings.push(match death_of(cluster, member).await {
-                Some(trouble) => trouble.finding(None),
-                None => Finding::new(Class::HarnessError, format!("the last read of n{member} failed: {error:#}"))
-                    .at_member(member),
-            }),
+            Some(Ok(rows)) => findings.extend(ledger.take(&Evidence::LastRead { member, revision, rows })),
+            Some(Err(error)) => findings.extend(tell(
+                ledger,
+                match death_of(cluster, member).await {
+                    Some(trouble) => trouble.finding(None),
+                    None => Finding::new(Class::HarnessError, format!("the last read of n{member} failed: {error:#}"))
+                        .at_member(member),
+                },
+            )),
             None => {
                 let why = format!(
                     "expected n{member} to answer a read of all keys within {:?}, and it did not",
                     limits::LAST_READ
                 );
-                findings.push(Finding::new(Class::Liveness, why).at_member(member));
+                findings.extend(tell(ledger, Finding::new(Class::Liveness, why).at_member(member)));
             }
         }
     }
+}
+
+fn tell(ledger: &Ledger, finding: Finding) -> Vec<Finding> {
+    ledger.take(&Evidence::Told { finding })
 }
 
 /// How `member` ended, if that is why it does not answer.

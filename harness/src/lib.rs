@@ -19,7 +19,7 @@
 //!      run, report, progress              the verdict and its worth
 //! ```
 //!
-//! Vocabulary: [`operation`] (what clients do), [`verdict`] (blame), [`record`] (what a cycle and a run leave behind), [`paths`] (the report
+//! Vocabulary: [`operation`] (what clients do), [`evidence`] (what was done and seen), [`verdict`] (blame), [`record`] (what a cycle and a run leave behind), [`paths`] (the report
 //! directory), [`provenance`] (what ran, and on what), [`limits`] (every bound, with its reason), [`clock`] and [`seed`] (the only sources of time and
 //! of chance), [`exit`] (the exit codes), [`shell`] (commands to paste).
 //!
@@ -31,6 +31,7 @@ pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod cycle;
+pub mod evidence;
 pub mod exit;
 pub mod history;
 pub mod inspect;

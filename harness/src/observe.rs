@@ -6,7 +6,7 @@
 //! goes on exactly where it broke off.
 
 use crate::clock;
-use crate::history::{Event, History};
+use crate::evidence::Evidence;
 use crate::model::Change;
 use crate::oracle::Ledger;
 use crate::target::Slot;
@@ -38,7 +38,7 @@ impl Observer {
     ///
     /// # Errors
     /// An endpoint that is no URI.
-    pub async fn start(slots: &[(Slot, String)], history: Arc<History>, ledger: Arc<Ledger>) -> anyhow::Result<Self> {
+    pub async fn start(slots: &[(Slot, String)], ledger: Arc<Ledger>) -> anyhow::Result<Self> {
         let (mut delivered, mut tasks) = (BTreeMap::new(), JoinSet::new());
         for (slot, endpoint) in slots {
             let options = ConnectOptions::new().with_connect_timeout(CONNECT_TIMEOUT);
@@ -47,8 +47,8 @@ impl Observer {
                 .map_err(|error| anyhow::anyhow!("expected a client endpoint, found {endpoint:?}: {error}"))?;
             let (sender, receiver) = watch::channel(1);
             delivered.insert(*slot, receiver);
-            let (history, ledger) = (Arc::clone(&history), Arc::clone(&ledger));
-            tasks.spawn(Stream { slot: *slot, client, history, ledger, delivered: sender }.run());
+            let ledger = Arc::clone(&ledger);
+            tasks.spawn(Stream { slot: *slot, client, ledger, delivered: sender }.run());
         }
         Ok(Self { delivered, tasks })
     }
@@ -82,7 +82,6 @@ impl Observer {
 struct Stream {
     slot: Slot,
     client: Client,
-    history: Arc<History>,
     ledger: Arc<Ledger>,
     delivered: watch::Sender<u64>,
 }
@@ -94,7 +93,7 @@ impl Stream {
             let from = self.ledger.delivered(self.slot) + 1;
             let why = self.follow(from).await;
             let moved = self.ledger.delivered(self.slot) >= from;
-            self.history.record(&Event::WatchEnded { slot: self.slot, why: &why });
+            self.ledger.take(&Evidence::WatchEnded { slot: self.slot, why });
             pause = if moved { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
             clock::sleep(pause).await;
         }
@@ -108,7 +107,7 @@ impl Stream {
             Ok(stream) => stream,
             Err(error) => return error.to_string(),
         };
-        self.history.record(&Event::Watch { slot: self.slot, from });
+        self.ledger.take(&Evidence::Watch { slot: self.slot, from });
         loop {
             let response = match stream.message().await {
                 Ok(Some(response)) => response,
@@ -136,9 +135,7 @@ impl Stream {
             }
         }
         for (revision, changes) in whole {
-            if self.ledger.deliver(self.slot, revision, &changes) {
-                self.history.record(&Event::Revision { revision, slot: self.slot, changes: &changes });
-            }
+            self.ledger.deliver(self.slot, revision, &changes);
             self.delivered.send_replace(self.ledger.delivered(self.slot));
         }
         Ok(())

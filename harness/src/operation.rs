@@ -4,7 +4,8 @@
 //! Every value ends with the id of the operation that wrote it, after the last comma: `2.9,3.17` is an append
 //! list whose last entry was added by operation 17 of client 3; `41,3.17` a counter; `xxxx,3.17` a plain put.
 
-use serde::{Deserialize, Serialize, Serializer};
+use crate::evidence::text::{self, Text};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
 /// An operation: the `seq`-th of client `client`, written `client.seq`. Sent once, never again.
@@ -18,7 +19,11 @@ impl OpId {
     /// The operation that wrote `value`; `None` if no client of ours can have.
     pub fn of_value(value: &[u8]) -> Option<Self> {
         let tail = value.rsplit(|byte| *byte == b',').next()?;
-        let (client, seq) = std::str::from_utf8(tail).ok()?.split_once('.')?;
+        Self::of_text(std::str::from_utf8(tail).ok()?)
+    }
+
+    fn of_text(text: &str) -> Option<Self> {
+        let (client, seq) = text.split_once('.')?;
         Some(Self { client: client.parse().ok()?, seq: seq.parse().ok()? })
     }
 }
@@ -32,6 +37,14 @@ impl fmt::Display for OpId {
 impl Serialize for OpId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for OpId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::of_text(&text)
+            .ok_or_else(|| serde::de::Error::custom(format!("expected client.seq, like 3.17, found {text:?}")))
     }
 }
 
@@ -60,8 +73,14 @@ impl Keys {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
-    Put { key: String, value: String },
-    Delete { keys: Keys },
+    Put {
+        key: String,
+        #[serde(with = "text::string")]
+        value: String,
+    },
+    Delete {
+        keys: Keys,
+    },
 }
 
 /// The only comparison that the workload uses: the revision of the key's last change (0: the key is absent).
@@ -78,6 +97,7 @@ pub enum Action {
     /// `lease` 0: none.
     Put {
         key: String,
+        #[serde(with = "text::string")]
         value: String,
         lease: i64,
     },
@@ -127,14 +147,23 @@ pub struct KeyState {
 }
 
 impl Serialize for KeyState {
-    /// Key and revision: together they name a row of the history, so the value need not be repeated.
+    /// `[key, value, create revision, mod revision, version, lease]`.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (String::from_utf8_lossy(&self.key), self.mod_revision).serialize(serializer)
+        let (key, value) = (text::encode(&self.key), text::encode(&self.value));
+        (key, value, self.create_revision, self.mod_revision, self.version, self.lease).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyState {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (Text(key), Text(value), create_revision, mod_revision, version, lease) =
+            Deserialize::deserialize(deserializer)?;
+        Ok(Self { key, value, create_revision, mod_revision, version, lease })
     }
 }
 
 /// What an answered request said, beside its revision.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
     Put,

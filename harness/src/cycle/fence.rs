@@ -6,18 +6,15 @@
 use super::revive::first_trouble;
 use super::{Stage, Work};
 use crate::cluster::{Member, Trouble};
-use crate::oracle::{FenceMark, Restart, check_fence, check_replay_start};
-use crate::scenario::hex;
+use crate::evidence::{Answers, Evidence, Recovered};
 use crate::verdict::{Class, Finding};
 use crate::{clock, limits};
 use futures_util::future::join_all;
-use node_proto::control::{FenceAnswerResponse, FenceResponse, RecoveryResponse};
+use node_proto::control::{FenceAnswerResponse, FenceResponse, IndexRange, RecoveryResponse};
 use std::time::Duration;
 
 /// A fence that every member answered.
 pub(super) struct Fence {
-    /// What was certain before it was proposed.
-    mark: FenceMark,
     answers: Vec<(u64, FenceAnswerResponse)>,
 }
 
@@ -27,13 +24,13 @@ impl Stage<'_> {
         let bound = Duration::from_millis(self.scenario.bounds.fence_ms_max);
         let mut missed = Vec::new();
         for _ in 0..limits::FENCE_TRIES_MAX {
-            let mark = self.ledger.mark();
+            self.ledger.take(&Evidence::Mark { cycle: work.step.cycle });
             let proposed = self.propose(work, bound).await?;
             let answers = self.answers(proposed.index, bound).await?;
             if answers.iter().all(|(_, answer)| !answer.missed) {
                 work.record.fence_index = Some(proposed.index);
                 work.record.phases.fence = clock::ms_since(start);
-                return Ok(Fence { mark, answers });
+                return Ok(Fence { answers });
             }
             let without = answers.iter().filter(|(_, answer)| answer.missed);
             missed = without.map(|(member, answer)| (*member, answer.index)).collect();
@@ -44,18 +41,12 @@ impl Stage<'_> {
         Err(Trouble::Late { member: first, what, bound: bound * limits::FENCE_TRIES_MAX })
     }
 
-    /// A fence is missed rightly only where recovery or a snapshot covered its index. A member that applied that index by
-    /// itself, and found no fence there, has another log than the member that committed one.
     async fn judge_missed(&self, work: &mut Work, missed: &[(u64, u64)]) -> Result<(), Trouble> {
         for (member, index) in missed {
             let Some(one) = self.cluster.member(*member) else { continue };
-            if applied_by_itself(&one.recovery().await?, *index) {
-                let why = format!(
-                    "expected n{member} to find the fence at raft index {index}, where it was committed; it applied that index, \
-                     and found another entry: the logs have diverged"
-                );
-                work.findings.push(Finding::new(Class::StateHash, why).in_cycle(work.step.cycle).at_member(*member));
-            }
+            let recovery = Recovered::from(&one.recovery().await?);
+            let (cycle, member, index) = (work.step.cycle, *member, *index);
+            work.findings.extend(self.ledger.take(&Evidence::Missed { cycle, member, index, recovery }));
         }
         Ok(())
     }
@@ -100,14 +91,15 @@ impl Stage<'_> {
         let start = clock::now();
         let revision = fence.answers.first().and_then(|(_, answer)| u64::try_from(answer.revision).ok()).unwrap_or(0);
         self.observe(work, revision).await?;
-        self.record_answers(work.step.cycle, &fence.answers);
-        work.findings.extend(check_fence(&self.ledger, work.step.cycle, &fence.mark, &fence.answers));
+        let (cycle, answers) = (work.step.cycle, Answers::new(&fence.answers));
+        work.findings.extend(self.ledger.take(&Evidence::FenceAnswers { cycle, answers }));
         let restarted: Vec<_> = work.last_casualties().map(|casualty| casualty.member).collect();
         for member in restarted {
             if let Some(one) = self.cluster.member(member) {
                 let recovery = one.recovery().await?;
-                self.record_recovery(work.step.cycle, member, &recovery);
-                self.judge_recovery(work, member, &recovery);
+                work.add_recovery(&recovery);
+                let recovery = Recovered::from(&recovery);
+                work.findings.extend(self.ledger.take(&Evidence::Recovery { cycle, member, recovery }));
             }
         }
         if let Some(one) = work.victims.first().and_then(|victim| self.cluster.member(victim.member)) {
@@ -132,89 +124,19 @@ impl Stage<'_> {
                     "expected n{member}'s watch to deliver revision {revision} of the fence within {} ms, found it at {delivered}",
                     limits::OBSERVE_MS_MAX
                 );
-                work.findings.push(Finding::new(Class::Liveness, why).in_cycle(work.step.cycle).at_member(member));
+                self.tell(work, Finding::new(Class::Liveness, why).in_cycle(work.step.cycle).at_member(member));
             }
         }
         Ok(())
     }
-
-    /// Evidence is written down before it is judged.
-    fn record_answers(&self, cycle: u32, answers: &[(u64, FenceAnswerResponse)]) {
-        let answers: Vec<_> = answers
-            .iter()
-            .map(|(member, answer)| {
-                serde_json::json!({
-                    "member": member, "index": answer.index, "term": answer.term, "revision": answer.revision,
-                    "compact_revision": answer.compact_revision, "kv_rows": answer.kv_rows, "kv": hex(&answer.kv),
-                    "lease": hex(&answer.lease), "auth": hex(&answer.auth), "membership": hex(&answer.membership),
-                })
-            })
-            .collect();
-        self.history.record(&serde_json::json!({ "event": "fence-answers", "cycle": cycle, "answers": answers }));
-    }
-
-    fn record_recovery(&self, cycle: u32, member: u64, recovery: &RecoveryResponse) {
-        let range = |range: Option<node_proto::control::IndexRange>| range.map(|range| [range.first, range.last]);
-        self.history.record(&serde_json::json!({
-            "event": "recovery", "cycle": cycle, "member": member,
-            "last_flushed_index": recovery.last_flushed_index, "engine_index": recovery.engine_index,
-            "log_first": recovery.log_first, "log_last": recovery.log_last, "last_purged": recovery.last_purged,
-            "scan_start": recovery.scan_start, "verified": range(recovery.verified),
-            "replayed": range(recovery.replayed), "complete": recovery.complete,
-            "open_micros": recovery.open_micros, "snapshot_installed": recovery.snapshot_installed,
-        }));
-    }
-
-    fn judge_recovery(&self, work: &mut Work, member: u64, recovery: &RecoveryResponse) {
-        let length = |range: Option<node_proto::control::IndexRange>| {
-            range.map_or(0, |range| range.last.saturating_sub(range.first) + 1)
-        };
-        work.record.verified += length(recovery.verified);
-        work.record.replayed += length(recovery.replayed);
-        work.record.snapshot_installed |= recovery.snapshot_installed.is_some();
-        let cycle = work.step.cycle;
-        let mut findings = Vec::new();
-        if !recovery.complete {
-            let why = "a fence above everything in its log is applied, and its recovery is not complete: entries were skipped";
-            findings.push(Finding::new(Class::ReplayStart, why).in_cycle(cycle).at_member(member));
-        }
-        let dead = work
-            .last_casualties()
-            .find(|casualty| casualty.member == member)
-            .and_then(|casualty| Some((casualty.dead.as_ref()?, casualty.death.applied_received)));
-        if let Some((dead, applied_received)) = dead {
-            findings.extend(check_replay_start(&Restart { cycle, member, dead, applied_received }, recovery));
-        }
-        work.findings.extend(findings);
-    }
 }
 
-/// Whether the life that `recovery` tells of applied `index` entry by entry. With a snapshot in that life: not certainly.
-fn applied_by_itself(recovery: &RecoveryResponse, index: u64) -> bool {
-    recovery.snapshot_installed.is_none()
-        && recovery.scan_start.is_some_and(|start| start <= index)
-        && recovery.verified.is_none_or(|verified| verified.last < index)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use node_proto::control::IndexRange;
-
-    #[test]
-    fn only_an_index_that_was_applied_here_must_hold_its_fence() {
-        let life = RecoveryResponse {
-            scan_start: Some(10),
-            verified: Some(IndexRange { first: 10, last: 20 }),
-            ..RecoveryResponse::default()
-        };
-        assert!(applied_by_itself(&life, 21));
-        assert!(!applied_by_itself(&life, 20), "recovery skipped it");
-        assert!(!applied_by_itself(&life, 9), "an earlier life had it");
-        assert!(!applied_by_itself(&RecoveryResponse { scan_start: None, ..life }, 21), "nothing was scanned");
-        assert!(
-            !applied_by_itself(&RecoveryResponse { snapshot_installed: Some(15), ..life }, 21),
-            "a snapshot may have"
-        );
+impl Work {
+    /// Adds what a restarted member had to do.
+    fn add_recovery(&mut self, recovery: &RecoveryResponse) {
+        let length = |range: Option<IndexRange>| range.map_or(0, |range| range.last.saturating_sub(range.first) + 1);
+        self.record.verified += length(recovery.verified);
+        self.record.replayed += length(recovery.replayed);
+        self.record.snapshot_installed |= recovery.snapshot_installed.is_some();
     }
 }

@@ -11,7 +11,8 @@ use super::revive::first_trouble;
 use super::strike::Reached;
 use super::{Stage, Work, victims};
 use crate::cluster::{Disturbance, Paused, Trouble};
-use crate::history::History;
+use crate::evidence::Evidence;
+use crate::oracle::Ledger;
 use crate::plan::{Fault, Link, When, Whom};
 use crate::record::{LastingKind, LastingRecord, Outcome, Role, Victim};
 use crate::target::Slot;
@@ -48,7 +49,7 @@ enum Hold {
 
 /// Who is hit, and what is needed to look after it.
 struct Patient {
-    history: Arc<History>,
+    ledger: Arc<Ledger>,
     prober: Prober,
     cycle: u32,
     /// Places of the victims among the endpoints.
@@ -172,7 +173,7 @@ impl Stage<'_> {
         let place = |victim: &Victim| self.cluster.members.iter().position(|member| member.id == victim.member);
         let endpoints: Vec<_> = victims.iter().filter_map(place).collect();
         Ok(Patient {
-            history: Arc::clone(&self.history),
+            ledger: Arc::clone(&self.ledger),
             prober: self.prober.clone().ok_or_else(|| Trouble::Harness(anyhow!("there is no prober")))?,
             cycle,
             victims_applied: endpoints.iter().map(|at| self.cluster.members[*at].applied_follower()).collect(),
@@ -185,9 +186,9 @@ impl Stage<'_> {
         if self.prober.is_none() {
             let load = &self.scenario.load;
             let endpoints: Vec<_> = self.cluster.endpoints().into_iter().map(|(_, endpoint)| endpoint).collect();
-            let (history, ledger) = (Arc::clone(&self.history), Arc::clone(&self.ledger));
+            let ledger = Arc::clone(&self.ledger);
             let timeout = Duration::from_millis(load.op_timeout_ms);
-            self.prober = Some(Prober::new(&endpoints, timeout, (load.clients, load.keys), history, ledger).await?);
+            self.prober = Some(Prober::new(&endpoints, timeout, (load.clients, load.keys), ledger).await?);
         }
         Ok(())
     }
@@ -229,7 +230,8 @@ async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> i
         clock::sleep_until(end).await;
         let behind = patient.behind();
         let lasted_ms = clock::ms_since(since);
-        patient.history.record(&serde_json::json!({ "event": "end", "cycle": patient.cycle, "lasted_ms": lasted_ms }));
+        let what = Some(format!("{lasted_ms} ms"));
+        patient.ledger.take(&Evidence::Did { cycle: patient.cycle, did: "end".to_owned(), member: None, what });
         match hold {
             Hold::Pause(paused) => {
                 let went_on = join_all(paused.into_iter().map(Paused::go_on)).await;

@@ -3,12 +3,12 @@
 use super::{Stage, Work};
 use crate::cluster::Trouble;
 use crate::cluster::migration::{Migration, migrate};
+use crate::evidence::{Evidence, Look};
 use crate::inspect::{DeadMember, inspect};
-use crate::oracle::{Restart, check_dead, check_kept};
+use crate::oracle::settle_index;
 use crate::plan::{At, Then};
 use crate::process::Migrated;
 use crate::target::Engine;
-use crate::verdict::{Class, Finding};
 use anyhow::anyhow;
 
 impl Stage<'_> {
@@ -26,7 +26,9 @@ impl Stage<'_> {
             (Migration::Killed, Some((_, then))) => {
                 work.kills_of_migrate += 1;
                 work.landed();
-                self.inspect_migrated(work, id, None).await?;
+                let killed = Evidence::Killed { cycle: work.step.cycle, member: id, engine: None };
+                self.ledger.take(&killed);
+                self.inspect_migrated(work, id, Look::MigrateKilled).await?;
                 match then {
                     Then::Migrate => self.migrate_to_the_end(work, id, to).await,
                     Then::Serve => self.serve_what_is_there(work, id, to).await,
@@ -60,15 +62,8 @@ impl Stage<'_> {
 
     /// The directory is what `migrate` says it is, and the next life runs on it.
     async fn migrated(&mut self, work: &mut Work, id: u64, to: Engine, said: Option<Migrated>) -> Result<(), Trouble> {
-        self.history
-            .record(&serde_json::json!({ "event": "migrated", "cycle": work.step.cycle, "member": id, "said": said }));
-        self.inspect_migrated(work, id, Some(to)).await?;
-        let (claimed, found) =
-            (said.and_then(|said| said.index), work.last_dead(id).and_then(|dead| dead.engine_index));
-        if claimed != found {
-            let why = format!("`migrate` claims the state of index {claimed:?}, and what lies there is of {found:?}");
-            work.findings.push(Finding::new(Class::ReplayStart, why).in_cycle(work.step.cycle).at_member(id));
-        }
+        let index = said.and_then(|said| said.index);
+        self.inspect_migrated(work, id, Look::Migrated { to, index }).await?;
         self.set_engine(id, to)
     }
 
@@ -93,62 +88,33 @@ impl Stage<'_> {
     }
 
     /// Reads the directory anew, and judges it against what it was; from here on this is what the next life starts from.
-    async fn inspect_migrated(&self, work: &mut Work, id: u64, to: Option<Engine>) -> Result<(), Trouble> {
+    async fn inspect_migrated(&self, work: &mut Work, id: u64, look: Look) -> Result<(), Trouble> {
         let site = &self.cluster.site;
         let mut dead =
             inspect(&site.spawner, &site.target, &site.paths.node_data(id), &site.paths.dead_copy(id)).await?.dead;
-        let cycle = work.step.cycle;
-        self.history.record(&serde_json::json!({ "event": "inspected", "cycle": cycle, "member": id, "dead": dead }));
         let Some(casualty) = work.casualties.iter_mut().rev().find(|casualty| casualty.member == id) else {
             return Ok(());
         };
         let applied_received = casualty.death.applied_received;
-        let before = casualty.dead.take().unwrap_or_default();
-        let restart = Restart { cycle, member: id, dead: &dead, applied_received };
-        let mut findings = check_kept(&restart, &before, to);
-        if to.is_some() && findings.is_empty() {
-            findings.extend(check_dead(&restart));
-        }
-        if to.is_none() {
-            settle_index(&before, &mut dead);
+        let inspected = Evidence::Inspected {
+            cycle: work.step.cycle,
+            member: id,
+            look: look.clone(),
+            applied_received,
+            dead: dead.clone(),
+        };
+        work.findings.extend(self.ledger.take(&inspected));
+        if look == Look::MigrateKilled {
+            settle_index(&casualty.dead.take().unwrap_or_default(), &mut dead);
         }
         casualty.dead = Some(dead);
-        work.findings.extend(findings);
         Ok(())
     }
-}
-
-/// N of an interrupted migration, as start-up has to leave it: the old one if it is undone, E if it is finished, because
-/// the new engine holds a complete and synced image.
-fn settle_index(before: &DeadMember, dead: &mut DeadMember) {
-    dead.last_flushed_index = if dead.engine == before.engine { before.last_flushed_index } else { dead.engine_index };
-    dead.last_flushed_index_error = None;
 }
 
 impl Work {
     /// What the last inspection of member `id` found.
     fn last_dead(&self, id: u64) -> Option<&DeadMember> {
         self.casualties.iter().rev().find(|casualty| casualty.member == id)?.dead.as_ref()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn n_is_the_old_one_if_undone_and_e_if_finished() {
-        let before = DeadMember {
-            engine: Some(Engine::Rocksdb),
-            last_flushed_index: Some(4),
-            engine_index: Some(9),
-            ..DeadMember::default()
-        };
-        let mut undone = DeadMember { last_flushed_index: None, ..before.clone() };
-        settle_index(&before, &mut undone);
-        assert_eq!(undone.last_flushed_index, Some(4));
-        let mut finished = DeadMember { engine: Some(Engine::Redb), ..before.clone() };
-        settle_index(&before, &mut finished);
-        assert_eq!(finished.last_flushed_index, Some(9));
     }
 }

@@ -6,6 +6,7 @@
 use super::strike::{Reached, unknown};
 use super::{Casualty, Stage, Work};
 use crate::cluster::{Membership, Trouble};
+use crate::evidence::Evidence;
 use crate::plan::At;
 use crate::record::{Role, Victim};
 use crate::target::{Engine, Reach};
@@ -47,7 +48,7 @@ impl Stage<'_> {
         let member = self.cluster.member_mut(old).ok_or_else(|| unknown(old))?;
         let engine = member.engine;
         if let Some(death) = member.kill_removed().await {
-            work.casualties.push(Casualty { member: old, engine, death: death?, dead: None });
+            self.casualty(work, Casualty { member: old, engine, death: death?, dead: None });
         }
         self.inspect_dead(work).await
     }
@@ -60,8 +61,7 @@ impl Stage<'_> {
         let id = others.add_learner(&peer, self.cluster.ids_used()).await?;
         self.note(work.step.cycle, "member-added", Some(id), Some(&format!("{slot}, {to}")));
         self.cluster.replace(old, id, to)?;
-        self.ledger.move_in(slot, id);
-        self.votes.remove(&old);
+        self.ledger.take(&Evidence::MovedIn { cycle: work.step.cycle, slot, member: id, engine: to });
         work.retired.push(old);
         Ok(id)
     }

@@ -3,8 +3,8 @@
 use super::{Stage, Work};
 use crate::clock;
 use crate::cluster::{Member, Trouble};
+use crate::evidence::{Evidence, Look};
 use crate::inspect::{DeadMember, Inspected, inspect};
-use crate::oracle::{Restart, Vote, check_dead, check_vote};
 use crate::raft_log::{self, RaftLog};
 use crate::verdict::{Class, Finding};
 use futures_util::future::join_all;
@@ -27,32 +27,19 @@ impl Stage<'_> {
         let inspected = join_all(todo).await;
         for inspected in inspected {
             let (member, applied, dead, log) = inspected?;
-            self.judge_dead(work, member, applied, &dead);
-            let line = serde_json::json!({
-                "event": "inspected", "cycle": cycle, "member": member, "applied_received": applied, "dead": dead,
-            });
-            self.history.record(&line);
+            work.add_dead(member, applied, &dead);
+            let inspected = Evidence::Inspected {
+                cycle,
+                member,
+                look: Look::Killed,
+                applied_received: applied,
+                dead: dead.clone(),
+            };
+            work.findings.extend(self.ledger.take(&inspected));
             self.read_log(work, member, applied.max(dead.engine_index), &dead, log);
         }
         work.record.phases.inspect += clock::ms_since(start);
         Ok(())
-    }
-
-    fn judge_dead(&mut self, work: &mut Work, member: u64, applied: Option<u64>, dead: &DeadMember) {
-        let restart = Restart { cycle: work.step.cycle, member, dead, applied_received: applied };
-        work.findings.extend(check_dead(&restart));
-        work.findings.extend(check_vote(&restart, self.votes.get(&member).copied()));
-        if let Some(vote) = Vote::of(dead) {
-            self.votes.insert(member, vote);
-        }
-        // Counted once per member: the second kill of one cycle takes again what the first had taken.
-        let kills = work.casualties.iter().filter(|casualty| casualty.member == member).count();
-        if kills == 1 {
-            work.record.lost_entries += lost(applied, dead.engine_index);
-        }
-        if work.record.persisted_before.is_none() {
-            work.record.persisted_before = dead.last_flushed_index;
-        }
     }
 
     /// Replays what the dead member's raft log adds to what is known. `applied`: what it had certainly applied.
@@ -68,14 +55,13 @@ impl Stage<'_> {
         match log {
             Ok(log) => {
                 let evidence = self.ledger.log_evidence(cycle, member, &log, applied);
-                self.history.record(&serde_json::json!({ "event": "raft-log", "log": &evidence }));
-                self.ledger.read_log(&evidence);
+                work.findings.extend(self.ledger.take(&Evidence::RaftLog { log: evidence }));
             }
             // A log that the inspector cannot read either has been judged.
             Err(_) if dead.log_error.is_some() => {}
             Err(error) => {
                 let why = format!("the inspector reads this raft log and our own decoder does not: {error}");
-                work.findings.push(Finding::new(Class::HarnessError, why).in_cycle(cycle).at_member(member));
+                self.tell(work, Finding::new(Class::HarnessError, why).in_cycle(cycle).at_member(member));
             }
         }
     }
@@ -113,6 +99,20 @@ impl Stage<'_> {
         work.record.catch_up_ms = clock::ms_since(start);
         work.record.phases.catch_up = work.record.catch_up_ms;
         Ok(())
+    }
+}
+
+impl Work {
+    /// Adds what the dead directory of `member` says of the kill's worth.
+    fn add_dead(&mut self, member: u64, applied: Option<u64>, dead: &DeadMember) {
+        // Counted once per member: the second kill of one cycle takes again what the first had taken.
+        let kills = self.casualties.iter().filter(|casualty| casualty.member == member).count();
+        if kills == 1 {
+            self.record.lost_entries += lost(applied, dead.engine_index);
+        }
+        if self.record.persisted_before.is_none() {
+            self.record.persisted_before = dead.last_flushed_index;
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! verified like any other victim.
 
 use super::{Casualty, Stage, Work};
+use crate::evidence::{Evidence, Marks};
 use crate::cluster::member::Stop;
 use crate::cluster::{Member, Trouble};
 use crate::plan::When;
@@ -87,7 +88,7 @@ impl Stage<'_> {
         let mut trouble = None;
         for (member, engine, death) in deaths {
             match death {
-                Some(Ok(death)) => work.casualties.push(Casualty { member, engine, death, dead: None }),
+                Some(Ok(death)) => self.casualty(work, Casualty { member, engine, death, dead: None }),
                 Some(Err(error)) => trouble = trouble.or(Some(error)),
                 None => {}
             }
@@ -96,13 +97,7 @@ impl Stage<'_> {
     }
 
     fn record_reading(&self, cycle: u32, member: u64, status: &StatusResponse) {
-        self.history.record(&serde_json::json!({
-            "event": "reading", "cycle": cycle, "member": member,
-            "status": {
-                "persisted": status.persisted, "flushed": status.flushed, "applied": status.applied,
-                "committed": status.committed, "log_last": status.log_last, "last_purged": status.last_purged,
-            },
-        }));
+        self.ledger.take(&Evidence::Reading { cycle, member, status: Marks::from(status) });
     }
 
     pub(super) async fn reach_applied(&self, first: u64, ahead: u64) -> Result<Reached, Trouble> {

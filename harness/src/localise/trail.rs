@@ -20,19 +20,14 @@ pub(super) struct Trail {
 }
 
 /// Events of the pipeline; the load's are looked at only when they are asked for.
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 7] = [
     "cycle",
-    "arm",
-    "kill",
-    "start",
     "reading",
     "inspected",
     "recovery",
     "fence-answers",
     "cycle-end",
-    "pause",
-    "migrate",
-    "fence",
+    "did",
 ];
 
 impl Trail {
@@ -53,7 +48,7 @@ impl Trail {
             if !KINDS.iter().any(|kind| line.contains(&format!("\"event\":\"{kind}\""))) {
                 continue;
             }
-            let Ok(value) = serde_json::from_str::<Value>(line) else { continue };
+            let Ok(value) = serde_json::from_str::<Value>(line).map(plain) else { continue };
             if value["event"] == "cycle" && cycle.is_none_or(|cycle| value["cycle"] == cycle) {
                 // A cycle has one beginning, and the last one counts.
                 lines.clear();
@@ -63,6 +58,7 @@ impl Trail {
         Self { lines, text }
     }
 
+    /// Lines of one kind; of steps, those of one name.
     fn of_kind<'a>(&'a self, kind: &'a str) -> impl DoubleEndedIterator<Item = &'a Value> {
         self.lines.iter().filter(move |line| line["event"] == kind)
     }
@@ -125,6 +121,25 @@ impl Trail {
         }
         rows
     }
+}
+
+/// A step's name is its kind, and each member's answer stands alone.
+fn plain(mut line: Value) -> Value {
+    if line["event"] == "did" {
+        line["event"] = line["did"].clone();
+    }
+    if let Some(groups) = line["answers"].as_array() {
+        let alone = |group: &Value| {
+            let members = group["members"].as_array().cloned().unwrap_or_default();
+            members.into_iter().map(|member| {
+                let mut answer = group.clone();
+                answer["member"] = member;
+                answer
+            }).collect::<Vec<_>>()
+        };
+        line["answers"] = groups.iter().flat_map(alone).collect();
+    }
+    line
 }
 
 fn reading(member: u64, line: &Value) -> Watermarks {
@@ -191,16 +206,16 @@ mod tests {
     use super::*;
 
     const TEXT: &str = r#"{"event":"cycle","cycle":3,"what":"kill leader after 9 ms"}
-{"event":"kill","cycle":3,"member":1}
+{"event":"did","did":"kill","cycle":3,"member":1}
 {"event":"cycle","cycle":4,"what":"kill follower#1 at flush.completed hit 2"}
-{"event":"arm","cycle":4,"member":2,"what":"flush.completed"}
+{"event":"did","did":"arm","cycle":4,"member":2,"what":"flush.completed"}
 {"event":"done","op":"3.17","revision":61,"term":2,"reply":{"read":[["a",61]]}}
 {"event":"done","op":"3.18","revision":61,"term":2,"reply":{"deleted":2}}
 {"event":"reading","cycle":4,"member":2,"status":{"persisted":40,"flushed":44,"applied":60,"committed":61,"log_last":61,"last_purged":9}}
-{"event":"kill","cycle":4,"member":2}
+{"event":"did","did":"kill","cycle":4,"member":2}
 {"event":"inspected","cycle":4,"member":2,"applied_received":60,"dead":{"last_flushed_index":40,"engine_index":44,"log_last":61,"last_purged":9}}
 {"event":"recovery","cycle":4,"member":2,"last_flushed_index":40,"engine_index":44,"log_last":61,"last_purged":9,"scan_start":41,"verified":[41,44],"replayed":[45,61],"snapshot_installed":null}
-{"event":"fence-answers","cycle":4,"answers":[{"member":2,"index":90,"revision":70,"compact_revision":5,"kv":"0123456789abcdef01"}]}
+{"event":"fence-answers","cycle":4,"answers":[{"members":[1,2],"index":90,"revision":70,"compact_revision":5,"kv":"0123456789abcdef01"}]}
 not json
 "#;
 

@@ -1,6 +1,9 @@
 //! A row of the kv section: encoded once, read in place.
 
-use serde::{Serialize, Serializer};
+use crate::evidence::text::{Text, encode};
+use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+use std::fmt;
 
 /// One change of a revision, as a watch delivered it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -22,11 +25,34 @@ impl Serialize for Change {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Change::Put { key, value, create_revision, version, lease } => {
-                (String::from_utf8_lossy(key), String::from_utf8_lossy(value), create_revision, version, lease)
-                    .serialize(serializer)
+                (encode(key), encode(value), create_revision, version, lease).serialize(serializer)
             }
-            Change::Delete { key } => (String::from_utf8_lossy(key),).serialize(serializer),
+            Change::Delete { key } => (encode(key),).serialize(serializer),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Change {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Change;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("[key], or [key, value, create revision, version, lease]")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut fields: A) -> Result<Change, A::Error> {
+                let missing = |at| serde::de::Error::invalid_length(at, &self);
+                let Text(key) = fields.next_element()?.ok_or_else(|| missing(0))?;
+                let Some(Text(value)) = fields.next_element()? else { return Ok(Change::Delete { key }) };
+                let create_revision = fields.next_element()?.ok_or_else(|| missing(2))?;
+                let version = fields.next_element()?.ok_or_else(|| missing(3))?;
+                let lease = fields.next_element()?.ok_or_else(|| missing(4))?;
+                Ok(Change::Put { key, value, create_revision, version, lease })
+            }
+        }
+        deserializer.deserialize_seq(Fields)
     }
 }
 

@@ -5,22 +5,19 @@
 //! reading is needed.
 
 use super::Alarms;
-use super::ledger::{Books, FenceMark, Ledger};
+use super::ledger::{Books, FenceMark};
 use crate::verdict::{Class, Finding};
-use node_proto::control::FenceAnswerResponse as Answer;
+use node_proto::control::{FenceAnswerResponse as Answer, RecoveryResponse};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// Judges the answers of all replicas for one fence that was proposed after `mark` was taken. The caller has
 /// waited until the watch streams delivered the fence's revision, or has given up waiting.
-///
-/// Returns the findings about the fence; those that the ledger found on its own are in `take_findings`.
-pub fn check_fence(ledger: &Ledger, cycle: u32, mark: &FenceMark, answers: &[(u64, Answer)]) -> Vec<Finding> {
+pub(super) fn check_fence(books: &mut Books, cycle: u32, mark: &FenceMark, answers: &[(u64, Answer)]) -> Vec<Finding> {
     let mut findings = compare_replicas(answers);
     if let (Some((_, answer)), true) = (answers.first(), findings.is_empty()) {
-        let mut books = ledger.books();
         let mut alarms = Alarms::new();
-        judge_agreed(&mut books, mark, answer, &mut alarms);
+        judge_agreed(books, mark, answer, &mut alarms);
         if alarms.is_empty() {
             let Books { replay, model, .. } = &mut *books;
             replay.fenced(answer, model);
@@ -29,6 +26,24 @@ pub fn check_fence(ledger: &Ledger, cycle: u32, mark: &FenceMark, answers: &[(u6
         findings.extend(alarms.into_iter().map(|(class, sentence)| Finding::new(class, sentence)));
     }
     findings.into_iter().map(|finding| finding.in_cycle(cycle)).collect()
+}
+
+/// A fence is missed rightly only where recovery or a snapshot covered its index. A member that applied that index by
+/// itself, and found no fence there, has another log than the member that committed one.
+pub(super) fn check_missed(cycle: u32, member: u64, index: u64, recovery: &RecoveryResponse) -> Option<Finding> {
+    let why = format!(
+        "expected n{member} to find the fence at raft index {index}, where it was committed; it applied that index, \
+         and found another entry: the logs have diverged"
+    );
+    let diverged = applied_by_itself(recovery, index);
+    diverged.then(|| Finding::new(Class::StateHash, why).in_cycle(cycle).at_member(member))
+}
+
+/// Whether the life that `recovery` tells of applied `index` entry by entry. With a snapshot in that life: not certainly.
+fn applied_by_itself(recovery: &RecoveryResponse, index: u64) -> bool {
+    recovery.snapshot_installed.is_none()
+        && recovery.scan_start.is_some_and(|start| start <= index)
+        && recovery.verified.is_none_or(|verified| verified.last < index)
 }
 
 /// A part of an answer: its name, and how to print it.

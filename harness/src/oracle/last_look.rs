@@ -1,7 +1,7 @@
 //! Promise: read in full at the end (or when a digest is wrong, to name the rows), a member's keys are the
 //! model's, no fewer and no more.
 
-use super::ledger::Ledger;
+use super::ledger::Books;
 use super::reads::compare_rows;
 use crate::operation::{KeyState, Keys};
 use crate::verdict::{Class, Finding};
@@ -10,8 +10,7 @@ use crate::verdict::{Class, Finding};
 ///
 /// A key that is missing or older than the history has it is a lost write: whatever a watch delivered was
 /// committed. A key that is newer, or that no revision holds, is a phantom.
-pub fn final_check(ledger: &Ledger, member: u64, revision: u64, rows: &[KeyState]) -> Vec<Finding> {
-    let books = ledger.books();
+pub(super) fn final_check(books: &Books, member: u64, revision: u64, rows: &[KeyState]) -> Vec<Finding> {
     let model = &books.model;
     if revision > model.revision() || revision < model.compacted() {
         let (from, to) = (model.compacted(), model.revision());

@@ -1,9 +1,10 @@
 //! The one place where evidence meets: what clients did and heard, what the watch streams delivered, and the
 //! model that grows from it.
 //!
-//! A client calls [`Ledger::invoke`] before it sends and [`Ledger::complete`] after; the observer calls
-//! [`Ledger::deliver`] for each revision of each stream. Every call judges what it can at once and files the
-//! rest; alarms wait in [`Ledger::take_findings`].
+//! Everything comes by [`Ledger::take`], one piece of [`Evidence`] at a time: it is written down in the history and then judged
+//! (`judge.rs`), under one lock. Whoever reads the history and takes its lines again, comes to the same findings. An
+//! operation is evidence before it is sent and when it ended, a revision when a stream delivered it. What speaks at once against
+//! somebody is returned; alarms about operations and streams wait in [`Ledger::take_findings`].
 //!
 //! Real time: an operation that is sent after another was acknowledged comes after it in the history. So a
 //! write's revision is above, and a linearizable read's at or above, the newest revision acknowledged before it
@@ -14,9 +15,13 @@
 use super::Alarms;
 use super::durability::Writes;
 use super::leases::{LeaseBook, LeaseMark};
-use super::log_replay::{LogEvidence, LogReplay};
+use super::log_replay::{LogEvidence, LogReplay, Mark};
 use super::reads::{Claim, Claims};
-use super::streams::{Delivery, Streams};
+use super::replay_start::Vote;
+use super::streams::{Delivered, Delivery, Streams};
+use crate::evidence::{Evidence, mark_of};
+use crate::history::History;
+use crate::inspect::DeadMember;
 use crate::model::{Change, KvDigest, Model};
 use crate::operation::{Action, KeyState, OpId, Outcome, Reply};
 use crate::raft_log::RaftLog;
@@ -67,7 +72,7 @@ pub(super) struct Books {
     pub replay: LogReplay,
     streams: Streams,
     /// The member in each slot: streams belong to slots, findings to members.
-    tenants: BTreeMap<Slot, u64>,
+    pub tenants: BTreeMap<Slot, u64>,
     claims: Claims,
     /// Sent and not completed: action, and the newest revision acknowledged before it was sent.
     pending: HashMap<OpId, (Action, u64)>,
@@ -76,8 +81,18 @@ pub(super) struct Books {
     pub compact_acked: u64,
     pub compact_sent: u64,
     tally: Tally,
-    cycle: Option<u32>,
+    pub cycle: Option<u32>,
     findings: Vec<Finding>,
+    /// What was certain when the last fence was about to be proposed.
+    pub mark: FenceMark,
+    /// Each member's last known vote; an id's, never a slot's.
+    pub votes: BTreeMap<u64, Vote>,
+    /// The members that died in this cycle: what was last found in their directories, and what they were heard to have applied.
+    pub dead: BTreeMap<u64, (DeadMember, Option<u64>)>,
+    /// Where evidence is written down; `None`: it was read from there.
+    history: Option<Arc<History>>,
+    /// The last piece of evidence was taken.
+    pub ended: bool,
     /// Whether an alarm about a lost write was ever raised.
     pub lost_write: bool,
     /// A watch was wrong: the model, which lives on watches, may never learn of what it left out.
@@ -89,8 +104,17 @@ pub(super) struct Books {
 pub struct Ledger(Mutex<Books>);
 
 impl Ledger {
-    /// For a cluster of `slots`, each with a member of the same number, whose store is empty.
+    /// For a cluster of `slots`, each with a member of the same number, whose store is empty. Writes nothing down.
     pub fn new(slots: &[Slot]) -> Arc<Self> {
+        Self::open(slots, None)
+    }
+
+    /// Likewise; writes its evidence to `history`.
+    pub fn recorded(slots: &[Slot], history: Arc<History>) -> Arc<Self> {
+        Self::open(slots, Some(history))
+    }
+
+    fn open(slots: &[Slot], history: Option<Arc<History>>) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Books {
             model: Model::default(),
             leases: LeaseBook::default(),
@@ -106,6 +130,11 @@ impl Ledger {
             tally: Tally::default(),
             cycle: None,
             findings: Vec::new(),
+            mark: FenceMark::default(),
+            votes: BTreeMap::new(),
+            dead: BTreeMap::new(),
+            history,
+            ended: false,
             lost_write: false,
             watch_broken: false,
         })))
@@ -116,89 +145,38 @@ impl Ledger {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The cycle that findings belong to from here on.
-    pub fn begin_cycle(&self, cycle: u32) {
-        self.books().cycle = Some(cycle);
-    }
-
-    /// From here on `member` is in `slot`. Its watch has to go on where the one before it broke off.
-    pub fn move_in(&self, slot: Slot, member: u64) {
-        self.books().tenants.insert(slot, member);
+    /// Writes `evidence` down, and judges it. Returns what it says about a cycle's step; alarms about operations and streams
+    /// wait. After [`Evidence::End`] nothing is taken any more.
+    pub fn take(&self, evidence: &Evidence) -> Vec<Finding> {
+        self.books().take(evidence)
     }
 
     /// `id` is about to be sent. Ids are never used twice.
+    #[cfg(test)]
     pub fn invoke(&self, id: OpId, action: &Action) {
-        let mut books = self.books();
-        match action {
-            Action::Grant { lease, ttl_seconds } => books.leases.grant_sent(*lease, *ttl_seconds),
-            Action::Revoke { lease } => books.leases.revoke_sent(*lease),
-            Action::Compact { revision } => books.compact_sent = books.compact_sent.max(*revision),
-            _ => {}
-        }
-        if action.writes_keys() {
-            books.writes.invoke(id, action.clone());
-        }
-        let floor = books.acked_revision;
-        books.pending.insert(id, (action.clone(), floor));
+        self.take(&Evidence::Invoke { op: id, endpoint: 0, action: action.clone() });
     }
 
     /// `id` ended.
     pub fn complete(&self, id: OpId, outcome: &Outcome) {
-        let mut books = self.books();
-        let Some((action, floor)) = books.pending.remove(&id) else { return };
-        let mut alarms = Alarms::new();
-        match outcome {
-            Outcome::Done { revision, reply, .. } => {
-                books.done(id, &action, floor, *revision, reply, &mut alarms);
-                books.acked_revision = books.acked_revision.max(*revision);
-            }
-            Outcome::Refused { why } => books.refused(id, &action, why, &mut alarms),
-            Outcome::Unknown { .. } => {
-                if !matches!(action, Action::Read { .. }) {
-                    books.tally.unknown_writes += 1;
-                }
-                if let Action::Revoke { lease } = action {
-                    books.leases.revoke_unknown(lease);
-                }
-                books.writes.unknown(id);
-            }
-        }
-        books.file(None, alarms);
+        self.take(&Evidence::of_outcome(id, outcome));
     }
 
     /// `slot`'s stream delivered `revision`, all of it.
-    /// Returns whether the revision is new to the history.
-    pub fn deliver(&self, slot: Slot, revision: u64, changes: &[Change]) -> bool {
+    pub fn deliver(&self, slot: Slot, revision: u64, changes: &[Change]) {
         let mut books = self.books();
-        let mut alarms = Alarms::new();
-        let delivery = books.streams.deliver(slot, revision, changes, &mut alarms);
-        books.file_at(slot, alarms);
-        if delivery == Delivery::Old {
-            return false;
-        }
-        let mut alarms = Alarms::new();
-        let Books { model, writes, claims, replay, .. } = &mut *books;
-        writes.deliver(model, revision, changes, &mut alarms);
-        alarms.extend(model.apply(revision, changes).into_iter().map(|why| (Class::Model, why)));
-        replay.deliver(revision, changes, &mut alarms);
-        writes.settle_revoked(model);
-        claims.settle(model, &mut alarms);
-        books.file(None, alarms);
-        true
+        let mark = mark_of(changes);
+        let evidence = if books.streams.expects(slot, revision, mark) {
+            Evidence::Again { revision, slot, mark }
+        } else {
+            Evidence::Revision { revision, slot, changes: changes.to_vec() }
+        };
+        books.take(&evidence);
     }
 
-    /// `slot`'s stream was refused because everything below `compacted` is gone. Returns the revision from
-    /// which it may be resumed.
-    pub fn skipped(&self, slot: Slot, compacted: u64) -> u64 {
-        let mut books = self.books();
-        let last = books.streams.last(slot);
-        if compacted > last + 1 && compacted > books.compact_sent {
-            let sent = books.compact_sent;
-            let why = format!("the watch of {slot} is told that {compacted} was compacted; only {sent} was asked for");
-            books.file_at(slot, vec![(Class::Watch, why)]);
-        }
-        books.streams.skip_to(slot, compacted);
-        compacted.max(last) + 1
+    /// `slot`'s stream was refused because everything below `compacted` is gone.
+    pub fn skipped(&self, slot: Slot, compacted: u64) {
+        self.take(&Evidence::Skipped { slot, compacted });
     }
 
     /// The revision up to which the history is known.
@@ -216,14 +194,10 @@ impl Ledger {
         self.books().streams.slowest()
     }
 
-    /// What is certain from here on; to be taken *before* a fence is proposed.
+    /// What is certain from here on.
+    #[cfg(test)]
     pub fn mark(&self) -> FenceMark {
-        let books = self.books();
-        FenceMark {
-            revision_min: books.acked_revision.max(books.model.revision()),
-            compact_min: books.compact_acked,
-            leases: books.leases.mark(),
-        }
+        self.books().mark_now()
     }
 
     /// The model's digest of the kv section; executes the compaction.
@@ -234,18 +208,10 @@ impl Ledger {
         self.books().model.digest(revision, compact)
     }
 
-    /// What `log`, that of the dead `member`, adds to what is known of the raft log. To be written down, and then to be judged by
-    /// [`Ledger::read_log`]. `applied`: the highest index that this very member is known to have applied.
+    /// What `log`, that of the dead `member`, adds to what is known of the raft log. To be taken as [`Evidence::RaftLog`].
+    /// `applied`: the highest index that this very member is known to have applied.
     pub fn log_evidence(&self, cycle: u32, member: u64, log: &RaftLog, applied: Option<u64>) -> LogEvidence {
         self.books().replay.evidence(cycle, member, log, applied)
-    }
-
-    /// Replays what a dead member's log adds.
-    pub fn read_log(&self, evidence: &LogEvidence) {
-        let mut books = self.books();
-        let mut alarms = Alarms::new();
-        books.replay.read(evidence, &mut alarms);
-        books.file(None, alarms);
     }
 
     pub fn log_replayed(&self) -> Replayed {
@@ -280,6 +246,103 @@ impl Ledger {
 }
 
 impl Books {
+    fn take(&mut self, evidence: &Evidence) -> Vec<Finding> {
+        if self.ended {
+            return Vec::new();
+        }
+        if let Some(history) = &self.history {
+            history.record(evidence);
+        }
+        self.judge(evidence)
+    }
+
+    pub fn invoked(&mut self, id: OpId, action: &Action) {
+        match action {
+            Action::Grant { lease, ttl_seconds } => self.leases.grant_sent(*lease, *ttl_seconds),
+            Action::Revoke { lease } => self.leases.revoke_sent(*lease),
+            Action::Compact { revision } => self.compact_sent = self.compact_sent.max(*revision),
+            _ => {}
+        }
+        if action.writes_keys() {
+            self.writes.invoke(id, action.clone());
+        }
+        self.pending.insert(id, (action.clone(), self.acked_revision));
+    }
+
+    pub fn completed(&mut self, id: OpId, outcome: &Outcome) {
+        let Some((action, floor)) = self.pending.remove(&id) else { return };
+        let mut alarms = Alarms::new();
+        match outcome {
+            Outcome::Done { revision, reply, .. } => {
+                self.done(id, &action, floor, *revision, reply, &mut alarms);
+                self.acked_revision = self.acked_revision.max(*revision);
+            }
+            Outcome::Refused { why } => self.refused(id, &action, why, &mut alarms),
+            Outcome::Unknown { .. } => {
+                if !matches!(action, Action::Read { .. }) {
+                    self.tally.unknown_writes += 1;
+                }
+                if let Action::Revoke { lease } = action {
+                    self.leases.revoke_unknown(lease);
+                }
+                self.writes.unknown(id);
+            }
+        }
+        self.file(None, alarms);
+    }
+
+    pub fn delivered(&mut self, slot: Slot, revision: u64, changes: &[Change]) {
+        let mut alarms = Alarms::new();
+        let delivered = Delivered { slot, revision, mark: mark_of(changes), changes: Some(changes) };
+        let delivery = self.streams.deliver(&delivered, &mut alarms);
+        self.file_at(slot, alarms);
+        if delivery == Delivery::Old {
+            return;
+        }
+        let mut alarms = Alarms::new();
+        let Books { model, writes, claims, replay, .. } = &mut *self;
+        replay.deliver(revision, changes, &mut alarms);
+        writes.deliver(model, revision, changes, &mut alarms);
+        alarms.extend(model.apply(revision, changes).into_iter().map(|why| (Class::Model, why)));
+        writes.settle_revoked(model);
+        claims.settle(model, &mut alarms);
+        self.file(None, alarms);
+    }
+
+    pub fn delivered_again(&mut self, slot: Slot, revision: u64, mark: Mark<8>) {
+        let mut alarms = Alarms::new();
+        let delivery = self.streams.deliver(&Delivered { slot, revision, mark, changes: None }, &mut alarms);
+        if delivery == Delivery::New {
+            let why = format!("the watch of {slot} delivered revision {revision}, and the history does not have it");
+            alarms.push((Class::HarnessError, why));
+        }
+        self.file_at(slot, alarms);
+    }
+
+    pub fn stream_skipped(&mut self, slot: Slot, compacted: u64) {
+        let last = self.streams.last(slot);
+        if compacted > last + 1 && compacted > self.compact_sent {
+            let sent = self.compact_sent;
+            let why = format!("the watch of {slot} is told that {compacted} was compacted; only {sent} was asked for");
+            self.file_at(slot, vec![(Class::Watch, why)]);
+        }
+        self.streams.skip_to(slot, compacted);
+    }
+
+    pub fn log_read(&mut self, log: &LogEvidence) {
+        let mut alarms = Alarms::new();
+        self.replay.read(log, &mut alarms);
+        self.file(None, alarms);
+    }
+
+    pub fn mark_now(&self) -> FenceMark {
+        FenceMark {
+            revision_min: self.acked_revision.max(self.model.revision()),
+            compact_min: self.compact_acked,
+            leases: self.leases.mark(),
+        }
+    }
+
     /// Alarms of a stream are about the member that it is connected to.
     fn file_at(&mut self, slot: Slot, alarms: Alarms) {
         let member = self.tenants.get(&slot).copied();

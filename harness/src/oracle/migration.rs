@@ -46,6 +46,13 @@ pub fn check_kept(restart: &Restart<'_>, before: &DeadMember, to: Option<Engine>
     findings
 }
 
+/// N of an interrupted migration, as start-up has to leave it: the old one if it is undone, E if it is finished, because
+/// the new engine holds a complete and synced image.
+pub fn settle_index(before: &DeadMember, dead: &mut DeadMember) {
+    dead.last_flushed_index = if dead.engine == before.engine { before.last_flushed_index } else { dead.engine_index };
+    dead.last_flushed_index_error = None;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +94,21 @@ mod tests {
         assert_eq!(classes(None, |dead| dead.vote_term = Some(2)), [Class::VoteWentBack]);
         let neither = |dead: &mut DeadMember| dead.engine_error = Some("no database".to_owned());
         assert_eq!(classes(None, neither), [Class::RefusedAfterOwnCrash]);
+    }
+
+    #[test]
+    fn n_is_the_old_one_if_undone_and_e_if_finished() {
+        let before = DeadMember {
+            engine: Some(Engine::Rocksdb),
+            last_flushed_index: Some(4),
+            engine_index: Some(9),
+            ..DeadMember::default()
+        };
+        let mut undone = DeadMember { last_flushed_index: None, ..before.clone() };
+        settle_index(&before, &mut undone);
+        assert_eq!(undone.last_flushed_index, Some(4));
+        let mut finished = DeadMember { engine: Some(Engine::Redb), ..before.clone() };
+        settle_index(&before, &mut finished);
+        assert_eq!(finished.last_flushed_index, Some(9));
     }
 }

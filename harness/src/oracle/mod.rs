@@ -4,6 +4,7 @@
 //! | file | promise |
 //! | --- | --- |
 //! | [`ledger`] | the one place where evidence meets: operations, watch streams, the model |
+//! | `judge` | which piece of evidence goes to which judge |
 //! | `durability` | every acknowledged write is there, at its revision, with its effects; nothing else is |
 //! | `reads` | what a read returned is what the model holds at that revision |
 //! | `leases` | acknowledged grants are there, acknowledged revocations are not |
@@ -19,6 +20,7 @@
 
 mod durability;
 pub mod fence;
+mod judge;
 pub mod last_look;
 mod leases;
 pub mod ledger;
@@ -29,11 +31,12 @@ mod reads;
 pub mod replay_start;
 mod streams;
 
-pub use fence::check_fence;
-pub use last_look::final_check;
+use fence::{check_fence, check_missed};
+use last_look::final_check;
 pub use ledger::{FenceMark, Ledger, Tally};
-pub use migration::check_kept;
-pub use replay_start::{Restart, Vote, check_dead, check_replay_start, check_vote};
+use migration::check_kept;
+pub use migration::settle_index;
+pub use replay_start::{Restart, Vote};
 
 use crate::verdict::{Class, Finding};
 

@@ -3,22 +3,33 @@
 //!
 //! The store's revision grows by one with each change and a watch of all keys sees each, so the sequence has
 //! no holes to guess at: after r comes r + 1. The first stream to deliver a revision feeds the model; a
-//! fingerprint of it is kept until the slowest stream has delivered it as well.
+//! mark of it is kept until the slowest stream has delivered it as well.
 
 use super::Alarms;
+use super::log_replay::Mark;
 use crate::model::Change;
 use crate::target::Slot;
 use crate::verdict::Class;
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 #[derive(Debug)]
 pub(super) struct Streams {
     /// Last revision delivered, by slot. An empty store is at revision 1.
     last: BTreeMap<Slot, u64>,
-    /// Fingerprints of the revisions from `first` on.
-    recent: VecDeque<u64>,
+    /// Marks of the revisions from `first` on.
+    recent: VecDeque<Mark<8>>,
     first: u64,
+}
+
+/// A revision as a stream delivered it.
+#[derive(Debug)]
+pub(super) struct Delivered<'a> {
+    pub slot: Slot,
+    pub revision: u64,
+    /// Of its changes.
+    pub mark: Mark<8>,
+    /// `None`: they are those of the history, if the mark is.
+    pub changes: Option<&'a [Change]>,
 }
 
 /// What a delivery means for the history.
@@ -50,7 +61,17 @@ impl Streams {
         self.first + self.recent.len() as u64 - 1
     }
 
-    pub fn deliver(&mut self, slot: Slot, revision: u64, changes: &[Change], alarms: &mut Alarms) -> Delivery {
+    /// Whether `slot`'s next revision is `revision`, and the history has it with that mark.
+    pub fn expects(&self, slot: Slot, revision: u64, mark: Mark<8>) -> bool {
+        revision == self.last(slot) + 1 && self.known(revision) == Some(mark)
+    }
+
+    fn known(&self, revision: u64) -> Option<Mark<8>> {
+        self.recent.get(usize::try_from(revision.checked_sub(self.first)?).ok()?).copied()
+    }
+
+    pub fn deliver(&mut self, delivered: &Delivered<'_>, alarms: &mut Alarms) -> Delivery {
+        let Delivered { slot, revision, mark, changes } = *delivered;
         let last = self.last(slot);
         if revision <= last {
             alarms.push((
@@ -69,15 +90,13 @@ impl Streams {
             ));
         }
         self.last.insert(slot, revision);
-        let print = fingerprint(changes);
         let newest = self.newest();
         let delivery = if revision == newest + 1 {
-            self.recent.push_back(print);
+            self.recent.push_back(mark);
             Delivery::New
         } else {
-            let known = revision.checked_sub(self.first).and_then(|at| self.recent.get(usize::try_from(at).ok()?));
-            if known.is_some_and(|known| *known != print) {
-                let found = super::predict::in_words(changes);
+            if self.known(revision).is_some_and(|known| known != mark) {
+                let found = changes.map_or_else(|| format!("changes with the mark {mark}"), super::predict::in_words);
                 alarms.push((
                     Class::Watch,
                     format!("the watch of {slot} has {found} at revision {revision}, another slot's something else"),
@@ -104,25 +123,26 @@ impl Streams {
     }
 }
 
-fn fingerprint(changes: &[Change]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    changes.hash(&mut hasher);
-    hasher.finish()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::mark_of;
 
     fn delete(key: &str) -> Vec<Change> {
         vec![Change::Delete { key: key.into() }]
+    }
+
+    fn deliver(streams: &mut Streams, slot: u64, revision: u64, key: &str, alarms: &mut Alarms) -> Delivery {
+        let changes = delete(key);
+        let mark = mark_of(&changes);
+        streams.deliver(&Delivered { slot: Slot(slot), revision, mark, changes: Some(&changes) }, alarms)
     }
 
     fn run(deliveries: &[(u64, u64, &str)]) -> (Streams, usize) {
         let mut streams = Streams::new(&[1, 2, 3].map(Slot));
         let mut alarms = Alarms::new();
         for (slot, revision, key) in deliveries {
-            streams.deliver(Slot(*slot), *revision, &delete(key), &mut alarms);
+            deliver(&mut streams, *slot, *revision, key, &mut alarms);
         }
         assert!(alarms.iter().all(|(class, _)| *class == Class::Watch));
         (streams, alarms.len())
@@ -150,8 +170,8 @@ mod tests {
     fn only_the_first_delivery_is_new() {
         let mut streams = Streams::new(&[1, 2].map(Slot));
         let mut alarms = Alarms::new();
-        assert_eq!(streams.deliver(Slot(2), 2, &delete("a"), &mut alarms), Delivery::New);
-        assert_eq!(streams.deliver(Slot(1), 2, &delete("a"), &mut alarms), Delivery::Old);
-        assert_eq!(streams.deliver(Slot(1), 3, &delete("a"), &mut alarms), Delivery::New);
+        assert_eq!(deliver(&mut streams, 2, 2, "a", &mut alarms), Delivery::New);
+        assert_eq!(deliver(&mut streams, 1, 2, "a", &mut alarms), Delivery::Old);
+        assert_eq!(deliver(&mut streams, 1, 3, "a", &mut alarms), Delivery::New);
     }
 }

@@ -5,10 +5,13 @@
 
 use super::Job;
 use super::launch::{self, Running};
+use crate::cluster::Trouble;
 use crate::cycle::{CycleEnd, Stage, Work};
+use crate::evidence::Evidence;
+use crate::history::History;
 use crate::last_read;
 use crate::localise::localise;
-use crate::oracle::Tally;
+use crate::oracle::{Ledger, Tally};
 use crate::process::Spawner;
 use crate::record::localisation::Localisation;
 use crate::record::{Replayed, SlotRecord};
@@ -50,14 +53,9 @@ pub(super) async fn run(
 ) -> LaneEnd {
     let end = LaneEnd { slots: founders(&job, cluster), ..LaneEnd::default() };
     let mut lane = Lane { number: cluster, clusters: job.plan.clusters, halt, ends, end };
-    match lane.unless(launch::launch(&job, cluster, spawner)).await {
-        None => {}
-        Some(Ok(mut running)) => {
-            lane.drive(&job, &mut running).await;
-            lane.count(&running);
-            running.finish().await;
-        }
-        Some(Err(trouble)) => lane.end.findings.push(trouble.finding(None)),
+    match launch::ledger(&job, cluster) {
+        Ok(books) => lane.carry_out(&job, spawner, books).await,
+        Err(error) => lane.end.findings.push(Trouble::Harness(error).finding(None)),
     }
     let Lane { number, clusters, mut end, .. } = lane;
     mark(&mut end.findings, number, clusters);
@@ -73,10 +71,29 @@ struct Lane {
 }
 
 impl Lane {
+    async fn carry_out(&mut self, job: &Job, spawner: Spawner, (ledger, history): (Arc<Ledger>, Arc<History>)) {
+        let launched = launch::launch(job, self.number, spawner, (Arc::clone(&ledger), history));
+        match self.unless(launched).await {
+            None => self.close(&ledger),
+            Some(Ok(mut running)) => {
+                self.drive(job, &mut running).await;
+                for (slot, member) in self.end.slots.iter_mut().zip(&running.cluster.members) {
+                    (slot.member_at_end, slot.engine_at_end) = (member.id, member.engine);
+                }
+                self.close(&ledger);
+                running.finish().await;
+            }
+            Some(Err(trouble)) => {
+                self.tell(&ledger, trouble.finding(None));
+                self.close(&ledger);
+            }
+        }
+    }
+
     /// All of its cycles, then the last look. Ends early at the first finding, and when it is to halt.
     async fn drive(&mut self, job: &Job, running: &mut Running) {
         let Running { cluster, ledger, history, observer, workload } = running;
-        let mut stage = Stage::new(&job.scenario, cluster, Arc::clone(ledger), observer, Arc::clone(history));
+        let mut stage = Stage::new(self.number, &job.scenario, cluster, Arc::clone(ledger), observer);
         for step in job.plan.steps_of(self.number) {
             let mut work = Work::new(step);
             if self.unless(stage.run(&mut work)).await.is_none() {
@@ -85,7 +102,6 @@ impl Lane {
                 break;
             }
             let mut end = stage.close(work);
-            end.record.cluster = self.number;
             mark(&mut end.findings, self.number, self.clusters);
             let (found, findings) = (!end.findings.is_empty(), end.findings.clone());
             // Only a run that is ending by a panic listens no more.
@@ -114,8 +130,9 @@ impl Lane {
         self.end.findings.extend(stage.findings_of(&mut work));
         let read = match looked {
             Some(stopped) => {
-                let broken = stopped.err().map(|error| Finding::new(Class::HarnessError, format!("{error:#}")));
-                self.end.findings.extend(broken);
+                if let Err(error) = stopped {
+                    self.tell(ledger, Finding::new(Class::HarnessError, format!("{error:#}")));
+                }
                 let mut findings = Vec::new();
                 let read = self.unless(last_read::read_and_check(cluster, ledger, &mut findings)).await;
                 self.end.findings.extend(findings);
@@ -144,12 +161,17 @@ impl Lane {
         }
     }
 
-    fn count(&mut self, running: &Running) {
-        for (slot, member) in self.end.slots.iter_mut().zip(&running.cluster.members) {
-            (slot.member_at_end, slot.engine_at_end) = (member.id, member.engine);
-        }
-        self.end.tally = running.ledger.tally();
-        self.end.replayed = running.ledger.log_replayed();
+    fn tell(&mut self, ledger: &Ledger, finding: Finding) {
+        self.end.findings.extend(ledger.take(&Evidence::Told { finding }));
+    }
+
+    /// Takes the last evidence: what clients and watches still see while everything is ended is nobody's any more.
+    fn close(&mut self, ledger: &Ledger) {
+        let (slots, skipped_checks) = (self.end.slots.clone(), self.end.skipped_checks.clone());
+        ledger.take(&Evidence::End { interrupted: self.end.interrupted, slots, skipped_checks });
+        self.end.findings.extend(ledger.take_findings());
+        self.end.tally = ledger.tally();
+        self.end.replayed = ledger.log_replayed();
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::Job;
 use crate::cluster::{Cluster, Trouble};
+use crate::evidence::{Evidence, HISTORY_VERSION, Head};
 use crate::history::History;
 use crate::observe::Observer;
 use crate::oracle::Ledger;
@@ -53,24 +54,47 @@ impl Running {
     }
 }
 
+/// The ledger of cluster `number`, from 1, and the history that it writes.
+pub(super) fn ledger(job: &Job, number: u32) -> anyhow::Result<(Arc<Ledger>, Arc<History>)> {
+    let path = job.paths.of_cluster(number).history_jsonl();
+    let history = History::create(&path).context("cannot create the history")?;
+    let slots: Vec<Slot> = (1..).map(Slot).take(job.scenario.cluster.engines.len()).collect();
+    let ledger = Ledger::recorded(&slots, Arc::clone(&history));
+    ledger.take(&Evidence::History(Head {
+        version: HISTORY_VERSION,
+        cluster: number,
+        slots,
+        scenario_digest: job.scenario.digest(),
+        plan_digest: job.plan.digest(),
+        seed: job.plan.seed,
+    }));
+    Ok((ledger, history))
+}
+
 /// Launches cluster `number` of the run, from 1.
-pub(super) async fn launch(job: &Job, number: u32, spawner: Spawner) -> Result<Running, Trouble> {
+pub(super) async fn launch(
+    job: &Job,
+    number: u32,
+    spawner: Spawner,
+    (ledger, history): (Arc<Ledger>, Arc<History>),
+) -> Result<Running, Trouble> {
     let paths = job.paths.of_cluster(number);
-    let history = History::create(&paths.history_jsonl()).context("cannot create the history")?;
     let engines = &job.scenario.cluster.engines;
     let mut cluster = Cluster::prepare(spawner, job.target.clone(), paths, engines)?;
+    for member in &cluster.members {
+        let (slot, at) = (member.slot, member.addresses);
+        let (peer, client, control) = (at.peer, at.client, at.control);
+        ledger.take(&Evidence::Place { slot, member: member.id, engine: member.engine, peer, client, control });
+    }
     if job.plan.disturbs_links() {
         cluster.interpose().await?;
     }
     cluster.start_all(Duration::from_millis(job.scenario.bounds.restart_ms_max)).await?;
-    let slots: Vec<Slot> = cluster.members.iter().map(|member| member.slot).collect();
-    let ledger = Ledger::new(&slots);
     let endpoints = cluster.endpoints();
-    let observer = Observer::start(&endpoints, Arc::clone(&history), Arc::clone(&ledger)).await?;
+    let observer = Observer::start(&endpoints, Arc::clone(&ledger)).await?;
     let urls: Vec<String> = endpoints.into_iter().map(|(_, url)| url).collect();
     let seed = Seed::new(job.plan.seed);
-    let workload =
-        Workload::start(&options(job, number), &urls, &seed, Arc::clone(&history), Arc::clone(&ledger)).await?;
+    let workload = Workload::start(&options(job, number), &urls, &seed, Arc::clone(&ledger)).await?;
     Ok(Running { cluster, ledger, history, observer, workload: Some(workload) })
 }
 

@@ -9,7 +9,6 @@ use super::attempt::attempt;
 use super::connection::Connection;
 use super::generator::{Generator, Step};
 use crate::clock;
-use crate::history::History;
 use crate::operation::{Action, Compare, Effect, KeyState, Keys, OpId, Outcome, Reply};
 use crate::oracle::Ledger;
 use std::collections::VecDeque;
@@ -29,7 +28,6 @@ pub(super) struct Client {
     generator: Generator,
     connections: Vec<Connection>,
     options: WorkloadOptions,
-    history: Arc<History>,
     ledger: Arc<Ledger>,
     seq: u64,
     /// Leases whose revocation no server has answered yet.
@@ -44,7 +42,6 @@ impl Client {
         generator: Generator,
         connections: Vec<Connection>,
         options: WorkloadOptions,
-        history: Arc<History>,
         ledger: Arc<Ledger>,
     ) -> Self {
         let at = generator.client() as usize % connections.len().max(1);
@@ -52,7 +49,6 @@ impl Client {
             generator,
             connections,
             options,
-            history,
             ledger,
             seq: 0,
             to_revoke: VecDeque::new(),
@@ -196,7 +192,7 @@ impl Client {
         let op = self.next_id();
         self.seq += 1;
         let to = (self.at, &mut self.connections[self.at]);
-        let outcome = attempt((&self.history, &self.ledger), op, to, &action).await;
+        let outcome = attempt(&self.ledger, op, to, &action).await;
         self.after(&outcome);
         outcome
     }

@@ -16,7 +16,6 @@ mod refusal;
 pub use connection::key_state;
 pub use prober::Prober;
 
-use crate::history::History;
 use crate::oracle::Ledger;
 use crate::seed::Seed;
 use client::Client;
@@ -89,7 +88,6 @@ impl Workload {
         options: &WorkloadOptions,
         endpoints: &[String],
         seed: &Seed,
-        history: Arc<History>,
         ledger: Arc<Ledger>,
     ) -> anyhow::Result<Self> {
         let (stop, stopped) = watch::channel(false);
@@ -97,8 +95,7 @@ impl Workload {
         for number in 0..options.clients {
             let generator = Generator::new(number, seed.stream(&options.stream(number)), options);
             let connections = connection::connect(endpoints, options.op_timeout).await?;
-            let client =
-                Client::new(generator, connections, options.clone(), Arc::clone(&history), Arc::clone(&ledger));
+            let client = Client::new(generator, connections, options.clone(), Arc::clone(&ledger));
             clients.spawn(client.run(stopped.clone()));
         }
         Ok(Self { stop, clients })

@@ -11,7 +11,6 @@
 use super::attempt::attempt;
 use super::connection::{self, Connection};
 use crate::clock;
-use crate::history::History;
 use crate::operation::{Action, Keys, OpId};
 use crate::oracle::Ledger;
 use futures_util::future::join_all;
@@ -26,7 +25,6 @@ const READERS: u32 = 8;
 #[derive(Clone)]
 pub struct Prober {
     connections: Vec<Connection>,
-    history: Arc<History>,
     ledger: Arc<Ledger>,
     /// The number of the first reader as a client: above those of the load.
     first_client: u32,
@@ -44,12 +42,11 @@ impl Prober {
         endpoints: &[String],
         op_timeout: Duration,
         (clients, keys): (u32, u32),
-        history: Arc<History>,
         ledger: Arc<Ledger>,
     ) -> anyhow::Result<Self> {
         let connections = connection::connect(endpoints, op_timeout).await?;
         let (first_client, keys) = (clients, u64::from(keys.max(1)));
-        Ok(Self { connections, history, ledger, first_client, keys, seq: Arc::default() })
+        Ok(Self { connections, ledger, first_client, keys, seq: Arc::default() })
     }
 
     /// Has each member in the places `at` acknowledge a write, or be late with it.
@@ -59,7 +56,7 @@ impl Prober {
             at.filter_map(|at| Some((at, self.connections.get(at)?.clone()))).map(|(at, mut connection)| async move {
                 let op = self.op(self.first_client + READERS * places + at as u32);
                 let action = Action::Put { key: self.key(op), value: format!("probe,{op}"), lease: 0 };
-                attempt((&self.history, &self.ledger), op, (at, &mut connection), &action).await;
+                attempt(&self.ledger, op, (at, &mut connection), &action).await;
             });
         join_all(writes).await;
     }
@@ -86,7 +83,7 @@ impl Prober {
         loop {
             let op = self.op(client);
             let action = Action::Read { keys: Keys::one(self.key(op)), revision: None, serializable: false };
-            attempt((&self.history, &self.ledger), op, (endpoint, &mut connection), &action).await;
+            attempt(&self.ledger, op, (endpoint, &mut connection), &action).await;
             if clock::now() >= end {
                 return;
             }

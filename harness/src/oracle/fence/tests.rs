@@ -1,8 +1,9 @@
+use super::super::Ledger;
 use super::*;
 use crate::model::Change;
 use crate::operation::{Action, OpId, Outcome, Reply};
 use crate::target::Slot;
-use node_proto::control::Lease;
+use node_proto::control::{IndexRange, Lease};
 use std::sync::Arc;
 
 const A: OpId = OpId { client: 1, seq: 1 };
@@ -41,7 +42,7 @@ fn scene() -> (Arc<Ledger>, Answer) {
 fn judge(ledger: &Ledger, answers: [Answer; 3]) -> Vec<Finding> {
     let mark = ledger.mark();
     let [one, two, three] = answers;
-    check_fence(ledger, 5, &mark, &[(1, one), (2, two), (3, three)])
+    check_fence(&mut ledger.books(), 5, &mark, &[(1, one), (2, two), (3, three)])
 }
 
 /// The classes found when every replica gives the same, altered answer.
@@ -101,7 +102,8 @@ fn the_lease_list_is_judged_by_digest_and_by_what_was_granted() {
 fn a_missed_answer_is_no_answer() {
     assert_eq!(all_wrong(|a| a.missed = true), [Class::HarnessError; 3]);
     let (ledger, _) = scene();
-    assert_eq!(check_fence(&ledger, 1, &ledger.mark(), &[])[0].class, Class::HarnessError);
+    let mark = ledger.mark();
+    assert_eq!(check_fence(&mut ledger.books(), 1, &mark, &[])[0].class, Class::HarnessError);
 }
 
 #[test]
@@ -115,4 +117,18 @@ fn a_digest_of_ten_thousand_rows_takes_milliseconds() {
     let start = crate::clock::now();
     assert_eq!(ledger.kv_digest(10_001, 0).unwrap().rows, 10_000);
     assert!(crate::clock::ms_since(start) < 200, "{} ms", crate::clock::ms_since(start));
+}
+
+#[test]
+fn only_an_index_that_was_applied_here_must_hold_its_fence() {
+    let life = RecoveryResponse {
+        scan_start: Some(10),
+        verified: Some(IndexRange { first: 10, last: 20 }),
+        ..RecoveryResponse::default()
+    };
+    assert!(applied_by_itself(&life, 21));
+    assert!(!applied_by_itself(&life, 20), "recovery skipped it");
+    assert!(!applied_by_itself(&life, 9), "an earlier life had it");
+    assert!(!applied_by_itself(&RecoveryResponse { scan_start: None, ..life }, 21), "nothing was scanned");
+    assert!(!applied_by_itself(&RecoveryResponse { snapshot_installed: Some(15), ..life }, 21), "a snapshot may have");
 }

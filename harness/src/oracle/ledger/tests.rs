@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::operation::{Compare, Effect, Keys};
+use crate::target::Engine;
 use Class::{Linearizability, LostWrite, Model as Wrong, Phantom};
 
 const A: OpId = OpId { client: 1, seq: 1 };
@@ -309,7 +310,7 @@ fn a_replaced_member_takes_its_slots_watch_over() {
         ledger.deliver(Slot(slot), revision, &[written("p/1", "1.1", 2, revision - 1)]);
     };
     (1..=2).for_each(|slot| deliver(slot, 2));
-    ledger.move_in(Slot(2), 4);
+    ledger.take(&Evidence::MovedIn { cycle: 3, slot: Slot(2), member: 4, engine: Engine::Redb });
     assert_eq!(ledger.delivered(Slot(2)), 2);
     (3..=4).for_each(|revision| deliver(1, revision));
     assert_eq!(ledger.compaction_ceiling(), 2, "what the newcomer's watch still needs is kept");

@@ -1,0 +1,234 @@
+//! Evidence: everything that the harness did and saw, as a type. A line of `history.jsonl` is one piece of it.
+//!
+//! What a judge needs is evidence, and nothing else is: [`crate::oracle::Ledger::take`] writes a piece down and judges it, under
+//! one lock, so the history's order is the order of judging. Who reads the lines back and takes them again comes to the
+//! same findings. Some findings are testimony: that a bound passed, or that a process died of itself, only the run could see.
+//! Those are [`Evidence::Told`], with the finding in full.
+//!
+//! Both directions of the format are here, and a variant is all that a new kind of evidence needs. Lines are small: filler is a
+//! length ([`text`]), a revision that another stream has delivered before is a mark, equal answers are written once.
+
+mod answer;
+pub mod text;
+
+pub use answer::{Answers, Marks, Recovered};
+
+use crate::inspect::DeadMember;
+use crate::model::Change;
+use crate::operation::{Action, KeyState, OpId, Outcome, Reply};
+use crate::oracle::log_replay::{LogEvidence, Mark};
+use crate::record::{CycleRecord, SlotRecord};
+use crate::target::{Engine, Slot};
+use crate::verdict::Finding;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+
+/// Version of the history's format: raised when a line changes its meaning.
+pub const HISTORY_VERSION: u32 = 1;
+
+/// The first line of a history: what its evidence is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    pub version: u32,
+    /// From 1.
+    pub cluster: u32,
+    pub slots: Vec<Slot>,
+    pub scenario_digest: String,
+    pub plan_digest: String,
+    pub seed: u64,
+}
+
+/// Why a dead directory was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Look {
+    /// The member was killed.
+    Killed,
+    /// `migrate` was killed while it worked on the directory.
+    MigrateKilled,
+    /// `migrate` ended with success: what it was to make, and the index that it claims.
+    Migrated { to: Engine, index: Option<u64> },
+}
+
+/// One thing that was done or seen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Evidence {
+    History(Head),
+
+    /// About to be sent to the `endpoint`-th member.
+    Invoke {
+        op: OpId,
+        endpoint: usize,
+        action: Action,
+    },
+    /// Answered.
+    Done {
+        op: OpId,
+        revision: u64,
+        term: u64,
+        reply: Reply,
+    },
+    /// Certainly not done.
+    Refused {
+        op: OpId,
+        why: String,
+    },
+    /// It may or may not have happened, or still happen.
+    Unknown {
+        op: OpId,
+        why: String,
+    },
+
+    /// The stream of `slot` starts, or starts again, at `from`.
+    Watch {
+        slot: Slot,
+        from: u64,
+    },
+    /// The stream of `slot` broke.
+    WatchEnded {
+        slot: Slot,
+        why: String,
+    },
+    /// The stream of `slot` delivered a revision that the history does not have, or has otherwise.
+    Revision {
+        revision: u64,
+        slot: Slot,
+        changes: Vec<Change>,
+    },
+    /// The stream of `slot` delivered a revision that the history has already; the mark is of its changes.
+    Again {
+        revision: u64,
+        slot: Slot,
+        mark: Mark<8>,
+    },
+    /// The stream of `slot` was told that all through `compacted` is gone.
+    Skipped {
+        slot: Slot,
+        compacted: u64,
+    },
+
+    /// A cycle begins.
+    Cycle {
+        cycle: u32,
+        what: String,
+    },
+    /// A step on the way through a cycle: nothing is judged by it.
+    Did {
+        cycle: u32,
+        did: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        member: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        what: Option<String>,
+    },
+    /// `member` is to found the cluster, in `slot`, at these addresses; they stay the slot's.
+    Place {
+        slot: Slot,
+        member: u64,
+        engine: Engine,
+        peer: SocketAddr,
+        client: SocketAddr,
+        control: SocketAddr,
+    },
+    /// From here on `member` is in `slot`.
+    MovedIn {
+        cycle: u32,
+        slot: Slot,
+        member: u64,
+        engine: Engine,
+    },
+    /// A member's own watermarks, read just before a kill.
+    Reading {
+        cycle: u32,
+        member: u64,
+        status: Marks,
+    },
+    /// A SIGKILL of ours ended `member`. `None`: it was `migrate`, working on the member's directory.
+    Killed {
+        cycle: u32,
+        member: u64,
+        engine: Option<Engine>,
+    },
+    /// A dead directory was read.
+    Inspected {
+        cycle: u32,
+        member: u64,
+        look: Look,
+        /// The highest applied index that was received of the member before the kill.
+        applied_received: Option<u64>,
+        dead: DeadMember,
+    },
+    /// What the dead member's raft log adds to what is known of it.
+    RaftLog {
+        log: LogEvidence,
+    },
+    /// A fence is about to be proposed: whatever was acknowledged by now has to be in it.
+    Mark {
+        cycle: u32,
+    },
+    /// A member did not find the fence at `index`, and gives this account of its recovery.
+    Missed {
+        cycle: u32,
+        member: u64,
+        index: u64,
+        #[serde(flatten)]
+        recovery: Recovered,
+    },
+    /// All members answered for the fence.
+    FenceAnswers {
+        cycle: u32,
+        answers: Answers,
+    },
+    /// A restarted member's account of its recovery, asked for after the fence.
+    Recovery {
+        cycle: u32,
+        member: u64,
+        #[serde(flatten)]
+        recovery: Recovered,
+    },
+    /// Every key of a member, read in the end.
+    LastRead {
+        member: u64,
+        revision: u64,
+        rows: Vec<KeyState>,
+    },
+
+    /// A finding that no evidence here leads to: the run's testimony.
+    Told {
+        finding: Finding,
+    },
+    /// A finding, as the run had it when it was judged; whoever judges again has to come to it.
+    Finding {
+        finding: Finding,
+    },
+    CycleEnd {
+        record: CycleRecord,
+    },
+    /// The cluster's part ended; nothing is recorded or judged after this.
+    End {
+        interrupted: bool,
+        slots: Vec<SlotRecord>,
+        skipped_checks: Vec<String>,
+    },
+}
+
+impl Evidence {
+    /// How `op` ended.
+    pub fn of_outcome(op: OpId, outcome: &Outcome) -> Self {
+        match outcome.clone() {
+            Outcome::Done { revision, term, reply } => Self::Done { op, revision, term, reply },
+            Outcome::Refused { why } => Self::Refused { op, why },
+            Outcome::Unknown { why } => Self::Unknown { op, why },
+        }
+    }
+}
+
+/// A mark of what a stream delivered as one revision.
+pub fn mark_of(changes: &[Change]) -> Mark<8> {
+    // The encoding is that of the history, so that a mark can be computed from its lines.
+    Mark::of(&serde_json::to_vec(changes).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;

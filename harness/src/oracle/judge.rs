@@ -1,0 +1,133 @@
+//! Which judge a piece of evidence goes to: the one table, for the live run as for whoever judges it again.
+
+use super::ledger::Books;
+use super::replay_start::{Restart, Vote, check_dead, check_replay_start, check_vote};
+use super::{check_fence, check_kept, check_missed, final_check, migration};
+use crate::evidence::{Evidence, Look, Recovered};
+use crate::inspect::DeadMember;
+use crate::operation::Outcome;
+use crate::verdict::{Class, Finding};
+use node_proto::control::RecoveryResponse;
+
+impl Books {
+    /// Judges `evidence`, and files it. Returns what it says by itself; alarms about operations and streams are filed as well.
+    pub(super) fn judge(&mut self, evidence: &Evidence) -> Vec<Finding> {
+        let mut findings = self.dispatch(evidence);
+        for finding in &mut findings {
+            // The look without a fault is no cycle.
+            finding.cycle = finding.cycle.filter(|cycle| *cycle > 0);
+        }
+        findings
+    }
+
+    fn dispatch(&mut self, evidence: &Evidence) -> Vec<Finding> {
+        match evidence {
+            Evidence::Invoke { op, action, .. } => self.invoked(*op, action),
+            Evidence::Done { op, revision, term, reply } => {
+                let outcome = Outcome::Done { revision: *revision, term: *term, reply: reply.clone() };
+                self.completed(*op, &outcome);
+            }
+            Evidence::Refused { op, why } => self.completed(*op, &Outcome::Refused { why: why.clone() }),
+            Evidence::Unknown { op, why } => self.completed(*op, &Outcome::Unknown { why: why.clone() }),
+            Evidence::Revision { revision, slot, changes } => self.delivered(*slot, *revision, changes),
+            Evidence::Again { revision, slot, mark } => self.delivered_again(*slot, *revision, *mark),
+            Evidence::Skipped { slot, compacted } => self.stream_skipped(*slot, *compacted),
+            Evidence::Cycle { cycle, .. } => {
+                self.cycle = Some(*cycle);
+                self.dead.clear();
+            }
+            Evidence::MovedIn { slot, member, .. } => {
+                // Its watch has to go on where the one before it broke off.
+                if let Some(old) = self.tenants.insert(*slot, *member) {
+                    self.votes.remove(&old);
+                }
+            }
+            Evidence::Inspected { cycle, member, look, applied_received, dead } => {
+                return self.inspected((*cycle, *member), look, *applied_received, dead);
+            }
+            Evidence::RaftLog { log } => self.log_read(log),
+            Evidence::Mark { .. } => self.mark = self.mark_now(),
+            Evidence::Missed { cycle, member, index, recovery } => {
+                return check_missed(*cycle, *member, *index, &RecoveryResponse::from(recovery)).into_iter().collect();
+            }
+            Evidence::FenceAnswers { cycle, answers } => {
+                let mark = std::mem::take(&mut self.mark);
+                return check_fence(self, *cycle, &mark, &answers.0);
+            }
+            Evidence::Recovery { cycle, member, recovery } => return self.recovered(*cycle, *member, recovery),
+            Evidence::LastRead { member, revision, rows } => return final_check(self, *member, *revision, rows),
+            Evidence::Told { finding } => return vec![finding.clone()],
+            Evidence::End { .. } => self.ended = true,
+            Evidence::History(_)
+            | Evidence::Place { .. }
+            | Evidence::Watch { .. }
+            | Evidence::WatchEnded { .. }
+            | Evidence::Did { .. }
+            | Evidence::Reading { .. }
+            | Evidence::Killed { .. }
+            | Evidence::Finding { .. }
+            | Evidence::CycleEnd { .. } => {}
+        }
+        Vec::new()
+    }
+
+    fn inspected(
+        &mut self,
+        (cycle, member): (u32, u64),
+        look: &Look,
+        applied_received: Option<u64>,
+        dead: &DeadMember,
+    ) -> Vec<Finding> {
+        let restart = Restart { cycle, member, dead, applied_received };
+        let mut dead = dead.clone();
+        let findings = match look {
+            Look::Killed => {
+                let mut findings = check_dead(&restart);
+                findings.extend(check_vote(&restart, self.votes.get(&member).copied()));
+                if let Some(vote) = Vote::of(&dead) {
+                    self.votes.insert(member, vote);
+                }
+                findings
+            }
+            Look::MigrateKilled => {
+                let before = self.before(member);
+                migration::settle_index(&before, &mut dead);
+                check_kept(&restart, &before, None)
+            }
+            Look::Migrated { to, index } => {
+                let mut findings = check_kept(&restart, &self.before(member), Some(*to));
+                if findings.is_empty() {
+                    findings.extend(check_dead(&restart));
+                }
+                if *index != dead.engine_index {
+                    let (claimed, found) = (index, dead.engine_index);
+                    let why =
+                        format!("`migrate` claims the state of index {claimed:?}, and what lies there is of {found:?}");
+                    findings.push(Finding::new(Class::ReplayStart, why).in_cycle(cycle).at_member(member));
+                }
+                findings
+            }
+        };
+        self.dead.insert(member, (dead, applied_received));
+        findings
+    }
+
+    /// What the last look at the directory of `member` found.
+    fn before(&self, member: u64) -> DeadMember {
+        self.dead.get(&member).map(|(dead, _)| dead.clone()).unwrap_or_default()
+    }
+
+    fn recovered(&mut self, cycle: u32, member: u64, recovery: &Recovered) -> Vec<Finding> {
+        let recovery = RecoveryResponse::from(recovery);
+        let mut findings = Vec::new();
+        if !recovery.complete {
+            let why = "a fence above everything in its log is applied, and its recovery is not complete: entries were skipped";
+            findings.push(Finding::new(Class::ReplayStart, why).in_cycle(cycle).at_member(member));
+        }
+        if let Some((dead, applied_received)) = self.dead.get(&member) {
+            let restart = Restart { cycle, member, dead, applied_received: *applied_received };
+            findings.extend(check_replay_start(&restart, &recovery));
+        }
+        findings
+    }
+}
