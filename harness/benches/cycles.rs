@@ -162,8 +162,8 @@ fn split(run: &RunSummary) {
 async fn writes(target: &Target, scenario: &Scenario, dir: &Path) -> anyhow::Result<(f64, u64)> {
     let mut cluster = cluster(scenario, target, dir).await?;
     let history = History::create(&Paths::new(dir).history_jsonl())?;
-    let ledger = Ledger::new(&cluster.members.iter().map(|member| member.slot).collect::<Vec<_>>());
-    let observer = Observer::start(&cluster.endpoints(), Arc::clone(&history), Arc::clone(&ledger)).await?;
+    let ledger = Ledger::recorded(&cluster.members.iter().map(|member| member.slot).collect::<Vec<_>>(), history);
+    let observer = Observer::start(&cluster.endpoints(), Arc::clone(&ledger)).await?;
     let urls: Vec<String> = cluster.endpoints().into_iter().map(|(_, url)| url).collect();
     let options = WorkloadOptions {
         clients: CLIENTS,
@@ -171,7 +171,7 @@ async fn writes(target: &Target, scenario: &Scenario, dir: &Path) -> anyhow::Res
         value_bytes_max: scenario.load.value_bytes_max,
         ..WorkloadOptions::default()
     };
-    let load = Workload::start(&options, &urls, &Seed::new(SEED), history, Arc::clone(&ledger)).await?;
+    let load = Workload::start(&options, &urls, &Seed::new(SEED), Arc::clone(&ledger)).await?;
     let start = clock::now();
     clock::sleep(LOAD).await;
     load.stop().await?;

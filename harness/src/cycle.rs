@@ -334,6 +334,7 @@ impl Work {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{LastingKind, LastingRecord};
 
     fn work() -> Work {
         Work::new(&Step { cycle: 4, faults: vec![kill_nobody()] })
@@ -372,6 +373,46 @@ mod tests {
         assert_eq!(proved_nothing(&record), None);
         record.fence_index = None;
         assert!(proved_nothing(&record).unwrap().contains("fence"));
+    }
+
+    fn lasting(behind: u64) -> LastingRecord {
+        LastingRecord {
+            fault: "pause leader for 9ms at time 0ms".to_owned(),
+            kind: LastingKind::Pause,
+            victims: Vec::new(),
+            links: 0,
+            lasted_ms: Some(9),
+            behind,
+            skipped: None,
+            not_applicable: false,
+        }
+    }
+
+    #[test]
+    fn a_pause_that_nobody_noticed_proved_nothing() {
+        let mut record = work().record;
+        (record.fence_index, record.without_kill, record.outcome) = (Some(9), true, Outcome::Landed);
+        record.lasting = vec![lasting(0)];
+        assert!(proved_nothing(&record).unwrap().contains("nobody was elected"));
+        record.terms_passed = 1;
+        assert_eq!(proved_nothing(&record), None);
+        (record.terms_passed, record.lasting) = (0, vec![lasting(0), lasting(4)]);
+        assert_eq!(proved_nothing(&record), None);
+    }
+
+    #[test]
+    fn a_step_without_a_kill_landed_if_all_of_it_began() {
+        let mut work = work();
+        let skipped = |not_applicable| LastingRecord { skipped: Some("why".into()), not_applicable, ..lasting(0) };
+        for (second, outcome, not_applicable) in [
+            (lasting(0), Outcome::Landed, false),
+            (skipped(false), Outcome::Skipped { why: "why".into() }, false),
+            (skipped(true), Outcome::Skipped { why: "why".into() }, true),
+        ] {
+            work.record.lasting = vec![lasting(3), second];
+            work.judge_lasting_alone();
+            assert_eq!((&work.record.outcome, work.record.not_applicable), (&outcome, not_applicable));
+        }
     }
 
     /// There a commit is durable once it is answered: what is in the log and not in the engine is all that can be missing.

@@ -104,6 +104,9 @@ pub struct LastingRecord {
     /// Why it did not begin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
+    /// It did not because its window does not exist on the victim's engine.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_applicable: bool,
 }
 
 /// A further kill of the first victim, in a life that the one before it had led to.

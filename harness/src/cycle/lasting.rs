@@ -52,11 +52,19 @@ struct Patient {
     ledger: Arc<Ledger>,
     prober: Prober,
     cycle: u32,
+    fault: String,
     /// Places of the victims among the endpoints.
     endpoints: Vec<usize>,
     /// Applied indexes, plus one, as they were received: the victims' and everybody's.
     victims_applied: Vec<Arc<AtomicU64>>,
     all_applied: Vec<Arc<AtomicU64>>,
+}
+
+/// Why a fault did not begin.
+enum Skip {
+    NotReached(String),
+    /// Its window does not exist on the victim's engine.
+    NotApplicable(String),
 }
 
 /// Whether `fault` ends by itself.
@@ -82,7 +90,7 @@ impl Stage<'_> {
         }
         self.make_prober().await?;
         work.lasting.term = self.term().await;
-        let begins = planned.iter().map(|fault| self.begin(work, fault, roles));
+        let begins = (0..).zip(&planned).map(|(nth, fault)| self.begin(work, (nth, fault), roles));
         let (records, tasks): (Vec<_>, Vec<_>) = first_trouble(join_all(begins).await)?.into_iter().unzip();
         (work.record.lasting, work.lasting.tasks) = (records, tasks);
         Ok(())
@@ -92,7 +100,7 @@ impl Stage<'_> {
     async fn begin(
         &self,
         work: &Work,
-        fault: &Fault,
+        (nth, fault): (u32, &Fault),
         roles: &[(u64, Role)],
     ) -> Result<(LastingRecord, JoinSet<io::Result<Ended>>), Trouble> {
         let mut task = JoinSet::new();
@@ -108,13 +116,16 @@ impl Stage<'_> {
             lasted_ms: None,
             behind: 0,
             skipped: None,
+            not_applicable: false,
         };
         let Some(first) = victims.first().map(|victim| victim.member) else {
             record.skipped = Some("no member has the role that it asks for".to_owned());
             return Ok((record, task));
         };
-        record.skipped = self.reach_begin(first, when).await?;
-        if record.skipped.is_some() {
+        if let Some(skip) = self.reach_begin(first, when).await? {
+            record.not_applicable = matches!(skip, Skip::NotApplicable(_));
+            let (Skip::NotApplicable(why) | Skip::NotReached(why)) = skip;
+            record.skipped = Some(why);
             return Ok((record, task));
         }
         self.note(work.step.cycle, "begin", Some(first), Some(&record.fault));
@@ -130,13 +141,13 @@ impl Stage<'_> {
                 Hold::Network(disturbance)
             }
         };
-        let (patient, since) = (self.patient(work.step.cycle, &victims)?, clock::now());
+        let (patient, since) = (self.patient(work.step.cycle, (nth, &record.fault), &victims)?, clock::now());
         task.spawn(async move { look_after(hold, &patient, since, ms).await });
         Ok((record, task))
     }
 
     /// Waits until `first` is where a fault begins. `Some`: why it did not get there.
-    async fn reach_begin(&self, first: u64, when: When) -> Result<Option<String>, Trouble> {
+    async fn reach_begin(&self, first: u64, when: When) -> Result<Option<Skip>, Trouble> {
         let reached = match when {
             When::Time { ms } => {
                 clock::sleep(Duration::from_millis(ms)).await;
@@ -146,13 +157,16 @@ impl Stage<'_> {
             When::Window { window, hit } => {
                 let engine = self.member(first)?.engine;
                 if !window.exists_on(engine) {
-                    return Ok(Some(format!("{}: n/a on {engine}, which n{first} runs", window.name)));
+                    return Ok(Some(Skip::NotApplicable(format!(
+                        "{}: n/a on {engine}, which n{first} runs",
+                        window.name
+                    ))));
                 }
                 self.reach_by_load(first, window.name, hit).await?
             }
         };
         let bound = self.scenario.bounds.window_wait_ms_max;
-        Ok((reached == Reached::No).then(|| format!("{when}: not reached within {bound} ms")))
+        Ok((reached == Reached::No).then(|| Skip::NotReached(format!("{when}: not reached within {bound} ms"))))
     }
 
     async fn pause(&self, victims: &[Victim]) -> Result<Vec<Paused>, Trouble> {
@@ -169,13 +183,15 @@ impl Stage<'_> {
         Ok(links.disturb(link, &group))
     }
 
-    fn patient(&self, cycle: u32, victims: &[Victim]) -> Result<Patient, Trouble> {
+    fn patient(&self, cycle: u32, (nth, fault): (u32, &str), victims: &[Victim]) -> Result<Patient, Trouble> {
+        let prober = self.prober.as_ref().ok_or_else(|| Trouble::Harness(anyhow!("there is no prober")))?;
         let place = |victim: &Victim| self.cluster.members.iter().position(|member| member.id == victim.member);
         let endpoints: Vec<_> = victims.iter().filter_map(place).collect();
         Ok(Patient {
             ledger: Arc::clone(&self.ledger),
-            prober: self.prober.clone().ok_or_else(|| Trouble::Harness(anyhow!("there is no prober")))?,
+            prober: prober.beside(nth),
             cycle,
+            fault: fault.to_owned(),
             victims_applied: endpoints.iter().map(|at| self.cluster.members[*at].applied_follower()).collect(),
             all_applied: self.cluster.members.iter().map(|member| member.applied_follower()).collect(),
             endpoints,
@@ -230,7 +246,7 @@ async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> i
         clock::sleep_until(end).await;
         let behind = patient.behind();
         let lasted_ms = clock::ms_since(since);
-        let what = Some(format!("{lasted_ms} ms"));
+        let what = Some(format!("{}, after {lasted_ms} ms", patient.fault));
         patient.ledger.take(&Evidence::Did { cycle: patient.cycle, did: "end".to_owned(), member: None, what });
         match hold {
             Hold::Pause(paused) => {
@@ -257,8 +273,13 @@ impl Patient {
 impl Work {
     /// The outcome of a step without a kill: it landed if everything that it planned began.
     pub(super) fn judge_lasting_alone(&mut self) {
-        let skipped: Vec<_> = self.record.lasting.iter().filter_map(|lasting| lasting.skipped.clone()).collect();
-        self.record.outcome =
-            if skipped.is_empty() { Outcome::Landed } else { Outcome::Skipped { why: skipped.join("; ") } };
+        let skipped: Vec<_> = self.record.lasting.iter().filter(|lasting| lasting.skipped.is_some()).collect();
+        let why: Vec<_> = skipped.iter().filter_map(|lasting| lasting.skipped.clone()).collect();
+        let not_applicable = skipped.iter().all(|lasting| lasting.not_applicable);
+        match why.is_empty() {
+            true => self.record.outcome = Outcome::Landed,
+            false if not_applicable => self.skip_as_not_applicable(why.join("; ")),
+            false => self.skip(why.join("; ")),
+        }
     }
 }

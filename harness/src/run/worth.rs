@@ -214,6 +214,7 @@ mod tests {
             lasted_ms: None,
             behind: 0,
             skipped: None,
+            not_applicable: false,
         };
         run.cycles[0].lasting = vec![lasting.clone()];
         assert_eq!(fault_classes(&run.cycles), ["kill"]);

@@ -26,7 +26,7 @@ const READERS: u32 = 8;
 pub struct Prober {
     connections: Vec<Connection>,
     ledger: Arc<Ledger>,
-    /// The number of the first reader as a client: above those of the load.
+    /// Its first number as a client: above those of the load.
     first_client: u32,
     keys: u64,
     /// Numbers every read, whoever sends it.
@@ -49,6 +49,13 @@ impl Prober {
         Ok(Self { connections, ledger, first_client, keys, seq: Arc::default() })
     }
 
+    /// The `nth` prober beside this one, from 0, with clients of its own: a client has one operation in flight, and faults that
+    /// go on at once are probed at once.
+    pub fn beside(&self, nth: u32) -> Self {
+        let clients = (READERS + 1) * self.connections.len() as u32;
+        Self { first_client: self.first_client + clients * nth, ..self.clone() }
+    }
+
     /// Has each member in the places `at` acknowledge a write, or be late with it.
     pub async fn write(&self, at: impl Iterator<Item = usize>) {
         let places = self.connections.len() as u32;
@@ -64,7 +71,6 @@ impl Prober {
     /// Reads at the member in place `at`, from several clients, one read of each after the other until `end`; at least one each.
     pub async fn read_until(&self, at: usize, end: Instant) {
         let readers = self.connections.get(at).map(|connection| {
-            // A client of its own at each place: a client has one operation in flight.
             let first = self.first_client + READERS * at as u32;
             (first..first + READERS).map(|client| self.read(client, at, connection.clone(), end))
         });
