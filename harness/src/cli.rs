@@ -331,6 +331,9 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
     if summary.findings.len() > limits::FINDINGS_PRINTED_MAX {
         text.push_str(&format!("… and {} more findings\n", summary.findings.len() - limits::FINDINGS_PRINTED_MAX));
     }
+    if let Some(found) = &summary.localisation {
+        text.push_str(&report::localisation::text(found));
+    }
     let word_of_exit = if exit == Exit::Interrupted { "interrupted".to_owned() } else { summary.verdict.to_string() };
     text.push_str(&format!(
         "{word_of_exit}: {} of {} cycles, {} kills landed, {} entries lost, {} replayed, {} writes acknowledged, in {}.{} s\n",

@@ -138,6 +138,7 @@ fn fault(evidence: &Evidence, member: u64, index: Option<u64>) -> Option<String>
 fn recovery(index: u64, dead: &Watermarks) -> String {
     let after = |mark: Option<u64>| mark.map_or(0, |mark| mark + 1);
     let words = |mark: Option<u64>| mark.map_or_else(|| "none".to_owned(), |mark| mark.to_string());
+    let first = if index == after(dead.flushed) { "; it is the very first one to apply" } else { "" };
     let (n, e, last) = (words(dead.persisted), words(dead.flushed), words(dead.log_last));
     if index < after(dead.persisted) {
         format!(
@@ -151,7 +152,7 @@ fn recovery(index: u64, dead: &Watermarks) -> String {
     } else if index < after(dead.log_last) {
         format!(
             "Raft index {index} is above E = {e} of its dead directory (N = {n}): the kill took it from memory, and recovery must \
-             apply it again from the log, which ends at {last}."
+             apply it again from the log, which ends at {last}{first}."
         )
     } else {
         format!(

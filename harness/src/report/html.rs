@@ -1,11 +1,11 @@
 //! `report.html`: one file, no external asset, readable offline, in light and in dark, with and without scripts.
 //!
-//! Order: the verdict; what was found, if anything was; what the verdict is worth; then the evidence behind
+//! Order: the verdict; where a divergence begins, and what was found, if anything was; what the verdict is worth; then the evidence behind
 //! it. Every text that comes from outside goes through [`escape`]; the page forbids itself any request.
 
 use super::text::{duration, escape, number, percent};
 use super::worth::{FAULT_CLASSES, Worth};
-use super::{chart, partial, tables, verdict_sentence};
+use super::{chart, localisation, partial, tables, verdict_sentence};
 use crate::record::{BinaryId, RunSummary, SlotRecord};
 use crate::verdict::{Class, Finding, Verdict};
 
@@ -17,6 +17,9 @@ pub fn render(run: &RunSummary, report: &str) -> String {
     let worth = Worth::of(run);
     let body = [
         header(run),
+        run.localisation
+            .as_ref()
+            .map_or_else(String::new, |found| section("Where it begins", &localisation::html(found))),
         findings(run, report),
         section("What this verdict is worth", &tiles(run, &worth)),
         section("Recovery and loss", &chart::render(&run.cycles)),

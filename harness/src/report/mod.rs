@@ -12,6 +12,7 @@ pub mod grid;
 mod html;
 mod json;
 mod junit;
+pub mod localisation;
 mod repro;
 #[cfg(test)]
 pub(crate) mod sample;

@@ -2,6 +2,7 @@
 //!
 //! The golden files are in `harness/tests/golden/`; `NINELIVES_BLESS=1` rewrites them.
 
+use crate::record::localisation::{Excerpt, ExcerptLine, FirstWrong, Localisation, Watermarks, WrongKey};
 use crate::record::*;
 use crate::target::{Engine, Slot};
 use crate::verdict::{Class, Finding, Verdict};
@@ -126,6 +127,7 @@ pub fn failing() -> RunSummary {
     run.cycles[2].findings = 2;
     run.cycles.truncate(3);
     run.sabotage = Some("hash-constant".to_owned());
+    run.localisation = Some(localisation());
     run.skipped_checks = vec!["watch: no watch was open".to_owned()];
     run.findings = vec![
         Finding::new(Class::StateHash, "kv of n2 is <script>alert(1)</script>, expected ]]> & \"c0ffee\"")
@@ -135,6 +137,70 @@ pub fn failing() -> RunSummary {
         Finding::new(Class::NotProven, "only 3 cycles ran"),
     ];
     run
+}
+
+/// A member that lost a row in its replay, and another that is down.
+pub fn localisation() -> Localisation {
+    let mark = |when: &str, numbers: [Option<u64>; 6], remark: Option<&str>| Watermarks {
+        member: 2,
+        when: when.to_owned(),
+        persisted: numbers[0],
+        flushed: numbers[1],
+        applied: numbers[2],
+        committed: numbers[3],
+        log_last: numbers[4],
+        purged: numbers[5],
+        remark: remark.map(str::to_owned),
+    };
+    let line = |index: u64, does: &str, revision: Option<u64>| ExcerptLine {
+        index,
+        term: 7,
+        does: does.to_owned(),
+        revision,
+        here: index == 5123,
+    };
+    Localisation {
+        class: Class::StateHash,
+        cycle: Some(3),
+        cluster: None,
+        sentences: vec![
+            "n2 is wrong, measured by the raft logs; n1 is right.".to_owned(),
+            "The first wrong revision of n2 is 4711, which is made by raft index 5123, term 7: delete <b>k/7</b>."
+                .to_owned(),
+        ],
+        wrong: vec![2],
+        first: Some(FirstWrong {
+            member: 2,
+            revision: 4711,
+            index: Some(5123),
+            term: Some(7),
+            operation: Some("3.17".to_owned()),
+            does: Some("delete <b>k/7</b>".to_owned()),
+        }),
+        keys: vec![WrongKey {
+            key: "<b>k/7</b>".to_owned(),
+            expected: "delete <b>k/7</b>".to_owned(),
+            found: vec![(vec![1], "delete <b>k/7</b>".to_owned()), (vec![2], "no row".to_owned())],
+        }],
+        watermarks: vec![
+            mark("before the kill", [Some(5100), Some(5110), Some(5140), Some(5140), Some(5141), Some(4700)], None),
+            mark(
+                "dead, from its directory",
+                [Some(5100), Some(5110), None, Some(5139), Some(5141), Some(4700)],
+                Some("heard: 5140"),
+            ),
+            mark("at the fence", [None, None, Some(5200), None, None, None], Some("revision 4780")),
+        ],
+        excerpt: Some(Excerpt {
+            member: 2,
+            entries: vec![
+                line(5122, "blank, the first entry of a new leader", None),
+                line(5123, "delete <b>k/7</b>", Some(4711)),
+                line(5124, &"put k/8 = …,4.2, ".repeat(8), Some(4712)),
+            ],
+        }),
+        unknown: vec!["what n3 holds, because it does not answer: n3 is down".to_owned()],
+    }
 }
 
 /// Compares `text` with the golden file `name`.
