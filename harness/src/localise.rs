@@ -21,7 +21,7 @@ mod trail;
 use crate::cluster::Cluster;
 use crate::operation::KeyState;
 use crate::oracle::Ledger;
-use crate::oracle::log_replay::{Effect, LogReplay, effect};
+use crate::oracle::log_replay::{Effect, LogReplay, effect, in_words};
 use crate::raft_log::{self, LogId, Payload, RaftLog};
 use crate::record::localisation::{Excerpt, ExcerptLine, FirstWrong, Localisation, WrongKey};
 use crate::verdict::{Class, Finding};
@@ -294,7 +294,11 @@ fn first_wrong(evidence: &Evidence, member: u64, difference: &Difference) -> Fir
         term: id.map(|id| id.term),
         // A delete names nobody; the answer to it does.
         operation: proposed.map(|id| id.to_string()).or_else(|| evidence.trail.operation_of(made)),
-        does: entry.map(raft_log::describe),
+        does: entry.map(raft_log::describe).or_else(|| {
+            let index = id?.index;
+            let (_, entry) = evidence.trail.logged(index, index).remove(&index)?;
+            Some(in_words(&entry.step))
+        }),
     }
 }
 
@@ -378,26 +382,30 @@ fn grouped(values: impl Iterator<Item = (u64, String)>) -> Vec<(Vec<u64>, String
     groups
 }
 
-/// The entries around `index`: from the log of `member`, or of anybody who still has it.
+/// The entries around `index`: from the log of `member`, or of anybody who still has it, or as a dead member's log told them.
 fn excerpt(evidence: &Evidence, member: u64, index: u64) -> Option<Excerpt> {
-    let has = |witness: &&Witness| witness.log.as_ref().is_some_and(|log| log.at(index).is_some());
-    let own = evidence.witnesses.iter().filter(has).find(|witness| witness.member == member);
-    let witness = own.or_else(|| evidence.witnesses.iter().find(has))?;
-    let log = witness.log.as_ref()?;
     let revisions: BTreeMap<u64, u64> =
         evidence.truth.iter().filter_map(|(revision, (id, _))| Some(((*id)?.index, *revision))).collect();
-    let around = index.saturating_sub(limits::EXCERPT_ENTRIES)..=index + limits::EXCERPT_ENTRIES;
-    let entries = around
-        .filter_map(|at| log.at(at))
-        .map(|entry| ExcerptLine {
-            index: entry.id.index,
-            term: entry.id.term,
-            does: raft_log::describe(entry),
-            revision: revisions.get(&entry.id.index).copied(),
-            here: entry.id.index == index,
-        })
-        .collect();
-    Some(Excerpt { member: witness.member, entries })
+    let line = |index: u64, term: u64, does: String, wrong: u64| ExcerptLine {
+        index,
+        term,
+        does,
+        revision: revisions.get(&index).copied(),
+        here: index == wrong,
+    };
+    let (first, last) = (index.saturating_sub(limits::EXCERPT_ENTRIES), index + limits::EXCERPT_ENTRIES);
+    let has = |witness: &&Witness| witness.log.as_ref().is_some_and(|log| log.at(index).is_some());
+    let own = evidence.witnesses.iter().filter(has).find(|witness| witness.member == member);
+    if let Some(witness) = own.or_else(|| evidence.witnesses.iter().find(has)) {
+        let log = witness.log.as_ref()?;
+        let entries = (first..=last).filter_map(|at| log.at(at));
+        let entries = entries.map(|entry| line(entry.id.index, entry.id.term, raft_log::describe(entry), index));
+        return Some(Excerpt { member: witness.member, entries: entries.collect() });
+    }
+    let told = evidence.trail.logged(first, last);
+    let member = told.get(&index)?.0;
+    let entries = told.into_values().map(|(_, entry)| line(entry.index, entry.term, in_words(&entry.step), index));
+    Some(Excerpt { member, entries: entries.collect() })
 }
 
 fn unsigned(number: i64) -> u64 {

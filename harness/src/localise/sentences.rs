@@ -181,7 +181,7 @@ fn digests(evidence: &Evidence) -> Option<String> {
     let short = |digest: &str| digest.get(..16).unwrap_or(digest).to_owned();
     let (answer, their) = if wrong.len() == 1 { ("answers", "its") } else { ("answer", "their") };
     let all = wrong.len() == evidence.digests.len() && wrong.len() > 1;
-    let all = if all { " All members agree, on what no member holds." } else { "" };
+    let all = if all { " All members answer the same, so comparing them with each other finds nothing." } else { "" };
     Some(format!(
         "At the fence {} {answer} {} for the kv section, and {their} rows make it {}: the state is right, and the hash of it is not.{all}",
         members(&wrong),

@@ -2,8 +2,11 @@
 //!
 //! The end of `history.jsonl` is read back: what was written down is what there is to go by, here as in a check that is done later.
 
+use crate::oracle::log_replay::{LogEvidence, Logged};
 use crate::record::localisation::Watermarks;
+use serde::Deserialize;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -17,6 +20,12 @@ pub(super) struct Trail {
     lines: Vec<Value>,
     /// All of the tail, for answers that may have come in the cycle before.
     text: String,
+}
+
+/// What a dead member's log added.
+#[derive(Deserialize)]
+struct RaftLogLine {
+    log: LogEvidence,
 }
 
 /// Events of the pipeline; the load's are looked at only when they are asked for.
@@ -97,6 +106,19 @@ impl Trail {
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .find(|value| value["revision"] == revision && wrote(value))
             .and_then(|value| value["op"].as_str().map(str::to_owned))
+    }
+
+    /// The committed entries from `first` to `last` that dead members' logs told, with the member that told each: a log that is
+    /// read now may have purged them.
+    pub fn logged(&self, first: u64, last: u64) -> BTreeMap<u64, (u64, Logged)> {
+        let mut entries = BTreeMap::new();
+        for line in self.text.lines().filter(|line| line.contains("\"event\":\"raft-log\"")) {
+            let Ok(told) = serde_json::from_str::<RaftLogLine>(line) else { continue };
+            let (member, told) = (told.log.member, told.log.entries);
+            let here = told.into_iter().filter(|entry| (first..=last).contains(&entry.index));
+            entries.extend(here.map(|entry| (entry.index, (member, entry))));
+        }
+        entries
     }
 
     /// What `member`'s watermarks were, in order of time.

@@ -395,13 +395,14 @@ fn lease_list(leases: &BTreeMap<i64, i64>) -> String {
     format!("[{}]", words.join(", "))
 }
 
-fn in_words(step: &Step) -> String {
+/// What a step does, for a sentence.
+pub fn in_words(step: &Step) -> String {
     let span = |span: &step::Span| match &span.1 {
         None => format!("delete {}", span.0),
         Some(to) => format!("delete [{}, {})", span.0, to.escape_default()),
     };
     match step {
-        Step::Blank => "a blank".to_owned(),
+        Step::Blank => "blank, the first entry of a new leader".to_owned(),
         Step::Membership => "a membership".to_owned(),
         Step::Publish => "a member's name".to_owned(),
         Step::Fence(id) => format!("fence {id}"),
@@ -412,7 +413,7 @@ fn in_words(step: &Step) -> String {
                 step::Change::Put(key, value, _) => format!("put {key} = {value}"),
                 step::Change::Delete(keys) => span(keys),
             });
-            format!("a transaction ({})", steps.collect::<Vec<_>>().join(", "))
+            format!("txn: {}", steps.collect::<Vec<_>>().join(", "))
         }
         Step::Compact(revision) => format!("compact at revision {revision}"),
         Step::Grant(lease, seconds) => format!("grant lease {lease} for {seconds} s"),
