@@ -16,6 +16,7 @@
 mod compare;
 mod live;
 mod sentences;
+mod told;
 mod trail;
 
 use crate::cluster::Cluster;
@@ -202,10 +203,13 @@ impl Evidence {
             for (revision, change) in ledger.told_since(self.from) {
                 self.truth.entry(revision).or_default().1.push(effect(revision, &change));
             }
+            let logs: Vec<&RaftLog> = self.witnesses.iter().filter_map(|witness| witness.log.as_ref()).collect();
+            told::find_entries(&mut self.truth, &logs);
             let (fence, _) = self.agreed;
             self.unknown.push(format!(
-                "the raft index of the first wrong entry: no raft log reaches back to the last fence on which all agreed (raft index \
-                 {fence}), so the members are compared with what the watches delivered first, which may be a wrong member's word"
+                "what the raft logs make of every revision: none reaches back to the last fence on which all agreed (raft index \
+                 {fence}), so the members are measured by what the watches delivered first; entries are recognised by the operations \
+                 that their values name"
             ));
         }
         if let Some((first, _)) = self.truth.first_key_value().filter(|(first, _)| **first > self.from) {
@@ -234,12 +238,30 @@ impl Evidence {
             let difference = first_difference(&self.truth, witness.shown.as_ref()?)?;
             Some((witness.member, difference))
         };
+        let mut differences: BTreeMap<u64, Difference> = self.witnesses.iter().filter_map(differs).collect();
+        let first = differences.values().map(|difference| difference.revision).min();
+        // The watches' history may be the first wrong member's own word from there on: it accuses nobody else.
+        differences.retain(|_, difference| self.by_log || Some(difference.revision) == first);
+        differences
+    }
+
+    /// Members that leave the watches' history only behind the first wrong one, and where.
+    fn doubtful(&self, differences: &BTreeMap<u64, Difference>) -> Vec<(u64, u64)> {
+        let differs = |witness: &Witness| {
+            let difference = first_difference(&self.truth, witness.shown.as_ref()?)?;
+            (!differences.contains_key(&witness.member)).then_some((witness.member, difference.revision))
+        };
         self.witnesses.iter().filter_map(differs).collect()
     }
 
     /// Members that show their rows and differ nowhere.
     fn right(&self, differences: &BTreeMap<u64, Difference>) -> Vec<u64> {
-        let shows = |witness: &&Witness| witness.shown.is_some() && !differences.contains_key(&witness.member);
+        let doubtful = self.doubtful(differences);
+        let shows = |witness: &&Witness| {
+            let differs =
+                differences.contains_key(&witness.member) || doubtful.iter().any(|(id, _)| *id == witness.member);
+            witness.shown.is_some() && !differs
+        };
         self.witnesses.iter().filter(shows).map(|witness| witness.member).collect()
     }
 
@@ -253,6 +275,12 @@ fn conclude(finding: &Finding, evidence: &Evidence) -> Localisation {
     let differences = evidence.differences();
     let mut found = empty(finding, evidence.unknown.clone());
     found.wrong = differences.keys().copied().collect();
+    for (member, revision) in evidence.doubtful(&differences) {
+        found.unknown.push(format!(
+            "whether n{member} is right from revision {revision} on: what it is measured by may be a wrong member's word there; up to \
+             there it is"
+        ));
+    }
     let first = differences.iter().min_by_key(|(_, difference)| difference.revision);
     if let Some((member, difference)) = first {
         let first = first_wrong(evidence, *member, difference);

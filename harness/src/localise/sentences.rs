@@ -23,7 +23,8 @@ pub(super) fn conclusion(
                 sentences.push(place(first, difference));
                 sentences.push(shape(first, difference, evidence));
             }
-            sentences.extend(fault(evidence, first.member, first.index));
+            let shape = differences.get(&first.member).map(|difference| difference.shape);
+            sentences.extend(fault(evidence, first.member, first.index.zip(shape)));
         }
         (None, _) if right.is_empty() => {
             sentences.push("No member shows its rows any more, so nothing can be compared.".to_owned());
@@ -54,11 +55,11 @@ fn source(evidence: &Evidence) -> &'static str {
 
 fn who(evidence: &Evidence, differences: &BTreeMap<u64, Difference>, right: &[u64]) -> String {
     let wrong: Vec<u64> = differences.keys().copied().collect();
-    let (is, shows) = if wrong.len() == 1 { ("is", "shows") } else { ("are", "show") };
+    let is = if wrong.len() == 1 { "is" } else { "are" };
     let from = evidence.from;
     let mut sentence = format!("{} {is} wrong, measured by {}", members(&wrong), source(evidence));
     if right.is_empty() {
-        sentence.push_str(&format!("; no member that {shows} its rows since revision {from} is right."));
+        sentence.push_str(&format!("; no member is right in all of its rows since revision {from}."));
     } else {
         let (is, its) = if right.len() == 1 { ("is", "its") } else { ("are", "their") };
         sentence.push_str(&format!("; {} {is} right in all of {its} rows since revision {from}.", members(right)));
@@ -73,7 +74,7 @@ fn place(first: &FirstWrong, difference: &Difference) -> String {
     let operation = operation.map_or_else(String::new, |id| format!(" (operation {id} of the workload)"));
     let entry = match (first.index, first.term) {
         (Some(index), Some(term)) => format!("raft index {index}, term {term}{does}{operation}"),
-        _ => format!("unknown in the raft log{operation}"),
+        _ => format!("an entry that no raft log shows{operation}"),
     };
     match difference.shape {
         Shape::Again(_) => {
@@ -99,7 +100,7 @@ fn shape(first: &FirstWrong, difference: &Difference, evidence: &Evidence) -> St
         Shape::Skipped => {
             let next = next.map_or_else(|| "the next entry".to_owned(), |id| format!("raft index {}", id.index));
             format!(
-                "n{member} has there what {next} makes, and is one revision early from there on: it never applied this entry."
+                "n{member} has there what {next} makes, and is one revision early from there on: this entry is not in its state."
             )
         }
         Shape::Again(earlier) => format!(
@@ -113,7 +114,7 @@ fn shape(first: &FirstWrong, difference: &Difference, evidence: &Evidence) -> St
 }
 
 /// The fault before it, and where the entry lay in that member's recovery.
-fn fault(evidence: &Evidence, member: u64, index: Option<u64>) -> Option<String> {
+fn fault(evidence: &Evidence, member: u64, entry: Option<(u64, Shape)>) -> Option<String> {
     let step = evidence.trail.step()?;
     let killed = evidence.trail.killed();
     let kills = killed.iter().filter(|one| **one == member).count();
@@ -127,37 +128,53 @@ fn fault(evidence: &Evidence, member: u64, index: Option<u64>) -> Option<String>
     let at = evidence.trail.armed(member).map_or_else(String::new, |window| format!(" (window {window})"));
     sentence.push_str(&format!("; it killed n{member}{times}{at}."));
     let rows = evidence.trail.watermarks(member);
-    if let (Some(index), Some(dead)) = (index, rows.iter().rev().find(|row| row.when.starts_with("dead"))) {
-        sentence.push(' ');
-        sentence.push_str(&recovery(index, dead));
+    let Some((index, shape)) = entry else { return Some(sentence) };
+    sentence.push(' ');
+    match (evidence.trail.snapshot(member), rows.iter().rev().find(|row| row.when.starts_with("dead"))) {
+        (Some(at), _) if index == at => sentence.push_str(&format!(
+            "It came back by a snapshot that claims to end with raft index {at}, which is this very entry."
+        )),
+        (Some(at), _) if index < at => {
+            sentence
+                .push_str(&format!("It came back by a snapshot at raft index {at}, which had to bring this entry."));
+        }
+        (Some(at), _) => {
+            sentence.push_str(&format!("It came back by a snapshot at raft index {at}; this entry followed it."))
+        }
+        (None, Some(dead)) => sentence.push_str(&recovery(index, shape, dead)),
+        (None, None) => {}
     }
     Some(sentence)
 }
 
-/// Where `index` lay when the member died.
-fn recovery(index: u64, dead: &Watermarks) -> String {
+/// Where `index` lay when the member died, and what its recovery had to make of it.
+fn recovery(index: u64, shape: Shape, dead: &Watermarks) -> String {
     let after = |mark: Option<u64>| mark.map_or(0, |mark| mark + 1);
     let words = |mark: Option<u64>| mark.map_or_else(|| "none".to_owned(), |mark| mark.to_string());
-    let first = if index == after(dead.flushed) { "; it is the very first one to apply" } else { "" };
     let (n, e, last) = (words(dead.persisted), words(dead.flushed), words(dead.log_last));
-    if index < after(dead.persisted) {
-        format!(
-            "Raft index {index} is at or below N = {n} of its dead directory: recovery relies on the engine to hold it (E = {e})."
-        )
-    } else if index < after(dead.flushed) {
-        format!(
-            "Raft index {index} is above N = {n} and at or below E = {e} of its dead directory: the engine holds it, and recovery \
-             must verify it without applying it again."
-        )
+    let lacks = matches!(shape, Shape::Missing | Shape::Skipped);
+    if index < after(dead.flushed) {
+        let place = if index < after(dead.persisted) {
+            format!("at or below N = {n} of its dead directory, and the engine claims to hold it (E = {e})")
+        } else {
+            format!("above N = {n} and at or below E = {e} of its dead directory: the engine claims to hold it")
+        };
+        let outcome = if lacks {
+            "so recovery did not apply it again, and yet its rows are not there"
+        } else {
+            "so recovery must not apply it again"
+        };
+        format!("Raft index {index} is {place}, {outcome}.")
     } else if index < after(dead.log_last) {
+        let first = if index == after(dead.flushed) { ", the very first one to apply" } else { "" };
         format!(
-            "Raft index {index} is above E = {e} of its dead directory (N = {n}): the kill took it from memory, and recovery must \
+            "Raft index {index} is above E = {e} of its dead directory (N = {n}): the kill took it from memory, and recovery had to \
              apply it again from the log, which ends at {last}{first}."
         )
     } else {
         format!(
-            "Raft index {index} is above all that its dead directory held (N = {n}, E = {e}, log to {last}): it came to this member \
-             after its recovery, from the log or in a snapshot."
+            "Raft index {index} is above all that its dead directory held (N = {n}, E = {e}, log to {last}): it reached this member \
+             after its recovery."
         )
     }
 }

@@ -88,6 +88,12 @@ impl Trail {
         self.lines.iter().rev().filter(armed).find_map(|line| line["what"].as_str())
     }
 
+    /// Where `member` installed a snapshot in its last recovery, if it did.
+    pub fn snapshot(&self, member: u64) -> Option<u64> {
+        let last = self.of_kind("recovery").rfind(|line| line["member"] == member)?;
+        last["snapshot_installed"].as_u64()
+    }
+
     /// Each member's answer for the last fence.
     pub fn answers(&self) -> Vec<&Value> {
         let last = self.of_kind("fence-answers").next_back();

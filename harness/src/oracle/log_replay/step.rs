@@ -97,6 +97,11 @@ impl Value {
     pub fn of(value: &[u8]) -> Self {
         Self { mark: Mark::of(value), writer: OpId::of_value(value) }
     }
+
+    /// The operation of the workload that wrote it.
+    pub fn writer(&self) -> Option<OpId> {
+        self.writer
+    }
 }
 
 impl fmt::Display for Value {
