@@ -359,14 +359,17 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
     match exit {
         Exit::Pass => {}
         Exit::Interrupted => text.push_str(&format!("run it again: {}\n", summary.repro)),
-        _ => text.push_str(&format!("replay it: {}\n", replay_command(&root, &job.target))),
+        _ => text.push_str(&format!("replay it: {}\n", replay_command("replay", &root, &job.target))),
+    }
+    if matches!(exit, Exit::Violation | Exit::Liveness) {
+        text.push_str(&format!("make it small: {}\n", replay_command("shrink", &root, &job.target)));
     }
     text
 }
 
 /// The inspector is the node binary unless another one is named.
-fn replay_command(root: &str, target: &Target) -> String {
-    let mut command = format!("ninelives replay {root} --node {}", word(&target.node));
+fn replay_command(what: &str, root: &str, target: &Target) -> String {
+    let mut command = format!("ninelives {what} {root} --node {}", word(&target.node));
     if target.inspector != target.node {
         command.push_str(&format!(" --inspector {}", word(&target.inspector)));
     }

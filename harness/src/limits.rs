@@ -176,8 +176,9 @@ pub const SHRINK_MINUTES_MAX: u32 = 480;
 pub const SHRINK_PROBES: u32 = 400;
 /// Runs of the whole plan in which a failure has to come back once, or there is nothing to shrink.
 pub const SHRINK_START_TRIES: u32 = 8;
-/// Runs that confirm what a shrinker found: four of five have to fail again.
-pub const SHRINK_CONFIRMING_RUNS: u32 = 5;
+/// Runs that confirm what a shrinker found: nine of ten have to fail again. What fails in four of five only, passes here in three
+/// of eight times.
+pub const SHRINK_CONFIRMING_RUNS: u32 = 10;
 /// A probe that takes this many times as long as the longest that failed will not fail as that one did.
 pub const SHRINK_PROBE_FACTOR: u32 = 4;
 /// But it is always given this long: a launch on a busy machine takes seconds.

@@ -7,7 +7,7 @@
 use crate::exit::Exit;
 use crate::plan::Plan;
 use crate::probe::headline;
-use crate::record::{CycleRecord, RunSummary};
+use crate::record::{AgainRecord, CycleRecord, RunSummary};
 use crate::verdict::{Class, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,8 +50,7 @@ impl Replays {
     /// Of a report, `planned` times. `None`: nothing is known of the first run.
     pub fn of(before: Option<&RunSummary>, planned: u32) -> Self {
         let cycles = before.map(|run| run.cycles.as_slice()).unwrap_or_default();
-        let landed = cycles.iter().filter(|cycle| cycle.landed() && cycle.window.is_some());
-        let landed = landed.map(|cycle| (cycle.cycle, cycle.clone())).collect();
+        let landed = cycles.iter().filter(|cycle| cycle.landed()).map(|cycle| (cycle.cycle, cycle.clone())).collect();
         Self { class: before.and_then(headline), landed, seen: Vec::new(), planned }
     }
 
@@ -81,10 +80,23 @@ impl Replays {
         let mut windows = Windows::default();
         for cycle in &run.cycles {
             let Some(before) = self.landed.get(&cycle.cycle) else { continue };
-            if cycle.landed() && (&cycle.window, cycle.hit) == (&before.window, before.hit) {
-                windows.same += 1;
-            } else {
-                windows.missed.push((cycle.cycle, format!("{}: {:?}", cycle.trigger, cycle.outcome)));
+            if before.window.is_some() {
+                if cycle.landed() && (&cycle.window, cycle.hit) == (&before.window, before.hit) {
+                    windows.same += 1;
+                } else {
+                    windows.missed.push((cycle.cycle, format!("{}: {:?}", cycle.trigger, cycle.outcome)));
+                }
+            }
+            // Of the lives that followed, each in its turn.
+            for (turn, before) in before.again.iter().enumerate().filter(|(_, before)| before.skipped.is_none()) {
+                let now = cycle.again.get(turn);
+                let same = |now: &AgainRecord| (&now.window, now.hit) == (&before.window, before.hit);
+                if now.is_some_and(|now| now.skipped.is_none() && same(now)) {
+                    windows.same += 1;
+                } else {
+                    let why = now.and_then(|now| now.skipped.clone()).unwrap_or_else(|| "not tried".to_owned());
+                    windows.missed.push((cycle.cycle, format!("again at {} hit {}: {why}", before.window, before.hit)));
+                }
             }
         }
         windows
@@ -236,6 +248,23 @@ mod tests {
             text.contains("1 of 2 that had landed before") && text.contains("not in replay 2, cycle 1: kill"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn kills_that_follow_have_windows_of_their_own() {
+        let again = |skipped: Option<&str>| AgainRecord {
+            member: 2,
+            window: "recovery.engine-open".to_owned(),
+            hit: 1,
+            skipped: skipped.map(str::to_owned),
+        };
+        let mut before = run(&[Class::StateHash]);
+        before.cycles[0].again = vec![again(None)];
+        let mut missed = before.clone();
+        missed.cycles[0].again = vec![again(Some("not passed"))];
+        let text = replays(&before, &[before.clone(), missed]).text(0);
+        assert!(text.contains("3 of 4 that had landed before"), "{text}");
+        assert!(text.contains("not in replay 2, cycle 1: again at recovery.engine-open hit 1: not passed"), "{text}");
     }
 
     #[test]

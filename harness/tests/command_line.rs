@@ -205,3 +205,43 @@ fn an_interruption_ends_with_a_partial_report_and_no_nodes() {
         assert!(stat.is_empty() || stat.contains(") Z"), "{stat}");
     }
 }
+
+#[test]
+fn a_replay_many_times_counts_and_keeps_what_it_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path(), "exit 3").display().to_string();
+    let report = dir.path().join("report").display().to_string();
+    ninelives(&["run", &scenario("smoke.toml"), "--seed", "1", "--node", &node, "--report", &report]);
+
+    let many = ninelives(&["replay", &report, "--node", &node, "--times", "2"]);
+    let (said, progress) = (text(&many.stdout), text(&many.stderr));
+    assert_eq!(many.status.code(), Some(70), "{said}{progress}");
+    assert!(said.starts_with("harness-error came back in 2 of 2 replays (100 %)"), "{said}");
+    assert!(progress.contains("replay 1/2: harness-error") && !progress.contains("cycle 1/"), "{progress}");
+    let stamps: Vec<_> = std::fs::read_dir(Path::new(&report).join("replays")).unwrap().flatten().collect();
+    assert_eq!(stamps.len(), 1);
+    for number in ["001", "002"] {
+        assert!(stamps[0].path().join(number).join("verdict.json").is_file(), "{number}");
+    }
+
+    let small = ninelives(&["shrink", &report, "--node", &node]);
+    assert_eq!(small.status.code(), Some(64), "{}", text(&small.stderr));
+    assert!(text(&small.stderr).contains("found a harness that failed: nothing to shrink"), "{}", text(&small.stderr));
+}
+
+#[test]
+fn a_bug_that_is_not_in_the_table_exits_64() {
+    let output = ninelives(&["mutants", &scenario("mutants.toml"), "--bug", "hash-constnat"]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(text(&output.stderr).contains("unknown bug hash-constnat; expected one of "), "{}", text(&output.stderr));
+    // A node that cannot start says nothing about anybody's teeth.
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path(), "exit 3").display().to_string();
+    let report = dir.path().join("report").display().to_string();
+    let args = ["mutants", &scenario("mutants.toml"), "--bug", "hash-constant", "--seeds", "2", "--jobs", "2"];
+    let output = ninelives(&[&args[..], &["--node", &node, "--inspector", &node, "--report", &report]].concat());
+    assert_eq!(output.status.code(), Some(2), "{}{}", text(&output.stdout), text(&output.stderr));
+    let table = std::fs::read_to_string(Path::new(&report).join("mutants.txt")).unwrap();
+    assert!(table.contains("caught 0 of 2") && table.contains("harness-error 2"), "{table}");
+    assert!(Path::new(&report).join("hash-constant-seed2/verdict.json").is_file(), "a survivor's report is kept");
+}

@@ -25,7 +25,10 @@ use std::time::Duration;
 pub struct ShrinkArgs {
     /// A report directory of a run that failed.
     pub report_dir: PathBuf,
-    /// How long it may take.
+    /// The class that has to come back; the one that heads the report if absent.
+    #[arg(long, value_parser = class)]
+    pub class: Option<Class>,
+    /// How long it may take, in minutes.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::SHRINK_MINUTES_MAX)))]
     pub minutes: u32,
     /// Runs that the search may use.
@@ -56,7 +59,9 @@ struct Failed {
 
 pub(super) async fn shrink(args: &ShrinkArgs) -> Result<Exit, Failure> {
     let stored = Stored::open(&args.report_dir)?;
-    let failed = failed(stored.before.as_ref(), &args.report_dir)?;
+    let mut failed = failed(stored.before.as_ref(), &args.report_dir)?;
+    let class = args.class.unwrap_or(failed.finding.class);
+    failed.finding.class = class;
     let out = absolute(&args.report.clone().unwrap_or_else(|| args.report_dir.join("shrunk")))?;
     let probes_dir = beside(&out);
     if !is_free(&probes_dir) {
@@ -77,8 +82,7 @@ pub(super) async fn shrink(args: &ShrinkArgs) -> Result<Exit, Failure> {
     let start = start(&stored, &failed.finding, &out)?;
     let interrupt = interruption().context("cannot listen for signals")?;
     say(&format!(
-        "shrinking {} of {}: {} of {} steps lead to it; the small report will be in {}\n",
-        failed.finding.class,
+        "shrinking {class} of {}: {} of {} steps lead to it; the small report will be in {}\n",
         shown(&args.report_dir),
         start.steps().len(),
         stored.plan.steps.len(),
@@ -86,16 +90,17 @@ pub(super) async fn shrink(args: &ShrinkArgs) -> Result<Exit, Failure> {
     ));
     let budget = Budget { total: Duration::from_secs(u64::from(args.minutes) * 60), probes: args.probes };
     let lanes = args.jobs.map_or_else(|| lanes().min(2), |jobs| jobs as usize);
-    let class = failed.finding.class;
     let mut prober =
         Prober::new(base.clone(), class, failed.elapsed_ms, &probes_dir, lanes, budget, interrupt.clone())?;
     let rate = prober.measure(&start).await?;
     if rate.hits == 0 {
         say(&format!(
-            "{class} did not come back in {} runs of the plan up to the cycle that failed: nothing to shrink\n\
-             try again: ninelives replay {} --times 20\n",
+            "{class} did not come back in {} runs of the plan up to the cycle that failed (instead: {}): nothing to shrink\n\
+             see how often it does: {} --times 20\n\
+             one of the others: shrink it with --class\n",
             rate.tries,
-            word(&args.report_dir)
+            prober.instead(),
+            super::replay_command("replay", &shown(&args.report_dir), &base.target)
         ));
         return Ok(if *interrupt.borrow() { Exit::Interrupted } else { Exit::Inconclusive });
     }
@@ -116,6 +121,11 @@ fn exit_of(small: &RunSummary) -> Exit {
         Verdict::Violation | Verdict::Liveness => Exit::Pass,
         verdict => verdict.into(),
     }
+}
+
+/// A class by its name.
+fn class(name: &str) -> Result<Class, String> {
+    serde_json::from_value(serde_json::Value::from(name)).map_err(|error| error.to_string())
 }
 
 /// What heads the report.
@@ -198,11 +208,13 @@ fn ending(
     }
     let before = Candidate::new(stored.scenario.clone(), stored.plan.clone());
     let before = before.map_or_else(|_| format!("{} steps", stored.plan.steps.len()), |before| size(&before));
+    let confirmed = match rate.tries {
+        0 => format!("{class} came back in the search, and was not confirmed by further runs"),
+        tries => format!("{} of {tries} confirming runs ended as {class} again", rate.hits),
+    };
     text.push_str(&format!(
-        "before: {before}\nafter:  {}\n{} of {} confirming runs ended as {class} again; {} probes in {} min\n",
+        "before: {before}\nafter:  {}\n{confirmed}; {} probes in {} min\n",
         size(candidate),
-        rate.hits,
-        rate.tries,
         prober.probes(),
         minutes_and_seconds(prober.elapsed().as_secs())
     ));
@@ -211,7 +223,7 @@ fn ending(
     }
     let root = shown(base.paths.root());
     text.push_str(&format!("report: {root}/report.html\n"));
-    text.push_str(&format!("replay it: {} --times 20\n", super::replay_command(&root, &base.target)));
+    text.push_str(&format!("replay it: {} --times 20\n", super::replay_command("replay", &root, &base.target)));
     text
 }
 
@@ -231,6 +243,12 @@ mod tests {
         assert!(failed(Some(&broken), dir).is_ok());
         broken.findings = vec![Finding::new(Class::HarnessError, "")];
         assert!(refused(Some(&broken)).contains("a harness that failed"));
+    }
+
+    #[test]
+    fn a_class_is_known_by_its_name() {
+        assert_eq!(class("purged-above-n"), Ok(Class::PurgedAboveN));
+        assert!(class("state-hsah").unwrap_err().contains("state-hash"));
     }
 
     #[test]

@@ -7,17 +7,20 @@
 use super::candidate::Candidate;
 use super::minimise::{Answer, Shrunk};
 use super::progress::Progress;
-use super::ruling::{Rate, Ruling, rule};
+use super::ruling::{Rate, Ruling, rule, wanted};
 use crate::paths::Paths;
 use crate::probe::{Sighting, side_by_side};
 use crate::run::Job;
 use crate::verdict::Class;
 use crate::{clock, inspect, limits};
 use anyhow::Context;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+
+/// The share of the confirming runs that have to fail again.
+const CONFIRMED: f64 = 0.9;
 
 /// How long a shrinker may take.
 #[derive(Debug, Clone, Copy)]
@@ -41,11 +44,15 @@ pub struct Prober {
     started: Instant,
     /// Of the best candidate.
     rate: Rate,
+    /// Digest of its scenario.
+    scenario: String,
     /// Milliseconds of the longest failing run so far.
     longest_ms: u64,
     /// The longest that runs side by side have taken, start and end of a run included.
     batch: Duration,
     probes: u32,
+    /// What headed runs that did not fail as they should have.
+    instead: BTreeMap<String, u32>,
     /// By candidate: the report of its last failing run.
     evidence: HashMap<String, PathBuf>,
     progress: Progress,
@@ -91,9 +98,11 @@ impl Prober {
             budget,
             started: clock::now(),
             rate: Rate::default(),
+            scenario: String::new(),
             longest_ms: failed_ms,
             batch: Duration::ZERO,
             probes: 0,
+            instead: BTreeMap::new(),
             evidence: HashMap::new(),
             progress: Progress::new(budget.total),
             failed: None,
@@ -114,16 +123,19 @@ impl Prober {
             }
         }
         self.rate = rate;
+        self.scenario = start.scenario().digest();
         self.failed.take().map_or(Ok(rate), Err)
     }
 
     /// The oracle of the search.
     pub async fn ask(&mut self, candidate: &Candidate) -> Answer {
         let mut own = Rate::default();
+        let scenario = candidate.scenario().digest();
+        let wanted = wanted(scenario != self.scenario);
         loop {
-            let open = match rule(own, self.rate) {
+            let open = match rule(own, self.rate, wanted) {
                 Ruling::Accept => {
-                    self.rate = own;
+                    (self.rate, self.scenario) = (own, scenario);
                     self.progress.accepted(candidate, self.elapsed());
                     return Answer::Same;
                 }
@@ -160,7 +172,7 @@ impl Prober {
                 }
             }
             let stop = *self.interrupt.borrow() || self.over_time() || self.failed.is_some();
-            if rate.is_reliable() || stop && fallback.is_none() && rate.misses() == 0 {
+            if rate.tries > 1 && rate.share() >= CONFIRMED || stop && fallback.is_none() && rate.misses() == 0 {
                 return self.confirmed(candidate.clone(), rate, unreliable);
             }
             if fallback.as_ref().is_none_or(|(_, best)| rate.share() > best.share()) {
@@ -186,6 +198,11 @@ impl Prober {
     ) -> anyhow::Result<Confirmed> {
         let evidence = self.evidence.remove(&candidate.key()).context("no failing run of the shrunk plan was kept")?;
         Ok(Confirmed { candidate, rate, evidence, unreliable })
+    }
+
+    /// What headed runs that did not fail as they should have, and how many: `pass 3, state-hash 2`.
+    pub fn instead(&self) -> String {
+        self.instead.iter().map(|(seen, runs)| format!("{seen} {runs}")).collect::<Vec<_>>().join(", ")
     }
 
     pub fn probes(&self) -> u32 {
@@ -233,8 +250,11 @@ impl Prober {
                     self.remove(&root);
                 }
                 None => cut = true,
-                Some(_) => {
+                Some(sighting) => {
                     rate.count(false);
+                    let verdict = sighting.summary.verdict.to_string();
+                    let seen = sighting.headline().map_or(verdict, |class| class.to_string());
+                    *self.instead.entry(seen).or_default() += 1;
                     self.remove(&root);
                 }
             }
