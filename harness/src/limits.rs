@@ -174,8 +174,12 @@ pub const REPLAYS_MAX: u32 = 1_000;
 pub const SHRINK_MINUTES_MAX: u32 = 480;
 /// Runs of a shrinker's search: a search that needs more has a failure before it that is too rare to shrink.
 pub const SHRINK_PROBES: u32 = 400;
-/// Runs of the whole plan in which a failure has to come back once, or there is nothing to shrink.
+/// Runs of the whole plan in which a failure has to come back once, or there is nothing to shrink: at least, whatever they take, …
 pub const SHRINK_START_TRIES: u32 = 8;
+/// … and at most, while a quarter of the time is not over: what comes back more rarely is not shrunk in any time.
+pub const SHRINK_START_TRIES_MAX: u32 = 40;
+/// Of the time that a window may stay unpassed, the part that less load may let it wait without being compared with all of it.
+pub const SHRINK_WAIT_SHARE: u32 = 8;
 /// Runs that confirm what a shrinker found: nine of ten have to fail again. What fails in four of five only, passes here in three
 /// of eight times.
 pub const SHRINK_CONFIRMING_RUNS: u32 = 10;
