@@ -17,6 +17,8 @@
 //!        │    history, inspect            what happened, written ahead; what the dead directory says
 //!        ▼
 //!      run, report, progress              the verdict and its worth
+//!        ▼
+//!      probe: replays, shrink, mutants    many runs, each with a report: how often, how small, which bugs
 //! ```
 //!
 //! Vocabulary: [`operation`] (what clients do), [`evidence`] (what was done and seen), [`verdict`] (blame), [`record`] (what a cycle and a run leave behind), [`paths`] (the report

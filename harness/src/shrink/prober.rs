@@ -208,7 +208,7 @@ impl Prober {
         Ok(Confirmed { candidate, rate, evidence, unreliable })
     }
 
-    /// What headed runs that did not fail as they should have, and how many: `pass 3, state-hash 2`.
+    /// What headed runs that did not fail as they should have, and how many: `nothing 3, state-hash 2`.
     pub fn instead(&self) -> String {
         self.instead.iter().map(|(seen, runs)| format!("{seen} {runs}")).collect::<Vec<_>>().join(", ")
     }
@@ -260,8 +260,7 @@ impl Prober {
                 None => cut = true,
                 Some(sighting) => {
                     rate.count(false);
-                    let verdict = sighting.summary.verdict.to_string();
-                    let seen = sighting.headline().map_or(verdict, |class| class.to_string());
+                    let seen = sighting.headline().map_or_else(|| "nothing".to_owned(), |class| class.to_string());
                     *self.instead.entry(seen).or_default() += 1;
                     self.remove(&root);
                 }
