@@ -3,6 +3,7 @@
 mod mutants;
 mod replay;
 mod shrink;
+mod verify;
 
 use crate::exit::{Exit, Failure};
 use crate::paths::Paths;
@@ -42,6 +43,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Run the stored plan of a report again.
     Replay(replay::ReplayArgs),
+    /// Judge a report's evidence again, offline: no cluster, no node binary.
+    Verify(verify::VerifyArgs),
     /// Make a failing report's plan and scenario as small as the same class allows.
     Shrink(shrink::ShrinkArgs),
     /// Run planted bugs until each is caught: the table that says whether the harness has teeth.
@@ -115,6 +118,7 @@ pub async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             carry_out(job).await
         }
         Command::Replay(args) => replay::replay(&args).await,
+        Command::Verify(args) => verify::verify(&args),
         Command::Shrink(args) => shrink::shrink(&args).await,
         Command::Mutants(args) => mutants::mutants(&args).await,
     }

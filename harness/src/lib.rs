@@ -19,10 +19,11 @@
 //!      run, report, progress              the verdict and its worth
 //!        ▼
 //!      probe: replays, shrink, mutants    many runs, each with a report: how often, how small, which bugs
+//!      verify                             a report's history, judged again
 //! ```
 //!
-//! Vocabulary: [`operation`] (what clients do), [`evidence`] (what was done and seen), [`verdict`] (blame), [`record`] (what a cycle and a run leave behind), [`paths`] (the report
-//! directory), [`provenance`] (what ran, and on what), [`limits`] (every bound, with its reason), [`clock`] and [`seed`] (the only sources of time and
+//! Vocabulary: [`operation`] (what clients do), [`evidence`] (what was done and seen), [`verdict`] (blame), [`record`] (what a
+//! cycle and a run leave behind), [`paths`] (the report directory), [`provenance`] (what ran, and on what), [`limits`] (every bound, with its reason), [`clock`] and [`seed`] (the only sources of time and
 //! of chance), [`exit`] (the exit codes), [`shell`] (commands to paste).
 //!
 //! Absences that are invariants: nothing here links the node (only its wire formats, `node-proto`); `oracle` and
@@ -62,4 +63,5 @@ pub mod shell;
 pub mod shrink;
 pub mod target;
 pub mod verdict;
+pub mod verify;
 pub mod workload;

@@ -4,6 +4,8 @@
 
 pub mod localisation;
 
+use crate::plan::Plan;
+use crate::scenario::Scenario;
 use crate::target::{Engine, Slot};
 use crate::verdict::{Finding, Verdict};
 use localisation::Localisation;
@@ -343,6 +345,46 @@ pub struct RunSummary {
 }
 
 impl RunSummary {
+    /// What scenario and plan say of a run, before anything is known of it.
+    pub fn planned(scenario: &Scenario, plan: &Plan, quotas: Vec<QuotaRecord>) -> Self {
+        let unknown = || BinaryId { path: String::new(), sha256: String::new(), version: None };
+        Self {
+            schema_version: SCHEMA_VERSION,
+            verdict: Verdict::Inconclusive,
+            findings: Vec::new(),
+            scenario: scenario.name.clone(),
+            scenario_path: scenario.path.display().to_string(),
+            scenario_digest: scenario.digest(),
+            plan_digest: plan.digest(),
+            seed: plan.seed,
+            cycles_planned: plan.steps.len() as u32,
+            quotas,
+            cycles: Vec::new(),
+            members: scenario.cluster.members,
+            backend: scenario.cluster.backend(),
+            clusters: plan.clusters,
+            slots: Vec::new(),
+            sabotage: None,
+            fault_classes: Vec::new(),
+            acked_writes: 0,
+            unknown_writes: 0,
+            reads: 0,
+            log_replayed: Replayed::default(),
+            localisation: None,
+            skipped_checks: Vec::new(),
+            interrupted: false,
+            started_utc: String::new(),
+            elapsed_ms: 0,
+            harness: unknown(),
+            node: unknown(),
+            inspector: unknown(),
+            kernel: String::new(),
+            filesystem: String::new(),
+            git_revision: None,
+            repro: String::new(),
+        }
+    }
+
     /// Cycles whose fault landed as planned.
     pub fn landed(&self) -> usize {
         self.cycles.iter().filter(|cycle| cycle.landed()).count()

@@ -18,8 +18,8 @@ use crate::paths::Paths;
 use crate::plan::Plan;
 use crate::process::Spawner;
 use crate::progress::Progress;
-use crate::record::{QuotaRecord, Replayed, SCHEMA_VERSION};
-use crate::scenario::Scenario;
+use crate::record::QuotaRecord;
+use crate::scenario::{Floors, Scenario};
 use crate::target::Target;
 use crate::verdict::{Class, Finding, Verdict};
 use crate::{clock, provenance, report};
@@ -51,14 +51,14 @@ pub struct Job {
 }
 
 /// What the cycles came to.
-#[derive(Default)]
-struct Outcome {
-    cycles: Vec<CycleRecord>,
-    findings: Vec<Finding>,
-    skipped_checks: Vec<String>,
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub cycles: Vec<CycleRecord>,
+    pub findings: Vec<Finding>,
+    pub skipped_checks: Vec<String>,
     /// Reads that could not be compared with the model.
-    reads_unchecked: u64,
-    interrupted: bool,
+    pub reads_unchecked: u64,
+    pub interrupted: bool,
 }
 
 /// Runs `job` and writes its report. `interrupt` turns true when the run is to end early.
@@ -71,7 +71,7 @@ pub async fn run(job: &Job, interrupt: watch::Receiver<bool>) -> anyhow::Result<
     launch::write_inputs(job)?;
     let mut summary = describe(job, &spawner, started_utc).await?;
     let outcome = side_by_side(job, &spawner, interrupt, started, &mut summary).await;
-    conclude(job, &mut summary, outcome);
+    conclude(&job.scenario.floors, &mut summary, outcome);
     summary.elapsed_ms = clock::ms_since(started);
     report::write(&job.paths, &summary)?;
     tidy(job, &summary)?;
@@ -176,7 +176,7 @@ impl Outcome {
 }
 
 /// An interruption says how the run ended; that the system broke a promise before it is the greater news.
-fn exit_of(summary: &RunSummary) -> Exit {
+pub(crate) fn exit_of(summary: &RunSummary) -> Exit {
     match summary.verdict {
         Verdict::Violation => Exit::Violation,
         _ if summary.interrupted => Exit::Interrupted,
@@ -195,34 +195,8 @@ async fn interrupted(mut interrupt: watch::Receiver<bool>) {
 async fn describe(job: &Job, spawner: &Spawner, started_utc: String) -> anyhow::Result<RunSummary> {
     let own = std::env::current_exe().context("cannot find this executable")?;
     Ok(RunSummary {
-        schema_version: SCHEMA_VERSION,
-        verdict: Verdict::Inconclusive,
-        findings: Vec::new(),
-        scenario: job.scenario.name.clone(),
-        scenario_path: job.scenario.path.display().to_string(),
-        scenario_digest: job.scenario.digest(),
-        plan_digest: job.plan.digest(),
-        seed: job.plan.seed,
-        cycles_planned: job.plan.steps.len() as u32,
-        quotas: job.quotas.clone(),
-        cycles: Vec::new(),
-        members: job.scenario.cluster.members,
-        backend: job.scenario.cluster.backend(),
-        clusters: job.plan.clusters,
-        // Who was where is known at the end.
-        slots: Vec::new(),
         sabotage: job.target.sabotage.clone(),
-        // What was covered is known at the end.
-        fault_classes: Vec::new(),
-        acked_writes: 0,
-        unknown_writes: 0,
-        reads: 0,
-        log_replayed: Replayed::default(),
-        localisation: None,
-        skipped_checks: Vec::new(),
-        interrupted: false,
         started_utc,
-        elapsed_ms: 0,
         harness: provenance::binary(spawner, &own).await?,
         node: provenance::binary(spawner, &job.target.node).await?,
         inspector: provenance::binary(spawner, &job.target.inspector).await?,
@@ -230,11 +204,12 @@ async fn describe(job: &Job, spawner: &Spawner, started_utc: String) -> anyhow::
         filesystem: provenance::filesystem(job.paths.root()),
         git_revision: provenance::git_revision(spawner).await,
         repro: job.repro.clone(),
+        ..RunSummary::planned(&job.scenario, &job.plan, job.quotas.clone())
     })
 }
 
 /// Turns the outcome into findings, their order and the verdict.
-fn conclude(job: &Job, summary: &mut RunSummary, outcome: Outcome) {
+pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: Outcome) {
     summary.cycles = outcome.cycles;
     summary.fault_classes = worth::fault_classes(&summary.cycles);
     summary.findings = oracle::condense(outcome.findings);
@@ -253,7 +228,7 @@ fn conclude(job: &Job, summary: &mut RunSummary, outcome: Outcome) {
     }
     // A run that a finding ended early proves that finding; what it would have been worth is no question any more.
     if summary.findings.is_empty() {
-        summary.findings = worth::lacking(&job.scenario.floors, summary);
+        summary.findings = worth::lacking(floors, summary);
         summary.skipped_checks.extend(worth::not_applicable(summary));
     }
     summary.verdict = Verdict::of(&summary.findings);

@@ -5,9 +5,9 @@
 //! verified like any other victim.
 
 use super::{Casualty, Stage, Work};
-use crate::evidence::{Evidence, Marks};
 use crate::cluster::member::Stop;
 use crate::cluster::{Member, Trouble};
+use crate::evidence::{Evidence, Marks};
 use crate::plan::When;
 use crate::record::{Outcome, Role, Victim};
 use crate::target::{Reach, Window};

@@ -29,15 +29,7 @@ struct RaftLogLine {
 }
 
 /// Events of the pipeline; the load's are looked at only when they are asked for.
-const KINDS: [&str; 7] = [
-    "cycle",
-    "reading",
-    "inspected",
-    "recovery",
-    "fence-answers",
-    "cycle-end",
-    "did",
-];
+const KINDS: [&str; 7] = ["cycle", "reading", "inspected", "recovery", "fence-answers", "cycle-end", "did"];
 
 impl Trail {
     /// # Errors
@@ -159,11 +151,14 @@ fn plain(mut line: Value) -> Value {
     if let Some(groups) = line["answers"].as_array() {
         let alone = |group: &Value| {
             let members = group["members"].as_array().cloned().unwrap_or_default();
-            members.into_iter().map(|member| {
-                let mut answer = group.clone();
-                answer["member"] = member;
-                answer
-            }).collect::<Vec<_>>()
+            members
+                .into_iter()
+                .map(|member| {
+                    let mut answer = group.clone();
+                    answer["member"] = member;
+                    answer
+                })
+                .collect::<Vec<_>>()
         };
         line["answers"] = groups.iter().flat_map(alone).collect();
     }

@@ -1,0 +1,204 @@
+//! `verify`: a report's evidence, judged again. Offline: no cluster, no node, no clock.
+//!
+//! The lines of a history go through the very judges that the run's evidence went through ([`Ledger::take`]), in the same order,
+//! so the same findings come of them; what they amount to is concluded by the run's own function as well. What then is left to
+//! disagree is what a report says without its evidence, or evidence that was changed since.
+//!
+//! Testimony is not judged again: that a bound passed or that a process died of itself, only the run could see. It counts as it was
+//! told, and is told apart. So are the records of cycles; what the evidence says of them is compared.
+//!
+//! A run whose harness was killed has no verdict, and a history that ends somewhere. What is there is judged; it proves no pass.
+
+mod replayed;
+
+pub use replayed::Counts;
+
+use crate::exit::Exit;
+use crate::oracle;
+use crate::paths::Paths;
+use crate::plan::Plan;
+use crate::record::{QuotaRecord, RunSummary};
+use crate::report;
+use crate::run::{self, Outcome};
+use crate::scenario::Scenario;
+use crate::verdict::{Class, Finding, Verdict};
+use anyhow::{Context, bail};
+use replayed::Replayed;
+use std::collections::BTreeMap;
+use std::io;
+
+/// What came of judging a report again.
+#[derive(Debug)]
+pub struct Verification {
+    /// The run, as the evidence has it.
+    pub run: RunSummary,
+    /// What the report says; `None`: its run ended before it could.
+    pub claimed: Option<RunSummary>,
+    pub counts: Counts,
+    /// By class, all findings: judged again, and told.
+    pub classes: BTreeMap<&'static str, (u64, u64)>,
+    /// Histories whose last line is cut off.
+    pub torn: u32,
+    /// Where evidence and report differ, in words.
+    pub disagreements: Vec<String>,
+}
+
+impl Verification {
+    /// The verdict's, if evidence and report agree.
+    pub fn exit(&self) -> Exit {
+        let found = self.run.verdict == Verdict::Violation;
+        match &self.claimed {
+            _ if self.disagreements.is_empty() => run::exit_of(&self.run),
+            Some(claimed) if found && claimed.verdict != Verdict::Violation => Exit::Violation,
+            None if found => Exit::Violation,
+            _ => Exit::Harness,
+        }
+    }
+}
+
+/// Judges the report at `paths` again.
+///
+/// # Errors
+/// A part of it is missing or unreadable, or its parts are not those of one run.
+pub fn verify(paths: &Paths) -> anyhow::Result<Verification> {
+    let scenario = Scenario::load(&paths.scenario_toml()).map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
+    let text = std::fs::read_to_string(paths.plan_txt())
+        .with_context(|| format!("cannot read {}", paths.plan_txt().display()))?;
+    let plan: Plan = text.parse().with_context(|| paths.plan_txt().display().to_string())?;
+    if plan.scenario_digest != scenario.digest() {
+        bail!(
+            "expected a plan for the scenario beside it, whose digest is {}, found one for {}: plan.txt and scenario.toml are \
+             not of one run, or one of them was changed",
+            scenario.digest(),
+            plan.scenario_digest
+        );
+    }
+    let scenario = Scenario { name: plan.scenario.clone(), ..scenario };
+    let claimed = match report::read(paths) {
+        Ok(run) => Some(run),
+        Err(report::Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error.into()),
+    };
+    let mut verification = Verification {
+        run: RunSummary::planned(&scenario, &plan, quotas(&scenario, &plan, claimed.as_ref())),
+        claimed,
+        counts: Counts::default(),
+        classes: BTreeMap::new(),
+        torn: 0,
+        disagreements: Vec::new(),
+    };
+    let mut outcome = Outcome::default();
+    for cluster in 1..=plan.clusters {
+        let replayed = replayed::replay(paths, cluster, &scenario, &plan)?;
+        verification.take(replayed, &mut outcome);
+    }
+    outcome.cycles.sort_by_key(|cycle| cycle.cycle);
+    verification.run.slots.sort_by_key(|slot| (slot.cluster, slot.slot));
+    run::conclude(&scenario.floors, &mut verification.run, outcome);
+    verification.compare();
+    Ok(verification)
+}
+
+/// What the plan was held to: a sweep's cells, or the scenario's share. The report says which of the two.
+fn quotas(scenario: &Scenario, plan: &Plan, claimed: Option<&RunSummary>) -> Vec<QuotaRecord> {
+    let cells = plan.cells();
+    if claimed.is_some_and(|run| !cells.is_empty() && run.quotas == cells) {
+        return cells;
+    }
+    let cycles = plan.steps.len() as u32;
+    scenario.quotas.iter().filter_map(|quota| quota.share(cycles, scenario.cycles)).collect()
+}
+
+impl Verification {
+    fn take(&mut self, mut replayed: Replayed, outcome: &mut Outcome) {
+        let several = self.run.clusters > 1;
+        for finding in replayed.judged.iter_mut().chain(&mut replayed.told).filter(|_| several) {
+            finding.cluster = Some(replayed.cluster);
+        }
+        for finding in &replayed.judged {
+            self.classes.entry(finding.class.name()).or_default().0 += 1;
+        }
+        for finding in &replayed.told {
+            self.classes.entry(finding.class.name()).or_default().1 += 1;
+        }
+        self.counts.add(&replayed.counts);
+        self.torn += u32::from(replayed.torn);
+        self.disagreements.append(&mut replayed.disagreements);
+        outcome.cycles.append(&mut replayed.cycles);
+        outcome.findings.append(&mut replayed.judged);
+        outcome.findings.append(&mut replayed.told);
+        match replayed.end {
+            Some(end) => {
+                outcome.interrupted |= end.interrupted;
+                self.run.slots.extend(end.slots);
+                let new = |check: &String| !outcome.skipped_checks.contains(check);
+                let checks: Vec<_> = end.skipped_checks.into_iter().filter(new).collect();
+                outcome.skipped_checks.extend(checks);
+            }
+            None => outcome.findings.push(Finding::new(
+                Class::NotProven,
+                format!(
+                    "the history of cluster {} has no end: the harness was killed, or lines are missing",
+                    replayed.cluster
+                ),
+            )),
+        }
+        self.run.acked_writes += replayed.tally.acked_writes;
+        self.run.unknown_writes += replayed.tally.unknown_writes;
+        self.run.reads += replayed.tally.reads;
+        outcome.reads_unchecked += replayed.tally.reads_unchecked;
+        self.run.log_replayed.add(replayed.log_replayed);
+    }
+
+    /// The report's claims against the evidence, field by field.
+    fn compare(&mut self) {
+        let Some(claimed) = &self.claimed else { return };
+        let run = &self.run;
+        let mut differ = |what: &str, claims: String, shows: String| {
+            if claims != shows {
+                self.disagreements.push(format!("{what}: verdict.json says {claims}, the evidence {shows}"));
+            }
+        };
+        differ("verdict", claimed.verdict.to_string(), run.verdict.to_string());
+        differ("classes", classes(&claimed.findings), classes(&run.findings));
+        differ("interrupted", claimed.interrupted.to_string(), run.interrupted.to_string());
+        differ("cycles", claimed.cycles.len().to_string(), run.cycles.len().to_string());
+        for (claims, shows) in claimed.cycles.iter().zip(&run.cycles).filter(|(claims, shows)| claims != shows) {
+            let (claims, shows) = (serde_json::to_string(claims), serde_json::to_string(shows));
+            let cycle = "the record of a cycle";
+            differ(cycle, claims.unwrap_or_default(), shows.unwrap_or_default());
+        }
+        differ("kills", claimed.kills().to_string(), run.kills().to_string());
+        differ("acknowledged writes", claimed.acked_writes.to_string(), run.acked_writes.to_string());
+        differ("unknown writes", claimed.unknown_writes.to_string(), run.unknown_writes.to_string());
+        differ("reads", claimed.reads.to_string(), run.reads.to_string());
+        differ("raft log replay", format!("{:?}", claimed.log_replayed), format!("{:?}", run.log_replayed));
+        differ("skipped checks", sorted(&claimed.skipped_checks), sorted(&run.skipped_checks));
+        differ("fault classes", sorted(&claimed.fault_classes), sorted(&run.fault_classes));
+        differ("cycles planned", claimed.cycles_planned.to_string(), run.cycles_planned.to_string());
+        differ("quotas", format!("{:?}", claimed.quotas), format!("{:?}", run.quotas));
+        differ("slots", format!("{:?}", claimed.slots), format!("{:?}", run.slots));
+        differ("seed", claimed.seed.to_string(), run.seed.to_string());
+        differ("scenario digest", claimed.scenario_digest.clone(), run.scenario_digest.clone());
+        differ("plan digest", claimed.plan_digest.clone(), run.plan_digest.clone());
+    }
+}
+
+/// How many findings of each class a report keeps. (Their order within a class depends on who asked first.)
+fn classes(findings: &[Finding]) -> String {
+    let mut findings = findings.to_vec();
+    oracle::cause_first(&mut findings);
+    let classes =
+        findings.chunk_by(|a, b| a.class == b.class).map(|same| format!("{} ({})", same[0].class, same.len()));
+    let classes: Vec<_> = classes.collect();
+    if classes.is_empty() { "none".to_owned() } else { classes.join(", ") }
+}
+
+fn sorted(words: &[String]) -> String {
+    let mut words = words.to_vec();
+    words.sort();
+    format!("{words:?}")
+}
+
+#[cfg(test)]
+mod tests;

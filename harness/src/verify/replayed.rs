@@ -1,0 +1,196 @@
+//! One cluster's history, from its first line to its last.
+
+use crate::evidence::{Evidence, HISTORY_VERSION, Head};
+use crate::history::Lines;
+use crate::oracle::{Ledger, Tally};
+use crate::paths::Paths;
+use crate::plan::Plan;
+use crate::record::{CycleRecord, Replayed as LogReplayed, SlotRecord};
+use crate::scenario::Scenario;
+use crate::verdict::Finding;
+use anyhow::bail;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Evidence that was judged again, by kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub lines: u64,
+    pub operations: u64,
+    pub revisions: u64,
+    /// Deliveries of a revision by another stream than the first.
+    pub redelivered: u64,
+    pub fences: u64,
+    pub dead_directories: u64,
+    pub recoveries: u64,
+    pub raft_logs: u64,
+    pub last_reads: u64,
+}
+
+impl Counts {
+    pub fn add(&mut self, other: &Self) {
+        self.lines += other.lines;
+        self.operations += other.operations;
+        self.revisions += other.revisions;
+        self.redelivered += other.redelivered;
+        self.fences += other.fences;
+        self.dead_directories += other.dead_directories;
+        self.recoveries += other.recoveries;
+        self.raft_logs += other.raft_logs;
+        self.last_reads += other.last_reads;
+    }
+
+    fn count(&mut self, evidence: &Evidence) {
+        self.lines += 1;
+        match evidence {
+            Evidence::Invoke { .. } => self.operations += 1,
+            Evidence::Revision { .. } => self.revisions += 1,
+            Evidence::Again { .. } => self.redelivered += 1,
+            Evidence::FenceAnswers { .. } => self.fences += 1,
+            Evidence::Inspected { .. } => self.dead_directories += 1,
+            Evidence::Recovery { .. } => self.recoveries += 1,
+            Evidence::RaftLog { .. } => self.raft_logs += 1,
+            Evidence::LastRead { .. } => self.last_reads += 1,
+            _ => {}
+        }
+    }
+}
+
+/// The last line of a cluster's history.
+#[derive(Debug)]
+pub(super) struct End {
+    pub interrupted: bool,
+    pub slots: Vec<SlotRecord>,
+    pub skipped_checks: Vec<String>,
+}
+
+/// What a history leads to.
+#[derive(Debug, Default)]
+pub(super) struct Replayed {
+    pub cluster: u32,
+    pub judged: Vec<Finding>,
+    pub told: Vec<Finding>,
+    /// What the run wrote down as its findings.
+    claimed: Vec<Finding>,
+    pub cycles: Vec<CycleRecord>,
+    pub end: Option<End>,
+    pub tally: Tally,
+    pub log_replayed: LogReplayed,
+    pub counts: Counts,
+    pub torn: bool,
+    pub disagreements: Vec<String>,
+    /// Of the cycle under way: kills, and indexes of fences that were answered.
+    kills: u32,
+    fences: BTreeSet<u64>,
+}
+
+/// Takes the evidence of `cluster` again.
+///
+/// # Errors
+/// The history cannot be read, or is of another run or version.
+pub(super) fn replay(paths: &Paths, cluster: u32, scenario: &Scenario, plan: &Plan) -> anyhow::Result<Replayed> {
+    let path = paths.of_cluster(cluster).history_jsonl();
+    let mut lines = Lines::open(&path)?;
+    let head = match lines.next()? {
+        Some((_, Evidence::History(head))) => head,
+        _ => bail!("{}: expected a first line that says what the history is about, found none", path.display()),
+    };
+    check_head(&path, &head, cluster, scenario, plan)?;
+    let ledger = Ledger::new(&head.slots);
+    let mut replayed = Replayed { cluster, ..Replayed::default() };
+    while let Some((line, evidence)) = lines.next()? {
+        if replayed.end.is_some() {
+            bail!("{}, line {line}: expected nothing after the end of the run's evidence", path.display());
+        }
+        replayed.take(&ledger, evidence);
+    }
+    replayed.torn = lines.torn();
+    replayed.judged.extend(ledger.take_findings());
+    replayed.tally = ledger.tally();
+    replayed.log_replayed = ledger.log_replayed();
+    replayed.compare_findings();
+    Ok(replayed)
+}
+
+fn check_head(path: &Path, head: &Head, cluster: u32, scenario: &Scenario, plan: &Plan) -> anyhow::Result<()> {
+    if head.version != HISTORY_VERSION {
+        bail!(
+            "{} has version {}, this binary reads {HISTORY_VERSION}: verify it with the binary that wrote it",
+            path.display(),
+            head.version
+        );
+    }
+    for (what, expected, found) in [
+        ("cluster", cluster.to_string(), head.cluster.to_string()),
+        ("seed", plan.seed.to_string(), head.seed.to_string()),
+        ("scenario digest", scenario.digest(), head.scenario_digest.clone()),
+        ("plan digest", plan.digest(), head.plan_digest.clone()),
+    ] {
+        if expected != found {
+            bail!(
+                "{}: expected the history of this plan and scenario ({what} {expected}), found one with {what} {found}",
+                path.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+impl Replayed {
+    fn take(&mut self, ledger: &Ledger, evidence: Evidence) {
+        self.counts.count(&evidence);
+        // The run took its ledger's alarms before it wrote its findings down.
+        if matches!(evidence, Evidence::Finding { .. } | Evidence::CycleEnd { .. } | Evidence::End { .. }) {
+            self.judged.extend(ledger.take_findings());
+        }
+        let findings = ledger.take(&evidence);
+        match evidence {
+            Evidence::Told { .. } => self.told.extend(findings),
+            _ => self.judged.extend(findings),
+        }
+        match evidence {
+            Evidence::Cycle { .. } => {
+                self.kills = 0;
+                self.fences.clear();
+            }
+            Evidence::Killed { .. } => self.kills += 1,
+            Evidence::FenceAnswers { answers, .. } => {
+                self.fences.extend(answers.0.iter().map(|(_, answer)| answer.index))
+            }
+            Evidence::Finding { finding } => self.claimed.push(finding),
+            Evidence::CycleEnd { record } => self.close(record),
+            Evidence::End { interrupted, slots, skipped_checks } => {
+                self.end = Some(End { interrupted, slots, skipped_checks });
+            }
+            _ => {}
+        }
+    }
+
+    /// A cycle's record is the run's own; what the evidence says of it has to be the same.
+    fn close(&mut self, record: CycleRecord) {
+        let cycle = record.cycle;
+        if record.kills != self.kills {
+            let (claims, shows) = (record.kills, self.kills);
+            self.disagreements.push(format!("kills of cycle {cycle}: its record says {claims}, the evidence {shows}"));
+        }
+        if let Some(index) = record.fence_index.filter(|index| !self.fences.contains(index)) {
+            // A fence that no member's watch ever reached is answered, and not judged: the finding says so.
+            if record.findings == 0 {
+                self.disagreements.push(format!("cycle {cycle}: no evidence of the fence at raft index {index}"));
+            }
+        }
+        if let Some(last) = self.cycles.last().filter(|last| last.cycle >= cycle) {
+            self.disagreements.push(format!("cycle {cycle} ends after cycle {}", last.cycle));
+        }
+        self.cycles.push(record);
+    }
+
+    /// What the run wrote down as found has to be found again.
+    fn compare_findings(&mut self) {
+        let key = |finding: &Finding| (finding.class, finding.cycle, finding.member);
+        let found: BTreeSet<_> = self.judged.iter().chain(&self.told).map(key).collect();
+        for claim in self.claimed.iter().filter(|claim| !found.contains(&key(claim))) {
+            self.disagreements.push(format!("the run found what the evidence does not lead to: {claim}"));
+        }
+    }
+}

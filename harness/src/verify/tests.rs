@@ -1,0 +1,325 @@
+//! A small report that verifies; and every way of changing it is noticed.
+
+use super::*;
+use crate::evidence::{Answers, Evidence, HISTORY_VERSION, Head, Look, Recovered};
+use crate::history::History;
+use crate::inspect::DeadMember;
+use crate::model::Change;
+use crate::operation::{Action, KeyState, Keys, OpId, Outcome, Reply};
+use crate::oracle::Ledger;
+use crate::record::{CycleRecord, Outcome as Ending, SlotRecord};
+use crate::report::sample;
+use crate::seed::Seed;
+use crate::target::{Engine, Slot};
+use node_proto::control::FenceAnswerResponse;
+use sha2::{Digest, Sha256};
+use std::path::Path;
+
+const SCENARIO: &str = r#"cycles = 1
+[cluster]
+members = 3
+backend = "rocksdb"
+memtable_bytes = 65536
+keep_entries = 500
+snapshot_every_entries = 500
+[load]
+clients = 1
+keys = 10
+value_bytes_max = 64
+op_timeout_ms = 2000
+compact_every_ops = 500
+[whom]
+follower = 1
+[when]
+time = 1
+[floors]
+acked_writes_per_cycle_min = 1
+"#;
+
+const A: OpId = OpId { client: 0, seq: 0 };
+const B: OpId = OpId { client: 0, seq: 1 };
+const C: OpId = OpId { client: 0, seq: 2 };
+
+struct Report {
+    dir: tempfile::TempDir,
+}
+
+impl Report {
+    fn paths(&self) -> Paths {
+        Paths::new(self.dir.path())
+    }
+
+    fn verify(&self) -> Verification {
+        verify(&self.paths()).unwrap()
+    }
+
+    fn history(&self) -> String {
+        std::fs::read_to_string(self.paths().history_jsonl()).unwrap()
+    }
+
+    /// Changes the history's text, which has to hold `from`.
+    fn edit(&self, from: &str, to: &str) -> Verification {
+        let text = self.history();
+        assert!(text.contains(from), "{from} is not in\n{text}");
+        std::fs::write(self.paths().history_jsonl(), text.replacen(from, to, 1)).unwrap();
+        self.verify()
+    }
+
+    /// Removes the lines that hold `what`.
+    fn without(&self, what: &str) -> Verification {
+        let text = self.history();
+        let kept: String = text.lines().filter(|line| !line.contains(what)).map(|line| format!("{line}\n")).collect();
+        assert_ne!(text, kept, "{what} is in no line");
+        std::fs::write(self.paths().history_jsonl(), kept).unwrap();
+        self.verify()
+    }
+}
+
+/// A run of one cycle that found nothing: a write, a delete, a read, a kill, a fence, a full read.
+fn report() -> Report {
+    let report = Report { dir: tempfile::tempdir().unwrap() };
+    let paths = report.paths();
+    let scenario = Scenario::parse(Path::new("scenarios/small.toml"), SCENARIO.to_owned()).unwrap();
+    let plan = Plan::generate(&scenario, &Seed::new(1), 1, 1);
+    std::fs::write(paths.scenario_toml(), SCENARIO).unwrap();
+    std::fs::write(paths.plan_txt(), plan.to_string()).unwrap();
+    let slots = [1, 2, 3].map(Slot);
+    let ledger = Ledger::recorded(&slots, History::create(&paths.history_jsonl()).unwrap());
+    ledger.take(&Evidence::History(Head {
+        version: HISTORY_VERSION,
+        cluster: 1,
+        slots: slots.to_vec(),
+        scenario_digest: scenario.digest(),
+        plan_digest: plan.digest(),
+        seed: 1,
+        job: None,
+    }));
+    ledger.take(&Evidence::Cycle { cycle: 1, what: "kill follower#0 at time 3ms".into() });
+    write_and_read(&ledger);
+    kill_and_fence(&ledger);
+    let other = KeyState {
+        key: b"p/2".to_vec(),
+        value: b"0.1".to_vec(),
+        create_revision: 3,
+        mod_revision: 3,
+        ..row()
+    };
+    let rows = vec![row(), other];
+    assert_eq!(ledger.take(&Evidence::LastRead { member: 1, revision: 3, rows }), []);
+    ledger.take(&Evidence::End { interrupted: false, slots: founders(), skipped_checks: vec![] });
+    assert_eq!(ledger.take_findings(), []);
+    let run = report.verify().run;
+    assert_eq!(run.verdict, Verdict::Pass, "{:?}", run.findings);
+    report::write(&paths, &run).unwrap();
+    report
+}
+
+fn founders() -> Vec<SlotRecord> {
+    let founder = |slot| SlotRecord {
+        cluster: 1,
+        slot: Slot(slot),
+        member_at_start: slot,
+        engine_at_start: Engine::Rocksdb,
+        member_at_end: slot,
+        engine_at_end: Engine::Rocksdb,
+    };
+    (1..=3).map(founder).collect()
+}
+
+fn row() -> KeyState {
+    let value = b"xxxxxxxxxxxx,0.0".to_vec();
+    KeyState { key: b"p/1".to_vec(), value, create_revision: 2, mod_revision: 2, version: 1, lease: 0 }
+}
+
+fn write_and_read(ledger: &Ledger) {
+    let done = |revision, reply| Outcome::Done { revision, term: 1, reply };
+    ledger.invoke(A, &Action::Put { key: "p/1".into(), value: "xxxxxxxxxxxx,0.0".into(), lease: 0 });
+    ledger.complete(A, &done(2, Reply::Put));
+    let KeyState { key, value, .. } = row();
+    let put = Change::Put { key, value, create_revision: 2, version: 1, lease: 0 };
+    (1..=3).for_each(|slot| ledger.deliver(Slot(slot), 2, std::slice::from_ref(&put)));
+    ledger.invoke(B, &Action::Put { key: "p/2".into(), value: "0.1".into(), lease: 0 });
+    ledger.complete(B, &done(3, Reply::Put));
+    let put = Change::Put { key: b"p/2".to_vec(), value: b"0.1".to_vec(), create_revision: 3, version: 1, lease: 0 };
+    (1..=3).for_each(|slot| ledger.deliver(Slot(slot), 3, std::slice::from_ref(&put)));
+    ledger.invoke(C, &Action::Read { keys: Keys::one("p/1"), revision: None, serializable: false });
+    ledger.complete(C, &done(3, Reply::Read(vec![row()])));
+}
+
+fn kill_and_fence(ledger: &Ledger) {
+    let cycle = 1;
+    ledger.take(&Evidence::Killed { cycle, member: 2, engine: Some(Engine::Rocksdb) });
+    let dead = DeadMember {
+        engine: Some(Engine::Rocksdb),
+        last_flushed_index: Some(4),
+        engine_index: Some(4),
+        log_first: Some(0),
+        log_last: Some(9),
+        ..DeadMember::default()
+    };
+    let applied_received = Some(7);
+    let inspected = Evidence::Inspected { cycle, member: 2, look: Look::Killed, applied_received, dead };
+    assert_eq!(ledger.take(&inspected), []);
+    ledger.take(&Evidence::Mark { cycle });
+    let digest = ledger.kv_digest(3, 0).unwrap();
+    let nothing = Sha256::digest(b"").to_vec();
+    let answer = FenceAnswerResponse {
+        missed: false,
+        index: 12,
+        term: 1,
+        revision: 3,
+        compact_revision: 0,
+        kv: digest.sha256.to_vec(),
+        lease: nothing.clone(),
+        auth: nothing.clone(),
+        membership: nothing,
+        kv_rows: digest.rows,
+        leases: vec![],
+    };
+    let answers: Vec<_> = (1..=3).map(|member| (member, answer.clone())).collect();
+    assert_eq!(ledger.take(&Evidence::FenceAnswers { cycle, answers: Answers::new(&answers) }), []);
+    let recovery = Recovered {
+        last_flushed_index: Some(4),
+        engine_index: Some(4),
+        log_first: Some(0),
+        log_last: Some(9),
+        last_purged: None,
+        scan_start: Some(5),
+        verified: None,
+        replayed: Some([5, 9]),
+        complete: true,
+        open_micros: 7,
+        snapshot_installed: None,
+    };
+    assert_eq!(ledger.take(&Evidence::Recovery { cycle, member: 2, recovery }), []);
+    let record = CycleRecord {
+        cycle,
+        outcome: Ending::Landed,
+        kills: 1,
+        kills_by_engine: [(Engine::Rocksdb, 1)].into(),
+        fence_index: Some(12),
+        lost_entries: 3,
+        replayed: 5,
+        findings: 0,
+        proved_nothing: None,
+        window: None,
+        ..sample::run().cycles[0].clone()
+    };
+    ledger.take(&Evidence::CycleEnd { record });
+}
+
+#[track_caller]
+fn noticed(verification: &Verification, exit: Exit, what: &str) {
+    let words = format!("{:?} {:?} {:?}", verification.exit(), verification.run.findings, verification.disagreements);
+    assert_eq!(verification.exit(), exit, "{words}");
+    assert!(words.contains(what), "expected {what} in {words}");
+}
+
+#[test]
+fn a_report_that_nobody_changed_verifies() {
+    let verification = report().verify();
+    assert_eq!(verification.disagreements, Vec::<String>::new());
+    assert_eq!((verification.exit(), verification.run.verdict), (Exit::Pass, Verdict::Pass));
+    let counts = verification.counts;
+    assert_eq!((counts.operations, counts.revisions, counts.redelivered, counts.fences), (3, 2, 4, 1));
+}
+
+#[test]
+fn a_removed_line_is_noticed_whatever_it_says() {
+    noticed(&report().without(r#""op":"0.0","revision""#), Exit::Harness, "acknowledged writes");
+    noticed(&report().without(r#""op":"0.0""#), Exit::Violation, "phantom");
+    noticed(&report().without(r#""event":"revision""#), Exit::Violation, "went from revision");
+    noticed(&report().without(r#""revision":2,"slot":1"#), Exit::Violation, "went from revision");
+    noticed(&report().without(r#""revision":2,"slot":3"#), Exit::Violation, "went from revision");
+    noticed(&report().without(r#""event":"fence-answers""#), Exit::Harness, "no evidence of the fence");
+    noticed(&report().without(r#""event":"killed""#), Exit::Harness, "kills of cycle 1");
+    noticed(&report().without(r#""event":"cycle-end""#), Exit::Harness, "cycles");
+    noticed(&report().without(r#""event":"end""#), Exit::Harness, "verdict");
+}
+
+#[test]
+fn a_changed_line_is_noticed() {
+    noticed(&report().edit(r#"[["p/1","~x12~,0.0",2,2,1,0]]"#, "[]"), Exit::Violation, "does not return p/1");
+    noticed(
+        &report().edit(r#"[["p/1","~x12~,0.0",2,2,1,0]]"#, r#"[["p/1","~x13~,0.0",2,2,1,0]]"#),
+        Exit::Violation,
+        "p/1",
+    );
+    noticed(&report().edit(r#"["p/1","~x12~,0.0",2,1,0]"#, r#"["p/1","~x12~,0.7",2,1,0]"#), Exit::Violation, "phantom");
+    noticed(&report().edit(r#""kv":""#, r#""kv":"00"#), Exit::Violation, "kv section");
+    noticed(&report().edit(r#""engine_index":4"#, r#""engine_index":3"#), Exit::Violation, "index-ahead-of-engine");
+    noticed(&report().edit(r#""replayed":[5,9]"#, r#""replayed":[6,9]"#), Exit::Violation, "replay-start");
+    noticed(
+        &report().edit(r#""event":"killed""#, r#""event":"mark","was":"killed""#),
+        Exit::Harness,
+        "kills of cycle 1",
+    );
+}
+
+#[test]
+fn a_changed_verdict_is_noticed() {
+    let changed = |change: fn(&mut RunSummary)| {
+        let report = report();
+        let mut run = report::read(&report.paths()).unwrap();
+        change(&mut run);
+        report::write(&report.paths(), &run).unwrap();
+        report.verify()
+    };
+    noticed(&changed(|run| run.verdict = Verdict::Liveness), Exit::Harness, "verdict.json says liveness");
+    noticed(&changed(|run| run.findings.push(Finding::new(Class::StateHash, "s"))), Exit::Harness, "classes");
+    noticed(&changed(|run| run.acked_writes += 1), Exit::Harness, "acknowledged writes");
+    noticed(&changed(|run| run.cycles[0].lost_entries += 1), Exit::Harness, "record of a cycle");
+    noticed(&changed(|run| run.cycles.clear()), Exit::Harness, "cycles");
+    noticed(&changed(|run| run.seed += 1), Exit::Harness, "seed");
+    noticed(&changed(|run| run.log_replayed.entries += 1), Exit::Harness, "raft log replay");
+}
+
+#[test]
+fn a_pass_over_evidence_of_a_violation_is_one() {
+    let report = report();
+    let verification = report.edit(r#""engine_index":4"#, r#""engine_index":3"#);
+    assert_eq!(verification.claimed.as_ref().unwrap().verdict, Verdict::Pass);
+    assert_eq!(verification.exit(), Exit::Violation);
+}
+
+#[test]
+fn testimony_counts_and_is_told_apart() {
+    let report = report();
+    let finding = Finding::new(Class::Liveness, "expected n1 to serve").in_cycle(1).at_member(1);
+    let told = serde_json::to_string(&Evidence::Told { finding }).unwrap().replacen('{', r#"{"at_us":9,"#, 1);
+    let text = report.history();
+    let (last, before) = text.trim_end().rsplit_once('\n').map(|(before, last)| (last, before)).unwrap();
+    std::fs::write(report.paths().history_jsonl(), format!("{before}\n{told}\n{last}\n")).unwrap();
+    let verification = report.verify();
+    noticed(&verification, Exit::Harness, "verdict.json says pass, the evidence liveness");
+    assert_eq!(verification.classes, [("liveness", (0, 1))].into());
+}
+
+#[test]
+fn a_run_without_an_end_proves_no_pass() {
+    let report = report();
+    std::fs::remove_file(report.paths().verdict_json()).unwrap();
+    let text = report.history();
+    std::fs::write(report.paths().history_jsonl(), &text[..text.len() - 9]).unwrap();
+    let verification = report.verify();
+    assert_eq!((verification.run.verdict, verification.torn), (Verdict::Inconclusive, 1));
+    assert_eq!((verification.exit(), verification.run.cycles.len()), (Exit::Inconclusive, 1));
+}
+
+#[test]
+fn another_plan_scenario_or_version_is_refused() {
+    let report = report();
+    let refused = |report: &Report| format!("{:#}", verify(&report.paths()).unwrap_err());
+    let plan = std::fs::read_to_string(report.paths().plan_txt()).unwrap();
+    std::fs::write(report.paths().plan_txt(), plan.replace("seed 1", "seed 2")).unwrap();
+    assert!(refused(&report).contains("seed 2"), "{}", refused(&report));
+    std::fs::write(report.paths().plan_txt(), plan).unwrap();
+    let text = report.history();
+    std::fs::write(report.paths().history_jsonl(), text.replacen("\"version\":1", "\"version\":2", 1)).unwrap();
+    assert!(refused(&report).contains("version 2"), "{}", refused(&report));
+    std::fs::write(report.paths().history_jsonl(), text.replacen("\"event\":\"invoke\"", "\"event\":\"x\"", 1))
+        .unwrap();
+    assert!(refused(&report).contains("line 3"), "{}", refused(&report));
+    std::fs::write(report.paths().scenario_toml(), SCENARIO.replace("keys = 10", "keys = 11")).unwrap();
+    assert!(refused(&report).contains("expected a plan for the scenario beside it"), "{}", refused(&report));
+}
