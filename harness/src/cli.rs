@@ -2,6 +2,7 @@
 
 mod mutants;
 mod replay;
+mod resume;
 mod shrink;
 mod verify;
 
@@ -54,7 +55,12 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// The scenario, for example scenarios/smoke.toml.
-    pub scenario: PathBuf,
+    #[arg(required_unless_present = "resume")]
+    pub scenario: Option<PathBuf>,
+    /// Go on with the run of this report, whose harness was killed or interrupted: its members died with it, which counts as a
+    /// kill of them all. At most one cycle is run again.
+    #[arg(long, value_name = "REPORT_DIR", conflicts_with_all = ["scenario", "seed", "cycles", "sweep", "clusters", "report", "sabotage"])]
+    pub resume: Option<PathBuf>,
     /// Root of all chance; drawn from the clock, and printed, if absent.
     #[arg(long)]
     pub seed: Option<u64>,
@@ -158,10 +164,16 @@ pub fn clusters(text: &str) -> Result<u32, String> {
 }
 
 fn run_job(args: &RunArgs) -> Result<Job, Failure> {
-    let scenario = load(&args.scenario)?;
+    if let Some(report_dir) = &args.resume {
+        return resume::job(report_dir, &args.with);
+    }
+    let Some(path) = &args.scenario else {
+        return Err(Failure::Usage("expected a scenario, found none".to_owned()));
+    };
+    let scenario = load(path)?;
     let seed = Seed::new(args.seed.unwrap_or_else(clock::seed_from_time));
     let plan = plan_of(args.sweep, &scenario, &seed, args.cycles, args.clusters);
-    let mut repro = format!("ninelives run {} --seed {}", word(&args.scenario), seed.root());
+    let mut repro = format!("ninelives run {} --seed {}", word(path), seed.root());
     if args.sweep {
         repro.push_str(" --sweep");
     }
@@ -212,7 +224,23 @@ fn compare_binaries(before: &RunSummary, target: &Target) -> Result<(), Failure>
     Ok(())
 }
 
-fn job(scenario: Scenario, plan: Plan, with: &With, mut repro: String) -> Result<Job, Failure> {
+fn job(scenario: Scenario, plan: Plan, with: &With, repro: String) -> Result<Job, Failure> {
+    let default_report = || {
+        let name = format!("{}-seed{}-{}", scenario.name, plan.seed, clock::utc_stamp());
+        Path::new("reports").join(name)
+    };
+    let paths = Paths::new(absolute(&with.report.clone().unwrap_or_else(default_report))?);
+    if !is_free(paths.root()) {
+        return Err(Failure::Usage(format!(
+            "expected a fresh report directory, found something at {}: name another one with --report",
+            paths.root().display()
+        )));
+    }
+    job_in(paths, scenario, plan, with, repro)
+}
+
+/// Likewise, whatever is in the report directory.
+fn job_in(paths: Paths, scenario: Scenario, plan: Plan, with: &With, mut repro: String) -> Result<Job, Failure> {
     let node = match &with.node {
         Some(node) => node.clone(),
         None => beside_this_executable("node-under-test")?,
@@ -228,17 +256,6 @@ fn job(scenario: Scenario, plan: Plan, with: &With, mut repro: String) -> Result
         }
     }
     check_sabotage(&scenario, with.sabotage.as_deref())?;
-    let default_report = || {
-        let name = format!("{}-seed{}-{}", scenario.name, plan.seed, clock::utc_stamp());
-        Path::new("reports").join(name)
-    };
-    let paths = Paths::new(absolute(&with.report.clone().unwrap_or_else(default_report))?);
-    if !is_free(paths.root()) {
-        return Err(Failure::Usage(format!(
-            "expected a fresh report directory, found something at {}: name another one with --report",
-            paths.root().display()
-        )));
-    }
     for (flag, value) in [("--node", &with.node), ("--inspector", &with.inspector)] {
         if let Some(value) = value {
             repro.push_str(&format!(" {flag} {}", word(value)));
@@ -261,7 +278,7 @@ fn job(scenario: Scenario, plan: Plan, with: &With, mut repro: String) -> Result
     };
     let cycles = plan.steps.len() as u32;
     let quotas = scenario.quotas.iter().filter_map(|quota| quota.share(cycles, scenario.cycles)).collect();
-    Ok(Job { quotas, sweep: false, scenario, plan, target, paths, keep: with.keep, repro, quiet: false })
+    Ok(Job { quotas, sweep: false, scenario, plan, target, paths, keep: with.keep, resume: false, repro, quiet: false })
 }
 
 /// A bug that no member can have is n/a: a run with it would pass, and that would say nothing.
@@ -420,8 +437,16 @@ mod tests {
         let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/smoke.toml");
         let with =
             With { node: Some("/nonexistent/node".into()), inspector: None, report: None, sabotage: None, keep: false };
-        let failure =
-            run_job(&RunArgs { scenario, seed: Some(1), cycles: None, sweep: false, clusters: 1, with }).unwrap_err();
+        let failure = run_job(&RunArgs {
+            scenario: Some(scenario),
+            resume: None,
+            seed: Some(1),
+            cycles: None,
+            sweep: false,
+            clusters: 1,
+            with,
+        })
+        .unwrap_err();
         assert_eq!(failure.exit(), Exit::Usage);
         let text = failure.to_string();
         assert!(text.contains("/nonexistent/node") && text.contains("--node") && text.contains("make build"), "{text}");

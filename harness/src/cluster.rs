@@ -47,6 +47,17 @@ pub struct Site {
     pub links: Option<Links>,
 }
 
+/// Who was where when a harness died.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seat {
+    pub slot: Slot,
+    /// Who founded the cluster here.
+    pub founder: u64,
+    pub member: u64,
+    pub engine: Engine,
+    pub at: Addresses,
+}
+
 /// All members of one run.
 #[derive(Debug)]
 pub struct Cluster {
@@ -79,6 +90,38 @@ impl Cluster {
         let members =
             founders.iter().zip(engines).map(|((id, at), engine)| Member::founder(*id, *at, *engine)).collect();
         let ids_used = founders.iter().map(|(id, _)| *id).collect();
+        let site = Site { spawner, target, paths, founders, links: None };
+        Ok(Self { site, members, ids_used, applied_by_the_gone: 0, _ports: ports })
+    }
+
+    /// The members of a run whose harness is dead: all of them dead, at the same addresses, because those are in the membership.
+    ///
+    /// # Errors
+    /// Somebody else listens at one of the addresses by now.
+    pub fn of_the_dead(
+        spawner: Spawner,
+        target: Target,
+        paths: Paths,
+        seats: &[Seat],
+        ids_used: BTreeSet<u64>,
+    ) -> anyhow::Result<Self> {
+        let addresses = seats.iter().flat_map(|seat| [seat.at.peer, seat.at.client, seat.at.control]);
+        let reserve = |at| {
+            PortHolder::reserve_again(at).with_context(|| {
+                format!("expected {at} to be free, where a member of the run listened: end what listens there, and resume again")
+            })
+        };
+        let ports = addresses.map(reserve).collect::<anyhow::Result<_>>()?;
+        let member = |seat: &Seat| {
+            let new = if seat.member == seat.founder {
+                Member::founder(seat.member, seat.at, seat.engine)
+            } else {
+                Member::joiner(seat.slot, seat.member, seat.at, seat.engine)
+            };
+            new.returning()
+        };
+        let members = seats.iter().map(member).collect();
+        let founders = seats.iter().map(|seat| (seat.founder, seat.at)).collect();
         let site = Site { spawner, target, paths, founders, links: None };
         Ok(Self { site, members, ids_used, applied_by_the_gone: 0, _ports: ports })
     }

@@ -22,7 +22,7 @@ pub use crate::record::{CycleRecord, Outcome, PhasesMs, Role, Victim};
 
 use crate::clock;
 use crate::cluster::{Cluster, Death, Trouble};
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, Look};
 use crate::inspect::{DeadMember, remove_dir};
 use crate::observe::Observer;
 use crate::oracle::Ledger;
@@ -32,7 +32,7 @@ use crate::scenario::Scenario;
 use crate::target::Engine;
 use crate::verdict::{Class, Finding, Verdict};
 use crate::workload::Prober;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -45,6 +45,8 @@ pub struct Stage<'a> {
     pub ledger: Arc<Ledger>,
     pub observer: &'a Observer,
     fences: u64,
+    /// Added to the numbers of the prober's readers: those of a run that is resumed are other ones.
+    readers_from: u32,
     /// Made when it is needed first.
     prober: Option<Prober>,
 }
@@ -96,7 +98,7 @@ impl<'a> Stage<'a> {
         ledger: Arc<Ledger>,
         observer: &'a Observer,
     ) -> Self {
-        Self { number, scenario, cluster, ledger, observer, fences: 0, prober: None }
+        Self { number, scenario, cluster, ledger, observer, fences: 0, readers_from: 0, prober: None }
     }
 
     /// Carries out one step of the plan; [`Stage::close`] says what came of it.
@@ -135,6 +137,37 @@ impl<'a> Stage<'a> {
         self.catch_up(work).await?;
         let fence = self.fence(work).await?;
         self.verify(work, &fence).await
+    }
+
+    /// A look at all members after a death of the harness, which killed them all: what they left, then whether it recovers like after
+    /// any other kill. `work` is [`Work::without_fault`]. `migrating`: `migrate` may have been at work there.
+    pub async fn look_at_the_dead(&mut self, work: &mut Work, times: u32, migrating: &BTreeSet<u64>) {
+        // Never used before, as the clients' numbers.
+        self.fences = u64::from(times) << 32;
+        self.readers_from = times.saturating_mul(READERS_STRIDE);
+        let looked = async {
+            let members: Vec<_> = self.cluster.members.iter().map(|member| (member.id, member.engine)).collect();
+            for (member, engine) in members {
+                let death = Death { at: clock::now(), applied_received: None, ended: Ended::KilledByUs(SIGKILL) };
+                self.casualty(work, Casualty { member, engine, death, dead: None });
+                if migrating.contains(&member) {
+                    self.inspect_migrated(work, member, Look::MigrateKilled).await?;
+                }
+            }
+            self.inspect_dead(work).await?;
+            let found: Vec<_> =
+                work.last_casualties().filter_map(|one| Some((one.member, one.dead.as_ref()?.engine?))).collect();
+            for (member, engine) in found {
+                self.set_engine(member, engine)?;
+            }
+            self.restart(work).await?;
+            self.catch_up(work).await?;
+            let fence = self.fence(work).await?;
+            self.verify(work, &fence).await
+        };
+        if let Err(trouble) = looked.await {
+            self.blame(work, &trouble);
+        }
     }
 
     /// A last look at all members without a fault: heal, fence, verify. `work` is [`Work::without_fault`].
@@ -216,6 +249,11 @@ impl<'a> Stage<'a> {
         self.ledger.take(&Evidence::Did { cycle, did, member, what });
     }
 }
+
+/// The signal that a dying harness's members got.
+const SIGKILL: i32 = 9;
+/// Numbers of readers between one resumption and the next, as of clients.
+const READERS_STRIDE: u32 = 100_000;
 
 fn kill_nobody() -> Fault {
     Fault::Kill { whom: victims::NOBODY, when: When::Time { ms: 0 }, again: Vec::new() }

@@ -17,11 +17,12 @@ use crate::inspect::DeadMember;
 use crate::model::Change;
 use crate::operation::{Action, KeyState, OpId, Outcome, Reply};
 use crate::oracle::log_replay::{LogEvidence, Mark};
-use crate::record::{CycleRecord, SlotRecord};
+use crate::record::{CycleRecord, QuotaRecord, SlotRecord};
 use crate::target::{Engine, Slot};
 use crate::verdict::Finding;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Version of the history's format: raised when a line changes its meaning.
 pub const HISTORY_VERSION: u32 = 1;
@@ -36,6 +37,21 @@ pub struct Head {
     pub scenario_digest: String,
     pub plan_digest: String,
     pub seed: u64,
+    /// What `run --resume` needs beyond plan and scenario.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobRecord>,
+}
+
+/// How a run was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRecord {
+    pub node: PathBuf,
+    pub inspector: PathBuf,
+    pub sabotage: Option<String>,
+    pub keep: bool,
+    pub sweep: bool,
+    pub quotas: Vec<QuotaRecord>,
+    pub repro: String,
 }
 
 /// Why a dead directory was read.
@@ -204,6 +220,11 @@ pub enum Evidence {
     },
     CycleEnd {
         record: CycleRecord,
+    },
+    /// The harness was killed, and with it all members; it goes on after cycle `after_cycle`, for the `times`-th time.
+    Resumed {
+        times: u32,
+        after_cycle: u32,
     },
     /// The cluster's part ended; nothing is recorded or judged after this.
     End {

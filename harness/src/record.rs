@@ -277,6 +277,15 @@ pub struct SlotRecord {
     pub engine_at_end: Engine,
 }
 
+/// The harness was killed, and the run resumed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumedRecord {
+    /// From 1.
+    pub cluster: u32,
+    /// The last cycle that this cluster had carried out by then; 0: none.
+    pub after_cycle: u32,
+}
+
 /// Kills that had to land in one cell of the window grid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuotaRecord {
@@ -329,6 +338,9 @@ pub struct RunSummary {
     pub skipped_checks: Vec<String>,
     /// A SIGINT or SIGTERM ended the run early.
     pub interrupted: bool,
+    /// Deaths of the harness, each of which was a kill of all members; the run went on after each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resumed: Vec<ResumedRecord>,
     /// Start, UTC, `YYYY-MM-DDTHH:MM:SSZ`.
     pub started_utc: String,
     pub elapsed_ms: u64,
@@ -373,6 +385,7 @@ impl RunSummary {
             localisation: None,
             skipped_checks: Vec::new(),
             interrupted: false,
+            resumed: Vec::new(),
             started_utc: String::new(),
             elapsed_ms: 0,
             harness: unknown(),

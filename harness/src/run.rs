@@ -6,6 +6,7 @@
 
 mod lane;
 mod launch;
+mod resume;
 mod worth;
 
 pub use crate::record::RunSummary;
@@ -44,6 +45,8 @@ pub struct Job {
     pub sweep: bool,
     /// Kills that have to land in each cell of the window grid.
     pub quotas: Vec<QuotaRecord>,
+    /// The report directory holds a run whose harness was killed: go on with it.
+    pub resume: bool,
     /// The command that repeats this run.
     pub repro: String,
     /// Say nothing of single cycles: whoever starts many runs says how far those are.
@@ -68,7 +71,9 @@ pub(crate) struct Outcome {
 pub async fn run(job: &Job, interrupt: watch::Receiver<bool>) -> anyhow::Result<(RunSummary, Exit)> {
     let (started, started_utc) = (clock::now(), clock::utc_now());
     let spawner = Spawner::start().context("cannot start the spawning thread")?;
-    launch::write_inputs(job)?;
+    if !job.resume {
+        launch::write_inputs(job)?;
+    }
     let mut summary = describe(job, &spawner, started_utc).await?;
     let outcome = side_by_side(job, &spawner, interrupt, started, &mut summary).await;
     conclude(&job.scenario.floors, &mut summary, outcome);
@@ -171,6 +176,7 @@ impl Outcome {
         summary.reads += end.tally.reads;
         self.reads_unchecked += end.tally.reads_unchecked;
         summary.log_replayed.add(end.replayed);
+        summary.resumed.extend(end.resumed);
         summary.localisation = summary.localisation.take().or(end.localisation);
     }
 }

@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::oracle;
 use crate::paths::Paths;
 use crate::plan::Plan;
-use crate::record::{QuotaRecord, RunSummary};
+use crate::record::RunSummary;
 use crate::report;
 use crate::run::{self, Outcome};
 use crate::scenario::Scenario;
@@ -80,7 +80,7 @@ pub fn verify(paths: &Paths) -> anyhow::Result<Verification> {
         Err(error) => return Err(error.into()),
     };
     let mut verification = Verification {
-        run: RunSummary::planned(&scenario, &plan, quotas(&scenario, &plan, claimed.as_ref())),
+        run: RunSummary::planned(&scenario, &plan, Vec::new()),
         claimed,
         counts: Counts::default(),
         classes: BTreeMap::new(),
@@ -97,16 +97,6 @@ pub fn verify(paths: &Paths) -> anyhow::Result<Verification> {
     run::conclude(&scenario.floors, &mut verification.run, outcome);
     verification.compare();
     Ok(verification)
-}
-
-/// What the plan was held to: a sweep's cells, or the scenario's share. The report says which of the two.
-fn quotas(scenario: &Scenario, plan: &Plan, claimed: Option<&RunSummary>) -> Vec<QuotaRecord> {
-    let cells = plan.cells();
-    if claimed.is_some_and(|run| !cells.is_empty() && run.quotas == cells) {
-        return cells;
-    }
-    let cycles = plan.steps.len() as u32;
-    scenario.quotas.iter().filter_map(|quota| quota.share(cycles, scenario.cycles)).collect()
 }
 
 impl Verification {
@@ -148,6 +138,10 @@ impl Verification {
         self.run.reads += replayed.tally.reads;
         outcome.reads_unchecked += replayed.tally.reads_unchecked;
         self.run.log_replayed.add(replayed.log_replayed);
+        self.run.resumed.append(&mut replayed.resumed);
+        if let Some(quotas) = replayed.quotas {
+            self.run.quotas = quotas;
+        }
     }
 
     /// The report's claims against the evidence, field by field.
@@ -172,6 +166,7 @@ impl Verification {
         differ("acknowledged writes", claimed.acked_writes.to_string(), run.acked_writes.to_string());
         differ("unknown writes", claimed.unknown_writes.to_string(), run.unknown_writes.to_string());
         differ("reads", claimed.reads.to_string(), run.reads.to_string());
+        differ("resumptions", format!("{:?}", claimed.resumed), format!("{:?}", run.resumed));
         differ("raft log replay", format!("{:?}", claimed.log_replayed), format!("{:?}", run.log_replayed));
         differ("skipped checks", sorted(&claimed.skipped_checks), sorted(&run.skipped_checks));
         differ("fault classes", sorted(&claimed.fault_classes), sorted(&run.fault_classes));

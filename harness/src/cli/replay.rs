@@ -44,6 +44,16 @@ impl Stored {
     /// # Errors
     /// It is not there, not whole, or its parts do not belong together.
     pub fn open(dir: &Path) -> Result<Self, Failure> {
+        let (scenario, plan) = Self::read(dir)?;
+        let before = verdict_before(&Paths::new(dir))?;
+        Ok(Self { scenario, plan, before })
+    }
+
+    /// Reads scenario and plan alone.
+    ///
+    /// # Errors
+    /// As [`Stored::open`].
+    pub fn read(dir: &Path) -> Result<(Scenario, Plan), Failure> {
         let stored = Paths::new(dir);
         let scenario = super::load(&stored.scenario_toml())?;
         let path = stored.plan_txt();
@@ -61,10 +71,9 @@ impl Stored {
                 stored.scenario_toml().display()
             )));
         }
-        let before = verdict_before(&stored)?;
         // The scenario's name is the report's, not that of the copy's file.
         let scenario = Scenario { name: plan.scenario.clone(), ..scenario };
-        Ok(Self { scenario, plan, before })
+        Ok((scenario, plan))
     }
 
     /// The job that runs `plan` again, with the report's planted bug unless another one is named. Says so if the binaries are

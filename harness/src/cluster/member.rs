@@ -86,6 +86,11 @@ impl Member {
         Self { id, slot, joined: true, ..Self::founder(id, addresses, engine) }
     }
 
+    /// One that lived before, under a harness that is dead: what it starts from is what a kill left.
+    pub fn returning(self) -> Self {
+        Self { lives: 1, ..self }
+    }
+
     pub fn is_up(&self) -> bool {
         self.life.is_some()
     }

@@ -29,6 +29,18 @@ impl PortHolder {
         Ok(Self { address, _socket: socket })
     }
 
+    /// Reserves that very port, which was held by a harness that is dead.
+    ///
+    /// # Errors
+    /// Somebody listens there.
+    pub fn reserve_again(address: SocketAddr) -> io::Result<Self> {
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        // Before, not after: connections of the dead may still be winding up there.
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        bind(&socket, &address)?;
+        Ok(Self { address, _socket: socket })
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -49,6 +61,16 @@ mod tests {
             // Accepted and dropped by the server first: its side goes to TIME_WAIT, as after a kill.
             drop(node.accept().unwrap());
         }
+    }
+
+    #[test]
+    fn a_port_is_reserved_again_unless_somebody_listens_there() {
+        let address = PortHolder::reserve().unwrap().address();
+        let again = PortHolder::reserve_again(address).unwrap();
+        assert_eq!(again.address(), address);
+        drop(again);
+        let _stranger = TcpListener::bind(address).unwrap();
+        assert_eq!(PortHolder::reserve_again(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]

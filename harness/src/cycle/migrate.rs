@@ -88,7 +88,7 @@ impl Stage<'_> {
     }
 
     /// Reads the directory anew, and judges it against what it was; from here on this is what the next life starts from.
-    async fn inspect_migrated(&self, work: &mut Work, id: u64, look: Look) -> Result<(), Trouble> {
+    pub(super) async fn inspect_migrated(&self, work: &mut Work, id: u64, look: Look) -> Result<(), Trouble> {
         let site = &self.cluster.site;
         let mut dead =
             inspect(&site.spawner, &site.target, &site.paths.node_data(id), &site.paths.dead_copy(id)).await?.dead;

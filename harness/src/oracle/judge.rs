@@ -57,6 +57,7 @@ impl Books {
             Evidence::Recovery { cycle, member, recovery } => return self.recovered(*cycle, *member, recovery),
             Evidence::LastRead { member, revision, rows } => return final_check(self, *member, *revision, rows),
             Evidence::Told { finding } => return vec![finding.clone()],
+            Evidence::Resumed { after_cycle, .. } => self.resumed(*after_cycle),
             Evidence::End { .. } => self.ended = true,
             Evidence::History(_)
             | Evidence::Place { .. }

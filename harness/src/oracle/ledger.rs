@@ -25,7 +25,7 @@ use crate::inspect::DeadMember;
 use crate::model::{Change, KvDigest, Model};
 use crate::operation::{Action, KeyState, OpId, Outcome, Reply};
 use crate::raft_log::RaftLog;
-use crate::record::Replayed;
+use crate::record::{Replayed, ResumedRecord};
 use crate::target::Slot;
 use crate::verdict::{Class, Finding};
 use std::collections::{BTreeMap, HashMap};
@@ -93,6 +93,8 @@ pub(super) struct Books {
     history: Option<Arc<History>>,
     /// The last piece of evidence was taken.
     pub ended: bool,
+    /// The cycles after which the run was resumed.
+    pub resumptions: Vec<u32>,
     /// Whether an alarm about a lost write was ever raised.
     pub lost_write: bool,
     /// A watch was wrong: the model, which lives on watches, may never learn of what it left out.
@@ -135,6 +137,7 @@ impl Ledger {
             dead: BTreeMap::new(),
             history,
             ended: false,
+            resumptions: Vec::new(),
             lost_write: false,
             watch_broken: false,
         })))
@@ -149,6 +152,11 @@ impl Ledger {
     /// wait. After [`Evidence::End`] nothing is taken any more.
     pub fn take(&self, evidence: &Evidence) -> Vec<Finding> {
         self.books().take(evidence)
+    }
+
+    /// From here on evidence is written to `history`, which is what it came from so far.
+    pub fn go_on(&self, history: Arc<History>) {
+        self.books().history = Some(history);
     }
 
     /// `id` is about to be sent. Ids are never used twice.
@@ -233,6 +241,15 @@ impl Ledger {
         std::mem::take(&mut self.books().findings)
     }
 
+    /// The resumptions of this run, which is cluster `cluster`'s.
+    pub fn resumptions(&self, cluster: u32) -> Vec<ResumedRecord> {
+        self.books()
+            .resumptions
+            .iter()
+            .map(|after_cycle| ResumedRecord { cluster, after_cycle: *after_cycle })
+            .collect()
+    }
+
     pub fn tally(&self) -> Tally {
         let books = self.books();
         Tally {
@@ -247,7 +264,7 @@ impl Ledger {
 
 impl Books {
     fn take(&mut self, evidence: &Evidence) -> Vec<Finding> {
-        if self.ended {
+        if self.ended && !matches!(evidence, Evidence::Resumed { .. }) {
             return Vec::new();
         }
         if let Some(history) = &self.history {
@@ -267,6 +284,17 @@ impl Books {
             self.writes.invoke(id, action.clone());
         }
         self.pending.insert(id, (action.clone(), self.acked_revision));
+    }
+
+    /// The harness was killed: what was under way then has no outcome that anybody knows.
+    pub fn resumed(&mut self, after_cycle: u32) {
+        self.resumptions.push(after_cycle);
+        self.ended = false;
+        self.mark = FenceMark::default();
+        let mut pending: Vec<_> = self.pending.keys().copied().collect();
+        pending.sort_unstable();
+        let lost = Outcome::Unknown { why: "the harness was killed".to_owned() };
+        pending.into_iter().for_each(|id| self.completed(id, &lost));
     }
 
     pub fn completed(&mut self, id: OpId, outcome: &Outcome) {

@@ -107,6 +107,7 @@ pub fn run() -> RunSummary {
         localisation: None,
         skipped_checks: Vec::new(),
         interrupted: false,
+        resumed: Vec::new(),
         started_utc: "2026-01-02T03:04:05Z".to_owned(),
         elapsed_ms: 3_661_000,
         harness: binary("/opt/ninelives", "c"),

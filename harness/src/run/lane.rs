@@ -5,6 +5,7 @@
 
 use super::Job;
 use super::launch::{self, Running};
+use super::resume::{self, Reopened};
 use crate::cluster::Trouble;
 use crate::cycle::{CycleEnd, Stage, Work};
 use crate::evidence::Evidence;
@@ -14,7 +15,7 @@ use crate::localise::localise;
 use crate::oracle::{Ledger, Tally};
 use crate::process::Spawner;
 use crate::record::localisation::Localisation;
-use crate::record::{Replayed, SlotRecord};
+use crate::record::{Replayed, ResumedRecord, SlotRecord};
 use crate::target::{Engine, Slot};
 use crate::verdict::{Class, Finding};
 use std::future::Future;
@@ -40,6 +41,7 @@ pub(super) struct LaneEnd {
     pub slots: Vec<SlotRecord>,
     pub tally: Tally,
     pub replayed: Replayed,
+    pub resumed: Vec<ResumedRecord>,
     pub localisation: Option<Localisation>,
 }
 
@@ -53,9 +55,17 @@ pub(super) async fn run(
 ) -> LaneEnd {
     let end = LaneEnd { slots: founders(&job, cluster), ..LaneEnd::default() };
     let mut lane = Lane { number: cluster, clusters: job.plan.clusters, halt, ends, end };
-    match launch::ledger(&job, cluster) {
-        Ok(books) => lane.carry_out(&job, spawner, books).await,
-        Err(error) => lane.end.findings.push(Trouble::Harness(error).finding(None)),
+    let carried_out = if job.resume {
+        lane.resume(&job, spawner).await
+    } else {
+        let books = launch::ledger(&job, cluster);
+        match books {
+            Ok(books) => Ok(lane.carry_out(&job, spawner, books).await),
+            Err(error) => Err(error),
+        }
+    };
+    if let Err(error) = carried_out {
+        lane.end.findings.push(Trouble::Harness(error).finding(None));
     }
     let Lane { number, clusters, mut end, .. } = lane;
     mark(&mut end.findings, number, clusters);
@@ -76,7 +86,7 @@ impl Lane {
         match self.unless(launched).await {
             None => self.close(&ledger),
             Some(Ok(mut running)) => {
-                self.drive(job, &mut running).await;
+                self.drive(job, &mut running, None).await;
                 for (slot, member) in self.end.slots.iter_mut().zip(&running.cluster.members) {
                     (slot.member_at_end, slot.engine_at_end) = (member.id, member.engine);
                 }
@@ -90,11 +100,62 @@ impl Lane {
         }
     }
 
+    /// Goes on where the history ends.
+    async fn resume(&mut self, job: &Job, spawner: Spawner) -> anyhow::Result<()> {
+        let (ledger, history, reopened) = resume::reopen(job, self.number)?;
+        for record in &reopened.cycles {
+            let _ = self.ends.send(CycleEnd { record: record.clone(), findings: Vec::new() });
+        }
+        self.end.findings.extend(reopened.findings.iter().cloned());
+        self.end.findings.extend(ledger.take_findings());
+        self.end.resumed = ledger.resumptions(self.number);
+        if let Some((slots, skipped_checks)) = &reopened.end {
+            (self.end.slots, self.end.skipped_checks) = (slots.clone(), skipped_checks.clone());
+            (self.end.tally, self.end.replayed) = (ledger.tally(), ledger.log_replayed());
+            return Ok(());
+        }
+        if !self.end.findings.is_empty() {
+            // It was ending anyway.
+            self.close(&ledger);
+            return Ok(());
+        }
+        let books = (Arc::clone(&ledger), history);
+        let relaunched = launch::relaunch(job, self.number, spawner, books, &reopened);
+        match self.unless(relaunched).await {
+            None => self.close(&ledger),
+            Some(Ok(mut running)) => {
+                self.drive(job, &mut running, Some(&reopened)).await;
+                for (slot, member) in self.end.slots.iter_mut().zip(&running.cluster.members) {
+                    (slot.member_at_end, slot.engine_at_end) = (member.id, member.engine);
+                }
+                self.close(&ledger);
+                running.finish().await;
+            }
+            Some(Err(trouble)) => {
+                self.tell(&ledger, trouble.finding(None));
+                self.close(&ledger);
+            }
+        }
+        Ok(())
+    }
+
     /// All of its cycles, then the last look. Ends early at the first finding, and when it is to halt.
-    async fn drive(&mut self, job: &Job, running: &mut Running) {
+    async fn drive(&mut self, job: &Job, running: &mut Running, reopened: Option<&Reopened>) {
         let Running { cluster, ledger, history, observer, workload } = running;
         let mut stage = Stage::new(self.number, &job.scenario, cluster, Arc::clone(ledger), observer);
-        for step in job.plan.steps_of(self.number) {
+        if let Some(reopened) = reopened {
+            let mut work = Work::without_fault();
+            let looked = self.unless(stage.look_at_the_dead(&mut work, reopened.times, &reopened.migrating)).await;
+            let findings = stage.findings_of(&mut work);
+            if looked.is_none() || !findings.is_empty() {
+                self.end.localisation = localise(cluster, ledger, workload, &findings).await;
+                self.end.findings.extend(findings);
+                self.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
+                return;
+            }
+        }
+        let done = reopened.map_or(0, Reopened::done_cycles);
+        for step in job.plan.steps_of(self.number).filter(|step| step.cycle > done) {
             let mut work = Work::new(step);
             if self.unless(stage.run(&mut work)).await.is_none() {
                 // What the cycle had found by then counts, though the cycle does not.

@@ -1,8 +1,9 @@
 //! Launch: the report directory, the members, the watches and the load.
 
 use super::Job;
+use super::resume::Reopened;
 use crate::cluster::{Cluster, Trouble};
-use crate::evidence::{Evidence, HISTORY_VERSION, Head};
+use crate::evidence::{Evidence, HISTORY_VERSION, Head, JobRecord};
 use crate::history::History;
 use crate::observe::Observer;
 use crate::oracle::Ledger;
@@ -67,6 +68,15 @@ pub(super) fn ledger(job: &Job, number: u32) -> anyhow::Result<(Arc<Ledger>, Arc
         scenario_digest: job.scenario.digest(),
         plan_digest: job.plan.digest(),
         seed: job.plan.seed,
+        job: Some(JobRecord {
+            node: job.target.node.clone(),
+            inspector: job.target.inspector.clone(),
+            sabotage: job.target.sabotage.clone(),
+            keep: job.keep,
+            sweep: job.sweep,
+            quotas: job.quotas.clone(),
+            repro: job.repro.clone(),
+        }),
     }));
     Ok((ledger, history))
 }
@@ -90,11 +100,37 @@ pub(super) async fn launch(
         cluster.interpose().await?;
     }
     cluster.start_all(Duration::from_millis(job.scenario.bounds.restart_ms_max)).await?;
+    run_beside(job, cluster, options(job, number), (ledger, history)).await
+}
+
+/// Makes cluster `number` of a run whose harness was killed ready to be looked at: its members are dead.
+pub(super) async fn relaunch(
+    job: &Job,
+    number: u32,
+    spawner: Spawner,
+    books: (Arc<Ledger>, Arc<History>),
+    reopened: &Reopened,
+) -> Result<Running, Trouble> {
+    let mut cluster = reopened.cluster(job, number, spawner)?;
+    if job.plan.disturbs_links() {
+        cluster.interpose().await?;
+    }
+    let (first_client, resumed) = (reopened.first_client(), reopened.times);
+    run_beside(job, cluster, WorkloadOptions { first_client, resumed, ..options(job, number) }, books).await
+}
+
+/// Starts watches and load beside `cluster`, whose members may be dead or alive.
+async fn run_beside(
+    job: &Job,
+    cluster: Cluster,
+    options: WorkloadOptions,
+    (ledger, history): (Arc<Ledger>, Arc<History>),
+) -> Result<Running, Trouble> {
     let endpoints = cluster.endpoints();
     let observer = Observer::start(&endpoints, Arc::clone(&ledger)).await?;
     let urls: Vec<String> = endpoints.into_iter().map(|(_, url)| url).collect();
     let seed = Seed::new(job.plan.seed);
-    let workload = Workload::start(&options(job, number), &urls, &seed, Arc::clone(&ledger)).await?;
+    let workload = Workload::start(&options, &urls, &seed, Arc::clone(&ledger)).await?;
     Ok(Running { cluster, ledger, history, observer, workload: Some(workload) })
 }
 

@@ -5,7 +5,7 @@ use crate::history::Lines;
 use crate::oracle::{Ledger, Tally};
 use crate::paths::Paths;
 use crate::plan::Plan;
-use crate::record::{CycleRecord, Replayed as LogReplayed, SlotRecord};
+use crate::record::{CycleRecord, QuotaRecord, Replayed as LogReplayed, ResumedRecord, SlotRecord};
 use crate::scenario::Scenario;
 use crate::verdict::Finding;
 use anyhow::bail;
@@ -78,6 +78,9 @@ pub(super) struct Replayed {
     pub log_replayed: LogReplayed,
     pub counts: Counts,
     pub torn: bool,
+    pub resumed: Vec<ResumedRecord>,
+    /// What the plan was held to.
+    pub quotas: Option<Vec<QuotaRecord>>,
     pub disagreements: Vec<String>,
     /// Of the cycle under way: kills, and indexes of fences that were answered.
     kills: u32,
@@ -97,8 +100,15 @@ pub(super) fn replay(paths: &Paths, cluster: u32, scenario: &Scenario, plan: &Pl
     };
     check_head(&path, &head, cluster, scenario, plan)?;
     let ledger = Ledger::new(&head.slots);
-    let mut replayed = Replayed { cluster, ..Replayed::default() };
+    let quotas = head.job.map(|job| job.quotas);
+    let mut replayed = Replayed { cluster, quotas, ..Replayed::default() };
     while let Some((line, evidence)) = lines.next()? {
+        let goes_on = matches!(evidence, Evidence::Resumed { .. })
+            && replayed.end.as_ref().is_none_or(|end: &End| end.interrupted);
+        if goes_on {
+            replayed.end = None;
+            replayed.kills = 0;
+        }
         if replayed.end.is_some() {
             bail!("{}, line {line}: expected nothing after the end of the run's evidence", path.display());
         }
@@ -108,6 +118,7 @@ pub(super) fn replay(paths: &Paths, cluster: u32, scenario: &Scenario, plan: &Pl
     replayed.judged.extend(ledger.take_findings());
     replayed.tally = ledger.tally();
     replayed.log_replayed = ledger.log_replayed();
+    replayed.resumed = ledger.resumptions(cluster);
     replayed.compare_findings();
     Ok(replayed)
 }

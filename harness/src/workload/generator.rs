@@ -125,7 +125,7 @@ impl Generator {
             stream,
             keys: u64::from(options.keys.max(1)),
             filler_max: u64::from(options.value_bytes_max.saturating_sub(32)),
-            compact_every: if client == 0 { u64::from(options.compact_every) } else { 0 },
+            compact_every: if client == options.first_client { u64::from(options.compact_every) } else { 0 },
             compact_keep: options.compact_keep,
             steps: 0,
             leases: VecDeque::new(),

@@ -30,6 +30,10 @@ use tokio::task::JoinSet;
 pub struct WorkloadOptions {
     /// Which of the run's clusters it is for, from 1: each has streams of its own.
     pub cluster: u32,
+    /// The number of the first client: those of a run that is resumed are other ones.
+    pub first_client: u32,
+    /// How often the run was resumed before.
+    pub resumed: u32,
     /// Concurrent clients, each with one operation in flight.
     pub clients: u32,
     /// Keys of each kind (append lists, counters, plain keys) that the clients share.
@@ -50,6 +54,8 @@ impl Default for WorkloadOptions {
     fn default() -> Self {
         Self {
             cluster: 1,
+            first_client: 0,
+            resumed: 0,
             clients: 16,
             keys: 64,
             value_bytes_max: 256,
@@ -64,10 +70,11 @@ impl Default for WorkloadOptions {
 impl WorkloadOptions {
     /// The name of client `number`'s stream of draws.
     fn stream(&self, number: u32) -> String {
-        match self.cluster {
+        let stream = match self.cluster {
             1 => format!("client/{number}"),
             cluster => format!("cluster/{cluster}/client/{number}"),
-        }
+        };
+        if self.resumed > 0 { format!("resume/{}/{stream}", self.resumed) } else { stream }
     }
 }
 
@@ -93,7 +100,8 @@ impl Workload {
         let (stop, stopped) = watch::channel(false);
         let mut clients = JoinSet::new();
         for number in 0..options.clients {
-            let generator = Generator::new(number, seed.stream(&options.stream(number)), options);
+            let client = options.first_client + number;
+            let generator = Generator::new(client, seed.stream(&options.stream(number)), options);
             let connections = connection::connect(endpoints, options.op_timeout).await?;
             let client = Client::new(generator, connections, options.clone(), Arc::clone(&ledger));
             clients.spawn(client.run(stopped.clone()));

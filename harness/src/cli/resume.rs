@@ -1,0 +1,58 @@
+//! `ninelives run --resume`: what a report's history says of how its run was asked for.
+
+use super::{With, absolute, job_in, word};
+use crate::evidence::{Evidence, JobRecord};
+use crate::exit::Failure;
+use crate::history::Lines;
+use crate::paths::Paths;
+use crate::report;
+use crate::run::Job;
+use anyhow::Context;
+use std::path::Path;
+
+/// The job that goes on with the run of `report_dir`; binaries and `keep` may be named anew.
+///
+/// # Errors
+/// There is nothing to go on with: no run, or one that is complete.
+pub(super) fn job(report_dir: &Path, with: &With) -> Result<Job, Failure> {
+    let paths = Paths::new(absolute(report_dir)?);
+    match report::read(&paths) {
+        Ok(run) if !run.interrupted => {
+            return Err(Failure::Usage(format!(
+                "{} is complete, with the verdict {}: there is nothing to resume; `ninelives replay {}` runs it again",
+                report_dir.display(),
+                run.verdict,
+                word(report_dir)
+            )));
+        }
+        Ok(_) => {}
+        Err(report::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Failure::Usage(error.to_string())),
+    }
+    let stored = super::replay::Stored::read(report_dir)?;
+    let asked = asked(&paths)?;
+    let with = With {
+        node: with.node.clone().or(Some(asked.node)),
+        inspector: with.inspector.clone().or(Some(asked.inspector)),
+        report: None,
+        sabotage: asked.sabotage,
+        keep: with.keep || asked.keep,
+    };
+    let job = job_in(paths, stored.0, stored.1, &with, String::new())?;
+    Ok(Job { resume: true, sweep: asked.sweep, quotas: asked.quotas, repro: asked.repro, ..job })
+}
+
+fn asked(paths: &Paths) -> Result<JobRecord, Failure> {
+    let path = paths.history_jsonl();
+    let nothing = |found: &str| {
+        let path = path.display();
+        Failure::Usage(format!("expected the history of a run at {path}, found {found}: there is nothing to resume"))
+    };
+    let mut lines = Lines::open(&path).map_err(|error| nothing(&error.to_string()))?;
+    match lines.next().context("cannot read the history")? {
+        Some((_, Evidence::History(head))) => {
+            head.job.ok_or_else(|| nothing("one that does not say how it was asked for"))
+        }
+        _ => Err(nothing("an empty one")),
+    }
+}

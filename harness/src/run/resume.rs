@@ -1,0 +1,173 @@
+//! Resuming: a cluster's part of a run whose harness was killed.
+//!
+//! The parent-death signal took all members with the harness, so its death was a kill of them all, and is judged like one: the
+//! directories are read as they are, the members start on them, catch up, are fenced and verified, before any cycle begins. The
+//! ledger is grown again from the history, by the very lines that it was grown from. Operations that were under way have an
+//! unknown outcome; watches go on where they broke off; clients begin anew under numbers that were never used. The cycle that was
+//! under way is run again: at most one is lost.
+
+use super::Job;
+use crate::cluster::{Cluster, Seat};
+use crate::evidence::{Evidence, Look};
+use crate::history::{History, Lines};
+use crate::oracle::Ledger;
+use crate::process::Spawner;
+use crate::record::{CycleRecord, SlotRecord};
+use crate::target::Addresses;
+use crate::verdict::Finding;
+use anyhow::{Context, bail};
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::sync::Arc;
+
+/// Numbers of clients between one resumption and the next: more than any load and its readers take.
+pub(super) const CLIENTS_STRIDE: u32 = 100_000;
+
+/// What the history of a cluster leads to.
+#[derive(Default)]
+pub(super) struct Reopened {
+    pub cycles: Vec<CycleRecord>,
+    /// What evidence and testimony led to before.
+    pub findings: Vec<Finding>,
+    /// The cluster's part was complete: who was where, and what was skipped.
+    pub end: Option<(Vec<SlotRecord>, Vec<String>)>,
+    /// How often it was resumed, this time included.
+    pub times: u32,
+    seats: Vec<Seat>,
+    ids_used: BTreeSet<u64>,
+    /// Members whose directory `migrate` was working on, or may have been.
+    pub migrating: BTreeSet<u64>,
+    /// A member was being replaced.
+    replacing: bool,
+    began: bool,
+}
+
+/// Grows the ledger of cluster `number` again, and reopens its history.
+///
+/// # Errors
+/// The history cannot be read, or what it tells of cannot be resumed.
+pub(super) fn reopen(job: &Job, number: u32) -> anyhow::Result<(Arc<Ledger>, Arc<History>, Reopened)> {
+    let path = job.paths.of_cluster(number).history_jsonl();
+    let mut lines = Lines::open(&path)?;
+    let Some((_, Evidence::History(head))) = lines.next()? else {
+        bail!("{}: nothing was written down yet: remove the report, and run it anew", path.display());
+    };
+    if head.plan_digest != job.plan.digest() || head.scenario_digest != job.scenario.digest() {
+        bail!("{}: expected the history of this plan and scenario, found another run's", path.display());
+    }
+    let ledger = Ledger::new(&head.slots);
+    let mut reopened = Reopened::default();
+    while let Some((_, evidence)) = lines.next()? {
+        let findings = ledger.take(&evidence);
+        reopened.findings.extend(findings);
+        reopened.follow(evidence);
+    }
+    if !reopened.began {
+        bail!("{}: no cycle had begun: remove the report, and run it anew", path.display());
+    }
+    if reopened.replacing {
+        bail!(
+            "{}: the harness died while it replaced a member, and who is a member now nobody wrote down: run the plan anew with \
+             `ninelives replay`",
+            path.display()
+        );
+    }
+    let file = OpenOptions::new().write(true).open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    // A line that was cut off tells of nothing that was done.
+    file.set_len(lines.whole_bytes()).with_context(|| format!("cannot cut {}", path.display()))?;
+    reopened.times += 1;
+    let history = History::create(&path).context("cannot reopen the history")?;
+    if reopened.end.is_none() {
+        ledger.go_on(Arc::clone(&history));
+        let after_cycle = reopened.cycles.last().map_or(0, |record| record.cycle);
+        ledger.take(&Evidence::Resumed { times: reopened.times, after_cycle });
+    }
+    Ok((ledger, history, reopened))
+}
+
+impl Reopened {
+    fn follow(&mut self, evidence: Evidence) {
+        match evidence {
+            Evidence::Place { slot, member, engine, peer, client, control } => {
+                self.ids_used.insert(member);
+                let at = Addresses { peer, client, control };
+                self.seats.push(Seat { slot, founder: member, member, engine, at });
+            }
+            Evidence::MovedIn { slot, member, engine, .. } => {
+                self.ids_used.insert(member);
+                for seat in self.seats.iter_mut().filter(|seat| seat.slot == slot) {
+                    (seat.member, seat.engine) = (member, engine);
+                }
+            }
+            Evidence::Inspected { member, dead, look, .. } => {
+                if let Some(engine) = dead.engine {
+                    self.seats.iter_mut().filter(|seat| seat.member == member).for_each(|seat| seat.engine = engine);
+                }
+                if matches!(look, Look::Migrated { .. }) {
+                    self.migrating.remove(&member);
+                }
+            }
+            Evidence::Did { did, member, .. } => match (did.as_str(), member) {
+                ("migrate", Some(member)) => drop(self.migrating.insert(member)),
+                ("member-remove", _) => self.replacing = true,
+                _ => {}
+            },
+            Evidence::Cycle { .. } => self.began = true,
+            Evidence::CycleEnd { record } => {
+                self.replacing = false;
+                self.migrating.clear();
+                self.cycles.push(record);
+            }
+            Evidence::Resumed { times, .. } => (self.times, self.end) = (times, None),
+            Evidence::End { interrupted: false, slots, skipped_checks } => self.end = Some((slots, skipped_checks)),
+            _ => {}
+        }
+    }
+
+    /// The cluster as it is: everybody dead, at the addresses that the membership has.
+    pub fn cluster(&self, job: &Job, number: u32, spawner: Spawner) -> anyhow::Result<Cluster> {
+        let paths = job.paths.of_cluster(number);
+        Cluster::of_the_dead(spawner, job.target.clone(), paths, &self.seats, self.ids_used.clone())
+    }
+
+    /// The last cycle that was carried out; 0: none was.
+    pub fn done_cycles(&self) -> u32 {
+        self.cycles.last().map_or(0, |record| record.cycle)
+    }
+
+    /// The number of the first client.
+    pub fn first_client(&self) -> u32 {
+        self.times.saturating_mul(CLIENTS_STRIDE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inspect::DeadMember;
+    use crate::target::{Engine, Slot};
+
+    fn place(slot: u64) -> Evidence {
+        let at = "127.0.0.1:9".parse().unwrap();
+        Evidence::Place { slot: Slot(slot), member: slot, engine: Engine::Redb, peer: at, client: at, control: at }
+    }
+
+    #[test]
+    fn who_is_where_is_what_was_seen_last() {
+        let mut reopened = Reopened::default();
+        (1..=3).for_each(|slot| reopened.follow(place(slot)));
+        reopened.follow(Evidence::MovedIn { cycle: 2, slot: Slot(2), member: 4, engine: Engine::Redb });
+        let dead = DeadMember { engine: Some(Engine::Rocksdb), ..DeadMember::default() };
+        let did = |did: &str| Evidence::Did { cycle: 3, did: did.into(), member: Some(1), what: None };
+        reopened.follow(did("migrate"));
+        assert_eq!(reopened.migrating.len(), 1);
+        let look = Look::Migrated { to: Engine::Rocksdb, index: None };
+        reopened.follow(Evidence::Inspected { cycle: 3, member: 1, look, applied_received: None, dead });
+        let now = [(1, Engine::Rocksdb), (3, Engine::Redb), (4, Engine::Redb)].into();
+        let seats = reopened.seats.iter().map(|seat| (seat.member, seat.engine)).collect::<BTreeSet<_>>();
+        assert_eq!(seats, now);
+        assert_eq!((reopened.ids_used.len(), reopened.migrating.len(), reopened.replacing), (4, 0, false));
+        reopened.follow(did("member-remove"));
+        assert!(reopened.replacing);
+    }
+}
