@@ -73,6 +73,8 @@ const LSM_BUGS: &[&str] = &[
     "open-check-missing",
     "index-before-data",
     "replay-again",
+    "noop-does-not-advance",
+    "torn-index-file",
     "wire-size-body-only",
 ];
 

@@ -12,6 +12,7 @@
 
 use node_base::durable::{self, Step};
 use node_base::failpoint::{Window, pass};
+use node_base::sabotage::{Bug, planted};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -98,17 +99,38 @@ impl IndexFile {
         if self.value >= Some(n) {
             return Ok(());
         }
-        durable::replace_file(&self.path, &encode(n), |step| {
+        let after = |step| {
             pass(match step {
                 Step::TmpWritten => Window::IndexTmpWritten,
                 Step::TmpSynced => Window::IndexTmpSynced,
                 Step::Renamed => Window::IndexRenamed,
                 Step::DirectorySynced => Window::IndexPersisted,
             });
-        })?;
+        };
+        if planted(Bug::TornIndexFile) {
+            overwrite(&self.path, &encode(n), after)?;
+        } else {
+            durable::replace_file(&self.path, &encode(n), after)?;
+        }
         self.value = Some(n);
         Ok(())
     }
+}
+
+/// Planted bug `torn-index-file`: the steps of [`durable::replace_file`] on the file itself. A kill after either of the first two
+/// leaves a part of it.
+fn overwrite(path: &Path, bytes: &[u8], mut after: impl FnMut(Step)) -> io::Result<()> {
+    use std::io::Write;
+    let (head, rest) = bytes.split_at(bytes.len() / 2);
+    let mut file = std::fs::File::create(path)?;
+    after(Step::TmpWritten);
+    file.write_all(head)?;
+    after(Step::TmpSynced);
+    file.write_all(rest)?;
+    file.sync_all()?;
+    after(Step::Renamed);
+    after(Step::DirectorySynced);
+    Ok(())
 }
 
 #[cfg(test)]

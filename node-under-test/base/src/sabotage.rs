@@ -51,6 +51,20 @@ bugs! {
     SnapshotIndexOffByOne = "snapshot-index-off-by-one",
     /// An install does not sync the directory in which it exchanged the database.
     SnapshotNoDirFsync = "snapshot-no-dir-fsync",
+    /// A member that believes that it leads confirms reads by itself, without its quorum.
+    StaleRead = "stale-read",
+    /// A proposal is answered as soon as the leader's own log holds it.
+    AckBeforeQuorum = "ack-before-quorum",
+    /// A lease's granted TTL depends on a hash map's order.
+    ApplyNotDeterministic = "apply-not-deterministic",
+    /// Entries that write nothing do not advance the consistent index, and N counts them.
+    NoopDoesNotAdvance = "noop-does-not-advance",
+    /// `last-flushed-index` is written in place.
+    TornIndexFile = "torn-index-file",
+    /// A fence's digest of the keys leaves tombstones out.
+    HashIgnoresDeletes = "hash-ignores-deletes",
+    /// Every few fences, a fence is answered with the digests of the one before it.
+    HashCached = "hash-cached",
     /// The engine marker's name is not synced before the engine is made.
     MarkerNoDirFsync = "marker-no-dir-fsync",
 }

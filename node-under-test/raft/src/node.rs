@@ -75,7 +75,8 @@ impl RaftNode {
         let (stop, stopped) = watch::channel(false);
         let (status, leadership) = watch_status(&raft, &peers, stopped.clone());
         tokio::spawn(follow_flushes(raft.clone(), log.clone(), marks.subscribe(), options.clone(), stopped.clone()));
-        let router = Router { identity, raft, peers, leadership, state_machine, changing: Arc::default() };
+        let router =
+            Router { identity, raft, log: log.clone(), peers, leadership, state_machine, changing: Arc::default() };
         tokio::spawn(probe::run(router.clone(), stopped));
         let service = PeerService::new(router.clone());
         let reads = ReadRounds::spawn({
@@ -135,6 +136,11 @@ impl RaftNode {
     /// Holds the reason, once there is one, why this member must not go on: it was removed, or it lost its log.
     pub fn farewell(&self) -> watch::Receiver<Option<Farewell>> {
         self.inner.router.identity.farewell()
+    }
+
+    /// This member's log.
+    pub fn log(&self) -> &LogStore {
+        &self.inner.log
     }
 
     pub fn status(&self) -> RaftStatus {

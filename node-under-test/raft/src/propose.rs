@@ -8,11 +8,13 @@
 use crate::api::{ProposeError, Proposed, StateMachine};
 use crate::clock::Deadline;
 use crate::identity::Identity;
+use crate::log_store::LogStore;
 use crate::network::{Peers, never_sent};
 use crate::state_machine::Adapter;
 use crate::types::{Blob, RawLogId, TypeConfig, log_id};
 use bytes::Bytes;
 use node_base::LogId;
+use node_base::sabotage::{Bug, planted};
 use node_proto::peer::peer_client::PeerClient;
 use node_proto::peer::propose_response::Outcome;
 use node_proto::peer::read_index_response::Outcome as ReadOutcome;
@@ -80,6 +82,7 @@ impl<T> Attempt<T> {
 pub struct Router {
     pub identity: Identity,
     pub raft: RawRaft,
+    pub log: LogStore,
     pub peers: Peers,
     pub leadership: watch::Receiver<Leadership>,
     pub state_machine: Arc<dyn StateMachine>,
@@ -229,8 +232,17 @@ impl Router {
 
     /// A read index if this member leads and a quorum confirms it.
     pub async fn read_index_here(&self) -> Attempt<u64> {
+        if planted(Bug::StaleRead)
+            && let Some(index) = self.believed_index()
+        {
+            return Attempt::Done(index);
+        }
         let confirm = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(READ_WAIT);
         match self.raft.get_read_log_id(confirm).await {
+            // The planted bug takes whatever its own log holds for committed, and answered it.
+            Ok((read, _applied)) if planted(Bug::AckBeforeQuorum) => {
+                Attempt::Done(self.log.facts().last.map_or(read.index(), |last| last.index.max(read.index())))
+            }
             Ok((read, _applied)) => Attempt::Done(read.index()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => Attempt::not_leading(&forward),
             Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(error))) => {
@@ -238,6 +250,14 @@ impl Router {
             }
             Err(RaftError::Fatal(error)) => Attempt::Failed(ProposeError::Fatal(error.to_string())),
         }
+    }
+
+    /// The planted bug `stale-read`: where this member's own commits stand, if it has committed as the leader that it last knew
+    /// itself to be. True for as long as it leads; a member that was paused or cut off does not know that it was deposed.
+    fn believed_index(&self) -> Option<u64> {
+        let facts = self.log.facts();
+        let elected = facts.vote.filter(|vote| vote.committed && vote.node_id == self.own_id())?;
+        facts.committed.filter(|committed| committed.term == elected.term).map(|committed| committed.index)
     }
 
     async fn read_index_at(&self, leader: u64) -> Attempt<u64> {

@@ -4,6 +4,8 @@
 //! linearizable read asks a quorum for the read index and waits until that is applied here.
 
 mod cluster;
+#[cfg(feature = "sabotage")]
+mod hasty;
 mod kv;
 mod lease;
 mod maintenance;
@@ -114,6 +116,10 @@ impl Node {
         let command = command::encode(request);
         if command.len() > COMMAND_BYTES_MAX {
             return Err(crate::mvcc::Rejection::REQUEST_TOO_LARGE.into());
+        }
+        #[cfg(feature = "sabotage")]
+        if node_base::sabotage::planted(node_base::sabotage::Bug::AckBeforeQuorum) {
+            return within(REQUEST_TIMEOUT, self.propose_hastily(command)).await?;
         }
         let proposed = within(REQUEST_TIMEOUT, self.raft.propose(command)).await?.map_err(propose_status)?;
         outcome(proposed.response)

@@ -3,14 +3,14 @@
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Lease {
     granted_ttl_seconds: i64,
     keys: BTreeSet<Bytes>,
 }
 
 /// Invariant: a key is in at most one lease's set, and then `holder` names that lease.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct LeaseTable {
     leases: BTreeMap<i64, Lease>,
     holder: BTreeMap<Bytes, i64>,

@@ -31,7 +31,7 @@ impl Version {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct KeyIndex {
     keys: BTreeMap<Bytes, VecDeque<Version>>,
     garbage: BTreeMap<i64, Vec<(Bytes, RowKey)>>,

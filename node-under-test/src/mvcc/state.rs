@@ -10,7 +10,7 @@ use prost::Message;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct State {
     pub index: KeyIndex,
     pub leases: LeaseTable,

@@ -110,6 +110,27 @@ impl Store {
         Ok(command::encode_outcome(answer))
     }
 
+    /// What applying the last of `unapplied` will answer, if all of them are applied to the state as it is. `unapplied` is
+    /// asked while nothing can be applied.
+    ///
+    /// # Errors
+    /// As [`Store::apply`].
+    #[cfg(feature = "sabotage")]
+    pub fn foresee(&self, unapplied: impl FnOnce() -> Vec<Bytes>) -> Result<Option<Bytes>> {
+        let held = self.read_state();
+        let commands = unapplied();
+        let mut state = held.clone();
+        let view = self.backend.read();
+        let (mut batch, mut answer) = (node_base::backend::Batch::default(), None);
+        for command in commands {
+            let mut writer = Writer::new(&mut state, &*view, false);
+            writer.batch = batch;
+            answer = Some(dispatch(&mut writer, command::decode(&command)?)?);
+            (batch, _) = writer.finish();
+        }
+        Ok(answer.map(command::encode_outcome))
+    }
+
     fn read_state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().expect("nobody panics while holding the state")
     }

@@ -162,7 +162,12 @@ impl<'a> Writer<'a> {
         if self.state.leases.contains(request.id) {
             return Err(Rejection::LEASE_EXISTS.into());
         }
-        let ttl = request.ttl.max(crate::lease::TTL_SECONDS_MIN);
+        let mut ttl = request.ttl.max(crate::lease::TTL_SECONDS_MIN);
+        if planted(Bug::ApplyNotDeterministic) {
+            // What a hash map yields first: another on each member, and now and then the wrong one.
+            let candidates: std::collections::HashMap<i64, ()> = (0..16).map(|extra| (extra, ())).collect();
+            ttl += i64::from(candidates.keys().next() == Some(&1));
+        }
         self.state.leases.grant(request.id, ttl);
         self.touched_leases.push((request.id, true));
         let record = LeaseRecord { id: request.id, granted_ttl_seconds: ttl };

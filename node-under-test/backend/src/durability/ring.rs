@@ -33,6 +33,15 @@ impl Ring {
         self.bytes += batch_bytes;
     }
 
+    /// Planted bug `noop-does-not-advance`: nothing was written for `id`, and it counts as flushed with what was
+    /// written before it.
+    pub fn record_unwritten(&mut self, seqno: u64, id: LogId) {
+        match self.records.back_mut().filter(|last| last.seqno >= seqno) {
+            Some(last) => last.id = id,
+            None => self.records.push_back(Record { seqno, id, batch_bytes: 0 }),
+        }
+    }
+
     /// The greatest LogId whose batch a flush up to `largest_seqno` contains; drops it and all before it.
     /// `None` if an earlier call has taken them all, or the flush ends inside the first batch.
     pub fn take_flushed(&mut self, largest_seqno: u64) -> Option<LogId> {
