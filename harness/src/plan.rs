@@ -299,7 +299,8 @@ mod tests {
     }
 
     fn any_again() -> impl Strategy<Value = Vec<At>> {
-        let windows: Vec<_> = WINDOWS.iter().filter(|window| window.reach == Reach::Recovery).collect();
+        let windows: Vec<_> =
+            WINDOWS.iter().filter(|window| matches!(window.reach, Reach::Recovery | Reach::Start)).collect();
         let at = (prop::sample::select(windows), 1..u64::MAX).prop_map(|(window, hit)| At { window, hit });
         prop::collection::vec(at, 0..=limits::PLAN_AGAIN_MAX)
     }

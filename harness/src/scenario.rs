@@ -50,9 +50,9 @@ impl WhomKind {
     /// Whether a member chosen so can be made to pass a window of this reach.
     pub fn reaches(self, reach: Reach) -> bool {
         match reach {
-            Reach::Load | Reach::Recovery => true,
-            Reach::Election | Reach::SnapshotReceiver => self == WhomKind::Follower,
-            Reach::SnapshotSender => self == WhomKind::Leader,
+            Reach::Load | Reach::Recovery | Reach::Start => true,
+            Reach::Election | Reach::SnapshotReceiver | Reach::Reinstall => self == WhomKind::Follower,
+            Reach::LoadOfLeader | Reach::SnapshotSender => self == WhomKind::Leader,
             Reach::Migration => false,
         }
     }

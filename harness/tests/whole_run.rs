@@ -40,6 +40,19 @@ fn processes_of(dir: &Path) -> Vec<i32> {
         .collect()
 }
 
+/// The harness does not link the node, so the node is asked: whoever adds a window on one side hears of the other.
+#[test]
+fn the_node_and_the_harness_name_the_same_windows() {
+    let refused = Command::new(node()).args(["serve", "--arm", "nowhere=1"]).output().expect("the node starts");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let (_, known) = said.split_once("the windows are: ").unwrap_or_else(|| panic!("no list of windows: {said}"));
+    let mut node: Vec<_> = known.lines().next().unwrap_or_default().split(", ").map(str::trim).collect();
+    let mut harness: Vec<_> = ninelives::target::WINDOWS.iter().map(|window| window.name).collect();
+    node.sort_unstable();
+    harness.sort_unstable();
+    assert_eq!(node, harness);
+}
+
 #[test]
 fn two_runs_at_once_both_pass() {
     let dir = tempfile::tempdir().unwrap();

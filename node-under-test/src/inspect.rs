@@ -6,7 +6,7 @@
 use crate::cli::Inspect;
 use node_backend::inspect::inspect_dead;
 use node_backend::layout::DataDir;
-use node_raft::LogFacts;
+use node_raft::{LogError, LogFacts};
 use serde::Serialize;
 use std::process::ExitCode;
 
@@ -38,8 +38,8 @@ struct Report {
 pub fn run(options: &Inspect) -> anyhow::Result<ExitCode> {
     let dir = DataDir::new(&options.data_dir);
     anyhow::ensure!(
-        dir.member().is_dir(),
-        "{}: expected a member's data directory (with `member/` in it), found none",
+        dir.member().is_dir() || dir.engine_marker().is_file(),
+        "{}: expected a member's data directory (with `member/` or `engine-marker` in it), found neither",
         options.data_dir.display()
     );
     let mut report = Report::default();
@@ -58,6 +58,8 @@ pub fn run(options: &Inspect) -> anyhow::Result<ExitCode> {
     }
     match LogFacts::read(&dir.raft()) {
         Ok(facts) => report.set_log(facts),
+        // A first life that died between its marker and its log.
+        Err(LogError::Missing(_)) if report.is_brand_new() => {}
         Err(error) => report.log_error = Some(error.to_string()),
     }
     println!("{}", serde_json::to_string_pretty(&report)?);
@@ -65,6 +67,11 @@ pub fn run(options: &Inspect) -> anyhow::Result<ExitCode> {
 }
 
 impl Report {
+    /// Nothing is there that was made after the log.
+    fn is_brand_new(&self) -> bool {
+        self.engine.is_none() && self.engine_error.is_none() && self.last_flushed_index.is_none()
+    }
+
     fn set_log(&mut self, facts: LogFacts) {
         self.log_first = facts.first;
         self.log_last = facts.last.map(|id| id.index);

@@ -110,11 +110,14 @@ fn open(options: &Serve) -> anyhow::Result<Opened> {
         tracing::warn!(?resumed, "an interrupted change of engine");
     }
     marker::claim(&dir, kind)?;
+    failpoint::pass(Window::RecoveryMarked);
     durable::create_dir_durably(&dir.snap()).context("cannot create the data directory")?;
     let log = LogStore::open(&dir.raft(), entropy::incarnation()).context("cannot open the raft log")?;
+    failpoint::pass(Window::RecoveryLogOpened);
     for done in snapshot::tidy(&dir).context("cannot clean up after an interrupted snapshot")? {
         tracing::info!("{done}");
     }
+    failpoint::pass(Window::RecoveryTidied);
     log.sync_leftovers().context("cannot sync the raft log")?;
     dir.sync_leftovers().context("cannot sync the data directory")?;
     failpoint::pass(Window::RecoveryOpen);
@@ -126,7 +129,9 @@ fn open(options: &Serve) -> anyhow::Result<Opened> {
     let in_log = found.engine.map(|id| log.log_id(id.index)).transpose().context("cannot read the raft log")?.flatten();
     if let Some(image) = recovery::interrupted_install(&found, in_log) {
         tracing::warn!(%image, "finishing the install of a snapshot");
+        failpoint::pass(Window::RecoveryInstall);
         engine.finish_install()?;
+        failpoint::pass(Window::RecoveryInstalled);
         replay.installed(image);
     }
     let persisted = replay.position().min(found.engine);
@@ -174,6 +179,7 @@ fn engine_options(options: &Serve) -> anyhow::Result<EngineOptions> {
 async fn serve(options: &Serve, listeners: Listeners, member: Opened) -> anyhow::Result<ExitCode> {
     let Opened { log, marks, applier, open_micros, _lock } = member;
     let raft = RaftNode::start(raft_options(options)?, log.clone(), applier.clone(), marks.clone()).await?;
+    failpoint::pass(Window::RecoveryRaftStarted);
     let mut farewell = raft.farewell();
     if let Some(why) = *farewell.borrow_and_update() {
         return Ok(part(why));

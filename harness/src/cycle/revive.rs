@@ -8,6 +8,7 @@ use crate::inspect::{DeadMember, Inspected, inspect};
 use crate::raft_log::{self, RaftLog};
 use crate::verdict::{Class, Finding};
 use futures_util::future::join_all;
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 impl Stage<'_> {
@@ -59,6 +60,9 @@ impl Stage<'_> {
             }
             // A log that the inspector cannot read either has been judged.
             Err(_) if dead.log_error.is_some() => {}
+            // Killed in its first life, before it had made one.
+            Err(raft_log::Error::Io { source, .. })
+                if source.kind() == ErrorKind::NotFound && dead.log_last.is_none() => {}
             Err(error) => {
                 let why = format!("the inspector reads this raft log and our own decoder does not: {error}");
                 self.tell(work, Finding::new(Class::HarnessError, why).in_cycle(cycle).at_member(member));

@@ -10,7 +10,7 @@ use crate::cluster::{Member, Trouble};
 use crate::evidence::{Evidence, Marks};
 use crate::plan::When;
 use crate::record::{Outcome, Role, Victim};
-use crate::target::{Reach, Window};
+use crate::target::{Reach, Window, find_window};
 use crate::{clock, limits};
 use anyhow::anyhow;
 use futures_util::future::join_all;
@@ -120,9 +120,10 @@ impl Stage<'_> {
     ) -> Result<Reached, Trouble> {
         self.note(work.step.cycle, "arm", Some(first), Some(window.name));
         match window.reach {
-            Reach::Load => self.reach_by_load(first, window.name, hit).await,
+            Reach::Load | Reach::LoadOfLeader => self.reach_by_load(first, window.name, hit).await,
             Reach::Election => self.reach_by_election(work, first, window, hit).await,
-            Reach::Recovery => self.reach_in_recovery(work, first, window, hit).await,
+            Reach::Recovery | Reach::Start => self.reach_in_recovery(work, first, window, hit).await,
+            Reach::Reinstall => self.reach_after_an_install(work, first, window, hit).await,
             Reach::SnapshotReceiver => self.reach_as_receiver(work, first, window, hit).await,
             Reach::SnapshotSender => self.reach_as_sender(work, window, hit).await,
             // Parsing refuses such a plan.
@@ -191,6 +192,24 @@ impl Stage<'_> {
         // Only the first one dies again: the others are at their own recovery.
         let reached = self.restart_towards(work, first, window, hit).await?;
         self.strike_alone(work, first, reached).await
+    }
+
+    /// The victim dies while it installs a snapshot, and again while it recovers from that.
+    async fn reach_after_an_install(
+        &mut self,
+        work: &mut Work,
+        first: u64,
+        window: &Window,
+        hit: u64,
+    ) -> Result<Reached, Trouble> {
+        let prior = window.prior(self.member(first)?.engine).and_then(find_window);
+        let Some(prior) = prior else { return Ok(Reached::No) };
+        let reached = self.reach_as_receiver(work, first, prior, 1).await?;
+        if self.strike_alone(work, first, reached).await? == Reached::No {
+            return Ok(Reached::No);
+        }
+        self.inspect_dead(work).await?;
+        self.restart_towards(work, first, window, hit).await
     }
 
     /// The victim is kept away until the others cannot serve it from their logs, and dies while it installs.

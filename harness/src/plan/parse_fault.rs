@@ -152,14 +152,14 @@ fn check_again(when: When, again: &[At]) -> Result<(), String> {
     }
     let installing = matches!(when, When::Window { window, .. } if window.reach == Reach::SnapshotReceiver);
     let passed = |at: &&At| match at.window.reach {
-        Reach::Recovery => true,
-        Reach::SnapshotReceiver => installing,
+        Reach::Recovery | Reach::Start => true,
+        Reach::SnapshotReceiver | Reach::Reinstall => installing,
         _ => false,
     };
     match again.iter().find(|at| !passed(at)) {
         None => Ok(()),
-        Some(at) if at.window.reach == Reach::SnapshotReceiver => Err(format!(
-            "`then at {at}` only after a kill in another window of an installation: nothing else leaves a snapshot to be received"
+        Some(at) if matches!(at.window.reach, Reach::SnapshotReceiver | Reach::Reinstall) => Err(format!(
+            "`then at {at}` only after a kill in another window of an installation: nothing else leaves a snapshot to be received, or an installation to be finished"
         )),
         Some(_) => {
             Err("a window of recovery.* or, after one of an installation, of snapshot.* behind `then at`".to_owned())

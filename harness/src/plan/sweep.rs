@@ -105,7 +105,7 @@ mod tests {
             let count = lines.iter().filter(|line| line.contains(&format!(" at {} hit ", window.name))).count();
             let expected = match window.reach {
                 Reach::Load => 4,
-                Reach::Recovery => 2 * hits(window).len(),
+                Reach::Recovery | Reach::Start => 2 * hits(window).len(),
                 Reach::Migration => 2,
                 _ => hits(window).len(),
             };

@@ -165,7 +165,7 @@ impl Check<'_> {
             if let Some(window) = window.filter(|_| *weight.get_ref() > 0) {
                 self.window_exists("again", window, weight, cluster, upgrades)?;
                 let installs = windows.iter().any(|(known, _)| known.reach == Reach::SnapshotReceiver);
-                if window.reach == Reach::SnapshotReceiver && !installs {
+                if window.needs_a_snapshot() && !installs {
                     let message = format!(
                         "`again.\"{}\"` is above 0, but only a kill in another window of an installation leads to it: expected one \
                          of snapshot.* that a receiver passes in `[windows]`, found none",
@@ -199,7 +199,7 @@ impl Check<'_> {
             return Ok(None);
         }
         let window = target::find_window(name.get_ref()).ok_or_else(|| self.unknown_window("again", name))?;
-        if matches!(window.reach, Reach::Recovery | Reach::SnapshotReceiver) {
+        if matches!(window.reach, Reach::Recovery | Reach::Start | Reach::Reinstall | Reach::SnapshotReceiver) {
             return Ok(Some(window));
         }
         let message = format!(

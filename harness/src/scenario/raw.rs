@@ -314,7 +314,7 @@ impl Check<'_> {
             return Err(self.refuse(weight, message));
         }
         let keep = cluster.keep_entries;
-        if window.name.starts_with("snapshot.") && keep > limits::KEEP_ENTRIES_FOR_SNAPSHOTS_MAX {
+        if window.needs_a_snapshot() && keep > limits::KEEP_ENTRIES_FOR_SNAPSHOTS_MAX {
             let message = format!(
                 "`windows.\"{}\"` needs a log that is purged while a member is away: expected `cluster.keep_entries` of at most {}, \
                  found {keep}",

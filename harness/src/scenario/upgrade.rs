@@ -31,7 +31,8 @@ impl WayKind {
     pub fn reaches(self, reach: Reach) -> bool {
         match self {
             WayKind::Migrate => reach == Reach::Migration,
-            WayKind::Replace => matches!(reach, Reach::SnapshotReceiver | Reach::SnapshotSender),
+            // A new member is empty: it starts for the first time, and is sent a snapshot.
+            WayKind::Replace => matches!(reach, Reach::SnapshotReceiver | Reach::SnapshotSender | Reach::Start),
         }
     }
 }
@@ -117,7 +118,7 @@ impl Check<'_> {
             return Ok(Some(window));
         }
         let message = format!(
-            "`upgrade.windows`: expected a window of migrate.* or snapshot.*, or `none`, found {:?}, which no upgrade passes",
+            "`upgrade.windows`: expected a window of migrate.* or snapshot.*, one of start-up, or `none`, found {:?}, which no upgrade passes",
             window.name
         );
         Err(self.refuse(name, message))

@@ -1,17 +1,25 @@
 //! The crash windows that a scenario may name, and how each can be reached.
 
 use super::Engine;
+use crate::record::Role;
 
 /// What must happen to a member before it passes a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
     /// Writes are enough, on any member.
     Load,
+    /// Writes are enough, on the leader.
+    LoadOfLeader,
     /// An election: the leader is killed first, and a follower passes the window while it votes.
     Election,
     /// A restart: the member is killed first (at its [`Window::prior`], or else at once), restarted with the window armed, and
     /// killed again there.
     Recovery,
+    /// Any start: the same, and a new member passes it in its first life as well.
+    Start,
+    /// The start after an interrupted install: a follower is sent a snapshot as below, killed at its [`Window::prior`], and
+    /// restarted with the window armed.
+    Reinstall,
     /// A follower is kept away until the others have purged past its log, and is then restarted: it passes the
     /// window while it installs a snapshot.
     SnapshotReceiver,
@@ -34,8 +42,8 @@ impl Window {
     /// Whether a member with this engine can pass it. On redb N is E, and a group of entries becomes durable by one commit:
     /// there is no memtable to flush, no index file to write, and nothing between N and E to verify.
     pub fn exists_on(&self, engine: Engine) -> bool {
-        let lsm_only =
-            self.name.starts_with("flush.") || self.name.starts_with("index.") || self.name == "recovery.replay-verify";
+        let lsm_only = ["flush.", "compaction.", "index."].iter().any(|prefix| self.name.starts_with(prefix))
+            || ["recovery.replay-verify", "recovery.install", "recovery.installed"].contains(&self.name);
         match engine {
             Engine::Redb => !lsm_only,
             Engine::Rocksdb => !self.name.starts_with("group."),
@@ -49,13 +57,35 @@ impl Window {
             ("recovery.replay-verify", Engine::Rocksdb) => Some("flush.completed"),
             // A memtable is hardly ever empty; a group is, most of the time.
             ("recovery.replay-apply", Engine::Redb) => Some("group.visible"),
+            // The exchange is the point of no return; what is missing after it is N, or the purge of the log.
+            ("recovery.install" | "recovery.installed", Engine::Rocksdb) => Some("snapshot.persist"),
+            ("recovery.log-repair", Engine::Rocksdb) => Some("snapshot.persisted"),
+            // Here N moved with the exchange.
+            ("recovery.log-repair", Engine::Redb) => Some("snapshot.exchanged"),
             _ => None,
         }
     }
 
-    /// Whether an upgrade by replacement reaches it: the new member is empty, so it is sent a snapshot.
-    pub fn is_of_snapshots(&self) -> bool {
-        matches!(self.reach, Reach::SnapshotReceiver | Reach::SnapshotSender)
+    /// Whether a member that has this role when it is chosen can be brought to pass it.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn passed_by(&self, role: Role) -> Result<(), &'static str> {
+        match (self.reach, role) {
+            (Reach::Load | Reach::Recovery | Reach::Start, _)
+            | (Reach::LoadOfLeader | Reach::SnapshotSender, Role::Leader)
+            | (Reach::Election | Reach::Reinstall | Reach::SnapshotReceiver, Role::Follower) => Ok(()),
+            (Reach::LoadOfLeader, Role::Follower) => Err("a follower answers no proposer: the leader proposed for it"),
+            (Reach::Election, Role::Leader) => Err("a leader votes for nobody: it dies, and the others vote"),
+            (Reach::SnapshotReceiver | Reach::Reinstall, Role::Leader) => Err("a leader is sent no snapshot"),
+            (Reach::SnapshotSender, Role::Follower) => Err("a follower sends no snapshot"),
+            (Reach::Migration, _) => Err("not a member passes it, but `migrate` on the directory of a stopped one"),
+        }
+    }
+
+    /// Whether it is reached by way of a snapshot, which a member is sent only once the others have purged what it lacks.
+    pub fn needs_a_snapshot(&self) -> bool {
+        matches!(self.reach, Reach::SnapshotReceiver | Reach::SnapshotSender | Reach::Reinstall)
     }
 }
 
@@ -68,15 +98,20 @@ pub const WINDOWS: &[Window] = &[
     window("raft.append", Reach::Load, 40),
     window("raft.fsync", Reach::Load, 40),
     window("raft.synced", Reach::Load, 40),
+    window("raft.committed", Reach::Load, 20),
     window("vote.save", Reach::Election, 1),
     window("vote.saved", Reach::Election, 1),
+    window("vote.answered", Reach::Election, 1),
     window("apply.before-batch", Reach::Load, 150),
     window("apply.after-batch", Reach::Load, 150),
+    window("apply.answered", Reach::LoadOfLeader, 100),
     window("group.visible", Reach::Load, 60),
     window("group.durable", Reach::Load, 60),
     window("flush.sealed", Reach::Load, 2),
     window("flush.begin", Reach::Load, 2),
     window("flush.completed", Reach::Load, 2),
+    window("compaction.begin", Reach::Load, 1),
+    window("compaction.completed", Reach::Load, 1),
     window("index.tmp-written", Reach::Load, 2),
     window("index.tmp-synced", Reach::Load, 2),
     window("index.renamed", Reach::Load, 2),
@@ -84,17 +119,29 @@ pub const WINDOWS: &[Window] = &[
     window("purge.before", Reach::Load, 1),
     window("purge.between", Reach::Load, 1),
     window("purge.done", Reach::Load, 1),
+    window("snapshot.image", Reach::SnapshotSender, 1),
     window("snapshot.send", Reach::SnapshotSender, 1),
     window("snapshot.sending", Reach::SnapshotSender, 1),
+    window("snapshot.sent", Reach::SnapshotSender, 1),
     window("snapshot.receive", Reach::SnapshotReceiver, 1),
     window("snapshot.unpack", Reach::SnapshotReceiver, 1),
+    window("snapshot.proven", Reach::SnapshotReceiver, 1),
     window("snapshot.unpacked", Reach::SnapshotReceiver, 1),
+    window("snapshot.exchange", Reach::SnapshotReceiver, 1),
     window("snapshot.exchanged", Reach::SnapshotReceiver, 1),
     window("snapshot.persist", Reach::SnapshotReceiver, 1),
     window("snapshot.persisted", Reach::SnapshotReceiver, 1),
     window("snapshot.delete-old", Reach::SnapshotReceiver, 1),
-    window("recovery.engine-open", Reach::Recovery, 1),
-    window("recovery.engine-opened", Reach::Recovery, 1),
+    window("snapshot.installed", Reach::SnapshotReceiver, 1),
+    window("recovery.marked", Reach::Start, 1),
+    window("recovery.log-opened", Reach::Start, 1),
+    window("recovery.tidied", Reach::Start, 1),
+    window("recovery.engine-open", Reach::Start, 1),
+    window("recovery.engine-opened", Reach::Start, 1),
+    window("recovery.install", Reach::Reinstall, 1),
+    window("recovery.installed", Reach::Reinstall, 1),
+    window("recovery.log-repair", Reach::Reinstall, 1),
+    window("recovery.raft-started", Reach::Start, 1),
     window("recovery.replay-verify", Reach::Recovery, 1),
     window("recovery.replay-apply", Reach::Recovery, 3),
     window("migrate.intent", Reach::Migration, 1),
@@ -146,10 +193,25 @@ mod tests {
             assert!(window.hit_max > 0);
             for engine in Engine::ALL {
                 let Some(prior) = window.prior(*engine) else { continue };
-                assert_eq!(window.reach, Reach::Recovery);
-                let prior = find_window(prior).expect("a prior is a window");
-                assert!(prior.reach == Reach::Load && prior.exists_on(*engine), "{} on {engine}", window.name);
+                let reach = find_window(prior).expect("a prior is a window").reach;
+                let by = match window.reach {
+                    Reach::Recovery => Reach::Load,
+                    Reach::Reinstall => Reach::SnapshotReceiver,
+                    reach => panic!("{} of {reach:?} has a prior", window.name),
+                };
+                assert!(reach == by && find_window(prior).unwrap().exists_on(*engine), "{} on {engine}", window.name);
             }
+        }
+    }
+
+    /// Each window belongs to a role, or to a stopped member; and the reasons are those of the victims that plans may name.
+    #[test]
+    fn every_window_is_passed_by_somebody() {
+        for window in WINDOWS {
+            let roles = [Role::Leader, Role::Follower].map(|role| window.passed_by(role).is_ok());
+            assert_eq!(roles == [false, false], window.reach == Reach::Migration, "{}", window.name);
+            let kinds = [Role::Leader, Role::Follower].map(|role| crate::scenario::whom_of(role).reaches(window.reach));
+            assert_eq!(roles, kinds, "{}", window.name);
         }
     }
 
@@ -163,7 +225,7 @@ mod tests {
     #[test]
     fn redb_has_no_flush_no_index_file_and_nothing_to_verify() {
         let missing: Vec<_> = WINDOWS.iter().filter(|window| !window.exists_on(Engine::Redb)).collect();
-        assert_eq!(missing.len(), 8, "{missing:?}");
+        assert_eq!(missing.len(), 12, "{missing:?}");
         let groups: Vec<_> = WINDOWS.iter().filter(|window| !window.exists_on(Engine::Rocksdb)).collect();
         assert_eq!(groups.len(), 2, "{groups:?}");
         assert!(find_window("snapshot.persist").is_some_and(|window| window.exists_on(Engine::Redb)));

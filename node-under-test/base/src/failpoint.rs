@@ -38,14 +38,20 @@ windows! {
     RaftFsync = "raft.fsync",
     /// The log's transaction is durable, nobody has been told yet.
     RaftSynced = "raft.synced",
+    /// The transaction that carried the saved commit position along is durable.
+    RaftCommitted = "raft.committed",
     /// A vote was accepted in memory, nothing written yet.
     VoteSave = "vote.save",
     /// The vote is durable, the answer has not been sent.
     VoteSaved = "vote.saved",
+    /// A follower's vote was answered, counted, and won: the leader's first append is here, nothing of it in the log.
+    VoteAnswered = "vote.answered",
     /// An entry is about to be applied: its batch is not in the engine.
     ApplyBefore = "apply.before-batch",
     /// The batch is in the memtable, its proposer has not been told: the gap between batches.
     ApplyAfter = "apply.after-batch",
+    /// The leader told an entry's proposer what applying it answered.
+    ApplyAnswered = "apply.answered",
     /// redb: a group of entries is applied and visible, the commit that makes it durable has not begun.
     GroupVisible = "group.visible",
     /// redb: the group is durable, so N is there; nothing that waits for it has moved.
@@ -56,6 +62,10 @@ windows! {
     FlushBegin = "flush.begin",
     /// SST and MANIFEST are durable; N is not persisted yet.
     FlushCompleted = "flush.completed",
+    /// RocksDB picked SSTs to merge.
+    CompactionBegin = "compaction.begin",
+    /// The merged SSTs and the MANIFEST that names them are durable; the old SSTs may still exist.
+    CompactionCompleted = "compaction.completed",
     /// `last-flushed-index.tmp` is written, not synced.
     IndexTmpWritten = "index.tmp-written",
     /// `last-flushed-index.tmp` is synced, not renamed.
@@ -70,16 +80,24 @@ windows! {
     PurgeBetween = "purge.between",
     /// The purge is done.
     PurgeDone = "purge.done",
-    /// A snapshot's sender made its checkpoint and has sent nothing.
+    /// A snapshot's sender made its image; N may be lower than it.
+    SnapshotImage = "snapshot.image",
+    /// A snapshot's sender made its image, N is at least its index, nothing is sent.
     SnapshotSend = "snapshot.send",
     /// A snapshot's sender has sent part of the stream.
     SnapshotSending = "snapshot.sending",
+    /// A snapshot's sender handed the whole stream over, and has no answer.
+    SnapshotSent = "snapshot.sent",
     /// The receiver took the stream's first bytes.
     SnapshotReceive = "snapshot.receive",
     /// The receiver is in the middle of unpacking into `db.incoming`.
     SnapshotUnpack = "snapshot.unpack",
+    /// The stream is unpacked and its digest right; nothing is synced, and nobody has opened the image.
+    SnapshotProven = "snapshot.proven",
     /// Unpacked and verified, files and directories synced, not exchanged.
     SnapshotUnpacked = "snapshot.unpacked",
+    /// The old database is closed, nothing is exchanged.
+    SnapshotExchange = "snapshot.exchange",
     /// `db` and `db.incoming` are exchanged, their parent is not synced. On redb N is M from here on.
     SnapshotExchanged = "snapshot.exchanged",
     /// The exchange is durable, N is still the old one.
@@ -88,6 +106,8 @@ windows! {
     SnapshotPersisted = "snapshot.persisted",
     /// The log is purged to M, the old database still exists.
     SnapshotDelete = "snapshot.delete-old",
+    /// The old database is gone, the sender has not been told.
+    SnapshotInstalled = "snapshot.installed",
     /// A change of engine: the intent is durable, nothing is copied.
     MigrateIntent = "migrate.intent",
     /// A change of engine: part of the rows is copied.
@@ -100,10 +120,24 @@ windows! {
     MigrateIndex = "migrate.index",
     /// A change of engine: the marker is the new one, the old database and the intent still exist.
     MigrateMarker = "migrate.marker",
+    /// Start-up: the directory has its engine marker (a first life has just written it), log and engine are not open.
+    RecoveryMarked = "recovery.marked",
+    /// Start-up: the raft log is open and repaired, the last life's leftovers are neither cleaned up nor synced.
+    RecoveryLogOpened = "recovery.log-opened",
+    /// Start-up: what was left of snapshots is removed, the leftovers are not synced.
+    RecoveryTidied = "recovery.tidied",
     /// Start-up: the leftovers of the last life are synced, the engine is not open.
     RecoveryOpen = "recovery.engine-open",
     /// Start-up: the engine is open and E ≥ N holds.
     RecoveryOpened = "recovery.engine-opened",
+    /// Start-up: a snapshot's install was interrupted after its exchange; N is still the old one.
+    RecoveryInstall = "recovery.install",
+    /// Start-up: N of an interrupted install is durable, nothing else has moved.
+    RecoveryInstalled = "recovery.installed",
+    /// Start-up: the log does not hold N, because an install was interrupted before its purge; nothing is dropped yet.
+    RecoveryLogRepair = "recovery.log-repair",
+    /// Start-up: raft runs, what was saved as committed is applied again, nobody was answered.
+    RecoveryRaftStarted = "recovery.raft-started",
     /// Replay: an entry of (N, E] was verified.
     ReplayVerify = "recovery.replay-verify",
     /// Replay: an entry above E that the last life had in its log is applied again.

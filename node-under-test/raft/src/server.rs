@@ -7,11 +7,13 @@
 use crate::api::{ProposeError, SnapshotMeta};
 use crate::change;
 use crate::identity::Identity;
+use crate::log_store::VoteFacts;
 use crate::network::MESSAGE_BYTES_MAX;
 use crate::propose::{Attempt, RawRaft, Router};
 use crate::read_index::ReadRounds;
 use crate::snapshot_stream::Incoming;
-use crate::types::{RawSnapshot, RawVote, SnapshotData, decode, encode, raw_snapshot_meta};
+use crate::types::{RawSnapshot, RawVote, SnapshotData, TypeConfig, decode, encode, raw_snapshot_meta, vote_parts};
+use node_base::failpoint::{Window, pass};
 use node_proto::peer::peer_server::{Peer, PeerServer};
 use node_proto::peer::propose_response::Outcome;
 use node_proto::peer::read_index_response::Outcome as ReadOutcome;
@@ -20,6 +22,7 @@ use node_proto::peer::{
     RaftMessage, RaftReply, ReadIndexRequest, ReadIndexResponse, SnapshotFrame,
 };
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::raft::AppendEntriesRequest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Display;
@@ -70,6 +73,12 @@ impl PeerService {
         Ok(Response::new(RaftReply { payload, from: self.identity().own() }))
     }
 
+    /// Whether this is the first message of the leader that this member has just voted for.
+    fn voted_for(&self, leader: &RawVote) -> bool {
+        let (term, node_id) = vote_parts(leader);
+        self.router.log.facts().vote == Some(VoteFacts { term, node_id, committed: false })
+    }
+
     fn raft(&self) -> &RawRaft {
         &self.router.raft
     }
@@ -78,8 +87,11 @@ impl PeerService {
 #[tonic::async_trait]
 impl Peer for PeerService {
     async fn append_entries(&self, request: Request<RaftMessage>) -> Answer<RaftReply> {
-        let message = self.message(request).await?;
+        let message: AppendEntriesRequest<TypeConfig> = self.message(request).await?;
         self.identity().note_leader();
+        if self.voted_for(&message.vote) {
+            pass(Window::VoteAnswered);
+        }
         self.reply(self.raft().append_entries(message).await)
     }
 

@@ -101,6 +101,7 @@ fn read_frames(
         let mut chunk = Vec::new();
         let read = reader.by_ref().take(chunk_bytes).read_to_end(&mut chunk)?;
         if read == 0 {
+            pass(Window::SnapshotSent);
             return Ok(());
         }
         frames.blocking_send(SnapshotFrame { frame: Some(Frame::Chunk(chunk.into())) }).map_err(gone)?;

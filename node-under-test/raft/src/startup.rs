@@ -15,6 +15,7 @@
 
 use crate::log_store::{LogError, LogStore, VoteFacts};
 use node_base::LogId;
+use node_base::failpoint::{Window, pass};
 use node_base::watermarks::Watermarks;
 use std::io;
 
@@ -63,6 +64,7 @@ pub async fn repair(log: &LogStore, replay_after: Option<LogId>, marks: &Waterma
     if engine != Some(flushed) || facts.vote.is_none() {
         return Err(StartError::ForeignLog { flushed, last: facts.last, engine, vote: facts.vote });
     }
+    pass(Window::RecoveryLogRepair);
     tracing::warn!(%flushed, ?in_log, last = ?facts.last, "finishing the purge of an interrupted snapshot install");
     if in_log.is_some() {
         // Purging first would leave the contradicting suffix looking as if it followed N.

@@ -22,6 +22,7 @@ use crate::types::{
 };
 use futures_util::{Stream, StreamExt};
 use node_base::LogId;
+use node_base::failpoint::{Window, pass};
 use node_base::sabotage::{Bug, planted};
 use node_base::watermarks::Watermarks;
 use openraft::EntryPayload;
@@ -101,6 +102,7 @@ impl Adapter {
         }
         if let Some(responder) = responder {
             responder.send(Blob(answer));
+            pass(Window::ApplyAnswered);
         }
         Ok(())
     }

@@ -184,6 +184,7 @@ impl Backend for RedbBackend {
         // After the view, so that N is at least the image's index.
         self.settle()?;
         write_image(image.path(), &view, &mut |_| ())?;
+        pass(Window::SnapshotImage);
         drop(view);
         write::legacy_stream(image, log_id)
     }

@@ -29,6 +29,14 @@ impl FlushListener for Listener {
         let _ = self.events.send(Event::FlushCompleted { largest_seqno, miscaptured });
     }
 
+    fn compaction_begin(&self) {
+        pass(Window::CompactionBegin);
+    }
+
+    fn compaction_completed(&self) {
+        pass(Window::CompactionCompleted);
+    }
+
     fn background_error(&self, message: String) {
         // Here, not by way of the persister: nobody may act on what the engine says after this.
         crate::storage_failed(&format!("rocksdb background error: {message}"));

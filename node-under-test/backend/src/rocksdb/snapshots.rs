@@ -33,6 +33,7 @@ impl RocksBackend {
         let log_id = EngineKind::Rocksdb
             .image_index(checkpoint.path())?
             .ok_or_else(|| BackendError("nothing has been applied yet, so there is nothing to send".into()))?;
+        pass(Window::SnapshotImage);
         self.persist_image_index(engine, log_id)?;
         drop(guard);
         let reader = SnapshotStream::new(checkpoint)?;

@@ -17,6 +17,10 @@ pub trait FlushListener: Send + Sync + 'static {
     fn flush_begin(&self);
     /// SST and MANIFEST are durable, for all sequence numbers up to `largest_seqno`.
     fn flush_completed(&self, largest_seqno: u64);
+    /// A compaction has picked its SSTs.
+    fn compaction_begin(&self);
+    /// A compaction's SSTs and the MANIFEST that names them are durable.
+    fn compaction_completed(&self);
     /// A background job failed.
     fn background_error(&self, message: String);
 }
@@ -34,8 +38,8 @@ pub fn add_listener<L: FlushListener>(options: &mut Options, listener: L) {
             Some(drop_listener::<L>),
             Some(on_flush_begin::<L>),
             Some(on_flush_completed::<L>),
-            Some(ignore_compaction),
-            Some(ignore_compaction),
+            Some(on_compaction_begin::<L>),
+            Some(on_compaction_completed::<L>),
             Some(ignore_subcompaction),
             Some(ignore_subcompaction),
             Some(ignore_ingestion),
@@ -116,12 +120,24 @@ unsafe extern "C" fn on_background_error<L: FlushListener>(
     unsafe { listener::<L>(state) }.background_error(message);
 }
 
-unsafe extern "C" fn ignore_compaction(
-    _: *mut c_void,
+unsafe extern "C" fn on_compaction_begin<L: FlushListener>(
+    state: *mut c_void,
     _: *mut ffi::rocksdb_t,
     _: *const ffi::rocksdb_compactionjobinfo_t,
 ) {
+    // SAFETY: RocksDB passes the state it was given.
+    unsafe { listener::<L>(state) }.compaction_begin();
 }
+
+unsafe extern "C" fn on_compaction_completed<L: FlushListener>(
+    state: *mut c_void,
+    _: *mut ffi::rocksdb_t,
+    _: *const ffi::rocksdb_compactionjobinfo_t,
+) {
+    // SAFETY: RocksDB passes the state it was given.
+    unsafe { listener::<L>(state) }.compaction_completed();
+}
+
 unsafe extern "C" fn ignore_subcompaction(_: *mut c_void, _: *const ffi::rocksdb_subcompactionjobinfo_t) {}
 unsafe extern "C" fn ignore_ingestion(
     _: *mut c_void,

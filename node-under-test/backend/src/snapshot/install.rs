@@ -28,6 +28,7 @@ pub(crate) fn swap(dir: &DataDir) -> io::Result<()> {
 
 /// The exchange of an install: durable when this returns.
 pub fn exchange(dir: &DataDir) -> io::Result<()> {
+    pass(Window::SnapshotExchange);
     swap(dir)?;
     pass(Window::SnapshotExchanged);
     if planted(Bug::SnapshotNoDirFsync) {
@@ -61,7 +62,9 @@ pub(crate) fn purge_and_delete_old(
 ) -> Result<(), SnapshotError> {
     purge_log().map_err(SnapshotError::io("purging the raft log"))?;
     pass(Window::SnapshotDelete);
-    delete_old(dir).map_err(SnapshotError::io("deleting the old database"))
+    delete_old(dir).map_err(SnapshotError::io("deleting the old database"))?;
+    pass(Window::SnapshotInstalled);
+    Ok(())
 }
 
 /// Deletes the old database, wherever the exchange put it.

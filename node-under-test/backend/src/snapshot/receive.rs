@@ -35,6 +35,7 @@ pub fn receive(
     let from = raw.engine();
     let path = if from == own { dir.incoming() } else { dir.foreign() };
     let unpacked = raw.unpack(&path)?;
+    pass(Window::SnapshotProven);
     sync(dir, &path)?;
     let image = open_proven(from, &path)?;
     check_index(&*image, expected)?;

@@ -105,6 +105,7 @@ impl Writer {
         self.last_on_disk = last;
         pass_if(appends, Window::RaftSynced);
         pass_if(votes, Window::VoteSaved);
+        pass_if(group.committed.is_some(), Window::RaftCommitted);
         if appends {
             self.shared.written(last);
         }
