@@ -14,9 +14,9 @@
 //!      model, oracle                      what must hold, from evidence outside the node's own claims
 //!        ▲ answers, events, dead directories
 //!      workload ∥ observe ∥ cycle         writes and watches go on while a cycle kills and restarts
-//!        │    history, inspect            what happened, written ahead; what the dead directory says
+//!        │    history, inspect, raft_log  what happened, written ahead; what the dead directory and its raft log say
 //!        ▼
-//!      run, report, progress              the verdict and its worth
+//!      run, localise, report, progress    the verdict and its worth; where a divergence begins
 //!        ▼
 //!      probe: replays, shrink, mutants    many runs, each with a report: how often, how small, which bugs
 //!      verify                             a report's history, judged again

@@ -15,6 +15,7 @@
 
 mod compare;
 mod live;
+mod sections;
 mod sentences;
 mod told;
 mod trail;
@@ -188,6 +189,19 @@ fn read_logs(cluster: &Cluster, evidence: &mut Evidence, replay: &mut LogReplay)
 }
 
 impl Evidence {
+    /// From when on something may be wrong, for a sentence.
+    fn since(&self) -> String {
+        match self.agreed {
+            (0, _) => "since the cluster was founded".to_owned(),
+            (fence, _) => format!("since the last fence on which all agreed (raft index {fence})"),
+        }
+    }
+
+    /// The raft index of the last fence; without one, all that there is.
+    fn fence_index(&self) -> u64 {
+        self.trail.answers().first().and_then(|answer| answer["index"].as_u64()).unwrap_or(u64::MAX)
+    }
+
     /// The revision at which `member` stood at the last fence, by its own answer.
     fn fence_revision(&self, member: u64) -> Option<u64> {
         let answer = self.trail.answers().into_iter().find(|answer| answer["member"] == member)?;
@@ -205,11 +219,10 @@ impl Evidence {
             }
             let logs: Vec<&RaftLog> = self.witnesses.iter().filter_map(|witness| witness.log.as_ref()).collect();
             told::find_entries(&mut self.truth, &logs);
-            let (fence, _) = self.agreed;
             self.unknown.push(format!(
-                "what the raft logs make of every revision: none reaches back to the last fence on which all agreed (raft index \
-                 {fence}), so the members are measured by what the watches delivered first; entries are recognised by the operations \
-                 that their values name"
+                "what the raft logs make of every revision {}: none reaches back that far, so the members are measured by what the watches \
+                 delivered first, and entries are recognised by the operations that their values name",
+                self.since()
             ));
         }
         if let Some((first, _)) = self.truth.first_key_value().filter(|(first, _)| **first > self.from) {
@@ -288,10 +301,16 @@ fn conclude(finding: &Finding, evidence: &Evidence) -> Localisation {
         found.excerpt = first.index.and_then(|index| excerpt(evidence, *member, index));
         found.first = Some(first);
     }
+    let section = sections::conclusion(finding, evidence).filter(|_| differences.is_empty());
+    if let Some(index) = section.as_ref().and_then(|(_, index)| *index) {
+        found.excerpt = excerpt(evidence, finding.member.unwrap_or(0), index);
+    }
+    let older = found.keys.is_empty() && !keys_at_fence(evidence).is_empty();
     if found.keys.is_empty() {
         found.keys = keys_at_fence(evidence);
     }
     let mut told = found.wrong.clone();
+    told.extend(finding.member.filter(|_| told.is_empty()));
     if told.is_empty() {
         told = evidence.trail.killed();
         told.sort_unstable();
@@ -300,7 +319,13 @@ fn conclude(finding: &Finding, evidence: &Evidence) -> Localisation {
     for member in told {
         found.watermarks.extend(evidence.trail.watermarks(member));
     }
-    found.sentences = sentences::conclusion(finding, evidence, &differences, found.first.as_ref());
+    found.sentences = sentences::conclusion(
+        evidence,
+        &differences,
+        found.first.as_ref(),
+        section.map(|(sentence, _)| sentence),
+        older,
+    );
     found
 }
 
@@ -439,3 +464,6 @@ fn excerpt(evidence: &Evidence, member: u64, index: u64) -> Option<Excerpt> {
 fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,15 +4,16 @@ use super::Evidence;
 use super::compare::{Difference, Shape};
 use crate::oracle::log_replay::Effect;
 use crate::record::localisation::{FirstWrong, Watermarks};
-use crate::verdict::Finding;
 use std::collections::BTreeMap;
 
-/// Who is wrong and who is right; where it begins; how; after what.
+/// Who is wrong and who is right; where it begins; how; after what. `older`: the members' keys differ, though no row does that can
+/// be compared by its revision.
 pub(super) fn conclusion(
-    finding: &Finding,
     evidence: &Evidence,
     differences: &BTreeMap<u64, Difference>,
     first: Option<&FirstWrong>,
+    section: Option<String>,
+    older: bool,
 ) -> Vec<String> {
     let right = evidence.right(differences);
     let mut sentences = Vec::new();
@@ -31,13 +32,15 @@ pub(super) fn conclusion(
         }
         (None, _) => {
             sentences.push(same_rows(evidence, &right));
-            sentences.extend(digests(evidence));
-            if finding.sentence.contains("lease") {
-                sentences.push(
-                    "The finding is about leases: those have no revision, so no first wrong one can be named."
-                        .to_owned(),
-                );
+            if older {
+                sentences.push(format!(
+                    "Their keys at the fence differ all the same, so the wrong rows are older than revision {}, and compacted since.",
+                    evidence.from
+                ));
+            } else {
+                sentences.extend(digests(evidence));
             }
+            sentences.extend(section);
             let killed = evidence.trail.killed();
             sentences.extend(killed.last().and_then(|member| fault(evidence, *member, None)));
         }
@@ -197,10 +200,13 @@ fn digests(evidence: &Evidence) -> Option<String> {
     let (told, must) = evidence.digests.get(wrong.first()?)?;
     let short = |digest: &str| digest.get(..16).unwrap_or(digest).to_owned();
     let (answer, their) = if wrong.len() == 1 { ("answers", "its") } else { ("answer", "their") };
+    // Rows of a revision that is compacted since were not compared one by one.
+    let whole = evidence.from == evidence.agreed.1 + 1;
+    let state = if whole { "the state is right" } else { "all of the state that can still be compared is right" };
     let all = wrong.len() == evidence.digests.len() && wrong.len() > 1;
     let all = if all { " All members answer the same, so comparing them with each other finds nothing." } else { "" };
     Some(format!(
-        "At the fence {} {answer} {} for the kv section, and {their} rows make it {}: the state is right, and the hash of it is not.{all}",
+        "At the fence {} {answer} {} for the kv section, and {their} rows make it {}: {state}, and the hash of it is not.{all}",
         members(&wrong),
         short(told),
         short(must)

@@ -1,0 +1,58 @@
+//! Sections of the state that have no revision: membership and leases. All that can be told is which entries write them.
+
+use super::Evidence;
+use crate::oracle::log_replay::{Logged, Step, in_words};
+use crate::verdict::Finding;
+use std::collections::BTreeMap;
+
+/// Entries that a sentence names.
+const NAMED_MAX: usize = 3;
+
+/// What is to be said of a finding about one of those sections, and the entry that must be the wrong one, if only one can be.
+pub(super) fn conclusion(finding: &Finding, evidence: &Evidence) -> Option<(String, Option<u64>)> {
+    let (section, writes): (_, fn(&Step) -> bool) = if finding.sentence.contains("membership section") {
+        ("membership", |step| matches!(step, Step::Membership | Step::Publish))
+    } else if finding.sentence.contains("lease") {
+        ("lease", |step| matches!(step, Step::Grant(..) | Step::Revoke(_)))
+    } else {
+        return None;
+    };
+    let (agreed, fence) = (evidence.agreed.0, evidence.fence_index());
+    let mut entries: BTreeMap<u64, Logged> = BTreeMap::new();
+    for (_, entry) in evidence.trail.logged(agreed, fence).into_values() {
+        entries.insert(entry.index, entry);
+    }
+    let logs = evidence.witnesses.iter().filter_map(|witness| witness.log.as_ref());
+    for entry in logs.flat_map(|log| &log.entries).filter(|entry| (agreed..=fence).contains(&entry.id.index)) {
+        entries.entry(entry.id.index).or_insert_with(|| Logged::of(entry));
+    }
+    entries.retain(|_, entry| writes(&entry.step));
+    let named: Vec<String> = entries
+        .values()
+        .take(NAMED_MAX)
+        .map(|entry| format!("raft index {} (term {}: {})", entry.index, entry.term, in_words(&entry.step)))
+        .collect();
+    let since = evidence.since();
+    let mut sentence = match named.as_slice() {
+        [] => format!("The {section} section has no revisions, and no log shows an entry that writes it {since}."),
+        [only] => format!(
+            "The {section} section has no revisions, and the only entry that writes it {since} is {only}: it was not applied as it must be."
+        ),
+        _ => format!(
+            "The {section} section has no revisions; {} entries write it {since}, and it is one of them, from {} on.",
+            entries.len(),
+            named.join(", ")
+        ),
+    };
+    if let Some(member) = finding.member {
+        sentence.push_str(&format!(" n{member} stands alone against the others."));
+    }
+    if finding.sentence.contains(EMPTY) {
+        sentence.push_str(&format!(" {EMPTY} is the digest of an empty section."));
+    }
+    let only = entries.keys().next().copied().filter(|_| entries.len() == 1);
+    Some((sentence, only))
+}
+
+/// The first eight bytes of the SHA-256 of nothing.
+const EMPTY: &str = "e3b0c44298fc1c14";

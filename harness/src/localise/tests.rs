@@ -1,0 +1,172 @@
+//! Conclusions from made-up evidence, in the words that a report has.
+
+use super::*;
+use crate::model::Change;
+use crate::report::localisation;
+use crate::report::sample::assert_golden;
+use node_proto::command::command::Request;
+use node_proto::etcdserverpb::{DeleteRangeRequest, PutRequest};
+
+/// Revision r is made by raft index r + 10, a put of operation 1.r; revision 6 is a delete.
+const REVISIONS: std::ops::RangeInclusive<u64> = 2..=9;
+
+fn change(revision: u64) -> Change {
+    match revision {
+        6 => Change::Delete { key: "k3".into() },
+        _ => put(revision, revision),
+    }
+}
+
+fn put(revision: u64, writer: u64) -> Change {
+    let (key, value) = (format!("k{writer}").into_bytes(), format!("x,1.{writer}").into_bytes());
+    Change::Put { key, value, create_revision: revision, version: 1, lease: 0 }
+}
+
+fn entry(revision: u64) -> raft_log::Entry {
+    let request = match change(revision) {
+        Change::Put { key, value, .. } => {
+            Request::Put(PutRequest { key: key.into(), value: value.into(), ..PutRequest::default() })
+        }
+        Change::Delete { key } => {
+            Request::DeleteRange(DeleteRangeRequest { key: key.into(), ..DeleteRangeRequest::default() })
+        }
+    };
+    let id = LogId { term: 3, index: revision + 10 };
+    raft_log::Entry { id, payload: Payload::Command(request), bytes: Vec::new() }
+}
+
+fn shown(change_at: impl Fn(u64) -> Option<Change>) -> Option<Shown> {
+    let changes = REVISIONS.filter_map(|revision| Some((revision, vec![effect(revision, &change_at(revision)?)])));
+    Some(Shown { from: 2, through: 9, changes: changes.collect() })
+}
+
+/// What happened to n2, which died with N = 11, E = 14 and a log to 17.
+fn trail(recovered: &str) -> Trail {
+    let text = format!(
+        r#"{{"event":"cycle","cycle":4,"what":"kill follower#1 at flush.completed hit 2"}}
+{{"event":"arm","cycle":4,"member":2,"what":"flush.completed"}}
+{{"event":"done","op":"7.7","revision":6,"term":3,"reply":{{"deleted":1}}}}
+{{"event":"kill","cycle":4,"member":2}}
+{{"event":"inspected","cycle":4,"member":2,"applied_received":16,"dead":{{"last_flushed_index":11,"engine_index":14,"log_last":17}}}}
+{{"event":"recovery","cycle":4,"member":2,"last_flushed_index":11,"engine_index":14,"log_last":17,"scan_start":12{recovered}}}
+{{"event":"fence-answers","cycle":4,"answers":[{{"member":1,"index":20,"revision":9,"compact_revision":0,"kv":"aa"}}]}}
+"#
+    );
+    Trail::of(text, Some(4))
+}
+
+/// n1 and n3 are as they must be, n2 is what `second` says.
+fn evidence(second: Option<Shown>, recovered: &str) -> Evidence {
+    let log = RaftLog { entries: REVISIONS.map(entry).collect(), ..RaftLog::default() };
+    let witness = |member, shown| Witness { member, shown, log: Some(log.clone()), ..Witness::default() };
+    let right = || shown(|revision| Some(change(revision)));
+    let id = |revision: u64| Some(LogId { term: 3, index: revision + 10 });
+    Evidence {
+        witnesses: vec![witness(1, right()), witness(2, second), witness(3, right())],
+        trail: trail(recovered),
+        truth: REVISIONS
+            .map(|revision| (revision, (id(revision), vec![effect(revision, &change(revision))])))
+            .collect(),
+        by_log: true,
+        agreed: (0, 1),
+        from: 2,
+        ..Evidence::default()
+    }
+}
+
+fn finding(sentence: &str) -> Finding {
+    Finding::new(Class::StateHash, sentence).in_cycle(4).at_member(2)
+}
+
+fn words(evidence: &Evidence) -> String {
+    localisation::text(&conclude(&finding("the replicas disagree on the kv section"), evidence))
+}
+
+#[test]
+fn golden_conclusions() {
+    let lost = |at: u64| shown(move |revision| (revision != at).then(|| change(revision)));
+    let skipped = shown(|revision| match revision {
+        7 | 8 => Some(put(revision, revision + 1)),
+        9 => None,
+        _ => Some(change(revision)),
+    });
+    let again = shown(|revision| match revision {
+        7 => Some(put(7, 4)),
+        8 | 9 => Some(put(revision, revision - 1)),
+        _ => Some(change(revision)),
+    });
+    let other = shown(|revision| Some(if revision == 8 { put(8, 99) } else { change(revision) }));
+    let mut told = evidence(lost(6), "");
+    told.by_log = false;
+    // n2's own words were the first from revision 8 on.
+    told.truth.insert(8, (None, vec![effect(8, &put(8, 99))]));
+    let mut lies = evidence(shown(|revision| Some(change(revision))), "");
+    lies.digests = (1..=3).map(|member| (member, ("5a".repeat(8), "0b".repeat(8)))).collect();
+    let mut down = evidence(None, "");
+    down.unknown.push("what n2 holds, because it does not answer: it is down".to_owned());
+    let cases = [
+        ("a delete that the replay lost", words(&evidence(lost(6), ""))),
+        ("a row below E that is not there", words(&evidence(lost(3), ""))),
+        ("an entry that was skipped", words(&evidence(skipped.clone(), ""))),
+        ("the same, behind a snapshot", words(&evidence(skipped, r#","snapshot_installed":17"#))),
+        ("an entry that was applied twice", words(&evidence(again, ""))),
+        ("another row", words(&evidence(other, ""))),
+        ("no raft log that reaches back", words(&told)),
+        ("a hash that is not that of the rows", words(&lies)),
+        ("a member that does not answer", words(&down)),
+    ];
+    let text: String = cases.map(|(title, words)| format!("== {title}\n{words}\n")).concat();
+    assert_golden("localisation-conclusions.txt", &text);
+}
+
+#[test]
+fn a_wrong_member_is_named_and_nobody_else() {
+    let found = conclude(&finding(""), &evidence(shown(|revision| (revision != 6).then(|| change(revision))), ""));
+    assert_eq!(found.wrong, [2]);
+    let first = found.first.unwrap();
+    assert_eq!((first.member, first.revision, first.index), (2, 6, Some(16)));
+    assert_eq!(first.operation.as_deref(), Some("7.7"), "a delete is known by the answer to it");
+    assert_eq!(found.keys.len(), 1);
+    assert_eq!(found.keys[0].found, [(vec![1, 3], "delete k3".to_owned()), (vec![2], "no row".to_owned())]);
+}
+
+#[test]
+fn a_section_without_revisions_names_the_entries_that_write_it() {
+    let mut evidence = evidence(shown(|revision| Some(change(revision))), "");
+    let membership = raft_log::Entry {
+        id: LogId { term: 0, index: 5 },
+        payload: Payload::Membership(raft_log::Membership::default()),
+        bytes: Vec::new(),
+    };
+    evidence.witnesses[0].log = Some(RaftLog { entries: vec![membership], ..RaftLog::default() });
+    let of = |sentence: &str| conclude(&finding(sentence), &evidence);
+    let found = of("the replicas disagree on the membership section: n2 say e3b0c44298fc1c14");
+    let words = &found.sentences[1];
+    assert!(words.contains("raft index 5 (term 0: a membership)") && words.contains("empty section"), "{words}");
+    assert_eq!(found.excerpt.unwrap().entries[0].index, 5);
+    let found = of("the replicas disagree on the lease section");
+    assert!(found.sentences[1].contains("no log shows an entry that writes it"), "{:?}", found.sentences);
+}
+
+#[test]
+fn keys_that_differ_at_the_fence_are_shown_where_no_revision_can_be() {
+    let mut evidence = evidence(None, "");
+    let state = |value: &str| KeyState {
+        key: b"k".to_vec(),
+        value: value.into(),
+        create_revision: 2,
+        mod_revision: 3,
+        version: 2,
+        lease: 0,
+    };
+    evidence.witnesses[0].keys = Some(vec![state("x,1.1")]);
+    evidence.witnesses[1].keys = Some(vec![state("x,1.2")]);
+    evidence.witnesses[2].keys = Some(vec![state("x,1.1")]);
+    let found = conclude(&finding(""), &evidence);
+    assert!(found.sentences[1].contains("older than revision 2"), "{:?}", found.sentences);
+    let keys = keys_at_fence(&evidence);
+    assert_eq!(keys.len(), 1);
+    assert_eq!(keys[0].found[0], (vec![1, 3], "x,1.1 (changed at 3, version 2)".to_owned()));
+    evidence.witnesses[1].keys = None;
+    assert_eq!(keys_at_fence(&evidence), []);
+}
