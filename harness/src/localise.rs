@@ -26,6 +26,7 @@ use crate::oracle::Ledger;
 use crate::oracle::log_replay::{Effect, LogReplay, effect, in_words};
 use crate::raft_log::{self, LogId, Payload, RaftLog};
 use crate::record::localisation::{Excerpt, ExcerptLine, FirstWrong, Localisation, WrongKey};
+use crate::scenario::hex;
 use crate::verdict::{Class, Finding};
 use crate::workload::Workload;
 use crate::{clock, limits};
@@ -119,7 +120,9 @@ async fn look(
     cluster.kill_all().await;
     read_logs(cluster, &mut evidence, &mut replay);
     evidence.take_truth(&replay, ledger);
-    evidence.take_digests(ledger);
+    if evidence.differences().is_empty() {
+        evidence.take_digests(ledger);
+    }
     conclude(finding, &evidence)
 }
 
@@ -132,8 +135,8 @@ async fn witness(cluster: &Cluster, evidence: &mut Evidence) {
     evidence.from = evidence.agreed.1.max(compact) + 1;
     if compact > evidence.agreed.1 {
         evidence.unknown.push(format!(
-            "which rows differed first among revisions {} to {compact}: they are compacted since; what survives of them was compared \
-             only at the fence",
+            "whether the rows of revisions {} to {compact} were right one by one: they are compacted since, and what survives of them was \
+             compared only at the fence",
             evidence.agreed.1 + 1
         ));
     }
@@ -199,13 +202,13 @@ impl Evidence {
 
     /// The raft index of the last fence; without one, all that there is.
     fn fence_index(&self) -> u64 {
-        self.trail.answers().first().and_then(|answer| answer["index"].as_u64()).unwrap_or(u64::MAX)
+        self.trail.answers().first().map_or(u64::MAX, |(_, answer)| answer.index)
     }
 
     /// The revision at which `member` stood at the last fence, by its own answer.
     fn fence_revision(&self, member: u64) -> Option<u64> {
-        let answer = self.trail.answers().into_iter().find(|answer| answer["member"] == member)?;
-        answer["revision"].as_u64()
+        let answer = self.trail.answers().iter().find(|(one, _)| *one == member);
+        answer.and_then(|(_, answer)| u64::try_from(answer.revision).ok())
     }
 
     fn take_truth(&mut self, replay: &LogReplay, ledger: &Ledger) {
@@ -231,16 +234,10 @@ impl Evidence {
     }
 
     fn take_digests(&mut self, ledger: &Ledger) {
-        let mut told = Vec::new();
-        for answer in self.trail.answers() {
-            let number = |name: &str| answer[name].as_u64();
-            let (Some(member), Some(kv)) = (number("member"), answer["kv"].as_str()) else { continue };
-            let (Some(revision), Some(compact)) = (number("revision"), number("compact_revision")) else { continue };
-            told.push((member, kv.to_owned(), revision, compact));
-        }
-        for (member, kv, revision, compact) in told {
+        for (member, answer) in self.trail.answers() {
+            let (revision, compact) = (unsigned(answer.revision), unsigned(answer.compact_revision));
             if let Ok(digest) = ledger.kv_digest(revision, compact) {
-                self.digests.insert(member, (kv, crate::scenario::hex(&digest.sha256)));
+                self.digests.insert(*member, (hex(&answer.kv), hex(&digest.sha256)));
             }
         }
     }
@@ -349,7 +346,7 @@ fn first_wrong(evidence: &Evidence, member: u64, difference: &Difference) -> Fir
         operation: proposed.map(|id| id.to_string()).or_else(|| evidence.trail.operation_of(made)),
         does: entry.map(raft_log::describe).or_else(|| {
             let index = id?.index;
-            let (_, entry) = evidence.trail.logged(index, index).remove(&index)?;
+            let (_, entry) = evidence.trail.logged(index, index).next()?;
             Some(in_words(&entry.step))
         }),
     }
@@ -455,9 +452,9 @@ fn excerpt(evidence: &Evidence, member: u64, index: u64) -> Option<Excerpt> {
         let entries = entries.map(|entry| line(entry.id.index, entry.id.term, raft_log::describe(entry), index));
         return Some(Excerpt { member: witness.member, entries: entries.collect() });
     }
+    let member = evidence.trail.logged(index, index).next()?.0;
     let told = evidence.trail.logged(first, last);
-    let member = told.get(&index)?.0;
-    let entries = told.into_values().map(|(_, entry)| line(entry.index, entry.term, in_words(&entry.step), index));
+    let entries = told.map(|(_, entry)| line(entry.index, entry.term, in_words(&entry.step), index));
     Some(Excerpt { member, entries: entries.collect() })
 }
 

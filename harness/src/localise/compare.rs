@@ -67,7 +67,8 @@ fn shape(truth: &Truth, shown: &Shown, at: u64) -> Shape {
                 || at.checked_add_signed(shift + 1).is_none_or(|next| !truth.contains_key(&next) || alike(at + 1)))
     };
     let few = found(at).len() < made(at).len() && found(at).iter().all(|effect| made(at).contains(effect));
-    let behind = at + 1 > shown.through || same_writes(found(at + 1), made(at + 1));
+    // The next ones may be lost as well; a row in its place behind them shows that no revision was skipped.
+    let behind = (at + 1..=at + IN_PLACE_MAX).any(|next| next > shown.through || same_writes(found(next), made(next)));
     if few && behind && !goes_on(1) {
         return Shape::Missing;
     }
@@ -79,6 +80,9 @@ fn shape(truth: &Truth, shown: &Shown, at: u64) -> Shape {
     let again = again.filter(|revision| !found(at).is_empty() && same_writes(found(at), made(*revision)));
     again.last().map_or(Shape::Other, Shape::Again)
 }
+
+/// How far behind a missing row one that is in its place is looked for.
+const IN_PLACE_MAX: u64 = 8;
 
 /// How far back an entry is looked for that may have been applied again.
 const AGAIN_MAX: usize = 400;
@@ -131,6 +135,8 @@ mod tests {
     #[test]
     fn a_row_that_is_not_there_is_missing() {
         assert_eq!(shown(|changes| drop(changes.remove(&5))), Some((5, Shape::Missing)));
+        let two = shown(|changes| changes.retain(|revision, _| *revision != 5 && *revision != 6));
+        assert_eq!(two, Some((5, Shape::Missing)), "two in a row");
     }
 
     #[test]

@@ -19,8 +19,8 @@ pub(super) fn conclusion(finding: &Finding, evidence: &Evidence) -> Option<(Stri
     };
     let (agreed, fence) = (evidence.agreed.0, evidence.fence_index());
     let mut entries: BTreeMap<u64, Logged> = BTreeMap::new();
-    for (_, entry) in evidence.trail.logged(agreed, fence).into_values() {
-        entries.insert(entry.index, entry);
+    for (_, entry) in evidence.trail.logged(agreed, fence) {
+        entries.insert(entry.index, entry.clone());
     }
     let logs = evidence.witnesses.iter().filter_map(|witness| witness.log.as_ref());
     for entry in logs.flat_map(|log| &log.entries).filter(|entry| (agreed..=fence).contains(&entry.id.index)) {

@@ -2,10 +2,13 @@
 //!
 //! The end of `history.jsonl` is read back: what was written down is what there is to go by, here as in a check that is done later.
 
-use crate::oracle::log_replay::{LogEvidence, Logged};
+use crate::evidence::{Evidence, Look, Marks, Recovered};
+use crate::inspect::DeadMember;
+use crate::operation::Reply;
+use crate::oracle::log_replay::Logged;
 use crate::record::localisation::Watermarks;
-use serde::Deserialize;
-use serde_json::Value;
+use crate::scenario::hex;
+use node_proto::control::FenceAnswerResponse;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -17,19 +20,14 @@ const TAIL_BYTES: u64 = 32 << 20;
 /// The part of the history that belongs to one cycle.
 #[derive(Debug, Default)]
 pub(super) struct Trail {
-    lines: Vec<Value>,
-    /// All of the tail, for answers that may have come in the cycle before.
-    text: String,
+    /// What the pipeline did and saw; of the load only what may name the author of a revision.
+    pieces: Vec<Evidence>,
+    /// What dead members' logs told, in the cycles before as well, by index; and whose log it was.
+    logged: BTreeMap<u64, (u64, Logged)>,
 }
 
-/// What a dead member's log added.
-#[derive(Deserialize)]
-struct RaftLogLine {
-    log: LogEvidence,
-}
-
-/// Events of the pipeline; the load's are looked at only when they are asked for.
-const KINDS: [&str; 7] = ["cycle", "reading", "inspected", "recovery", "fence-answers", "cycle-end", "did"];
+/// Lines of the load that are not looked at: they are most of a history.
+const SKIPPED: [&str; 7] = ["invoke", "refused", "unknown", "watch", "watch-ended", "revision", "again"];
 
 impl Trail {
     /// # Errors
@@ -40,186 +38,172 @@ impl Trail {
         file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        Ok(Self::of(String::from_utf8_lossy(&bytes).into_owned(), cycle))
+        Ok(Self::of(&String::from_utf8_lossy(&bytes), cycle))
     }
 
-    pub(super) fn of(text: String, cycle: Option<u32>) -> Self {
-        let mut lines = Vec::new();
+    /// The first line may be half a one, and is left out then; without `cycle`, the last one counts.
+    pub(super) fn of(text: &str, cycle: Option<u32>) -> Self {
+        let mut trail = Self::default();
         for line in text.lines() {
-            if !KINDS.iter().any(|kind| line.contains(&format!("\"event\":\"{kind}\""))) {
+            if SKIPPED.iter().any(|kind| line.contains(&format!("\"event\":\"{kind}\""))) {
                 continue;
             }
-            let Ok(value) = serde_json::from_str::<Value>(line).map(plain) else { continue };
-            if value["event"] == "cycle" && cycle.is_none_or(|cycle| value["cycle"] == cycle) {
-                // A cycle has one beginning, and the last one counts.
-                lines.clear();
+            match serde_json::from_str::<Evidence>(line) {
+                Ok(Evidence::RaftLog { log }) => {
+                    let member = log.member;
+                    trail.logged.extend(log.entries.into_iter().map(|entry| (entry.index, (member, entry))));
+                }
+                Ok(piece) => {
+                    if let Evidence::Cycle { cycle: begun, .. } = &piece
+                        && cycle.is_none_or(|cycle| cycle == *begun)
+                    {
+                        // An answer may have come before the cycle that it is about.
+                        trail.pieces.retain(|piece| matches!(piece, Evidence::Done { .. }));
+                    }
+                    trail.pieces.push(piece);
+                }
+                Err(_) => {}
             }
-            lines.push(value);
         }
-        Self { lines, text }
-    }
-
-    /// Lines of one kind; of steps, those of one name.
-    fn of_kind<'a>(&'a self, kind: &'a str) -> impl DoubleEndedIterator<Item = &'a Value> {
-        self.lines.iter().filter(move |line| line["event"] == kind)
+        trail
     }
 
     /// The plan's step.
     pub fn step(&self) -> Option<&str> {
-        self.of_kind("cycle").next()?["what"].as_str()
+        self.pieces.iter().find_map(|piece| match piece {
+            Evidence::Cycle { what, .. } => Some(what.as_str()),
+            _ => None,
+        })
     }
 
     /// Members that were killed, in order.
     pub fn killed(&self) -> Vec<u64> {
-        self.of_kind("kill").filter_map(|line| line["member"].as_u64()).collect()
+        let killed = self.pieces.iter().filter_map(|piece| match piece {
+            Evidence::Killed { member, engine: Some(_), .. } => Some(*member),
+            _ => None,
+        });
+        killed.collect()
     }
 
     /// The last window that was armed on `member`, here or at its start.
     pub fn armed(&self, member: u64) -> Option<&str> {
-        let armed = |line: &&Value| (line["event"] == "arm" || line["event"] == "start") && line["member"] == member;
-        self.lines.iter().rev().filter(armed).find_map(|line| line["what"].as_str())
+        self.pieces.iter().rev().find_map(|piece| match piece {
+            Evidence::Did { did, member: Some(one), what, .. }
+                if *one == member && (did == "arm" || did == "start") =>
+            {
+                what.as_deref()
+            }
+            _ => None,
+        })
     }
 
     /// Where `member` installed a snapshot in its last recovery, if it did.
     pub fn snapshot(&self, member: u64) -> Option<u64> {
-        let last = self.of_kind("recovery").rfind(|line| line["member"] == member)?;
-        last["snapshot_installed"].as_u64()
+        let last = self.pieces.iter().rev().find_map(|piece| match piece {
+            Evidence::Recovery { member: one, recovery, .. } if *one == member => Some(recovery),
+            _ => None,
+        });
+        last?.snapshot_installed
     }
 
     /// Each member's answer for the last fence.
-    pub fn answers(&self) -> Vec<&Value> {
-        let last = self.of_kind("fence-answers").next_back();
-        last.and_then(|line| line["answers"].as_array()).map(|answers| answers.iter().collect()).unwrap_or_default()
+    pub fn answers(&self) -> &[(u64, FenceAnswerResponse)] {
+        let last = self.pieces.iter().rev().find_map(|piece| match piece {
+            Evidence::FenceAnswers { answers, .. } => Some(answers.0.as_slice()),
+            _ => None,
+        });
+        last.unwrap_or_default()
     }
 
     /// The operation that was answered as having written `revision`.
     pub fn operation_of(&self, revision: u64) -> Option<String> {
-        let at = format!("\"revision\":{revision},");
-        let lines = self.text.lines().filter(|line| line.contains(&at) && line.contains("\"event\":\"done\""));
-        let wrote = |value: &Value| {
-            let reply = &value["reply"];
-            reply == "put" || reply["deleted"].as_u64() > Some(0) || reply["txn"]["succeeded"] == true
-        };
-        lines
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .find(|value| value["revision"] == revision && wrote(value))
-            .and_then(|value| value["op"].as_str().map(str::to_owned))
+        self.pieces.iter().find_map(|piece| match piece {
+            Evidence::Done { op, revision: at, reply, .. } if *at == revision => {
+                let wrote = matches!(reply, Reply::Put | Reply::Deleted(1..) | Reply::Txn { succeeded: true });
+                wrote.then(|| op.to_string())
+            }
+            _ => None,
+        })
     }
 
     /// The committed entries from `first` to `last` that dead members' logs told, with the member that told each: a log that is
     /// read now may have purged them.
-    pub fn logged(&self, first: u64, last: u64) -> BTreeMap<u64, (u64, Logged)> {
-        let mut entries = BTreeMap::new();
-        for line in self.text.lines().filter(|line| line.contains("\"event\":\"raft-log\"")) {
-            let Ok(told) = serde_json::from_str::<RaftLogLine>(line) else { continue };
-            let (member, told) = (told.log.member, told.log.entries);
-            let here = told.into_iter().filter(|entry| (first..=last).contains(&entry.index));
-            entries.extend(here.map(|entry| (entry.index, (member, entry))));
-        }
-        entries
+    pub fn logged(&self, first: u64, last: u64) -> impl DoubleEndedIterator<Item = &(u64, Logged)> {
+        self.logged.range(first..=last.max(first)).map(|(_, told)| told)
     }
 
     /// What `member`'s watermarks were, in order of time.
     pub fn watermarks(&self, member: u64) -> Vec<Watermarks> {
-        let mut rows = Vec::new();
-        for line in self.lines.iter().filter(|line| line["member"] == member) {
-            let row = match line["event"].as_str() {
-                Some("reading") => reading(member, line),
-                Some("inspected") => dead(member, line),
-                Some("recovery") => recovery(member, line),
-                _ => continue,
-            };
-            rows.push(row);
-        }
-        for answer in self.answers().into_iter().filter(|answer| answer["member"] == member) {
-            let (index, revision) = (answer["index"].as_u64(), &answer["revision"]);
-            let compact = &answer["compact_revision"];
-            let kv = answer["kv"].as_str().map_or("", |kv| kv.get(..16).unwrap_or(kv));
+        let row = |piece: &Evidence| match piece {
+            Evidence::Reading { member: one, status, .. } if *one == member => Some(reading(member, status)),
+            Evidence::Inspected { member: one, look: Look::Killed, applied_received, dead, .. } if *one == member => {
+                Some(dead_row(member, *applied_received, dead))
+            }
+            Evidence::Recovery { member: one, recovery, .. } if *one == member => Some(recovered(member, recovery)),
+            _ => None,
+        };
+        let mut rows: Vec<Watermarks> = self.pieces.iter().filter_map(row).collect();
+        for (_, answer) in self.answers().iter().filter(|(one, _)| *one == member) {
+            let (revision, compact) = (answer.revision, answer.compact_revision.max(0));
+            let kv = hex(&answer.kv[..answer.kv.len().min(8)]);
             let remark = format!("revision {revision}, compact revision {compact}, kv section {kv}");
             let when = "at the fence".to_owned();
-            rows.push(Watermarks { member, when, applied: index, remark: Some(remark), ..Watermarks::default() });
+            let applied = Some(answer.index);
+            rows.push(Watermarks { member, when, applied, remark: Some(remark), ..Watermarks::default() });
         }
         rows
     }
 }
 
-/// A step's name is its kind, and each member's answer stands alone.
-fn plain(mut line: Value) -> Value {
-    if line["event"] == "did" {
-        line["event"] = line["did"].clone();
-    }
-    if let Some(groups) = line["answers"].as_array() {
-        let alone = |group: &Value| {
-            let members = group["members"].as_array().cloned().unwrap_or_default();
-            members
-                .into_iter()
-                .map(|member| {
-                    let mut answer = group.clone();
-                    answer["member"] = member;
-                    answer
-                })
-                .collect::<Vec<_>>()
-        };
-        line["answers"] = groups.iter().flat_map(alone).collect();
-    }
-    line
-}
-
-fn reading(member: u64, line: &Value) -> Watermarks {
-    let number = |name: &str| line["status"][name].as_u64();
+fn reading(member: u64, marks: &Marks) -> Watermarks {
     Watermarks {
         member,
         when: "before the kill".to_owned(),
-        persisted: number("persisted"),
-        flushed: number("flushed"),
-        applied: number("applied"),
-        committed: number("committed"),
-        log_last: number("log_last"),
-        purged: number("last_purged"),
+        persisted: marks.persisted,
+        flushed: marks.flushed,
+        applied: marks.applied,
+        committed: marks.committed,
+        log_last: marks.log_last,
+        purged: marks.last_purged,
         remark: None,
     }
 }
 
-fn dead(member: u64, line: &Value) -> Watermarks {
-    let number = |name: &str| line["dead"][name].as_u64();
-    let heard = line["applied_received"].as_u64();
-    let errors = ["last_flushed_index_error", "engine_error", "log_error"];
-    let errors: Vec<&str> = errors.iter().filter_map(|name| line["dead"][*name].as_str()).collect();
+fn dead_row(member: u64, heard: Option<u64>, dead: &DeadMember) -> Watermarks {
+    let errors = [&dead.last_flushed_index_error, &dead.engine_error, &dead.log_error];
     let heard = heard.map(|index| format!("it was heard to have applied {index}"));
-    let remark: Vec<String> = heard.into_iter().chain(errors.into_iter().map(str::to_owned)).collect();
+    let remark: Vec<String> = heard.into_iter().chain(errors.into_iter().flatten().cloned()).collect();
     Watermarks {
         member,
         when: "dead, from its directory".to_owned(),
-        persisted: number("last_flushed_index"),
-        flushed: number("engine_index"),
+        persisted: dead.last_flushed_index,
+        flushed: dead.engine_index,
         applied: None,
-        committed: number("committed"),
-        log_last: number("log_last"),
-        purged: number("last_purged"),
+        committed: dead.committed,
+        log_last: dead.log_last,
+        purged: dead.last_purged,
         remark: Some(remark.join("; ")).filter(|remark| !remark.is_empty()),
     }
 }
 
-fn recovery(member: u64, line: &Value) -> Watermarks {
-    let number = |name: &str| line[name].as_u64();
-    let range = |name: &str| {
-        let (first, last) = (line[name][0].as_u64()?, line[name][1].as_u64()?);
-        Some(format!("{first} to {last}"))
+fn recovered(member: u64, said: &Recovered) -> Watermarks {
+    let range = |range: Option<[u64; 2]>| {
+        range.map_or_else(|| "nothing".to_owned(), |[first, last]| format!("{first} to {last}"))
     };
     let mut remark = Vec::new();
-    remark.extend(number("scan_start").map(|start| format!("scanned from {start}")));
-    remark.push(format!("verified {}", range("verified").unwrap_or_else(|| "nothing".to_owned())));
-    remark.push(format!("applied again {}", range("replayed").unwrap_or_else(|| "nothing".to_owned())));
-    remark.extend(number("snapshot_installed").map(|at| format!("installed a snapshot at {at}")));
+    remark.extend(said.scan_start.map(|start| format!("scanned from {start}")));
+    remark.push(format!("verified {}", range(said.verified)));
+    remark.push(format!("applied again {}", range(said.replayed)));
+    remark.extend(said.snapshot_installed.map(|at| format!("installed a snapshot at {at}")));
     Watermarks {
         member,
         when: "recovered, by its own account".to_owned(),
-        persisted: number("last_flushed_index"),
-        flushed: number("engine_index"),
+        persisted: said.last_flushed_index,
+        flushed: said.engine_index,
         applied: None,
         committed: None,
-        log_last: number("log_last"),
-        purged: number("last_purged"),
+        log_last: said.log_last,
+        purged: said.last_purged,
         remark: Some(remark.join(", ")),
     }
 }
@@ -228,26 +212,31 @@ fn recovery(member: u64, line: &Value) -> Watermarks {
 mod tests {
     use super::*;
 
-    const TEXT: &str = r#"{"event":"cycle","cycle":3,"what":"kill leader after 9 ms"}
-{"event":"did","did":"kill","cycle":3,"member":1}
-{"event":"cycle","cycle":4,"what":"kill follower#1 at flush.completed hit 2"}
-{"event":"did","did":"arm","cycle":4,"member":2,"what":"flush.completed"}
-{"event":"done","op":"3.17","revision":61,"term":2,"reply":{"read":[["a",61]]}}
-{"event":"done","op":"3.18","revision":61,"term":2,"reply":{"deleted":2}}
-{"event":"reading","cycle":4,"member":2,"status":{"persisted":40,"flushed":44,"applied":60,"committed":61,"log_last":61,"last_purged":9}}
-{"event":"did","did":"kill","cycle":4,"member":2}
-{"event":"inspected","cycle":4,"member":2,"applied_received":60,"dead":{"last_flushed_index":40,"engine_index":44,"log_last":61,"last_purged":9}}
-{"event":"recovery","cycle":4,"member":2,"last_flushed_index":40,"engine_index":44,"log_last":61,"last_purged":9,"scan_start":41,"verified":[41,44],"replayed":[45,61],"snapshot_installed":null}
-{"event":"fence-answers","cycle":4,"answers":[{"members":[1,2],"index":90,"revision":70,"compact_revision":5,"kv":"0123456789abcdef01"}]}
-not json
-"#;
+    const RECOVERED: &str = r#""last_flushed_index":40,"engine_index":44,"log_first":null,"log_last":61,"last_purged":9,"scan_start":41,"verified":[41,44],"replayed":[45,61],"complete":true,"open_micros":1,"snapshot_installed":null"#;
 
     #[test]
     fn a_cycle_is_read_back_from_its_lines() {
-        let trail = Trail::of(TEXT.to_owned(), Some(4));
+        let text = format!(
+            r#"half a line"}}
+{{"at_us":1,"event":"cycle","cycle":3,"what":"kill leader after 9 ms"}}
+{{"at_us":1,"event":"killed","cycle":3,"member":1,"engine":"rocksdb"}}
+{{"at_us":1,"event":"cycle","cycle":4,"what":"kill follower#1 at flush.completed hit 2"}}
+{{"at_us":1,"event":"did","cycle":4,"did":"arm","member":2,"what":"flush.completed"}}
+{{"at_us":1,"event":"done","op":"3.17","revision":61,"term":2,"reply":"compacted"}}
+{{"at_us":1,"event":"done","op":"3.18","revision":61,"term":2,"reply":{{"deleted":2}}}}
+{{"at_us":1,"event":"reading","cycle":4,"member":2,"status":{{"persisted":40,"flushed":44,"applied":60,"committed":61,"log_last":61,"last_purged":9}}}}
+{{"at_us":1,"event":"killed","cycle":4,"member":2,"engine":"rocksdb"}}
+{{"at_us":1,"event":"inspected","cycle":4,"member":2,"look":"killed","applied_received":60,"dead":{{"last_flushed_index":40,"engine_index":44,"log_last":61,"last_purged":9}}}}
+{{"at_us":1,"event":"raft-log","log":{{"cycle":4,"member":2,"first":10,"last":61,"committed":60,"entries":[{{"i":60,"t":2,"d":"0123456789abcdef","s":"blank"}}]}}}}
+{{"at_us":1,"event":"recovery","cycle":4,"member":2,{RECOVERED}}}
+{{"at_us":1,"event":"fence-answers","cycle":4,"answers":[{{"members":[2],"index":90,"term":2,"revision":70,"compact_revision":5,"kv":"0123456789abcdef01","kv_rows":1,"lease":"","auth":"","membership":"","leases":[]}}]}}
+"#
+        );
+        let trail = Trail::of(&text, Some(4));
         assert_eq!(trail.step(), Some("kill follower#1 at flush.completed hit 2"));
         assert_eq!((trail.killed(), trail.armed(2), trail.armed(1)), (vec![2], Some("flush.completed"), None));
-        assert_eq!(trail.operation_of(61).as_deref(), Some("3.18"), "a read wrote nothing");
+        assert_eq!(trail.operation_of(61).as_deref(), Some("3.18"), "a compaction wrote no key");
+        assert_eq!(trail.logged(59, 62).map(|(member, entry)| (*member, entry.index)).collect::<Vec<_>>(), [(2, 60)]);
         let rows = trail.watermarks(2);
         let at =
             rows.iter().map(|row| (row.when.as_str(), row.persisted, row.flushed, row.applied)).collect::<Vec<_>>();
