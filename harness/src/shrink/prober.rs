@@ -47,8 +47,10 @@ pub struct Prober {
     rate: Rate,
     /// Digest of its scenario.
     scenario: String,
-    /// Digest of the start's scenario, and how long its failing runs waited for a kill.
-    start: (String, Duration),
+    /// Digest of the start's scenario, and how long the quickest failing run on it waited for its slowest kill.
+    start: (String, Option<Duration>),
+    /// The search is over.
+    confirming: bool,
     /// Milliseconds of the longest failing run so far.
     longest_ms: u64,
     /// The longest that runs side by side have taken, start and end of a run included.
@@ -102,7 +104,8 @@ impl Prober {
             started: clock::now(),
             rate: Rate::default(),
             scenario: String::new(),
-            start: (String::new(), Duration::ZERO),
+            start: (String::new(), None),
+            confirming: false,
             longest_ms: failed_ms,
             batch: Duration::ZERO,
             probes: 0,
@@ -167,6 +170,7 @@ impl Prober {
     /// # Errors
     /// A run could not be carried out, or no candidate failed again.
     pub async fn confirm(&mut self, shrunk: &Shrunk) -> anyhow::Result<Confirmed> {
+        self.confirming = true;
         let mut unreliable = Vec::new();
         let mut fallback: Option<(Candidate, Rate)> = None;
         for candidate in shrunk.trail.iter().rev() {
@@ -270,20 +274,21 @@ impl Prober {
         if cut || self.failed.is_some() { Err(Ended) } else { Ok(()) }
     }
 
-    /// Whether the run failed as it should have, and not by a hair's breadth.
+    /// Whether the run failed as it should have; in the search, not by a hair's breadth either.
     fn is_hit(&mut self, candidate: &Candidate, sighting: &Sighting) -> bool {
         if sighting.headline() != Some(self.class) {
             return false;
         }
         let kill_ms = sighting.summary.cycles.iter().map(|cycle| cycle.phases.kill).max().unwrap_or(0);
         let waited = Duration::from_millis(kill_ms);
-        let (start, longest) = &mut self.start;
+        let (start, quickest) = &mut self.start;
         if candidate.scenario().digest() == *start {
-            *longest = (*longest).max(waited);
+            *quickest = quickest.map_or(waited, |quickest| quickest.min(waited)).into();
             return true;
         }
         let bound = Duration::from_millis(candidate.scenario().bounds.window_wait_ms_max);
-        waited <= (*longest * 2).max(bound / limits::SHRINK_WAIT_SHARE)
+        let soon = quickest.unwrap_or_default() * 3 / 2;
+        self.confirming || waited <= soon.max(bound / limits::SHRINK_WAIT_SHARE)
     }
 
     fn job(&self, candidate: &Candidate, run: u32) -> Job {
