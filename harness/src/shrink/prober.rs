@@ -288,7 +288,9 @@ impl Prober {
         }
         let bound = Duration::from_millis(candidate.scenario().bounds.window_wait_ms_max);
         let soon = quickest.unwrap_or_default() * 3 / 2;
-        self.confirming || waited <= soon.max(bound / limits::SHRINK_WAIT_SHARE)
+        // What fails without its kill does not say whether there is load enough for one.
+        let landed = sighting.summary.cycles.iter().all(|cycle| cycle.landed());
+        self.confirming || landed && waited <= soon.max(bound / limits::SHRINK_WAIT_SHARE)
     }
 
     fn job(&self, candidate: &Candidate, run: u32) -> Job {
