@@ -134,6 +134,7 @@ async fn gate(
         quotas: Vec::new(),
         repro: String::new(),
         quiet: true,
+        resume: false,
     };
     let (_open, interrupt) = watch::channel(false);
     let (run, _) = run::run(&job, interrupt).await?;

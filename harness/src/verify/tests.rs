@@ -97,13 +97,7 @@ fn report() -> Report {
     ledger.take(&Evidence::Cycle { cycle: 1, what: "kill follower#0 at time 3ms".into() });
     write_and_read(&ledger);
     kill_and_fence(&ledger);
-    let other = KeyState {
-        key: b"p/2".to_vec(),
-        value: b"0.1".to_vec(),
-        create_revision: 3,
-        mod_revision: 3,
-        ..row()
-    };
+    let other = KeyState { key: b"p/2".to_vec(), value: b"0.1".to_vec(), create_revision: 3, mod_revision: 3, ..row() };
     let rows = vec![row(), other];
     assert_eq!(ledger.take(&Evidence::LastRead { member: 1, revision: 3, rows }), []);
     ledger.take(&Evidence::End { interrupted: false, slots: founders(), skipped_checks: vec![] });
