@@ -8,7 +8,7 @@ use std::process::Command;
 /// A kill into a partition and a restart within it, a pause, kills in recovery itself, and links that are slow and one-way.
 const STEPS: &str = "\
 cycle 1  isolate leader for 700ms at applied +5 + kill leader at time 100ms
-cycle 2  pause leader for 400ms at applied +5
+cycle 2  pause leader for 1000ms at applied +5
 cycle 3  kill follower#0 at apply.after-batch hit 60 then at recovery.engine-opened hit 1 then at recovery.replay-apply hit 1
 cycle 4  delay all by 20ms for 400ms at time 0ms + mute leader for 500ms at time 0ms
 cycle 5  deafen follower#1 for 400ms at raft.append hit 5
@@ -53,7 +53,7 @@ fn every_kind_of_fault_lands_ends_and_loses_nothing() {
         .inspect(|one| println!("{one}"))
         .collect();
     assert_eq!(lasting.len(), 5);
-    for (fault, ms) in lasting.iter().zip([700, 400, 400, 500, 400]) {
+    for (fault, ms) in lasting.iter().zip([700, 1000, 400, 500, 400]) {
         assert!(fault["lasted_ms"].as_u64().is_some_and(|lasted| lasted >= ms), "{fault}");
     }
     let links: Vec<_> = lasting.iter().filter_map(|fault| fault["links"].as_u64()).collect();
