@@ -221,6 +221,18 @@ mod tests {
         }
     }
 
+    /// Whatever a scenario may name in `[again]`: what is drawn of it, parsing takes.
+    #[test]
+    fn no_kill_again_is_drawn_where_it_cannot_follow() {
+        let mut scenario = chaos();
+        let passed_by_starting = |window: &&Window| {
+            matches!(window.reach, Reach::Recovery | Reach::Start | Reach::Reinstall | Reach::SnapshotReceiver)
+        };
+        scenario.faults.again = WINDOWS.iter().filter(passed_by_starting).map(|window| (Some(window), 1)).collect();
+        let plan = Plan::generate(&scenario, &Seed::new(7), 500, 1);
+        assert_eq!(plan.to_string().parse::<Plan>().unwrap(), plan);
+    }
+
     /// One more kind of fault takes the place of some kills, and moves none of the others.
     #[test]
     fn the_kills_are_what_they_would_be_alone() {

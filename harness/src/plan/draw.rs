@@ -90,7 +90,9 @@ fn may_follow(when: When, window: &Window) -> bool {
                 "flush.completed" | "index.tmp-written" | "index.tmp-synced" | "recovery.replay-verify"
             )
         }),
-        _ if window.reach == Reach::SnapshotReceiver => died_at(|window| window.reach == Reach::SnapshotReceiver),
+        _ if matches!(window.reach, Reach::SnapshotReceiver | Reach::Reinstall) => {
+            died_at(|window| window.reach == Reach::SnapshotReceiver)
+        }
         _ => true,
     }
 }
