@@ -1,5 +1,6 @@
 //! The command line: what was asked for becomes a [`Job`], and what came of it a few lines and an exit code.
 
+mod export;
 mod mutants;
 mod replay;
 mod resume;
@@ -48,6 +49,8 @@ pub enum Command {
     Verify(verify::VerifyArgs),
     /// Make a failing report's plan and scenario as small as the same class allows.
     Shrink(shrink::ShrinkArgs),
+    /// Write a run's history in the form that other checkers read.
+    Export(export::ExportArgs),
     /// Run planted bugs until each is caught: the table that says whether the harness has teeth.
     Mutants(mutants::MutantsArgs),
 }
@@ -126,6 +129,7 @@ pub async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Replay(args) => replay::replay(&args).await,
         Command::Verify(args) => verify::verify(&args),
         Command::Shrink(args) => shrink::shrink(&args).await,
+        Command::Export(args) => export::export(&args),
         Command::Mutants(args) => mutants::mutants(&args).await,
     }
 }

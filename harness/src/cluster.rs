@@ -15,6 +15,7 @@ pub mod migration;
 pub mod pause;
 pub mod ports;
 pub mod proxy;
+pub mod readings;
 pub mod trouble;
 
 pub use links::{Disturbance, Links};

@@ -14,6 +14,7 @@ mod lasting;
 mod migrate;
 mod replace;
 mod revive;
+mod second_look;
 mod strike;
 mod upgrade;
 mod victims;

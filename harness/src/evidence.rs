@@ -16,7 +16,10 @@ pub use answer::{Answers, Marks, Recovered};
 use crate::inspect::DeadMember;
 use crate::model::Change;
 use crate::operation::{Action, KeyState, OpId, Outcome, Reply};
+use crate::oracle::Reading;
+use crate::oracle::liveness::{Bounds, Healing};
 use crate::oracle::log_replay::{LogEvidence, Mark};
+use crate::oracle::streams::{Heard, Resumption};
 use crate::record::{CycleRecord, QuotaRecord, SlotRecord};
 use crate::target::{Engine, Slot};
 use crate::verdict::Finding;
@@ -195,6 +198,24 @@ pub enum Evidence {
     FenceAnswers {
         cycle: u32,
         answers: Answers,
+    },
+    /// What a member said of itself since the fence before, in the order of its answers.
+    Readings {
+        cycle: u32,
+        member: u64,
+        readings: Vec<Reading>,
+    },
+    /// How the cluster served after the fence, and within which bounds it had to.
+    Healed {
+        healing: Healing,
+        bounds: Bounds,
+    },
+    /// What came of a watch that was opened anew on a restarted member.
+    Resumed {
+        cycle: u32,
+        member: u64,
+        asked: Resumption,
+        heard: Heard,
     },
     /// A restarted member's account of its recovery, asked for after the fence.
     Recovery {

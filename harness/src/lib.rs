@@ -34,6 +34,7 @@ pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod cycle;
+pub mod edn;
 pub mod evidence;
 pub mod exit;
 pub mod history;

@@ -162,6 +162,17 @@ pub const LAST_READING: Duration = Duration::from_millis(100);
 pub const LAST_READ: Duration = Duration::from_secs(30);
 /// Findings printed at the end of a run; the report has them all.
 pub const FINDINGS_PRINTED_MAX: usize = 10;
+/// Steps of the linearizability search on one key at one fence, ~0.2 µs each. Revisions make it a few steps per answer, so this is a
+/// hundred times what a busy key needs; a count and not a time, so that a run judged again offline ends the same.
+pub const LINEARIZABILITY_STEPS_MAX: u64 = 2_000_000;
+/// Explanations of one key's history that are kept apart at a time, ~150 bytes each: a few megabytes, then the key is given up.
+pub const LINEARIZABILITY_CONFIGS_MAX: usize = 20_000;
+/// How far back a fresh watch on a restarted member goes, at most: a few milliseconds, and about what a compaction keeps.
+pub const RESUMED_REVISIONS_MAX: u64 = 200;
+/// A fresh watch, or read, on a healed member: milliseconds where nothing is wrong, an election or two on a machine that is busy.
+pub const SECOND_LOOK: Duration = Duration::from_secs(30);
+/// Readings of one member that are kept until its cycle is verified: its applied index is followed with about sixty a second.
+pub const READINGS_MAX: usize = 4_096;
 
 // ---- many runs -------------------------------------------------------------------------------------------
 

@@ -5,6 +5,8 @@
 //! A stream that breaks is not an event worth judging: members are killed all the time. What counts is that it
 //! goes on exactly where it broke off.
 
+pub mod fresh;
+
 use crate::clock;
 use crate::evidence::Evidence;
 use crate::model::Change;
@@ -126,15 +128,7 @@ impl Stream {
     /// Hands the revisions of one response on. A revision never spans two responses: its second part would be
     /// judged as a repetition.
     fn deliver(&self, response: &WatchResponse) -> Result<(), String> {
-        let mut whole: Vec<(u64, Vec<Change>)> = Vec::new();
-        for event in response.events() {
-            let (revision, change) = read_event(event)?;
-            match whole.last_mut() {
-                Some((last, changes)) if *last == revision => changes.push(change),
-                _ => whole.push((revision, vec![change])),
-            }
-        }
-        for (revision, changes) in whole {
+        for (revision, changes) in whole_revisions(response)? {
             self.ledger.deliver(self.slot, revision, &changes);
             self.delivered.send_replace(self.ledger.delivered(self.slot));
         }
@@ -149,6 +143,19 @@ impl Stream {
         }
         format!("cancelled by the server: {}", response.cancel_reason())
     }
+}
+
+/// The revisions of one response, each with its changes.
+fn whole_revisions(response: &WatchResponse) -> Result<Vec<(u64, Vec<Change>)>, String> {
+    let mut whole: Vec<(u64, Vec<Change>)> = Vec::new();
+    for event in response.events() {
+        let (revision, change) = read_event(event)?;
+        match whole.last_mut() {
+            Some((last, changes)) if *last == revision => changes.push(change),
+            _ => whole.push((revision, vec![change])),
+        }
+    }
+    Ok(whole)
 }
 
 /// One event as (revision, change).

@@ -5,6 +5,7 @@
 //! against the process's end, so that a death is reported as a death and not as a timeout.
 
 use super::pause::Paused;
+use super::readings::Readings;
 use super::{Site, Trouble};
 use crate::process::{Child, Ended, Launch, NodeState, events};
 use crate::target::{self, Addresses, Engine, Origin, Slot};
@@ -38,6 +39,8 @@ pub struct Member {
     life: Option<Life>,
     /// Highest applied index ever received from it, plus one; 0: none.
     applied: Arc<AtomicU64>,
+    /// What it said of itself since somebody last judged it.
+    pub readings: Readings,
 }
 
 #[derive(Debug)]
@@ -78,7 +81,17 @@ pub struct Death {
 impl Member {
     /// One of those that found the cluster: its id is the number of its slot.
     pub fn founder(id: u64, addresses: Addresses, engine: Engine) -> Self {
-        Self { id, slot: Slot(id), engine, addresses, joined: false, lives: 0, life: None, applied: Arc::default() }
+        Self {
+            id,
+            slot: Slot(id),
+            engine,
+            addresses,
+            joined: false,
+            lives: 0,
+            life: None,
+            applied: Arc::default(),
+            readings: Readings::default(),
+        }
     }
 
     /// One that is added to the running cluster, in `slot`.
@@ -126,6 +139,7 @@ impl Member {
             .connect_timeout(limits::CONTROL_CONNECT);
         let control = ControlClient::new(endpoint.connect_lazy());
         self.lives += 1;
+        self.readings.begin(self.lives);
         let (child, said) = (started.child, events::follow(started.stdout));
         self.life = Some(Life { child, said, control, follower: None, windows_left: Arc::default() });
         Ok(())
@@ -146,16 +160,18 @@ impl Member {
     }
 
     fn follow_applied(&mut self) {
-        let mark = Arc::clone(&self.applied);
+        let (mark, readings) = (Arc::clone(&self.applied), self.readings.clone());
         if let Some(life) = &mut self.life {
             let mut control = life.control.clone();
             life.follower = Some(tokio::spawn(async move {
-                let mut index = 0;
+                let (mut index, mut asked) = (0, readings.ask());
                 // The first error ends it: the next life gets its own. The mark is a lower bound either way.
                 while let Ok(answer) = control.wait_applied(WaitAppliedRequest { index }).await {
-                    let applied = answer.into_inner().applied;
-                    note(&mark, applied);
-                    index = applied.unwrap_or(0) + limits::APPLIED_STRIDE;
+                    let status = answer.into_inner();
+                    readings.answered(asked, &status);
+                    note(&mark, status.applied);
+                    index = status.applied.unwrap_or(0) + limits::APPLIED_STRIDE;
+                    asked = readings.ask();
                 }
             }));
         }
@@ -243,8 +259,10 @@ impl Member {
 
     /// One reading, at once.
     pub async fn status(&self) -> Result<StatusResponse, Trouble> {
+        let asked = self.readings.ask();
         let ask = |mut control: ControlClient<Channel>| async move { control.status(StatusRequest {}).await };
         let status = self.ask("answer a status request", limits::CONTROL_REQUEST, ask).await?;
+        self.readings.answered(asked, &status);
         note(&self.applied, status.applied);
         Ok(status)
     }
@@ -253,7 +271,9 @@ impl Member {
     pub async fn wait_applied(&self, index: u64, bound: Duration) -> Result<StatusResponse, Trouble> {
         let request = WaitAppliedRequest { index };
         let what = format!("apply index {index}");
+        let asked = self.readings.ask();
         let status = self.ask(&what, bound, |mut control| async move { control.wait_applied(request).await }).await?;
+        self.readings.answered(asked, &status);
         note(&self.applied, status.applied);
         Ok(status)
     }

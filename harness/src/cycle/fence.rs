@@ -91,8 +91,11 @@ impl Stage<'_> {
         let start = clock::now();
         let revision = fence.answers.first().and_then(|(_, answer)| u64::try_from(answer.revision).ok()).unwrap_or(0);
         self.observe(work, revision).await?;
+        self.take_readings(work.step.cycle);
         let (cycle, answers) = (work.step.cycle, Answers::new(&fence.answers));
         work.findings.extend(self.ledger.take(&Evidence::FenceAnswers { cycle, answers }));
+        let compacted = fence.answers.first().and_then(|(_, answer)| u64::try_from(answer.compact_revision).ok());
+        self.second_look(work, revision, compacted.unwrap_or(0)).await;
         let restarted: Vec<_> = work.last_casualties().map(|casualty| casualty.member).collect();
         for member in restarted {
             if let Some(one) = self.cluster.member(member) {
@@ -128,6 +131,14 @@ impl Stage<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What members said of themselves since the last look.
+    fn take_readings(&self, cycle: u32) {
+        for member in &self.cluster.members {
+            let readings = member.readings.take();
+            self.ledger.take(&Evidence::Readings { cycle, member: member.id, readings });
+        }
     }
 }
 

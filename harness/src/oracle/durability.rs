@@ -8,8 +8,8 @@
 //! exactly this to the state before it. None: a phantom. A candidate that turns out to be elsewhere is struck
 //! off, and the last one struck off makes a phantom as well.
 //!
-//! Memory: only open operations are kept, each until it is settled. What is settled is recognised by its
-//! sequence number: not open, yet found again means applied twice.
+//! Memory: only open operations are kept, each until it is settled. What is found and not open was refused, or never sent; what is
+//! found again is `exactly_once`'s to judge.
 
 use super::Alarms;
 use super::predict::{in_words, matches, predict};
@@ -138,7 +138,8 @@ impl Writes {
     }
 
     /// The next revision of the history; `before` is the state that it finds.
-    pub fn deliver(&mut self, before: &Model, revision: u64, changes: &[Change], alarms: &mut Alarms) {
+    /// `again`: it holds an operation that the history held before, which is known, and said.
+    pub fn deliver(&mut self, before: &Model, revision: u64, changes: &[Change], again: bool, alarms: &mut Alarms) {
         let claim = self.acked.remove(&revision);
         let author = match authors(changes) {
             Authors::One(id) => Some(id),
@@ -160,7 +161,7 @@ impl Writes {
                 format!("operation {claim} was acknowledged at revision {revision}, which holds {found} instead"),
             ));
         }
-        if let Some(id) = author {
+        if let Some(id) = author.filter(|_| !again) {
             self.observe(before, id, revision, changes, alarms);
         }
     }
@@ -171,16 +172,12 @@ impl Writes {
             alarms.push((
                 Class::Phantom,
                 format!(
-                    "revision {revision} holds {found} of operation {id}, which was settled before: applied already, \
-                     refused, or answered as having written nothing"
+                    "revision {revision} holds {found} of operation {id}, which was settled before: refused, answered as having \
+                     written nothing, or never sent"
                 ),
             ));
             return;
         };
-        if let Some(first) = open.observed {
-            alarms.push((Class::Phantom, format!("operation {id} is in the history twice, at {first} and {revision}")));
-            return;
-        }
         match predict(before, &open.action) {
             Err(broken) => alarms.push((
                 Class::Model,

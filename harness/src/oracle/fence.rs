@@ -25,6 +25,8 @@ pub(super) fn check_fence(books: &mut Books, cycle: u32, mark: &FenceMark, answe
         books.writes.tidy();
         findings.extend(alarms.into_iter().map(|(class, sentence)| Finding::new(class, sentence)));
     }
+    // Whatever is wrong with the replicas, what clients were told is evidence of its own; the ledger keeps what it finds.
+    books.judge_linearizability();
     findings.into_iter().map(|finding| finding.in_cycle(cycle)).collect()
 }
 

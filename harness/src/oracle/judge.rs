@@ -1,7 +1,9 @@
 //! Which judge a piece of evidence goes to: the one table, for the live run as for whoever judges it again.
 
 use super::ledger::Books;
-use super::replay_start::{Restart, Vote, check_dead, check_replay_start, check_vote};
+use super::liveness::check_healing;
+use super::replay_start::{Restart, check_dead, check_replay_start};
+use super::votes::{Vote, check_vote};
 use super::{check_fence, check_kept, check_missed, final_check, migration};
 use crate::evidence::{Evidence, Look, Recovered};
 use crate::inspect::DeadMember;
@@ -56,6 +58,9 @@ impl Books {
             }
             Evidence::Recovery { cycle, member, recovery } => return self.recovered(*cycle, *member, recovery),
             Evidence::LastRead { member, revision, rows } => return final_check(self, *member, *revision, rows),
+            Evidence::Readings { member, readings, .. } => self.said(*member, readings),
+            Evidence::Healed { healing, bounds } => return check_healing(healing, *bounds),
+            Evidence::Resumed { member, asked, heard, .. } => self.resumed(*member, asked, heard),
             Evidence::Told { finding } => return vec![finding.clone()],
             Evidence::Resumed { after_cycle, .. } => self.resumed(*after_cycle),
             Evidence::End { .. } => self.ended = true,

@@ -8,22 +8,26 @@
 //!
 //! Real time: an operation that is sent after another was acknowledged comes after it in the history. So a
 //! write's revision is above, and a linearizable read's at or above, the newest revision acknowledged before it
-//! was sent.
+//! was sent. A write that breaks this took a revision that is taken: what was there is gone. A read that breaks it is stale
+//! if the history still comes to that revision; if it does not, the fence says what is lost.
 //!
 //! Memory is bounded by the open operations, the state since the last compaction, and the slowest stream.
 
 use super::Alarms;
 use super::durability::Writes;
+use super::exactly_once::ExactlyOnce;
 use super::leases::{LeaseBook, LeaseMark};
+use super::linearizability::{Basis, Linearizability};
 use super::log_replay::{LogEvidence, LogReplay, Mark};
 use super::reads::{Claim, Claims};
-use super::replay_start::Vote;
-use super::streams::{Delivered, Delivery, Streams};
+use super::streams::{self, Delivered, Delivery, Heard, Resumption, Streams};
+use super::votes::{Leaders, Vote};
+use super::watermarks::{Reading, Watermarks};
 use crate::evidence::{Evidence, mark_of};
 use crate::history::History;
 use crate::inspect::DeadMember;
 use crate::model::{Change, KvDigest, Model};
-use crate::operation::{Action, KeyState, OpId, Outcome, Reply};
+use crate::operation::{Action, OpId, Outcome, Reply};
 use crate::raft_log::RaftLog;
 use crate::record::{Replayed, ResumedRecord};
 use crate::target::Slot;
@@ -74,6 +78,13 @@ pub(super) struct Books {
     /// The member in each slot: streams belong to slots, findings to members.
     pub tenants: BTreeMap<Slot, u64>,
     claims: Claims,
+    linearizability: Linearizability,
+    exactly_once: ExactlyOnce,
+    /// By member: an id's, never a slot's.
+    watermarks: BTreeMap<u64, Watermarks>,
+    leaders: Leaders,
+    /// Answers below what had been acknowledged before they were asked for, by that revision: the history has not come to it yet.
+    stale: BTreeMap<u64, Vec<String>>,
     /// Sent and not completed: action, and the newest revision acknowledged before it was sent.
     pending: HashMap<OpId, (Action, u64)>,
     /// The newest revision that any answer acknowledged.
@@ -125,6 +136,11 @@ impl Ledger {
             streams: Streams::new(slots),
             tenants: slots.iter().map(|slot| (*slot, slot.0)).collect(),
             claims: Claims::default(),
+            linearizability: Linearizability::default(),
+            exactly_once: ExactlyOnce::default(),
+            watermarks: BTreeMap::new(),
+            leaders: Leaders::default(),
+            stale: BTreeMap::new(),
             pending: HashMap::new(),
             acked_revision: 1,
             compact_acked: 0,
@@ -236,6 +252,13 @@ impl Ledger {
         self.books().model.changes_since(from)
     }
 
+    /// The watches to be opened anew on a restarted member, now that every stream has delivered `upto`; `draw` chooses how far back.
+    /// Every member has executed the compaction at `compacted`.
+    pub fn resumptions(&self, upto: u64, draw: u64, compacted: u64) -> Vec<Resumption> {
+        let books = self.books();
+        streams::resumptions(&books.model, upto, draw, (books.compact_sent, compacted))
+    }
+
     /// The findings since the last call.
     pub fn take_findings(&self) -> Vec<Finding> {
         std::mem::take(&mut self.books().findings)
@@ -283,6 +306,7 @@ impl Books {
         if action.writes_keys() {
             self.writes.invoke(id, action.clone());
         }
+        self.linearizability.invoke(id, action);
         self.pending.insert(id, (action.clone(), self.acked_revision));
     }
 
@@ -299,6 +323,7 @@ impl Books {
 
     pub fn completed(&mut self, id: OpId, outcome: &Outcome) {
         let Some((action, floor)) = self.pending.remove(&id) else { return };
+        self.linearizability.complete(id, outcome);
         let mut alarms = Alarms::new();
         match outcome {
             Outcome::Done { revision, reply, .. } => {
@@ -316,6 +341,7 @@ impl Books {
                 self.writes.unknown(id);
             }
         }
+        self.settle_stale(&mut alarms);
         self.file(None, alarms);
     }
 
@@ -328,12 +354,17 @@ impl Books {
             return;
         }
         let mut alarms = Alarms::new();
-        let Books { model, writes, claims, replay, .. } = &mut *self;
+        let Books { model, writes, claims, replay, exactly_once, .. } = &mut *self;
         replay.deliver(revision, changes, &mut alarms);
-        writes.deliver(model, revision, changes, &mut alarms);
+        let again = exactly_once.deliver(revision, changes, &mut alarms);
+        writes.deliver(model, revision, changes, again, &mut alarms);
         alarms.extend(model.apply(revision, changes).into_iter().map(|why| (Class::Model, why)));
         writes.settle_revoked(model);
         claims.settle(model, &mut alarms);
+        if let Some(author) = author_of(changes) {
+            self.linearizability.found(author, revision);
+        }
+        self.settle_stale(&mut alarms);
         self.file(None, alarms);
     }
 
@@ -368,6 +399,36 @@ impl Books {
             revision_min: self.acked_revision.max(self.model.revision()),
             compact_min: self.compact_acked,
             leases: self.leases.mark(),
+        }
+    }
+
+    /// What came of a watch that was opened anew on `member`.
+    pub fn resumed(&mut self, member: u64, asked: &Resumption, heard: &Heard) {
+        // Whatever is compacted by the revision asked for was so when it was; more may be by now.
+        let acked = if asked.upto == 0 { asked.from + 1 } else { 0 };
+        let alarms = streams::judge_resumed(&self.model, asked, heard, (self.compact_sent, acked));
+        self.file(Some(member), alarms);
+    }
+
+    /// What `member` said of itself, in the order of its answers.
+    pub fn said(&mut self, member: u64, readings: &[Reading]) {
+        let mut alarms = Alarms::new();
+        for reading in readings {
+            alarms.extend(self.watermarks.entry(member).or_default().reading(reading));
+            alarms.extend(self.leaders.reading(member, reading));
+        }
+        self.file(Some(member), alarms);
+    }
+
+    /// Judges the linearizability of everything answered so far, as far as the history is known.
+    pub fn judge_linearizability(&mut self) {
+        let alarms = self.linearizability.check(Basis::History(self.model.revision()));
+        self.file(None, alarms);
+    }
+
+    fn settle_stale(&mut self, alarms: &mut Alarms) {
+        while let Some(entry) = self.stale.first_entry().filter(|entry| *entry.key() <= self.model.revision()) {
+            alarms.extend(entry.remove().into_iter().map(|why| (Class::Linearizability, why)));
         }
     }
 
@@ -409,10 +470,17 @@ impl Books {
             }
             (Action::Grant { lease, .. }, Reply::Granted) => leases.granted(*lease),
             (Action::Compact { revision }, Reply::Compacted) => self.compact_acked = self.compact_acked.max(*revision),
-            (Action::Read { keys, revision: at, serializable }, Reply::Read(rows)) => {
-                read(model, claims, id, (keys, *at, *serializable), (floor, revision), rows, alarms);
+            (Action::Read { keys, revision: at, .. }, Reply::Read(rows)) => {
+                let claim = Claim::Holds { keys: keys.clone(), rows: rows.to_vec() };
+                claims.add(model, id, at.unwrap_or(revision), claim, alarms);
             }
             _ => alarms.push((Class::Model, format!("operation {id} was answered as another kind of operation"))),
+        }
+        if revision < floor && promises_real_time(action, reply) {
+            self.stale.entry(floor).or_default().push(format!(
+                "linearizable operation {id} was answered at revision {revision}, though {floor} had been acknowledged before it was \
+                 sent, and is there: stale"
+            ));
         }
         if wrote {
             if revision <= floor {
@@ -439,26 +507,22 @@ impl Books {
     }
 }
 
-fn read(
-    model: &Model,
-    claims: &mut Claims,
-    id: OpId,
-    (keys, at, serializable): (&crate::operation::Keys, Option<u64>, bool),
-    (floor, revision): (u64, u64),
-    rows: &[KeyState],
-    alarms: &mut Alarms,
-) {
-    if !serializable && revision < floor {
-        alarms.push((
-            Class::Linearizability,
-            format!(
-                "linearizable read {id} was answered at revision {revision}, though {floor} had been acknowledged before \
-                 it was sent: stale, or gone"
-            ),
-        ));
+/// Whether the answer was given at a revision that must not be older than anything acknowledged before the request. (A
+/// grant or a compaction is not about keys, and a write that breaks this has its own words.)
+fn promises_real_time(action: &Action, reply: &Reply) -> bool {
+    match (action, reply) {
+        (Action::Read { revision: None, serializable: false, .. }, Reply::Read(_)) => true,
+        (_, Reply::Txn { succeeded: false } | Reply::Deleted(0)) => true,
+        _ => false,
     }
-    let claim = Claim::Holds { keys: keys.clone(), rows: rows.to_vec() };
-    claims.add(model, id, at.unwrap_or(revision), claim, alarms);
+}
+
+/// The operation whose value is in a revision.
+fn author_of(changes: &[Change]) -> Option<OpId> {
+    changes.iter().find_map(|change| match change {
+        Change::Put { value, .. } => OpId::of_value(value),
+        Change::Delete { .. } => None,
+    })
 }
 
 #[cfg(test)]

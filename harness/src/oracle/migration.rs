@@ -1,7 +1,8 @@
 //! Promise: a change of engine on a dead directory keeps the state's index, the raft log and the vote, wherever it is
 //! interrupted: there is always one engine that opens, with exactly what was there before.
 
-use super::replay_start::{Restart, Vote};
+use super::replay_start::Restart;
+use super::votes::Vote;
 use crate::inspect::DeadMember;
 use crate::target::Engine;
 use crate::verdict::{Class, Finding};

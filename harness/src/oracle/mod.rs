@@ -6,12 +6,17 @@
 //! | [`ledger`] | the one place where evidence meets: operations, watch streams, the model |
 //! | `judge` | which piece of evidence goes to which judge |
 //! | `durability` | every acknowledged write is there, at its revision, with its effects; nothing else is |
+//! | `exactly_once` | what was asked for once happened at most once, and counts for one |
+//! | [`linearizability`] | one order of all operations explains every answer, and keeps real time |
 //! | `reads` | what a read returned is what the model holds at that revision |
 //! | `leases` | acknowledged grants are there, acknowledged revocations are not |
-//! | `streams` | watches are ordered, gap-free, atomic per revision, without duplicates across a crash |
+//! | [`streams`] | watches are ordered, gap-free, atomic per revision, without duplicates across a crash, and resumable |
+//! | [`liveness`] | a healed cluster serves again, within its bounds |
 //! | [`fence`] | at a fence all replicas have one state, and it is the model's |
 //! | [`replay_start`] | a restart begins where the dead directory says, and skips and repeats nothing |
 //! | [`log_replay`] | the committed entries of the raft logs, replayed, make what the watches delivered |
+//! | [`votes`] | a vote never goes back, and a term has one leader |
+//! | [`watermarks`] | within one life marks stand in their order and never go back |
 //! | [`migration`] | a change of engine, interrupted or not, keeps what it found |
 //! | [`last_look`] | a full read at the end holds the model's rows, no fewer and no more |
 //!
@@ -19,24 +24,31 @@
 //! so an alarm needs none. Whoever judges a reading without such an anchor has to wait and read again first.
 
 mod durability;
+mod exactly_once;
 pub mod fence;
 mod judge;
 pub mod last_look;
 mod leases;
 pub mod ledger;
+pub mod linearizability;
+pub mod liveness;
 pub mod log_replay;
 pub mod migration;
 mod predict;
 mod reads;
 pub mod replay_start;
-mod streams;
+pub mod streams;
+pub mod votes;
+pub mod watermarks;
 
 use fence::{check_fence, check_missed};
 use last_look::final_check;
 pub use ledger::{FenceMark, Ledger, Tally};
 use migration::check_kept;
 pub use migration::settle_index;
-pub use replay_start::{Restart, Vote};
+pub use replay_start::Restart;
+pub use votes::Vote;
+pub use watermarks::Reading;
 
 use crate::verdict::{Class, Finding};
 
@@ -89,7 +101,7 @@ pub fn condense(mut findings: Vec<Finding>) -> Vec<Finding> {
 }
 
 /// Alarms raised while judging one piece of evidence; the ledger turns them into findings.
-type Alarms = Vec<(Class, String)>;
+pub type Alarms = Vec<(Class, String)>;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! Promise (with N the persisted last-flushed index, E the engine's own consistent index, both read from the
 //! dead directory by a separate binary): a restart scans the raft log from N+1, verifies (N, E] without
-//! applying it, applies from E+1 on without a gap, and at least what had been applied before; the log was purged to N at most; no vote goes back.
+//! applying it, applies from E+1 on without a gap, and at least what had been applied before; the log was purged to N at most.
 //!
 //! ```text
 //!   purged ≤ N          E            last
@@ -29,7 +29,7 @@ pub struct Restart<'a> {
 }
 
 impl Restart<'_> {
-    fn finding(&self, class: Class, sentence: String) -> Finding {
+    pub(super) fn finding(&self, class: Class, sentence: String) -> Finding {
         Finding::new(class, sentence).in_cycle(self.cycle).at_member(self.member)
     }
 }
@@ -42,7 +42,7 @@ fn after(index: Option<u64>) -> u64 {
     index.map_or(FIRST_INDEX, |index| index + 1)
 }
 
-fn words(index: Option<u64>) -> String {
+pub(super) fn words(index: Option<u64>) -> String {
     index.map_or_else(|| "nothing".to_owned(), |index| index.to_string())
 }
 
@@ -229,48 +229,6 @@ fn check_under_snapshot(
 
 fn range(range: Option<(u64, u64)>) -> String {
     range.map_or_else(|| "nothing".to_owned(), |(first, last)| format!("{first} to {last}"))
-}
-
-/// A member's vote, as it was last read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Vote {
-    pub term: u64,
-    /// Whom it voted for, if the source tells.
-    pub node: Option<u64>,
-    /// A quorum granted that vote: `node` is the leader of `term`.
-    pub committed: bool,
-}
-
-impl Vote {
-    /// The vote in a dead log; `None`: it never voted.
-    pub fn of(dead: &DeadMember) -> Option<Self> {
-        let committed = dead.vote_committed == Some(true);
-        Some(Self { term: dead.vote_term?, node: dead.vote_node, committed })
-    }
-}
-
-/// Compares a member's vote with the last one known of it. Its term never goes back; within a term the vote
-/// moves only from a candidate to the leader that a quorum chose.
-pub fn check_vote(restart: &Restart<'_>, known: Option<Vote>) -> Option<Finding> {
-    // A log that cannot be read tells no vote; that it cannot be read has been said.
-    let known = known.filter(|_| restart.dead.log_error.is_none())?;
-    let why = match Vote::of(restart.dead) {
-        None => format!("the vote of term {} is gone from the dead log", known.term),
-        Some(vote) if vote.term < known.term => {
-            format!("the dead log has a vote of term {}, it had one of term {} before", vote.term, known.term)
-        }
-        Some(vote) if vote.term == known.term && moved(known, vote) => {
-            format!("in term {} the vote moved from n{} to n{}", vote.term, words(known.node), words(vote.node))
-        }
-        Some(_) => return None,
-    };
-    Some(restart.finding(Class::VoteWentBack, why))
-}
-
-/// Whether a vote went to somebody else within its term, other than to the leader that a quorum chose.
-fn moved(known: Vote, vote: Vote) -> bool {
-    let elsewhere = known.node.is_some() && vote.node.is_some() && vote.node != known.node;
-    elsewhere && (known.committed || !vote.committed)
 }
 
 #[cfg(test)]

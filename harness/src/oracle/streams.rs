@@ -1,5 +1,7 @@
 //! Promise: the watch of each slot, resumed after every crash and every change of the member in it where it broke off,
-//! delivers every revision once, in order, whole, and the same as every other's.
+//! delivers every revision once, in order, whole, and the same as every other's. And a fresh watch from any revision that is
+//! not compacted, of all keys or of some, delivers what the history holds from there on; one from below a finished
+//! compaction is refused, with the compact revision in the refusal.
 //!
 //! The store's revision grows by one with each change and a watch of all keys sees each, so the sequence has
 //! no holes to guess at: after r comes r + 1. The first stream to deliver a revision feeds the model; a
@@ -7,9 +9,12 @@
 
 use super::Alarms;
 use super::log_replay::Mark;
-use crate::model::Change;
+use crate::limits;
+use crate::model::{Change, Model};
+use crate::operation::Keys;
 use crate::target::Slot;
 use crate::verdict::Class;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
 #[derive(Debug)]
@@ -123,6 +128,99 @@ impl Streams {
     }
 }
 
+/// A watch to be opened anew: what it is to deliver is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resumption {
+    pub from: u64,
+    /// `None`: all keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Keys>,
+    /// The last revision of the history that it has to deliver; 0: it has to be refused.
+    pub upto: u64,
+}
+
+/// What a watch that was opened anew delivered, up to the revision that it was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// Each revision, with the mark of its changes.
+    pub revisions: Vec<(u64, Mark<8>)>,
+    /// It was cancelled because everything below this revision is compacted.
+    pub compacted: Option<u64>,
+    /// Why it ended before it had delivered everything.
+    pub ended: Option<String>,
+}
+
+/// The watches to be opened on a restarted member, when all streams have delivered `upto`: `draw` chooses how far back. Compactions
+/// up to `compact_sent` may be under way, those up to `compact_acked` are done.
+pub(super) fn resumptions(model: &Model, upto: u64, draw: u64, (sent, acked): (u64, u64)) -> Vec<Resumption> {
+    let lowest = sent.max(model.compacted()).max(1) + 1;
+    let mut asked = Vec::new();
+    let back = draw % limits::RESUMED_REVISIONS_MAX;
+    let from = upto.saturating_sub(back).max(lowest);
+    for keys in [None, Some(Keys { from: "p/".to_owned(), to: Some("p0".to_owned()) })] {
+        // Where nothing is to come there is nothing to wait for.
+        if let Some((last, _)) = expected(model, from, upto, keys.as_ref()).last() {
+            asked.push(Resumption { from, keys, upto: *last });
+        }
+    }
+    if acked > 1 {
+        asked.push(Resumption { from: 1 + draw % (acked - 1), keys: None, upto: 0 });
+    }
+    asked
+}
+
+fn expected(model: &Model, from: u64, upto: u64, keys: Option<&Keys>) -> Vec<(u64, Mark<8>)> {
+    let wanted = model
+        .changes_since(from)
+        .into_iter()
+        .filter(|(revision, change)| *revision <= upto && keys.is_none_or(|keys| keys.contains(change.key())))
+        .collect::<Vec<_>>();
+    let whole = wanted.chunk_by(|a, b| a.0 == b.0);
+    whole
+        .map(|one| {
+            let changes: Vec<Change> = one.iter().map(|(_, change)| change.clone()).collect();
+            (one.first().map_or(0, |(revision, _)| *revision), mark_of(&changes))
+        })
+        .collect()
+}
+
+/// Judges what came of a resumption. `sent`: the highest compaction that was asked for by now, `acked`: the highest that was done
+/// when the watch was opened.
+pub(super) fn judge_resumed(model: &Model, asked: &Resumption, heard: &Heard, (sent, acked): (u64, u64)) -> Alarms {
+    let of = asked.keys.as_ref().map_or_else(
+        || "all keys".to_owned(),
+        |keys| format!("[{}, {})", keys.from, keys.to.as_deref().unwrap_or_default()),
+    );
+    let what = format!("a fresh watch of {of} from revision {}", asked.from);
+    let alarm = |why: String| vec![(Class::Watch, format!("{what} {why}"))];
+    if asked.upto == 0 {
+        return match heard.compacted {
+            Some(at) if at >= acked && at <= sent => Alarms::new(),
+            Some(at) => alarm(format!("is told that {at} was compacted, expected {acked} to {sent}")),
+            None => alarm(format!("is not refused, though everything below {acked} was compacted")),
+        };
+    }
+    if asked.from <= model.compacted() || heard.compacted.is_some_and(|at| at > asked.from && at <= sent) {
+        return Alarms::new();
+    }
+    let expected = expected(model, asked.from, asked.upto, asked.keys.as_ref());
+    let mut heard_at = heard.revisions.iter();
+    for (revision, mark) in &expected {
+        match heard_at.next() {
+            Some((at, found)) if at == revision && found == mark => {}
+            Some((at, _)) if at == revision => {
+                return alarm(format!("has other changes at revision {at} than the history"));
+            }
+            Some((at, _)) => return alarm(format!("has revision {at} where the history has {revision}")),
+            None => {
+                let ended = heard.ended.as_deref().unwrap_or("silent");
+                return alarm(format!("ends before revision {revision}, of {} to come: {ended}", asked.upto));
+            }
+        }
+    }
+    heard_at.next().map_or_else(Alarms::new, |(at, _)| alarm(format!("has revision {at}, which the history has not")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,5 +271,74 @@ mod tests {
         assert_eq!(deliver(&mut streams, 2, 2, "a", &mut alarms), Delivery::New);
         assert_eq!(deliver(&mut streams, 1, 2, "a", &mut alarms), Delivery::Old);
         assert_eq!(deliver(&mut streams, 1, 3, "a", &mut alarms), Delivery::New);
+    }
+
+    fn model() -> Model {
+        let mut model = Model::default();
+        for revision in 2..=9 {
+            let key = if revision % 2 == 0 { "p/1" } else { "q/1" };
+            let (created, version) = if revision < 4 { (revision, 1) } else { (2 + revision % 2, revision / 2) };
+            let (key, value) = (key.into(), format!("x,1.{revision}").into_bytes());
+            assert_eq!(
+                model.apply(revision, &[Change::Put { key, value, create_revision: created, version, lease: 0 }]),
+                Vec::<String>::new()
+            );
+        }
+        model.compact(4);
+        model
+    }
+
+    fn resumed(alter: impl Fn(&mut Heard)) -> usize {
+        let asked = Resumption { from: 6, keys: None, upto: 9 };
+        let mut heard = Heard { revisions: expected(&model(), 6, 9, None), ..Heard::default() };
+        alter(&mut heard);
+        let alarms = judge_resumed(&model(), &asked, &heard, (4, 4));
+        assert!(alarms.iter().all(|(class, _)| *class == Class::Watch));
+        alarms.len()
+    }
+
+    #[test]
+    fn a_fresh_watch_delivers_what_the_history_holds() {
+        assert_eq!(resumed(|_| {}), 0);
+        assert_eq!(resumed(|heard| drop(heard.revisions.remove(1))), 1, "a gap");
+        assert_eq!(resumed(|heard| drop(heard.revisions.pop())), 1, "an end too early");
+        assert_eq!(resumed(|heard| heard.revisions.insert(1, heard.revisions[0])), 1, "twice");
+        assert_eq!(resumed(|heard| heard.revisions[2].1 = mark_of(&[])), 1, "something else");
+        assert_eq!(resumed(|heard| heard.revisions.swap(0, 1)), 1, "another order");
+        assert_eq!(resumed(|heard| (heard.revisions.clear(), heard.compacted = Some(5)).1), 1, "5 was never compacted");
+    }
+
+    #[test]
+    fn a_watch_of_some_keys_delivers_theirs_alone() {
+        let keys = Keys { from: "p/".into(), to: Some("p0".into()) };
+        let asked = Resumption { from: 5, keys: Some(keys.clone()), upto: 8 };
+        let heard = |revisions| Heard { revisions, ..Heard::default() };
+        let right = expected(&model(), 5, 8, Some(&keys));
+        assert_eq!(right.iter().map(|(revision, _)| *revision).collect::<Vec<_>>(), [6, 8]);
+        assert_eq!(judge_resumed(&model(), &asked, &heard(right), (4, 4)), []);
+        assert_eq!(judge_resumed(&model(), &asked, &heard(expected(&model(), 5, 8, None)), (4, 4)).len(), 1);
+    }
+
+    #[test]
+    fn a_watch_from_below_a_compaction_is_refused_with_its_revision() {
+        let asked = Resumption { from: 2, keys: None, upto: 0 };
+        let told = |compacted| {
+            let heard = Heard { compacted, ..Heard::default() };
+            judge_resumed(&model(), &asked, &heard, (6, 4)).len()
+        };
+        assert_eq!((told(Some(4)), told(Some(6))), (0, 0));
+        assert_eq!((told(Some(3)), told(Some(7)), told(None)), (1, 1, 1));
+    }
+
+    #[test]
+    fn what_is_asked_for_lies_between_the_compactions_and_now() {
+        let model = model();
+        for draw in 0..50 {
+            let asked = resumptions(&model, 9, draw, (4, 3));
+            assert_eq!(asked.len(), 3, "{asked:?}");
+            assert!(asked[..2].iter().all(|one| one.from > 4 && one.from <= one.upto), "{asked:?}");
+            assert!(asked[2].from < 3 && asked[2].from >= 1 && asked[2].upto == 0);
+        }
+        assert_eq!(resumptions(&Model::default(), 1, 7, (0, 0)), [], "nothing happened yet");
     }
 }

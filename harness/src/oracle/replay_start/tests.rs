@@ -163,26 +163,6 @@ fn a_snapshot_excuses_what_it_replaced_and_nothing_else() {
     assert_eq!(after_replay(None).len(), 1, "applied from E+1 on, and (N, E] was not looked at");
 }
 
-#[test]
-fn votes_go_forward() {
-    let vote = |known: Option<Vote>, alter: &dyn Fn(&mut DeadMember)| {
-        let mut dead = dead();
-        alter(&mut dead);
-        check_vote(&killed(&dead, None), known).is_some()
-    };
-    let known = |term, node, committed| Some(Vote { term, node: Some(node), committed });
-    assert!(!vote(None, &|_| {}));
-    assert!(!vote(known(3, 1, true), &|_| {}));
-    assert!(!vote(known(2, 9, true), &|_| {}));
-    assert!(!vote(known(3, 2, false), &|_| {}), "a losing candidate accepts the leader");
-    assert!(vote(known(4, 1, true), &|_| {}));
-    assert!(vote(known(3, 2, true), &|_| {}), "two leaders in a term");
-    assert!(vote(known(3, 2, false), &|d| d.vote_committed = Some(false)), "voted twice in a term");
-    assert!(vote(known(3, 1, true), &|d| d.vote_term = None));
-    let unreadable = |d: &mut DeadMember| (d.vote_term, d.log_error) = (None, Some("bad checksum".into()));
-    assert!(!vote(known(3, 1, true), &unreadable), "an unreadable log is its own finding");
-}
-
 /// The same member on redb: N = E = 14, nothing to verify.
 fn on_redb(dead: &mut DeadMember, recovery: &mut RecoveryResponse) {
     (dead.engine, dead.last_flushed_index) = (Some(Engine::Redb), Some(14));

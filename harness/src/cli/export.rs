@@ -1,0 +1,50 @@
+//! `ninelives export`: a run's history in the form that other checkers read.
+
+use crate::exit::{Exit, Failure};
+use crate::paths::Paths;
+use crate::{edn, limits};
+use clap::Args;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Write};
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The report directory whose history is to be written as Jepsen's EDN, a map per line.
+    #[arg(long, value_name = "REPORT", required = true)]
+    pub edn: PathBuf,
+    /// The cluster whose history it is: clusters share nothing.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CLUSTERS_MAX)))]
+    pub cluster: u32,
+    /// The file to write, which must not exist yet; the standard output if absent.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+}
+
+/// Writes the history, and says what was written where it can be read beside it.
+pub fn export(args: &ExportArgs) -> Result<Exit, Failure> {
+    let path = Paths::new(&args.edn).of_cluster(args.cluster).history_jsonl();
+    let history = File::open(&path).map_err(|error| {
+        Failure::Usage(format!("expected the history of a report at {}, found: {error}", path.display()))
+    })?;
+    let (to, place): (Box<dyn Write>, String) = match &args.out {
+        None => (Box::new(std::io::stdout().lock()), "the standard output".to_owned()),
+        Some(out) => {
+            let file = File::create_new(out).map_err(|error| {
+                Failure::Usage(format!("expected to create {}, and cannot: {error}", out.display()))
+            })?;
+            (Box::new(file), out.display().to_string())
+        }
+    };
+    match edn::export(BufReader::new(history), BufWriter::new(to)) {
+        Ok(exported) => {
+            let torn = if exported.torn { "; the last line was cut off, and is left out" } else { "" };
+            eprintln!("{} operations, {} with a completion, to {place}{torn}", exported.invoked, exported.completed);
+            Ok(Exit::Pass)
+        }
+        // A reader such as `head` may have seen enough.
+        Err(edn::Error::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Exit::Pass),
+        Err(error @ edn::Error::Malformed { .. }) => Err(Failure::Usage(format!("{}, {error}", path.display()))),
+        Err(error) => Err(Failure::Harness(anyhow::Error::new(error).context(format!("exporting {}", path.display())))),
+    }
+}

@@ -1,0 +1,95 @@
+//! What a member says of itself, kept until a cycle judges it: every answer that has its watermarks in it, from whichever task
+//! asked. Bounded: what is not taken is replaced by the newest.
+
+use crate::limits;
+use crate::oracle::Reading;
+use node_proto::control::StatusResponse;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+#[derive(Debug, Default)]
+struct Taken {
+    life: u64,
+    answered: u64,
+    kept: VecDeque<Reading>,
+}
+
+/// Shared by all that ask one member.
+#[derive(Debug, Clone, Default)]
+pub struct Readings(Arc<Mutex<Taken>>);
+
+/// A question that was sent to a life, before its answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    life: u64,
+    after: u64,
+}
+
+impl Readings {
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A life begins: its readings have nothing to do with those before.
+    pub fn begin(&self, life: u64) {
+        let mut taken = self.lock();
+        (taken.life, taken.answered) = (life, 0);
+    }
+
+    /// To be taken before a question is sent.
+    pub fn ask(&self) -> Asked {
+        let taken = self.lock();
+        Asked { life: taken.life, after: taken.answered }
+    }
+
+    /// Its answer.
+    pub fn answered(&self, asked: Asked, status: &StatusResponse) {
+        let mut taken = self.lock();
+        // An answer from the life before, that was read late.
+        if asked.life != taken.life {
+            return;
+        }
+        taken.answered += 1;
+        taken.kept.push_back(Reading::of(status, asked.life, asked.after));
+        if taken.kept.len() > limits::READINGS_MAX {
+            taken.kept.pop_front();
+        }
+    }
+
+    /// What was kept since the last call.
+    pub fn take(&self) -> Vec<Reading> {
+        self.lock().kept.drain(..).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_knows_its_life_and_what_was_answered_before_it_was_asked() {
+        let (readings, status) =
+            (Readings::default(), StatusResponse { applied: Some(7), ..StatusResponse::default() });
+        readings.begin(1);
+        let (first, second) = (readings.ask(), readings.ask());
+        readings.answered(first, &status);
+        readings.answered(second, &status);
+        readings.answered(readings.ask(), &status);
+        let taken = readings.take();
+        assert_eq!(
+            taken.iter().map(|one| (one.life, one.after, one.applied)).collect::<Vec<_>>(),
+            [(1, 0, 8), (1, 0, 8), (1, 2, 8)]
+        );
+        let late = readings.ask();
+        readings.begin(2);
+        readings.answered(late, &status);
+        assert!(readings.take().is_empty(), "an answer of the life before");
+    }
+
+    #[test]
+    fn what_nobody_takes_is_bounded() {
+        let readings = Readings::default();
+        (0..3 * limits::READINGS_MAX).for_each(|_| readings.answered(readings.ask(), &StatusResponse::default()));
+        assert_eq!(readings.take().len(), limits::READINGS_MAX);
+    }
+}

@@ -1,0 +1,58 @@
+//! Once a fence is answered: does the cluster serve again? A linearizable read at every member, and on each one that was restarted
+//! watches that are opened anew in the past. A few milliseconds; what it finds is judged by `oracle`.
+
+use super::{Stage, Work};
+use crate::evidence::Evidence;
+use crate::observe::fresh;
+use crate::oracle::liveness::{Bounds, Healing, Served};
+use crate::oracle::streams::{Heard, Resumption};
+use crate::{clock, limits};
+use futures_util::future::join_all;
+use std::collections::BTreeSet;
+
+impl Stage<'_> {
+    /// `revision` and `compacted`: of the fence, which every member has applied.
+    pub(super) async fn second_look(&self, work: &mut Work, revision: u64, compacted: u64) {
+        self.judge_reads(work, revision).await;
+        self.judge_resumptions(work, revision, compacted).await;
+    }
+
+    async fn judge_reads(&self, work: &mut Work, revision: u64) {
+        let reads = self.cluster.members.iter().map(|member| async {
+            let start = clock::now();
+            let answer = fresh::read(&format!("http://{}", member.addresses.client), limits::SECOND_LOOK).await;
+            Served { member: member.id, ms: clock::ms_since(start), answer }
+        });
+        let served = join_all(reads).await;
+        let bounds = Bounds {
+            catch_up: self.scenario.bounds.catch_up_ms_max,
+            // Several fences may be needed, each with its bound.
+            fence: self.scenario.bounds.fence_ms_max * u64::from(limits::FENCE_TRIES_MAX),
+            read: u64::try_from(limits::SECOND_LOOK.as_millis()).unwrap_or(u64::MAX),
+        };
+        let (cycle, phases) = (work.step.cycle, work.record.phases);
+        let healing = Healing { cycle, caught_up_ms: phases.catch_up, fence_ms: phases.fence, revision, served };
+        work.findings.extend(self.ledger.take(&Evidence::Healed { healing, bounds }));
+    }
+
+    async fn judge_resumptions(&self, work: &mut Work, revision: u64, compacted: u64) {
+        let restarted: BTreeSet<u64> = work.last_casualties().map(|casualty| casualty.member).collect();
+        let watches = self.cluster.members.iter().filter(|member| restarted.contains(&member.id)).flat_map(|member| {
+            // How far back differs from cycle to cycle; a prime spreads it.
+            let draw = u64::from(work.step.cycle) * 7_919 + member.id;
+            let endpoint = format!("http://{}", member.addresses.client);
+            self.ledger.resumptions(revision, draw, compacted).into_iter().map(move |asked| {
+                let (member, endpoint) = (member.id, endpoint.clone());
+                async move {
+                    let heard = fresh::watch(&endpoint, &asked, limits::SECOND_LOOK).await;
+                    (member, asked, heard)
+                }
+            })
+        });
+        let heard: Vec<(u64, Resumption, Heard)> = join_all(watches).await;
+        for (member, asked, heard) in heard {
+            let cycle = work.step.cycle;
+            work.findings.extend(self.ledger.take(&Evidence::Resumed { cycle, member, asked, heard }));
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! A history in Jepsen's form: EDN, a map per line, for Elle and other checkers that read one.
+//!
+//! ```text
+//! {:index 0, :time 1000000, :type :invoke, :process 3, :f :txn, :value [[:append "a/00001" 3000000017]]}
+//! {:index 1, :time 2000000, :type :ok, :process 3, :f :txn, :value [[:append "a/00001#3000000017" 3000000017]]}
+//! ```
+//!
+//! - `:type` is `:invoke`, then `:ok`, `:fail` (certainly not done: refused, or its comparison failed) or `:info` (nobody knows).
+//!   An invocation has at most one completion. `:index` ascends; `:time` is in nanoseconds since the history began.
+//! - `:process` is the client's number. After an `:info` the client goes on as another process, [`THREADS`] higher, because the
+//!   old one's operation may still be under way: with a concurrency of [`THREADS`], `:process` modulo that is the client.
+//! - An operation writes one number wherever it writes: `client × 1,000,000,000 + seq`. So every write is recognisable.
+//! - `:f :txn` has micro-operations: `[:w key n]` and `[:r key n]` for registers (`c/`, `l/`, `p/`), `[:append key n]` and `[:r key [n …]]`
+//!   for append lists (`a/`). An append list starts over, and a deleted one begins anew: `key#n`, with the first number in
+//!   it, names one that only grows. What a transaction deletes beside its writes is left out, and so is what a read found absent:
+//!   a checker would take it for the initial state, which a deleted key is not.
+//! - Everything else says what it is, for whoever wants it, and is no transaction: `:delete`, `:range` (a read of several keys),
+//!   `:serializable` and `:historic` (reads that promise no real time), `:grant`, `:revoke`, `:compact`. A checker of transactions
+//!   keeps `:f :txn`.
+//!
+//! The history is read and written line by line: memory follows the clients, not the run.
+
+use crate::operation::{Action, Effect, OpId};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, Write};
+
+/// By how much a client's process grows after an answer that never came; more than there can be clients.
+pub const THREADS: u64 = 1_000;
+/// See the module's documentation.
+const SEQS: u64 = 1_000_000_000;
+const LISTS: &str = "a/";
+
+/// What makes a history unreadable.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read the history: {0}")]
+    Read(io::Error),
+    #[error("cannot write: {0}")]
+    Write(#[from] io::Error),
+    #[error("line {line}: expected an event of a history, found {found:?}: {source}")]
+    Malformed { line: u64, found: String, source: serde_json::Error },
+}
+
+/// What was written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Exported {
+    pub invoked: u64,
+    pub completed: u64,
+    /// A last line that a kill of the harness cut off; it is left out.
+    pub torn: bool,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    at_us: u64,
+    #[serde(flatten)]
+    event: Event,
+}
+
+/// The events that matter here; a history has many more.
+#[derive(Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+enum Event {
+    Invoke {
+        op: String,
+        action: Action,
+    },
+    Done {
+        op: String,
+        reply: Reply,
+    },
+    Refused {
+        op: String,
+        why: String,
+    },
+    Unknown {
+        op: String,
+        why: String,
+    },
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Reply {
+    Put,
+    Deleted(u64),
+    Txn {
+        succeeded: bool,
+    },
+    Granted,
+    Revoked,
+    Compacted,
+    /// The rows: key, value, and more.
+    Read(Vec<Vec<serde_json::Value>>),
+}
+
+/// A client's operation that has no completion yet.
+struct Open {
+    op: String,
+    f: &'static str,
+    value: String,
+    /// A read, whose value is what it found.
+    reads: bool,
+}
+
+struct Writer<W> {
+    to: W,
+    index: u64,
+    process: BTreeMap<u64, u64>,
+    open: BTreeMap<u64, Open>,
+    exported: Exported,
+}
+
+/// Writes the operations of `history`, a `history.jsonl`, to `to`.
+///
+/// # Errors
+/// Reading, writing, or a line that is none of a history.
+pub fn export(mut history: impl BufRead, to: impl Write) -> Result<Exported, Error> {
+    let mut writer =
+        Writer { to, index: 0, process: BTreeMap::new(), open: BTreeMap::new(), exported: Exported::default() };
+    let (mut text, mut number) = (Vec::new(), 0);
+    loop {
+        text.clear();
+        history.read_until(b'\n', &mut text).map_err(Error::Read)?;
+        if text.last() != Some(&b'\n') {
+            writer.exported.torn = !text.is_empty();
+            break;
+        }
+        number += 1;
+        let line: Line = serde_json::from_slice(&text).map_err(|source| {
+            let found = String::from_utf8_lossy(&text).trim_end().chars().take(80).collect();
+            Error::Malformed { line: number, found, source }
+        })?;
+        writer.take(line)?;
+    }
+    writer.to.flush()?;
+    Ok(writer.exported)
+}
+
+impl<W: Write> Writer<W> {
+    fn take(&mut self, line: Line) -> io::Result<()> {
+        let time = line.at_us.saturating_mul(1_000);
+        match line.event {
+            Event::Invoke { op, action } => self.invoke(time, op, &action),
+            Event::Done { op, reply } => self.done(time, &op, &reply),
+            Event::Refused { op, why } => self.complete(time, &op, "fail", None, Some(&why)),
+            Event::Unknown { op, why } => self.complete(time, &op, "info", None, Some(&why)),
+            Event::Other => Ok(()),
+        }
+    }
+
+    fn invoke(&mut self, time: u64, op: String, action: &Action) -> io::Result<()> {
+        let Some(id) = OpId::of_value(op.as_bytes()) else { return Ok(()) };
+        let client = u64::from(id.client);
+        // The harness was killed meanwhile: nobody will ever hear of the operation before this one.
+        if let Some(before) = self.open.get(&client).map(|open| open.op.clone()) {
+            self.complete(time, &before, "info", None, Some("the harness ended before the answer"))?;
+        }
+        let (f, value, reads) = words(id, action);
+        let process = *self.process.entry(client).or_insert(client);
+        self.line(time, "invoke", process, f, &value, None)?;
+        self.exported.invoked += 1;
+        self.open.insert(client, Open { op, f, value, reads });
+        Ok(())
+    }
+
+    fn done(&mut self, time: u64, op: &str, reply: &Reply) -> io::Result<()> {
+        match reply {
+            Reply::Txn { succeeded: false } => {
+                self.complete(time, op, "fail", None, Some("its comparison does not hold"))
+            }
+            Reply::Read(rows) => match rows.iter().map(|row| found(row)).collect::<Option<Vec<_>>>() {
+                Some(found) => self.complete(time, op, "ok", Some(format!("[{}]", found.join(" "))), None),
+                None => self.complete(time, op, "info", None, Some("the history does not tell what was read")),
+            },
+            Reply::Put
+            | Reply::Deleted(0..)
+            | Reply::Txn { succeeded: true }
+            | Reply::Granted
+            | Reply::Revoked
+            | Reply::Compacted => self.complete(time, op, "ok", None, None),
+        }
+    }
+
+    fn complete(
+        &mut self,
+        time: u64,
+        op: &str,
+        kind: &str,
+        read: Option<String>,
+        error: Option<&str>,
+    ) -> io::Result<()> {
+        let Some(client) = OpId::of_value(op.as_bytes()).map(|id| u64::from(id.client)) else { return Ok(()) };
+        // A completion without its invocation, or a second one, is no operation of Jepsen's.
+        let Some(open) = self.open.remove(&client).filter(|open| open.op == op) else { return Ok(()) };
+        let process = *self.process.entry(client).or_insert(client);
+        let value = read.filter(|_| open.reads).unwrap_or(open.value);
+        self.line(time, kind, process, open.f, &value, error)?;
+        self.exported.completed += 1;
+        if kind == "info" {
+            self.process.insert(client, process + THREADS);
+        }
+        Ok(())
+    }
+
+    fn line(
+        &mut self,
+        time: u64,
+        kind: &str,
+        process: u64,
+        f: &str,
+        value: &str,
+        error: Option<&str>,
+    ) -> io::Result<()> {
+        let index = self.index;
+        self.index += 1;
+        let error = error.map_or_else(String::new, |error| format!(", :error {}", quoted(error)));
+        writeln!(
+            self.to,
+            "{{:index {index}, :time {time}, :type :{kind}, :process {process}, :f :{f}, :value {value}{error}}}"
+        )
+    }
+}
+
+/// The number that an operation writes.
+fn number(id: OpId) -> u64 {
+    u64::from(id.client) * SEQS + id.seq
+}
+
+/// `:f`, `:value`, and whether it reads.
+fn words(id: OpId, action: &Action) -> (&'static str, String, bool) {
+    let keys = |keys: &crate::operation::Keys| match &keys.to {
+        None => quoted(&keys.from),
+        Some(to) => format!("[{} {}]", quoted(&keys.from), quoted(to)),
+    };
+    match action {
+        Action::Put { key, value, .. } => ("txn", format!("[{}]", write(id, key, value)), false),
+        Action::Txn { then, .. } => {
+            let writes: Vec<String> = then
+                .iter()
+                .filter_map(|effect| match effect {
+                    Effect::Put { key, value } => Some(write(id, key, value)),
+                    Effect::Delete { .. } => None,
+                })
+                .collect();
+            ("txn", format!("[{}]", writes.join(" ")), false)
+        }
+        Action::Delete { keys: which } => ("delete", keys(which), false),
+        Action::Read { keys: which, revision: Some(_), .. } => ("historic", keys(which), true),
+        Action::Read { keys: which, serializable: true, .. } => ("serializable", keys(which), true),
+        Action::Read { keys: which, .. } if which.to.is_some() => ("range", keys(which), true),
+        Action::Read { keys: which, .. } => ("txn", format!("[[:r {} nil]]", quoted(&which.from)), true),
+        Action::Grant { lease, .. } => ("grant", lease.to_string(), false),
+        Action::Revoke { lease } => ("revoke", lease.to_string(), false),
+        Action::Compact { revision } => ("compact", revision.to_string(), false),
+    }
+}
+
+fn write(id: OpId, key: &str, value: &str) -> String {
+    match entries(value).filter(|_| key.starts_with(LISTS)) {
+        Some(list) => format!("[:append {} {}]", quoted(&named(key, &list)), number(id)),
+        None => format!("[:w {} {}]", quoted(key), number(id)),
+    }
+}
+
+/// A row as a read returned it; `None`: it has no value that is ours.
+fn found(row: &[serde_json::Value]) -> Option<String> {
+    let [key, value, _, _, _, _] = row else { return None };
+    let (key, value) = (key.as_str()?, value.as_str()?);
+    match entries(value).filter(|_| key.starts_with(LISTS)) {
+        Some(list) => {
+            let numbers: Vec<String> = list.iter().map(u64::to_string).collect();
+            Some(format!("[:r {} [{}]]", quoted(&named(key, &list)), numbers.join(" ")))
+        }
+        None => Some(format!("[:r {} {}]", quoted(key), number(OpId::of_value(value.as_bytes())?))),
+    }
+}
+
+/// The numbers of an append list.
+fn entries(value: &str) -> Option<Vec<u64>> {
+    value.split(',').map(|id| OpId::of_value(id.as_bytes()).map(number)).collect()
+}
+
+/// The name of a list that only grows.
+fn named(key: &str, list: &[u64]) -> String {
+    list.first().map_or_else(|| key.to_owned(), |first| format!("{key}#{first}"))
+}
+
+/// A string of EDN.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for char in text.chars() {
+        match char {
+            '"' | '\\' => quoted.extend(['\\', char]),
+            '\n' => quoted.push_str("\\n"),
+            char if char.is_control() => quoted.push(' '),
+            char => quoted.push(char),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! Clients that come anew to a member: one reads, one opens a watch in the past. Each is a connection of its own, bounded, and gone
+//! afterwards; nothing is judged here.
+
+use super::{CONNECT_TIMEOUT, whole_revisions};
+use crate::clock;
+use crate::evidence::mark_of;
+use crate::oracle::streams::{Heard, Resumption};
+use etcd_client::{Client, ConnectOptions, WatchOptions};
+use std::time::Duration;
+
+async fn connect(endpoint: &str) -> Result<Client, String> {
+    let options = ConnectOptions::new().with_connect_timeout(CONNECT_TIMEOUT);
+    Client::connect([endpoint], Some(options)).await.map_err(|error| error.to_string())
+}
+
+/// One linearizable read at `endpoint`. Returns the revision of its answer.
+///
+/// # Errors
+/// Why there is none within `bound`.
+pub async fn read(endpoint: &str, bound: Duration) -> Result<u64, String> {
+    let asked = async {
+        let answer = connect(endpoint).await?.get("p/", None).await.map_err(|error| error.to_string())?;
+        let revision = answer.header().and_then(|header| u64::try_from(header.revision()).ok());
+        revision.ok_or_else(|| "an answer without a revision".to_owned())
+    };
+    clock::within(bound, asked).await.unwrap_or_else(|| Err(format!("no answer within {} ms", bound.as_millis())))
+}
+
+/// Opens the watch that was `asked` for at `endpoint`, and hears it to its last revision, within `bound`.
+pub async fn watch(endpoint: &str, asked: &Resumption, bound: Duration) -> Heard {
+    let mut heard = Heard::default();
+    let followed = clock::within(bound, follow(endpoint, asked, &mut heard)).await;
+    heard.ended = match followed {
+        Some(Ok(())) => None,
+        Some(Err(why)) => Some(why),
+        None => Some(format!("silent for {} ms", bound.as_millis())),
+    };
+    heard
+}
+
+async fn follow(endpoint: &str, asked: &Resumption, heard: &mut Heard) -> Result<(), String> {
+    let mut client = connect(endpoint).await?;
+    let start = i64::try_from(asked.from).map_err(|error| error.to_string())?;
+    let options = WatchOptions::new().with_start_revision(start);
+    let (key, options) = match &asked.keys {
+        None => ("", options.with_all_keys()),
+        Some(keys) => (keys.from.as_str(), options.with_range(keys.to.as_deref().unwrap_or_default())),
+    };
+    let mut stream = client.watch(key, Some(options)).await.map_err(|error| error.to_string())?;
+    loop {
+        let response = match stream.message().await {
+            Ok(Some(response)) => response,
+            Ok(None) => return Err("the server ended the stream".to_owned()),
+            Err(error) => return Err(error.to_string()),
+        };
+        for (revision, changes) in whole_revisions(&response)? {
+            if revision <= asked.upto {
+                heard.revisions.push((revision, mark_of(&changes)));
+            }
+            if revision >= asked.upto {
+                return Ok(());
+            }
+        }
+        if response.canceled() || response.compact_revision() > 0 {
+            heard.compacted = u64::try_from(response.compact_revision()).ok().filter(|at| *at > 0);
+            return Err(format!("cancelled by the server: {}", response.cancel_reason()));
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Promise: what was asked for once happened at most once, and counts for one: no operation is in two revisions of the
+//! history, a counter goes up by one with each, an append list grows by the operation's id at its end.
+//!
+//! Judged over the history's revisions alone, in their order, from the values themselves: independent of the answers,
+//! of what `durability` remembers of open operations, and of the model. That every acknowledged operation is there at all is
+//! `durability`'s to say; together that is *exactly* once.
+//!
+//! Memory is bounded by the clients and the keys.
+
+use super::Alarms;
+use crate::limits;
+use crate::model::Change;
+use crate::operation::OpId;
+use crate::verdict::Class;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Operations that are remembered per client, the newest. A client has one in flight, so one that comes back after this many
+/// was given up long ago, and `durability` calls it a phantom.
+const REMEMBERED_PER_CLIENT: usize = 2_048;
+/// Keys of counters and of append lists begin so.
+const COUNTERS: &[u8] = b"c/";
+const LISTS: &[u8] = b"a/";
+
+#[derive(Debug, Default)]
+pub(super) struct ExactlyOnce {
+    /// By client, the sequence numbers that the history holds, and where.
+    held: BTreeMap<u32, BTreeMap<u64, u64>>,
+    /// Counters and lists that exist.
+    values: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl ExactlyOnce {
+    /// The next revision of the history. Returns whether an operation of it was in the history before.
+    pub fn deliver(&mut self, revision: u64, changes: &[Change], alarms: &mut Alarms) -> bool {
+        let mut again = false;
+        let authors: BTreeSet<OpId> = changes.iter().filter_map(author).collect();
+        for id in authors {
+            let held = self.held.entry(id.client).or_default();
+            if let Some(first) = held.insert(id.seq, revision) {
+                again = true;
+                let why = format!("operation {id} is in the history twice, at revisions {first} and {revision}");
+                alarms.push((Class::ExactlyOnce, why));
+            }
+            if held.len() > REMEMBERED_PER_CLIENT {
+                held.pop_first();
+            }
+        }
+        for change in changes {
+            let why = match change {
+                Change::Delete { key } => {
+                    self.values.remove(key);
+                    None
+                }
+                Change::Put { key, value, .. } if key.starts_with(COUNTERS) || key.starts_with(LISTS) => {
+                    let before = self.values.insert(key.clone(), value.clone()).unwrap_or_default();
+                    let judge = if key.starts_with(COUNTERS) { counted } else { appended };
+                    judge(&before, value, author(change)).map(|why| format!("{} {why}", key.escape_ascii()))
+                }
+                Change::Put { .. } => None,
+            };
+            // A second apply of the same operation explains what it does to a value.
+            if let Some(why) = why.filter(|_| !again) {
+                alarms.push((Class::ExactlyOnce, format!("at revision {revision} {why}")));
+            }
+        }
+        again
+    }
+}
+
+fn author(change: &Change) -> Option<OpId> {
+    match change {
+        Change::Put { value, .. } => OpId::of_value(value),
+        Change::Delete { .. } => None,
+    }
+}
+
+fn number(value: &[u8]) -> Option<u64> {
+    let head = value.split(|byte| *byte == b',').next()?;
+    std::str::from_utf8(head).ok()?.parse().ok()
+}
+
+/// A counter counts the increments since it came to be; absent counts as 0.
+fn counted(before: &[u8], after: &[u8], _: Option<OpId>) -> Option<String> {
+    let (was, is) = (number(before).unwrap_or(0), number(after));
+    (is != Some(was + 1)).then(|| {
+        let is = is.map_or_else(|| "nothing readable".to_owned(), |is| is.to_string());
+        format!("counts {is} after {was}: {} increments were made since it was reset", was + 1)
+    })
+}
+
+/// A list is what it was and the new id. It starts over with that id alone only once it is long.
+fn appended(before: &[u8], after: &[u8], id: Option<OpId>) -> Option<String> {
+    let own = id?.to_string().into_bytes();
+    let longer = [before, b",", &own].concat();
+    let starts_over = after == own && (before.is_empty() || longer.len() > limits::VALUE_BYTES_MIN as usize);
+    (after != longer && !starts_over).then(|| {
+        let tail = |list: &[u8]| list[list.len().saturating_sub(32)..].escape_ascii().to_string();
+        format!("ends with {:?} after {:?}: not the list and one more entry", tail(after), tail(before))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(key: &str, value: &str) -> Change {
+        Change::Put { key: key.into(), value: value.into(), create_revision: 1, version: 1, lease: 0 }
+    }
+
+    fn alarms(revisions: &[&[Change]]) -> usize {
+        let (mut book, mut alarms) = (ExactlyOnce::default(), Alarms::new());
+        for (revision, changes) in (2..).zip(revisions) {
+            book.deliver(revision, changes, &mut alarms);
+        }
+        assert!(alarms.iter().all(|(class, _)| *class == Class::ExactlyOnce));
+        alarms.len()
+    }
+
+    #[test]
+    fn an_operation_in_two_revisions_is_refused_and_in_several_keys_of_one_it_is_not() {
+        assert_eq!(alarms(&[&[put("p/1", "x,1.1"), put("p/2", "x,1.1")], &[put("p/1", "x,2.1")]]), 0);
+        assert_eq!(alarms(&[&[put("p/1", "x,1.1")], &[put("p/2", "x,2.1")], &[put("p/1", "x,1.1")]]), 1);
+        assert_eq!(alarms(&[&[put("c/1", "1,1.1")], &[put("c/1", "2,1.1")]]), 1, "said once, whatever it did");
+    }
+
+    #[test]
+    fn a_counter_goes_up_by_one_and_starts_at_one() {
+        let gone = || Change::Delete { key: b"c/1".to_vec() };
+        assert_eq!(alarms(&[&[put("c/1", "1,1.1")], &[put("c/1", "2,2.1")], &[gone()], &[put("c/1", "1,1.2")]]), 0);
+        assert_eq!(alarms(&[&[put("c/1", "1,1.1")], &[put("c/1", "3,2.1")]]), 1, "twice");
+        assert_eq!(alarms(&[&[put("c/1", "1,1.1")], &[put("c/1", "1,2.1")]]), 1, "a lost increment");
+        assert_eq!(alarms(&[&[put("c/1", "1,1.1")], &[gone()], &[put("c/1", "2,2.1")]]), 1, "a lost delete");
+        assert_eq!(alarms(&[&[put("c/1", "x,1.1")]]), 1);
+    }
+
+    #[test]
+    fn a_list_holds_each_append_once_and_loses_none() {
+        assert_eq!(alarms(&[&[put("a/1", "1.1")], &[put("a/1", "1.1,2.1")], &[put("a/1", "1.1,2.1,1.2")]]), 0);
+        assert_eq!(alarms(&[&[put("a/1", "1.1")], &[put("a/1", "1.1,2.1,2.1")]]), 1, "twice");
+        assert_eq!(alarms(&[&[put("a/1", "1.1")], &[put("a/1", "2.1")]]), 1, "the first is gone");
+        assert_eq!(alarms(&[&[put("a/1", "1.1")], &[put("a/1", "1.1,2.1")], &[put("a/1", "2.1,1.2")]]), 1);
+        let long = format!("{},7.1", "9.9,".repeat(20).trim_end_matches(','));
+        let start = [put("a/1", &long)];
+        let (mut book, mut alarms) = (ExactlyOnce::default(), Alarms::new());
+        book.deliver(2, &start, &mut alarms);
+        alarms.clear();
+        book.deliver(3, &[put("a/1", "8.1")], &mut alarms);
+        assert_eq!(alarms, [], "a long list starts over");
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let (mut book, mut alarms) = (ExactlyOnce::default(), Alarms::new());
+        for seq in 0..10_000 {
+            book.deliver(seq + 2, &[put("p/1", &format!("x,1.{seq}"))], &mut alarms);
+        }
+        assert_eq!(book.held[&1].len(), REMEMBERED_PER_CLIENT);
+        assert!(alarms.is_empty() && book.values.is_empty());
+    }
+}

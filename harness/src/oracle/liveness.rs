@@ -1,0 +1,107 @@
+//! Promise: after healing a cluster serves again, within its bounds: every member has caught up, a leader takes a write and a
+//! quorum commits it, and every member serves a linearizable read.
+//!
+//! Liveness is promised only where it is fair to: all members run, nothing stands still, no link is disturbed. What counts as
+//! healed is the moment at which the last fault of a cycle ended and everybody serves; the bounds are the scenario's. The write is
+//! the fence, which goes through the same log as any other. Judged from what was timed, so that it can be judged again.
+
+use crate::verdict::{Class, Finding};
+use serde::{Deserialize, Serialize};
+
+/// A linearizable read at one member, after the fence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    pub member: u64,
+    pub ms: u64,
+    /// The revision of its answer, or why there is none.
+    pub answer: Result<u64, String>,
+}
+
+/// How a cycle healed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Healing {
+    pub cycle: u32,
+    /// From serving until every member had applied what the cluster had.
+    pub caught_up_ms: u64,
+    /// From proposing a write until every member had applied it, elections included.
+    pub fence_ms: u64,
+    /// The store's revision at the fence: every read is asked for after that.
+    pub revision: u64,
+    pub served: Vec<Served>,
+}
+
+/// Milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
+    pub catch_up: u64,
+    pub fence: u64,
+    pub read: u64,
+}
+
+/// Judges `healing`. A read that is older than the fence is no liveness: it is stale.
+pub fn check_healing(healing: &Healing, bounds: Bounds) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let late = |what: &str, took: u64, bound: u64| {
+        (took > bound).then(|| {
+            Finding::new(
+                Class::Liveness,
+                format!("expected the healed cluster to {what} within {bound} ms, it took {took} ms"),
+            )
+        })
+    };
+    findings.extend(late("catch up", healing.caught_up_ms, bounds.catch_up));
+    findings.extend(late("commit a write, and every member to apply it,", healing.fence_ms, bounds.fence));
+    for Served { member, ms, answer } in &healing.served {
+        let finding = match answer {
+            Err(why) => Some(Finding::new(
+                Class::Liveness,
+                format!(
+                    "expected the healed n{member} to serve a linearizable read within {} ms, found: {why}",
+                    bounds.read
+                ),
+            )),
+            Ok(revision) if *revision < healing.revision => Some(Finding::new(
+                Class::Linearizability,
+                format!(
+                    "n{member} answered a linearizable read at revision {revision}, after the fence of revision {} was answered: \
+                     stale",
+                    healing.revision
+                ),
+            )),
+            Ok(_) => late("serve a linearizable read", *ms, bounds.read),
+        };
+        findings.extend(finding.map(|finding| finding.at_member(*member)));
+    }
+    findings.into_iter().map(|finding| finding.in_cycle(healing.cycle)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { catch_up: 100, fence: 50, read: 20 };
+
+    fn classes(alter: impl Fn(&mut Healing)) -> Vec<(Class, Option<u64>)> {
+        let served = (1..=3).map(|member| Served { member, ms: 3, answer: Ok(40) }).collect();
+        let mut healing = Healing { cycle: 7, caught_up_ms: 90, fence_ms: 50, revision: 40, served };
+        alter(&mut healing);
+        let findings = check_healing(&healing, BOUNDS);
+        assert!(findings.iter().all(|finding| finding.cycle == Some(7)));
+        findings.into_iter().map(|finding| (finding.class, finding.member)).collect()
+    }
+
+    #[test]
+    fn a_healed_cluster_serves_within_its_bounds() {
+        assert_eq!(classes(|_| {}), []);
+        assert_eq!(classes(|h| h.caught_up_ms = 101), [(Class::Liveness, None)]);
+        assert_eq!(classes(|h| h.fence_ms = 51), [(Class::Liveness, None)]);
+        assert_eq!(classes(|h| h.served[1].ms = 21), [(Class::Liveness, Some(2))]);
+        assert_eq!(classes(|h| h.served[2].answer = Err("no answer".into())), [(Class::Liveness, Some(3))]);
+    }
+
+    #[test]
+    fn a_read_from_before_the_fence_is_stale() {
+        assert_eq!(classes(|h| h.served[0].answer = Ok(39)), [(Class::Linearizability, Some(1))]);
+        assert_eq!(classes(|h| h.served[0].answer = Ok(41)), [], "writes go on");
+    }
+}

@@ -1,0 +1,308 @@
+//! Promise: within one life of a member, by its own account,
+//!
+//! ```text
+//!   purged ≤ persisted N ≤ flushed ≤ applied ≤ committed        log durable ≤ log last
+//! ```
+//!
+//! and neither a mark nor the revision nor the term ever goes back. (A log that is cut where a new leader has other entries
+//! loses what was never committed: its ends may go back.) The log is read after the marks, so what was purged is compared
+//! with the N of a later reading.
+//!
+//! A member asserts the middle of it itself at every move; this is the outside's look at the same figures. Readings of one
+//! life are compared in the order in which they were *asked for*: only what was answered before another was asked is older
+//! than it ([`Reading::after`]). Absent counts as below the first index.
+
+use super::Alarms;
+use crate::verdict::Class;
+use node_proto::control::StatusResponse;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// What a member said of itself, at some moment of one of its lives. Indexes are counts of entries: one more than the
+/// index, 0 for none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "[u64; 13]", into = "[u64; 13]")]
+pub struct Reading {
+    /// Its lives so far, this one included.
+    pub life: u64,
+    /// Readings of this life that had been answered when this one was asked for.
+    pub after: u64,
+    pub term: u64,
+    /// 0: it knows none.
+    pub leader: u64,
+    pub purged: u64,
+    pub persisted: u64,
+    pub flushed: u64,
+    pub applied: u64,
+    pub committed: u64,
+    pub log_durable: u64,
+    pub log_last: u64,
+    pub revision: u64,
+    pub compacted: u64,
+}
+
+/// In the order of the fields: a history has many of them.
+impl From<Reading> for [u64; 13] {
+    fn from(one: Reading) -> Self {
+        [
+            one.life,
+            one.after,
+            one.term,
+            one.leader,
+            one.purged,
+            one.persisted,
+            one.flushed,
+            one.applied,
+            one.committed,
+            one.log_durable,
+            one.log_last,
+            one.revision,
+            one.compacted,
+        ]
+    }
+}
+
+impl From<[u64; 13]> for Reading {
+    fn from(of: [u64; 13]) -> Self {
+        let [
+            life,
+            after,
+            term,
+            leader,
+            purged,
+            persisted,
+            flushed,
+            applied,
+            committed,
+            log_durable,
+            log_last,
+            revision,
+            compacted,
+        ] = of;
+        Self {
+            life,
+            after,
+            term,
+            leader,
+            purged,
+            persisted,
+            flushed,
+            applied,
+            committed,
+            log_durable,
+            log_last,
+            revision,
+            compacted,
+        }
+    }
+}
+
+/// Of [`Reading::ascending`].
+const PURGED: usize = 1;
+
+impl Reading {
+    pub fn of(status: &StatusResponse, life: u64, after: u64) -> Self {
+        let entries = |index: Option<u64>| index.map_or(0, |index| index + 1);
+        let number = |number: i64| u64::try_from(number).unwrap_or(0);
+        Self {
+            life,
+            after,
+            term: status.term,
+            leader: status.leader_id,
+            purged: entries(status.last_purged),
+            persisted: entries(status.persisted),
+            flushed: entries(status.flushed),
+            applied: entries(status.applied),
+            committed: entries(status.committed),
+            log_durable: entries(status.log_durable),
+            log_last: entries(status.log_last),
+            revision: number(status.revision),
+            compacted: number(status.compact_revision),
+        }
+    }
+
+    /// The marks that never go back. The second is [`PURGED`].
+    fn ascending(&self) -> [(&'static str, u64, Class); 8] {
+        [
+            ("the term", self.term, Class::VoteWentBack),
+            ("purged", self.purged, Class::Watermarks),
+            ("persisted", self.persisted, Class::Watermarks),
+            ("flushed", self.flushed, Class::Watermarks),
+            ("applied", self.applied, Class::Watermarks),
+            ("committed", self.committed, Class::Watermarks),
+            ("the revision", self.revision, Class::Watermarks),
+            ("the compact revision", self.compacted, Class::Watermarks),
+        ]
+    }
+
+    /// Pairs that must be in this order, and what it means if they are not.
+    fn order(&self) -> [(&'static str, u64, &'static str, u64, Class); 4] {
+        [
+            ("persisted", self.persisted, "flushed", self.flushed, Class::IndexAheadOfEngine),
+            ("flushed", self.flushed, "applied", self.applied, Class::Watermarks),
+            ("applied", self.applied, "committed", self.committed, Class::Watermarks),
+            ("the durable log's end", self.log_durable, "the log's end", self.log_last, Class::Watermarks),
+        ]
+    }
+}
+
+/// Readings that one may have been asked before: few requests are ever under way at once.
+const OVERLAP_MAX: usize = 64;
+
+/// One member's readings.
+#[derive(Debug, Default)]
+pub(super) struct Watermarks {
+    life: u64,
+    answered: u64,
+    /// The newest readings of this life, in the order of their answers.
+    recent: VecDeque<Reading>,
+    /// What all readings before those came to.
+    floor: Option<Reading>,
+}
+
+impl Watermarks {
+    pub fn reading(&mut self, reading: &Reading) -> Alarms {
+        if reading.life != self.life {
+            *self = Self { life: reading.life, ..Self::default() };
+        }
+        let mut alarms = Alarms::new();
+        for (lower, low, upper, high, class) in reading.order() {
+            if low > high {
+                let why = format!("it says that {lower} is at {}, above {upper} at {}", words(low), words(high));
+                alarms.push((class, why));
+            }
+        }
+        // Answered before this one was asked: everything but the newest ones.
+        let older = self
+            .recent
+            .len()
+            .saturating_sub(usize::try_from(self.answered - reading.after.min(self.answered)).unwrap_or(0));
+        let before = self.floor.iter().chain(self.recent.iter().take(older));
+        let mut marks = Reading::default().ascending();
+        for one in before {
+            for (mark, (_, value, _)) in marks.iter_mut().zip(one.ascending()) {
+                mark.1 = mark.1.max(value);
+            }
+        }
+        let purged = marks[PURGED].1;
+        if purged > reading.persisted {
+            let (purged, persisted) = (words(purged), words(reading.persisted));
+            let why = format!("its log was purged through {purged}, and N is at {persisted} after that");
+            alarms.push((Class::PurgedAboveN, why));
+        }
+        for ((name, was, _), (_, is, class)) in marks.iter().zip(reading.ascending()) {
+            if is < *was {
+                let why = format!("within one life {name} went back from {was} to {is} (entries, revision or term)");
+                alarms.push((class, why));
+            }
+        }
+        self.answered += 1;
+        self.recent.push_back(*reading);
+        if self.recent.len() > OVERLAP_MAX
+            && let Some(oldest) = self.recent.pop_front()
+        {
+            let floor = self.floor.get_or_insert(oldest);
+            *floor = Reading {
+                term: floor.term.max(oldest.term),
+                purged: floor.purged.max(oldest.purged),
+                persisted: floor.persisted.max(oldest.persisted),
+                flushed: floor.flushed.max(oldest.flushed),
+                applied: floor.applied.max(oldest.applied),
+                committed: floor.committed.max(oldest.committed),
+                revision: floor.revision.max(oldest.revision),
+                compacted: floor.compacted.max(oldest.compacted),
+                ..oldest
+            };
+        }
+        alarms
+    }
+}
+
+fn words(entries: u64) -> String {
+    entries.checked_sub(1).map_or_else(|| "nothing".to_owned(), |index| format!("index {index}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sound() -> Reading {
+        Reading {
+            life: 1,
+            term: 3,
+            purged: 10,
+            persisted: 20,
+            flushed: 30,
+            applied: 40,
+            committed: 50,
+            log_durable: 50,
+            log_last: 60,
+            revision: 35,
+            compacted: 5,
+            ..Reading::default()
+        }
+    }
+
+    fn classes(readings: &[Reading]) -> Vec<Class> {
+        let mut book = Watermarks::default();
+        readings.iter().flat_map(|one| book.reading(one)).map(|(class, _)| class).collect()
+    }
+
+    #[test]
+    fn marks_stand_in_their_order() {
+        assert_eq!(classes(&[sound(), Reading::default()]), [], "nothing is in order as well, in another life");
+        let one = |alter: &dyn Fn(&mut Reading)| {
+            let mut reading = sound();
+            alter(&mut reading);
+            classes(&[reading])
+        };
+        assert_eq!(one(&|r| r.persisted = 31), [Class::IndexAheadOfEngine]);
+        assert_eq!(one(&|r| r.flushed = 41), [Class::Watermarks]);
+        assert_eq!(one(&|r| r.committed = 39), [Class::Watermarks]);
+        assert_eq!(one(&|r| r.log_durable = 61), [Class::Watermarks]);
+    }
+
+    #[test]
+    fn within_a_life_no_mark_goes_back() {
+        let two = |alter: &dyn Fn(&mut Reading)| {
+            let mut second = Reading { after: 1, ..sound() };
+            alter(&mut second);
+            classes(&[sound(), second])
+        };
+        assert_eq!(two(&|_| {}), []);
+        assert_eq!(classes(&[Reading { purged: 21, ..sound() }]), [], "N may have moved in between");
+        let purged = [Reading { purged: 21, ..sound() }, Reading { purged: 21, after: 1, ..sound() }];
+        assert_eq!(classes(&purged), [Class::PurgedAboveN]);
+        assert_eq!(two(&|r| r.applied = 39), [Class::Watermarks]);
+        assert_eq!(two(&|r| r.committed = 45), [Class::Watermarks]);
+        assert_eq!(two(&|r| r.persisted = 19), [Class::Watermarks]);
+        assert_eq!(two(&|r| r.revision = 34), [Class::Watermarks]);
+        assert_eq!(two(&|r| r.term = 2), [Class::VoteWentBack]);
+        assert_eq!(two(&|r| r.log_last = 55), [], "a tail that was never committed may be cut");
+        assert_eq!(two(&|r| (r.life, r.after, r.applied, r.committed) = (2, 0, 30, 30)), [], "another life");
+    }
+
+    #[test]
+    fn readings_that_were_under_way_at_once_have_no_order() {
+        let late = Reading { after: 0, applied: 35, ..sound() };
+        assert_eq!(classes(&[sound(), late]), [], "asked before the first was answered");
+        assert_eq!(classes(&[sound(), late, Reading { after: 2, ..late }]), [Class::Watermarks]);
+    }
+
+    #[test]
+    fn a_line_of_the_history_reads_back() {
+        let text = serde_json::to_string(&sound()).unwrap();
+        assert_eq!(text, "[1,0,3,0,10,20,30,40,50,50,60,35,5]");
+        assert_eq!(serde_json::from_str::<Reading>(&text).unwrap(), sound());
+    }
+
+    #[test]
+    fn what_was_forgotten_still_counts() {
+        let mut book = Watermarks::default();
+        for after in 0..1_000 {
+            assert_eq!(book.reading(&Reading { after, applied: if after == 0 { 45 } else { 46 }, ..sound() }), []);
+        }
+        assert!(book.recent.len() <= OVERLAP_MAX);
+        assert_eq!(book.reading(&Reading { after: 1_000, ..sound() }).len(), 1);
+    }
+}
