@@ -195,7 +195,10 @@ impl<W: Write> Writer<W> {
     ) -> io::Result<()> {
         let Some(client) = OpId::of_value(op.as_bytes()).map(|id| u64::from(id.client)) else { return Ok(()) };
         // A completion without its invocation, or a second one, is no operation of Jepsen's.
-        let Some(open) = self.open.remove(&client).filter(|open| open.op == op) else { return Ok(()) };
+        if self.open.get(&client).is_none_or(|open| open.op != op) {
+            return Ok(());
+        }
+        let Some(open) = self.open.remove(&client) else { return Ok(()) };
         let process = *self.process.entry(client).or_insert(client);
         let value = read.filter(|_| open.reads).unwrap_or(open.value);
         self.line(time, kind, process, open.f, &value, error)?;
