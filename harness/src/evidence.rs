@@ -211,7 +211,7 @@ pub enum Evidence {
         bounds: Bounds,
     },
     /// What came of a watch that was opened anew on a restarted member.
-    Resumed {
+    FreshWatch {
         cycle: u32,
         member: u64,
         asked: Resumption,

@@ -41,7 +41,7 @@ impl Stage<'_> {
             // How far back differs from cycle to cycle; a prime spreads it.
             let draw = u64::from(work.step.cycle) * 7_919 + member.id;
             let endpoint = format!("http://{}", member.addresses.client);
-            self.ledger.resumptions(revision, draw, compacted).into_iter().map(move |asked| {
+            self.ledger.fresh_watches(revision, draw, compacted).into_iter().map(move |asked| {
                 let (member, endpoint) = (member.id, endpoint.clone());
                 async move {
                     let heard = fresh::watch(&endpoint, &asked, limits::SECOND_LOOK).await;
@@ -52,7 +52,7 @@ impl Stage<'_> {
         let heard: Vec<(u64, Resumption, Heard)> = join_all(watches).await;
         for (member, asked, heard) in heard {
             let cycle = work.step.cycle;
-            work.findings.extend(self.ledger.take(&Evidence::Resumed { cycle, member, asked, heard }));
+            work.findings.extend(self.ledger.take(&Evidence::FreshWatch { cycle, member, asked, heard }));
         }
     }
 }

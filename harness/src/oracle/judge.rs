@@ -60,7 +60,7 @@ impl Books {
             Evidence::LastRead { member, revision, rows } => return final_check(self, *member, *revision, rows),
             Evidence::Readings { member, readings, .. } => self.said(*member, readings),
             Evidence::Healed { healing, bounds } => return check_healing(healing, *bounds),
-            Evidence::Resumed { member, asked, heard, .. } => self.resumed(*member, asked, heard),
+            Evidence::FreshWatch { member, asked, heard, .. } => self.watched_anew(*member, asked, heard),
             Evidence::Told { finding } => return vec![finding.clone()],
             Evidence::Resumed { after_cycle, .. } => self.resumed(*after_cycle),
             Evidence::End { .. } => self.ended = true,

@@ -254,7 +254,7 @@ impl Ledger {
 
     /// The watches to be opened anew on a restarted member, now that every stream has delivered `upto`; `draw` chooses how far back.
     /// Every member has executed the compaction at `compacted`.
-    pub fn resumptions(&self, upto: u64, draw: u64, compacted: u64) -> Vec<Resumption> {
+    pub fn fresh_watches(&self, upto: u64, draw: u64, compacted: u64) -> Vec<Resumption> {
         let books = self.books();
         streams::resumptions(&books.model, upto, draw, (books.compact_sent, compacted))
     }
@@ -315,6 +315,8 @@ impl Books {
         self.resumptions.push(after_cycle);
         self.ended = false;
         self.mark = FenceMark::default();
+        // All members died with the harness, and it counts their lives anew.
+        self.watermarks.clear();
         let mut pending: Vec<_> = self.pending.keys().copied().collect();
         pending.sort_unstable();
         let lost = Outcome::Unknown { why: "the harness was killed".to_owned() };
@@ -403,7 +405,7 @@ impl Books {
     }
 
     /// What came of a watch that was opened anew on `member`.
-    pub fn resumed(&mut self, member: u64, asked: &Resumption, heard: &Heard) {
+    pub fn watched_anew(&mut self, member: u64, asked: &Resumption, heard: &Heard) {
         // Whatever is compacted by the revision asked for was so when it was; more may be by now.
         let acked = if asked.upto == 0 { asked.from + 1 } else { 0 };
         let alarms = streams::judge_resumed(&self.model, asked, heard, (self.compact_sent, acked));
