@@ -35,7 +35,7 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 pass, 1 violation, 2 inconclusive, 3 liveness, 64 usage or bad scenario, \
-                          70 the harness failed, 130 interrupted";
+                          70 the harness failed, 130 interrupted, resumable";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -377,13 +377,21 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
         text.push_str(&grid.text());
     }
     text.push_str(&format!("crash windows: {}\n", grid.sentence()));
+    for death in &summary.resumed {
+        let (cluster, cycle) = (death.cluster, death.after_cycle);
+        text.push_str(&format!(
+            "resumed: cluster {cluster} after cycle {cycle}; the harness's death was a kill of all its members\n"
+        ));
+    }
     for check in &summary.skipped_checks {
         text.push_str(&format!("skipped check: {check}\n"));
     }
     text.push_str(&format!("report: {root}/report.html\n"));
     match exit {
         Exit::Pass => {}
-        Exit::Interrupted => text.push_str(&format!("run it again: {}\n", summary.repro)),
+        Exit::Interrupted => {
+            text.push_str(&format!("go on with it: ninelives run --resume {root}\nrun it again: {}\n", summary.repro));
+        }
         _ => text.push_str(&format!("replay it: {}\n", replay_command("replay", &root, &job.target))),
     }
     if matches!(exit, Exit::Violation | Exit::Liveness) {

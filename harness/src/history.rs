@@ -105,7 +105,7 @@ impl Lines {
     ///
     /// # Errors
     /// The file cannot be read, or a line is none of a history.
-    pub fn next(&mut self) -> Result<Option<(u64, Evidence)>, Error> {
+    pub fn read(&mut self) -> Result<Option<(u64, Evidence)>, Error> {
         self.line.clear();
         let read = self.file.read_until(b'\n', &mut self.line);
         read.map_err(|source| Error::Io { path: self.path.clone(), source })?;
@@ -151,7 +151,7 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             let mut lines = Lines::open(&path).unwrap();
             let mut read = 0;
-            while lines.next()?.is_some() {
+            while lines.read()?.is_some() {
                 read += 1;
             }
             Ok::<_, Error>((read, lines.torn()))

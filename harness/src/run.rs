@@ -71,7 +71,10 @@ pub(crate) struct Outcome {
 pub async fn run(job: &Job, interrupt: watch::Receiver<bool>) -> anyhow::Result<(RunSummary, Exit)> {
     let (started, started_utc) = (clock::now(), clock::utc_now());
     let spawner = Spawner::start().context("cannot start the spawning thread")?;
-    if !job.resume {
+    if job.resume {
+        // What it said when it was interrupted is about to be untrue.
+        report::forget(&job.paths)?;
+    } else {
         launch::write_inputs(job)?;
     }
     let mut summary = describe(job, &spawner, started_utc).await?;
@@ -130,6 +133,7 @@ async fn side_by_side(
     }
     outcome.cycles.sort_by_key(|cycle| cycle.cycle);
     summary.slots.sort_by_key(|slot| (slot.cluster, slot.slot));
+    summary.resumed.sort_by_key(|death| (death.cluster, death.after_cycle));
     outcome
 }
 

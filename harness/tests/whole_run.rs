@@ -53,6 +53,76 @@ fn the_node_and_the_harness_name_the_same_windows() {
     assert_eq!(node, harness);
 }
 
+/// The exit code of `ninelives ARGS`, with all that it says.
+fn ninelives(args: &[&str], report: &Path) -> (i32, String) {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_ninelives")).args(args).arg(report).output().expect("ninelives starts");
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output.status.code().unwrap_or(-1), text)
+}
+
+fn verdict(report: &Path) -> serde_json::Value {
+    let verdict = std::fs::read(report.join("verdict.json")).expect("there is a verdict.json");
+    serde_json::from_slice(&verdict).expect("verdict.json is JSON")
+}
+
+/// Killed with SIGKILL in mid-run, resumed, and none of its cycles missing or there twice; what it says its evidence shows.
+#[test]
+fn a_killed_run_is_resumed_and_verifies() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = dir.path().join("report");
+    let mut run = start(&report, "smoke.toml", "5", "14");
+    let history = report.join("history.jsonl");
+    let stderr = run.stderr.take().expect("standard error is piped");
+    let cycles = || std::fs::read_to_string(&history).unwrap_or_default().matches("\"event\":\"cycle-end\"").count();
+    // Its own lines say when to look, and are read on so that it never waits for us.
+    let under_way = BufReader::new(stderr).lines().map_while(Result::ok).any(|line| line.starts_with("cycle "));
+    assert!(under_way, "the run ended before its first cycle");
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let before = cycles();
+    let (code, text) = ninelives(&["verify"], &report);
+    assert_eq!(code, 2, "what is there proves no pass: {text}");
+    let (code, text) = ninelives(&["run", "--resume"], &report);
+    assert_eq!(code, 0, "{text}");
+    let resumed = verdict(&report);
+    let numbers: Vec<_> =
+        resumed["cycles"].as_array().unwrap().iter().map(|one| one["cycle"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=14).collect::<Vec<_>>());
+    assert_eq!(resumed["resumed"][0]["after_cycle"].as_u64(), Some(before as u64));
+    let (code, text) = ninelives(&["verify"], &report);
+    assert_eq!(code, 0, "{text}");
+    let (code, text) = ninelives(&["run", "--resume"], &report);
+    assert_eq!(code, 64, "a complete report: {text}");
+}
+
+#[test]
+fn a_report_of_a_planted_bug_verifies() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = dir.path().join("report");
+    let sabotaged = node().with_file_name("node-under-test-sabotaged");
+    let output = Command::new(env!("CARGO_BIN_EXE_ninelives"))
+        .args(["run", concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios/teeth.toml"), "--seed", "1"])
+        .args(["--sabotage", "replay-skips-one", "--node"])
+        .arg(&sabotaged)
+        .arg("--inspector")
+        .arg(node())
+        .arg("--report")
+        .arg(&report)
+        .output()
+        .expect("ninelives starts");
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
+    let (code, text) = ninelives(&["verify"], &report);
+    assert!(code == 1 && text.contains("verdict.json agrees"), "{text}");
+    // A pass in its place is found out.
+    let mut forged = verdict(&report);
+    forged["verdict"] = "pass".into();
+    forged["findings"] = serde_json::json!([]);
+    std::fs::write(report.join("verdict.json"), forged.to_string()).unwrap();
+    let (code, text) = ninelives(&["verify"], &report);
+    assert!(code == 1 && text.contains("DISAGREES: verdict"), "{text}");
+}
+
 #[test]
 fn two_runs_at_once_both_pass() {
     let dir = tempfile::tempdir().unwrap();
@@ -61,6 +131,10 @@ fn two_runs_at_once_both_pass() {
         let output = run.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(0), "{}{text}", String::from_utf8_lossy(&output.stdout));
+    }
+    for seed in ["1", "2"] {
+        let (code, text) = ninelives(&["verify"], &dir.path().join(seed));
+        assert_eq!(code, 0, "{text}");
     }
 }
 

@@ -49,7 +49,7 @@ fn asked(paths: &Paths) -> Result<JobRecord, Failure> {
         Failure::Usage(format!("expected the history of a run at {path}, found {found}: there is nothing to resume"))
     };
     let mut lines = Lines::open(&path).map_err(|error| nothing(&error.to_string()))?;
-    match lines.next().context("cannot read the history")? {
+    match lines.read().context("cannot read the history")? {
         Some((_, Evidence::History(head))) => {
             head.job.ok_or_else(|| nothing("one that does not say how it was asked for"))
         }

@@ -512,11 +512,11 @@ impl Books {
 /// Whether the answer was given at a revision that must not be older than anything acknowledged before the request. (A
 /// grant or a compaction is not about keys, and a write that breaks this has its own words.)
 fn promises_real_time(action: &Action, reply: &Reply) -> bool {
-    match (action, reply) {
-        (Action::Read { revision: None, serializable: false, .. }, Reply::Read(_)) => true,
-        (_, Reply::Txn { succeeded: false } | Reply::Deleted(0)) => true,
-        _ => false,
-    }
+    matches!(
+        (action, reply),
+        (Action::Read { revision: None, serializable: false, .. }, Reply::Read(_))
+            | (_, Reply::Txn { succeeded: false } | Reply::Deleted(0))
+    )
 }
 
 /// The operation whose value is in a revision.

@@ -1,7 +1,7 @@
 //! The sweep: not at random, but each step of the protocols once.
 //!
 //! A kill at every window that a member of the cluster can pass, in each role that passes it, at its first and at a later
-//! pass; and, where the scenario has upgrades, an interruption of `migrate` at each of its windows, ended by `migrate` and by
+//! pass; kills in the recovery from a kill and in an installation, three in a row; and, where the scenario has upgrades, an interruption of `migrate` at each of its windows, ended by `migrate` and by
 //! `serve`. The seed decides who is first among the followers, and nothing else.
 
 use super::{At, Fault, Plan, Step, Then, Upgrade, Way, When, Whom};
@@ -15,6 +15,7 @@ impl Plan {
     pub fn sweep(scenario: &Scenario, seed: &Seed, clusters: u32) -> Self {
         let mut ranks = seed.stream("victims");
         let mut faults: Vec<Fault> = windows(scenario).flat_map(|window| kills(scenario, window, &mut ranks)).collect();
+        faults.extend(again(scenario, &mut ranks));
         faults.extend(migrations(scenario, clusters));
         let steps: Vec<Step> = (1..).zip(faults).map(|(cycle, fault)| Step { cycle, faults: vec![fault] }).collect();
         let cycles = steps.len() as u32;
@@ -26,7 +27,12 @@ impl Plan {
     pub fn cells(&self) -> Vec<QuotaRecord> {
         let mut cells: Vec<QuotaRecord> = Vec::new();
         for step in &self.steps {
-            let [Fault::Kill { whom, when: When::Window { window, .. }, .. }] = step.faults[..] else { continue };
+            let [Fault::Kill { whom, when: When::Window { window, .. }, ref again }] = step.faults[..] else {
+                continue;
+            };
+            if !again.is_empty() {
+                continue;
+            }
             let role = [Role::Leader, Role::Follower].into_iter().find(|role| whom_of(*role) == whom.kind);
             let Some(role) = role else { continue };
             match cells.iter_mut().find(|cell| cell.window == window.name && cell.role == role) {
@@ -59,10 +65,31 @@ fn kills(scenario: &Scenario, window: &'static Window, ranks: &mut Stream) -> Ve
 /// A first and a later pass. What a member passes once in its life, or once in a transfer, has no later one.
 fn hits(window: &Window) -> Vec<u64> {
     match window.reach {
-        Reach::Load => vec![1, window.hit_max.max(2)],
+        Reach::Load | Reach::LoadOfLeader => vec![1, window.hit_max.max(2)],
         _ if window.hit_max > 1 => vec![1, window.hit_max],
         _ => vec![1],
     }
+}
+
+/// Kills in the recovery from a kill, three in a row: each window of recovery after one under load, and each window of an
+/// installation after the one before it.
+fn again(scenario: &Scenario, ranks: &mut Stream) -> Vec<Fault> {
+    let all = || windows(scenario);
+    let installing: Vec<_> = all().filter(|window| window.reach == Reach::SnapshotReceiver).collect();
+    let recovering = all().filter(|window| matches!(window.reach, Reach::Recovery | Reach::Start));
+    let Some(first) = all().find(|window| ["flush.completed", "group.visible"].contains(&window.name)) else {
+        return Vec::new();
+    };
+    let of_recovery = recovering.map(|window| [first, window, window]);
+    let of_installs = installing.windows(3).map(|three| [three[0], three[1], three[2]]);
+    let kill = |three: [&'static Window; 3]| {
+        let at = |window: &&'static Window| At { window, hit: 1 };
+        let whom =
+            Whom { kind: whom_of(Role::Follower), rank: ranks.below(u64::from(scenario.cluster.members)) as u32 };
+        let when = When::Window { window: three[0], hit: 1 };
+        Fault::Kill { whom, when, again: three[1..].iter().map(at).collect() }
+    };
+    of_recovery.chain(of_installs).map(kill).collect()
 }
 
 /// On the first slot of the cluster whose turn it is, there and back: each window is passed towards one engine with `then
@@ -102,7 +129,8 @@ mod tests {
         for window in
             WINDOWS.iter().filter(|window| scenario.cluster.engines.iter().any(|engine| window.exists_on(*engine)))
         {
-            let count = lines.iter().filter(|line| line.contains(&format!(" at {} hit ", window.name))).count();
+            let at = format!(" at {} hit ", window.name);
+            let count = lines.iter().filter(|line| line.contains(&at) && !line.contains("then at")).count();
             let expected = match window.reach {
                 Reach::Load => 4,
                 Reach::Recovery | Reach::Start => 2 * hits(window).len(),
@@ -112,7 +140,9 @@ mod tests {
             assert_eq!(count, expected, "{}", window.name);
         }
         assert_eq!(plan.to_string().parse::<Plan>().unwrap(), plan);
-        assert_eq!(plan.cells().iter().map(|cell| cell.kills as usize).sum::<usize>() + 12, plan.steps.len());
+        let again = lines.iter().filter(|line| line.matches("then at").count() == 2).count();
+        assert!(again > 10, "{again}");
+        assert_eq!(plan.cells().iter().map(|cell| cell.kills as usize).sum::<usize>() + again + 12, plan.steps.len());
     }
 
     #[test]

@@ -2,8 +2,7 @@
 
 use super::worth::{NO_WINDOW, WindowHits, Worth};
 use crate::record::{Role, RunSummary};
-use crate::scenario::whom_of;
-use crate::target::{WINDOWS, find_window};
+use crate::target::{Reach, WINDOWS, find_window};
 use std::fmt::Write;
 
 pub struct Cell {
@@ -91,8 +90,7 @@ impl<'a> Grid<'a> {
 /// Whether a member can pass `window` in this role; of windows that nobody knows, and of none, anything may be.
 fn is_possible(window: &str, role: Role) -> bool {
     // An upgrade's window has the role of the member whose directory it is.
-    find_window(window)
-        .is_none_or(|known| whom_of(role).reaches(known.reach) || known.reach == crate::target::Reach::Migration)
+    find_window(window).is_none_or(|known| known.passed_by(role).is_ok() || known.reach == Reach::Migration)
 }
 
 #[cfg(test)]

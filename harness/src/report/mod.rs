@@ -59,6 +59,18 @@ pub fn write(paths: &Paths, run: &RunSummary) -> Result<(), Error> {
     json::write(paths, run)
 }
 
+/// Removes `verdict.json`, if there is one: the run that it is about goes on.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn forget(paths: &Paths) -> Result<(), Error> {
+    let path = paths.verdict_json();
+    match std::fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Io { doing: "remove", path, source }),
+        _ => Ok(()),
+    }
+}
+
 /// The report directory as the user would type it.
 fn report_name(paths: &Paths) -> String {
     paths.root().display().to_string()

@@ -58,9 +58,11 @@ pub(super) async fn run(
     let carried_out = if job.resume {
         lane.resume(&job, spawner).await
     } else {
-        let books = launch::ledger(&job, cluster);
-        match books {
-            Ok(books) => Ok(lane.carry_out(&job, spawner, books).await),
+        match launch::ledger(&job, cluster) {
+            Ok(books) => {
+                lane.carry_out(&job, spawner, books).await;
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     };

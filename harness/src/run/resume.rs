@@ -49,7 +49,7 @@ pub(super) struct Reopened {
 pub(super) fn reopen(job: &Job, number: u32) -> anyhow::Result<(Arc<Ledger>, Arc<History>, Reopened)> {
     let path = job.paths.of_cluster(number).history_jsonl();
     let mut lines = Lines::open(&path)?;
-    let Some((_, Evidence::History(head))) = lines.next()? else {
+    let Some((_, Evidence::History(head))) = lines.read()? else {
         bail!("{}: nothing was written down yet: remove the report, and run it anew", path.display());
     };
     if head.plan_digest != job.plan.digest() || head.scenario_digest != job.scenario.digest() {
@@ -57,7 +57,7 @@ pub(super) fn reopen(job: &Job, number: u32) -> anyhow::Result<(Arc<Ledger>, Arc
     }
     let ledger = Ledger::new(&head.slots);
     let mut reopened = Reopened::default();
-    while let Some((_, evidence)) = lines.next()? {
+    while let Some((_, evidence)) = lines.read()? {
         let findings = ledger.take(&evidence);
         reopened.findings.extend(findings);
         reopened.follow(evidence);

@@ -94,7 +94,7 @@ pub(super) struct Replayed {
 pub(super) fn replay(paths: &Paths, cluster: u32, scenario: &Scenario, plan: &Plan) -> anyhow::Result<Replayed> {
     let path = paths.of_cluster(cluster).history_jsonl();
     let mut lines = Lines::open(&path)?;
-    let head = match lines.next()? {
+    let head = match lines.read()? {
         Some((_, Evidence::History(head))) => head,
         _ => bail!("{}: expected a first line that says what the history is about, found none", path.display()),
     };
@@ -102,7 +102,7 @@ pub(super) fn replay(paths: &Paths, cluster: u32, scenario: &Scenario, plan: &Pl
     let ledger = Ledger::new(&head.slots);
     let quotas = head.job.map(|job| job.quotas);
     let mut replayed = Replayed { cluster, quotas, ..Replayed::default() };
-    while let Some((line, evidence)) = lines.next()? {
+    while let Some((line, evidence)) = lines.read()? {
         let goes_on = matches!(evidence, Evidence::Resumed { .. })
             && replayed.end.as_ref().is_none_or(|end: &End| end.interrupted);
         if goes_on {

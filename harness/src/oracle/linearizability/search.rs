@@ -359,6 +359,7 @@ impl Search {
 /// Explanations that each new one is compared with when looking for one that covers it.
 const PRUNED_AGAINST_MAX: usize = 64;
 
+#[expect(clippy::type_complexity, reason = "a key to sort by, used once")]
 fn order(config: &Config) -> (u64, Option<(Option<u64>, Option<u64>, u64, u64, i64)>) {
     let row = config.register.row.map(|row| (row.modified, row.created, row.version, row.value, row.lease));
     (config.register.revision, row)

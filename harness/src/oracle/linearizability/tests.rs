@@ -200,7 +200,7 @@ fn a_revocation_takes_its_keys_by_the_time_it_is_answered() {
     assert!(
         leased()
             .then(B, &revoke, done(3, Reply::Revoked))
-            .then(C, &read("l", None), sees(3, &[there.clone()]))
+            .then(C, &read("l", None), sees(3, std::slice::from_ref(&there)))
             .refused()
     );
     let mut during = leased();
