@@ -13,7 +13,7 @@ use crate::record::{Outcome, Role, Victim};
 use crate::target::{Reach, Window, find_window};
 use crate::{clock, limits};
 use anyhow::anyhow;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, select_all};
 use node_proto::control::StatusResponse;
 use std::future::Future;
 use std::time::Duration;
@@ -143,7 +143,9 @@ impl Stage<'_> {
         }
     }
 
-    /// The follower is armed, the leader dies, and the election brings the follower to its window.
+    /// All others are armed, the leader dies, and the election brings one of them to the window; which one, nobody knows
+    /// beforehand (a candidate, for one, answers no vote). Whoever stands there first is the victim; who came there as well
+    /// before it was disarmed dies with it.
     async fn reach_by_election(
         &mut self,
         work: &mut Work,
@@ -155,19 +157,35 @@ impl Stage<'_> {
         let Some((leader, _)) = roles.into_iter().find(|(id, role)| *role == Role::Leader && *id != first) else {
             return Ok(Reached::No);
         };
-        let bound = self.window_bound();
-        let member = self.member(first)?;
-        let early = arm(member, window.name, hit).await?;
-        let stop = member.stop(window.name);
-        work.victims.push(Victim { member: leader, role: Role::Leader });
+        let up = self.cluster.members.iter().filter(|member| member.is_up() && member.id != leader);
+        let electorate: Vec<u64> = up.map(|member| member.id).collect();
+        let mut there = Vec::new();
+        let mut stops = Vec::new();
+        for id in &electorate {
+            let member = self.member(*id)?;
+            if arm(member, window.name, hit).await? == Reached::Yes {
+                there.push(*id);
+            }
+            let (id, stop) = (*id, member.stop(window.name));
+            stops.push(Box::pin(async move { (id, stop.await) }));
+        }
+        work.victims = vec![Victim { member: leader, role: Role::Leader }];
         self.kill(work, &[leader]).await?;
-        if early != Reached::No {
-            return Ok(early);
+        if there.is_empty()
+            && !stops.is_empty()
+            && let Some(((id, stop), ..)) = clock::within(self.window_bound(), select_all(stops)).await
+            && self.stopped(id, stop)? == Reached::Yes
+        {
+            there.push(id);
         }
-        match clock::within(bound, stop).await {
-            Some(stop) => self.stopped(first, stop),
-            None => disarm(self.member(first)?, window.name).await,
+        for id in electorate {
+            if !there.contains(&id) && disarm(self.member(id)?, window.name).await? == Reached::Yes {
+                there.push(id);
+            }
         }
+        let victims = there.iter().map(|member| Victim { member: *member, role: Role::Follower });
+        work.victims.splice(..0, victims);
+        Ok(if there.is_empty() { Reached::No } else { Reached::Yes })
     }
 
     /// The victims die once, and the first one dies again while it recovers.
