@@ -12,7 +12,7 @@ CARGO := . scripts/env.sh && cargo
 BUILD := $(CARGO) build --release --locked --workspace
 RUN := . scripts/env.sh && exec "$$CARGO_TARGET_DIR/release/ninelives" run
 
-.PHONY: help setup build sabotaged test gate gate-redb smoke sweep mutants five-nodes bench bench-engines fuzz rolling-upgrade mixed etcdctl lint format deny doc clean
+.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos mutants five-nodes bench bench-engines fuzz rolling-upgrade mixed etcdctl lint format deny doc clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,9 @@ five-nodes: build ## five members
 sweep: build ## not at random: a kill at every step of the protocols, in each role, on each engine
 	@for engine in sweep sweep-redb; do ( $(RUN) --sweep --clusters auto scenarios/$$engine.toml --seed $(SEED) ); done
 
+chaos: build ## pauses, cut and slow links, several faults at once, kills in recovery
+	@$(RUN) scenarios/chaos.toml --seed $(SEED)
+
 rolling-upgrade: build ## members change their engine, one after the other and back, while members die
 	@$(RUN) scenarios/rolling-upgrade.toml --seed $(SEED)
 
@@ -61,8 +64,8 @@ mixed: build ## one member on redb, two on rocksdb
 etcdctl: build ## the stock etcdctl against a three-node cluster, on each engine
 	@. scripts/env.sh; for engine in redb rocksdb; do scripts/etcdctl.sh "$$CARGO_TARGET_DIR/release/node-under-test" $$engine; done
 
-bench: build ## cycles per minute beside the floor, where a cycle's time goes, committed writes per second
-	$(CARGO) bench --locked --workspace --bench cycles
+bench: build ## cycles per minute beside the floor, the split of a cycle, writes per second, linearizability's cost
+	$(CARGO) bench --locked --workspace --bench cycles --bench linearizability
 
 bench-engines: setup ## snapshots of 1 GiB between the engines, a migration of 1,000,000 keys: time, peak memory
 	$(CARGO) bench --locked --workspace --bench engines
