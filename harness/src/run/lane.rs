@@ -85,19 +85,31 @@ struct Lane {
 impl Lane {
     async fn carry_out(&mut self, job: &Job, spawner: Spawner, (ledger, history): (Arc<Ledger>, Arc<History>)) {
         let launched = launch::launch(job, self.number, spawner, (Arc::clone(&ledger), history));
-        match self.unless(launched).await {
-            None => self.close(&ledger),
+        let launched = self.unless(launched).await;
+        self.see_through(job, &ledger, launched, None).await;
+    }
+
+    /// Drives what was launched, if it was, to its end.
+    async fn see_through(
+        &mut self,
+        job: &Job,
+        ledger: &Ledger,
+        launched: Option<Result<Running, Trouble>>,
+        reopened: Option<&Reopened>,
+    ) {
+        match launched {
+            None => self.close(ledger),
             Some(Ok(mut running)) => {
-                self.drive(job, &mut running, None).await;
+                self.drive(job, &mut running, reopened).await;
                 for (slot, member) in self.end.slots.iter_mut().zip(&running.cluster.members) {
                     (slot.member_at_end, slot.engine_at_end) = (member.id, member.engine);
                 }
-                self.close(&ledger);
+                self.close(ledger);
                 running.finish().await;
             }
             Some(Err(trouble)) => {
-                self.tell(&ledger, trouble.finding(None));
-                self.close(&ledger);
+                self.tell(ledger, trouble.finding(None));
+                self.close(ledger);
             }
         }
     }
@@ -123,21 +135,8 @@ impl Lane {
         }
         let books = (Arc::clone(&ledger), history);
         let relaunched = launch::relaunch(job, self.number, spawner, books, &reopened);
-        match self.unless(relaunched).await {
-            None => self.close(&ledger),
-            Some(Ok(mut running)) => {
-                self.drive(job, &mut running, Some(&reopened)).await;
-                for (slot, member) in self.end.slots.iter_mut().zip(&running.cluster.members) {
-                    (slot.member_at_end, slot.engine_at_end) = (member.id, member.engine);
-                }
-                self.close(&ledger);
-                running.finish().await;
-            }
-            Some(Err(trouble)) => {
-                self.tell(&ledger, trouble.finding(None));
-                self.close(&ledger);
-            }
-        }
+        let relaunched = self.unless(relaunched).await;
+        self.see_through(job, &ledger, relaunched, Some(&reopened)).await;
         Ok(())
     }
 
