@@ -229,9 +229,18 @@ fn environment(run: &RunSummary) -> String {
         ("schema version", run.schema_version.to_string()),
     ]
     .into_iter()
+    .chain(resumed(run))
     .map(|(name, value)| format!("<dt>{name}</dt><dd>{value}</dd>\n"))
     .collect();
     format!("<dl class=\"env\">{rows}</dl>")
+}
+
+/// Where the run went on after its harness had died, if it did.
+fn resumed(run: &RunSummary) -> Option<(&'static str, String)> {
+    let times = run.resumed.iter().map(|one| format!("cluster {} after cycle {}", one.cluster, one.after_cycle));
+    let times: Vec<_> = times.collect();
+    let why = "the harness's death was a kill of all members";
+    (!times.is_empty()).then(|| ("resumed", format!("{}; {why}", times.join(", "))))
 }
 
 /// Who was in each slot, and what it ran, at the start and at the end.
@@ -278,6 +287,14 @@ mod tests {
         assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;"));
         assert!(!page.contains("<script>alert"));
         assert!(!page.contains("<b>"));
+    }
+
+    #[test]
+    fn a_resumed_run_says_so() {
+        let mut run = sample::run();
+        assert!(!render(&run, "r").contains("<dt>resumed</dt>"));
+        run.resumed = vec![crate::record::ResumedRecord { cluster: 2, after_cycle: 4 }];
+        assert!(render(&run, "r").contains("<dt>resumed</dt><dd>cluster 2 after cycle 4; the harness's death"));
     }
 
     #[test]
