@@ -18,7 +18,7 @@ use ninelives::record::{CycleRecord, RunSummary};
 use ninelives::run::{self, Job};
 use ninelives::scenario::Scenario;
 use ninelives::seed::Seed;
-use ninelives::target::Target;
+use ninelives::target::{Node, Target};
 use ninelives::workload::{Workload, WorkloadOptions};
 use ninelives::{cli, clock};
 use std::path::{Path, PathBuf};
@@ -76,14 +76,14 @@ fn target(scenario: &Scenario) -> anyhow::Result<Target> {
     let release = own.parent().and_then(Path::parent).context("this executable has no target directory")?;
     let node: PathBuf = release.join("node-under-test");
     ensure!(node.exists(), "expected {}, found none: `make build` first", node.display());
-    Ok(Target {
+    Ok(Target::Node(Node {
         inspector: node.clone(),
         node,
         memtable_bytes: scenario.cluster.memtable_bytes,
         keep_entries: scenario.cluster.keep_entries,
         snapshot_every_entries: scenario.cluster.snapshot_every_entries,
         sabotage: None,
-    })
+    }))
 }
 
 async fn cluster(scenario: &Scenario, target: &Target, dir: &Path) -> anyhow::Result<Cluster> {

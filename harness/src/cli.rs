@@ -5,6 +5,7 @@ mod mutants;
 mod replay;
 mod resume;
 mod shrink;
+mod subject;
 mod verify;
 
 use crate::exit::{Exit, Failure};
@@ -16,7 +17,7 @@ use crate::report::worth::Worth;
 use crate::run::{self, Job};
 use crate::scenario::Scenario;
 use crate::seed::Seed;
-use crate::target::{Engine, Target, bug_exists_on};
+use crate::target::Target;
 use crate::{clock, limits, provenance, report, shell};
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -212,9 +213,8 @@ fn verdict_before(stored: &Paths) -> Result<Option<RunSummary>, Failure> {
 
 /// A replay with another binary than the report's says so: the failure may not come back for that reason alone.
 fn compare_binaries(before: &RunSummary, target: &Target) -> Result<(), Failure> {
-    for (name, then, path) in
-        [("node", &before.node, &target.node), ("inspector", &before.inspector, &target.inspector)]
-    {
+    let inspectors = before.inspector.as_ref().zip(target.inspector()).map(|(then, now)| ("inspector", then, now));
+    for (name, then, path) in [("node", &before.node, target.binary())].into_iter().chain(inspectors) {
         let now = provenance::digest(path)?;
         if now != then.sha256 {
             say(&format!(
@@ -245,21 +245,6 @@ fn job(scenario: Scenario, plan: Plan, with: &With, repro: String) -> Result<Job
 
 /// Likewise, whatever is in the report directory.
 fn job_in(paths: Paths, scenario: Scenario, plan: Plan, with: &With, mut repro: String) -> Result<Job, Failure> {
-    let node = match &with.node {
-        Some(node) => node.clone(),
-        None => beside_this_executable("node-under-test")?,
-    };
-    let inspector = with.inspector.clone().unwrap_or_else(|| node.clone());
-    for (flag, path) in [("--node", &node), ("--inspector", &inspector)] {
-        if !path.is_file() {
-            let how = "build it with `make build`";
-            return Err(Failure::Usage(format!(
-                "expected an executable at {}, found none: {how}, or name one with {flag}",
-                path.display()
-            )));
-        }
-    }
-    check_sabotage(&scenario, with.sabotage.as_deref())?;
     for (flag, value) in [("--node", &with.node), ("--inspector", &with.inspector)] {
         if let Some(value) = value {
             repro.push_str(&format!(" {flag} {}", word(value)));
@@ -268,37 +253,13 @@ fn job_in(paths: Paths, scenario: Scenario, plan: Plan, with: &With, mut repro: 
     if let Some(bug) = &with.sabotage {
         repro.push_str(&format!(" --sabotage {bug}"));
     }
-    let members = scenario.cluster.members;
-    if let Some(why) = plan.misfit(members, scenario.cluster.memtable_bytes.is_some()) {
+    let target = subject::target(&scenario, with)?;
+    if let Some(why) = plan.misfit(&scenario) {
         return Err(Failure::Usage(format!("the plan does not fit its scenario: {why}")));
     }
-    let target = Target {
-        node: absolute(&node)?,
-        inspector: absolute(&inspector)?,
-        memtable_bytes: scenario.cluster.memtable_bytes,
-        keep_entries: scenario.cluster.keep_entries,
-        snapshot_every_entries: scenario.cluster.snapshot_every_entries,
-        sabotage: with.sabotage.clone(),
-    };
     let cycles = plan.steps.len() as u32;
     let quotas = scenario.quotas.iter().filter_map(|quota| quota.share(cycles, scenario.cycles)).collect();
     Ok(Job { quotas, sweep: false, scenario, plan, target, paths, keep: with.keep, resume: false, repro, quiet: false })
-}
-
-/// A bug that no member can have is n/a: a run with it would pass, and that would say nothing.
-fn check_sabotage(scenario: &Scenario, bug: Option<&str>) -> Result<(), Failure> {
-    let engines = &scenario.cluster.engines;
-    let can_run = |engine: &Engine| scenario.upgrade.is_some() || engines.contains(engine);
-    match bug {
-        Some(bug) if !Engine::ALL.iter().any(|engine| can_run(engine) && bug_exists_on(bug, *engine)) => {
-            Err(Failure::Usage(format!(
-                "--sabotage {bug}: n/a on {}, and no member of {} ever runs another engine: expected a scenario with a rocksdb member",
-                scenario.cluster.backend(),
-                scenario.name
-            )))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Whether nothing is at `path`, or an empty directory.
@@ -321,7 +282,7 @@ async fn carry_out(job: Job) -> Result<Exit, Failure> {
         "{name}: seed {seed}, {steps} cycles, {}{} members ({}); report in {}\n",
         if job.plan.clusters > 1 { format!("{} clusters of ", job.plan.clusters) } else { String::new() },
         job.scenario.cluster.members,
-        job.scenario.cluster.backend(),
+        job.scenario.backend(),
         shown(job.paths.root())
     ));
     let (summary, exit) = run::run(&job, interrupt).await?;
@@ -402,9 +363,9 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
 
 /// The inspector is the node binary unless another one is named.
 fn replay_command(what: &str, root: &str, target: &Target) -> String {
-    let mut command = format!("ninelives {what} {root} --node {}", word(&target.node));
-    if target.inspector != target.node {
-        command.push_str(&format!(" --inspector {}", word(&target.inspector)));
+    let mut command = format!("ninelives {what} {root} --node {}", word(target.binary()));
+    if let Some(inspector) = target.inspector().filter(|inspector| *inspector != target.binary()) {
+        command.push_str(&format!(" --inspector {}", word(inspector)));
     }
     command
 }
@@ -462,24 +423,6 @@ mod tests {
         assert_eq!(failure.exit(), Exit::Usage);
         let text = failure.to_string();
         assert!(text.contains("/nonexistent/node") && text.contains("--node") && text.contains("make build"), "{text}");
-    }
-
-    #[test]
-    fn a_bug_that_no_member_can_have_is_refused() {
-        let smoke = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/smoke.toml");
-        let text = std::fs::read_to_string(&smoke).unwrap();
-        let on = |backend: &str| {
-            let text = text.replace("backend = \"rocksdb\"\nmemtable_bytes = 65536", backend);
-            let text = text.lines().filter(|line| !line.starts_with("\"flush.") && !line.starts_with("\"index."));
-            Scenario::parse(&smoke, text.collect::<Vec<_>>().join("\n")).unwrap()
-        };
-        let redb = on("backend = \"redb\"");
-        let refused = check_sabotage(&redb, Some("persist-before-flush")).unwrap_err();
-        assert!(refused.to_string().contains("n/a on redb"), "{refused}");
-        check_sabotage(&redb, Some("hash-constant")).unwrap();
-        check_sabotage(&redb, None).unwrap();
-        let mixed = on("backend = [\"redb\", \"redb\", \"rocksdb\"]\nmemtable_bytes = 65536");
-        check_sabotage(&mixed, Some("persist-before-flush")).unwrap();
     }
 
     #[test]

@@ -241,17 +241,18 @@ fn leader_of(statuses: &[StatusResponse]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::Node;
 
     async fn cluster() -> (tempfile::TempDir, Cluster) {
         let dir = tempfile::tempdir().unwrap();
-        let target = Target {
+        let target = Target::Node(Node {
             node: "node".into(),
             inspector: "node".into(),
             memtable_bytes: None,
             keep_entries: 1,
             snapshot_every_entries: 1,
             sabotage: None,
-        };
+        });
         let (spawner, paths) = (Spawner::start().unwrap(), Paths::new(dir.path()));
         (dir, Cluster::prepare(spawner, target, paths, &[Engine::Redb, Engine::Rocksdb, Engine::Redb]).unwrap())
     }

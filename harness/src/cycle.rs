@@ -10,6 +10,8 @@
 
 mod again;
 mod fence;
+mod fence_at_revision;
+mod fence_by_command;
 mod lasting;
 mod migrate;
 mod replace;
@@ -268,6 +270,10 @@ fn proved_nothing(record: &CycleRecord) -> Option<String> {
         _ if record.without_kill && undisturbed => Some("nobody fell behind, and nobody was elected".to_owned()),
         _ if record.without_kill => None,
         _ if record.snapshot_installed => None,
+        _ if record.killed_only_opaque() && record.behind == 0 => {
+            Some("nothing was written between kill and restart".to_owned())
+        }
+        _ if record.killed_only_opaque() => None,
         _ if !record.killed_an_lsm() && record.lost_entries == 0 && record.replayed == 0 => {
             Some("nothing was lost or replayed".to_owned())
         }
@@ -311,6 +317,7 @@ impl Work {
             lost_entries: 0,
             verified: 0,
             replayed: 0,
+            behind: 0,
             persisted_before: None,
             persisted_after: None,
             snapshot_installed: false,

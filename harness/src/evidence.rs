@@ -11,7 +11,7 @@
 mod answer;
 pub mod text;
 
-pub use answer::{Answers, Marks, Recovered};
+pub use answer::{Answers, KvAnswer, Marks, Recovered};
 
 use crate::inspect::DeadMember;
 use crate::model::Change;
@@ -49,7 +49,8 @@ pub struct Head {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobRecord {
     pub node: PathBuf,
-    pub inspector: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inspector: Option<PathBuf>,
     pub sabotage: Option<String>,
     pub keep: bool,
     pub sweep: bool,
@@ -198,6 +199,14 @@ pub enum Evidence {
     FenceAnswers {
         cycle: u32,
         answers: Answers,
+    },
+    /// All members showed their state at `revision`. A first `reading` (1) in which they disagree is followed by a second one, and
+    /// only that is judged.
+    KvFence {
+        cycle: u32,
+        revision: u64,
+        reading: u32,
+        answers: Vec<KvAnswer>,
     },
     /// What a member said of itself since the fence before, in the order of its answers.
     Readings {

@@ -7,7 +7,7 @@
 use crate::limits;
 use crate::process::{Launch, Spawner};
 use crate::raft_log::{self, RaftLog};
-use crate::target::{Engine, Target};
+use crate::target::{Engine, Node};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -50,28 +50,28 @@ pub struct Inspected {
 }
 
 /// Copies `data_dir` to `copy` (replacing what is there) and reads the copy: its raft log with our own decoder, which writes
-/// nothing, then all of it with the target's inspector.
+/// nothing, then all of it with `inspector`.
 ///
 /// # Errors
 /// The copy or the inspector failed, or printed what is no [`DeadMember`]: the harness's trouble, and not the node's.
 /// What is wrong *inside* the directory is reported in the fields that end in `_error`.
-pub async fn inspect(spawner: &Spawner, target: &Target, data_dir: &Path, copy: &Path) -> anyhow::Result<Inspected> {
+pub async fn inspect(spawner: &Spawner, inspector: &Path, data_dir: &Path, copy: &Path) -> anyhow::Result<Inspected> {
     let (from, to) = (data_dir.to_owned(), copy.to_owned());
     let copied = move || copy_dead_dir(&from, &to).map(|()| raft_log::read(&to));
     let log = tokio::task::spawn_blocking(copied).await.context("the copying thread panicked")??;
-    let launch = Launch::new(&target.inspector, Target::inspect_args(copy));
+    let launch = Launch::new(inspector, Node::inspect_args(copy));
     let output = spawner.output(launch, limits::INSPECT, limits::INSPECT_BYTES_MAX).await?;
     if !output.success() {
         bail!(
             "expected exit code 0 of `{} inspect --json {}`, found {}; run it by hand to see why{}",
-            target.inspector.display(),
+            inspector.display(),
             copy.display(),
             output.ended,
             output.stderr_tail(),
         );
     }
     let dead = serde_json::from_slice(&output.stdout).with_context(|| {
-        format!("expected one JSON object from `{} inspect`, found {:?}", target.inspector.display(), output.text())
+        format!("expected one JSON object from `{} inspect`, found {:?}", inspector.display(), output.text())
     })?;
     remove_dir(copy)?;
     Ok(Inspected { dead, log })

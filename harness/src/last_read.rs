@@ -4,12 +4,12 @@
 
 use crate::cluster::{Cluster, Trouble};
 use crate::evidence::Evidence;
+use crate::observe::rows;
 use crate::operation::KeyState;
 use crate::oracle::Ledger;
 use crate::verdict::{Class, Finding};
-use crate::{clock, limits, workload};
-use anyhow::Context;
-use etcd_client::{Client, ConnectOptions, GetOptions};
+use crate::{clock, limits};
+use etcd_client::{Client, ConnectOptions};
 
 /// Reads all members and judges what they say. A read that fails is the harness's or liveness's matter, never silence.
 /// `findings` grows as it goes, so that an interruption loses none.
@@ -50,10 +50,7 @@ async fn death_of(cluster: &Cluster, member: u64) -> Option<Trouble> {
 
 async fn read_all(endpoint: &str, revision: u64) -> anyhow::Result<Vec<KeyState>> {
     let options = ConnectOptions::new().with_connect_timeout(limits::CONTROL_CONNECT);
-    let mut client = Client::connect([endpoint], Some(options)).await?;
-    let at = i64::try_from(revision).context("a revision beyond the wire's range")?;
-    // Serializable: it is this member's own state that is asked for, at a revision that it has certainly applied.
-    let all = GetOptions::new().with_all_keys().with_revision(at).with_serializable();
-    let answer = client.get(Vec::new(), Some(all)).await?;
-    Ok(answer.kvs().iter().map(workload::key_state).collect())
+    let client = Client::connect([endpoint], Some(options)).await?;
+    // It is this member's own state that is asked for, at a revision that it has certainly applied.
+    Ok(rows::at(&client, revision).await?)
 }

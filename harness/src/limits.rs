@@ -54,6 +54,11 @@ pub const MIGRATE: Duration = Duration::from_secs(60);
 /// another one follows; a system that skips three in a row is not converging.
 pub const FENCE_TRIES_MAX: u32 = 3;
 
+/// Looks at the state at a revision, each of which a compaction may make worthless: one in fifty under load.
+pub const LOOKS_MAX: u32 = 8;
+/// Before replicas that disagree are looked at again: many times what a write takes to reach all of them.
+pub const SECOND_READING_PAUSE: Duration = Duration::from_millis(500);
+
 // ---- floors below which a run proves nothing -----------------------------------------------------------
 
 /// Planned faults that must land. The rest are recorded skips.
@@ -158,6 +163,12 @@ pub const KEEP_ENTRIES_FOR_SNAPSHOTS_MAX: u64 = 5_000;
 pub const DEATH_NEWS: Duration = Duration::from_secs(2);
 /// A last reading of the applied index before a kill. It only sharpens a lower bound, so it must not delay the kill.
 pub const LAST_READING: Duration = Duration::from_millis(100);
+/// Between two questions to a member that is known by its API alone, while it does not serve yet: it takes 60 ms at the least.
+pub const SERVES_RETRY_PAUSE: Duration = Duration::from_millis(3);
+/// Likewise while it has not applied an index yet: a few writes at the fastest.
+pub const APPLIED_RETRY_PAUSE: Duration = Duration::from_millis(5);
+/// Keys that one answer of a full read holds: with the largest values it stays below the 4 MiB that a message may have.
+pub const ROWS_PER_PAGE: i64 = 60;
 /// Reading all keys of a member once, at the end: a few hundred keys, or a few ten thousand.
 pub const LAST_READ: Duration = Duration::from_secs(30);
 /// Findings printed at the end of a run; the report has them all.

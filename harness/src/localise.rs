@@ -115,7 +115,7 @@ async fn look(
         Err(error) => evidence.unknown.push(format!("what happened in the cycle: history.jsonl: {error}")),
     }
     let mut replay = ledger.log_replay();
-    evidence.agreed = replay.last_fence().unwrap_or((0, 1));
+    evidence.agreed = ledger.last_agreed().unwrap_or((0, 1));
     witness(cluster, &mut evidence).await;
     cluster.kill_all().await;
     read_logs(cluster, &mut evidence, &mut replay);
@@ -170,7 +170,7 @@ async fn hear(
     let mut client = live::connect(endpoint).await?;
     found.shown = Some(live::history(&mut client, from, unsigned(status.revision)).await?);
     if let Some(revision) = fence.filter(|revision| *revision >= unsigned(status.compact_revision)) {
-        found.keys = Some(live::keys(&mut client, revision).await?);
+        found.keys = Some(live::keys(&client, revision).await?);
     }
     Ok(())
 }
@@ -178,6 +178,10 @@ async fn hear(
 /// Decodes the logs of the members, which are dead by now, and lets the replay go on through them. Whatever it finds is not judged:
 /// the finding that led here is enough.
 fn read_logs(cluster: &Cluster, evidence: &mut Evidence, replay: &mut LogReplay) {
+    if cluster.site.target.inspector().is_none() {
+        evidence.unknown.push("which raft entry made a revision: nobody reads the logs of this target".to_owned());
+        return;
+    }
     for witness in &mut evidence.witnesses {
         match raft_log::read(&cluster.site.paths.node_data(witness.member)) {
             Ok(log) => {
@@ -208,7 +212,7 @@ impl Evidence {
     /// The revision at which `member` stood at the last fence, by its own answer.
     fn fence_revision(&self, member: u64) -> Option<u64> {
         let answer = self.trail.answers().iter().find(|(one, _)| *one == member);
-        answer.and_then(|(_, answer)| u64::try_from(answer.revision).ok())
+        answer.and_then(|(_, answer)| u64::try_from(answer.revision).ok()).or(self.trail.kv_fence())
     }
 
     fn take_truth(&mut self, replay: &LogReplay, ledger: &Ledger) {

@@ -6,8 +6,11 @@
 //! they arrive, and hashed straight from there; what a compaction drops is dropped, so memory follows the
 //! state and not the run.
 
+mod hash_kv;
+mod live;
 mod row;
 
+pub use live::live_digest;
 pub use row::{Change, Live};
 
 use row::Row;
@@ -31,7 +34,7 @@ pub struct Model {
     keys: BTreeMap<Arc<[u8]>, Vec<Position>>,
 }
 
-/// SHA-256 of the kv section, and how many rows went into it.
+/// SHA-256 of rows, and how many went into it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KvDigest {
     pub sha256: [u8; 32],

@@ -6,6 +6,7 @@
 //! goes on exactly where it broke off.
 
 pub mod fresh;
+pub mod rows;
 
 use crate::clock;
 use crate::evidence::Evidence;

@@ -5,6 +5,7 @@
 //! list whose last entry was added by operation 17 of client 3; `41,3.17` a counter; `xxxx,3.17` a plain put.
 
 use crate::evidence::text::{self, Text};
+use crate::model::Live;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
@@ -144,6 +145,18 @@ pub struct KeyState {
     pub mod_revision: u64,
     pub version: u64,
     pub lease: i64,
+}
+
+impl KeyState {
+    pub fn as_live(&self) -> Live<'_> {
+        Live {
+            value: &self.value,
+            create_revision: self.create_revision,
+            mod_revision: self.mod_revision,
+            version: self.version,
+            lease: self.lease,
+        }
+    }
 }
 
 impl Serialize for KeyState {

@@ -34,7 +34,7 @@ pub use fault::{At, Fault, Link, When, Whom};
 pub use parse::PlanError;
 pub use upgrade::{Then, Upgrade, Way};
 
-use crate::scenario::{Scenario, hex};
+use crate::scenario::{Scenario, TargetSpec, hex};
 use crate::seed::Seed;
 use crate::target::Engine;
 use draw::Draw;
@@ -102,15 +102,20 @@ impl Plan {
         self.steps.iter().filter(move |step| step.cycle.saturating_sub(1) % clusters + 1 == cluster)
     }
 
-    /// Why this plan cannot be run on a cluster of `members`, none of which can run rocksdb unless `rocksdb`.
-    pub fn misfit(&self, members: u32, rocksdb: bool) -> Option<String> {
-        self.steps.iter().find_map(|step| match step.faults[..] {
-            [Fault::Upgrade(upgrade)] if upgrade.slot.0 > u64::from(members) => {
+    /// Why this plan cannot be run on `scenario`'s cluster; `None`: it can.
+    pub fn misfit(&self, scenario: &Scenario) -> Option<String> {
+        let (members, rocksdb) = (scenario.cluster.members, scenario.cluster.memtable_bytes.is_some());
+        self.steps.iter().find_map(|step| match (&step.faults[..], &scenario.target) {
+            ([Fault::Upgrade(upgrade)], TargetSpec::Node) if upgrade.slot.0 > u64::from(members) => {
                 Some(format!("expected a slot of 1 to {members}, found `{step}`"))
             }
-            [Fault::Upgrade(Upgrade { to: Engine::Rocksdb, .. })] if !rocksdb => {
+            ([Fault::Upgrade(Upgrade { to: Engine::Rocksdb, .. })], TargetSpec::Node) if !rocksdb => {
                 Some(format!("expected `cluster.memtable_bytes` in the scenario, because of `{step}`, found none"))
             }
+            (faults, TargetSpec::Server(server)) if !faults.iter().all(Fault::needs_the_api_alone) => Some(format!(
+                "expected kills and pauses at applied indexes and times, because of {} only etcd's API is known, found `{step}`",
+                server.name
+            )),
             _ => None,
         })
     }
@@ -250,10 +255,34 @@ mod tests {
     fn a_plan_for_another_cluster_is_found_out() {
         let text =
             |line: &str| format!("plan 1\nscenario x ab\nseed 1\ncycles 9\ncycle 4  {line}\n").parse::<Plan>().unwrap();
+        let on = |members, memtable_bytes| {
+            let mut scenario = gate();
+            (scenario.cluster.members, scenario.cluster.memtable_bytes) = (members, memtable_bytes);
+            scenario
+        };
         let far = text("upgrade slot#4 to redb by replace");
-        assert!(far.misfit(3, true).unwrap().contains("slot of 1 to 3") && far.misfit(5, false).is_none());
+        assert!(far.misfit(&on(3, Some(1))).unwrap().contains("slot of 1 to 3"));
+        assert_eq!(far.misfit(&on(5, None)), None);
         let rocksdb = text("upgrade slot#1 to rocksdb by migrate");
-        assert!(rocksdb.misfit(3, false).unwrap().contains("memtable_bytes") && rocksdb.misfit(3, true).is_none());
+        assert!(rocksdb.misfit(&on(3, None)).unwrap().contains("memtable_bytes"));
+        assert_eq!(rocksdb.misfit(&on(3, Some(1))), None);
+    }
+
+    #[test]
+    fn a_server_that_is_known_by_its_api_has_no_windows() {
+        let toml = "cycles = 1\n[target.etcd]\n[cluster]\nmembers = 3\n[load]\nclients = 1\nkeys = 1\nvalue_bytes_max = 64\n\
+                    op_timeout_ms = 99\ncompact_every_ops = 9\n[whom]\nall = 1\n[when]\ntime = 1\n";
+        let etcd = Scenario::parse(Path::new("etcd.toml"), toml.to_owned()).unwrap();
+        let misfit = |line: &str| {
+            let plan: Plan = format!("plan 1\nscenario x ab\nseed 1\ncycles 9\ncycle 4  {line}\n").parse().unwrap();
+            plan.misfit(&etcd).is_some()
+        };
+        assert!(!misfit("kill leader at applied +12") && !misfit("pause all for 9ms at time 4ms"));
+        assert!(misfit("kill leader at flush.begin hit 1") && misfit("upgrade slot#1 to redb by replace"));
+        assert!(
+            misfit("kill leader at time 3ms then at recovery.engine-open hit 1")
+                && misfit("mute all for 9ms at time 4ms")
+        );
     }
 
     /// A window of small weight, in the role that is chosen least, gets what its quota asks for, and more cycles still only append.

@@ -24,7 +24,9 @@ pub async fn binary(spawner: &Spawner, path: &Path) -> anyhow::Result<BinaryId> 
     let sha256 = digest(path)?;
     let asked =
         spawner.output(Launch::new(path, vec!["--version".into()]), limits::VERSION, limits::INSPECT_BYTES_MAX).await;
-    let version = asked.ok().filter(|output| output.success()).map(|output| output.text());
+    let said = asked.ok().filter(|output| output.success()).map(|output| output.text());
+    // Further lines are the compiler's version and the like.
+    let version = said.and_then(|text| text.lines().next().map(str::to_owned));
     Ok(BinaryId { path: path.display().to_string(), sha256, version })
 }
 

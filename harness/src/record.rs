@@ -168,6 +168,10 @@ pub struct CycleRecord {
     pub verified: u64,
     /// Entries above E that the restarted members applied again, summed.
     pub replayed: u64,
+    /// Entries that the cluster had applied, when all served again, beyond what the victim furthest behind was heard to have
+    /// applied before its death.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub behind: u64,
     /// N of the first victim, as the dead directory has it; `None`: never persisted.
     pub persisted_before: Option<u64>,
     /// N of the first victim at the end of the cycle.
@@ -202,6 +206,11 @@ impl LastingRecord {
 impl CycleRecord {
     pub fn landed(&self) -> bool {
         self.outcome == Outcome::Landed
+    }
+
+    /// Whether all that died were servers of whose data nothing is known.
+    pub fn killed_only_opaque(&self) -> bool {
+        !self.kills_by_engine.is_empty() && self.kills_by_engine.keys().all(|engine| *engine == Engine::Opaque)
     }
 
     /// Whether a member with an LSM engine died, which has memtables to lose; on redb it is a group at most.
@@ -346,7 +355,9 @@ pub struct RunSummary {
     pub elapsed_ms: u64,
     pub harness: BinaryId,
     pub node: BinaryId,
-    pub inspector: BinaryId,
+    /// `None`: nobody reads the target's dead directories.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inspector: Option<BinaryId>,
     pub kernel: String,
     /// Type of the filesystem that held the data directories.
     pub filesystem: String,
@@ -373,7 +384,7 @@ impl RunSummary {
             quotas,
             cycles: Vec::new(),
             members: scenario.cluster.members,
-            backend: scenario.cluster.backend(),
+            backend: scenario.backend(),
             clusters: plan.clusters,
             slots: Vec::new(),
             sabotage: None,
@@ -390,7 +401,7 @@ impl RunSummary {
             elapsed_ms: 0,
             harness: unknown(),
             node: unknown(),
-            inspector: unknown(),
+            inspector: None,
             kernel: String::new(),
             filesystem: String::new(),
             git_revision: None,

@@ -204,12 +204,18 @@ async fn interrupted(mut interrupt: watch::Receiver<bool>) {
 /// Fills in what can be said before anything runs.
 async fn describe(job: &Job, spawner: &Spawner, started_utc: String) -> anyhow::Result<RunSummary> {
     let own = std::env::current_exe().context("cannot find this executable")?;
+    let node = provenance::binary(spawner, job.target.binary()).await?;
+    let inspector = match job.target.inspector() {
+        Some(inspector) => Some(provenance::binary(spawner, inspector).await?),
+        None => None,
+    };
     Ok(RunSummary {
-        sabotage: job.target.sabotage.clone(),
+        skipped_checks: job.target.unchecked(node.version.as_deref()),
+        sabotage: job.target.sabotage().map(str::to_owned),
         started_utc,
         harness: provenance::binary(spawner, &own).await?,
-        node: provenance::binary(spawner, &job.target.node).await?,
-        inspector: provenance::binary(spawner, &job.target.inspector).await?,
+        node,
+        inspector,
         kernel: provenance::kernel(),
         filesystem: provenance::filesystem(job.paths.root()),
         git_revision: provenance::git_revision(spawner).await,

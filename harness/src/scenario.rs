@@ -9,6 +9,7 @@ mod faults;
 mod quotas;
 mod raw;
 mod refusal;
+mod target;
 mod upgrade;
 
 pub use faults::{FaultKind, FaultMix, LinkKind};
@@ -17,7 +18,7 @@ pub use refusal::Refusal;
 pub use upgrade::{UpgradeSpec, WayKind};
 
 use crate::limits;
-use crate::target::{Engine, Reach, Window};
+use crate::target::{Engine, Reach, ServerSpec, Window};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
@@ -66,6 +67,14 @@ pub enum WhenKind {
     Time,
 }
 
+/// What the members are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetSpec {
+    /// The node that ships with the harness.
+    Node,
+    Server(ServerSpec),
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterSpec {
     pub members: u32,
@@ -73,14 +82,14 @@ pub struct ClusterSpec {
     pub engines: Vec<Engine>,
     /// `None`: no member ever runs rocksdb.
     pub memtable_bytes: Option<u64>,
-    /// Entries of the raft log that a purge leaves below N.
+    /// Entries of the raft log that a purge leaves below N; 0, like the next one, where the node is not the target.
     pub keep_entries: u64,
     pub snapshot_every_entries: u64,
 }
 
 impl ClusterSpec {
     /// `redb`, or `redb, rocksdb, rocksdb` where they differ.
-    pub fn backend(&self) -> String {
+    fn backend(&self) -> String {
         match self.engines.split_first() {
             Some((first, rest)) if rest.iter().all(|engine| engine == first) => first.to_string(),
             _ => self.engines.iter().map(|engine| engine.name()).collect::<Vec<_>>().join(", "),
@@ -147,6 +156,7 @@ pub struct Scenario {
     /// The file's text, as it was read.
     pub text: String,
     pub cycles: u32,
+    pub target: TargetSpec,
     pub cluster: ClusterSpec,
     pub load: LoadSpec,
     pub whom: Vec<(WhomKind, u32)>,
@@ -175,6 +185,14 @@ impl Scenario {
     /// Checks `text` as the scenario at `path`.
     pub fn parse(path: &Path, text: String) -> Result<Self, Refusal> {
         raw::parse(path, text)
+    }
+
+    /// What the members run, in a word or two: the node's engines, or the server's name.
+    pub fn backend(&self) -> String {
+        match &self.target {
+            TargetSpec::Node => self.cluster.backend(),
+            TargetSpec::Server(server) => server.name.clone(),
+        }
     }
 
     /// SHA-256 of the text, lower-case hex: two runs of equal digest were asked for the same thing.

@@ -1,20 +1,41 @@
-//! What the harness knows about the system under test before it has started it: the crash windows, how each
-//! can be reached, and the node's command line.
+//! The target: what is under test. Everything that differs from one system to the next is behind this seam.
+//!
+//! | question | `node-under-test` ([`node`]) | any server that speaks etcd's API ([`server`]) |
+//! | --- | --- | --- |
+//! | how is it started? | its own flags | a template with name, addresses, data directory, peers; etcd's is built in |
+//! | when is it up? | it says so on its standard output | it answers a Status request |
+//! | where does it stand? | control endpoint | Status |
+//! | how is it fenced? | by a command in its raft log | at a revision: HashKV, and our own digest of a serializable range |
+//! | where can it die? | at windows, applied indexes, times | at applied indexes and times |
+//! | what is left of it? | a directory that an inspector reads | a directory of which nothing is known |
+//!
+//! Nothing outside asks which target it is; what one cannot do, it says ([`Target::inspector`], [`Fences`], [`Window::exists_on`]).
 //!
 //! The harness never links the node, so the window table here is its own; a node that does not know a window
 //! refuses to arm it, which is a harness error and never a silent skip.
 
+mod api;
+mod contact;
+mod control;
+mod etcd;
+pub mod node;
+pub mod server;
 mod window;
 
+pub use api::KvLook;
+pub use contact::Contact;
+pub use etcd::{EtcdOptions, predicts_hash_kv, spec as etcd_spec};
+pub use node::Node;
+pub use server::{Server, ServerSpec};
 pub use window::{Reach, WINDOWS, Window, find_window, nearest_window};
 
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// A storage engine of the node.
+/// What a member keeps its state in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Engine {
@@ -22,15 +43,19 @@ pub enum Engine {
     Redb,
     /// LSM, its write-ahead log disabled.
     Rocksdb,
+    /// Whatever a server keeps its state in of which only the API is known.
+    Opaque,
 }
 
 impl Engine {
+    /// Those of the node.
     pub const ALL: &'static [Engine] = &[Engine::Redb, Engine::Rocksdb];
 
     pub fn name(self) -> &'static str {
         match self {
             Engine::Redb => "redb",
             Engine::Rocksdb => "rocksdb",
+            Engine::Opaque => "opaque",
         }
     }
 
@@ -39,6 +64,7 @@ impl Engine {
         match self {
             Engine::Redb => Engine::Rocksdb,
             Engine::Rocksdb => Engine::Redb,
+            Engine::Opaque => Engine::Opaque,
         }
     }
 
@@ -63,24 +89,6 @@ impl fmt::Display for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "slot#{}", self.0)
     }
-}
-
-/// Planted bugs of RocksDB's own protocol, or of its form of a snapshot: on redb there is nothing to plant them in.
-const LSM_BUGS: &[&str] = &[
-    "capture-at-flush-begin",
-    "capture-at-flush-end",
-    "persist-before-flush",
-    "open-check-missing",
-    "index-before-data",
-    "replay-again",
-    "noop-does-not-advance",
-    "torn-index-file",
-    "wire-size-body-only",
-];
-
-/// Whether a member with this engine can have the planted bug called `name`; a name that nobody knows, the node refuses.
-pub fn bug_exists_on(name: &str, engine: Engine) -> bool {
-    engine == Engine::Rocksdb || !LSM_BUGS.contains(&name)
 }
 
 /// Where one member listens.
@@ -114,144 +122,86 @@ pub struct Life<'a> {
     pub detours: &'a [(SocketAddr, SocketAddr)],
 }
 
-/// The binaries and options that are the same for every member and every life.
+/// How replicas are brought to one comparable state while writes go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fences {
+    /// A raft command by which each hashes its state at that very index.
+    ByCommand,
+    /// All are asked for the state at one revision.
+    AtRevision,
+}
+
+/// What is under test: binaries and options that are the same for every member and every life.
 #[derive(Debug, Clone)]
-pub struct Target {
-    pub node: PathBuf,
-    /// Reads dead directories; ideally another build than `node`, above all when a bug is planted in that one.
-    pub inspector: PathBuf,
-    /// For members that run rocksdb; `None`: no member ever does.
-    pub memtable_bytes: Option<u64>,
-    pub keep_entries: u64,
-    pub snapshot_every_entries: u64,
-    pub sabotage: Option<String>,
+pub enum Target {
+    Node(Node),
+    Server(Server),
 }
 
 impl Target {
+    /// The program that members run.
+    pub fn binary(&self) -> &Path {
+        match self {
+            Target::Node(node) => &node.node,
+            Target::Server(server) => &server.binary,
+        }
+    }
+
+    /// The program that reads dead directories; `None`: nobody can read them.
+    pub fn inspector(&self) -> Option<&Path> {
+        match self {
+            Target::Node(node) => Some(&node.inspector),
+            Target::Server(_) => None,
+        }
+    }
+
+    /// The bug that is planted in every member.
+    pub fn sabotage(&self) -> Option<&str> {
+        match self {
+            Target::Node(node) => node.sabotage.as_deref(),
+            Target::Server(_) => None,
+        }
+    }
+
+    pub fn fences(&self) -> Fences {
+        match self {
+            Target::Node(_) => Fences::ByCommand,
+            Target::Server(_) => Fences::AtRevision,
+        }
+    }
+
     /// The arguments that start `life`.
     pub fn serve_args(&self, life: &Life<'_>) -> Vec<OsString> {
-        let mut args: Vec<OsString> =
-            vec!["serve".into(), "--id".into(), life.id.to_string().into(), "--data-dir".into()];
-        args.push(life.data_dir.into());
-        let mut option = |name: &str, value: String| args.extend([OsString::from(name), value.into()]);
-        option("--backend", life.engine.name().to_owned());
-        let own = [(life.id, life.at)];
-        let members = match life.origin {
-            Origin::Founder(members) => members,
-            Origin::Joined => &own,
-        };
-        for (member, at) in members {
-            option("--member", format!("{member}=n{member}@{}/{}", at.peer, at.client));
-        }
-        option("--control", life.at.control.to_string());
-        if let Some(bytes) = self.memtable_bytes.filter(|_| life.engine == Engine::Rocksdb) {
-            option("--memtable-bytes", bytes.to_string());
-        }
-        option("--keep-entries", self.keep_entries.to_string());
-        option("--snapshot-every-entries", self.snapshot_every_entries.to_string());
-        option("--log-format", "json".to_owned());
-        if let Some((window, hit)) = life.arm {
-            option("--arm", format!("{window}={hit}"));
-        }
-        for (from, to) in life.detours {
-            option("--dial", format!("{from}={to}"));
-        }
-        if let Some(bug) = &self.sabotage {
-            option("--sabotage", bug.clone());
-        }
-        if life.origin == Origin::Joined {
-            args.push("--join".into());
-        }
-        args
-    }
-
-    /// The arguments that change the engine of the dead directory `data_dir`.
-    pub fn migrate_args(data_dir: &Path, to: Engine, arm: Option<(&str, u64)>) -> Vec<OsString> {
-        let mut args: Vec<OsString> = vec!["migrate".into(), "--data-dir".into(), data_dir.into()];
-        args.extend(["--to".into(), to.name().into()]);
-        if let Some((window, hit)) = arm {
-            args.extend(["--arm".into(), format!("{window}={hit}").into()]);
-        }
-        args
-    }
-
-    /// The arguments that make the inspector read the dead directory `data_dir`.
-    pub fn inspect_args(data_dir: &Path) -> Vec<OsString> {
-        vec!["inspect".into(), "--json".into(), data_dir.into()]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(port: u16) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], port))
-    }
-
-    fn addresses(slot: u16) -> Addresses {
-        Addresses { peer: at(10 + slot), client: at(20 + slot), control: at(30 + slot) }
-    }
-
-    fn target() -> Target {
-        Target {
-            node: "node".into(),
-            inspector: "node".into(),
-            memtable_bytes: Some(65_536),
-            keep_entries: 500,
-            snapshot_every_entries: 1_000,
-            sabotage: None,
+        match self {
+            Target::Node(node) => node.serve_args(life),
+            Target::Server(server) => server.serve_args(life),
         }
     }
 
-    fn text(args: Vec<OsString>) -> String {
-        args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    /// The arguments that change the engine of the dead directory `data_dir`; `None`: its members cannot.
+    pub fn migrate_args(&self, data_dir: &Path, to: Engine, arm: Option<(&str, u64)>) -> Option<Vec<OsString>> {
+        match self {
+            Target::Node(_) => Some(Node::migrate_args(data_dir, to, arm)),
+            Target::Server(_) => None,
+        }
     }
 
-    #[test]
-    fn every_founder_is_named_and_control_is_the_own_one() {
-        let members: Vec<_> = (1..=3).map(|id| (id, addresses(id as u16))).collect();
-        let life = Life {
-            id: 2,
-            engine: Engine::Rocksdb,
-            at: addresses(2),
-            data_dir: Path::new("/d/n2"),
-            origin: Origin::Founder(&members),
-            arm: Some(("recovery.replay-apply", 3)),
-            detours: &[(at(11), at(41)), (at(13), at(43))],
-        };
-        assert_eq!(
-            text(target().serve_args(&life)),
-            "serve --id 2 --data-dir /d/n2 --backend rocksdb --member 1=n1@127.0.0.1:11/127.0.0.1:21 \
-             --member 2=n2@127.0.0.1:12/127.0.0.1:22 --member 3=n3@127.0.0.1:13/127.0.0.1:23 --control 127.0.0.1:32 \
-             --memtable-bytes 65536 --keep-entries 500 --snapshot-every-entries 1000 --log-format json \
-             --arm recovery.replay-apply=3 --dial 127.0.0.1:11=127.0.0.1:41 --dial 127.0.0.1:13=127.0.0.1:43"
-        );
+    /// How to talk to the member `id` at `at`, in one of its lives.
+    ///
+    /// # Errors
+    /// The address is no URI.
+    pub async fn contact(&self, id: u64, at: Addresses) -> anyhow::Result<Contact> {
+        Ok(match self {
+            Target::Node(_) => Contact::Control(control::Control::new(at.control)?),
+            Target::Server(server) => Contact::Api(server.api(id, at.client).await?),
+        })
     }
 
-    #[test]
-    fn who_joins_names_itself_and_redb_has_no_memtable() {
-        let life = Life {
-            id: 7,
-            engine: Engine::Redb,
-            at: addresses(2),
-            data_dir: Path::new("/d/n7"),
-            origin: Origin::Joined,
-            arm: None,
-            detours: &[],
-        };
-        assert_eq!(
-            text(target().serve_args(&life)),
-            "serve --id 7 --data-dir /d/n7 --backend redb --member 7=n7@127.0.0.1:12/127.0.0.1:22 --control 127.0.0.1:32 \
-             --keep-entries 500 --snapshot-every-entries 1000 --log-format json --join"
-        );
-    }
-
-    #[test]
-    fn migrate_is_armed_like_serve() {
-        assert_eq!(
-            text(Target::migrate_args(Path::new("/d/n2"), Engine::Redb, Some(("migrate.copied", 1)))),
-            "migrate --data-dir /d/n2 --to redb --arm migrate.copied=1"
-        );
+    /// The checks that this target does not allow, and why, one per line of the report. `version`: what its binary says of itself.
+    pub fn unchecked(&self, version: Option<&str>) -> Vec<String> {
+        match self {
+            Target::Node(_) => Vec::new(),
+            Target::Server(server) => server.unchecked(version),
+        }
     }
 }

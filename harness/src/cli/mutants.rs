@@ -158,7 +158,7 @@ fn line(bug: &str, trial: &Trial, done: usize, all: usize, elapsed_ms: u64) -> S
 fn certificate(
     rows: Vec<Row>,
     elsewhere: Vec<String>,
-    ids: Option<(BinaryId, BinaryId)>,
+    ids: Option<(BinaryId, Option<BinaryId>)>,
     started_utc: String,
     elapsed_ms: u64,
 ) -> Certificate {
@@ -173,7 +173,7 @@ fn certificate(
         elapsed_ms,
         started_utc,
         node,
-        inspector,
+        inspector: inspector.flatten(),
     }
 }
 

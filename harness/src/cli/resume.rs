@@ -33,7 +33,7 @@ pub(super) fn job(report_dir: &Path, with: &With) -> Result<Job, Failure> {
     let asked = asked(&paths)?;
     let with = With {
         node: with.node.clone().or(Some(asked.node)),
-        inspector: with.inspector.clone().or(Some(asked.inspector)),
+        inspector: with.inspector.clone().or(asked.inspector),
         report: None,
         sabotage: asked.sabotage,
         keep: with.keep || asked.keep,

@@ -1,6 +1,6 @@
 //! One member (an id in a slot) and its lives.
 //!
-//! While it is up, a task follows its applied index over the control endpoint, because the highest index
+//! While it is up, a task follows its applied index, because the highest index
 //! *received* before a kill is the harness's own evidence of what there was to lose. Every request is raced
 //! against the process's end, so that a death is reported as a death and not as a timeout.
 
@@ -8,22 +8,17 @@ use super::pause::Paused;
 use super::readings::Readings;
 use super::{Site, Trouble};
 use crate::process::{Child, Ended, Launch, NodeState, events};
-use crate::target::{self, Addresses, Engine, Origin, Slot};
+use crate::target::{self, Addresses, Contact, Engine, KvLook, Origin, Slot};
 use crate::{clock, limits};
 use anyhow::{Context, anyhow};
-use node_proto::control::control_client::ControlClient;
-use node_proto::control::{
-    ArmRequest, FenceAnswerRequest, FenceAnswerResponse, FenceRequest, FenceResponse, RecoveryRequest,
-    RecoveryResponse, StatusRequest, StatusResponse, WaitAppliedRequest,
-};
+use node_proto::control::{FenceAnswerResponse, FenceResponse, RecoveryResponse, StatusResponse};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Response, Status};
+use tonic::{Code, Status};
 
 /// A member, dead or alive.
 #[derive(Debug)]
@@ -47,7 +42,7 @@ pub struct Member {
 struct Life {
     child: Child,
     said: watch::Receiver<NodeState>,
-    control: ControlClient<Channel>,
+    contact: Contact,
     follower: Option<JoinHandle<()>>,
     /// Windows in which it stood still and went on again.
     windows_left: Arc<AtomicU64>,
@@ -132,27 +127,23 @@ impl Member {
         let detours = site.links.as_ref().map(|links| links.detours(self.slot)).unwrap_or_default();
         let life = target::Life { id, engine, at, data_dir: &data_dir, origin, arm, detours: &detours };
         let args = site.target.serve_args(&life);
-        let launch = Launch::new(&site.target.node, args).log_to(&site.paths.node_log(self.id));
+        let launch = Launch::new(site.target.binary(), args).log_to(&site.paths.node_log(self.id));
         let started = site.spawner.spawn(launch).await?;
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.addresses.control))
-            .context("a control address is not a URI")?
-            .connect_timeout(limits::CONTROL_CONNECT);
-        let control = ControlClient::new(endpoint.connect_lazy());
+        let contact = site.target.contact(id, at).await?;
         self.lives += 1;
         self.readings.begin(self.lives);
         let (child, said) = (started.child, events::follow(started.stdout));
-        self.life = Some(Life { child, said, control, follower: None, windows_left: Arc::default() });
+        self.life = Some(Life { child, said, contact, follower: None, windows_left: Arc::default() });
         Ok(())
     }
 
-    /// Waits until it says that its listeners are bound, then follows its applied index.
+    /// Waits until it serves, then follows its applied index.
     pub async fn wait_serving(&mut self, bound: Duration) -> Result<(), Trouble> {
         let life = self.life()?;
-        let mut said = life.said.clone();
-        let serving = async move { said.wait_for(|said| said.serving).await.map(|_| ()) };
+        let serving = life.contact.serves(life.said.clone());
         match self.or_death(clock::within(bound, serving)).await? {
-            Some(Ok(())) => {}
-            Some(Err(_)) => return Err(self.trouble_of_a_broken_pipe().await),
+            Some(true) => {}
+            Some(false) => return Err(self.trouble_of_a_broken_pipe().await),
             None => return Err(self.late("serve", bound)),
         }
         self.follow_applied();
@@ -162,13 +153,12 @@ impl Member {
     fn follow_applied(&mut self) {
         let (mark, readings) = (Arc::clone(&self.applied), self.readings.clone());
         if let Some(life) = &mut self.life {
-            let mut control = life.control.clone();
+            let contact = life.contact.clone();
             life.follower = Some(tokio::spawn(async move {
                 let (mut index, mut asked) = (0, readings.ask());
                 // The first error ends it: the next life gets its own. The mark is a lower bound either way.
-                while let Ok(answer) = control.wait_applied(WaitAppliedRequest { index }).await {
-                    let status = answer.into_inner();
-                    readings.answered(asked, &status);
+                while let Ok(status) = contact.wait_applied(index).await {
+                    readings.answered(asked, &contact.testimony(&status));
                     note(&mark, status.applied);
                     index = status.applied.unwrap_or(0) + limits::APPLIED_STRIDE;
                     asked = readings.ask();
@@ -251,29 +241,36 @@ impl Member {
 
     /// Arms `window` for its `hit`-th pass from now; 0 disarms it.
     pub async fn arm(&self, window: &str, hit: u64) -> Result<(), Trouble> {
-        let request = ArmRequest { window: window.to_owned(), hit };
-        self.ask("arm a window", limits::CONTROL_REQUEST, |mut control| async move { control.arm(request).await })
-            .await?;
-        Ok(())
+        let window = window.to_owned();
+        let arm = |contact: Contact| async move { contact.arm(&window, hit).await };
+        self.ask("arm a window", limits::CONTROL_REQUEST, arm).await
     }
 
     /// One reading, at once.
     pub async fn status(&self) -> Result<StatusResponse, Trouble> {
-        let asked = self.readings.ask();
-        let ask = |mut control: ControlClient<Channel>| async move { control.status(StatusRequest {}).await };
-        let status = self.ask("answer a status request", limits::CONTROL_REQUEST, ask).await?;
-        self.readings.answered(asked, &status);
-        note(&self.applied, status.applied);
-        Ok(status)
+        let ask = |contact: Contact| async move { contact.status().await };
+        self.read("answer a status request", limits::CONTROL_REQUEST, ask).await
     }
 
     /// Waits until it has applied `index`.
     pub async fn wait_applied(&self, index: u64, bound: Duration) -> Result<StatusResponse, Trouble> {
-        let request = WaitAppliedRequest { index };
-        let what = format!("apply index {index}");
+        let wait = |contact: Contact| async move { contact.wait_applied(index).await };
+        self.read(&format!("apply index {index}"), bound, wait).await
+    }
+
+    /// Asks for where it stands, and keeps the answer to be judged.
+    async fn read<F>(
+        &self,
+        what: &str,
+        bound: Duration,
+        call: impl FnOnce(Contact) -> F,
+    ) -> Result<StatusResponse, Trouble>
+    where
+        F: Future<Output = Result<StatusResponse, Status>>,
+    {
         let asked = self.readings.ask();
-        let status = self.ask(&what, bound, |mut control| async move { control.wait_applied(request).await }).await?;
-        self.readings.answered(asked, &status);
+        let status = self.ask(what, bound, call).await?;
+        self.readings.answered(asked, &self.life()?.contact.testimony(&status));
         note(&self.applied, status.applied);
         Ok(status)
     }
@@ -292,25 +289,43 @@ impl Member {
         }
     }
 
-    /// What this life's recovery did so far.
-    pub async fn recovery(&self) -> Result<RecoveryResponse, Trouble> {
-        let ask = |mut control: ControlClient<Channel>| async move { control.recovery(RecoveryRequest {}).await };
+    /// What this life's recovery did so far; `None`: the target gives no account.
+    pub async fn recovery(&self) -> Result<Option<RecoveryResponse>, Trouble> {
+        let ask = |contact: Contact| async move { contact.recovery().await };
         self.ask("answer for its recovery", limits::CONTROL_REQUEST, ask).await
     }
 
     /// Proposes a fence. `None`: refused or without an answer (no leader, an election); whether it was proposed
     /// all the same is unknown, and does not matter: another one follows.
     pub async fn propose_fence(&self, id: u64, bound: Duration) -> Result<Option<FenceResponse>, Trouble> {
-        let mut control = self.life()?.control.clone();
-        let proposed = clock::within(bound, async move { control.fence(FenceRequest { id }).await });
-        Ok(self.or_death(proposed).await?.and_then(Result::ok).map(Response::into_inner))
+        let contact = self.life()?.contact.clone();
+        let proposed = clock::within(bound, async move { contact.propose_fence(id).await });
+        Ok(self.or_death(proposed).await?.and_then(Result::ok))
     }
 
     /// Its own answer for the fence at `index`.
     pub async fn fence_answer(&self, index: u64, bound: Duration) -> Result<FenceAnswerResponse, Trouble> {
-        let request = FenceAnswerRequest { index };
         let what = format!("answer for the fence at index {index}");
-        self.ask(&what, bound, |mut control| async move { control.fence_answer(request).await }).await
+        self.ask(&what, bound, |contact: Contact| async move { contact.fence_answer(index).await }).await
+    }
+
+    /// The newest revision of the cluster, by a linearizable read here. `None`: it does not answer now (no leader, an election).
+    pub async fn newest_revision(&self, bound: Duration) -> Result<Option<u64>, Trouble> {
+        let contact = self.life()?.contact.clone();
+        let asked = clock::within(bound, async move { contact.newest_revision().await });
+        Ok(self.or_death(asked).await?.and_then(Result::ok))
+    }
+
+    /// Its own state at `revision`, which it has applied. `None`: it has compacted that meanwhile.
+    pub async fn look(&self, revision: u64, bound: Duration) -> Result<Option<KvLook>, Trouble> {
+        let what = format!("show its state at revision {revision}");
+        let look = |contact: Contact| async move {
+            match contact.look(revision).await {
+                Err(status) if status.code() == Code::OutOfRange => Ok(None),
+                look => look.map(Some),
+            }
+        };
+        self.ask(&what, bound, look).await
     }
 
     /// Its end, if it ended without having been killed.
@@ -319,18 +334,13 @@ impl Member {
         life.child.state().ended.map(|ended| self.died(life, ended))
     }
 
-    async fn ask<T, F>(
-        &self,
-        what: &str,
-        bound: Duration,
-        call: impl FnOnce(ControlClient<Channel>) -> F,
-    ) -> Result<T, Trouble>
+    async fn ask<T, F>(&self, what: &str, bound: Duration, call: impl FnOnce(Contact) -> F) -> Result<T, Trouble>
     where
-        F: Future<Output = Result<Response<T>, Status>>,
+        F: Future<Output = Result<T, Status>>,
     {
-        let call = call(self.life()?.control.clone());
+        let call = call(self.life()?.contact.clone());
         match self.or_death(clock::within(bound, call)).await? {
-            Some(Ok(answer)) => Ok(answer.into_inner()),
+            Some(Ok(answer)) => Ok(answer),
             Some(Err(status)) => match self.death_news().await {
                 Some(trouble) => Err(trouble),
                 None => Err(Trouble::Harness(anyhow!("expected n{} to {what}, found: {status}", self.id))),

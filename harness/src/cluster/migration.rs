@@ -2,7 +2,7 @@
 
 use super::{Site, Trouble};
 use crate::process::{Ended, Launch, Migrated, events};
-use crate::target::{Engine, Target};
+use crate::target::Engine;
 use crate::{clock, limits};
 use anyhow::anyhow;
 
@@ -20,8 +20,9 @@ pub enum Migration {
 /// # Errors
 /// It ended in any other way, or not at all within its bound.
 pub async fn migrate(site: &Site, id: u64, to: Engine, arm: Option<(&str, u64)>) -> Result<Migration, Trouble> {
-    let args = Target::migrate_args(&site.paths.node_data(id), to, arm);
-    let launch = Launch::new(&site.target.node, args).log_to(&site.paths.node_log(id));
+    let args = site.target.migrate_args(&site.paths.node_data(id), to, arm);
+    let args = args.ok_or_else(|| anyhow!("n{id} is to change its engine, and has none that is known"))?;
+    let launch = Launch::new(site.target.binary(), args).log_to(&site.paths.node_log(id));
     let started = site.spawner.spawn(launch).await?;
     let (child, mut said) = (started.child, events::follow(started.stdout));
     let mut state = child.subscribe();
@@ -61,6 +62,7 @@ mod tests {
     use super::*;
     use crate::paths::Paths;
     use crate::process::Spawner;
+    use crate::target::{Node, Target};
     use crate::verdict::Class;
     use std::os::unix::fs::PermissionsExt;
 
@@ -72,14 +74,14 @@ mod tests {
         std::fs::set_permissions(&node, std::fs::Permissions::from_mode(0o755)).unwrap();
         let paths = Paths::new(dir.path());
         std::fs::create_dir_all(paths.nodes()).unwrap();
-        let target = Target {
+        let target = Target::Node(Node {
             node: node.clone(),
             inspector: node,
             memtable_bytes: None,
             keep_entries: 1,
             snapshot_every_entries: 1,
             sabotage: None,
-        };
+        });
         let site = Site { spawner: Spawner::start().unwrap(), target, paths, founders: Vec::new(), links: None };
         migrate(&site, 2, Engine::Rocksdb, arm).await
     }

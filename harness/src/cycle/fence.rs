@@ -1,105 +1,63 @@
-//! The fence, and what is judged at it.
+//! The fence, and what is judged at it: one comparable state of every replica, while writes go on.
 //!
-//! A fence counts only if every member *applied* it: one that recovery or a snapshot skipped is `missed`, and another is
-//! issued. Running out of tries is never a pass.
+//! Which kind it is, the target says ([`Fences`]). A fence counts only if every member answered for it; running out of tries is
+//! never a pass.
 
-use super::revive::first_trouble;
 use super::{Stage, Work};
-use crate::cluster::{Member, Trouble};
-use crate::evidence::{Answers, Evidence, Recovered};
+use crate::cluster::Trouble;
+use crate::evidence::{Evidence, Recovered};
+use crate::target::{Fences, KvLook};
 use crate::verdict::{Class, Finding};
 use crate::{clock, limits};
 use futures_util::future::join_all;
-use node_proto::control::{FenceAnswerResponse, FenceResponse, IndexRange, RecoveryResponse};
+use node_proto::control::{IndexRange, RecoveryResponse};
 use std::time::Duration;
 
 /// A fence that every member answered.
 pub(super) struct Fence {
-    answers: Vec<(u64, FenceAnswerResponse)>,
+    /// Raft index: of the command, or one that every member had applied when it was asked.
+    pub index: u64,
+    pub revision: u64,
+    /// 0: never compacted.
+    pub compacted: u64,
+    /// What is judged.
+    pub evidence: Evidence,
+    /// The rows behind it, by member, where they were read: they name what a digest only compares.
+    pub looks: Vec<(u64, KvLook)>,
 }
 
 impl Stage<'_> {
     pub(super) async fn fence(&mut self, work: &mut Work) -> Result<Fence, Trouble> {
         let start = clock::now();
-        let bound = Duration::from_millis(self.scenario.bounds.fence_ms_max);
-        let mut missed = Vec::new();
-        for _ in 0..limits::FENCE_TRIES_MAX {
-            self.ledger.take(&Evidence::Mark { cycle: work.step.cycle });
-            let proposed = self.propose(work, bound).await?;
-            let answers = self.answers(proposed.index, bound).await?;
-            if answers.iter().all(|(_, answer)| !answer.missed) {
-                work.record.fence_index = Some(proposed.index);
-                work.record.phases.fence = clock::ms_since(start);
-                return Ok(Fence { answers });
-            }
-            let without = answers.iter().filter(|(_, answer)| answer.missed);
-            missed = without.map(|(member, answer)| (*member, answer.index)).collect();
-        }
-        self.judge_missed(work, &missed).await?;
-        let what = format!("apply one of {} fences instead of skipping it", limits::FENCE_TRIES_MAX);
-        let first = self.cluster.members.first().map_or(0, |member| member.id);
-        Err(Trouble::Late { member: first, what, bound: bound * limits::FENCE_TRIES_MAX })
-    }
-
-    async fn judge_missed(&self, work: &mut Work, missed: &[(u64, u64)]) -> Result<(), Trouble> {
-        for (member, index) in missed {
-            let Some(one) = self.cluster.member(*member) else { continue };
-            let recovery = Recovered::from(&one.recovery().await?);
-            let (cycle, member, index) = (work.step.cycle, *member, *index);
-            work.findings.extend(self.ledger.take(&Evidence::Missed { cycle, member, index, recovery }));
-        }
-        Ok(())
-    }
-
-    /// Proposes on one member after the other until one takes it: during an election none does.
-    async fn propose(&mut self, work: &Work, bound: Duration) -> Result<FenceResponse, Trouble> {
-        let deadline = clock::now() + bound;
-        let members: Vec<_> = self.cluster.members.iter().map(|member| member.id).collect();
-        for member in members.iter().cycle() {
-            let left = deadline.saturating_duration_since(clock::now());
-            if left.is_zero() {
-                break;
-            }
-            self.fences += 1;
-            self.note(work.step.cycle, "fence", Some(*member), None);
-            let proposed = match self.cluster.member(*member) {
-                Some(one) => one.propose_fence(self.fences, left.min(limits::CONTROL_REQUEST)).await?,
-                None => None,
-            };
-            if let Some(proposed) = proposed {
-                return Ok(proposed);
-            }
-            clock::sleep(limits::FENCE_RETRY_PAUSE).await;
-        }
-        Err(Trouble::Late {
-            member: members.first().copied().unwrap_or(0),
-            what: "take a fence (nor did any other member)".into(),
-            bound,
-        })
-    }
-
-    async fn answers(&self, index: u64, bound: Duration) -> Result<Vec<(u64, FenceAnswerResponse)>, Trouble> {
-        async fn ask(member: &Member, index: u64, bound: Duration) -> Result<(u64, FenceAnswerResponse), Trouble> {
-            Ok((member.id, member.fence_answer(index, bound).await?))
-        }
-        first_trouble(join_all(self.cluster.members.iter().map(|member| ask(member, index, bound))).await)
+        // Boxed: in an unoptimized build they are larger together than the stack of a thread bears.
+        let fence = match self.cluster.site.target.fences() {
+            Fences::ByCommand => Box::pin(self.fence_by_command(work)).await?,
+            Fences::AtRevision => Box::pin(self.fence_at_revision(work)).await?,
+        };
+        work.record.fence_index = Some(fence.index);
+        work.record.phases.fence = clock::ms_since(start);
+        Ok(fence)
     }
 
     /// Judges the fence's answers, and each restarted member's recovery: at the fence every entry that its log held at the
     /// start has been applied or replaced, so a recovery that is not complete now never will be.
     pub(super) async fn verify(&mut self, work: &mut Work, fence: &Fence) -> Result<(), Trouble> {
-        let start = clock::now();
-        let revision = fence.answers.first().and_then(|(_, answer)| u64::try_from(answer.revision).ok()).unwrap_or(0);
-        self.observe(work, revision).await?;
-        self.take_readings(work.step.cycle);
-        let (cycle, answers) = (work.step.cycle, Answers::new(&fence.answers));
-        work.findings.extend(self.ledger.take(&Evidence::FenceAnswers { cycle, answers }));
-        let compacted = fence.answers.first().and_then(|(_, answer)| u64::try_from(answer.compact_revision).ok());
-        self.second_look(work, revision, compacted.unwrap_or(0)).await;
+        let (start, cycle) = (clock::now(), work.step.cycle);
+        self.observe(work, fence.revision).await?;
+        self.take_readings(cycle);
+        let judged = self.ledger.take(&fence.evidence);
+        if !judged.is_empty() {
+            for (member, look) in &fence.looks {
+                let (member, revision, rows) = (*member, fence.revision, look.rows.clone());
+                work.findings.extend(self.ledger.take(&Evidence::LastRead { member, revision, rows }));
+            }
+        }
+        work.findings.extend(judged);
+        self.second_look(work, fence.revision, fence.compacted).await;
         let restarted: Vec<_> = work.last_casualties().map(|casualty| casualty.member).collect();
         for member in restarted {
             if let Some(one) = self.cluster.member(member) {
-                let recovery = one.recovery().await?;
+                let Some(recovery) = one.recovery().await? else { continue };
                 work.add_recovery(&recovery);
                 let recovery = Recovered::from(&recovery);
                 work.findings.extend(self.ledger.take(&Evidence::Recovery { cycle, member, recovery }));

@@ -90,8 +90,9 @@ impl Stage<'_> {
     /// Reads the directory anew, and judges it against what it was; from here on this is what the next life starts from.
     pub(super) async fn inspect_migrated(&self, work: &mut Work, id: u64, look: Look) -> Result<(), Trouble> {
         let site = &self.cluster.site;
+        let Some(inspector) = site.target.inspector() else { return Ok(()) };
         let mut dead =
-            inspect(&site.spawner, &site.target, &site.paths.node_data(id), &site.paths.dead_copy(id)).await?.dead;
+            inspect(&site.spawner, inspector, &site.paths.node_data(id), &site.paths.dead_copy(id)).await?.dead;
         let Some(casualty) = work.casualties.iter_mut().rev().find(|casualty| casualty.member == id) else {
             return Ok(());
         };

@@ -1,6 +1,6 @@
 //! After the kill: what the dead directories say, the restart, and the way back to where the cluster is.
 
-use super::{Stage, Work};
+use super::{Casualty, Stage, Work};
 use crate::clock;
 use crate::cluster::{Member, Trouble};
 use crate::evidence::{Evidence, Look};
@@ -18,9 +18,10 @@ impl Stage<'_> {
         let start = clock::now();
         let site = &self.cluster.site;
         let cycle = work.step.cycle;
+        let Some(inspector) = site.target.inspector() else { return Ok(()) };
         let todo = work.casualties.iter_mut().filter(|casualty| casualty.dead.is_none()).map(|casualty| async move {
             let (data, copy) = (site.paths.node_data(casualty.member), site.paths.dead_copy(casualty.member));
-            let Inspected { dead, log } = inspect(&site.spawner, &site.target, &data, &copy).await?;
+            let Inspected { dead, log } = inspect(&site.spawner, inspector, &data, &copy).await?;
             let index = casualty.death.applied_received;
             let dead = casualty.dead.insert(dead);
             Ok::<_, anyhow::Error>((casualty.member, index, dead.clone(), log))
@@ -89,6 +90,10 @@ impl Stage<'_> {
         let slowest = first_trouble(join_all(waits).await)?.into_iter().max();
         // An upgrade restarts more than once.
         work.record.recovery_ms = work.record.recovery_ms.max(slowest.unwrap_or(0));
+        let mark = self.cluster.applied_mark();
+        let heard = |casualty: &Casualty| mark.saturating_sub(casualty.death.applied_received.unwrap_or(mark));
+        let behind = work.casualties.iter().map(heard).max().unwrap_or(0);
+        work.record.behind = work.record.behind.max(behind);
         work.record.phases.restart += clock::ms_since(start);
         Ok(())
     }

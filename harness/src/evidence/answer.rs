@@ -1,6 +1,7 @@
 //! What members say on their control endpoint, as the history writes it.
 
 use crate::scenario::hex;
+use crate::target::KvLook;
 use node_proto::control::{FenceAnswerResponse, IndexRange, Lease, RecoveryResponse, StatusResponse};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -162,6 +163,54 @@ impl<'de> Deserialize<'de> for Answers {
         }
         Ok(Self::new(&answers))
     }
+}
+
+/// One member's state at a revision, as the API shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KvAnswer {
+    pub member: u64,
+    /// The server's version, as it says it.
+    pub version: String,
+    /// Raft index that it had applied when it was asked.
+    pub applied: u64,
+    pub compact_revision: u64,
+    /// By its own account (Maintenance.HashKV).
+    pub hash_kv: u32,
+    /// Our digest of its keys, and how many there are.
+    #[serde(serialize_with = "as_hex", deserialize_with = "from_hex")]
+    pub sha256: [u8; 32],
+    pub rows: u64,
+    /// Ids of the leases that it knows, ascending.
+    pub leases: Vec<i64>,
+}
+
+impl KvAnswer {
+    pub fn new(member: u64, look: &KvLook) -> Self {
+        Self {
+            member,
+            version: look.version.clone(),
+            applied: look.applied,
+            compact_revision: look.compact_revision,
+            hash_kv: look.hash_kv,
+            sha256: look.sha256,
+            rows: look.rows.len() as u64,
+            leases: look.leases.clone(),
+        }
+    }
+
+    /// What has to be the same on all members. Leases are read at no common moment.
+    pub fn state(&self) -> (u64, u32, [u8; 32], u64) {
+        (self.compact_revision, self.hash_kv, self.sha256, self.rows)
+    }
+}
+
+fn as_hex<S: Serializer>(digest: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&hex(digest))
+}
+
+fn from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
+    let bytes = unhex(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)?;
+    bytes.try_into().map_err(|_| serde::de::Error::custom("expected 32 bytes in hex"))
 }
 
 fn unhex(text: &str) -> Result<Vec<u8>, String> {

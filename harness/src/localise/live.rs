@@ -5,9 +5,9 @@ use crate::model::Change;
 use crate::observe;
 use crate::operation::KeyState;
 use crate::oracle::log_replay::effect;
-use crate::{clock, limits, workload};
+use crate::{clock, limits};
 use anyhow::{Context, bail};
-use etcd_client::{Client, ConnectOptions, GetOptions, WatchOptions};
+use etcd_client::{Client, ConnectOptions, WatchOptions};
 
 pub(super) async fn connect(endpoint: &str) -> anyhow::Result<Client> {
     let options = ConnectOptions::new().with_connect_timeout(limits::CONTROL_CONNECT);
@@ -41,9 +41,6 @@ pub(super) async fn history(client: &mut Client, from: u64, through: u64) -> any
 }
 
 /// All keys at `revision`, from this member's own state.
-pub(super) async fn keys(client: &mut Client, revision: u64) -> anyhow::Result<Vec<KeyState>> {
-    let at = i64::try_from(revision).context("a revision beyond the wire's range")?;
-    let all = GetOptions::new().with_all_keys().with_revision(at).with_serializable();
-    let answer = client.get(Vec::new(), Some(all)).await?;
-    Ok(answer.kvs().iter().map(workload::key_state).collect())
+pub(super) async fn keys(client: &Client, revision: u64) -> anyhow::Result<Vec<KeyState>> {
+    Ok(observe::rows::at(client, revision).await?)
 }

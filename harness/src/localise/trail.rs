@@ -115,6 +115,14 @@ impl Trail {
         last.unwrap_or_default()
     }
 
+    /// The revision of the last fence that was one at a revision.
+    pub fn kv_fence(&self) -> Option<u64> {
+        self.pieces.iter().rev().find_map(|piece| match piece {
+            Evidence::KvFence { revision, .. } => Some(*revision),
+            _ => None,
+        })
+    }
+
     /// The operation that was answered as having written `revision`.
     pub fn operation_of(&self, revision: u64) -> Option<String> {
         self.pieces.iter().find_map(|piece| match piece {

@@ -84,13 +84,14 @@ fn compare_replicas(answers: &[(u64, Answer)]) -> Vec<Finding> {
             groups.entry(of(answer)).or_default().push(*member);
         }
         if groups.len() > 1 {
-            findings.push(disagreement(index, part, &groups));
+            findings.push(disagreement(&format!("at the fence of raft index {index}"), part, &groups));
         }
     }
     findings
 }
 
-fn disagreement(index: u64, part: &str, groups: &BTreeMap<String, Vec<u64>>) -> Finding {
+/// `groups`: members by what they say. One against several is named; who is right, only the model knows.
+pub(super) fn disagreement(at: &str, part: &str, groups: &BTreeMap<String, Vec<u64>>) -> Finding {
     let words: Vec<String> = groups
         .iter()
         .map(|(value, members)| {
@@ -98,8 +99,7 @@ fn disagreement(index: u64, part: &str, groups: &BTreeMap<String, Vec<u64>>) -> 
             format!("{} say {value}", members.join(" and "))
         })
         .collect();
-    let sentence =
-        format!("at the fence of raft index {index} the replicas disagree on the {part}: {}", words.join("; "));
+    let sentence = format!("{at} the replicas disagree on the {part}: {}", words.join("; "));
     let total: usize = groups.values().map(Vec::len).sum();
     let odd = groups.values().find(|members| members.len() == 1 && total > 2 && groups.len() == 2);
     let finding = Finding::new(Class::StateHash, sentence);
@@ -136,7 +136,7 @@ fn judge_agreed(books: &mut Books, mark: &FenceMark, answer: &Answer, alarms: &m
     }
 }
 
-fn judge_compaction(books: &Books, mark: &FenceMark, compact: u64, at: &str, alarms: &mut Alarms) {
+pub(super) fn judge_compaction(books: &Books, mark: &FenceMark, compact: u64, at: &str, alarms: &mut Alarms) {
     if compact < mark.compact_min {
         let had = mark.compact_min;
         alarms.push((Class::LostWrite, format!("{at} was proposed after a compaction at {had} was acknowledged")));
@@ -196,7 +196,9 @@ fn judge_leases(books: &mut Books, mark: &FenceMark, answer: &Answer, at: &str, 
         alarms.push((Class::Model, format!("{at}: the lease section is not the digest of the lease list beside it")));
     }
     let before = alarms.len();
-    books.leases.check(&mark.leases, &list, alarms);
+    let known: Vec<_> = list.iter().map(|(id, ttl)| (*id, Some(*ttl))).collect();
+    books.leases.judge(&mark.leases, &known, alarms);
+    books.leases.forget(&mark.leases);
     for (_, sentence) in &mut alarms[before..] {
         *sentence = format!("{at}: {sentence}");
     }

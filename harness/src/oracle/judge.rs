@@ -1,11 +1,11 @@
 //! Which judge a piece of evidence goes to: the one table, for the live run as for whoever judges it again.
 
-use super::ledger::Books;
+use super::ledger::{Books, FenceMark};
 use super::liveness::check_healing;
 use super::replay_start::{Restart, check_dead, check_replay_start};
 use super::votes::{Vote, check_vote};
-use super::{check_fence, check_kept, check_missed, final_check, migration};
-use crate::evidence::{Evidence, Look, Recovered};
+use super::{check_fence, check_kept, check_kv_fence, check_missed, final_check, migration};
+use crate::evidence::{Evidence, KvAnswer, Look, Recovered};
 use crate::inspect::DeadMember;
 use crate::operation::Outcome;
 use crate::verdict::{Class, Finding};
@@ -55,6 +55,12 @@ impl Books {
             Evidence::FenceAnswers { cycle, answers } => {
                 let mark = std::mem::take(&mut self.mark);
                 return check_fence(self, *cycle, &mark, &answers.0);
+            }
+            // Whoever disagrees in a first reading is read again.
+            Evidence::KvFence { reading: 1, answers, .. } if disagree(answers) => self.mark = FenceMark::default(),
+            Evidence::KvFence { cycle, revision, answers, .. } => {
+                let mark = std::mem::take(&mut self.mark);
+                return check_kv_fence(self, *cycle, &mark, *revision, answers);
             }
             Evidence::Recovery { cycle, member, recovery } => return self.recovered(*cycle, *member, recovery),
             Evidence::LastRead { member, revision, rows } => return final_check(self, *member, *revision, rows),
@@ -136,4 +142,8 @@ impl Books {
         }
         findings
     }
+}
+
+fn disagree(answers: &[KvAnswer]) -> bool {
+    answers.iter().any(|answer| answer.state() != answers[0].state())
 }

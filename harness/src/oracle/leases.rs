@@ -86,10 +86,9 @@ impl LeaseBook {
         LeaseMark { present: of(|l| l.granted && !l.revoke_sent).collect(), absent: of(|l| l.revoked).collect() }
     }
 
-    /// Judges the list (id, granted TTL in seconds) that all replicas agree on at a fence that was proposed
-    /// after `mark` was taken, then forgets the leases that are certainly over.
-    pub fn check(&mut self, mark: &LeaseMark, list: &[(i64, i64)], alarms: &mut Alarms) {
-        let listed: BTreeMap<i64, i64> = list.iter().copied().collect();
+    /// Judges a list (id, granted TTL in seconds if it is known) that was made after `mark` was taken.
+    pub fn judge(&self, mark: &LeaseMark, list: &[(i64, Option<i64>)], alarms: &mut Alarms) {
+        let listed: BTreeMap<i64, Option<i64>> = list.iter().copied().collect();
         for id in mark.present.iter().filter(|id| !listed.contains_key(id)) {
             if self.leases.get(id).is_some_and(|lease| !lease.revoke_sent) {
                 let why = format!("lease {id} was granted before the fence and never revoked, and is not there");
@@ -103,13 +102,21 @@ impl LeaseBook {
                     format!("the revocation of lease {id} was acknowledged before the fence, and the lease is there"),
                 )),
                 None => alarms.push((Class::Phantom, format!("lease {id} is there, and nobody asked for it"))),
-                Some(lease) if lease.ttl_seconds != *ttl => alarms.push((
+                Some(lease) if ttl.is_some_and(|ttl| ttl != lease.ttl_seconds) => alarms.push((
                     Class::Model,
-                    format!("lease {id} has a granted TTL of {ttl} s, {} s were asked for", lease.ttl_seconds),
+                    format!(
+                        "lease {id} has a granted TTL of {} s, {} s were asked for",
+                        ttl.unwrap_or_default(),
+                        lease.ttl_seconds
+                    ),
                 )),
                 Some(_) => {}
             }
         }
+    }
+
+    /// Forgets the leases that were certainly over when `mark` was taken: every list since has been judged.
+    pub fn forget(&mut self, mark: &LeaseMark) {
         for id in &mark.absent {
             self.leases.remove(id);
         }
@@ -122,7 +129,9 @@ mod tests {
 
     fn classes(book: &mut LeaseBook, mark: &LeaseMark, list: &[(i64, i64)]) -> Vec<Class> {
         let mut alarms = Alarms::new();
-        book.check(mark, list, &mut alarms);
+        let list: Vec<_> = list.iter().map(|(id, ttl)| (*id, Some(*ttl))).collect();
+        book.judge(mark, &list, &mut alarms);
+        book.forget(mark);
         alarms.into_iter().map(|(class, _)| class).collect()
     }
 

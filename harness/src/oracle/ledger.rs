@@ -96,6 +96,8 @@ pub(super) struct Books {
     findings: Vec<Finding>,
     /// What was certain when the last fence was about to be proposed.
     pub mark: FenceMark,
+    /// Raft index and revision at which all members were last seen to show what the model has, by the API.
+    pub agreed: Option<(u64, u64)>,
     /// Each member's last known vote; an id's, never a slot's.
     pub votes: BTreeMap<u64, Vote>,
     /// The members that died in this cycle: what was last found in their directories, and what they were heard to have applied.
@@ -149,6 +151,7 @@ impl Ledger {
             cycle: None,
             findings: Vec::new(),
             mark: FenceMark::default(),
+            agreed: None,
             votes: BTreeMap::new(),
             dead: BTreeMap::new(),
             history,
@@ -240,6 +243,12 @@ impl Ledger {
 
     pub fn log_replayed(&self) -> Replayed {
         self.books().replay.totals()
+    }
+
+    /// Raft index and revision of the last fence at which all members agreed with the model; `None`: there was none.
+    pub fn last_agreed(&self) -> Option<(u64, u64)> {
+        let books = self.books();
+        books.replay.last_fence().or(books.agreed)
     }
 
     /// The replay as it stands, for whoever wants to go on with it and judge nobody.

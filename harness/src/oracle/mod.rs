@@ -13,6 +13,7 @@
 //! | [`streams`] | watches are ordered, gap-free, atomic per revision, without duplicates across a crash, and resumable |
 //! | [`liveness`] | a healed cluster serves again, within its bounds |
 //! | [`fence`] | at a fence all replicas have one state, and it is the model's |
+//! | [`kv_fence`] | at a revision all replicas show the same keys and history, and they are the model's |
 //! | [`replay_start`] | a restart begins where the dead directory says, and skips and repeats nothing |
 //! | [`log_replay`] | the committed entries of the raft logs, replayed, make what the watches delivered |
 //! | [`votes`] | a vote never goes back, and a term has one leader |
@@ -27,6 +28,7 @@ mod durability;
 mod exactly_once;
 pub mod fence;
 mod judge;
+pub mod kv_fence;
 pub mod last_look;
 mod leases;
 pub mod ledger;
@@ -42,6 +44,7 @@ pub mod votes;
 pub mod watermarks;
 
 use fence::{check_fence, check_missed};
+use kv_fence::check_kv_fence;
 use last_look::final_check;
 pub use ledger::{FenceMark, Ledger, Tally};
 use migration::check_kept;

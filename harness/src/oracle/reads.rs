@@ -86,9 +86,7 @@ pub(super) fn compare_rows(model: &Model, keys: &Keys, revision: u64, rows: &[Ke
                 return Some((Class::LostWrite, why));
             }
             Some(row) => {
-                let same = (row.value.as_slice(), row.create_revision, row.mod_revision, row.version, row.lease)
-                    == (live.value, live.create_revision, live.mod_revision, live.version, live.lease);
-                if !same {
+                if row.as_live() != live {
                     let class = if row.mod_revision < live.mod_revision { Class::LostWrite } else { Class::Model };
                     let why = format!(
                         "returns {} as of revision {}, version {}; the history has revision {}, version {}",

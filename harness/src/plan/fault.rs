@@ -116,6 +116,17 @@ impl fmt::Display for At {
     }
 }
 
+impl Fault {
+    /// Whether it can be done to a server of which only etcd's API is known.
+    pub fn needs_the_api_alone(&self) -> bool {
+        match self {
+            Fault::Kill { when, again, .. } => again.is_empty() && !matches!(when, When::Window { .. }),
+            Fault::Pause { when, .. } => !matches!(when, When::Window { .. }),
+            Fault::Network { .. } | Fault::Upgrade(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

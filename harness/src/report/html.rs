@@ -219,7 +219,7 @@ fn environment(run: &RunSummary) -> String {
         ("plan", format!("<code>plan.txt</code><br><code class=\"soft\">sha256 {}</code>", escape(&run.plan_digest))),
         ("seed", run.seed.to_string()),
         ("node", binary(&run.node)),
-        ("inspector", binary(&run.inspector)),
+        ("inspector", run.inspector.as_ref().map_or_else(|| "none: dead directories are not read".to_owned(), binary)),
         ("harness", binary(&run.harness)),
         ("git revision", format!("<code>{}</code>", escape(revision))),
         ("members", slots(run)),

@@ -17,23 +17,26 @@ pub fn render(run: &RunSummary) -> String {
     lines.extend(partial(run).map(|why| format!("# {why}.")));
     lines.extend([
         format!("# The same from the scenario: {}", comment(&run.repro)),
-        "# Another binary: NINELIVES=… NODE_UNDER_TEST=… INSPECTOR=… ./repro.sh; further arguments go to `ninelives replay`."
-            .to_owned(),
+        format!(
+            "# Another binary: NINELIVES=… NODE_UNDER_TEST=… {}./repro.sh; further arguments go to `ninelives replay`.",
+            if run.inspector.is_some() { "INSPECTOR=… " } else { "" }
+        ),
         "set -euo pipefail".to_owned(),
         r#"report=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"#.to_owned(),
         format!("harness=${{NINELIVES:-{}}}", quote(&run.harness.path)),
         format!("node=${{NODE_UNDER_TEST:-{}}}", quote(&run.node.path)),
-        format!("inspector=${{INSPECTOR:-{}}}", quote(&run.inspector.path)),
-        DIGEST.to_owned(),
-        digest_call("harness", &run.harness),
-        digest_call("node", &run.node),
-        digest_call("inspector", &run.inspector),
+    ]);
+    lines.extend(run.inspector.iter().map(|is| format!("inspector=${{INSPECTOR:-{}}}", quote(&is.path))));
+    lines.extend([DIGEST.to_owned(), digest_call("harness", &run.harness), digest_call("node", &run.node)]);
+    lines.extend(run.inspector.iter().map(|is| digest_call("inspector", is)));
+    let inspector = if run.inspector.is_some() { r#" --inspector "$inspector""# } else { "" };
+    lines.extend([
         format!(
             "printf 'scenario, then: %s\\nplan, then:     %s\\n' {} {}",
             quote(&run.scenario_digest),
             quote(&run.plan_digest)
         ),
-        r#"exec "$harness" replay "$report" --node "$node" --inspector "$inspector" "$@""#.to_owned(),
+        format!(r#"exec "$harness" replay "$report" --node "$node"{inspector} "$@""#),
     ]);
     lines.join("\n") + "\n"
 }
@@ -80,7 +83,7 @@ mod tests {
         run.scenario = "two\nlines; exit 9".to_owned();
         run.harness.path = "/bin/echo".to_owned();
         run.node.path = "/bin/true".to_owned();
-        run.inspector.path = "/bin/false".to_owned();
+        run.inspector.as_mut().unwrap().path = "/bin/false".to_owned();
         std::fs::write(&script, render(&run)).unwrap();
         let output = Command::new("bash").arg(&script).args(["--times", "20"]).output().unwrap();
         let out = String::from_utf8(output.stdout).unwrap();

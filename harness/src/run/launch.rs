@@ -13,6 +13,7 @@ use crate::target::Slot;
 use crate::workload::{Workload, WorkloadOptions};
 use anyhow::Context;
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,9 +70,9 @@ pub(super) fn ledger(job: &Job, number: u32) -> anyhow::Result<(Arc<Ledger>, Arc
         plan_digest: job.plan.digest(),
         seed: job.plan.seed,
         job: Some(JobRecord {
-            node: job.target.node.clone(),
-            inspector: job.target.inspector.clone(),
-            sabotage: job.target.sabotage.clone(),
+            node: job.target.binary().to_owned(),
+            inspector: job.target.inspector().map(Path::to_owned),
+            sabotage: job.target.sabotage().map(str::to_owned),
             keep: job.keep,
             sweep: job.sweep,
             quotas: job.quotas.clone(),

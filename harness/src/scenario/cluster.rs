@@ -1,7 +1,7 @@
 //! The `[cluster]` table: how many members, and which engine each of them starts with.
 
 use super::raw::Check;
-use super::{ClusterSpec, Refusal};
+use super::{ClusterSpec, Refusal, TargetSpec};
 use crate::limits;
 use crate::target::Engine;
 use serde::Deserialize;
@@ -11,16 +11,21 @@ use toml::Spanned;
 #[serde(deny_unknown_fields)]
 pub(super) struct RawCluster {
     members: Spanned<u32>,
-    /// A name, or a list of names.
-    backend: Spanned<toml::Value>,
+    /// A name, or a list of names. This and what follows is the node's; any other target has none of it.
+    backend: Option<Spanned<toml::Value>>,
     memtable_bytes: Option<Spanned<u64>>,
-    keep_entries: Spanned<u64>,
-    snapshot_every_entries: Spanned<u64>,
+    keep_entries: Option<Spanned<u64>>,
+    snapshot_every_entries: Option<Spanned<u64>>,
 }
 
 impl Check<'_> {
     /// `upgrades`: members change their engine, so that each may become rocksdb whatever it starts with.
-    pub(super) fn cluster(&self, raw: &RawCluster, upgrades: bool) -> Result<ClusterSpec, Refusal> {
+    pub(super) fn cluster(
+        &self,
+        raw: &RawCluster,
+        target: &TargetSpec,
+        upgrades: bool,
+    ) -> Result<ClusterSpec, Refusal> {
         let members = *raw.members.get_ref();
         if !limits::MEMBERS.contains(&members) {
             let known = limits::MEMBERS.map(|n| n.to_string()).join(", ");
@@ -28,18 +33,55 @@ impl Check<'_> {
                 .refuse(&raw.members, format!("`cluster.members`: expected one of {known}, found {members}"))
                 .hint("an even number of members survives no more failures than one member less"));
         }
-        let engines = self.engines(&raw.backend, members)?;
+        match target {
+            TargetSpec::Node => self.nodes(raw, members, upgrades),
+            TargetSpec::Server(server) => self.servers(raw, members, &server.name),
+        }
+    }
+
+    fn nodes(&self, raw: &RawCluster, members: u32, upgrades: bool) -> Result<ClusterSpec, Refusal> {
+        let backend = self.needed(raw, "backend", raw.backend.as_ref())?;
+        let engines = self.engines(backend, members)?;
         let rocksdb = upgrades || engines.contains(&Engine::Rocksdb);
+        let entries = |key: &str, value: Option<&Spanned<u64>>| {
+            self.within(&format!("cluster.{key}"), self.needed(raw, key, value)?, 1..=1_000_000)
+        };
         Ok(ClusterSpec {
             members,
-            memtable_bytes: self.memtable_bytes(raw, rocksdb)?,
+            memtable_bytes: self.memtable_bytes(raw, backend, rocksdb)?,
             engines,
-            keep_entries: self.within("cluster.keep_entries", &raw.keep_entries, 1..=1_000_000)?,
-            snapshot_every_entries: self.within(
-                "cluster.snapshot_every_entries",
-                &raw.snapshot_every_entries,
-                1..=1_000_000,
-            )?,
+            keep_entries: entries("keep_entries", raw.keep_entries.as_ref())?,
+            snapshot_every_entries: entries("snapshot_every_entries", raw.snapshot_every_entries.as_ref())?,
+        })
+    }
+
+    fn servers(&self, raw: &RawCluster, members: u32, name: &str) -> Result<ClusterSpec, Refusal> {
+        let given = [
+            ("backend", raw.backend.as_ref().map(Spanned::span)),
+            ("memtable_bytes", raw.memtable_bytes.as_ref().map(Spanned::span)),
+            ("keep_entries", raw.keep_entries.as_ref().map(Spanned::span)),
+            ("snapshot_every_entries", raw.snapshot_every_entries.as_ref().map(Spanned::span)),
+        ];
+        if let Some((key, span)) = given.into_iter().find_map(|(key, span)| Some((key, span?))) {
+            let message = format!(
+                "`cluster.{key}` is the node's, and the target is {name}: expected `cluster.members` alone, and {name}'s own options                  under `[target]`"
+            );
+            return Err(self.refuse_at(span, message));
+        }
+        let engines = vec![Engine::Opaque; members as usize];
+        Ok(ClusterSpec { members, engines, memtable_bytes: None, keep_entries: 0, snapshot_every_entries: 0 })
+    }
+
+    /// A key that the node needs.
+    fn needed<'a, T>(
+        &self,
+        raw: &RawCluster,
+        key: &str,
+        value: Option<&'a Spanned<T>>,
+    ) -> Result<&'a Spanned<T>, Refusal> {
+        value.ok_or_else(|| {
+            self.refuse(&raw.members, format!("`[cluster]`: expected `{key}`, found none"))
+                .hint("what the members are if not the node that ships with the harness, a `[target]` table says")
         })
     }
 
@@ -67,13 +109,18 @@ impl Check<'_> {
     }
 
     /// What is always needed where a member may run rocksdb, and says nothing where none can.
-    fn memtable_bytes(&self, raw: &RawCluster, rocksdb: bool) -> Result<Option<u64>, Refusal> {
+    fn memtable_bytes(
+        &self,
+        raw: &RawCluster,
+        backend: &Spanned<toml::Value>,
+        rocksdb: bool,
+    ) -> Result<Option<u64>, Refusal> {
         let range = limits::MEMTABLE_BYTES_MIN..=limits::MEMTABLE_BYTES_MAX;
         match (&raw.memtable_bytes, rocksdb) {
             (Some(bytes), true) => Ok(Some(self.within("cluster.memtable_bytes", bytes, range)?)),
             (None, false) => Ok(None),
             (None, true) => Err(self.refuse(
-                &raw.backend,
+                backend,
                 "`cluster.memtable_bytes` is missing, and by `cluster.backend` or `[upgrade]` a member may run rocksdb: expected \
                  the size at which its memtables are flushed"
                     .to_owned(),

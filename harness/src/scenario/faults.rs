@@ -64,7 +64,7 @@ impl FaultMix {
 pub(super) struct RawFaults {
     kill: u32,
     pause: u32,
-    network: u32,
+    pub(super) network: u32,
     several: u32,
 }
 

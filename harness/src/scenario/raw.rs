@@ -4,33 +4,35 @@
 use super::cluster::RawCluster;
 use super::faults::{RawAgain, RawFaults, RawLinks};
 use super::quotas::RawQuotas;
+use super::target::RawTarget;
 use super::upgrade::RawUpgrade;
 use super::{Bounds, ClusterSpec, Floors, LoadSpec, Refusal, Scenario, WhenKind, WhomKind};
 use crate::limits;
 use crate::target::{self, Reach, Window};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use toml::Spanned;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Raw {
+pub(super) struct Raw {
     cycles: Spanned<u32>,
+    target: Option<Spanned<RawTarget>>,
     cluster: RawCluster,
     load: RawLoad,
     whom: Spanned<RawWhom>,
-    when: Spanned<RawWhen>,
+    pub(super) when: Spanned<RawWhen>,
     #[serde(default)]
-    windows: BTreeMap<Spanned<String>, Spanned<u32>>,
-    faults: Option<Spanned<RawFaults>>,
+    pub(super) windows: BTreeMap<Spanned<String>, Spanned<u32>>,
+    pub(super) faults: Option<Spanned<RawFaults>>,
     links: Option<Spanned<RawLinks>>,
     #[serde(default)]
-    again: RawAgain,
+    pub(super) again: RawAgain,
     #[serde(default)]
     quotas: RawQuotas,
-    upgrade: Option<Spanned<RawUpgrade>>,
+    pub(super) upgrade: Option<Spanned<RawUpgrade>>,
     #[serde(default)]
     bounds: RawBounds,
     #[serde(default)]
@@ -59,8 +61,8 @@ struct RawWhom {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-struct RawWhen {
-    window: u32,
+pub(super) struct RawWhen {
+    pub(super) window: u32,
     applied: u32,
     time: u32,
 }
@@ -88,7 +90,9 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
     let raw: Raw = toml::from_str(&text).map_err(|error| check.not_toml(&error))?;
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let cycles = check.within("cycles", &raw.cycles, 1..=limits::CYCLES_MAX)?;
-    let cluster = check.cluster(&raw.cluster, raw.upgrade.is_some())?;
+    let target = check.target(raw.target.as_ref())?;
+    check.fits_target(&raw, &target)?;
+    let cluster = check.cluster(&raw.cluster, &target, raw.upgrade.is_some())?;
     let load = check.load(&raw.load, cluster.members)?;
     let whom = check.whom(&raw.whom)?;
     let when = check.when(&raw.when)?;
@@ -104,6 +108,7 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
         name,
         path,
         cycles,
+        target,
         cluster,
         load,
         whom,
@@ -125,7 +130,11 @@ pub(super) struct Check<'a> {
 
 impl Check<'_> {
     pub(super) fn refuse<T>(&self, at: &Spanned<T>, message: String) -> Refusal {
-        Refusal::at(self.path, self.text, at.span(), message)
+        self.refuse_at(at.span(), message)
+    }
+
+    pub(super) fn refuse_at(&self, at: Range<usize>, message: String) -> Refusal {
+        Refusal::at(self.path, self.text, at, message)
     }
 
     /// A refusal by the parser: syntax, an unknown or missing key, a value of the wrong type.

@@ -24,7 +24,7 @@ impl Candidate {
         if parsed != plan {
             return Err("the plan's text does not parse back to it".to_owned());
         }
-        match plan.misfit(scenario.cluster.members, scenario.cluster.memtable_bytes.is_some()) {
+        match plan.misfit(&scenario) {
             Some(why) => Err(why),
             None => Ok(Self { scenario, plan }),
         }

@@ -27,7 +27,8 @@ struct Spots {
 #[derive(Deserialize)]
 struct ClusterSpots {
     members: Spanned<u32>,
-    backend: Spanned<toml::Value>,
+    /// The node's alone.
+    backend: Option<Spanned<toml::Value>>,
 }
 
 #[derive(Deserialize)]
@@ -85,10 +86,12 @@ impl Knob {
         };
         let mut edits = vec![(number.span(), value.to_string())];
         // A list of engines has one for each member.
-        if let (Knob::Members, Some(engines)) = (self, spots.cluster.backend.get_ref().as_array()) {
+        if let (Knob::Members, Some(backend)) = (self, &spots.cluster.backend)
+            && let Some(engines) = backend.get_ref().as_array()
+        {
             let names = engines.iter().take(value as usize).filter_map(toml::Value::as_str);
             let kept = names.map(|name| format!("{name:?}")).collect::<Vec<_>>();
-            edits.push((spots.cluster.backend.span(), format!("[{}]", kept.join(", "))));
+            edits.push((backend.span(), format!("[{}]", kept.join(", "))));
         }
         Ok(replace(text, edits))
     }

@@ -39,13 +39,14 @@ pub struct Window {
 }
 
 impl Window {
-    /// Whether a member with this engine can pass it. On redb N is E, and a group of entries becomes durable by one commit:
+    /// Whether a member with this engine can pass it; an opaque one passes none that is known. On redb N is E, and a group of entries becomes durable by one commit:
     /// there is no memtable to flush, no index file to write, and nothing between N and E to verify.
     pub fn exists_on(&self, engine: Engine) -> bool {
         let lsm_only = ["flush.", "compaction.", "index."].iter().any(|prefix| self.name.starts_with(prefix))
             || ["recovery.replay-verify", "recovery.install", "recovery.installed"].contains(&self.name);
         match engine {
             Engine::Redb => !lsm_only,
+            Engine::Opaque => false,
             Engine::Rocksdb => !self.name.starts_with("group."),
         }
     }

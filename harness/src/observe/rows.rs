@@ -1,0 +1,28 @@
+//! All keys of one member at one revision, from its own state, page by page: an answer that holds them all may be larger than a
+//! message may be.
+
+use crate::limits;
+use crate::operation::KeyState;
+use crate::workload;
+use etcd_client::{Client, Error, GetOptions};
+
+/// Every key at `revision`, ascending, by serializable reads: the member asks nobody.
+///
+/// # Errors
+/// Those of the reads; `OutOfRange` if the member has compacted the revision, or not applied it.
+pub async fn at(client: &Client, revision: u64) -> Result<Vec<KeyState>, Error> {
+    let at = i64::try_from(revision)
+        .map_err(|_| Error::InvalidArgs(format!("revision {revision} is beyond the wire's range")))?;
+    let mut client = client.kv_client();
+    let (mut rows, mut from): (Vec<KeyState>, Vec<u8>) = (Vec::new(), vec![0]);
+    loop {
+        let page =
+            GetOptions::new().with_from_key().with_revision(at).with_serializable().with_limit(limits::ROWS_PER_PAGE);
+        let answer = client.get(from, Some(page)).await?;
+        rows.extend(answer.kvs().iter().map(workload::key_state));
+        match rows.last() {
+            Some(last) if answer.more() => from = [last.key.as_slice(), &[0]].concat(),
+            _ => return Ok(rows),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Promise: at one revision all replicas hold the same keys, with the same history since the compaction, and they are the
+//! model's; a lease is known where it must be, and nowhere else.
+//!
+//! Three readings of each member, none of which is trusted alone: its own HashKV, our digest of all keys that a serializable
+//! range shows, and its leases. The first two are compared between members and with the model: for servers whose rows are known
+//! the model says what HashKV has to be.
+
+use super::Alarms;
+use super::fence::judge_compaction;
+use super::ledger::{Books, FenceMark};
+use crate::evidence::KvAnswer;
+use crate::scenario::hex;
+use crate::target::predicts_hash_kv;
+use crate::verdict::{Class, Finding};
+use std::collections::BTreeMap;
+
+/// Judges what all members showed at `revision`, which was read after `mark` was taken. The caller has waited until the watch
+/// streams delivered the revision, or has given up waiting.
+pub(super) fn check_kv_fence(
+    books: &mut Books,
+    cycle: u32,
+    mark: &FenceMark,
+    revision: u64,
+    answers: &[KvAnswer],
+) -> Vec<Finding> {
+    let Some(first) = answers.first() else {
+        return vec![
+            Finding::new(Class::HarnessError, "a fence without answers was given to the judge").in_cycle(cycle),
+        ];
+    };
+    let at = format!("revision {revision} (compact revision {})", first.compact_revision);
+    let mut findings = compare_replicas(answers, &at);
+    let mut alarms = Alarms::new();
+    let comparable = answers.iter().all(|answer| answer.compact_revision == first.compact_revision);
+    if comparable {
+        judge_state(books, mark, revision, answers, &at, &mut findings, &mut alarms);
+    }
+    for answer in answers {
+        let mut wrong = Alarms::new();
+        let ids: Vec<_> = answer.leases.iter().map(|id| (*id, None)).collect();
+        books.leases.judge(&mark.leases, &ids, &mut wrong);
+        let of = |(class, why)| Finding::new(class, format!("after {at}: {why}")).at_member(answer.member);
+        findings.extend(wrong.into_iter().map(of));
+    }
+    books.leases.forget(&mark.leases);
+    findings.extend(alarms.into_iter().map(|(class, sentence)| Finding::new(class, sentence)));
+    if findings.is_empty() {
+        books.agreed = Some((answers.iter().map(|answer| answer.applied).min().unwrap_or(0), revision));
+    }
+    books.writes.tidy();
+    books.judge_linearizability();
+    findings.into_iter().map(|finding| finding.in_cycle(cycle)).collect()
+}
+
+/// A part of an answer: its name, and how to print it.
+type Part = (&'static str, fn(&KvAnswer) -> String);
+
+fn compare_replicas(answers: &[KvAnswer], at: &str) -> Vec<Finding> {
+    let parts: [Part; 3] = [
+        ("compact revision", |a| a.compact_revision.to_string()),
+        ("hash of their rows (HashKV)", |a| format!("{:08x}", a.hash_kv)),
+        ("keys", |a| format!("{} ({} keys)", &hex(&a.sha256)[..16], a.rows)),
+    ];
+    let disagreement = |(part, of): Part| {
+        let mut groups: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for answer in answers {
+            groups.entry(of(answer)).or_default().push(answer.member);
+        }
+        (groups.len() > 1).then(|| super::fence::disagreement(&format!("at {at}"), part, &groups))
+    };
+    parts.into_iter().filter_map(disagreement).collect()
+}
+
+/// Each member against what must be.
+fn judge_state(
+    books: &mut Books,
+    mark: &FenceMark,
+    revision: u64,
+    answers: &[KvAnswer],
+    at: &str,
+    findings: &mut Vec<Finding>,
+    alarms: &mut Alarms,
+) {
+    if revision < mark.revision_min {
+        let had = mark.revision_min;
+        alarms.push((Class::LostWrite, format!("{at} was read after revision {had} was acknowledged or delivered")));
+        return;
+    }
+    let compact = answers.first().map_or(0, |answer| answer.compact_revision);
+    judge_compaction(books, mark, compact, at, alarms);
+    if revision > books.model.revision() {
+        // A broken watch is a finding of its own, and explains why the model stands still.
+        if !books.watch_broken {
+            let known = books.model.revision();
+            alarms
+                .push((Class::HarnessError, format!("{at} cannot be judged: the watches have delivered {known} only")));
+        }
+        return;
+    }
+    let keys = match books.model.live_digest(revision) {
+        Ok(keys) => keys,
+        Err(why) => {
+            alarms.push((Class::Model, format!("{at}: {why}")));
+            return;
+        }
+    };
+    let hash = books.model.hash_kv(revision, compact);
+    for answer in answers {
+        let member = answer.member;
+        // A lost write that the ledger has proved says more than a digest.
+        if answer.sha256 != keys.sha256 && !books.lost_write {
+            let (found, must) = (&hex(&answer.sha256)[..16], &hex(&keys.sha256)[..16]);
+            let why = format!(
+                "at {at}: n{member} shows keys {found} ({} keys), and the history makes them {must} ({} keys)",
+                answer.rows, keys.rows
+            );
+            findings.push(Finding::new(Class::Model, why).at_member(member));
+        }
+        if let Some(hash) = hash.filter(|hash| predicts_hash_kv(&answer.version) && *hash != answer.hash_kv) {
+            let why = format!(
+                "at {at}: n{member} answers HashKV {:08x}, and the rows of the history make it {hash:08x}",
+                answer.hash_kv
+            );
+            findings.push(Finding::new(Class::Model, why).at_member(member));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

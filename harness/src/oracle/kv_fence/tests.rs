@@ -1,0 +1,121 @@
+use super::super::Ledger;
+use super::*;
+use crate::evidence::Evidence;
+use crate::model::Change;
+use crate::operation::{Action, OpId, Outcome, Reply};
+use crate::target::Slot;
+use std::sync::Arc;
+
+const A: OpId = OpId { client: 1, seq: 1 };
+const GRANT: OpId = OpId { client: 1, seq: 2 };
+
+/// One key at revision 2, one lease; and the answer of a member that has both.
+fn scene() -> (Arc<Ledger>, KvAnswer) {
+    let ledger = Ledger::new(&[1, 2, 3].map(Slot));
+    ledger.invoke(A, &Action::Put { key: "a".into(), value: "1.1".into(), lease: 0 });
+    ledger.complete(A, &Outcome::Done { revision: 2, term: 1, reply: Reply::Put });
+    let change = Change::Put { key: "a".into(), value: "1.1".into(), create_revision: 2, version: 1, lease: 0 };
+    ledger.deliver(Slot(1), 2, &[change]);
+    ledger.invoke(GRANT, &Action::Grant { lease: 7, ttl_seconds: 600 });
+    ledger.complete(GRANT, &Outcome::Done { revision: 2, term: 1, reply: Reply::Granted });
+    let mut books = ledger.books();
+    let digest = books.model.live_digest(2).unwrap();
+    let hash_kv = books.model.hash_kv(2, 0).unwrap();
+    drop(books);
+    let answer = KvAnswer {
+        member: 1,
+        version: "3.4.23".into(),
+        applied: 9,
+        compact_revision: 0,
+        hash_kv,
+        sha256: digest.sha256,
+        rows: 1,
+        leases: vec![7],
+    };
+    (ledger, answer)
+}
+
+fn fence(reading: u32, revision: u64, answer: &KvAnswer, alter: impl Fn(&mut KvAnswer)) -> Evidence {
+    let mut answers: Vec<_> = (1..=3).map(|member| KvAnswer { member, ..answer.clone() }).collect();
+    answers.iter_mut().for_each(alter);
+    Evidence::KvFence { cycle: 5, revision, reading, answers }
+}
+
+/// Class and member of what is found when the members answer so.
+fn found(alter: impl Fn(&mut KvAnswer)) -> Vec<(Class, Option<u64>)> {
+    let (ledger, answer) = scene();
+    ledger.take(&Evidence::Mark { cycle: 5 });
+    let findings = ledger.take(&fence(2, 2, &answer, alter));
+    assert!(findings.iter().all(|finding| finding.cycle == Some(5)));
+    findings.into_iter().map(|finding| (finding.class, finding.member)).collect()
+}
+
+fn only(member: u64, alter: impl Fn(&mut KvAnswer)) -> impl Fn(&mut KvAnswer) {
+    move |answer| {
+        if answer.member == member {
+            alter(answer);
+        }
+    }
+}
+
+#[test]
+fn equal_members_that_match_the_model_pass() {
+    assert_eq!(found(|_| {}), []);
+}
+
+#[test]
+fn a_member_that_shows_other_keys_is_named_by_the_others_and_by_the_model() {
+    let expected = [(Class::StateHash, Some(2)), (Class::Model, Some(2))];
+    assert_eq!(found(only(2, |answer| answer.sha256[0] ^= 1)), expected);
+}
+
+/// Equal keys with another history: what a compaction or an old revision would show.
+#[test]
+fn a_member_with_another_hash_is_named_though_its_keys_are_right() {
+    let expected = [(Class::StateHash, Some(3)), (Class::Model, Some(3))];
+    assert_eq!(found(only(3, |answer| answer.hash_kv ^= 1)), expected);
+}
+
+#[test]
+fn members_that_are_all_wrong_together_are_found_by_the_model() {
+    let wrong = |answer: &mut KvAnswer| answer.sha256[0] ^= 1;
+    assert_eq!(found(wrong), [1, 2, 3].map(|member| (Class::Model, Some(member))));
+    let lying = |answer: &mut KvAnswer| answer.hash_kv ^= 1;
+    assert_eq!(found(lying), [1, 2, 3].map(|member| (Class::Model, Some(member))));
+    let unknown_rows = |answer: &mut KvAnswer| (answer.hash_kv, answer.version) = (answer.hash_kv ^ 1, "3.6.0".into());
+    assert_eq!(found(unknown_rows), [], "of another version only equality is known");
+}
+
+#[test]
+fn each_member_has_to_know_the_leases() {
+    assert_eq!(found(only(2, |answer| answer.leases.clear())), [(Class::LostWrite, Some(2))]);
+    assert_eq!(found(only(1, |answer| answer.leases.push(8))), [(Class::Phantom, Some(1))]);
+}
+
+#[test]
+fn compactions_that_nobody_asked_for_are_phantoms_and_differing_ones_are_not_compared_further() {
+    let classes: Vec<_> = found(|answer| answer.compact_revision = 2).into_iter().map(|(class, _)| class).collect();
+    assert_eq!(classes.first(), Some(&Class::Phantom), "{classes:?}");
+    assert_eq!(found(only(2, |answer| answer.compact_revision = 1)), [(Class::StateHash, Some(2))]);
+}
+
+#[test]
+fn a_first_reading_that_disagrees_is_not_judged() {
+    let (ledger, answer) = scene();
+    let odd = only(2, |answer| answer.sha256[0] ^= 1);
+    ledger.take(&Evidence::Mark { cycle: 5 });
+    assert_eq!(ledger.take(&fence(1, 2, &answer, odd)), []);
+    ledger.take(&Evidence::Mark { cycle: 5 });
+    assert_eq!(ledger.take(&fence(2, 2, &answer, |_| {})), []);
+    assert_eq!(ledger.last_agreed(), Some((9, 2)));
+}
+
+#[test]
+fn a_revision_older_than_what_was_acknowledged_is_a_lost_write() {
+    let (ledger, answer) = scene();
+    ledger.invoke(OpId { client: 1, seq: 3 }, &Action::Put { key: "b".into(), value: "1.3".into(), lease: 0 });
+    ledger.complete(OpId { client: 1, seq: 3 }, &Outcome::Done { revision: 3, term: 1, reply: Reply::Put });
+    ledger.take(&Evidence::Mark { cycle: 5 });
+    let classes: Vec<_> = ledger.take(&fence(1, 2, &answer, |_| {})).into_iter().map(|one| one.class).collect();
+    assert_eq!(classes, [Class::LostWrite]);
+}

@@ -1,0 +1,102 @@
+//! How the harness talks to one life of a member, whatever it is.
+
+use super::api::{Api, KvLook};
+use super::control::Control;
+use crate::process::NodeState;
+use node_proto::control::{FenceAnswerResponse, FenceResponse, RecoveryResponse, StatusResponse};
+use tokio::sync::watch;
+use tonic::Status;
+
+/// A cheap handle: clones share the connection. What a target cannot do ends in an `Unimplemented`; the pipeline asks beforehand.
+#[derive(Debug, Clone)]
+pub enum Contact {
+    Control(Control),
+    Api(Api),
+}
+
+impl Contact {
+    /// Becomes ready when the member serves. `false`: its standard output closed before, so it never will.
+    pub async fn serves(&self, said: watch::Receiver<NodeState>) -> bool {
+        match self {
+            Contact::Control(_) => says_so(said).await,
+            Contact::Api(api) => {
+                api.serves().await;
+                true
+            }
+        }
+    }
+
+    /// Where it stands, now.
+    pub async fn status(&self) -> Result<StatusResponse, Status> {
+        match self {
+            Contact::Control(control) => control.status().await,
+            Contact::Api(api) => api.status().await,
+        }
+    }
+
+    /// Likewise, once it has applied `index`.
+    pub async fn wait_applied(&self, index: u64) -> Result<StatusResponse, Status> {
+        match self {
+            Contact::Control(control) => control.wait_applied(index).await,
+            Contact::Api(api) => api.wait_applied(index).await,
+        }
+    }
+
+    /// The part of `status` that can be compared with others of the same life: what it says in one breath.
+    pub fn testimony(&self, status: &StatusResponse) -> StatusResponse {
+        match self {
+            Contact::Control(_) => status.clone(),
+            Contact::Api(_) => Api::testimony(status),
+        }
+    }
+
+    pub async fn arm(&self, window: &str, hit: u64) -> Result<(), Status> {
+        match self {
+            Contact::Control(control) => control.arm(window, hit).await,
+            Contact::Api(_) => Err(Status::unimplemented("it has no windows")),
+        }
+    }
+
+    /// What this life's recovery did so far; `None`: it gives no account.
+    pub async fn recovery(&self) -> Result<Option<RecoveryResponse>, Status> {
+        match self {
+            Contact::Control(control) => control.recovery().await.map(Some),
+            Contact::Api(_) => Ok(None),
+        }
+    }
+
+    pub async fn propose_fence(&self, id: u64) -> Result<FenceResponse, Status> {
+        match self {
+            Contact::Control(control) => control.propose_fence(id).await,
+            Contact::Api(_) => Err(Status::unimplemented("it has no fence command")),
+        }
+    }
+
+    pub async fn fence_answer(&self, index: u64) -> Result<FenceAnswerResponse, Status> {
+        match self {
+            Contact::Control(control) => control.fence_answer(index).await,
+            Contact::Api(_) => Err(Status::unimplemented("it has no fence command")),
+        }
+    }
+
+    /// The newest revision of the cluster, by a linearizable read here.
+    pub async fn newest_revision(&self) -> Result<u64, Status> {
+        match self {
+            Contact::Control(_) => Err(Status::unimplemented("it is fenced by a command")),
+            Contact::Api(api) => api.newest_revision().await,
+        }
+    }
+
+    /// This member's own state at `revision`, which it has applied.
+    pub async fn look(&self, revision: u64) -> Result<KvLook, Status> {
+        match self {
+            Contact::Control(_) => Err(Status::unimplemented("it is fenced by a command")),
+            Contact::Api(api) => api.look(revision).await,
+        }
+    }
+}
+
+async fn says_so(mut said: watch::Receiver<NodeState>) -> bool {
+    // The pipe closes after the last line: whoever waits for a line that will not come learns it from there.
+    said.wait_for(|said| said.serving).await.is_ok()
+}

@@ -1,0 +1,49 @@
+//! The node's control endpoint.
+
+use crate::limits;
+use anyhow::Context;
+use node_proto::control::control_client::ControlClient;
+use node_proto::control::{
+    ArmRequest, FenceAnswerRequest, FenceAnswerResponse, FenceRequest, FenceResponse, RecoveryRequest,
+    RecoveryResponse, StatusRequest, StatusResponse, WaitAppliedRequest,
+};
+use std::net::SocketAddr;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Response, Status};
+
+/// Connects with the first request.
+#[derive(Debug, Clone)]
+pub struct Control(ControlClient<Channel>);
+
+impl Control {
+    pub(super) fn new(at: SocketAddr) -> anyhow::Result<Self> {
+        let endpoint = Endpoint::from_shared(format!("http://{at}"))
+            .context("a control address is not a URI")?
+            .connect_timeout(limits::CONTROL_CONNECT);
+        Ok(Self(ControlClient::new(endpoint.connect_lazy())))
+    }
+
+    pub(super) async fn status(&self) -> Result<StatusResponse, Status> {
+        self.0.clone().status(StatusRequest {}).await.map(Response::into_inner)
+    }
+
+    pub(super) async fn wait_applied(&self, index: u64) -> Result<StatusResponse, Status> {
+        self.0.clone().wait_applied(WaitAppliedRequest { index }).await.map(Response::into_inner)
+    }
+
+    pub(super) async fn arm(&self, window: &str, hit: u64) -> Result<(), Status> {
+        self.0.clone().arm(ArmRequest { window: window.to_owned(), hit }).await.map(|_| ())
+    }
+
+    pub(super) async fn recovery(&self) -> Result<RecoveryResponse, Status> {
+        self.0.clone().recovery(RecoveryRequest {}).await.map(Response::into_inner)
+    }
+
+    pub(super) async fn propose_fence(&self, id: u64) -> Result<FenceResponse, Status> {
+        self.0.clone().fence(FenceRequest { id }).await.map(Response::into_inner)
+    }
+
+    pub(super) async fn fence_answer(&self, index: u64) -> Result<FenceAnswerResponse, Status> {
+        self.0.clone().fence_answer(FenceAnswerRequest { index }).await.map(Response::into_inner)
+    }
+}

@@ -1,0 +1,168 @@
+//! `node-under-test`: the node that ships with the harness. It has a control endpoint, crash windows and data that can be read
+//! when it is dead.
+
+use super::{Engine, Life, Origin};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Planted bugs of RocksDB's own protocol, or of its form of a snapshot: on redb there is nothing to plant them in.
+const LSM_BUGS: &[&str] = &[
+    "capture-at-flush-begin",
+    "capture-at-flush-end",
+    "persist-before-flush",
+    "open-check-missing",
+    "index-before-data",
+    "replay-again",
+    "noop-does-not-advance",
+    "torn-index-file",
+    "wire-size-body-only",
+];
+
+/// Whether a member with this engine can have the planted bug called `name`; a name that nobody knows, the node refuses.
+pub fn bug_exists_on(name: &str, engine: Engine) -> bool {
+    engine == Engine::Rocksdb || !LSM_BUGS.contains(&name)
+}
+
+/// The binaries and options that are the same for every member and every life.
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub node: PathBuf,
+    /// Reads dead directories; ideally another build than `node`, above all when a bug is planted in that one.
+    pub inspector: PathBuf,
+    /// For members that run rocksdb; `None`: no member ever does.
+    pub memtable_bytes: Option<u64>,
+    pub keep_entries: u64,
+    pub snapshot_every_entries: u64,
+    pub sabotage: Option<String>,
+}
+
+impl Node {
+    /// The arguments that start `life`.
+    pub fn serve_args(&self, life: &Life<'_>) -> Vec<OsString> {
+        let mut args: Vec<OsString> =
+            vec!["serve".into(), "--id".into(), life.id.to_string().into(), "--data-dir".into()];
+        args.push(life.data_dir.into());
+        let mut option = |name: &str, value: String| args.extend([OsString::from(name), value.into()]);
+        option("--backend", life.engine.name().to_owned());
+        let own = [(life.id, life.at)];
+        let members = match life.origin {
+            Origin::Founder(members) => members,
+            Origin::Joined => &own,
+        };
+        for (member, at) in members {
+            option("--member", format!("{member}=n{member}@{}/{}", at.peer, at.client));
+        }
+        option("--control", life.at.control.to_string());
+        if let Some(bytes) = self.memtable_bytes.filter(|_| life.engine == Engine::Rocksdb) {
+            option("--memtable-bytes", bytes.to_string());
+        }
+        option("--keep-entries", self.keep_entries.to_string());
+        option("--snapshot-every-entries", self.snapshot_every_entries.to_string());
+        option("--log-format", "json".to_owned());
+        if let Some((window, hit)) = life.arm {
+            option("--arm", format!("{window}={hit}"));
+        }
+        for (from, to) in life.detours {
+            option("--dial", format!("{from}={to}"));
+        }
+        if let Some(bug) = &self.sabotage {
+            option("--sabotage", bug.clone());
+        }
+        if life.origin == Origin::Joined {
+            args.push("--join".into());
+        }
+        args
+    }
+
+    /// The arguments that change the engine of the dead directory `data_dir`.
+    pub fn migrate_args(data_dir: &Path, to: Engine, arm: Option<(&str, u64)>) -> Vec<OsString> {
+        let mut args: Vec<OsString> = vec!["migrate".into(), "--data-dir".into(), data_dir.into()];
+        args.extend(["--to".into(), to.name().into()]);
+        if let Some((window, hit)) = arm {
+            args.extend(["--arm".into(), format!("{window}={hit}").into()]);
+        }
+        args
+    }
+
+    /// The arguments that make the inspector read the dead directory `data_dir`.
+    pub fn inspect_args(data_dir: &Path) -> Vec<OsString> {
+        vec!["inspect".into(), "--json".into(), data_dir.into()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::Addresses;
+    use std::net::SocketAddr;
+
+    fn at(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    fn addresses(slot: u16) -> Addresses {
+        Addresses { peer: at(10 + slot), client: at(20 + slot), control: at(30 + slot) }
+    }
+
+    fn target() -> Node {
+        Node {
+            node: "node".into(),
+            inspector: "node".into(),
+            memtable_bytes: Some(65_536),
+            keep_entries: 500,
+            snapshot_every_entries: 1_000,
+            sabotage: None,
+        }
+    }
+
+    fn text(args: Vec<OsString>) -> String {
+        args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn every_founder_is_named_and_control_is_the_own_one() {
+        let members: Vec<_> = (1..=3).map(|id| (id, addresses(id as u16))).collect();
+        let life = Life {
+            id: 2,
+            engine: Engine::Rocksdb,
+            at: addresses(2),
+            data_dir: Path::new("/d/n2"),
+            origin: Origin::Founder(&members),
+            arm: Some(("recovery.replay-apply", 3)),
+            detours: &[(at(11), at(41)), (at(13), at(43))],
+        };
+        assert_eq!(
+            text(target().serve_args(&life)),
+            "serve --id 2 --data-dir /d/n2 --backend rocksdb --member 1=n1@127.0.0.1:11/127.0.0.1:21 \
+             --member 2=n2@127.0.0.1:12/127.0.0.1:22 --member 3=n3@127.0.0.1:13/127.0.0.1:23 --control 127.0.0.1:32 \
+             --memtable-bytes 65536 --keep-entries 500 --snapshot-every-entries 1000 --log-format json \
+             --arm recovery.replay-apply=3 --dial 127.0.0.1:11=127.0.0.1:41 --dial 127.0.0.1:13=127.0.0.1:43"
+        );
+    }
+
+    #[test]
+    fn who_joins_names_itself_and_redb_has_no_memtable() {
+        let life = Life {
+            id: 7,
+            engine: Engine::Redb,
+            at: addresses(2),
+            data_dir: Path::new("/d/n7"),
+            origin: Origin::Joined,
+            arm: None,
+            detours: &[],
+        };
+        assert_eq!(
+            text(target().serve_args(&life)),
+            "serve --id 7 --data-dir /d/n7 --backend redb --member 7=n7@127.0.0.1:12/127.0.0.1:22 --control 127.0.0.1:32 \
+             --keep-entries 500 --snapshot-every-entries 1000 --log-format json --join"
+        );
+    }
+
+    #[test]
+    fn migrate_is_armed_like_serve() {
+        assert_eq!(
+            text(Node::migrate_args(Path::new("/d/n2"), Engine::Redb, Some(("migrate.copied", 1)))),
+            "migrate --data-dir /d/n2 --to redb --arm migrate.copied=1"
+        );
+    }
+}
