@@ -139,8 +139,8 @@ impl Run {
 
     fn check(&mut self) {
         let basis = if self.history { Basis::History(self.revision) } else { Basis::Answers };
-        for (class, sentence) in self.book.check(basis) {
-            println!("{class}: {sentence}");
+        for alarm in self.book.check(basis) {
+            println!("{alarm}");
         }
     }
 
@@ -198,8 +198,7 @@ fn adversarial() -> String {
         let answer = Outcome::Done { revision: 100 + u64::from(client), term: 1, reply: Reply::Put };
         book.complete(id, &if client < 40 { Outcome::Unknown { why: String::new() } } else { answer });
     }
-    let told: Vec<String> =
-        book.check(Basis::Answers).into_iter().map(|(class, why)| format!("{class}: {why}")).collect();
+    let told: Vec<String> = book.check(Basis::Answers).iter().map(ToString::to_string).collect();
     told.join("; ")
 }
 

@@ -2,7 +2,7 @@
 
 use super::Evidence;
 use crate::oracle::log_replay::{Logged, Step, in_words};
-use crate::verdict::Finding;
+use crate::verdict::{Class, Finding};
 use std::collections::BTreeMap;
 
 /// Entries that a sentence names.
@@ -44,7 +44,8 @@ pub(super) fn conclusion(finding: &Finding, evidence: &Evidence) -> Option<(Stri
             named.join(", ")
         ),
     };
-    if let Some(member) = finding.member {
+    // Of any other class it is the member that answered an operation.
+    if let Some(member) = finding.member.filter(|_| finding.class == Class::StateHash) {
         sentence.push_str(&format!(" n{member} stands alone against the others."));
     }
     if finding.sentence.contains(EMPTY) {

@@ -12,11 +12,13 @@
 //! found again is `exactly_once`'s to judge.
 
 use super::Alarms;
-use super::predict::{in_words, matches, predict};
+use super::asked::Asked;
+use super::predict::{difference, in_words, matches, predict};
 use crate::model::{Change, Model};
 use crate::operation::{Action, OpId};
-use crate::verdict::Class;
+use crate::verdict::{Class, Finding};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
@@ -29,7 +31,7 @@ enum Answer {
 
 #[derive(Debug)]
 struct Open {
-    action: Action,
+    asked: Arc<Asked>,
     answer: Answer,
     /// The revision that holds it, delivered before its answer.
     observed: Option<u64>,
@@ -45,16 +47,16 @@ struct Unclaimed {
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     open: BTreeMap<OpId, Open>,
-    /// Acknowledged, and not yet delivered, by revision.
-    acked: BTreeMap<u64, OpId>,
+    /// Acknowledged, and not yet delivered, by revision. Of several the history will say which one has it.
+    acked: BTreeMap<u64, Vec<OpId>>,
     unclaimed: BTreeMap<u64, Unclaimed>,
     /// Revocations that were answered, by a revision that is not below their own: candidates until then.
     revoked: BTreeMap<u64, Vec<OpId>>,
 }
 
 impl Writes {
-    pub fn invoke(&mut self, id: OpId, action: Action) {
-        self.open.insert(id, Open { action, answer: Answer::Pending, observed: None });
+    pub fn invoke(&mut self, asked: Arc<Asked>) {
+        self.open.insert(asked.id, Open { asked, answer: Answer::Pending, observed: None });
     }
 
     /// Operations that are neither settled nor refused.
@@ -68,46 +70,43 @@ impl Writes {
         match open.observed {
             Some(found) => {
                 if found != revision {
-                    alarms.push((
-                        Class::Model,
-                        format!(
-                            "operation {id} was acknowledged at revision {revision}, but revision {found} holds it"
-                        ),
-                    ));
+                    let acknowledged = open.asked.acknowledged(revision);
+                    let why = format!("{acknowledged}, but revision {found} holds it");
+                    alarms.push(open.asked.alarm(Class::Model, why));
                 }
                 self.open.remove(&id);
             }
             None if revision > model.revision() => {
                 open.answer = Answer::Acked(revision);
-                if let Some(other) = self.acked.insert(revision, id) {
-                    alarms.push((
-                        Class::LostWrite,
-                        format!("operations {other} and {id} were both acknowledged at revision {revision}"),
-                    ));
-                    self.open.remove(&other);
-                }
+                self.acked.entry(revision).or_default().push(id);
             }
             None => {
+                let asked = Arc::clone(&open.asked);
                 self.open.remove(&id);
                 let claims = self.unclaimed.get(&revision).is_some_and(|one| one.candidates.contains(&id));
                 if claims {
                     self.unclaimed.remove(&revision);
                 } else {
-                    alarms.push((
-                        Class::LostWrite,
-                        format!("operation {id} was acknowledged at revision {revision}, which does not hold it"),
-                    ));
+                    let why = format!("{}, which does not hold it", asked.acknowledged(revision));
+                    alarms.push(asked.alarm(Class::LostWrite, why));
                 }
                 self.strike_off(id, alarms);
             }
         }
     }
 
+    /// Whether several operations were acknowledged at `revision`, and the history has yet to say which of them it holds.
+    pub fn contested(&self, revision: u64) -> bool {
+        self.acked.get(&revision).is_some_and(|claims| claims.len() > 1)
+    }
+
     /// `id` was answered, or refused: it wrote nothing.
     pub fn wrote_nothing(&mut self, id: OpId, how: &str, alarms: &mut Alarms) {
         let Some(open) = self.open.remove(&id) else { return };
         if let Some(found) = open.observed {
-            alarms.push((Class::Phantom, format!("operation {id} {how}, but revision {found} holds it")));
+            let (asked, member) = (&open.asked, open.asked.member);
+            let why = format!("{asked}, sent to n{member}, {how}, but revision {found} holds it");
+            alarms.push(asked.alarm(Class::Phantom, why));
         }
         self.strike_off(id, alarms);
     }
@@ -140,26 +139,27 @@ impl Writes {
     /// The next revision of the history; `before` is the state that it finds.
     /// `again`: it holds an operation that the history held before, which is known, and said.
     pub fn deliver(&mut self, before: &Model, revision: u64, changes: &[Change], again: bool, alarms: &mut Alarms) {
-        let claim = self.acked.remove(&revision);
+        let claims = self.acked.remove(&revision).unwrap_or_default();
         let author = match authors(changes) {
             Authors::One(id) => Some(id),
-            Authors::OnlyDeletes => match claim {
-                Some(id) => Some(id),
-                None => return self.find_candidates(before, revision, changes, alarms),
-            },
+            Authors::OnlyDeletes => {
+                let likely = claims.iter().find(|id| self.would_do(before, **id, changes));
+                match likely.or(claims.first()) {
+                    Some(id) => Some(*id),
+                    None => return self.find_candidates(before, revision, changes, alarms),
+                }
+            }
             Authors::Foreign => {
                 let found = in_words(changes);
-                alarms.push((Class::Phantom, format!("revision {revision} holds {found}, which no operation writes")));
+                let why = format!("revision {revision} holds {found}, which no operation writes");
+                alarms.push(Finding::new(Class::Phantom, why));
                 None
             }
         };
-        if let Some(claim) = claim.filter(|id| author != Some(*id)) {
-            self.open.remove(&claim);
-            let found = in_words(changes);
-            alarms.push((
-                Class::LostWrite,
-                format!("operation {claim} was acknowledged at revision {revision}, which holds {found} instead"),
-            ));
+        for claim in claims.iter().filter(|id| author != Some(**id)).filter_map(|id| self.open.remove(id)) {
+            let (asked, found) = (claim.asked, in_words(changes));
+            let why = format!("{}, which holds {found} instead", asked.acknowledged(revision));
+            alarms.push(asked.alarm(Class::LostWrite, why));
         }
         if let Some(id) = author.filter(|_| !again) {
             self.observe(before, id, revision, changes, alarms);
@@ -169,37 +169,36 @@ impl Writes {
     fn observe(&mut self, before: &Model, id: OpId, revision: u64, changes: &[Change], alarms: &mut Alarms) {
         let found = in_words(changes);
         let Some(open) = self.open.get_mut(&id) else {
-            alarms.push((
-                Class::Phantom,
-                format!(
-                    "revision {revision} holds {found} of operation {id}, which was settled before: refused, answered as having \
-                     written nothing, or never sent"
-                ),
-            ));
+            let why = format!(
+                "revision {revision} holds {found} of operation {id}, which was settled before: refused, answered as having \
+                 written nothing, or never sent"
+            );
+            alarms.push(Finding::new(Class::Phantom, why));
             return;
         };
-        match predict(before, &open.action) {
-            Err(broken) => alarms.push((
-                Class::Model,
-                format!("operation {id} was applied at revision {revision}, but its comparison fails there: {broken}"),
+        let (asked, member) = (Arc::clone(&open.asked), open.asked.member);
+        let wrong = match predict(before, &asked.action) {
+            Err(broken) => Some(format!(
+                "{asked}, sent to n{member}, was applied at revision {revision}, but its comparison fails there: {broken}"
             )),
-            Ok(expected) if !matches(&expected, changes) => alarms.push((
-                Class::Model,
-                format!("revision {revision} holds {found}, which is not what operation {id} does to the state before"),
+            Ok(expected) if !matches(&expected, changes) => Some(format!(
+                "revision {revision} holds {found}, which is not what {asked}, sent to n{member}, does to the state before; {}",
+                difference(&expected, changes)
             )),
-            Ok(_) => {}
-        }
+            Ok(_) => None,
+        };
+        alarms.extend(wrong.map(|why| asked.alarm(Class::Model, why)));
         match open.answer {
             Answer::Pending => open.observed = Some(revision),
             Answer::Unknown => drop(self.open.remove(&id)),
             Answer::Acked(at) => {
                 self.open.remove(&id);
                 if at != revision {
-                    self.acked.remove(&at);
-                    alarms.push((
-                        Class::Model,
-                        format!("operation {id} was acknowledged at revision {at}, but revision {revision} holds it"),
-                    ));
+                    if let Some(claims) = self.acked.get_mut(&at) {
+                        claims.retain(|claim| *claim != id);
+                    }
+                    let why = format!("{}, but revision {revision} holds it", asked.acknowledged(at));
+                    alarms.push(asked.alarm(Class::Model, why));
                 }
             }
         }
@@ -208,7 +207,7 @@ impl Writes {
     fn find_candidates(&mut self, before: &Model, revision: u64, changes: &[Change], alarms: &mut Alarms) {
         let first = changes.first().map_or(&b""[..], Change::key);
         // A cheap look at the first key spares most predictions.
-        let deletes = |open: &Open| match &open.action {
+        let deletes = |open: &Open| match &open.asked.action {
             Action::Delete { keys } => keys.contains(first),
             Action::Revoke { lease } => before.live(first).is_some_and(|live| live.lease == *lease),
             _ => false,
@@ -218,15 +217,22 @@ impl Writes {
             .open
             .iter()
             .filter(|(_, open)| deletes(open) && free(open))
-            .filter(|(_, open)| predict(before, &open.action).is_ok_and(|expected| matches(&expected, changes)))
             .map(|(id, _)| *id)
+            .filter(|id| self.would_do(before, *id, changes))
             .collect();
         let words = in_words(changes);
         if candidates.is_empty() {
-            alarms.push((Class::Phantom, format!("revision {revision} holds {words}, which no open operation does")));
+            let why = format!("revision {revision} holds {words}, which no open operation does");
+            alarms.push(Finding::new(Class::Phantom, why));
         } else {
             self.unclaimed.insert(revision, Unclaimed { candidates, words });
         }
+    }
+
+    /// Whether the open operation `id` would do exactly this.
+    fn would_do(&self, before: &Model, id: OpId, changes: &[Change]) -> bool {
+        let expected = self.open.get(&id).and_then(|open| predict(before, &open.asked.action).ok());
+        expected.is_some_and(|expected| matches(&expected, changes))
     }
 
     fn strike_off(&mut self, id: OpId, alarms: &mut Alarms) {
@@ -234,10 +240,9 @@ impl Writes {
             one.candidates.retain(|candidate| *candidate != id);
             if one.candidates.is_empty() {
                 let words = &one.words;
-                alarms.push((
-                    Class::Phantom,
-                    format!("revision {revision} holds {words}, and every operation that could have done it did not"),
-                ));
+                let why =
+                    format!("revision {revision} holds {words}, and every operation that could have done it did not");
+                alarms.push(Finding::new(Class::Phantom, why));
             }
             !one.candidates.is_empty()
         });

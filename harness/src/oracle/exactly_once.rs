@@ -11,7 +11,7 @@ use super::Alarms;
 use crate::limits;
 use crate::model::Change;
 use crate::operation::OpId;
-use crate::verdict::Class;
+use crate::verdict::{Class, Finding};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Operations that are remembered per client, the newest. A client has one in flight, so one that comes back after this many
@@ -39,7 +39,7 @@ impl ExactlyOnce {
             if let Some(first) = held.insert(id.seq, revision) {
                 again = true;
                 let why = format!("operation {id} is in the history twice, at revisions {first} and {revision}");
-                alarms.push((Class::ExactlyOnce, why));
+                alarms.push(Finding::new(Class::ExactlyOnce, why));
             }
             if held.len() > REMEMBERED_PER_CLIENT {
                 held.pop_first();
@@ -60,7 +60,7 @@ impl ExactlyOnce {
             };
             // A second apply of the same operation explains what it does to a value.
             if let Some(why) = why.filter(|_| !again) {
-                alarms.push((Class::ExactlyOnce, format!("at revision {revision} {why}")));
+                alarms.push(Finding::new(Class::ExactlyOnce, format!("at revision {revision} {why}")));
             }
         }
         again
@@ -112,7 +112,7 @@ mod tests {
         for (revision, changes) in (2..).zip(revisions) {
             book.deliver(revision, changes, &mut alarms);
         }
-        assert!(alarms.iter().all(|(class, _)| *class == Class::ExactlyOnce));
+        assert!(alarms.iter().all(|alarm| alarm.class == Class::ExactlyOnce));
         alarms.len()
     }
 

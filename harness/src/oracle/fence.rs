@@ -23,7 +23,7 @@ pub(super) fn check_fence(books: &mut Books, cycle: u32, mark: &FenceMark, answe
             replay.fenced(answer, model);
         }
         books.writes.tidy();
-        findings.extend(alarms.into_iter().map(|(class, sentence)| Finding::new(class, sentence)));
+        findings.extend(alarms);
     }
     // Whatever is wrong with the replicas, what clients were told is evidence of its own; the ledger keeps what it finds.
     books.judge_linearizability();
@@ -113,15 +113,19 @@ pub(super) fn disagreement(at: &str, part: &str, groups: &BTreeMap<String, Vec<u
 fn judge_agreed(books: &mut Books, mark: &FenceMark, answer: &Answer, alarms: &mut Alarms) {
     let (Ok(revision), Ok(compact)) = (u64::try_from(answer.revision), u64::try_from(answer.compact_revision.max(0)))
     else {
-        alarms
-            .push((Class::Model, format!("the fence of raft index {} has revision {}", answer.index, answer.revision)));
+        alarms.push(Finding::new(
+            Class::Model,
+            format!("the fence of raft index {} has revision {}", answer.index, answer.revision),
+        ));
         return;
     };
     let at = format!("the fence of raft index {} (revision {revision}, compact revision {compact})", answer.index);
     if revision < mark.revision_min {
         let had = mark.revision_min;
-        alarms
-            .push((Class::LostWrite, format!("{at} was proposed after revision {had} was acknowledged or delivered")));
+        alarms.push(Finding::new(
+            Class::LostWrite,
+            format!("{at} was proposed after revision {had} was acknowledged or delivered"),
+        ));
         return;
     }
     judge_compaction(books, mark, compact, &at, alarms);
@@ -129,7 +133,7 @@ fn judge_agreed(books: &mut Books, mark: &FenceMark, answer: &Answer, alarms: &m
     judge_leases(books, mark, answer, &at, alarms);
     if answer.auth != Sha256::digest(b"").as_slice() {
         let found = short(&answer.auth);
-        alarms.push((
+        alarms.push(Finding::new(
             Class::Model,
             format!("{at}: the auth section is {found}, and must be that of no users and no roles"),
         ));
@@ -139,11 +143,17 @@ fn judge_agreed(books: &mut Books, mark: &FenceMark, answer: &Answer, alarms: &m
 pub(super) fn judge_compaction(books: &Books, mark: &FenceMark, compact: u64, at: &str, alarms: &mut Alarms) {
     if compact < mark.compact_min {
         let had = mark.compact_min;
-        alarms.push((Class::LostWrite, format!("{at} was proposed after a compaction at {had} was acknowledged")));
+        alarms.push(Finding::new(
+            Class::LostWrite,
+            format!("{at} was proposed after a compaction at {had} was acknowledged"),
+        ));
     }
     if compact > books.compact_sent {
         let sent = books.compact_sent;
-        alarms.push((Class::Phantom, format!("{at}: the highest compaction that anybody asked for is {sent}")));
+        alarms.push(Finding::new(
+            Class::Phantom,
+            format!("{at}: the highest compaction that anybody asked for is {sent}"),
+        ));
     }
 }
 
@@ -152,17 +162,19 @@ fn judge_kv(books: &mut Books, answer: &Answer, (revision, compact): (u64, u64),
         // A broken watch is a finding of its own, and explains why the model stands still.
         if !books.watch_broken {
             let known = books.model.revision();
-            alarms
-                .push((Class::HarnessError, format!("{at} cannot be judged: the watches have delivered {known} only")));
+            alarms.push(Finding::new(
+                Class::HarnessError,
+                format!("{at} cannot be judged: the watches have delivered {known} only"),
+            ));
         }
         return;
     }
     match books.model.digest(revision, compact) {
-        Err(why) => alarms.push((Class::Model, format!("{at}: {why}"))),
+        Err(why) => alarms.push(Finding::new(Class::Model, format!("{at}: {why}"))),
         Ok(digest) if digest.sha256 != answer.kv.as_slice() => {
             // A lost write that the ledger has proved says more than a digest.
             if !books.lost_write {
-                alarms.push((
+                alarms.push(Finding::new(
                     Class::Model,
                     format!(
                         "{at}: all replicas agree on kv section {} ({} rows), and the history makes it {} ({} rows)",
@@ -176,7 +188,7 @@ fn judge_kv(books: &mut Books, answer: &Answer, (revision, compact): (u64, u64),
         }
         Ok(digest) if digest.rows != answer.kv_rows => {
             let (told, counted) = (answer.kv_rows, digest.rows);
-            alarms.push((
+            alarms.push(Finding::new(
                 Class::Model,
                 format!("{at}: the kv section is right, but {told} rows are claimed of {counted}"),
             ));
@@ -193,13 +205,16 @@ fn judge_leases(books: &mut Books, mark: &FenceMark, answer: &Answer, at: &str, 
         section.update(ttl.to_be_bytes());
     }
     if section.finalize().as_slice() != answer.lease || !list.is_sorted_by(|a, b| a.0 < b.0) {
-        alarms.push((Class::Model, format!("{at}: the lease section is not the digest of the lease list beside it")));
+        alarms.push(Finding::new(
+            Class::Model,
+            format!("{at}: the lease section is not the digest of the lease list beside it"),
+        ));
     }
     let before = alarms.len();
     let known: Vec<_> = list.iter().map(|(id, ttl)| (*id, Some(*ttl))).collect();
     books.leases.judge(&mark.leases, &known, alarms);
     books.leases.forget(&mark.leases);
-    for (_, sentence) in &mut alarms[before..] {
+    for Finding { sentence, .. } in &mut alarms[before..] {
         *sentence = format!("{at}: {sentence}");
     }
 }

@@ -24,7 +24,7 @@ impl Books {
 
     fn dispatch(&mut self, evidence: &Evidence) -> Vec<Finding> {
         match evidence {
-            Evidence::Invoke { op, action, .. } => self.invoked(*op, action),
+            Evidence::Invoke { op, endpoint, action } => self.invoked(*op, *endpoint, action),
             Evidence::Done { op, revision, term, reply } => {
                 let outcome = Outcome::Done { revision: *revision, term: *term, reply: reply.clone() };
                 self.completed(*op, &outcome);

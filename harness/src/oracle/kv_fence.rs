@@ -30,20 +30,20 @@ pub(super) fn check_kv_fence(
     };
     let at = format!("revision {revision} (compact revision {})", first.compact_revision);
     let mut findings = compare_replicas(answers, &at);
-    let mut alarms = Alarms::new();
     let comparable = answers.iter().all(|answer| answer.compact_revision == first.compact_revision);
     if comparable {
-        judge_state(books, mark, revision, answers, &at, &mut findings, &mut alarms);
+        judge_state(books, mark, revision, answers, &at, &mut findings);
     }
     for answer in answers {
         let mut wrong = Alarms::new();
         let ids: Vec<_> = answer.leases.iter().map(|id| (*id, None)).collect();
         books.leases.judge(&mark.leases, &ids, &mut wrong);
-        let of = |(class, why)| Finding::new(class, format!("after {at}: {why}")).at_member(answer.member);
-        findings.extend(wrong.into_iter().map(of));
+        findings.extend(wrong.into_iter().map(|alarm| Finding {
+            sentence: format!("after {at}: {}", alarm.sentence),
+            ..alarm.at_member(answer.member)
+        }));
     }
     books.leases.forget(&mark.leases);
-    findings.extend(alarms.into_iter().map(|(class, sentence)| Finding::new(class, sentence)));
     if findings.is_empty() {
         books.agreed = Some((answers.iter().map(|answer| answer.applied).min().unwrap_or(0), revision));
     }
@@ -79,28 +79,32 @@ fn judge_state(
     answers: &[KvAnswer],
     at: &str,
     findings: &mut Vec<Finding>,
-    alarms: &mut Alarms,
 ) {
     if revision < mark.revision_min {
         let had = mark.revision_min;
-        alarms.push((Class::LostWrite, format!("{at} was read after revision {had} was acknowledged or delivered")));
+        findings.push(Finding::new(
+            Class::LostWrite,
+            format!("{at} was read after revision {had} was acknowledged or delivered"),
+        ));
         return;
     }
     let compact = answers.first().map_or(0, |answer| answer.compact_revision);
-    judge_compaction(books, mark, compact, at, alarms);
+    judge_compaction(books, mark, compact, at, findings);
     if revision > books.model.revision() {
         // A broken watch is a finding of its own, and explains why the model stands still.
         if !books.watch_broken {
             let known = books.model.revision();
-            alarms
-                .push((Class::HarnessError, format!("{at} cannot be judged: the watches have delivered {known} only")));
+            findings.push(Finding::new(
+                Class::HarnessError,
+                format!("{at} cannot be judged: the watches have delivered {known} only"),
+            ));
         }
         return;
     }
     let keys = match books.model.live_digest(revision) {
         Ok(keys) => keys,
         Err(why) => {
-            alarms.push((Class::Model, format!("{at}: {why}")));
+            findings.push(Finding::new(Class::Model, format!("{at}: {why}")));
             return;
         }
     };

@@ -6,7 +6,7 @@
 //! proposed ([`LeaseMark`]). Time to live is so long that none expires in a run.
 
 use super::Alarms;
-use crate::verdict::Class;
+use crate::verdict::{Class, Finding};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Default)]
@@ -73,7 +73,10 @@ impl LeaseBook {
         match (not_found, lease.revoke_unknown) {
             (true, true) => lease.revoked = true,
             (true, false) => {
-                alarms.push((Class::LostWrite, format!("lease {id} was granted, and revoking it is refused: {why}")));
+                alarms.push(Finding::new(
+                    Class::LostWrite,
+                    format!("lease {id} was granted, and revoking it is refused: {why}"),
+                ));
                 self.leases.remove(&id);
             }
             (false, uncertain) => lease.revoke_sent = uncertain,
@@ -92,17 +95,19 @@ impl LeaseBook {
         for id in mark.present.iter().filter(|id| !listed.contains_key(id)) {
             if self.leases.get(id).is_some_and(|lease| !lease.revoke_sent) {
                 let why = format!("lease {id} was granted before the fence and never revoked, and is not there");
-                alarms.push((Class::LostWrite, why));
+                alarms.push(Finding::new(Class::LostWrite, why));
             }
         }
         for (id, ttl) in &listed {
             match self.leases.get(id) {
-                _ if mark.absent.contains(id) => alarms.push((
+                _ if mark.absent.contains(id) => alarms.push(Finding::new(
                     Class::LostWrite,
                     format!("the revocation of lease {id} was acknowledged before the fence, and the lease is there"),
                 )),
-                None => alarms.push((Class::Phantom, format!("lease {id} is there, and nobody asked for it"))),
-                Some(lease) if ttl.is_some_and(|ttl| ttl != lease.ttl_seconds) => alarms.push((
+                None => {
+                    alarms.push(Finding::new(Class::Phantom, format!("lease {id} is there, and nobody asked for it")))
+                }
+                Some(lease) if ttl.is_some_and(|ttl| ttl != lease.ttl_seconds) => alarms.push(Finding::new(
                     Class::Model,
                     format!(
                         "lease {id} has a granted TTL of {} s, {} s were asked for",
@@ -132,7 +137,7 @@ mod tests {
         let list: Vec<_> = list.iter().map(|(id, ttl)| (*id, Some(*ttl))).collect();
         book.judge(mark, &list, &mut alarms);
         book.forget(mark);
-        alarms.into_iter().map(|(class, _)| class).collect()
+        alarms.into_iter().map(|alarm| alarm.class).collect()
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! Memory is bounded by the open operations, the state since the last compaction, and the slowest stream.
 
 use super::Alarms;
+use super::asked::{Asked, Newest};
 use super::durability::Writes;
 use super::exactly_once::ExactlyOnce;
 use super::leases::{LeaseBook, LeaseMark};
@@ -84,11 +85,10 @@ pub(super) struct Books {
     watermarks: BTreeMap<u64, Watermarks>,
     leaders: Leaders,
     /// Answers below what had been acknowledged before they were asked for, by that revision: the history has not come to it yet.
-    stale: BTreeMap<u64, Vec<String>>,
-    /// Sent and not completed: action, and the newest revision acknowledged before it was sent.
-    pending: HashMap<OpId, (Action, u64)>,
-    /// The newest revision that any answer acknowledged.
-    acked_revision: u64,
+    stale: BTreeMap<u64, Alarms>,
+    /// Sent and not completed, and what was acknowledged before it was sent.
+    pending: HashMap<OpId, (Arc<Asked>, Newest)>,
+    acked: Newest,
     pub compact_acked: u64,
     pub compact_sent: u64,
     tally: Tally,
@@ -144,7 +144,7 @@ impl Ledger {
             leaders: Leaders::default(),
             stale: BTreeMap::new(),
             pending: HashMap::new(),
-            acked_revision: 1,
+            acked: Newest::default(),
             compact_acked: 0,
             compact_sent: 0,
             tally: Tally::default(),
@@ -305,7 +305,11 @@ impl Books {
         self.judge(evidence)
     }
 
-    pub fn invoked(&mut self, id: OpId, action: &Action) {
+    /// `id` is about to be sent to the `endpoint`-th slot.
+    pub fn invoked(&mut self, id: OpId, endpoint: usize, action: &Action) {
+        let slot = Slot(endpoint as u64 + 1);
+        let member = self.tenants.get(&slot).copied().unwrap_or(slot.0);
+        let asked = Arc::new(Asked { id, member, action: action.clone() });
         match action {
             Action::Grant { lease, ttl_seconds } => self.leases.grant_sent(*lease, *ttl_seconds),
             Action::Revoke { lease } => self.leases.revoke_sent(*lease),
@@ -313,10 +317,10 @@ impl Books {
             _ => {}
         }
         if action.writes_keys() {
-            self.writes.invoke(id, action.clone());
+            self.writes.invoke(Arc::clone(&asked));
         }
         self.linearizability.invoke(id, action);
-        self.pending.insert(id, (action.clone(), self.acked_revision));
+        self.pending.insert(id, (asked, self.acked.clone()));
     }
 
     /// The harness was killed: what was under way then has no outcome that anybody knows.
@@ -333,20 +337,20 @@ impl Books {
     }
 
     pub fn completed(&mut self, id: OpId, outcome: &Outcome) {
-        let Some((action, floor)) = self.pending.remove(&id) else { return };
+        let Some((asked, floor)) = self.pending.remove(&id) else { return };
         self.linearizability.complete(id, outcome);
         let mut alarms = Alarms::new();
         match outcome {
             Outcome::Done { revision, reply, .. } => {
-                self.done(id, &action, floor, *revision, reply, &mut alarms);
-                self.acked_revision = self.acked_revision.max(*revision);
+                self.done(&asked, &floor, *revision, reply, &mut alarms);
+                self.acked.answered(*revision, &asked);
             }
-            Outcome::Refused { why } => self.refused(id, &action, why, &mut alarms),
+            Outcome::Refused { why } => self.refused(&asked, why, &mut alarms),
             Outcome::Unknown { .. } => {
-                if !matches!(action, Action::Read { .. }) {
+                if !matches!(asked.action, Action::Read { .. }) {
                     self.tally.unknown_writes += 1;
                 }
-                if let Action::Revoke { lease } = action {
+                if let Action::Revoke { lease } = asked.action {
                     self.leases.revoke_unknown(lease);
                 }
                 self.writes.unknown(id);
@@ -369,7 +373,7 @@ impl Books {
         replay.deliver(revision, changes, &mut alarms);
         let again = exactly_once.deliver(revision, changes, &mut alarms);
         writes.deliver(model, revision, changes, again, &mut alarms);
-        alarms.extend(model.apply(revision, changes).into_iter().map(|why| (Class::Model, why)));
+        alarms.extend(model.apply(revision, changes).into_iter().map(|why| Finding::new(Class::Model, why)));
         writes.settle_revoked(model);
         claims.settle(model, &mut alarms);
         if let Some(author) = author_of(changes) {
@@ -384,7 +388,7 @@ impl Books {
         let delivery = self.streams.deliver(&Delivered { slot, revision, mark, changes: None }, &mut alarms);
         if delivery == Delivery::New {
             let why = format!("the watch of {slot} delivered revision {revision}, and the history does not have it");
-            alarms.push((Class::HarnessError, why));
+            alarms.push(Finding::new(Class::HarnessError, why));
         }
         self.file_at(slot, alarms);
     }
@@ -394,7 +398,7 @@ impl Books {
         if compacted > last + 1 && compacted > self.compact_sent {
             let sent = self.compact_sent;
             let why = format!("the watch of {slot} is told that {compacted} was compacted; only {sent} was asked for");
-            self.file_at(slot, vec![(Class::Watch, why)]);
+            self.file_at(slot, vec![Finding::new(Class::Watch, why)]);
         }
         self.streams.skip_to(slot, compacted);
     }
@@ -407,7 +411,7 @@ impl Books {
 
     pub fn mark_now(&self) -> FenceMark {
         FenceMark {
-            revision_min: self.acked_revision.max(self.model.revision()),
+            revision_min: self.acked.revision.max(self.model.revision()),
             compact_min: self.compact_acked,
             leases: self.leases.mark(),
         }
@@ -439,7 +443,7 @@ impl Books {
 
     fn settle_stale(&mut self, alarms: &mut Alarms) {
         while let Some(entry) = self.stale.first_entry().filter(|entry| *entry.key() <= self.model.revision()) {
-            alarms.extend(entry.remove().into_iter().map(|why| (Class::Linearizability, why)));
+            alarms.extend(entry.remove());
         }
     }
 
@@ -449,17 +453,19 @@ impl Books {
         self.file(member, alarms);
     }
 
+    /// `member`: whom those alarms are about that accuse nobody by themselves.
     fn file(&mut self, member: Option<u64>, alarms: Alarms) {
-        for (class, sentence) in alarms {
-            self.lost_write |= class == Class::LostWrite;
-            self.watch_broken |= class == Class::Watch;
+        for alarm in alarms {
+            self.lost_write |= alarm.class == Class::LostWrite;
+            self.watch_broken |= alarm.class == Class::Watch;
             if self.findings.len() < FINDINGS_MAX {
-                self.findings.push(Finding { cycle: self.cycle, member, ..Finding::new(class, sentence) });
+                self.findings.push(Finding { cycle: self.cycle, member: alarm.member.or(member), ..alarm });
             }
         }
     }
 
-    fn done(&mut self, id: OpId, action: &Action, floor: u64, revision: u64, reply: &Reply, alarms: &mut Alarms) {
+    fn done(&mut self, asked: &Arc<Asked>, floor: &Newest, revision: u64, reply: &Reply, alarms: &mut Alarms) {
+        let Asked { id, member, ref action } = **asked;
         let Books { model, writes, claims, leases, tally, .. } = self;
         *(if matches!(action, Action::Read { .. }) { &mut tally.reads } else { &mut tally.acked_writes }) += 1;
         let mut wrote = false;
@@ -468,53 +474,56 @@ impl Books {
             (Action::Delete { .. }, Reply::Deleted(1..)) => wrote = true,
             (Action::Delete { keys }, Reply::Deleted(0)) => {
                 writes.wrote_nothing(id, "was answered as deleting nothing", alarms);
-                claims.add(model, id, revision, Claim::Empty { keys: keys.clone() }, alarms);
+                claims.add(model, asked, revision, Claim::Empty { keys: keys.clone() }, alarms);
             }
             (Action::Txn { when, .. }, Reply::Txn { succeeded: false }) => {
                 writes.wrote_nothing(id, "was answered as failing its comparison", alarms);
-                claims.add(model, id, revision, Claim::CompareFails { when: when.clone() }, alarms);
+                claims.add(model, asked, revision, Claim::CompareFails { when: when.clone() }, alarms);
             }
             (Action::Revoke { lease }, Reply::Revoked) => {
                 leases.revoked(*lease);
                 writes.revoked(model, id, revision);
-                claims.add(model, id, revision, Claim::Detached { lease: *lease }, alarms);
+                claims.add(model, asked, revision, Claim::Detached { lease: *lease }, alarms);
             }
             (Action::Grant { lease, .. }, Reply::Granted) => leases.granted(*lease),
             (Action::Compact { revision }, Reply::Compacted) => self.compact_acked = self.compact_acked.max(*revision),
             (Action::Read { keys, revision: at, .. }, Reply::Read(rows)) => {
                 let claim = Claim::Holds { keys: keys.clone(), rows: rows.to_vec() };
-                claims.add(model, id, at.unwrap_or(revision), claim, alarms);
+                claims.add(model, asked, at.unwrap_or(revision), claim, alarms);
             }
-            _ => alarms.push((Class::Model, format!("operation {id} was answered as another kind of operation"))),
+            _ => {
+                let why = format!("n{member} answered {asked} as another kind of operation");
+                alarms.push(asked.alarm(Class::Model, why));
+            }
         }
-        if revision < floor && promises_real_time(action, reply) {
-            self.stale.entry(floor).or_default().push(format!(
-                "linearizable operation {id} was answered at revision {revision}, though {floor} had been acknowledged before it was \
-                 sent, and is there: stale"
-            ));
+        if revision < floor.revision && promises_real_time(action, reply) {
+            let why = format!(
+                "n{member} answered {asked}, which has to be linearizable, at revision {revision}, though {floor} before it was \
+                 sent, and that is there: stale"
+            );
+            self.stale.entry(floor.revision).or_default().push(asked.alarm(Class::Linearizability, why));
         }
         if wrote {
-            if revision <= floor {
-                alarms.push((
-                    Class::LostWrite,
-                    format!(
-                        "operation {id} was acknowledged at revision {revision}, though {floor} had been acknowledged \
-                         before it was sent: that one is gone"
-                    ),
-                ));
-            }
             writes.acked(model, id, revision, alarms);
+            // Which of the two answers is wrong cannot be said here. Where the history has yet to come to that revision, it will say.
+            if revision <= floor.revision && !writes.contested(revision) {
+                let why = format!(
+                    "{}, though {floor} before it was sent: what was there is gone",
+                    asked.acknowledged(revision)
+                );
+                alarms.push(Finding::new(Class::LostWrite, why));
+            }
         }
     }
 
-    fn refused(&mut self, id: OpId, action: &Action, why: &str, alarms: &mut Alarms) {
+    fn refused(&mut self, asked: &Asked, why: &str, alarms: &mut Alarms) {
         self.tally.refused += 1;
-        match action {
+        match &asked.action {
             Action::Grant { lease, .. } => self.leases.grant_refused(*lease),
             Action::Revoke { lease } => self.leases.revoke_refused(*lease, why, alarms),
             _ => {}
         }
-        self.writes.wrote_nothing(id, "was refused", alarms);
+        self.writes.wrote_nothing(asked.id, "was refused", alarms);
     }
 }
 

@@ -34,7 +34,7 @@ mod search;
 
 use super::Alarms;
 use crate::operation::{Action, Effect, OpId, Outcome, Reply};
-use crate::verdict::Class;
+use crate::verdict::{Class, Finding};
 use projection::{Projection, project};
 use register::{Does, Place};
 use search::{End, NEVER, Search};
@@ -196,10 +196,15 @@ impl Linearizability {
             match search.run(horizon, basis) {
                 None => {}
                 Some(End::Refused(why)) => {
-                    alarms.push((Class::Linearizability, format!("the history of {key} is not linearizable: {why}")));
+                    alarms.push(Finding::new(
+                        Class::Linearizability,
+                        format!("the history of {key} is not linearizable: {why}"),
+                    ));
                 }
-                Some(End::OutOfBudget(why)) => alarms
-                    .push((Class::NotProven, format!("the linearizability of {key} is not proven to the end: {why}"))),
+                Some(End::OutOfBudget(why)) => alarms.push(Finding::new(
+                    Class::NotProven,
+                    format!("the linearizability of {key} is not proven to the end: {why}"),
+                )),
             }
         }
         alarms

@@ -35,7 +35,7 @@ use super::Alarms;
 use crate::model::{Change, Model};
 use crate::raft_log::{LogId, RaftLog};
 use crate::record::Replayed;
-use crate::verdict::Class;
+use crate::verdict::{Class, Finding};
 use node_proto::control::FenceAnswerResponse;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -172,7 +172,7 @@ impl LogReplay {
             match self.known.get(&entry.index) {
                 Some(known) if (known.term, known.digest) != (told.term, told.digest) => {
                     let (index, before, now) = (entry.index, known.member, evidence.member);
-                    alarms.push((
+                    alarms.push(Finding::new(
                         Class::StateHash,
                         format!(
                             "the raft logs of n{before} and n{now} disagree on a committed entry: at index {index} n{before} \
@@ -267,7 +267,7 @@ impl LogReplay {
             return;
         }
         self.diverged = true;
-        alarms.push((
+        alarms.push(Finding::new(
             Class::Model,
             format!(
                 "by the raft log, revision {revision} is made by raft index {} (term {}) and holds {}; the watches delivered {}",
@@ -298,7 +298,10 @@ impl LogReplay {
         if !wrong.is_empty() {
             self.diverged = true;
             let (index, wrong) = (id.index, wrong.join("; "));
-            alarms.push((Class::Model, format!("at the fence of raft index {index} the raft log leads to {wrong}")));
+            alarms.push(Finding::new(
+                Class::Model,
+                format!("at the fence of raft index {index} the raft log leads to {wrong}"),
+            ));
         }
     }
 

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | [`ledger`] | the one place where evidence meets: operations, watch streams, the model |
 //! | `judge` | which piece of evidence goes to which judge |
+//! | `asked` | an operation in a sentence: what was asked, and of whom |
 //! | `durability` | every acknowledged write is there, at its revision, with its effects; nothing else is |
 //! | `exactly_once` | what was asked for once happened at most once, and counts for one |
 //! | [`linearizability`] | one order of all operations explains every answer, and keeps real time |
@@ -24,6 +25,7 @@
 //! Readings are compared at an exact revision or raft index, never "now": a second reading could not differ,
 //! so an alarm needs none. Whoever judges a reading without such an anchor has to wait and read again first.
 
+mod asked;
 mod durability;
 mod exactly_once;
 pub mod fence;
@@ -103,8 +105,9 @@ pub fn condense(mut findings: Vec<Finding>) -> Vec<Finding> {
     kept
 }
 
-/// Alarms raised while judging one piece of evidence; the ledger turns them into findings.
-pub type Alarms = Vec<(Class, String)>;
+/// Alarms raised while judging one piece of evidence: findings without a cycle, and without a member unless they are about what
+/// one answered. The ledger adds what it knows.
+pub type Alarms = Vec<Finding>;
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,9 @@
 //! What an operation does to a state: the rules of the store, applied to the model.
 
+use super::asked::first;
 use crate::model::{Change, Model};
 use crate::operation::{Action, Compare, Effect, Keys};
+use std::collections::BTreeMap;
 
 /// One change that an operation makes: the key, and value and lease if it is a put.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,6 +73,33 @@ fn deletes(model: &Model, keys: &Keys, changes: &mut Vec<Expected>) {
 
 /// Whether a revision's changes are exactly the `expected` ones.
 pub(super) fn matches(expected: &[Expected], changes: &[Change]) -> bool {
+    found(changes) == expected
+}
+
+/// In which keys a revision's changes are not the `expected` ones.
+pub(super) fn difference(expected: &[Expected], changes: &[Change]) -> String {
+    let by_key = |changes: &[Expected]| -> BTreeMap<Vec<u8>, Expected> {
+        changes.iter().map(|change| (change.key.clone(), change.clone())).collect()
+    };
+    let (expected, found) = (by_key(expected), by_key(&found(changes)));
+    let missing = expected.keys().filter(|key| !found.contains_key(*key));
+    let extra = found.keys().filter(|key| !expected.contains_key(*key));
+    let other = expected.iter().filter(|(key, change)| found.get(*key).is_some_and(|one| one != *change));
+    let kinds = [
+        ("missing", missing.collect::<Vec<_>>()),
+        ("not asked for", extra.collect()),
+        ("different", other.map(|(key, _)| key).collect()),
+    ];
+    let words: Vec<String> = kinds
+        .iter()
+        .filter(|(_, keys)| !keys.is_empty())
+        .map(|(kind, keys)| format!("{kind}: {}", first(keys.iter().map(|key| key.escape_ascii().to_string()))))
+        .collect();
+    words.join("; ")
+}
+
+/// A revision's changes, ascending by key.
+fn found(changes: &[Change]) -> Vec<Expected> {
     let mut found: Vec<Expected> = changes
         .iter()
         .map(|change| match change {
@@ -79,22 +108,17 @@ pub(super) fn matches(expected: &[Expected], changes: &[Change]) -> bool {
         })
         .collect();
     found.sort_unstable();
-    found == expected
+    found
 }
 
 /// A revision's changes, for a sentence.
 pub(super) fn in_words(changes: &[Change]) -> String {
-    let words: Vec<String> = changes
-        .iter()
-        .take(4)
-        .map(|change| match change {
-            Change::Put { key, value, .. } => {
-                let tail = &value[value.len().saturating_sub(24)..];
-                format!("put {} …{}", key.escape_ascii(), tail.escape_ascii())
-            }
-            Change::Delete { key } => format!("delete {}", key.escape_ascii()),
-        })
-        .collect();
-    let more = if changes.len() > 4 { format!(" and {} more", changes.len() - 4) } else { String::new() };
-    format!("[{}{more}]", words.join(", "))
+    let words = first(changes.iter().map(|change| match change {
+        Change::Put { key, value, .. } => {
+            let tail = &value[value.len().saturating_sub(24)..];
+            format!("put {} …{}", key.escape_ascii(), tail.escape_ascii())
+        }
+        Change::Delete { key } => format!("delete {}", key.escape_ascii()),
+    }));
+    format!("[{words}]")
 }

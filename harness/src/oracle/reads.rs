@@ -4,11 +4,13 @@
 //! stands there. One whose revision the model has compacted meanwhile cannot be judged, and is counted.
 
 use super::Alarms;
+use super::asked::{Asked, first};
 use super::predict::{first_broken, live_in};
 use crate::model::Model;
-use crate::operation::{Compare, KeyState, Keys, OpId};
+use crate::operation::{Compare, KeyState, Keys};
 use crate::verdict::Class;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A statement about the state at a revision.
 #[derive(Debug)]
@@ -25,18 +27,18 @@ pub(super) enum Claim {
 
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    deferred: BTreeMap<u64, Vec<(OpId, Claim)>>,
+    deferred: BTreeMap<u64, Vec<(Arc<Asked>, Claim)>>,
     pub checked: u64,
     pub unchecked: u64,
 }
 
 impl Claims {
-    /// `id` was answered with `claim` about the state at `revision`.
-    pub fn add(&mut self, model: &Model, id: OpId, revision: u64, claim: Claim, alarms: &mut Alarms) {
+    /// `asked` was answered with `claim` about the state at `revision`.
+    pub fn add(&mut self, model: &Model, asked: &Arc<Asked>, revision: u64, claim: Claim, alarms: &mut Alarms) {
         if revision > model.revision() {
-            self.deferred.entry(revision).or_default().push((id, claim));
+            self.deferred.entry(revision).or_default().push((Arc::clone(asked), claim));
         } else {
-            self.judge(model, id, revision, &claim, alarms);
+            self.judge(model, asked, revision, &claim, alarms);
         }
     }
 
@@ -44,13 +46,13 @@ impl Claims {
     pub fn settle(&mut self, model: &Model, alarms: &mut Alarms) {
         while let Some(entry) = self.deferred.first_entry().filter(|entry| *entry.key() <= model.revision()) {
             let (revision, claims) = entry.remove_entry();
-            for (id, claim) in claims {
-                self.judge(model, id, revision, &claim, alarms);
+            for (asked, claim) in claims {
+                self.judge(model, &asked, revision, &claim, alarms);
             }
         }
     }
 
-    fn judge(&mut self, model: &Model, id: OpId, revision: u64, claim: &Claim, alarms: &mut Alarms) {
+    fn judge(&mut self, model: &Model, asked: &Asked, revision: u64, claim: &Claim, alarms: &mut Alarms) {
         if revision < model.compacted() {
             self.unchecked += 1;
             return;
@@ -64,12 +66,14 @@ impl Claims {
             Claim::Detached { lease } => model.attached_at(*lease, revision).first().map(|key| {
                 (Class::LostWrite, format!("revoked lease {lease}, but {} is still attached", key.escape_ascii()))
             }),
-            Claim::CompareFails { when } => first_broken(model, when, revision)
-                .is_none()
-                .then(|| (Class::Model, "was answered as failed, but its comparison holds".to_owned())),
+            Claim::CompareFails { when } => first_broken(model, when, revision).is_none().then(|| {
+                let keys = first(when.iter().map(|compare| compare.key.clone()));
+                (Class::Model, format!("failed, but its comparison holds ({keys})"))
+            }),
         };
         if let Some((class, what)) = broken {
-            alarms.push((class, format!("at revision {revision}, operation {id} {what}")));
+            let why = format!("at revision {revision}, {asked}, answered by n{}, {what}", asked.member);
+            alarms.push(asked.alarm(class, why));
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::limits;
 use crate::model::{Change, Model};
 use crate::operation::Keys;
 use crate::target::Slot;
-use crate::verdict::Class;
+use crate::verdict::{Class, Finding};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -80,14 +80,14 @@ impl Streams {
         let Delivered { slot, revision, mark, changes } = *delivered;
         let last = self.last(slot);
         if revision <= last {
-            alarms.push((
+            alarms.push(Finding::new(
                 Class::Watch,
                 format!("the watch of {slot} delivered revision {revision} after {last}: twice, in parts, or back"),
             ));
             return Delivery::Old;
         }
         if revision > last + 1 {
-            alarms.push((
+            alarms.push(Finding::new(
                 Class::Watch,
                 format!(
                     "the watch of {slot} went from revision {last} to {revision}: {} are missing",
@@ -103,7 +103,7 @@ impl Streams {
         } else {
             if self.known(revision).is_some_and(|known| known != mark) {
                 let found = changes.map_or_else(|| format!("changes with the mark {mark}"), super::predict::in_words);
-                alarms.push((
+                alarms.push(Finding::new(
                     Class::Watch,
                     format!("the watch of {slot} has {found} at revision {revision}, another slot's something else"),
                 ));
@@ -193,7 +193,7 @@ pub(super) fn judge_resumed(model: &Model, asked: &Resumption, heard: &Heard, (s
         |keys| format!("[{}, {})", keys.from, keys.to.as_deref().unwrap_or_default()),
     );
     let what = format!("a fresh watch of {of} from revision {}", asked.from);
-    let alarm = |why: String| vec![(Class::Watch, format!("{what} {why}"))];
+    let alarm = |why: String| vec![Finding::new(Class::Watch, format!("{what} {why}"))];
     if asked.upto == 0 {
         return match heard.compacted {
             Some(at) if at >= acked && at <= sent => Alarms::new(),
@@ -242,7 +242,7 @@ mod tests {
         for (slot, revision, key) in deliveries {
             deliver(&mut streams, *slot, *revision, key, &mut alarms);
         }
-        assert!(alarms.iter().all(|(class, _)| *class == Class::Watch));
+        assert!(alarms.iter().all(|alarm| alarm.class == Class::Watch));
         (streams, alarms.len())
     }
 
@@ -293,7 +293,7 @@ mod tests {
         let mut heard = Heard { revisions: expected(&model(), 6, 9, None), ..Heard::default() };
         alter(&mut heard);
         let alarms = judge_resumed(&model(), &asked, &heard, (4, 4));
-        assert!(alarms.iter().all(|(class, _)| *class == Class::Watch));
+        assert!(alarms.iter().all(|alarm| alarm.class == Class::Watch));
         alarms.len()
     }
 

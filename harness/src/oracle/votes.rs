@@ -79,7 +79,7 @@ impl Leaders {
             return Alarms::new();
         }
         let why = format!("term {term} has two leaders: n{known}, said n{first}, and n{leader}, says n{member}");
-        vec![(Class::VoteWentBack, why)]
+        vec![Finding::new(Class::VoteWentBack, why)]
     }
 }
 
@@ -122,7 +122,7 @@ mod tests {
         let mut leaders = Leaders::default();
         let mut said = |member, term, leader| {
             let alarms = leaders.reading(member, &Reading { term, leader, ..Reading::default() });
-            assert!(alarms.iter().all(|(class, _)| *class == Class::VoteWentBack));
+            assert!(alarms.iter().all(|alarm| alarm.class == Class::VoteWentBack));
             alarms.len()
         };
         assert_eq!(said(1, 4, 1) + said(2, 4, 1) + said(3, 4, 0), 0);

@@ -13,7 +13,7 @@
 //! than it ([`Reading::after`]). Absent counts as below the first index.
 
 use super::Alarms;
-use crate::verdict::Class;
+use crate::verdict::{Class, Finding};
 use node_proto::control::StatusResponse;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -169,7 +169,7 @@ impl Watermarks {
         for (lower, low, upper, high, class) in reading.order() {
             if low > high {
                 let why = format!("it says that {lower} is at {}, above {upper} at {}", words(low), words(high));
-                alarms.push((class, why));
+                alarms.push(Finding::new(class, why));
             }
         }
         // Answered before this one was asked: everything but the newest ones.
@@ -188,12 +188,12 @@ impl Watermarks {
         if purged > reading.persisted {
             let (purged, persisted) = (words(purged), words(reading.persisted));
             let why = format!("its log was purged through {purged}, and N is at {persisted} after that");
-            alarms.push((Class::PurgedAboveN, why));
+            alarms.push(Finding::new(Class::PurgedAboveN, why));
         }
         for ((name, was, _), (_, is, class)) in marks.iter().zip(reading.ascending()) {
             if is < *was {
                 let why = format!("within one life {name} went back from {was} to {is} (entries, revision or term)");
-                alarms.push((class, why));
+                alarms.push(Finding::new(class, why));
             }
         }
         self.answered += 1;
@@ -245,7 +245,7 @@ mod tests {
 
     fn classes(readings: &[Reading]) -> Vec<Class> {
         let mut book = Watermarks::default();
-        readings.iter().flat_map(|one| book.reading(one)).map(|(class, _)| class).collect()
+        readings.iter().flat_map(|one| book.reading(one)).map(|alarm| alarm.class).collect()
     }
 
     #[test]

@@ -321,3 +321,96 @@ fn a_replaced_member_takes_its_slots_watch_over() {
     assert_eq!(findings[0].member, Some(4));
     assert!(findings[0].sentence.contains("slot#2"), "{}", findings[0]);
 }
+
+/// Slots 1 and 2 with members 1 and 4.
+fn with_a_successor() -> Arc<Ledger> {
+    let ledger = Ledger::new(&[1, 2].map(Slot));
+    ledger.take(&Evidence::MovedIn { cycle: 1, slot: Slot(2), member: 4, engine: Engine::Redb });
+    ledger
+}
+
+fn send(ledger: &Ledger, endpoint: usize, op: OpId, action: &Action) {
+    ledger.take(&Evidence::Invoke { op, endpoint, action: action.clone() });
+}
+
+/// Each finding's class, member and sentence.
+fn told(ledger: &Ledger) -> Vec<(Class, Option<u64>, String)> {
+    ledger.take_findings().into_iter().map(|finding| (finding.class, finding.member, finding.sentence)).collect()
+}
+
+#[test]
+fn of_two_that_were_acknowledged_at_one_revision_the_history_says_who_lied() {
+    for liar_first in [true, false] {
+        let ledger = with_a_successor();
+        send(&ledger, 1, A, &put("a", A));
+        send(&ledger, 0, B, &put("b", B));
+        let mut answers = [A, B];
+        if !liar_first {
+            answers.reverse();
+        }
+        answers.iter().for_each(|id| ledger.complete(*id, &done(2, Reply::Put)));
+        assert_eq!(told(&ledger), [], "nobody knows yet");
+        ledger.deliver(Slot(1), 2, &[new("b", B, 2)]);
+        let why = "n4 acknowledged operation 1.1 (put a) at revision 2, which holds [put b …x,2.1] instead".to_owned();
+        assert_eq!(told(&ledger), [(LostWrite, Some(4), why)]);
+        assert_eq!(ledger.tally().open, 0);
+    }
+}
+
+#[test]
+fn an_answer_is_its_members_even_if_another_one_moves_in_before_it_is_judged() {
+    let ledger = with_a_successor();
+    send(&ledger, 1, A, &put("a", A));
+    ledger.complete(A, &done(3, Reply::Put));
+    send(&ledger, 1, B, &read(Keys::one("b"), true));
+    ledger.complete(B, &done(2, Reply::Read(vec![row("b", B, 2)])));
+    ledger.take(&Evidence::MovedIn { cycle: 2, slot: Slot(2), member: 5, engine: Engine::Redb });
+    send(&ledger, 0, C, &put("c", C));
+    ledger.deliver(Slot(1), 2, &[new("c", C, 2)]);
+    let phantom = "at revision 2, operation 2.1 (read b), answered by n4, returns b of revision 2, which is not there";
+    assert_eq!(told(&ledger), [(Phantom, Some(4), phantom.to_owned())]);
+    ledger.deliver(Slot(1), 3, &[gone("c")]);
+    let lost = told(&ledger);
+    assert_eq!((lost[0].0, lost[0].1), (Wrong, Some(4)), "{lost:?}");
+    assert!(
+        lost[0].2.contains("operation 1.1 (put a), sent to n4, does to the state before; missing: a; not asked for: c")
+    );
+}
+
+#[test]
+fn a_write_that_is_not_whole_is_its_members_and_names_the_keys() {
+    let both = Action::Txn {
+        when: vec![],
+        then: ["a", "b"].map(|key| Effect::Put { key: key.into(), value: format!("x,{A}") }).to_vec(),
+    };
+    for answered_first in [true, false] {
+        let ledger = with_a_successor();
+        send(&ledger, 1, A, &both);
+        let answer = || ledger.complete(A, &done(2, Reply::Txn { succeeded: true }));
+        if answered_first {
+            answer();
+        }
+        ledger.deliver(Slot(1), 2, &[new("a", A, 2)]);
+        if !answered_first {
+            answer();
+        }
+        let why = "revision 2 holds [put a …x,1.1], which is not what operation 1.1 (put a, put b), sent to n4, does to the \
+                   state before; missing: b";
+        assert_eq!(told(&ledger), [(Wrong, Some(4), why.to_owned())]);
+    }
+}
+
+#[test]
+fn an_acknowledgement_at_or_below_an_older_one_names_both_and_accuses_neither() {
+    let ledger = with_two_keys();
+    ledger.invoke(A, &put("a", A));
+    ledger.complete(A, &done(3, Reply::Put));
+    let found = told(&ledger);
+    assert_eq!(
+        found.iter().map(|(class, member, _)| (*class, *member)).collect::<Vec<_>>(),
+        [(LostWrite, Some(1)), (LostWrite, None)]
+    );
+    assert_eq!(found[0].2, "n1 acknowledged operation 1.1 (put a) at revision 3, which does not hold it");
+    let both = "at revision 3, though n1 had answered operation 9.12 (put p/2) at revision 3 before it was sent";
+    assert!(found[1].2.contains(both), "{}", found[1].2);
+}

@@ -73,7 +73,7 @@ impl Book {
     }
 
     fn classes(&mut self) -> Vec<Class> {
-        self.0.check(Basis::Answers).into_iter().map(|(class, _)| class).collect()
+        self.0.check(Basis::Answers).into_iter().map(|alarm| alarm.class).collect()
     }
 
     fn refused(&mut self) -> bool {
@@ -90,7 +90,7 @@ fn a_stale_read_is_refused() {
     book.then(C, &read("a", None), sees(2, &[row("a", A, 2, 2, 1)]));
     let alarms = book.0.check(Basis::Answers);
     assert_eq!(alarms.len(), 1);
-    let (class, why) = &alarms[0];
+    let (class, why) = (&alarms[0].class, &alarms[0].sentence);
     assert_eq!(*class, Class::Linearizability);
     for words in
         ["history of a", "2 answers have an order", "2.1 puts it at revision 3", "3.1 reads it as of revision 2"]
@@ -291,8 +291,12 @@ fn a_search_without_revisions_ends_at_its_budget_and_names_the_key() {
     }
     let alarms = book.0.check(Basis::Answers);
     assert_eq!(alarms.len(), 1);
-    assert_eq!(alarms[0].0, Class::NotProven);
-    assert!(alarms[0].1.contains("linearizability of a ") && alarms[0].1.contains("explanations"), "{}", alarms[0].1);
+    assert_eq!(alarms[0].class, Class::NotProven);
+    assert!(
+        alarms[0].sentence.contains("linearizability of a ") && alarms[0].sentence.contains("explanations"),
+        "{}",
+        alarms[0].sentence
+    );
 }
 
 #[test]
@@ -368,7 +372,7 @@ fn judge(all: &[Random]) -> Vec<Class> {
             true => book.complete(all[at].id, &all[at].outcome),
         }
     }
-    book.check(Basis::Answers).into_iter().map(|(class, _)| class).collect()
+    book.check(Basis::Answers).into_iter().map(|alarm| alarm.class).collect()
 }
 
 /// Whether any order explains the history: tries them all. It shares the specification of the register with the search, and

@@ -122,11 +122,7 @@ fn answer(index: u64, revision: i64, compact: i64, leases: &[i64]) -> FenceAnswe
 }
 
 /// Watches first, then the fence, then the log of n2, as in a run; and what came of it.
-fn judge(
-    log: &RaftLog,
-    revisions: &[(u64, Vec<Change>)],
-    fence: Option<FenceAnswerResponse>,
-) -> (Replayed, Vec<(Class, String)>) {
+fn judge(log: &RaftLog, revisions: &[(u64, Vec<Change>)], fence: Option<FenceAnswerResponse>) -> (Replayed, Alarms) {
     let (mut replay, mut model, mut alarms) = (LogReplay::default(), Model::default(), Alarms::new());
     for (revision, changes) in revisions {
         replay.deliver(*revision, changes, &mut alarms);
@@ -143,8 +139,8 @@ fn judge(
     (replay.totals(), alarms)
 }
 
-fn classes(found: (Replayed, Vec<(Class, String)>)) -> Vec<Class> {
-    found.1.into_iter().map(|(class, _)| class).collect()
+fn classes(found: (Replayed, Alarms)) -> Vec<Class> {
+    found.1.into_iter().map(|alarm| alarm.class).collect()
 }
 
 #[test]
@@ -180,7 +176,7 @@ fn whatever_the_watches_tell_otherwise_is_a_divergence_from_the_log() {
         }
         let evidence = replay.evidence(1, 2, &life(), Some(10));
         replay.read(&evidence, &mut alarms);
-        alarms.into_iter().map(|(class, _)| class).collect::<Vec<_>>()
+        alarms.into_iter().map(|alarm| alarm.class).collect::<Vec<_>>()
     };
     assert_eq!(refused(|told| told[0].1[0] = self::told("a", "y,1.1", 2, 1, 7)), [Class::Model], "another value");
     assert_eq!(refused(|told| told[0].1[0] = self::told("a", "x,1.1", 2, 1, 0)), [Class::Model], "without its lease");
@@ -222,8 +218,8 @@ fn two_logs_that_hold_different_committed_entries_have_diverged() {
     assert_eq!(evidence.entries.len(), 1);
     replay.read(&evidence, &mut alarms);
     assert_eq!(alarms.len(), 1);
-    assert_eq!(alarms[0].0, Class::StateHash);
-    assert!(alarms[0].1.contains("at index 7") && alarms[0].1.contains("n2"), "{}", alarms[0].1);
+    assert_eq!(alarms[0].class, Class::StateHash);
+    assert!(alarms[0].sentence.contains("at index 7") && alarms[0].sentence.contains("n2"), "{}", alarms[0].sentence);
 }
 
 /// A follower may die with a tail that was never committed, and that its next leader overwrites.

@@ -1,0 +1,113 @@
+//! An operation as the judges remember it: what was asked, and of whom. Alarms about an answer accuse the member that gave it.
+
+use crate::operation::{Action, Effect, Keys, OpId};
+use crate::verdict::{Class, Finding};
+use std::fmt;
+use std::sync::Arc;
+
+/// Keys that a sentence names; a transaction may have hundreds.
+const NAMED_MAX: usize = 4;
+
+/// Displayed as `operation 3.17 (put p/1, delete [q/, q0))`.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub id: OpId,
+    /// The member that it was sent to, and that answered it if anybody did.
+    pub member: u64,
+    pub action: Action,
+}
+
+impl Asked {
+    /// An alarm about what the member made of it.
+    pub fn alarm(&self, class: Class, sentence: impl Into<String>) -> Finding {
+        Finding::new(class, sentence).at_member(self.member)
+    }
+
+    /// `n2 acknowledged operation 3.17 (put p/1) at revision 57`.
+    pub fn acknowledged(&self, revision: u64) -> String {
+        format!("n{} acknowledged {self} at revision {revision}", self.member)
+    }
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "operation {} (", self.id)?;
+        match &self.action {
+            Action::Put { key, .. } => write!(f, "put {key}")?,
+            Action::Delete { keys } => write!(f, "delete {}", named(keys))?,
+            Action::Txn { then, .. } => f.write_str(&first(then.iter().map(|effect| match effect {
+                Effect::Put { key, .. } => format!("put {key}"),
+                Effect::Delete { keys } => format!("delete {}", named(keys)),
+            })))?,
+            Action::Grant { lease, .. } => write!(f, "grant lease {lease}")?,
+            Action::Revoke { lease } => write!(f, "revoke lease {lease}")?,
+            Action::Compact { revision } => write!(f, "compact at {revision}")?,
+            Action::Read { keys, .. } => write!(f, "read {}", named(keys))?,
+        }
+        f.write_str(")")
+    }
+}
+
+/// The newest revision that any answer acknowledged, and what was answered with it.
+#[derive(Debug, Clone)]
+pub(super) struct Newest {
+    pub revision: u64,
+    asked: Option<Arc<Asked>>,
+}
+
+impl Default for Newest {
+    /// That of an empty store.
+    fn default() -> Self {
+        Self { revision: 1, asked: None }
+    }
+}
+
+impl Newest {
+    pub fn answered(&mut self, revision: u64, asked: &Arc<Asked>) {
+        if revision > self.revision {
+            *self = Self { revision, asked: Some(Arc::clone(asked)) };
+        }
+    }
+}
+
+impl fmt::Display for Newest {
+    /// `n2 had answered operation 3.17 (put p/1) at revision 57`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.asked {
+            Some(asked) => write!(f, "n{} had answered {asked} at revision {}", asked.member, self.revision),
+            None => write!(f, "the empty store had revision {}", self.revision),
+        }
+    }
+}
+
+fn named(keys: &Keys) -> String {
+    keys.to.as_ref().map_or_else(|| keys.from.clone(), |to| format!("[{}, {to})", keys.from))
+}
+
+/// The first few of `words`, and how many more there are.
+pub(super) fn first(words: impl ExactSizeIterator<Item = String>) -> String {
+    let more = words.len().saturating_sub(NAMED_MAX);
+    let shown = words.take(NAMED_MAX).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_names_the_member_the_operation_and_its_first_keys() {
+        let put = |n: u32| Effect::Put { key: format!("p/{n}"), value: String::new() };
+        let keys = Keys { from: "q/".into(), to: Some("q0".into()) };
+        let asked = |then| {
+            let action = Action::Txn { when: vec![], then };
+            Asked { id: OpId { client: 3, seq: 17 }, member: 2, action }.acknowledged(57)
+        };
+        assert_eq!(
+            asked(vec![put(1), Effect::Delete { keys }]),
+            "n2 acknowledged operation 3.17 (put p/1, delete [q/, q0)) at revision 57"
+        );
+        let many = asked((1..=6).map(put).collect());
+        assert!(many.contains("(put p/1, put p/2, put p/3, put p/4 and 2 more)"), "{many}");
+    }
+}
