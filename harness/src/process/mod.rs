@@ -8,7 +8,7 @@
 //!    ever used, and every change of state is an event ([`child`]).
 //! 4. A child's standard output is its event pipe ([`events`]).
 
-mod before_exec;
+pub mod before_exec;
 pub mod child;
 pub mod events;
 pub mod spawner;
