@@ -322,7 +322,8 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
     }
     let word_of_exit = if exit == Exit::Interrupted { "interrupted".to_owned() } else { summary.verdict.to_string() };
     text.push_str(&format!(
-        "{word_of_exit}: {} of {} cycles, {} kills landed, {} entries lost, {} replayed, {} writes acknowledged, in {}.{} s\n",
+        "{word_of_exit}{}: {} of {} cycles, {} kills landed, {} entries lost, {} replayed, {} writes acknowledged, in {}.{} s\n",
+        report::known::beside_the_verdict(summary),
         summary.cycles.len(),
         summary.cycles_planned,
         summary.kills(),
@@ -343,6 +344,9 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
         text.push_str(&format!(
             "resumed: cluster {cluster} after cycle {cycle}; the harness's death was a kill of all its members\n"
         ));
+    }
+    for line in report::known::lines(summary) {
+        text.push_str(&format!("{line}\n"));
     }
     for check in &summary.skipped_checks {
         text.push_str(&format!("skipped check: {check}\n"));

@@ -190,7 +190,7 @@ impl<'a> Stage<'a> {
         let mut findings = std::mem::take(&mut work.findings);
         findings.extend(self.ledger.take_findings());
         for finding in &findings {
-            self.ledger.take(&Evidence::Finding { finding: finding.clone() });
+            self.ledger.take(&Evidence::Finding { finding: finding.clone(), known: None });
         }
         findings
     }

@@ -247,6 +247,9 @@ pub enum Evidence {
     /// A finding, as the run had it when it was judged; whoever judges again has to come to it.
     Finding {
         finding: Finding,
+        /// The scenario's signature that it is suppressed by.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        known: Option<String>,
     },
     CycleEnd {
         record: CycleRecord,

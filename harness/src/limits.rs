@@ -66,6 +66,9 @@ pub const LANDED_PERCENT_MIN: u32 = 95;
 /// Landed cycles in which something was lost from a memtable, and a replay or a snapshot brought it back. In the others
 /// the kill met an engine that had just flushed, and recovery had nothing to do.
 pub const BIT_PERCENT_MIN: u32 = 50;
+/// Cycles that have to come as far as a fence that all members answer; only a known finding ends one before that, and a run that
+/// is nothing but the known bug proves nothing.
+pub const VERIFIED_PERCENT_MIN: u32 = 50;
 /// A window that was planned this often, and never reached, is a hole in the fault mix; less may be chance.
 pub const WINDOW_PLANNED_MIN: u32 = 3;
 /// Kills that a plan schedules beyond a cell's quota, because some of them will be skipped.
@@ -171,6 +174,9 @@ pub const APPLIED_RETRY_PAUSE: Duration = Duration::from_millis(5);
 pub const ROWS_PER_PAGE: i64 = 60;
 /// Reading all keys of a member once, at the end: a few hundred keys, or a few ten thousand.
 pub const LAST_READ: Duration = Duration::from_secs(30);
+/// Known findings of one signature that are written down as such in each cycle: all are counted, and the evidence that leads to each
+/// is in the history anyway. A diverged store answers thousands of reads wrongly in a cycle.
+pub const KNOWN_WRITTEN_PER_CYCLE_MAX: u32 = 20;
 /// Findings printed at the end of a run; the report has them all.
 pub const FINDINGS_PRINTED_MAX: usize = 10;
 /// Steps of the linearizability search on one key at one fence, ~0.2 µs each. Revisions make it a few steps per answer, so this is a

@@ -116,6 +116,12 @@ async fn look(
     }
     let mut replay = ledger.log_replay();
     evidence.agreed = ledger.last_agreed().unwrap_or((0, 1));
+    for known in ledger.known().into_iter().filter(|known| known.count > 0 && LOCALISED.contains(&known.class)) {
+        evidence.unknown.push(format!(
+            "which part of it is the known \"{}\", {} of whose findings were suppressed before: it may be what begins here",
+            known.name, known.count
+        ));
+    }
     witness(cluster, &mut evidence).await;
     cluster.kill_all().await;
     read_logs(cluster, &mut evidence, &mut replay);

@@ -2,12 +2,15 @@
 //!
 //! Plain data, no behaviour beyond sums: a stored record must read back without a cluster.
 
+pub mod known;
 pub mod localisation;
 
+use crate::known::Signature;
 use crate::plan::Plan;
 use crate::scenario::Scenario;
 use crate::target::{Engine, Slot};
 use crate::verdict::{Finding, Verdict};
+use known::KnownRecord;
 use localisation::Localisation;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -309,6 +312,9 @@ pub struct RunSummary {
     pub schema_version: u32,
     pub verdict: Verdict,
     pub findings: Vec<Finding>,
+    /// The findings that the scenario knows, one record for each signature: they count for no verdict.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known: Vec<KnownRecord>,
     /// The scenario's name, the stem of its file.
     pub scenario: String,
     /// Path of the scenario, as it was given.
@@ -375,6 +381,7 @@ impl RunSummary {
             schema_version: SCHEMA_VERSION,
             verdict: Verdict::Inconclusive,
             findings: Vec::new(),
+            known: scenario.known.iter().map(Signature::unseen).collect(),
             scenario: scenario.name.clone(),
             scenario_path: scenario.path.display().to_string(),
             scenario_digest: scenario.digest(),
@@ -407,6 +414,11 @@ impl RunSummary {
             git_revision: None,
             repro: String::new(),
         }
+    }
+
+    /// Findings that were suppressed because the scenario knows them.
+    pub fn suppressed(&self) -> u64 {
+        self.known.iter().map(|known| known.count).sum()
     }
 
     /// Cycles whose fault landed as planned.

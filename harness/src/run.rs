@@ -23,7 +23,7 @@ use crate::record::QuotaRecord;
 use crate::scenario::{Floors, Scenario};
 use crate::target::Target;
 use crate::verdict::{Class, Finding, Verdict};
-use crate::{clock, provenance, report};
+use crate::{clock, provenance, record, report};
 use anyhow::Context;
 use lane::{Halt, LaneEnd};
 use std::sync::Arc;
@@ -61,6 +61,8 @@ pub(crate) struct Outcome {
     pub skipped_checks: Vec<String>,
     /// Reads that could not be compared with the model.
     pub reads_unchecked: u64,
+    /// Likewise fences.
+    pub fences_uncompared: u64,
     pub interrupted: bool,
 }
 
@@ -179,6 +181,8 @@ impl Outcome {
         summary.unknown_writes += end.tally.unknown_writes;
         summary.reads += end.tally.reads;
         self.reads_unchecked += end.tally.reads_unchecked;
+        self.fences_uncompared += end.tally.fences_uncompared;
+        record::known::add(&mut summary.known, end.known);
         summary.log_replayed.add(end.replayed);
         summary.resumed.extend(end.resumed);
         summary.localisation = summary.localisation.take().or(end.localisation);
@@ -235,6 +239,13 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: Outco
         let why = format!("{unchecked} of {reads} reads: compacted before the history reached them");
         summary.skipped_checks.push(why);
     }
+    if outcome.fences_uncompared > 0 {
+        summary.skipped_checks.push(format!(
+            "the model at {} fences: replicas disagreed there, or a watch had left something out",
+            outcome.fences_uncompared
+        ));
+    }
+    summary.skipped_checks.extend(worth::unverified(summary));
     summary.skipped_checks.extend(summary.log_replayed.skipped());
     summary.skipped_checks.extend(outcome.skipped_checks);
     if summary.interrupted && summary.findings.is_empty() {

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod faults;
+mod known;
 mod quotas;
 mod raw;
 mod refusal;
@@ -17,6 +18,7 @@ pub use quotas::{Quota, whom_of};
 pub use refusal::Refusal;
 pub use upgrade::{UpgradeSpec, WayKind};
 
+use crate::known::Signature;
 use crate::limits;
 use crate::target::{Engine, Reach, ServerSpec, Window};
 use sha2::{Digest, Sha256};
@@ -168,6 +170,8 @@ pub struct Scenario {
     pub upgrade: Option<UpgradeSpec>,
     pub bounds: Bounds,
     pub floors: Floors,
+    /// Findings that are known, in the order in which they are tried.
+    pub known: Vec<Signature>,
 }
 
 impl Scenario {

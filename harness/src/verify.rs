@@ -17,7 +17,8 @@ use crate::exit::Exit;
 use crate::oracle;
 use crate::paths::Paths;
 use crate::plan::Plan;
-use crate::record::RunSummary;
+use crate::record::known::KnownRecord;
+use crate::record::{self, RunSummary};
 use crate::report;
 use crate::run::{self, Outcome};
 use crate::scenario::Scenario;
@@ -102,7 +103,8 @@ pub fn verify(paths: &Paths) -> anyhow::Result<Verification> {
 impl Verification {
     fn take(&mut self, mut replayed: Replayed, outcome: &mut Outcome) {
         let several = self.run.clusters > 1;
-        for finding in replayed.judged.iter_mut().chain(&mut replayed.told).filter(|_| several) {
+        let first = replayed.known.iter_mut().filter_map(|known| known.first.as_mut());
+        for finding in replayed.judged.iter_mut().chain(&mut replayed.told).chain(first).filter(|_| several) {
             finding.cluster = Some(replayed.cluster);
         }
         for finding in &replayed.judged {
@@ -137,6 +139,8 @@ impl Verification {
         self.run.unknown_writes += replayed.tally.unknown_writes;
         self.run.reads += replayed.tally.reads;
         outcome.reads_unchecked += replayed.tally.reads_unchecked;
+        outcome.fences_uncompared += replayed.tally.fences_uncompared;
+        record::known::add(&mut self.run.known, std::mem::take(&mut replayed.known));
         self.run.log_replayed.add(replayed.log_replayed);
         self.run.resumed.append(&mut replayed.resumed);
         if let Some(quotas) = replayed.quotas {
@@ -155,6 +159,7 @@ impl Verification {
         };
         differ("verdict", claimed.verdict.to_string(), run.verdict.to_string());
         differ("classes", classes(&claimed.findings), classes(&run.findings));
+        differ("known findings", known(&claimed.known), known(&run.known));
         differ("interrupted", claimed.interrupted.to_string(), run.interrupted.to_string());
         differ("cycles", claimed.cycles.len().to_string(), run.cycles.len().to_string());
         for (claims, shows) in claimed.cycles.iter().zip(&run.cycles).filter(|(claims, shows)| claims != shows) {
@@ -187,6 +192,12 @@ fn classes(findings: &[Finding]) -> String {
         findings.chunk_by(|a, b| a.class == b.class).map(|same| format!("{} ({})", same[0].class, same.len()));
     let classes: Vec<_> = classes.collect();
     if classes.is_empty() { "none".to_owned() } else { classes.join(", ") }
+}
+
+/// How many findings were suppressed, by signature.
+fn known(records: &[KnownRecord]) -> String {
+    let counts: Vec<_> = records.iter().map(|one| format!("{} as {:?}", one.count, one.name)).collect();
+    if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
 }
 
 fn sorted(words: &[String]) -> String {

@@ -4,6 +4,7 @@ use super::{say, shown};
 use crate::exit::{Exit, Failure};
 use crate::limits;
 use crate::paths::Paths;
+use crate::report;
 use crate::verify::{Verification, verify as judge};
 use clap::Args;
 use std::io::Write;
@@ -40,8 +41,9 @@ fn words(verification: &Verification) -> String {
         line(finding.to_string());
     }
     line(format!(
-        "{}: {} of {} cycles, {} kills, {} writes acknowledged, {} unknown, {} reads",
+        "{}{}: {} of {} cycles, {} kills, {} writes acknowledged, {} unknown, {} reads",
         run.verdict,
+        report::known::beside_the_verdict(run),
         run.cycles.len(),
         run.cycles_planned,
         run.kills(),
@@ -66,6 +68,7 @@ fn words(verification: &Verification) -> String {
         let testimony = if *told > 0 { format!(", {told} told by the run, not judged again") } else { String::new() };
         line(format!("findings of class {class}: {judged} judged again{testimony}"));
     }
+    report::known::lines(run).into_iter().for_each(&mut line);
     for check in &run.skipped_checks {
         line(format!("skipped check: {check}"));
     }

@@ -127,7 +127,8 @@ fn every_kind_of_line_reads_back() {
         Evidence::Recovery { cycle: 1, member: 2, recovery },
         Evidence::LastRead { member: 2, revision: 9, rows: vec![row(b"1,3.17")] },
         Evidence::Told { finding: finding.clone() },
-        Evidence::Finding { finding },
+        Evidence::Finding { finding: finding.clone(), known: None },
+        Evidence::Finding { finding, known: Some("etcd#13766".into()) },
         Evidence::CycleEnd { record: run.cycles[0].clone() },
         Evidence::End { interrupted: false, slots: run.slots.clone(), skipped_checks: vec!["last look: no".into()] },
     ];

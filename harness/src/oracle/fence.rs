@@ -166,6 +166,8 @@ fn judge_kv(books: &mut Books, answer: &Answer, (revision, compact): (u64, u64),
                 Class::HarnessError,
                 format!("{at} cannot be judged: the watches have delivered {known} only"),
             ));
+        } else {
+            books.tally.fences_uncompared += 1;
         }
         return;
     }

@@ -19,7 +19,11 @@ impl Books {
             // The look without a fault is no cycle.
             finding.cycle = finding.cycle.filter(|cycle| *cycle > 0);
         }
-        findings
+        let (known, news): (Vec<_>, Vec<_>) = findings.into_iter().partition(|finding| self.suppress(finding));
+        // Replicas that disagree have no one state that the model could be compared with.
+        let disagree = known.iter().any(|finding| finding.class == Class::StateHash);
+        self.tally.fences_uncompared += u64::from(disagree && matches!(evidence, Evidence::FenceAnswers { .. }));
+        news
     }
 
     fn dispatch(&mut self, evidence: &Evidence) -> Vec<Finding> {

@@ -11,6 +11,8 @@
 //! was sent. A write that breaks this took a revision that is taken: what was there is gone. A read that breaks it is stale
 //! if the history still comes to that revision; if it does not, the fence says what is lost.
 //!
+//! What a scenario knows already ([`Ledger::know`]) is neither returned nor does it wait: it is counted here, before anybody sees it.
+//!
 //! Memory is bounded by the open operations, the state since the last compaction, and the slowest stream.
 
 use super::Alarms;
@@ -27,9 +29,11 @@ use super::watermarks::{Reading, Watermarks};
 use crate::evidence::{Evidence, mark_of};
 use crate::history::History;
 use crate::inspect::DeadMember;
+use crate::known::{Known, Signature};
 use crate::model::{Change, KvDigest, Model};
 use crate::operation::{Action, OpId, Outcome, Reply};
 use crate::raft_log::RaftLog;
+use crate::record::known::KnownRecord;
 use crate::record::{Replayed, ResumedRecord};
 use crate::target::Slot;
 use crate::verdict::{Class, Finding};
@@ -59,6 +63,8 @@ pub struct Tally {
     pub open: u64,
     /// Revisions that the history holds.
     pub revisions: u64,
+    /// Fences that were not compared with the model, because of something known.
+    pub fences_uncompared: u64,
 }
 
 /// What is certain about any fence that is proposed after the mark was taken.
@@ -91,9 +97,10 @@ pub(super) struct Books {
     acked: Newest,
     pub compact_acked: u64,
     pub compact_sent: u64,
-    tally: Tally,
+    pub tally: Tally,
     pub cycle: Option<u32>,
     findings: Vec<Finding>,
+    known: Known,
     /// What was certain when the last fence was about to be proposed.
     pub mark: FenceMark,
     /// Raft index and revision at which all members were last seen to show what the model has, by the API.
@@ -108,9 +115,9 @@ pub(super) struct Books {
     pub ended: bool,
     /// The cycles after which the run was resumed.
     pub resumptions: Vec<u32>,
-    /// Whether an alarm about a lost write was ever raised.
+    /// Whether an alarm about a lost write that nobody knew was ever raised.
     pub lost_write: bool,
-    /// A watch was wrong: the model, which lives on watches, may never learn of what it left out.
+    /// A watch was wrong, known to be so or not: the model, which lives on watches, may never learn of what it left out.
     pub watch_broken: bool,
 }
 
@@ -150,6 +157,7 @@ impl Ledger {
             tally: Tally::default(),
             cycle: None,
             findings: Vec::new(),
+            known: Known::default(),
             mark: FenceMark::default(),
             agreed: None,
             votes: BTreeMap::new(),
@@ -171,6 +179,16 @@ impl Ledger {
     /// wait. After [`Evidence::End`] nothing is taken any more.
     pub fn take(&self, evidence: &Evidence) -> Vec<Finding> {
         self.books().take(evidence)
+    }
+
+    /// From here on what matches one of `signatures` is counted, and is no finding.
+    pub fn know(&self, signatures: &[Signature]) {
+        self.books().known = Known::new(signatures);
+    }
+
+    /// What was suppressed, one record for each signature.
+    pub fn known(&self) -> Vec<KnownRecord> {
+        self.books().known.records()
     }
 
     /// From here on evidence is written to `history`, which is what it came from so far.
@@ -456,12 +474,26 @@ impl Books {
     /// `member`: whom those alarms are about that accuse nobody by themselves.
     fn file(&mut self, member: Option<u64>, alarms: Alarms) {
         for alarm in alarms {
-            self.lost_write |= alarm.class == Class::LostWrite;
-            self.watch_broken |= alarm.class == Class::Watch;
+            let class = alarm.class;
+            self.watch_broken |= class == Class::Watch;
+            let finding = Finding { cycle: self.cycle, member: alarm.member.or(member), ..alarm };
+            if self.suppress(&finding) {
+                continue;
+            }
+            self.lost_write |= class == Class::LostWrite;
             if self.findings.len() < FINDINGS_MAX {
-                self.findings.push(Finding { cycle: self.cycle, member: alarm.member.or(member), ..alarm });
+                self.findings.push(finding);
             }
         }
+    }
+
+    /// Whether `finding` is known; it is counted then, and written down.
+    pub fn suppress(&mut self, finding: &Finding) -> bool {
+        let Some(suppressed) = self.known.take(finding) else { return false };
+        if let Some(history) = self.history.as_ref().filter(|_| suppressed.to_be_written) {
+            history.record(&Evidence::Finding { finding: finding.clone(), known: Some(suppressed.name) });
+        }
+        true
     }
 
     fn done(&mut self, asked: &Arc<Asked>, floor: &Newest, revision: u64, reply: &Reply, alarms: &mut Alarms) {

@@ -1,11 +1,11 @@
 //! `report.html`: one file, no external asset, readable offline, in light and in dark, with and without scripts.
 //!
-//! Order: the verdict; where a divergence begins, and what was found, if anything was; what the verdict is worth; then the evidence behind
+//! Order: the verdict; where a divergence begins, and what was found or suppressed, if anything was; what the verdict is worth; then the evidence behind
 //! it. Every text that comes from outside goes through [`escape`]; the page forbids itself any request.
 
 use super::text::{duration, escape, number, percent};
 use super::worth::{FAULT_CLASSES, Worth};
-use super::{chart, localisation, partial, tables, verdict_sentence};
+use super::{chart, known, localisation, partial, tables, verdict_sentence};
 use crate::record::{BinaryId, RunSummary, SlotRecord};
 use crate::verdict::{Class, Finding, Verdict};
 
@@ -21,6 +21,7 @@ pub fn render(run: &RunSummary, report: &str) -> String {
             .as_ref()
             .map_or_else(String::new, |found| section("Where it begins", &localisation::html(found))),
         findings(run, report),
+        section("Known findings", &known::html(run)),
         section("What this verdict is worth", &tiles(run, &worth)),
         section("Recovery and loss", &chart::render(&run.cycles)),
         section("Crash windows", &tables::window_grid(run, &worth)),

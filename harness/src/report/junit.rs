@@ -4,7 +4,7 @@
 //! trial (see [`worth`](super::worth)) and the run came to its end, and is otherwise reported as skipped.
 
 use super::worth::{BIT_FLOOR, Worth};
-use super::{Error, partial, verdict_sentence};
+use super::{Error, known, partial, verdict_sentence};
 use crate::record::{RunSummary, SlotRecord};
 use crate::verdict::{Class, Finding, Verdict};
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
@@ -69,8 +69,10 @@ fn properties(run: &RunSummary, worth: &Worth) -> Vec<Property> {
         ("started", run.started_utc.clone()),
         ("reproduce", run.repro.clone()),
     ]
+    .into_iter()
+    .chain((!run.known.is_empty()).then(|| ("known-findings-suppressed", run.suppressed().to_string())))
     .map(|(name, value)| Property::new(name, value))
-    .into()
+    .collect()
 }
 
 fn slot(slot: &SlotRecord) -> String {
@@ -98,7 +100,7 @@ fn whole_run(run: &RunSummary, worth: &Worth, elapsed: Duration) -> TestCase {
     let mut case = TestCase::new("run", status);
     case.set_classname(format!("ninelives.{}", run.scenario)).set_time(elapsed);
     case.set_system_out(format!(
-        "{} cycles, {} kills landed, {} skipped, {} entries lost, {} replayed, {} trials\nreproduce: {}\n{}",
+        "{} cycles, {} kills landed, {} skipped, {} entries lost, {} replayed, {} trials\nreproduce: {}\n{}{}",
         worth.cycles_run,
         worth.kills,
         worth.skipped,
@@ -106,6 +108,7 @@ fn whole_run(run: &RunSummary, worth: &Worth, elapsed: Duration) -> TestCase {
         worth.entries_replayed,
         worth.trials,
         run.repro,
+        known::lines(run).iter().map(|line| format!("{line}\n")).collect::<String>(),
         run.skipped_checks.iter().map(|check| format!("skipped check: {check}\n")).collect::<String>(),
     ));
     case
@@ -141,6 +144,7 @@ fn unproven(run: &RunSummary, worth: &Worth, class: Class) -> Option<String> {
     match class {
         _ if worth.trials == 0 => Some("no cycle proved anything".to_owned()),
         Class::SnapshotTransfer if worth.snapshots_installed == 0 => Some("no member needed a snapshot".to_owned()),
+        _ if known::of_class(run, class).is_some() => known::of_class(run, class),
         _ if partial(run).is_some() || ended_by_a_finding => {
             Some("the run ended early: not all of it was checked".to_owned())
         }

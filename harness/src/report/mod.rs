@@ -12,6 +12,7 @@ pub mod grid;
 mod html;
 mod json;
 mod junit;
+pub mod known;
 pub mod localisation;
 mod repro;
 #[cfg(test)]
@@ -92,7 +93,7 @@ fn partial(run: &RunSummary) -> Option<String> {
 /// The verdict as a sentence.
 fn verdict_sentence(run: &RunSummary) -> String {
     let cycles = text::number(run.cycles.len() as u64);
-    match run.verdict {
+    let sentence = match run.verdict {
         Verdict::Pass if run.interrupted => {
             format!("No divergence found in the {cycles} cycles before the interruption")
         }
@@ -101,7 +102,8 @@ fn verdict_sentence(run: &RunSummary) -> String {
         Verdict::Liveness => "The system under test did not come back inside its bound".to_owned(),
         Verdict::HarnessError => "The harness failed: this says nothing about the system under test".to_owned(),
         Verdict::Inconclusive => "Too little happened for a pass to mean anything".to_owned(),
-    }
+    };
+    sentence + &known::beside_the_verdict(run)
 }
 
 /// Replaces `path` by `bytes` so that a reader sees the old content or the new one, whole.

@@ -87,6 +87,7 @@ pub fn run() -> RunSummary {
         schema_version: SCHEMA_VERSION,
         verdict: Verdict::Pass,
         findings: Vec::new(),
+        known: Vec::new(),
         scenario: "sample".to_owned(),
         scenario_path: "scenarios/sample.toml".to_owned(),
         scenario_digest: "a".repeat(64),

@@ -106,7 +106,7 @@ impl Worth {
             snapshots_installed: count(|cycle| cycle.snapshot_installed),
             windows: windows(&run.cycles),
             divergence_rate_max_95: (trials > 0 && !violated).then(|| (3.0 / f64::from(trials)).min(1.0)),
-            divergence_rate_caveat: CAVEAT.to_owned(),
+            divergence_rate_caveat: caveat(run),
             fault_classes_covered: run.fault_classes.clone(),
             fault_classes_not_covered: FAULT_CLASSES
                 .iter()
@@ -114,6 +114,13 @@ impl Worth {
                 .map(|(class, _)| (*class).to_owned())
                 .collect(),
         }
+    }
+}
+
+fn caveat(run: &RunSummary) -> String {
+    match run.suppressed() {
+        0 => CAVEAT.to_owned(),
+        _ => format!("{CAVEAT}; known findings are not counted"),
     }
 }
 

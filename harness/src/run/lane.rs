@@ -14,6 +14,7 @@ use crate::last_read;
 use crate::localise::localise;
 use crate::oracle::{Ledger, Tally};
 use crate::process::Spawner;
+use crate::record::known::KnownRecord;
 use crate::record::localisation::Localisation;
 use crate::record::{Replayed, ResumedRecord, SlotRecord};
 use crate::target::{Engine, Slot};
@@ -36,6 +37,7 @@ pub(super) enum Halt {
 #[derive(Default)]
 pub(super) struct LaneEnd {
     pub findings: Vec<Finding>,
+    pub known: Vec<KnownRecord>,
     pub skipped_checks: Vec<String>,
     pub interrupted: bool,
     pub slots: Vec<SlotRecord>,
@@ -71,6 +73,7 @@ pub(super) async fn run(
     }
     let Lane { number, clusters, mut end, .. } = lane;
     mark(&mut end.findings, number, clusters);
+    mark(end.known.iter_mut().filter_map(|known| known.first.as_mut()), number, clusters);
     end
 }
 
@@ -125,7 +128,7 @@ impl Lane {
         self.end.resumed = ledger.resumptions(self.number);
         if let Some((slots, skipped_checks)) = &reopened.end {
             (self.end.slots, self.end.skipped_checks) = (slots.clone(), skipped_checks.clone());
-            (self.end.tally, self.end.replayed) = (ledger.tally(), ledger.log_replayed());
+            self.take_sums(&ledger);
             return Ok(());
         }
         if !self.end.findings.is_empty() {
@@ -232,8 +235,13 @@ impl Lane {
         let (slots, skipped_checks) = (self.end.slots.clone(), self.end.skipped_checks.clone());
         ledger.take(&Evidence::End { interrupted: self.end.interrupted, slots, skipped_checks });
         self.end.findings.extend(ledger.take_findings());
+        self.take_sums(ledger);
+    }
+
+    fn take_sums(&mut self, ledger: &Ledger) {
         self.end.tally = ledger.tally();
         self.end.replayed = ledger.log_replayed();
+        self.end.known = ledger.known();
     }
 }
 
@@ -262,8 +270,8 @@ async fn halted(halt: &mut watch::Receiver<Halt>) -> Halt {
 }
 
 /// Says in each finding which cluster it is about, where there are several.
-fn mark(findings: &mut [Finding], cluster: u32, clusters: u32) {
-    for finding in findings.iter_mut().filter(|_| clusters > 1) {
+fn mark<'a>(findings: impl IntoIterator<Item = &'a mut Finding>, cluster: u32, clusters: u32) {
+    for finding in findings.into_iter().filter(|_| clusters > 1) {
         finding.cluster = Some(cluster);
     }
 }

@@ -62,6 +62,7 @@ pub(super) fn ledger(job: &Job, number: u32) -> anyhow::Result<(Arc<Ledger>, Arc
     let history = History::create(&path).context("cannot create the history")?;
     let slots: Vec<Slot> = (1..).map(Slot).take(job.scenario.cluster.engines.len()).collect();
     let ledger = Ledger::recorded(&slots, Arc::clone(&history));
+    ledger.know(&job.scenario.known);
     ledger.take(&Evidence::History(Head {
         version: HISTORY_VERSION,
         cluster: number,

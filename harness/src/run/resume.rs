@@ -56,6 +56,7 @@ pub(super) fn reopen(job: &Job, number: u32) -> anyhow::Result<(Arc<Ledger>, Arc
         bail!("{}: expected the history of this plan and scenario, found another run's", path.display());
     }
     let ledger = Ledger::new(&head.slots);
+    ledger.know(&job.scenario.known);
     let mut reopened = Reopened::default();
     while let Some((_, evidence)) = lines.read()? {
         let findings = ledger.take(&evidence);

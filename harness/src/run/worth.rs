@@ -19,6 +19,14 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary) -> Vec<Finding> {
     if cycles == 0 {
         sentences.push("no cycle was carried out".to_owned());
     }
+    let verified = run.cycles.iter().filter(|cycle| cycle.fence_index.is_some()).count() as u64;
+    if verified * 100 < cycles * u64::from(limits::VERIFIED_PERCENT_MIN) {
+        let min = limits::VERIFIED_PERCENT_MIN;
+        sentences.push(format!(
+            "expected at least {min} % of the cycles to be verified at a fence, found {verified} of {cycles}: known findings ended the \
+             others before it"
+        ));
+    }
     if landed * 100 < planned * u64::from(floors.landed_percent_min) {
         let min = floors.landed_percent_min;
         sentences.push(format!(
@@ -58,6 +66,13 @@ fn unmet_quotas(run: &RunSummary) -> Option<String> {
     (!cells.is_empty()).then(|| {
         format!("expected every quota of window × role to be met, found {} unmet: {}", cells.len(), cells.join("; "))
     })
+}
+
+/// Cycles that a known finding ended before there was anything to verify.
+pub(super) fn unverified(run: &RunSummary) -> Option<String> {
+    let ended = run.cycles.iter().filter(|cycle| cycle.fence_index.is_none() && cycle.findings == 0).count();
+    let cycles = run.cycles.len();
+    (ended > 0).then(|| format!("the fence of {ended} of {cycles} cycles: a known finding ended them before it"))
 }
 
 /// The floors that could not be judged, and why: never a pass, and never a failure.
@@ -249,6 +264,17 @@ mod tests {
             (cycle.not_applicable, cycle.window) = (true, Some("flush.begin".to_owned()));
         }
         assert_eq!(lacking(&Floors::default(), &run), []);
+    }
+
+    #[test]
+    fn a_run_that_is_nothing_but_a_known_bug_is_worth_nothing() {
+        let mut run = run(10, 0, 0);
+        assert_eq!(unverified(&run), None);
+        run.cycles[..5].iter_mut().for_each(|cycle| cycle.fence_index = None);
+        assert_eq!(lacking(&Floors::default(), &run), []);
+        assert!(unverified(&run).unwrap().contains("5 of 10 cycles"));
+        run.cycles[5].fence_index = None;
+        assert!(lacking(&Floors::default(), &run)[0].sentence.contains("found 4 of 10"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use super::cluster::RawCluster;
 use super::faults::{RawAgain, RawFaults, RawLinks};
+use super::known::RawKnown;
 use super::quotas::RawQuotas;
 use super::target::RawTarget;
 use super::upgrade::RawUpgrade;
@@ -37,6 +38,8 @@ pub(super) struct Raw {
     bounds: RawBounds,
     #[serde(default)]
     floors: RawFloors,
+    #[serde(default)]
+    known: Vec<RawKnown>,
 }
 
 #[derive(Deserialize)]
@@ -103,6 +106,7 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
     let upgrade = raw.upgrade.as_ref().map(|upgrade| check.upgrade(upgrade, &cluster)).transpose()?;
     let bounds = check.bounds(&raw.bounds)?;
     let floors = check.floors(&raw.floors)?;
+    let known = check.known(&raw.known)?;
     let path = path.to_owned();
     Ok(Scenario {
         name,
@@ -119,6 +123,7 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
         upgrade,
         bounds,
         floors,
+        known,
         text,
     })
 }

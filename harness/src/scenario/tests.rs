@@ -1,6 +1,7 @@
 //! Golden texts of the refusals: what a person sees is part of the contract.
 
 use super::*;
+use crate::verdict::Class;
 
 const GOOD: &str = r#"# A story.
 cycles = 10
@@ -345,4 +346,78 @@ fn kills_again_that_would_not_happen_are_refused() {
         .replacen("[windows]", "[again]\n\"recovery.replay-verify\" = 1\n[windows]", 1);
     let redb = parse(&redb).unwrap_err().to_string();
     assert!(redb.contains("`again.\"recovery.replay-verify\"` is above 0, and does not exist on redb"), "{redb}");
+}
+
+const KNOWN: &str = r#"
+[[known]]
+name = "etcd#13766"
+class = "state-hash"
+contains = ["kv section", "n2 says"]
+member = 2
+because = "fixed in 3.5.3"
+
+[[known]]
+name = "late watches"
+class = "watch"
+because = "ours"
+"#;
+
+/// The refusal of the good scenario with known findings, and `from` replaced by `to` in them.
+fn refusal_of_known(from: &str, to: &str) -> String {
+    assert!(KNOWN.contains(from), "{from}");
+    parse(&format!("{GOOD}{}", KNOWN.replacen(from, to, 1))).expect_err("a refusal").to_string()
+}
+
+#[test]
+fn known_findings_are_taken_in_the_order_of_the_file() {
+    assert_eq!(parse(GOOD).unwrap().known, []);
+    let known = parse(&format!("{GOOD}{KNOWN}")).unwrap().known;
+    let (first, second) = (&known[0], &known[1]);
+    assert_eq!(
+        (known.len(), first.name.as_str(), first.class, first.member),
+        (2, "etcd#13766", Class::StateHash, Some(2))
+    );
+    assert_eq!(
+        (first.contains.as_slice(), first.because.as_str()),
+        (&["kv section".into(), "n2 says".into()][..], "fixed in 3.5.3")
+    );
+    assert_eq!((second.class, second.member, second.contains.len()), (Class::Watch, None, 0));
+}
+
+#[test]
+fn a_signature_that_says_too_little_is_refused_where_it_stands() {
+    assert_eq!(
+        refusal_of_known("\"kv section\", \"n2 says\"", "\"kv section\", \" \""),
+        "scenarios/x.toml:29: `known.contains`: expected some words, found none: it would match every sentence\n  29 | \
+         contains = [\"kv section\", \" \"]"
+    );
+    let because = refusal_of_known("\"fixed in 3.5.3\"", "\"\"");
+    assert!(because.starts_with("scenarios/x.toml:31: `known.because`: expected some words"), "{because}");
+    assert!(refusal_of_known("because = \"ours\"", "").contains("missing field `because`"));
+    assert!(refusal_of_known("\"late watches\"", "\"\"").contains(":34: `known.name`"));
+    assert!(refusal_of_known("member = 2", "member = 0").contains(":30: `known.member`: expected a member's id"));
+    assert!(refusal_of_known("member = 2", "members = 2").contains(":30: unknown field `members`"));
+}
+
+#[test]
+fn two_signatures_of_one_name_are_refused() {
+    let text = refusal_of_known("\"late watches\"", "\"etcd#13766\"");
+    assert!(
+        text.contains(":34: `known.name`: expected a name for each `[[known]]`, found \"etcd#13766\" twice"),
+        "{text}"
+    );
+}
+
+#[test]
+fn only_a_class_about_the_system_can_be_known() {
+    for class in ["harness-error", "not-proven"] {
+        let text = refusal_of_known("\"watch\"", &format!("\"{class}\""));
+        assert!(text.contains(":35: `known.class`: expected a class of findings about the system"), "{text}");
+        assert!(text.contains(&format!("found {class}")), "{text}");
+    }
+    let text = refusal_of_known("\"watch\"", "\"wacth\"");
+    assert!(
+        text.starts_with("scenarios/x.toml:35: ") && text.contains("`wacth`") && text.contains("`watch`"),
+        "{text}"
+    );
 }

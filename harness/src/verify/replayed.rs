@@ -2,9 +2,11 @@
 
 use crate::evidence::{Evidence, HISTORY_VERSION, Head};
 use crate::history::Lines;
+use crate::known::Signature;
 use crate::oracle::{Ledger, Tally};
 use crate::paths::Paths;
 use crate::plan::Plan;
+use crate::record::known::KnownRecord;
 use crate::record::{CycleRecord, QuotaRecord, Replayed as LogReplayed, ResumedRecord, SlotRecord};
 use crate::scenario::Scenario;
 use crate::verdict::Finding;
@@ -72,6 +74,10 @@ pub(super) struct Replayed {
     pub told: Vec<Finding>,
     /// What the run wrote down as its findings.
     claimed: Vec<Finding>,
+    /// What it wrote down as known, and by which signature.
+    claimed_known: Vec<(String, Finding)>,
+    /// What is suppressed now.
+    pub known: Vec<KnownRecord>,
     pub cycles: Vec<CycleRecord>,
     pub end: Option<End>,
     pub tally: Tally,
@@ -100,6 +106,7 @@ pub(super) fn replay(paths: &Paths, cluster: u32, scenario: &Scenario, plan: &Pl
     };
     check_head(&path, &head, cluster, scenario, plan)?;
     let ledger = Ledger::new(&head.slots);
+    ledger.know(&scenario.known);
     let quotas = head.job.map(|job| job.quotas);
     let mut replayed = Replayed { cluster, quotas, ..Replayed::default() };
     while let Some((line, evidence)) = lines.read()? {
@@ -119,7 +126,9 @@ pub(super) fn replay(paths: &Paths, cluster: u32, scenario: &Scenario, plan: &Pl
     replayed.tally = ledger.tally();
     replayed.log_replayed = ledger.log_replayed();
     replayed.resumed = ledger.resumptions(cluster);
+    replayed.known = ledger.known();
     replayed.compare_findings();
+    replayed.compare_known(&scenario.known);
     Ok(replayed)
 }
 
@@ -150,8 +159,9 @@ fn check_head(path: &Path, head: &Head, cluster: u32, scenario: &Scenario, plan:
 impl Replayed {
     fn take(&mut self, ledger: &Ledger, evidence: Evidence) {
         self.counts.count(&evidence);
-        // The run took its ledger's alarms before it wrote its findings down.
-        if matches!(evidence, Evidence::Finding { .. } | Evidence::CycleEnd { .. } | Evidence::End { .. }) {
+        // The run took its ledger's alarms before it wrote its findings down; known ones the ledger itself writes at once.
+        if matches!(evidence, Evidence::Finding { known: None, .. } | Evidence::CycleEnd { .. } | Evidence::End { .. })
+        {
             self.judged.extend(ledger.take_findings());
         }
         let findings = ledger.take(&evidence);
@@ -168,7 +178,8 @@ impl Replayed {
             Evidence::FenceAnswers { answers, .. } => {
                 self.fences.extend(answers.0.iter().map(|(_, answer)| answer.index))
             }
-            Evidence::Finding { finding } => self.claimed.push(finding),
+            Evidence::Finding { finding, known: None } => self.claimed.push(finding),
+            Evidence::Finding { finding, known: Some(name) } => self.claimed_known.push((name, finding)),
             Evidence::CycleEnd { record } => self.close(record),
             Evidence::End { interrupted, slots, skipped_checks } => {
                 self.end = Some(End { interrupted, slots, skipped_checks });
@@ -202,6 +213,25 @@ impl Replayed {
         let found: BTreeSet<_> = self.judged.iter().chain(&self.told).map(key).collect();
         for claim in self.claimed.iter().filter(|claim| !found.contains(&key(claim))) {
             self.disagreements.push(format!("the run found what the evidence does not lead to: {claim}"));
+        }
+    }
+
+    /// What the run wrote down as known has to match the scenario's signature of that name, and to be found again.
+    fn compare_known(&mut self, signatures: &[Signature]) {
+        let matches = |(name, finding): &&(String, Finding)| {
+            signatures.iter().any(|signature| signature.name == *name && signature.matches(finding))
+        };
+        for (name, claim) in self.claimed_known.iter().filter(|claim| !matches(claim)) {
+            self.disagreements.push(format!("the run suppressed as {name:?} what the scenario does not know: {claim}"));
+        }
+        for known in &self.known {
+            let claimed = self.claimed_known.iter().filter(|(name, _)| *name == known.name).count() as u64;
+            if claimed > known.count {
+                self.disagreements.push(format!(
+                    "the run suppressed {claimed} findings as {:?}, and the evidence leads to {}",
+                    known.name, known.count
+                ));
+            }
         }
     }
 }

@@ -77,14 +77,20 @@ impl Report {
 
 /// A run of one cycle that found nothing: a write, a delete, a read, a kill, a fence, a full read.
 fn report() -> Report {
+    report_of(SCENARIO, |_| {})
+}
+
+/// Likewise, whose fence is answered by n3 as `alter` has it, and of a scenario that knows whatever that leads to.
+fn report_of(text: &str, alter: fn(&mut FenceAnswerResponse)) -> Report {
     let report = Report { dir: tempfile::tempdir().unwrap() };
     let paths = report.paths();
-    let scenario = Scenario::parse(Path::new("scenarios/small.toml"), SCENARIO.to_owned()).unwrap();
+    let scenario = Scenario::parse(Path::new("scenarios/small.toml"), text.to_owned()).unwrap();
     let plan = Plan::generate(&scenario, &Seed::new(1), 1, 1);
-    std::fs::write(paths.scenario_toml(), SCENARIO).unwrap();
+    std::fs::write(paths.scenario_toml(), text).unwrap();
     std::fs::write(paths.plan_txt(), plan.to_string()).unwrap();
     let slots = [1, 2, 3].map(Slot);
     let ledger = Ledger::recorded(&slots, History::create(&paths.history_jsonl()).unwrap());
+    ledger.know(&scenario.known);
     ledger.take(&Evidence::History(Head {
         version: HISTORY_VERSION,
         cluster: 1,
@@ -96,7 +102,7 @@ fn report() -> Report {
     }));
     ledger.take(&Evidence::Cycle { cycle: 1, what: "kill follower#0 at time 3ms".into() });
     write_and_read(&ledger);
-    kill_and_fence(&ledger);
+    kill_and_fence(&ledger, alter);
     let other = KeyState { key: b"p/2".to_vec(), value: b"0.1".to_vec(), create_revision: 3, mod_revision: 3, ..row() };
     let rows = vec![row(), other];
     assert_eq!(ledger.take(&Evidence::LastRead { member: 1, revision: 3, rows }), []);
@@ -140,7 +146,7 @@ fn write_and_read(ledger: &Ledger) {
     ledger.complete(C, &done(3, Reply::Read(vec![row()])));
 }
 
-fn kill_and_fence(ledger: &Ledger) {
+fn kill_and_fence(ledger: &Ledger, alter: fn(&mut FenceAnswerResponse)) {
     let cycle = 1;
     ledger.take(&Evidence::Killed { cycle, member: 2, engine: Some(Engine::Rocksdb) });
     let dead = DeadMember {
@@ -170,7 +176,8 @@ fn kill_and_fence(ledger: &Ledger) {
         kv_rows: digest.rows,
         leases: vec![],
     };
-    let answers: Vec<_> = (1..=3).map(|member| (member, answer.clone())).collect();
+    let mut answers: Vec<_> = (1..=3).map(|member| (member, answer.clone())).collect();
+    alter(&mut answers[2].1);
     assert_eq!(ledger.take(&Evidence::FenceAnswers { cycle, answers: Answers::new(&answers) }), []);
     let recovery = Recovered {
         last_flushed_index: Some(4),
@@ -316,4 +323,56 @@ fn another_plan_scenario_or_version_is_refused() {
     assert!(refused(&report).contains("line 3"), "{}", refused(&report));
     std::fs::write(report.paths().scenario_toml(), SCENARIO.replace("keys = 10", "keys = 11")).unwrap();
     assert!(refused(&report).contains("expected a plan for the scenario beside it"), "{}", refused(&report));
+}
+
+const KNOWN: &str = r#"[[known]]
+name = "old bug"
+class = "state-hash"
+contains = ["lease section"]
+because = "fixed since"
+[[known]]
+name = "stale"
+class = "watch"
+because = "gone"
+"#;
+
+/// A run that passed although n3 disagreed, because that was known.
+fn report_with_a_known_finding() -> Report {
+    report_of(&format!("{SCENARIO}{KNOWN}"), |answer| answer.lease[0] ^= 1)
+}
+
+#[test]
+fn known_findings_are_suppressed_again_and_counted_alike() {
+    let verification = report_with_a_known_finding().verify();
+    assert_eq!(verification.disagreements, Vec::<String>::new());
+    assert_eq!((verification.exit(), verification.run.verdict), (Exit::Pass, Verdict::Pass));
+    let known: Vec<_> = verification.run.known.iter().map(|known| (known.name.as_str(), known.count)).collect();
+    assert_eq!(known, [("old bug", 1), ("stale", 0)]);
+    assert_eq!(verification.claimed.unwrap().known, verification.run.known);
+    assert!(verification.run.skipped_checks.iter().any(|check| check.starts_with("the model at 1 fences")));
+}
+
+#[test]
+fn what_was_suppressed_cannot_be_changed_unnoticed() {
+    let said = r#""known":"old bug""#;
+    let report = report_with_a_known_finding();
+    noticed(&report.edit(said, r#""known":"stale""#), Exit::Harness, "what the scenario does not know");
+    noticed(&report_with_a_known_finding().edit(said, r#""was":"known""#), Exit::Harness, "does not lead to");
+    let report = report_with_a_known_finding();
+    let line = report.history().lines().find(|line| line.contains(said)).unwrap().to_owned();
+    noticed(&report.edit(&line, &format!("{line}\n{line}")), Exit::Harness, "suppressed 2 findings");
+    let report = report_with_a_known_finding();
+    noticed(&report.without(r#""event":"fence-answers""#), Exit::Harness, "known findings: verdict.json says 1 as");
+    // Another section than the known one.
+    let kv = report_with_a_known_finding().edit(r#""kv":""#, r#""kv":"00"#);
+    noticed(&kv, Exit::Violation, "kv section");
+}
+
+#[test]
+fn a_count_that_was_changed_is_noticed() {
+    let report = report_with_a_known_finding();
+    let mut run = report::read(&report.paths()).unwrap();
+    run.known[0].count = 0;
+    report::write(&report.paths(), &run).unwrap();
+    noticed(&report.verify(), Exit::Harness, "known findings: verdict.json says 0 as");
 }

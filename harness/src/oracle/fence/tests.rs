@@ -1,5 +1,7 @@
 use super::super::Ledger;
 use super::*;
+use crate::evidence::{Answers, Evidence};
+use crate::known::Signature;
 use crate::model::Change;
 use crate::operation::{Action, OpId, Outcome, Reply};
 use crate::target::Slot;
@@ -131,4 +133,61 @@ fn only_an_index_that_was_applied_here_must_hold_its_fence() {
     assert!(!applied_by_itself(&life, 9), "an earlier life had it");
     assert!(!applied_by_itself(&RecoveryResponse { scan_start: None, ..life }, 21), "nothing was scanned");
     assert!(!applied_by_itself(&RecoveryResponse { snapshot_installed: Some(15), ..life }, 21), "a snapshot may have");
+}
+
+fn know(ledger: &Ledger, class: Class, text: &str) {
+    let contains = vec![text.to_owned()];
+    ledger.know(&[Signature { name: "known".into(), class, contains, member: None, because: "b".into() }]);
+}
+
+/// Takes the answers as evidence, so that what is known of them is left out.
+fn take(ledger: &Ledger, answers: [Answer; 3]) -> Vec<Finding> {
+    ledger.take(&Evidence::Mark { cycle: 5 });
+    let answers: Vec<_> = (1..).zip(answers).collect();
+    ledger.take(&Evidence::FenceAnswers { cycle: 5, answers: Answers::new(&answers) })
+}
+
+#[test]
+fn replicas_that_are_known_to_disagree_are_not_compared_with_the_model_and_it_is_counted() {
+    let (ledger, good) = scene();
+    know(&ledger, Class::StateHash, "kv section");
+    let mut bad = good.clone();
+    bad.kv[0] ^= 1;
+    assert_eq!(take(&ledger, [good.clone(), bad.clone(), good.clone()]), []);
+    assert_eq!((ledger.known()[0].count, ledger.tally().fences_uncompared), (1, 1));
+    bad.lease[0] ^= 1;
+    let news = take(&ledger, [good.clone(), bad, good.clone()]);
+    assert!(news.len() == 1 && news[0].sentence.contains("lease section"), "{news:?}");
+    assert_eq!(take(&ledger, [good.clone(), good.clone(), good]), []);
+    assert_eq!((ledger.known()[0].count, ledger.tally().fences_uncompared), (2, 2));
+}
+
+#[test]
+fn a_watch_that_is_known_to_break_leaves_a_fence_that_cannot_be_compared() {
+    let (ledger, mut answer) = scene();
+    know(&ledger, Class::Watch, "was asked for");
+    ledger.skipped(Slot(1), 9);
+    answer.revision = 9;
+    assert_eq!(take(&ledger, [answer.clone(), answer.clone(), answer]), []);
+    assert_eq!((ledger.known()[0].count, ledger.tally().fences_uncompared), (1, 1));
+}
+
+/// A lost write that counts explains a model that differs; one that is suppressed would hide whatever else does.
+#[test]
+fn a_lost_write_that_is_known_does_not_silence_the_model() {
+    let differs = |known: bool| {
+        let (ledger, mut answer) = scene();
+        if known {
+            know(&ledger, Class::LostWrite, "");
+        }
+        let again = OpId { client: 2, seq: 1 };
+        ledger.invoke(again, &Action::Put { key: "b".into(), value: "2.1".into(), lease: 0 });
+        ledger.complete(again, &Outcome::Done { revision: 2, term: 1, reply: Reply::Put });
+        let lost = ledger.take_findings().iter().any(|finding| finding.class == Class::LostWrite);
+        answer.kv = sha(b"another");
+        let found = take(&ledger, [answer.clone(), answer.clone(), answer]);
+        (lost, found.into_iter().map(|finding| finding.class).collect::<Vec<_>>())
+    };
+    assert_eq!(differs(false), (true, vec![]));
+    assert_eq!(differs(true), (false, vec![Class::Model]));
 }

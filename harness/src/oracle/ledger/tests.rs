@@ -414,3 +414,24 @@ fn an_acknowledgement_at_or_below_an_older_one_names_both_and_accuses_neither() 
     let both = "at revision 3, though n1 had answered operation 9.12 (put p/2) at revision 3 before it was sent";
     assert!(found[1].2.contains(both), "{}", found[1].2);
 }
+
+fn signature(class: Class, text: &str) -> Signature {
+    Signature { name: text.into(), class, contains: vec![text.into()], member: None, because: "b".into() }
+}
+
+#[test]
+fn what_is_known_is_counted_and_leaves_room_for_what_is_not() {
+    let ledger = ledger();
+    ledger.know(&[signature(Class::Watch, "was asked for"), signature(Class::Model, "never")]);
+    let findings = FINDINGS_MAX as u64 + 50;
+    (1..=findings).for_each(|n| ledger.skipped(Slot(1), 10 * n));
+    let told = |class| Evidence::Told { finding: Finding::new(class, "only 0 was asked for") };
+    assert_eq!(ledger.take(&told(Class::Watch)), []);
+    assert_eq!(classes(&ledger), []);
+    let known = ledger.known();
+    let first = known[0].first.as_ref().unwrap();
+    assert_eq!((known[0].count, first.member), (findings + 1, Some(1)));
+    assert!(first.sentence.contains("told that 10 was compacted"), "{first}");
+    assert_eq!((known[1].count, &known[1].first), (0, &None));
+    assert_eq!(ledger.take(&told(Linearizability)).len(), 1, "the same words in another class are news");
+}

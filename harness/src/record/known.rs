@@ -1,0 +1,55 @@
+//! What a run saw of the findings that its scenario knows.
+
+use crate::verdict::{Class, Finding};
+use serde::{Deserialize, Serialize};
+
+/// A signature of the scenario, and what was suppressed by it. One that nothing matched has its record as well: it may be stale.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownRecord {
+    pub name: String,
+    pub class: Class,
+    /// Why findings that match it may be left out of the verdict.
+    pub because: String,
+    /// Findings that matched.
+    pub count: u64,
+    /// The first of them, by cycle and then by cluster; those of no cycle come last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Finding>,
+}
+
+impl KnownRecord {
+    /// Adds what another cluster saw by the same signature.
+    fn add(&mut self, other: Self) {
+        let when = |finding: &Finding| (finding.cycle.unwrap_or(u32::MAX), finding.cluster);
+        self.count += other.count;
+        self.first = self.first.take().into_iter().chain(other.first).min_by_key(when);
+    }
+}
+
+/// Adds `more` to `records`, signature by signature.
+pub fn add(records: &mut Vec<KnownRecord>, more: Vec<KnownRecord>) {
+    for one in more {
+        match records.iter_mut().find(|record| record.name == one.name) {
+            Some(record) => record.add(one),
+            None => records.push(one),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(name: &str, count: u64, first: Option<Finding>) -> KnownRecord {
+        KnownRecord { name: name.into(), class: Class::Model, because: "b".into(), count, first }
+    }
+
+    #[test]
+    fn clusters_add_up_and_the_earliest_finding_is_the_first() {
+        let at = |cycle| Some(Finding::new(Class::Model, "m").in_cycle(cycle));
+        let mut records = vec![record("x", 0, None), record("y", 0, None)];
+        add(&mut records, vec![record("x", 2, at(9)), record("y", 1, Some(Finding::new(Class::Model, "last look")))]);
+        add(&mut records, vec![record("x", 3, at(4)), record("y", 1, at(7))]);
+        assert_eq!(records, [record("x", 5, at(4)), record("y", 2, at(7))]);
+    }
+}
