@@ -23,6 +23,14 @@ pub const KEYS_MAX: u32 = 100_000;
 pub const VALUE_BYTES_MIN: u32 = 64;
 /// etcd refuses requests above 1.5 MiB; a value above 64 KiB only slows the disk.
 pub const VALUE_BYTES_MAX: u32 = 64 * 1024;
+/// Keys and values of one transaction: all of it comes back in one answer when its keys are read, and etcd refuses requests above
+/// 1.5 MiB.
+pub const BLOCK_BYTES_MAX: u64 = 1024 * 1024;
+/// Revisions that a compaction leaves, where a scenario does not say: a few hundred milliseconds of history, so that a watch that
+/// broke finds where it was, and the store stays small.
+pub const COMPACT_KEEP_REVISIONS: u32 = 300;
+/// A history of more revisions than this is hundreds of megabytes in every member and in the model.
+pub const COMPACT_KEEP_REVISIONS_MAX: u32 = 1_000_000;
 /// RocksDB raises a smaller write buffer to this by itself: a smaller number would silently mean another one.
 pub const MEMTABLE_BYTES_MIN: u64 = 64 * 1024;
 /// Beyond this a memtable never fills within a cycle, so that the flush windows would never be passed.

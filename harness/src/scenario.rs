@@ -7,6 +7,7 @@
 mod cluster;
 mod faults;
 mod known;
+mod load;
 mod quotas;
 mod raw;
 mod refusal;
@@ -21,6 +22,7 @@ pub use upgrade::{UpgradeSpec, WayKind};
 use crate::known::Signature;
 use crate::limits;
 use crate::target::{Engine, Reach, ServerSpec, Window};
+use crate::workload::mix::Mix;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
@@ -101,12 +103,16 @@ impl ClusterSpec {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadSpec {
+    /// What it is made of.
+    pub mix: &'static Mix,
     pub clients: u32,
     pub keys: u32,
     pub value_bytes_max: u32,
     pub op_timeout_ms: u64,
     /// Steps of the compacting client between two compactions.
     pub compact_every_ops: u32,
+    /// Revisions that a compaction leaves, at least.
+    pub compact_keep_revisions: u32,
 }
 
 /// Past these the system under test is not live. Milliseconds.

@@ -27,6 +27,7 @@ pub use contact::Contact;
 pub use etcd::{EtcdOptions, predicts_hash_kv, spec as etcd_spec};
 pub use node::Node;
 pub use server::{Server, ServerSpec};
+pub(crate) use window::edits;
 pub use window::{Reach, WINDOWS, Window, find_window, nearest_window};
 
 use serde::{Deserialize, Serialize};

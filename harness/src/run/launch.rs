@@ -140,11 +140,13 @@ fn options(job: &Job, cluster: u32) -> WorkloadOptions {
     let load = &job.scenario.load;
     WorkloadOptions {
         cluster,
+        mix: load.mix,
         clients: load.clients,
         keys: load.keys,
         value_bytes_max: load.value_bytes_max,
         op_timeout: Duration::from_millis(load.op_timeout_ms),
         compact_every: load.compact_every_ops,
+        compact_keep: u64::from(load.compact_keep_revisions),
         ..WorkloadOptions::default()
     }
 }

@@ -4,10 +4,11 @@
 use super::cluster::RawCluster;
 use super::faults::{RawAgain, RawFaults, RawLinks};
 use super::known::RawKnown;
+use super::load::RawLoad;
 use super::quotas::RawQuotas;
 use super::target::RawTarget;
 use super::upgrade::RawUpgrade;
-use super::{Bounds, ClusterSpec, Floors, LoadSpec, Refusal, Scenario, WhenKind, WhomKind};
+use super::{Bounds, ClusterSpec, Floors, Refusal, Scenario, WhenKind, WhomKind};
 use crate::limits;
 use crate::target::{self, Reach, Window};
 use serde::Deserialize;
@@ -40,16 +41,6 @@ pub(super) struct Raw {
     floors: RawFloors,
     #[serde(default)]
     known: Vec<RawKnown>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawLoad {
-    clients: Spanned<u32>,
-    keys: Spanned<u32>,
-    value_bytes_max: Spanned<u32>,
-    op_timeout_ms: Spanned<u64>,
-    compact_every_ops: Spanned<u32>,
 }
 
 #[derive(Deserialize, Default)]
@@ -173,30 +164,6 @@ impl Check<'_> {
             return Ok(found);
         }
         Err(self.refuse(value, format!("`{field}`: expected {} to {}, found {found}", range.start(), range.end())))
-    }
-
-    fn load(&self, raw: &RawLoad, members: u32) -> Result<LoadSpec, Refusal> {
-        let clients = self.within("load.clients", &raw.clients, 1..=limits::CLIENTS_MAX)?;
-        if clients * members > limits::CONNECTIONS_MAX {
-            let message = format!(
-                "`load.clients` times `cluster.members`: expected at most {} connections, found {clients} times {members}",
-                limits::CONNECTIONS_MAX
-            );
-            return Err(self
-                .refuse(&raw.clients, message)
-                .hint("each client has a connection to each member, and a process 1,024 file descriptors"));
-        }
-        Ok(LoadSpec {
-            clients,
-            keys: self.within("load.keys", &raw.keys, 1..=limits::KEYS_MAX)?,
-            value_bytes_max: self.within(
-                "load.value_bytes_max",
-                &raw.value_bytes_max,
-                limits::VALUE_BYTES_MIN..=limits::VALUE_BYTES_MAX,
-            )?,
-            op_timeout_ms: self.within("load.op_timeout_ms", &raw.op_timeout_ms, 10..=600_000)?,
-            compact_every_ops: self.within("load.compact_every_ops", &raw.compact_every_ops, 1..=1_000_000)?,
-        })
     }
 
     fn whom(&self, raw: &Spanned<RawWhom>) -> Result<Vec<(WhomKind, u32)>, Refusal> {
@@ -385,6 +352,7 @@ fn unit_of(key: &str) -> Option<&'static str> {
         "bytes" => Some("bytes"),
         "entries" => Some("log entries"),
         "ops" => Some("operations"),
+        "revisions" => Some("revisions"),
         "percent" => Some("per cent"),
         _ => None,
     }

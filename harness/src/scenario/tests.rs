@@ -56,8 +56,8 @@ fn a_good_scenario_is_taken_as_it_stands() {
 fn a_typo_is_named_with_its_line() {
     assert_eq!(
         refusal("clients = 16", "cleints = 16"),
-        "scenarios/x.toml:10: unknown field `cleints`, expected one of `clients`, `keys`, `value_bytes_max`, `op_timeout_ms`, \
-         `compact_every_ops`\n  10 | cleints = 16"
+        "scenarios/x.toml:10: unknown field `cleints`, expected one of `mix`, `clients`, `keys`, `value_bytes_max`, `op_timeout_ms`, \
+         `compact_every_ops`, `compact_keep_revisions`\n  10 | cleints = 16"
     );
 }
 
@@ -79,6 +79,30 @@ fn an_unknown_window_lists_the_known_ones() {
         "{text}"
     );
     assert!(text.ends_with("  22 | \"flush.complete\" = 3\n  hint: did you mean \"flush.completed\"?"), "{text}");
+}
+
+#[test]
+fn a_mix_is_named_or_the_default() {
+    let mix = |text: &str| parse(text).unwrap().load.mix.name;
+    assert_eq!(mix(GOOD), "mixed");
+    assert_eq!(mix(&GOOD.replacen("keys = 100", "keys = 100\nmix = \"large\"", 1)), "large");
+    let unknown = refusal("keys = 100", "keys = 100\nmix = \"transaction\"");
+    assert!(
+        unknown.starts_with(
+            "scenarios/x.toml:12: `load.mix`: unknown mix \"transaction\"; expected one of \"mixed\" (a bit of"
+        ),
+        "{unknown}"
+    );
+    assert!(unknown.ends_with("12 | mix = \"transaction\"\n  hint: did you mean \"transactions\"?"), "{unknown}");
+}
+
+#[test]
+fn what_a_compaction_leaves_is_bounded() {
+    assert_eq!(parse(GOOD).unwrap().load.compact_keep_revisions, limits::COMPACT_KEEP_REVISIONS);
+    let keeps = |n: &str| GOOD.replacen("keys = 100", &format!("keys = 100\ncompact_keep_revisions = {n}"), 1);
+    assert_eq!(parse(&keeps("5000")).unwrap().load.compact_keep_revisions, 5_000);
+    let none = parse(&keeps("0")).unwrap_err().to_string();
+    assert!(none.contains("`load.compact_keep_revisions`: expected 1 to 1000000, found 0"), "{none}");
 }
 
 #[test]

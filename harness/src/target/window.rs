@@ -169,7 +169,7 @@ pub fn nearest_window(name: &str) -> Option<&'static str> {
 }
 
 /// Levenshtein's distance in bytes.
-fn edits(a: &str, b: &str) -> usize {
+pub(crate) fn edits(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {
         let mut diagonal = row[0];

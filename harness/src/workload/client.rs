@@ -11,7 +11,7 @@ use super::generator::{Generator, Step};
 use crate::clock;
 use crate::operation::{Action, Compare, Effect, KeyState, Keys, OpId, Outcome, Reply};
 use crate::oracle::Ledger;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -101,6 +101,7 @@ impl Client {
                 self.send(Action::Delete { keys: Keys { from, to: Some(to) } }).await;
             }
             Step::Multi { puts, delete, guarded, filler } => self.multi(puts, delete, guarded, filler).await,
+            Step::Block { puts, deletes, filler } => self.block(puts, deletes, filler).await,
             Step::Grant { lease } => drop(self.send(Action::Grant { lease, ttl_seconds: LEASE_TTL_SECONDS }).await),
             Step::Revoke { lease } => self.revoke(lease).await,
             Step::Read { key, serializable } => {
@@ -124,7 +125,7 @@ impl Client {
 
     /// Reads `key`, and writes what `change` makes of its value, unless the key changed in between.
     async fn swap(&mut self, key: String, change: fn(&str, OpId, usize) -> String) {
-        let Some(now) = self.read(&key).await else { return self.skip() };
+        let Some(now) = self.read_one(&key).await else { return self.skip() };
         let value = change(&now.value, self.next_id(), self.options.value_bytes_max as usize);
         let when = vec![Compare { key: key.clone(), mod_revision: now.mod_revision }];
         self.send(Action::Txn { when, then: vec![Effect::Put { key, value }] }).await;
@@ -133,13 +134,31 @@ impl Client {
     async fn multi(&mut self, puts: Vec<String>, delete: Option<String>, guarded: bool, filler: u64) {
         let mut when = Vec::new();
         if let Some(key) = puts.first().filter(|_| guarded) {
-            let Some(now) = self.read(key).await else { return self.skip() };
+            let Some(now) = self.read_one(key).await else { return self.skip() };
             when.push(Compare { key: key.clone(), mod_revision: now.mod_revision });
         }
         let value = filled(filler, self.next_id());
         let put = |key| Effect::Put { key, value: value.clone() };
         let mut then: Vec<Effect> = puts.into_iter().map(put).collect();
         then.extend(delete.map(|key| Effect::Delete { keys: Keys::one(key) }));
+        self.send(Action::Txn { when, then }).await;
+    }
+
+    /// Reads the block, and changes all of it unless any of its keys changed in between.
+    async fn block(&mut self, puts: Vec<String>, deletes: Vec<String>, filler: u64) {
+        let mut keys: Vec<&String> = puts.iter().chain(&deletes).collect();
+        keys.sort_unstable();
+        let (Some(from), Some(last)) = (keys.first(), keys.last()) else { return };
+        // Behind the last key, and before its successor, however many digits that has.
+        let block = Keys { from: (*from).clone(), to: Some(format!("{last}/")) };
+        let Some(rows) = self.read(block).await else { return self.skip() };
+        let found: BTreeMap<&[u8], u64> = rows.iter().map(|row| (row.key.as_slice(), row.mod_revision)).collect();
+        let mod_revision = |key: &String| found.get(key.as_bytes()).copied().unwrap_or(0);
+        let when = keys.iter().map(|key| Compare { key: (*key).clone(), mod_revision: mod_revision(key) }).collect();
+        let value = filled(filler, self.next_id());
+        let mut then: Vec<Effect> =
+            puts.iter().map(|key| Effect::Put { key: key.clone(), value: value.clone() }).collect();
+        then.extend(deletes.iter().map(|key| Effect::Delete { keys: Keys::one(key) }));
         self.send(Action::Txn { when, then }).await;
     }
 
@@ -175,10 +194,14 @@ impl Client {
         self.seq += 1;
     }
 
-    async fn read(&mut self, key: &str) -> Option<Now> {
-        let action = Action::Read { keys: Keys::one(key), revision: None, serializable: false };
-        match self.send(action).await {
-            Outcome::Done { reply: Reply::Read(rows), .. } => Some(rows.first().map_or_else(Now::default, Now::of)),
+    async fn read_one(&mut self, key: &str) -> Option<Now> {
+        let rows = self.read(Keys::one(key)).await?;
+        Some(rows.first().map_or_else(Now::default, Now::of))
+    }
+
+    async fn read(&mut self, keys: Keys) -> Option<Vec<KeyState>> {
+        match self.send(Action::Read { keys, revision: None, serializable: false }).await {
+            Outcome::Done { reply: Reply::Read(rows), .. } => Some(rows),
             _ => None,
         }
     }

@@ -1,6 +1,8 @@
 //! What a client does next, from its stream alone.
 
 use super::WorkloadOptions;
+use super::mix::{Kind, Mix};
+use crate::limits;
 use crate::seed::Stream;
 use std::collections::VecDeque;
 
@@ -35,6 +37,13 @@ pub(super) enum Step {
         guarded: bool,
         filler: u64,
     },
+    /// Reads a block of neighbouring keys, and if none of them has changed since, puts `puts` and deletes `deletes`: the block.
+    /// At least one is put.
+    Block {
+        puts: Vec<String>,
+        deletes: Vec<String>,
+        filler: u64,
+    },
     Grant {
         lease: i64,
     },
@@ -66,39 +75,12 @@ pub(super) enum Step {
     },
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Kind {
-    Append,
-    Count,
-    Put,
-    Delete,
-    DeleteRange,
-    Multi,
-    Lease,
-    Read,
-    ReadRange,
-    ReadOld,
-}
-
-/// The operation mix. Most of it is what shows a repeated or a lost apply; reads are few because the watch and
-/// the fence read everything anyway.
-const MIX: [(Kind, u32); 10] = [
-    (Kind::Append, 20),
-    (Kind::Count, 16),
-    (Kind::Put, 22),
-    (Kind::Delete, 9),
-    (Kind::DeleteRange, 3),
-    (Kind::Multi, 10),
-    (Kind::Lease, 9),
-    (Kind::Read, 6),
-    (Kind::ReadRange, 3),
-    (Kind::ReadOld, 2),
-];
-
 /// Leases that a client holds at most; then it revokes the oldest.
 const LEASES_MAX: usize = 4;
 /// Keys that a range operation spans at most.
 const SPAN_MAX: u64 = 4;
+/// Keys that a block has at most; etcd takes transactions of up to 128 comparisons and 128 operations.
+const BLOCK_KEYS_MAX: u64 = 32;
 /// How far back a read of the past goes.
 const BACK_MAX: u64 = 200;
 /// Lease ids of a client: `(client + 1) * LEASE_STRIDE + n`.
@@ -109,7 +91,13 @@ pub(super) struct Generator {
     client: u32,
     stream: Stream,
     keys: u64,
+    filler_min: u64,
     filler_max: u64,
+    block_max: u64,
+    /// The client's own stretch of the plain keys: its beginning, and how many. Blocks that many clients draw anywhere collide, and
+    /// a transaction that fails its comparisons writes nothing.
+    stretch: (u64, u64),
+    mix: &'static Mix,
     compact_every: u64,
     compact_keep: u64,
     steps: u64,
@@ -120,11 +108,18 @@ pub(super) struct Generator {
 
 impl Generator {
     pub fn new(client: u32, stream: Stream, options: &WorkloadOptions) -> Self {
+        let (keys, value_bytes_max) = (u64::from(options.keys.max(1)), u64::from(options.value_bytes_max));
+        let filler_max = value_bytes_max.saturating_sub(32);
+        let filler_min = if options.mix.large { (value_bytes_max / 2).min(filler_max) } else { 0 };
         Self {
             client,
             stream,
-            keys: u64::from(options.keys.max(1)),
-            filler_max: u64::from(options.value_bytes_max.saturating_sub(32)),
+            keys,
+            filler_min,
+            filler_max,
+            block_max: (limits::BLOCK_BYTES_MAX / value_bytes_max.max(1)).clamp(1, BLOCK_KEYS_MAX),
+            stretch: stretch(client.saturating_sub(options.first_client), options.clients, keys),
+            mix: options.mix,
             compact_every: if client == options.first_client { u64::from(options.compact_every) } else { 0 },
             compact_keep: options.compact_keep,
             steps: 0,
@@ -142,7 +137,7 @@ impl Generator {
         if self.compact_every > 0 && self.steps.is_multiple_of(self.compact_every) {
             return Step::Compact { keep: self.compact_keep };
         }
-        match self.stream.weighted(&MIX).copied().unwrap_or(Kind::Put) {
+        match self.stream.weighted(self.mix.weights).copied().unwrap_or(Kind::Put) {
             Kind::Append => Step::Append { key: self.key("a") },
             Kind::Count => Step::Count { key: self.key("c") },
             Kind::Put => Step::Put { key: self.key("p"), filler: self.filler() },
@@ -155,6 +150,7 @@ impl Generator {
                 Step::DeleteRange { from, to }
             }
             Kind::Multi => self.multi(),
+            Kind::Block => self.block(),
             Kind::Lease => self.lease(),
             Kind::Read => {
                 let kind = *self.stream.pick(&["a", "c", "p"]).unwrap_or(&"p");
@@ -173,7 +169,7 @@ impl Generator {
     }
 
     fn filler(&mut self) -> u64 {
-        self.stream.below(self.filler_max + 1)
+        self.stream.between(self.filler_min, self.filler_max)
     }
 
     fn span(&mut self) -> (String, String) {
@@ -188,6 +184,21 @@ impl Generator {
         let puts = (0..wanted).map(|n| format!("p/{:05}", (first + n) % self.keys)).collect();
         let delete = self.stream.chance(1, 2).then(|| self.key("c"));
         Step::Multi { puts, delete, guarded: self.stream.chance(1, 2), filler: self.filler() / 2 }
+    }
+
+    fn block(&mut self) -> Step {
+        let (first, room) = if self.stream.chance(3, 4) { self.stretch } else { (0, self.keys) };
+        let most = self.block_max.min(room);
+        let count = self.stream.between(most.div_ceil(4), most);
+        let from = first + self.stream.below(room - count + 1);
+        let kept = from + self.stream.below(count);
+        let (mut puts, mut deletes) = (Vec::new(), Vec::new());
+        for number in from..from + count {
+            let deleted = self.stream.chance(1, 8) && number != kept;
+            let side = if deleted { &mut deletes } else { &mut puts };
+            side.push(format!("p/{number:05}"));
+        }
+        Step::Block { puts, deletes, filler: self.filler() }
     }
 
     fn lease(&mut self) -> Step {
@@ -209,15 +220,29 @@ impl Generator {
     }
 }
 
+/// The stretch of `keys` plain keys that is the `nth` client's of `clients`; all of them, where there are too few to share out.
+fn stretch(nth: u32, clients: u32, keys: u64) -> (u64, u64) {
+    let clients = u64::from(clients.max(1));
+    let nth = u64::from(nth) % clients;
+    let (from, to) = (nth * keys / clients, (nth + 1) * keys / clients);
+    if to - from < 2 { (0, keys) } else { (from, to - from) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::hex;
     use crate::seed::Seed;
+    use crate::workload::mix;
+    use sha2::{Digest, Sha256};
     use std::collections::BTreeSet;
 
     fn steps(seed: u64, client: u32, count: usize) -> Vec<Step> {
-        let options = WorkloadOptions::default();
-        let mut generator = Generator::new(client, Seed::new(seed).stream(&format!("client/{client}")), &options);
+        steps_of(&WorkloadOptions::default(), seed, client, count)
+    }
+
+    fn steps_of(options: &WorkloadOptions, seed: u64, client: u32, count: usize) -> Vec<Step> {
+        let mut generator = Generator::new(client, Seed::new(seed).stream(&format!("client/{client}")), options);
         (0..count).map(|_| generator.next()).collect()
     }
 
@@ -226,6 +251,96 @@ mod tests {
         assert_eq!(steps(7, 3, 500), steps(7, 3, 500));
         assert_ne!(steps(7, 3, 500), steps(8, 3, 500));
         assert_ne!(steps(7, 3, 500), steps(7, 4, 500));
+    }
+
+    /// The steps themselves: what a stored seed meant when no scenario named a mix, it means for ever.
+    #[test]
+    fn the_default_mix_draws_what_it_always_drew() {
+        let all: String = (0..4).map(|client| format!("{:?}", steps(7, client, 3_000))).collect();
+        let digest = hex(&Sha256::digest(all.as_bytes()));
+        assert_eq!(digest, "69060daeff42042c3e440929227a91edf1b112923e697724612038581a4b9f63");
+    }
+
+    fn of_mix(name: &str) -> WorkloadOptions {
+        WorkloadOptions {
+            mix: mix::find(name).unwrap(),
+            keys: 800,
+            value_bytes_max: 1_024,
+            ..WorkloadOptions::default()
+        }
+    }
+
+    /// Of 4,000 steps of client 1, which compacts nothing, those that are so, in per cent.
+    fn percent(steps: &[Step], so: impl Fn(&Step) -> bool) -> usize {
+        steps.iter().filter(|step| so(step)).count() * 100 / steps.len()
+    }
+
+    #[test]
+    fn each_mix_draws_what_it_is_named_for() {
+        let drawn = |name| steps_of(&of_mix(name), 7, 1, 4_000);
+        let puts = percent(&drawn("writes"), |step| {
+            matches!(step, Step::Put { .. } | Step::Append { .. } | Step::Count { .. })
+        });
+        assert!(puts >= 90, "{puts} %");
+        let transactions =
+            percent(&drawn("transactions"), |step| matches!(step, Step::Block { .. } | Step::Multi { .. }));
+        assert!(transactions >= 70, "{transactions} %");
+        let leases = percent(&drawn("leases"), |step| {
+            matches!(step, Step::Grant { .. } | Step::PutLeased { .. } | Step::Revoke { .. })
+        });
+        assert!(leases >= 75, "{leases} %");
+        let deletes = percent(&drawn("deletes"), |step| matches!(step, Step::Delete { .. } | Step::DeleteRange { .. }));
+        assert!((30..=50).contains(&deletes), "{deletes} %, and as many puts for them to find");
+        let large = drawn("large");
+        assert!(percent(&large, |step| matches!(step, Step::Put { .. })) >= 60);
+        let lengths: BTreeSet<u64> = large
+            .iter()
+            .filter_map(|step| match step {
+                Step::Put { filler, .. } | Step::Block { filler, .. } => Some(*filler),
+                _ => None,
+            })
+            .collect();
+        assert!(*lengths.first().unwrap() >= 512 && *lengths.last().unwrap() > 980, "{lengths:?}");
+    }
+
+    #[test]
+    fn mixes_are_deterministic_and_differ() {
+        let drawn = |mix: &'static Mix| steps_of(&of_mix(mix.name), 3, 1, 300);
+        for (at, mix) in mix::MIXES.into_iter().enumerate() {
+            assert_eq!(drawn(mix), drawn(mix));
+            for other in &mix::MIXES[at + 1..] {
+                assert_ne!(drawn(mix), drawn(other), "{} and {}", mix.name, other.name);
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_are_disjoint_bounded_and_put_something() {
+        for (keys, value_bytes_max, most) in [(800, 256, 32), (7, 256, 7), (1, 64, 1), (100_000, 65_536, 16)] {
+            let options = WorkloadOptions { keys, value_bytes_max, ..of_mix("transactions") };
+            let mut largest = 0;
+            for client in [0, 3, 15, 16] {
+                for step in steps_of(&options, 5, client, 4_000) {
+                    let Step::Block { puts, deletes, filler } = step else { continue };
+                    let all: BTreeSet<&String> = puts.iter().chain(&deletes).collect();
+                    let numbers: Vec<u64> = all.iter().map(|key| key[2..].parse().unwrap()).collect();
+                    let (first, last) = (numbers[0], numbers[numbers.len() - 1]);
+                    assert!(!puts.is_empty() && all.len() == puts.len() + deletes.len(), "{puts:?} {deletes:?}");
+                    assert!(last < u64::from(keys) && last - first + 1 == all.len() as u64, "contiguous: {numbers:?}");
+                    assert!(all.len() as u64 * (filler + 32) <= limits::BLOCK_BYTES_MAX);
+                    largest = largest.max(all.len());
+                }
+            }
+            assert_eq!(largest, most, "of {keys} keys");
+        }
+    }
+
+    #[test]
+    fn stretches_share_all_keys_out() {
+        let all: Vec<_> = (0..16).map(|nth| stretch(nth, 16, 200)).collect();
+        assert_eq!(all.iter().map(|(_, count)| count).sum::<u64>(), 200);
+        assert!(all.windows(2).all(|two| two[0].0 + two[0].1 == two[1].0));
+        assert_eq!(stretch(3, 16, 16), (0, 16), "one key is no block");
     }
 
     #[test]

@@ -10,16 +10,19 @@ mod attempt;
 mod client;
 mod connection;
 mod generator;
+pub mod mix;
 mod prober;
 mod refusal;
 
 pub use connection::key_state;
 pub use prober::Prober;
 
+use crate::limits;
 use crate::oracle::Ledger;
 use crate::seed::Seed;
 use client::Client;
 use generator::Generator;
+use mix::Mix;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -34,6 +37,8 @@ pub struct WorkloadOptions {
     pub first_client: u32,
     /// How often the run was resumed before.
     pub resumed: u32,
+    /// What the load is made of.
+    pub mix: &'static Mix,
     /// Concurrent clients, each with one operation in flight.
     pub clients: u32,
     /// Keys of each kind (append lists, counters, plain keys) that the clients share.
@@ -56,12 +61,13 @@ impl Default for WorkloadOptions {
             cluster: 1,
             first_client: 0,
             resumed: 0,
+            mix: &mix::MIXED,
             clients: 16,
             keys: 64,
             value_bytes_max: 256,
             op_timeout: Duration::from_secs(2),
             compact_every: 40,
-            compact_keep: 300,
+            compact_keep: u64::from(limits::COMPACT_KEEP_REVISIONS),
             pace: Duration::ZERO,
         }
     }

@@ -1,0 +1,66 @@
+//! The `[load]` table: what clients do to the members, and how hard.
+
+use super::raw::Check;
+use super::{LoadSpec, Refusal};
+use crate::limits;
+use crate::workload::mix::{self, Mix};
+use serde::Deserialize;
+use toml::Spanned;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLoad {
+    mix: Option<Spanned<String>>,
+    clients: Spanned<u32>,
+    keys: Spanned<u32>,
+    value_bytes_max: Spanned<u32>,
+    op_timeout_ms: Spanned<u64>,
+    compact_every_ops: Spanned<u32>,
+    compact_keep_revisions: Option<Spanned<u32>>,
+}
+
+impl Check<'_> {
+    pub(super) fn load(&self, raw: &RawLoad, members: u32) -> Result<LoadSpec, Refusal> {
+        let clients = self.within("load.clients", &raw.clients, 1..=limits::CLIENTS_MAX)?;
+        if clients * members > limits::CONNECTIONS_MAX {
+            let message = format!(
+                "`load.clients` times `cluster.members`: expected at most {} connections, found {clients} times {members}",
+                limits::CONNECTIONS_MAX
+            );
+            return Err(self
+                .refuse(&raw.clients, message)
+                .hint("each client has a connection to each member, and a process 1,024 file descriptors"));
+        }
+        Ok(LoadSpec {
+            mix: self.mix(raw.mix.as_ref())?,
+            clients,
+            keys: self.within("load.keys", &raw.keys, 1..=limits::KEYS_MAX)?,
+            value_bytes_max: self.within(
+                "load.value_bytes_max",
+                &raw.value_bytes_max,
+                limits::VALUE_BYTES_MIN..=limits::VALUE_BYTES_MAX,
+            )?,
+            op_timeout_ms: self.within("load.op_timeout_ms", &raw.op_timeout_ms, 10..=600_000)?,
+            compact_every_ops: self.within("load.compact_every_ops", &raw.compact_every_ops, 1..=1_000_000)?,
+            compact_keep_revisions: match &raw.compact_keep_revisions {
+                Some(value) => {
+                    self.within("load.compact_keep_revisions", value, 1..=limits::COMPACT_KEEP_REVISIONS_MAX)?
+                }
+                None => limits::COMPACT_KEEP_REVISIONS,
+            },
+        })
+    }
+
+    fn mix(&self, raw: Option<&Spanned<String>>) -> Result<&'static Mix, Refusal> {
+        let Some(name) = raw else { return Ok(&mix::MIXED) };
+        mix::find(name.get_ref()).ok_or_else(|| {
+            let known = mix::MIXES.map(|mix| format!("{:?} ({})", mix.name, mix.doc)).join(", ");
+            let refusal =
+                self.refuse(name, format!("`load.mix`: unknown mix {:?}; expected one of {known}", name.get_ref()));
+            match mix::nearest(name.get_ref()) {
+                Some(near) => refusal.hint(format!("did you mean {near:?}?")),
+                None => refusal,
+            }
+        })
+    }
+}

@@ -1,0 +1,155 @@
+//! The named mixes: what a load is made of, and so what stands in a member's hands when it dies.
+//!
+//! A mix is a weight for each kind of step. Which steps a client takes is the mix's and the seed's; what they are about is the
+//! generator's. The names are part of a scenario's form, and a stored seed means the same steps for ever: a mix that others have
+//! run is not changed, another one is added.
+
+use crate::target::edits;
+
+/// What kind of step a client takes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Append,
+    Count,
+    Put,
+    Delete,
+    DeleteRange,
+    Multi,
+    Block,
+    Lease,
+    Read,
+    ReadRange,
+    ReadOld,
+}
+
+/// A mix, as a scenario names it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mix {
+    pub name: &'static str,
+    /// What it is made of, in a few words.
+    pub doc: &'static str,
+    pub(super) weights: &'static [(Kind, u32)],
+    /// Plain values are at least half as long as they may be.
+    pub(super) large: bool,
+}
+
+/// What a scenario has that names none. Most of it is what shows a repeated or a lost apply; reads are few because the watch and
+/// the fence read everything anyway.
+pub static MIXED: Mix = Mix {
+    name: "mixed",
+    doc: "a bit of everything",
+    weights: &[
+        (Kind::Append, 20),
+        (Kind::Count, 16),
+        (Kind::Put, 22),
+        (Kind::Delete, 9),
+        (Kind::DeleteRange, 3),
+        (Kind::Multi, 10),
+        (Kind::Lease, 9),
+        (Kind::Read, 6),
+        (Kind::ReadRange, 3),
+        (Kind::ReadOld, 2),
+    ],
+    large: false,
+};
+
+/// Reading before writing halves the pressure, so appends and counters are few: enough to show a repeated apply.
+static WRITES: Mix = Mix {
+    name: "writes",
+    doc: "put pressure: plain puts, some appends and counters",
+    weights: &[(Kind::Put, 80), (Kind::Append, 8), (Kind::Count, 8), (Kind::Delete, 3), (Kind::Read, 1)],
+    large: false,
+};
+
+/// The small ones collide and fail their comparison, the big ones mostly do not: both branches are taken.
+static TRANSACTIONS: Mix = Mix {
+    name: "transactions",
+    doc: "transactions that compare and change up to 32 keys",
+    weights: &[
+        (Kind::Block, 55),
+        (Kind::Multi, 20),
+        (Kind::Append, 6),
+        (Kind::Count, 6),
+        (Kind::Put, 4),
+        (Kind::DeleteRange, 3),
+        (Kind::Read, 2),
+        (Kind::ReadRange, 4),
+    ],
+    large: false,
+};
+
+/// No appends: a list is as long as its entries are many, whatever else is large.
+static LARGE: Mix = Mix {
+    name: "large",
+    doc: "values of half of value_bytes_max and more",
+    weights: &[
+        (Kind::Put, 70),
+        (Kind::Block, 4),
+        (Kind::Delete, 8),
+        (Kind::DeleteRange, 4),
+        (Kind::Count, 6),
+        (Kind::Read, 5),
+        (Kind::ReadRange, 3),
+    ],
+    large: true,
+};
+
+static LEASES: Mix = Mix {
+    name: "leases",
+    doc: "leases granted, attached to keys and revoked with them",
+    weights: &[
+        (Kind::Lease, 80),
+        (Kind::Put, 6),
+        (Kind::Append, 4),
+        (Kind::Count, 4),
+        (Kind::Multi, 4),
+        (Kind::Read, 2),
+    ],
+    large: false,
+};
+
+/// As many puts as it takes for the deletes to find something.
+static DELETES: Mix = Mix {
+    name: "deletes",
+    doc: "keys and ranges deleted as fast as puts bring them back",
+    weights: &[
+        (Kind::Put, 40),
+        (Kind::Delete, 26),
+        (Kind::DeleteRange, 14),
+        (Kind::Multi, 10),
+        (Kind::Lease, 4),
+        (Kind::Read, 2),
+        (Kind::ReadRange, 4),
+    ],
+    large: false,
+};
+
+/// All mixes, the default first.
+pub static MIXES: [&Mix; 6] = [&MIXED, &WRITES, &TRANSACTIONS, &LARGE, &LEASES, &DELETES];
+
+/// The mix called `name`.
+pub fn find(name: &str) -> Option<&'static Mix> {
+    MIXES.into_iter().find(|mix| mix.name == name)
+}
+
+/// The mix that a person who typed `name` most likely meant: at most two edits away.
+pub fn nearest(name: &str) -> Option<&'static str> {
+    let by_edits = MIXES.iter().map(|mix| (edits(name, mix.name), mix.name)).min();
+    by_edits.filter(|(distance, _)| *distance <= 2).map(|(_, found)| found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_a_slip_is_recognised() {
+        for mix in MIXES {
+            assert_eq!(find(mix.name), Some(mix), "a second mix of that name hides this one");
+            assert!(!mix.doc.is_empty() && mix.weights.iter().all(|(_, weight)| *weight > 0));
+        }
+        assert_eq!(nearest("write"), Some("writes"));
+        assert_eq!(nearest("transaction"), Some("transactions"));
+        assert_eq!(nearest("everything"), None);
+    }
+}
