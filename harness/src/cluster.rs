@@ -24,6 +24,7 @@ pub use membership::Membership;
 pub use pause::Paused;
 pub use trouble::Trouble;
 
+use crate::endpoints::Board;
 use crate::paths::Paths;
 use crate::process::Spawner;
 use crate::record::Role;
@@ -44,6 +45,8 @@ pub struct Site {
     pub paths: Paths,
     /// Ids and addresses of those that founded the cluster, ascending; each id is the number of its slot.
     pub founders: Vec<(u64, Addresses)>,
+    /// Which members serve, by slot.
+    pub board: Board,
     /// Proxies between the members; `None`: they reach each other directly.
     pub links: Option<Links>,
 }
@@ -91,7 +94,8 @@ impl Cluster {
         let members =
             founders.iter().zip(engines).map(|((id, at), engine)| Member::founder(*id, *at, *engine)).collect();
         let ids_used = founders.iter().map(|(id, _)| *id).collect();
-        let site = Site { spawner, target, paths, founders, links: None };
+        let board = Board::new(founders.len());
+        let site = Site { spawner, target, paths, founders, board, links: None };
         Ok(Self { site, members, ids_used, applied_by_the_gone: 0, _ports: ports })
     }
 
@@ -123,7 +127,8 @@ impl Cluster {
         };
         let members = seats.iter().map(member).collect();
         let founders = seats.iter().map(|seat| (seat.founder, seat.at)).collect();
-        let site = Site { spawner, target, paths, founders, links: None };
+        let board = Board::new(seats.len());
+        let site = Site { spawner, target, paths, founders, board, links: None };
         Ok(Self { site, members, ids_used, applied_by_the_gone: 0, _ports: ports })
     }
 

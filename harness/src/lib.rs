@@ -23,7 +23,7 @@
 //! ```
 //!
 //! Vocabulary: [`operation`] (what clients do), [`evidence`] (what was done and seen), [`edn`] (a history for other checkers),
-//! [`verdict`] (blame), [`known`] (findings that a scenario expects), [`record`] (what a cycle and a run leave behind), [`paths`] (the report directory), [`provenance`] (what
+//! [`endpoints`] (which of them serve), [`verdict`] (blame), [`known`] (findings that a scenario expects), [`record`] (what a cycle and a run leave behind), [`paths`] (the report directory), [`provenance`] (what
 //! ran, and on what), [`limits`] (every bound, with its reason), [`clock`] and [`seed`] (the only sources of time and of chance),
 //! [`exit`] (the exit codes), [`shell`] (commands to paste).
 //!
@@ -36,6 +36,7 @@ pub mod clock;
 pub mod cluster;
 pub mod cycle;
 pub mod edn;
+pub mod endpoints;
 pub mod evidence;
 pub mod exit;
 pub mod history;

@@ -60,6 +60,7 @@ pub async fn migrate(site: &Site, id: u64, to: Engine, arm: Option<(&str, u64)>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::endpoints::Board;
     use crate::paths::Paths;
     use crate::process::Spawner;
     use crate::target::{Node, Target};
@@ -82,7 +83,14 @@ mod tests {
             snapshot_every_entries: 1,
             sabotage: None,
         });
-        let site = Site { spawner: Spawner::start().unwrap(), target, paths, founders: Vec::new(), links: None };
+        let site = Site {
+            spawner: Spawner::start().unwrap(),
+            target,
+            paths,
+            founders: Vec::new(),
+            board: Board::new(0),
+            links: None,
+        };
         migrate(&site, 2, Engine::Rocksdb, arm).await
     }
 

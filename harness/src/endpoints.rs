@@ -1,0 +1,94 @@
+//! Which endpoints serve: what whoever starts and kills members knows, for those who would find it out by waiting.
+//!
+//! A member that is being started may have bound its port seconds before it answers; a client that asks it then waits for all of its
+//! operation timeout, though two others serve. So a member says here when it is seen to serve, and that it does not before it is
+//! killed. That is all that clients learn: who stands still, who is cut off or who has died of itself is theirs to find out.
+
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Shared by the members of a cluster and their clients; copies are the same board. A place is an endpoint's index among those
+/// of the cluster, from 0. Nobody serves at first.
+#[derive(Debug, Clone)]
+pub struct Board(Arc<watch::Sender<Vec<bool>>>);
+
+impl Board {
+    pub fn new(places: usize) -> Self {
+        Self(Arc::new(watch::Sender::new(vec![false; places])))
+    }
+
+    /// Says whether the endpoint in `place` serves. A place that there is not is nobody's.
+    pub fn set(&self, place: usize, serves: bool) {
+        self.0.send_if_modified(|board| match board.get_mut(place) {
+            Some(before) => std::mem::replace(before, serves) != serves,
+            None => false,
+        });
+    }
+
+    /// Whether the endpoint in `place` is known to serve.
+    pub fn serves(&self, place: usize) -> bool {
+        self.0.borrow().get(place).copied().unwrap_or(false)
+    }
+
+    /// The next place after `place`, going round, whose endpoint serves: `place` itself if no other one does. `None`: nobody.
+    pub fn next_serving(&self, place: usize) -> Option<usize> {
+        let board = self.0.borrow();
+        (1..=board.len()).map(|step| (place + step) % board.len()).find(|next| board[*next])
+    }
+
+    /// Becomes ready once somebody serves.
+    pub async fn somebody_serves(&self) {
+        self.wait(|board| board.contains(&true)).await;
+    }
+
+    /// Becomes ready once the endpoint in `place` serves.
+    pub async fn wait_serves(&self, place: usize) {
+        self.wait(|board| board.get(place) == Some(&true)).await;
+    }
+
+    async fn wait(&self, so: impl Fn(&[bool]) -> bool) {
+        // The sender is ours and lives: no error is possible.
+        let _ = self.0.subscribe().wait_for(|board| so(board)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[test]
+    fn nobody_serves_until_it_is_said() {
+        let board = Board::new(3);
+        assert_eq!((board.serves(0), board.next_serving(0)), (false, None));
+        board.clone().set(1, true);
+        assert!(board.serves(1) && !board.serves(0) && !board.serves(3));
+        board.set(1, false);
+        assert_eq!(board.next_serving(0), None);
+        board.set(3, true);
+        assert_eq!(board.next_serving(0), None, "there is no such place");
+    }
+
+    #[test]
+    fn the_next_one_goes_round_and_is_another_if_there_is_one() {
+        let board = Board::new(3);
+        board.set(0, true);
+        assert_eq!([0, 1, 2].map(|place| board.next_serving(place)), [Some(0); 3]);
+        board.set(2, true);
+        assert_eq!([0, 1, 2].map(|place| board.next_serving(place)), [Some(2), Some(2), Some(0)]);
+        assert_eq!(Board::new(0).next_serving(0), None);
+    }
+
+    #[tokio::test]
+    async fn waiting_is_for_the_event() {
+        let board = Board::new(2);
+        assert!(board.somebody_serves().now_or_never().is_none());
+        let (waits, says) = (board.wait_serves(1), async {
+            board.set(0, true);
+            assert!(board.somebody_serves().now_or_never().is_some() && board.wait_serves(1).now_or_never().is_none());
+            board.set(1, true);
+        });
+        tokio::join!(waits, says);
+        assert!(board.wait_serves(1).now_or_never().is_some());
+    }
+}
