@@ -7,6 +7,7 @@
 use super::pause::Paused;
 use super::readings::Readings;
 use super::{Site, Trouble};
+use crate::endpoints::Board;
 use crate::process::{Child, Ended, Launch, NodeState, events};
 use crate::target::{self, Addresses, Contact, Engine, KvLook, Origin, Slot};
 use crate::{clock, limits};
@@ -43,6 +44,7 @@ struct Life {
     child: Child,
     said: watch::Receiver<NodeState>,
     contact: Contact,
+    board: Board,
     follower: Option<JoinHandle<()>>,
     /// Windows in which it stood still and went on again.
     windows_left: Arc<AtomicU64>,
@@ -103,6 +105,11 @@ impl Member {
         self.life.is_some()
     }
 
+    /// Its endpoint's place on the board.
+    fn place(&self) -> usize {
+        self.slot.0.saturating_sub(1) as usize
+    }
+
     /// Highest applied index ever received from it, plus one, as it moves.
     pub fn applied_follower(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.applied)
@@ -128,12 +135,14 @@ impl Member {
         let life = target::Life { id, engine, at, data_dir: &data_dir, origin, arm, detours: &detours };
         let args = site.target.serve_args(&life);
         let launch = Launch::new(site.target.binary(), args).log_to(&site.paths.node_log(self.id));
+        site.board.set(self.place(), false);
         let started = site.spawner.spawn(launch).await?;
         let contact = site.target.contact(id, at).await?;
         self.lives += 1;
         self.readings.begin(self.lives);
         let (child, said) = (started.child, events::follow(started.stdout));
-        self.life = Some(Life { child, said, contact, follower: None, windows_left: Arc::default() });
+        let board = site.board.clone();
+        self.life = Some(Life { child, said, contact, board, follower: None, windows_left: Arc::default() });
         Ok(())
     }
 
@@ -146,6 +155,7 @@ impl Member {
             Some(false) => return Err(self.trouble_of_a_broken_pipe().await),
             None => return Err(self.late("serve", bound)),
         }
+        self.life()?.board.set(self.place(), true);
         self.follow_applied();
         Ok(())
     }
@@ -179,6 +189,7 @@ impl Member {
 
     async fn kill_unless(&mut self, may_end: impl Fn(Ended) -> bool) -> Option<Result<Death, Trouble>> {
         let life = self.life.take()?;
+        life.board.set(self.place(), false);
         let applied_received = self.applied.load(Ordering::Acquire).checked_sub(1);
         if let Err(error) = life.child.kill() {
             return Some(Err(Trouble::Harness(anyhow!("cannot signal n{}: {error}", self.id))));
