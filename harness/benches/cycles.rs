@@ -164,7 +164,7 @@ async fn writes(target: &Target, scenario: &Scenario, dir: &Path) -> anyhow::Res
     let mut cluster = cluster(scenario, target, dir).await?;
     let history = History::create(&Paths::new(dir).history_jsonl())?;
     let ledger = Ledger::recorded(&cluster.members.iter().map(|member| member.slot).collect::<Vec<_>>(), history);
-    let observer = Observer::start(&cluster.endpoints(), Arc::clone(&ledger)).await?;
+    let observer = Observer::start(&cluster.endpoints(), &cluster.site.board, Arc::clone(&ledger)).await?;
     let urls: Vec<String> = cluster.endpoints().into_iter().map(|(_, url)| url).collect();
     let options = WorkloadOptions {
         clients: CLIENTS,
@@ -172,7 +172,8 @@ async fn writes(target: &Target, scenario: &Scenario, dir: &Path) -> anyhow::Res
         value_bytes_max: scenario.load.value_bytes_max,
         ..WorkloadOptions::default()
     };
-    let load = Workload::start(&options, &urls, &Seed::new(SEED), Arc::clone(&ledger)).await?;
+    let load =
+        Workload::start(&options, (&urls, cluster.site.board.clone()), &Seed::new(SEED), Arc::clone(&ledger)).await?;
     let start = clock::now();
     clock::sleep(LOAD).await;
     load.stop().await?;

@@ -9,6 +9,7 @@ pub mod fresh;
 pub mod rows;
 
 use crate::clock;
+use crate::endpoints::Board;
 use crate::evidence::Evidence;
 use crate::model::Change;
 use crate::oracle::Ledger;
@@ -36,22 +37,22 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Starts a watch per slot on the current tokio runtime: `slots` is (slot, `http://host:port`), each with a member
-    /// that is dead or alive.
+    /// Starts a watch per slot on the current tokio runtime: `slots` is (slot, `http://host:port`), each with a member that is dead
+    /// or alive; `board` says which of them serve, in the same order.
     ///
     /// # Errors
     /// An endpoint that is no URI.
-    pub async fn start(slots: &[(Slot, String)], ledger: Arc<Ledger>) -> anyhow::Result<Self> {
+    pub async fn start(slots: &[(Slot, String)], board: &Board, ledger: Arc<Ledger>) -> anyhow::Result<Self> {
         let (mut delivered, mut tasks) = (BTreeMap::new(), JoinSet::new());
-        for (slot, endpoint) in slots {
+        for (place, (slot, endpoint)) in slots.iter().enumerate() {
             let options = ConnectOptions::new().with_connect_timeout(CONNECT_TIMEOUT);
             let client = Client::connect([endpoint], Some(options))
                 .await
                 .map_err(|error| anyhow::anyhow!("expected a client endpoint, found {endpoint:?}: {error}"))?;
             let (sender, receiver) = watch::channel(1);
             delivered.insert(*slot, receiver);
-            let ledger = Arc::clone(&ledger);
-            tasks.spawn(Stream { slot: *slot, client, ledger, delivered: sender }.run());
+            let (board, ledger) = (board.clone(), Arc::clone(&ledger));
+            tasks.spawn(Stream { slot: *slot, place, board, client, ledger, delivered: sender }.run());
         }
         Ok(Self { delivered, tasks })
     }
@@ -84,6 +85,8 @@ impl Observer {
 
 struct Stream {
     slot: Slot,
+    place: usize,
+    board: Board,
     client: Client,
     ledger: Arc<Ledger>,
     delivered: watch::Sender<u64>,
@@ -93,6 +96,7 @@ impl Stream {
     async fn run(mut self) {
         let mut pause = PAUSE_MIN;
         loop {
+            self.board.wait_serves(self.place).await;
             let from = self.ledger.delivered(self.slot) + 1;
             let why = self.follow(from).await;
             let moved = self.ledger.delivered(self.slot) >= from;

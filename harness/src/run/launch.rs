@@ -129,10 +129,10 @@ async fn run_beside(
     (ledger, history): (Arc<Ledger>, Arc<History>),
 ) -> Result<Running, Trouble> {
     let endpoints = cluster.endpoints();
-    let observer = Observer::start(&endpoints, Arc::clone(&ledger)).await?;
+    let observer = Observer::start(&endpoints, &cluster.site.board, Arc::clone(&ledger)).await?;
     let urls: Vec<String> = endpoints.into_iter().map(|(_, url)| url).collect();
     let seed = Seed::new(job.plan.seed);
-    let workload = Workload::start(&options, &urls, &seed, Arc::clone(&ledger)).await?;
+    let workload = Workload::start(&options, (&urls, cluster.site.board.clone()), &seed, Arc::clone(&ledger)).await?;
     Ok(Running { cluster, ledger, history, observer, workload: Some(workload) })
 }
 

@@ -1,14 +1,16 @@
 //! One client: carries out its generator's steps one after the other, writing down each request before it is
 //! sent and each answer after.
 //!
-//! It has a home member, moves on to the next member at an error, and comes home after a while. After an error
-//! it pauses, briefly at first. No request is ever sent twice.
+//! It has a home member, moves on to the next one at an error, and comes home after a while. After an error it pauses, briefly at
+//! first. A member that is known not to serve is passed over, and while nobody serves nothing is sent. No request is ever sent
+//! twice.
 
 use super::WorkloadOptions;
 use super::attempt::attempt;
 use super::connection::Connection;
 use super::generator::{Generator, Step};
 use crate::clock;
+use crate::endpoints::Board;
 use crate::operation::{Action, Compare, Effect, KeyState, Keys, OpId, Outcome, Reply};
 use crate::oracle::Ledger;
 use std::collections::{BTreeMap, VecDeque};
@@ -27,6 +29,7 @@ const LEASE_TTL_SECONDS: i64 = 30 * 24 * 3600;
 pub(super) struct Client {
     generator: Generator,
     connections: Vec<Connection>,
+    board: Board,
     options: WorkloadOptions,
     ledger: Arc<Ledger>,
     seq: u64,
@@ -40,7 +43,7 @@ pub(super) struct Client {
 impl Client {
     pub fn new(
         generator: Generator,
-        connections: Vec<Connection>,
+        (connections, board): (Vec<Connection>, Board),
         options: WorkloadOptions,
         ledger: Arc<Ledger>,
     ) -> Self {
@@ -48,6 +51,7 @@ impl Client {
         Self {
             generator,
             connections,
+            board,
             options,
             ledger,
             seq: 0,
@@ -63,6 +67,11 @@ impl Client {
             return;
         }
         loop {
+            tokio::select! {
+                biased;
+                _ = stopped.wait_for(|stop| *stop) => return,
+                () = self.board.somebody_serves() => {}
+            }
             let step = self.generator.next();
             self.come_home();
             self.step(step).await;
@@ -83,7 +92,7 @@ impl Client {
     fn come_home(&mut self) {
         if self.at != self.home() {
             self.steps_away += 1;
-            if self.steps_away >= HOME_AFTER_STEPS {
+            if self.steps_away >= HOME_AFTER_STEPS && self.board.serves(self.home()) {
                 self.at = self.home();
                 self.steps_away = 0;
             }
@@ -211,9 +220,13 @@ impl Client {
         OpId { client: self.generator.client(), seq: self.seq }
     }
 
+    /// Sends `action` to a member that serves, as far as anybody knows. If nobody does, it is not sent, and no evidence.
     async fn send(&mut self, action: Action) -> Outcome {
         let op = self.next_id();
         self.seq += 1;
+        if !self.board.serves(self.at) && !self.move_on() {
+            return Outcome::Refused { why: "nobody serves: not sent".to_owned() };
+        }
         let to = (self.at, &mut self.connections[self.at]);
         let outcome = attempt(&self.ledger, op, to, &action).await;
         self.after(&outcome);
@@ -226,9 +239,17 @@ impl Client {
             self.pause = Duration::ZERO;
             return;
         }
-        self.at = (self.at + 1) % self.connections.len();
-        self.steps_away = 0;
+        self.move_on();
         self.pause = (self.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
+    }
+
+    /// Goes to the next member that serves, if there is one.
+    fn move_on(&mut self) -> bool {
+        let next = self.board.next_serving(self.at);
+        if let Some(next) = next {
+            (self.at, self.steps_away) = (next, 0);
+        }
+        next.is_some()
     }
 }
 

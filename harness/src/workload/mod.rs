@@ -17,6 +17,7 @@ mod refusal;
 pub use connection::key_state;
 pub use prober::Prober;
 
+use crate::endpoints::Board;
 use crate::limits;
 use crate::oracle::Ledger;
 use crate::seed::Seed;
@@ -92,14 +93,14 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// Starts the clients on the current tokio runtime. `endpoints` has one `http://host:port` per member, dead
-    /// or alive.
+    /// Starts the clients on the current tokio runtime. `endpoints` has one `http://host:port` per member, dead or alive; `board`
+    /// says which of them serve, in the same order.
     ///
     /// # Errors
     /// An endpoint that is no URI.
     pub async fn start(
         options: &WorkloadOptions,
-        endpoints: &[String],
+        (endpoints, board): (&[String], Board),
         seed: &Seed,
         ledger: Arc<Ledger>,
     ) -> anyhow::Result<Self> {
@@ -109,7 +110,7 @@ impl Workload {
             let client = options.first_client + number;
             let generator = Generator::new(client, seed.stream(&options.stream(number)), options);
             let connections = connection::connect(endpoints, options.op_timeout).await?;
-            let client = Client::new(generator, connections, options.clone(), Arc::clone(&ledger));
+            let client = Client::new(generator, (connections, board.clone()), options.clone(), Arc::clone(&ledger));
             clients.spawn(client.run(stopped.clone()));
         }
         Ok(Self { stop, clients })
@@ -126,5 +127,51 @@ impl Workload {
             ended.map_err(|error| anyhow::anyhow!("a workload client ended by a panic: {error}"))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::evidence::Evidence;
+    use crate::history::{History, Lines};
+    use crate::target::Slot;
+    use std::net::TcpListener;
+
+    /// Where the requests of a load went that ran for a moment, while only the endpoints in `serving` were known to serve. The first
+    /// endpoint takes connections and never answers, as a member that is starting; at the second one nobody listens.
+    async fn asked(serving: &[usize]) -> Vec<usize> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("history.jsonl");
+        let (mute, gone) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let endpoints = [&mute, &gone].map(|listener| format!("http://{}", listener.local_addr().unwrap()));
+        drop(gone);
+        let ledger = Ledger::recorded(&[Slot(1), Slot(2)], History::create(&path).unwrap());
+        let board = Board::new(2);
+        serving.iter().for_each(|place| board.set(*place, true));
+        let options = WorkloadOptions { clients: 2, op_timeout: Duration::from_secs(60), ..WorkloadOptions::default() };
+        let load = Workload::start(&options, (&endpoints, board), &Seed::new(1), ledger).await.unwrap();
+        clock::sleep(Duration::from_millis(300)).await;
+        let stopped = clock::within(Duration::from_secs(20), load.stop()).await;
+        stopped.expect("no client waits for who does not serve").unwrap();
+        let (mut lines, mut asked) = (Lines::open(&path).unwrap(), Vec::new());
+        while let Some((_, evidence)) = lines.read().unwrap() {
+            if let Evidence::Invoke { endpoint, .. } = evidence {
+                asked.push(endpoint);
+            }
+        }
+        asked
+    }
+
+    #[tokio::test]
+    async fn who_does_not_serve_is_passed_over() {
+        let asked = asked(&[1]).await;
+        assert!(asked.len() > 4 && asked.iter().all(|endpoint| *endpoint == 1), "{asked:?}");
+    }
+
+    #[tokio::test]
+    async fn while_nobody_serves_nothing_is_sent() {
+        assert_eq!(asked(&[]).await, Vec::<usize>::new());
     }
 }
