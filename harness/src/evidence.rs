@@ -264,6 +264,9 @@ pub enum Evidence {
         interrupted: bool,
         slots: Vec<SlotRecord>,
         skipped_checks: Vec<String>,
+        /// How long the load ran, milliseconds, up to the last look.
+        #[serde(default)]
+        load_ms: u64,
     },
 }
 

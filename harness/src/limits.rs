@@ -83,6 +83,9 @@ pub const WINDOW_PLANNED_MIN: u32 = 3;
 pub const QUOTA_MARGIN: u32 = 2;
 /// Acknowledged writes per cycle, on average: with less, hardly anything stands between two kills.
 pub const ACKED_WRITES_PER_CYCLE_MIN: u64 = 20;
+/// Acknowledged writes per second of load: none, because it is the machine's and the target's; a scenario that is made to press says
+/// how hard.
+pub const WRITES_PER_SECOND_MIN: u64 = 0;
 
 // ---- looking for the first wrong entry -------------------------------------------------------------------
 

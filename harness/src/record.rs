@@ -343,6 +343,9 @@ pub struct RunSummary {
     pub acked_writes: u64,
     pub unknown_writes: u64,
     pub reads: u64,
+    /// How long the load ran, milliseconds; of several clusters the longest. 0: not at all, or the record is older than this number.
+    #[serde(default)]
+    pub load_ms: u64,
     /// What the raft logs of dead members proved, replayed by a model of our own.
     #[serde(default)]
     pub log_replayed: Replayed,
@@ -399,6 +402,7 @@ impl RunSummary {
             acked_writes: 0,
             unknown_writes: 0,
             reads: 0,
+            load_ms: 0,
             log_replayed: Replayed::default(),
             localisation: None,
             skipped_checks: Vec::new(),
@@ -424,6 +428,16 @@ impl RunSummary {
     /// Cycles whose fault landed as planned.
     pub fn landed(&self) -> usize {
         self.cycles.iter().filter(|cycle| cycle.landed()).count()
+    }
+
+    /// Acknowledged writes per second of load, all clusters together, rounded down; `None`: it is not known how long the load ran.
+    pub fn writes_per_second(&self) -> Option<u64> {
+        self.acked_writes.saturating_mul(1_000).checked_div(self.load_ms)
+    }
+
+    /// Of the writes that may have happened, the share (0 to 1) whose answer never came.
+    pub fn unknown_share(&self) -> f64 {
+        self.unknown_writes as f64 / (self.acked_writes + self.unknown_writes).max(1) as f64
     }
 
     /// SIGKILLs of ours that landed.

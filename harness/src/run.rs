@@ -180,6 +180,7 @@ impl Outcome {
         summary.acked_writes += end.tally.acked_writes;
         summary.unknown_writes += end.tally.unknown_writes;
         summary.reads += end.tally.reads;
+        summary.load_ms = summary.load_ms.max(end.load_ms);
         self.reads_unchecked += end.tally.reads_unchecked;
         self.fences_uncompared += end.tally.fences_uncompared;
         record::known::add(&mut summary.known, end.known);

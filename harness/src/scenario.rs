@@ -143,6 +143,8 @@ pub struct Floors {
     pub landed_percent_min: u32,
     pub bit_percent_min: u32,
     pub acked_writes_per_cycle_min: u64,
+    /// 0: no floor.
+    pub writes_per_second_min: u64,
 }
 
 impl Default for Floors {
@@ -151,6 +153,7 @@ impl Default for Floors {
             landed_percent_min: limits::LANDED_PERCENT_MIN,
             bit_percent_min: limits::BIT_PERCENT_MIN,
             acked_writes_per_cycle_min: limits::ACKED_WRITES_PER_CYCLE_MIN,
+            writes_per_second_min: limits::WRITES_PER_SECOND_MIN,
         }
     }
 }

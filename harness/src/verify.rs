@@ -123,6 +123,7 @@ impl Verification {
             Some(end) => {
                 outcome.interrupted |= end.interrupted;
                 self.run.slots.extend(end.slots);
+                self.run.load_ms = self.run.load_ms.max(end.load_ms);
                 let new = |check: &String| !outcome.skipped_checks.contains(check);
                 let checks: Vec<_> = end.skipped_checks.into_iter().filter(new).collect();
                 outcome.skipped_checks.extend(checks);
@@ -170,6 +171,7 @@ impl Verification {
         differ("kills", claimed.kills().to_string(), run.kills().to_string());
         differ("acknowledged writes", claimed.acked_writes.to_string(), run.acked_writes.to_string());
         differ("unknown writes", claimed.unknown_writes.to_string(), run.unknown_writes.to_string());
+        differ("time of the load", claimed.load_ms.to_string(), run.load_ms.to_string());
         differ("reads", claimed.reads.to_string(), run.reads.to_string());
         differ("resumptions", format!("{:?}", claimed.resumed), format!("{:?}", run.resumed));
         differ("raft log replay", format!("{:?}", claimed.log_replayed), format!("{:?}", run.log_replayed));

@@ -130,7 +130,12 @@ fn every_kind_of_line_reads_back() {
         Evidence::Finding { finding: finding.clone(), known: None },
         Evidence::Finding { finding, known: Some("etcd#13766".into()) },
         Evidence::CycleEnd { record: run.cycles[0].clone() },
-        Evidence::End { interrupted: false, slots: run.slots.clone(), skipped_checks: vec!["last look: no".into()] },
+        Evidence::End {
+            interrupted: false,
+            slots: run.slots.clone(),
+            skipped_checks: vec!["last look: no".into()],
+            load_ms: 9,
+        },
     ];
     for look in [Look::Killed, Look::MigrateKilled, Look::Migrated { to: Engine::Redb, index: Some(4) }] {
         lines.push(Evidence::Inspected { cycle: 1, member: 2, look, applied_received: Some(3), dead: dead.clone() });

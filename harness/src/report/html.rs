@@ -143,6 +143,7 @@ fn next_command(finding: &Finding, report: &str) -> String {
 fn tiles(run: &RunSummary, worth: &Worth) -> String {
     let share = |part: u32| percent(f64::from(part) / f64::from(worth.cycles_run.max(1)));
     let bound = worth.divergence_rate_max_95.map_or_else(|| "none".to_owned(), |rate| format!("≤ {}", percent(rate)));
+    let rate = run.writes_per_second().map_or_else(|| "unknown".to_owned(), number);
     let tiles: String = [
         ("cycles run", number(worth.cycles_run.into()), format!("of {}", number(worth.cycles_planned.into()))),
         ("kills landed", number(worth.kills), format!("in {} cycles", number(worth.landed.into()))),
@@ -151,7 +152,12 @@ fn tiles(run: &RunSummary, worth: &Worth) -> String {
         ("entries lost by kills, at least", number(worth.entries_lost), String::new()),
         ("entries replayed", number(worth.entries_replayed), format!("+ {} verified", number(worth.entries_verified))),
         ("snapshots installed", number(worth.snapshots_installed.into()), String::new()),
-        ("writes acknowledged", number(run.acked_writes), format!("+ {} unknown", number(run.unknown_writes))),
+        (
+            "writes acknowledged",
+            number(run.acked_writes),
+            format!("+ {} unknown ({})", number(run.unknown_writes), percent(run.unknown_share())),
+        ),
+        ("writes acknowledged per second of load", rate, String::new()),
         ("reads", number(run.reads), String::new()),
         ("divergences per cycle, 95 % bound", bound, format!("{} trials", number(worth.trials.into()))),
     ]

@@ -69,6 +69,15 @@ mod tests {
     }
 
     #[test]
+    fn a_record_from_before_the_rate_reads_back_without_one() {
+        let mut text: serde_json::Value = serde_json::from_str(&render(&sample::run()).unwrap()).unwrap();
+        assert!(text.as_object_mut().unwrap().remove("load_ms").is_some());
+        let run = parse(Path::new("verdict.json"), text.to_string().as_bytes()).unwrap();
+        assert_eq!((run.load_ms, run.writes_per_second(), run.acked_writes), (0, None, 12_345));
+        assert_eq!(sample::run().writes_per_second(), Some(411), "12,345 in 30 seconds");
+    }
+
+    #[test]
     fn another_version_is_refused_by_number_even_if_the_shape_changed() {
         let error = parse(Path::new("r/verdict.json"), br#"{"schema_version": 99, "cycles": "gone"}"#).unwrap_err();
         let text = error.to_string();

@@ -4,7 +4,7 @@
 //! trial (see [`worth`](super::worth)) and the run came to its end, and is otherwise reported as skipped.
 
 use super::worth::{BIT_FLOOR, Worth};
-use super::{Error, known, partial, verdict_sentence};
+use super::{Error, known, partial, percent, verdict_sentence};
 use crate::record::{RunSummary, SlotRecord};
 use crate::verdict::{Class, Finding, Verdict};
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
@@ -58,6 +58,9 @@ fn properties(run: &RunSummary, worth: &Worth) -> Vec<Property> {
         ("cycles-skipped", worth.skipped.to_string()),
         ("entries-lost", worth.entries_lost.to_string()),
         ("entries-replayed", worth.entries_replayed.to_string()),
+        ("writes-acknowledged", run.acked_writes.to_string()),
+        ("writes-unknown", format!("{} ({})", run.unknown_writes, percent(run.unknown_share()))),
+        ("writes-per-second", run.writes_per_second().map_or_else(|| "unknown".to_owned(), |rate| rate.to_string())),
         ("divergence-rate-max-95", bound),
         ("members", run.slots.iter().map(slot).collect::<Vec<_>>().join("; ")),
         ("fault-classes-covered", worth.fault_classes_covered.join(" ")),

@@ -22,6 +22,7 @@ mod text;
 pub mod worth;
 
 pub use json::read;
+pub(crate) use text::percent;
 
 use crate::paths::Paths;
 use crate::record::{RunSummary, SCHEMA_VERSION};

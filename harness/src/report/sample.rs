@@ -105,6 +105,7 @@ pub fn run() -> RunSummary {
         acked_writes: 12_345,
         unknown_writes: 67,
         reads: 890,
+        load_ms: 30_000,
         log_replayed: Default::default(),
         localisation: None,
         skipped_checks: Vec::new(),

@@ -19,6 +19,7 @@ use crate::record::localisation::Localisation;
 use crate::record::{Replayed, ResumedRecord, SlotRecord};
 use crate::target::{Engine, Slot};
 use crate::verdict::{Class, Finding};
+use crate::workload::Workload;
 use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -43,6 +44,8 @@ pub(super) struct LaneEnd {
     pub slots: Vec<SlotRecord>,
     pub tally: Tally,
     pub replayed: Replayed,
+    /// How long the load ran, milliseconds.
+    pub load_ms: u64,
     pub resumed: Vec<ResumedRecord>,
     pub localisation: Option<Localisation>,
 }
@@ -126,8 +129,9 @@ impl Lane {
         self.end.findings.extend(reopened.findings.iter().cloned());
         self.end.findings.extend(ledger.take_findings());
         self.end.resumed = ledger.resumptions(self.number);
-        if let Some((slots, skipped_checks)) = &reopened.end {
+        if let Some((slots, skipped_checks, load_ms)) = &reopened.end {
             (self.end.slots, self.end.skipped_checks) = (slots.clone(), skipped_checks.clone());
+            self.end.load_ms = *load_ms;
             self.take_sums(&ledger);
             return Ok(());
         }
@@ -159,6 +163,8 @@ impl Lane {
             }
         }
         let done = reopened.map_or(0, Reopened::done_cycles);
+        let load_ms_before = reopened.map_or(0, Reopened::load_ms);
+        let load_ms = |load: &Option<Workload>| load_ms_before + load.as_ref().map_or(0, Workload::ran_ms);
         for step in job.plan.steps_of(self.number).filter(|step| step.cycle > done) {
             let mut work = Work::new(step);
             if self.unless(stage.run(&mut work)).await.is_none() {
@@ -172,11 +178,13 @@ impl Lane {
             // Only a run that is ending by a panic listens no more.
             let _ = self.ends.send(end);
             if found {
+                self.end.load_ms = load_ms(workload);
                 self.end.localisation = localise(cluster, ledger, workload, &findings).await;
                 self.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
                 return;
             }
         }
+        self.end.load_ms = load_ms(workload);
         if *self.halt.borrow() != Halt::Go {
             self.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
             return;
@@ -233,7 +241,8 @@ impl Lane {
     /// Takes the last evidence: what clients and watches still see while everything is ended is nobody's any more.
     fn close(&mut self, ledger: &Ledger) {
         let (slots, skipped_checks) = (self.end.slots.clone(), self.end.skipped_checks.clone());
-        ledger.take(&Evidence::End { interrupted: self.end.interrupted, slots, skipped_checks });
+        let LaneEnd { interrupted, load_ms, .. } = self.end;
+        ledger.take(&Evidence::End { interrupted, slots, skipped_checks, load_ms });
         self.end.findings.extend(ledger.take_findings());
         self.take_sums(ledger);
     }

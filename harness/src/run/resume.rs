@@ -29,8 +29,8 @@ pub(super) struct Reopened {
     pub cycles: Vec<CycleRecord>,
     /// What evidence and testimony led to before.
     pub findings: Vec<Finding>,
-    /// The cluster's part was complete: who was where, and what was skipped.
-    pub end: Option<(Vec<SlotRecord>, Vec<String>)>,
+    /// The cluster's part was complete: who was where, what was skipped, and how long the load ran, milliseconds.
+    pub end: Option<(Vec<SlotRecord>, Vec<String>, u64)>,
     /// How often it was resumed, this time included.
     pub times: u32,
     seats: Vec<Seat>,
@@ -120,7 +120,9 @@ impl Reopened {
                 self.cycles.push(record);
             }
             Evidence::Resumed { times, .. } => (self.times, self.end) = (times, None),
-            Evidence::End { interrupted: false, slots, skipped_checks } => self.end = Some((slots, skipped_checks)),
+            Evidence::End { interrupted: false, slots, skipped_checks, load_ms } => {
+                self.end = Some((slots, skipped_checks, load_ms));
+            }
             _ => {}
         }
     }
@@ -134,6 +136,12 @@ impl Reopened {
     /// The last cycle that was carried out; 0: none was.
     pub fn done_cycles(&self) -> u32 {
         self.cycles.last().map_or(0, |record| record.cycle)
+    }
+
+    /// How long the load ran before, milliseconds: as long as the cycles took that were carried out. (What it did in the cycle that
+    /// the harness died in counts among the writes and not here.)
+    pub fn load_ms(&self) -> u64 {
+        self.cycles.iter().map(|record| record.duration_ms).sum()
     }
 
     /// The number of the first client.

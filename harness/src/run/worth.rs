@@ -47,6 +47,15 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary) -> Vec<Finding> {
             "expected at least {floor} acknowledged writes in {cycles} cycles, found {found}: the load was not reached"
         ));
     }
+    let found = run.writes_per_second().unwrap_or(0);
+    if found < floors.writes_per_second_min {
+        let min = floors.writes_per_second_min;
+        sentences.push(format!(
+            "expected at least {min} acknowledged writes per second of load (`floors.writes_per_second_min`), found {found}: {} in {} ms; \
+             more clients raise it, or a quieter machine",
+            run.acked_writes, run.load_ms
+        ));
+    }
     for (window, planned) in never_reached(&run.cycles) {
         sentences.push(format!(
             "expected window {window}, planned {planned} times, to be reached at least once, found never; the skips say why"
@@ -156,7 +165,12 @@ mod tests {
 
     #[test]
     fn floors_are_inclusive() {
-        let floors = Floors { landed_percent_min: 95, bit_percent_min: 50, acked_writes_per_cycle_min: 20 };
+        let floors = Floors {
+            landed_percent_min: 95,
+            bit_percent_min: 50,
+            acked_writes_per_cycle_min: 20,
+            writes_per_second_min: 0,
+        };
         assert_eq!(lacking(&floors, &run(95, 5, 0)), []);
         assert!(lacking(&floors, &run(94, 6, 0))[0].sentence.contains("94 of 100"));
         assert_eq!(lacking(&floors, &run(50, 0, 50)), []);
@@ -275,6 +289,22 @@ mod tests {
         assert!(unverified(&run).unwrap().contains("5 of 10 cycles"));
         run.cycles[5].fence_index = None;
         assert!(lacking(&Floors::default(), &run)[0].sentence.contains("found 4 of 10"));
+    }
+
+    #[test]
+    fn a_load_below_its_floor_proves_nothing() {
+        let floor = |writes_per_second_min| Floors { writes_per_second_min, ..Floors::default() };
+        let mut run = run(50, 0, 0);
+        run.load_ms = 200_000;
+        assert_eq!(lacking(&floor(500), &run), []);
+        let sentence = &lacking(&floor(501), &run)[0].sentence;
+        assert!(
+            sentence.contains("at least 501 ") && sentence.contains("found 500: 100000 in 200000 ms"),
+            "{sentence}"
+        );
+        run.load_ms = 0;
+        assert_eq!(lacking(&floor(0), &run), [], "no floor");
+        assert!(lacking(&floor(1), &run)[0].sentence.contains("found 0"), "a rate that nobody knows reaches no floor");
     }
 
     #[test]

@@ -77,6 +77,7 @@ struct RawFloors {
     landed_percent_min: Option<Spanned<u32>>,
     bit_percent_min: Option<Spanned<u32>>,
     acked_writes_per_cycle_min: Option<Spanned<u64>>,
+    writes_per_second_min: Option<Spanned<u64>>,
 }
 
 pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
@@ -327,6 +328,10 @@ impl Check<'_> {
             Some(value) => self.within(field, value, 0..=100),
             None => Ok(default),
         };
+        let number = |field: &str, value: &Option<Spanned<u64>>, default: u64| match value {
+            Some(value) => self.within(field, value, 0..=1_000_000),
+            None => Ok(default),
+        };
         let default = Floors::default();
         Ok(Floors {
             landed_percent_min: percent(
@@ -335,10 +340,16 @@ impl Check<'_> {
                 default.landed_percent_min,
             )?,
             bit_percent_min: percent("floors.bit_percent_min", &raw.bit_percent_min, default.bit_percent_min)?,
-            acked_writes_per_cycle_min: match &raw.acked_writes_per_cycle_min {
-                Some(value) => self.within("floors.acked_writes_per_cycle_min", value, 0..=1_000_000)?,
-                None => default.acked_writes_per_cycle_min,
-            },
+            acked_writes_per_cycle_min: number(
+                "floors.acked_writes_per_cycle_min",
+                &raw.acked_writes_per_cycle_min,
+                default.acked_writes_per_cycle_min,
+            )?,
+            writes_per_second_min: number(
+                "floors.writes_per_second_min",
+                &raw.writes_per_second_min,
+                default.writes_per_second_min,
+            )?,
         })
     }
 }

@@ -82,6 +82,13 @@ fn an_unknown_window_lists_the_known_ones() {
 }
 
 #[test]
+fn a_rate_is_a_floor_if_it_is_asked_for() {
+    assert_eq!(parse(GOOD).unwrap().floors.writes_per_second_min, 0);
+    let pressed = parse(&format!("{GOOD}[floors]\nwrites_per_second_min = 900\n")).unwrap();
+    assert_eq!(pressed.floors.writes_per_second_min, 900);
+}
+
+#[test]
 fn a_mix_is_named_or_the_default() {
     let mix = |text: &str| parse(text).unwrap().load.mix.name;
     assert_eq!(mix(GOOD), "mixed");

@@ -64,6 +64,7 @@ pub(super) struct End {
     pub interrupted: bool,
     pub slots: Vec<SlotRecord>,
     pub skipped_checks: Vec<String>,
+    pub load_ms: u64,
 }
 
 /// What a history leads to.
@@ -181,8 +182,8 @@ impl Replayed {
             Evidence::Finding { finding, known: None } => self.claimed.push(finding),
             Evidence::Finding { finding, known: Some(name) } => self.claimed_known.push((name, finding)),
             Evidence::CycleEnd { record } => self.close(record),
-            Evidence::End { interrupted, slots, skipped_checks } => {
-                self.end = Some(End { interrupted, slots, skipped_checks });
+            Evidence::End { interrupted, slots, skipped_checks, load_ms } => {
+                self.end = Some(End { interrupted, slots, skipped_checks, load_ms });
             }
             _ => {}
         }

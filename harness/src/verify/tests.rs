@@ -106,7 +106,7 @@ fn report_of(text: &str, alter: fn(&mut FenceAnswerResponse)) -> Report {
     let other = KeyState { key: b"p/2".to_vec(), value: b"0.1".to_vec(), create_revision: 3, mod_revision: 3, ..row() };
     let rows = vec![row(), other];
     assert_eq!(ledger.take(&Evidence::LastRead { member: 1, revision: 3, rows }), []);
-    ledger.take(&Evidence::End { interrupted: false, slots: founders(), skipped_checks: vec![] });
+    ledger.take(&Evidence::End { interrupted: false, slots: founders(), skipped_checks: vec![], load_ms: 500 });
     assert_eq!(ledger.take_findings(), []);
     let run = report.verify().run;
     assert_eq!(run.verdict, Verdict::Pass, "{:?}", run.findings);

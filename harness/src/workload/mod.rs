@@ -17,6 +17,7 @@ mod refusal;
 pub use connection::key_state;
 pub use prober::Prober;
 
+use crate::clock;
 use crate::endpoints::Board;
 use crate::limits;
 use crate::oracle::Ledger;
@@ -25,7 +26,7 @@ use client::Client;
 use generator::Generator;
 use mix::Mix;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -90,6 +91,7 @@ impl WorkloadOptions {
 pub struct Workload {
     stop: watch::Sender<bool>,
     clients: JoinSet<()>,
+    started: Instant,
 }
 
 impl Workload {
@@ -113,7 +115,12 @@ impl Workload {
             let client = Client::new(generator, (connections, board.clone()), options.clone(), Arc::clone(&ledger));
             clients.spawn(client.run(stopped.clone()));
         }
-        Ok(Self { stop, clients })
+        Ok(Self { stop, clients, started: clock::now() })
+    }
+
+    /// How long it has run by now, milliseconds.
+    pub fn ran_ms(&self) -> u64 {
+        clock::ms_since(self.started)
     }
 
     /// Lets every client finish the operation that it is in (bounded by the operation timeout), and start no
@@ -133,7 +140,6 @@ impl Workload {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
     use crate::evidence::Evidence;
     use crate::history::{History, Lines};
     use crate::target::Slot;
