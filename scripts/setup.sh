@@ -24,6 +24,38 @@ have protoc || missing+=(protobuf-compiler)       # the etcd client of the harne
 [ -e /usr/include/google/protobuf/descriptor.proto ] || [ -e /usr/local/include/google/protobuf/descriptor.proto ] ||
   missing+=(libprotobuf-dev)                      # ... from messages that protoc imports from here
 have etcdctl || missing+=(etcd-client)            # the stock client that the compatibility test drives
+have etcd || missing+=(etcd-server)               # a server that the harness tests; its service is not wanted
+
+wants() { [[ " ${missing[*]} " == *" $1 "* ]]; }
+
+# Whoever starts services for a package, with systemd or without, asks this program first. 101: it may not.
+policy=/usr/sbin/policy-rc.d
+ours="# put here by ninelives' setup, for one installation"
+hold_services() {
+  # One of ours was left behind by a setup that was killed: it goes with this one.
+  if [ -e "$policy" ] && ! grep -qsF "$ours" "$policy"; then "${as_root[@]}" mv "$policy" "$policy.aside"; fi
+  printf '#!/bin/sh\n%s\nexit 101\n' "$ours" | "${as_root[@]}" tee "$policy" >/dev/null
+  "${as_root[@]}" chmod 755 "$policy"
+}
+release_services() {
+  "${as_root[@]}" rm -f "$policy"
+  if [ -e "$policy.aside" ]; then "${as_root[@]}" mv "$policy.aside" "$policy"; fi
+}
+
+# The package enables its service. Looks at the machine itself afterwards, whatever the tools said.
+disable_etcd() {
+  # Links of both kinds of init are written whether or not that init runs here.
+  [ ! -x /usr/sbin/update-rc.d ] || "${as_root[@]}" /usr/sbin/update-rc.d etcd disable >/dev/null 2>&1 || true
+  ! have systemctl || "${as_root[@]}" systemctl disable etcd.service >/dev/null 2>&1 || true
+  local enabled running=""
+  enabled=$(compgen -G "/etc/systemd/system/*.wants/etcd.service"; compgen -G "/etc/rc[2-5].d/S??etcd") || true
+  # The service's processes are of a user of their own, which an etcd that somebody else started is not.
+  if id etcd >/dev/null 2>&1; then running=$(find /proc -maxdepth 1 -user etcd -printf '%f ' 2>/dev/null) || true; fi
+  [ -z "$enabled$running" ] && return
+  echo "setup: expected no service of etcd-server, found it enabled by (${enabled//$'\n'/ }), running as ($running)" >&2
+  echo "setup: run: sudo systemctl disable --now etcd" >&2
+  exit 1
+}
 
 if ! have cargo; then
   echo "setup: no cargo; install a Rust toolchain first: https://rustup.rs (the version is in Cargo.toml, rust-version)" >&2
@@ -42,14 +74,22 @@ if [ "$(id -u)" -ne 0 ]; then
   if ! have sudo || ! sudo -n true 2>/dev/null; then
     echo "setup: these are missing, and this user may not install them; run:" >&2
     echo "  sudo apt-get install --no-install-recommends ${missing[*]}" >&2
+    if wants etcd-server; then
+      echo "  sudo systemctl disable --now etcd   # the package starts a service, which nothing here needs" >&2
+    fi
     exit 69
   fi
   as_root=(sudo -n)
 fi
 echo "setup: installing ${missing[*]}"
+if wants etcd-server; then
+  trap release_services EXIT
+  hold_services
+fi
 install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}")
 # A fresh machine has no package lists, an old one has stale ones: only then is fetching them worth its time.
 if ! "${install[@]}" >/dev/null 2>&1; then
   "${as_root[@]}" apt-get update
   "${install[@]}"
 fi
+if wants etcd-server; then disable_etcd; fi

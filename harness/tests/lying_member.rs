@@ -72,7 +72,7 @@ fn liar() -> PathBuf {
 fn etcd() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|dir| dir.join("etcd")).find(|etcd| etcd.is_file());
-    found.expect("no etcd on PATH, and nothing is proven without one: `scripts/etcd.sh` installs it")
+    found.expect("no etcd on PATH, and nothing is proven without one: `make setup` installs it")
 }
 
 fn spawn(lie: &[&str], client: SocketAddr, peer: SocketAddr, dir: &Path) -> Child {
