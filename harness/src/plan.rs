@@ -252,6 +252,16 @@ mod tests {
     }
 
     #[test]
+    fn what_has_no_weight_is_beside_nothing() {
+        let mut scenario = chaos();
+        scenario.faults.kinds.retain(|(kind, _)| *kind != FaultKind::Network);
+        let plan = Plan::generate(&scenario, &Seed::new(7), 300, 1);
+        let pauses =
+            plan.steps.iter().flat_map(|step| &step.faults).filter(|fault| matches!(fault, Fault::Pause { .. }));
+        assert!(pauses.count() > 20 && !plan.disturbs_links());
+    }
+
+    #[test]
     fn a_plan_for_another_cluster_is_found_out() {
         let text =
             |line: &str| format!("plan 1\nscenario x ab\nseed 1\ncycles 9\ncycle 4  {line}\n").parse::<Plan>().unwrap();

@@ -27,7 +27,7 @@ impl<'a> DrawLasting<'a> {
         let weight = |kind| self.scenario.faults.weight(kind);
         let (pause_weight, network_weight) = (weight(FaultKind::Pause), weight(FaultKind::Network));
         let pause_first =
-            self.mix.below(u64::from(pause_weight) + u64::from(network_weight).max(1)) < u64::from(pause_weight);
+            self.mix.below((u64::from(pause_weight) + u64::from(network_weight)).max(1)) < u64::from(pause_weight);
         let (with_kill, both) = (self.mix.chance(2, 3), self.mix.chance(1, 4));
         let (pause, network) = (self.pause(), self.network(kind == FaultKind::Several));
         match kind {
