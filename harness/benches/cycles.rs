@@ -1,4 +1,5 @@
-//! Cycles per minute beside the floor, where a cycle's time goes, and committed writes per second at 64 clients.
+//! Cycles per minute beside the floor, where a cycle's time goes, and committed writes per second at 64 clients; then the workload of
+//! `scenarios/etcd.toml` on the node and on etcd, side by side.
 //!
 //! Absolute times drift with the machine and its neighbours; the ratios are of one run. The *floor* is what no verified cycle can
 //! go below: kill a member of an idle cluster, reap it, spawn it again, open the engine, serve. The cycles are the gate's own, on
@@ -14,11 +15,12 @@ use ninelives::oracle::Ledger;
 use ninelives::paths::Paths;
 use ninelives::plan::Plan;
 use ninelives::process::Spawner;
-use ninelives::record::{CycleRecord, RunSummary};
-use ninelives::run::{self, Job};
-use ninelives::scenario::Scenario;
+use ninelives::record::RunSummary;
+use ninelives::report::split::Split;
+use ninelives::run::{self as runner, Job};
+use ninelives::scenario::{Scenario, TargetSpec};
 use ninelives::seed::Seed;
-use ninelives::target::{Node, Target};
+use ninelives::target::{Node, Server, Target};
 use ninelives::workload::{Workload, WorkloadOptions};
 use ninelives::{cli, clock};
 use std::path::{Path, PathBuf};
@@ -42,36 +44,77 @@ async fn bench() -> anyhow::Result<()> {
         Err(_) => 120,
     };
     let dir = tempfile::tempdir()?;
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/gate.toml");
-    let scenario = Scenario::load(&path).map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
-    let target = target(&scenario)?;
+    let gate = scenario("gate.toml")?;
+    let node = node(&gate)?;
+    let all = cli::clusters("auto").map_err(anyhow::Error::msg)?;
+    measure("gate", &gate, &node, &dir.path().join("gate"), (cycles, &[1, all])).await?;
 
-    let floor = floor(&scenario, &target, &dir.path().join("floor")).await?;
-    println!("floor: kill, reap, spawn, open, serve          {floor:7.1} ms   {:6.0} per minute", 60_000.0 / floor);
-    for clusters in [1, cli::clusters("auto").map_err(anyhow::Error::msg)?] {
-        let report = Paths::new(dir.path().join(format!("gate-{clusters}")));
-        let run = gate(&scenario, &target, report, cycles, clusters).await?;
-        let each = run.elapsed_ms as f64 / f64::from(cycles);
-        println!(
-            "gate, {clusters} cluster{}                              {each:7.1} ms   {:6.0} per minute   {:.1} times the floor",
-            if clusters == 1 { " " } else { "s" },
-            60_000.0 / each,
-            each / floor
-        );
-        if clusters == 1 {
-            split(&run);
+    let etcd = scenario("etcd.toml")?;
+    let on_node = Scenario { target: gate.target.clone(), cluster: gate.cluster.clone(), ..etcd.clone() };
+    measure("etcd's workload on node-under-test", &on_node, &node, &dir.path().join("node"), (cycles, &[1])).await?;
+    match server(&etcd) {
+        Some(server) => {
+            measure("etcd's workload on etcd", &etcd, &server, &dir.path().join("etcd"), (cycles, &[1])).await
+        }
+        None => {
+            println!("\netcd's workload on etcd: skipped, there is none on PATH; `make setup` installs it");
+            Ok(())
         }
     }
-    let (writes, unknown) = writes(&target, &scenario, &dir.path().join("writes")).await?;
+}
+
+fn scenario(name: &str) -> anyhow::Result<Scenario> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios").join(name);
+    Scenario::load(&path).map_err(|refusal| anyhow::anyhow!("{refusal}"))
+}
+
+/// Floor, cycles on so many clusters, and writes of one scenario on one target.
+async fn measure(
+    name: &str,
+    scenario: &Scenario,
+    target: &Target,
+    dir: &Path,
+    (cycles, clusters): (u32, &[u32]),
+) -> anyhow::Result<()> {
+    println!("\n{name}");
+    let floor = floor(scenario, target, &dir.join("floor")).await?;
+    println!("  {:<48} {floor:7.1} ms   {:6.0} per minute", "floor: kill, reap, spawn, open, serve", 60_000.0 / floor);
+    for count in clusters {
+        let report = Paths::new(dir.join(format!("run-{count}")));
+        let run = run(scenario, target, report, cycles, *count).await?;
+        let split = Split::of(&run).context("no cycle was carried out")?;
+        let each = 60_000.0 / split.cycles_per_minute;
+        println!(
+            "  {:<48} {each:7.1} ms   {:6.0} per minute   {:.1} times the floor",
+            format!("cycles on {count} cluster{}", if *count == 1 { "" } else { "s" }),
+            split.cycles_per_minute,
+            each / floor
+        );
+        if *count == 1 {
+            for (name, mean) in split.phases {
+                println!("    {name:<46} {mean:7.1} ms");
+            }
+            let rate = run.writes_per_second().unwrap_or_default();
+            println!("    {:<46} {rate:7.0} per second, while members die", "committed writes");
+        }
+    }
+    let (writes, unknown) = writes(target, scenario, &dir.join("writes")).await?;
     println!(
-        "committed writes at {CLIENTS} clients, nobody dies      {:7.0} per second   ({unknown} without an answer)",
-        writes
+        "  {:<48} {writes:7.0} per second   ({unknown} without an answer)",
+        format!("committed writes at {CLIENTS} clients, nobody dies")
     );
     Ok(())
 }
 
+/// The server that the scenario names, if it is here.
+fn server(scenario: &Scenario) -> Option<Target> {
+    let TargetSpec::Server(spec) = &scenario.target else { return None };
+    let binary = cli::subject::on_path(&spec.program)?;
+    Some(Target::Server(Server::new(binary, spec.clone())))
+}
+
 /// The node binary that the same build made.
-fn target(scenario: &Scenario) -> anyhow::Result<Target> {
+fn node(scenario: &Scenario) -> anyhow::Result<Target> {
     let own = std::env::current_exe()?;
     let release = own.parent().and_then(Path::parent).context("this executable has no target directory")?;
     let node: PathBuf = release.join("node-under-test");
@@ -116,7 +159,7 @@ async fn floor(scenario: &Scenario, target: &Target, dir: &Path) -> anyhow::Resu
     Ok(ms as f64 / 1000.0 / f64::from(FLOOR_ROUNDS))
 }
 
-async fn gate(
+async fn run(
     scenario: &Scenario,
     target: &Target,
     paths: Paths,
@@ -137,26 +180,9 @@ async fn gate(
         resume: false,
     };
     let (_open, interrupt) = watch::channel(false);
-    let (run, _) = run::run(&job, interrupt).await?;
+    let (run, _) = runner::run(&job, interrupt).await?;
     ensure!(run.cycles.len() as u32 == cycles, "the run ended early: {:?}", run.findings);
     Ok(run)
-}
-
-/// Where the time of a cycle goes, in the mean.
-fn split(run: &RunSummary) {
-    type Phase = (&'static str, fn(&CycleRecord) -> u64);
-    const PHASES: &[Phase] = &[
-        ("reach the place, and kill", |cycle| cycle.phases.kill),
-        ("copy and inspect the dead", |cycle| cycle.phases.inspect),
-        ("restart until all serve", |cycle| cycle.phases.restart),
-        ("catch up", |cycle| cycle.phases.catch_up),
-        ("fence", |cycle| cycle.phases.fence),
-        ("verify", |cycle| cycle.phases.verify),
-    ];
-    for (name, of) in PHASES {
-        let mean = run.cycles.iter().map(of).sum::<u64>() as f64 / run.cycles.len().max(1) as f64;
-        println!("  {name:<42}   {mean:7.1} ms");
-    }
 }
 
 /// Acknowledged writes per second of a cluster in which nobody dies, and how many had no answer.

@@ -5,7 +5,7 @@ mod mutants;
 mod replay;
 mod resume;
 mod shrink;
-mod subject;
+pub mod subject;
 mod verify;
 
 use crate::exit::{Exit, Failure};
@@ -13,6 +13,7 @@ use crate::paths::Paths;
 use crate::plan::Plan;
 use crate::record::RunSummary;
 use crate::report::grid::Grid;
+use crate::report::split::Split;
 use crate::report::worth::Worth;
 use crate::run::{self, Job};
 use crate::scenario::Scenario;
@@ -322,23 +323,27 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
     }
     let word_of_exit = if exit == Exit::Interrupted { "interrupted".to_owned() } else { summary.verdict.to_string() };
     text.push_str(&format!(
-        "{word_of_exit}{}: {} of {} cycles, {} kills landed, {} entries lost, {} replayed, {}, in {}.{} s\n",
+        "{word_of_exit}{}: {} of {} cycles, {} kills landed, {}, {}, in {}.{} s\n",
         report::known::beside_the_verdict(summary),
         summary.cycles.len(),
         summary.cycles_planned,
         summary.kills(),
-        summary.lost_entries(),
-        summary.replayed(),
+        bite(summary),
         writes(summary),
         summary.elapsed_ms / 1000,
         summary.elapsed_ms % 1000 / 100,
     ));
+    if let Some(split) = Split::of(summary) {
+        text.push_str(&format!("{}\n", split.sentence()));
+    }
     let worth = Worth::of(summary);
     let grid = Grid::of(summary, &worth);
     if job.sweep {
         text.push_str(&grid.text());
     }
-    text.push_str(&format!("crash windows: {}\n", grid.sentence()));
+    if !summary.is_opaque() {
+        text.push_str(&format!("crash windows: {}\n", grid.sentence()));
+    }
     for death in &summary.resumed {
         let (cluster, cycle) = (death.cluster, death.after_cycle);
         text.push_str(&format!(
@@ -363,6 +368,14 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
         text.push_str(&format!("make it small: {}\n", replay_command("shrink", &root, &job.target)));
     }
     text
+}
+
+/// What the kills took away: `120 entries lost, 90 replayed`.
+fn bite(run: &RunSummary) -> String {
+    if run.is_opaque() {
+        return format!("{} entries to catch up with", run.behind());
+    }
+    format!("{} entries lost, {} replayed", run.lost_entries(), run.replayed())
 }
 
 /// `2490 writes acknowledged (201 per second of load), 1.2 % unknown`.

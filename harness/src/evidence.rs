@@ -204,6 +204,8 @@ pub enum Evidence {
     /// only that is judged.
     KvFence {
         cycle: u32,
+        /// A raft index at or above the one that made the revision.
+        index: u64,
         revision: u64,
         reading: u32,
         answers: Vec<KvAnswer>,

@@ -449,6 +449,16 @@ impl RunSummary {
         self.cycles.iter().map(|cycle| cycle.lost_entries).sum()
     }
 
+    /// Whether nothing is known of what the members keep their state in.
+    pub fn is_opaque(&self) -> bool {
+        !self.slots.is_empty() && self.slots.iter().all(|slot| slot.engine_at_start == Engine::Opaque)
+    }
+
+    /// Entries that killed members had to catch up with, summed over the victim furthest behind of each cycle.
+    pub fn behind(&self) -> u64 {
+        self.cycles.iter().map(|cycle| cycle.behind).sum()
+    }
+
     pub fn replayed(&self) -> u64 {
         self.cycles.iter().map(|cycle| cycle.replayed).sum()
     }

@@ -104,9 +104,12 @@ async fn side_by_side(
     let (halt, halted) = watch::channel(Halt::Go);
     let (ends, mut ended) = mpsc::unbounded_channel::<CycleEnd>();
     let shared = Arc::new(job.clone());
+    let unchecked = job.target.unchecked(summary.node.version.as_deref());
     let mut lanes = JoinSet::new();
     for cluster in 1..=job.plan.clusters {
-        let lane = (Arc::clone(&shared), cluster, spawner.clone(), halted.clone(), ends.clone());
+        // In each lane's own evidence, which is all that a later look has.
+        let end = LaneEnd { skipped_checks: unchecked.clone(), ..LaneEnd::default() };
+        let lane = (Arc::clone(&shared), (cluster, end), spawner.clone(), halted.clone(), ends.clone());
         let runtime = Handle::current();
         // On a thread of its own: judging takes CPU time, and must hold up neither the clients nor another lane.
         lanes.spawn_blocking(move || {
@@ -215,7 +218,6 @@ async fn describe(job: &Job, spawner: &Spawner, started_utc: String) -> anyhow::
         None => None,
     };
     Ok(RunSummary {
-        skipped_checks: job.target.unchecked(node.version.as_deref()),
         sabotage: job.target.sabotage().map(str::to_owned),
         started_utc,
         harness: provenance::binary(spawner, &own).await?,

@@ -170,9 +170,9 @@ pub struct Serve {
     /// This member was added to a running cluster (etcdctl member add): it founds nothing and waits for the leader.
     #[arg(long)]
     pub join: bool,
-    /// A member, as ID=NAME@PEER_HOST:PORT/CLIENT_HOST:PORT; once for each of the 1, 3 or 5 founding members. With
+    /// A member, as ID=NAME@PEER_HOST:PORT/CLIENT_HOST:PORT; each of the 1, 3 or 5 founding members, by commas or by several flags. With
     /// --join, this member's own; others are optional, the raft log names them.
-    #[arg(long = "member", required = true, value_parser = parse_member)]
+    #[arg(long = "member", required = true, value_delimiter = ',', value_parser = parse_member)]
     pub members: Vec<Member>,
     /// Address of the private control endpoint (loopback only); none without it.
     #[arg(long)]

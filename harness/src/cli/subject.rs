@@ -67,8 +67,8 @@ fn server(spec: &ServerSpec, with: &With) -> Result<Server, Failure> {
     Ok(Server::new(absolute(&binary)?, spec.clone()))
 }
 
-/// A path as it is, a name where `PATH` leads.
-fn on_path(program: &str) -> Option<PathBuf> {
+/// The executable `program`: a path as it is, a name where `PATH` leads; `None`: there is none.
+pub fn on_path(program: &str) -> Option<PathBuf> {
     if program.contains('/') {
         return Some(PathBuf::from(program)).filter(|path| path.is_file());
     }

@@ -23,7 +23,10 @@ impl Stage<'_> {
         let bound = Duration::from_millis(self.scenario.bounds.fence_ms_max);
         let (mut reading, mut at) = (1, None);
         for _ in 0..limits::LOOKS_MAX {
-            self.ledger.take(&Evidence::Mark { cycle: work.step.cycle });
+            // The second reading is of the first one's revision: what was acknowledged in between is not in it.
+            if at.is_none() {
+                self.ledger.take(&Evidence::Mark { cycle: work.step.cycle });
+            }
             let (revision, index) = self.anchor(work, bound).await?;
             let revision = at.take().unwrap_or(revision);
             let catch_up = self.cluster.members.iter().map(|member| member.catch_up(index, bound));
@@ -42,7 +45,7 @@ impl Stage<'_> {
             let answers: Vec<_> = looks.iter().map(|(member, look)| KvAnswer::new(*member, look)).collect();
             let agreed = answers.iter().all(|answer| answer.state() == answers[0].state());
             let compacted = answers.first().map_or(0, |answer| answer.compact_revision);
-            let evidence = Evidence::KvFence { cycle: work.step.cycle, revision, reading, answers };
+            let evidence = Evidence::KvFence { cycle: work.step.cycle, index, revision, reading, answers };
             if agreed || reading == 2 {
                 return Ok(Fence { index, revision, compacted, evidence, looks });
             }

@@ -1,6 +1,6 @@
 //! Which judge a piece of evidence goes to: the one table, for the live run as for whoever judges it again.
 
-use super::ledger::{Books, FenceMark};
+use super::ledger::Books;
 use super::liveness::check_healing;
 use super::replay_start::{Restart, check_dead, check_replay_start};
 use super::votes::{Vote, check_vote};
@@ -60,8 +60,8 @@ impl Books {
                 let mark = std::mem::take(&mut self.mark);
                 return check_fence(self, *cycle, &mark, &answers.0);
             }
-            // Whoever disagrees in a first reading is read again.
-            Evidence::KvFence { reading: 1, answers, .. } if disagree(answers) => self.mark = FenceMark::default(),
+            // Whoever disagrees in a first reading is read again, and held to the same mark.
+            Evidence::KvFence { reading: 1, answers, .. } if disagree(answers) => {}
             Evidence::KvFence { cycle, revision, answers, .. } => {
                 let mark = std::mem::take(&mut self.mark);
                 return check_kv_fence(self, *cycle, &mark, *revision, answers);

@@ -3,6 +3,7 @@
 //! Order: the verdict; where a divergence begins, and what was found or suppressed, if anything was; what the verdict is worth; then the evidence behind
 //! it. Every text that comes from outside goes through [`escape`]; the page forbids itself any request.
 
+use super::split::Split;
 use super::text::{duration, escape, number, percent};
 use super::worth::{FAULT_CLASSES, Worth};
 use super::{chart, known, localisation, partial, tables, verdict_sentence};
@@ -144,14 +145,34 @@ fn tiles(run: &RunSummary, worth: &Worth) -> String {
     let share = |part: u32| percent(f64::from(part) / f64::from(worth.cycles_run.max(1)));
     let bound = worth.divergence_rate_max_95.map_or_else(|| "none".to_owned(), |rate| format!("≤ {}", percent(rate)));
     let rate = run.writes_per_second().map_or_else(|| "unknown".to_owned(), number);
+    let split = Split::of(run);
+    let (per_minute, each) = split.map_or_else(
+        || ("unknown".to_owned(), String::new()),
+        |split| (format!("{:.0}", split.cycles_per_minute), format!("{:.0} ms each", split.cycle)),
+    );
+    let bite = if run.is_opaque() {
+        vec![("entries that killed members caught up with", number(run.behind()), String::new())]
+    } else {
+        vec![
+            ("entries lost by kills, at least", number(worth.entries_lost), String::new()),
+            (
+                "entries replayed",
+                number(worth.entries_replayed),
+                format!("+ {} verified", number(worth.entries_verified)),
+            ),
+            ("snapshots installed", number(worth.snapshots_installed.into()), String::new()),
+        ]
+    };
     let tiles: String = [
         ("cycles run", number(worth.cycles_run.into()), format!("of {}", number(worth.cycles_planned.into()))),
         ("kills landed", number(worth.kills), format!("in {} cycles", number(worth.landed.into()))),
         ("cycles skipped", number(worth.skipped.into()), share(worth.skipped)),
         ("cycles indeterminate", number(worth.indeterminate.into()), share(worth.indeterminate)),
-        ("entries lost by kills, at least", number(worth.entries_lost), String::new()),
-        ("entries replayed", number(worth.entries_replayed), format!("+ {} verified", number(worth.entries_verified))),
-        ("snapshots installed", number(worth.snapshots_installed.into()), String::new()),
+        ("cycles per minute", per_minute, each),
+    ]
+    .into_iter()
+    .chain(bite)
+    .chain([
         (
             "writes acknowledged",
             number(run.acked_writes),
@@ -160,8 +181,7 @@ fn tiles(run: &RunSummary, worth: &Worth) -> String {
         ("writes acknowledged per second of load", rate, String::new()),
         ("reads", number(run.reads), String::new()),
         ("divergences per cycle, 95 % bound", bound, format!("{} trials", number(worth.trials.into()))),
-    ]
-    .into_iter()
+    ])
     .map(|(name, value, more)| format!("<div><dt>{name}</dt><dd>{value} <small>{more}</small></dd></div>"))
     .collect();
     format!("<dl class=\"tiles\">{tiles}</dl>\n<div class=\"note\">{}{}</div>", coverage(worth), skipped_checks(run))

@@ -17,6 +17,7 @@ pub mod localisation;
 mod repro;
 #[cfg(test)]
 pub(crate) mod sample;
+pub mod split;
 mod tables;
 mod text;
 pub mod worth;

@@ -50,15 +50,15 @@ pub(super) struct LaneEnd {
     pub localisation: Option<Localisation>,
 }
 
-/// Runs the lane of `cluster` (from 1) to its end; each cycle that was carried out goes to `ends`.
+/// Runs the lane of `cluster` (from 1) to its end, and adds to `end` what it comes to; each cycle that was carried out goes to `ends`.
 pub(super) async fn run(
     job: Arc<Job>,
-    cluster: u32,
+    (cluster, end): (u32, LaneEnd),
     spawner: Spawner,
     halt: watch::Receiver<Halt>,
     ends: mpsc::UnboundedSender<CycleEnd>,
 ) -> LaneEnd {
-    let end = LaneEnd { slots: founders(&job, cluster), ..LaneEnd::default() };
+    let end = LaneEnd { slots: founders(&job, cluster), ..end };
     let mut lane = Lane { number: cluster, clusters: job.plan.clusters, halt, ends, end };
     let carried_out = if job.resume {
         lane.resume(&job, spawner).await

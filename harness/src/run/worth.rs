@@ -35,10 +35,17 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary) -> Vec<Finding> {
     }
     if bit * 100 < judged * u64::from(floors.bit_percent_min) {
         let min = floors.bit_percent_min;
-        sentences.push(format!(
-            "expected at least {min} % of the kills that landed on a rocksdb member to take something out of a memtable that a replay or a snapshot brought back, \
-             found {bit} of {judged}; raise the load, or the memtable's size"
-        ));
+        sentences.push(if run.is_opaque() {
+            format!(
+                "expected at least {min} % of the kills that landed to leave their victims something to catch up with, found {bit} of \
+                 {judged}; raise the load"
+            )
+        } else {
+            format!(
+                "expected at least {min} % of the kills that landed on a rocksdb member to take something out of a memtable that a replay or a snapshot brought back, \
+                 found {bit} of {judged}; raise the load, or the memtable's size"
+            )
+        });
     }
     let floor = floors.acked_writes_per_cycle_min * cycles;
     if run.acked_writes < floor {
@@ -94,15 +101,17 @@ pub(super) fn not_applicable(run: &RunSummary) -> Vec<String> {
     if landed > 0 && judged == 0 { vec![why] } else { Vec::new() }
 }
 
-/// Whether the cycle had a memtable to lose.
+/// Whether the cycle had a memtable to lose, or is of a server of which only that can be said what it had to catch up with.
 fn judged_for_bite(cycle: &CycleRecord) -> bool {
-    cycle.landed() && cycle.killed_an_lsm()
+    cycle.landed() && (cycle.killed_an_lsm() || cycle.killed_only_opaque())
 }
 
 /// Whether a kill landed, and took something away that had to come back. A snapshot that was installed, and replaced
 /// nothing that the kill had taken, is no such case.
 fn bit(cycle: &CycleRecord) -> bool {
-    judged_for_bite(cycle) && cycle.proved_nothing.is_none() && (cycle.lost_entries > 0 || cycle.replayed > 0)
+    judged_for_bite(cycle)
+        && cycle.proved_nothing.is_none()
+        && (cycle.lost_entries > 0 || cycle.replayed > 0 || cycle.killed_only_opaque())
 }
 
 /// Windows that were planned often enough to count, and never reached, with how often.
@@ -268,6 +277,22 @@ mod tests {
         assert_eq!(lacking(&Floors::default(), &run), []);
         let skipped = not_applicable(&run);
         assert!(skipped.len() == 1 && skipped[0].starts_with("floors.bit_percent_min: n/a: "), "{skipped:?}");
+    }
+
+    #[test]
+    fn a_server_that_had_nothing_to_catch_up_with_was_not_bitten() {
+        let mut run = run(10, 0, 0);
+        run.slots.truncate(1);
+        run.slots[0].engine_at_start = Engine::Opaque;
+        for (nth, cycle) in (1..).zip(&mut run.cycles) {
+            cycle.kills_by_engine = [(Engine::Opaque, 1)].into();
+            (cycle.lost_entries, cycle.replayed, cycle.behind) = (0, 0, 7);
+            cycle.proved_nothing = (nth > 4).then(|| "nothing was written between kill and restart".to_owned());
+        }
+        assert!(lacking(&Floors::default(), &run)[0].sentence.contains("catch up with, found 4 of 10"));
+        run.cycles[4].proved_nothing = None;
+        assert_eq!(lacking(&Floors::default(), &run), []);
+        assert!(not_applicable(&run).is_empty());
     }
 
     #[test]

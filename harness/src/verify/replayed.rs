@@ -48,7 +48,7 @@ impl Counts {
             Evidence::Invoke { .. } => self.operations += 1,
             Evidence::Revision { .. } => self.revisions += 1,
             Evidence::Again { .. } => self.redelivered += 1,
-            Evidence::FenceAnswers { .. } => self.fences += 1,
+            Evidence::FenceAnswers { .. } | Evidence::KvFence { .. } => self.fences += 1,
             Evidence::Inspected { .. } => self.dead_directories += 1,
             Evidence::Recovery { .. } => self.recoveries += 1,
             Evidence::RaftLog { .. } => self.raft_logs += 1,
@@ -179,6 +179,7 @@ impl Replayed {
             Evidence::FenceAnswers { answers, .. } => {
                 self.fences.extend(answers.0.iter().map(|(_, answer)| answer.index))
             }
+            Evidence::KvFence { index, .. } => drop(self.fences.insert(index)),
             Evidence::Finding { finding, known: None } => self.claimed.push(finding),
             Evidence::Finding { finding, known: Some(name) } => self.claimed_known.push((name, finding)),
             Evidence::CycleEnd { record } => self.close(record),

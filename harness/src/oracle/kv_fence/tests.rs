@@ -38,7 +38,7 @@ fn scene() -> (Arc<Ledger>, KvAnswer) {
 fn fence(reading: u32, revision: u64, answer: &KvAnswer, alter: impl Fn(&mut KvAnswer)) -> Evidence {
     let mut answers: Vec<_> = (1..=3).map(|member| KvAnswer { member, ..answer.clone() }).collect();
     answers.iter_mut().for_each(alter);
-    Evidence::KvFence { cycle: 5, revision, reading, answers }
+    Evidence::KvFence { cycle: 5, index: 9, revision, reading, answers }
 }
 
 /// Class and member of what is found when the members answer so.
@@ -105,7 +105,9 @@ fn a_first_reading_that_disagrees_is_not_judged() {
     let odd = only(2, |answer| answer.sha256[0] ^= 1);
     ledger.take(&Evidence::Mark { cycle: 5 });
     assert_eq!(ledger.take(&fence(1, 2, &answer, odd)), []);
-    ledger.take(&Evidence::Mark { cycle: 5 });
+    // What comes in between is not asked of the second one.
+    ledger.invoke(OpId { client: 1, seq: 3 }, &Action::Put { key: "b".into(), value: "1.3".into(), lease: 0 });
+    ledger.complete(OpId { client: 1, seq: 3 }, &Outcome::Done { revision: 3, term: 1, reply: Reply::Put });
     assert_eq!(ledger.take(&fence(2, 2, &answer, |_| {})), []);
     assert_eq!(ledger.last_agreed(), Some((9, 2)));
 }
