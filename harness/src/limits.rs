@@ -181,13 +181,16 @@ pub const LAST_READING: Duration = Duration::from_millis(100);
 pub const SERVES_RETRY_PAUSE: Duration = Duration::from_millis(3);
 /// Likewise while it has not applied an index yet: a few writes at the fastest.
 pub const APPLIED_RETRY_PAUSE: Duration = Duration::from_millis(5);
-/// Keys that one answer of a full read holds: with the largest values it stays below the 4 MiB that a message may have.
-pub const ROWS_PER_PAGE: i64 = 60;
+/// Keys that one answer of a full read holds: with the largest values 64 MiB.
+pub const ROWS_PER_PAGE: i64 = 1_000;
 /// Reading all keys of a member once, at the end: a few hundred keys, or a few ten thousand.
 pub const LAST_READ: Duration = Duration::from_secs(30);
 /// Known findings of one signature that are written down as such in each cycle: all are counted, and the evidence that leads to each
 /// is in the history anyway. A diverged store answers thousands of reads wrongly in a cycle.
 pub const KNOWN_WRITTEN_PER_CYCLE_MAX: u32 = 20;
+/// One page of a full read, or one message of a watch that catches up, which may hold a thousand revisions:
+/// gRPC's own limit of 4 MiB is that of one request. It is a bound, and no memory before it is filled.
+pub const ANSWER_BYTES_MAX: usize = 1024 * 1024 * 1024;
 /// Findings printed at the end of a run; the report has them all.
 pub const FINDINGS_PRINTED_MAX: usize = 10;
 /// Steps of the linearizability search on one key at one fence, ~0.2 µs each. Revisions make it a few steps per answer, so this is a

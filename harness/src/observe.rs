@@ -11,11 +11,12 @@ pub mod rows;
 use crate::clock;
 use crate::endpoints::Board;
 use crate::evidence::Evidence;
+use crate::limits;
 use crate::model::Change;
 use crate::oracle::Ledger;
 use crate::target::Slot;
 use anyhow::bail;
-use etcd_client::{Client, ConnectOptions, EventType, WatchOptions, WatchResponse};
+use etcd_client::{Client, ConnectOptions, EventType, WatchClient, WatchOptions, WatchResponse};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,10 +50,11 @@ impl Observer {
             let client = Client::connect([endpoint], Some(options))
                 .await
                 .map_err(|error| anyhow::anyhow!("expected a client endpoint, found {endpoint:?}: {error}"))?;
+            let watches = client.watch_client().max_decoding_message_size(limits::ANSWER_BYTES_MAX);
             let (sender, receiver) = watch::channel(1);
             delivered.insert(*slot, receiver);
             let (board, ledger) = (board.clone(), Arc::clone(&ledger));
-            tasks.spawn(Stream { slot: *slot, place, board, client, ledger, delivered: sender }.run());
+            tasks.spawn(Stream { slot: *slot, place, board, watches, ledger, delivered: sender }.run());
         }
         Ok(Self { delivered, tasks })
     }
@@ -87,7 +89,7 @@ struct Stream {
     slot: Slot,
     place: usize,
     board: Board,
-    client: Client,
+    watches: WatchClient,
     ledger: Arc<Ledger>,
     delivered: watch::Sender<u64>,
 }
@@ -110,7 +112,7 @@ impl Stream {
     async fn follow(&mut self, from: u64) -> String {
         let start = i64::try_from(from).unwrap_or(i64::MAX);
         let options = WatchOptions::new().with_all_keys().with_start_revision(start);
-        let mut stream = match self.client.watch("", Some(options)).await {
+        let mut stream = match self.watches.watch("", Some(options)).await {
             Ok(stream) => stream,
             Err(error) => return error.to_string(),
         };

@@ -23,7 +23,8 @@ pub(super) async fn history(client: &mut Client, from: u64, through: u64) -> any
     }
     let start = i64::try_from(from).context("a revision beyond the wire's range")?;
     let options = WatchOptions::new().with_all_keys().with_start_revision(start);
-    let mut stream = client.watch("", Some(options)).await?;
+    let mut watches = client.watch_client().max_decoding_message_size(limits::ANSWER_BYTES_MAX);
+    let mut stream = watches.watch("", Some(options)).await?;
     loop {
         let Some(message) = clock::within(limits::LOCALISE_SILENCE, stream.message()).await else { return Ok(shown) };
         let Some(response) = message? else { bail!("the server ended the stream") };

@@ -2,9 +2,9 @@
 //! afterwards; nothing is judged here.
 
 use super::{CONNECT_TIMEOUT, whole_revisions};
-use crate::clock;
 use crate::evidence::mark_of;
 use crate::oracle::streams::{Heard, Resumption};
+use crate::{clock, limits};
 use etcd_client::{Client, ConnectOptions, WatchOptions};
 use std::time::Duration;
 
@@ -39,14 +39,14 @@ pub async fn watch(endpoint: &str, asked: &Resumption, bound: Duration) -> Heard
 }
 
 async fn follow(endpoint: &str, asked: &Resumption, heard: &mut Heard) -> Result<(), String> {
-    let mut client = connect(endpoint).await?;
+    let mut watches = connect(endpoint).await?.watch_client().max_decoding_message_size(limits::ANSWER_BYTES_MAX);
     let start = i64::try_from(asked.from).map_err(|error| error.to_string())?;
     let options = WatchOptions::new().with_start_revision(start);
     let (key, options) = match &asked.keys {
         None => ("", options.with_all_keys()),
         Some(keys) => (keys.from.as_str(), options.with_range(keys.to.as_deref().unwrap_or_default())),
     };
-    let mut stream = client.watch(key, Some(options)).await.map_err(|error| error.to_string())?;
+    let mut stream = watches.watch(key, Some(options)).await.map_err(|error| error.to_string())?;
     loop {
         let response = match stream.message().await {
             Ok(Some(response)) => response,

@@ -13,7 +13,7 @@ use etcd_client::{Client, Error, GetOptions};
 pub async fn at(client: &Client, revision: u64) -> Result<Vec<KeyState>, Error> {
     let at = i64::try_from(revision)
         .map_err(|_| Error::InvalidArgs(format!("revision {revision} is beyond the wire's range")))?;
-    let mut client = client.kv_client();
+    let mut client = client.kv_client().max_decoding_message_size(limits::ANSWER_BYTES_MAX);
     let (mut rows, mut from): (Vec<KeyState>, Vec<u8>) = (Vec::new(), vec![0]);
     loop {
         let page =
