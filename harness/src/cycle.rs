@@ -14,6 +14,7 @@ mod fence_at_revision;
 mod fence_by_command;
 mod lasting;
 mod migrate;
+mod outlive;
 mod replace;
 mod revive;
 mod second_look;
@@ -109,7 +110,7 @@ impl<'a> Stage<'a> {
         let (cycle, action) = (work.step.cycle, work.step.action());
         self.ledger.take(&Evidence::Cycle { cycle, what: action });
         if let Err(trouble) = self.carry_out(work).await {
-            self.blame(work, &trouble);
+            self.outlive(work, &trouble).await;
         }
     }
 
@@ -169,7 +170,7 @@ impl<'a> Stage<'a> {
             self.verify(work, &fence).await
         };
         if let Err(trouble) = looked.await {
-            self.blame(work, &trouble);
+            self.outlive(work, &trouble).await;
         }
     }
 

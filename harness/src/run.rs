@@ -244,7 +244,7 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: Outco
     }
     if outcome.fences_uncompared > 0 {
         summary.skipped_checks.push(format!(
-            "the model at {} fences: replicas disagreed there, or a watch had left something out",
+            "comparison with the model at {} fences: replicas disagreed there, or a watch had left something out",
             outcome.fences_uncompared
         ));
     }

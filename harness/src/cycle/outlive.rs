@@ -1,0 +1,43 @@
+//! A trouble ended a cycle half-way, and the scenario knows it: the run goes on, from members that all begin anew.
+
+use super::{Stage, Work};
+use crate::cluster::Trouble;
+use std::collections::BTreeSet;
+
+impl Stage<'_> {
+    /// Blames somebody for `trouble`. If all of it is known, the next cycle gets members that are up and have no window armed.
+    pub(super) async fn outlive(&mut self, work: &mut Work, trouble: &Trouble) {
+        let mut dead = BTreeSet::new();
+        if let Trouble::Died { member, .. } = trouble {
+            dead.insert(*member);
+        }
+        self.blame(work, trouble);
+        // Nobody else's death may go under in the one that is known.
+        for member in &self.cluster.members {
+            if let Some(death) = member.stray_death().filter(|_| !dead.contains(&member.id)) {
+                self.blame(work, &death);
+                dead.insert(member.id);
+            }
+        }
+        if work.findings.is_empty()
+            && let Err(trouble) = self.begin_anew(work, &dead).await
+        {
+            self.blame(work, &trouble);
+        }
+    }
+
+    /// Windows may be armed, and members are `dead` of a trouble: all lives end here, and what comes next starts from that.
+    async fn begin_anew(&mut self, work: &mut Work, dead: &BTreeSet<u64>) -> Result<(), Trouble> {
+        drop(std::mem::take(&mut work.lasting));
+        self.note(work.step.cycle, "begin-anew", None, None);
+        let all: Vec<_> = self.cluster.members.iter().map(|member| member.id).collect();
+        match self.kill(work, &all).await {
+            Ok(()) => {}
+            Err(Trouble::Died { member, .. }) if dead.contains(&member) => {}
+            Err(trouble) => return Err(trouble),
+        }
+        self.inspect_dead(work).await?;
+        self.restart(work).await?;
+        self.catch_up(work).await
+    }
+}
