@@ -33,6 +33,8 @@ pub(super) fn check_kv_fence(
     let comparable = answers.iter().all(|answer| answer.compact_revision == first.compact_revision);
     if comparable {
         judge_state(books, mark, revision, answers, &at, &mut findings);
+    } else {
+        books.tally.fences_uncompared += 1;
     }
     for answer in answers {
         let mut wrong = Alarms::new();
@@ -98,6 +100,8 @@ fn judge_state(
                 Class::HarnessError,
                 format!("{at} cannot be judged: the watches have delivered {known} only"),
             ));
+        } else {
+            books.tally.fences_uncompared += 1;
         }
         return;
     }

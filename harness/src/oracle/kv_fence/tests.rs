@@ -1,6 +1,7 @@
 use super::super::Ledger;
 use super::*;
 use crate::evidence::Evidence;
+use crate::known::Signature;
 use crate::model::Change;
 use crate::operation::{Action, OpId, Outcome, Reply};
 use crate::target::Slot;
@@ -120,4 +121,51 @@ fn a_revision_older_than_what_was_acknowledged_is_a_lost_write() {
     ledger.take(&Evidence::Mark { cycle: 5 });
     let classes: Vec<_> = ledger.take(&fence(1, 2, &answer, |_| {})).into_iter().map(|one| one.class).collect();
     assert_eq!(classes, [Class::LostWrite]);
+}
+
+/// A member that is known to differ hides neither another one nor anything else about itself.
+#[test]
+fn what_is_known_of_one_member_hides_no_other() {
+    let signature = |name: &str, class, contains: &str| Signature {
+        name: name.into(),
+        class,
+        contains: vec![contains.into()],
+        member: Some(2),
+        because: "b".into(),
+    };
+    let found = |alter: &dyn Fn(&mut KvAnswer)| {
+        let (ledger, answer) = scene();
+        ledger
+            .know(&[signature("n2", Class::StateHash, "on the keys"), signature("n2 too", Class::Model, "shows keys")]);
+        ledger.take(&Evidence::Mark { cycle: 5 });
+        let news = ledger.take(&fence(2, 2, &answer, alter));
+        let counts: Vec<_> = ledger.known().iter().map(|known| known.count).collect();
+        let news: Vec<_> = news.into_iter().map(|finding| (finding.class, finding.member)).collect();
+        (news, counts, ledger.tally().fences_uncompared)
+    };
+    assert_eq!(found(&only(2, |answer| answer.sha256[0] ^= 1)), (vec![], vec![1, 1], 0));
+    let other = vec![(Class::StateHash, Some(3)), (Class::Model, Some(3))];
+    assert_eq!(found(&only(3, |answer| answer.sha256[0] ^= 1)), (other, vec![0, 0], 0));
+    let hash = vec![(Class::StateHash, Some(2)), (Class::Model, Some(2))];
+    assert_eq!(found(&only(2, |answer| answer.hash_kv ^= 1)), (hash, vec![0, 0], 0));
+}
+
+#[test]
+fn a_fence_that_the_model_cannot_be_compared_with_is_counted() {
+    let (ledger, answer) = scene();
+    let known = |class, member| Signature {
+        name: format!("{class}"),
+        class,
+        contains: Vec::new(),
+        member,
+        because: "b".into(),
+    };
+    ledger.know(&[known(Class::StateHash, Some(2)), known(Class::Watch, None)]);
+    ledger.take(&Evidence::Mark { cycle: 5 });
+    assert_eq!(ledger.take(&fence(2, 2, &answer, only(2, |answer| answer.compact_revision = 1))), []);
+    assert_eq!(ledger.tally().fences_uncompared, 1);
+    ledger.skipped(Slot(1), 9);
+    ledger.take(&Evidence::Mark { cycle: 6 });
+    assert_eq!(ledger.take(&fence(2, 9, &answer, |_| {})), []);
+    assert_eq!(ledger.tally().fences_uncompared, 2);
 }
