@@ -17,6 +17,7 @@ mod compare;
 mod live;
 mod sections;
 mod sentences;
+mod server;
 mod told;
 mod trail;
 
@@ -76,7 +77,13 @@ pub async fn localise(
     findings: &[Finding],
 ) -> Option<Localisation> {
     let finding = LOCALISED.iter().find_map(|class| findings.iter().find(|finding| finding.class == *class))?;
-    let looked = clock::within(limits::LOCALISE, look(cluster, ledger, workload, finding)).await;
+    let looked = async {
+        match cluster.site.target.inspector() {
+            Some(_) => look(cluster, ledger, workload, finding).await,
+            None => server::look(cluster, ledger, workload, finding).await,
+        }
+    };
+    let looked = clock::within(limits::LOCALISE, looked).await;
     Some(looked.unwrap_or_else(|| {
         let late = format!("where it begins: the search did not end within {:?}", limits::LOCALISE);
         empty(finding, vec![late])
@@ -105,15 +112,7 @@ async fn look(
     finding: &Finding,
 ) -> Localisation {
     let mut evidence = Evidence::default();
-    if let Some(workload) = workload.take()
-        && clock::within(limits::LOCALISE_LOAD, workload.stop()).await.is_none()
-    {
-        evidence.unknown.push("a state at rest: the load did not stop in time, and wrote on".to_owned());
-    }
-    match Trail::read(&cluster.site.paths.history_jsonl(), finding.cycle) {
-        Ok(trail) => evidence.trail = trail,
-        Err(error) => evidence.unknown.push(format!("what happened in the cycle: history.jsonl: {error}")),
-    }
+    stop_load(cluster, workload, finding, &mut evidence).await;
     let mut replay = ledger.log_replay();
     evidence.agreed = ledger.last_agreed().unwrap_or((0, 1));
     for known in ledger.known().into_iter().filter(|known| known.count > 0 && LOCALISED.contains(&known.class)) {
@@ -130,6 +129,19 @@ async fn look(
         evidence.take_digests(ledger);
     }
     conclude(finding, &evidence)
+}
+
+/// Stops the load, and reads what happened in the cycle of `finding`.
+async fn stop_load(cluster: &Cluster, workload: &mut Option<Workload>, finding: &Finding, evidence: &mut Evidence) {
+    if let Some(workload) = workload.take()
+        && clock::within(limits::LOCALISE_LOAD, workload.stop()).await.is_none()
+    {
+        evidence.unknown.push("a state at rest: the load did not stop in time, and wrote on".to_owned());
+    }
+    match Trail::read(&cluster.site.paths.history_jsonl(), finding.cycle) {
+        Ok(trail) => evidence.trail = trail,
+        Err(error) => evidence.unknown.push(format!("what happened in the cycle: history.jsonl: {error}")),
+    }
 }
 
 /// Hears all members that live.
@@ -184,10 +196,6 @@ async fn hear(
 /// Decodes the logs of the members, which are dead by now, and lets the replay go on through them. Whatever it finds is not judged:
 /// the finding that led here is enough.
 fn read_logs(cluster: &Cluster, evidence: &mut Evidence, replay: &mut LogReplay) {
-    if cluster.site.target.inspector().is_none() {
-        evidence.unknown.push("which raft entry made a revision: nobody reads the logs of this target".to_owned());
-        return;
-    }
     for witness in &mut evidence.witnesses {
         match raft_log::read(&cluster.site.paths.node_data(witness.member)) {
             Ok(log) => {
@@ -218,7 +226,7 @@ impl Evidence {
     /// The revision at which `member` stood at the last fence, by its own answer.
     fn fence_revision(&self, member: u64) -> Option<u64> {
         let answer = self.trail.answers().iter().find(|(one, _)| *one == member);
-        answer.and_then(|(_, answer)| u64::try_from(answer.revision).ok()).or(self.trail.kv_fence())
+        answer.and_then(|(_, answer)| u64::try_from(answer.revision).ok())
     }
 
     fn take_truth(&mut self, replay: &LogReplay, ledger: &Ledger) {

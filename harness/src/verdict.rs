@@ -103,13 +103,27 @@ pub struct Finding {
     pub cluster: Option<u32>,
     /// The member it is about; `None` if it is about several, or about none.
     pub member: Option<u64>,
+    /// The revision that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// The keys that it is about, the first few.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
     /// What was expected, what was found, and what to look at next.
     pub sentence: String,
 }
 
 impl Finding {
     pub fn new(class: Class, sentence: impl Into<String>) -> Self {
-        Self { class, cycle: None, cluster: None, member: None, sentence: sentence.into() }
+        Self {
+            class,
+            cycle: None,
+            cluster: None,
+            member: None,
+            revision: None,
+            keys: Vec::new(),
+            sentence: sentence.into(),
+        }
     }
 
     pub fn in_cycle(mut self, cycle: u32) -> Self {
@@ -119,6 +133,16 @@ impl Finding {
 
     pub fn at_member(mut self, member: u64) -> Self {
         self.member = Some(member);
+        self
+    }
+
+    pub fn at_revision(mut self, revision: u64) -> Self {
+        self.revision = Some(revision);
+        self
+    }
+
+    pub fn about(mut self, keys: impl IntoIterator<Item = String>) -> Self {
+        self.keys = keys.into_iter().collect();
         self
     }
 }

@@ -118,12 +118,26 @@ fn with_a_liar(lie: &str, nth: u32) -> String {
     smoke_of(&format!("[target.command]\nstart = {words:?}\n"))
 }
 
-/// Findings of the run as (class, member, sentence).
-fn findings(report: &Path) -> Vec<(String, Option<u64>, String)> {
-    let run = verdict(report);
-    let text = |finding: &serde_json::Value, key: &str| finding[key].as_str().unwrap_or_default().to_owned();
-    let all = run["findings"].as_array().cloned().unwrap_or_default();
-    all.iter().map(|one| (text(one, "class"), one["member"].as_u64(), text(one, "sentence"))).collect()
+/// Findings of the run.
+fn findings(report: &Path) -> Vec<serde_json::Value> {
+    verdict(report)["findings"].as_array().cloned().unwrap_or_default()
+}
+
+/// The first finding of `class` about n2 whose sentence has `words`.
+fn about_the_liar(report: &Path, class: &str, words: &str) -> Option<serde_json::Value> {
+    let says = |one: &serde_json::Value| one["sentence"].as_str().is_some_and(|sentence| sentence.contains(words));
+    let fits = |one: &serde_json::Value| one["class"] == class && one["member"] == 2 && says(one);
+    findings(report).into_iter().find(fits)
+}
+
+/// Demands that `finding` has a revision and keys, and that the account of where it begins names n2, that revision and such a key.
+fn is_localised(report: &Path, finding: &serde_json::Value) {
+    let (revision, keys) = (&finding["revision"], finding["keys"].as_array().cloned().unwrap_or_default());
+    assert!(revision.as_u64() > Some(1) && !keys.is_empty(), "{finding}");
+    let begins = verdict(report)["localisation"].clone();
+    assert_eq!((&begins["first"]["member"], &begins["first"]["revision"]), (&2.into(), revision), "{begins:#}");
+    let named = begins["keys"].as_array().cloned().unwrap_or_default();
+    assert!(named.iter().any(|one| keys.contains(&one["key"])), "{begins:#}");
 }
 
 #[test]
@@ -131,15 +145,9 @@ fn a_forged_acknowledgement_is_found_with_its_member_revision_and_key() {
     let dir = tempfile::tempdir().unwrap();
     let (code, text) = run(dir.path(), &with_a_liar("forge-ack", 30), "15");
     assert_eq!(code, 1, "{text}");
-    let found = findings(&dir.path().join("report"));
-    let forged = |(class, member, why): &(String, Option<u64>, String)| {
-        class == "lost-write"
-            && *member == Some(2)
-            && why.contains("n2 acknowledged operation")
-            && why.contains("(put ")
-            && why.contains("at revision ")
-    };
-    assert!(found.iter().any(forged), "{text}");
+    let report = dir.path().join("report");
+    let found = about_the_liar(&report, "lost-write", "n2 acknowledged operation").unwrap_or_else(|| panic!("{text}"));
+    is_localised(&report, &found);
 }
 
 #[test]
@@ -147,11 +155,9 @@ fn a_write_left_out_of_a_transaction_is_found_with_its_member_revision_and_key()
     let dir = tempfile::tempdir().unwrap();
     let (code, text) = run(dir.path(), &with_a_liar("drop-write", 5), "15");
     assert_eq!(code, 1, "{text}");
-    let found = findings(&dir.path().join("report"));
-    let dropped = |(class, member, why): &(String, Option<u64>, String)| {
-        class == "model" && *member == Some(2) && why.starts_with("revision ") && why.contains("missing: p/")
-    };
-    assert!(found.iter().any(dropped), "{text}");
+    let report = dir.path().join("report");
+    let found = about_the_liar(&report, "model", "missing: p/").unwrap_or_else(|| panic!("{text}"));
+    is_localised(&report, &found);
 }
 
 /// Its own hash is right: only the keys that it shows are not.
@@ -161,16 +167,9 @@ fn a_member_that_does_not_show_a_key_is_found_with_that_key() {
     let (code, text) = run(dir.path(), &with_a_liar("hide-key", 20), "15");
     assert_eq!(code, 1, "{text}");
     let report = dir.path().join("report");
-    let found = findings(&report);
-    assert!(
-        found.iter().any(|(class, member, why)| class == "state-hash" && *member == Some(2) && why.contains("keys")),
-        "{text}"
-    );
-    let lost = found.iter().find(|(class, member, _)| class == "lost-write" && *member == Some(2));
-    assert!(
-        lost.is_some_and(|(_, _, why)| why.contains("does not return ") && why.contains("written at revision ")),
-        "{text}"
-    );
+    assert!(about_the_liar(&report, "state-hash", "disagree on the keys").is_some(), "{text}");
+    let found = about_the_liar(&report, "lost-write", "does not return ").unwrap_or_else(|| panic!("{text}"));
+    is_localised(&report, &found);
     let (code, text) = ninelives(&["verify"], &[&report]);
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("agrees with the evidence"), "{text}");

@@ -15,28 +15,41 @@ pub(super) async fn connect(endpoint: &str) -> anyhow::Result<Client> {
 }
 
 /// The member's rows of the revisions `from` to `through`: a new watch reads them from its engine, as the hash does, tombstones
-/// included. A row that is not there has no event, so the end is a silence once nobody writes any more.
+/// included. A row that is not there has no event, so the end is a silence once nobody writes any more. What is compacted is left out:
+/// the result says from where on it is.
 pub(super) async fn history(client: &mut Client, from: u64, through: u64) -> anyhow::Result<Shown> {
     let mut shown = Shown { from, through, ..Shown::default() };
-    if from > through {
-        return Ok(shown);
+    while shown.from <= through {
+        match follow(client, &mut shown).await? {
+            None => break,
+            Some(compacted) if compacted >= shown.from => shown.from = compacted + 1,
+            Some(compacted) => bail!("it was told that {compacted} is compacted, and had asked from {} on", shown.from),
+        }
     }
-    let start = i64::try_from(from).context("a revision beyond the wire's range")?;
+    Ok(shown)
+}
+
+/// `Some`: everything through that revision is compacted.
+async fn follow(client: &Client, shown: &mut Shown) -> anyhow::Result<Option<u64>> {
+    let start = i64::try_from(shown.from).context("a revision beyond the wire's range")?;
     let options = WatchOptions::new().with_all_keys().with_start_revision(start);
     let mut watches = client.watch_client().max_decoding_message_size(limits::ANSWER_BYTES_MAX);
     let mut stream = watches.watch("", Some(options)).await?;
     loop {
-        let Some(message) = clock::within(limits::LOCALISE_SILENCE, stream.message()).await else { return Ok(shown) };
+        let Some(message) = clock::within(limits::LOCALISE_SILENCE, stream.message()).await else { return Ok(None) };
         let Some(response) = message? else { bail!("the server ended the stream") };
-        if response.canceled() || response.compact_revision() > 0 {
-            bail!("everything below revision {} is compacted there", response.compact_revision());
+        if let Ok(compacted @ 1..) = u64::try_from(response.compact_revision()) {
+            return Ok(Some(compacted));
+        }
+        if response.canceled() {
+            bail!("the server cancelled the watch: {}", response.cancel_reason());
         }
         for event in response.events() {
             let (revision, change): (u64, Change) = observe::read_event(event).map_err(anyhow::Error::msg)?;
             shown.changes.entry(revision).or_default().push(effect(revision, &change));
         }
-        if shown.changes.last_key_value().is_some_and(|(last, _)| *last >= through) {
-            return Ok(shown);
+        if shown.changes.last_key_value().is_some_and(|(last, _)| *last >= shown.through) {
+            return Ok(None);
         }
     }
 }

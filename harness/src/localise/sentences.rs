@@ -87,7 +87,7 @@ fn place(first: &FirstWrong, difference: &Difference) -> String {
     }
 }
 
-fn shape(first: &FirstWrong, difference: &Difference, evidence: &Evidence) -> String {
+pub(super) fn shape(first: &FirstWrong, difference: &Difference, evidence: &Evidence) -> String {
     let (member, revision) = (first.member, difference.revision);
     let next = evidence.truth.get(&(revision + 1)).and_then(|(id, _)| *id);
     match difference.shape {
@@ -213,7 +213,7 @@ fn digests(evidence: &Evidence) -> Option<String> {
     ))
 }
 
-fn list(effects: &[Effect]) -> String {
+pub(super) fn list(effects: &[Effect]) -> String {
     let mut words: Vec<String> = effects.iter().take(3).map(Effect::to_string).collect();
     if effects.len() > 3 {
         words.push(format!("{} more", effects.len() - 3));
@@ -221,7 +221,7 @@ fn list(effects: &[Effect]) -> String {
     words.join(", ")
 }
 
-fn members(ids: &[u64]) -> String {
+pub(super) fn members(ids: &[u64]) -> String {
     let ids: Vec<String> = ids.iter().map(|id| format!("n{id}")).collect();
     match ids.as_slice() {
         [] => "nobody".to_owned(),

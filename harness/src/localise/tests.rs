@@ -140,7 +140,7 @@ fn a_section_without_revisions_names_the_entries_that_write_it() {
     };
     evidence.witnesses[0].log = Some(RaftLog { entries: vec![membership], ..RaftLog::default() });
     let of = |sentence: &str| conclude(&finding(sentence), &evidence);
-    let found = of("the replicas disagree on the membership section: n2 say e3b0c44298fc1c14");
+    let found = of("the replicas disagree on the membership section: n2 says e3b0c44298fc1c14");
     let words = &found.sentences[1];
     assert!(words.contains("raft index 5 (term 0: a membership)") && words.contains("empty section"), "{words}");
     assert_eq!(found.excerpt.unwrap().entries[0].index, 5);

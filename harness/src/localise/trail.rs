@@ -4,7 +4,7 @@
 
 use crate::evidence::{Evidence, Look, Marks, Recovered};
 use crate::inspect::DeadMember;
-use crate::operation::Reply;
+use crate::operation::{KeyState, Reply};
 use crate::oracle::log_replay::Logged;
 use crate::record::localisation::Watermarks;
 use crate::scenario::hex;
@@ -115,12 +115,15 @@ impl Trail {
         last.unwrap_or_default()
     }
 
-    /// The revision of the last fence that was one at a revision.
-    pub fn kv_fence(&self) -> Option<u64> {
-        self.pieces.iter().rev().find_map(|piece| match piece {
-            Evidence::KvFence { revision, .. } => Some(*revision),
-            _ => None,
-        })
+    /// What members showed in full reads, by revision and member.
+    pub fn rows(&self) -> BTreeMap<u64, BTreeMap<u64, Vec<KeyState>>> {
+        let mut shown: BTreeMap<u64, BTreeMap<u64, Vec<KeyState>>> = BTreeMap::new();
+        for piece in &self.pieces {
+            if let Evidence::LastRead { member, revision, rows } = piece {
+                shown.entry(*revision).or_default().insert(*member, rows.clone());
+            }
+        }
+        shown
     }
 
     /// The operation that was answered as having written `revision`.

@@ -20,7 +20,23 @@ pub(super) struct Asked {
 impl Asked {
     /// An alarm about what the member made of it.
     pub fn alarm(&self, class: Class, sentence: impl Into<String>) -> Finding {
-        Finding::new(class, sentence).at_member(self.member)
+        Finding::new(class, sentence).at_member(self.member).about(self.keys())
+    }
+
+    /// The first few keys that it is about; ranges as `[from, to)`.
+    fn keys(&self) -> Vec<String> {
+        match &self.action {
+            Action::Put { key, .. } => vec![key.clone()],
+            Action::Delete { keys } | Action::Read { keys, .. } => vec![named(keys)],
+            Action::Txn { then, .. } => {
+                let of = |effect: &Effect| match effect {
+                    Effect::Put { key, .. } => key.clone(),
+                    Effect::Delete { keys } => named(keys),
+                };
+                then.iter().take(NAMED_MAX).map(of).collect()
+            }
+            Action::Grant { .. } | Action::Revoke { .. } | Action::Compact { .. } => Vec::new(),
+        }
     }
 
     /// `n2 acknowledged operation 3.17 (put p/1) at revision 57`.

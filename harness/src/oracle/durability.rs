@@ -72,7 +72,7 @@ impl Writes {
                 if found != revision {
                     let acknowledged = open.asked.acknowledged(revision);
                     let why = format!("{acknowledged}, but revision {found} holds it");
-                    alarms.push(open.asked.alarm(Class::Model, why));
+                    alarms.push(open.asked.alarm(Class::Model, why).at_revision(found));
                 }
                 self.open.remove(&id);
             }
@@ -88,7 +88,7 @@ impl Writes {
                     self.unclaimed.remove(&revision);
                 } else {
                     let why = format!("{}, which does not hold it", asked.acknowledged(revision));
-                    alarms.push(asked.alarm(Class::LostWrite, why));
+                    alarms.push(asked.alarm(Class::LostWrite, why).at_revision(revision));
                 }
                 self.strike_off(id, alarms);
             }
@@ -106,7 +106,7 @@ impl Writes {
         if let Some(found) = open.observed {
             let (asked, member) = (&open.asked, open.asked.member);
             let why = format!("{asked}, sent to n{member}, {how}, but revision {found} holds it");
-            alarms.push(asked.alarm(Class::Phantom, why));
+            alarms.push(asked.alarm(Class::Phantom, why).at_revision(found));
         }
         self.strike_off(id, alarms);
     }
@@ -159,7 +159,7 @@ impl Writes {
         for claim in claims.iter().filter(|id| author != Some(**id)).filter_map(|id| self.open.remove(id)) {
             let (asked, found) = (claim.asked, in_words(changes));
             let why = format!("{}, which holds {found} instead", asked.acknowledged(revision));
-            alarms.push(asked.alarm(Class::LostWrite, why));
+            alarms.push(asked.alarm(Class::LostWrite, why).at_revision(revision));
         }
         if let Some(id) = author.filter(|_| !again) {
             self.observe(before, id, revision, changes, alarms);
@@ -187,7 +187,7 @@ impl Writes {
             )),
             Ok(_) => None,
         };
-        alarms.extend(wrong.map(|why| asked.alarm(Class::Model, why)));
+        alarms.extend(wrong.map(|why| asked.alarm(Class::Model, why).at_revision(revision)));
         match open.answer {
             Answer::Pending => open.observed = Some(revision),
             Answer::Unknown => drop(self.open.remove(&id)),
@@ -198,7 +198,7 @@ impl Writes {
                         claims.retain(|claim| *claim != id);
                     }
                     let why = format!("{}, but revision {revision} holds it", asked.acknowledged(at));
-                    alarms.push(asked.alarm(Class::Model, why));
+                    alarms.push(asked.alarm(Class::Model, why).at_revision(revision));
                 }
             }
         }

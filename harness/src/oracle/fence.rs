@@ -96,7 +96,8 @@ pub(super) fn disagreement(at: &str, part: &str, groups: &BTreeMap<String, Vec<u
         .iter()
         .map(|(value, members)| {
             let members: Vec<String> = members.iter().map(|member| format!("n{member}")).collect();
-            format!("{} say {value}", members.join(" and "))
+            let says = if members.len() == 1 { "says" } else { "say" };
+            format!("{} {says} {value}", members.join(" and "))
         })
         .collect();
     let sentence = format!("{at} the replicas disagree on the {part}: {}", words.join("; "));

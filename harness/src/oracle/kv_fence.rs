@@ -29,7 +29,7 @@ pub(super) fn check_kv_fence(
         ];
     };
     let at = format!("revision {revision} (compact revision {})", first.compact_revision);
-    let mut findings = compare_replicas(answers, &at);
+    let mut findings = compare_replicas(answers, revision, &at);
     let comparable = answers.iter().all(|answer| answer.compact_revision == first.compact_revision);
     if comparable {
         judge_state(books, mark, revision, answers, &at, &mut findings);
@@ -57,7 +57,7 @@ pub(super) fn check_kv_fence(
 /// A part of an answer: its name, and how to print it.
 type Part = (&'static str, fn(&KvAnswer) -> String);
 
-fn compare_replicas(answers: &[KvAnswer], at: &str) -> Vec<Finding> {
+fn compare_replicas(answers: &[KvAnswer], revision: u64, at: &str) -> Vec<Finding> {
     let parts: [Part; 3] = [
         ("compact revision", |a| a.compact_revision.to_string()),
         ("hash of their rows (HashKV)", |a| format!("{:08x}", a.hash_kv)),
@@ -68,7 +68,7 @@ fn compare_replicas(answers: &[KvAnswer], at: &str) -> Vec<Finding> {
         for answer in answers {
             groups.entry(of(answer)).or_default().push(answer.member);
         }
-        (groups.len() > 1).then(|| super::fence::disagreement(&format!("at {at}"), part, &groups))
+        (groups.len() > 1).then(|| super::fence::disagreement(&format!("at {at}"), part, &groups).at_revision(revision))
     };
     parts.into_iter().filter_map(disagreement).collect()
 }
@@ -122,14 +122,14 @@ fn judge_state(
                 "at {at}: n{member} shows keys {found} ({} keys), and the history makes them {must} ({} keys)",
                 answer.rows, keys.rows
             );
-            findings.push(Finding::new(Class::Model, why).at_member(member));
+            findings.push(Finding::new(Class::Model, why).at_member(member).at_revision(revision));
         }
         if let Some(hash) = hash.filter(|hash| predicts_hash_kv(&answer.version) && *hash != answer.hash_kv) {
             let why = format!(
                 "at {at}: n{member} answers HashKV {:08x}, and the rows of the history make it {hash:08x}",
                 answer.hash_kv
             );
-            findings.push(Finding::new(Class::Model, why).at_member(member));
+            findings.push(Finding::new(Class::Model, why).at_member(member).at_revision(revision));
         }
     }
 }

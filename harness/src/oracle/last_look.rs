@@ -19,8 +19,9 @@ pub(super) fn final_check(books: &Books, member: u64, revision: u64, rows: &[Key
     }
     let all = Keys { from: String::new(), to: Some("\u{10ffff}".to_owned()) };
     compare_rows(model, &all, revision, rows)
-        .map(|(class, what)| {
-            Finding::new(class, format!("a full read at revision {revision} {what}")).at_member(member)
+        .map(|broken| {
+            let sentence = format!("a full read at revision {revision} {}", broken.sentence);
+            Finding { sentence, ..broken }.at_member(member)
         })
         .into_iter()
         .collect()

@@ -30,8 +30,8 @@ use crate::evidence::{Evidence, mark_of};
 use crate::history::History;
 use crate::inspect::DeadMember;
 use crate::known::{Known, Signature};
-use crate::model::{Change, KvDigest, Model};
-use crate::operation::{Action, OpId, Outcome, Reply};
+use crate::model::{Change, KvDigest, Live, Model};
+use crate::operation::{Action, KeyState, OpId, Outcome, Reply};
 use crate::raft_log::RaftLog;
 use crate::record::known::KnownRecord;
 use crate::record::{Replayed, ResumedRecord};
@@ -277,6 +277,21 @@ impl Ledger {
     /// The changes of the revisions from `from` on, as the watches told them, without a gap.
     pub fn told_since(&self, from: u64) -> Vec<(u64, Change)> {
         self.books().model.changes_since(from)
+    }
+
+    /// All keys at `revision`, ascending, as the history has them; `None`: it does not reach there.
+    pub fn rows_at(&self, revision: u64) -> Option<Vec<KeyState>> {
+        let books = self.books();
+        let known = books.model.compacted()..=books.model.revision();
+        let row = |(key, live): (&[u8], Live<'_>)| KeyState {
+            key: key.to_vec(),
+            value: live.value.to_vec(),
+            create_revision: live.create_revision,
+            mod_revision: live.mod_revision,
+            version: live.version,
+            lease: live.lease,
+        };
+        known.contains(&revision).then(|| books.model.range_at(b"", None, revision).map(row).collect())
     }
 
     /// The watches to be opened anew on a restarted member, now that every stream has delivered `upto`; `draw` chooses how far back.

@@ -8,7 +8,7 @@ use super::asked::{Asked, first};
 use super::predict::{first_broken, live_in};
 use crate::model::Model;
 use crate::operation::{Compare, KeyState, Keys};
-use crate::verdict::Class;
+use crate::verdict::{Class, Finding};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -58,28 +58,38 @@ impl Claims {
             return;
         }
         self.checked += 1;
+        let of = |class, key: &[u8], what: String| Finding::new(class, what).about([key.escape_ascii().to_string()]);
         let broken = match claim {
             Claim::Holds { keys, rows } => compare_rows(model, keys, revision, rows),
             Claim::Empty { keys } => live_in(model, keys, revision)
                 .first()
-                .map(|key| (Class::Model, format!("deleted nothing, but {} was there", key.escape_ascii()))),
+                .map(|key| of(Class::Model, key, format!("deleted nothing, but {} was there", key.escape_ascii()))),
             Claim::Detached { lease } => model.attached_at(*lease, revision).first().map(|key| {
-                (Class::LostWrite, format!("revoked lease {lease}, but {} is still attached", key.escape_ascii()))
+                of(
+                    Class::LostWrite,
+                    key,
+                    format!("revoked lease {lease}, but {} is still attached", key.escape_ascii()),
+                )
             }),
             Claim::CompareFails { when } => first_broken(model, when, revision).is_none().then(|| {
                 let keys = first(when.iter().map(|compare| compare.key.clone()));
-                (Class::Model, format!("failed, but its comparison holds ({keys})"))
+                Finding::new(Class::Model, format!("failed, but its comparison holds ({keys})"))
             }),
         };
-        if let Some((class, what)) = broken {
-            let why = format!("at revision {revision}, {asked}, answered by n{}, {what}", asked.member);
-            alarms.push(asked.alarm(class, why));
+        if let Some(broken) = broken {
+            let why = format!("at revision {revision}, {asked}, answered by n{}, {}", asked.member, broken.sentence);
+            let alarm = asked.alarm(broken.class, why).at_revision(broken.revision.unwrap_or(revision));
+            alarms.push(if broken.keys.is_empty() { alarm } else { alarm.about(broken.keys) });
         }
     }
 }
 
-/// The first difference between what a read of `keys` at `revision` returned and what the model holds.
-pub(super) fn compare_rows(model: &Model, keys: &Keys, revision: u64, rows: &[KeyState]) -> Option<(Class, String)> {
+/// The first difference between what a read of `keys` at `revision` returned and what the model holds, with its key and the
+/// revision that wrote it; the sentence lacks its beginning.
+pub(super) fn compare_rows(model: &Model, keys: &Keys, revision: u64, rows: &[KeyState]) -> Option<Finding> {
+    let broken = |class, key: &[u8], revision, what: String| {
+        Some(Finding::new(class, what).at_revision(revision).about([key.escape_ascii().to_string()]))
+    };
     let end = keys.to.as_ref().map_or_else(|| [keys.from.as_bytes(), &[0]].concat(), |to| to.clone().into_bytes());
     let mut found = rows.iter().peekable();
     for (key, live) in model.range_at(keys.from.as_bytes(), Some(&end), revision) {
@@ -87,7 +97,7 @@ pub(super) fn compare_rows(model: &Model, keys: &Keys, revision: u64, rows: &[Ke
             None if found.peek().is_some_and(|row| row.key.as_slice() < key) => break,
             None => {
                 let why = format!("does not return {}, written at revision {}", key.escape_ascii(), live.mod_revision);
-                return Some((Class::LostWrite, why));
+                return broken(Class::LostWrite, key, live.mod_revision, why);
             }
             Some(row) => {
                 if row.as_live() != live {
@@ -100,15 +110,13 @@ pub(super) fn compare_rows(model: &Model, keys: &Keys, revision: u64, rows: &[Ke
                         live.mod_revision,
                         live.version
                     );
-                    return Some((class, why));
+                    return broken(class, key, live.mod_revision, why);
                 }
             }
         }
     }
-    found.next().map(|row| {
-        (
-            Class::Phantom,
-            format!("returns {} of revision {}, which is not there", row.key.escape_ascii(), row.mod_revision),
-        )
+    found.next().and_then(|row| {
+        let why = format!("returns {} of revision {}, which is not there", row.key.escape_ascii(), row.mod_revision);
+        broken(Class::Phantom, &row.key, row.mod_revision, why)
     })
 }

@@ -112,8 +112,11 @@ fn findings(run: &RunSummary, report: &str) -> String {
 fn finding(finding: &Finding, report: &str) -> String {
     let cycle = finding.cycle.map_or_else(|| " · whole run".to_owned(), |cycle| format!(" · cycle {cycle}"));
     let member = finding.member.map_or_else(String::new, |member| format!(" · n{member}"));
+    let revision = finding.revision.map_or_else(String::new, |revision| format!(" · revision {revision}"));
+    let keys =
+        if finding.keys.is_empty() { String::new() } else { format!(" · {}", escape(&finding.keys.join(", "))) };
     format!(
-        "<article class=\"finding {tone}\"><h3>{class}<span>{cycle}{member}</span></h3><p>{sentence}</p>\
+        "<article class=\"finding {tone}\"><h3>{class}<span>{cycle}{member}{revision}{keys}</span></h3><p>{sentence}</p>\
          <pre>{next}</pre></article>\n",
         tone = tone(finding.class.verdict()),
         class = finding.class,

@@ -39,7 +39,10 @@ const IN_ITEM: [&str; 4] = ["{id}", "{name}", "{peer}", "{client}"];
 impl ServerSpec {
     /// What is wrong with the template, in words; `None`: nothing.
     pub fn fault(&self) -> Option<String> {
-        let all = self.args.concat();
+        let mut all = self.args.concat();
+        if all.contains("{peers}") {
+            all.push_str(&self.peer_item);
+        }
         for needed in ["{data_dir}", "{client}"] {
             if !all.contains(needed) {
                 return Some(format!(
@@ -207,5 +210,6 @@ mod tests {
         assert!(fault(&["{data_dir}", "{client}", "{adress}"], "").contains("found {adress}"));
         assert!(fault(&sound, "{peers}").contains("found {peers}"));
         assert_eq!(fault(&["{data_dir}", "{client}", "{\"a\":{}}", "{"], ""), "");
+        assert_eq!(fault(&["{data_dir}", "{id}", "{peers}"], "{id}@{peer}/{client}"), "");
     }
 }

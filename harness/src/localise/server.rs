@@ -1,0 +1,307 @@
+//! Where a divergence begins among servers of which only the API is known.
+//!
+//! There are no logs and no dead directories. There is what every member showed at the fence, row by row, if something was wrong
+//! there; the history of each, heard by a new watch; the history that the watches had delivered before, which is what the model is made of;
+//! and whom an answer came from. The first of these that differs is the place:
+//!
+//! 1. a key that a member shows at the fence's revision, and the model has otherwise;
+//! 2. a revision of a member's history that is not the watches';
+//! 3. nothing of that: the members hold what the watches told, and the finding itself says whose answer does not fit.
+
+use super::compare::Shown;
+use super::sentences::{list, members, shape};
+use super::{Evidence, Witness, empty, first_wrong, grouped, live, stop_load, unsigned, wrong_keys};
+use crate::cluster::Cluster;
+use crate::limits;
+use crate::operation::{KeyState, OpId};
+use crate::oracle::Ledger;
+use crate::oracle::log_replay::{Effect, effect};
+use crate::raft_log;
+use crate::record::localisation::{FirstWrong, Localisation, WrongKey};
+use crate::verdict::Finding;
+use crate::workload::Workload;
+use futures_util::future::join_all;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Kills all members.
+pub(super) async fn look(
+    cluster: &mut Cluster,
+    ledger: &Ledger,
+    workload: &mut Option<Workload>,
+    finding: &Finding,
+) -> Localisation {
+    let mut evidence = Evidence::default();
+    stop_load(cluster, workload, finding, &mut evidence).await;
+    let agreed = ledger.last_agreed().unwrap_or((0, 1));
+    let from = finding.revision.map_or(agreed.1 + 1, |revision| revision.min(agreed.1 + 1)).max(2);
+    evidence.agreed = agreed;
+    evidence.from = from;
+    witness(cluster, &mut evidence).await;
+    cluster.kill_all().await;
+    for (revision, change) in ledger.told_since(from) {
+        evidence.truth.entry(revision).or_default().1.push(effect(revision, &change));
+    }
+    let shown = evidence.trail.rows();
+    let rows: Vec<_> = shown
+        .iter()
+        .filter_map(|(revision, rows)| Some((*revision, rows, ledger.rows_at(*revision)?)))
+        .map(|(revision, rows, must)| (revision, differing(rows, &must), rows.clone(), must))
+        .collect();
+    conclude(
+        finding,
+        &evidence,
+        rows.iter().find(|(_, wrong, ..)| !wrong.is_empty()).map(|(revision, wrong, rows, must)| AtRevision {
+            revision: *revision,
+            wrong,
+            rows,
+            must,
+        }),
+    )
+}
+
+async fn witness(cluster: &Cluster, evidence: &mut Evidence) {
+    let mark = cluster.applied_mark();
+    join_all(cluster.members.iter().map(|member| member.wait_applied(mark, limits::LOCALISE_REST))).await;
+    for member in &cluster.members {
+        let mut found = Witness { member: member.id, ..Witness::default() };
+        match member.status().await {
+            Ok(status) => {
+                let endpoint = format!("http://{}", member.addresses.client);
+                match hear(&endpoint, evidence.from, unsigned(status.revision)).await {
+                    Ok(shown) => found.shown = Some(shown),
+                    Err(error) => evidence.unknown.push(format!("the history of n{}: {error:#}", member.id)),
+                }
+                found.status = Some(status);
+            }
+            Err(trouble) => {
+                let why = trouble.finding(None).sentence;
+                evidence.unknown.push(format!("what n{} holds, because it does not answer: {why}", member.id));
+            }
+        }
+        evidence.witnesses.push(found);
+    }
+    let shown = evidence.witnesses.iter().filter_map(|witness| Some(witness.shown.as_ref()?.from)).max();
+    if let Some(first) = shown.filter(|first| *first > evidence.from) {
+        let (from, last) = (evidence.from, first - 1);
+        evidence
+            .unknown
+            .push(format!("whether revisions {from} to {last} are right one by one: they are compacted since"));
+    }
+}
+
+async fn hear(endpoint: &str, from: u64, through: u64) -> anyhow::Result<Shown> {
+    let mut client = live::connect(endpoint).await?;
+    live::history(&mut client, from, through).await
+}
+
+/// The rows that members showed at one revision, the model's, and the keys that differ anywhere, by the revision that wrote them.
+struct AtRevision<'a> {
+    revision: u64,
+    wrong: &'a BTreeSet<(u64, Vec<u8>)>,
+    rows: &'a BTreeMap<u64, Vec<KeyState>>,
+    must: &'a [KeyState],
+}
+
+fn differing(rows: &BTreeMap<u64, Vec<KeyState>>, must: &[KeyState]) -> BTreeSet<(u64, Vec<u8>)> {
+    let mut wrong = BTreeSet::new();
+    for shown in rows.values() {
+        let (shown, must) = (by_key(shown), by_key(must));
+        for key in shown.keys().chain(must.keys()) {
+            let (shown, must) = (shown.get(key), must.get(key));
+            if shown != must {
+                let revision = must.or(shown).map_or(0, |row| row.mod_revision);
+                wrong.insert((revision, key.to_vec()));
+            }
+        }
+    }
+    wrong
+}
+
+fn by_key(rows: &[KeyState]) -> BTreeMap<&[u8], &KeyState> {
+    rows.iter().map(|row| (row.key.as_slice(), row)).collect()
+}
+
+fn words(row: Option<&&KeyState>) -> String {
+    row.map_or_else(
+        || "absent".to_owned(),
+        |row| {
+            let value = raft_log::shown_value(&row.value);
+            format!("{value} (changed at {}, version {})", row.mod_revision, row.version)
+        },
+    )
+}
+
+fn conclude(finding: &Finding, evidence: &Evidence, rows: Option<AtRevision<'_>>) -> Localisation {
+    let mut found = empty(finding, evidence.unknown.clone());
+    if let Some(rows) = rows {
+        by_rows(evidence, &rows, &mut found);
+    } else if !by_history(evidence, &mut found) {
+        by_answer(finding, evidence, &mut found);
+    }
+    if let Some(step) = evidence.trail.step() {
+        let killed = evidence.trail.killed();
+        found.sentences.push(format!("The step before it: {step}; it killed {}.", members(&killed)));
+        for member in if found.wrong.is_empty() { killed } else { found.wrong.clone() } {
+            found.watermarks.extend(evidence.trail.watermarks(member));
+        }
+    }
+    found.unknown.push("which raft entry made a revision: nobody reads the logs of this target".to_owned());
+    found
+}
+
+fn by_rows(evidence: &Evidence, at: &AtRevision<'_>, found: &mut Localisation) {
+    let must = by_key(at.must);
+    let shown: BTreeMap<u64, _> = at.rows.iter().map(|(member, rows)| (*member, by_key(rows))).collect();
+    let counts = |rows: &BTreeMap<&[u8], &KeyState>| {
+        at.wrong.iter().filter(|(_, key)| rows.get(key.as_slice()) != must.get(key.as_slice())).count()
+    };
+    let wrong: BTreeMap<u64, usize> =
+        shown.iter().map(|(member, rows)| (*member, counts(rows))).filter(|(_, count)| *count > 0).collect();
+    let right: Vec<u64> = shown.keys().copied().filter(|member| !wrong.contains_key(member)).collect();
+    let (Some((revision, key)), Some((member, count))) = (at.wrong.first(), wrong.first_key_value()) else { return };
+    found.wrong = wrong.keys().copied().collect();
+    let is = if wrong.len() == 1 { "is" } else { "are" };
+    found.sentences.push(format!(
+        "{} {is} wrong in {count} of the keys of revision {}, measured by the history that the watches delivered; {} {} right in all of them.",
+        members(&found.wrong),
+        at.revision,
+        members(&right),
+        if right.len() == 1 { "is" } else { "are" }
+    ));
+    let operation = must.get(key.as_slice()).and_then(|row| OpId::of_value(&row.value)).map(|id| id.to_string());
+    let by = operation.as_ref().map_or_else(String::new, |id| format!(" (operation {id} of the workload)"));
+    found.sentences.push(format!(
+        "The first of them is {}, written at revision {revision}{by}: n{member} shows it as {}.",
+        key.escape_ascii(),
+        words(shown.get(member).and_then(|rows| rows.get(key.as_slice())))
+    ));
+    let does = evidence.truth.get(revision).map(|(_, effects)| list(effects));
+    found.first = Some(FirstWrong { member: *member, revision: *revision, index: None, term: None, operation, does });
+    let of_key = |(_, key): &(u64, Vec<u8>)| WrongKey {
+        key: key.escape_ascii().to_string(),
+        expected: words(must.get(key.as_slice())),
+        found: grouped(shown.iter().map(|(member, rows)| (*member, words(rows.get(key.as_slice()))))),
+    };
+    found.keys = at.wrong.iter().take(limits::WRONG_KEYS_MAX).map(of_key).collect();
+}
+
+/// `false`: no member's history differs from the watches'.
+fn by_history(evidence: &Evidence, found: &mut Localisation) -> bool {
+    let differences = evidence.differences();
+    let Some((member, difference)) = differences.iter().min_by_key(|(_, difference)| difference.revision) else {
+        return false;
+    };
+    found.wrong = differences.keys().copied().collect();
+    let first = first_wrong(evidence, *member, difference);
+    let is = if found.wrong.len() == 1 { "is" } else { "are" };
+    found.sentences.push(format!(
+        "{} {is} wrong in the history since revision {}, measured by what the watches delivered first. The first wrong revision of n{member} is {}.",
+        members(&found.wrong),
+        evidence.from,
+        difference.revision
+    ));
+    found.sentences.push(shape(&first, difference, evidence));
+    found.keys = wrong_keys(evidence, difference);
+    found.first = Some(first);
+    true
+}
+
+fn by_answer(finding: &Finding, evidence: &Evidence, found: &mut Localisation) {
+    let show: Vec<u64> =
+        evidence.witnesses.iter().filter(|one| one.shown.is_some()).map(|witness| witness.member).collect();
+    if show.is_empty() {
+        found.sentences.push("No member shows its history any more, so nothing can be compared.".to_owned());
+        return;
+    }
+    found.sentences.push(format!(
+        "The histories that {} show since revision {} are what the watches delivered: the members agree on what happened.",
+        members(&show),
+        evidence.from
+    ));
+    let (Some(member), Some(revision)) = (finding.member, finding.revision) else { return };
+    found.wrong = vec![member];
+    found
+        .sentences
+        .push(format!("So what does not fit is what n{member} was asked or answered about revision {revision}."));
+    let effects: &[Effect] = evidence.truth.get(&revision).map_or(&[], |(_, effects)| effects);
+    let operation = evidence.trail.operation_of(revision);
+    let does = (!effects.is_empty()).then(|| list(effects));
+    found.first = Some(FirstWrong { member, revision, index: None, term: None, operation, does });
+    let row = |effects: &[Effect], key: &str| {
+        effects.iter().find(|effect| effect.key == key).map_or_else(|| "no row".to_owned(), Effect::to_string)
+    };
+    let of_key = |key: &String| WrongKey {
+        key: key.clone(),
+        expected: "as the answer, or the request, says".to_owned(),
+        found: grouped(evidence.witnesses.iter().filter_map(|witness| {
+            let shown = witness.shown.as_ref()?;
+            let effects = shown.changes.get(&revision).map_or(&[][..], Vec::as_slice);
+            (shown.from <= revision).then(|| (witness.member, row(effects, key)))
+        })),
+    };
+    found.keys = finding.keys.iter().take(limits::WRONG_KEYS_MAX).map(of_key).collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::localisation::text;
+    use crate::verdict::Class;
+
+    fn row(key: &str, writer: u64, mod_revision: u64) -> KeyState {
+        KeyState {
+            key: key.into(),
+            value: format!("x,1.{writer}").into_bytes(),
+            create_revision: mod_revision,
+            mod_revision,
+            version: 1,
+            lease: 0,
+        }
+    }
+
+    /// What is concluded where n1 and n3 show the model's rows of revision 9 and n2 shows `second`.
+    fn conclusion(second: Vec<KeyState>) -> Localisation {
+        let must = vec![row("a", 1, 4), row("b", 2, 7), row("c", 3, 5)];
+        let rows: BTreeMap<_, _> = [(1, must.clone()), (2, second), (3, must.clone())].into();
+        let wrong = differing(&rows, &must);
+        let at = AtRevision { revision: 9, wrong: &wrong, rows: &rows, must: &must };
+        let finding = Finding::new(Class::StateHash, "they disagree").at_member(2);
+        conclude(&finding, &Evidence::default(), Some(at))
+    }
+
+    #[test]
+    fn the_oldest_wrong_key_is_the_first() {
+        let found = conclusion(vec![row("a", 1, 4), row("b", 9, 8), row("d", 4, 6)]);
+        assert_eq!(found.wrong, [2]);
+        let first = found.first.as_ref().unwrap();
+        assert_eq!((first.member, first.revision, first.operation.as_deref()), (2, 5, Some("1.3")));
+        assert_eq!(found.keys.iter().map(|key| key.key.as_str()).collect::<Vec<_>>(), ["c", "d", "b"]);
+        let said = text(&found);
+        for words in ["n2 is wrong in 3 of the keys of revision 9", "n1 and n3 are right", "n2 shows it as absent"] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_nobody_wrote_is_told_by_the_revision_that_it_claims() {
+        let must = [row("a", 1, 4)];
+        let rows: BTreeMap<_, _> = [(2, vec![row("a", 1, 4), row("z", 8, 6)])].into();
+        assert_eq!(differing(&rows, &must), [(6, b"z".to_vec())].into());
+        assert_eq!(differing(&[(1, must.to_vec())].into(), &must), BTreeSet::new());
+    }
+
+    /// The members agree, and an answer does not fit: the finding itself says whose.
+    #[test]
+    fn where_members_agree_it_is_an_answer() {
+        let put = Effect { key: "p/2".into(), row: None };
+        let shown = Shown { from: 5, through: 9, changes: [(7, vec![put.clone()])].into() };
+        let witnesses = [1, 2].map(|member| Witness { member, shown: Some(shown.clone()), ..Witness::default() });
+        let truth = [(7, (None, vec![put]))].into();
+        let evidence = Evidence { witnesses: witnesses.into(), truth, from: 5, ..Evidence::default() };
+        let finding =
+            Finding::new(Class::LostWrite, "n2 acknowledged").at_member(2).at_revision(7).about(["p/1".into()]);
+        let found = conclude(&finding, &evidence, None);
+        assert_eq!((found.wrong.as_slice(), found.first.as_ref().map(|first| first.revision)), (&[2][..], Some(7)));
+        assert_eq!(found.keys[0].found, [(vec![1, 2], "no row".to_owned())]);
+    }
+}
