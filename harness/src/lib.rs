@@ -9,7 +9,7 @@
 //!        ▼
 //!      plan                               the schedule as text, a line per cycle
 //!        ▼
-//!      process, target, cluster           real processes, their ports, their control endpoints
+//!      process, faultfs, target, cluster  real processes, their disks, their ports, their control endpoints
 //!        ▼
 //!      model, oracle                      what must hold, from evidence outside the node's own claims
 //!        ▲ answers, events, dead directories
@@ -39,6 +39,7 @@ pub mod edn;
 pub mod endpoints;
 pub mod evidence;
 pub mod exit;
+pub mod faultfs;
 pub mod history;
 pub mod inspect;
 pub mod known;

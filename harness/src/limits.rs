@@ -205,6 +205,15 @@ pub const SECOND_LOOK: Duration = Duration::from_secs(30);
 /// Readings of one member that are kept until its cycle is verified: its applied index is followed with about sixty a second.
 pub const READINGS_MAX: usize = 4_096;
 
+// ---- the fault filesystem ---------------------------------------------------------------------------------
+
+/// Threads that serve one mount: a sync below takes milliseconds, and beside it a server writes its log, its state and reads.
+pub const FAULTFS_THREADS: usize = 4;
+/// For how long the kernel may take names and attributes for granted: nobody changes the directory but through the mount.
+pub const KERNEL_REMEMBERS: Duration = Duration::from_secs(3600);
+/// Dead mounts over one directory: one for each time that a run was killed and resumed.
+pub const STALE_MOUNTS_MAX: u32 = 100;
+
 // ---- many runs -------------------------------------------------------------------------------------------
 
 /// Runs side by side that a shrinker or a table of planted bugs starts by itself: a cluster keeps about a core busy, and with

@@ -1,12 +1,13 @@
 //! Process supervision with real children: states arrive as events, strangers' signals are told apart, and no
 //! child survives the harness, even one that is killed with SIGKILL.
 
-use ninelives::process::{Ended, Launch, Spawner, events};
+use ninelives::process::{Ended, Launch, NodeState, Spawner, events};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::sync::watch;
 
 fn shell(script: &str) -> Launch {
     Launch::new("/bin/sh", ["-c", script].map(OsString::from).to_vec())
@@ -31,7 +32,8 @@ async fn a_stop_is_seen_and_the_kill_is_ours() {
         .spawn(shell("echo '{\"event\":\"window\",\"name\":\"w\",\"hit\":3}'; kill -STOP $$; exit 0"))
         .await
         .unwrap();
-    let mut said = events::follow(started.stdout);
+    let (publish, mut said) = watch::channel(NodeState::default());
+    events::follow(started.stdout, publish);
     let mut state = started.child.subscribe();
     soon(state.wait_for(|state| state.stopped)).await.unwrap();
     soon(said.wait_for(|said| said.window == Some(("w".to_owned(), 3)))).await.unwrap();

@@ -140,8 +140,9 @@ impl Member {
         let contact = site.target.contact(id, at).await?;
         self.lives += 1;
         self.readings.begin(self.lives);
-        let (child, said) = (started.child, events::follow(started.stdout));
-        let board = site.board.clone();
+        let (publish, said) = watch::channel(NodeState::default());
+        events::follow(started.stdout, publish);
+        let (child, board) = (started.child, site.board.clone());
         self.life = Some(Life { child, said, contact, board, follower: None, windows_left: Arc::default() });
         Ok(())
     }

@@ -1,10 +1,11 @@
 //! `migrate` as a child: a dead directory changes its engine, and may be interrupted on the way.
 
 use super::{Site, Trouble};
-use crate::process::{Ended, Launch, Migrated, events};
+use crate::process::{Ended, Launch, Migrated, NodeState, events};
 use crate::target::Engine;
 use crate::{clock, limits};
 use anyhow::anyhow;
+use tokio::sync::watch;
 
 /// How one run of `migrate` ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,7 +25,9 @@ pub async fn migrate(site: &Site, id: u64, to: Engine, arm: Option<(&str, u64)>)
     let args = args.ok_or_else(|| anyhow!("n{id} is to change its engine, and has none that is known"))?;
     let launch = Launch::new(site.target.binary(), args).log_to(&site.paths.node_log(id));
     let started = site.spawner.spawn(launch).await?;
-    let (child, mut said) = (started.child, events::follow(started.stdout));
+    let (publish, mut said) = watch::channel(NodeState::default());
+    events::follow(started.stdout, publish);
+    let child = started.child;
     let mut state = child.subscribe();
     let halted = async {
         let halted = state.wait_for(|state| state.stopped || state.ended.is_some()).await;

@@ -18,6 +18,8 @@ pub struct NodeState {
     pub window: Option<(String, u64)>,
     /// How many it has reported.
     pub windows: u64,
+    /// It stands still at the last one, and not by itself: its filesystem holds what it asked for.
+    pub held: bool,
     /// `migrate` is done: where the state stands, and its rows.
     pub migrated: Option<Migrated>,
     /// The last line that was no event.
@@ -50,9 +52,8 @@ enum Line {
     Other,
 }
 
-/// Follows `pipe` until it closes.
-pub fn follow(pipe: pipe::Receiver) -> watch::Receiver<NodeState> {
-    let (publish, state) = watch::channel(NodeState::default());
+/// Follows `pipe` until it closes, and tells `publish` what is said there.
+pub fn follow(pipe: pipe::Receiver, publish: watch::Sender<NodeState>) {
     tokio::spawn(async move {
         let mut lines = BufReader::new(pipe);
         while let Some(line) = next_line(&mut lines).await {
@@ -60,7 +61,6 @@ pub fn follow(pipe: pipe::Receiver) -> watch::Receiver<NodeState> {
         }
         publish.send_modify(|state| state.closed = true);
     });
-    state
 }
 
 /// The next line, cut off at its bound; `None` at the end.

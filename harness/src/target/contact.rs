@@ -98,5 +98,5 @@ impl Contact {
 
 async fn says_so(mut said: watch::Receiver<NodeState>) -> bool {
     // The pipe closes after the last line: whoever waits for a line that will not come learns it from there.
-    said.wait_for(|said| said.serving).await.is_ok()
+    said.wait_for(|said| said.serving || said.closed).await.is_ok_and(|said| said.serving)
 }

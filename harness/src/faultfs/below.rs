@@ -1,0 +1,250 @@
+//! What is done below: each operation as the system calls on the backing directory that it amounts to.
+
+use super::attr::{self, attr};
+use super::point::Class;
+use super::tree::{Tree, by_descriptor, errno, stat_of};
+use fuser::{Errno, FileAttr, FileType, RenameFlags, TimeOrNow};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, CWD, FallocateFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid};
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::UNIX_EPOCH;
+
+/// An open file or directory, by the number that the kernel was given.
+#[derive(Default)]
+struct Handles {
+    given: u64,
+    open: HashMap<u64, Handle>,
+}
+
+#[derive(Clone)]
+struct Handle {
+    file: Arc<File>,
+    /// A directory's entries, as they were when it was read from its beginning.
+    entries: Arc<Vec<Entry>>,
+}
+
+pub struct Entry {
+    pub ino: u64,
+    pub kind: FileType,
+    pub name: OsString,
+}
+
+/// What `setattr` may change.
+pub struct Changes {
+    pub mode: Option<u32>,
+    pub owner: (Option<u32>, Option<u32>),
+    pub size: Option<u64>,
+    pub accessed: Option<TimeOrNow>,
+    pub modified: Option<TimeOrNow>,
+}
+
+pub struct Below {
+    tree: Mutex<Tree>,
+    handles: Mutex<Handles>,
+}
+
+type Done<T> = Result<T, Errno>;
+
+impl Below {
+    /// # Errors
+    /// `root` is no directory that can be read.
+    pub fn new(root: OwnedFd) -> Done<Self> {
+        Ok(Self { tree: Mutex::new(Tree::new(root)?), handles: Mutex::default() })
+    }
+
+    fn tree(&self) -> MutexGuard<'_, Tree> {
+        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handles(&self) -> MutexGuard<'_, Handles> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fd(&self, ino: u64) -> Done<Arc<OwnedFd>> {
+        self.tree().fd(ino)
+    }
+
+    fn handle(&self, handle: u64) -> Done<Handle> {
+        self.handles().open.get(&handle).cloned().ok_or(Errno::EBADF)
+    }
+
+    /// The class of a file as it is called now.
+    pub fn class(&self, ino: u64) -> Option<Class> {
+        self.tree().path(ino).and_then(|path| Class::of(&path))
+    }
+
+    /// The class that a file called `name` in `parent` has.
+    pub fn class_at(&self, parent: u64, name: &OsStr) -> Option<Class> {
+        self.tree().path(parent).and_then(|path| Class::of(&path.join(name)))
+    }
+
+    pub fn lookup(&self, parent: u64, name: &OsStr) -> Done<FileAttr> {
+        let (ino, stat) = self.tree().find(parent, name)?;
+        Ok(attr(ino, &stat))
+    }
+
+    pub fn forget(&self, ino: u64, lookups: u64) {
+        self.tree().forget(ino, lookups);
+    }
+
+    pub fn getattr(&self, ino: u64) -> Done<FileAttr> {
+        Ok(attr(ino, &stat_of(&*self.fd(ino)?)?))
+    }
+
+    pub fn setattr(&self, ino: u64, changes: &Changes) -> Done<FileAttr> {
+        let fd = self.fd(ino)?;
+        if let Some(mode) = changes.mode {
+            std::fs::set_permissions(by_descriptor(&fd), PermissionsExt::from_mode(mode & 0o7777))?;
+        }
+        if let (uid, gid) = changes.owner
+            && (uid.is_some() || gid.is_some())
+        {
+            let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+            rustix::fs::chownat(&*fd, "", uid, gid, AtFlags::EMPTY_PATH).map_err(errno)?;
+        }
+        if let Some(size) = changes.size {
+            File::options().write(true).open(by_descriptor(&fd))?.set_len(size)?;
+        }
+        if changes.accessed.is_some() || changes.modified.is_some() {
+            let times = Timestamps { last_access: time(changes.accessed), last_modification: time(changes.modified) };
+            rustix::fs::utimensat(CWD, by_descriptor(&fd), &times, AtFlags::empty()).map_err(errno)?;
+        }
+        self.getattr(ino)
+    }
+
+    pub fn mkdir(&self, parent: u64, name: &OsStr, mode: u32) -> Done<FileAttr> {
+        rustix::fs::mkdirat(&*self.fd(parent)?, name, Mode::from_raw_mode(mode)).map_err(errno)?;
+        self.lookup(parent, name)
+    }
+
+    /// Unlinks a file, or with `REMOVEDIR` a directory.
+    pub fn remove(&self, parent: u64, name: &OsStr, flags: AtFlags) -> Done<()> {
+        rustix::fs::unlinkat(&*self.fd(parent)?, name, flags).map_err(errno)?;
+        self.tree().unnamed(parent, name);
+        Ok(())
+    }
+
+    pub fn rename(&self, from: (u64, &OsStr), to: (u64, &OsStr), flags: RenameFlags) -> Done<()> {
+        let (old, new) = (self.fd(from.0)?, self.fd(to.0)?);
+        let how = rustix::fs::RenameFlags::from_bits_retain(flags.bits());
+        rustix::fs::renameat_with(&*old, from.1, &*new, to.1, how).map_err(errno)?;
+        self.tree().renamed(from, to, flags.contains(RenameFlags::RENAME_EXCHANGE));
+        Ok(())
+    }
+
+    pub fn link(&self, ino: u64, parent: u64, name: &OsStr) -> Done<FileAttr> {
+        let (file, dir) = (self.fd(ino)?, self.fd(parent)?);
+        rustix::fs::linkat(CWD, by_descriptor(&file), &*dir, name, AtFlags::SYMLINK_FOLLOW).map_err(errno)?;
+        self.lookup(parent, name)
+    }
+
+    /// `flags`: those of `open(2)`, of which only the way of access counts. Appending and syncing the kernel turns into writes at
+    /// offsets and syncs of their own; below they would be done twice.
+    pub fn open(&self, ino: u64, flags: i32) -> Done<u64> {
+        let fd =
+            rustix::fs::openat(CWD, by_descriptor(&*self.fd(ino)?), access(flags), Mode::empty()).map_err(errno)?;
+        Ok(self.give(fd))
+    }
+
+    pub fn create(&self, parent: u64, name: &OsStr, mode: u32, flags: i32) -> Done<(FileAttr, u64)> {
+        let excluding = OFlags::from_bits_retain(flags as u32) & OFlags::EXCL;
+        let how = access(flags) | OFlags::CREATE | OFlags::NOFOLLOW | excluding;
+        let fd = rustix::fs::openat(&*self.fd(parent)?, name, how, Mode::from_raw_mode(mode)).map_err(errno)?;
+        Ok((self.lookup(parent, name)?, self.give(fd)))
+    }
+
+    fn give(&self, fd: OwnedFd) -> u64 {
+        let mut handles = self.handles();
+        handles.given += 1;
+        let given = handles.given;
+        handles.open.insert(given, Handle { file: Arc::new(File::from(fd)), entries: Arc::default() });
+        given
+    }
+
+    pub fn release(&self, handle: u64) {
+        self.handles().open.remove(&handle);
+    }
+
+    pub fn read(&self, handle: u64, offset: u64, size: u32) -> Done<Vec<u8>> {
+        let (file, mut bytes, mut filled) = (self.handle(handle)?.file, vec![0; size as usize], 0);
+        // A short answer would mean the end of the file.
+        while filled < bytes.len() {
+            match file.read_at(&mut bytes[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+
+    pub fn write(&self, handle: u64, offset: u64, bytes: &[u8]) -> Done<u32> {
+        self.handle(handle)?.file.write_all_at(bytes, offset)?;
+        Ok(bytes.len() as u32)
+    }
+
+    pub fn sync(&self, handle: u64, data_only: bool) -> Done<()> {
+        let file = self.handle(handle)?.file;
+        if data_only {
+            file.sync_data()?
+        } else {
+            file.sync_all()?
+        }
+        Ok(())
+    }
+
+    pub fn allocate(&self, handle: u64, offset: u64, length: u64, mode: i32) -> Done<()> {
+        let mode = FallocateFlags::from_bits_retain(mode as u32);
+        rustix::fs::fallocate(&*self.handle(handle)?.file, mode, offset, length).map_err(errno)
+    }
+
+    /// The entries of an open directory from the `offset`-th on.
+    pub fn entries(&self, handle: u64, offset: u64) -> Done<(Arc<Vec<Entry>>, usize)> {
+        let opened = self.handle(handle)?;
+        if offset > 0 {
+            return Ok((opened.entries, offset as usize));
+        }
+        let mut entries = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&*opened.file).map_err(errno)? {
+            let entry = entry.map_err(errno)?;
+            let name = OsString::from_vec(entry.file_name().to_bytes().to_vec());
+            // The kernel answers for `..` of the root itself; a number it needs all the same.
+            let ino = self.tree().above(entry.ino());
+            entries.push(Entry { ino, kind: attr::kind(entry.file_type()), name });
+        }
+        let entries = Arc::new(entries);
+        if let Some(handle) = self.handles().open.get_mut(&handle) {
+            handle.entries = Arc::clone(&entries);
+        }
+        Ok((entries, 0))
+    }
+
+    pub fn statvfs(&self, ino: u64) -> Done<rustix::fs::StatVfs> {
+        rustix::fs::fstatvfs(&*self.fd(ino)?).map_err(errno)
+    }
+}
+
+fn access(flags: i32) -> OFlags {
+    (OFlags::from_bits_retain(flags as u32) & OFlags::RWMODE) | OFlags::CLOEXEC
+}
+
+fn time(time: Option<TimeOrNow>) -> Timespec {
+    let (tv_sec, tv_nsec) = match time {
+        None => (0, UTIME_OMIT),
+        Some(TimeOrNow::Now) => (0, UTIME_NOW),
+        Some(TimeOrNow::SpecificTime(time)) => match time.duration_since(UNIX_EPOCH) {
+            Ok(since) => (since.as_secs() as i64, i64::from(since.subsec_nanos())),
+            // Before 1970, in whole seconds: nobody here has such files.
+            Err(before) => (-(before.duration().as_secs() as i64), 0),
+        },
+    };
+    Timespec { tv_sec, tv_nsec }
+}

@@ -1,0 +1,309 @@
+//! The gate: everything that changes a member's directory passes here, one by one counted, and is held once it stands still.
+//!
+//! Nobody waits inside it. A request that is held is kept aside with what it would do and with its answer; the threads that serve the
+//! mount go on, because a member that stands still must still be able to read, and to die.
+
+use super::point::{Class, Deed, Point, Side};
+use crate::process::NodeState;
+use fuser::Errno;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+
+/// A request that is kept aside. `true`: do what is left of it, and answer; `false`: refuse it.
+type Held = Box<dyn FnOnce(bool) + Send>;
+
+/// See the module's documentation.
+#[derive(Default)]
+pub struct Gate {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    mode: Mode,
+    armed: Option<Armed>,
+    /// Requests that are being carried out.
+    under_way: usize,
+    /// What is to be said as soon as nothing is under way any more: only then nothing else reaches the directory.
+    unsaid: Option<(String, u64)>,
+    held: VecDeque<Held>,
+    /// Who is told of a hold: this life of the member.
+    said: Option<watch::Sender<NodeState>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Mode {
+    #[default]
+    Open,
+    /// The member stands still, or is about to.
+    Holding,
+    /// It is dead, or dying: nothing more of it is carried out.
+    Refusing,
+}
+
+struct Armed {
+    window: String,
+    point: Point,
+    hit: u64,
+    passed: u64,
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        f.debug_struct("Gate").field("mode", &state.mode).field("held", &state.held.len()).finish_non_exhaustive()
+    }
+}
+
+impl Gate {
+    /// A new life begins, and `said` is where holds are told. Whoever lived before is dead: what it left behind is refused.
+    pub fn open(&self, said: watch::Sender<NodeState>) {
+        self.refuse();
+        let mut state = self.state();
+        state.mode = Mode::Open;
+        state.said = Some(said);
+    }
+
+    /// Arms `window` for its `hit`-th pass from now, in place of whatever was armed; 0 disarms.
+    ///
+    /// # Errors
+    /// It is no window of files.
+    pub fn arm(&self, window: &str, hit: u64) -> Result<(), String> {
+        let point = Point::parse(window)
+            .ok_or_else(|| format!("expected a window of files, such as wal.sync, found {window}"))?;
+        let armed = Armed { window: window.to_owned(), point, hit, passed: 0 };
+        self.state().armed = (hit > 0).then_some(armed);
+        Ok(())
+    }
+
+    /// Whether the member stands still here, or will as soon as what is under way is done.
+    pub fn is_holding(&self) -> bool {
+        self.state().mode == Mode::Holding
+    }
+
+    /// Lets a member that stands still go on: what is held is carried out in its order, and answered.
+    pub fn go_on(&self) {
+        loop {
+            let mut state = self.state();
+            if state.mode != Mode::Holding {
+                return;
+            }
+            let Some(held) = state.held.pop_front() else {
+                state.mode = Mode::Open;
+                state.unsaid = None;
+                state.tell(|said| said.held = false);
+                return;
+            };
+            drop(state);
+            held(true);
+        }
+    }
+
+    /// The member is dead, or has been sent its SIGKILL: from now on nothing of it is carried out, and whatever is held is
+    /// answered, without which it could not die.
+    pub fn refuse(&self) {
+        let mut state = self.state();
+        (state.mode, state.armed, state.unsaid, state.said) = (Mode::Refusing, None, None, None);
+        let held = std::mem::take(&mut state.held);
+        drop(state);
+        held.into_iter().for_each(|held| held(false));
+    }
+
+    /// Carries `work` out and answers with its outcome; or holds both, or refuses. `touches`: what it does to which class of file.
+    pub(super) fn pass<T: Send + 'static>(
+        &self,
+        touches: Option<(Class, Deed)>,
+        work: impl FnOnce() -> Result<T, Errno> + Send + 'static,
+        answer: impl FnOnce(Result<T, Errno>) + Send + 'static,
+    ) {
+        let mut state = self.state();
+        if state.mode == Mode::Open && state.hits(touches, Side::Before) {
+            state.hold();
+        }
+        match state.mode {
+            Mode::Open => {}
+            Mode::Holding => {
+                state.held.push_back(Box::new(move |go_on| answer(if go_on { work() } else { Err(Errno::EIO) })));
+                return;
+            }
+            Mode::Refusing => {
+                drop(state);
+                return answer(Err(Errno::EIO));
+            }
+        }
+        state.under_way += 1;
+        drop(state);
+        let outcome = work();
+        let mut state = self.state();
+        state.under_way -= 1;
+        if state.mode == Mode::Open && outcome.is_ok() && state.hits(touches, Side::After) {
+            // It is done either way: the kernel has to learn that, whoever else does.
+            state.held.push_back(Box::new(move |_| answer(outcome)));
+            state.hold();
+            return;
+        }
+        state.say();
+        drop(state);
+        answer(outcome);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Counts a pass, and says whether it is the one that somebody waits for.
+    fn hits(&mut self, touches: Option<(Class, Deed)>, side: Side) -> bool {
+        let (Some((class, deed)), Some(armed)) = (touches, &mut self.armed) else { return false };
+        if armed.point != (Point { class, deed, side }) {
+            return false;
+        }
+        armed.passed += 1;
+        armed.passed == armed.hit
+    }
+
+    fn hold(&mut self) {
+        self.mode = Mode::Holding;
+        self.unsaid = self.armed.take().map(|armed| (armed.window, armed.hit));
+        self.say();
+    }
+
+    fn say(&mut self) {
+        if self.under_way == 0
+            && let Some(window) = self.unsaid.take()
+        {
+            self.tell(|said| {
+                (said.window, said.held) = (Some(window), true);
+                said.windows += 1;
+            });
+        }
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut NodeState)) {
+        if let Some(said) = &self.said {
+            said.send_modify(change);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::mpsc;
+
+    const SYNC: Option<(Class, Deed)> = Some((Class::Wal, Deed::Sync));
+
+    struct Bench {
+        gate: Arc<Gate>,
+        said: watch::Receiver<NodeState>,
+        done: Arc<Mutex<Vec<u32>>>,
+        answers: mpsc::Receiver<(u32, bool)>,
+        answer: mpsc::Sender<(u32, bool)>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let (publish, said) = watch::channel(NodeState::default());
+            let (answer, answers) = mpsc::channel();
+            let gate = Arc::new(Gate::default());
+            gate.open(publish);
+            Self { gate, said, done: Arc::default(), answers, answer }
+        }
+
+        fn pass(&self, number: u32, touches: Option<(Class, Deed)>) {
+            let (done, answer) = (Arc::clone(&self.done), self.answer.clone());
+            let work = move || {
+                done.lock().unwrap().push(number);
+                Ok(())
+            };
+            self.gate.pass(touches, work, move |outcome| answer.send((number, outcome.is_ok())).unwrap());
+        }
+
+        fn done(&self) -> Vec<u32> {
+            self.done.lock().unwrap().clone()
+        }
+
+        fn answers(&self) -> Vec<(u32, bool)> {
+            self.answers.try_iter().collect()
+        }
+    }
+
+    #[test]
+    fn before_the_hit_nothing_is_done_and_everything_later_waits() {
+        let bench = Bench::new();
+        bench.gate.arm("wal.sync", 2).unwrap();
+        bench.pass(1, SYNC);
+        bench.pass(2, Some((Class::Db, Deed::Sync)));
+        assert!(!bench.gate.is_holding());
+        bench.pass(3, SYNC);
+        bench.pass(4, None);
+        assert_eq!(bench.done(), [1, 2]);
+        assert_eq!(bench.answers(), [(1, true), (2, true)]);
+        let said = bench.said.borrow().clone();
+        assert_eq!((said.window, said.windows, said.held), (Some(("wal.sync".to_owned(), 2)), 1, true));
+        bench.gate.refuse();
+        assert_eq!(bench.answers(), [(3, false), (4, false)]);
+        bench.pass(5, None);
+        assert_eq!((bench.done(), bench.answers()), (vec![1, 2], vec![(5, false)]));
+    }
+
+    #[test]
+    fn after_the_hit_it_is_done_and_unanswered() {
+        let bench = Bench::new();
+        bench.gate.arm("wal.synced", 1).unwrap();
+        bench.pass(1, SYNC);
+        bench.pass(2, SYNC);
+        assert_eq!((bench.done(), bench.answers()), (vec![1], vec![]));
+        bench.gate.refuse();
+        assert_eq!(bench.answers(), [(1, true), (2, false)], "the kernel learns what was done");
+    }
+
+    #[test]
+    fn who_goes_on_goes_on_in_order() {
+        let bench = Bench::new();
+        bench.gate.arm("wal.sync", 1).unwrap();
+        (1..=3).for_each(|number| bench.pass(number, SYNC));
+        bench.gate.go_on();
+        assert_eq!(bench.done(), [1, 2, 3]);
+        assert!(!bench.gate.is_holding() && !bench.said.borrow().held);
+        bench.pass(4, SYNC);
+        assert_eq!(bench.done(), [1, 2, 3, 4], "a hit is a hit once");
+    }
+
+    #[test]
+    fn disarmed_is_disarmed() {
+        let bench = Bench::new();
+        bench.gate.arm("wal.sync", 1).unwrap();
+        bench.gate.arm("wal.sync", 0).unwrap();
+        bench.pass(1, SYNC);
+        assert_eq!(bench.answers(), [(1, true)]);
+        assert!(bench.gate.arm("raft.append", 1).is_err());
+    }
+
+    /// What had begun before is done first, and only then it is said that nothing more reaches the directory.
+    #[test]
+    fn a_hold_is_told_once_nothing_is_under_way() {
+        let bench = Bench::new();
+        bench.gate.arm("wal.sync", 1).unwrap();
+        let (begun, has_begun) = mpsc::channel();
+        let (finish, may_finish) = mpsc::channel::<()>();
+        let gate = Arc::clone(&bench.gate);
+        let slow = std::thread::spawn(move || {
+            let work = move || {
+                begun.send(()).unwrap();
+                may_finish.recv().map_err(|_| Errno::EIO)
+            };
+            gate.pass(None, work, |_| {});
+        });
+        has_begun.recv().unwrap();
+        bench.pass(1, SYNC);
+        assert!(bench.gate.is_holding() && !bench.said.borrow().held);
+        finish.send(()).unwrap();
+        slow.join().unwrap();
+        assert!(bench.said.borrow().held);
+    }
+}

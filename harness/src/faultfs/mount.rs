@@ -1,0 +1,89 @@
+//! Mounting and unmounting, by ourselves: `fuser` only serves the connection.
+//!
+//! (Its own mount guard looks at the connection's state the wrong way round, and takes the next mount at the same place away
+//! when it is dropped.)
+
+use super::below::Below;
+use super::gate::Gate;
+use super::passthrough::Passthrough;
+use crate::limits;
+use anyhow::{Context, anyhow};
+use fuser::{BackgroundSession, Config, Session, SessionACL};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{MountFlags, UnmountFlags};
+use std::ffi::CString;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A directory under the fault filesystem. Dropping it unmounts it: whoever still uses it finds its files broken.
+#[derive(Debug)]
+pub struct Mount {
+    at: PathBuf,
+    gate: Arc<Gate>,
+    session: Option<BackgroundSession>,
+}
+
+impl Mount {
+    /// Puts the filesystem over `dir`, which is made if it is not there. A mount that a killed harness left is taken away first.
+    ///
+    /// # Errors
+    /// What this machine, or this user, lacks.
+    pub fn over(dir: &Path) -> anyhow::Result<Self> {
+        let device = rustix::fs::openat(CWD, "/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .context("cannot open /dev/fuse")?;
+        take_stale_away(dir)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .with_context(|| format!("cannot create {}", dir.display()))?;
+        // Before the mount lies over it.
+        let root = rustix::fs::openat(CWD, dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .with_context(|| format!("cannot open {}", dir.display()))?;
+        let below = Below::new(root).map_err(|error| std::io::Error::from_raw_os_error(error.code()));
+        let below = below.with_context(|| format!("cannot read {}", dir.display()))?;
+        let gate = Arc::new(Gate::default());
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,default_permissions", device.as_raw_fd());
+        let options = CString::new(options).context("mount options hold no zero byte")?;
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
+        rustix::mount::mount("ninelives", dir, "fuse.ninelives", flags, options.as_c_str())
+            .with_context(|| format!("cannot mount a FUSE filesystem at {}", dir.display()))?;
+        // From here on dropping it unmounts.
+        let mut mount = Self { at: dir.to_owned(), gate: Arc::clone(&gate), session: None };
+        let mut config = Config::default();
+        config.n_threads = Some(limits::FAULTFS_THREADS);
+        let session = Session::from_fd(Passthrough::new(below, gate), device, SessionACL::Owner, config);
+        mount.session = Some(session.and_then(Session::spawn).context("the kernel refuses the FUSE connection")?);
+        Ok(mount)
+    }
+
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        self.gate.refuse();
+        // Forced, so that the connection ends whoever holds a file open; detached, so that the directory is free at once.
+        let unmounted = rustix::mount::unmount(&self.at, UnmountFlags::FORCE | UnmountFlags::DETACH).is_ok();
+        // Without the unmounting its threads would never end.
+        if let Some(session) = self.session.take().filter(|_| unmounted) {
+            let _ = session.join();
+        }
+    }
+}
+
+/// A mount whose harness was killed answers that it is not connected.
+fn take_stale_away(dir: &Path) -> anyhow::Result<()> {
+    for _ in 0..limits::STALE_MOUNTS_MAX {
+        match rustix::fs::statfs(dir) {
+            Err(rustix::io::Errno::NOTCONN) => rustix::mount::unmount(dir, UnmountFlags::DETACH)
+                .with_context(|| format!("cannot unmount {}, which a killed run left", dir.display()))?,
+            _ => return Ok(()),
+        }
+    }
+    Err(anyhow!("{} has more dead mounts on it than a few killed runs leave: unmount them", dir.display()))
+}

@@ -1,0 +1,309 @@
+//! The mount as a whole, on a machine that has one; elsewhere these say so, and prove nothing.
+
+use super::*;
+use crate::process::NodeState;
+use proptest::prelude::*;
+use rustix::fs::{FallocateFlags, FlockOperation, RenameFlags, renameat_with};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+struct Bench {
+    mount: Option<Mount>,
+    said: watch::Receiver<NodeState>,
+    dir: TempDir,
+}
+
+impl Bench {
+    /// `None`: this machine, or this user, has no FUSE.
+    fn new() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mount = match Mount::over(&dir.path().join("n1")) {
+            Ok(mount) => mount,
+            Err(why) => {
+                eprintln!("not tested: {why:#}");
+                return None;
+            }
+        };
+        let (publish, said) = watch::channel(NodeState::default());
+        mount.gate().open(publish);
+        Some(Self { mount: Some(mount), said, dir })
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.dir.path().join("n1").join(path)
+    }
+
+    fn gate(&self) -> &Gate {
+        self.mount.as_ref().unwrap().gate()
+    }
+
+    fn wait_held(&self) {
+        let mut said = self.said.clone();
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+            .block_on(async move { said.wait_for(|said| said.held).await.map(drop) })
+            .unwrap();
+    }
+
+    /// What the directory holds once nothing lies over it.
+    fn unmount(&mut self) -> BTreeMap<PathBuf, Vec<u8>> {
+        drop(self.mount.take());
+        tree(&self.dir.path().join("n1"))
+    }
+}
+
+/// Files with what is in them, and directories, relative to `root`.
+fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    fn walk(root: &Path, dir: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(root).unwrap().to_owned();
+            if path.is_dir() {
+                found.insert(name, b"a directory".to_vec());
+                walk(root, &path, found);
+            } else {
+                found.insert(name, fs::read(&path).unwrap());
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    walk(root, root, &mut found);
+    found
+}
+
+#[test]
+fn what_is_written_through_it_lies_below() {
+    let Some(mut bench) = Bench::new() else { return };
+    fs::create_dir_all(bench.at("member/wal")).unwrap();
+    fs::write(bench.at("member/wal/a"), b"hello").unwrap();
+    fs::hard_link(bench.at("member/wal/a"), bench.at("member/b")).unwrap();
+    fs::set_permissions(bench.at("member/b"), PermissionsExt::from_mode(0o640)).unwrap();
+    let through = fs::metadata(bench.at("member/wal/a")).unwrap();
+    assert_eq!((through.nlink(), through.mode() & 0o777, through.len()), (2, 0o640, 5));
+    let mut file = File::options().append(true).open(bench.at("member/b")).unwrap();
+    file.write_all(b", world").unwrap();
+    file.sync_all().unwrap();
+    assert_eq!(fs::read(bench.at("member/wal/a")).unwrap(), b"hello, world");
+    file.set_len(4).unwrap();
+    assert_eq!(fs::remove_dir(bench.at("member")).unwrap_err().kind(), std::io::ErrorKind::DirectoryNotEmpty);
+    assert!(File::options().write(true).create_new(true).open(bench.at("member/b")).is_err());
+    let inode = fs::metadata(bench.at("member/b")).unwrap().ino();
+    drop(file);
+    let below = bench.unmount();
+    assert_eq!(below[Path::new("member/wal/a")], b"hell");
+    assert_eq!(below[Path::new("member/b")], b"hell");
+    assert_eq!(fs::metadata(bench.at("member/b")).unwrap().ino(), inode, "numbers are those of below");
+}
+
+#[test]
+fn names_are_exchanged_kept_and_replaced() {
+    let Some(mut bench) = Bench::new() else { return };
+    let root = File::open(bench.at("")).unwrap();
+    for name in ["a", "b", "c"] {
+        fs::write(bench.at(name), name).unwrap();
+    }
+    renameat_with(&root, "a", &root, "b", RenameFlags::EXCHANGE).unwrap();
+    assert_eq!(fs::read(bench.at("a")).unwrap(), b"b");
+    assert!(renameat_with(&root, "a", &root, "c", RenameFlags::NOREPLACE).is_err());
+    let mut open = File::open(bench.at("c")).unwrap();
+    fs::rename(bench.at("a"), bench.at("c")).unwrap();
+    let mut text = String::new();
+    open.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "c", "an open file outlives its name");
+    drop((open, root));
+    let below = bench.unmount();
+    assert_eq!(below, [("b".into(), b"a".to_vec()), ("c".into(), b"b".to_vec())].into());
+}
+
+#[test]
+fn space_is_allocated_below() {
+    let Some(bench) = Bench::new() else { return };
+    let file = File::create(bench.at("wal")).unwrap();
+    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, 8 << 20).unwrap();
+    file.write_all_at(b"x", 1 << 20).unwrap();
+    rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 8 << 20, 1 << 20).unwrap();
+    let through = fs::metadata(bench.at("wal")).unwrap();
+    assert_eq!(through.len(), 8 << 20);
+    assert!(through.blocks() * 512 >= 9 << 20, "{}", through.blocks());
+    let mut end = File::open(bench.at("wal")).unwrap();
+    assert_eq!(end.seek(SeekFrom::End(0)).unwrap(), 8 << 20);
+}
+
+#[test]
+fn two_openings_conflict_over_a_lock() {
+    let Some(bench) = Bench::new() else { return };
+    let (one, two) = (File::create(bench.at("lock")).unwrap(), File::open(bench.at("lock")).unwrap());
+    rustix::fs::flock(&one, FlockOperation::NonBlockingLockExclusive).unwrap();
+    assert!(rustix::fs::flock(&two, FlockOperation::NonBlockingLockShared).is_err());
+    rustix::fs::flock(&one, FlockOperation::Unlock).unwrap();
+    rustix::fs::flock(&two, FlockOperation::NonBlockingLockExclusive).unwrap();
+}
+
+/// etcd's bbolt reads its file by a mapping, and writes it by system calls.
+#[test]
+#[allow(unsafe_code, reason = "there is no other way to map a file")]
+fn a_mapping_sees_what_is_written() {
+    use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+    let Some(bench) = Bench::new() else { return };
+    let file = File::options().read(true).write(true).create_new(true).open(bench.at("db")).unwrap();
+    file.set_len(16_384).unwrap();
+    // SAFETY: the mapping is read within its length, and unmapped before the file goes.
+    let page = unsafe { mmap(std::ptr::null_mut(), 16_384, ProtFlags::READ, MapFlags::SHARED, &file, 0) }.unwrap();
+    // SAFETY: it is mapped, and nobody holds a reference to it; volatile, because it changes behind the compiler's back.
+    let read = |at: usize| unsafe { page.cast::<u8>().add(at).read_volatile() };
+    assert_eq!(read(5_000), 0);
+    file.write_all_at(b"xyz", 5_000).unwrap();
+    assert_eq!((read(5_000), read(5_002), read(5_003)), (b'x', b'z', 0));
+    let other = File::options().write(true).open(bench.at("db")).unwrap();
+    other.write_all_at(b"!", 5_003).unwrap();
+    assert_eq!(read(5_003), b'!');
+    // SAFETY: mapped above, and not used any more.
+    unsafe { munmap(page, 16_384) }.unwrap();
+}
+
+/// A directory with one class of file, `member/snap/db`, opened.
+fn with_a_db(bench: &Bench) -> File {
+    fs::create_dir_all(bench.at("member/snap")).unwrap();
+    let file = File::create(bench.at("member/snap/db")).unwrap();
+    file.write_all_at(b"old", 0).unwrap();
+    file
+}
+
+#[test]
+fn a_hold_before_leaves_below_what_was_there() {
+    let Some(mut bench) = Bench::new() else { return };
+    let file = with_a_db(&bench);
+    bench.gate().arm("db.write", 2).unwrap();
+    file.write_all_at(b"mid", 0).unwrap();
+    let (told, answers) = mpsc::channel();
+    thread::scope(|scope| {
+        let (file, told) = (&file, &told);
+        scope.spawn(move || told.send(file.write_all_at(b"new", 0).is_err()).unwrap());
+        bench.wait_held();
+        assert_eq!(bench.said.borrow().window, Some(("db.write".to_owned(), 2)));
+        // What only looks goes on; what changes something waits.
+        assert_eq!(fs::read_dir(bench.at("member")).unwrap().count(), 1);
+        scope.spawn(|| assert!(fs::create_dir(bench.at("other")).is_err()));
+        assert!(answers.try_recv().is_err());
+        bench.gate().refuse();
+    });
+    assert!(answers.recv().unwrap(), "a held write is refused");
+    assert!(file.sync_all().is_err(), "and whatever comes later");
+    // The kernel's cache knows no more than the directory.
+    let (publish, _) = watch::channel(NodeState::default());
+    bench.gate().open(publish);
+    assert_eq!(fs::read(bench.at("member/snap/db")).unwrap(), b"mid");
+    drop(file);
+    let below = bench.unmount();
+    assert_eq!(below[Path::new("member/snap/db")], b"mid");
+    assert!(!below.contains_key(Path::new("other")));
+}
+
+#[test]
+fn a_hold_after_leaves_below_what_was_done() {
+    let Some(mut bench) = Bench::new() else { return };
+    let file = with_a_db(&bench);
+    fs::create_dir_all(bench.at("member/wal")).unwrap();
+    fs::write(bench.at("member/wal/0.tmp"), b"log").unwrap();
+    bench.gate().arm("wal.renamed", 1).unwrap();
+    let (told, answers) = mpsc::channel();
+    thread::scope(|scope| {
+        let (from, to) = (bench.at("member/wal/0.tmp"), bench.at("member/wal/1.wal"));
+        scope.spawn(move || told.send(fs::rename(from, to).is_ok()).unwrap());
+        bench.wait_held();
+        let file = &file;
+        scope.spawn(move || assert!(file.write_all_at(b"new", 0).is_err()));
+        bench.gate().refuse();
+    });
+    assert!(answers.recv().unwrap());
+    drop(file);
+    let below = bench.unmount();
+    assert_eq!(below[Path::new("member/wal/1.wal")], b"log");
+    assert!(!below.contains_key(Path::new("member/wal/0.tmp")));
+    assert_eq!(below[Path::new("member/snap/db")], b"old");
+}
+
+#[test]
+fn who_goes_on_finds_everything_done() {
+    let Some(bench) = Bench::new() else { return };
+    let file = with_a_db(&bench);
+    bench.gate().arm("db.sync", 1).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| file.sync_data().unwrap());
+        bench.wait_held();
+        scope.spawn(|| file.write_all_at(b"new", 0).unwrap());
+        bench.gate().go_on();
+    });
+    assert_eq!(fs::read(bench.at("member/snap/db")).unwrap(), b"new");
+    assert!(!bench.said.borrow().held);
+}
+
+#[derive(Debug, Clone)]
+enum Deed {
+    Mkdir(u8),
+    Write(u8, u16, u8),
+    Truncate(u8, u16),
+    Remove(u8),
+    Rename(u8, u8),
+    Link(u8, u8),
+    Allocate(u8, u16),
+}
+
+/// Six names in two levels: short sequences meet each other.
+fn path(root: &Path, name: u8) -> PathBuf {
+    root.join(["a", "b", "d", "d/a", "d/b", "e/a"][usize::from(name % 6)])
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    prop_oneof![
+        any::<u8>().prop_map(Deed::Mkdir),
+        (any::<u8>(), 0..9_000u16, any::<u8>()).prop_map(|(name, at, byte)| Deed::Write(name, at, byte)),
+        (any::<u8>(), 0..9_000u16).prop_map(|(name, size)| Deed::Truncate(name, size)),
+        any::<u8>().prop_map(Deed::Remove),
+        (any::<u8>(), any::<u8>()).prop_map(|(from, to)| Deed::Rename(from, to)),
+        (any::<u8>(), any::<u8>()).prop_map(|(from, to)| Deed::Link(from, to)),
+        (any::<u8>(), 1..9_000u16).prop_map(|(name, size)| Deed::Allocate(name, size)),
+    ]
+}
+
+/// The kind of the error, if there was one: a mount fails as the directory below it does.
+fn carry_out(root: &Path, deed: &Deed) -> Result<(), std::io::ErrorKind> {
+    let open = |name: u8| File::options().write(true).create(true).truncate(false).open(path(root, name));
+    let done = match *deed {
+        Deed::Mkdir(name) => fs::create_dir(path(root, name)),
+        Deed::Write(name, at, byte) => open(name).and_then(|file| file.write_all_at(&[byte; 700], u64::from(at))),
+        Deed::Truncate(name, size) => open(name).and_then(|file| file.set_len(u64::from(size))),
+        Deed::Remove(name) => fs::remove_file(path(root, name)).or_else(|_| fs::remove_dir(path(root, name))),
+        Deed::Rename(from, to) => fs::rename(path(root, from), path(root, to)),
+        Deed::Link(from, to) => fs::hard_link(path(root, from), path(root, to)),
+        Deed::Allocate(name, size) => {
+            open(name).and_then(|file| Ok(rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, u64::from(size))?))
+        }
+    };
+    done.map_err(|error| error.kind())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn it_does_what_the_directory_below_does(deeds in prop::collection::vec(deed(), 1..40)) {
+        if let Some(mut bench) = Bench::new() {
+            let plain = tempfile::tempdir().unwrap();
+            for deed in &deeds {
+                prop_assert_eq!(carry_out(&bench.at(""), deed), carry_out(plain.path(), deed), "{:?}", deed);
+            }
+            let expected = tree(plain.path());
+            prop_assert_eq!(&tree(&bench.at("")), &expected, "through the mount");
+            prop_assert_eq!(&bench.unmount(), &expected, "below it");
+        }
+    }
+}
