@@ -341,7 +341,7 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
     if job.sweep {
         text.push_str(&grid.text());
     }
-    if !summary.is_opaque() {
+    if grid.is_planned() || !summary.is_opaque() {
         text.push_str(&format!("crash windows: {}\n", grid.sentence()));
     }
     for death in &summary.resumed {

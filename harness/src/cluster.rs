@@ -142,6 +142,25 @@ impl Cluster {
         Ok(())
     }
 
+    /// Puts the data directories under the fault filesystem, if the target asks for it. To be called before any member is started.
+    ///
+    /// # Errors
+    /// This machine, or this user, has no FUSE.
+    pub fn mount(&mut self) -> Result<(), Trouble> {
+        if !self.site.target.fault_filesystem() {
+            return Ok(());
+        }
+        for member in &mut self.members {
+            member.mount(&self.site).map_err(|error| {
+                Trouble::Lacking(format!(
+                    "the scenario asks for the fault filesystem (`fault_filesystem = true`), which takes FUSE and root, and there is \
+                     none here: {error:#}"
+                ))
+            })?;
+        }
+        Ok(())
+    }
+
     /// Starts every member that is down, all at once, and waits until each serves.
     pub async fn start_all(&mut self, bound: Duration) -> Result<(), Trouble> {
         let site = &self.site;

@@ -13,7 +13,8 @@
 //!
 //! What it promises: all that reached the directory before a hold is there, the operation in question is there or not as its window
 //! says, and nothing else reaches it until the member goes on, or is dead and started again. What it does not: that un-synced data is
-//! lost. A process is killed, not a machine.
+//! lost: a process is killed, not a machine. And what a server writes through a shared mapping is written by the kernel when it likes
+//! (etcd maps its files to read them).
 //!
 //! It runs in the harness's own process. A harness that is killed takes the connection with it, and leaves a mount that answers
 //! "transport endpoint is not connected"; `run --resume` takes such mounts away, and so does `umount -l`. The data lies below.

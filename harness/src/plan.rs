@@ -112,10 +112,16 @@ impl Plan {
             ([Fault::Upgrade(Upgrade { to: Engine::Rocksdb, .. })], TargetSpec::Node) if !rocksdb => {
                 Some(format!("expected `cluster.memtable_bytes` in the scenario, because of `{step}`, found none"))
             }
-            (faults, TargetSpec::Server(server)) if !faults.iter().all(Fault::needs_the_api_alone) => Some(format!(
-                "expected kills and pauses at applied indexes and times, because of {} only etcd's API is known, found `{step}`",
-                server.name
-            )),
+            (faults, TargetSpec::Server(server))
+                if !faults.iter().all(|fault| fault.fits_a_server(server.fault_filesystem)) =>
+            {
+                let files = if server.fault_filesystem { ", and at windows of files" } else { "" };
+                Some(format!(
+                    "expected kills and pauses at applied indexes and times{files}, because of {} only etcd's API is known, found \
+                     `{step}`",
+                    server.name
+                ))
+            }
             _ => None,
         })
     }
@@ -282,17 +288,24 @@ mod tests {
     fn a_server_that_is_known_by_its_api_has_no_windows() {
         let toml = "cycles = 1\n[target.etcd]\n[cluster]\nmembers = 3\n[load]\nclients = 1\nkeys = 1\nvalue_bytes_max = 64\n\
                     op_timeout_ms = 99\ncompact_every_ops = 9\n[whom]\nall = 1\n[when]\ntime = 1\n";
-        let etcd = Scenario::parse(Path::new("etcd.toml"), toml.to_owned()).unwrap();
-        let misfit = |line: &str| {
+        let parse = |toml: &str| Scenario::parse(Path::new("etcd.toml"), toml.to_owned()).unwrap();
+        let etcd = parse(toml);
+        let misfits = |line: &str, scenario: &Scenario| {
             let plan: Plan = format!("plan 1\nscenario x ab\nseed 1\ncycles 9\ncycle 4  {line}\n").parse().unwrap();
-            plan.misfit(&etcd).is_some()
+            plan.misfit(scenario).is_some()
         };
+        let misfit = |line: &str| misfits(line, &etcd);
         assert!(!misfit("kill leader at applied +12") && !misfit("pause all for 9ms at time 4ms"));
         assert!(misfit("kill leader at flush.begin hit 1") && misfit("upgrade slot#1 to redb by replace"));
         assert!(
             misfit("kill leader at time 3ms then at recovery.engine-open hit 1")
                 && misfit("mute all for 9ms at time 4ms")
         );
+        let files = parse(&toml.replacen("[target.etcd]", "[target.etcd]\nfault_filesystem = true", 1));
+        for fits in ["kill leader at wal.sync hit 3", "pause all for 9ms at db.synced hit 1"] {
+            assert!(misfit(fits) && !misfits(fits, &files), "{fits}");
+        }
+        assert!(misfits("kill leader at raft.fsync hit 1", &files));
     }
 
     /// A window of small weight, in the role that is chosen least, gets what its quota asks for, and more cycles still only append.

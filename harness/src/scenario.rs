@@ -21,7 +21,7 @@ pub use upgrade::{UpgradeSpec, WayKind};
 
 use crate::known::Signature;
 use crate::limits;
-use crate::target::{Engine, Reach, ServerSpec, Window};
+use crate::target::{Engine, Reach, ServerSpec, Window, all_windows};
 use crate::workload::mix::Mix;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -206,6 +206,14 @@ impl Scenario {
             TargetSpec::Node => self.cluster.backend(),
             TargetSpec::Server(server) => server.name.clone(),
         }
+    }
+
+    /// The windows that some member can pass with what it starts with.
+    pub fn known_windows(&self) -> impl Iterator<Item = &'static Window> {
+        // Of a server's files the fault filesystem tells, and nobody else.
+        let hidden = matches!(&self.target, TargetSpec::Server(server) if !server.fault_filesystem);
+        let exists = |window: &&Window| self.cluster.engines.iter().any(|engine| window.exists_on(*engine));
+        all_windows().filter(move |_| !hidden).filter(exists)
     }
 
     /// SHA-256 of the text, lower-case hex: two runs of equal digest were asked for the same thing.

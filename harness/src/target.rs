@@ -6,7 +6,7 @@
 //! | when is it up? | it says so on its standard output | it answers a Status request |
 //! | where does it stand? | control endpoint | Status |
 //! | how is it fenced? | by a command in its raft log | at a revision: HashKV, and our own digest of a serializable range |
-//! | where can it die? | at windows, applied indexes, times | at applied indexes and times |
+//! | where can it die? | at windows, applied indexes, times | at applied indexes and times; under the fault filesystem at windows of its files |
 //! | what is left of it? | a directory that an inspector reads | a directory of which nothing is known |
 //!
 //! Nothing outside asks which target it is; what one cannot do, it says ([`Target::inspector`], [`Fences`], [`Window::exists_on`]).
@@ -28,7 +28,7 @@ pub use etcd::{EtcdOptions, predicts_hash_kv, spec as etcd_spec};
 pub use node::Node;
 pub use server::{Server, ServerSpec};
 pub(crate) use window::edits;
-pub use window::{Reach, WINDOWS, Window, find_window, nearest_window};
+pub use window::{FILE_WINDOWS, Reach, WINDOWS, Window, all_windows, find_window, nearest_window};
 
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -161,6 +161,14 @@ impl Target {
         match self {
             Target::Node(node) => node.sabotage.as_deref(),
             Target::Server(_) => None,
+        }
+    }
+
+    /// Whether members keep their data under the fault filesystem.
+    pub fn fault_filesystem(&self) -> bool {
+        match self {
+            Target::Node(_) => false,
+            Target::Server(server) => server.spec.fault_filesystem,
         }
     }
 

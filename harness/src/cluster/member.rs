@@ -8,8 +8,9 @@ use super::pause::Paused;
 use super::readings::Readings;
 use super::{Site, Trouble};
 use crate::endpoints::Board;
-use crate::process::{Child, Ended, Launch, NodeState, events};
-use crate::target::{self, Addresses, Contact, Engine, KvLook, Origin, Slot};
+use crate::faultfs::{Gate, Mount};
+use crate::process::{Child, Ended, Launch, NodeState, Signals, events};
+use crate::target::{self, Addresses, Contact, Engine, KvLook, Origin, Slot, Window};
 use crate::{clock, limits};
 use anyhow::{Context, anyhow};
 use node_proto::control::{FenceAnswerResponse, FenceResponse, RecoveryResponse, StatusResponse};
@@ -33,6 +34,8 @@ pub struct Member {
     joined: bool,
     lives: u64,
     life: Option<Life>,
+    /// What its data directory lies under; after the life, because a process dies before its disk goes. `None`: it is a plain one.
+    files: Option<Mount>,
     /// Highest applied index ever received from it, plus one; 0: none.
     applied: Arc<AtomicU64>,
     /// What it said of itself since somebody last judged it.
@@ -86,6 +89,7 @@ impl Member {
             joined: false,
             lives: 0,
             life: None,
+            files: None,
             applied: Arc::default(),
             readings: Readings::default(),
         }
@@ -120,6 +124,20 @@ impl Member {
         self.applied.load(Ordering::Acquire).saturating_sub(1)
     }
 
+    /// Puts its data directory under the fault filesystem, for all its lives.
+    ///
+    /// # Errors
+    /// What this machine, or this user, lacks.
+    pub(super) fn mount(&mut self, site: &Site) -> anyhow::Result<()> {
+        self.files = Some(Mount::over(&site.paths.node_data(self.id))?);
+        Ok(())
+    }
+
+    /// Where its changes of files pass, if they are looked at.
+    fn gate(&self) -> Option<&Arc<Gate>> {
+        self.files.as_ref().map(Mount::gate)
+    }
+
     /// Starts the next life, with a window armed from its first instruction on if `arm` says so.
     pub async fn start(&mut self, site: &Site, arm: Option<(&str, u64)>) -> Result<(), Trouble> {
         let data_dir = site.paths.node_data(self.id);
@@ -136,11 +154,14 @@ impl Member {
         let args = site.target.serve_args(&life);
         let launch = Launch::new(site.target.binary(), args).log_to(&site.paths.node_log(self.id));
         site.board.set(self.place(), false);
+        let (publish, said) = watch::channel(NodeState::default());
+        if let Some(gate) = self.gate() {
+            gate.open(publish.clone());
+        }
         let started = site.spawner.spawn(launch).await?;
         let contact = site.target.contact(id, at).await?;
         self.lives += 1;
         self.readings.begin(self.lives);
-        let (publish, said) = watch::channel(NodeState::default());
         events::follow(started.stdout, publish);
         let (child, board) = (started.child, site.board.clone());
         self.life = Some(Life { child, said, contact, board, follower: None, windows_left: Arc::default() });
@@ -195,6 +216,10 @@ impl Member {
         if let Err(error) = life.child.kill() {
             return Some(Err(Trouble::Harness(anyhow!("cannot signal n{}: {error}", self.id))));
         }
+        if let Some(gate) = self.gate() {
+            // Only now: what is answered must find nobody to go on with it. And without an answer it could not die.
+            gate.refuse();
+        }
         let Some(ended) = clock::within(limits::DEATH, life.child.ended()).await else {
             let bound = limits::DEATH;
             return Some(Err(Trouble::Harness(anyhow!(
@@ -216,14 +241,18 @@ impl Member {
             .life
             .as_ref()
             .map(|life| (life.child.subscribe(), life.said.clone(), life.windows_left.load(Ordering::Acquire)));
-        let window = window.to_owned();
+        let (window, of_files) = (window.to_owned(), is_of_files(window));
         async move {
             let Some((mut state, mut said, left)) = life else { return Stop::Ended };
             // First the name, then the stop: a pause is a stop as well, and an earlier window was left.
-            let here =
-                |said: &NodeState| said.windows > left && said.window.as_ref().is_some_and(|(at, _)| *at == window);
+            let here = |said: &NodeState| {
+                let now = if of_files { said.held } else { said.windows > left };
+                now && said.window.as_ref().is_some_and(|(at, _)| *at == window)
+            };
             let named = said.wait_for(|said| said.closed || here(said)).await.is_ok_and(|said| here(&said));
-            let still = named && state.wait_for(|state| state.stopped || state.ended.is_some()).await.is_ok();
+            // Whoever waits for an answer of its filesystem is no stopped process, and goes no further either.
+            let stands = |state: &Signals| of_files || state.stopped || state.ended.is_some();
+            let still = named && state.wait_for(stands).await.is_ok();
             if still && state.borrow().ended.is_none() { Stop::AtWindow } else { Stop::Ended }
         }
     }
@@ -231,7 +260,8 @@ impl Member {
     /// Stops it, and waits until it stands still; at a window it may do so already.
     pub async fn pause(&self) -> Result<Paused, Trouble> {
         let life = self.life()?;
-        let paused = Paused::stop(life.child.pauser(), life.said.clone(), Arc::clone(&life.windows_left));
+        let gate = self.gate().cloned();
+        let paused = Paused::stop(life.child.pauser(), life.said.clone(), Arc::clone(&life.windows_left), gate);
         let mut paused = paused.with_context(|| format!("cannot stop n{}", self.id))?;
         match self.or_death(clock::within(limits::DEATH, paused.stopped())).await? {
             Some(true) => Ok(paused),
@@ -248,14 +278,33 @@ impl Member {
     }
 
     pub fn is_stopped(&self) -> bool {
-        self.life.as_ref().is_some_and(|life| life.child.state().stopped)
+        self.life.as_ref().is_some_and(|life| life.child.state().stopped || life.said.borrow().held)
     }
 
     /// Arms `window` for its `hit`-th pass from now; 0 disarms it.
     pub async fn arm(&self, window: &str, hit: u64) -> Result<(), Trouble> {
+        if is_of_files(window) {
+            return self.arm_files(window, hit).await;
+        }
         let window = window.to_owned();
         let arm = |contact: Contact| async move { contact.arm(&window, hit).await };
         self.ask("arm a window", limits::CONTROL_REQUEST, arm).await
+    }
+
+    /// Likewise, a window of its files. It is disarmed with nothing in between: either it stands still there, and has said so, or
+    /// it never will.
+    async fn arm_files(&self, window: &str, hit: u64) -> Result<(), Trouble> {
+        let gate = self.gate().ok_or_else(|| {
+            anyhow!("{window} is to be armed at n{}, whose files are not under the fault filesystem", self.id)
+        })?;
+        gate.arm(window, hit).map_err(|why| anyhow!(why))?;
+        if hit == 0 && gate.is_holding() {
+            let mut said = self.life()?.said.clone();
+            let told = async { said.wait_for(|said| said.held).await.map(drop) };
+            // Without a sender nobody lives there any more, which the next question finds out.
+            let _ = self.or_death(told).await?;
+        }
+        Ok(())
     }
 
     /// One reading, at once.
@@ -397,6 +446,10 @@ impl Member {
         let (served, remark) = (said.serving, said.remark.clone());
         Trouble::Died { member: self.id, ended, served, lived_before: self.lives > 1, remark }
     }
+}
+
+fn is_of_files(window: &str) -> bool {
+    target::find_window(window).is_some_and(Window::is_of_files)
 }
 
 fn note(mark: &AtomicU64, applied: Option<u64>) {

@@ -2,7 +2,11 @@
 //!
 //! A SIGSTOP is a fault that the system cannot see coming and the member itself cannot see at all: its clocks go on, its
 //! connections stay, and when it goes on it believes what it believed before.
+//!
+//! At a window of its files some of its threads wait for their filesystem, where no signal reaches them: those stand still there, and the
+//! others stop. It then goes on with what it was about to do.
 
+use crate::faultfs::Gate;
 use crate::process::{NodeState, Pauser};
 use std::io;
 use std::sync::Arc;
@@ -15,6 +19,8 @@ pub struct Paused {
     pauser: Pauser,
     said: watch::Receiver<NodeState>,
     windows_left: Arc<AtomicU64>,
+    /// Where its files may hold it.
+    gate: Option<Arc<Gate>>,
     goes_on: bool,
 }
 
@@ -24,14 +30,19 @@ impl Paused {
         pauser: Pauser,
         said: watch::Receiver<NodeState>,
         windows_left: Arc<AtomicU64>,
+        gate: Option<Arc<Gate>>,
     ) -> io::Result<Self> {
         pauser.stop()?;
-        Ok(Self { pauser, said, windows_left, goes_on: false })
+        Ok(Self { pauser, said, windows_left, gate, goes_on: false })
     }
 
     /// Waits until it stands still; `false`: it is dead.
     pub(super) async fn stopped(&mut self) -> bool {
-        self.pauser.stands_still(true).await
+        let mut said = self.said.clone();
+        tokio::select! {
+            alive = self.pauser.stands_still(true) => alive,
+            Ok(_) = said.wait_for(|said| said.held) => true,
+        }
     }
 
     /// Sends the SIGCONT, and waits until it goes on. One that was killed meanwhile goes nowhere, and that is fine.
@@ -50,6 +61,9 @@ impl Paused {
         }
         // Before it goes on: whoever waits for a window from then on waits for another one.
         self.windows_left.store(self.said.borrow().windows, Ordering::Release);
+        if let Some(gate) = &self.gate {
+            gate.go_on();
+        }
         self.pauser.resume()
     }
 }

@@ -31,6 +31,8 @@ pub enum Trouble {
     MigrateFailed { member: u64, to: Engine, ended: Ended },
     /// The cluster broke a promise about its membership.
     Membership { member: u64, why: String },
+    /// This machine lacks what the scenario asks for.
+    Lacking(String),
     /// The harness could not do its part.
     Harness(anyhow::Error),
 }
@@ -77,6 +79,7 @@ impl Trouble {
             )
             .at_member(*member),
             Trouble::Membership { member, why } => Finding::new(Class::Model, why.clone()).at_member(*member),
+            Trouble::Lacking(what) => Finding::new(Class::NotProven, what.clone()),
             Trouble::Harness(error) => Finding::new(Class::HarnessError, format!("{error:#}")),
         };
         match cycle {

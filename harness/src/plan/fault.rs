@@ -117,11 +117,15 @@ impl fmt::Display for At {
 }
 
 impl Fault {
-    /// Whether it can be done to a server of which only etcd's API is known.
-    pub fn needs_the_api_alone(&self) -> bool {
+    /// Whether it can be done to a server of which only etcd's API is known. `files`: it is under the fault filesystem.
+    pub fn fits_a_server(&self, files: bool) -> bool {
+        let fits = |when: &When| match when {
+            When::Window { window, .. } => files && window.is_of_files(),
+            When::Applied { .. } | When::Time { .. } => true,
+        };
         match self {
-            Fault::Kill { when, again, .. } => again.is_empty() && !matches!(when, When::Window { .. }),
-            Fault::Pause { when, .. } => !matches!(when, When::Window { .. }),
+            Fault::Kill { when, again, .. } => again.is_empty() && fits(when),
+            Fault::Pause { when, .. } => fits(when),
             Fault::Network { .. } | Fault::Upgrade(_) => false,
         }
     }

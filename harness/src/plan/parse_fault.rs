@@ -172,7 +172,7 @@ fn check_lasting(when: When) -> Result<(), String> {
     check_when(when)?;
     match when {
         When::Window { window, .. } if window.reach != Reach::Load => {
-            let fit: Vec<_> = target::WINDOWS.iter().filter(|window| window.reach == Reach::Load).collect();
+            let fit: Vec<_> = target::all_windows().filter(|window| window.reach == Reach::Load).collect();
             let names: Vec<_> = fit.iter().map(|window| window.name).collect();
             Err(format!("one of {} as the window in which a pause or a disturbance begins", names.join(", ")))
         }

@@ -46,9 +46,7 @@ impl Plan {
 
 /// The windows that some member of the cluster can pass while it runs what it started with.
 fn windows(scenario: &Scenario) -> impl Iterator<Item = &'static Window> {
-    WINDOWS.iter().filter(|window| {
-        window.reach != Reach::Migration && scenario.cluster.engines.iter().any(|engine| window.exists_on(*engine))
-    })
+    scenario.known_windows().filter(|window| window.reach != Reach::Migration)
 }
 
 fn kills(scenario: &Scenario, window: &'static Window, ranks: &mut Stream) -> Vec<Fault> {
@@ -143,6 +141,16 @@ mod tests {
         let again = lines.iter().filter(|line| line.matches("then at").count() == 2).count();
         assert!(again > 10, "{again}");
         assert_eq!(plan.cells().iter().map(|cell| cell.kills as usize).sum::<usize>() + again + 12, plan.steps.len());
+    }
+
+    /// Each window of files, before and after, on leaders and followers; nothing, where nobody looks at files.
+    #[test]
+    fn a_server_is_swept_at_the_windows_of_its_files() {
+        let files = scenario("etcd-files.toml");
+        let plan = Plan::sweep(&files, &Seed::new(7), 1);
+        assert_eq!(plan.steps.len(), 4 * crate::target::FILE_WINDOWS.len());
+        assert_eq!(plan.misfit(&files), None);
+        assert_eq!(Plan::sweep(&scenario("etcd.toml"), &Seed::new(7), 1).steps, []);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::worth::{NO_WINDOW, WindowHits, Worth};
 use crate::record::{Role, RunSummary};
-use crate::target::{Reach, WINDOWS, find_window};
+use crate::target::{FILE_WINDOWS, Reach, WINDOWS, find_window};
 use std::fmt::Write;
 
 pub struct Cell {
@@ -27,8 +27,11 @@ pub struct Grid<'a> {
 
 impl<'a> Grid<'a> {
     pub fn of(run: &'a RunSummary, worth: &'a Worth) -> Self {
-        let known = WINDOWS.iter().map(|window| window.name);
-        let strange = worth.windows.keys().map(String::as_str).filter(|name| find_window(name).is_none());
+        // What the members could pass, planned or not.
+        let could = if run.is_opaque() { FILE_WINDOWS } else { WINDOWS };
+        let known = could.iter().map(|window| window.name);
+        let strange =
+            worth.windows.keys().map(String::as_str).filter(|name| !could.iter().any(|window| window.name == *name));
         let rows = known.chain(strange).map(|window| {
             let hits = worth.windows.get(window);
             let cell = |role| Cell {
@@ -43,6 +46,11 @@ impl<'a> Grid<'a> {
 
     fn cells(&self) -> impl Iterator<Item = &Cell> {
         self.rows.iter().filter(|row| row.window != NO_WINDOW).flat_map(|row| [&row.leader, &row.follower])
+    }
+
+    /// Whether any window was part of the plan.
+    pub fn is_planned(&self) -> bool {
+        self.rows.iter().any(|row| row.window != NO_WINDOW && row.hits.is_some())
     }
 
     /// How much of the grid was hit.

@@ -101,6 +101,7 @@ pub(super) async fn launch(
     if job.plan.disturbs_links() {
         cluster.interpose().await?;
     }
+    cluster.mount()?;
     cluster.start_all(Duration::from_millis(job.scenario.bounds.restart_ms_max)).await?;
     run_beside(job, cluster, options(job, number), (ledger, history)).await
 }
@@ -117,6 +118,7 @@ pub(super) async fn relaunch(
     if job.plan.disturbs_links() {
         cluster.interpose().await?;
     }
+    cluster.mount()?;
     let (first_client, resumed) = (reopened.first_client(), reopened.times);
     run_beside(job, cluster, WorkloadOptions { first_client, resumed, ..options(job, number) }, books).await
 }

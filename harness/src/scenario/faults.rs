@@ -177,7 +177,7 @@ impl Check<'_> {
             table.push((window, *weight.get_ref()));
         }
         // In the order of the protocols, whatever the order in the file.
-        table.sort_by_key(|(window, _)| target::WINDOWS.iter().position(|known| Some(known) == *window));
+        table.sort_by_key(|(window, _)| target::all_windows().position(|known| Some(known) == *window));
         let some = raw.iter().find(|(name, weight)| name.get_ref() != NO_KILL && *weight.get_ref() > 0);
         match (some, raw.iter().next()) {
             (None, Some((name, _))) => {

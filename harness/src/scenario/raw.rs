@@ -217,8 +217,7 @@ impl Check<'_> {
             self.window_exists("windows", window, weight, cluster, raw.upgrade.is_some())?;
             weights.insert(window.name, *weight.get_ref());
         }
-        let table: Vec<_> = target::WINDOWS
-            .iter()
+        let table: Vec<_> = target::all_windows()
             .filter_map(|window| weights.get(window.name).map(|weight| (window, *weight)))
             .filter(|(_, weight)| *weight > 0)
             .collect();
@@ -237,7 +236,7 @@ impl Check<'_> {
     }
 
     pub(super) fn unknown_window(&self, table: &str, name: &Spanned<String>) -> Refusal {
-        let known = target::WINDOWS.iter().map(|window| window.name).collect::<Vec<_>>().join(", ");
+        let known = target::all_windows().map(|window| window.name).collect::<Vec<_>>().join(", ");
         let refusal =
             self.refuse(name, format!("`{table}`: unknown window {:?}; expected one of {known}", name.get_ref()));
         match target::nearest_window(name.get_ref()) {
@@ -255,9 +254,17 @@ impl Check<'_> {
         cluster: &ClusterSpec,
         upgrades: bool,
     ) -> Result<(), Refusal> {
-        let exists = upgrades || cluster.engines.iter().any(|engine| window.exists_on(*engine));
-        if exists || *weight.get_ref() == 0 {
+        let exists = cluster.engines.iter().any(|engine| window.exists_on(*engine));
+        if exists || (upgrades && !window.is_of_files()) || *weight.get_ref() == 0 {
             return Ok(());
+        }
+        if window.is_of_files() {
+            let message = format!(
+                "`{table}.\"{}\"` is above 0, and only a server under the fault filesystem passes it: expected a window of the node's \
+                 own, or `[target.etcd]` with `fault_filesystem = true`",
+                window.name
+            );
+            return Err(self.refuse(weight, message));
         }
         let (missing, other) = (cluster.engines[0], cluster.engines[0].other());
         let message = format!(

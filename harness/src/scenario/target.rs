@@ -7,18 +7,19 @@
 //! election_ms = 1000
 //! snapshot_every_entries = 10000
 //! flags = []
+//! fault_filesystem = false          # true: data directories are FUSE mounts, so that it can be killed at windows of its files
 //!
 //! [target.command]                  # any other server that speaks etcd's v3 API
 //! start = ["my-server", "--name", "{name}", "--data", "{data_dir}", "--listen", "{client}", "--peers", "{peers}"]
 //! peer = "{name}=http://{peer}"     # one member in {peers}
 //! ```
 //!
-//! Of such a server nothing is known but its API: it has no windows, no engine, and its peer links cannot be disturbed. Whatever asks
-//! for one of these is refused.
+//! Of such a server nothing is known but its API: it has no windows (but those of etcd's files, under the fault filesystem), no engine, and
+//! its peer links cannot be disturbed. Whatever asks for one of these is refused.
 
 use super::raw::{Check, Raw};
 use super::{Refusal, TargetSpec};
-use crate::target::{EtcdOptions, ServerSpec, etcd_spec};
+use crate::target::{self, EtcdOptions, FILE_WINDOWS, ServerSpec, etcd_spec};
 use serde::Deserialize;
 use std::path::Path;
 use toml::Spanned;
@@ -39,6 +40,8 @@ struct RawEtcd {
     snapshot_every_entries: Option<Spanned<u64>>,
     #[serde(default)]
     flags: Vec<String>,
+    #[serde(default)]
+    fault_filesystem: bool,
 }
 
 #[derive(Deserialize)]
@@ -97,6 +100,7 @@ impl Check<'_> {
             heartbeat_ms,
             election_ms,
             flags,
+            fault_filesystem: raw.fault_filesystem,
         })))
     }
 
@@ -115,6 +119,7 @@ impl Check<'_> {
             args: args.to_vec(),
             peer_item: peer.clone().unwrap_or_else(|| "{name}=http://{peer}".to_owned()),
             is_etcd: false,
+            fault_filesystem: false,
         };
         match spec.fault() {
             Some(why) => Err(self.refuse(raw, format!("`target.command`: {why}"))),
@@ -130,18 +135,28 @@ impl Check<'_> {
             let message = format!("{what}, but of {name} only etcd's API is known: expected {instead}");
             Err(self.refuse_at(at, message))
         };
-        if let Some((window, _)) = raw.windows.first_key_value() {
-            return refuse(window.span(), "`[windows]` is given", "no such table, because it has no windows");
+        let windows = raw.windows.keys();
+        let mut foreign = windows.filter(|window| {
+            !server.fault_filesystem || target::find_window(window.get_ref()).is_some_and(|known| !known.is_of_files())
+        });
+        if let Some(window) = foreign.next() {
+            let of_files = FILE_WINDOWS.iter().map(|window| window.name).collect::<Vec<_>>().join(", ");
+            let instead = if server.fault_filesystem {
+                format!("windows of its files: {of_files}")
+            } else if server.is_etcd {
+                format!("`target.etcd.fault_filesystem = true` and windows of its files ({of_files}), or no such table")
+            } else {
+                "no such table, because it has no windows".to_owned()
+            };
+            return refuse(window.span(), &format!("`windows.\"{}\"` is given", window.get_ref()), &instead);
         }
-        if raw.when.get_ref().window > 0 {
-            return refuse(
-                raw.when.span(),
-                "`when.window` is above 0",
-                "weights for `when.applied` and `when.time` alone",
-            );
+        if raw.when.get_ref().window > 0 && !server.fault_filesystem {
+            let key = if server.is_etcd { ", or `target.etcd.fault_filesystem = true`" } else { "" };
+            let instead = format!("weights for `when.applied` and `when.time` alone{key}");
+            return refuse(raw.when.span(), "`when.window` is above 0", &instead);
         }
         if let Some((window, _)) = raw.again.first_key_value() {
-            return refuse(window.span(), "`[again]` is given", "no such table, because it has no windows");
+            return refuse(window.span(), "`[again]` is given", "no such table, because it has no windows of recovery");
         }
         if let Some(faults) = raw.faults.as_ref().filter(|faults| faults.get_ref().network > 0) {
             let instead = "it at 0, because members cannot be told to take a detour";

@@ -379,6 +379,46 @@ fn kills_again_that_would_not_happen_are_refused() {
     assert!(redb.contains("`again.\"recovery.replay-verify\"` is above 0, and does not exist on redb"), "{redb}");
 }
 
+/// The good scenario about etcd, with `keys` in its target.
+fn about_etcd(keys: &str) -> String {
+    let own = [
+        "backend = \"rocksdb\"\n",
+        "memtable_bytes = 65536\n",
+        "keep_entries = 500\n",
+        "snapshot_every_entries = 500\n",
+    ];
+    let text = own.iter().fold(GOOD.to_owned(), |text, line| text.replacen(line, "", 1));
+    text.replacen("[cluster]", &format!("[target.etcd]\n{keys}\n[cluster]"), 1).replacen(
+        "flush.completed",
+        "wal.sync",
+        1,
+    )
+}
+
+#[test]
+fn windows_of_files_need_the_fault_filesystem() {
+    let with = parse(&about_etcd("fault_filesystem = true")).unwrap();
+    assert_eq!(with.windows.iter().map(|(window, _)| window.name).collect::<Vec<_>>(), ["wal.sync"]);
+    assert!(with.known_windows().all(Window::is_of_files) && with.known_windows().count() > 4);
+    let without = parse(&about_etcd("")).unwrap_err().to_string();
+    assert!(
+        without.contains("`windows.\"wal.sync\"` is given")
+            && without.contains("`target.etcd.fault_filesystem = true`"),
+        "{without}"
+    );
+    let no_table = about_etcd("").replacen("[windows]\n\"wal.sync\" = 3\n", "", 1);
+    let no_table = parse(&no_table).unwrap_err().to_string();
+    assert!(
+        no_table.contains("`when.window` is above 0") && no_table.contains("`target.etcd.fault_filesystem = true`"),
+        "{no_table}"
+    );
+    let foreign = about_etcd("fault_filesystem = true").replacen("wal.sync", "raft.fsync", 1);
+    let foreign = parse(&foreign).unwrap_err().to_string();
+    assert!(foreign.contains("`windows.\"raft.fsync\"` is given") && foreign.contains("wal.sync"), "{foreign}");
+    let node = refusal("flush.completed", "wal.sync");
+    assert!(node.contains("only a server under the fault filesystem passes it"), "{node}");
+}
+
 const KNOWN: &str = r#"
 [[known]]
 name = "etcd#13766"

@@ -82,7 +82,7 @@ impl Check<'_> {
             self.way_is_open(window, weight, &ways)?;
         }
         // In the order of the protocols, whatever the order in the file.
-        windows.sort_by_key(|(window, _)| target::WINDOWS.iter().position(|known| Some(known) == *window));
+        windows.sort_by_key(|(window, _)| target::all_windows().position(|known| Some(known) == *window));
         let spec = UpgradeSpec { every_cycles, ways, windows };
         let open: Vec<_> = spec.ways.iter().filter(|(_, weight)| *weight > 0).map(|(kind, _)| *kind).collect();
         if open.is_empty() {

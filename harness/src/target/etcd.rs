@@ -13,6 +13,8 @@ pub struct EtcdOptions {
     pub election_ms: u64,
     /// Further flags, as they are.
     pub flags: Vec<String>,
+    /// See [`ServerSpec`].
+    pub fault_filesystem: bool,
 }
 
 /// Large enough for any load that a scenario can make, and the largest that etcd recommends.
@@ -25,7 +27,7 @@ const PREDICTED: &str = "3.4.";
 
 /// How it is started.
 pub fn spec(options: EtcdOptions) -> ServerSpec {
-    let EtcdOptions { program, snapshot_every_entries, heartbeat_ms, election_ms, flags } = options;
+    let EtcdOptions { program, snapshot_every_entries, heartbeat_ms, election_ms, flags, fault_filesystem } = options;
     let own = [
         ("--name", "{name}".to_owned()),
         ("--data-dir", "{data_dir}".to_owned()),
@@ -47,6 +49,7 @@ pub fn spec(options: EtcdOptions) -> ServerSpec {
         args: own.chain(flags).collect(),
         peer_item: "{name}=http://{peer}".to_owned(),
         is_etcd: true,
+        fault_filesystem,
     }
 }
 
@@ -85,6 +88,7 @@ mod tests {
             heartbeat_ms: 20,
             election_ms: 200,
             flags: vec!["--max-txn-ops=256".into()],
+            fault_filesystem: false,
         };
         let spec = spec(options);
         assert_eq!(spec.fault(), None);

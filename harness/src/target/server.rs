@@ -30,6 +30,8 @@ pub struct ServerSpec {
     pub peer_item: String,
     /// It is etcd itself: more is known of it than its API.
     pub is_etcd: bool,
+    /// Its data directories lie under the fault filesystem, which knows etcd's layout.
+    pub fault_filesystem: bool,
 }
 
 /// The texts that a template's arguments may have.
@@ -120,8 +122,9 @@ impl Server {
     /// The checks that nobody can make of a server that is known by its API.
     pub(super) fn unchecked(&self, version: Option<&str>) -> Vec<String> {
         let name = &self.spec.name;
+        let windows = if self.spec.fault_filesystem { "crash windows other than of files" } else { "crash windows" };
         let mut why = vec![format!(
-            "crash windows, replay start, raft log replay, votes, membership section, E and N: n/a on {name}, of which only etcd's API \
+            "{windows}, replay start, raft log replay, votes, membership section, E and N: n/a on {name}, of which only etcd's API \
              is known"
         )];
         if self.spec.is_etcd {
@@ -168,6 +171,7 @@ mod tests {
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             peer_item: peer_item.into(),
             is_etcd: false,
+            fault_filesystem: false,
         }
     }
 

@@ -1,4 +1,5 @@
-//! The crash windows that a scenario may name, and how each can be reached.
+//! The crash windows that a scenario may name, and how each can be reached: the node's own, and those of a server's files, which
+//! the fault filesystem makes.
 
 use super::Engine;
 use crate::record::Role;
@@ -39,9 +40,18 @@ pub struct Window {
 }
 
 impl Window {
-    /// Whether a member with this engine can pass it; an opaque one passes none that is known. On redb N is E, and a group of entries becomes durable by one commit:
-    /// there is no memtable to flush, no index file to write, and nothing between N and E to verify.
+    /// Whether it is passed in the member's files, under the fault filesystem, and not in its program.
+    pub fn is_of_files(&self) -> bool {
+        FILE_WINDOWS.contains(self)
+    }
+
+    /// Whether a member with this engine can pass it; an opaque one passes those of its files, if they are looked at. On redb N is E, and
+    /// a group of entries becomes durable by one commit: there is no memtable to flush, no index file to write, and nothing
+    /// between N and E to verify.
     pub fn exists_on(&self, engine: Engine) -> bool {
+        if self.is_of_files() {
+            return engine == Engine::Opaque;
+        }
         let lsm_only = ["flush.", "compaction.", "index."].iter().any(|prefix| self.name.starts_with(prefix))
             || ["recovery.replay-verify", "recovery.install", "recovery.installed"].contains(&self.name);
         match engine {
@@ -94,7 +104,7 @@ const fn window(name: &'static str, reach: Reach, hit_max: u64) -> Window {
     Window { name, reach, hit_max }
 }
 
-/// Every window that a scenario may name, in the order of the protocols.
+/// Every window of the node, in the order of the protocols.
 pub const WINDOWS: &[Window] = &[
     window("raft.append", Reach::Load, 40),
     window("raft.fsync", Reach::Load, 40),
@@ -153,18 +163,51 @@ pub const WINDOWS: &[Window] = &[
     window("migrate.marker", Reach::Migration, 1),
 ];
 
+/// The windows of a server's files, by class (`faultfs::Class`): before and after the n-th such operation.
+///
+/// Only what etcd does under load is here: with small values some 400 writes and syncs of its log in a second, 250 writes and 40 syncs of
+/// its state, a snapshot each second or two (`snapshot_every_entries = 2000`). It renames no snapshot into place, but one that it is
+/// sent.
+pub const FILE_WINDOWS: &[Window] = &[
+    // A record, or a batch of them, is about to be written to the log; it is written, and not synced.
+    window("wal.write", Reach::Load, 40),
+    window("wal.written", Reach::Load, 40),
+    // What was written to the log is about to be synced; it is durable, and the server does not know.
+    window("wal.sync", Reach::Load, 40),
+    window("wal.synced", Reach::Load, 40),
+    // A file in reserve becomes the next segment of the log: once in 64 MiB of it, so only large values come there.
+    window("wal.rename", Reach::Load, 1),
+    window("wal.renamed", Reach::Load, 1),
+    // A run of pages of a commit of the state, or its meta page.
+    window("db.write", Reach::Load, 40),
+    window("db.written", Reach::Load, 40),
+    // A commit of the state.
+    window("db.sync", Reach::Load, 8),
+    window("db.synced", Reach::Load, 8),
+    // A snapshot, which etcd writes under its own name, and without which the log is not cut.
+    window("snap.write", Reach::Load, 1),
+    window("snap.written", Reach::Load, 1),
+    window("snap.sync", Reach::Load, 1),
+    window("snap.synced", Reach::Load, 1),
+];
+
+/// Every window that a scenario may name: the node's, then those of files.
+pub fn all_windows() -> impl Iterator<Item = &'static Window> + Clone {
+    WINDOWS.iter().chain(FILE_WINDOWS)
+}
+
 /// The window called `name`.
 pub fn find_window(name: &str) -> Option<&'static Window> {
-    WINDOWS.iter().find(|window| window.name == name)
+    all_windows().find(|window| window.name == name)
 }
 
 /// The window that a person who typed `name` most likely meant: at most two edits away, or the same last part.
 pub fn nearest_window(name: &str) -> Option<&'static str> {
     let last = name.rsplit('.').next().unwrap_or(name);
-    let by_edits = WINDOWS.iter().map(|window| (edits(name, window.name), window.name)).min();
+    let by_edits = all_windows().map(|window| (edits(name, window.name), window.name)).min();
     match by_edits {
         Some((distance, found)) if distance <= 2 => Some(found),
-        _ => WINDOWS.iter().map(|window| window.name).find(|known| known.rsplit('.').next() == Some(last)),
+        _ => all_windows().map(|window| window.name).find(|known| known.rsplit('.').next() == Some(last)),
     }
 }
 
@@ -189,8 +232,8 @@ mod tests {
 
     #[test]
     fn window_names_are_unique_and_priors_exist() {
-        for (i, window) in WINDOWS.iter().enumerate() {
-            assert!(WINDOWS[i + 1..].iter().all(|other| other.name != window.name), "{}", window.name);
+        for (i, window) in all_windows().enumerate() {
+            assert!(all_windows().skip(i + 1).all(|other| other.name != window.name), "{}", window.name);
             assert!(window.hit_max > 0);
             for engine in Engine::ALL {
                 let Some(prior) = window.prior(*engine) else { continue };
@@ -208,7 +251,7 @@ mod tests {
     /// Each window belongs to a role, or to a stopped member; and the reasons are those of the victims that plans may name.
     #[test]
     fn every_window_is_passed_by_somebody() {
-        for window in WINDOWS {
+        for window in all_windows() {
             let roles = [Role::Leader, Role::Follower].map(|role| window.passed_by(role).is_ok());
             assert_eq!(roles == [false, false], window.reach == Reach::Migration, "{}", window.name);
             let kinds = [Role::Leader, Role::Follower].map(|role| crate::scenario::whom_of(role).reaches(window.reach));
@@ -217,7 +260,17 @@ mod tests {
     }
 
     #[test]
+    fn windows_of_files_are_points_and_only_opaque_members_have_them() {
+        for window in FILE_WINDOWS {
+            assert!(crate::faultfs::Point::parse(window.name).is_some(), "{}", window.name);
+            assert!(window.exists_on(Engine::Opaque) && !Engine::ALL.iter().any(|engine| window.exists_on(*engine)));
+        }
+        assert!(WINDOWS.iter().all(|window| !window.exists_on(Engine::Opaque)));
+    }
+
+    #[test]
     fn a_typo_finds_its_window() {
+        assert_eq!(nearest_window("wal.synch"), Some("wal.sync"));
         assert_eq!(nearest_window("flush.complete"), Some("flush.completed"));
         assert_eq!(nearest_window("flush.renamed"), Some("index.renamed"));
         assert_eq!(nearest_window("elsewhere"), None);

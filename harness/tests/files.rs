@@ -1,0 +1,120 @@
+//! The fault filesystem under real etcd: killed between two system calls, it loses nothing; a run that was killed leaves no dead mount
+//! behind once it is resumed; and a machine without FUSE proves nothing.
+//!
+//! On a machine, or for a user, that cannot mount, every one of these is the last one.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const NINELIVES: &str = env!("CARGO_BIN_EXE_ninelives");
+const LACKING: &str = "asks for the fault filesystem (`fault_filesystem = true`), which takes FUSE and root";
+
+/// The scenario of files with `cycles` cycles, and quotas for the syncs of the log alone.
+fn scenario(dir: &Path, cycles: u32) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/etcd-files.toml");
+    let text = std::fs::read_to_string(path).expect("the scenario is there");
+    let text = text.replacen("cycles = 300", &format!("cycles = {cycles}"), 1);
+    let text = text.replacen("each = 2", "\"wal.sync\" = 1\n\"wal.synced\" = 1", 1);
+    assert!(text.contains(&format!("cycles = {cycles}\n")) && !text.contains("each = "), "the scenario has changed");
+    let path = dir.join("scenario.toml");
+    std::fs::write(&path, text).expect("the scenario can be written");
+    path
+}
+
+fn finish(command: &mut Command) -> (i32, String) {
+    let output = command.output().expect("the program starts");
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!text.contains("install it with"), "no etcd here; `make setup` installs it: {text}");
+    (output.status.code().unwrap_or(-1), text)
+}
+
+fn run(scenario: &Path, report: &Path) -> Command {
+    let mut command = Command::new(NINELIVES);
+    command.args(["run", "--seed", "3", "--report"]).args([report, scenario]);
+    command
+}
+
+fn can_mount() -> bool {
+    let root = std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    root && std::fs::File::options().read(true).write(true).open("/dev/fuse").is_ok()
+}
+
+fn verdict(report: &Path) -> serde_json::Value {
+    let verdict = std::fs::read(report.join("verdict.json")).expect("there is a verdict.json");
+    serde_json::from_slice(&verdict).expect("verdict.json is JSON")
+}
+
+fn mounts_in(dir: &Path) -> usize {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").expect("/proc is there");
+    mounts.lines().filter(|line| line.contains(&dir.display().to_string())).count()
+}
+
+#[test]
+fn etcd_is_killed_between_two_system_calls_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = dir.path().join("report");
+    let (code, text) = finish(&mut run(&scenario(dir.path(), 40), &report));
+    if !can_mount() {
+        assert_eq!(code, 2, "{text}");
+        assert!(text.contains(LACKING), "{text}");
+        return;
+    }
+    assert_eq!(code, 0, "{text}");
+    let run = verdict(&report);
+    let landed = |window: &str| {
+        let cycles = run["cycles"].as_array().unwrap().iter();
+        cycles.filter(|cycle| cycle["window"] == window && cycle["outcome"] == "landed").count()
+    };
+    assert!(landed("wal.sync") > 1 && landed("wal.synced") > 1, "{text}");
+    assert!(text.contains("crash windows: ") && text.contains("4 of 4 quotas met"), "{text}");
+    let page = std::fs::read_to_string(report.join("report.html")).unwrap();
+    assert!(page.contains(">db.synced</th>") && !page.contains(">raft.append</th>"), "the grid is the target's own");
+    assert_eq!(mounts_in(dir.path()), 0);
+    let (code, text) = finish(Command::new(NINELIVES).arg("verify").arg(&report));
+    assert_eq!(code, 0, "{text}");
+}
+
+/// The members die with the harness, and their mounts stay behind, dead.
+#[test]
+fn a_killed_run_is_resumed_over_its_dead_mounts() {
+    if !can_mount() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let report = dir.path().join("report");
+    let scenario = scenario(dir.path(), 20);
+    let mut first = run(&scenario, &report).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let stderr = first.stderr.take().expect("standard error is piped");
+    let under_way = BufReader::new(stderr).lines().map_while(Result::ok).any(|line| line.starts_with("cycle "));
+    assert!(under_way, "the run ended before its first cycle");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert_eq!(mounts_in(dir.path()), 3);
+    let (code, text) = finish(Command::new(NINELIVES).args(["run", "--keep", "--resume"]).arg(&report));
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(mounts_in(dir.path()), 0);
+    assert!(report.join("nodes/n1/member/snap/db").is_file(), "what is left is a plain directory");
+}
+
+#[test]
+fn a_machine_without_fuse_proves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = dir.path().join("report");
+    let mut command = run(&scenario(dir.path(), 20), &report);
+    if can_mount() {
+        // The same in a world of its own, in which /dev/fuse is nothing.
+        let (program, args) =
+            (command.get_program().to_owned(), command.get_args().map(ToOwned::to_owned).collect::<Vec<_>>());
+        command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c", "mount --bind /dev/null /dev/fuse && exec \"$@\"", "sh"])
+            .arg(program)
+            .args(args);
+    }
+    let (code, text) = finish(&mut command);
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains(LACKING), "{text}");
+    let run = verdict(&report);
+    assert_eq!((run["verdict"].as_str(), run["cycles"].as_array().map(Vec::len)), (Some("inconclusive"), Some(0)));
+}
