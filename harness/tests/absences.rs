@@ -104,3 +104,9 @@ fn one_place_starts_processes() {
     let found = offenders(&["harness/src"], &["process::Command", "Command::new("], &["harness/src/process/"]);
     assert!(found.is_empty(), "{found:#?}");
 }
+
+#[test]
+fn one_place_mounts() {
+    let found = offenders(&["harness/src"], &["rustix::mount", "fuser::"], &["harness/src/faultfs"]);
+    assert!(found.is_empty(), "{found:#?}");
+}
