@@ -35,9 +35,13 @@ fn run(scenario: &Path, report: &Path) -> Command {
     command
 }
 
+/// Whether the kernel lets this process mount: CAP_SYS_ADMIN, and a FUSE device that opens.
 fn can_mount() -> bool {
-    let root = std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
-    root && std::fs::File::options().read(true).write(true).open("/dev/fuse").is_ok()
+    const CAP_SYS_ADMIN: u64 = 1 << 21;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let admin = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0) & CAP_SYS_ADMIN != 0;
+    admin && std::fs::File::options().read(true).write(true).open("/dev/fuse").is_ok()
 }
 
 fn verdict(report: &Path) -> serde_json::Value {
