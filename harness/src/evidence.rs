@@ -208,6 +208,8 @@ pub enum Evidence {
         index: u64,
         revision: u64,
         reading: u32,
+        /// They are etcd's own, so that its rows are known, and with them what HashKV has to be (by its version).
+        etcd: bool,
         answers: Vec<KvAnswer>,
     },
     /// What a member said of itself since the fence before, in the order of its answers.

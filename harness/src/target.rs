@@ -172,6 +172,14 @@ impl Target {
         }
     }
 
+    /// Whether the rows behind its HashKV are etcd's. What a server says of its version does not tell: others claim one as well.
+    pub fn is_etcd(&self) -> bool {
+        match self {
+            Target::Node(_) => false,
+            Target::Server(server) => server.spec.is_etcd,
+        }
+    }
+
     pub fn fences(&self) -> Fences {
         match self {
             Target::Node(_) => Fences::ByCommand,

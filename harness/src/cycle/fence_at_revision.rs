@@ -45,7 +45,8 @@ impl Stage<'_> {
             let answers: Vec<_> = looks.iter().map(|(member, look)| KvAnswer::new(*member, look)).collect();
             let agreed = answers.iter().all(|answer| answer.state() == answers[0].state());
             let compacted = answers.first().map_or(0, |answer| answer.compact_revision);
-            let evidence = Evidence::KvFence { cycle: work.step.cycle, index, revision, reading, answers };
+            let etcd = self.cluster.site.target.is_etcd();
+            let evidence = Evidence::KvFence { cycle: work.step.cycle, index, revision, reading, etcd, answers };
             if agreed || reading == 2 {
                 return Ok(Fence { index, revision, compacted, evidence, looks });
             }

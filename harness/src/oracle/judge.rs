@@ -62,9 +62,9 @@ impl Books {
             }
             // Whoever disagrees in a first reading is read again, and held to the same mark.
             Evidence::KvFence { reading: 1, answers, .. } if disagree(answers) => {}
-            Evidence::KvFence { cycle, revision, answers, .. } => {
+            Evidence::KvFence { cycle, revision, etcd, answers, .. } => {
                 let mark = std::mem::take(&mut self.mark);
-                return check_kv_fence(self, *cycle, &mark, *revision, answers);
+                return check_kv_fence(self, *cycle, &mark, (*revision, *etcd), answers);
             }
             Evidence::Recovery { cycle, member, recovery } => return self.recovered(*cycle, *member, recovery),
             Evidence::LastRead { member, revision, rows } => return final_check(self, *member, *revision, rows),

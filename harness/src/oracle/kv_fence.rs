@@ -15,12 +15,12 @@ use crate::verdict::{Class, Finding};
 use std::collections::BTreeMap;
 
 /// Judges what all members showed at `revision`, which was read after `mark` was taken. The caller has waited until the watch
-/// streams delivered the revision, or has given up waiting.
+/// streams delivered the revision, or has given up waiting. `etcd`: the members are etcd's own.
 pub(super) fn check_kv_fence(
     books: &mut Books,
     cycle: u32,
     mark: &FenceMark,
-    revision: u64,
+    (revision, etcd): (u64, bool),
     answers: &[KvAnswer],
 ) -> Vec<Finding> {
     let Some(first) = answers.first() else {
@@ -32,7 +32,7 @@ pub(super) fn check_kv_fence(
     let mut findings = compare_replicas(answers, revision, &at);
     let comparable = answers.iter().all(|answer| answer.compact_revision == first.compact_revision);
     if comparable {
-        judge_state(books, mark, revision, answers, &at, &mut findings);
+        judge_state(books, mark, (revision, etcd), answers, &at, &mut findings);
     } else {
         books.tally.fences_uncompared += 1;
     }
@@ -77,7 +77,7 @@ fn compare_replicas(answers: &[KvAnswer], revision: u64, at: &str) -> Vec<Findin
 fn judge_state(
     books: &mut Books,
     mark: &FenceMark,
-    revision: u64,
+    (revision, etcd): (u64, bool),
     answers: &[KvAnswer],
     at: &str,
     findings: &mut Vec<Finding>,
@@ -112,7 +112,8 @@ fn judge_state(
             return;
         }
     };
-    let hash = books.model.hash_kv(revision, compact);
+    // Asked for in any case: it executes the compaction.
+    let hash = books.model.hash_kv(revision, compact).filter(|_| etcd);
     for answer in answers {
         let member = answer.member;
         // A lost write that the ledger has proved says more than a digest.

@@ -39,7 +39,7 @@ fn scene() -> (Arc<Ledger>, KvAnswer) {
 fn fence(reading: u32, revision: u64, answer: &KvAnswer, alter: impl Fn(&mut KvAnswer)) -> Evidence {
     let mut answers: Vec<_> = (1..=3).map(|member| KvAnswer { member, ..answer.clone() }).collect();
     answers.iter_mut().for_each(alter);
-    Evidence::KvFence { cycle: 5, index: 9, revision, reading, answers }
+    Evidence::KvFence { cycle: 5, index: 9, revision, reading, etcd: true, answers }
 }
 
 /// Class and member of what is found when the members answer so.
@@ -168,4 +168,17 @@ fn a_fence_that_the_model_cannot_be_compared_with_is_counted() {
     ledger.take(&Evidence::Mark { cycle: 6 });
     assert_eq!(ledger.take(&fence(2, 9, &answer, |_| {})), []);
     assert_eq!(ledger.tally().fences_uncompared, 2);
+}
+
+/// Anybody may claim a version; only etcd's own rows are known.
+#[test]
+fn the_hash_of_another_server_is_compared_with_the_others_alone() {
+    let (ledger, answer) = scene();
+    let other = KvAnswer { hash_kv: answer.hash_kv ^ 1, ..answer };
+    let Evidence::KvFence { cycle, index, revision, reading, answers, .. } = fence(1, 2, &other, |_| {}) else {
+        panic!("it is a fence")
+    };
+    ledger.take(&Evidence::Mark { cycle });
+    let fence = Evidence::KvFence { cycle, index, revision, reading, etcd: false, answers };
+    assert_eq!(ledger.take(&fence), []);
 }
