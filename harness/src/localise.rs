@@ -415,18 +415,9 @@ fn keys_at_fence(evidence: &Evidence) -> Vec<WrongKey> {
     let mut keys: Vec<&[u8]> = states.iter().flat_map(|(_, keys)| keys.keys().copied()).collect();
     keys.sort_unstable();
     keys.dedup();
-    let of = |keys: &BTreeMap<&[u8], &KeyState>, key: &[u8]| match keys.get(key) {
-        None => "absent".to_owned(),
-        Some(state) => format!(
-            "{} (changed at {}, version {})",
-            raft_log::shown_value(&state.value),
-            state.mod_revision,
-            state.version
-        ),
-    };
     keys.into_iter()
         .filter_map(|key| {
-            let found = grouped(states.iter().map(|(member, keys)| (*member, of(keys, key))));
+            let found = grouped(states.iter().map(|(member, keys)| (*member, words(keys.get(key)))));
             let key = key.escape_ascii().to_string();
             (found.len() > 1).then(|| WrongKey {
                 key,
@@ -436,6 +427,12 @@ fn keys_at_fence(evidence: &Evidence) -> Vec<WrongKey> {
         })
         .take(limits::WRONG_KEYS_MAX)
         .collect()
+}
+
+/// What a member has for a key, for a report.
+fn words(row: Option<&&KeyState>) -> String {
+    let Some(row) = row else { return "absent".to_owned() };
+    format!("{} (changed at {}, version {})", raft_log::shown_value(&row.value), row.mod_revision, row.version)
 }
 
 /// Members by what they have, in the order of the first of each.

@@ -33,17 +33,14 @@ impl Stage<'_> {
             first_trouble(join_all(catch_up).await)?;
             let looks = self.cluster.members.iter().map(|member| look(member, revision, bound));
             let looks: Option<Vec<_>> = first_trouble(join_all(looks).await)?.into_iter().collect();
-            let comparable = looks.filter(|looks| {
-                let compacted =
-                    |looks: &[(u64, KvLook)], at: usize| looks.get(at).map(|(_, look)| look.compact_revision);
-                (0..looks.len()).all(|one| compacted(looks, one) == compacted(looks, 0))
-            });
+            let comparable = looks
+                .filter(|looks| looks.windows(2).all(|pair| pair[0].1.compact_revision == pair[1].1.compact_revision));
             let Some(looks) = comparable else {
                 clock::sleep(limits::FENCE_RETRY_PAUSE).await;
                 continue;
             };
             let answers: Vec<_> = looks.iter().map(|(member, look)| KvAnswer::new(*member, look)).collect();
-            let agreed = answers.iter().all(|answer| answer.state() == answers[0].state());
+            let agreed = KvAnswer::agree(&answers);
             let compacted = answers.first().map_or(0, |answer| answer.compact_revision);
             let etcd = self.cluster.site.target.is_etcd();
             let evidence = Evidence::KvFence { cycle: work.step.cycle, index, revision, reading, etcd, answers };

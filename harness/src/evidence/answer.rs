@@ -198,8 +198,13 @@ impl KvAnswer {
         }
     }
 
+    /// Whether all members show the same.
+    pub fn agree(answers: &[Self]) -> bool {
+        answers.windows(2).all(|pair| pair[0].state() == pair[1].state())
+    }
+
     /// What has to be the same on all members. Leases are read at no common moment.
-    pub fn state(&self) -> (u64, u32, [u8; 32], u64) {
+    fn state(&self) -> (u64, u32, [u8; 32], u64) {
         (self.compact_revision, self.hash_kv, self.sha256, self.rows)
     }
 }

@@ -10,13 +10,12 @@
 
 use super::compare::Shown;
 use super::sentences::{list, members, shape};
-use super::{Evidence, Witness, empty, first_wrong, grouped, live, stop_load, unsigned, wrong_keys};
+use super::{Evidence, Witness, empty, first_wrong, grouped, live, stop_load, unsigned, words, wrong_keys};
 use crate::cluster::Cluster;
 use crate::limits;
 use crate::operation::{KeyState, OpId};
 use crate::oracle::Ledger;
 use crate::oracle::log_replay::{Effect, effect};
-use crate::raft_log;
 use crate::record::localisation::{FirstWrong, Localisation, WrongKey};
 use crate::verdict::Finding;
 use crate::workload::Workload;
@@ -45,7 +44,7 @@ pub(super) async fn look(
     let rows: Vec<_> = shown
         .iter()
         .filter_map(|(revision, rows)| Some((*revision, rows, ledger.rows_at(*revision)?)))
-        .map(|(revision, rows, must)| (revision, differing(rows, &must), rows.clone(), must))
+        .map(|(revision, rows, must)| (revision, differing(rows, &must), rows, must))
         .collect();
     conclude(
         finding,
@@ -119,16 +118,6 @@ fn differing(rows: &BTreeMap<u64, Vec<KeyState>>, must: &[KeyState]) -> BTreeSet
 
 fn by_key(rows: &[KeyState]) -> BTreeMap<&[u8], &KeyState> {
     rows.iter().map(|row| (row.key.as_slice(), row)).collect()
-}
-
-fn words(row: Option<&&KeyState>) -> String {
-    row.map_or_else(
-        || "absent".to_owned(),
-        |row| {
-            let value = raft_log::shown_value(&row.value);
-            format!("{value} (changed at {}, version {})", row.mod_revision, row.version)
-        },
-    )
 }
 
 fn conclude(finding: &Finding, evidence: &Evidence, rows: Option<AtRevision<'_>>) -> Localisation {

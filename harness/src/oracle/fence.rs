@@ -158,18 +158,24 @@ pub(super) fn judge_compaction(books: &Books, mark: &FenceMark, compact: u64, at
     }
 }
 
+/// Whether the watches have delivered `revision`, so that the model can judge a fence there. If not, that is counted, or said.
+pub(super) fn history_reaches(books: &mut Books, revision: u64, at: &str, alarms: &mut Alarms) -> bool {
+    let known = books.model.revision();
+    if revision <= known {
+        return true;
+    }
+    // A broken watch is a finding of its own, and explains why the model stands still.
+    if books.watch_broken {
+        books.tally.fences_uncompared += 1;
+    } else {
+        let why = format!("{at} cannot be judged: the watches have delivered {known} only");
+        alarms.push(Finding::new(Class::HarnessError, why));
+    }
+    false
+}
+
 fn judge_kv(books: &mut Books, answer: &Answer, (revision, compact): (u64, u64), at: &str, alarms: &mut Alarms) {
-    if revision > books.model.revision() {
-        // A broken watch is a finding of its own, and explains why the model stands still.
-        if !books.watch_broken {
-            let known = books.model.revision();
-            alarms.push(Finding::new(
-                Class::HarnessError,
-                format!("{at} cannot be judged: the watches have delivered {known} only"),
-            ));
-        } else {
-            books.tally.fences_uncompared += 1;
-        }
+    if !history_reaches(books, revision, at, alarms) {
         return;
     }
     match books.model.digest(revision, compact) {

@@ -61,7 +61,7 @@ impl Books {
                 return check_fence(self, *cycle, &mark, &answers.0);
             }
             // Whoever disagrees in a first reading is read again, and held to the same mark.
-            Evidence::KvFence { reading: 1, answers, .. } if disagree(answers) => {}
+            Evidence::KvFence { reading: 1, answers, .. } if !KvAnswer::agree(answers) => {}
             Evidence::KvFence { cycle, revision, etcd, answers, .. } => {
                 let mark = std::mem::take(&mut self.mark);
                 return check_kv_fence(self, *cycle, &mark, (*revision, *etcd), answers);
@@ -146,8 +146,4 @@ impl Books {
         }
         findings
     }
-}
-
-fn disagree(answers: &[KvAnswer]) -> bool {
-    answers.iter().any(|answer| answer.state() != answers[0].state())
 }

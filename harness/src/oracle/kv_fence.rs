@@ -6,7 +6,7 @@
 //! the model says what HashKV has to be.
 
 use super::Alarms;
-use super::fence::judge_compaction;
+use super::fence::{history_reaches, judge_compaction};
 use super::ledger::{Books, FenceMark};
 use crate::evidence::KvAnswer;
 use crate::scenario::hex;
@@ -92,17 +92,7 @@ fn judge_state(
     }
     let compact = answers.first().map_or(0, |answer| answer.compact_revision);
     judge_compaction(books, mark, compact, at, findings);
-    if revision > books.model.revision() {
-        // A broken watch is a finding of its own, and explains why the model stands still.
-        if !books.watch_broken {
-            let known = books.model.revision();
-            findings.push(Finding::new(
-                Class::HarnessError,
-                format!("{at} cannot be judged: the watches have delivered {known} only"),
-            ));
-        } else {
-            books.tally.fences_uncompared += 1;
-        }
+    if !history_reaches(books, revision, at, findings) {
         return;
     }
     let keys = match books.model.live_digest(revision) {
