@@ -29,6 +29,9 @@ pub struct Trial {
     pub caught: bool,
     /// What headed its report, or its verdict if nothing did.
     pub class: String,
+    /// What was found first, where that is not what was expected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     pub cycles: u32,
     pub elapsed_ms: u64,
 }
@@ -140,10 +143,13 @@ pub fn judge(expected: &Expected, sighting: &Sighting) -> Trial {
         None if run.interrupted => "interrupted".to_owned(),
         None => run.verdict.to_string(),
     };
+    let caught = is_as_expected(expected, run);
+    let first = run.findings.first().filter(|_| !caught);
     Trial {
         seed: run.seed,
-        caught: is_as_expected(expected, run),
+        caught,
         class,
+        why: first.map(|finding| finding.sentence.clone()),
         cycles: run.cycles.len() as u32,
         elapsed_ms: run.elapsed_ms,
     }
@@ -170,7 +176,7 @@ mod tests {
 
     fn sighting(classes: &[Class]) -> Sighting {
         let mut summary = sample::run();
-        summary.findings = classes.iter().map(|class| Finding::new(*class, "")).collect();
+        summary.findings = classes.iter().map(|class| Finding::new(*class, format!("{class} it is"))).collect();
         summary.verdict = Verdict::of(&summary.findings);
         let exit = Exit::from(summary.verdict);
         Sighting { summary, exit, late: false }
@@ -195,11 +201,27 @@ mod tests {
         assert!(!judge(&control, &sighting(&[Class::Watch])).caught);
     }
 
+    #[test]
+    fn what_was_not_expected_says_why() {
+        let why = |classes: &[Class]| judge(&expected(&[], None), &sighting(classes)).why;
+        assert_eq!(why(&[Class::NotProven]).as_deref(), Some("not-proven it is"));
+        assert_eq!(why(&[]), None);
+        let bug = expected(&[Class::Watch], None);
+        assert_eq!(judge(&bug, &sighting(&[Class::Watch])).why, None);
+    }
+
     fn row(cycles: &[u32]) -> Row {
         let mut row = Row::new(&expected(&[Class::StateHash], None), cycles.len() as u32);
         row.trials = (1..)
             .zip(cycles)
-            .map(|(seed, cycles)| Trial { seed, caught: true, class: String::new(), cycles: *cycles, elapsed_ms: 10 })
+            .map(|(seed, cycles)| Trial {
+                seed,
+                caught: true,
+                class: String::new(),
+                why: None,
+                cycles: *cycles,
+                elapsed_ms: 10,
+            })
             .collect();
         row
     }

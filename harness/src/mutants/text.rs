@@ -17,6 +17,11 @@ pub fn render(certificate: &Certificate) -> String {
     for row in &certificate.rows {
         if let Some(why) = row.lacks() {
             text.push_str(&format!("does not hold: {} ({}): {why}\n", row.bug, row.scenario));
+            for trial in &row.trials {
+                if let Some(why) = &trial.why {
+                    text.push_str(&format!("  seed {}: {}: {why}\n", trial.seed, trial.class));
+                }
+            }
         }
     }
     let runs: usize = certificate.rows.iter().map(|row| row.trials.len()).sum();
@@ -62,10 +67,16 @@ mod tests {
     #[test]
     fn the_table_says_what_was_caught_and_what_was_not() {
         let mut row = Row::new(&Expected::for_test("replay-again", &[Class::StateHash], None), 3);
-        let trial =
-            |seed, caught, class: &str, cycles| Trial { seed, caught, class: class.into(), cycles, elapsed_ms: 1500 };
-        row.trials =
-            vec![trial(1, true, "state-hash", 2), trial(2, true, "state-hash", 9), trial(3, false, "pass", 300)];
+        let trial = |seed, caught, class: &str, cycles| Trial {
+            seed,
+            caught,
+            class: class.into(),
+            why: None,
+            cycles,
+            elapsed_ms: 1500,
+        };
+        let too_little = Trial { why: Some("too little".into()), ..trial(3, false, "inconclusive", 300) };
+        row.trials = vec![trial(1, true, "state-hash", 2), trial(2, true, "state-hash", 9), too_little];
         let mut control = Row::new(&Expected::for_test("control", &[], None), 1);
         control.trials = vec![trial(1, true, "pass", 60)];
         let certificate = Certificate {
@@ -83,11 +94,12 @@ mod tests {
         let text = render(&certificate);
         let lines: Vec<_> = text.lines().collect();
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(words(lines[1]), ["replay-again", "state-hash", "2/3", "9", "9", "4.5", "pass", "1"]);
+        assert_eq!(words(lines[1]), ["replay-again", "state-hash", "2/3", "9", "9", "4.5", "inconclusive", "1"]);
         assert_eq!(words(lines[2]), ["control", "pass", "(s.toml)", "1/1", "60", "60", "1.5", "-"]);
         assert_eq!(lines[4], "does not hold: replay-again (s.toml): caught 2 of 3");
+        assert_eq!(lines[5], "  seed 3: inconclusive: too little");
         assert!(
-            lines[5].starts_with("the table does not hold: 4 runs, 371 cycles, 6.0 s of running in 3.0 s;"),
+            lines[6].starts_with("the table does not hold: 4 runs, 371 cycles, 6.0 s of running in 3.0 s;"),
             "{text}"
         );
     }
