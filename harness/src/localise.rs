@@ -38,7 +38,8 @@ use std::collections::BTreeMap;
 use trail::Trail;
 
 /// Classes that say that some state is not what it must be, from the one that says most.
-const LOCALISED: [Class; 4] = [Class::StateHash, Class::Model, Class::LostWrite, Class::Phantom];
+const LOCALISED: [Class; 6] =
+    [Class::StateHash, Class::Model, Class::LostWrite, Class::Phantom, Class::Watch, Class::Linearizability];
 
 /// What was found out about one member.
 #[derive(Debug, Default)]
@@ -280,6 +281,12 @@ impl Evidence {
             (!differences.contains_key(&witness.member)).then_some((witness.member, difference.revision))
         };
         self.witnesses.iter().filter_map(differs).collect()
+    }
+
+    /// Whether `member` shows nothing of what was asked for before `revision`: a compaction took it.
+    fn begins_at(&self, member: u64, revision: u64) -> bool {
+        let shown = self.witnesses.iter().find(|witness| witness.member == member).and_then(|one| one.shown.as_ref());
+        shown.is_some_and(|shown| shown.from == revision && shown.from > self.from)
     }
 
     /// Members that show their rows and differ nowhere.

@@ -21,8 +21,9 @@ pub(super) struct Shown {
 pub(super) enum Shape {
     /// The revision holds nothing, or too little, and what follows is in its place.
     Missing,
-    /// It holds what the next entry makes: one was skipped, and everything behind it is one revision early.
-    Skipped,
+    /// It holds what an entry so many revisions later makes: those in between were skipped, and everything behind them is so much
+    /// early.
+    Skipped(u64),
     /// It holds again what an earlier entry made, at this revision: that one was applied twice.
     Again(u64),
     /// Something else is there.
@@ -66,20 +67,25 @@ fn shape(truth: &Truth, shown: &Shown, at: u64) -> Shape {
             && (at + 1 > shown.through
                 || at.checked_add_signed(shift + 1).is_none_or(|next| !truth.contains_key(&next) || alike(at + 1)))
     };
+    // One entry may be skipped, or all that a kill took.
+    let skipped = (1..=SKIPPED_MAX).find(|ahead| truth.contains_key(&(at + ahead)) && goes_on(*ahead as i64));
     let few = found(at).len() < made(at).len() && found(at).iter().all(|effect| made(at).contains(effect));
     // The next ones may be lost as well; a row in its place behind them shows that no revision was skipped.
     let behind = (at + 1..=at + IN_PLACE_MAX).any(|next| next > shown.through || same_writes(found(next), made(next)));
     if few && behind && !goes_on(1) {
         return Shape::Missing;
     }
-    if goes_on(1) {
-        return Shape::Skipped;
+    if let Some(ahead) = skipped {
+        return Shape::Skipped(ahead);
     }
     // An entry of the last few that had been applied is applied again.
     let again = truth.range(..at).rev().take(AGAIN_MAX).map(|(revision, _)| *revision);
     let again = again.filter(|revision| !found(at).is_empty() && same_writes(found(at), made(*revision)));
     again.last().map_or(Shape::Other, Shape::Again)
 }
+
+/// How far ahead of its place a row is looked for.
+const SKIPPED_MAX: u64 = 400;
 
 /// How far behind a missing row one that is in its place is looked for.
 const IN_PLACE_MAX: u64 = 8;
@@ -148,7 +154,15 @@ mod tests {
             }
             changes.remove(&9);
         });
-        assert_eq!(skipped, Some((5, Shape::Skipped)));
+        assert_eq!(skipped, Some((5, Shape::Skipped(1))));
+        let three = shown(|changes| {
+            for revision in 4..=6 {
+                let next = revision + 3;
+                changes.insert(revision, put(revision, &format!("k{next}"), next));
+            }
+            changes.retain(|revision, _| *revision <= 6);
+        });
+        assert_eq!(three, Some((4, Shape::Skipped(3))));
     }
 
     #[test]

@@ -100,7 +100,17 @@ pub(super) fn shape(first: &FirstWrong, difference: &Difference, evidence: &Evid
             difference.found.len(),
             difference.expected.len()
         ),
-        Shape::Skipped => {
+        Shape::Skipped(ahead) if evidence.begins_at(member, revision) => format!(
+            "n{member} has there what revision {} is: where its history begins, it is {ahead} early already, and what it skipped lies \
+             before.",
+            revision + ahead
+        ),
+        Shape::Skipped(ahead @ 2..) => format!(
+            "n{member} has there what revision {} is, and is {ahead} revisions early from there on: what lies between is not in its \
+             state.",
+            revision + ahead
+        ),
+        Shape::Skipped(_) => {
             let next = next.map_or_else(|| "the next entry".to_owned(), |id| format!("raft index {}", id.index));
             format!(
                 "n{member} has there what {next} makes, and is one revision early from there on: this entry is not in its state."
@@ -155,7 +165,7 @@ fn recovery(index: u64, shape: Shape, dead: &Watermarks) -> String {
     let after = |mark: Option<u64>| mark.map_or(0, |mark| mark + 1);
     let words = |mark: Option<u64>| mark.map_or_else(|| "none".to_owned(), |mark| mark.to_string());
     let (n, e, last) = (words(dead.persisted), words(dead.flushed), words(dead.log_last));
-    let lacks = matches!(shape, Shape::Missing | Shape::Skipped);
+    let lacks = matches!(shape, Shape::Missing | Shape::Skipped(_));
     if index < after(dead.flushed) {
         let place = if index < after(dead.persisted) {
             format!("at or below N = {n} of its dead directory, and the engine claims to hold it (E = {e})")

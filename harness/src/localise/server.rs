@@ -2,15 +2,17 @@
 //!
 //! There are no logs and no dead directories. There is what every member showed at the fence, row by row, if something was wrong
 //! there; the history of each, heard by a new watch; the history that the watches had delivered before, which is what the model is made of;
-//! and whom an answer came from. The first of these that differs is the place:
+//! and whom an answer came from. So the place is
 //!
-//! 1. a key that a member shows at the fence's revision, and the model has otherwise;
-//! 2. a revision of a member's history that is not the watches';
-//! 3. nothing of that: the members hold what the watches told, and the finding itself says whose answer does not fit.
+//! 1. the first revision of a member's history that is not the watches', unless it is behind a fence where its keys were wrong already;
+//! 2. or else the first of the keys that a member shows at the fence's revision, and the model has otherwise;
+//! 3. or else nothing of that: the members hold what the watches told, and the finding itself says whose answer does not fit.
+//!
+//! A member that skipped an entry is off in most of its keys, and its history alone says where that began.
 
 use super::compare::Shown;
 use super::sentences::{list, members, shape};
-use super::{Evidence, Witness, empty, first_wrong, grouped, live, stop_load, unsigned, words, wrong_keys};
+use super::{Evidence, Witness, empty, grouped, live, stop_load, unsigned, words, wrong_keys};
 use crate::cluster::Cluster;
 use crate::limits;
 use crate::operation::{KeyState, OpId};
@@ -93,7 +95,8 @@ async fn hear(endpoint: &str, from: u64, through: u64) -> anyhow::Result<Shown> 
     live::history(&mut client, from, through).await
 }
 
-/// The rows that members showed at one revision, the model's, and the keys that differ anywhere, by the revision that wrote them.
+/// The rows that members showed at one revision, the model's, and the keys that differ anywhere, by the revision from which on they
+/// do.
 struct AtRevision<'a> {
     revision: u64,
     wrong: &'a BTreeSet<(u64, Vec<u8>)>,
@@ -106,14 +109,22 @@ fn differing(rows: &BTreeMap<u64, Vec<KeyState>>, must: &[KeyState]) -> BTreeSet
     for shown in rows.values() {
         let (shown, must) = (by_key(shown), by_key(must));
         for key in shown.keys().chain(must.keys()) {
-            let (shown, must) = (shown.get(key), must.get(key));
+            let (shown, must) = (shown.get(key).copied(), must.get(key).copied());
             if shown != must {
-                let revision = must.or(shown).map_or(0, |row| row.mod_revision);
-                wrong.insert((revision, key.to_vec()));
+                wrong.insert((wrong_since(shown, must), key.to_vec()));
             }
         }
     }
     wrong
+}
+
+/// A later write than the last one that there was is wrong where it claims to be; anything else lacks that last one.
+fn wrong_since(shown: Option<&KeyState>, must: Option<&KeyState>) -> u64 {
+    let [shown, must] = [shown, must].map(|row| row.map(|row| row.mod_revision));
+    match (shown, must) {
+        (Some(shown), Some(must)) if shown > must => shown,
+        _ => must.or(shown).unwrap_or(0),
+    }
 }
 
 fn by_key(rows: &[KeyState]) -> BTreeMap<&[u8], &KeyState> {
@@ -122,10 +133,11 @@ fn by_key(rows: &[KeyState]) -> BTreeMap<&[u8], &KeyState> {
 
 fn conclude(finding: &Finding, evidence: &Evidence, rows: Option<AtRevision<'_>>) -> Localisation {
     let mut found = empty(finding, evidence.unknown.clone());
-    if let Some(rows) = rows {
-        by_rows(evidence, &rows, &mut found);
-    } else if !by_history(evidence, &mut found) {
-        by_answer(finding, evidence, &mut found);
+    if !by_history(evidence, rows.as_ref(), &mut found) {
+        match &rows {
+            Some(rows) => by_rows(evidence, rows, &mut found),
+            None => by_answer(finding, evidence, &mut found),
+        }
     }
     if let Some(step) = evidence.trail.step() {
         let killed = evidence.trail.killed();
@@ -138,34 +150,50 @@ fn conclude(finding: &Finding, evidence: &Evidence, rows: Option<AtRevision<'_>>
     found
 }
 
+/// How many of each member's keys are wrong at the fence.
+fn counts(at: &AtRevision<'_>) -> BTreeMap<u64, usize> {
+    let must = by_key(at.must);
+    let count = |rows: &BTreeMap<&[u8], &KeyState>| {
+        at.wrong.iter().filter(|(_, key)| rows.get(key.as_slice()) != must.get(key.as_slice())).count()
+    };
+    at.rows.iter().map(|(member, rows)| (*member, count(&by_key(rows)))).collect()
+}
+
+fn is_or_are(members: &[u64]) -> &'static str {
+    if members.len() == 1 { "is" } else { "are" }
+}
+
+/// Who is wrong at the fence, in how many keys, and who is right.
+fn who(at: &AtRevision<'_>, wrong: &[u64]) -> String {
+    let counts = counts(at);
+    let count = wrong.first().and_then(|member| counts.get(member)).copied().unwrap_or(0);
+    let right: Vec<u64> = counts.keys().copied().filter(|member| !wrong.contains(member)).collect();
+    let who =
+        format!("{} {} wrong in {count} of the keys of revision {}", members(wrong), is_or_are(wrong), at.revision);
+    let by = "measured by the history that the watches delivered";
+    match right.as_slice() {
+        [] => format!("{who}, {by}; no member is right in all of them."),
+        _ => format!("{who}, {by}; {} {} right in all of them.", members(&right), is_or_are(&right)),
+    }
+}
+
 fn by_rows(evidence: &Evidence, at: &AtRevision<'_>, found: &mut Localisation) {
     let must = by_key(at.must);
     let shown: BTreeMap<u64, _> = at.rows.iter().map(|(member, rows)| (*member, by_key(rows))).collect();
-    let counts = |rows: &BTreeMap<&[u8], &KeyState>| {
-        at.wrong.iter().filter(|(_, key)| rows.get(key.as_slice()) != must.get(key.as_slice())).count()
-    };
-    let wrong: BTreeMap<u64, usize> =
-        shown.iter().map(|(member, rows)| (*member, counts(rows))).filter(|(_, count)| *count > 0).collect();
-    let right: Vec<u64> = shown.keys().copied().filter(|member| !wrong.contains_key(member)).collect();
-    let (Some((revision, key)), Some((member, count))) = (at.wrong.first(), wrong.first_key_value()) else { return };
-    found.wrong = wrong.keys().copied().collect();
-    let is = if wrong.len() == 1 { "is" } else { "are" };
-    found.sentences.push(format!(
-        "{} {is} wrong in {count} of the keys of revision {}, measured by the history that the watches delivered; {} {} right in all of them.",
-        members(&found.wrong),
-        at.revision,
-        members(&right),
-        if right.len() == 1 { "is" } else { "are" }
-    ));
-    let operation = must.get(key.as_slice()).and_then(|row| OpId::of_value(&row.value)).map(|id| id.to_string());
+    found.wrong = counts(at).into_iter().filter(|(_, count)| *count > 0).map(|(member, _)| member).collect();
+    let (Some((revision, key)), Some(member)) = (at.wrong.first(), found.wrong.first().copied()) else { return };
+    found.sentences.push(who(at, &found.wrong));
+    let writer = must.get(key.as_slice()).filter(|row| row.mod_revision == *revision);
+    let operation = writer.and_then(|row| OpId::of_value(&row.value)).map(|id| id.to_string());
     let by = operation.as_ref().map_or_else(String::new, |id| format!(" (operation {id} of the workload)"));
+    let written = if writer.is_some() { "written at" } else { "which nobody wrote at" };
     found.sentences.push(format!(
-        "The first of them is {}, written at revision {revision}{by}: n{member} shows it as {}.",
+        "The first of them is {}, {written} revision {revision}{by}: n{member} shows it as {}.",
         key.escape_ascii(),
-        words(shown.get(member).and_then(|rows| rows.get(key.as_slice())))
+        words(shown.get(&member).and_then(|rows| rows.get(key.as_slice())))
     ));
     let does = evidence.truth.get(revision).map(|(_, effects)| list(effects));
-    found.first = Some(FirstWrong { member: *member, revision: *revision, index: None, term: None, operation, does });
+    found.first = Some(FirstWrong { member, revision: *revision, index: None, term: None, operation, does });
     let of_key = |(_, key): &(u64, Vec<u8>)| WrongKey {
         key: key.escape_ascii().to_string(),
         expected: words(must.get(key.as_slice())),
@@ -174,21 +202,40 @@ fn by_rows(evidence: &Evidence, at: &AtRevision<'_>, found: &mut Localisation) {
     found.keys = at.wrong.iter().take(limits::WRONG_KEYS_MAX).map(of_key).collect();
 }
 
-/// `false`: no member's history differs from the watches'.
-fn by_history(evidence: &Evidence, found: &mut Localisation) -> bool {
+/// `false`: no member's history differs from the watches', or only behind the fence of `rows`.
+fn by_history(evidence: &Evidence, rows: Option<&AtRevision<'_>>, found: &mut Localisation) -> bool {
     let differences = evidence.differences();
-    let Some((member, difference)) = differences.iter().min_by_key(|(_, difference)| difference.revision) else {
+    let through = rows.map_or(u64::MAX, |rows| rows.revision);
+    let first = differences.iter().min_by_key(|(_, difference)| difference.revision);
+    let Some((member, difference)) = first.filter(|(_, difference)| difference.revision <= through) else {
         return false;
     };
     found.wrong = differences.keys().copied().collect();
-    let first = first_wrong(evidence, *member, difference);
-    let is = if found.wrong.len() == 1 { "is" } else { "are" };
-    found.sentences.push(format!(
-        "{} {is} wrong in the history since revision {}, measured by what the watches delivered first. The first wrong revision of n{member} is {}.",
-        members(&found.wrong),
-        evidence.from,
-        difference.revision
-    ));
+    // From there on the watches' history may be a wrong member's word, and then its rows accuse everybody.
+    let agrees =
+        |rows: &&AtRevision<'_>| counts(rows).into_iter().all(|(id, count)| found.wrong.contains(&id) == (count > 0));
+    found.sentences.push(match rows.filter(agrees) {
+        Some(rows) => who(rows, &found.wrong),
+        None => format!(
+            "{} {} wrong in the history since revision {}, measured by what the watches delivered first.",
+            members(&found.wrong),
+            is_or_are(&found.wrong),
+            evidence.from
+        ),
+    });
+    let writer = difference.expected.iter().find_map(|effect| effect.row?.value.writer());
+    let first = FirstWrong {
+        member: *member,
+        revision: difference.revision,
+        index: None,
+        term: None,
+        // Not by the answer that names the revision: a wrong member gives such answers too.
+        operation: writer.map(|id| id.to_string()),
+        does: (!difference.expected.is_empty()).then(|| list(&difference.expected)),
+    };
+    let holds = first.does.as_ref().map_or_else(String::new, |does| format!(", which must be {does}"));
+    let by = first.operation.as_ref().map_or_else(String::new, |id| format!(", operation {id} of the workload"));
+    found.sentences.push(format!("The first wrong revision of n{member} is {}{holds}{by}.", difference.revision));
     found.sentences.push(shape(&first, difference, evidence));
     found.keys = wrong_keys(evidence, difference);
     found.first = Some(first);
@@ -233,7 +280,9 @@ fn by_answer(finding: &Finding, evidence: &Evidence, found: &mut Localisation) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::compare::Truth;
     use super::*;
+    use crate::model::Change;
     use crate::report::localisation::text;
     use crate::verdict::Class;
 
@@ -250,12 +299,16 @@ mod tests {
 
     /// What is concluded where n1 and n3 show the model's rows of revision 9 and n2 shows `second`.
     fn conclusion(second: Vec<KeyState>) -> Localisation {
+        conclusion_from(second, &Evidence::default())
+    }
+
+    fn conclusion_from(second: Vec<KeyState>, evidence: &Evidence) -> Localisation {
         let must = vec![row("a", 1, 4), row("b", 2, 7), row("c", 3, 5)];
         let rows: BTreeMap<_, _> = [(1, must.clone()), (2, second), (3, must.clone())].into();
         let wrong = differing(&rows, &must);
         let at = AtRevision { revision: 9, wrong: &wrong, rows: &rows, must: &must };
         let finding = Finding::new(Class::StateHash, "they disagree").at_member(2);
-        conclude(&finding, &Evidence::default(), Some(at))
+        conclude(&finding, evidence, Some(at))
     }
 
     #[test]
@@ -269,6 +322,67 @@ mod tests {
         for words in ["n2 is wrong in 3 of the keys of revision 9", "n1 and n3 are right", "n2 shows it as absent"] {
             assert!(said.contains(words), "{words}: {said}");
         }
+    }
+
+    /// n2 skipped what made revision 7: its b is gone, and c, which was next, is one revision early.
+    #[test]
+    fn a_skipped_entry_is_found_in_the_history_and_not_in_the_oldest_key() {
+        let put = |key: &str, revision: u64| {
+            let value = format!("x,1.{revision}").into_bytes();
+            let change = Change::Put { key: key.into(), value, create_revision: revision, version: 1, lease: 0 };
+            vec![effect(revision, &change)]
+        };
+        let truth: Truth = [(6, "a"), (7, "b"), (8, "c"), (9, "d")]
+            .into_iter()
+            .map(|(revision, key)| (revision, (None, put(key, revision))))
+            .collect();
+        let right: BTreeMap<_, _> = truth.iter().map(|(revision, (_, effects))| (*revision, effects.clone())).collect();
+        let early = [(6, put("a", 6)), (7, put("c", 8)), (8, put("d", 9))].into();
+        let witness = |member, changes: &BTreeMap<u64, Vec<Effect>>| Witness {
+            member,
+            shown: Some(Shown { from: 6, through: 6 + changes.len() as u64 - 1, changes: changes.clone() }),
+            ..Witness::default()
+        };
+        let witnesses = vec![witness(1, &right), witness(2, &early), witness(3, &right)];
+        let evidence = Evidence { witnesses, truth, from: 6, ..Evidence::default() };
+        let second = vec![row("a", 1, 9), row("c", 3, 5)];
+        let found = conclusion_from(second.clone(), &evidence);
+        let first = found.first.as_ref().unwrap();
+        assert_eq!(
+            (first.member, first.revision, first.does.as_deref()),
+            (2, 7, Some("put b = …,1.7 (version 1, created at 7)"))
+        );
+        assert_eq!(found.wrong, [2]);
+        let said = text(&found);
+        for words in ["n2 is wrong in 2 of the keys of revision 9", "is one revision early from there on"] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        // A compaction took what came before.
+        let mut late = evidence;
+        late.from = 3;
+        let said = text(&conclusion_from(second.clone(), &late));
+        assert!(!said.contains("early already"), "it begins at 6, and is right there: {said}");
+        for witness in &mut late.witnesses {
+            witness.shown.as_mut().unwrap().from = 7;
+        }
+        let said = text(&conclusion_from(second.clone(), &late));
+        assert!(
+            said.contains("n2 has there what revision 8 is: where its history begins, it is 1 early already"),
+            "{said}"
+        );
+        // Without its history the key that it lacks comes before the one that it has too new.
+        let found = conclusion(second);
+        assert_eq!(found.keys.iter().map(|key| key.key.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+        assert!(text(&found).contains("The first of them is b, written at revision 7"), "{}", text(&found));
+    }
+
+    #[test]
+    fn a_key_is_wrong_since_what_it_lacks_or_what_it_has_too_much() {
+        let [old, new] = [row("a", 1, 4), row("a", 2, 7)];
+        assert_eq!(wrong_since(Some(&new), Some(&old)), 7, "nobody wrote it at 7");
+        assert_eq!(wrong_since(Some(&old), Some(&new)), 7, "it lacks what was written at 7");
+        assert_eq!(wrong_since(None, Some(&old)), 4);
+        assert_eq!(wrong_since(Some(&new), None), 7);
     }
 
     #[test]
