@@ -12,7 +12,7 @@ CARGO := . scripts/env.sh && cargo
 BUILD := $(CARGO) build --release --locked --workspace
 RUN := . scripts/env.sh && exec "$$CARGO_TARGET_DIR/release/ninelives" run
 
-.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos mutants five-nodes etcd etcd-smoke etcd-files bench bench-engines fuzz rolling-upgrade mixed etcdctl lint format deny doc clean
+.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos mutants five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines fuzz rolling-upgrade mixed etcdctl lint format deny doc clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,10 @@ etcd-smoke: build ## the same in small
 
 etcd-files: build ## etcd killed between two system calls, under the fault filesystem (root and /dev/fuse): 300 kills
 	@$(RUN) scenarios/etcd-files.toml --seed $(SEED)
+
+etcd-releases: build ## etcd as others released it, one with a bug among them: fetched, killed, and told apart; some minutes
+	@releases=$$(scripts/etcd-releases.sh) && . scripts/env.sh; \
+	PATH="$$releases:$$PATH" exec "$$CARGO_TARGET_DIR/release/ninelives" mutants --jobs 1 scenarios/etcd-releases.toml
 
 etcdctl: build ## the stock etcdctl against a three-node cluster, on each engine
 	@. scripts/env.sh; for engine in redb rocksdb; do scripts/etcdctl.sh "$$CARGO_TARGET_DIR/release/node-under-test" $$engine; done

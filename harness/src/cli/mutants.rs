@@ -1,5 +1,6 @@
-//! `ninelives mutants`: the detection table of the planted bugs.
+//! `ninelives mutants`: the detection table.
 
+use super::subject::on_path;
 use super::{With, absolute, beside_this_executable, interruption, is_free, job, load, say, shown};
 use crate::exit::{Exit, Failure};
 use crate::mutants::{Certificate, Expected, Row, SCHEMA_VERSION, Table, Trial, judge, render};
@@ -22,7 +23,7 @@ pub struct MutantsArgs {
     /// The table.
     #[arg(default_value = "scenarios/mutants.toml")]
     pub table: PathBuf,
-    /// Only these planted bugs; `control` for the runs without one.
+    /// Only these bugs; `control` for the runs without one.
     #[arg(long = "bug", num_args = 1.., value_name = "NAME")]
     pub bugs: Vec<String>,
     /// Seeds for each, instead of 20 for a bug that a window pins and 5 for another.
@@ -37,7 +38,8 @@ pub struct MutantsArgs {
     /// Runs side by side; what this machine's cores bear if absent.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub jobs: Option<u32>,
-    /// A node binary with the planted bugs; `node-under-test-sabotaged` beside this executable if absent.
+    /// A node binary with the planted bugs, for the rows that name no binary; `node-under-test-sabotaged` beside this executable if
+    /// absent.
     #[arg(long)]
     pub node: Option<PathBuf>,
     /// The binary that reads dead directories, without them; `node-under-test` beside this executable if absent.
@@ -89,8 +91,13 @@ pub(super) async fn mutants(args: &MutantsArgs) -> Result<Exit, Failure> {
         let row = trials.row_of[place];
         let trial = judge(&trials.expected[row], &sighting);
         done += 1;
-        say(&line(&trials.rows[row].bug, &trial, done, all, clock::ms_since(started)));
-        ids.get_or_insert_with(|| (sighting.summary.node.clone(), sighting.summary.inspector.clone()));
+        say(&line(&trials.rows[row].title(), &trial, done, all, clock::ms_since(started)));
+        let id = sighting.summary.node.clone();
+        if trials.rows[row].binary.is_some() {
+            trials.rows[row].binary_id = Some(id);
+        } else {
+            ids.get_or_insert_with(|| (id, sighting.summary.inspector.clone()));
+        }
         if trial.caught && !args.keep {
             broken = broken.take().or(inspect::remove_dir(&roots[place]).err());
         }
@@ -116,27 +123,29 @@ pub(super) async fn mutants(args: &MutantsArgs) -> Result<Exit, Failure> {
 }
 
 fn trials(args: &MutantsArgs, table: &Table, chosen: Vec<Expected>, root: &Path) -> Result<Trials, Failure> {
-    let node = args.node.clone().map_or_else(|| beside_this_executable("node-under-test-sabotaged"), Ok)?;
-    let inspector = args.inspector.clone().map_or_else(|| beside_this_executable("node-under-test"), Ok)?;
     let mut trials = Trials { rows: Vec::new(), expected: Vec::new(), row_of: Vec::new(), jobs: Vec::new() };
     for expected in chosen {
         let scenario = load(&table.scenario_path(&expected))?;
         let cycles = expected.cycles.unwrap_or(scenario.cycles).min(args.cycles_max);
         let seeds = args.seeds.unwrap_or_else(|| expected.seeds());
+        let (node, inspector) = binaries(args, &expected)?;
         for seed in (args.first_seed..).take(seeds as usize) {
             let plan = Plan::generate(&scenario, &Seed::new(seed), cycles, 1);
             let control = expected.headline.is_empty();
             let name = if control { format!("control-{}", scenario.name) } else { expected.name.clone() };
+            let on = expected.binary.as_ref().map_or_else(String::new, |binary| format!("-{}", file_name(binary)));
+            let planted = !control && expected.binary.is_none();
             let with = With {
                 node: Some(node.clone()),
-                inspector: Some(inspector.clone()),
-                report: Some(root.join(format!("{name}-seed{seed}"))),
-                sabotage: (!control).then(|| expected.name.clone()),
+                inspector: inspector.clone(),
+                report: Some(root.join(format!("{name}{on}-seed{seed}"))),
+                sabotage: planted.then(|| expected.name.clone()),
                 keep: false,
             };
             let repro = format!(
-                "ninelives run {} --seed {seed} --cycles {cycles}",
-                super::word(&table.scenario_path(&expected))
+                "ninelives run {} --seed {seed} --cycles {cycles}{}",
+                super::word(&table.scenario_path(&expected)),
+                expected.binary.as_ref().map_or_else(String::new, |_| format!(" --node {}", super::word(&node)))
             );
             let job = job(scenario.clone(), plan, &with, repro)?;
             trials.jobs.push((Job { quiet: true, ..job }, limits::MUTANT_RUN));
@@ -146,6 +155,23 @@ fn trials(args: &MutantsArgs, table: &Table, chosen: Vec<Expected>, root: &Path)
         trials.expected.push(expected);
     }
     Ok(trials)
+}
+
+/// What a row is run on, and what reads its dead directories: that is known of the node alone.
+fn binaries(args: &MutantsArgs, expected: &Expected) -> Result<(PathBuf, Option<PathBuf>), Failure> {
+    if let Some(program) = &expected.binary {
+        let found = on_path(program).ok_or_else(|| {
+            let name = &expected.name;
+            Failure::Usage(format!("{name}: expected an executable {program}, a path or a name on PATH, found none"))
+        });
+        return Ok((found?, None));
+    }
+    let given_or = |given: &Option<PathBuf>, name| given.clone().map_or_else(|| beside_this_executable(name), Ok);
+    Ok((given_or(&args.node, "node-under-test-sabotaged")?, Some(given_or(&args.inspector, "node-under-test")?)))
+}
+
+fn file_name(binary: &str) -> &str {
+    binary.rsplit('/').next().unwrap_or(binary)
 }
 
 fn line(bug: &str, trial: &Trial, done: usize, all: usize, elapsed_ms: u64) -> String {

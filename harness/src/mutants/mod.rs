@@ -36,12 +36,18 @@ pub struct Trial {
     pub elapsed_ms: u64,
 }
 
-/// A planted bug, or none, and its trials.
+/// A bug, or none, and its trials.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
     /// `control` if there is none.
     pub bug: String,
     pub scenario: String,
+    /// As the table names it, if that is not the node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub binary: Option<String>,
+    /// What was found under that name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub binary_id: Option<BinaryId>,
     /// Classes that may head its report; empty: it has to pass.
     pub expected: Vec<String>,
     /// Trials that were to be made.
@@ -60,6 +66,7 @@ pub struct Certificate {
     pub cycles_max: u32,
     pub elapsed_ms: u64,
     pub started_utc: String,
+    /// What the rows without a binary of their own were run on.
     pub node: Option<BinaryId>,
     pub inspector: Option<BinaryId>,
     pub holds: bool,
@@ -70,10 +77,17 @@ impl Row {
         Self {
             bug: expected.name.clone(),
             scenario: expected.scenario.clone(),
+            binary: expected.binary.clone(),
+            binary_id: None,
             expected: expected.headline.iter().map(|class| class.to_string()).collect(),
             planned,
             trials: Vec::new(),
         }
+    }
+
+    /// What it is about, and on what.
+    pub fn title(&self) -> String {
+        self.binary.as_ref().map_or_else(|| self.bug.clone(), |binary| format!("{} on {binary}", self.bug))
     }
 
     pub fn is_control(&self) -> bool {

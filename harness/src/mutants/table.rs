@@ -1,18 +1,22 @@
-//! The file that says which planted bug has to end how: `scenarios/mutants.toml`.
+//! The file that says which bug has to end how: `scenarios/mutants.toml` for those that are planted in the node,
+//! `scenarios/etcd-releases.toml` for one that was released.
 
 use crate::limits;
 use crate::verdict::{Class, Verdict};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
-/// A planted bug and what it has to end in; or a control, which has to pass.
+/// A bug and what it has to end in; or a control, which has to pass.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expected {
-    /// As the node knows it.
+    /// As the node knows it, if it is planted there.
     pub name: String,
     /// The scenario that shows it, beside the table.
     pub scenario: String,
+    /// A path, or a name on `PATH`: what the scenario is run on, and has the bug by itself. Absent: the node, and the bug is
+    /// planted.
+    pub binary: Option<String>,
     /// Classes of which one must head the report. All of them lead to one verdict.
     pub headline: Vec<Class>,
     /// Classes of which one must be among the findings, if not one of `headline` is enough.
@@ -27,6 +31,7 @@ pub struct Expected {
 #[serde(deny_unknown_fields)]
 struct Control {
     scenario: String,
+    binary: Option<String>,
     cycles: Option<u32>,
 }
 
@@ -71,6 +76,7 @@ impl Expected {
         Self {
             name: name.into(),
             scenario: "s.toml".into(),
+            binary: None,
             headline: headline.to_vec(),
             symptom: symptom.map(<[Class]>::to_vec),
             pinned: true,
@@ -109,9 +115,10 @@ impl Table {
                 return Err(format!("`{name}`: expected a name of its own, found it twice"));
             }
         }
-        let controls = control.into_iter().map(|Control { scenario, cycles }| Expected {
+        let controls = control.into_iter().map(|Control { scenario, binary, cycles }| Expected {
             name: CONTROL.to_owned(),
             scenario,
+            binary,
             headline: Vec::new(),
             symptom: None,
             pinned: false,
@@ -145,19 +152,34 @@ mod tests {
     use crate::scenario::Scenario;
 
     fn shipped() -> Table {
-        Table::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/mutants.toml")).unwrap()
+        named("mutants.toml")
+    }
+
+    fn named(name: &str) -> Table {
+        Table::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios").join(name)).unwrap()
     }
 
     #[test]
-    fn the_shipped_table_names_scenarios_that_can_be_run() {
-        let table = shipped();
-        assert!(table.bugs.len() > 10 && !table.controls.is_empty());
-        for expected in table.select(&[]).unwrap() {
-            Scenario::load(&table.scenario_path(&expected)).unwrap_or_else(|refusal| panic!("{refusal}"));
+    fn the_shipped_tables_name_scenarios_that_can_be_run() {
+        assert!(shipped().bugs.len() > 10);
+        for table in [shipped(), named("etcd-releases.toml")] {
+            for expected in table.select(&[]).unwrap() {
+                Scenario::load(&table.scenario_path(&expected)).unwrap_or_else(|refusal| panic!("{refusal}"));
+            }
+            for bug in &table.bugs {
+                let scenario = &bug.scenario;
+                assert!(
+                    table.controls.iter().any(|control| control.scenario == *scenario),
+                    "no control for {scenario}"
+                );
+            }
         }
-        for scenario in table.bugs.iter().map(|bug| &bug.scenario) {
-            assert!(table.controls.iter().any(|control| control.scenario == *scenario), "no control for {scenario}");
-        }
+    }
+
+    #[test]
+    fn what_was_released_is_told_from_what_is_planted() {
+        assert!(shipped().select(&[]).unwrap().iter().all(|expected| expected.binary.is_none()));
+        assert!(named("etcd-releases.toml").select(&[]).unwrap().iter().all(|expected| expected.binary.is_some()));
     }
 
     #[test]
