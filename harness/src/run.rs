@@ -63,6 +63,7 @@ pub(crate) struct Outcome {
     pub reads_unchecked: u64,
     /// Likewise fences.
     pub fences_uncompared: u64,
+    pub cycles_apart: u64,
     pub interrupted: bool,
 }
 
@@ -186,6 +187,7 @@ impl Outcome {
         summary.load_ms = summary.load_ms.max(end.load_ms);
         self.reads_unchecked += end.tally.reads_unchecked;
         self.fences_uncompared += end.tally.fences_uncompared;
+        self.cycles_apart += end.tally.cycles_apart;
         record::known::add(&mut summary.known, end.known);
         summary.log_replayed.add(end.replayed);
         summary.resumed.extend(end.resumed);
@@ -248,7 +250,7 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: Outco
             outcome.fences_uncompared
         ));
     }
-    summary.skipped_checks.extend(worth::unverified(summary));
+    summary.skipped_checks.extend(worth::unverified(summary, outcome.cycles_apart));
     summary.skipped_checks.extend(summary.log_replayed.skipped());
     summary.skipped_checks.extend(outcome.skipped_checks);
     if summary.interrupted && summary.findings.is_empty() {
@@ -258,7 +260,7 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: Outco
     }
     // A run that a finding ended early proves that finding; what it would have been worth is no question any more.
     if summary.findings.is_empty() {
-        summary.findings = worth::lacking(floors, summary);
+        summary.findings = worth::lacking(floors, summary, outcome.cycles_apart);
         summary.skipped_checks.extend(worth::not_applicable(summary));
     }
     summary.verdict = Verdict::of(&summary.findings);

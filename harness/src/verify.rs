@@ -141,6 +141,7 @@ impl Verification {
         self.run.reads += replayed.tally.reads;
         outcome.reads_unchecked += replayed.tally.reads_unchecked;
         outcome.fences_uncompared += replayed.tally.fences_uncompared;
+        outcome.cycles_apart += replayed.tally.cycles_apart;
         record::known::add(&mut self.run.known, std::mem::take(&mut replayed.known));
         self.run.log_replayed.add(replayed.log_replayed);
         self.run.resumed.append(&mut replayed.resumed);

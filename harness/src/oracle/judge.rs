@@ -11,6 +11,15 @@ use crate::operation::Outcome;
 use crate::verdict::{Class, Finding};
 use node_proto::control::RecoveryResponse;
 
+/// Whether `evidence` is a cycle's fence at which replicas held other keys, or another history of them.
+fn keys_differ(evidence: &Evidence) -> bool {
+    match evidence {
+        Evidence::FenceAnswers { cycle: 1.., answers } => answers.0.windows(2).any(|pair| pair[0].1.kv != pair[1].1.kv),
+        Evidence::KvFence { cycle: 1.., answers, .. } => !KvAnswer::agree(answers),
+        _ => false,
+    }
+}
+
 impl Books {
     /// Judges `evidence`, and files it. Returns what it says by itself; alarms about operations and streams are filed as well.
     pub(super) fn judge(&mut self, evidence: &Evidence) -> Vec<Finding> {
@@ -23,6 +32,7 @@ impl Books {
         // Replicas that disagree have no one state that the model could be compared with.
         let disagree = known.iter().any(|finding| finding.class == Class::StateHash);
         self.tally.fences_uncompared += u64::from(disagree && matches!(evidence, Evidence::FenceAnswers { .. }));
+        self.tally.cycles_apart += u64::from(disagree && keys_differ(evidence));
         news
     }
 

@@ -65,6 +65,8 @@ pub struct Tally {
     pub revisions: u64,
     /// Fences that were not compared with the model, because of something known.
     pub fences_uncompared: u64,
+    /// Cycles at whose fence replicas held different keys, as is known.
+    pub cycles_apart: u64,
 }
 
 /// What is certain about any fence that is proposed after the mark was taken.

@@ -7,8 +7,8 @@ use crate::scenario::Floors;
 use crate::verdict::{Class, Finding};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What the run lacks to be worth a pass. Empty: nothing.
-pub(super) fn lacking(floors: &Floors, run: &RunSummary) -> Vec<Finding> {
+/// What the run lacks to be worth a pass. Empty: nothing. `apart`: cycles at whose fence replicas disagreed, as is known.
+pub(super) fn lacking(floors: &Floors, run: &RunSummary, apart: u64) -> Vec<Finding> {
     let cycles = run.cycles.len() as u64;
     let landed = run.landed() as u64;
     // What does not exist on the victim's engine could not land, whatever the faults are worth.
@@ -19,12 +19,13 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary) -> Vec<Finding> {
     if cycles == 0 {
         sentences.push("no cycle was carried out".to_owned());
     }
-    let verified = run.cycles.iter().filter(|cycle| cycle.fence_index.is_some()).count() as u64;
+    let fenced = run.cycles.iter().filter(|cycle| cycle.fence_index.is_some()).count() as u64;
+    let verified = fenced.saturating_sub(apart);
     if verified * 100 < cycles * u64::from(limits::VERIFIED_PERCENT_MIN) {
         let min = limits::VERIFIED_PERCENT_MIN;
         sentences.push(format!(
             "expected at least {min} % of the cycles to be verified at a fence, found {verified} of {cycles}: known findings ended the \
-             others before it"
+             others before it, or left replicas that disagree, and behind those nothing new can be seen"
         ));
     }
     if landed * 100 < planned * u64::from(floors.landed_percent_min) {
@@ -84,11 +85,16 @@ fn unmet_quotas(run: &RunSummary) -> Option<String> {
     })
 }
 
-/// Cycles that a known finding ended before there was anything to verify.
-pub(super) fn unverified(run: &RunSummary) -> Option<String> {
+/// Cycles that a known finding ended before there was anything to verify, or whose replicas disagreed by one.
+pub(super) fn unverified(run: &RunSummary, apart: u64) -> Vec<String> {
     let ended = run.cycles.iter().filter(|cycle| cycle.fence_index.is_none() && cycle.findings == 0).count();
     let cycles = run.cycles.len();
-    (ended > 0).then(|| format!("the fence of {ended} of {cycles} cycles: a known finding ended them before it"))
+    let ended =
+        (ended > 0).then(|| format!("the fence of {ended} of {cycles} cycles: a known finding ended them before it"));
+    let apart = (apart > 0).then(|| {
+        format!("the state of {apart} of {cycles} cycles: replicas disagreed by a known finding, and nothing new can be seen in that")
+    });
+    ended.into_iter().chain(apart).collect()
 }
 
 /// The floors that could not be judged, and why: never a pass, and never a failure.
@@ -170,6 +176,11 @@ mod tests {
         run.cycles.extend(vec![cycle; skipped]);
         run.acked_writes = 100_000;
         run
+    }
+
+    /// Of a run whose replicas agreed at every fence.
+    fn lacking(floors: &Floors, run: &RunSummary) -> Vec<Finding> {
+        super::lacking(floors, run, 0)
     }
 
     #[test]
@@ -308,12 +319,24 @@ mod tests {
     #[test]
     fn a_run_that_is_nothing_but_a_known_bug_is_worth_nothing() {
         let mut run = run(10, 0, 0);
-        assert_eq!(unverified(&run), None);
+        assert_eq!(unverified(&run, 0), [""; 0]);
         run.cycles[..5].iter_mut().for_each(|cycle| cycle.fence_index = None);
         assert_eq!(lacking(&Floors::default(), &run), []);
-        assert!(unverified(&run).unwrap().contains("5 of 10 cycles"));
+        assert!(unverified(&run, 0)[0].contains("5 of 10 cycles"));
         run.cycles[5].fence_index = None;
         assert!(lacking(&Floors::default(), &run)[0].sentence.contains("found 4 of 10"));
+    }
+
+    #[test]
+    fn replicas_that_are_known_to_disagree_verify_nothing() {
+        let run = run(10, 0, 0);
+        assert_eq!(super::lacking(&Floors::default(), &run, 5), []);
+        assert!(unverified(&run, 5)[0].contains("the state of 5 of 10 cycles"));
+        assert!(super::lacking(&Floors::default(), &run, 6)[0].sentence.contains("found 4 of 10"));
+        assert!(
+            super::lacking(&Floors::default(), &run, 11)[0].sentence.contains("found 0 of 10"),
+            "a cycle run again"
+        );
     }
 
     #[test]
