@@ -10,7 +10,7 @@
 //!
 //! A member that skipped an entry is off in most of its keys, and its history alone says where that began.
 
-use super::compare::Shown;
+use super::compare::{Difference, Shown};
 use super::sentences::{list, members, shape};
 use super::{Evidence, Witness, empty, grouped, live, stop_load, unsigned, words, wrong_keys};
 use crate::cluster::Cluster;
@@ -133,7 +133,7 @@ fn by_key(rows: &[KeyState]) -> BTreeMap<&[u8], &KeyState> {
 
 fn conclude(finding: &Finding, evidence: &Evidence, rows: Option<AtRevision<'_>>) -> Localisation {
     let mut found = empty(finding, evidence.unknown.clone());
-    if !by_history(evidence, rows.as_ref(), &mut found) {
+    if !by_history(finding, evidence, rows.as_ref(), &mut found) {
         match &rows {
             Some(rows) => by_rows(evidence, rows, &mut found),
             None => by_answer(finding, evidence, &mut found),
@@ -203,13 +203,17 @@ fn by_rows(evidence: &Evidence, at: &AtRevision<'_>, found: &mut Localisation) {
 }
 
 /// `false`: no member's history differs from the watches', or only behind the fence of `rows`.
-fn by_history(evidence: &Evidence, rows: Option<&AtRevision<'_>>, found: &mut Localisation) -> bool {
+fn by_history(finding: &Finding, evidence: &Evidence, rows: Option<&AtRevision<'_>>, found: &mut Localisation) -> bool {
     let differences = evidence.differences();
     let through = rows.map_or(u64::MAX, |rows| rows.revision);
     let first = differences.iter().min_by_key(|(_, difference)| difference.revision);
     let Some((member, difference)) = first.filter(|(_, difference)| difference.revision <= through) else {
         return false;
     };
+    if differences.len() > 1 && evidence.right(&differences).is_empty() {
+        disputed(finding, evidence, difference, found);
+        return true;
+    }
     found.wrong = differences.keys().copied().collect();
     // From there on the watches' history may be a wrong member's word, and then its rows accuse everybody.
     let agrees =
@@ -240,6 +244,25 @@ fn by_history(evidence: &Evidence, rows: Option<&AtRevision<'_>>, found: &mut Lo
     found.keys = wrong_keys(evidence, difference);
     found.first = Some(first);
     true
+}
+
+/// Nobody shows what the watches delivered first: that was the word of a member whose history is another by now, and nobody can be
+/// measured by it.
+fn disputed(finding: &Finding, evidence: &Evidence, difference: &Difference, found: &mut Localisation) {
+    let revision = difference.revision;
+    found.sentences.push(format!(
+        "The first revision in doubt is {revision}: no member shows there what the watches delivered first, so that was a wrong member's \
+         word, and nobody can be measured by it."
+    ));
+    if let Some(member) = finding.member {
+        found.wrong = vec![member];
+        found.sentences.push(format!("n{member} is the one that differs from the others."));
+        found.first = Some(FirstWrong { member, revision, index: None, term: None, operation: None, does: None });
+    }
+    found.keys = wrong_keys(evidence, difference);
+    for key in &mut found.keys {
+        key.expected = format!("one of these (the watches delivered first: {})", key.expected);
+    }
 }
 
 fn by_answer(finding: &Finding, evidence: &Evidence, found: &mut Localisation) {
@@ -374,6 +397,29 @@ mod tests {
         let found = conclusion(second);
         assert_eq!(found.keys.iter().map(|key| key.key.as_str()).collect::<Vec<_>>(), ["b", "a"]);
         assert!(text(&found).contains("The first of them is b, written at revision 7"), "{}", text(&found));
+    }
+
+    /// The watches heard a member that shows something else by now: the others are not accused by its word.
+    #[test]
+    fn a_word_that_nobody_stands_by_accuses_nobody() {
+        let put = |version| {
+            let change = Change::Put { key: "a".into(), value: "x,1.1".into(), create_revision: 2, version, lease: 0 };
+            vec![effect(7, &change)]
+        };
+        let witness = |member, changes: Vec<Effect>| Witness {
+            member,
+            shown: Some(Shown { from: 7, through: 7, changes: [(7, changes)].into() }),
+            ..Witness::default()
+        };
+        let witnesses = vec![witness(1, put(3)), witness(2, Vec::new()), witness(3, put(3))];
+        let truth = [(7, (None, put(4)))].into();
+        let evidence = Evidence { witnesses, truth, from: 7, ..Evidence::default() };
+        let found = conclusion_from(vec![row("a", 1, 9)], &evidence);
+        assert_eq!((found.wrong.as_slice(), found.first.as_ref().map(|first| first.revision)), (&[2][..], Some(7)));
+        let said = text(&found);
+        for words in ["The first revision in doubt is 7", "n2 is the one that differs", "one of these (the watches"] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
     }
 
     #[test]
