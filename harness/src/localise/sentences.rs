@@ -58,14 +58,17 @@ fn source(evidence: &Evidence) -> &'static str {
 
 fn who(evidence: &Evidence, differences: &BTreeMap<u64, Difference>, right: &[u64]) -> String {
     let wrong: Vec<u64> = differences.keys().copied().collect();
-    let is = if wrong.len() == 1 { "is" } else { "are" };
     let from = evidence.from;
-    let mut sentence = format!("{} {is} wrong, measured by {}", members(&wrong), source(evidence));
+    let mut sentence = format!("{} {} wrong, measured by {}", members(&wrong), is_or_are(&wrong), source(evidence));
     if right.is_empty() {
         sentence.push_str(&format!("; no member is right in all of its rows since revision {from}."));
     } else {
-        let (is, its) = if right.len() == 1 { ("is", "its") } else { ("are", "their") };
-        sentence.push_str(&format!("; {} {is} right in all of {its} rows since revision {from}.", members(right)));
+        let its = if right.len() == 1 { "its" } else { "their" };
+        sentence.push_str(&format!(
+            "; {} {} right in all of {its} rows since revision {from}.",
+            members(right),
+            is_or_are(right)
+        ));
     }
     sentence
 }
@@ -238,4 +241,8 @@ pub(super) fn members(ids: &[u64]) -> String {
         [one] => one.clone(),
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
     }
+}
+
+pub(super) fn is_or_are(ids: &[u64]) -> &'static str {
+    if ids.len() == 1 { "is" } else { "are" }
 }

@@ -11,7 +11,7 @@
 //! A member that skipped an entry is off in most of its keys, and its history alone says where that began.
 
 use super::compare::{Difference, Shown};
-use super::sentences::{list, members, shape};
+use super::sentences::{is_or_are, list, members, shape};
 use super::{Evidence, Witness, empty, grouped, live, stop_load, unsigned, words, wrong_keys};
 use crate::cluster::Cluster;
 use crate::limits;
@@ -159,13 +159,8 @@ fn counts(at: &AtRevision<'_>) -> BTreeMap<u64, usize> {
     at.rows.iter().map(|(member, rows)| (*member, count(&by_key(rows)))).collect()
 }
 
-fn is_or_are(members: &[u64]) -> &'static str {
-    if members.len() == 1 { "is" } else { "are" }
-}
-
-/// Who is wrong at the fence, in how many keys, and who is right.
-fn who(at: &AtRevision<'_>, wrong: &[u64]) -> String {
-    let counts = counts(at);
+/// Who is wrong at the fence of `at`, in how many keys, and who is right.
+fn who(at: &AtRevision<'_>, counts: &BTreeMap<u64, usize>, wrong: &[u64]) -> String {
     let count = wrong.first().and_then(|member| counts.get(member)).copied().unwrap_or(0);
     let right: Vec<u64> = counts.keys().copied().filter(|member| !wrong.contains(member)).collect();
     let who =
@@ -180,9 +175,10 @@ fn who(at: &AtRevision<'_>, wrong: &[u64]) -> String {
 fn by_rows(evidence: &Evidence, at: &AtRevision<'_>, found: &mut Localisation) {
     let must = by_key(at.must);
     let shown: BTreeMap<u64, _> = at.rows.iter().map(|(member, rows)| (*member, by_key(rows))).collect();
-    found.wrong = counts(at).into_iter().filter(|(_, count)| *count > 0).map(|(member, _)| member).collect();
+    let counts = counts(at);
+    found.wrong = counts.iter().filter(|(_, count)| **count > 0).map(|(member, _)| *member).collect();
     let (Some((revision, key)), Some(member)) = (at.wrong.first(), found.wrong.first().copied()) else { return };
-    found.sentences.push(who(at, &found.wrong));
+    found.sentences.push(who(at, &counts, &found.wrong));
     let writer = must.get(key.as_slice()).filter(|row| row.mod_revision == *revision);
     let operation = writer.and_then(|row| OpId::of_value(&row.value)).map(|id| id.to_string());
     let by = operation.as_ref().map_or_else(String::new, |id| format!(" (operation {id} of the workload)"));
@@ -217,9 +213,10 @@ fn by_history(finding: &Finding, evidence: &Evidence, rows: Option<&AtRevision<'
     found.wrong = differences.keys().copied().collect();
     // From there on the watches' history may be a wrong member's word, and then its rows accuse everybody.
     let agrees =
-        |rows: &&AtRevision<'_>| counts(rows).into_iter().all(|(id, count)| found.wrong.contains(&id) == (count > 0));
-    found.sentences.push(match rows.filter(agrees) {
-        Some(rows) => who(rows, &found.wrong),
+        |counts: &BTreeMap<u64, usize>| counts.iter().all(|(id, count)| found.wrong.contains(id) == (*count > 0));
+    let rows = rows.map(|rows| (rows, counts(rows))).filter(|(_, counts)| agrees(counts));
+    found.sentences.push(match &rows {
+        Some((rows, counts)) => who(rows, counts, &found.wrong),
         None => format!(
             "{} {} wrong in the history since revision {}, measured by what the watches delivered first.",
             members(&found.wrong),
