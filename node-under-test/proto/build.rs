@@ -22,6 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".mvccpb")
         .bytes(".etcdserverpb")
         .bytes(".ninelives.peer")
+        .codec_path("crate::codec::Codec")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -1,9 +1,12 @@
 //! The wire formats that both halves of the project speak, generated from the `.proto` files beside this
 //! crate's sources.
 //!
-//! Nothing here has behaviour: this is the only crate of the node that the harness may link.
+//! Nothing here has behaviour but how bytes are decoded: this is the only crate of the node that the harness may link.
 
 #![allow(clippy::all, unused_qualifications, missing_docs)]
+
+pub mod codec;
+pub mod limits;
 
 /// Stored keys and events, as etcd numbers them.
 pub mod mvccpb {
