@@ -8,8 +8,8 @@ use node_backend::snapshot::saved;
 use node_base::backend::SnapshotError;
 use node_proto::etcdserverpb::maintenance_server::Maintenance;
 use node_proto::etcdserverpb::{
-    AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, HashKvRequest, HashKvResponse, HashRequest,
-    HashResponse, ResponseHeader, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
+    AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse, HashKvRequest, HashKvResponse,
+    HashRequest, HashResponse, ResponseHeader, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
     alarm_request::AlarmAction,
 };
 use std::io::Read;
@@ -29,14 +29,11 @@ pub struct MaintenanceService(pub Arc<Node>);
 
 #[tonic::async_trait]
 impl Maintenance for MaintenanceService {
-    /// This member raises no alarms: the list is empty, and there is nothing to disarm.
+    /// This member raises no alarms. As with etcd, the list is then empty, and an alarm that is not raised is disarmed without
+    /// an error; what cannot be an alarm, or cannot be done with one, is refused.
     async fn alarm(&self, request: Request<AlarmRequest>) -> Result<Response<AlarmResponse>, Status> {
-        match request.into_inner().action() {
-            AlarmAction::Get | AlarmAction::Deactivate => {
-                Ok(Response::new(AlarmResponse { header: self.0.header_now(), alarms: Vec::new() }))
-            }
-            AlarmAction::Activate => Err(Status::unimplemented("alarms cannot be raised on this server")),
-        }
+        check_alarm(&request.into_inner())?;
+        Ok(Response::new(AlarmResponse { header: self.0.header_now(), alarms: Vec::new() }))
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
@@ -103,6 +100,17 @@ impl Maintenance for MaintenanceService {
     }
 }
 
+fn check_alarm(request: &AlarmRequest) -> Result<(), Status> {
+    let (action, kind) = (request.action, request.alarm);
+    AlarmType::try_from(kind)
+        .map_err(|_| Status::invalid_argument(format!("etcdserver: expected an alarm type, found {kind}")))?;
+    match AlarmAction::try_from(action) {
+        Ok(AlarmAction::Get | AlarmAction::Deactivate) => Ok(()),
+        Ok(AlarmAction::Activate) => Err(Status::unimplemented("etcdserver: alarms cannot be raised on this server")),
+        Err(_) => Err(Status::invalid_argument(format!("etcdserver: expected an alarm action, found {action}"))),
+    }
+}
+
 /// Sends exactly `wire_size` bytes, with what remains after each blob beside it.
 fn send_blobs(
     header: Option<ResponseHeader>,
@@ -122,5 +130,25 @@ fn send_blobs(
         if blobs.blocking_send(Ok(response)).is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic::Code;
+
+    #[test]
+    fn an_alarm_that_is_not_raised_is_disarmed_and_what_is_no_alarm_is_refused() {
+        let check = |action, alarm| check_alarm(&AlarmRequest { action, alarm, ..AlarmRequest::default() });
+        let code = |action, alarm| check(action, alarm).unwrap_err().code();
+        let (get, activate, deactivate) = (0, 1, 2);
+        for kind in [AlarmType::None, AlarmType::Nospace, AlarmType::Corrupt] {
+            assert!(check(get, kind.into()).is_ok() && check(deactivate, kind.into()).is_ok());
+            assert_eq!(code(activate, kind.into()), Code::Unimplemented);
+        }
+        assert_eq!(code(3, 0), Code::InvalidArgument);
+        assert_eq!(code(deactivate, 3), Code::InvalidArgument);
+        assert_eq!(code(get, -1), Code::InvalidArgument);
     }
 }
