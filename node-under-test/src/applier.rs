@@ -3,8 +3,9 @@
 //! Entries arrive one at a time, in log order, from N+1 on. Each goes through [`Replay`], which decides
 //! whether the engine holds it already; what it does not hold is applied as one batch with its LogId.
 
+use crate::command;
 use crate::membership;
-use crate::mvcc::Store;
+use crate::mvcc::{Applying, Store};
 use crate::recovery::{self, Evidence, Replay, Step};
 use bytes::Bytes;
 use node_backend::engine::Engine;
@@ -63,11 +64,9 @@ impl Applier {
         self.replay.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, entry: Entry, step: Step) -> io::Result<Bytes> {
+    fn write(&self, entry: Entry, applying: Applying) -> io::Result<Bytes> {
         match entry.payload {
-            Payload::Command(command) => {
-                self.store.apply(entry.log_id, &command, step == Step::Replay).map_err(io::Error::other)
-            }
+            Payload::Command(command) => self.store.apply(entry.log_id, &command, applying).map_err(io::Error::other),
             Payload::Blank => self.commit(Batch::default(), entry.log_id),
             Payload::Membership(membership) => self.commit(self.membership_rows(&membership)?, entry.log_id),
         }
@@ -97,7 +96,11 @@ impl StateMachine for Applier {
         membership::greatest_id(&*self.engine.read()).map_err(io::Error::other)
     }
 
-    fn apply(&self, entry: Entry) -> io::Result<Bytes> {
+    fn vet(&self, command: &Bytes) -> Result<(), String> {
+        command::vet(command).map_err(|rejection| rejection.to_string())
+    }
+
+    fn apply(&self, entry: Entry, awaited: bool) -> io::Result<Bytes> {
         let step = self.lock_replay().step(entry.log_id);
         recovery::pass_window(step);
         if step == Step::Verified {
@@ -108,7 +111,7 @@ impl StateMachine for Applier {
             Step::Verified | Step::Dropped => Ok(Bytes::new()),
             Step::Replay | Step::Fresh => {
                 failpoint::pass(Window::ApplyBefore);
-                let answer = self.write(entry, step)?;
+                let answer = self.write(entry, Applying { awaited, replaying: step == Step::Replay })?;
                 failpoint::pass(Window::ApplyAfter);
                 Ok(answer)
             }

@@ -1,11 +1,19 @@
 //! Commands as they go through the raft log, and what applying one answered.
+//!
+//! 1. *One gate.* [`admit`] is what applying an entry begins with, and what every proposer runs first, on the very bytes
+//!    that it proposes. So nothing is proposed that cannot be applied.
+//! 2. *Applying is total.* What is committed and not admitted all the same (a member of another version proposed it, or
+//!    something that is no member) changes nothing but the consistent index, on every member alike, and its proposer
+//!    is told why. It never ends the process: the entry would end it again at every start, on every member.
 
-use crate::mvcc::Error;
+use crate::mvcc::{Error, Rejection, check};
 use bytes::Bytes;
+use node_base::sabotage::{Bug, planted};
 use node_proto::command::command::Request;
 use node_proto::command::outcome::Result as Answer;
 use node_proto::command::{Command, Fence, Outcome, PublishMember};
 use node_proto::etcdserverpb::LeaseRevokeRequest;
+use node_proto::limits;
 use prost::Message;
 
 pub fn encode(request: Request) -> Bytes {
@@ -27,11 +35,29 @@ pub fn publish_member(id: u64, name: &str, client_addr: &str) -> Bytes {
     encode(Request::PublishMember(PublishMember { id, name, client_addr }))
 }
 
+/// Decodes and checks the bytes of a command: everything that needs no state. A function of the bytes alone.
+///
 /// # Errors
-/// [`Error::Corrupt`]: the log holds what this program cannot have proposed.
-pub fn decode(bytes: &Bytes) -> Result<Request, Error> {
-    let command = Command::decode(bytes.clone()).map_err(|error| Error::Corrupt(format!("a command: {error}")))?;
-    command.request.ok_or_else(|| Error::Corrupt("a command without a request, or of a newer version".to_owned()))
+/// Why they change nothing.
+pub fn admit(bytes: &Bytes) -> Result<Request, Rejection> {
+    if bytes.len() > limits::REQUEST_BYTES_MAX {
+        return Err(Rejection::REQUEST_TOO_LARGE);
+    }
+    let command = Command::decode(bytes.clone()).map_err(|_| Rejection::MALFORMED)?;
+    let request = command.request.ok_or(Rejection::MALFORMED)?;
+    check::command(&request)?;
+    Ok(request)
+}
+
+/// Whether `bytes` may be proposed. The planted bug leaves it to apply to find out.
+///
+/// # Errors
+/// As [`admit`].
+pub fn vet(bytes: &Bytes) -> Result<(), Rejection> {
+    if planted(Bug::ApplyNotTotal) && bytes.len() <= limits::REQUEST_BYTES_MAX {
+        return Ok(());
+    }
+    admit(bytes).map(drop)
 }
 
 pub fn encode_outcome(answer: Answer) -> Bytes {

@@ -130,7 +130,7 @@ fn response(at: LogId, hash: StateHash) -> FenceAnswerResponse {
 mod tests {
     use crate::command;
     use crate::mvcc::Store;
-    use crate::testing::{MemoryBackend, TestStore};
+    use crate::testing::{AWAITED, MemoryBackend, TestStore};
     use futures_util::FutureExt;
     use node_base::LogId;
     use node_base::backend::{self, Backend, Batch, ReadView, Size, Snapshot, SnapshotError};
@@ -210,7 +210,7 @@ mod tests {
         let backend = Arc::new(AsksAtCommit::default());
         let store = Arc::new(Store::open(backend.clone()).unwrap());
         backend.store.set(Arc::downgrade(&store)).unwrap();
-        store.apply(LogId::new(1, 1), &command::fence(7), false).unwrap();
+        store.apply(LogId::new(1, 1), &command::fence(7), AWAITED).unwrap();
         assert_eq!(*backend.answered_at_once.lock().unwrap(), [false], "a missed answer for a fence of this life");
         assert!(!store.fences().answer(1).await.missed);
     }

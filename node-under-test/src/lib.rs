@@ -2,31 +2,43 @@
 //!
 //! `request → propose → raft → apply → mvcc | lease → backend → flush → last-flushed index`
 
+#[cfg(feature = "member")]
 pub mod api;
+#[cfg(feature = "member")]
 pub mod applier;
+#[cfg(feature = "member")]
 pub mod cli;
 pub mod clock;
 pub mod command;
+#[cfg(feature = "member")]
 pub mod control;
 pub mod entropy;
 pub mod fence;
+#[cfg(feature = "member")]
 pub mod inspect;
 pub mod lease;
 pub mod membership;
 pub mod mvcc;
+#[cfg(feature = "member")]
 pub mod offline;
+#[cfg(feature = "member")]
 pub mod publish;
+#[cfg(feature = "member")]
 pub mod recovery;
+#[cfg(feature = "member")]
 pub mod serve;
 pub mod state_hash;
 
 #[cfg(test)]
 mod testing;
 
+#[cfg(feature = "member")]
 use clap::Parser;
+#[cfg(feature = "member")]
 use std::process::ExitCode;
 
 /// Parses the command line and runs it; an error goes to standard error, with exit code 1.
+#[cfg(feature = "member")]
 pub fn main() -> ExitCode {
     let done = match cli::Cli::parse().command {
         cli::Command::Serve(options) => serve::run(*options),

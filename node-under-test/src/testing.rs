@@ -1,7 +1,7 @@
 //! For tests only: a store on the memory engine, with one helper per command.
 
 use crate::command;
-use crate::mvcc::Store;
+use crate::mvcc::{Applying, Store};
 use node_base::LogId;
 use node_base::backend::{Backend, consistent_index};
 pub use node_base::memory::MemoryBackend;
@@ -9,6 +9,9 @@ use node_proto::command::command::Request;
 use node_proto::command::outcome::Result as Answer;
 use node_proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest};
 use std::sync::Arc;
+
+/// Fresh, and its proposer waits.
+pub const AWAITED: Applying = Applying { awaited: true, replaying: false };
 
 /// A store on a memory engine, fed by a log of one member.
 pub struct TestStore {
@@ -28,7 +31,7 @@ impl TestStore {
     pub fn apply(&mut self, request: Request) -> Answer {
         self.index += 1;
         let at = LogId::new(1, self.index);
-        let outcome = self.store.apply(at, &command::encode(request), false).unwrap();
+        let outcome = self.store.apply(at, &command::encode(request), AWAITED).unwrap();
         assert_eq!(consistent_index(&*self.backend.read()).unwrap(), Some(at), "every entry moves the index");
         command::decode_outcome(outcome).unwrap()
     }

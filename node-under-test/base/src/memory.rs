@@ -5,6 +5,7 @@ use crate::LogId;
 use crate::backend::{Backend, Batch, Bucket, CONSISTENT_INDEX, ReadView, Result, Size, Snapshot, SnapshotError};
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 type Rows = BTreeMap<(Bucket, Vec<u8>), Vec<u8>>;
@@ -13,6 +14,7 @@ type Rows = BTreeMap<(Bucket, Vec<u8>), Vec<u8>>;
 #[derive(Default)]
 pub struct MemoryBackend {
     rows: Mutex<Arc<Rows>>,
+    rows_read: Arc<AtomicU64>,
 }
 
 impl MemoryBackend {
@@ -20,15 +22,21 @@ impl MemoryBackend {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many single rows its views were asked for.
+    pub fn rows_read(&self) -> u64 {
+        self.rows_read.load(Ordering::Relaxed)
+    }
+
     pub fn row_count(&self, bucket: Bucket) -> usize {
         self.rows().keys().filter(|(of, _)| *of == bucket).count()
     }
 }
 
-struct MemoryView(Arc<Rows>);
+struct MemoryView(Arc<Rows>, Arc<AtomicU64>);
 
 impl ReadView for MemoryView {
     fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
         Ok(self.0.get(&(bucket, key.to_vec())).cloned())
     }
 
@@ -52,7 +60,7 @@ impl ReadView for MemoryView {
 
 impl Backend for MemoryBackend {
     fn read(&self) -> Box<dyn ReadView + '_> {
-        Box::new(MemoryView(self.rows().clone()))
+        Box::new(MemoryView(self.rows().clone(), self.rows_read.clone()))
     }
 
     fn commit(&self, batch: Batch, at: LogId) -> Result<()> {

@@ -190,8 +190,15 @@ pub trait StateMachine: Send + Sync + 'static {
     /// The engine failed.
     fn greatest_member_id(&self) -> io::Result<u64>;
 
-    /// Applies (or, while recovering, verifies) one committed entry; the bytes answer its proposer.
-    fn apply(&self, entry: Entry) -> io::Result<Bytes>;
+    /// Whether `command` can be applied, as far as its bytes alone can tell. Nothing else is proposed, whoever asks for it.
+    ///
+    /// # Errors
+    /// Why not, in a sentence for whoever wants it proposed.
+    fn vet(&self, command: &Bytes) -> Result<(), String>;
+
+    /// Applies (or, while recovering, verifies) one committed entry; the bytes answer its proposer. `awaited`: there is one, and
+    /// it waits on this member. Total: an entry that says nothing sensible changes nothing.
+    fn apply(&self, entry: Entry, awaited: bool) -> io::Result<Bytes>;
 
     /// Nothing more is ready to be applied: what was applied in a group may be made durable now. Blocking.
     fn settle(&self) -> io::Result<()>;
@@ -226,6 +233,9 @@ pub enum ProposeError {
     /// It was sent, and may or may not be committed, now or later. Never to be retried blindly.
     #[error("outcome unknown: {0}")]
     Unknown(String),
+    /// Certainly not proposed, and never to be: it could not be applied.
+    #[error("not a command that can be applied, not proposed: {0}")]
+    Unfit(String),
     /// Certainly not proposed.
     #[error("unavailable, certainly not proposed: {0}")]
     Unavailable(String),

@@ -97,7 +97,7 @@ impl RaftNode {
     /// Proposes a command on the leader, wherever it is, and waits until it is applied there.
     ///
     /// # Errors
-    /// See [`ProposeError`]; only `NoLeader` and `Unavailable` say that nothing was proposed.
+    /// See [`ProposeError`]; only `NoLeader`, `Unavailable` and `Unfit` say that nothing was proposed.
     pub async fn propose(&self, command: Bytes) -> Result<Proposed, ProposeError> {
         self.inner.router.propose(command).await
     }

@@ -3,7 +3,9 @@
 //! 1. *A proposal that may have been sent is never sent again.* It goes to another member only after an answer that
 //!    says it was not proposed, or when the connection for it was never made.
 //! 2. *Waiting is for leadership (or the membership, which says where the leader is) to change*, an event, and bounded: with no leader in time, the answer is `NoLeader`.
-//! 3. *A leader forwards nothing*: what it is asked remotely it does itself or refuses, so requests do not wander.
+//! 3. *Nothing is proposed that cannot be applied*: it is vetted before it is passed on, and once more by the leader. A
+//!    peer may be of another version, or no peer; and what is committed is applied by every member, for ever.
+//! 4. *A leader forwards nothing*: what it is asked remotely it does itself or refuses, so requests do not wander.
 
 use crate::api::{ProposeError, Proposed, StateMachine};
 use crate::clock::Deadline;
@@ -118,6 +120,7 @@ impl Router {
     }
 
     pub async fn propose(&self, command: Bytes) -> Result<Proposed, ProposeError> {
+        self.vet(&command)?;
         self.route(|leader| {
             let (router, command) = (self.clone(), command.clone());
             async move {
@@ -129,6 +132,11 @@ impl Router {
             }
         })
         .await
+    }
+
+    /// Claim 3.
+    pub fn vet(&self, command: &Bytes) -> Result<(), ProposeError> {
+        self.state_machine.vet(command).map_err(ProposeError::Unfit)
     }
 
     pub async fn read_index(&self) -> Result<u64, ProposeError> {
@@ -175,7 +183,7 @@ impl Router {
         }
     }
 
-    /// Proposes here if this member leads.
+    /// Proposes here, if this member leads, what was vetted.
     pub async fn propose_here(&self, command: Bytes) -> Attempt<Proposed> {
         let deadline = Deadline::after(LEASE_WAIT);
         let mut metrics = self.raft.metrics();
@@ -224,6 +232,7 @@ impl Router {
                     }
                     Some(Outcome::NotProposed(not)) => Attempt::refused(not),
                     Some(Outcome::Unknown(reason)) => Attempt::Failed(ProposeError::Unknown(reason)),
+                    Some(Outcome::Unfit(reason)) => Attempt::Failed(ProposeError::Unfit(reason)),
                     None => Attempt::Failed(ProposeError::Unknown(format!("member {leader} gave no outcome"))),
                 }
             }

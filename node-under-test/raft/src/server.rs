@@ -122,12 +122,17 @@ impl Peer for PeerService {
     async fn propose(&self, request: Request<ProposeRequest>) -> Answer<ProposeResponse> {
         let request = request.into_inner();
         self.identity().admit(request.route.as_ref()).await?;
-        let outcome = match self.router.propose_here(request.command).await {
+        let attempt = match self.router.vet(&request.command) {
+            Ok(()) => self.router.propose_here(request.command).await,
+            Err(unfit) => Attempt::Failed(unfit),
+        };
+        let outcome = match attempt {
             Attempt::Done(done) => {
                 let (term, index) = (done.log_id.term, done.log_id.index);
                 Outcome::Applied(Applied { term, index, response: done.response })
             }
             Attempt::Refused { leader, reason } => Outcome::NotProposed(not_proposed(leader, reason)),
+            Attempt::Failed(ProposeError::Unfit(reason)) => Outcome::Unfit(reason),
             Attempt::Failed(error) => Outcome::Unknown(error.to_string()),
         };
         Ok(Response::new(ProposeResponse { outcome: Some(outcome), from: self.identity().own() }))

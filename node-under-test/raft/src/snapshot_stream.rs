@@ -238,7 +238,11 @@ mod tests {
             Ok(0)
         }
 
-        fn apply(&self, _: Entry) -> io::Result<Bytes> {
+        fn vet(&self, _: &Bytes) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn apply(&self, _: Entry, _: bool) -> io::Result<Bytes> {
             Err(io::ErrorKind::Unsupported.into())
         }
 

@@ -93,7 +93,7 @@ impl Adapter {
             _ => None,
         };
         let id = entry_log_id(&raw);
-        let answer = self.inner.apply(entry(raw)?)?;
+        let answer = self.inner.apply(entry(raw)?, responder.is_some())?;
         self.applied = Some(id);
         // While replay goes through (N, E], the state machine holds a later one already.
         if let Some(membership) = membership.filter(|membership| membership.log_id() > self.membership.log_id()) {

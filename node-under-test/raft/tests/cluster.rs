@@ -7,7 +7,7 @@ mod support;
 
 use node_base::LogId;
 use node_raft::{LogFacts, ProposeError, StartError};
-use support::{Cluster, eventually};
+use support::{Cluster, UNFIT, eventually};
 
 const THREADS: usize = 4;
 
@@ -193,6 +193,37 @@ fn without_a_quorum_nothing_is_proposed_and_nothing_is_read() {
         cluster.start(1).await;
         assert_eq!(cluster.node(1).propose("lonely".into()).await, Err(ProposeError::NoLeader));
         assert_eq!(cluster.node(1).read_index().await, Err(ProposeError::NoLeader));
+        cluster.stop_all().await;
+    });
+}
+
+/// Neither the member that is asked nor a leader that is asked by a member of another version proposes what cannot be
+/// applied.
+#[test]
+fn what_cannot_be_applied_is_not_proposed() {
+    run(async {
+        let mut cluster = Cluster::new(3);
+        cluster.start_all().await;
+        cluster.write("before").await;
+        let leader = cluster.leader();
+        for member in [1, 2, 3] {
+            for lenient in [false, true] {
+                if lenient && member == leader {
+                    continue;
+                }
+                if lenient {
+                    cluster.make_lenient(member);
+                }
+                for command in [UNFIT.into(), vec![0xff, 0xfe]] {
+                    let refused = cluster.node(member).propose(command.into()).await;
+                    assert_eq!(refused, Err(ProposeError::Unfit("expected a fit command".to_owned())));
+                }
+            }
+        }
+        cluster.write("after").await;
+        for member in [1, 2, 3] {
+            assert_eq!(cluster.commands(member), ["before", "after"]);
+        }
         cluster.stop_all().await;
     });
 }

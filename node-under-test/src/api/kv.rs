@@ -1,4 +1,4 @@
-//! `etcdserverpb.KV`.
+//! `etcdserverpb.KV`. What is proposed is checked on the way ([`Node::propose`]); what is only read, here.
 
 use super::{Node, mismatch};
 use crate::mvcc::check;
@@ -29,7 +29,6 @@ impl Kv for KvService {
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         let request = request.into_inner();
-        check::put(&request)?;
         let Answer::Put(mut response) = self.0.propose(Command::Put(request)).await? else { return Err(mismatch()) };
         self.0.complete(&mut response.header);
         Ok(Response::new(response))
@@ -40,7 +39,6 @@ impl Kv for KvService {
         request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
         let request = request.into_inner();
-        check::delete_range(&request)?;
         let answer = self.0.propose(Command::DeleteRange(request)).await?;
         let Answer::DeleteRange(mut response) = answer else { return Err(mismatch()) };
         self.0.complete(&mut response.header);

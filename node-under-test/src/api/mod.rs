@@ -37,8 +37,6 @@ use tonic::{Code, Status};
 
 /// How long a request may wait for raft; etcd's default.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
-/// The largest command that is proposed; etcd's default for a request.
-const COMMAND_BYTES_MAX: usize = 1_536 * 1024;
 
 /// The services of one member. Starts the task that expires leases, so it needs a running runtime.
 ///
@@ -114,9 +112,7 @@ impl Node {
     /// Replicates a command, and returns what applying it answered.
     async fn propose(&self, request: Command) -> Result<Answer, Status> {
         let command = command::encode(request);
-        if command.len() > COMMAND_BYTES_MAX {
-            return Err(crate::mvcc::Rejection::REQUEST_TOO_LARGE.into());
-        }
+        command::vet(&command)?;
         #[cfg(feature = "sabotage")]
         if node_base::sabotage::planted(node_base::sabotage::Bug::AckBeforeQuorum) {
             return within(REQUEST_TIMEOUT, self.propose_hastily(command)).await?;
@@ -161,6 +157,8 @@ fn propose_status(error: ProposeError) -> Status {
         ProposeError::NoLeader => Status::unavailable("etcdserver: no leader"),
         ProposeError::Unknown(_) => Status::unavailable("etcdserver: request timed out"),
         ProposeError::Unavailable(_) => Status::unavailable("etcdserver: leader changed"),
+        // The leader is of another version: what this member lets in, it does not.
+        ProposeError::Unfit(reason) => Status::invalid_argument(reason),
         ProposeError::Fatal(_) => stopped(),
     }
 }

@@ -1,16 +1,36 @@
 //! Checks of a request by itself, before it is proposed: they need no state, so every member would answer alike.
+//!
+//! They are etcd's, with two exceptions: an unknown comparison is refused, where etcd lets it hold; and a key that is put
+//! in one nested transaction and deleted in another is refused in whichever order they stand.
 
+use super::interval_set::IntervalSet;
 use super::{Interval, Rejection};
 use bytes::Bytes;
+use node_base::sabotage::{Bug, planted};
+use node_proto::command::command::Request as Command;
+use node_proto::etcdserverpb::compare::{CompareResult, CompareTarget};
 use node_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use node_proto::etcdserverpb::request_op::Request;
-use node_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest};
+use node_proto::etcdserverpb::{Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest};
+use node_proto::limits::{TXN_DEPTH_MAX, TXN_OPS_MAX};
 use std::collections::BTreeSet;
 
-/// Compares, or operations of one branch, in a transaction; etcd's own default.
-const TXN_OPS_MAX: usize = 128;
-
 type Check = Result<(), Rejection>;
+
+/// # Errors
+/// The first reason why no state would let the command change anything.
+pub fn command(command: &Command) -> Check {
+    match command {
+        Command::Put(request) => put(request),
+        Command::DeleteRange(request) => delete_range(request),
+        Command::Txn(request) => txn(request),
+        Command::Compact(_)
+        | Command::LeaseGrant(_)
+        | Command::LeaseRevoke(_)
+        | Command::Fence(_)
+        | Command::PublishMember(_) => Ok(()),
+    }
+}
 
 pub fn range(request: &RangeRequest) -> Check {
     if request.key.is_empty() {
@@ -40,68 +60,106 @@ pub fn delete_range(request: &DeleteRangeRequest) -> Check {
 }
 
 pub fn txn(request: &TxnRequest) -> Check {
-    operations(request)?;
+    // Without it, what is accepted may be too deep to be decoded inside of a command.
+    let depth_max = if planted(Bug::ApplyNotTotal) { usize::MAX } else { TXN_DEPTH_MAX };
+    operations(request, TXN_OPS_MAX, depth_max)?;
     changes(&request.success)?;
     changes(&request.failure)?;
     Ok(())
 }
 
-fn operations(request: &TxnRequest) -> Check {
+/// A nested transaction has what those around it leave of `ops_max`, whatever its neighbours use.
+fn operations(request: &TxnRequest, ops_max: usize, depth_max: usize) -> Check {
     let longest = request.compare.len().max(request.success.len()).max(request.failure.len());
-    if longest > TXN_OPS_MAX {
-        return Err(Rejection::TOO_MANY_OPS);
-    }
-    if request.compare.iter().any(|compare| compare.key.is_empty()) {
-        return Err(Rejection::EMPTY_KEY);
-    }
+    let ops_left = ops_max.checked_sub(longest).ok_or(Rejection::TOO_MANY_OPS)?;
+    request.compare.iter().try_for_each(compare)?;
     for op in request.success.iter().chain(&request.failure) {
         match &op.request {
             Some(Request::RequestRange(request)) => range(request)?,
             Some(Request::RequestPut(request)) => put(request)?,
             Some(Request::RequestDeleteRange(request)) => delete_range(request)?,
-            Some(Request::RequestTxn(request)) => operations(request)?,
-            None => {}
+            Some(Request::RequestTxn(request)) => {
+                operations(request, ops_left, depth_max.checked_sub(1).ok_or(Rejection::TOO_MANY_OPS)?)?;
+            }
+            // etcd's answer to an operation that asks for nothing, or for something that it does not know.
+            None => return Err(Rejection::KEY_NOT_FOUND),
         }
     }
     Ok(())
 }
 
-/// What one branch may change.
+fn compare(compare: &Compare) -> Check {
+    if compare.key.is_empty() {
+        return Err(Rejection::EMPTY_KEY);
+    }
+    if CompareResult::try_from(compare.result).is_err() || CompareTarget::try_from(compare.target).is_err() {
+        return Err(Rejection::INVALID_COMPARE);
+    }
+    Ok(())
+}
+
+/// What may be changed by one branch, or by operations that can come about together.
 #[derive(Default)]
 struct Changes {
     puts: BTreeSet<Bytes>,
-    deletes: Vec<Interval>,
+    deletes: IntervalSet,
 }
 
 impl Changes {
-    fn put(&mut self, key: &Bytes) -> Check {
-        let deleted = self.deletes.iter().any(|interval| interval.contains(key));
-        if deleted || !self.puts.insert(key.clone()) { Err(Rejection::DUPLICATE_KEY) } else { Ok(()) }
+    fn put(key: &Bytes) -> Self {
+        Self { puts: BTreeSet::from([key.clone()]), ..Self::default() }
+    }
+
+    fn delete(request: &DeleteRangeRequest) -> Self {
+        let mut changes = Self::default();
+        changes.deletes.insert(Interval::new(&request.key, &request.range_end));
+        changes
+    }
+
+    fn len(&self) -> usize {
+        self.puts.len() + self.deletes.len()
+    }
+
+    /// Both come about: no key may be changed twice in one revision, but for one that is deleted twice.
+    ///
+    /// The smaller side is looked up in the larger one and then moved over, so that the whole costs little more than
+    /// sorting does, however transactions are nested.
+    fn and(self, other: Self) -> Result<Self, Rejection> {
+        let (small, large) = self.by_size(other);
+        let twice = |key: &Bytes| large.puts.contains(key) || large.deletes.contains(key);
+        if small.puts.iter().any(twice) || small.deletes.meets(&large.puts) {
+            return Err(Rejection::DUPLICATE_KEY);
+        }
+        Ok(large.absorb(small))
+    }
+
+    /// One or the other comes about: they may change the same keys.
+    fn or(self, other: Self) -> Self {
+        let (small, large) = self.by_size(other);
+        large.absorb(small)
+    }
+
+    fn by_size(self, other: Self) -> (Self, Self) {
+        if self.len() <= other.len() { (self, other) } else { (other, self) }
+    }
+
+    fn absorb(mut self, small: Self) -> Self {
+        self.puts.extend(small.puts);
+        self.deletes.absorb(small.deletes);
+        self
     }
 }
 
-/// No key may be changed twice in one revision. The two branches of one nested transaction exclude each
-/// other, so they may put the same key.
 fn changes(ops: &[RequestOp]) -> Result<Changes, Rejection> {
     let mut all = Changes::default();
     for op in ops {
-        if let Some(Request::RequestDeleteRange(request)) = &op.request {
-            all.deletes.push(Interval::new(&request.key, &request.range_end));
-        }
-    }
-    for op in ops {
-        if let Some(Request::RequestTxn(request)) = &op.request {
-            let (success, failure) = (changes(&request.success)?, changes(&request.failure)?);
-            for key in success.puts.union(&failure.puts) {
-                all.put(key)?;
-            }
-            all.deletes.extend(success.deletes.into_iter().chain(failure.deletes));
-        }
-    }
-    for op in ops {
-        if let Some(Request::RequestPut(request)) = &op.request {
-            all.put(&request.key)?;
-        }
+        let one = match &op.request {
+            Some(Request::RequestPut(request)) => Changes::put(&request.key),
+            Some(Request::RequestDeleteRange(request)) => Changes::delete(request),
+            Some(Request::RequestTxn(request)) => changes(&request.success)?.or(changes(&request.failure)?),
+            Some(Request::RequestRange(_)) | None => continue,
+        };
+        all = all.and(one)?;
     }
     Ok(all)
 }
@@ -115,13 +173,13 @@ pub fn is_read_only(request: &TxnRequest) -> bool {
     })
 }
 
-/// Whether every range of a transaction accepts a stale answer.
+/// Whether a transaction accepts a stale answer: it has operations, and each is a range that does. A comparison has no
+/// such mark, so one that is all of an answer (in a nested transaction, or without any operation) is as fresh as a
+/// linearizable range.
 pub fn is_serializable(request: &TxnRequest) -> bool {
-    request.success.iter().chain(&request.failure).all(|op| match &op.request {
-        Some(Request::RequestRange(range)) => range.serializable,
-        Some(Request::RequestTxn(request)) => is_serializable(request),
-        _ => true,
-    })
+    let mut ops = request.success.iter().chain(&request.failure).peekable();
+    ops.peek().is_some()
+        && ops.all(|op| matches!(&op.request, Some(Request::RequestRange(range)) if range.serializable))
 }
 
 #[cfg(test)]

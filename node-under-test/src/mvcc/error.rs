@@ -31,6 +31,12 @@ rejections! {
     DUPLICATE_KEY = InvalidArgument, "etcdserver: duplicate key given in txn request";
     INVALID_SORT_OPTION = InvalidArgument, "etcdserver: invalid sort option";
     REQUEST_TOO_LARGE = InvalidArgument, "etcdserver: request is too large";
+    MALFORMED = InvalidArgument, "etcdserver: the command cannot be decoded, or is of another version";
+    INVALID_COMPARE = InvalidArgument, "etcdserver: invalid compare in txn request: unknown result or target";
+    TOO_MANY_KEYS = ResourceExhausted,
+        "etcdserver: the transaction compares or deletes more keys than one request may pass by";
+    ANSWER_TOO_LARGE = ResourceExhausted,
+        "etcdserver: the answer would be too large: ask for fewer keys, with a limit, or for keys only";
     COMPACTED = OutOfRange, "etcdserver: mvcc: required revision has been compacted";
     FUTURE_REVISION = OutOfRange, "etcdserver: mvcc: required revision is a future revision";
     LEASE_NOT_FOUND = NotFound, "etcdserver: requested lease not found";

@@ -87,6 +87,16 @@ impl KeyIndex {
         self.get(key, i64::MAX)
     }
 
+    /// Keys that it knows, deleted ones included until a compaction forgets them.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Keys in `interval`, deleted ones included, counted up to `max`.
+    pub fn count_up_to(&self, interval: &Interval, max: usize) -> usize {
+        if interval.is_empty() { 0 } else { self.keys.range::<[u8], _>(interval.bounds()).take(max).count() }
+    }
+
     /// The live keys of `interval` at main revision `at`, ascending by key.
     pub fn range(&self, interval: &Interval, at: i64) -> impl Iterator<Item = (&Bytes, &Version)> {
         let bounds = (!interval.is_empty()).then(|| interval.bounds());

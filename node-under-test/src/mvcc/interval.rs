@@ -33,6 +33,21 @@ impl Interval {
         matches!(&self.end, End::Before(end) if *end <= self.start)
     }
 
+    /// Its first key, and the first one behind it (`None`: there is none); not for an interval that is empty.
+    pub fn half_open(self) -> (Bytes, Option<Bytes>) {
+        let end = match self.end {
+            // No key lies between a key and itself with a zero behind.
+            End::Single => Some([self.start.as_ref(), &[0]].concat().into()),
+            End::Unbounded => None,
+            End::Before(end) => Some(end),
+        };
+        (self.start, end)
+    }
+
+    pub fn is_single(&self) -> bool {
+        matches!(self.end, End::Single)
+    }
+
     pub fn contains(&self, key: &[u8]) -> bool {
         match &self.end {
             End::Single => self.start == key,

@@ -2,14 +2,17 @@
 //!
 //! Contract: the state is a function of the applied commands alone. Nothing here reads a clock, draws a
 //! random number or depends on the order of an unordered map; what could differ between members was chosen
-//! before the command was proposed. A command that is refused changes nothing but the consistent index.
+//! before the command was proposed. A command that is refused changes nothing but the consistent index, and every
+//! command can be applied: only the engine can fail.
 //! Everything in memory (the key index, what is attached to which lease) can be rebuilt from the rows.
 
+mod budget;
 pub mod check;
 mod error;
 mod history;
 mod index;
 mod interval;
+mod interval_set;
 mod range;
 mod reader;
 pub mod row;
@@ -20,11 +23,13 @@ mod writer;
 
 #[cfg(test)]
 mod model_test;
+#[cfg(test)]
+mod total_test;
 
 pub use error::{Error, Rejection};
 pub use history::{Change, History};
 pub use interval::Interval;
-pub use store::{LeaseChanges, Store};
+pub use store::{Applying, LeaseChanges, Store};
 
 pub type Result<T> = std::result::Result<T, Error>;
 

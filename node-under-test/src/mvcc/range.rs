@@ -3,6 +3,7 @@
 //! Two steps, so that the first can run under the store's lock (it touches the key index only) and the
 //! second on a view of the engine without it.
 
+use super::budget::Room;
 use super::interval::Interval;
 use super::row::RowKey;
 use super::state::State;
@@ -72,13 +73,24 @@ fn passes(min: i64, max: i64, value: i64) -> bool {
 /// Fetches what was selected, then sorts, cuts and strips it as asked.
 ///
 /// # Errors
-/// Whatever `fetch` answers.
+/// Whatever `fetch` answers; [`Rejection::ANSWER_TOO_LARGE`].
 pub fn finish(
     request: &RangeRequest,
     selection: Selection,
-    fetch: impl FnMut(RowKey) -> Result<KeyValue>,
+    room: &mut Room,
+    mut fetch: impl FnMut(RowKey) -> Result<KeyValue>,
 ) -> Result<RangeResponse> {
-    let mut kvs: Vec<KeyValue> = selection.rows.into_iter().map(fetch).collect::<Result<_>>()?;
+    // Values are let go one by one, unless they say in which order the keys come.
+    let keys_only = request.keys_only && request.sort_target() != SortTarget::Value;
+    let mut kvs = Vec::new();
+    for row in selection.rows {
+        let mut kv = fetch(row)?;
+        if keys_only {
+            kv.value.clear();
+        }
+        room.hold(&kv)?;
+        kvs.push(kv);
+    }
     sort(request, &mut kvs);
     let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
     let more = kvs.len() > limit;

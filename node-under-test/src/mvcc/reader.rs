@@ -1,5 +1,6 @@
 //! Reads of one consistent state: memory, the engine's view that belongs to it, and what is not committed yet.
 
+use super::budget::Room;
 use super::interval::Interval;
 use super::range;
 use super::row::{self, RowKey};
@@ -20,9 +21,14 @@ pub struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse> {
+    /// One of the ranges of a transaction.
+    ///
+    /// # Errors
+    /// A rejection; the engine failed.
+    pub fn range(&self, request: &RangeRequest, room: &mut Room) -> Result<RangeResponse> {
+        room.pass(&self.state.index, &Interval::new(&request.key, &request.range_end))?;
         let selection = range::select(self.state, self.now, request)?;
-        range::finish(request, selection, |row| self.fetch(row))
+        range::finish(request, selection, room, |row| self.fetch(row))
     }
 
     /// The newest live version of `key`.
@@ -31,8 +37,17 @@ impl Reader<'_> {
     }
 
     /// The newest live versions in `interval`, ascending by key.
-    pub fn newest_of(&self, interval: &Interval) -> Result<Vec<KeyValue>> {
-        self.state.index.range(interval, self.now).map(|(_, version)| self.fetch(version.row())).collect()
+    ///
+    /// # Errors
+    /// The engine failed; [`super::Rejection::ANSWER_TOO_LARGE`].
+    pub fn newest_of(&self, interval: &Interval, room: &mut Room) -> Result<Vec<KeyValue>> {
+        let mut kvs = Vec::new();
+        for (_, version) in self.state.index.range(interval, self.now) {
+            let kv = self.fetch(version.row())?;
+            room.hold(&kv)?;
+            kvs.push(kv);
+        }
+        Ok(kvs)
     }
 
     pub fn fetch(&self, at: RowKey) -> Result<KeyValue> {

@@ -1,8 +1,10 @@
 //! Transactions: decide every branch on the state before the first change, check, then execute.
 //!
 //! Nothing is changed until every operation of the chosen branches is known to succeed, so a refused
-//! transaction leaves no trace.
+//! transaction leaves no trace. What its comparisons and deletes cost is bounded, because every member pays for
+//! them; what its ranges cost, where somebody waits for them: nobody else reads them.
 
+use super::budget::{Keys, Room};
 use super::interval::Interval;
 use super::range::{check_revision, header};
 use super::reader::Reader;
@@ -22,15 +24,15 @@ struct Decision {
 }
 
 impl Decision {
-    fn of(reader: &Reader<'_>, txn: &TxnRequest) -> Result<Self> {
+    fn of(reader: &Reader<'_>, txn: &TxnRequest, keys: &mut Keys) -> Result<Self> {
         let mut succeeded = true;
         for compare in &txn.compare {
-            succeeded = succeeded && holds(reader, compare)?;
+            succeeded = succeeded && holds(reader, compare, keys)?;
         }
         let mut decision = Decision { succeeded, nested: Vec::new() };
         for op in decision.ops(txn) {
             if let Some(Request::RequestTxn(txn)) = &op.request {
-                decision.nested.push(Decision::of(reader, txn)?);
+                decision.nested.push(Decision::of(reader, txn, keys)?);
             }
         }
         Ok(decision)
@@ -41,13 +43,30 @@ impl Decision {
     }
 }
 
-fn holds(reader: &Reader<'_>, compare: &Compare) -> Result<bool> {
-    let kvs = reader.newest_of(&Interval::new(&compare.key, &compare.range_end))?;
-    if kvs.is_empty() {
-        // A key that is not there has revisions of 0, but no value: not even the empty one.
-        return Ok(compare.target() != CompareTarget::Value && matches(compare, &KeyValue::default()));
+/// Whether every key that the comparison names compares so.
+fn holds(reader: &Reader<'_>, compare: &Compare, keys: &mut Keys) -> Result<bool> {
+    let index = &reader.state.index;
+    let interval = Interval::new(&compare.key, &compare.range_end);
+    keys.pass(index, &interval)?;
+    // The rest the index knows by itself.
+    let stored = matches!(compare.target(), CompareTarget::Value | CompareTarget::Lease);
+    let mut found = false;
+    for (_, version) in index.range(&interval, reader.now) {
+        found = true;
+        let kv = if stored {
+            let kv = reader.fetch(version.row())?;
+            keys.fetch(&kv)?;
+            kv
+        } else {
+            let (create_revision, mod_revision, version) = (version.create, version.revision.main, version.version);
+            KeyValue { create_revision, mod_revision, version, ..KeyValue::default() }
+        };
+        if !matches(compare, &kv) {
+            return Ok(false);
+        }
     }
-    Ok(kvs.iter().all(|kv| matches(compare, kv)))
+    // A key that is not there has revisions of 0, but no value: not even the empty one.
+    Ok(found || (compare.target() != CompareTarget::Value && matches(compare, &KeyValue::default())))
 }
 
 fn matches(compare: &Compare, kv: &KeyValue) -> bool {
@@ -84,7 +103,7 @@ fn matches(compare: &Compare, kv: &KeyValue) -> bool {
 }
 
 /// Refuses what would fail half-way.
-fn check(reader: &Reader<'_>, txn: &TxnRequest, decision: &Decision) -> Result<()> {
+fn check(reader: &Reader<'_>, txn: &TxnRequest, decision: &Decision, keys: &mut Keys) -> Result<()> {
     let mut nested = decision.nested.iter();
     for op in decision.ops(txn) {
         match &op.request {
@@ -92,8 +111,11 @@ fn check(reader: &Reader<'_>, txn: &TxnRequest, decision: &Decision) -> Result<(
             Some(Request::RequestRange(range)) if range.revision > 0 => {
                 check_revision(reader.state, reader.now, range.revision)?;
             }
-            Some(Request::RequestTxn(txn)) => check(reader, txn, next(&mut nested)?)?,
-            _ => {}
+            Some(Request::RequestDeleteRange(delete)) => {
+                keys.pass(&reader.state.index, &Interval::new(&delete.key, &delete.range_end))?;
+            }
+            Some(Request::RequestTxn(txn)) => check(reader, txn, next(&mut nested)?, keys)?,
+            Some(Request::RequestRange(_)) | None => {}
         }
     }
     Ok(())
@@ -118,8 +140,9 @@ fn next<'d>(nested: &mut impl Iterator<Item = &'d Decision>) -> Result<&'d Decis
 /// # Errors
 /// A rejection only before the first change.
 pub fn apply(writer: &mut Writer<'_>, txn: &TxnRequest) -> Result<TxnResponse> {
-    let decision = Decision::of(&writer.reader(), txn)?;
-    check(&writer.reader(), txn, &decision)?;
+    let mut keys = Keys::of(&writer.state.index);
+    let decision = Decision::of(&writer.reader(), txn, &mut keys)?;
+    check(&writer.reader(), txn, &decision, &mut keys)?;
     let mut response = execute(writer, txn, &decision).map_err(|error| match error {
         Error::Rejected(rejection) => {
             Error::Corrupt(format!("a checked transaction was refused half-way: {rejection}"))
@@ -135,7 +158,7 @@ fn execute(writer: &mut Writer<'_>, txn: &TxnRequest, decision: &Decision) -> Re
     let mut responses = Vec::new();
     for op in decision.ops(txn) {
         let response = match &op.request {
-            Some(Request::RequestRange(range)) => Some(Response::ResponseRange(writer.reader().range(range)?)),
+            Some(Request::RequestRange(range)) => Some(Response::ResponseRange(writer.range(range)?)),
             Some(Request::RequestPut(put)) => Some(Response::ResponsePut(writer.put(put)?)),
             Some(Request::RequestDeleteRange(delete)) => {
                 Some(Response::ResponseDeleteRange(writer.delete_range(delete)?))
@@ -149,20 +172,25 @@ fn execute(writer: &mut Writer<'_>, txn: &TxnRequest, decision: &Decision) -> Re
 }
 
 /// Evaluates a transaction whose branches hold ranges only.
+///
+/// # Errors
+/// A rejection; the engine failed.
 pub fn read(reader: &Reader<'_>, txn: &TxnRequest) -> Result<TxnResponse> {
-    let decision = Decision::of(reader, txn)?;
-    check(reader, txn, &decision)?;
-    read_branch(reader, txn, &decision)
+    let index = &reader.state.index;
+    let mut keys = Keys::of(index);
+    let decision = Decision::of(reader, txn, &mut keys)?;
+    check(reader, txn, &decision, &mut keys)?;
+    read_branch(reader, txn, &decision, &mut Room::to_read(index))
 }
 
-fn read_branch(reader: &Reader<'_>, txn: &TxnRequest, decision: &Decision) -> Result<TxnResponse> {
+fn read_branch(reader: &Reader<'_>, txn: &TxnRequest, decision: &Decision, room: &mut Room) -> Result<TxnResponse> {
     let mut nested = decision.nested.iter();
     let mut responses = Vec::new();
     for op in decision.ops(txn) {
         let response = match &op.request {
-            Some(Request::RequestRange(range)) => Some(Response::ResponseRange(reader.range(range)?)),
+            Some(Request::RequestRange(range)) => Some(Response::ResponseRange(reader.range(range, room)?)),
             Some(Request::RequestTxn(txn)) => {
-                Some(Response::ResponseTxn(read_branch(reader, txn, next(&mut nested)?)?))
+                Some(Response::ResponseTxn(read_branch(reader, txn, next(&mut nested)?, room)?))
             }
             _ => None,
         };

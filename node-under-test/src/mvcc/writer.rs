@@ -1,18 +1,19 @@
 //! The changes of one entry: every one of them at the entry's main revision, in one batch.
 
+use super::budget::{Gathered, Room};
 use super::interval::Interval;
 use super::range::header;
 use super::reader::Reader;
 use super::row::{self, Kind, Revision, RowKey};
 use super::state::State;
-use super::{COMPACT_REVISION, Rejection, Result};
+use super::{Applying, COMPACT_REVISION, Rejection, Result};
 use bytes::Bytes;
 use node_base::backend::{Batch, Bucket, ReadView};
 use node_base::sabotage::{Bug, planted};
 use node_proto::command::LeaseRecord;
 use node_proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest,
-    LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse, PutRequest, PutResponse,
+    LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
 };
 use node_proto::mvccpb::KeyValue;
 use prost::Message;
@@ -35,12 +36,15 @@ pub struct Writer<'a> {
     pub touched_leases: Vec<(i64, bool)>,
     /// This entry was applied by an earlier life, which lost it.
     replaying: bool,
+    gathered: Gathered,
 }
 
 impl<'a> Writer<'a> {
-    pub fn new(state: &'a mut State, view: &'a dyn ReadView, replaying: bool) -> Self {
+    pub fn new(state: &'a mut State, view: &'a dyn ReadView, applying: Applying) -> Self {
         let main = state.revision + 1;
-        Self { state, view, batch: Batch::default(), main, changes: 0, touched_leases: Vec::new(), replaying }
+        let gathered = Gathered::new(applying.awaited, &state.index);
+        let (batch, touched_leases, replaying) = (Batch::default(), Vec::new(), applying.replaying);
+        Self { state, view, batch, main, changes: 0, touched_leases, replaying, gathered }
     }
 
     /// The newest revision that a read inside this entry sees.
@@ -50,6 +54,24 @@ impl<'a> Writer<'a> {
 
     pub fn reader(&self) -> Reader<'_> {
         Reader { state: self.state, view: self.view, batch: Some(&self.batch), now: self.now() }
+    }
+
+    /// Whether the answer to this entry grew beyond what its caller can be told.
+    pub fn answer_is_too_large(&self) -> bool {
+        self.gathered.is_too_large()
+    }
+
+    /// Rows that `read` finds in the state as this entry has made it so far.
+    fn rows<T: Default>(&mut self, read: impl FnOnce(&Reader<'_>, &mut Room) -> Result<T>) -> Result<T> {
+        let now = self.now();
+        let reader = Reader { state: self.state, view: self.view, batch: Some(&self.batch), now };
+        self.gathered.rows(|room| read(&reader, room))
+    }
+
+    /// # Errors
+    /// A rejection; the engine failed.
+    pub fn range(&mut self, request: &RangeRequest) -> Result<RangeResponse> {
+        self.rows(|reader, room| reader.range(request, room))
     }
 
     /// Ends the entry: the state moves to its revision, and a bounded part of the garbage goes with the batch.
@@ -76,8 +98,13 @@ impl<'a> Writer<'a> {
     /// Rejections of a put, before anything is changed.
     pub fn put(&mut self, request: &PutRequest) -> Result<PutResponse> {
         let (keep_value, keep_lease) = (request.ignore_value, request.ignore_lease);
-        let previous = match request.prev_kv || keep_value || keep_lease {
-            true => self.reader().newest(&request.key)?,
+        let kept = if keep_value || keep_lease { self.reader().newest(&request.key)? } else { None };
+        let prev_kv = match request.prev_kv {
+            true => self.rows(|reader, room| {
+                let previous = reader.newest(&request.key)?;
+                previous.iter().try_for_each(|kv| room.hold(kv))?;
+                Ok(previous)
+            })?,
             false => None,
         };
         let mut row = KeyValue {
@@ -87,15 +114,14 @@ impl<'a> Writer<'a> {
             ..KeyValue::default()
         };
         if keep_value || keep_lease {
-            let old = previous.as_ref().ok_or(Rejection::KEY_NOT_FOUND)?;
-            row.value = if keep_value { old.value.clone() } else { row.value };
+            let old = kept.ok_or(Rejection::KEY_NOT_FOUND)?;
+            row.value = if keep_value { old.value } else { row.value };
             row.lease = if keep_lease { old.lease } else { row.lease };
         }
         if row.lease != 0 && !self.state.leases.contains(row.lease) {
             return Err(Rejection::LEASE_NOT_FOUND.into());
         }
         self.write(row);
-        let prev_kv = previous.filter(|_| request.prev_kv);
         Ok(PutResponse { header: header(self.now()), prev_kv })
     }
 
@@ -112,7 +138,7 @@ impl<'a> Writer<'a> {
     pub fn delete_range(&mut self, request: &DeleteRangeRequest) -> Result<DeleteRangeResponse> {
         let interval = Interval::new(&request.key, &request.range_end);
         let prev_kvs = match request.prev_kv {
-            true => self.reader().newest_of(&interval)?,
+            true => self.rows(|reader, room| reader.newest_of(&interval, room))?,
             false => Vec::new(),
         };
         let keys: Vec<Bytes> = self.state.index.range(&interval, self.now()).map(|(key, _)| key.clone()).collect();
