@@ -12,7 +12,7 @@ CARGO := . scripts/env.sh && cargo
 BUILD := $(CARGO) build --release --locked --workspace
 RUN := . scripts/env.sh && exec "$$CARGO_TARGET_DIR/release/ninelives" run
 
-.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos mutants five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines fuzz rolling-upgrade mixed etcdctl lint format deny doc clean
+.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos mutants five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines fuzz rolling-upgrade limits mixed etcdctl lint format deny doc clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,9 @@ chaos: build ## pauses, cut and slow links, several faults at once, kills in rec
 rolling-upgrade: build ## members change their engine, one after the other and back, while members die
 	@$(RUN) scenarios/rolling-upgrade.toml --seed $(SEED)
 
+limits: build ## requests at the limits of what a member takes and beyond them, while members die
+	@$(RUN) scenarios/limits.toml --seed $(SEED)
+
 mixed: build ## one member on redb, two on rocksdb
 	@$(RUN) scenarios/mixed.toml --seed $(SEED)
 
@@ -84,10 +87,13 @@ bench-engines: setup ## snapshots of 1 GiB between the engines, a migration of 1
 	$(CARGO) bench --locked --workspace --bench engines
 
 FUZZ_SECONDS ?= 600
-fuzz: setup ## arbitrary bytes for the snapshot reader; FUZZ_SECONDS=n, default 600 (installs cargo-fuzz once)
+# Directory of a fuzz crate's parent, and target.
+FUZZ_TARGETS ?= backend/snapshot_reader ./requests
+fuzz: setup ## arbitrary bytes for the snapshot reader and the services; FUZZ_SECONDS=n each, default 600 (installs cargo-fuzz once)
 	@. scripts/env.sh; cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
-	@. scripts/env.sh; export CARGO_TARGET_DIR="$$CARGO_TARGET_DIR/fuzz"; cd node-under-test/backend && \
-	exec cargo fuzz run --sanitizer none snapshot_reader -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536
+	@. scripts/env.sh; export CARGO_TARGET_DIR="$$CARGO_TARGET_DIR/fuzz"; for target in $(FUZZ_TARGETS); do \
+	( cd "node-under-test/$${target%/*}" && \
+	cargo fuzz run --sanitizer none "$${target##*/}" -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 ); done
 
 lint: setup ## rustfmt and clippy, warnings are errors; both feature sets
 	$(CARGO) fmt --all --check

@@ -241,7 +241,7 @@ fn words(id: OpId, action: &Action) -> (&'static str, String, bool) {
     };
     match action {
         Action::Put { key, value, .. } => ("txn", format!("[{}]", write(id, key, value)), false),
-        Action::Txn { then, .. } => {
+        Action::Txn { then, .. } | Action::Packed { then, .. } => {
             let writes: Vec<String> = then
                 .iter()
                 .filter_map(|effect| match effect {

@@ -4,6 +4,10 @@
 //! Every value ends with the id of the operation that wrote it, after the last comma: `2.9,3.17` is an append
 //! list whose last entry was added by operation 17 of client 3; `41,3.17` a counter; `xxxx,3.17` a plain put.
 
+mod shape;
+
+pub use shape::{DEPTH_REFUSED, DEPTH_TAKEN, Fate, PADDING_OVERFLOWS, PADDING_REFUSED, PADDING_TAKEN, Shape};
+
 use crate::evidence::text::{self, Text};
 use crate::model::Live;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -111,6 +115,12 @@ pub enum Action {
         when: Vec<Compare>,
         then: Vec<Effect>,
     },
+    /// Does all of `then`, as a transaction that compares nothing, in an unusual shape. Keys in `then` are disjoint, and at least
+    /// one is put.
+    Packed {
+        shape: Shape,
+        then: Vec<Effect>,
+    },
     Grant {
         lease: i64,
         ttl_seconds: i64,
@@ -132,7 +142,22 @@ pub enum Action {
 impl Action {
     /// Whether it changes keys, and so may take a revision.
     pub fn writes_keys(&self) -> bool {
-        matches!(self, Action::Put { .. } | Action::Delete { .. } | Action::Txn { .. } | Action::Revoke { .. })
+        matches!(
+            self,
+            Action::Put { .. }
+                | Action::Delete { .. }
+                | Action::Txn { .. }
+                | Action::Packed { .. }
+                | Action::Revoke { .. }
+        )
+    }
+
+    /// What a server has to do with it as far as the request alone can tell; most are taken or refused by what the state is.
+    pub fn fate(&self) -> Fate {
+        match self {
+            Action::Packed { shape, .. } => shape.fate(),
+            _ => Fate::Either,
+        }
     }
 }
 
@@ -197,6 +222,31 @@ pub enum Outcome {
     Refused { why: String },
     /// No error proves absence: it may have happened, or happen later.
     Unknown { why: String },
+}
+
+/// What a refusal begins with that a server says for itself, after its code; and gRPC's own, of a message that is too large.
+const SERVERS_WORDS: &str = "etcdserver: ";
+const TOO_LARGE_A_MESSAGE: &str = "grpc: received message larger than max";
+
+impl Outcome {
+    /// Whether `message`, which came with a code, can only be a server's own word.
+    pub fn is_servers_word(message: &str) -> bool {
+        message.starts_with(SERVERS_WORDS) || message.starts_with(TOO_LARGE_A_MESSAGE)
+    }
+
+    /// Whether a request was refused as one that no state could make good.
+    pub fn found_unfit(why: &str) -> bool {
+        why.strip_prefix("InvalidArgument: ").is_some_and(|message| message.starts_with(SERVERS_WORDS))
+    }
+
+    /// Whether a server did it, or judged that it must not be done.
+    pub fn is_answer(&self) -> bool {
+        match self {
+            Outcome::Done { .. } => true,
+            Outcome::Refused { why } => why.split_once(": ").is_some_and(|(_, message)| Self::is_servers_word(message)),
+            Outcome::Unknown { .. } => false,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@
 //! | text, blob | its length, an integer; then the bytes |
 //! | list, map | its length, an integer; then the elements, or key and value in turn |
 //! | entry | term, index, tag; then nothing (tag 0, blank), the command as a blob (1), or a membership (2) |
-//! | command | prost bytes of `ninelives.command.v1.Command` |
+//! | command | prost bytes of `ninelives.command.v1.Command`; bytes that are none are a command that changes nothing |
 //! | membership | a list of configurations, each a list of voters' ids, ascending; then a map from id to (name, peer address, client address), three texts |
 //! | vote | term, the byte 1, the id of the member voted for, one byte: 1 if a quorum granted it |
 //!

@@ -1,7 +1,7 @@
 //! Every kind of line reads back as it was written, and small.
 
 use super::*;
-use crate::operation::{Compare, Effect, Keys};
+use crate::operation::{Compare, Effect, Keys, Shape};
 use crate::record::Role;
 use crate::report::sample;
 use crate::verdict::Class;
@@ -60,6 +60,8 @@ fn every_kind_of_line_reads_back() {
                 Effect::Delete { keys: Keys::one("b") },
             ],
         },
+        Action::Packed { shape: Shape::Deep(40), then: vec![Effect::Put { key: "a".into(), value: "x,3.17".into() }] },
+        Action::Packed { shape: Shape::Empty, then: vec![] },
         Action::Grant { lease: -1, ttl_seconds: 5 },
         Action::Revoke { lease: 1 },
         Action::Compact { revision: 5 },

@@ -19,7 +19,7 @@ pub(super) fn find_entries(truth: &mut Truth, logs: &[&RaftLog]) {
                 None if may_delete(entry) => drop(deletes.insert(entry.id.index, entry.id)),
                 None => {}
             },
-            Payload::Blank | Payload::Membership(_) => {}
+            Payload::Blank | Payload::NoCommand(_) | Payload::Membership(_) => {}
         }
     }
     for (id, effects) in truth.values_mut() {

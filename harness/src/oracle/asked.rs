@@ -28,7 +28,7 @@ impl Asked {
         match &self.action {
             Action::Put { key, .. } => vec![key.clone()],
             Action::Delete { keys } | Action::Read { keys, .. } => vec![named(keys)],
-            Action::Txn { then, .. } => {
+            Action::Txn { then, .. } | Action::Packed { then, .. } => {
                 let of = |effect: &Effect| match effect {
                     Effect::Put { key, .. } => key.clone(),
                     Effect::Delete { keys } => named(keys),
@@ -45,16 +45,21 @@ impl Asked {
     }
 }
 
+fn effects(then: &[Effect]) -> String {
+    first(then.iter().map(|effect| match effect {
+        Effect::Put { key, .. } => format!("put {key}"),
+        Effect::Delete { keys } => format!("delete {}", named(keys)),
+    }))
+}
+
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "operation {} (", self.id)?;
         match &self.action {
             Action::Put { key, .. } => write!(f, "put {key}")?,
             Action::Delete { keys } => write!(f, "delete {}", named(keys))?,
-            Action::Txn { then, .. } => f.write_str(&first(then.iter().map(|effect| match effect {
-                Effect::Put { key, .. } => format!("put {key}"),
-                Effect::Delete { keys } => format!("delete {}", named(keys)),
-            })))?,
+            Action::Txn { then, .. } => f.write_str(&effects(then))?,
+            Action::Packed { shape, then } => write!(f, "{}, packed as {shape:?}", effects(then))?,
             Action::Grant { lease, .. } => write!(f, "grant lease {lease}")?,
             Action::Revoke { lease } => write!(f, "revoke lease {lease}")?,
             Action::Compact { revision } => write!(f, "compact at {revision}")?,

@@ -31,7 +31,7 @@ use crate::history::History;
 use crate::inspect::DeadMember;
 use crate::known::{Known, Signature};
 use crate::model::{Change, KvDigest, Live, Model};
-use crate::operation::{Action, KeyState, OpId, Outcome, Reply};
+use crate::operation::{Action, Fate, KeyState, OpId, Outcome, Reply};
 use crate::raft_log::RaftLog;
 use crate::record::known::KnownRecord;
 use crate::record::{Replayed, ResumedRecord};
@@ -53,6 +53,8 @@ pub struct Tally {
     pub unknown_writes: u64,
     /// Operations that were certainly not done.
     pub refused: u64,
+    /// Those that had to be refused, and were.
+    pub refused_rightly: u64,
     /// Reads that were answered.
     pub reads: u64,
     /// Answers about the state that were compared with the model.
@@ -519,7 +521,8 @@ impl Books {
         *(if matches!(action, Action::Read { .. }) { &mut tally.reads } else { &mut tally.acked_writes }) += 1;
         let mut wrote = false;
         match (action, reply) {
-            (Action::Put { .. }, Reply::Put) | (Action::Txn { .. }, Reply::Txn { succeeded: true }) => wrote = true,
+            (Action::Put { .. }, Reply::Put)
+            | (Action::Txn { .. } | Action::Packed { .. }, Reply::Txn { succeeded: true }) => wrote = true,
             (Action::Delete { .. }, Reply::Deleted(1..)) => wrote = true,
             (Action::Delete { keys }, Reply::Deleted(0)) => {
                 writes.wrote_nothing(id, "was answered as deleting nothing", alarms);
@@ -545,6 +548,11 @@ impl Books {
                 alarms.push(asked.alarm(Class::Model, why));
             }
         }
+        if action.fate() == Fate::Refused {
+            let why =
+                format!("n{member} carried out {asked}, which is beyond what any member takes: expected a refusal");
+            alarms.push(asked.alarm(Class::Model, why));
+        }
         if revision < floor.revision && promises_real_time(action, reply) {
             let why = format!(
                 "n{member} answered {asked}, which has to be linearizable, at revision {revision}, though {floor} before it was \
@@ -566,7 +574,17 @@ impl Books {
     }
 
     fn refused(&mut self, asked: &Asked, why: &str, alarms: &mut Alarms) {
-        self.tally.refused += 1;
+        match asked.action.fate() {
+            // As it has to be: no refusal that the load did not ask for.
+            Fate::Refused => self.tally.refused_rightly += 1,
+            Fate::Taken | Fate::Either => self.tally.refused += 1,
+        }
+        if asked.action.fate() == Fate::Taken && Outcome::found_unfit(why) {
+            let member = asked.member;
+            let sentence =
+                format!("n{member} refused {asked}, which keeps every limit: expected an answer, found {why:?}");
+            alarms.push(asked.alarm(Class::Model, sentence));
+        }
         match &asked.action {
             Action::Grant { lease, .. } => self.leases.grant_refused(*lease),
             Action::Revoke { lease } => self.leases.revoke_refused(*lease, why, alarms),

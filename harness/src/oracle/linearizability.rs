@@ -89,7 +89,7 @@ impl Linearizability {
                     self.leased.entry(*lease).or_default().insert(key.as_bytes().into());
                 }
             }
-            Action::Txn { then, .. } => {
+            Action::Txn { then, .. } | Action::Packed { then, .. } => {
                 for effect in then {
                     if let Effect::Put { key, .. } = effect {
                         self.key(key.as_bytes());

@@ -25,6 +25,7 @@
 //! Memory: marks of the entries of the last few thousand indexes, of the newest state, and of the revisions that only one of log and
 //! watches has told so far.
 
+mod admission;
 mod step;
 mod store;
 
@@ -415,9 +416,11 @@ pub fn in_words(step: &Step) -> String {
             let steps = then.iter().take(LISTED_MAX).map(|change| match change {
                 step::Change::Put(key, value, _) => format!("put {key} = {value}"),
                 step::Change::Delete(keys) => span(keys),
+                step::Change::Txn { .. } => "a nested transaction".to_owned(),
             });
             format!("txn: {}", steps.collect::<Vec<_>>().join(", "))
         }
+        Step::Refused(why) => format!("nothing: {why}"),
         Step::Compact(revision) => format!("compact at revision {revision}"),
         Step::Grant(lease, seconds) => format!("grant lease {lease} for {seconds} s"),
         Step::Revoke(lease) => format!("revoke lease {lease}"),

@@ -25,13 +25,9 @@ pub(super) fn predict(model: &Model, action: &Action) -> Result<Vec<Expected>, S
             if let Some(broken) = first_broken(model, when, model.revision()) {
                 return Err(broken);
             }
-            for effect in then {
-                match effect {
-                    Effect::Put { key, value } => changes.push(put(key, value, 0)),
-                    Effect::Delete { keys } => deletes(model, keys, &mut changes),
-                }
-            }
+            effects(model, then, &mut changes);
         }
+        Action::Packed { then, .. } => effects(model, then, &mut changes),
         Action::Revoke { lease } => {
             let attached = model.attached_at(*lease, model.revision());
             changes.extend(attached.into_iter().map(|key| Expected { key: key.to_vec(), put: None }));
@@ -40,6 +36,15 @@ pub(super) fn predict(model: &Model, action: &Action) -> Result<Vec<Expected>, S
     }
     changes.sort_unstable();
     Ok(changes)
+}
+
+fn effects(model: &Model, then: &[Effect], changes: &mut Vec<Expected>) {
+    for effect in then {
+        match effect {
+            Effect::Put { key, value } => changes.push(put(key, value, 0)),
+            Effect::Delete { keys } => deletes(model, keys, changes),
+        }
+    }
 }
 
 /// The first comparison that does not hold at `revision`, in words.

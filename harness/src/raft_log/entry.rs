@@ -37,6 +37,8 @@ pub enum Payload {
     /// What a new leader writes first.
     Blank,
     Command(Request),
+    /// A command's bytes that are none, and why. A member that applies it changes nothing.
+    NoCommand(String),
     Membership(Membership),
 }
 
@@ -64,7 +66,11 @@ impl Entry {
         let index = reader.integer("the entry's index")?;
         let payload = match reader.integer("the payload's tag")? {
             0 => Payload::Blank,
-            1 => Payload::Command(command(reader.blob("the command")?)?),
+            // Not an error of the log: it holds what was committed, and what that means every member decides alike.
+            1 => match command(reader.blob("the command")?) {
+                Ok(request) => Payload::Command(request),
+                Err(why) => Payload::NoCommand(why),
+            },
             2 => Payload::Membership(membership(&mut reader)?),
             found => {
                 return Err(format!(

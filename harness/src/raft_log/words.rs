@@ -17,6 +17,7 @@ pub fn describe(entry: &Entry) -> String {
     match &entry.payload {
         Payload::Blank => "blank, the first entry of a new leader".to_owned(),
         Payload::Command(request) => describe_request(request),
+        Payload::NoCommand(why) => format!("nothing: {why}"),
         Payload::Membership(membership) => describe_membership(membership),
     }
 }
@@ -38,12 +39,17 @@ fn describe_request(request: &Request) -> String {
 pub fn operation(request: &Request) -> Option<OpId> {
     match request {
         Request::Put(put) => OpId::of_value(&put.value),
-        Request::Txn(txn) => txn.success.iter().chain(&txn.failure).find_map(|op| match &op.request {
-            Some(Op::RequestPut(put)) => OpId::of_value(&put.value),
-            _ => None,
-        }),
+        Request::Txn(txn) => operation_of_txn(txn),
         _ => None,
     }
+}
+
+fn operation_of_txn(txn: &TxnRequest) -> Option<OpId> {
+    txn.success.iter().chain(&txn.failure).find_map(|op| match &op.request {
+        Some(Op::RequestPut(put)) => OpId::of_value(&put.value),
+        Some(Op::RequestTxn(txn)) => operation_of_txn(txn),
+        _ => None,
+    })
 }
 
 fn put(put: &PutRequest) -> String {

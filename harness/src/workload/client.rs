@@ -111,6 +111,11 @@ impl Client {
             }
             Step::Multi { puts, delete, guarded, filler } => self.multi(puts, delete, guarded, filler).await,
             Step::Block { puts, deletes, filler } => self.block(puts, deletes, filler).await,
+            Step::Packed { puts, shape, filler } => {
+                let value = filled(filler, self.next_id());
+                let then = puts.into_iter().map(|key| Effect::Put { key, value: value.clone() }).collect();
+                self.send(Action::Packed { shape, then }).await;
+            }
             Step::Grant { lease } => drop(self.send(Action::Grant { lease, ttl_seconds: LEASE_TTL_SECONDS }).await),
             Step::Revoke { lease } => self.revoke(lease).await,
             Step::Read { key, serializable } => {
@@ -192,7 +197,7 @@ impl Client {
                 continue;
             };
             let outcome = self.send(Action::Revoke { lease }).await;
-            if !answered(&outcome) {
+            if !outcome.is_answer() {
                 self.to_revoke.push_back(lease);
             }
         }
@@ -235,7 +240,7 @@ impl Client {
 
     /// A judgement of the server is no reason to leave it; anything else is.
     fn after(&mut self, outcome: &Outcome) {
-        if answered(outcome) {
+        if outcome.is_answer() {
             self.pause = Duration::ZERO;
             return;
         }
@@ -250,15 +255,6 @@ impl Client {
             (self.at, self.steps_away) = (next, 0);
         }
         next.is_some()
-    }
-}
-
-/// Whether the server did it, or judged that it must not be done.
-fn answered(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::Done { .. } => true,
-        Outcome::Refused { why } => why.contains("etcdserver: "),
-        Outcome::Unknown { .. } => false,
     }
 }
 

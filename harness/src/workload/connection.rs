@@ -1,5 +1,6 @@
 //! One request to one member: from [`Action`] to RPC, and from answer to [`Outcome`].
 
+use super::packed;
 use super::refusal::outcome_of;
 use crate::clock;
 use crate::operation::{Action, Compare, Effect, KeyState, Keys, Outcome, Reply};
@@ -8,6 +9,7 @@ use etcd_client::{
     ResponseHeader, Txn, TxnOp,
 };
 use std::time::Duration;
+use tonic::transport::{Channel, Endpoint};
 
 /// Establishing a connection on loopback takes microseconds; a stopped process or a full backlog must not cost a client
 /// more than this.
@@ -22,7 +24,10 @@ pub(super) async fn connect(endpoints: &[String], op_timeout: Duration) -> anyho
         let client = Client::connect([endpoint], Some(options))
             .await
             .map_err(|error| anyhow::anyhow!("expected a client endpoint, found {endpoint:?}: {error}"))?;
-        connections.push(Connection { client, op_timeout });
+        let by_hand = Endpoint::from_shared(endpoint.clone())
+            .map_err(|error| anyhow::anyhow!("expected a client endpoint, found {endpoint:?}: {error}"))?;
+        let by_hand = by_hand.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).connect_lazy();
+        connections.push(Connection { client, by_hand, op_timeout });
     }
     Ok(connections)
 }
@@ -30,6 +35,8 @@ pub(super) async fn connect(endpoints: &[String], op_timeout: Duration) -> anyho
 #[derive(Clone)]
 pub(super) struct Connection {
     client: Client,
+    /// For what the library does not send.
+    by_hand: Channel,
     op_timeout: Duration,
 }
 
@@ -59,6 +66,7 @@ impl Connection {
                 let answer = client.txn(txn(when, then)).await?;
                 done(answer.header(), Reply::Txn { succeeded: answer.succeeded() })
             }
+            Action::Packed { shape, then } => packed::send(&self.by_hand, *shape, then).await,
             Action::Grant { lease, ttl_seconds } => {
                 let answer = client.lease_grant(*ttl_seconds, Some(LeaseGrantOptions::new().with_id(*lease))).await?;
                 done(answer.header(), Reply::Granted)
@@ -77,8 +85,13 @@ impl Connection {
 
 /// An answer without a header cannot be placed in the history, so its outcome is not known.
 fn done(header: Option<&ResponseHeader>, reply: Reply) -> Outcome {
+    answered(header.map(|header| (header.revision(), header.raft_term())), reply)
+}
+
+/// Likewise; `header`: revision and raft term.
+pub(super) fn answered(header: Option<(i64, u64)>, reply: Reply) -> Outcome {
     match header {
-        Some(header) => Outcome::Done { revision: unsigned(header.revision()), term: header.raft_term(), reply },
+        Some((revision, term)) => Outcome::Done { revision: unsigned(revision), term, reply },
         None => Outcome::Unknown { why: "the answer has no header".to_owned() },
     }
 }

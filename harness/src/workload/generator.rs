@@ -3,6 +3,7 @@
 use super::WorkloadOptions;
 use super::mix::{Kind, Mix};
 use crate::limits;
+use crate::operation::{DEPTH_REFUSED, DEPTH_TAKEN, PADDING_OVERFLOWS, PADDING_REFUSED, PADDING_TAKEN, Shape};
 use crate::seed::Stream;
 use std::collections::VecDeque;
 
@@ -44,6 +45,12 @@ pub(super) enum Step {
         deletes: Vec<String>,
         filler: u64,
     },
+    /// Puts all of `puts`, in a transaction of that shape.
+    Packed {
+        puts: Vec<String>,
+        shape: Shape,
+        filler: u64,
+    },
     Grant {
         lease: i64,
     },
@@ -81,6 +88,8 @@ const LEASES_MAX: usize = 4;
 const SPAN_MAX: u64 = 4;
 /// Keys that a block has at most; etcd takes transactions of up to 128 comparisons and 128 operations.
 const BLOCK_KEYS_MAX: u64 = 32;
+/// Transactions that are nested side by side at most.
+const WIDE_MAX: u64 = 32;
 /// How far back a read of the past goes.
 const BACK_MAX: u64 = 200;
 /// Lease ids of a client: `(client + 1) * LEASE_STRIDE + n`.
@@ -152,6 +161,7 @@ impl Generator {
             Kind::Multi => self.multi(),
             Kind::Block => self.block(),
             Kind::Lease => self.lease(),
+            Kind::Packed => self.packed(),
             Kind::Read => {
                 let kind = *self.stream.pick(&["a", "c", "p"]).unwrap_or(&"p");
                 Step::Read { key: self.key(kind), serializable: self.stream.chance(1, 3) }
@@ -201,6 +211,34 @@ impl Generator {
         Step::Block { puts, deletes, filler: self.filler() }
     }
 
+    fn packed(&mut self) -> Step {
+        let shape = self.shape();
+        let most = if shape == Shape::Wide { WIDE_MAX } else { 2 }.min(self.keys);
+        let first = self.stream.below(self.keys);
+        let count = self.stream.between(1, most);
+        let puts = (0..count).map(|n| format!("p/{:05}", (first + n) % self.keys)).collect();
+        Step::Packed { puts, shape, filler: self.filler() / 4 }
+    }
+
+    /// Two of three are taken. A request of a mebibyte costs as much as a thousand others, so those are few.
+    fn shape(&mut self) -> Shape {
+        let mut between = |from: u32, to: u32| self.stream.between(from.into(), to.into()) as u32;
+        match between(0, 99) {
+            0..=34 => Shape::Deep(between(1, DEPTH_TAKEN)),
+            35..=64 => Shape::Wide,
+            65 => Shape::Padded(between(PADDING_TAKEN / 2, PADDING_TAKEN)),
+            // Between what everybody takes and what nobody takes lie the members' own limits.
+            66..=73 => Shape::Deep(between(DEPTH_TAKEN, DEPTH_REFUSED)),
+            74..=79 => Shape::Deep(between(DEPTH_REFUSED, 4 * DEPTH_REFUSED)),
+            80 => Shape::Padded(PADDING_REFUSED),
+            81 => Shape::Padded(PADDING_OVERFLOWS),
+            82..=86 => Shape::Crowded,
+            87..=89 => Shape::Overspent,
+            90..=94 => Shape::Twice,
+            _ => Shape::Empty,
+        }
+    }
+
     fn lease(&mut self) -> Step {
         let draw = self.stream.below(5);
         match (self.leases.len(), draw) {
@@ -231,6 +269,7 @@ fn stretch(nth: u32, clients: u32, keys: u64) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operation::Fate;
     use crate::scenario::hex;
     use crate::seed::Seed;
     use crate::workload::mix;
@@ -291,6 +330,16 @@ mod tests {
         assert!(leases >= 75, "{leases} %");
         let deletes = percent(&drawn("deletes"), |step| matches!(step, Step::Delete { .. } | Step::DeleteRange { .. }));
         assert!((30..=50).contains(&deletes), "{deletes} %, and as many puts for them to find");
+        let limits: Vec<Shape> = drawn("limits")
+            .into_iter()
+            .filter_map(|step| match step {
+                Step::Packed { shape, .. } => Some(shape),
+                _ => None,
+            })
+            .collect();
+        let refused = limits.iter().filter(|shape| shape.fate() == Fate::Refused).count() * 100 / limits.len();
+        assert!((20..=35).contains(&refused) && limits.len() > 1_200, "{refused} % of {}", limits.len());
+        assert!(limits.contains(&Shape::Deep(49)) && limits.contains(&Shape::Padded(PADDING_OVERFLOWS)));
         let large = drawn("large");
         assert!(percent(&large, |step| matches!(step, Step::Put { .. })) >= 60);
         let lengths: BTreeSet<u64> = large

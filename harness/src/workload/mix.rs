@@ -20,6 +20,7 @@ pub(super) enum Kind {
     Read,
     ReadRange,
     ReadOld,
+    Packed,
 }
 
 /// A mix, as a scenario names it.
@@ -124,8 +125,27 @@ static DELETES: Mix = Mix {
     large: false,
 };
 
+/// What others do keeps the packed ones company: after one that ends a member, everything else is lost as well.
+static LIMITS: Mix = Mix {
+    name: "limits",
+    doc: "requests at the limits, which members take, and beyond them, which they refuse",
+    weights: &[
+        (Kind::Packed, 40),
+        (Kind::Put, 20),
+        (Kind::Append, 10),
+        (Kind::Count, 10),
+        (Kind::Multi, 6),
+        (Kind::Lease, 6),
+        (Kind::Delete, 4),
+        (Kind::DeleteRange, 2),
+        (Kind::Read, 1),
+        (Kind::ReadRange, 1),
+    ],
+    large: false,
+};
+
 /// All mixes, the default first.
-pub static MIXES: [&Mix; 6] = [&MIXED, &WRITES, &TRANSACTIONS, &LARGE, &LEASES, &DELETES];
+pub static MIXES: [&Mix; 7] = [&MIXED, &WRITES, &TRANSACTIONS, &LARGE, &LEASES, &DELETES, &LIMITS];
 
 /// The mix called `name`.
 pub fn find(name: &str) -> Option<&'static Mix> {

@@ -11,6 +11,7 @@ mod client;
 mod connection;
 mod generator;
 pub mod mix;
+mod packed;
 mod prober;
 mod refusal;
 

@@ -4,8 +4,8 @@
 //! - the connection could not be established, so nothing was sent (the transport does not retry a request);
 //! - the client library refused the arguments, so nothing was sent;
 //! - the server itself judged the request and said why: one of the codes below *and* a message that begins
-//!   with `etcdserver: `. The code alone is not enough: the client's own transport also makes up `OutOfRange` (an
-//!   answer too large to decode) and `InvalidArgument`.
+//!   with `etcdserver: `, or gRPC's own of a request that is larger than the server takes. The code alone is not
+//!   enough: the client's own transport also makes up `OutOfRange` (an answer too large to decode) and `InvalidArgument`.
 //!
 //! `Unavailable`, `DeadlineExceeded`, `Cancelled`, `Unknown`, `Internal`, `Aborted` and `DataLoss` never prove
 //! anything, whatever they say: a proposal may have been replicated before its server failed.
@@ -33,20 +33,22 @@ const JUDGED: [Code; 9] = [
 
 /// The outcome of a request that ended in `error`.
 pub(super) fn outcome_of(error: &Error) -> Outcome {
-    let certain = match error {
-        Error::GRpcStatus(status) => never_sent(status) || judged(status),
-        Error::InvalidArgs(_) | Error::InvalidUri(_) | Error::InvalidMetadataValue(_) => true,
-        _ => false,
-    };
-    let why = match error {
-        Error::GRpcStatus(status) => format!("{:?}: {}", status.code(), status.message()),
-        other => other.to_string(),
-    };
-    if certain { Outcome::Refused { why } } else { Outcome::Unknown { why } }
+    let why = error.to_string();
+    match error {
+        Error::GRpcStatus(status) => outcome_of_status(status),
+        Error::InvalidArgs(_) | Error::InvalidUri(_) | Error::InvalidMetadataValue(_) => Outcome::Refused { why },
+        _ => Outcome::Unknown { why },
+    }
+}
+
+/// The outcome of a request that ended in `status`.
+pub(super) fn outcome_of_status(status: &Status) -> Outcome {
+    let why = format!("{:?}: {}", status.code(), status.message());
+    if never_sent(status) || judged(status) { Outcome::Refused { why } } else { Outcome::Unknown { why } }
 }
 
 fn judged(status: &Status) -> bool {
-    JUDGED.contains(&status.code()) && status.message().starts_with("etcdserver: ")
+    JUDGED.contains(&status.code()) && Outcome::is_servers_word(status.message())
 }
 
 fn never_sent(status: &Status) -> bool {
@@ -73,6 +75,8 @@ mod tests {
         assert!(certain(Status::out_of_range("etcdserver: mvcc: required revision has been compacted")));
         assert!(certain(Status::not_found("etcdserver: requested lease not found")));
         assert!(certain(Status::invalid_argument("etcdserver: duplicate key given in txn request")));
+        assert!(certain(Status::resource_exhausted("grpc: received message larger than max (2098200 vs. 2097152)")));
+        assert!(!certain(Status::resource_exhausted("carried out at revision 7, but the answer would hold too much")));
         assert!(!certain(Status::out_of_range("decoded message length too large: found 5 bytes")));
         for message in ["etcdserver: request timed out", "etcdserver: leader changed", "tcp connect error"] {
             assert!(!certain(Status::unavailable(message)), "{message}");

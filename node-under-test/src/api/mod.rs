@@ -9,6 +9,7 @@ mod hasty;
 mod kv;
 mod lease;
 mod maintenance;
+mod message_size;
 mod watch;
 mod watch_session;
 
@@ -19,6 +20,7 @@ use crate::lease::Lessor;
 use crate::membership;
 use crate::mvcc::Store;
 use bytes::Bytes;
+use message_size::Limited;
 use node_base::watermarks::Watermarks;
 use node_proto::command::command::Request as Command;
 use node_proto::command::outcome::Result as Answer;
@@ -55,11 +57,11 @@ pub fn routes(options: &Serve, raft: RaftNode, store: Arc<Store>, marks: Arc<Wat
         lessor,
     });
     let leases = lease::LeaseService::new(node.clone(), options.dial()?);
-    Ok(Routes::new(KvServer::new(kv::KvService(node.clone())))
-        .add_service(WatchServer::new(watch::WatchService(node.clone())))
-        .add_service(LeaseServer::new(leases))
-        .add_service(MaintenanceServer::new(maintenance::MaintenanceService(node.clone())))
-        .add_service(ClusterServer::new(cluster::ClusterService(node))))
+    Ok(Routes::new(Limited(KvServer::new(kv::KvService(node.clone()))))
+        .add_service(Limited(WatchServer::new(watch::WatchService(node.clone()))))
+        .add_service(Limited(LeaseServer::new(leases)))
+        .add_service(Limited(MaintenanceServer::new(maintenance::MaintenanceService(node.clone()))))
+        .add_service(Limited(ClusterServer::new(cluster::ClusterService(node)))))
 }
 
 fn founded_as(members: &[Member]) -> u64 {

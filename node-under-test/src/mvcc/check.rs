@@ -230,4 +230,79 @@ mod tests {
         assert_eq!(check(vec![delete_op("a", ""); 129]), Err(Rejection::TOO_MANY_OPS));
         assert_eq!(check(vec![nested(vec![put_op("")], vec![])]), Err(Rejection::EMPTY_KEY));
     }
+
+    fn read_op(serializable: bool) -> RequestOp {
+        op(Request::RequestRange(RangeRequest { key: "a".into(), serializable, ..RangeRequest::default() }))
+    }
+
+    /// A level has what those around it leave: 127 and 1, 64 and 64, and not one more.
+    #[test]
+    fn nested_transactions_share_the_operations_of_those_around_them() {
+        let around = |outer: usize, inner: usize| vec![nested(vec![read_op(true); inner], Vec::new()); outer];
+        for (outer, inner) in [(127, 1), (64, 64), (1, 127)] {
+            assert_eq!(check(around(outer, inner)), Ok(()), "{outer} of {inner}");
+            assert_eq!(check(around(outer + 1, inner)), Err(Rejection::TOO_MANY_OPS), "{outer} + 1 of {inner}");
+            assert_eq!(check(around(outer, inner + 1)), Err(Rejection::TOO_MANY_OPS), "{outer} of {inner} + 1");
+        }
+        assert_eq!(check(around(128, 0)), Ok(()), "which ask for nothing more");
+        let compares = vec![Compare { key: "a".into(), ..Compare::default() }; 100];
+        let txn_of = |inner| TxnRequest { compare: compares.clone(), success: around(1, inner), failure: Vec::new() };
+        assert_eq!(txn(&txn_of(28)), Ok(()));
+        assert_eq!(txn(&txn_of(29)), Err(Rejection::TOO_MANY_OPS), "a compare is an operation too");
+    }
+
+    #[test]
+    fn transactions_are_as_deep_as_commands_can_hold_and_no_deeper() {
+        let deep = |depth| (0..depth).fold(vec![put_op("a")], |ops, _| vec![nested(ops, Vec::new())]);
+        assert_eq!(check(deep(TXN_DEPTH_MAX)), Ok(()));
+        assert_eq!(check(deep(TXN_DEPTH_MAX + 1)), Err(Rejection::TOO_MANY_OPS));
+    }
+
+    #[test]
+    fn what_is_unknown_is_refused_and_never_taken_for_the_default() {
+        assert_eq!(check(vec![RequestOp::default()]), Err(Rejection::KEY_NOT_FOUND));
+        assert_eq!(check(vec![nested(vec![], vec![RequestOp::default()])]), Err(Rejection::KEY_NOT_FOUND));
+        let compared = |result, target| {
+            let compare = vec![Compare { key: "a".into(), result, target, ..Compare::default() }];
+            txn(&TxnRequest { compare, ..TxnRequest::default() })
+        };
+        assert_eq!(compared(3, 4), Ok(()));
+        for (result, target) in [(4, 0), (-1, 0), (0, 5), (0, -1)] {
+            assert_eq!(compared(result, target), Err(Rejection::INVALID_COMPARE), "{result}, {target}");
+        }
+        for (sort_order, sort_target) in [(3, 0), (-1, 0), (0, 5), (0, -1)] {
+            let request = RangeRequest { key: "a".into(), sort_order, sort_target, ..RangeRequest::default() };
+            assert_eq!(range(&request), Err(Rejection::INVALID_SORT_OPTION));
+            assert_eq!(check(vec![op(Request::RequestRange(request))]), Err(Rejection::INVALID_SORT_OPTION));
+        }
+    }
+
+    #[test]
+    fn only_ranges_can_accept_a_stale_answer() {
+        let compare = vec![Compare { key: "a".into(), ..Compare::default() }];
+        let compared = TxnRequest { compare, ..TxnRequest::default() };
+        let of = |success| TxnRequest { success, ..compared.clone() };
+        let nested = |txn: TxnRequest| op(Request::RequestTxn(txn));
+        let stale = of(vec![read_op(true), read_op(true)]);
+        assert!(is_read_only(&stale) && is_serializable(&stale));
+        for fresh in [
+            compared.clone(),
+            of(vec![read_op(true), read_op(false)]),
+            of(vec![nested(compared.clone())]),
+            of(vec![read_op(true), nested(compared.clone())]),
+            of(vec![nested(stale)]),
+        ] {
+            assert!(is_read_only(&fresh) && !is_serializable(&fresh), "{fresh:?}");
+        }
+    }
+
+    #[test]
+    fn nested_changes_overlap_in_whichever_order_they_stand() {
+        let (put, delete) = (|| nested(vec![put_op("b")], vec![]), || nested(vec![], vec![delete_op("a", "c")]));
+        assert_eq!(check(vec![put(), delete()]), Err(Rejection::DUPLICATE_KEY));
+        assert_eq!(check(vec![delete(), put()]), Err(Rejection::DUPLICATE_KEY));
+        assert_eq!(check(vec![nested(vec![put_op("b")], vec![delete_op("a", "c")])]), Ok(()));
+        assert_eq!(check(vec![delete(), delete()]), Ok(()));
+        assert_eq!(check(vec![put_op("d"), delete_op("e", "d"), put_op("f")]), Ok(()), "an interval without a key");
+    }
 }

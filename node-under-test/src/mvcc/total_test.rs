@@ -367,3 +367,59 @@ fn the_index_is_rebuilt_key_by_key() {
     assert_eq!(store.index_len(), 3);
     assert_eq!(Store::open(backend).unwrap().index_len(), 3);
 }
+
+/// The engines behind the same logs: each comes to the state of the memory engine, and finds it again in a later life.
+#[cfg(feature = "member")]
+mod engines {
+    use super::*;
+    use node_backend::engine::{Engine, EngineKind, EngineOptions};
+    use node_backend::{dispatch, layout::DataDir};
+    use node_base::durable;
+    use node_base::watermarks::Watermarks;
+    use std::path::Path;
+
+    fn open(kind: EngineKind, root: &Path) -> Arc<dyn Engine> {
+        let dir = DataDir::new(root);
+        durable::create_dir_durably(&dir.snap()).unwrap();
+        let options = EngineOptions { memtable_bytes: 64 << 10, cache_bytes: 1 << 20, ..EngineOptions::default() };
+        let engine = dispatch::open(dir, kind, options).unwrap();
+        let opened = engine.opened();
+        engine.attach(Arc::new(Watermarks::at_start(opened.engine, opened.engine, Some(u64::MAX)))).unwrap();
+        if let Some(at) = opened.engine {
+            engine.verified(at).unwrap();
+        }
+        engine
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+        #[test]
+        fn every_engine_comes_to_the_same_state(log in proptest::collection::vec(command_bytes(), 1..24)) {
+            let mut reference = TestStore::default();
+            for bytes in &log {
+                reference.index += 1;
+                reference.store.apply(LogId::new(1, reference.index), bytes, AWAITED).unwrap();
+            }
+            let expected = reference.store.state_hash().unwrap();
+            for kind in [EngineKind::Redb, EngineKind::Rocksdb] {
+                let root = tempfile::tempdir().unwrap();
+                let engine = open(kind, root.path());
+                let store = Store::open(engine.clone()).unwrap();
+                for (index, bytes) in (1..).zip(&log) {
+                    store.apply(LogId::new(1, index), bytes, UNAWAITED).unwrap();
+                }
+                engine.settle().unwrap();
+                prop_assert_eq!(store.state_hash().unwrap(), expected.clone());
+                engine.flush().unwrap();
+                drop(store);
+                engine.close().unwrap();
+                drop(engine);
+                let again = open(kind, root.path());
+                prop_assert_eq!(again.opened().engine, Some(LogId::new(1, reference.index)));
+                let store = Store::open(again).unwrap();
+                prop_assert_eq!(store.state_hash().unwrap(), expected.clone());
+                prop_assert_eq!(store.index_len(), reference.store.index_len());
+            }
+        }
+    }
+}

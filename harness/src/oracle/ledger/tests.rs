@@ -1,7 +1,7 @@
 //! Small histories: each one must be accepted, or refused as exactly the class that it is.
 
 use super::*;
-use crate::operation::{Compare, Effect, KeyState, Keys};
+use crate::operation::{Compare, Effect, KeyState, Keys, Shape};
 use crate::target::Engine;
 use Class::{Linearizability, LostWrite, Model as Wrong, Phantom};
 
@@ -90,6 +90,51 @@ fn an_acknowledged_write_whose_revision_holds_something_else_is_lost() {
     ledger.invoke(C, &put("c", C));
     ledger.complete(C, &done(2, Reply::Put));
     assert_eq!(classes(&ledger), [LostWrite, LostWrite], "the revision is used again, and does not hold it");
+}
+
+fn packed(shape: Shape) -> Action {
+    Action::Packed { shape, then: vec![Effect::Put { key: "a".into(), value: format!("x,{A}") }] }
+}
+
+fn judged(why: &str) -> Outcome {
+    Outcome::Refused { why: why.into() }
+}
+
+/// What keeps the limits is done, as any write; what breaks them is refused; and where servers differ, both are right.
+#[test]
+fn a_request_at_the_limits_is_taken_and_one_beyond_them_refused() {
+    const TOO_MANY: &str = "InvalidArgument: etcdserver: too many operations in txn request";
+    let carried_out = || done(2, Reply::Txn { succeeded: true });
+    let cases: [(Shape, Outcome, &[Class]); 10] = [
+        (Shape::Deep(40), carried_out(), &[]),
+        (Shape::Wide, carried_out(), &[]),
+        (Shape::Deep(49), carried_out(), &[]),
+        (Shape::Deep(49), judged(TOO_MANY), &[]),
+        (Shape::Crowded, judged(TOO_MANY), &[]),
+        (Shape::Crowded, unknown(), &[]),
+        (Shape::Crowded, carried_out(), &[Wrong]),
+        (Shape::Deep(40), judged(TOO_MANY), &[Wrong]),
+        (Shape::Deep(40), judged("ResourceExhausted: etcdserver: too many requests"), &[]),
+        (Shape::Wide, refused(), &[]),
+    ];
+    for (shape, outcome, expected) in cases {
+        let ledger = ledger();
+        ledger.invoke(A, &packed(shape));
+        ledger.complete(A, &outcome);
+        if matches!(outcome, Outcome::Done { .. }) {
+            ledger.deliver(Slot(1), 2, &[new("a", A, 2)]);
+        }
+        assert_eq!(classes(&ledger), expected, "{shape:?}: {outcome:?}");
+        let tally = ledger.tally();
+        let rightly = shape == Shape::Crowded && matches!(outcome, Outcome::Refused { .. });
+        assert_eq!(tally.refused_rightly, u64::from(rightly), "{shape:?}: {outcome:?}");
+    }
+    // Acknowledged, and not there.
+    let ledger = ledger();
+    ledger.invoke(A, &packed(Shape::Deep(40)));
+    ledger.complete(A, &carried_out());
+    ledger.deliver(Slot(1), 2, &[gone("b")]);
+    assert!(classes(&ledger).contains(&LostWrite));
 }
 
 #[test]

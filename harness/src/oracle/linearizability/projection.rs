@@ -52,6 +52,11 @@ pub(super) fn project<S>(
             }
             parts
         }
+        (Action::Packed { then, .. }, None | Some(Reply::Txn { succeeded: true })) => {
+            let mut parts = transaction(&[], then, known);
+            parts.iter_mut().for_each(|part| (part.place, part.shows) = (place, true));
+            parts
+        }
         (Action::Revoke { lease }, None | Some(Reply::Revoked)) => {
             // The answer's revision is the store's by then; the deletes may be before it.
             let place = answer.map_or(Place::Anywhere, |(revision, _)| Place::UpTo(revision));

@@ -4,6 +4,7 @@
 //! as far as anybody can tell; so a replay of marks proves as much as one of values, and a line of the history holds a few dozen
 //! bytes for an entry in place of a few hundred.
 
+use super::admission;
 use crate::operation::OpId;
 use crate::raft_log::{Entry, Payload};
 use node_proto::command::command::Request;
@@ -151,6 +152,8 @@ pub enum Step {
         then: Vec<Change>,
         or: Vec<Change>,
     },
+    /// An entry that every member refuses by its bytes alone, and why: it changes nothing.
+    Refused(String),
     Compact(i64),
     /// Lease, seconds.
     Grant(i64, i64),
@@ -165,6 +168,7 @@ pub enum Step {
 pub enum Change {
     Put(String, Value, i64),
     Delete(Span),
+    Txn { when: Vec<Condition>, then: Vec<Change>, or: Vec<Change> },
 }
 
 /// Key, which of its numbers (of an absent key all are 0), how it must compare, with what.
@@ -198,11 +202,15 @@ impl Step {
             Payload::Blank => Ok(Step::Blank),
             Payload::Membership(_) => Ok(Step::Membership),
             Payload::Command(request) => Self::of_request(request),
+            Payload::NoCommand(why) => Ok(Step::Refused(why.clone())),
         };
         step.unwrap_or_else(Step::Beyond)
     }
 
     fn of_request(request: &Request) -> Result<Self, String> {
+        if let Some(why) = admission::refusal(request) {
+            return Ok(Step::Refused(why));
+        }
         Ok(match request {
             Request::Put(request) => {
                 let (key, value, lease) = put(request)?;
@@ -241,6 +249,11 @@ fn txn(request: &TxnRequest) -> Result<Step, String> {
     Ok(Step::Txn { when, then: branch(&request.success)?, or: branch(&request.failure)? })
 }
 
+fn nested(request: &TxnRequest) -> Result<Change, String> {
+    let when = request.compare.iter().map(condition).collect::<Result<_, _>>()?;
+    Ok(Change::Txn { when, then: branch(&request.success)?, or: branch(&request.failure)? })
+}
+
 fn branch(ops: &[RequestOp]) -> Result<Vec<Change>, String> {
     let mut changes = Vec::new();
     for op in ops {
@@ -253,7 +266,7 @@ fn branch(ops: &[RequestOp]) -> Result<Vec<Change>, String> {
             // At the newest revision it changes nothing and cannot fail.
             Some(Op::RequestRange(range)) if range.revision <= 0 => {}
             Some(Op::RequestRange(_)) => return Err("a transaction that reads an old revision".to_owned()),
-            Some(Op::RequestTxn(_)) => return Err("a nested transaction".to_owned()),
+            Some(Op::RequestTxn(request)) => changes.push(nested(request)?),
             None => {}
         }
     }

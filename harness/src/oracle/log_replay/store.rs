@@ -64,7 +64,7 @@ impl Store {
         let mut effects = Vec::new();
         let at = self.revision + 1;
         match step {
-            Step::Blank | Step::Membership | Step::Publish | Step::Fence(_) => {}
+            Step::Blank | Step::Membership | Step::Publish | Step::Fence(_) | Step::Refused(_) => {}
             Step::Put(key, value, lease) => {
                 if self.takes(key, *lease) {
                     self.put(at, key, *value, *lease, &mut effects);
@@ -72,8 +72,9 @@ impl Store {
             }
             Step::Delete(span) => self.delete(span, &mut effects),
             Step::Txn { when, then, or } => {
-                let holds = when.iter().all(|condition| self.holds(condition));
-                self.branch(at, if holds { then } else { or }, &mut effects)?;
+                let mut taken = Vec::new();
+                self.decide((when, then, or), &mut taken);
+                self.branch(at, &taken, &mut effects)?;
             }
             Step::Compact(revision) => {
                 if let Ok(revision) = u64::try_from(*revision)
@@ -108,13 +109,24 @@ impl Store {
         !key.is_empty() && (lease == 0 || self.leases.contains_key(&lease))
     }
 
-    fn branch(&mut self, at: u64, changes: &[Change], effects: &mut Vec<Effect>) -> Result<(), String> {
+    /// The puts and deletes of the branches that a transaction takes, in order: all of them are chosen before the first change.
+    fn decide<'s>(&self, (when, then, or): (&'s [Condition], &'s [Change], &'s [Change]), taken: &mut Vec<&'s Change>) {
+        let holds = when.iter().all(|condition| self.holds(condition));
+        for change in if holds { then } else { or } {
+            match change {
+                Change::Txn { when, then, or } => self.decide((when, then, or), taken),
+                Change::Put(..) | Change::Delete(_) => taken.push(change),
+            }
+        }
+    }
+
+    fn branch(&mut self, at: u64, changes: &[&Change], effects: &mut Vec<Effect>) -> Result<(), String> {
         let mut puts = BTreeSet::new();
         let deletes: Vec<&Span> = changes
             .iter()
             .filter_map(|change| match change {
                 Change::Delete(span) => Some(span),
-                Change::Put(..) => None,
+                Change::Put(..) | Change::Txn { .. } => None,
             })
             .collect();
         for change in changes {
@@ -132,6 +144,8 @@ impl Store {
             match change {
                 Change::Put(key, value, lease) => self.put(at, key, *value, *lease, effects),
                 Change::Delete(span) => self.delete(span, effects),
+                // Decided before.
+                Change::Txn { .. } => {}
             }
         }
         Ok(())

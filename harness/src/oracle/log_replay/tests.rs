@@ -303,6 +303,73 @@ fn a_transaction_is_refused_as_a_whole() {
     assert!(store.apply(&twice).is_err());
 }
 
+fn nested(depth: usize, innermost: Vec<RequestOp>) -> TxnRequest {
+    let mut txn = TxnRequest { success: innermost, ..TxnRequest::default() };
+    for _ in 0..depth {
+        txn = TxnRequest { success: vec![RequestOp { request: Some(Op::RequestTxn(txn)) }], ..TxnRequest::default() };
+    }
+    txn
+}
+
+fn put_op(key: &str, value: &str) -> RequestOp {
+    RequestOp { request: Some(Op::RequestPut(put_request(key, value, 0))) }
+}
+
+/// Nested transactions do what they say, and those that no member takes do nothing, nor do bytes that are no command.
+#[test]
+fn what_a_member_refuses_by_its_bytes_changes_nothing() {
+    let mut log = log(
+        0,
+        &[
+            None,
+            Some(Request::Txn(nested(40, vec![put_op("a", "x,1.1"), put_op("b", "x,1.1")]))),
+            Some(Request::Txn(nested(49, vec![put_op("a", "x,1.2")]))),
+            Some(Request::Txn(nested(1, vec![put_op("a", "x,1.3"), put_op("a", "x,1.3")]))),
+            Some(Request::Txn(nested(0, vec![put_op("a", "x,1.4"), RequestOp::default()]))),
+            Some(Request::Txn(nested(0, vec![put_op("a", "x,1.5"); 129]))),
+            Some(put("c", "x,1.6", 0)),
+            Some(fence(1)),
+        ],
+    );
+    // What is left of an entry of the node's whose command is garbage: read from its bytes, as they lie in a log.
+    let garbage = Entry::decode(&[1, 8, 1, 2, 0xff, 0xff]).expect("an entry, if not a command");
+    assert!(matches!(&garbage.payload, Payload::NoCommand(_)), "{garbage:?}");
+    log.entries.push(garbage);
+    log.entries.push(entry(1, 9, Some(put("d", "x,1.7", 0))));
+    let revisions = [
+        (2, vec![told("a", "x,1.1", 2, 1, 0), told("b", "x,1.1", 2, 1, 0)]),
+        (3, vec![told("c", "x,1.6", 3, 1, 0)]),
+        (4, vec![told("d", "x,1.7", 4, 1, 0)]),
+    ];
+    let (totals, alarms) = judge(&log, &revisions, Some(answer(7, 3, 0, &[])));
+    assert_eq!(alarms, []);
+    assert_eq!((totals.entries, totals.revisions, totals.unreplayed, totals.gaps), (10, 3, 0, 0));
+}
+
+/// All branches are chosen on the state before the first change.
+#[test]
+fn a_nested_transaction_is_decided_before_anything_is_changed() {
+    let absent = |key: &str| {
+        vec![Compare {
+            key: key.to_owned().into(),
+            target: 2,
+            target_union: Some(TargetUnion::ModRevision(0)),
+            ..Compare::default()
+        }]
+    };
+    let inner =
+        TxnRequest { compare: absent("a"), success: vec![put_op("b", "x,1.1")], failure: vec![put_op("c", "x,1.1")] };
+    let outer = TxnRequest {
+        compare: absent("a"),
+        success: vec![put_op("a", "x,1.1"), RequestOp { request: Some(Op::RequestTxn(inner)) }],
+        ..TxnRequest::default()
+    };
+    let log = log(0, &[None, Some(Request::Txn(outer.clone())), Some(Request::Txn(outer))]);
+    let revisions = [(2, vec![told("a", "x,1.1", 2, 1, 0), told("b", "x,1.1", 2, 1, 0)])];
+    let (totals, alarms) = judge(&log, &revisions, None);
+    assert_eq!((alarms, totals.entries, totals.gaps), (Alarms::new(), 3, 0));
+}
+
 /// A value of every kind, and what the history makes of it.
 #[test]
 fn golden_line() {
