@@ -19,6 +19,7 @@ pub mod publish;
 pub mod recovery;
 pub mod serve;
 pub mod state_hash;
+pub mod sweeper;
 
 #[cfg(test)]
 mod testing;

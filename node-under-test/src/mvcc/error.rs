@@ -31,6 +31,7 @@ rejections! {
     DUPLICATE_KEY = InvalidArgument, "etcdserver: duplicate key given in txn request";
     INVALID_SORT_OPTION = InvalidArgument, "etcdserver: invalid sort option";
     REQUEST_TOO_LARGE = InvalidArgument, "etcdserver: request is too large";
+    TOO_MANY_REQUESTS = ResourceExhausted, "etcdserver: too many requests";
     COMPACTED = OutOfRange, "etcdserver: mvcc: required revision has been compacted";
     FUTURE_REVISION = OutOfRange, "etcdserver: mvcc: required revision is a future revision";
     LEASE_NOT_FOUND = NotFound, "etcdserver: requested lease not found";

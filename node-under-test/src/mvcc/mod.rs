@@ -7,6 +7,7 @@
 
 pub mod check;
 mod error;
+mod garbage;
 mod history;
 mod index;
 mod interval;
@@ -16,15 +17,16 @@ pub mod row;
 pub(crate) mod state;
 mod store;
 mod txn;
+mod versions;
 mod writer;
 
 #[cfg(test)]
 mod model_test;
 
 pub use error::{Error, Rejection};
-pub use history::{Change, History};
+pub use history::{Change, History, Wanted};
 pub use interval::Interval;
-pub use store::{LeaseChanges, Store};
+pub use store::{LeaseChanges, Store, Sweep};
 
 pub type Result<T> = std::result::Result<T, Error>;
 
