@@ -20,6 +20,11 @@ pub(super) enum Kind {
     Read,
     ReadRange,
     ReadOld,
+    /// Everything at once: all plain keys.
+    ReadAll,
+    DeleteAll,
+    /// Unused space is given back.
+    Defragment,
 }
 
 /// A mix, as a scenario names it.
@@ -124,8 +129,26 @@ static DELETES: Mix = Mix {
     large: false,
 };
 
+/// Blocks bring back within a moment what a delete of everything takes away; the rest is load beside it.
+static LONG: Mix = Mix {
+    name: "long",
+    doc: "reads and deletes of everything and defragmentations, beside blocks and puts",
+    weights: &[
+        (Kind::Block, 300),
+        (Kind::Put, 400),
+        (Kind::Count, 80),
+        (Kind::Append, 80),
+        (Kind::Lease, 60),
+        (Kind::Read, 60),
+        (Kind::ReadAll, 10),
+        (Kind::DeleteAll, 4),
+        (Kind::Defragment, 3),
+    ],
+    large: false,
+};
+
 /// All mixes, the default first.
-pub static MIXES: [&Mix; 6] = [&MIXED, &WRITES, &TRANSACTIONS, &LARGE, &LEASES, &DELETES];
+pub static MIXES: [&Mix; 7] = [&MIXED, &WRITES, &TRANSACTIONS, &LARGE, &LEASES, &DELETES, &LONG];
 
 /// The mix called `name`.
 pub fn find(name: &str) -> Option<&'static Mix> {
