@@ -58,7 +58,10 @@ impl Kv for KvService {
             if !check::is_serializable(&request) {
                 self.0.catch_up().await?;
             }
-            self.0.read(move |store| store.read_txn(&request)).await??
+            match self.0.store.read_txn_if_short(&request)? {
+                Some(response) => response,
+                None => self.0.read(move |store| store.read_txn(&request)).await??,
+            }
         } else {
             let Answer::Txn(response) = self.0.propose(Command::Txn(request)).await? else { return Err(mismatch()) };
             response

@@ -30,6 +30,7 @@ use node_base::failpoint::{self, Window};
 use node_proto::command::Fence;
 use node_proto::command::command::Request;
 use node_proto::command::outcome::Result as Answer;
+use node_proto::etcdserverpb::request_op::Request as Op;
 use node_proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 use node_proto::mvccpb::KeyValue;
 use std::collections::BTreeMap;
@@ -117,11 +118,11 @@ impl Store {
 
     fn reload(&self, writing: &mut Writing) -> Result<()> {
         let (state, garbage) = State::load(&*self.backend.read())?;
-        let gone_or_come = writing.state.leases.granted().chain(state.leases.granted());
-        self.leases.touch(gone_or_come.map(|(id, _)| (id, true)));
-        *writing = Writing { state, garbage };
+        let before = std::mem::replace(writing, Writing { state, garbage }).state;
         self.publish(&writing.state);
         self.revision.send_replace(writing.state.revision);
+        let gone_or_come = before.leases.granted().chain(writing.state.leases.granted());
+        self.leases.touch(gone_or_come.map(|(id, _)| (id, true)));
         Ok(())
     }
 
@@ -310,6 +311,15 @@ impl Store {
         short.then(|| pinned.range(request)).transpose()
     }
 
+    /// As [`Store::read_txn`] if that is short work and has to wait for nothing; else `None`.
+    ///
+    /// # Errors
+    /// As [`Store::range`].
+    pub fn read_txn_if_short(&self, request: &TxnRequest) -> Result<Option<TxnResponse>> {
+        let pinned = if names_keys_alone(request) { self.try_pin() } else { None };
+        pinned.map(|pinned| pinned.read_txn(request)).transpose()
+    }
+
     /// A transaction for which [`check::is_read_only`] holds. As [`Store::range`].
     ///
     /// # Errors
@@ -416,6 +426,17 @@ impl Pinned<'_> {
         let Pinned { state, view } = self;
         txn::read(&reader::Reader { state, view: &**view, batch: None, now: state.revision }, request)
     }
+}
+
+/// Whether a transaction compares and reads single keys only.
+fn names_keys_alone(request: &TxnRequest) -> bool {
+    let ops = request.success.iter().chain(&request.failure);
+    request.compare.iter().all(|compare| compare.range_end.is_empty())
+        && ops.into_iter().all(|op| match &op.request {
+            Some(Op::RequestRange(range)) => range.range_end.is_empty(),
+            Some(Op::RequestTxn(nested)) => names_keys_alone(nested),
+            _ => true,
+        })
 }
 
 fn fetch(view: &dyn ReadView, at: RowKey) -> Result<KeyValue> {
