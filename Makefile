@@ -12,7 +12,7 @@ CARGO := . scripts/env.sh && cargo
 BUILD := $(CARGO) build --release --locked --workspace
 RUN := . scripts/env.sh && exec "$$CARGO_TARGET_DIR/release/ninelives" run
 
-.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos mutants five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines fuzz rolling-upgrade limits mixed etcdctl lint format deny doc clean
+.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos long-work mutants five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines bench-slow fuzz rolling-upgrade limits mixed etcdctl lint format deny doc clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,9 @@ sweep: build ## not at random: a kill at every step of the protocols, in each ro
 chaos: build ## pauses, cut and slow links, several faults at once, kills in recovery
 	@$(RUN) scenarios/chaos.toml --seed $(SEED)
 
+long-work: build ## reads and deletes of everything, compactions and defragmentations under load, while members die
+	@$(RUN) scenarios/long-work.toml --seed $(SEED)
+
 rolling-upgrade: build ## members change their engine, one after the other and back, while members die
 	@$(RUN) scenarios/rolling-upgrade.toml --seed $(SEED)
 
@@ -85,6 +88,9 @@ bench: build ## cycles per minute beside the floor, the split of a cycle, writes
 
 bench-engines: setup ## snapshots of 1 GiB between the engines, a migration of 1,000,000 keys: time, peak memory
 	$(CARGO) bench --locked --workspace --bench engines
+
+bench-slow: build ## long operations on 1,000,000 keys beside a load of puts: p99, and whether raft's term moved
+	$(CARGO) bench --locked --workspace --bench slow
 
 FUZZ_SECONDS ?= 600
 # Directory of a fuzz crate's parent, and target.

@@ -116,8 +116,10 @@ impl<'a> Stage<'a> {
 
     /// A step that is skipped is verified like any other: the writes that went on meanwhile have to be there.
     async fn carry_out(&mut self, work: &mut Work) -> Result<(), Trouble> {
+        let mut term_before = 0;
         match self.cluster.roles().await {
             Some(roles) => {
+                term_before = self.term().await;
                 self.begin_lasting(work, &roles).await?;
                 match work.step.faults.iter().find(|fault| !lasting::lasts(fault)).cloned() {
                     Some(Fault::Kill { whom, when, again }) => {
@@ -140,6 +142,10 @@ impl<'a> Stage<'a> {
         self.end_lasting(work).await?;
         self.catch_up(work).await?;
         let fence = self.fence(work).await?;
+        if work.forces_no_election(self.cluster.members.len()) {
+            // A member that could not be asked says nothing: what is counted is never too much.
+            work.record.unforced_terms = Some(self.term().await.saturating_sub(term_before));
+        }
         self.verify(work, &fence).await
     }
 
@@ -314,6 +320,7 @@ impl Work {
             again: Vec::new(),
             lasting: Vec::new(),
             terms_passed: 0,
+            unforced_terms: None,
             upgraded: false,
             lost_entries: 0,
             verified: 0,
@@ -341,6 +348,17 @@ impl Work {
             findings: Vec::new(),
             record,
         }
+    }
+
+    /// Whether no leader was touched and none can have lost its quorum: with pre-vote, a follower that comes back disturbs
+    /// nobody, so a term that passes all the same is some other thing's doing, of the members' or of the machine's.
+    fn forces_no_election(&self, members: usize) -> bool {
+        let followers_alone = self.victims.iter().all(|victim| victim.role == Role::Follower);
+        let killed: BTreeSet<u64> = self.casualties.iter().map(|casualty| casualty.member).collect();
+        let as_chosen = killed.iter().all(|member| self.victims.iter().any(|victim| victim.member == *member));
+        let quorum_left = (members - killed.len().min(members)) * 2 > members;
+        let kills_alone = self.record.lasting.is_empty() && self.retired.is_empty() && !self.record.upgraded;
+        !self.victims.is_empty() && followers_alone && as_chosen && quorum_left && kills_alone
     }
 
     fn skip(&mut self, why: impl Into<String>) {
@@ -420,6 +438,31 @@ mod tests {
         assert_eq!(proved_nothing(&record), None);
         record.fence_index = None;
         assert!(proved_nothing(&record).unwrap().contains("fence"));
+    }
+
+    /// A kill of the leader, of a majority, of somebody else on the way, or a pause can each force an election.
+    #[test]
+    fn only_kills_of_a_minority_of_followers_force_no_election() {
+        let with = |victims: &[(u64, Role)], killed: &[u64]| {
+            let mut work = work();
+            work.victims = victims.iter().map(|(member, role)| Victim { member: *member, role: *role }).collect();
+            let ended = Ended::KilledByUs(SIGKILL);
+            let death = || Death { at: clock::now(), applied_received: None, ended };
+            let casualty =
+                |member: &u64| Casualty { member: *member, engine: Engine::Redb, death: death(), dead: None };
+            work.casualties = killed.iter().map(casualty).collect();
+            work
+        };
+        let follower = with(&[(2, Role::Follower)], &[2, 2]);
+        assert!(follower.forces_no_election(3));
+        assert!(!follower.forces_no_election(2));
+        assert!(!with(&[(2, Role::Leader)], &[2]).forces_no_election(3));
+        assert!(!with(&[(2, Role::Follower)], &[1, 2]).forces_no_election(3));
+        assert!(!with(&[(2, Role::Follower), (3, Role::Follower)], &[2, 3]).forces_no_election(3));
+        assert!(!with(&[], &[]).forces_no_election(3));
+        let mut paused = with(&[(2, Role::Follower)], &[]);
+        paused.record.lasting = vec![lasting(0)];
+        assert!(!paused.forces_no_election(3));
     }
 
     fn lasting(behind: u64) -> LastingRecord {

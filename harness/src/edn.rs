@@ -259,6 +259,7 @@ fn words(id: OpId, action: &Action) -> (&'static str, String, bool) {
         Action::Grant { lease, .. } => ("grant", lease.to_string(), false),
         Action::Revoke { lease } => ("revoke", lease.to_string(), false),
         Action::Compact { revision } => ("compact", revision.to_string(), false),
+        Action::Defragment => ("defragment", "nil".to_owned(), false),
     }
 }
 

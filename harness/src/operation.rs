@@ -131,6 +131,8 @@ pub enum Action {
     Compact {
         revision: u64,
     },
+    /// Has the member that is asked give unused space back. It changes nothing that anybody can read.
+    Defragment,
     /// At `revision`, or at the newest one.
     Read {
         keys: Keys,
@@ -210,6 +212,7 @@ pub enum Reply {
     Granted,
     Revoked,
     Compacted,
+    Defragmented,
     Read(Vec<KeyState>),
 }
 

@@ -171,13 +171,17 @@ mod tests {
             self.inner.read()
         }
 
-        fn commit(&self, batch: Batch, at: LogId) -> backend::Result<()> {
-            self.inner.commit(batch, at)?;
+        fn commit_then(&self, batch: Batch, at: LogId, visible: &mut dyn FnMut()) -> backend::Result<()> {
+            self.inner.commit_then(batch, at, visible)?;
             if let Some(store) = self.store.get().and_then(Weak::upgrade) {
                 let answer = store.fences().answer(at.index).now_or_never();
                 self.answered_at_once.lock().unwrap().push(answer.is_some());
             }
             Ok(())
+        }
+
+        fn sweep(&self, batch: Batch) -> backend::Result<()> {
+            self.inner.sweep(batch)
         }
 
         fn settle(&self) -> backend::Result<()> {

@@ -28,6 +28,7 @@ pub mod recovery;
 #[cfg(feature = "member")]
 pub mod serve;
 pub mod state_hash;
+pub mod sweeper;
 
 #[cfg(test)]
 mod testing;

@@ -9,6 +9,7 @@ use crate::entropy;
 use crate::mvcc::{FIRST_REVISION, Store};
 use crate::publish;
 use crate::recovery::{self, Found, Replay};
+use crate::sweeper;
 use anyhow::Context;
 use node_backend::EXIT_STORAGE;
 use node_backend::engine::{Engine, EngineOptions};
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch::{self, error::RecvError};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::Routes;
@@ -43,15 +45,30 @@ pub fn run(options: Serve) -> anyhow::Result<ExitCode> {
     for (window, hit) in &options.arm {
         failpoint::arm(*window, *hit);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
+    let raft = runtime("raft", WORKERS)?;
+    let clients = runtime("clients", client_workers())?;
     // Listeners come first: a second process with the same addresses must fail before it touches data.
-    let listeners = runtime.block_on(Listeners::bind(&options))?;
+    let listeners = raft.block_on(Listeners::bind(&options))?;
     let member = open(&options)?;
-    runtime.block_on(serve(&options, listeners, member))
+    let code = raft.block_on(serve(&options, listeners, member, clients.handle()));
+    // Requests may still read; the engine must not end under them.
+    clients.shutdown_timeout(LAST_READS);
+    code
 }
 
-/// One thread may sit in an engine write while others answer peers.
+/// Raft's own threads: its core, its timers, peers, the control endpoint. What clients ask for runs on others, so that
+/// no number of requests, and no size of an answer, keeps a heartbeat or a vote waiting.
 const WORKERS: usize = 3;
+/// How long reads that are under way may take while the process ends.
+const LAST_READS: Duration = Duration::from_secs(5);
+
+fn client_workers() -> usize {
+    std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2))
+}
+
+fn runtime(name: &str, workers: usize) -> std::io::Result<Runtime> {
+    Builder::new_multi_thread().thread_name(name).worker_threads(workers).enable_all().build()
+}
 
 fn start_logging(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("NODE_LOG")
@@ -176,7 +193,7 @@ fn engine_options(options: &Serve) -> anyhow::Result<EngineOptions> {
     })
 }
 
-async fn serve(options: &Serve, listeners: Listeners, member: Opened) -> anyhow::Result<ExitCode> {
+async fn serve(options: &Serve, listeners: Listeners, member: Opened, clients: &Handle) -> anyhow::Result<ExitCode> {
     let Opened { log, marks, applier, open_micros, _lock } = member;
     let raft = RaftNode::start(raft_options(options)?, log.clone(), applier.clone(), marks.clone()).await?;
     failpoint::pass(Window::RecoveryRaftStarted);
@@ -194,10 +211,11 @@ async fn serve(options: &Serve, listeners: Listeners, member: Opened) -> anyhow:
         open_micros,
     };
     tokio::spawn(publish::run(raft.clone(), applier.store().clone(), options.own().clone()));
+    tokio::spawn(sweeper::run(applier.store().clone()));
     let client = api::routes(options, raft.clone(), applier.store().clone(), marks)?;
     let mut servers = tokio::task::JoinSet::new();
     servers.spawn(listen(listeners.peer, Routes::new(raft.peer_service()), stopped.clone()));
-    servers.spawn(listen(listeners.client, client, stopped.clone()));
+    servers.spawn_on(listen(listeners.client, client, stopped.clone()), clients);
     if let Some(listener) = listeners.control {
         servers.spawn(listen(listener, Routes::new(control.into_server()), stopped));
     }

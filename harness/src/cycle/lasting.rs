@@ -210,7 +210,7 @@ impl Stage<'_> {
         Ok(())
     }
 
-    async fn term(&self) -> u64 {
+    pub(super) async fn term(&self) -> u64 {
         self.cluster.statuses().await.iter().map(|status| status.term).max().unwrap_or(0)
     }
 

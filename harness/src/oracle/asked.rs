@@ -35,7 +35,7 @@ impl Asked {
                 };
                 then.iter().take(NAMED_MAX).map(of).collect()
             }
-            Action::Grant { .. } | Action::Revoke { .. } | Action::Compact { .. } => Vec::new(),
+            Action::Grant { .. } | Action::Revoke { .. } | Action::Compact { .. } | Action::Defragment => Vec::new(),
         }
     }
 
@@ -63,6 +63,7 @@ impl fmt::Display for Asked {
             Action::Grant { lease, .. } => write!(f, "grant lease {lease}")?,
             Action::Revoke { lease } => write!(f, "revoke lease {lease}")?,
             Action::Compact { revision } => write!(f, "compact at {revision}")?,
+            Action::Defragment => f.write_str("defragment")?,
             Action::Read { keys, .. } => write!(f, "read {}", named(keys))?,
         }
         f.write_str(")")

@@ -384,7 +384,7 @@ impl Books {
             }
             Outcome::Refused { why } => self.refused(&asked, why, &mut alarms),
             Outcome::Unknown { .. } => {
-                if !matches!(asked.action, Action::Read { .. }) {
+                if !matches!(asked.action, Action::Read { .. } | Action::Defragment) {
                     self.tally.unknown_writes += 1;
                 }
                 if let Action::Revoke { lease } = asked.action {
@@ -518,7 +518,11 @@ impl Books {
     fn done(&mut self, asked: &Arc<Asked>, floor: &Newest, revision: u64, reply: &Reply, alarms: &mut Alarms) {
         let Asked { id, member, ref action } = **asked;
         let Books { model, writes, claims, leases, tally, .. } = self;
-        *(if matches!(action, Action::Read { .. }) { &mut tally.reads } else { &mut tally.acked_writes }) += 1;
+        match action {
+            Action::Read { .. } => tally.reads += 1,
+            Action::Defragment => {}
+            _ => tally.acked_writes += 1,
+        }
         let mut wrote = false;
         match (action, reply) {
             (Action::Put { .. }, Reply::Put)
@@ -538,6 +542,7 @@ impl Books {
                 claims.add(model, asked, revision, Claim::Detached { lease: *lease }, alarms);
             }
             (Action::Grant { lease, .. }, Reply::Granted) => leases.granted(*lease),
+            (Action::Defragment, Reply::Defragmented) => {}
             (Action::Compact { revision }, Reply::Compacted) => self.compact_acked = self.compact_acked.max(*revision),
             (Action::Read { keys, revision: at, .. }, Reply::Read(rows)) => {
                 let claim = Claim::Holds { keys: keys.clone(), rows: rows.to_vec() };

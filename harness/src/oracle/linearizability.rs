@@ -100,6 +100,7 @@ impl Linearizability {
             | Action::Grant { .. }
             | Action::Revoke { .. }
             | Action::Compact { .. }
+            | Action::Defragment
             | Action::Read { .. } => {}
         }
         self.in_flight.insert(self.clock);

@@ -172,6 +172,11 @@ fn tiles(run: &RunSummary, worth: &Worth) -> String {
         ("cycles skipped", number(worth.skipped.into()), share(worth.skipped)),
         ("cycles indeterminate", number(worth.indeterminate.into()), share(worth.indeterminate)),
         ("cycles per minute", per_minute, each),
+        (
+            "elections that no fault forced",
+            number(worth.unforced_terms),
+            format!("in {} cycles that could tell", number(worth.quiet_cycles.into())),
+        ),
     ]
     .into_iter()
     .chain(bite)

@@ -32,6 +32,7 @@ fn cycle(number: u32, victims: &[(u64, Role)], window: Option<(&str, u64)>, outc
         again: Vec::new(),
         lasting: Vec::new(),
         terms_passed: 0,
+        unforced_terms: victims.iter().all(|(_, role)| *role == Role::Follower).then_some(n / 3),
         upgraded: false,
         lost_entries: from_kill(40 * n),
         verified: from_kill(3 * n),

@@ -71,6 +71,12 @@ pub struct Worth {
     pub entries_verified: u64,
     pub entries_replayed: u64,
     pub snapshots_installed: u32,
+    /// Cycles whose fault cannot have caused an election, and the terms that passed in them all the same: the members', or
+    /// the machine's, doing.
+    #[serde(default)]
+    pub quiet_cycles: u32,
+    #[serde(default)]
+    pub unforced_terms: u64,
     /// By window name; kills at an applied index or a time are under [`NO_WINDOW`].
     pub windows: BTreeMap<String, WindowHits>,
     /// Upper end of the 95 % interval of the divergence rate per cycle; `None` after a violation or without a trial.
@@ -104,6 +110,8 @@ impl Worth {
             entries_verified: run.cycles.iter().map(|cycle| cycle.verified).sum(),
             entries_replayed: run.replayed(),
             snapshots_installed: count(|cycle| cycle.snapshot_installed),
+            quiet_cycles: count(|cycle| cycle.unforced_terms.is_some()),
+            unforced_terms: run.cycles.iter().filter_map(|cycle| cycle.unforced_terms).sum(),
             windows: windows(&run.cycles),
             divergence_rate_max_95: (trials > 0 && !violated).then(|| (3.0 / f64::from(trials)).min(1.0)),
             divergence_rate_caveat: caveat(run),

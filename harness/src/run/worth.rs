@@ -70,7 +70,21 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary, apart: u64) -> Vec<Find
         ));
     }
     sentences.extend(unmet_quotas(run));
+    sentences.extend(restless(run));
     sentences.into_iter().map(|sentence| Finding::new(Class::NotProven, sentence)).collect()
+}
+
+/// Elections that no fault forced, if they are many. One now and then is the machine's doing: heartbeats are some tens of
+/// milliseconds apart. Many are no proof against the members either, but a run of which nobody knows who led is worth little.
+fn restless(run: &RunSummary) -> Option<String> {
+    let Worth { quiet_cycles, unforced_terms, .. } = Worth::of(run);
+    let max = u64::from(quiet_cycles) * u64::from(limits::UNFORCED_TERMS_PERCENT_MAX) / 100;
+    (quiet_cycles >= limits::QUIET_CYCLES_MIN && unforced_terms > max).then(|| {
+        format!(
+            "expected at most {max} elections in the {quiet_cycles} cycles whose faults can cause none, found {unforced_terms}: \
+             the machine is too busy for the members' election timeout, or something in them holds up heartbeats"
+        )
+    })
 }
 
 /// The cells of the window grid in which too few kills landed, in one sentence.
@@ -195,6 +209,20 @@ mod tests {
         assert!(lacking(&floors, &run(94, 6, 0))[0].sentence.contains("94 of 100"));
         assert_eq!(lacking(&floors, &run(50, 0, 50)), []);
         assert!(lacking(&floors, &run(49, 0, 51))[0].sentence.contains("49 of 100"));
+    }
+
+    #[test]
+    fn many_elections_that_nothing_forced_are_too_many() {
+        let floors = Floors::default();
+        let mut run = run(40, 0, 0);
+        run.cycles.iter_mut().for_each(|cycle| cycle.unforced_terms = Some(0));
+        run.cycles[7].unforced_terms = Some(10);
+        assert_eq!(lacking(&floors, &run), []);
+        run.cycles[8].unforced_terms = Some(1);
+        assert!(lacking(&floors, &run)[0].sentence.contains("at most 10 elections in the 40 cycles"));
+        run.cycles[..21].iter_mut().for_each(|cycle| cycle.unforced_terms = None);
+        run.cycles[22].unforced_terms = Some(19);
+        assert_eq!(lacking(&floors, &run), [], "19 cycles are too few to judge by");
     }
 
     #[test]

@@ -116,6 +116,7 @@ pub const WINDOWS: &[Window] = &[
     window("apply.before-batch", Reach::Load, 150),
     window("apply.after-batch", Reach::Load, 150),
     window("apply.answered", Reach::LoadOfLeader, 100),
+    window("compact.batch", Reach::Load, 1),
     window("group.visible", Reach::Load, 60),
     window("group.durable", Reach::Load, 60),
     window("flush.sealed", Reach::Load, 2),

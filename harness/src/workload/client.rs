@@ -128,6 +128,7 @@ impl Client {
                 let revision = Some(self.ledger.revision().saturating_sub(back).max(1));
                 self.send(Action::Read { keys: Keys::one(key), revision, serializable: false }).await;
             }
+            Step::Defragment => drop(self.send(Action::Defragment).await),
             Step::Compact { keep } => self.compact(keep).await,
         }
     }

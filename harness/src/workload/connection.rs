@@ -75,6 +75,13 @@ impl Connection {
             Action::Compact { revision } => {
                 done(client.compact(signed(*revision), None).await?.header(), Reply::Compacted)
             }
+            Action::Defragment => {
+                // etcd's own answer has no header, and places nothing in the history.
+                let answer = client.defragment().await?;
+                let header = answer.header();
+                let (revision, term) = header.map_or((0, 0), |of| (unsigned(of.revision()), of.raft_term()));
+                Outcome::Done { revision, term, reply: Reply::Defragmented }
+            }
             Action::Read { keys, revision, serializable } => {
                 let answer = client.get(keys.from.as_str(), Some(get_options(keys, *revision, *serializable))).await?;
                 done(answer.header(), Reply::Read(answer.kvs().iter().map(key_state).collect()))

@@ -76,6 +76,8 @@ pub(super) enum Step {
         key: String,
         back: u64,
     },
+    /// Has the member give unused space back.
+    Defragment,
     /// Compacts all but the last `keep` revisions, or less.
     Compact {
         keep: u64,
@@ -170,6 +172,15 @@ impl Generator {
                 let (from, to) = self.span();
                 Step::ReadRange { from, to, serializable: self.stream.chance(1, 3) }
             }
+            Kind::ReadAll => {
+                let (from, to) = all_plain();
+                Step::ReadRange { from, to, serializable: self.stream.chance(1, 3) }
+            }
+            Kind::DeleteAll => {
+                let (from, to) = all_plain();
+                Step::DeleteRange { from, to }
+            }
+            Kind::Defragment => Step::Defragment,
             Kind::ReadOld => Step::ReadOld { key: self.key("c"), back: self.stream.between(1, BACK_MAX) },
         }
     }
@@ -256,6 +267,11 @@ impl Generator {
             _ => Step::Revoke { lease: self.leases.pop_front().unwrap_or_default() },
         }
     }
+}
+
+/// All plain keys: `0` comes after `/`.
+fn all_plain() -> (String, String) {
+    ("p/".to_owned(), "p0".to_owned())
 }
 
 /// The stretch of `keys` plain keys that is the `nth` client's of `clients`; all of them, where there are too few to share out.
@@ -400,6 +416,19 @@ mod tests {
         };
         assert_eq!(kinds(0).len(), 13, "{:?}", kinds(0));
         assert_eq!(kinds(1).len(), 12, "{:?}", kinds(1));
+    }
+
+    #[test]
+    fn the_long_mix_reads_and_deletes_everything() {
+        let options = of_mix("long");
+        let steps = steps_of(&options, 3, 1, 4_000);
+        let (from, to) = all_plain();
+        let all = |step: &&Step| matches!(step, Step::ReadRange { from: f, to: t, .. } | Step::DeleteRange { from: f, to: t } if (f, t) == (&from, &to));
+        let reads = steps.iter().filter(all).filter(|step| matches!(step, Step::ReadRange { .. })).count();
+        assert!(reads > 10 && steps.iter().filter(all).count() - reads > 5, "{reads}");
+        assert!(steps.contains(&Step::Defragment));
+        let last = format!("p/{:05}", options.keys - 1);
+        assert!(from < last && last < to);
     }
 
     #[test]

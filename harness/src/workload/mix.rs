@@ -21,6 +21,11 @@ pub(super) enum Kind {
     ReadRange,
     ReadOld,
     Packed,
+    /// Everything at once: all plain keys.
+    ReadAll,
+    DeleteAll,
+    /// Unused space is given back.
+    Defragment,
 }
 
 /// A mix, as a scenario names it.
@@ -144,8 +149,26 @@ static LIMITS: Mix = Mix {
     large: false,
 };
 
+/// Blocks bring back within a moment what a delete of everything takes away; the rest is load beside it.
+static LONG: Mix = Mix {
+    name: "long",
+    doc: "reads and deletes of everything and defragmentations, beside blocks and puts",
+    weights: &[
+        (Kind::Block, 300),
+        (Kind::Put, 400),
+        (Kind::Count, 80),
+        (Kind::Append, 80),
+        (Kind::Lease, 60),
+        (Kind::Read, 60),
+        (Kind::ReadAll, 10),
+        (Kind::DeleteAll, 4),
+        (Kind::Defragment, 3),
+    ],
+    large: false,
+};
+
 /// All mixes, the default first.
-pub static MIXES: [&Mix; 7] = [&MIXED, &WRITES, &TRANSACTIONS, &LARGE, &LEASES, &DELETES, &LIMITS];
+pub static MIXES: [&Mix; 8] = [&MIXED, &WRITES, &TRANSACTIONS, &LARGE, &LEASES, &DELETES, &LIMITS, &LONG];
 
 /// The mix called `name`.
 pub fn find(name: &str) -> Option<&'static Mix> {

@@ -52,6 +52,8 @@ windows! {
     ApplyAfter = "apply.after-batch",
     /// The leader told an entry's proposer what applying it answered.
     ApplyAnswered = "apply.answered",
+    /// Part of what compactions made unreachable is removed; the rest may still be there.
+    CompactBatch = "compact.batch",
     /// redb: a group of entries is applied and visible, the commit that makes it durable has not begun.
     GroupVisible = "group.visible",
     /// redb: the group is durable, so N is there; nothing that waits for it has moved.

@@ -27,6 +27,20 @@ impl MemoryBackend {
         self.rows_read.load(Ordering::Relaxed)
     }
 
+    fn change(&self, batch: &Batch, at: Option<LogId>) {
+        let mut locked = self.rows();
+        let rows = Arc::make_mut(&mut locked);
+        for (bucket, key, value) in batch.changes() {
+            match value {
+                Some(value) => drop(rows.insert((bucket, key.to_vec()), value.to_vec())),
+                None => drop(rows.remove(&(bucket, key.to_vec()))),
+            }
+        }
+        if let Some(at) = at {
+            rows.insert((Bucket::Meta, CONSISTENT_INDEX.to_vec()), at.encode().to_vec());
+        }
+    }
+
     pub fn row_count(&self, bucket: Bucket) -> usize {
         self.rows().keys().filter(|(of, _)| *of == bucket).count()
     }
@@ -63,16 +77,14 @@ impl Backend for MemoryBackend {
         Box::new(MemoryView(self.rows().clone(), self.rows_read.clone()))
     }
 
-    fn commit(&self, batch: Batch, at: LogId) -> Result<()> {
-        let mut locked = self.rows();
-        let rows = Arc::make_mut(&mut locked);
-        for (bucket, key, value) in batch.changes() {
-            match value {
-                Some(value) => drop(rows.insert((bucket, key.to_vec()), value.to_vec())),
-                None => drop(rows.remove(&(bucket, key.to_vec()))),
-            }
-        }
-        rows.insert((Bucket::Meta, CONSISTENT_INDEX.to_vec()), at.encode().to_vec());
+    fn commit_then(&self, batch: Batch, at: LogId, visible: &mut dyn FnMut()) -> Result<()> {
+        self.change(&batch, Some(at));
+        visible();
+        Ok(())
+    }
+
+    fn sweep(&self, batch: Batch) -> Result<()> {
+        self.change(&batch, None);
         Ok(())
     }
 

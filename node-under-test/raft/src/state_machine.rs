@@ -1,6 +1,8 @@
 //! Between the library and the node's [`StateMachine`]: apply in order behind the local fsync, and snapshots that
 //! exist only as a promise until somebody needs one.
 //!
+//! 0. *Entries are applied on a thread of their own* ([`ApplyThread`]), and so are snapshots installed: an entry may change as
+//!    many keys as the store has, and an engine may stall. What raft's core, its timers and its peers need goes on meanwhile.
 //! 1. *An entry is applied only when the local log is durable through it*, though a quorum without this member may
 //!    have committed it earlier: the engine is then never ahead of the log, and after a crash L ≥ E.
 //! 2. *A snapshot's position is min(N, what the library was told is applied).* N alone can be ahead at start-up, when
@@ -29,72 +31,69 @@ use openraft::EntryPayload;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
-use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::watch;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use tokio::sync::{oneshot, watch};
 
 /// Entries applied in one go before the task looks up again.
 const BATCH_ENTRIES: usize = 256;
 
 pub struct Adapter {
-    inner: Arc<dyn StateMachine>,
     log: LogStore,
     durable: watch::Receiver<Option<u64>>,
     marks: Arc<Watermarks>,
+    thread: ApplyThread,
+    /// Locked by the one job of `thread`, or between two jobs.
+    applied: Arc<Mutex<Applied>>,
+}
+
+/// What moves with every entry that is applied.
+struct Applied {
+    inner: Arc<dyn StateMachine>,
     /// What the library was told is applied.
-    applied: Option<LogId>,
+    last: Option<LogId>,
     membership: RawMembership,
     identity: Identity,
 }
 
 type Item = (RawEntry, Option<ApplyResponder<TypeConfig>>);
 
-impl Adapter {
+/// Claim 0. Takes one job at a time, and ends with its owner.
+struct ApplyThread {
+    jobs: mpsc::SyncSender<Box<dyn FnOnce() + Send>>,
+}
+
+impl ApplyThread {
+    fn spawn() -> io::Result<Self> {
+        // Its one user waits for each job, so there is never a second one in the queue.
+        let (jobs, queue) = mpsc::sync_channel::<Box<dyn FnOnce() + Send>>(1);
+        let work = move || queue.into_iter().for_each(|job| job());
+        std::thread::Builder::new().name("apply".to_owned()).spawn(work)?;
+        Ok(Self { jobs })
+    }
+
     /// # Errors
-    /// When the membership that the state machine kept cannot be decoded.
-    pub fn new(
-        inner: Arc<dyn StateMachine>,
-        log: LogStore,
-        marks: Arc<Watermarks>,
-        identity: Identity,
-    ) -> io::Result<Self> {
-        let membership = raw_membership(&inner.membership()?.unwrap_or_default())?;
-        let applied = inner.replay_after();
-        let durable = log.durable();
-        Ok(Self { inner, log, durable, marks, applied, membership, identity })
+    /// That of `work`; or an earlier job panicked, and the thread with it.
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+        let gone = || io::Error::other("the thread that applies entries is gone");
+        let (done, outcome) = oneshot::channel();
+        let job = move || {
+            // Nobody waits any more when raft is shutting down.
+            let _ = done.send(work());
+        };
+        self.jobs.try_send(Box::new(job)).map_err(|_| gone())?;
+        outcome.await.map_err(|_| gone())?
     }
+}
 
-    /// Claim 2.
-    fn promised(&self) -> Option<LogId> {
-        let marks = self.marks.now();
-        // The planted bug promises, and so lets the log be purged up to, what only the memtable holds.
-        let flushed = if planted(Bug::PurgePastFlushed) { marks.applied } else { marks.persisted };
-        let (flushed, applied) = (flushed?, self.applied?);
-        Some(if flushed.index <= applied.index { flushed } else { applied })
-    }
-
-    fn promise(&self) -> Option<RawSnapshot> {
-        let promised = self.promised()?;
-        let meta =
-            RawSnapshotMeta { last_log_id: Some(raw_log_id(promised)), last_membership: self.membership.clone() };
-        Some(RawSnapshot { meta, snapshot: SnapshotData::Deferred })
-    }
-
-    /// Claim 1. Returns how far the log is durable, at least `index`.
-    async fn wait_durable(&mut self, index: u64) -> io::Result<u64> {
-        let durable = self.durable.wait_for(|durable| *durable >= Some(index)).await;
-        let durable = durable.map_err(|_| io::Error::other("the raft log is closed"))?;
-        Ok(durable.unwrap_or(index))
-    }
-
-    fn apply_one(&mut self, (raw, responder): Item) -> io::Result<()> {
+impl Applied {
+    fn apply(&mut self, (raw, responder): Item) -> io::Result<()> {
         let membership = match &raw.payload {
             EntryPayload::Membership(membership) => Some(RawMembership::new(Some(raw.log_id), membership.clone())),
             _ => None,
         };
         let id = entry_log_id(&raw);
         let answer = self.inner.apply(entry(raw)?, responder.is_some())?;
-        self.applied = Some(id);
+        self.last = Some(id);
         // While replay goes through (N, E], the state machine holds a later one already.
         if let Some(membership) = membership.filter(|membership| membership.log_id() > self.membership.log_id()) {
             self.membership = membership;
@@ -107,31 +106,86 @@ impl Adapter {
         Ok(())
     }
 
+    /// Applies what is ready at once, which is a group.
+    fn apply_all(&mut self, ready: Vec<Item>) -> io::Result<()> {
+        ready.into_iter().try_for_each(|item| self.apply(item))?;
+        self.inner.settle()
+    }
+
+    fn install(&mut self, meta: &RawSnapshotMeta, log: &LogStore) -> io::Result<()> {
+        let install = snapshot_meta(meta)?;
+        self.inner.install_snapshot(&install, &mut || log.purge_through_blocking(install.log_id))?;
+        self.last = meta.last_log_id.as_ref().map(log_id);
+        self.membership = meta.last_membership.clone();
+        // Claim 4. The exchange is done: a member that goes on would believe in two memberships.
+        let held = raw_membership(&self.inner.membership()?.unwrap_or_default())?;
+        if held != self.membership {
+            let (announced, held) = (&self.membership, &held);
+            let sentence =
+                format!("the snapshot {meta} announced the membership {announced}, and its image holds {held}");
+            return Err(io::Error::other(sentence));
+        }
+        self.identity.enrolled(roster(&*self.inner)?);
+        Ok(())
+    }
+}
+
+impl Adapter {
+    /// # Errors
+    /// When the membership that the state machine kept cannot be decoded, or there is no thread to be had.
+    pub fn new(
+        inner: Arc<dyn StateMachine>,
+        log: LogStore,
+        marks: Arc<Watermarks>,
+        identity: Identity,
+    ) -> io::Result<Self> {
+        let membership = raw_membership(&inner.membership()?.unwrap_or_default())?;
+        let last = inner.replay_after();
+        let durable = log.durable();
+        let applied = Arc::new(Mutex::new(Applied { inner, last, membership, identity }));
+        Ok(Self { log, durable, marks, thread: ApplyThread::spawn()?, applied })
+    }
+
+    fn applied(&self) -> MutexGuard<'_, Applied> {
+        // A job that panicked has ended the thread, and raft with it.
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Claim 2.
+    fn promised(&self, applied: Option<LogId>) -> Option<LogId> {
+        let marks = self.marks.now();
+        // The planted bug promises, and so lets the log be purged up to, what only the memtable holds.
+        let flushed = if planted(Bug::PurgePastFlushed) { marks.applied } else { marks.persisted };
+        let (flushed, applied) = (flushed?, applied?);
+        Some(if flushed.index <= applied.index { flushed } else { applied })
+    }
+
+    fn promise(&self) -> Option<RawSnapshot> {
+        let applied = self.applied();
+        let promised = self.promised(applied.last)?;
+        let meta =
+            RawSnapshotMeta { last_log_id: Some(raw_log_id(promised)), last_membership: applied.membership.clone() };
+        Some(RawSnapshot { meta, snapshot: SnapshotData::Deferred })
+    }
+
+    /// Claim 1. Returns how far the log is durable, at least `index`.
+    async fn wait_durable(&mut self, index: u64) -> io::Result<u64> {
+        let durable = self.durable.wait_for(|durable| *durable >= Some(index)).await;
+        let durable = durable.map_err(|_| io::Error::other("the raft log is closed"))?;
+        Ok(durable.unwrap_or(index))
+    }
+
     /// Applies the entries of `batch` as the local log becomes durable through them.
     async fn apply_batch(&mut self, mut batch: VecDeque<Item>) -> io::Result<()> {
         while let Some((first, _)) = batch.front() {
             let durable = self.wait_durable(first.log_id.index).await?;
             let ready = batch.iter().take_while(|(raw, _)| raw.log_id.index <= durable).count();
             let ready: Vec<_> = batch.drain(..ready).collect();
-            blocking(|| {
-                ready.into_iter().try_for_each(|item| self.apply_one(item))?;
-                // What was ready at once is a group; the next one waits for the log again.
-                self.inner.settle()
-            })?;
+            let applied = self.applied.clone();
+            let apply = move || applied.lock().unwrap_or_else(PoisonError::into_inner).apply_all(ready);
+            self.thread.run(apply).await?;
         }
         Ok(())
-    }
-}
-
-/// Runs `work`, which may block on an engine's write stall, without holding up this worker thread's other tasks.
-///
-/// The library applies in a task of its own (and, at start-up, in the caller's), with nothing polled beside it, so
-/// handing the worker's other tasks to another thread meanwhile is sound. A single-threaded runtime has nobody to
-/// hand them to: there the work is done in place.
-fn blocking<T>(work: impl FnOnce() -> T) -> T {
-    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
-        _ => work(),
     }
 }
 
@@ -140,7 +194,8 @@ impl RaftStateMachine<TypeConfig> for Adapter {
     type SnapshotBuilder = Promise;
 
     async fn applied_state(&mut self) -> io::Result<(Option<RawLogId>, RawMembership)> {
-        Ok((self.applied.map(raw_log_id), self.membership.clone()))
+        let applied = self.applied();
+        Ok((applied.last.map(raw_log_id), applied.membership.clone()))
     }
 
     async fn apply<Strm>(&mut self, entries: Strm) -> io::Result<()>
@@ -170,24 +225,10 @@ impl RaftStateMachine<TypeConfig> for Adapter {
         if data != SnapshotData::Staged {
             return Err(io::Error::other(format!("asked to install a snapshot that only promises something: {meta}")));
         }
-        let install = snapshot_meta(meta)?;
-        let (inner, log) = (self.inner.clone(), self.log.clone());
-        let installed = tokio::task::spawn_blocking(move || {
-            inner.install_snapshot(&install, &mut || log.purge_through_blocking(install.log_id))
-        });
-        installed.await.map_err(io::Error::other)??;
-        self.applied = meta.last_log_id.as_ref().map(log_id);
-        self.membership = meta.last_membership.clone();
-        // Claim 4. The exchange is done: a member that goes on would believe in two memberships.
-        let held = raw_membership(&self.inner.membership()?.unwrap_or_default())?;
-        if held != self.membership {
-            let (announced, held) = (&self.membership, &held);
-            let sentence =
-                format!("the snapshot {meta} announced the membership {announced}, and its image holds {held}");
-            return Err(io::Error::other(sentence));
-        }
-        self.identity.enrolled(roster(&*self.inner)?);
-        if let Some(id) = self.applied {
+        let (applied, log, staged) = (self.applied.clone(), self.log.clone(), meta.clone());
+        let install = move || applied.lock().unwrap_or_else(PoisonError::into_inner).install(&staged, &log);
+        self.thread.run(install).await?;
+        if let Some(id) = self.applied().last {
             self.marks.installed(id);
         }
         Ok(())

@@ -25,8 +25,10 @@ const APPLY_WAIT: Duration = Duration::from_secs(1);
 pub struct ClusterService(pub Arc<Node>);
 
 impl ClusterService {
-    fn members(&self) -> Result<Vec<Member>, Status> {
-        let rows = membership::list(&*self.0.store.backend().read())?;
+    async fn members(&self) -> Result<Vec<Member>, Status> {
+        // A few rows; but a view may have to wait while a snapshot is installed.
+        let backend = self.0.store.backend().clone();
+        let rows = super::blocking(move || membership::list(&*backend.read())).await??;
         Ok(rows.into_iter().map(member).collect())
     }
 
@@ -40,7 +42,7 @@ impl ClusterService {
         if within(APPLY_WAIT, applied).await.is_err() {
             tracing::debug!(index, "answering a change of the membership that is not applied here yet");
         }
-        Ok((changed, self.members()?))
+        Ok((changed, self.members().await?))
     }
 }
 
@@ -50,7 +52,7 @@ impl Cluster for ClusterService {
         if request.into_inner().linearizable {
             self.0.catch_up().await?;
         }
-        Ok(Response::new(MemberListResponse { header: self.0.header_now(), members: self.members()? }))
+        Ok(Response::new(MemberListResponse { header: self.0.header_now(), members: self.members().await? }))
     }
 
     async fn member_add(&self, request: Request<MemberAddRequest>) -> Result<Response<MemberAddResponse>, Status> {

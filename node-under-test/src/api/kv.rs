@@ -22,7 +22,11 @@ impl Kv for KvService {
         if !request.serializable {
             self.0.catch_up().await?;
         }
-        let mut response = self.0.store.range(&request)?;
+        let short = self.0.store.range_if_short(&request)?;
+        let mut response = match short {
+            Some(response) => response,
+            None => self.0.read(move |store| store.range(&request)).await??,
+        };
         self.0.complete(&mut response.header);
         Ok(Response::new(response))
     }
@@ -52,7 +56,10 @@ impl Kv for KvService {
             if !check::is_serializable(&request) {
                 self.0.catch_up().await?;
             }
-            self.0.store.read_txn(&request)?
+            match self.0.store.read_txn_if_short(&request)? {
+                Some(response) => response,
+                None => self.0.read(move |store| store.read_txn(&request)).await??,
+            }
         } else {
             let Answer::Txn(response) = self.0.propose(Command::Txn(request)).await? else { return Err(mismatch()) };
             response
@@ -62,8 +69,13 @@ impl Kv for KvService {
     }
 
     async fn compact(&self, request: Request<CompactionRequest>) -> Result<Response<CompactionResponse>, Status> {
-        let answer = self.0.propose(Command::Compact(request.into_inner())).await?;
+        let request = request.into_inner();
+        let (revision, physical) = (request.revision, request.physical);
+        let answer = self.0.propose(Command::Compact(request)).await?;
         let Answer::Compact(mut response) = answer else { return Err(mismatch()) };
+        if physical {
+            self.0.swept(revision).await?;
+        }
         self.0.complete(&mut response.header);
         Ok(Response::new(response))
     }

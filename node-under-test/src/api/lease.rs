@@ -151,7 +151,10 @@ impl Lease for LeaseService {
         self.node.catch_up().await?;
         let id = request.id;
         let store = &self.node.store;
-        let keys = if request.keys { store.lease_keys(id).unwrap_or_default() } else { Vec::new() };
+        let keys = match request.keys {
+            true => self.node.read(move |store| store.lease_keys(id)).await?.unwrap_or_default(),
+            false => Vec::new(),
+        };
         Ok(Response::new(LeaseTimeToLiveResponse {
             header: self.node.header_now(),
             id,

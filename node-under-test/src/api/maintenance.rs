@@ -3,6 +3,7 @@
 //! Hashes are of the logical state, not of etcd's bytes: they compare between members of this program only.
 
 use super::{Node, blocking};
+use crate::mvcc::Store;
 use crate::state_hash::short;
 use node_backend::snapshot::saved;
 use node_base::backend::SnapshotError;
@@ -64,16 +65,14 @@ impl Maintenance for MaintenanceService {
     }
 
     async fn hash(&self, _: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
-        let store = self.0.store.clone();
-        let hash = blocking(move || store.state_hash()).await??;
+        let hash = self.0.read(Store::state_hash).await??;
         let header = Some(self.0.header(hash.kv.revision));
         Ok(Response::new(HashResponse { header, hash: short(&hash.whole()) }))
     }
 
     async fn hash_kv(&self, request: Request<HashKvRequest>) -> Result<Response<HashKvResponse>, Status> {
         let revision = request.into_inner().revision;
-        let store = self.0.store.clone();
-        let (hash, now) = blocking(move || store.kv_hash(revision)).await??;
+        let (hash, now) = self.0.read(move |store| store.kv_hash(revision)).await??;
         // As etcd answers before the first compaction.
         let compact_revision = if hash.compact_revision == 0 { -1 } else { hash.compact_revision };
         Ok(Response::new(HashKvResponse {

@@ -8,6 +8,7 @@ mod cluster;
 mod hasty;
 mod kv;
 mod lease;
+mod long_reads;
 mod maintenance;
 mod message_size;
 mod watch;
@@ -20,6 +21,7 @@ use crate::lease::Lessor;
 use crate::membership;
 use crate::mvcc::Store;
 use bytes::Bytes;
+use long_reads::LongReads;
 use message_size::Limited;
 use node_base::watermarks::Watermarks;
 use node_proto::command::command::Request as Command;
@@ -55,6 +57,8 @@ pub fn routes(options: &Serve, raft: RaftNode, store: Arc<Store>, marks: Arc<Wat
         store,
         marks,
         lessor,
+        reads: LongReads::default(),
+        catch_ups: LongReads::with_endless_queue(),
     });
     let leases = lease::LeaseService::new(node.clone(), options.dial()?);
     Ok(Routes::new(Limited(KvServer::new(kv::KvService(node.clone()))))
@@ -81,6 +85,10 @@ struct Node {
     store: Arc<Store>,
     marks: Arc<Watermarks>,
     lessor: Arc<Lessor>,
+    /// Ranges, hashes and their like.
+    reads: LongReads,
+    /// Watches that are far behind.
+    catch_ups: LongReads,
 }
 
 impl Node {
@@ -111,6 +119,12 @@ impl Node {
         *header = Some(self.header(revision));
     }
 
+    /// Reads of the store that may take long, in their turn.
+    async fn read<T: Send + 'static>(&self, read: impl FnOnce(&Store) -> T + Send + 'static) -> Result<T, Status> {
+        let store = self.store.clone();
+        self.reads.run(move || read(&store)).await
+    }
+
     /// Replicates a command, and returns what applying it answered.
     async fn propose(&self, request: Command) -> Result<Answer, Status> {
         let command = command::encode(request);
@@ -121,6 +135,13 @@ impl Node {
         }
         let proposed = within(REQUEST_TIMEOUT, self.raft.propose(command)).await?.map_err(propose_status)?;
         outcome(proposed.response)
+    }
+
+    /// Waits until nothing that a compaction at `revision` made unreachable is left in this member's engine. As in etcd it
+    /// takes as long as it takes: until the client goes away.
+    async fn swept(&self, revision: i64) -> Result<(), Status> {
+        let mut sweep = self.store.sweep_watch();
+        sweep.wait_for(|sweep| sweep.done >= revision).await.map(|_| ()).map_err(|_| stopped())
     }
 
     /// Waits until this member has applied everything that was acknowledged anywhere before the call.

@@ -67,12 +67,24 @@ async fn serve(node: &Node, mut requests: Streaming<WatchRequest>, responses: &R
             }
             () = std::future::ready(()), if !idle => Vec::new(),
         };
-        for answer in answers.into_iter().chain(session.step()?) {
+        let steps;
+        (session, steps) = step(node, session).await?;
+        for answer in answers.into_iter().chain(steps) {
             if !send(node, responses, answer).await {
                 return Ok(());
             }
         }
     }
+}
+
+/// The session's next step. History may be as long as the store: what is not short is read where it blocks no other
+/// request, in its turn. At most one read of each stream waits, so their queue is as long as there are streams.
+async fn step(node: &Node, mut session: Session) -> Result<(Session, Vec<Step>), Status> {
+    if let Some(steps) = session.short_step()? {
+        return Ok((session, steps));
+    }
+    let stepped = node.catch_ups.run(move || session.step().map(|steps| (session, steps))).await?;
+    Ok(stepped?)
 }
 
 /// Whether the client is still there.

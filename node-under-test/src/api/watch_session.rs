@@ -4,7 +4,7 @@
 //! else; the events of a revision are in one response (or in consecutive fragments, if it asked for those).
 
 use crate::mvcc::row::Kind;
-use crate::mvcc::{Change, Error, History, Interval, Rejection, Store};
+use crate::mvcc::{Change, Error, History, Interval, Rejection, Store, Wanted};
 use node_proto::etcdserverpb::watch_create_request::FilterType;
 use node_proto::etcdserverpb::watch_request::RequestUnion;
 use node_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
@@ -151,17 +151,34 @@ impl Session {
         Some(Step { revision: self.store.revision(), response })
     }
 
-    /// Reads one piece of history and says what each watch gets of it.
+    /// Reads one piece of history and says what each watch gets of it. A piece may be as large as the store.
     ///
     /// # Errors
     /// The engine failed.
     pub fn step(&mut self) -> Result<Vec<Step>, Error> {
+        let read = |store: &Store, wanted: &Wanted<'_>| store.history(wanted).map(Some);
+        Ok(self.step_by(read)?.unwrap_or_default())
+    }
+
+    /// The same if that is short work; else `None`, and nothing has happened.
+    ///
+    /// # Errors
+    /// As [`Session::step`].
+    pub fn short_step(&mut self) -> Result<Option<Vec<Step>>, Error> {
+        self.step_by(Store::history_if_short)
+    }
+
+    fn step_by(
+        &mut self,
+        read: impl FnOnce(&Store, &Wanted<'_>) -> Result<Option<History>, Error>,
+    ) -> Result<Option<Vec<Step>>, Error> {
         let now = self.store.revision();
-        let Some(from) = self.oldest_next().filter(|next| *next <= now) else { return Ok(self.progress(now)) };
+        let Some(from) = self.oldest_next().filter(|next| *next <= now) else { return Ok(Some(self.progress(now))) };
         let with_previous = self.watchers.values().any(|watcher| watcher.previous);
-        match self.store.history(from, HISTORY_BYTES, with_previous) {
-            Ok(history) => Ok(self.deliver(&history)),
-            Err(Error::Rejected(_)) => Ok(self.overtaken(self.store.compact_revision())),
+        let key = |key: &[u8]| self.watchers.values().any(|watcher| watcher.interval.contains(key));
+        match read(&self.store, &Wanted { from, bytes_max: HISTORY_BYTES, with_previous, key: &key }) {
+            Ok(history) => Ok(history.map(|history| self.deliver(&history))),
+            Err(Error::Rejected(_)) => Ok(Some(self.overtaken(self.store.compact_revision()))),
             Err(error) => Err(error),
         }
     }

@@ -3,8 +3,8 @@
 //! Both are bounded because a small request can ask for much: ten bytes name a range over the whole store, and a
 //! transaction has room for thousands of them.
 
-use super::index::KeyIndex;
 use super::interval::Interval;
+use super::state::State;
 use super::{Rejection, Result};
 use node_proto::limits::{COMMAND_ANSWER_BYTES_MAX, READ_ANSWER_BYTES_MAX, TXN_KEYS_MAX};
 use node_proto::mvccpb::KeyValue;
@@ -16,21 +16,21 @@ const FETCH_KEYS: usize = 8;
 const BYTES_PER_KEY: usize = 128;
 
 /// How many keys the comparisons and deletes of one transaction may still pass by. Every member evaluates them, and each must
-/// come to the same end: so this counts entries of the key index, which is a function of the applied commands, and never
-/// time.
+/// come to the same end: so this counts keys that are a function of the applied commands (not those that a compaction is
+/// about to remove, each member in its own time), and never time.
 #[derive(Debug)]
 pub struct Keys {
     left: usize,
 }
 
 impl Keys {
-    pub fn of(index: &KeyIndex) -> Self {
-        Self { left: TXN_KEYS_MAX.saturating_add(2 * index.len()) }
+    pub fn of(state: &State) -> Self {
+        Self { left: TXN_KEYS_MAX.saturating_add(2 * state.index.live()) }
     }
 
-    /// Walks through `interval` in the index.
-    pub fn pass(&mut self, index: &KeyIndex, interval: &Interval) -> std::result::Result<(), Rejection> {
-        let passed = if interval.is_single() { 1 } else { index.count_up_to(interval, self.left.saturating_add(1)) };
+    /// Walks through `interval` in `state`.
+    pub fn pass(&mut self, state: &State, interval: &Interval) -> std::result::Result<(), Rejection> {
+        let passed = if interval.is_single() { 1 } else { state.index.count_up_to(interval, state.compact, self.left.saturating_add(1)) };
         self.take(passed)
     }
 
@@ -52,19 +52,19 @@ pub struct Room {
 }
 
 impl Room {
-    /// For a request that reads: one range, or a transaction of ranges over `index`.
-    pub fn to_read(index: &KeyIndex) -> Self {
-        Self { bytes: READ_ANSWER_BYTES_MAX, keys: TXN_KEYS_MAX.saturating_add(2 * index.len()) }
+    /// For a request that reads: one range, or a transaction of ranges over `state`.
+    pub fn to_read(state: &State) -> Self {
+        Self { bytes: READ_ANSWER_BYTES_MAX, keys: TXN_KEYS_MAX.saturating_add(2 * state.index.live()) }
     }
 
     /// For the answer to a command.
-    fn of_command(index: &KeyIndex) -> Self {
-        Self { bytes: COMMAND_ANSWER_BYTES_MAX, ..Self::to_read(index) }
+    fn of_command(state: &State) -> Self {
+        Self { bytes: COMMAND_ANSWER_BYTES_MAX, ..Self::to_read(state) }
     }
 
-    /// Walks through `interval` in the index.
-    pub fn pass(&mut self, index: &KeyIndex, interval: &Interval) -> std::result::Result<(), Rejection> {
-        let passed = index.count_up_to(interval, self.keys.saturating_add(1));
+    /// Walks through `interval` in `state`.
+    pub fn pass(&mut self, state: &State, interval: &Interval) -> std::result::Result<(), Rejection> {
+        let passed = state.index.count_up_to(interval, state.compact, self.keys.saturating_add(1));
         self.keys = self.keys.checked_sub(passed).ok_or(Rejection::ANSWER_TOO_LARGE)?;
         Ok(())
     }
@@ -89,8 +89,8 @@ pub enum Gathered {
 }
 
 impl Gathered {
-    pub fn new(awaited: bool, index: &KeyIndex) -> Self {
-        if awaited { Self::Into(Room::of_command(index)) } else { Self::Skipped }
+    pub fn new(awaited: bool, state: &State) -> Self {
+        if awaited { Self::Into(Room::of_command(state)) } else { Self::Skipped }
     }
 
     pub fn is_too_large(&self) -> bool {

@@ -37,6 +37,7 @@ rejections! {
         "etcdserver: the transaction compares or deletes more keys than one request may pass by";
     ANSWER_TOO_LARGE = ResourceExhausted,
         "etcdserver: the answer would be too large: ask for fewer keys, with a limit, or for keys only";
+    TOO_MANY_REQUESTS = ResourceExhausted, "etcdserver: too many requests";
     COMPACTED = OutOfRange, "etcdserver: mvcc: required revision has been compacted";
     FUTURE_REVISION = OutOfRange, "etcdserver: mvcc: required revision is a future revision";
     LEASE_NOT_FOUND = NotFound, "etcdserver: requested lease not found";

@@ -21,3 +21,15 @@ pub struct History {
     /// Every change from the asked revision up to this one, itself included, is in `changes`.
     pub through: i64,
 }
+
+/// What a watch wants of history.
+pub struct Wanted<'a> {
+    /// The first revision.
+    pub from: i64,
+    /// No further revision is begun once the rows that were looked at have this many bytes.
+    pub bytes_max: usize,
+    /// Whether each change is to have the version before it.
+    pub with_previous: bool,
+    /// Which keys' changes.
+    pub key: &'a dyn Fn(&[u8]) -> bool,
+}

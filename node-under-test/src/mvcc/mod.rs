@@ -9,6 +9,7 @@
 mod budget;
 pub mod check;
 mod error;
+mod garbage;
 mod history;
 mod index;
 mod interval;
@@ -19,6 +20,7 @@ pub mod row;
 pub(crate) mod state;
 mod store;
 mod txn;
+mod versions;
 mod writer;
 
 #[cfg(test)]
@@ -27,9 +29,9 @@ mod model_test;
 mod total_test;
 
 pub use error::{Error, Rejection};
-pub use history::{Change, History};
+pub use history::{Change, History, Wanted};
 pub use interval::Interval;
-pub use store::{Applying, LeaseChanges, Store};
+pub use store::{Applying, LeaseChanges, Store, Sweep};
 
 pub type Result<T> = std::result::Result<T, Error>;
 

@@ -26,7 +26,7 @@ impl Reader<'_> {
     /// # Errors
     /// A rejection; the engine failed.
     pub fn range(&self, request: &RangeRequest, room: &mut Room) -> Result<RangeResponse> {
-        room.pass(&self.state.index, &Interval::new(&request.key, &request.range_end))?;
+        room.pass(self.state, &Interval::new(&request.key, &request.range_end))?;
         let selection = range::select(self.state, self.now, request)?;
         range::finish(request, selection, room, |row| self.fetch(row))
     }

@@ -1,15 +1,16 @@
 //! What the store keeps in memory, and how it is rebuilt from the engine's rows.
 
-use super::index::KeyIndex;
+use super::garbage::Garbage;
+use super::index::{KeyIndex, Loading};
 use super::row::{self, Kind, RowKey};
 use super::{COMPACT_REVISION, Error, FIRST_REVISION, Result};
 use crate::lease::LeaseTable;
 use node_base::backend::{Bucket, ReadView};
 use node_proto::command::LeaseRecord;
 use prost::Message;
-use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
+/// Clones share everything and are taken in constant time: readers hold one, the writer changes its own.
 #[derive(Debug, Clone)]
 pub struct State {
     pub index: KeyIndex,
@@ -18,24 +19,22 @@ pub struct State {
     pub revision: i64,
     /// 0: never compacted.
     pub compact: i64,
-    /// Rows that a compaction has made unreachable and that are still in the engine.
-    pub sweep: VecDeque<RowKey>,
 }
 
 impl State {
-    /// Reads everything that `view` holds.
+    /// Reads everything that `view` holds, also what a compaction had made unreachable and did not come to remove.
     ///
     /// # Errors
     /// [`Error::Engine`], or [`Error::Corrupt`] for rows that this program cannot have written.
-    pub fn load(view: &dyn ReadView) -> Result<Self> {
+    pub fn load(view: &dyn ReadView) -> Result<(Self, Garbage)> {
         let compact = compact_revision(view)?;
         let mut state = State {
             index: KeyIndex::default(),
             leases: LeaseTable::default(),
             revision: compact.max(FIRST_REVISION),
             compact,
-            sweep: VecDeque::new(),
         };
+        let (mut loading, mut garbage) = (Loading::default(), Garbage::default());
         for_each(view, Bucket::Lease, &[], None, |_, value| {
             let lease = LeaseRecord::decode(value).map_err(|error| Error::Corrupt(format!("lease row: {error}")))?;
             state.leases.grant(lease.id, lease.granted_ttl_seconds);
@@ -47,11 +46,11 @@ impl State {
             state.revision = state.revision.max(at.revision.main);
             let lease = if at.kind == Kind::Put { row.lease } else { 0 };
             state.leases.attach(&row.key, lease);
-            state.index.load(at, &row);
+            loading.load(at, &row, &mut garbage);
             Ok(())
         })?;
-        state.sweep.extend(state.index.compact(compact));
-        Ok(state)
+        state.index = loading.finish();
+        Ok((state, garbage))
     }
 }
 

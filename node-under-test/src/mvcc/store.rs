@@ -1,37 +1,45 @@
 //! The store: one entry in, one batch out, and reads of any state that is not compacted.
 //!
-//! The lock is the link between memory and engine: whoever holds it (either way) sees an index and an engine
-//! that belong to the same entry. So a reader takes its view of the engine while it holds the lock, may then
-//! let go of it, and still finds in that view every row that the index named.
+//! One writer at a time ([`Writing`]: an entry, or a step that removes what compactions made unreachable) changes its own
+//! copy of the state and *publishes* a clone when its batch is in the engine. Readers hold what was published and a view
+//! of the engine, and no lock: neither waits for the other, however long either takes.
 //!
-//! The lock comes first, the view second, never the other way round: an install holds the lock and waits until
-//! the last view is gone.
+//! 1. *A reader takes the state first, the view second*, so its view holds every row that an entry had written when the
+//!    state was published. Rows of later entries it may hold as well: a reader never looks beyond its state's revision.
+//! 2. *A row goes only after no state that names it can be taken any more*: a step first publishes an index without it,
+//!    then waits until all that were between state and view have both ([`Store::pin`]), and only then commits the removal.
+//! 3. *A state is published before its entry counts as applied*, so who waits for an applied index finds it published.
+//! 4. *An install shuts out everything*: it holds the writer's turn, and nobody is between state and view. It waits for
+//!    the last view to be dropped, so nobody asks for a second view while holding one.
 
 use super::budget::Room;
-use super::history::{Change, History};
+use super::garbage::Garbage;
+use super::history::{Change, History, Wanted};
 use super::index::Version;
 use super::row::{self, RowKey};
 use super::state::State;
 use super::writer::Writer;
-use super::{Error, Rejection, Result, range, reader, txn};
+use super::{Error, Interval, Rejection, Result, check, range, reader, txn};
 use crate::command;
 use crate::fence::FenceBook;
 use crate::membership;
 use crate::state_hash::{self, KvHash, StateHash};
 use bytes::Bytes;
 use node_base::LogId;
-use node_base::backend::{Backend, ReadView};
+use node_base::backend::{Backend, Batch, ReadView};
+use node_base::failpoint::{self, Window};
 use node_base::sabotage::{Bug, planted};
 use node_proto::command::command::Request;
 use node_proto::command::outcome::Result as Answer;
 use node_proto::command::{Failure, Fence};
+use node_proto::etcdserverpb::request_op::Request as Op;
 use node_proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 use node_proto::limits::COMMAND_ANSWER_BYTES_MAX;
 use node_proto::mvccpb::KeyValue;
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use tokio::sync::{Notify, watch};
 use tonic::Code;
 
@@ -44,12 +52,47 @@ pub struct Applying {
     pub replaying: bool,
 }
 
+/// Keys up to which a read is short: what one of etcd's usual requests spans.
+const SHORT_KEYS: usize = 32;
+/// Rows of history up to which reading it is short.
+const SHORT_HISTORY_ROWS: usize = 256;
+/// Rows that one step removes: a few milliseconds in which no entry is applied.
+const SWEEP_ROWS: usize = 1_000;
+
 pub struct Store {
     backend: Arc<dyn Backend>,
-    state: RwLock<State>,
+    /// Taken for one entry, or for one step of a removal.
+    writing: Mutex<Writing>,
+    /// What readers see. Held for as long as it takes to copy or to exchange a pointer.
+    published: RwLock<Arc<State>>,
+    /// Shared: by a reader between its state and its view. Exclusively: to let all of those pass (claim 2), and
+    /// through an install (claim 4). Taken after `writing`.
+    pinning: RwLock<()>,
     revision: watch::Sender<i64>,
+    sweep: watch::Sender<Sweep>,
     leases: Arc<LeaseChanges>,
     fences: Arc<FenceBook>,
+}
+
+/// The writer's own copy of the state, and what only a writer needs.
+struct Writing {
+    state: State,
+    garbage: Garbage,
+}
+
+/// How far the removal of what compactions made unreachable has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sweep {
+    /// The compact revision.
+    pub wanted: i64,
+    /// Nothing that a compaction at this revision made unreachable is left in the engine.
+    pub done: i64,
+}
+
+/// A state and a view of the engine that belong together (claim 1).
+struct Pinned<'a> {
+    state: Arc<State>,
+    view: Box<dyn ReadView + 'a>,
 }
 
 impl Store {
@@ -58,10 +101,13 @@ impl Store {
     /// # Errors
     /// [`Error::Engine`], or [`Error::Corrupt`] for rows that this program cannot have written.
     pub fn open(backend: Arc<dyn Backend>) -> Result<Self> {
-        let state = State::load(&*backend.read())?;
+        let (state, garbage) = State::load(&*backend.read())?;
         Ok(Self {
             revision: watch::Sender::new(state.revision),
-            state: RwLock::new(state),
+            sweep: watch::Sender::new(Sweep { wanted: state.compact, done: 0 }),
+            published: RwLock::new(Arc::new(state.clone())),
+            writing: Mutex::new(Writing { state, garbage }),
+            pinning: RwLock::default(),
             leases: Arc::default(),
             fences: Arc::default(),
             backend,
@@ -74,17 +120,32 @@ impl Store {
     /// # Errors
     /// That of `exchange`, after which the old state is still what is read; or as [`Store::open`].
     pub fn install(&self, exchange: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        let mut state = self.write_state();
+        let mut writing = self.write();
+        let nobody_between = self.pinning.write().unwrap_or_else(PoisonError::into_inner);
         exchange()?;
-        self.reload(&mut state).map_err(io::Error::other)
+        self.reload(&mut writing).map_err(io::Error::other)?;
+        drop(nobody_between);
+        self.sweep.send_replace(Sweep { wanted: writing.state.compact, done: 0 });
+        Ok(())
     }
 
-    fn reload(&self, state: &mut State) -> Result<()> {
-        let loaded = State::load(&*self.backend.read())?;
-        self.leases.touch(state.leases.granted().chain(loaded.leases.granted()).map(|(id, _)| (id, true)));
-        *state = loaded;
-        self.revision.send_replace(state.revision);
+    fn reload(&self, writing: &mut Writing) -> Result<()> {
+        let (state, garbage) = State::load(&*self.backend.read())?;
+        let before = std::mem::replace(writing, Writing { state, garbage }).state;
+        self.publish(&writing.state);
+        self.revision.send_replace(writing.state.revision);
+        let gone_or_come = before.leases.granted().chain(writing.state.leases.granted());
+        self.leases.touch(gone_or_come.map(|(id, _)| (id, true)));
         Ok(())
+    }
+
+    /// Lets readers see `state`. The old one may be the last of its kind and large, so it goes after the lock.
+    fn publish(&self, state: &State) {
+        let new = Arc::new(state.clone());
+        let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *published, new);
+        drop(published);
+        drop(old);
     }
 
     /// Applies one command as one batch with its position, and returns the encoded outcome (nothing, if nobody waits for
@@ -107,28 +168,61 @@ impl Store {
             return Err(Error::Corrupt("a command that cannot be decoded".to_owned()));
         }
         let fence = matches!(admitted, Ok(Request::Fence(_)));
-        let mut state = self.write_state();
-        let answer = {
-            let view = self.backend.read();
-            let mut writer = Writer::new(&mut state, &*view, applying);
-            let answer = dispatch(&mut writer, admitted)?;
-            let (batch, leases) = writer.finish();
-            drop(view);
-            if fence {
-                // Before the commit, which wakes those who wait for this index to be applied.
-                self.fences.expect(at.index);
-            }
-            self.backend.commit(batch, at)?;
-            self.leases.touch(leases);
-            answer
-        };
+        let mut writing = self.write();
+        let Writing { state, garbage } = &mut *writing;
+        let view = self.backend.read();
+        let mut writer = Writer::new(state, garbage, &*view, applying);
+        let answer = dispatch(&mut writer, admitted)?;
+        let (batch, leases) = writer.finish();
+        drop(view);
+        if fence {
+            // Before the commit, which wakes those who wait for this index to be applied.
+            self.fences.expect(at.index);
+        }
+        self.backend.commit_then(batch, at, &mut || self.publish(state))?;
+        self.leases.touch(leases);
         if fence {
             self.fences.hash_at(at, &self.backend);
         }
-        let revision = state.revision;
-        drop(state);
+        let (revision, compact) = (state.revision, state.compact);
+        drop(writing);
         self.revision.send_if_modified(|known| std::mem::replace(known, revision) != revision);
+        self.sweep.send_if_modified(|sweep| std::mem::replace(&mut sweep.wanted, compact) != compact);
         Ok(if applying.awaited { command::encode_outcome(answer) } else { Bytes::new() })
+    }
+
+    /// Removes a bounded part of what compactions made unreachable, and says whether more is left. The removal belongs
+    /// to no entry: each member does it in its own time, and a kill between two steps leaves rows that the next life
+    /// finds again.
+    ///
+    /// # Errors
+    /// [`Error::Engine`]: the process must end.
+    pub fn sweep_step(&self) -> Result<bool> {
+        let mut writing = self.write();
+        let Writing { state, garbage } = &mut *writing;
+        let compact = state.compact;
+        let rows = garbage.take(compact, SWEEP_ROWS);
+        if !rows.is_empty() {
+            rows.iter().for_each(|(key, row)| state.index.forget(key, row.revision));
+            self.publish(state);
+            // Claim 2: who took an older state has its view when this returns.
+            drop(self.pinning.write().unwrap_or_else(PoisonError::into_inner));
+            let mut batch = Batch::default();
+            rows.iter().for_each(|(_, row)| batch.delete(row::BUCKET, row.encode()));
+            self.backend.sweep(batch)?;
+            failpoint::pass(Window::CompactBatch);
+        }
+        let more = garbage.is_due(compact);
+        drop(writing);
+        if !more {
+            self.sweep.send_if_modified(|sweep| std::mem::replace(&mut sweep.done, compact) != compact);
+        }
+        Ok(more)
+    }
+
+    /// Woken when there is something to remove, and when that is done.
+    pub fn sweep_watch(&self) -> watch::Receiver<Sweep> {
+        self.sweep.subscribe()
     }
 
     /// What applying the last of `unapplied` will answer, if all of them are applied to the state as it is. `unapplied` is
@@ -138,13 +232,14 @@ impl Store {
     /// As [`Store::apply`].
     #[cfg(feature = "sabotage")]
     pub fn foresee(&self, unapplied: impl FnOnce() -> Vec<Bytes>) -> Result<Option<Bytes>> {
-        let held = self.read_state();
+        let held = self.write();
         let commands = unapplied();
-        let mut state = held.clone();
+        let (mut state, mut garbage) = (held.state.clone(), Garbage::default());
         let view = self.backend.read();
-        let (mut batch, mut answer) = (node_base::backend::Batch::default(), None);
+        let (mut batch, mut answer) = (Batch::default(), None);
         for command in commands {
-            let mut writer = Writer::new(&mut state, &*view, Applying { awaited: true, replaying: false });
+            let applying = Applying { awaited: true, replaying: false };
+            let mut writer = Writer::new(&mut state, &mut garbage, &*view, applying);
             writer.batch = batch;
             answer = Some(dispatch(&mut writer, command::admit(&command))?);
             (batch, _) = writer.finish();
@@ -152,12 +247,41 @@ impl Store {
         Ok(answer.map(command::encode_outcome))
     }
 
-    fn read_state(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().expect("nobody panics while holding the state")
+    fn write(&self) -> MutexGuard<'_, Writing> {
+        self.writing.lock().expect("nobody panics in the middle of a change")
     }
 
-    fn write_state(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().expect("nobody panics while holding the state")
+    /// The published state. Whoever keeps it may be the last to do so, and then frees what is only in it: not for threads
+    /// that others wait for.
+    fn state(&self) -> Arc<State> {
+        self.published.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A glance at the published state, without keeping it.
+    fn glance<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.published.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Claim 1. Waits for an install, and for nothing else.
+    fn pin(&self) -> Pinned<'_> {
+        let _between = self.pinning.read().unwrap_or_else(PoisonError::into_inner);
+        self.pinned()
+    }
+
+    /// The same, or `None` where that would have to wait.
+    fn try_pin(&self) -> Option<Pinned<'_>> {
+        let _between = match self.pinning.try_read() {
+            Ok(between) => between,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(self.pinned())
+    }
+
+    /// Only while `pinning` is held.
+    fn pinned(&self) -> Pinned<'_> {
+        let state = self.state();
+        Pinned { state, view: self.backend.read() }
     }
 
     pub fn backend(&self) -> &Arc<dyn Backend> {
@@ -165,18 +289,19 @@ impl Store {
     }
 
     pub fn revision(&self) -> i64 {
-        self.read_state().revision
+        self.glance(|state| state.revision)
     }
 
-    /// Keys that the index knows.
+    /// What a budget counts: keys that are there, and keys that a walk over everything counts.
     #[cfg(test)]
-    pub fn index_len(&self) -> usize {
-        self.read_state().index.len()
+    pub fn counted_keys(&self) -> (usize, usize) {
+        let everything = Interval::new(&Bytes::from_static(&[0]), &Bytes::from_static(&[0]));
+        self.glance(|state| (state.index.live(), state.index.count_up_to(&everything, state.compact, usize::MAX)))
     }
 
     /// 0: never compacted.
     pub fn compact_revision(&self) -> i64 {
-        self.read_state().compact
+        self.glance(|state| state.compact)
     }
 
     /// Woken at every new revision.
@@ -188,76 +313,81 @@ impl Store {
         &self.fences
     }
 
-    /// A range over what is applied here; its header holds the revision alone.
+    /// A range over what is applied here; its header holds the revision alone. It may take as long as the store is
+    /// large: for threads that nobody waits for.
     ///
     /// # Errors
     /// A rejection, or [`Error::Engine`].
     pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse> {
-        let state = self.read_state();
-        let selection = range::select(&state, state.revision, request)?;
-        let mut room = Room::to_read(&state.index);
-        let view = self.backend.read();
-        drop(state);
-        range::finish(request, selection, &mut room, |row| fetch(&*view, row))
+        self.pin().range(request)
     }
 
-    /// A transaction for which [`check::is_read_only`] holds.
+    /// For tests: ranges over the state and the view of this moment, whenever they are asked for.
+    #[cfg(test)]
+    pub fn begin_range(&self) -> impl Fn(&RangeRequest) -> Result<RangeResponse> {
+        let pinned = self.pin();
+        move |request| pinned.range(request)
+    }
+
+    /// The same if that is short work and has to wait for nothing; else `None`.
+    ///
+    /// # Errors
+    /// As [`Store::range`].
+    pub fn range_if_short(&self, request: &RangeRequest) -> Result<Option<RangeResponse>> {
+        let Some(pinned) = self.try_pin() else { return Ok(None) };
+        let interval = Interval::new(&request.key, &request.range_end);
+        let short = pinned.state.index.holds_at_most(&interval, SHORT_KEYS);
+        short.then(|| pinned.range(request)).transpose()
+    }
+
+    /// As [`Store::read_txn`] if that is short work and has to wait for nothing; else `None`.
+    ///
+    /// # Errors
+    /// As [`Store::range`].
+    pub fn read_txn_if_short(&self, request: &TxnRequest) -> Result<Option<TxnResponse>> {
+        let pinned = if names_keys_alone(request) { self.try_pin() } else { None };
+        pinned.map(|pinned| pinned.read_txn(request)).transpose()
+    }
+
+    /// A transaction for which [`check::is_read_only`] holds. As [`Store::range`].
     ///
     /// # Errors
     /// As [`Store::range`].
     pub fn read_txn(&self, request: &TxnRequest) -> Result<TxnResponse> {
-        let state = self.read_state();
-        let view = self.backend.read();
-        let reader = reader::Reader { state: &state, view: &*view, batch: None, now: state.revision };
-        txn::read(&reader, request)
+        self.pin().read_txn(request)
     }
 
-    /// The changes from revision `from` on, whole revisions, at least one of them, and no more than it takes
-    /// to reach `bytes_max`.
+    /// The changes that `wanted` asks for: whole revisions, at least one of them, and then no more than it takes to reach
+    /// [`Wanted::bytes_max`]. One revision may be as large as the store: for threads that nobody waits for.
     ///
     /// # Errors
-    /// [`Rejection::COMPACTED`] if `from` lies below the compact revision.
-    pub fn history(&self, from: i64, bytes_max: usize, with_previous: bool) -> Result<History> {
-        let state = self.read_state();
-        if from < state.compact {
-            return Err(Rejection::COMPACTED.into());
-        }
-        let mut history = History { changes: Vec::new(), through: state.revision };
-        let view = self.backend.read();
-        drop(state);
-        scan_history(&*view, from, bytes_max, &mut history)?;
-        drop(view);
-        if with_previous {
-            self.add_previous(&mut history)?;
-        }
-        Ok(history)
+    /// [`Rejection::COMPACTED`] if the first revision lies below the compact one.
+    pub fn history(&self, wanted: &Wanted<'_>) -> Result<History> {
+        let history = self.pin().history(wanted, usize::MAX)?;
+        history.ok_or_else(|| Error::Corrupt("a history without an end".to_owned()))
     }
 
-    fn add_previous(&self, history: &mut History) -> Result<()> {
-        let state = self.read_state();
-        let before = |kv: &KeyValue| state.index.get(&kv.key, kv.mod_revision - 1).map(Version::row);
-        let rows: Vec<_> = history.changes.iter().map(|change| before(&change.kv)).collect();
-        let view = self.backend.read();
-        drop(state);
-        for (change, row) in history.changes.iter_mut().zip(rows) {
-            change.previous = row.map(|row| fetch(&*view, row)).transpose()?;
-        }
-        Ok(())
+    /// The same if that is short work and has to wait for nothing; else `None`.
+    ///
+    /// # Errors
+    /// As [`Store::history`].
+    pub fn history_if_short(&self, wanted: &Wanted<'_>) -> Result<Option<History>> {
+        self.try_pin().map_or(Ok(None), |pinned| pinned.history(wanted, SHORT_HISTORY_ROWS))
     }
 
     /// Granted TTL of a lease, in seconds.
     pub fn lease_ttl_seconds(&self, id: i64) -> Option<i64> {
-        self.read_state().leases.granted_ttl_seconds(id)
+        self.glance(|state| state.leases.granted_ttl_seconds(id))
     }
 
     /// Ids and granted TTLs (seconds) of all leases, ascending by id.
     pub fn leases(&self) -> Vec<(i64, i64)> {
-        self.read_state().leases.granted().collect()
+        self.state().leases.granted().collect()
     }
 
-    /// The keys attached to a lease, ascending.
+    /// The keys attached to a lease, ascending: as many as the store has.
     pub fn lease_keys(&self, id: i64) -> Option<Vec<Bytes>> {
-        self.read_state().leases.keys(id)
+        self.state().leases.keys(id)
     }
 
     /// Which leases came or went. One consumer.
@@ -271,17 +401,19 @@ impl Store {
     /// [`Rejection::COMPACTED`] at or below the compact revision unless it is the newest;
     /// [`Rejection::FUTURE_REVISION`].
     pub fn kv_hash(&self, at: i64) -> Result<(KvHash, i64)> {
-        let state = self.read_state();
-        if at > state.revision {
+        let Pinned { state, view } = self.pin();
+        let now = state.revision;
+        drop(state);
+        if at > now {
             return Err(Rejection::FUTURE_REVISION.into());
         }
-        if at > 0 && at <= state.compact {
+        let hash = state_hash::kv(&*view, if at > 0 { at } else { i64::MAX })?;
+        // The view may be newer than the state, and what it was compacted at decides what can be hashed.
+        if at > 0 && at <= hash.compact_revision {
             return Err(Rejection::COMPACTED.into());
         }
-        let now = state.revision;
-        let view = self.backend.read();
-        drop(state);
-        Ok((state_hash::kv(&*view, if at > 0 { at } else { i64::MAX })?, now))
+        let now = if at > 0 { now } else { now.max(hash.revision) };
+        Ok((hash, now))
     }
 
     /// All sections, read from the engine.
@@ -291,6 +423,50 @@ impl Store {
     pub fn state_hash(&self) -> Result<StateHash> {
         state_hash::compute(&*self.backend.read())
     }
+}
+
+impl Pinned<'_> {
+    /// `None`: there are more than `rows_max` rows to look at.
+    fn history(self, wanted: &Wanted<'_>, rows_max: usize) -> Result<Option<History>> {
+        let Pinned { state, view } = self;
+        if wanted.from < state.compact {
+            return Err(Rejection::COMPACTED.into());
+        }
+        let mut history = History { changes: Vec::new(), through: state.revision };
+        // Only the versions before need the index, and a scan may take long.
+        let state = wanted.with_previous.then_some(state);
+        if !scan_history(&*view, wanted, rows_max, &mut history)? {
+            return Ok(None);
+        }
+        let Some(state) = state else { return Ok(Some(history)) };
+        for change in &mut history.changes {
+            let before = state.index.get(&change.kv.key, change.kv.mod_revision - 1).map(Version::row);
+            change.previous = before.map(|row| fetch(&*view, row)).transpose()?;
+        }
+        Ok(Some(history))
+    }
+
+    fn range(&self, request: &RangeRequest) -> Result<RangeResponse> {
+        let selection = range::select(&self.state, self.state.revision, request)?;
+        let mut room = Room::to_read(&self.state);
+        range::finish(request, selection, &mut room, |row| fetch(&*self.view, row))
+    }
+
+    fn read_txn(&self, request: &TxnRequest) -> Result<TxnResponse> {
+        let Pinned { state, view } = self;
+        txn::read(&reader::Reader { state, view: &**view, batch: None, now: state.revision }, request)
+    }
+}
+
+/// Whether a transaction compares and reads single keys only.
+fn names_keys_alone(request: &TxnRequest) -> bool {
+    let ops = request.success.iter().chain(&request.failure);
+    request.compare.iter().all(|compare| compare.range_end.is_empty())
+        && ops.into_iter().all(|op| match &op.request {
+            Some(Op::RequestRange(range)) => range.range_end.is_empty(),
+            Some(Op::RequestTxn(nested)) => names_keys_alone(nested),
+            _ => true,
+        })
 }
 
 fn fetch(view: &dyn ReadView, at: RowKey) -> Result<KeyValue> {
@@ -333,12 +509,16 @@ fn too_large_to_tell(revision: i64) -> Failure {
     Failure { code: Code::ResourceExhausted as i32, message }
 }
 
-/// Fills `history` from `from` up to its `through`, or to the end of the revision that reaches `bytes_max`.
-fn scan_history(view: &dyn ReadView, from: i64, bytes_max: usize, history: &mut History) -> Result<()> {
+/// Fills `history` up to its `through`, or to the end of the revision that reaches `bytes_max`. False: there are more than
+/// `rows_max` rows to look at.
+fn scan_history(view: &dyn ReadView, wanted: &Wanted<'_>, rows_max: usize, history: &mut History) -> Result<bool> {
+    let mut rows = 0;
     let mut bytes = 0;
     let mut last_main = None;
     let mut failure = None;
-    view.scan(row::BUCKET, &row::first_key_of(from), None, &mut |key, value| {
+    // The view may hold rows of entries that the state does not know.
+    let end = history.through.checked_add(1).map(row::first_key_of);
+    view.scan(row::BUCKET, &row::first_key_of(wanted.from), end.as_ref().map(|end| &end[..]), &mut |key, value| {
         let decoded = RowKey::decode(key).and_then(|at| Ok((at, row::decode_value(at, value)?)));
         let (at, kv) = match decoded {
             Ok(decoded) => decoded,
@@ -347,16 +527,22 @@ fn scan_history(view: &dyn ReadView, from: i64, bytes_max: usize, history: &mut 
                 return ControlFlow::Break(());
             }
         };
-        if let Some(last) = last_main.filter(|last| bytes >= bytes_max && *last != at.revision.main) {
+        if let Some(last) = last_main.filter(|last| bytes >= wanted.bytes_max && *last != at.revision.main) {
             history.through = last;
+            return ControlFlow::Break(());
+        }
+        rows += 1;
+        if rows > rows_max {
             return ControlFlow::Break(());
         }
         last_main = Some(at.revision.main);
         bytes += key.len() + value.len();
-        history.changes.push(Change { kind: at.kind, kv, previous: None });
+        if (wanted.key)(&kv.key) {
+            history.changes.push(Change { kind: at.kind, kv, previous: None });
+        }
         ControlFlow::Continue(())
     })?;
-    failure.map_or(Ok(()), Err)
+    failure.map_or(Ok(rows <= rows_max), Err)
 }
 
 /// The set of leases that came or went since somebody last looked: bounded by the leases, not by time.

@@ -47,7 +47,7 @@ impl Decision {
 fn holds(reader: &Reader<'_>, compare: &Compare, keys: &mut Keys) -> Result<bool> {
     let index = &reader.state.index;
     let interval = Interval::new(&compare.key, &compare.range_end);
-    keys.pass(index, &interval)?;
+    keys.pass(reader.state, &interval)?;
     // The rest the index knows by itself.
     let stored = matches!(compare.target(), CompareTarget::Value | CompareTarget::Lease);
     let mut found = false;
@@ -112,7 +112,7 @@ fn check(reader: &Reader<'_>, txn: &TxnRequest, decision: &Decision, keys: &mut 
                 check_revision(reader.state, reader.now, range.revision)?;
             }
             Some(Request::RequestDeleteRange(delete)) => {
-                keys.pass(&reader.state.index, &Interval::new(&delete.key, &delete.range_end))?;
+                keys.pass(reader.state, &Interval::new(&delete.key, &delete.range_end))?;
             }
             Some(Request::RequestTxn(txn)) => check(reader, txn, next(&mut nested)?, keys)?,
             Some(Request::RequestRange(_)) | None => {}
@@ -140,7 +140,7 @@ fn next<'d>(nested: &mut impl Iterator<Item = &'d Decision>) -> Result<&'d Decis
 /// # Errors
 /// A rejection only before the first change.
 pub fn apply(writer: &mut Writer<'_>, txn: &TxnRequest) -> Result<TxnResponse> {
-    let mut keys = Keys::of(&writer.state.index);
+    let mut keys = Keys::of(writer.state);
     let decision = Decision::of(&writer.reader(), txn, &mut keys)?;
     check(&writer.reader(), txn, &decision, &mut keys)?;
     let mut response = execute(writer, txn, &decision).map_err(|error| match error {
@@ -176,11 +176,10 @@ fn execute(writer: &mut Writer<'_>, txn: &TxnRequest, decision: &Decision) -> Re
 /// # Errors
 /// A rejection; the engine failed.
 pub fn read(reader: &Reader<'_>, txn: &TxnRequest) -> Result<TxnResponse> {
-    let index = &reader.state.index;
-    let mut keys = Keys::of(index);
+    let mut keys = Keys::of(reader.state);
     let decision = Decision::of(reader, txn, &mut keys)?;
     check(reader, txn, &decision, &mut keys)?;
-    read_branch(reader, txn, &decision, &mut Room::to_read(index))
+    read_branch(reader, txn, &decision, &mut Room::to_read(reader.state))
 }
 
 fn read_branch(reader: &Reader<'_>, txn: &TxnRequest, decision: &Decision, room: &mut Room) -> Result<TxnResponse> {

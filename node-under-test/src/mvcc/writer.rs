@@ -1,6 +1,7 @@
 //! The changes of one entry: every one of them at the entry's main revision, in one batch.
 
 use super::budget::{Gathered, Room};
+use super::garbage::Garbage;
 use super::interval::Interval;
 use super::range::header;
 use super::reader::Reader;
@@ -18,13 +19,9 @@ use node_proto::etcdserverpb::{
 use node_proto::mvccpb::KeyValue;
 use prost::Message;
 
-/// Unreachable rows that any entry removes on its way, so that a large compaction stalls nobody.
-const SWEEP_ROWS: usize = 512;
-/// The same for the compaction that asks for `physical` removal.
-const SWEEP_ROWS_PHYSICAL: usize = 65_536;
-
 pub struct Writer<'a> {
     pub state: &'a mut State,
+    garbage: &'a mut Garbage,
     pub view: &'a dyn ReadView,
     pub batch: Batch,
     /// The main revision of this entry's changes, if it makes any.
@@ -40,11 +37,16 @@ pub struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    pub fn new(state: &'a mut State, view: &'a dyn ReadView, applying: Applying) -> Self {
+    pub fn new(
+        state: &'a mut State,
+        garbage: &'a mut Garbage,
+        view: &'a dyn ReadView,
+        applying: Applying,
+    ) -> Self {
         let main = state.revision + 1;
-        let gathered = Gathered::new(applying.awaited, &state.index);
+        let gathered = Gathered::new(applying.awaited, state);
         let (batch, touched_leases, replaying) = (Batch::default(), Vec::new(), applying.replaying);
-        Self { state, view, batch, main, changes: 0, touched_leases, replaying, gathered }
+        Self { state, garbage, view, batch, main, changes: 0, touched_leases, replaying, gathered }
     }
 
     /// The newest revision that a read inside this entry sees.
@@ -74,18 +76,10 @@ impl<'a> Writer<'a> {
         self.rows(|reader, room| reader.range(request, room))
     }
 
-    /// Ends the entry: the state moves to its revision, and a bounded part of the garbage goes with the batch.
-    pub fn finish(mut self) -> (Batch, Vec<(i64, bool)>) {
+    /// Ends the entry: the state moves to its revision.
+    pub fn finish(self) -> (Batch, Vec<(i64, bool)>) {
         self.state.revision = self.now();
-        self.sweep(SWEEP_ROWS);
         (self.batch, self.touched_leases)
-    }
-
-    fn sweep(&mut self, rows_max: usize) {
-        let rows = rows_max.min(self.state.sweep.len());
-        for row in self.state.sweep.drain(..rows) {
-            self.batch.delete(row::BUCKET, row.encode());
-        }
     }
 
     fn next_revision(&mut self) -> Revision {
@@ -127,7 +121,7 @@ impl<'a> Writer<'a> {
 
     fn write(&mut self, mut row: KeyValue) {
         let revision = self.next_revision();
-        let version = self.state.index.put(&row.key, revision);
+        let version = self.state.index.put(&row.key, revision, self.garbage);
         self.state.leases.attach(&row.key, row.lease);
         row.create_revision = version.create;
         row.mod_revision = revision.main;
@@ -152,13 +146,15 @@ impl<'a> Writer<'a> {
         if planted(Bug::TombstoneLost) && self.replaying {
             return;
         }
-        self.state.index.delete(key, revision);
+        self.state.index.delete(key, revision, self.garbage);
         self.state.leases.attach(key, 0);
         let row = KeyValue { key: key.clone(), mod_revision: revision.main, ..KeyValue::default() };
         let at = RowKey { revision, kind: Kind::Tombstone };
         self.batch.put(row::BUCKET, at.encode(), row.encode_to_vec());
     }
 
+    /// Moves the compact revision, at once and on every member alike. What it makes unreachable is removed later, in
+    /// bounded steps ([`super::Store::sweep_step`]), and how far those got no reader and no hash can see.
     pub fn compact(&mut self, request: &CompactionRequest) -> Result<CompactionResponse> {
         if request.revision <= self.state.compact {
             return Err(Rejection::COMPACTED.into());
@@ -168,11 +164,6 @@ impl<'a> Writer<'a> {
         }
         self.state.compact = request.revision;
         self.batch.put(Bucket::Meta, COMPACT_REVISION, request.revision.to_be_bytes());
-        let unreachable = self.state.index.compact(request.revision);
-        self.state.sweep.extend(unreachable);
-        if request.physical {
-            self.sweep(SWEEP_ROWS_PHYSICAL);
-        }
         Ok(CompactionResponse { header: header(self.now()) })
     }
 

@@ -43,32 +43,67 @@ pub fn open_image(path: &Path, trust: Trust) -> Result<Box<dyn ReadView>> {
 
 /// See [`EngineKind::write_image`](crate::engine::EngineKind::write_image).
 pub fn write_image(path: &Path, source: &dyn ReadView, progress: &mut dyn FnMut(u64)) -> Result<u64> {
-    let db = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(failed)?;
-    let mut copied = 0;
-    for bucket in Bucket::ALL {
-        let mut chunk = Chunk { db: &db, bucket, rows: Vec::new(), bytes: 0 };
-        let mut broken = None;
-        source.scan(bucket, &[], None, &mut |key, value| {
-            copied += 1;
-            match chunk.add(key, value) {
-                Ok(false) => ControlFlow::Continue(()),
-                Ok(true) => {
-                    progress(copied);
-                    ControlFlow::Continue(())
-                }
-                Err(error) => {
-                    broken = Some(error);
-                    ControlFlow::Break(())
-                }
-            }
-        })?;
-        broken.map_or(Ok(()), Err)?;
-        // An empty bucket has a table too.
-        chunk.write()?;
-    }
-    progress(copied);
-    db.close().map_err(failed)?;
+    let copy = Copy::create(path)?;
+    let copied = copy.rows(source, progress)?;
+    copy.close()?;
     Ok(copied)
+}
+
+/// A file in the making.
+pub(super) struct Copy {
+    db: Database,
+}
+
+impl Copy {
+    /// Makes an empty file at `path`, where nothing is yet.
+    pub fn create(path: &Path) -> Result<Self> {
+        Ok(Self { db: Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(failed)? })
+    }
+
+    /// Copies every row of `source`, and says how many these are.
+    pub fn rows(&self, source: &dyn ReadView, progress: &mut dyn FnMut(u64)) -> Result<u64> {
+        let mut copied = 0;
+        for bucket in Bucket::ALL {
+            let mut chunk = Chunk { db: &self.db, bucket, rows: Vec::new(), bytes: 0 };
+            let mut broken = None;
+            source.scan(bucket, &[], None, &mut |key, value| {
+                copied += 1;
+                match chunk.add(key, value) {
+                    Ok(false) => ControlFlow::Continue(()),
+                    Ok(true) => {
+                        progress(copied);
+                        ControlFlow::Continue(())
+                    }
+                    Err(error) => {
+                        broken = Some(error);
+                        ControlFlow::Break(())
+                    }
+                }
+            })?;
+            broken.map_or(Ok(()), Err)?;
+            // An empty bucket has a table too.
+            chunk.write()?;
+        }
+        progress(copied);
+        Ok(copied)
+    }
+
+    /// Copies the rows that `changed` names once more, as `source` has them: those that it has no more are removed.
+    pub fn again<'a>(&self, source: &dyn ReadView, changed: impl Iterator<Item = (Bucket, &'a [u8])>) -> Result<()> {
+        let txn = self.db.begin_write().map_err(failed)?;
+        for (bucket, key) in changed {
+            let mut table = txn.open_table(table(bucket)).map_err(failed)?;
+            match source.get(bucket, key)? {
+                Some(value) => drop(table.insert(key, value.as_slice()).map_err(failed)?),
+                None => drop(table.remove(key).map_err(failed)?),
+            }
+        }
+        txn.commit().map_err(failed)
+    }
+
+    pub fn close(self) -> Result<()> {
+        self.db.close().map_err(failed)
+    }
 }
 
 /// Rows of one bucket that are not written yet.

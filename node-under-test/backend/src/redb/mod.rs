@@ -10,20 +10,24 @@
 //! 3. *N is E*: the consistent index of the last durable transaction. There is no index file, and nothing to capture.
 //!    `persisted` moves when a group has been settled, and only then.
 //! 4. *A view owns its transaction*: it holds up no commit, and outlives an install or a defragmentation, which put
-//!    another file in this one's place.
+//!    another file in this one's place (`defrag.rs` has the claims of the latter).
 //! 5. *An image is a copy of one view in a fresh file*, closed before a byte of it is sent: redb has no backup call, and
 //!    the live file is never complete without the pages in memory.
 
+mod defrag;
 mod image;
+mod in_use;
 mod view;
 
 pub use image::{Trust, open_image, write_image};
 
 use crate::engine::{Engine, EngineKind, EngineOptions, Opened};
 use crate::layout::DataDir;
-use crate::lock;
 use crate::snapshot::install;
 use crate::snapshot::write::{self, Outgoing};
+use crate::{lock, storage_failed};
+use defrag::Notes;
+use in_use::InUse;
 use node_base::LogId;
 use node_base::backend::{
     Backend, BackendError, Batch, Bucket, CONSISTENT_INDEX, ReadView, Result, Size, Snapshot, SnapshotError,
@@ -50,6 +54,10 @@ pub struct RedbBackend {
     /// replaced. Taken before `db`.
     group: Mutex<Option<LogId>>,
     images: AtomicU64,
+    in_use: InUse,
+    /// Held through a defragmentation; taken before everything else.
+    defragmenting: Mutex<()>,
+    notes: Notes,
 }
 
 impl RedbBackend {
@@ -72,6 +80,9 @@ impl RedbBackend {
             marks: OnceLock::new(),
             group: Mutex::new(None),
             images: AtomicU64::new(0),
+            in_use: InUse::default(),
+            defragmenting: Mutex::default(),
+            notes: Notes::default(),
             dir,
         })
     }
@@ -93,21 +104,18 @@ impl RedbBackend {
     fn settle_group(&self, group: &mut Option<LogId>) -> Result<()> {
         let Some(last) = *group else { return Ok(()) };
         let marks = self.marks()?;
+        let db = self.db()?;
         pass(Window::GroupVisible);
-        let mut txn = self.db()?.begin_write().map_err(failed)?;
-        txn.set_durability(Durability::Immediate).map_err(failed)?;
-        txn.commit().map_err(failed)?;
+        if let Err(error) = commit_durably(&db, |_| Ok(())) {
+            // Whoever asked is told of it too late: a client that wanted a snapshot would hear of it, and the next group,
+            // whose sync succeeds, would be believed.
+            storage_failed(&format!("syncing {}: {}", self.dir.db().display(), error.0));
+        }
         pass(Window::GroupDurable);
         marks.flushed(last);
         marks.persisted(last);
         *group = None;
         Ok(())
-    }
-
-    /// Puts the complete, synced image at `fresh` in the file's place; a kill leaves the one or the other.
-    fn exchange_for_defragmented(&self, fresh: &std::path::Path) -> io::Result<()> {
-        std::fs::rename(fresh, self.dir.db())?;
-        durable::sync_dir(&self.dir.snap())
     }
 }
 
@@ -127,23 +135,41 @@ fn failed(error: impl Display) -> BackendError {
     BackendError(error.to_string())
 }
 
-/// One entry as one transaction's changes, its LogId the last.
-fn write_entry(txn: &WriteTransaction, batch: &Batch, at: LogId) -> Result<()> {
+fn commit_durably(db: &Database, write: impl FnOnce(&WriteTransaction) -> Result<()>) -> Result<()> {
+    let mut txn = db.begin_write().map_err(failed)?;
+    txn.set_durability(Durability::Immediate).map_err(failed)?;
+    write(&txn)?;
+    txn.commit().map_err(failed)
+}
+
+/// One entry as one transaction's changes, its LogId the last. Returns by how many bytes the rows grew.
+fn write_entry(txn: &WriteTransaction, batch: &Batch, at: LogId) -> Result<i64> {
+    let grown = write_rows(txn, batch)?;
+    let mut meta = txn.open_table(table(Bucket::Meta)).map_err(failed)?;
+    meta.insert(CONSISTENT_INDEX, at.encode().as_slice()).map_err(failed)?;
+    Ok(grown)
+}
+
+/// The same without a LogId.
+fn write_rows(txn: &WriteTransaction, batch: &Batch) -> Result<i64> {
+    let bytes = |key: &[u8], value: &[u8]| i64::try_from(key.len() + value.len()).unwrap_or(i64::MAX);
+    let mut grown = 0;
     let mut open = None;
     for (bucket, key, value) in batch.changes() {
         let (_, table) = match open.take().filter(|(of, _)| *of == bucket) {
             Some(open_already) => open.insert(open_already),
             None => open.insert((bucket, txn.open_table(table(bucket)).map_err(failed)?)),
         };
-        match value {
-            Some(value) => table.insert(key, value).map_err(failed)?,
+        let replaced = match value {
+            Some(value) => {
+                grown += bytes(key, value);
+                table.insert(key, value).map_err(failed)?
+            }
             None => table.remove(key).map_err(failed)?,
         };
+        grown -= replaced.map_or(0, |old| bytes(key, old.value()));
     }
-    drop(open);
-    let mut meta = txn.open_table(table(Bucket::Meta)).map_err(failed)?;
-    meta.insert(CONSISTENT_INDEX, at.encode().as_slice()).map_err(failed)?;
-    Ok(())
+    Ok(grown)
 }
 
 impl Backend for RedbBackend {
@@ -152,15 +178,40 @@ impl Backend for RedbBackend {
     }
 
     /// The caller has made the local raft log durable through `at`, and told the marks that `at` is committed.
-    fn commit(&self, batch: Batch, at: LogId) -> Result<()> {
+    fn commit_then(&self, batch: Batch, at: LogId, visible: &mut dyn FnMut()) -> Result<()> {
         let marks = self.marks()?;
         let mut group = lock(&self.group);
         let mut txn = self.db()?.begin_write().map_err(failed)?;
         txn.set_durability(Durability::None).map_err(failed)?;
-        write_entry(&txn, &batch, at)?;
+        let grown = write_entry(&txn, &batch, at)?;
         txn.commit().map_err(failed)?;
+        self.in_use.grew(grown);
+        self.notes.add(&batch, true);
+        visible();
         *group = Some(at);
         marks.applied(at);
+        Ok(())
+    }
+
+    /// In the group that is under way, or else durable at once: pages are given back only by a durable commit.
+    fn sweep(&self, batch: Batch) -> Result<()> {
+        let group = lock(&self.group);
+        let db = self.db()?;
+        let mut grown = 0;
+        let mut write = |txn: &WriteTransaction| {
+            grown = write_rows(txn, &batch)?;
+            Ok(())
+        };
+        if group.is_none() {
+            commit_durably(&db, write)?;
+        } else {
+            let mut txn = db.begin_write().map_err(failed)?;
+            txn.set_durability(Durability::None).map_err(failed)?;
+            write(&txn)?;
+            txn.commit().map_err(failed)?;
+        }
+        self.in_use.grew(grown);
+        self.notes.add(&batch, false);
         Ok(())
     }
 
@@ -192,21 +243,19 @@ impl Backend for RedbBackend {
     fn size(&self) -> Result<Size> {
         let path = self.dir.db();
         let allocated = std::fs::metadata(&path).map_err(|error| failed(format!("{}: {error}", path.display())))?.len();
-        Ok(Size { allocated, in_use: View::of(self.db()?).bytes_in_use()? })
+        let in_use = self.in_use.bytes(|| {
+            let (view, grown) = {
+                let _no_commit = lock(&self.group);
+                (View::of(self.db()?), self.in_use.grown())
+            };
+            Ok((view.bytes_in_use()?, grown))
+        })?;
+        Ok(Size { allocated, in_use: in_use.min(allocated) })
     }
 
-    /// Commits wait; readers go on in the old file.
+    /// Readers go on, in the old file if they began there; commits wait for the last round of the copy alone.
     fn defrag(&self) -> Result<()> {
-        let mut group = lock(&self.group);
-        self.settle_group(&mut group)?;
-        let fresh = self.dir.fresh();
-        let io = |error: io::Error| failed(format!("defragmenting {}: {error}", self.dir.db().display()));
-        install::remove(&fresh).map_err(io)?;
-        write_image(&fresh, &View::of(self.db()?), &mut |_| ())?;
-        std::fs::File::open(&fresh).and_then(|file| file.sync_all()).map_err(io)?;
-        self.exchange_for_defragmented(&fresh).map_err(io)?;
-        self.replace_db(Some(open_db(&self.dir, self.cache_bytes)?));
-        Ok(())
+        self.defragment()
     }
 
     fn close(&self) -> Result<()> {
@@ -250,6 +299,8 @@ impl Engine for RedbBackend {
         purge_log: &mut dyn FnMut() -> io::Result<()>,
     ) -> std::result::Result<(), SnapshotError> {
         let marks = self.marks()?.clone();
+        // A copy of the old file must not be put in the new one's place.
+        let _no_defragmentation = lock(&self.defragmenting);
         let mut group = lock(&self.group);
         self.settle_group(&mut group)?;
         install::refuse_older(&self.dir, marks.now().applied, image)?;
@@ -259,6 +310,7 @@ impl Engine for RedbBackend {
         // With the exchange N is M: there is no file to write. The windows stand for the same states as RocksDB's.
         pass(Window::SnapshotPersist);
         self.replace_db(Some(open_db(&self.dir, self.cache_bytes)?));
+        self.in_use.forget();
         marks.installed(image);
         pass(Window::SnapshotPersisted);
         install::purge_and_delete_old(&self.dir, purge_log)

@@ -112,12 +112,13 @@ impl Backend for RocksBackend {
     }
 
     /// The caller has made the local raft log durable through `at`, and told the marks that `at` is committed.
-    fn commit(&self, batch: Batch, at: LogId) -> Result<()> {
+    fn commit_then(&self, batch: Batch, at: LogId, visible: &mut dyn FnMut()) -> Result<()> {
         let marks = self.marks()?;
         let guard = self.engine()?;
         let engine = guard.get();
         let _single_writer = lock(&self.writer);
         if planted(Bug::NoopDoesNotAdvance) && batch.is_empty() {
+            visible();
             marks.applied(at);
             engine.progress.prove(at);
             lock(&engine.progress.ring).record_unwritten(engine.db.db.latest_sequence_number(), at);
@@ -129,6 +130,7 @@ impl Backend for RocksBackend {
         let rows = encode(&batch, at);
         let batch_bytes = rows.size_in_bytes() as u64;
         engine.db.db.write_opt(rows, &options::write()).map_err(engine_error)?;
+        visible();
 
         // The mark follows the write, the record follows the mark: as soon as the record is there, the persister may
         // move "flushed" up to it, which must not pass "applied".
@@ -144,6 +146,13 @@ impl Backend for RocksBackend {
             let _ = engine.events.send(Event::LagExceeded);
         }
         Ok(())
+    }
+
+    /// No record goes with it: a flush that ends in a removal proves the entry before it.
+    fn sweep(&self, batch: Batch) -> Result<()> {
+        let guard = self.engine()?;
+        let _single_writer = lock(&self.writer);
+        guard.get().db.db.write_opt(rows_of(&batch), &options::write()).map_err(engine_error)
     }
 
     /// A memtable is its own group.
@@ -247,6 +256,12 @@ impl Drop for RocksBackend {
 
 /// One entry as one batch, its LogId the last key (claim 1).
 fn encode(batch: &Batch, at: LogId) -> WriteBatch {
+    let mut rows = rows_of(batch);
+    rows.put(row_key(Bucket::Meta, CONSISTENT_INDEX), at.encode());
+    rows
+}
+
+fn rows_of(batch: &Batch) -> WriteBatch {
     let mut rows = WriteBatch::default();
     for (bucket, key, value) in batch.changes() {
         match value {
@@ -254,7 +269,6 @@ fn encode(batch: &Batch, at: LogId) -> WriteBatch {
             None => rows.delete(row_key(bucket, key)),
         }
     }
-    rows.put(row_key(Bucket::Meta, CONSISTENT_INDEX), at.encode());
     rows
 }
 

@@ -13,7 +13,7 @@ use node_raft::{
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -50,10 +50,36 @@ struct Engine {
     lenient: bool,
 }
 
+/// Holds up whoever applies the command "stall", until it is opened.
+#[derive(Default)]
+pub struct Gate {
+    state: Mutex<(usize, bool)>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn wait(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.0 += 1;
+        drop(self.opened.wait_while(state, |(_, open)| !*open).unwrap());
+    }
+
+    /// Members that came to it.
+    pub fn waiting(&self) -> usize {
+        self.state.lock().unwrap().0
+    }
+
+    pub fn open(&self) {
+        self.state.lock().unwrap().1 = true;
+        self.opened.notify_all();
+    }
+}
+
 /// A state machine that applies to memory and flushes when it is told to.
 struct Memory {
     engine: Arc<Mutex<Engine>>,
     marks: Arc<Watermarks>,
+    gate: Arc<Gate>,
 }
 
 impl Memory {
@@ -93,6 +119,9 @@ impl StateMachine for Memory {
     }
 
     fn apply(&self, entry: Entry, _: bool) -> io::Result<Bytes> {
+        if entry.payload == Payload::Command("stall".into()) {
+            self.gate.wait();
+        }
         let mut engine = self.lock();
         let expected = engine.memory.at.map_or(0, |at| at.index + 1);
         if entry.log_id.index != expected {
@@ -190,6 +219,7 @@ pub struct Cluster {
     dirs: BTreeMap<u64, TempDir>,
     engines: BTreeMap<u64, Arc<Mutex<Engine>>>,
     running: BTreeMap<u64, Running>,
+    pub gate: Arc<Gate>,
 }
 
 impl Cluster {
@@ -211,6 +241,7 @@ impl Cluster {
             dirs: (1..=size).map(|id| (id, tempfile::tempdir().unwrap())).collect(),
             engines: (1..=size).map(|id| (id, Arc::default())).collect(),
             running: BTreeMap::new(),
+            gate: Arc::default(),
         }
     }
 
@@ -245,7 +276,7 @@ impl Cluster {
         let log = LogStore::open(self.dirs[&id].path(), self.logs).unwrap();
         let committed = log.facts().committed.map(|id| id.index);
         let marks = Arc::new(Watermarks::at_start(at, at, committed));
-        let machine = Arc::new(Memory { engine, marks: marks.clone() });
+        let machine = Arc::new(Memory { engine, marks: marks.clone(), gate: self.gate.clone() });
         let joins = self.joined.get(&id).cloned();
         let options = RaftOptions {
             id,

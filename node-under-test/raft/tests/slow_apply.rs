@@ -1,0 +1,39 @@
+//! An entry that takes long to apply holds up those behind it, and nothing else.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail there")]
+
+mod support;
+
+use support::{Cluster, eventually};
+
+/// One thread runs all that raft needs, of all three members. Were anything applied on it, nobody would ever open the gate.
+#[test]
+fn raft_goes_on_while_an_entry_is_applied() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut cluster = Cluster::new(3);
+        cluster.start_all().await;
+        cluster.write("before").await;
+        let node = cluster.node(1);
+        let stalled = tokio::spawn(async move { node.propose("stall".into()).await });
+        eventually("all members apply it", || cluster.gate.waiting() == 3).await;
+        let (node, before) = (cluster.node(2), cluster.node(2).status());
+        let behind = tokio::spawn(async move { node.propose("behind".into()).await });
+        // Replicated and committed everywhere, though nothing is applied; and a quorum confirms reads meanwhile.
+        for id in [1, 2, 3] {
+            let node = cluster.node(id);
+            eventually("the entry behind it is committed", || node.status().committed > before.committed).await;
+            let index = node.read_index().await.unwrap();
+            assert!(node.status().applied < Some(index), "the read waits for what is not applied");
+        }
+        assert!(cluster.commands(1).iter().all(|command| command == "before"));
+        cluster.gate.open();
+        // An outcome may be unknown if the machine was too busy for heartbeats; that it is applied is not.
+        let _ = (stalled.await.unwrap(), behind.await.unwrap());
+        cluster.settle().await;
+        for id in [1, 2, 3] {
+            assert_eq!(cluster.commands(id), ["before", "stall", "behind"]);
+        }
+        cluster.stop_all().await;
+    });
+}
