@@ -6,7 +6,7 @@
 use crate::clock;
 use crate::command;
 use crate::membership;
-use crate::mvcc::Store;
+use crate::mvcc::{Error, Store};
 use node_raft::{Member, RaftNode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub async fn run(raft: RaftNode, store: Arc<Store>, own: Member) {
         return;
     }
     while roster.borrow_and_update().members.contains_key(&own.id) {
-        match is_published(&store, &own) {
+        match is_published(&store, &own).await {
             Ok(true) => return,
             Ok(false) => {}
             // Whoever applies next meets it too, and ends the process.
@@ -47,8 +47,11 @@ pub async fn run(raft: RaftNode, store: Arc<Store>, own: Member) {
     }
 }
 
-fn is_published(store: &Store, own: &Member) -> crate::mvcc::Result<bool> {
-    let rows = membership::list(&*store.backend().read())?;
+/// Off raft's threads: a view may have to wait while a snapshot is installed.
+async fn is_published(store: &Store, own: &Member) -> crate::mvcc::Result<bool> {
+    let backend = store.backend().clone();
+    let listed = tokio::task::spawn_blocking(move || membership::list(&*backend.read())).await;
+    let rows = listed.map_err(|error| Error::Corrupt(format!("this member's rows were not read: {error}")))??;
     let row = rows.into_iter().find(|row| row.id == own.id);
     Ok(row.is_some_and(|row| row.name == own.name && row.client_addr == own.client_addr))
 }

@@ -263,6 +263,32 @@ fn defrag_under_load(backend: &dyn Engine) {
     assert!(rows == expected);
 }
 
+/// A sweep removes rows and belongs to no entry: no index moves, beside a group that is under way and without one, and
+/// what the next entries write stands on it.
+fn a_sweep_moves_no_index(backend: &dyn Engine) {
+    let gone = |from: u32, to: u32| {
+        let mut batch = Batch::default();
+        (from..to).for_each(|row| batch.delete(Bucket::Lease, row.to_be_bytes()));
+        batch
+    };
+    let mut rows = Batch::default();
+    (0..30u32).for_each(|row| rows.put(Bucket::Lease, row.to_be_bytes(), [1]));
+    backend.commit(rows, at(0)).unwrap();
+    backend.sweep(gone(0, 10)).unwrap();
+    backend.flush().unwrap();
+    backend.sweep(gone(10, 20)).unwrap();
+    assert_eq!(consistent_index(&*backend.read()).unwrap(), Some(at(0)));
+    let mut again = Batch::default();
+    again.put(Bucket::Lease, 5u32.to_be_bytes(), [2]);
+    backend.commit(again, at(1)).unwrap();
+    backend.flush().unwrap();
+    let left: Vec<_> = rows_of(&*backend.read()).into_iter().map(|((_, key), value)| (key, value)).collect();
+    let row = |row: u32, value: u8| (row.to_be_bytes().to_vec(), vec![value]);
+    let expected: Vec<_> = std::iter::once(row(5, 2)).chain((20..30).map(|number| row(number, 1))).collect();
+    assert_eq!(left, expected);
+    assert_eq!(consistent_index(&*backend.read()).unwrap(), Some(at(1)));
+}
+
 /// Kills of a real process in each window that the engine passes: what is left is a prefix, and N ≤ E.
 fn a_kill_at_each_step_leaves_a_prefix(kind: EngineKind, windows: &[Window]) {
     for window in windows {
@@ -347,6 +373,23 @@ macro_rules! suite {
             #[test]
             fn a_defragmentation_under_load_loses_nothing() {
                 with_fresh(defrag_under_load);
+            }
+
+            #[test]
+            fn a_sweep_removes_rows_and_moves_no_index() {
+                with_fresh(a_sweep_moves_no_index);
+            }
+
+            /// Who waits for an applied index finds what was published with it.
+            #[test]
+            fn a_commit_is_visible_before_it_counts_as_applied() {
+                let tmp = tempfile::tempdir().unwrap();
+                let backend = dispatch::open(DataDir::new(tmp.path()), $kind, small()).unwrap();
+                let marks = Arc::new(Watermarks::at_start(None, None, Some(9)));
+                backend.attach(marks.clone()).unwrap();
+                let mut seen = Vec::new();
+                backend.commit_then(entry(0), at(0), &mut || seen.push(marks.now().applied)).unwrap();
+                assert_eq!((seen, marks.now().applied), (vec![None], Some(at(0))));
             }
 
             #[test]
