@@ -2,6 +2,8 @@
 //!
 //! `request → propose → raft → apply → mvcc | lease → backend → flush → last-flushed index`
 
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "a print that fails panics: see `output`, `diagnostics`")]
+
 pub mod api;
 pub mod applier;
 pub mod cli;
@@ -14,20 +16,26 @@ pub mod inspect;
 pub mod lease;
 pub mod membership;
 pub mod mvcc;
+pub mod net;
 pub mod offline;
+pub mod output;
 pub mod publish;
 pub mod recovery;
 pub mod serve;
+pub mod space;
 pub mod state_hash;
 
 #[cfg(test)]
 mod testing;
 
 use clap::Parser;
+use node_base::durable::remedy;
+use node_base::{diagnostics, say};
 use std::process::ExitCode;
 
 /// Parses the command line and runs it; an error goes to standard error, with exit code 1.
 pub fn main() -> ExitCode {
+    diagnostics::catch_panics();
     let done = match cli::Cli::parse().command {
         cli::Command::Serve(options) => serve::run(*options),
         cli::Command::Inspect(options) => inspect::run(&options),
@@ -40,7 +48,11 @@ pub fn main() -> ExitCode {
         cli::Command::Verify(options) => offline::verify(&options),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        let error = format!("{error:#}");
+        match remedy(&error).filter(|remedy| !error.contains(remedy)) {
+            Some(remedy) => say!("error: {error}; {remedy}"),
+            None => say!("error: {error}"),
+        }
         ExitCode::FAILURE
     })
 }

@@ -67,6 +67,8 @@ bugs! {
     HashCached = "hash-cached",
     /// The engine marker's name is not synced before the engine is made.
     MarkerNoDirFsync = "marker-no-dir-fsync",
+    /// Clients get connections for as long as there are descriptors, those that the engine and the log need included.
+    AcceptWithoutLimit = "accept-without-limit",
 }
 
 #[cfg(feature = "sabotage")]

@@ -8,7 +8,9 @@ mod cluster;
 mod hasty;
 mod kv;
 mod lease;
+mod limits;
 mod maintenance;
+mod snapshot_stream;
 mod watch;
 mod watch_session;
 
@@ -18,7 +20,9 @@ use crate::command;
 use crate::lease::Lessor;
 use crate::membership;
 use crate::mvcc::Store;
+use crate::space::Space;
 use bytes::Bytes;
+use limits::Limits;
 use node_base::watermarks::Watermarks;
 use node_proto::command::command::Request as Command;
 use node_proto::command::outcome::Result as Answer;
@@ -44,7 +48,13 @@ const COMMAND_BYTES_MAX: usize = 1_536 * 1024;
 ///
 /// # Errors
 /// When the detours contradict each other.
-pub fn routes(options: &Serve, raft: RaftNode, store: Arc<Store>, marks: Arc<Watermarks>) -> anyhow::Result<Routes> {
+pub fn routes(
+    options: &Serve,
+    raft: RaftNode,
+    store: Arc<Store>,
+    marks: Arc<Watermarks>,
+    space: Arc<Space>,
+) -> anyhow::Result<Routes> {
     let lessor = Lessor::new(store.clone(), raft.clone());
     tokio::spawn(lessor.clone().run());
     let node = Arc::new(Node {
@@ -55,12 +65,13 @@ pub fn routes(options: &Serve, raft: RaftNode, store: Arc<Store>, marks: Arc<Wat
         store,
         marks,
         lessor,
+        limits: Limits::default(),
     });
     let leases = lease::LeaseService::new(node.clone(), options.dial()?);
     Ok(Routes::new(KvServer::new(kv::KvService(node.clone())))
         .add_service(WatchServer::new(watch::WatchService(node.clone())))
         .add_service(LeaseServer::new(leases))
-        .add_service(MaintenanceServer::new(maintenance::MaintenanceService(node.clone())))
+        .add_service(MaintenanceServer::new(maintenance::MaintenanceService::new(node.clone(), space)))
         .add_service(ClusterServer::new(cluster::ClusterService(node))))
 }
 
@@ -81,6 +92,7 @@ struct Node {
     store: Arc<Store>,
     marks: Arc<Watermarks>,
     lessor: Arc<Lessor>,
+    limits: Limits,
 }
 
 impl Node {
@@ -113,10 +125,17 @@ impl Node {
 
     /// Replicates a command, and returns what applying it answered.
     async fn propose(&self, request: Command) -> Result<Answer, Status> {
+        if limits::adds_data(&request)
+            && let Some(member) = self.raft.short_of_space()
+        {
+            tracing::debug!(member, "refused for want of room on a disk");
+            return Err(limits::no_space());
+        }
         let command = command::encode(request);
         if command.len() > COMMAND_BYTES_MAX {
             return Err(crate::mvcc::Rejection::REQUEST_TOO_LARGE.into());
         }
+        let _under_way = self.limits.propose(command.len())?;
         #[cfg(feature = "sabotage")]
         if node_base::sabotage::planted(node_base::sabotage::Bug::AckBeforeQuorum) {
             return within(REQUEST_TIMEOUT, self.propose_hastily(command)).await?;
@@ -175,7 +194,13 @@ async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, 
     }
 }
 
-/// Runs what reads much of the engine where it blocks no other request.
+/// Runs what reads much of the engine where it blocks no other request, when its turn comes.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| stopped())
+    let turn = limits::reading_turn().await;
+    let done = tokio::task::spawn_blocking(move || {
+        // A caller that goes away does not end the work, so the work holds its turn.
+        let _turn = turn;
+        work()
+    });
+    done.await.map_err(|_| stopped())
 }

@@ -115,11 +115,12 @@ fn open_db(dir: &DataDir, cache_bytes: usize) -> Result<Arc<Database>> {
     let path = dir.db();
     let opened = Database::builder().set_cache_size(cache_bytes).open(&path);
     opened.map(Arc::new).map_err(|error| {
-        BackendError(format!(
-            "cannot open {}: {error}; redb never leaves that behind after a kill: restore the file from a backup, or \
-             remove this member and add it again under a new id",
-            path.display()
-        ))
+        let error = error.to_string();
+        let next = durable::remedy(&error).unwrap_or(
+            "redb never leaves that behind after a kill: restore the file from a backup, or remove this member and add it \
+             again under a new id",
+        );
+        BackendError(format!("cannot open {}: {error}; {next}", path.display()))
     })
 }
 
@@ -193,6 +194,10 @@ impl Backend for RedbBackend {
         let path = self.dir.db();
         let allocated = std::fs::metadata(&path).map_err(|error| failed(format!("{}: {error}", path.display())))?.len();
         Ok(Size { allocated, in_use: View::of(self.db()?).bytes_in_use()? })
+    }
+
+    fn images_are_copies(&self) -> bool {
+        true
     }
 
     /// Commits wait; readers go on in the old file.
