@@ -9,7 +9,7 @@ use node_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use node_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, SnapshotRequest};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open};
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -170,7 +170,7 @@ fn a_log_that_nobody_reads_holds_nothing_up() {
     let (reader, writer) = std::io::pipe().unwrap();
     let mut filler = writer.try_clone().unwrap();
     rustix::fs::fcntl_setfl(&filler, rustix::fs::OFlags::NONBLOCK).unwrap();
-    while std::io::Write::write(&mut filler, &[b'x'; 4096]).is_ok() {}
+    while Write::write(&mut filler, &[b'x'; 4096]).is_ok() {}
     rustix::fs::fcntl_setfl(&filler, rustix::fs::OFlags::empty()).unwrap();
     drop(filler);
     let dir = tempfile::tempdir().unwrap();
@@ -238,19 +238,30 @@ impl Tmpfs {
         self.0.path()
     }
 
+    fn free(&self) -> u64 {
+        let found = rustix::fs::statvfs(self.path()).unwrap();
+        found.f_bavail * found.f_frsize
+    }
+
     /// Fills the filesystem until only `left` bytes are free.
     fn fill(&self, left: u64) {
-        let free = || {
-            let found = rustix::fs::statvfs(self.path()).unwrap();
-            found.f_bavail * found.f_frsize
-        };
-        let file = File::create(self.path().join("somebody-elses")).unwrap();
-        let bytes = free().saturating_sub(left);
-        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes).unwrap();
+        let mut file = File::options().create(true).append(true).open(self.path().join("somebody-elses")).unwrap();
+        let page = vec![1; 4096];
+        while self.free() > left {
+            // Others write as well.
+            match file.write_all(&page) {
+                Err(error) if error.kind() == ErrorKind::StorageFull => return,
+                written => written.unwrap(),
+            }
+        }
     }
 
     fn make_room(&self) {
         std::fs::remove_file(self.path().join("somebody-elses")).unwrap();
+    }
+
+    fn ballasts(&self) -> usize {
+        (1..=3).filter(|id| self.path().join(format!("n{id}/ballast")).exists()).count()
     }
 }
 
@@ -260,65 +271,93 @@ impl Drop for Tmpfs {
     }
 }
 
+/// Writes to three members, and what they acknowledged.
+struct Writer {
+    clients: Vec<KvClient<Channel>>,
+    acknowledged: Vec<String>,
+    number: usize,
+}
+
+impl Writer {
+    /// One write to the next member in turn; again if nobody leads now. Whether it was acknowledged, or refused for want of room.
+    async fn write(&mut self) -> bool {
+        loop {
+            self.number += 1;
+            let key = format!("key/{}", self.number);
+            let client = &mut self.clients[self.number % 3];
+            match client.put(put(&key, 64 << 10)).await {
+                Ok(_) => {
+                    self.acknowledged.push(key);
+                    return true;
+                }
+                Err(status) if status.code() == Code::Unavailable => {}
+                Err(status) => {
+                    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+                    assert_eq!(status.message(), "etcdserver: mvcc: database space exceeded");
+                    return false;
+                }
+            }
+        }
+    }
+
+    async fn delete_nothing(&mut self, at: usize) {
+        let request = || DeleteRangeRequest { key: "nothing".into(), ..Default::default() };
+        while let Err(status) = self.clients[at].delete_range(request()).await {
+            assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        }
+    }
+
+    /// Whether the member in place `at` has `key`.
+    async fn reads(&mut self, at: usize, key: &str) -> bool {
+        let request = || RangeRequest { key: key.to_owned().into(), keys_only: true, ..Default::default() };
+        loop {
+            match self.clients[at].range(request()).await {
+                Ok(answer) => return answer.into_inner().kvs.len() == 1,
+                Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status:?}"),
+            }
+        }
+    }
+}
+
 /// All members shared a disk that filled up, and all of them ended. Now writes stop before, reads go on, and there is no other
 /// cure needed than room.
 async fn a_disk_that_fills_up(backend: &str) {
     let Some(disk) = Tmpfs::mount(160) else { return };
     let mut cluster = common::Cluster::start(disk.path(), backend);
-    let mut acknowledged = Vec::new();
     let mut clients = Vec::new();
     for at in cluster.clients() {
         clients.push(kv(at).await);
     }
-    let mut write = async |key: String, at: usize| {
-        let answer = clients[at % 3].put(put(&key, 64 << 10)).await;
-        if answer.is_ok() {
-            acknowledged.push(key);
-        }
-        answer.map(drop)
-    };
-    for number in 0..30 {
-        write(format!("before/{number}"), number).await.expect("there is room");
+    let mut writer = Writer { clients, acknowledged: Vec::new(), number: 0 };
+    for _ in 0..30 {
+        assert!(writer.write().await, "there is room");
     }
-    // Somebody else takes all but a little; the load takes the rest, at whatever member.
+    assert_eq!(disk.ballasts(), 3);
+    // Somebody else takes all but a little, and the load the rest of what is not kept free.
     disk.fill(24 << 20);
-    let mut number = 0;
-    let refused = loop {
-        match write(format!("filling/{number}"), number).await {
-            Ok(()) => number += 1,
-            Err(status) => break status,
-        }
-        assert!(number < 2_000, "128 MiB went into 24");
-    };
-    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
-    assert_eq!(refused.message(), "etcdserver: mvcc: database space exceeded");
-    // The disk as full as it gets: the ballast is what raft then has.
-    for at in cluster.clients() {
-        let mut client = kv(at).await;
-        let read = RangeRequest { key: "before/0".into(), ..Default::default() };
-        assert_eq!(client.range(read).await.expect("reads go on").into_inner().kvs.len(), 1);
-        client
-            .delete_range(DeleteRangeRequest { key: "nothing".into(), ..Default::default() })
-            .await
-            .expect("so do deletes");
+    while writer.write().await {
+        assert!(writer.number < 2_000, "125 MiB went into 24");
+    }
+    // Somebody else goes on, beyond what any reserve could know of.
+    disk.fill(6 << 20);
+    for at in 0..3 {
+        assert!(writer.reads(at, "key/1").await, "reads go on");
+        writer.delete_nothing(at).await;
+    }
+    while disk.ballasts() > 0 {
+        assert!(!writer.write().await, "nothing is taken while half of the reserve is gone");
     }
     assert!(cluster.all_run());
     disk.make_room();
-    let mut number = 0;
-    loop {
-        match write(format!("after/{number}"), number).await {
-            Ok(()) if number >= 30 => break,
-            Ok(()) => number += 1,
-            Err(status) => assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}"),
+    for _ in 0..30 {
+        while !writer.write().await {
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
     }
     assert!(cluster.all_run());
-    for at in cluster.clients() {
-        let mut client = kv(at).await;
-        for key in &acknowledged {
-            let read = RangeRequest { key: key.clone().into(), keys_only: true, ..Default::default() };
-            assert_eq!(client.range(read).await.unwrap().into_inner().kvs.len(), 1, "{key} was acknowledged");
+    for at in 0..3 {
+        for key in writer.acknowledged.clone() {
+            assert!(writer.reads(at, &key).await, "{key} was acknowledged");
         }
     }
 }
