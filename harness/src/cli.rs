@@ -344,6 +344,9 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
     if grid.is_planned() || !summary.is_opaque() {
         text.push_str(&format!("crash windows: {}\n", grid.sentence()));
     }
+    for line in summary.crowd.iter().flat_map(|crowd| crowd.sentences()) {
+        text.push_str(&format!("crowd: {line}\n"));
+    }
     for death in &summary.resumed {
         let (cluster, cycle) = (death.cluster, death.after_cycle);
         text.push_str(&format!(

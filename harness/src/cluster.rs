@@ -49,6 +49,8 @@ pub struct Site {
     pub board: Board,
     /// Proxies between the members; `None`: they reach each other directly.
     pub links: Option<Links>,
+    /// Limit of open files of each member; `None`: the harness's own.
+    pub nofile: Option<u64>,
 }
 
 /// Who was where when a harness died.
@@ -95,7 +97,7 @@ impl Cluster {
             founders.iter().zip(engines).map(|((id, at), engine)| Member::founder(*id, *at, *engine)).collect();
         let ids_used = founders.iter().map(|(id, _)| *id).collect();
         let board = Board::new(founders.len());
-        let site = Site { spawner, target, paths, founders, board, links: None };
+        let site = Site { spawner, target, paths, founders, board, links: None, nofile: None };
         Ok(Self { site, members, ids_used, applied_by_the_gone: 0, _ports: ports })
     }
 
@@ -128,7 +130,7 @@ impl Cluster {
         let members = seats.iter().map(member).collect();
         let founders = seats.iter().map(|seat| (seat.founder, seat.at)).collect();
         let board = Board::new(seats.len());
-        let site = Site { spawner, target, paths, founders, board, links: None };
+        let site = Site { spawner, target, paths, founders, board, links: None, nofile: None };
         Ok(Self { site, members, ids_used, applied_by_the_gone: 0, _ports: ports })
     }
 

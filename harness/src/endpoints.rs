@@ -46,6 +46,11 @@ impl Board {
         self.wait(|board| board.get(place) == Some(&true)).await;
     }
 
+    /// Becomes ready once the endpoint in `place` does not serve.
+    pub async fn wait_gone(&self, place: usize) {
+        self.wait(|board| board.get(place) != Some(&true)).await;
+    }
+
     async fn wait(&self, so: impl Fn(&[bool]) -> bool) {
         // The sender is ours and lives: no error is possible.
         let _ = self.0.subscribe().wait_for(|board| so(board)).await;

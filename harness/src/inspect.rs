@@ -77,6 +77,9 @@ pub async fn inspect(spawner: &Spawner, inspector: &Path, data_dir: &Path, copy:
     Ok(Inspected { dead, log })
 }
 
+/// The file of a node that only takes up room.
+const BALLAST: &str = "ballast";
+
 fn copy_dead_dir(from: &Path, to: &Path) -> anyhow::Result<()> {
     remove_dir(to)?;
     copy_tree(from, to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
@@ -99,6 +102,8 @@ fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
         let (source, target) = (entry.path(), to.join(entry.file_name()));
         if entry.file_type()?.is_dir() {
             copy_tree(&source, &target)?;
+        } else if entry.file_name() == BALLAST {
+            // Room that the member holds back, with nothing in it.
         } else if source.extension().is_some_and(|extension| extension == "sst") {
             fs::hard_link(&source, &target)?;
         } else {

@@ -13,7 +13,7 @@
 //!        ▼
 //!      model, oracle                      what must hold, from evidence outside the node's own claims
 //!        ▲ answers, events, dead directories
-//!      workload ∥ observe ∥ cycle         writes and watches go on while a cycle kills and restarts
+//!      workload ∥ observe ∥ crowd ∥ cycle writes and watches go on while a cycle kills and restarts
 //!        │    history, inspect, raft_log  what happened, written ahead; what the dead directory and its raft log say
 //!        ▼
 //!      run, localise, report, progress    the verdict and its worth; where a divergence begins
@@ -34,6 +34,7 @@
 pub mod cli;
 pub mod clock;
 pub mod cluster;
+pub mod crowd;
 pub mod cycle;
 pub mod edn;
 pub mod endpoints;

@@ -17,6 +17,12 @@ pub const MEMBERS: [u32; 2] = [3, 5];
 pub const CLIENTS_MAX: u32 = 256;
 /// Each client has a connection to each member: this many leave room, among 1,024 file descriptors, for the harness's own.
 pub const CONNECTIONS_MAX: u32 = 900;
+/// Of each kind in a crowd, at each member: beyond what any listener keeps waiting, and well below the ports of a machine.
+pub const CROWD_MAX: u32 = 5_000;
+/// Limit of open files of a member: fewer than this leave a server nothing to start with.
+pub const NOFILE_MIN: u64 = 64;
+/// The kernel's own maximum for a process (`fs.nr_open`) where nobody changed it.
+pub const NOFILE_MAX: u64 = 1 << 20;
 /// Each key's history is held by the model; compaction bounds its length, this its number.
 pub const KEYS_MAX: u32 = 100_000;
 /// Room for an append list's first entries beside the id of the operation that wrote it.

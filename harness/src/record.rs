@@ -2,6 +2,7 @@
 //!
 //! Plain data, no behaviour beyond sums: a stored record must read back without a cluster.
 
+pub mod crowd;
 pub mod known;
 pub mod localisation;
 
@@ -10,6 +11,7 @@ use crate::plan::Plan;
 use crate::scenario::Scenario;
 use crate::target::{Engine, Slot};
 use crate::verdict::{Finding, Verdict};
+use crowd::CrowdRecord;
 use known::KnownRecord;
 use localisation::Localisation;
 use serde::{Deserialize, Serialize};
@@ -352,6 +354,9 @@ pub struct RunSummary {
     /// What the raft logs of dead members proved, replayed by a model of our own.
     #[serde(default)]
     pub log_replayed: Replayed,
+    /// What clients that hold connections and streams, and never use them, met; `None`: there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crowd: Option<CrowdRecord>,
     /// Where a divergence begins, if one was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub localisation: Option<Localisation>,
@@ -407,6 +412,7 @@ impl RunSummary {
             reads: 0,
             load_ms: 0,
             log_replayed: Replayed::default(),
+            crowd: None,
             localisation: None,
             skipped_checks: Vec::new(),
             interrupted: false,

@@ -20,6 +20,7 @@ use crate::plan::Plan;
 use crate::process::Spawner;
 use crate::progress::Progress;
 use crate::record::QuotaRecord;
+use crate::record::crowd::CrowdRecord;
 use crate::scenario::{Floors, Scenario};
 use crate::target::Target;
 use crate::verdict::{Class, Finding, Verdict};
@@ -64,6 +65,7 @@ pub(crate) struct Outcome {
     /// Likewise fences.
     pub fences_uncompared: u64,
     pub cycles_apart: u64,
+    pub crowd: Option<CrowdRecord>,
     pub interrupted: bool,
 }
 
@@ -191,6 +193,9 @@ impl Outcome {
         record::known::add(&mut summary.known, end.known);
         summary.log_replayed.add(end.replayed);
         summary.resumed.extend(end.resumed);
+        if let Some(crowd) = end.crowd {
+            self.crowd.get_or_insert_default().add(crowd);
+        }
         summary.localisation = summary.localisation.take().or(end.localisation);
     }
 }
@@ -239,6 +244,7 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: Outco
     summary.fault_classes = worth::fault_classes(&summary.cycles);
     summary.findings = oracle::condense(outcome.findings);
     summary.interrupted = outcome.interrupted;
+    summary.crowd = outcome.crowd.or(summary.crowd.take());
     if outcome.reads_unchecked > 0 {
         let (unchecked, reads) = (outcome.reads_unchecked, summary.reads);
         let why = format!("{unchecked} of {reads} reads: compacted before the history reached them");
@@ -261,6 +267,8 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: Outco
     // A run that a finding ended early proves that finding; what it would have been worth is no question any more.
     if summary.findings.is_empty() {
         summary.findings = worth::lacking(floors, summary, outcome.cycles_apart);
+        let stayed_away = summary.crowd.as_ref().and_then(CrowdRecord::lacking);
+        summary.findings.extend(stayed_away.map(|why| Finding::new(Class::NotProven, why)));
         summary.skipped_checks.extend(worth::not_applicable(summary));
     }
     summary.verdict = Verdict::of(&summary.findings);

@@ -5,6 +5,7 @@
 //! that cannot be honoured is refused.
 
 mod cluster;
+mod crowd;
 mod faults;
 mod known;
 mod load;
@@ -89,6 +90,28 @@ pub struct ClusterSpec {
     /// Entries of the raft log that a purge leaves below N; 0, like the next one, where the node is not the target.
     pub keep_entries: u64,
     pub snapshot_every_entries: u64,
+    /// Limit of open files of each member, soft and hard; `None`: what the harness was started with.
+    pub nofile: Option<u64>,
+}
+
+/// At each member, clients that hold something and never use it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CrowdSpec {
+    /// Connections that never say a word.
+    pub idle: u32,
+    /// Connections that begin HTTP/2 and say no more.
+    pub half_open: u32,
+    /// Watches of everything whose events are never read.
+    pub stalled_watches: u32,
+    /// Snapshots that are never read.
+    pub stalled_snapshots: u32,
+}
+
+impl CrowdSpec {
+    /// How many connections it holds at one member.
+    pub fn connections(&self) -> u32 {
+        self.idle + self.half_open + self.stalled_watches + self.stalled_snapshots
+    }
 }
 
 impl ClusterSpec {
@@ -170,6 +193,8 @@ pub struct Scenario {
     pub target: TargetSpec,
     pub cluster: ClusterSpec,
     pub load: LoadSpec,
+    /// `None`: nobody comes but the load and the watches.
+    pub crowd: Option<CrowdSpec>,
     pub whom: Vec<(WhomKind, u32)>,
     pub when: Vec<(WhenKind, u32)>,
     pub windows: Vec<(&'static Window, u32)>,

@@ -7,11 +7,12 @@ use crate::command;
 use crate::membership;
 use crate::mvcc::{Applying, Store};
 use crate::recovery::{self, Evidence, Replay, Step};
+use crate::space::Space;
 use bytes::Bytes;
 use node_backend::engine::Engine;
 use node_backend::snapshot;
 use node_base::LogId;
-use node_base::backend::{Batch, Declared};
+use node_base::backend::{Batch, Declared, SnapshotError};
 use node_base::failpoint::{self, Window};
 use node_base::sabotage::{Bug, planted};
 use node_raft::{Entry, OutgoingSnapshot, Payload, SnapshotMeta, StateMachine};
@@ -31,11 +32,12 @@ pub struct Applier {
     engine: Arc<dyn Engine>,
     replay: Mutex<Replay>,
     transfers: Mutex<Transfers>,
+    space: Arc<Space>,
 }
 
 impl Applier {
-    pub fn new(store: Arc<Store>, engine: Arc<dyn Engine>, replay: Replay) -> Self {
-        Self { store, engine, replay: Mutex::new(replay), transfers: Mutex::default() }
+    pub fn new(store: Arc<Store>, engine: Arc<dyn Engine>, replay: Replay, space: Arc<Space>) -> Self {
+        Self { store, engine, replay: Mutex::new(replay), transfers: Mutex::default(), space }
     }
 
     pub fn store(&self) -> &Arc<Store> {
@@ -126,6 +128,8 @@ impl StateMachine for Applier {
         // The image holds one membership and its meta names one, and they must be the same: memberships only move
         // forward, so if it is the same before and after the image was taken, it is the image's.
         let before = self.membership()?;
+        let room = self.space.for_image(&*self.engine);
+        room.map_err(|sentence| io::Error::new(io::ErrorKind::WouldBlock, sentence))?;
         let image = self.engine.snapshot()?;
         let membership = self.membership()?;
         if membership != before {
@@ -141,7 +145,8 @@ impl StateMachine for Applier {
     }
 
     fn receive_snapshot(&self, meta: &SnapshotMeta, declared: Declared, reader: &mut dyn io::Read) -> io::Result<()> {
-        let received = snapshot::receive(&*self.engine, meta.log_id, declared, reader);
+        let room = self.space.for_bytes(declared.wire_size).map_err(SnapshotError::Refused);
+        let received = room.and_then(|()| snapshot::receive(&*self.engine, meta.log_id, declared, reader));
         if let Err(error) = &received {
             let mut transfers = self.lock_transfers();
             transfers.refused += 1;
@@ -155,5 +160,9 @@ impl StateMachine for Applier {
         self.lock_replay().installed(meta.log_id);
         self.lock_transfers().installed += 1;
         Ok(())
+    }
+
+    fn is_short_of_space(&self) -> bool {
+        self.space.is_short()
     }
 }

@@ -19,7 +19,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run one member of a cluster until it is told to stop (SIGTERM, SIGINT).
+    /// Run one member of a cluster until it is told to stop (SIGTERM, SIGINT, SIGHUP).
     Serve(Box<Serve>),
     /// Read a stopped member's N, E, raft log and vote. Give it a copy: opening repairs what a kill left.
     Inspect(Inspect),
@@ -199,6 +199,10 @@ pub struct Serve {
     /// The membership itself never holds it.
     #[arg(long = "dial", value_name = "FROM=TO", value_parser = parse_detour)]
     pub detours: Vec<(SocketAddr, SocketAddr)>,
+    /// Bytes of the disk that are kept free: with less, requests that add data are refused until there is room again; 0: none
+    /// [default: an eighth of the filesystem, at least 16 MiB and at most 256 MiB].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(..=1 << 50))]
+    pub disk_reserve_bytes: Option<u64>,
     /// Arm a crash window at start, as WINDOW=HIT.
     #[arg(long = "arm", value_parser = parse_arm)]
     pub arm: Vec<(Window, u64)>,

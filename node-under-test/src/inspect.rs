@@ -4,6 +4,7 @@
 //! repairs the protocol's state nor judges it. Each part that cannot be read is reported, not skipped.
 
 use crate::cli::Inspect;
+use crate::output;
 use node_backend::inspect::inspect_dead;
 use node_backend::layout::DataDir;
 use node_raft::{LogError, LogFacts};
@@ -62,7 +63,7 @@ pub fn run(options: &Inspect) -> anyhow::Result<ExitCode> {
         Err(LogError::Missing(_)) if report.is_brand_new() => {}
         Err(error) => report.log_error = Some(error.to_string()),
     }
-    println!("{}", serde_json::to_string_pretty(&report)?);
+    output::line(serde_json::to_string_pretty(&report)?)?;
     Ok(ExitCode::SUCCESS)
 }
 

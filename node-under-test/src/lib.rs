@@ -2,6 +2,8 @@
 //!
 //! `request → propose → raft → apply → mvcc | lease → backend → flush → last-flushed index`
 
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "a print that fails panics: see `output`, `diagnostics`")]
+
 #[cfg(feature = "member")]
 pub mod api;
 #[cfg(feature = "member")]
@@ -20,13 +22,18 @@ pub mod lease;
 pub mod membership;
 pub mod mvcc;
 #[cfg(feature = "member")]
+pub mod net;
+#[cfg(feature = "member")]
 pub mod offline;
+#[cfg(feature = "member")]
+pub mod output;
 #[cfg(feature = "member")]
 pub mod publish;
 #[cfg(feature = "member")]
 pub mod recovery;
 #[cfg(feature = "member")]
 pub mod serve;
+pub mod space;
 pub mod state_hash;
 pub mod sweeper;
 
@@ -36,11 +43,16 @@ mod testing;
 #[cfg(feature = "member")]
 use clap::Parser;
 #[cfg(feature = "member")]
+use node_base::durable::remedy;
+#[cfg(feature = "member")]
+use node_base::{diagnostics, say};
+#[cfg(feature = "member")]
 use std::process::ExitCode;
 
 /// Parses the command line and runs it; an error goes to standard error, with exit code 1.
 #[cfg(feature = "member")]
 pub fn main() -> ExitCode {
+    diagnostics::catch_panics();
     let done = match cli::Cli::parse().command {
         cli::Command::Serve(options) => serve::run(*options),
         cli::Command::Inspect(options) => inspect::run(&options),
@@ -53,7 +65,11 @@ pub fn main() -> ExitCode {
         cli::Command::Verify(options) => offline::verify(&options),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        let error = format!("{error:#}");
+        match remedy(&error).filter(|remedy| !error.contains(remedy)) {
+            Some(remedy) => say!("error: {error}; {remedy}"),
+            None => say!("error: {error}"),
+        }
         ExitCode::FAILURE
     })
 }

@@ -7,16 +7,21 @@ use crate::clock::{self, Stopwatch};
 use crate::control::ControlService;
 use crate::entropy;
 use crate::mvcc::{FIRST_REVISION, Store};
+use crate::net::{self, Class, budget};
 use crate::publish;
 use crate::recovery::{self, Found, Replay};
+use crate::space::Space;
 use crate::sweeper;
 use anyhow::Context;
 use node_backend::EXIT_STORAGE;
 use node_backend::engine::{Engine, EngineOptions};
 use node_backend::layout::{DataDir, DirLock};
 use node_backend::{dispatch, marker, migrate, snapshot};
+use node_base::diagnostics::Lines;
 use node_base::durable;
 use node_base::failpoint::{self, Window};
+use node_base::process::hangup_is_ignored;
+use node_base::say;
 use node_base::watermarks::Watermarks;
 use node_raft::{Farewell, LogStore, RaftNode, RaftOptions};
 use std::net::SocketAddr;
@@ -26,9 +31,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch::{self, error::RecvError};
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::Routes;
-use tonic::transport::Server;
 
 /// Runs until a signal or its own removal (exit 0), a refusal because it lost its log (exit 1), or a storage failure
 /// (exit 74).
@@ -45,11 +48,12 @@ pub fn run(options: Serve) -> anyhow::Result<ExitCode> {
     for (window, hit) in &options.arm {
         failpoint::arm(*window, *hit);
     }
+    let engine_files = budget::claim()?;
     let raft = runtime("raft", WORKERS)?;
     let clients = runtime("clients", client_workers())?;
     // Listeners come first: a second process with the same addresses must fail before it touches data.
     let listeners = raft.block_on(Listeners::bind(&options))?;
-    let member = open(&options)?;
+    let member = open(&options, engine_files)?;
     let code = raft.block_on(serve(&options, listeners, member, clients.handle()));
     // Requests may still read; the engine must not end under them.
     clients.shutdown_timeout(LAST_READS);
@@ -73,7 +77,7 @@ fn runtime(name: &str, workers: usize) -> std::io::Result<Runtime> {
 fn start_logging(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("NODE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=error"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Lines).with_ansi(false);
     match format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
@@ -101,7 +105,7 @@ impl Listeners {
 }
 
 async fn bind(address: SocketAddr, purpose: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
+    net::bind(address)
         .await
         .with_context(|| format!("cannot listen for {purpose} on {address}; is another member running there?"))
 }
@@ -111,18 +115,21 @@ struct Opened {
     log: LogStore,
     marks: Arc<Watermarks>,
     applier: Arc<Applier>,
+    space: Arc<Space>,
     open_micros: u64,
     /// Nobody else works on the directory while this lives.
     _lock: DirLock,
 }
 
 /// The start-up sequence of [`recovery`], claims 1 to 5.
-fn open(options: &Serve) -> anyhow::Result<Opened> {
+fn open(options: &Serve, engine_files: u32) -> anyhow::Result<Opened> {
     let stopwatch = Stopwatch::start();
     let dir = DataDir::new(&options.data_dir);
     let kind = options.backend.kind();
     durable::create_dir_durably(dir.root()).context("cannot create the data directory")?;
     let lock = dir.lock()?;
+    let space = Space::claim(dir.root(), options.disk_reserve_bytes).context("cannot ask for the room on the disk")?;
+    let space = Arc::new(space);
     if let Some(resumed) = migrate::resume(&dir)? {
         tracing::warn!(?resumed, "an interrupted change of engine");
     }
@@ -138,7 +145,7 @@ fn open(options: &Serve) -> anyhow::Result<Opened> {
     log.sync_leftovers().context("cannot sync the raft log")?;
     dir.sync_leftovers().context("cannot sync the data directory")?;
     failpoint::pass(Window::RecoveryOpen);
-    let engine = dispatch::open(dir, kind, engine_options(options)?)?;
+    let engine = dispatch::open(dir, kind, engine_options(options, engine_files)?)?;
     let found = locate(&log, &*engine)?;
     failpoint::pass(Window::RecoveryOpened);
     tracing::info!(?found, "recovered");
@@ -162,8 +169,8 @@ fn open(options: &Serve) -> anyhow::Result<Opened> {
     }
     let store = Arc::new(Store::open(engine.clone()).context("cannot read the state out of the engine")?);
     refuse_to_join_restored(options, &found, &store)?;
-    let applier = Arc::new(Applier::new(store, engine, replay));
-    Ok(Opened { log, marks, applier, open_micros: stopwatch.elapsed_micros(), _lock: lock })
+    let applier = Arc::new(Applier::new(store, engine, replay, space.clone()));
+    Ok(Opened { log, marks, applier, space, open_micros: stopwatch.elapsed_micros(), _lock: lock })
 }
 
 /// Entries from a running cluster's beginning would be applied on top of another cluster's keys.
@@ -184,17 +191,18 @@ fn locate(log: &LogStore, engine: &dyn Engine) -> anyhow::Result<Found> {
     Ok(recovery::locate(opened.persisted, position.flatten(), opened.engine, &facts)?)
 }
 
-fn engine_options(options: &Serve) -> anyhow::Result<EngineOptions> {
+fn engine_options(options: &Serve, open_files_max: u32) -> anyhow::Result<EngineOptions> {
     let default = EngineOptions::default();
     Ok(EngineOptions {
         memtable_bytes: options.memtable_bytes.map_or(Ok(default.memtable_bytes), usize::try_from)?,
         lag_entries_max: options.unflushed_entries_max.unwrap_or(default.lag_entries_max),
+        open_files_max,
         ..default
     })
 }
 
 async fn serve(options: &Serve, listeners: Listeners, member: Opened, clients: &Handle) -> anyhow::Result<ExitCode> {
-    let Opened { log, marks, applier, open_micros, _lock } = member;
+    let Opened { log, marks, applier, space, open_micros, _lock } = member;
     let raft = RaftNode::start(raft_options(options)?, log.clone(), applier.clone(), marks.clone()).await?;
     failpoint::pass(Window::RecoveryRaftStarted);
     let mut farewell = raft.farewell();
@@ -212,12 +220,12 @@ async fn serve(options: &Serve, listeners: Listeners, member: Opened, clients: &
     };
     tokio::spawn(publish::run(raft.clone(), applier.store().clone(), options.own().clone()));
     tokio::spawn(sweeper::run(applier.store().clone()));
-    let client = api::routes(options, raft.clone(), applier.store().clone(), marks)?;
+    let client = api::routes(options, raft.clone(), applier.store().clone(), marks, space)?;
     let mut servers = tokio::task::JoinSet::new();
-    servers.spawn(listen(listeners.peer, Routes::new(raft.peer_service()), stopped.clone()));
-    servers.spawn_on(listen(listeners.client, client, stopped.clone()), clients);
+    servers.spawn(net::listen(listeners.peer, Class::Peers, Routes::new(raft.peer_service()), stopped.clone()));
+    servers.spawn_on(net::listen(listeners.client, Class::Clients, client, stopped.clone()), clients);
     if let Some(listener) = listeners.control {
-        servers.spawn(listen(listener, Routes::new(control.into_server()), stopped));
+        servers.spawn(net::listen(listener, Class::Control, Routes::new(control.into_server()), stopped));
     }
     announce("serving");
     let code = tokio::select! {
@@ -226,7 +234,7 @@ async fn serve(options: &Serve, listeners: Listeners, member: Opened, clients: &
             ExitCode::SUCCESS
         }
         reason = raft.fatal() => {
-            eprintln!("raft stopped on a storage failure: {reason}");
+            say!("{}", durable::last_words(&reason));
             node_base::process::end(EXIT_STORAGE)
         }
         Ok(why) = told_to_part(&mut farewell) => {
@@ -261,11 +269,11 @@ async fn told_to_part(farewell: &mut watch::Receiver<Option<Farewell>>) -> Resul
 fn part(why: Farewell) -> ExitCode {
     match why {
         Farewell::Removed { .. } => {
-            eprintln!("{why}; stopping");
+            say!("{why}; stopping");
             ExitCode::SUCCESS
         }
         Farewell::Wiped { .. } => {
-            eprintln!("error: {why}");
+            say!("error: {why}");
             ExitCode::FAILURE
         }
     }
@@ -284,15 +292,6 @@ fn raft_options(options: &Serve) -> anyhow::Result<RaftOptions> {
     })
 }
 
-async fn listen(listener: TcpListener, routes: Routes, mut stopped: watch::Receiver<bool>) -> anyhow::Result<()> {
-    let incoming = TcpListenerStream::new(listener);
-    let stop = async move {
-        let _ = stopped.wait_for(|stop| *stop).await;
-    };
-    Server::builder().tcp_nodelay(true).add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await?;
-    Ok(())
-}
-
 /// One JSON line on standard output, for whoever started this process.
 fn announce(event: &str) {
     use std::io::Write;
@@ -300,12 +299,22 @@ fn announce(event: &str) {
     let _ = writeln!(out, "{{\"event\":\"{event}\"}}").and_then(|()| out.flush());
 }
 
+/// The signal that ends this member in order. SIGHUP is one of them, unless it was ignored when the process began: that is
+/// what `nohup` asks for.
 async fn stop_signal() -> std::io::Result<&'static str> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = if hangup_is_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
+    let hung_up = async {
+        match &mut hangup {
+            Some(hangup) => hangup.recv().await,
+            None => std::future::pending().await,
+        }
+    };
     Ok(tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
+        _ = hung_up => "SIGHUP",
     })
 }

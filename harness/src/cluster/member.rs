@@ -153,6 +153,7 @@ impl Member {
         let life = target::Life { id, engine, at, data_dir: &data_dir, origin, arm, detours: &detours };
         let args = site.target.serve_args(&life);
         let launch = Launch::new(site.target.binary(), args).log_to(&site.paths.node_log(self.id));
+        let launch = launch.limit_open_files(site.nofile);
         site.board.set(self.place(), false);
         let (publish, said) = watch::channel(NodeState::default());
         if let Some(gate) = self.gate() {

@@ -93,6 +93,7 @@ mod tests {
             founders: Vec::new(),
             board: Board::new(0),
             links: None,
+            nofile: None,
         };
         migrate(&site, 2, Engine::Rocksdb, arm).await
     }

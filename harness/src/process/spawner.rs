@@ -4,7 +4,7 @@
 //! would be killed when the pool shrinks. The thread ends when the last [`Spawner`] and the last [`Child`]
 //! are gone, and it is the only caller of `Command::spawn` in the harness.
 
-use super::before_exec::die_with_this_thread;
+use super::before_exec::{die_with_this_thread, limit_open_files};
 use super::child::{Child, Ended};
 use crate::clock;
 use anyhow::{Context, anyhow, bail};
@@ -30,16 +30,24 @@ pub struct Launch {
     args: Vec<OsString>,
     /// Standard error is appended here; `None`: it is a pipe as well.
     log: Option<PathBuf>,
+    /// Limit of open files; `None`: the harness's own.
+    nofile: Option<u64>,
 }
 
 impl Launch {
     pub fn new(program: impl Into<PathBuf>, args: Vec<OsString>) -> Self {
-        Self { program: program.into(), args, log: None }
+        Self { program: program.into(), args, log: None, nofile: None }
     }
 
     /// Appends standard error to `log`, across lives.
     pub fn log_to(mut self, log: &Path) -> Self {
         self.log = Some(log.to_owned());
+        self
+    }
+
+    /// Limits its open files, if there is a limit.
+    pub fn limit_open_files(mut self, nofile: Option<u64>) -> Self {
+        self.nofile = nofile;
         self
     }
 }
@@ -165,6 +173,9 @@ fn spawn(launch: &Launch, keep: Spawner) -> io::Result<Raw> {
         None => command.stderr(Stdio::piped()),
     };
     die_with_this_thread(&mut command);
+    if let Some(limit) = launch.nofile {
+        limit_open_files(&mut command, limit);
+    }
     let mut started = command.spawn()?;
     let pid = i32::try_from(started.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
     let stdout = started.stdout.take().map(OwnedFd::from).ok_or(io::ErrorKind::BrokenPipe)?;

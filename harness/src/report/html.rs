@@ -265,6 +265,7 @@ fn environment(run: &RunSummary) -> String {
     ]
     .into_iter()
     .chain(resumed(run))
+    .chain(run.crowd.as_ref().map(|crowd| ("crowd", crowd.sentences().join("<br>"))))
     .map(|(name, value)| format!("<dt>{name}</dt><dd>{value}</dd>\n"))
     .collect();
     format!("<dl class=\"env\">{rows}</dl>")

@@ -108,6 +108,7 @@ pub fn run() -> RunSummary {
         reads: 890,
         load_ms: 30_000,
         log_replayed: Default::default(),
+        crowd: None,
         localisation: None,
         skipped_checks: Vec::new(),
         interrupted: false,

@@ -7,6 +7,7 @@ use super::Job;
 use super::launch::{self, Running};
 use super::resume::{self, Reopened};
 use crate::cluster::Trouble;
+use crate::crowd::Crowd;
 use crate::cycle::{CycleEnd, Stage, Work};
 use crate::evidence::Evidence;
 use crate::history::History;
@@ -14,6 +15,7 @@ use crate::last_read;
 use crate::localise::localise;
 use crate::oracle::{Ledger, Tally};
 use crate::process::Spawner;
+use crate::record::crowd::CrowdRecord;
 use crate::record::known::KnownRecord;
 use crate::record::localisation::Localisation;
 use crate::record::{Replayed, ResumedRecord, SlotRecord};
@@ -48,6 +50,7 @@ pub(super) struct LaneEnd {
     pub load_ms: u64,
     pub resumed: Vec<ResumedRecord>,
     pub localisation: Option<Localisation>,
+    pub crowd: Option<CrowdRecord>,
 }
 
 /// Runs the lane of `cluster` (from 1) to its end, and adds to `end` what it comes to; each cycle that was carried out goes to `ends`.
@@ -110,6 +113,7 @@ impl Lane {
                 for (slot, member) in self.end.slots.iter_mut().zip(&running.cluster.members) {
                     (slot.member_at_end, slot.engine_at_end) = (member.id, member.engine);
                 }
+                self.end.crowd = running.crowd.as_ref().map(Crowd::record);
                 self.close(ledger);
                 running.finish().await;
             }
@@ -149,7 +153,7 @@ impl Lane {
 
     /// All of its cycles, then the last look. Ends early at the first finding, and when it is to halt.
     async fn drive(&mut self, job: &Job, running: &mut Running, reopened: Option<&Reopened>) {
-        let Running { cluster, ledger, history, observer, workload } = running;
+        let Running { cluster, ledger, history, observer, workload, .. } = running;
         let mut stage = Stage::new(self.number, &job.scenario, cluster, Arc::clone(ledger), observer);
         if let Some(reopened) = reopened {
             let mut work = Work::without_fault();

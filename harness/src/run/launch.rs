@@ -3,6 +3,7 @@
 use super::Job;
 use super::resume::Reopened;
 use crate::cluster::{Cluster, Trouble};
+use crate::crowd::Crowd;
 use crate::evidence::{Evidence, HISTORY_VERSION, Head, JobRecord};
 use crate::history::History;
 use crate::observe::Observer;
@@ -43,6 +44,8 @@ pub(super) struct Running {
     pub ledger: Arc<Ledger>,
     pub history: Arc<History>,
     pub observer: Observer,
+    /// `None`: the scenario has none.
+    pub crowd: Option<Crowd>,
     /// `None` once it was stopped.
     pub workload: Option<Workload>,
 }
@@ -93,6 +96,7 @@ pub(super) async fn launch(
     let paths = job.paths.of_cluster(number);
     let engines = &job.scenario.cluster.engines;
     let mut cluster = Cluster::prepare(spawner, job.target.clone(), paths, engines)?;
+    cluster.site.nofile = job.scenario.cluster.nofile;
     for member in &cluster.members {
         let (slot, at) = (member.slot, member.addresses);
         let (peer, client, control) = (at.peer, at.client, at.control);
@@ -115,6 +119,7 @@ pub(super) async fn relaunch(
     reopened: &Reopened,
 ) -> Result<Running, Trouble> {
     let mut cluster = reopened.cluster(job, number, spawner)?;
+    cluster.site.nofile = job.scenario.cluster.nofile;
     if job.plan.disturbs_links() {
         cluster.interpose().await?;
     }
@@ -132,10 +137,13 @@ async fn run_beside(
 ) -> Result<Running, Trouble> {
     let endpoints = cluster.endpoints();
     let observer = Observer::start(&endpoints, &cluster.site.board, Arc::clone(&ledger)).await?;
+    let members: Vec<_> = cluster.members.iter().map(|member| member.addresses.client).collect();
+    let crowd = job.scenario.crowd.map(|spec| Crowd::start(spec, &members, &cluster.site.board)).transpose();
+    let crowd = crowd.map_err(|error| Trouble::Lacking(format!("{error:#}")))?;
     let urls: Vec<String> = endpoints.into_iter().map(|(_, url)| url).collect();
     let seed = Seed::new(job.plan.seed);
     let workload = Workload::start(&options, (&urls, cluster.site.board.clone()), &seed, Arc::clone(&ledger)).await?;
-    Ok(Running { cluster, ledger, history, observer, workload: Some(workload) })
+    Ok(Running { cluster, ledger, history, observer, crowd, workload: Some(workload) })
 }
 
 fn options(job: &Job, cluster: u32) -> WorkloadOptions {

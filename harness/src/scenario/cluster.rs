@@ -16,6 +16,8 @@ pub(super) struct RawCluster {
     memtable_bytes: Option<Spanned<u64>>,
     keep_entries: Option<Spanned<u64>>,
     snapshot_every_entries: Option<Spanned<u64>>,
+    /// Any target's.
+    nofile: Option<Spanned<u64>>,
 }
 
 impl Check<'_> {
@@ -52,6 +54,7 @@ impl Check<'_> {
             engines,
             keep_entries: entries("keep_entries", raw.keep_entries.as_ref())?,
             snapshot_every_entries: entries("snapshot_every_entries", raw.snapshot_every_entries.as_ref())?,
+            nofile: self.nofile(raw)?,
         })
     }
 
@@ -69,7 +72,19 @@ impl Check<'_> {
             return Err(self.refuse_at(span, message));
         }
         let engines = vec![Engine::Opaque; members as usize];
-        Ok(ClusterSpec { members, engines, memtable_bytes: None, keep_entries: 0, snapshot_every_entries: 0 })
+        Ok(ClusterSpec {
+            members,
+            engines,
+            memtable_bytes: None,
+            keep_entries: 0,
+            snapshot_every_entries: 0,
+            nofile: self.nofile(raw)?,
+        })
+    }
+
+    fn nofile(&self, raw: &RawCluster) -> Result<Option<u64>, Refusal> {
+        let within = |limit| self.within("cluster.nofile", limit, limits::NOFILE_MIN..=limits::NOFILE_MAX);
+        raw.nofile.as_ref().map(within).transpose()
     }
 
     /// A key that the node needs.

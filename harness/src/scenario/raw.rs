@@ -2,6 +2,7 @@
 //! refusal can name the line.
 
 use super::cluster::RawCluster;
+use super::crowd::RawCrowd;
 use super::faults::{RawAgain, RawFaults, RawLinks};
 use super::known::RawKnown;
 use super::load::RawLoad;
@@ -24,6 +25,7 @@ pub(super) struct Raw {
     target: Option<Spanned<RawTarget>>,
     cluster: RawCluster,
     load: RawLoad,
+    crowd: Option<RawCrowd>,
     whom: Spanned<RawWhom>,
     pub(super) when: Spanned<RawWhen>,
     #[serde(default)]
@@ -89,6 +91,7 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
     check.fits_target(&raw, &target)?;
     let cluster = check.cluster(&raw.cluster, &target, raw.upgrade.is_some())?;
     let load = check.load(&raw.load, cluster.members)?;
+    let crowd = raw.crowd.as_ref().map(|crowd| check.crowd(crowd)).transpose()?;
     let whom = check.whom(&raw.whom)?;
     let when = check.when(&raw.when)?;
     let windows = check.windows(&raw, &whom, &cluster)?;
@@ -107,6 +110,7 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
         target,
         cluster,
         load,
+        crowd,
         whom,
         when,
         windows,

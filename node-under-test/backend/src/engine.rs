@@ -68,6 +68,8 @@ impl fmt::Display for EngineKind {
 pub struct EngineOptions {
     /// Bytes of the engine's own cache of pages or blocks.
     pub cache_bytes: usize,
+    /// RocksDB: tables that it may hold open. At least 20.
+    pub open_files_max: u32,
     /// RocksDB: a memtable of this size is sealed and flushed. At least [`MEMTABLE_BYTES_MIN`](crate::rocksdb::MEMTABLE_BYTES_MIN).
     pub memtable_bytes: usize,
     /// RocksDB: a flush is asked for when this many entries are applied and not flushed: the bound on the replay.
@@ -78,7 +80,13 @@ pub struct EngineOptions {
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { cache_bytes: 64 << 20, memtable_bytes: 16 << 20, lag_entries_max: 50_000, lag_bytes_max: 64 << 20 }
+        Self {
+            cache_bytes: 64 << 20,
+            open_files_max: 512,
+            memtable_bytes: 16 << 20,
+            lag_entries_max: 50_000,
+            lag_bytes_max: 64 << 20,
+        }
     }
 }
 

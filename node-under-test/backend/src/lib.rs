@@ -19,6 +19,8 @@
 //! A start-up calls, in this order: [`layout::DataDir::lock`], [`migrate::resume`], [`marker::claim`], [`snapshot::tidy`],
 //! [`layout::DataDir::sync_leftovers`], [`dispatch::open`], its own check E ≥ N, [`engine::Engine::attach`].
 
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "a print that fails panics: see `node_base::diagnostics`")]
+
 pub mod dispatch;
 pub mod durability;
 pub mod engine;
@@ -41,7 +43,7 @@ pub const EXIT_STORAGE: i32 = 74;
 /// There is no retry: after a failed sync nobody can say what is durable, and a second sync that succeeds
 /// proves nothing about the pages that the first one dropped.
 pub(crate) fn storage_failed(sentence: &str) -> ! {
-    eprintln!("storage failed: {sentence}; not retried: check the disk, then start the process again");
+    node_base::say!("{}", node_base::durable::last_words(sentence));
     node_base::process::end(EXIT_STORAGE)
 }
 

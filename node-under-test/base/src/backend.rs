@@ -120,6 +120,10 @@ pub trait Backend: Send + Sync {
         hash(&*self.read())
     }
     fn size(&self) -> Result<Size>;
+    /// Whether an image, or a defragmented database, takes as much room on the disk as the state while it is made.
+    fn images_are_copies(&self) -> bool {
+        false
+    }
     /// Gives unused space back to the filesystem. Readers go on, commits may wait.
     fn defrag(&self) -> Result<()>;
     /// Waits until nothing of this engine runs any more. What comes after fails.

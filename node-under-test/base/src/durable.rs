@@ -2,6 +2,9 @@
 //!
 //! The order: write `<name>.tmp`, sync it, rename it over `<name>`, sync the directory. Each step has a
 //! hook, so that the caller can name its crash windows, and a test can stop there.
+//!
+//! What an error of storage asks of the operator is said here too ([`remedy`]): a full disk is no damage, and advice that fits
+//! damage (remove the member) would cost a healthy one.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -69,9 +72,58 @@ pub fn sync_tree(path: &Path) -> io::Result<()> {
     sync_dir(path)
 }
 
+/// What the machine, and not the data, is to blame for: a part of the error's text as the C library words it, and the remedy.
+/// Engines pass errors of the system on as text alone.
+const REMEDIES: [(&str, &str); 8] = [
+    ("No space left on device", FULL),
+    ("Disk quota exceeded", FULL),
+    ("Too many open files", "raise the limit of open files (ulimit -n), then start again"),
+    ("Cannot allocate memory", "make memory free, then start again"),
+    ("Permission denied", "give this user the directory and its files, then start again"),
+    ("Operation not permitted", "give this user the directory and its files, then start again"),
+    ("Read-only file system", "mount the disk for writing, then start again"),
+    ("Transport endpoint is not connected", "mount the disk again, then start again"),
+];
+
+const FULL: &str = "the disk is full: make room on it, then start again; the data is sound, and what was \
+                    acknowledged is in it";
+
+/// What the operator can do about a storage error whose text is `error`; `None`: the text tells nothing that the machine is to
+/// blame for.
+pub fn remedy(error: &str) -> Option<&'static str> {
+    REMEDIES.iter().find(|(text, _)| error.contains(text)).map(|(_, remedy)| *remedy)
+}
+
+/// Whether `error` says that the disk is full.
+pub fn is_full(error: &(impl std::fmt::Display + ?Sized)) -> bool {
+    remedy(&error.to_string()) == Some(FULL)
+}
+
+/// The last words of a process whose storage failed under it.
+pub fn last_words(failure: &str) -> String {
+    let next = remedy(failure).unwrap_or("check the disk, then start again");
+    format!("storage failed: {failure}; not tried again in this life: {next}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A full disk must never be answered by advice to remove the member; other errors keep the advice of who reports them.
+    #[test]
+    fn the_machines_troubles_have_remedies_of_their_own() {
+        let errno = |errno| io::Error::from_raw_os_error(errno).to_string();
+        for full in [28, 122] {
+            assert!(is_full(&errno(full)), "{}", errno(full));
+            assert!(last_words(&format!("writing N: {}", errno(full))).contains("make room"));
+        }
+        for other in [24, 12, 13, 1, 30, 107] {
+            assert!(remedy(&errno(other)).is_some_and(|remedy| remedy.ends_with("then start again")));
+        }
+        assert_eq!(remedy(&errno(5)), None);
+        assert_eq!(remedy("Corruption: block checksum mismatch"), None);
+        assert!(last_words("x").ends_with("check the disk, then start again"));
+    }
 
     /// At every step a reader sees the old content or the new one, whole: this fails when the file is
     /// written in place, or renamed before it is written.

@@ -3,7 +3,10 @@
 //!
 //! Nothing here knows an engine, raft or gRPC.
 
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "a print that fails panics: see `diagnostics`")]
+
 pub mod backend;
+pub mod diagnostics;
 pub mod durable;
 pub mod failpoint;
 pub mod log_id;
@@ -21,6 +24,6 @@ pub const EXIT_INVARIANT: i32 = 65;
 ///
 /// Unwinding would run destructors on state that is known to be wrong, so the process ends at once.
 pub fn invariant_broken(sentence: &str) -> ! {
-    eprintln!("invariant broken: {sentence}");
+    say!("invariant broken: {sentence}");
     process::end(EXIT_INVARIANT)
 }

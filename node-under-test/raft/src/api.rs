@@ -214,6 +214,11 @@ pub trait StateMachine: Send + Sync + 'static {
     /// Installs what `receive_snapshot` staged: exchange, sync, persist N = M, then `purge_log()` (returns when the
     /// log is durably purged up to M), then delete the old. Blocking.
     fn install_snapshot(&self, meta: &SnapshotMeta, purge_log: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()>;
+
+    /// Whether this member's disk has too little room for more writes. Asked for with each message: cheap.
+    fn is_short_of_space(&self) -> bool {
+        false
+    }
 }
 
 /// A proposal that was committed and applied.

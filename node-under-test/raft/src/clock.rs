@@ -15,6 +15,10 @@ impl Deadline {
         Self(Instant::now() + wait)
     }
 
+    pub fn is_over(self) -> bool {
+        Instant::now() >= self.0
+    }
+
     /// The output of `work`, or `None` once the deadline has passed.
     pub async fn bound<T>(self, work: impl Future<Output = T>) -> Option<T> {
         tokio::time::timeout_at(self.0, work).await.ok()

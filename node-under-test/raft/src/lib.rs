@@ -19,6 +19,8 @@
 //! 9. *The membership changes by one entry at a time, one voter at a time*, and an id is never given twice (see
 //!    `membership`).
 
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "a print that fails panics: see `node_base::diagnostics`")]
+
 mod api;
 mod change;
 mod clock;
@@ -33,6 +35,7 @@ mod propose;
 mod read_index;
 mod server;
 mod snapshot_stream;
+mod space;
 mod startup;
 mod state_machine;
 mod types;

@@ -9,6 +9,7 @@ use crate::clock::Deadline;
 use crate::dial::Dial;
 use crate::identity::Identity;
 use crate::snapshot_stream;
+use crate::space::Shortage;
 use crate::types::{MemberNode, RawSnapshot, RawVote, SnapshotData, TypeConfig, decode, encode};
 use bytes::Bytes;
 use node_proto::peer::peer_client::PeerClient;
@@ -36,6 +37,10 @@ pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 
+/// A member whose machine is gone does not end its connections: pings find out, and the next call connects anew.
+const PING_EVERY: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// An append waits for the follower's fsync, which shared disks stall for 150 ms now and then: the library's own
 /// limit, one heartbeat interval, would send the same entries again and again.
 const APPEND_TIMEOUT: Duration = Duration::from_millis(500);
@@ -49,7 +54,10 @@ fn channel(address: &str) -> Result<Channel, tonic::transport::Error> {
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .initial_stream_window_size(4 << 20)
-        .initial_connection_window_size(16 << 20);
+        .initial_connection_window_size(16 << 20)
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true);
     Ok(endpoint.connect_lazy())
 }
 
@@ -62,6 +70,7 @@ pub fn client(channel: Channel) -> PeerClient<Channel> {
 pub struct Peers {
     own_id: u64,
     dial: Arc<Dial>,
+    pub shortage: Shortage,
     channels: Arc<RwLock<HashMap<u64, PeerChannels>>>,
 }
 
@@ -88,7 +97,8 @@ impl Peers {
         let open = |member: &Member| Ok((member.id, PeerChannels::open(&member.peer_addr, dial)?));
         let others = members.iter().filter(|member| member.id != own_id);
         let channels = others.map(open).collect::<Result<_, _>>()?;
-        Ok(Self { own_id, dial: Arc::new(dial.clone()), channels: Arc::new(RwLock::new(channels)) })
+        let (dial, channels) = (Arc::new(dial.clone()), Arc::new(RwLock::new(channels)));
+        Ok(Self { own_id, dial, shortage: Shortage::default(), channels })
     }
 
     /// Member `id` is at `address`, as a membership has it: the word of a membership goes over what was known before.
@@ -201,7 +211,8 @@ impl PeerNetwork {
     {
         let client = self.client()?;
         let payload = encode(message).map_err(|error| unusable(&error))?;
-        let request = Request::new(RaftMessage { route: self.identity.route(self.target), payload });
+        let short_of_space = self.state_machine.is_short_of_space() || self.peers.shortage.any().is_some();
+        let request = Request::new(RaftMessage { route: self.identity.route(self.target), payload, short_of_space });
         match Deadline::after(limit).bound(call(client, request)).await {
             None => {
                 let id = self.identity.own_id();
@@ -212,8 +223,9 @@ impl PeerNetwork {
                 Err(rpc_error(&status))
             }
             Some(Ok(reply)) => {
-                let RaftReply { payload, from } = reply.into_inner();
+                let RaftReply { payload, from, short_of_space } = reply.into_inner();
                 self.identity.count(self.target, from).await.map_err(|error| unusable(&error))?;
+                self.peers.shortage.note(self.target, short_of_space);
                 decode("answer", &payload).map_err(|error| unusable(&error))
             }
         }

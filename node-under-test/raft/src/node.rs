@@ -148,6 +148,12 @@ impl RaftNode {
         status_of(&metrics.borrow_watched())
     }
 
+    /// A member, this one included, that has too little room on its disk for more writes, as far as is known here.
+    pub fn short_of_space(&self) -> Option<u64> {
+        let router = &self.inner.router;
+        if router.state_machine.is_short_of_space() { Some(router.own_id()) } else { router.peers.shortage.any() }
+    }
+
     /// Woken at every change of [`RaftNode::status`].
     pub fn status_watch(&self) -> watch::Receiver<RaftStatus> {
         self.inner.status.clone()

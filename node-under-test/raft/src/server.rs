@@ -70,7 +70,8 @@ impl PeerService {
         // The library's own errors are fatal ones: this member is going down.
         let answer = answer.map_err(|error| Status::internal(error.to_string()))?;
         let payload = encode(&answer).map_err(|error| Status::internal(error.to_string()))?;
-        Ok(Response::new(RaftReply { payload, from: self.identity().own() }))
+        let short_of_space = self.router.state_machine.is_short_of_space();
+        Ok(Response::new(RaftReply { payload, from: self.identity().own(), short_of_space }))
     }
 
     /// Whether this is the first message of the leader that this member has just voted for.
@@ -87,8 +88,10 @@ impl PeerService {
 #[tonic::async_trait]
 impl Peer for PeerService {
     async fn append_entries(&self, request: Request<RaftMessage>) -> Answer<RaftReply> {
+        let short_of_space = request.get_ref().short_of_space;
         let message: AppendEntriesRequest<TypeConfig> = self.message(request).await?;
         self.identity().note_leader();
+        self.router.peers.shortage.note(vote_parts(&message.vote).1, short_of_space);
         if self.voted_for(&message.vote) {
             pass(Window::VoteAnswered);
         }

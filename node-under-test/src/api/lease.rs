@@ -58,7 +58,7 @@ impl LeaseService {
         }
         let endpoint = Endpoint::from_shared(format!("http://{}", self.dial.resolve(&member.client_addr)))
             .map_err(|error| Status::internal(format!("client address of member {}: {error}", member.id)))?;
-        let channel = endpoint.connect_lazy();
+        let channel = crate::net::dialled(endpoint).connect_lazy();
         channels.insert(member.client_addr, channel.clone());
         Ok(Some(LeaseClient::new(channel)))
     }

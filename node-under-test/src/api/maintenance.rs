@@ -2,9 +2,12 @@
 //!
 //! Hashes are of the logical state, not of etcd's bytes: they compare between members of this program only.
 
+use super::snapshot_stream::{self, Outgoing, PATIENCE};
 use super::{Node, blocking};
 use crate::mvcc::Store;
+use crate::space::Space;
 use crate::state_hash::short;
+use futures_util::Stream;
 use node_backend::snapshot::saved;
 use node_base::backend::SnapshotError;
 use node_proto::etcdserverpb::maintenance_server::Maintenance;
@@ -13,20 +16,23 @@ use node_proto::etcdserverpb::{
     HashRequest, HashResponse, ResponseHeader, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
     alarm_request::AlarmAction,
 };
-use std::io::Read;
+use std::pin::Pin;
 use std::sync::Arc;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 /// The etcd version whose API this is, as clients expect it to look.
 const API_VERSION: &str = "3.5.0";
-/// Bytes of a snapshot in one message: etcd's own chunk.
-const BLOB_BYTES: u64 = 32 << 10;
-/// Messages between the thread that reads the image and the transport.
-const BLOBS_QUEUED: usize = 16;
 
-pub struct MaintenanceService(pub Arc<Node>);
+pub struct MaintenanceService {
+    node: Arc<Node>,
+    space: Arc<Space>,
+}
+
+impl MaintenanceService {
+    pub fn new(node: Arc<Node>, space: Arc<Space>) -> Self {
+        Self { node, space }
+    }
+}
 
 #[tonic::async_trait]
 impl Maintenance for MaintenanceService {
@@ -34,68 +40,73 @@ impl Maintenance for MaintenanceService {
     /// an error; what cannot be an alarm, or cannot be done with one, is refused.
     async fn alarm(&self, request: Request<AlarmRequest>) -> Result<Response<AlarmResponse>, Status> {
         check_alarm(&request.into_inner())?;
-        Ok(Response::new(AlarmResponse { header: self.0.header_now(), alarms: Vec::new() }))
+        Ok(Response::new(AlarmResponse { header: self.node.header_now(), alarms: Vec::new() }))
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        let raft = self.0.raft.status();
-        let backend = self.0.store.backend().clone();
+        let raft = self.node.raft.status();
+        let backend = self.node.store.backend().clone();
         // An engine may have to read much to tell what of its file is in use.
         let size = blocking(move || backend.size()).await?.map_err(|error| Status::internal(error.to_string()))?;
         let bytes = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
         let errors = if raft.leader.is_none() { vec!["etcdserver: no leader".to_owned()] } else { Vec::new() };
         Ok(Response::new(StatusResponse {
-            header: self.0.header_now(),
+            header: self.node.header_now(),
             version: API_VERSION.to_owned(),
             db_size: bytes(size.allocated),
             leader: raft.leader.unwrap_or(0),
             raft_index: raft.committed.unwrap_or(0),
             raft_term: raft.term,
-            raft_applied_index: self.0.marks.now().applied.map_or(0, |id| id.index),
+            raft_applied_index: self.node.marks.now().applied.map_or(0, |id| id.index),
             errors,
             db_size_in_use: bytes(size.in_use),
-            is_learner: self.0.raft.is_learner(),
+            is_learner: self.node.raft.is_learner(),
         }))
     }
 
     async fn defragment(&self, _: Request<DefragmentRequest>) -> Result<Response<DefragmentResponse>, Status> {
-        let backend = self.0.store.backend().clone();
-        blocking(move || backend.defrag()).await?.map_err(|error| Status::internal(error.to_string()))?;
-        Ok(Response::new(DefragmentResponse { header: self.0.header_now() }))
+        let (backend, space) = (self.node.store.backend().clone(), self.space.clone());
+        blocking(move || {
+            space.for_image(&*backend).map_err(Status::resource_exhausted)?;
+            backend.defrag().map_err(|error| Status::internal(error.to_string()))
+        })
+        .await??;
+        Ok(Response::new(DefragmentResponse { header: self.node.header_now() }))
     }
 
     async fn hash(&self, _: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
-        let hash = self.0.read(Store::state_hash).await??;
-        let header = Some(self.0.header(hash.kv.revision));
+        let hash = self.node.read(Store::state_hash).await??;
+        let header = Some(self.node.header(hash.kv.revision));
         Ok(Response::new(HashResponse { header, hash: short(&hash.whole()) }))
     }
 
     async fn hash_kv(&self, request: Request<HashKvRequest>) -> Result<Response<HashKvResponse>, Status> {
         let revision = request.into_inner().revision;
-        let (hash, now) = self.0.read(move |store| store.kv_hash(revision)).await??;
+        let (hash, now) = self.node.read(move |store| store.kv_hash(revision)).await??;
         // As etcd answers before the first compaction.
         let compact_revision = if hash.compact_revision == 0 { -1 } else { hash.compact_revision };
         Ok(Response::new(HashKvResponse {
-            header: Some(self.0.header(now)),
+            header: Some(self.node.header(now)),
             hash: short(&hash.digest),
             compact_revision,
         }))
     }
 
-    type SnapshotStream = ReceiverStream<Result<SnapshotResponse, Status>>;
+    type SnapshotStream = Pin<Box<dyn Stream<Item = Result<SnapshotResponse, Status>> + Send>>;
 
     async fn snapshot(&self, _: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        let backend = self.0.store.backend().clone();
-        let snapshot = blocking(move || backend.snapshot()).await?.map_err(|error| match error {
-            SnapshotError::NotYet(_) => Status::unavailable(error.to_string()),
-            _ => Status::internal(error.to_string()),
-        })?;
-        let (wire_size, reader) = saved::for_client(snapshot);
-        let header = self.0.header_now();
-        let (blobs, stream) = mpsc::channel(BLOBS_QUEUED);
-        // Ends with the stream: when the client goes away, the next blob finds nobody.
-        tokio::task::spawn_blocking(move || send_blobs(header, wire_size, reader, &blobs));
-        Ok(Response::new(ReceiverStream::new(stream)))
+        let held = self.node.limits.image()?;
+        let (backend, space) = (self.node.store.backend().clone(), self.space.clone());
+        let (wire_size, reader) = blocking(move || {
+            space.for_image(&*backend).map_err(Status::resource_exhausted)?;
+            backend.snapshot().map(saved::for_client).map_err(|error| match error {
+                SnapshotError::NotYet(_) => Status::unavailable(error.to_string()),
+                _ => Status::internal(error.to_string()),
+            })
+        })
+        .await??;
+        let image = Outgoing { header: self.node.header_now(), wire_size, reader, held };
+        Ok(Response::new(Box::pin(snapshot_stream::send(image, PATIENCE))))
     }
 }
 
@@ -107,28 +118,6 @@ fn check_alarm(request: &AlarmRequest) -> Result<(), Status> {
         Ok(AlarmAction::Get | AlarmAction::Deactivate) => Ok(()),
         Ok(AlarmAction::Activate) => Err(Status::unimplemented("etcdserver: alarms cannot be raised on this server")),
         Err(_) => Err(Status::invalid_argument(format!("etcdserver: expected an alarm action, found {action}"))),
-    }
-}
-
-/// Sends exactly `wire_size` bytes, with what remains after each blob beside it.
-fn send_blobs(
-    header: Option<ResponseHeader>,
-    wire_size: u64,
-    mut reader: Box<dyn Read + Send>,
-    blobs: &mpsc::Sender<Result<SnapshotResponse, Status>>,
-) {
-    let mut remaining = wire_size;
-    while remaining > 0 {
-        let mut blob = vec![0; remaining.min(BLOB_BYTES) as usize];
-        if let Err(error) = reader.read_exact(&mut blob) {
-            let _ = blobs.blocking_send(Err(Status::internal(format!("reading the snapshot: {error}"))));
-            return;
-        }
-        remaining -= blob.len() as u64;
-        let response = SnapshotResponse { header, remaining_bytes: remaining, blob: blob.into() };
-        if blobs.blocking_send(Ok(response)).is_err() {
-            return;
-        }
     }
 }
 

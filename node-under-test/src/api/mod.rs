@@ -8,9 +8,11 @@ mod cluster;
 mod hasty;
 mod kv;
 mod lease;
+mod limits;
 mod long_reads;
 mod maintenance;
 mod message_size;
+mod snapshot_stream;
 mod watch;
 mod watch_session;
 
@@ -20,7 +22,9 @@ use crate::command;
 use crate::lease::Lessor;
 use crate::membership;
 use crate::mvcc::Store;
+use crate::space::Space;
 use bytes::Bytes;
+use limits::Limits;
 use long_reads::LongReads;
 use message_size::Limited;
 use node_base::watermarks::Watermarks;
@@ -46,7 +50,13 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
 ///
 /// # Errors
 /// When the detours contradict each other.
-pub fn routes(options: &Serve, raft: RaftNode, store: Arc<Store>, marks: Arc<Watermarks>) -> anyhow::Result<Routes> {
+pub fn routes(
+    options: &Serve,
+    raft: RaftNode,
+    store: Arc<Store>,
+    marks: Arc<Watermarks>,
+    space: Arc<Space>,
+) -> anyhow::Result<Routes> {
     let lessor = Lessor::new(store.clone(), raft.clone());
     tokio::spawn(lessor.clone().run());
     let node = Arc::new(Node {
@@ -59,12 +69,14 @@ pub fn routes(options: &Serve, raft: RaftNode, store: Arc<Store>, marks: Arc<Wat
         lessor,
         reads: LongReads::default(),
         catch_ups: LongReads::with_endless_queue(),
+        limits: Limits::default(),
     });
     let leases = lease::LeaseService::new(node.clone(), options.dial()?);
+    let maintenance = maintenance::MaintenanceService::new(node.clone(), space);
     Ok(Routes::new(Limited(KvServer::new(kv::KvService(node.clone()))))
         .add_service(Limited(WatchServer::new(watch::WatchService(node.clone()))))
         .add_service(Limited(LeaseServer::new(leases)))
-        .add_service(Limited(MaintenanceServer::new(maintenance::MaintenanceService(node.clone()))))
+        .add_service(Limited(MaintenanceServer::new(maintenance)))
         .add_service(Limited(ClusterServer::new(cluster::ClusterService(node)))))
 }
 
@@ -89,6 +101,7 @@ struct Node {
     reads: LongReads,
     /// Watches that are far behind.
     catch_ups: LongReads,
+    limits: Limits,
 }
 
 impl Node {
@@ -127,8 +140,15 @@ impl Node {
 
     /// Replicates a command, and returns what applying it answered.
     async fn propose(&self, request: Command) -> Result<Answer, Status> {
+        if limits::adds_data(&request)
+            && let Some(member) = self.raft.short_of_space()
+        {
+            tracing::debug!(member, "refused for want of room on a disk");
+            return Err(limits::no_space());
+        }
         let command = command::encode(request);
         command::vet(&command)?;
+        let _under_way = self.limits.propose(command.len())?;
         #[cfg(feature = "sabotage")]
         if node_base::sabotage::planted(node_base::sabotage::Bug::AckBeforeQuorum) {
             return within(REQUEST_TIMEOUT, self.propose_hastily(command)).await?;
@@ -196,7 +216,13 @@ async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, 
     }
 }
 
-/// Runs what reads much of the engine where it blocks no other request.
+/// Runs what reads much of the engine where it blocks no other request, when its turn comes.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| stopped())
+    let turn = limits::reading_turn().await;
+    let done = tokio::task::spawn_blocking(move || {
+        // A caller that goes away does not end the work, so the work holds its turn.
+        let _turn = turn;
+        work()
+    });
+    done.await.map_err(|_| stopped())
 }

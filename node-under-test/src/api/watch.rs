@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Responses that a stream may hold for a client that does not read.
-const RESPONSES_MAX: usize = 16;
+const RESPONSES_MAX: usize = 4;
 /// How often a watch without events that asked for it hears how far it has come; as in etcd.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
 

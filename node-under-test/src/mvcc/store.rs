@@ -19,7 +19,7 @@ use super::index::Version;
 use super::row::{self, RowKey};
 use super::state::State;
 use super::writer::Writer;
-use super::{Error, Interval, Rejection, Result, check, range, reader, txn};
+use super::{Error, Interval, Rejection, Result, range, reader, txn};
 use crate::command;
 use crate::fence::FenceBook;
 use crate::membership;

@@ -5,6 +5,8 @@ use crate::cli::Dump;
 use crate::mvcc::row::{self, Kind, RowKey};
 use crate::mvcc::state::for_each;
 use crate::mvcc::{Error, Result};
+use crate::output;
+use anyhow::Context;
 use node_base::backend::Bucket;
 use node_proto::command::{LeaseRecord, MemberRecord};
 use prost::Message;
@@ -30,7 +32,7 @@ pub fn dump(options: &Dump) -> anyhow::Result<ExitCode> {
             Ok(())
         })?;
     }
-    broken.map_or_else(|| out.flush(), Err)?;
+    broken.map_or_else(|| out.flush(), Err).context(output::FAILED)?;
     Ok(ExitCode::SUCCESS)
 }
 

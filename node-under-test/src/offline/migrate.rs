@@ -2,8 +2,10 @@
 
 use super::hold;
 use crate::cli::Migrate;
+use crate::output;
 use node_backend::migrate;
 use node_base::failpoint;
+use node_base::say;
 use serde::Serialize;
 use std::process::ExitCode;
 
@@ -35,7 +37,7 @@ pub fn migrate(options: &Migrate) -> anyhow::Result<ExitCode> {
             rows: done.rows,
         },
         None => {
-            eprintln!("{}: is {to} already", dir.root().display());
+            say!("{}: is {to} already", dir.root().display());
             Record {
                 event: "migrated",
                 from: to.name(),
@@ -45,6 +47,6 @@ pub fn migrate(options: &Migrate) -> anyhow::Result<ExitCode> {
             }
         }
     };
-    println!("{}", serde_json::to_string(&record)?);
+    output::line(serde_json::to_string(&record)?)?;
     Ok(ExitCode::SUCCESS)
 }

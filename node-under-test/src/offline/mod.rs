@@ -15,6 +15,7 @@ pub use verify::verify;
 
 use crate::cli::{DataDirArgs, HashKv, WriteOut};
 use crate::mvcc::{Error, Rejection};
+use crate::output;
 use crate::state_hash::{self, short};
 use anyhow::Context;
 use node_backend::dispatch;
@@ -81,10 +82,9 @@ fn marked(dir: &DataDir) -> anyhow::Result<EngineKind> {
 /// Prints a record: a line of JSON, or its fields as etcdutl's plain form has them, separated by commas.
 fn print<T: Serialize>(record: &T, plain: &[String], form: WriteOut) -> anyhow::Result<()> {
     match form {
-        WriteOut::Json => println!("{}", serde_json::to_string(record)?),
-        WriteOut::Simple => println!("{}", plain.join(", ")),
+        WriteOut::Json => output::line(serde_json::to_string(record)?),
+        WriteOut::Simple => output::line(plain.join(", ")),
     }
-    Ok(())
 }
 
 /// `hashkv`: what a live member answers to HashKV at that revision.
@@ -129,6 +129,6 @@ pub fn defrag(options: &DataDirArgs) -> anyhow::Result<ExitCode> {
     backend.defrag()?;
     let after = backend.size()?;
     backend.close()?;
-    println!("{}: {} bytes became {}", stopped.dir.db().display(), before.allocated, after.allocated);
+    output::line(format!("{}: {} bytes became {}", stopped.dir.db().display(), before.allocated, after.allocated))?;
     Ok(ExitCode::SUCCESS)
 }

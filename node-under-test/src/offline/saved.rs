@@ -6,6 +6,7 @@
 use super::print;
 use crate::cli::{Restore, SnapshotStatus};
 use crate::mvcc::COMPACT_REVISION;
+use crate::output;
 use crate::state_hash::{self, short};
 use anyhow::Context;
 use node_backend::engine::EngineKind;
@@ -89,10 +90,10 @@ pub fn restore(options: &Restore) -> anyhow::Result<ExitCode> {
     durable::sync_tree(dir.root()).with_context(|| format!("syncing {}", dir.root().display()))?;
     fs::rename(dir.root(), target).with_context(|| format!("creating {}", target.display()))?;
     durable::sync_dir(parent).with_context(|| format!("syncing {}", parent.display()))?;
-    println!(
+    output::line(format!(
         "{}: {rows} rows restored for {engine}; start it with --backend={engine} and the new cluster's members",
         target.display()
-    );
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,6 +3,7 @@
 
 use super::hold;
 use crate::cli::DataDirArgs;
+use crate::output;
 use crate::state_hash;
 use node_backend::dispatch;
 use node_backend::engine::EngineKind;
@@ -10,6 +11,7 @@ use node_backend::layout::DataDir;
 use node_backend::snapshot::format::hex;
 use node_base::LogId;
 use node_base::backend::{ReadView, consistent_index, hash};
+use node_base::durable::remedy;
 use node_raft::LogFacts;
 use std::process::ExitCode;
 
@@ -17,6 +19,11 @@ use std::process::ExitCode;
 #[derive(Default)]
 struct Checks {
     failed: u32,
+    /// Of the failed ones, those for which the machine and not the data is to blame, and what helps against the last of them.
+    machine: u32,
+    remedy: Option<&'static str>,
+    /// The first failure to print.
+    unprinted: Option<anyhow::Error>,
 }
 
 impl Checks {
@@ -24,12 +31,17 @@ impl Checks {
     fn check<T>(&mut self, what: &str, found: anyhow::Result<(T, String)>) -> Option<T> {
         match found {
             Ok((value, detail)) => {
-                println!("ok      {what}: {detail}");
+                self.print(format!("ok      {what}: {detail}"));
                 Some(value)
             }
             Err(error) => {
                 self.failed += 1;
-                println!("FAILED  {what}: {error:#}");
+                let line = format!("FAILED  {what}: {error:#}");
+                if let Some(remedy) = remedy(&line) {
+                    self.machine += 1;
+                    self.remedy = Some(remedy);
+                }
+                self.print(line);
                 None
             }
         }
@@ -38,7 +50,20 @@ impl Checks {
     /// A check that cannot be made is no success.
     fn skip(&mut self, what: &str, why: &str) {
         self.failed += 1;
-        println!("skipped {what}: {why}");
+        self.machine += u32::from(self.remedy.is_some());
+        self.print(format!("skipped {what}: {why}"));
+    }
+
+    fn print(&mut self, line: String) {
+        if let (Err(error), None) = (output::line(line), &self.unprinted) {
+            self.unprinted = Some(error);
+        }
+    }
+
+    /// What to do about the failed checks: damage is worse than trouble with the machine, and says more.
+    fn next_step(&self) -> &'static str {
+        let damage = "do not start this member; restore it, or remove it and add it under a new id";
+        self.remedy.filter(|_| self.machine == self.failed).unwrap_or(damage)
     }
 }
 
@@ -67,15 +92,14 @@ pub fn verify(options: &DataDirArgs) -> anyhow::Result<ExitCode> {
         }
         _ => checks.skip("the raft log reaches back to N+1", "N, E or the log cannot be read"),
     }
-    if checks.failed == 0 {
-        println!("all checks hold");
-        return Ok(ExitCode::SUCCESS);
-    }
-    println!(
-        "{} checks failed: do not start this member; restore it, or remove it and add it under a new id",
-        checks.failed
-    );
-    Ok(ExitCode::FAILURE)
+    let holds = checks.failed == 0;
+    let conclusion = if holds {
+        "all checks hold".to_owned()
+    } else {
+        format!("{} checks failed: {}", checks.failed, checks.next_step())
+    };
+    checks.print(conclusion);
+    checks.unprinted.map_or(Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }), Err)
 }
 
 fn no_migration(dir: &DataDir) -> anyhow::Result<((), String)> {

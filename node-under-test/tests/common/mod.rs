@@ -7,6 +7,7 @@ use node_proto::etcdserverpb::kv_client::KvClient;
 use node_proto::etcdserverpb::lease_client::LeaseClient;
 use node_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use node_proto::etcdserverpb::{HashKvRequest, PutRequest, RangeRequest};
+use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -26,7 +27,8 @@ pub fn free_addresses() -> [SocketAddr; 3] {
     listeners.map(|listener| listener.local_addr().expect("a bound listener has an address"))
 }
 
-fn serve_command(data_dir: &Path, backend: &str, [peer, client, control]: [SocketAddr; 3]) -> Command {
+/// The command that runs a single member.
+pub fn serve_command(data_dir: &Path, backend: &str, [peer, client, control]: [SocketAddr; 3]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_node-under-test"));
     command.args(["serve", "--id", "1", "--backend", backend]);
     if backend == "rocksdb" {
@@ -53,6 +55,50 @@ pub fn refused_by(data_dir: &Path, backend: &str) -> (i32, String) {
     (status.code().unwrap_or(-1), String::from_utf8_lossy(&stderr).into_owned())
 }
 
+/// Runs `command` and waits until it says that it serves.
+pub fn start(command: &mut Command, addresses: [SocketAddr; 3]) -> Member {
+    let mut process = command.stdout(Stdio::piped()).spawn().expect("the member's binary starts");
+    let mut line = String::new();
+    let stdout = process.stdout.take().expect("standard output is piped");
+    let member = Member { process, client: addresses[1], control: addresses[2] };
+    BufReader::new(stdout).read_line(&mut line).expect("standard output is readable");
+    assert_eq!(line, "{\"event\":\"serving\"}\n");
+    member
+}
+
+/// Three members that founded a cluster together.
+pub struct Cluster {
+    members: Vec<Member>,
+}
+
+impl Cluster {
+    /// Starts them in directories under `root`, and waits until each says that it serves.
+    pub fn start(root: &Path, backend: &str) -> Self {
+        let addresses: Vec<_> = (1..=3).map(|id| (id, free_addresses())).collect();
+        let members = addresses.iter().map(|(id, own)| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_node-under-test"));
+            command.args(["serve", "--id", &id.to_string(), "--backend", backend, "--keep-entries", "500"]);
+            if backend == "rocksdb" {
+                command.args(["--memtable-bytes", "1048576"]);
+            }
+            command.arg("--data-dir").arg(root.join(format!("n{id}"))).arg(format!("--control={}", own[2]));
+            for (id, [peer, client, _]) in &addresses {
+                command.arg(format!("--member={id}=n{id}@{peer}/{client}"));
+            }
+            start(command.stderr(Stdio::null()), *own)
+        });
+        Self { members: members.collect() }
+    }
+
+    pub fn clients(&self) -> Vec<SocketAddr> {
+        self.members.iter().map(Member::client).collect()
+    }
+
+    pub fn all_run(&mut self) -> bool {
+        self.members.iter_mut().all(Member::is_running)
+    }
+}
+
 impl Member {
     /// Starts a member of the RocksDB engine and waits until it says that it serves.
     pub fn start(data_dir: &Path) -> Self {
@@ -62,16 +108,30 @@ impl Member {
     /// The same for any engine.
     pub fn start_on(data_dir: &Path, backend: &str) -> Self {
         let addresses = free_addresses();
-        let mut process = serve_command(data_dir, backend, addresses)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the member's binary starts");
-        let mut line = String::new();
-        let stdout = process.stdout.take().expect("standard output is piped");
-        BufReader::new(stdout).read_line(&mut line).expect("standard output is readable");
-        assert_eq!(line, "{\"event\":\"serving\"}\n");
-        Self { process, client: addresses[1], control: addresses[2] }
+        start(serve_command(data_dir, backend, addresses).stderr(Stdio::null()), addresses)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub fn client(&self) -> SocketAddr {
+        self.client
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.process.try_wait().expect("a child can be asked").is_none()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw).expect("a child has an id");
+        kill_process(pid, signal).expect("the member runs");
+    }
+
+    /// Its exit code after `signal`.
+    pub fn ended_by(mut self, signal: Signal) -> Option<i32> {
+        self.signal(signal);
+        self.process.wait().expect("a child can be waited for").code()
     }
 
     pub async fn control(&self) -> ControlClient<Channel> {

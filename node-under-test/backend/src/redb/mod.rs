@@ -123,11 +123,12 @@ fn open_db(dir: &DataDir, cache_bytes: usize) -> Result<Arc<Database>> {
     let path = dir.db();
     let opened = Database::builder().set_cache_size(cache_bytes).open(&path);
     opened.map(Arc::new).map_err(|error| {
-        BackendError(format!(
-            "cannot open {}: {error}; redb never leaves that behind after a kill: restore the file from a backup, or \
-             remove this member and add it again under a new id",
-            path.display()
-        ))
+        let error = error.to_string();
+        let next = durable::remedy(&error).unwrap_or(
+            "redb never leaves that behind after a kill: restore the file from a backup, or remove this member and add it \
+             again under a new id",
+        );
+        BackendError(format!("cannot open {}: {error}; {next}", path.display()))
     })
 }
 
@@ -251,6 +252,10 @@ impl Backend for RedbBackend {
             Ok((view.bytes_in_use()?, grown))
         })?;
         Ok(Size { allocated, in_use: in_use.min(allocated) })
+    }
+
+    fn images_are_copies(&self) -> bool {
+        true
     }
 
     /// Readers go on, in the old file if they began there; commits wait for the last round of the copy alone.

@@ -13,6 +13,7 @@ use crate::layout::DataDir;
 use crate::lock;
 use node_base::LogId;
 use node_base::backend::{BackendError, Result, consistent_index};
+use node_base::durable::remedy;
 use node_base::watermarks::Watermarks;
 use rocksdb::DB;
 use std::convert::Infallible;
@@ -70,11 +71,12 @@ impl OpenEngine {
             Capture { progress: progress.clone(), index_path: dir.last_flushed_index(), at_begin: Mutex::new(None) };
         let live = options::live(chosen, create, Listener { events: events.clone(), capture });
         let db = DB::open(&live, &path).map_err(|error| {
-            BackendError(format!(
-                "cannot open {}: {error}; rocksdb never leaves that behind after a kill: restore the directory from a backup, \
-                 or remove this member and add it again under a new id",
-                path.display()
-            ))
+            let error = error.to_string();
+            let next = remedy(&error).unwrap_or(
+                "rocksdb never leaves that behind after a kill: restore the directory from a backup, or remove this member and \
+                 add it again under a new id",
+            );
+            BackendError(format!("cannot open {}: {error}; {next}", path.display()))
         })?;
         let at_open = consistent_index(&RowsOf(&db))?;
         let (closed_sender, closed) = mpsc::channel();

@@ -10,6 +10,12 @@ use rocksdb::{
 /// A copy's memtables: with one being filled and one being flushed, what a copy holds in memory.
 const COPY_MEMTABLE_BYTES: usize = 16 << 20;
 
+/// RocksDB silently raises a smaller limit of open tables to this, so a smaller one is refused instead.
+const OPEN_FILES_MIN: u32 = 20;
+
+/// Tables that a copy, or whoever reads one, holds open: they are read one after the other.
+const OPEN_FILES_COPY: i32 = 32;
+
 /// RocksDB silently raises a smaller write buffer to this, so a smaller one is refused instead.
 pub const MEMTABLE_BYTES_MIN: usize = 64 << 10;
 
@@ -18,6 +24,12 @@ pub(super) fn check(options: &EngineOptions) -> Result<()> {
         return Err(BackendError(format!(
             "memtable size must be at least {MEMTABLE_BYTES_MIN} bytes (rocksdb's own minimum), found {}",
             options.memtable_bytes
+        )));
+    }
+    if options.open_files_max < OPEN_FILES_MIN {
+        return Err(BackendError(format!(
+            "limit of open tables must be at least {OPEN_FILES_MIN} (rocksdb's own minimum), found {}",
+            options.open_files_max
         )));
     }
     if options.lag_entries_max == 0 || options.lag_bytes_max == 0 {
@@ -30,6 +42,8 @@ pub(super) fn check(options: &EngineOptions) -> Result<()> {
 pub(super) fn live(options: &EngineOptions, create: bool, listener: impl sys::FlushListener) -> Options {
     let mut db = read_only();
     db.create_if_missing(create);
+    // A table that cannot be opened is a failed read, and fatal: this has to fit in what the process may open.
+    db.set_max_open_files(i32::try_from(options.open_files_max).unwrap_or(i32::MAX));
     sys::add_listener(&mut db, listener);
     sys::set_unwrapped_options(&mut db);
 
@@ -73,9 +87,10 @@ pub(super) fn copy() -> Options {
 /// Options that suffice to read a database: a checkpoint, a staged snapshot, a dead directory's copy.
 pub(super) fn read_only() -> Options {
     let mut db = Options::default();
+    // At open, every SST that the MANIFEST names has to be there, with its size: a missing one is found then, not by an unlucky
+    // read later.
     db.set_paranoid_checks(true);
-    // Open all tables at open: a missing SST is found there, not by an unlucky read later.
-    db.set_max_open_files(-1);
+    db.set_max_open_files(OPEN_FILES_COPY);
     db.set_stats_dump_period_sec(0);
     db.set_stats_persist_period_sec(0);
     // Warnings go to our own log, and no LOG files appear among the data (or in a checkpoint).

@@ -26,6 +26,7 @@ use crate::api::Entry;
 use crate::types::{RawEntry, RawLogId, RawVote, TypeConfig, entry, entry_log_id, log_id, raw_log_id, vote_parts};
 use disk::Disk;
 use node_base::LogId;
+use node_base::durable::remedy;
 use node_base::watermarks::Watermarks;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use shared::{Meeting, Shared, State};
@@ -42,12 +43,15 @@ pub enum LogError {
     Missing(PathBuf),
     #[error("{0}: another process has this raft log open; stop it first")]
     InUse(PathBuf),
-    #[error(
-        "{path}: cannot read the raft log: {detail}. Remove this member from the cluster and add it under a new id"
-    )]
+    #[error("{path}: cannot read the raft log: {detail}. {next}", next = next_step(detail))]
     Unreadable { path: PathBuf, detail: String },
     #[error("raft log: {0}")]
     Failed(#[from] io::Error),
+}
+
+/// What to do about an error whose text is `detail`: the machine's troubles are no damage of the log.
+fn next_step(detail: &str) -> &'static str {
+    remedy(detail).unwrap_or("Remove this member from the cluster and add it under a new id")
 }
 
 impl LogError {

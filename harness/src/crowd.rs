@@ -1,0 +1,160 @@
+//! The crowd: clients that hold what a member has and give it no work. Connections that never speak, connections that begin HTTP/2
+//! and say no more, watches and snapshots that are never read. They come to each member as soon as it serves, in every life, and
+//! stay for as long as they are let.
+//!
+//! They prove nothing by themselves: a member that runs out of descriptors, threads or memory because of them dies, is late, or
+//! serves the load no more, and all that is judged anyway. What they add to a report is how many came, so that a run cannot pass
+//! because they stayed away, and how long small answers on long streams took meanwhile ([`pulse`]).
+
+mod pulse;
+mod visitor;
+
+use crate::clock;
+use crate::endpoints::Board;
+use crate::record::crowd::{CrowdRecord, Histogram};
+use crate::scenario::CrowdSpec;
+use anyhow::{Context, ensure};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use visitor::Kind;
+
+/// The load and the watches find a member that serves at once; the crowd comes a moment later.
+const HEAD_START: Duration = Duration::from_millis(300);
+/// Between two visits of one that was sent away or not let in.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Descriptors of the harness itself and of its load, beside the crowd's.
+const OWN_DESCRIPTORS: u64 = 1_024;
+
+/// A crowd at the members of one cluster; it leaves when this is dropped.
+#[derive(Debug)]
+pub struct Crowd {
+    spec: CrowdSpec,
+    members: u64,
+    counts: Arc<Counts>,
+    tasks: JoinSet<()>,
+}
+
+/// What it met so far.
+#[derive(Debug, Default)]
+struct Counts {
+    connections: AtomicU64,
+    ended_by_members: AtomicU64,
+    watches: AtomicU64,
+    snapshots: AtomicU64,
+    snapshots_refused: AtomicU64,
+    keep_alive: Mutex<Histogram>,
+    watch: Mutex<Histogram>,
+}
+
+impl Counts {
+    fn add(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn note(histogram: &Mutex<Histogram>, took: Duration) {
+        histogram.lock().unwrap_or_else(PoisonError::into_inner).note(took);
+    }
+}
+
+impl Crowd {
+    /// Sends `spec` to each member; `members` are their client endpoints, in the order of `board`.
+    ///
+    /// # Errors
+    /// This process may not open as many descriptors as the crowd takes.
+    pub fn start(spec: CrowdSpec, members: &[SocketAddr], board: &Board) -> anyhow::Result<Self> {
+        make_room(u64::from(spec.connections()) * members.len() as u64)?;
+        let mut crowd = Self { spec, members: members.len() as u64, counts: Arc::default(), tasks: JoinSet::new() };
+        for (place, at) in members.iter().enumerate() {
+            for (kind, count) in Kind::of(&spec) {
+                for _ in 0..count {
+                    crowd.tasks.spawn(come_and_stay(kind, *at, (board.clone(), place), Arc::clone(&crowd.counts)));
+                }
+            }
+            crowd.tasks.spawn(pulse::keep_alives(*at, (board.clone(), place), Arc::clone(&crowd.counts)));
+            crowd.tasks.spawn(pulse::watch(*at, (board.clone(), place), Arc::clone(&crowd.counts)));
+        }
+        Ok(crowd)
+    }
+
+    /// What it came to by now.
+    pub fn record(&self) -> CrowdRecord {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let of = |histogram: &Mutex<Histogram>| histogram.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        CrowdRecord {
+            expected: u64::from(self.spec.connections()) * self.members,
+            connections: read(&self.counts.connections),
+            ended_by_members: read(&self.counts.ended_by_members),
+            watches: read(&self.counts.watches),
+            snapshots: read(&self.counts.snapshots),
+            snapshots_refused: read(&self.counts.snapshots_refused),
+            keep_alive: of(&self.counts.keep_alive),
+            watch: of(&self.counts.watch),
+        }
+    }
+}
+
+/// Raises this process's limit of descriptors, if the crowd needs that.
+fn make_room(connections: u64) -> anyhow::Result<()> {
+    let needed = connections + OWN_DESCRIPTORS;
+    let found = getrlimit(Resource::Nofile);
+    if found.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    ensure!(
+        found.maximum.is_none_or(|maximum| maximum >= needed),
+        "the scenario's `[crowd]` takes {connections} connections: expected a hard limit of {needed} open files, found {:?}; \
+         raise it (ulimit -Hn), or make the crowd smaller",
+        found.maximum
+    );
+    setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum: found.maximum })
+        .context("cannot raise the limit of open files for the crowd")
+}
+
+/// One of the crowd: visits the member in its place whenever that serves, and stays until it is sent away or the member is gone.
+async fn come_and_stay(kind: Kind, at: SocketAddr, (board, place): (Board, usize), counts: Arc<Counts>) {
+    loop {
+        board.wait_serves(place).await;
+        clock::sleep(HEAD_START).await;
+        tokio::select! {
+            () = kind.visit(at, &counts) => {}
+            () = board.wait_gone(place) => continue,
+        }
+        clock::sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    /// A member that takes connections is crowded in each of its lives; one that does not serve is left alone.
+    #[tokio::test]
+    async fn the_crowd_comes_when_a_member_serves_and_again_after_it_was_gone() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let board = Board::new(1);
+        let spec = CrowdSpec { idle: 2, ..CrowdSpec::default() };
+        let crowd = Crowd::start(spec, &[listener.local_addr().unwrap()], &board).unwrap();
+        assert_eq!((crowd.record().connections, crowd.record().expected), (0, 2));
+        for _ in 0..2 {
+            board.set(0, true);
+            // Two that are idle, and the pulse's two.
+            let mut accepted = Vec::new();
+            for _ in 0..4 {
+                accepted.push(listener.accept().await.unwrap());
+            }
+            board.set(0, false);
+        }
+        assert!(crowd.record().connections >= 4, "{:?}", crowd.record());
+    }
+
+    #[test]
+    fn a_crowd_that_cannot_be_is_refused_in_words() {
+        let error = make_room(1 << 40).unwrap_err().to_string();
+        assert!(error.contains("takes 1099511627776 connections") && error.contains("ulimit -Hn"), "{error}");
+    }
+}

@@ -1,0 +1,136 @@
+//! What clients may ask for at once. Beyond it they wait or are refused, in etcd's words, and what the member needs for itself
+//! stays free.
+
+use node_proto::command::command::Request as Command;
+use node_proto::etcdserverpb::request_op::Request as Op;
+use node_proto::etcdserverpb::{RequestOp, TxnRequest};
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tonic::Status;
+
+/// Bytes of commands that were proposed here and are not answered yet. The reserve on the disk counts on a bound.
+const PROPOSED_BYTES_MAX: usize = 64 << 20;
+
+/// Whole scans of the engine at a time. The pool of threads that they run in also receives and installs snapshots; it has 512,
+/// and these wait without one.
+const READERS_MAX: usize = 64;
+
+/// Images for clients at a time. Each holds a copy of the state on the disk, or tables that compactions have replaced.
+const IMAGES_MAX: usize = 4;
+
+/// The limits of one member.
+pub struct Limits {
+    proposed: Arc<Semaphore>,
+    images: Arc<Semaphore>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::new(PROPOSED_BYTES_MAX, IMAGES_MAX)
+    }
+}
+
+impl Limits {
+    fn new(proposed_bytes: usize, images: usize) -> Self {
+        Self { proposed: Arc::new(Semaphore::new(proposed_bytes)), images: Arc::new(Semaphore::new(images)) }
+    }
+
+    /// Room for one command until it is answered.
+    ///
+    /// # Errors
+    /// etcd's "too many requests", and nothing was proposed.
+    pub fn propose(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Status> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let room = self.proposed.clone().try_acquire_many_owned(bytes);
+        room.map_err(|_| Status::resource_exhausted("etcdserver: too many requests"))
+    }
+
+    /// A place for one image, until it is deleted.
+    ///
+    /// # Errors
+    /// All are taken.
+    pub fn image(&self) -> Result<OwnedSemaphorePermit, Status> {
+        let place = self.images.clone().try_acquire_owned();
+        place.map_err(|_| Status::resource_exhausted("etcdserver: too many snapshots are being sent; try again later"))
+    }
+}
+
+/// Waits until fewer than [`READERS_MAX`] scans run.
+pub async fn reading_turn() -> Option<SemaphorePermit<'static>> {
+    static READERS: Semaphore = Semaphore::const_new(READERS_MAX);
+    // It is never closed.
+    READERS.acquire().await.ok()
+}
+
+/// etcd's answer under its NOSPACE alarm.
+pub fn no_space() -> Status {
+    Status::resource_exhausted("etcdserver: mvcc: database space exceeded")
+}
+
+/// Whether a command needs room for itself in the state, as etcd's quota sees it: puts, wherever they stand, and leases. All else
+/// frees room, or is small and keeps the cluster going.
+pub fn adds_data(command: &Command) -> bool {
+    match command {
+        Command::Put(_) | Command::LeaseGrant(_) => true,
+        Command::Txn(txn) => has_put(txn),
+        _ => false,
+    }
+}
+
+/// Without recursion: the depth is the client's to choose.
+fn has_put(txn: &TxnRequest) -> bool {
+    let mut left: Vec<&RequestOp> = txn.success.iter().chain(&txn.failure).collect();
+    while let Some(op) = left.pop() {
+        match &op.request {
+            Some(Op::RequestPut(_)) => return true,
+            Some(Op::RequestTxn(txn)) => left.extend(txn.success.iter().chain(&txn.failure)),
+            _ => {}
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use node_proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, LeaseRevokeRequest, PutRequest};
+    use tonic::Code;
+
+    fn op(request: Op) -> RequestOp {
+        RequestOp { request: Some(request) }
+    }
+
+    #[test]
+    fn what_frees_room_is_taken_on_a_full_disk() {
+        let delete = || op(Op::RequestDeleteRange(DeleteRangeRequest::default()));
+        let put = || op(Op::RequestPut(PutRequest::default()));
+        let txn = |success, failure| TxnRequest { success, failure, ..Default::default() };
+        let nested = |inner| op(Op::RequestTxn(inner));
+        for (command, adds) in [
+            (Command::Put(PutRequest::default()), true),
+            (Command::LeaseGrant(Default::default()), true),
+            (Command::DeleteRange(DeleteRangeRequest::default()), false),
+            (Command::Compaction(CompactionRequest::default()), false),
+            (Command::LeaseRevoke(LeaseRevokeRequest::default()), false),
+            (Command::Txn(txn(vec![delete()], vec![])), false),
+            (Command::Txn(txn(vec![delete()], vec![put()])), true),
+            (Command::Txn(txn(vec![nested(txn(vec![], vec![nested(txn(vec![put()], vec![]))]))], vec![])), true),
+        ] {
+            assert_eq!(adds_data(&command), adds, "{command:?}");
+        }
+    }
+
+    #[test]
+    fn proposals_are_bounded_in_bytes_and_images_in_number() {
+        let limits = Limits::new(10, 1);
+        let held = limits.propose(7).unwrap();
+        let refused = limits.propose(4).unwrap_err();
+        assert_eq!((refused.code(), refused.message()), (Code::ResourceExhausted, "etcdserver: too many requests"));
+        drop(held);
+        limits.propose(10).unwrap();
+        let held = limits.image().unwrap();
+        assert_eq!(limits.image().unwrap_err().code(), Code::ResourceExhausted);
+        drop(held);
+        limits.image().unwrap();
+    }
+}
