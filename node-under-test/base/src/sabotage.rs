@@ -67,6 +67,10 @@ bugs! {
     HashCached = "hash-cached",
     /// The engine marker's name is not synced before the engine is made.
     MarkerNoDirFsync = "marker-no-dir-fsync",
+    /// A member that was deposed goes on revoking the leases that it saw run out, through its successor.
+    LeaseRevokedByDeposed = "lease-revoked-by-deposed",
+    /// A member that believes that it leads renews leases from its own memory, without its quorum.
+    KeepaliveUnconfirmed = "keepalive-unconfirmed",
 }
 
 #[cfg(feature = "sabotage")]

@@ -18,8 +18,11 @@
 //! 8. *An id is a life of one raft log* (see `identity`): a member that lost its log is refused under its old id.
 //! 9. *The membership changes by one entry at a time, one voter at a time*, and an id is never given twice (see
 //!    `membership`).
+//! 10. *What only the leader may say, it says after a quorum has confirmed it* (see `ask`), in the confirmed term.
 
 mod api;
+mod ask;
+mod belief;
 mod change;
 mod clock;
 mod dial;
@@ -38,8 +41,8 @@ mod state_machine;
 mod types;
 
 pub use api::{
-    ChangeError, ChangeRefusal, Changed, Enrolled, Entry, Farewell, Member, MembershipChange, OutgoingSnapshot,
-    Payload, ProposeError, Proposed, RaftOptions, RaftStatus, Roster, SnapshotMeta, StateMachine,
+    ChangeError, ChangeRefusal, Changed, Enrolled, Entry, Farewell, LeaderService, Member, MembershipChange,
+    OutgoingSnapshot, Payload, ProposeError, Proposed, RaftOptions, RaftStatus, Roster, SnapshotMeta, StateMachine,
 };
 pub use dial::Dial;
 pub use log_store::{LogError, LogFacts, LogStore, VoteFacts};
