@@ -2,8 +2,10 @@
 //!
 //! Hashes are of the logical state, not of etcd's bytes: they compare between members of this program only.
 
+use super::leader_required::LeaderRequired;
 use super::{Node, blocking};
 use crate::state_hash::short;
+use futures_util::stream::BoxStream;
 use node_backend::snapshot::saved;
 use node_base::backend::SnapshotError;
 use node_proto::etcdserverpb::maintenance_server::Maintenance;
@@ -25,7 +27,10 @@ const BLOB_BYTES: u64 = 32 << 10;
 /// Messages between the thread that reads the image and the transport.
 const BLOBS_QUEUED: usize = 16;
 
-pub struct MaintenanceService(pub Arc<Node>);
+pub struct MaintenanceService {
+    pub node: Arc<Node>,
+    pub leader_required: LeaderRequired,
+}
 
 #[tonic::async_trait]
 impl Maintenance for MaintenanceService {
@@ -33,73 +38,74 @@ impl Maintenance for MaintenanceService {
     async fn alarm(&self, request: Request<AlarmRequest>) -> Result<Response<AlarmResponse>, Status> {
         match request.into_inner().action() {
             AlarmAction::Get | AlarmAction::Deactivate => {
-                Ok(Response::new(AlarmResponse { header: self.0.header_now(), alarms: Vec::new() }))
+                Ok(Response::new(AlarmResponse { header: self.node.header_now(), alarms: Vec::new() }))
             }
             AlarmAction::Activate => Err(Status::unimplemented("alarms cannot be raised on this server")),
         }
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        let raft = self.0.raft.status();
-        let backend = self.0.store.backend().clone();
+        let raft = self.node.raft.status();
+        let backend = self.node.store.backend().clone();
         // An engine may have to read much to tell what of its file is in use.
         let size = blocking(move || backend.size()).await?.map_err(|error| Status::internal(error.to_string()))?;
         let bytes = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
-        let errors = if raft.leader.is_none() { vec!["etcdserver: no leader".to_owned()] } else { Vec::new() };
+        let leader = *self.node.raft.believed_leader().borrow();
+        let errors = if leader.is_none() { vec!["etcdserver: no leader".to_owned()] } else { Vec::new() };
         Ok(Response::new(StatusResponse {
-            header: self.0.header_now(),
+            header: self.node.header_now(),
             version: API_VERSION.to_owned(),
             db_size: bytes(size.allocated),
-            leader: raft.leader.unwrap_or(0),
+            leader: leader.unwrap_or(0),
             raft_index: raft.committed.unwrap_or(0),
             raft_term: raft.term,
-            raft_applied_index: self.0.marks.now().applied.map_or(0, |id| id.index),
+            raft_applied_index: self.node.marks.now().applied.map_or(0, |id| id.index),
             errors,
             db_size_in_use: bytes(size.in_use),
-            is_learner: self.0.raft.is_learner(),
+            is_learner: self.node.raft.is_learner(),
         }))
     }
 
     async fn defragment(&self, _: Request<DefragmentRequest>) -> Result<Response<DefragmentResponse>, Status> {
-        let backend = self.0.store.backend().clone();
+        let backend = self.node.store.backend().clone();
         blocking(move || backend.defrag()).await?.map_err(|error| Status::internal(error.to_string()))?;
-        Ok(Response::new(DefragmentResponse { header: self.0.header_now() }))
+        Ok(Response::new(DefragmentResponse { header: self.node.header_now() }))
     }
 
     async fn hash(&self, _: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
-        let store = self.0.store.clone();
+        let store = self.node.store.clone();
         let hash = blocking(move || store.state_hash()).await??;
-        let header = Some(self.0.header(hash.kv.revision));
+        let header = Some(self.node.header(hash.kv.revision));
         Ok(Response::new(HashResponse { header, hash: short(&hash.whole()) }))
     }
 
     async fn hash_kv(&self, request: Request<HashKvRequest>) -> Result<Response<HashKvResponse>, Status> {
         let revision = request.into_inner().revision;
-        let store = self.0.store.clone();
+        let store = self.node.store.clone();
         let (hash, now) = blocking(move || store.kv_hash(revision)).await??;
         // As etcd answers before the first compaction.
         let compact_revision = if hash.compact_revision == 0 { -1 } else { hash.compact_revision };
         Ok(Response::new(HashKvResponse {
-            header: Some(self.0.header(now)),
+            header: Some(self.node.header(now)),
             hash: short(&hash.digest),
             compact_revision,
         }))
     }
 
-    type SnapshotStream = ReceiverStream<Result<SnapshotResponse, Status>>;
+    type SnapshotStream = BoxStream<'static, Result<SnapshotResponse, Status>>;
 
-    async fn snapshot(&self, _: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        let backend = self.0.store.backend().clone();
+    async fn snapshot(&self, request: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+        let backend = self.node.store.backend().clone();
         let snapshot = blocking(move || backend.snapshot()).await?.map_err(|error| match error {
             SnapshotError::NotYet(_) => Status::unavailable(error.to_string()),
             _ => Status::internal(error.to_string()),
         })?;
         let (wire_size, reader) = saved::for_client(snapshot);
-        let header = self.0.header_now();
+        let header = self.node.header_now();
         let (blobs, stream) = mpsc::channel(BLOBS_QUEUED);
         // Ends with the stream: when the client goes away, the next blob finds nobody.
         tokio::task::spawn_blocking(move || send_blobs(header, wire_size, reader, &blobs));
-        Ok(Response::new(ReceiverStream::new(stream)))
+        Ok(Response::new(self.leader_required.guard(request.metadata(), ReceiverStream::new(stream))))
     }
 }
 

@@ -6,7 +6,9 @@
 mod cluster;
 #[cfg(feature = "sabotage")]
 mod hasty;
+mod keep_alive;
 mod kv;
+mod leader_required;
 mod lease;
 mod maintenance;
 mod watch;
@@ -19,6 +21,7 @@ use crate::lease::Lessor;
 use crate::membership;
 use crate::mvcc::Store;
 use bytes::Bytes;
+use leader_required::LeaderRequired;
 use node_base::watermarks::Watermarks;
 use node_proto::command::command::Request as Command;
 use node_proto::command::outcome::Result as Answer;
@@ -33,6 +36,7 @@ use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tonic::service::Routes;
+use tonic::service::interceptor::InterceptedService;
 use tonic::{Code, Status};
 
 /// How long a request may wait for raft; etcd's default.
@@ -43,10 +47,11 @@ const COMMAND_BYTES_MAX: usize = 1_536 * 1024;
 /// The services of one member. Starts the task that expires leases, so it needs a running runtime.
 ///
 /// # Errors
-/// When the detours contradict each other.
+/// Somebody answers already what members ask this one about leases.
 pub fn routes(options: &Serve, raft: RaftNode, store: Arc<Store>, marks: Arc<Watermarks>) -> anyhow::Result<Routes> {
     let lessor = Lessor::new(store.clone(), raft.clone());
-    tokio::spawn(lessor.clone().run());
+    anyhow::ensure!(raft.answer_by(lessor.clone()), "this member's leases are served already");
+    tokio::spawn(lessor.run());
     let node = Arc::new(Node {
         cluster_id: OnceLock::new(),
         founded_as: (!options.join).then(|| founded_as(&options.members)),
@@ -54,14 +59,16 @@ pub fn routes(options: &Serve, raft: RaftNode, store: Arc<Store>, marks: Arc<Wat
         raft,
         store,
         marks,
-        lessor,
     });
-    let leases = lease::LeaseService::new(node.clone(), options.dial()?);
-    Ok(Routes::new(KvServer::new(kv::KvService(node.clone())))
-        .add_service(WatchServer::new(watch::WatchService(node.clone())))
-        .add_service(LeaseServer::new(leases))
-        .add_service(MaintenanceServer::new(maintenance::MaintenanceService(node.clone())))
-        .add_service(ClusterServer::new(cluster::ClusterService(node))))
+    let required = LeaderRequired::new(&node.raft);
+    let leases = lease::LeaseService::new(node.clone(), required.clone());
+    let watches = watch::WatchService { node: node.clone(), leader_required: required.clone() };
+    let maintenance = maintenance::MaintenanceService { node: node.clone(), leader_required: required.clone() };
+    Ok(Routes::new(InterceptedService::new(KvServer::new(kv::KvService(node.clone())), required.clone()))
+        .add_service(InterceptedService::new(WatchServer::new(watches), required.clone()))
+        .add_service(InterceptedService::new(LeaseServer::new(leases), required.clone()))
+        .add_service(InterceptedService::new(MaintenanceServer::new(maintenance), required.clone()))
+        .add_service(InterceptedService::new(ClusterServer::new(cluster::ClusterService(node)), required)))
 }
 
 fn founded_as(members: &[Member]) -> u64 {
@@ -80,7 +87,6 @@ struct Node {
     raft: RaftNode,
     store: Arc<Store>,
     marks: Arc<Watermarks>,
-    lessor: Arc<Lessor>,
 }
 
 impl Node {
@@ -161,6 +167,7 @@ fn propose_status(error: ProposeError) -> Status {
         ProposeError::NoLeader => Status::unavailable("etcdserver: no leader"),
         ProposeError::Unknown(_) => Status::unavailable("etcdserver: request timed out"),
         ProposeError::Unavailable(_) => Status::unavailable("etcdserver: leader changed"),
+        ProposeError::TooLarge { .. } => Status::resource_exhausted(error.to_string()),
         ProposeError::Fatal(_) => stopped(),
     }
 }
