@@ -190,6 +190,9 @@ impl Outcome {
         self.cycles_apart += end.tally.cycles_apart;
         record::known::add(&mut summary.known, end.known);
         summary.log_replayed.add(end.replayed);
+        if let Some(leases) = &mut summary.leases {
+            leases.add(end.tally.leases);
+        }
         summary.resumed.extend(end.resumed);
         summary.localisation = summary.localisation.take().or(end.localisation);
     }

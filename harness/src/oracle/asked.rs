@@ -35,7 +35,9 @@ impl Asked {
                 };
                 then.iter().take(NAMED_MAX).map(of).collect()
             }
-            Action::Grant { .. } | Action::Revoke { .. } | Action::Compact { .. } => Vec::new(),
+            Action::Grant { .. } | Action::Revoke { .. } | Action::KeepAlive { .. } | Action::Compact { .. } => {
+                Vec::new()
+            }
         }
     }
 
@@ -57,6 +59,7 @@ impl fmt::Display for Asked {
             })))?,
             Action::Grant { lease, .. } => write!(f, "grant lease {lease}")?,
             Action::Revoke { lease } => write!(f, "revoke lease {lease}")?,
+            Action::KeepAlive { lease } => write!(f, "keep lease {lease} alive")?,
             Action::Compact { revision } => write!(f, "compact at {revision}")?,
             Action::Read { keys, .. } => write!(f, "read {}", named(keys))?,
         }

@@ -107,6 +107,7 @@ pub fn run() -> RunSummary {
         reads: 890,
         load_ms: 30_000,
         log_replayed: Default::default(),
+        leases: None,
         localisation: None,
         skipped_checks: Vec::new(),
         interrupted: false,

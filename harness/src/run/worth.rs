@@ -1,7 +1,7 @@
 //! Whether a run that found nothing proved anything: each floor that was not reached is a finding.
 
 use crate::limits;
-use crate::record::{CycleRecord, LastingKind, LastingRecord, QuotaRecord, RunSummary};
+use crate::record::{CycleRecord, LastingKind, LastingRecord, LeasesJudged, QuotaRecord, RunSummary};
 use crate::report::worth::{BIT_FLOOR, Worth};
 use crate::scenario::Floors;
 use crate::verdict::{Class, Finding};
@@ -64,6 +64,7 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary, apart: u64) -> Vec<Find
             run.acked_writes, run.load_ms
         ));
     }
+    sentences.extend(run.leases.and_then(unjudged_leases));
     for (window, planned) in never_reached(&run.cycles) {
         sentences.push(format!(
             "expected window {window}, planned {planned} times, to be reached at least once, found never; the skips say why"
@@ -71,6 +72,17 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary, apart: u64) -> Vec<Find
     }
     sentences.extend(unmet_quotas(run));
     sentences.into_iter().map(|sentence| Finding::new(Class::NotProven, sentence)).collect()
+}
+
+/// What leases of seconds lack for their promises to have been tested.
+fn unjudged_leases(leases: LeasesJudged) -> Option<String> {
+    let LeasesJudged { renewals, expiries, .. } = leases;
+    (renewals == 0 || expiries == 0).then(|| {
+        format!(
+            "expected leases of seconds to be renewed and to end, found {renewals} renewals that were acknowledged and {expiries} \
+             expiries"
+        )
+    })
 }
 
 /// The cells of the window grid in which too few kills landed, in one sentence.

@@ -7,7 +7,10 @@ use etcd_client::{
     Client, CompareOp, ConnectOptions, DeleteOptions, Error, GetOptions, KeyValue, LeaseGrantOptions, PutOptions,
     ResponseHeader, Txn, TxnOp,
 };
+use node_proto::etcdserverpb::lease_client::LeaseClient;
+use node_proto::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse};
 use std::time::Duration;
+use tonic::transport::Channel;
 
 /// Establishing a connection on loopback takes microseconds; a stopped process or a full backlog must not cost a client
 /// more than this.
@@ -22,7 +25,12 @@ pub(super) async fn connect(endpoints: &[String], op_timeout: Duration) -> anyho
         let client = Client::connect([endpoint], Some(options))
             .await
             .map_err(|error| anyhow::anyhow!("expected a client endpoint, found {endpoint:?}: {error}"))?;
-        connections.push(Connection { client, op_timeout });
+        let channel = tonic::transport::Endpoint::from_shared(endpoint.clone())
+            .map_err(|error| anyhow::anyhow!("expected a client endpoint, found {endpoint:?}: {error}"))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .connect_lazy();
+        connections.push(Connection { client, leases: LeaseClient::new(channel), op_timeout });
     }
     Ok(connections)
 }
@@ -30,6 +38,8 @@ pub(super) async fn connect(endpoints: &[String], op_timeout: Duration) -> anyho
 #[derive(Clone)]
 pub(super) struct Connection {
     client: Client,
+    /// For keep-alives, whose answers the client library keeps to itself; connects when it is first needed.
+    leases: LeaseClient<Channel>,
     op_timeout: Duration,
 }
 
@@ -64,6 +74,7 @@ impl Connection {
                 done(answer.header(), Reply::Granted)
             }
             Action::Revoke { lease } => done(client.lease_revoke(*lease).await?.header(), Reply::Revoked),
+            Action::KeepAlive { lease } => keep_alive(self.leases.clone(), *lease).await?,
             Action::Compact { revision } => {
                 done(client.compact(signed(*revision), None).await?.header(), Reply::Compacted)
             }
@@ -73,6 +84,24 @@ impl Connection {
             }
         })
     }
+}
+
+/// One keep-alive on a stream of its own.
+async fn keep_alive(mut leases: LeaseClient<Channel>, lease: i64) -> Result<Outcome, Error> {
+    let requests = futures_util::stream::iter([LeaseKeepAliveRequest { id: lease }]);
+    let mut answers = leases.lease_keep_alive(requests).await?.into_inner();
+    Ok(match answers.message().await? {
+        Some(answer) if answer.id != lease => {
+            Outcome::Unknown { why: format!("the answer is about lease {}", answer.id) }
+        }
+        Some(LeaseKeepAliveResponse { header: Some(header), ttl, .. }) => Outcome::Done {
+            revision: unsigned(header.revision),
+            term: header.raft_term,
+            reply: Reply::Renewed { ttl_seconds: ttl.max(0) },
+        },
+        Some(_) => Outcome::Unknown { why: "the answer has no header".to_owned() },
+        None => Outcome::Unknown { why: "the stream ended without an answer".to_owned() },
+    })
 }
 
 /// An answer without a header cannot be placed in the history, so its outcome is not known.
