@@ -28,6 +28,7 @@ use crate::clock;
 use crate::cluster::{Cluster, Death, Trouble};
 use crate::evidence::{Evidence, Look};
 use crate::inspect::{DeadMember, remove_dir};
+use crate::limits;
 use crate::observe::Observer;
 use crate::oracle::Ledger;
 use crate::plan::{Fault, Step, When};
@@ -38,7 +39,7 @@ use crate::verdict::{Class, Finding, Verdict};
 use crate::workload::Prober;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What cycles need and hand on to each other.
 pub struct Stage<'a> {
@@ -178,6 +179,22 @@ impl<'a> Stage<'a> {
         if let Err(trouble) = looked.await {
             self.outlive(work, &trouble).await;
         }
+    }
+
+    /// The load has ended: waits until no lease of seconds is left, or their bound has passed, and has them judged.
+    pub async fn await_leases(&mut self, work: &mut Work) {
+        let load = &self.scenario.load;
+        if load.lease_holders == 0 {
+            return;
+        }
+        let bound_ms = limits::LEASE_END_MS_MAX;
+        // What is judged are the ages of the last requests, all of which were made before this.
+        let patience = Duration::from_millis(bound_ms + u64::from(load.lease_ttl_seconds) * 2_000 + 100);
+        let started = clock::now();
+        while !self.ledger.short_leases().is_empty() && started.elapsed() < patience {
+            clock::sleep(limits::LEASE_PAUSE).await;
+        }
+        work.findings.extend(self.ledger.take(&Evidence::LeasesAwaited { bound_ms }));
     }
 
     /// A last look at all members without a fault: heal, fence, verify. `work` is [`Work::without_fault`].

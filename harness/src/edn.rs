@@ -92,6 +92,10 @@ enum Reply {
     },
     Granted,
     Revoked,
+    Renewed {
+        #[allow(dead_code, reason = "an export says that it was renewed, and not for how long")]
+        ttl_seconds: i64,
+    },
     Compacted,
     /// The rows: key, value, and more.
     Read(Vec<Vec<serde_json::Value>>),
@@ -181,6 +185,7 @@ impl<W: Write> Writer<W> {
             | Reply::Txn { succeeded: true }
             | Reply::Granted
             | Reply::Revoked
+            | Reply::Renewed { .. }
             | Reply::Compacted => self.complete(time, op, "ok", None, None),
         }
     }
@@ -258,6 +263,7 @@ fn words(id: OpId, action: &Action) -> (&'static str, String, bool) {
         Action::Read { keys: which, .. } => ("txn", format!("[[:r {} nil]]", quoted(&which.from)), true),
         Action::Grant { lease, .. } => ("grant", lease.to_string(), false),
         Action::Revoke { lease } => ("revoke", lease.to_string(), false),
+        Action::KeepAlive { lease } => ("keep-alive", lease.to_string(), false),
         Action::Compact { revision } => ("compact", revision.to_string(), false),
         Action::Defragment => ("defragment", "nil".to_owned(), false),
     }

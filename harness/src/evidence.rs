@@ -223,6 +223,10 @@ pub enum Evidence {
         healing: Healing,
         bounds: Bounds,
     },
+    /// The load has ended, and the leases of seconds had until `bound_ms` beyond their time to end as well, or have ended.
+    LeasesAwaited {
+        bound_ms: u64,
+    },
     /// What came of a watch that was opened anew on a restarted member.
     FreshWatch {
         cycle: u32,

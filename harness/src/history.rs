@@ -45,7 +45,16 @@ impl History {
     /// Appends one line: a JSON object with `at_us`, microseconds since this history was opened, beside the
     /// evidence's own fields. An error is kept for [`History::failure`], and ends nothing by itself.
     pub fn record(&self, evidence: &Evidence) {
-        let at_us = u64::try_from((clock::now() - self.start).as_micros()).unwrap_or(u64::MAX);
+        self.record_at(self.now_us(), evidence);
+    }
+
+    /// Microseconds since this history was opened.
+    pub fn now_us(&self) -> u64 {
+        u64::try_from((clock::now() - self.start).as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Likewise, for evidence that is as old as `at_us`.
+    pub fn record_at(&self, at_us: u64, evidence: &Evidence) {
         let written = serde_json::to_vec(&Line { at_us, evidence }).map_err(io::Error::from).and_then(|mut line| {
             line.push(b'\n');
             self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line)
@@ -78,6 +87,7 @@ pub struct Lines {
     file: BufReader<File>,
     line: Vec<u8>,
     number: u64,
+    at_us: u64,
     /// Bytes of whole lines so far.
     whole: u64,
     torn: bool,
@@ -85,7 +95,6 @@ pub struct Lines {
 
 #[derive(Deserialize)]
 struct Read {
-    #[allow(dead_code, reason = "checked to be there; nothing is judged by it")]
     at_us: u64,
     #[serde(flatten)]
     evidence: Evidence,
@@ -97,7 +106,15 @@ impl Lines {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let name = path.display().to_string();
         let file = File::open(path).map_err(|source| Error::Io { path: name.clone(), source })?;
-        Ok(Self { path: name, file: BufReader::new(file), line: Vec::new(), number: 0, whole: 0, torn: false })
+        Ok(Self {
+            path: name,
+            file: BufReader::new(file),
+            line: Vec::new(),
+            number: 0,
+            at_us: 0,
+            whole: 0,
+            torn: false,
+        })
     }
 
     /// The next piece of evidence, and the number of its line; `None` at the end. A last line without an end is one that a kill
@@ -119,7 +136,13 @@ impl Lines {
             let found = String::from_utf8_lossy(&self.line).chars().take(80).collect();
             Error::Malformed { path: self.path.clone(), line: self.number, found, source }
         })?;
+        self.at_us = read.at_us;
         Ok(Some((self.number, read.evidence)))
+    }
+
+    /// When the last line that was read was written: microseconds since its history was opened.
+    pub fn at_us(&self) -> u64 {
+        self.at_us
     }
 
     /// Whether the last line was cut off.

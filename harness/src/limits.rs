@@ -23,6 +23,12 @@ pub const CROWD_MAX: u32 = 5_000;
 pub const NOFILE_MIN: u64 = 64;
 /// The kernel's own maximum for a process (`fs.nr_open`) where nobody changed it.
 pub const NOFILE_MAX: u64 = 1 << 20;
+/// Holders of short leases: each is a client like the others.
+pub const LEASE_HOLDERS_MAX: u32 = 64;
+/// Time to live of a holder's leases, where a scenario does not say: etcd grants no less by default.
+pub const LEASE_TTL_SECONDS: u32 = 2;
+/// Longer leases would not end within a cycle.
+pub const LEASE_TTL_SECONDS_MAX: u32 = 60;
 /// Each key's history is held by the model; compaction bounds its length, this its number.
 pub const KEYS_MAX: u32 = 100_000;
 /// Room for an append list's first entries beside the id of the operation that wrote it.
@@ -67,6 +73,13 @@ pub const MIGRATE: Duration = Duration::from_secs(60);
 /// Fences per cycle. A fence that a replica skipped (recovery or a snapshot covered it) proves nothing, so
 /// another one follows; a system that skips three in a row is not converging.
 pub const FENCE_TRIES_MAX: u32 = 3;
+
+/// Beyond twice its TTL, what a lease that nobody renews may take to end: the revocation is one write, and on a busy machine an
+/// election may come in between.
+pub const LEASE_END_MS_MAX: u64 = 30_000;
+
+/// Between two looks whether leases have ended: each reads what the watches told.
+pub const LEASE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Looks at the state at a revision, each of which a compaction may make worthless: one in fifty under load.
 pub const LOOKS_MAX: u32 = 8;

@@ -128,6 +128,10 @@ pub enum Action {
     Revoke {
         lease: i64,
     },
+    /// Renews a lease.
+    KeepAlive {
+        lease: i64,
+    },
     Compact {
         revision: u64,
     },
@@ -208,9 +212,15 @@ impl<'de> Deserialize<'de> for KeyState {
 pub enum Reply {
     Put,
     Deleted(u64),
-    Txn { succeeded: bool },
+    Txn {
+        succeeded: bool,
+    },
     Granted,
     Revoked,
+    /// Seconds; 0: there is no such lease.
+    Renewed {
+        ttl_seconds: i64,
+    },
     Compacted,
     Defragmented,
     Read(Vec<KeyState>),

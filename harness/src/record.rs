@@ -281,6 +281,28 @@ impl Replayed {
     }
 }
 
+/// What was judged of leases of seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeasesJudged {
+    /// Grants and renewals that were acknowledged, each a promise of that lease's time.
+    pub promises: u64,
+    /// Of these, renewals.
+    pub renewals: u64,
+    /// Leases that were seen to end by themselves.
+    pub expiries: u64,
+    /// Leases whose revocation was acknowledged.
+    pub revocations: u64,
+}
+
+impl LeasesJudged {
+    pub fn add(&mut self, other: Self) {
+        self.promises += other.promises;
+        self.renewals += other.renewals;
+        self.expiries += other.expiries;
+        self.revocations += other.revocations;
+    }
+}
+
 /// Who was in a slot, at the start of a run and at its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotRecord {
@@ -357,6 +379,9 @@ pub struct RunSummary {
     /// What clients that hold connections and streams, and never use them, met; `None`: there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crowd: Option<CrowdRecord>,
+    /// `None`: the load had no leases of seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leases: Option<LeasesJudged>,
     /// Where a divergence begins, if one was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub localisation: Option<Localisation>,
@@ -413,6 +438,7 @@ impl RunSummary {
             load_ms: 0,
             log_replayed: Replayed::default(),
             crowd: None,
+            leases: (scenario.load.lease_holders > 0).then(LeasesJudged::default),
             localisation: None,
             skipped_checks: Vec::new(),
             interrupted: false,

@@ -192,6 +192,9 @@ impl Outcome {
         self.cycles_apart += end.tally.cycles_apart;
         record::known::add(&mut summary.known, end.known);
         summary.log_replayed.add(end.replayed);
+        if let Some(leases) = &mut summary.leases {
+            leases.add(end.tally.leases);
+        }
         summary.resumed.extend(end.resumed);
         if let Some(crowd) = end.crowd {
             self.crowd.get_or_insert_default().add(crowd);

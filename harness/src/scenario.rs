@@ -8,6 +8,7 @@ mod cluster;
 mod crowd;
 mod faults;
 mod known;
+mod lasting;
 mod load;
 mod quotas;
 mod raw;
@@ -16,6 +17,7 @@ mod target;
 mod upgrade;
 
 pub use faults::{FaultKind, FaultMix, LinkKind};
+pub use lasting::Lasting;
 pub use quotas::{Quota, whom_of};
 pub use refusal::Refusal;
 pub use upgrade::{UpgradeSpec, WayKind};
@@ -136,6 +138,9 @@ pub struct LoadSpec {
     pub compact_every_ops: u32,
     /// Revisions that a compaction leaves, at least.
     pub compact_keep_revisions: u32,
+    /// Further clients that hold leases of seconds.
+    pub lease_holders: u32,
+    pub lease_ttl_seconds: u32,
 }
 
 /// Past these the system under test is not live. Milliseconds.
@@ -199,6 +204,7 @@ pub struct Scenario {
     pub when: Vec<(WhenKind, u32)>,
     pub windows: Vec<(&'static Window, u32)>,
     pub faults: FaultMix,
+    pub lasting: Lasting,
     pub quotas: Vec<Quota>,
     /// `None`: every member keeps its engine.
     pub upgrade: Option<UpgradeSpec>,

@@ -28,6 +28,8 @@ pub enum Class {
     ReplayStart,
     /// An operation was applied twice, or counts for more or less than one.
     ExactlyOnce,
+    /// A lease ended before its acknowledged time, was renewed after its end, or did not end.
+    Lease,
     /// Something is there that nobody wrote.
     Phantom,
     /// All replicas agree, and the independent model does not.
@@ -72,6 +74,7 @@ impl Class {
             Class::ReplayStart => "replay-start",
             Class::Watermarks => "watermarks",
             Class::ExactlyOnce => "exactly-once",
+            Class::Lease => "lease",
             Class::Phantom => "phantom",
             Class::Model => "model",
             Class::Linearizability => "linearizability",

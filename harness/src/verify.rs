@@ -144,6 +144,9 @@ impl Verification {
         outcome.cycles_apart += replayed.tally.cycles_apart;
         record::known::add(&mut self.run.known, std::mem::take(&mut replayed.known));
         self.run.log_replayed.add(replayed.log_replayed);
+        if let Some(leases) = &mut self.run.leases {
+            leases.add(replayed.tally.leases);
+        }
         self.run.resumed.append(&mut replayed.resumed);
         if let Some(quotas) = replayed.quotas {
             self.run.quotas = quotas;
@@ -175,6 +178,7 @@ impl Verification {
         differ("time of the load", claimed.load_ms.to_string(), run.load_ms.to_string());
         differ("reads", claimed.reads.to_string(), run.reads.to_string());
         differ("resumptions", format!("{:?}", claimed.resumed), format!("{:?}", run.resumed));
+        differ("leases", format!("{:?}", claimed.leases), format!("{:?}", run.leases));
         differ("raft log replay", format!("{:?}", claimed.log_replayed), format!("{:?}", run.log_replayed));
         differ("skipped checks", sorted(&claimed.skipped_checks), sorted(&run.skipped_checks));
         differ("fault classes", sorted(&claimed.fault_classes), sorted(&run.fault_classes));

@@ -11,7 +11,7 @@ use node_raft::{Member, RaftNode};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Between two attempts: the first may have been made while there was no leader.
+/// Between two attempts: the first may have been made while there was no leader, or the engine not have been readable.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
 /// Runs until the row says what `own` says; waits until this member has a row.
@@ -24,8 +24,12 @@ pub async fn run(raft: RaftNode, store: Arc<Store>, own: Member) {
         match is_published(&store, &own).await {
             Ok(true) => return,
             Ok(false) => {}
-            // Whoever applies next meets it too, and ends the process.
-            Err(error) => return tracing::error!(%error, "cannot read this member's own row"),
+            // A failing engine ends the process elsewhere; if it does not, the row still has to be written.
+            Err(error) => {
+                tracing::error!(%error, "cannot read this member's own row");
+                clock::sleep_until(clock::now() + RETRY_EVERY).await;
+                continue;
+            }
         }
         let command = command::publish_member(own.id, &own.name, &own.client_addr);
         match raft.propose(command).await {

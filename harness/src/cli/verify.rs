@@ -4,6 +4,7 @@ use super::{say, shown};
 use crate::exit::{Exit, Failure};
 use crate::limits;
 use crate::paths::Paths;
+use crate::record::LeasesJudged;
 use crate::report;
 use crate::verify::{Verification, verify as judge};
 use clap::Args;
@@ -51,6 +52,12 @@ fn words(verification: &Verification) -> String {
         run.unknown_writes,
         run.reads
     ));
+    if let Some(LeasesJudged { promises, renewals, expiries, revocations }) = run.leases {
+        line(format!(
+            "leases of seconds: {promises} grants and renewals judged ({renewals} renewals), {expiries} expiries seen, {revocations} \
+             revocations acknowledged"
+        ));
+    }
     line(format!(
         "judged again: {} operations, {} revisions ({} deliveries of them by other watches), {} fences, {} dead directories, {} \
          recoveries, {} raft logs, {} full reads; {} lines in all",

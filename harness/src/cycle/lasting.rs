@@ -204,8 +204,15 @@ impl Stage<'_> {
             let endpoints: Vec<_> = self.cluster.endpoints().into_iter().map(|(_, endpoint)| endpoint).collect();
             let ledger = Arc::clone(&self.ledger);
             let timeout = Duration::from_millis(load.op_timeout_ms);
-            self.prober =
-                Some(Prober::new(&endpoints, timeout, (self.readers_from + load.clients, load.keys), ledger).await?);
+            self.prober = Some(
+                Prober::new(
+                    &endpoints,
+                    timeout,
+                    (self.readers_from + load.clients + load.lease_holders, load.keys),
+                    ledger,
+                )
+                .await?,
+            );
         }
         Ok(())
     }

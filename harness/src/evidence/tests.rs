@@ -64,6 +64,7 @@ fn every_kind_of_line_reads_back() {
         Action::Packed { shape: Shape::Empty, then: vec![] },
         Action::Grant { lease: -1, ttl_seconds: 5 },
         Action::Revoke { lease: 1 },
+        Action::KeepAlive { lease: 7 },
         Action::Compact { revision: 5 },
         Action::Read { keys, revision: Some(4), serializable: true },
     ];
@@ -76,6 +77,7 @@ fn every_kind_of_line_reads_back() {
         Reply::Txn { succeeded: false },
         Reply::Granted,
         Reply::Revoked,
+        Reply::Renewed { ttl_seconds: 2 },
         Reply::Compacted,
         Reply::Read(vec![row(b"\xff\x00"), row(b"~"), row(b"")]),
     ];
@@ -123,6 +125,7 @@ fn every_kind_of_line_reads_back() {
         Evidence::MovedIn { cycle: 1, slot, member: 4, engine: Engine::Redb },
         Evidence::Killed { cycle: 1, member: 2, engine: Some(Engine::Redb) },
         Evidence::Mark { cycle: 1 },
+        Evidence::LeasesAwaited { bound_ms: 30_000 },
         Evidence::Resumed { times: 2, after_cycle: 9 },
         Evidence::Reading { cycle: 1, member: 2, status: Marks::from(&StatusResponse::default()) },
         Evidence::Missed { cycle: 1, member: 2, index: 9, recovery: recovery.clone() },

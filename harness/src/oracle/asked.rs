@@ -35,7 +35,11 @@ impl Asked {
                 };
                 then.iter().take(NAMED_MAX).map(of).collect()
             }
-            Action::Grant { .. } | Action::Revoke { .. } | Action::Compact { .. } | Action::Defragment => Vec::new(),
+            Action::Grant { .. }
+            | Action::Revoke { .. }
+            | Action::KeepAlive { .. }
+            | Action::Compact { .. }
+            | Action::Defragment => Vec::new(),
         }
     }
 
@@ -62,6 +66,7 @@ impl fmt::Display for Asked {
             Action::Packed { shape, then } => write!(f, "{}, packed as {shape:?}", effects(then))?,
             Action::Grant { lease, .. } => write!(f, "grant lease {lease}")?,
             Action::Revoke { lease } => write!(f, "revoke lease {lease}")?,
+            Action::KeepAlive { lease } => write!(f, "keep lease {lease} alive")?,
             Action::Compact { revision } => write!(f, "compact at {revision}")?,
             Action::Defragment => f.write_str("defragment")?,
             Action::Read { keys, .. } => write!(f, "read {}", named(keys))?,

@@ -44,6 +44,13 @@ struct Unclaimed {
     words: String,
 }
 
+/// In place of a client: an expiry is nobody's request.
+const EXPIRIES: u32 = u32::MAX;
+
+fn expiry(lease: i64) -> OpId {
+    OpId { client: EXPIRIES, seq: lease.unsigned_abs() }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     open: BTreeMap<OpId, Open>,
@@ -59,9 +66,24 @@ impl Writes {
         self.open.insert(asked.id, Open { asked, answer: Answer::Pending, observed: None });
     }
 
+    /// The lease may end by itself from here on, once: what it deletes then is explained by nothing else.
+    pub fn invoke_expiry(&mut self, lease: i64) {
+        let id = expiry(lease);
+        let asked = Arc::new(Asked { id, member: 0, action: Action::Revoke { lease } });
+        self.open.insert(id, Open { asked, answer: Answer::Unknown, observed: None });
+    }
+
+    /// The lease does not exist, or not any more.
+    pub fn forget_expiry(&mut self, lease: i64) {
+        let waits = self.unclaimed.values().any(|one| one.candidates.contains(&expiry(lease)));
+        if !waits {
+            self.open.remove(&expiry(lease));
+        }
+    }
+
     /// Operations that are neither settled nor refused.
     pub fn open(&self) -> usize {
-        self.open.len()
+        self.open.keys().filter(|id| id.client != EXPIRIES).count()
     }
 
     /// `id` was answered: it wrote, at `revision`. `model` tells what was delivered so far.

@@ -79,6 +79,7 @@ impl Books {
             Evidence::Recovery { cycle, member, recovery } => return self.recovered(*cycle, *member, recovery),
             Evidence::LastRead { member, revision, rows } => return final_check(self, *member, *revision, rows),
             Evidence::Readings { member, readings, .. } => self.said(*member, readings),
+            Evidence::LeasesAwaited { bound_ms } => return self.leases_awaited(*bound_ms),
             Evidence::Healed { healing, bounds } => return check_healing(healing, *bounds),
             Evidence::FreshWatch { member, asked, heard, .. } => self.watched_anew(*member, asked, heard),
             Evidence::Told { finding } => return vec![finding.clone()],
@@ -95,6 +96,11 @@ impl Books {
             | Evidence::CycleEnd { .. } => {}
         }
         Vec::new()
+    }
+
+    /// Nothing renews a lease any more, and all that nobody renews had to end within `bound_ms` beyond its time.
+    fn leases_awaited(&mut self, bound_ms: u64) -> Vec<Finding> {
+        self.lease_clock.awaited(self.at_us, bound_ms, &self.model)
     }
 
     fn inspected(

@@ -3,9 +3,11 @@
 //! is there that nobody granted.
 //!
 //! Leases have no revision: what is certain at a fence is only what was acknowledged before the fence was
-//! proposed ([`LeaseMark`]). Time to live is so long that none expires in a run.
+//! proposed ([`LeaseMark`]). Most live so long that none expires in a run; one that lives for seconds may be gone at any
+//! time, as if a revocation had been sent whose answer never came (`lease_clock` judges when).
 
 use super::Alarms;
+use super::lease_clock::is_short;
 use crate::verdict::{Class, Finding};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,7 +36,14 @@ pub(super) struct LeaseBook {
 
 impl LeaseBook {
     pub fn grant_sent(&mut self, lease: i64, ttl_seconds: i64) {
-        self.leases.insert(lease, Lease { ttl_seconds, ..Lease::default() });
+        let uncertain = is_short(ttl_seconds);
+        let entry = Lease { ttl_seconds, revoke_sent: uncertain, revoke_unknown: uncertain, ..Lease::default() };
+        self.leases.insert(lease, entry);
+    }
+
+    /// It was seen to end by itself.
+    pub fn expired(&mut self, lease: i64) {
+        self.revoked(lease);
     }
 
     pub fn granted(&mut self, lease: i64) {

@@ -19,6 +19,7 @@ use super::Alarms;
 use super::asked::{Asked, Newest};
 use super::durability::Writes;
 use super::exactly_once::ExactlyOnce;
+use super::lease_clock::{LeaseClock, Leased, is_short};
 use super::leases::{LeaseBook, LeaseMark};
 use super::linearizability::{Basis, Linearizability};
 use super::log_replay::{LogEvidence, LogReplay, Mark};
@@ -34,7 +35,7 @@ use crate::model::{Change, KvDigest, Live, Model};
 use crate::operation::{Action, Fate, KeyState, OpId, Outcome, Reply};
 use crate::raft_log::RaftLog;
 use crate::record::known::KnownRecord;
-use crate::record::{Replayed, ResumedRecord};
+use crate::record::{LeasesJudged, Replayed, ResumedRecord};
 use crate::target::Slot;
 use crate::verdict::{Class, Finding};
 use std::collections::{BTreeMap, HashMap};
@@ -69,6 +70,8 @@ pub struct Tally {
     pub fences_uncompared: u64,
     /// Cycles at whose fence replicas held different keys, as is known.
     pub cycles_apart: u64,
+    /// Of leases of seconds.
+    pub leases: LeasesJudged,
 }
 
 /// What is certain about any fence that is proposed after the mark was taken.
@@ -83,6 +86,9 @@ pub struct FenceMark {
 pub(super) struct Books {
     pub model: Model,
     pub leases: LeaseBook,
+    pub lease_clock: LeaseClock,
+    /// When the evidence that is being judged was taken, on the clock of its history.
+    pub at_us: u64,
     pub writes: Writes,
     pub replay: LogReplay,
     streams: Streams,
@@ -144,6 +150,8 @@ impl Ledger {
         Arc::new(Self(Mutex::new(Books {
             model: Model::default(),
             leases: LeaseBook::default(),
+            lease_clock: LeaseClock::default(),
+            at_us: 0,
             writes: Writes::default(),
             replay: LogReplay::default(),
             streams: Streams::new(slots),
@@ -183,6 +191,17 @@ impl Ledger {
     /// wait. After [`Evidence::End`] nothing is taken any more.
     pub fn take(&self, evidence: &Evidence) -> Vec<Finding> {
         self.books().take(evidence)
+    }
+
+    /// Likewise, of evidence that was written down when its history was `at_us` microseconds old.
+    pub fn take_at(&self, at_us: u64, evidence: &Evidence) -> Vec<Finding> {
+        self.books().take_at(at_us, evidence)
+    }
+
+    /// Leases of seconds whose keys are there, as far as the history is known, with the seconds that they live.
+    pub fn short_leases(&self) -> Vec<(i64, i64)> {
+        let books = self.books();
+        books.lease_clock.alive(&books.model)
     }
 
     /// From here on what matches one of `signatures` is counted, and is no finding.
@@ -325,6 +344,7 @@ impl Ledger {
             reads_checked: books.claims.checked,
             reads_unchecked: books.claims.unchecked,
             open: books.writes.open() as u64,
+            leases: books.lease_clock.tally(),
             revisions: books.model.revision() - 1,
             ..books.tally
         }
@@ -333,11 +353,17 @@ impl Ledger {
 
 impl Books {
     fn take(&mut self, evidence: &Evidence) -> Vec<Finding> {
+        let at_us = self.history.as_ref().map_or(self.at_us, |history| history.now_us());
+        self.take_at(at_us, evidence)
+    }
+
+    fn take_at(&mut self, at_us: u64, evidence: &Evidence) -> Vec<Finding> {
         if self.ended && !matches!(evidence, Evidence::Resumed { .. }) {
             return Vec::new();
         }
+        self.at_us = at_us;
         if let Some(history) = &self.history {
-            history.record(evidence);
+            history.record_at(at_us, evidence);
         }
         self.judge(evidence)
     }
@@ -348,7 +374,13 @@ impl Books {
         let member = self.tenants.get(&slot).copied().unwrap_or(slot.0);
         let asked = Arc::new(Asked { id, member, action: action.clone() });
         match action {
-            Action::Grant { lease, ttl_seconds } => self.leases.grant_sent(*lease, *ttl_seconds),
+            Action::Grant { lease, ttl_seconds } => {
+                self.leases.grant_sent(*lease, *ttl_seconds);
+                if is_short(*ttl_seconds) {
+                    // It may end by itself at any time: a revocation whose answer never comes.
+                    self.writes.invoke_expiry(*lease);
+                }
+            }
             Action::Revoke { lease } => self.leases.revoke_sent(*lease),
             Action::Compact { revision } => self.compact_sent = self.compact_sent.max(*revision),
             _ => {}
@@ -356,6 +388,7 @@ impl Books {
         if action.writes_keys() {
             self.writes.invoke(Arc::clone(&asked));
         }
+        self.lease_clock.invoked(self.at_us, &asked);
         self.linearizability.invoke(id, action);
         self.pending.insert(id, (asked, self.acked.clone()));
     }
@@ -367,6 +400,8 @@ impl Books {
         self.mark = FenceMark::default();
         // All members died with the harness, and it counts their lives anew.
         self.watermarks.clear();
+        // The history's clock starts over.
+        self.lease_clock.forget();
         let mut pending: Vec<_> = self.pending.keys().copied().collect();
         pending.sort_unstable();
         let lost = Outcome::Unknown { why: "the harness was killed".to_owned() };
@@ -384,7 +419,8 @@ impl Books {
             }
             Outcome::Refused { why } => self.refused(&asked, why, &mut alarms),
             Outcome::Unknown { .. } => {
-                if !matches!(asked.action, Action::Read { .. } | Action::Defragment) {
+                self.lease_clock.ended(self.at_us, &asked);
+                if !matches!(asked.action, Action::Read { .. } | Action::Defragment | Action::KeepAlive { .. }) {
                     self.tally.unknown_writes += 1;
                 }
                 if let Action::Revoke { lease } = asked.action {
@@ -406,7 +442,12 @@ impl Books {
             return;
         }
         let mut alarms = Alarms::new();
-        let Books { model, writes, claims, replay, exactly_once, .. } = &mut *self;
+        let Books { model, writes, claims, replay, exactly_once, lease_clock, leases, at_us, .. } = &mut *self;
+        for (lease, how) in lease_clock.delivered(*at_us, model, changes, &mut alarms) {
+            if how == Leased::Ended {
+                leases.expired(lease);
+            }
+        }
         replay.deliver(revision, changes, &mut alarms);
         let again = exactly_once.deliver(revision, changes, &mut alarms);
         writes.deliver(model, revision, changes, again, &mut alarms);
@@ -517,12 +558,13 @@ impl Books {
 
     fn done(&mut self, asked: &Arc<Asked>, floor: &Newest, revision: u64, reply: &Reply, alarms: &mut Alarms) {
         let Asked { id, member, ref action } = **asked;
-        let Books { model, writes, claims, leases, tally, .. } = self;
+        let Books { model, writes, claims, leases, tally, lease_clock, at_us, .. } = self;
         match action {
             Action::Read { .. } => tally.reads += 1,
-            Action::Defragment => {}
+            Action::Defragment | Action::KeepAlive { .. } => {}
             _ => tally.acked_writes += 1,
         }
+        lease_clock.done(*at_us, asked, reply, alarms);
         let mut wrote = false;
         match (action, reply) {
             (Action::Put { .. }, Reply::Put)
@@ -538,11 +580,12 @@ impl Books {
             }
             (Action::Revoke { lease }, Reply::Revoked) => {
                 leases.revoked(*lease);
+                writes.forget_expiry(*lease);
                 writes.revoked(model, id, revision);
                 claims.add(model, asked, revision, Claim::Detached { lease: *lease }, alarms);
             }
             (Action::Grant { lease, .. }, Reply::Granted) => leases.granted(*lease),
-            (Action::Defragment, Reply::Defragmented) => {}
+            (Action::Defragment, Reply::Defragmented) | (Action::KeepAlive { .. }, Reply::Renewed { .. }) => {}
             (Action::Compact { revision }, Reply::Compacted) => self.compact_acked = self.compact_acked.max(*revision),
             (Action::Read { keys, revision: at, .. }, Reply::Read(rows)) => {
                 let claim = Claim::Holds { keys: keys.clone(), rows: rows.to_vec() };
@@ -590,8 +633,12 @@ impl Books {
                 format!("n{member} refused {asked}, which keeps every limit: expected an answer, found {why:?}");
             alarms.push(asked.alarm(Class::Model, sentence));
         }
+        self.lease_clock.ended(self.at_us, asked);
         match &asked.action {
-            Action::Grant { lease, .. } => self.leases.grant_refused(*lease),
+            Action::Grant { lease, .. } => {
+                self.leases.grant_refused(*lease);
+                self.writes.forget_expiry(*lease);
+            }
             Action::Revoke { lease } => self.leases.revoke_refused(*lease, why, alarms),
             _ => {}
         }

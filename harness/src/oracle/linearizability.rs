@@ -99,6 +99,7 @@ impl Linearizability {
             Action::Delete { .. }
             | Action::Grant { .. }
             | Action::Revoke { .. }
+            | Action::KeepAlive { .. }
             | Action::Compact { .. }
             | Action::Defragment
             | Action::Read { .. } => {}

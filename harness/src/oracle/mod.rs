@@ -11,6 +11,7 @@
 //! | [`linearizability`] | one order of all operations explains every answer, and keeps real time |
 //! | `reads` | what a read returned is what the model holds at that revision |
 //! | `leases` | acknowledged grants are there, acknowledged revocations are not |
+//! | `lease_clock` | a lease lives as long as was acknowledged, and no longer than it has to |
 //! | [`streams`] | watches are ordered, gap-free, atomic per revision, without duplicates across a crash, and resumable |
 //! | [`liveness`] | a healed cluster serves again, within its bounds |
 //! | [`fence`] | at a fence all replicas have one state, and it is the model's |
@@ -32,6 +33,7 @@ pub mod fence;
 mod judge;
 pub mod kv_fence;
 pub mod last_look;
+pub mod lease_clock;
 mod leases;
 pub mod ledger;
 pub mod linearizability;
@@ -59,7 +61,7 @@ use crate::verdict::{Class, Finding};
 
 /// Classes from cause to symptom. One bug raises several alarms (a replica that lost a delete also answers
 /// reads and watches wrongly); the first of these that is present names the bug best.
-const CAUSE_FIRST: [Class; 18] = [
+const CAUSE_FIRST: [Class; 19] = [
     Class::IndexAheadOfEngine,
     Class::PurgedAboveN,
     Class::RefusedAfterOwnCrash,
@@ -68,6 +70,7 @@ const CAUSE_FIRST: [Class; 18] = [
     Class::LostWrite,
     Class::ReplayStart,
     Class::ExactlyOnce,
+    Class::Lease,
     Class::Phantom,
     Class::Watermarks,
     Class::Model,

@@ -32,7 +32,11 @@ pub(super) fn predict(model: &Model, action: &Action) -> Result<Vec<Expected>, S
             let attached = model.attached_at(*lease, model.revision());
             changes.extend(attached.into_iter().map(|key| Expected { key: key.to_vec(), put: None }));
         }
-        Action::Grant { .. } | Action::Compact { .. } | Action::Defragment | Action::Read { .. } => {}
+        Action::Grant { .. }
+        | Action::KeepAlive { .. }
+        | Action::Compact { .. }
+        | Action::Defragment
+        | Action::Read { .. } => {}
     }
     changes.sort_unstable();
     Ok(changes)

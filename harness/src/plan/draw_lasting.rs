@@ -50,14 +50,14 @@ impl<'a> DrawLasting<'a> {
 
     fn pause(&mut self) -> Fault {
         let (whom, when) = place(self.scenario, &mut self.pauses);
-        let (low, high) = limits::PAUSE_MS_DRAWN;
+        let (low, high) = self.scenario.lasting.pause_ms;
         Fault::Pause { whom, when, ms: self.pauses.between(low, high) }
     }
 
     /// `longer`: a kill and a restart have to fit into it.
     fn network(&mut self, longer: bool) -> Fault {
         let (whom, when) = place(self.scenario, &mut self.links);
-        let (low, high) = limits::NETWORK_MS_DRAWN;
+        let (low, high) = self.scenario.lasting.network_ms;
         let ms = self.links.between(low, high) + if longer { low } else { 0 };
         let (low, high) = limits::DELAY_MS_DRAWN;
         let by_ms = self.links.between(low, high);

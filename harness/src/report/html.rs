@@ -190,6 +190,10 @@ fn tiles(run: &RunSummary, worth: &Worth) -> String {
         ("reads", number(run.reads), String::new()),
         ("divergences per cycle, 95 % bound", bound, format!("{} trials", number(worth.trials.into()))),
     ])
+    .chain(run.leases.map(|leases| {
+        let ends = format!("{} expiries, {} revocations", number(leases.expiries), number(leases.revocations));
+        ("renewals of leases judged", number(leases.renewals), ends)
+    }))
     .map(|(name, value, more)| format!("<div><dt>{name}</dt><dd>{value} <small>{more}</small></dd></div>"))
     .collect();
     format!("<dl class=\"tiles\">{tiles}</dl>\n<div class=\"note\">{}{}</div>", coverage(worth), skipped_checks(run))

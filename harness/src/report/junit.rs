@@ -16,6 +16,7 @@ const CLASSES: &[(Class, &str)] = &[
     (Class::Model, "the independent model agrees with the replicas"),
     (Class::LostWrite, "every acknowledged write is there"),
     (Class::ExactlyOnce, "every operation is applied once"),
+    (Class::Lease, "every lease lives as long as was acknowledged"),
     (Class::Phantom, "nothing is there that nobody wrote"),
     (Class::Linearizability, "the history of every key is linearizable"),
     (Class::IndexAheadOfEngine, "the persisted index is never ahead of the engine"),
@@ -73,6 +74,8 @@ fn properties(run: &RunSummary, worth: &Worth) -> Vec<Property> {
         ("reproduce", run.repro.clone()),
     ]
     .into_iter()
+    .chain(run.leases.map(|leases| ("lease-renewals-judged", leases.renewals.to_string())))
+    .chain(run.leases.map(|leases| ("lease-expiries-seen", leases.expiries.to_string())))
     .chain((!run.known.is_empty()).then(|| ("known-findings-suppressed", run.suppressed().to_string())))
     .map(|(name, value)| Property::new(name, value))
     .collect()
@@ -224,7 +227,12 @@ mod tests {
         for class in CLASSES.iter().map(|(class, _)| *class) {
             match class {
                 Class::IndexAheadOfEngine | Class::StateHash | Class::LostWrite | Class::PurgedAboveN => {}
-                Class::RefusedAfterOwnCrash | Class::ReplayStart | Class::Phantom | Class::Model | Class::Watch => {}
+                Class::RefusedAfterOwnCrash
+                | Class::ReplayStart
+                | Class::Phantom
+                | Class::Lease
+                | Class::Model
+                | Class::Watch => {}
                 Class::VoteWentBack | Class::SnapshotTransfer | Class::NodeDied | Class::Liveness => {}
                 Class::Linearizability | Class::ExactlyOnce | Class::Watermarks => {}
                 Class::HarnessError | Class::NotProven => {}

@@ -109,6 +109,7 @@ pub fn run() -> RunSummary {
         load_ms: 30_000,
         log_replayed: Default::default(),
         crowd: None,
+        leases: None,
         localisation: None,
         skipped_checks: Vec::new(),
         interrupted: false,

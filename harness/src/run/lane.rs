@@ -200,6 +200,7 @@ impl Lane {
                 Some(workload) => workload.stop().await,
                 None => Ok(()),
             };
+            stage.await_leases(&mut work).await;
             stage.final_look(&mut work).await;
             stopped
         };

@@ -157,6 +157,8 @@ fn options(job: &Job, cluster: u32) -> WorkloadOptions {
         op_timeout: Duration::from_millis(load.op_timeout_ms),
         compact_every: load.compact_every_ops,
         compact_keep: u64::from(load.compact_keep_revisions),
+        lease_holders: load.lease_holders,
+        lease_ttl_seconds: load.lease_ttl_seconds,
         ..WorkloadOptions::default()
     }
 }

@@ -59,7 +59,7 @@ pub(super) fn reopen(job: &Job, number: u32) -> anyhow::Result<(Arc<Ledger>, Arc
     ledger.know(&job.scenario.known);
     let mut reopened = Reopened::default();
     while let Some((_, evidence)) = lines.read()? {
-        let findings = ledger.take(&evidence);
+        let findings = ledger.take_at(lines.at_us(), &evidence);
         reopened.findings.extend(findings);
         reopened.follow(evidence);
     }

@@ -1,7 +1,7 @@
 //! Whether a run that found nothing proved anything: each floor that was not reached is a finding.
 
 use crate::limits;
-use crate::record::{CycleRecord, LastingKind, LastingRecord, QuotaRecord, RunSummary};
+use crate::record::{CycleRecord, LastingKind, LastingRecord, LeasesJudged, QuotaRecord, RunSummary};
 use crate::report::worth::{BIT_FLOOR, Worth};
 use crate::scenario::Floors;
 use crate::verdict::{Class, Finding};
@@ -64,6 +64,7 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary, apart: u64) -> Vec<Find
             run.acked_writes, run.load_ms
         ));
     }
+    sentences.extend(run.leases.and_then(unjudged_leases));
     for (window, planned) in never_reached(&run.cycles) {
         sentences.push(format!(
             "expected window {window}, planned {planned} times, to be reached at least once, found never; the skips say why"
@@ -83,6 +84,17 @@ fn restless(run: &RunSummary) -> Option<String> {
         format!(
             "expected at most {max} elections in the {quiet_cycles} cycles whose faults can cause none, found {unforced_terms}: \
              the machine is too busy for the members' election timeout, or something in them holds up heartbeats"
+        )
+    })
+}
+
+/// What leases of seconds lack for their promises to have been tested.
+fn unjudged_leases(leases: LeasesJudged) -> Option<String> {
+    let LeasesJudged { renewals, expiries, .. } = leases;
+    (renewals == 0 || expiries == 0).then(|| {
+        format!(
+            "expected leases of seconds to be renewed and to end, found {renewals} renewals that were acknowledged and {expiries} \
+             expiries"
         )
     })
 }

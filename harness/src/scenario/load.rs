@@ -17,14 +17,20 @@ pub(super) struct RawLoad {
     op_timeout_ms: Spanned<u64>,
     compact_every_ops: Spanned<u32>,
     compact_keep_revisions: Option<Spanned<u32>>,
+    lease_holders: Option<Spanned<u32>>,
+    lease_ttl_seconds: Option<Spanned<u32>>,
 }
 
 impl Check<'_> {
     pub(super) fn load(&self, raw: &RawLoad, members: u32) -> Result<LoadSpec, Refusal> {
         let clients = self.within("load.clients", &raw.clients, 1..=limits::CLIENTS_MAX)?;
-        if clients * members > limits::CONNECTIONS_MAX {
+        let (lease_holders, lease_ttl_seconds) = self.lease_holders(raw)?;
+        // A holder has one for keep-alives beside the other.
+        let all = clients + 2 * lease_holders;
+        if all * members > limits::CONNECTIONS_MAX {
             let message = format!(
-                "`load.clients` times `cluster.members`: expected at most {} connections, found {clients} times {members}",
+                "`load.clients`, and `load.lease_holders` twice, times `cluster.members`: expected at most {} connections, found \
+                 {all} times {members}",
                 limits::CONNECTIONS_MAX
             );
             return Err(self
@@ -48,7 +54,25 @@ impl Check<'_> {
                 }
                 None => limits::COMPACT_KEEP_REVISIONS,
             },
+            lease_holders,
+            lease_ttl_seconds,
         })
+    }
+
+    fn lease_holders(&self, raw: &RawLoad) -> Result<(u32, u32), Refusal> {
+        let holders = match &raw.lease_holders {
+            Some(holders) => self.within("load.lease_holders", holders, 1..=limits::LEASE_HOLDERS_MAX)?,
+            None => 0,
+        };
+        let ttl_seconds = match &raw.lease_ttl_seconds {
+            Some(ttl) if holders == 0 => {
+                let message = "`load.lease_ttl_seconds`: expected `load.lease_holders` beside it, found none";
+                return Err(self.refuse(ttl, message.to_owned()));
+            }
+            Some(ttl) => self.within("load.lease_ttl_seconds", ttl, 1..=limits::LEASE_TTL_SECONDS_MAX)?,
+            None => limits::LEASE_TTL_SECONDS,
+        };
+        Ok((holders, ttl_seconds))
     }
 
     fn mix(&self, raw: Option<&Spanned<String>>) -> Result<&'static Mix, Refusal> {

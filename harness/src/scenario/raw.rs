@@ -5,11 +5,12 @@ use super::cluster::RawCluster;
 use super::crowd::RawCrowd;
 use super::faults::{RawAgain, RawFaults, RawLinks};
 use super::known::RawKnown;
+use super::lasting::RawLasting;
 use super::load::RawLoad;
 use super::quotas::RawQuotas;
 use super::target::RawTarget;
 use super::upgrade::RawUpgrade;
-use super::{Bounds, ClusterSpec, Floors, Refusal, Scenario, WhenKind, WhomKind};
+use super::{Bounds, ClusterSpec, FaultKind, Floors, Refusal, Scenario, WhenKind, WhomKind};
 use crate::limits;
 use crate::target::{self, Reach, Window};
 use serde::Deserialize;
@@ -32,6 +33,8 @@ pub(super) struct Raw {
     pub(super) windows: BTreeMap<Spanned<String>, Spanned<u32>>,
     pub(super) faults: Option<Spanned<RawFaults>>,
     links: Option<Spanned<RawLinks>>,
+    #[serde(default)]
+    lasting: RawLasting,
     #[serde(default)]
     pub(super) again: RawAgain,
     #[serde(default)]
@@ -97,6 +100,8 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
     let windows = check.windows(&raw, &whom, &cluster)?;
     let possible = (&cluster, raw.upgrade.is_some());
     let faults = check.faults(raw.faults.as_ref(), raw.links.as_ref(), &raw.again, possible, &windows)?;
+    let lasts = (faults.weight(FaultKind::Pause) > 0, faults.weight(FaultKind::Network) > 0);
+    let lasting = check.lasting(&raw.lasting, lasts)?;
     let quotas = check.quotas(&raw.quotas, cycles, &whom, &windows)?;
     let upgrade = raw.upgrade.as_ref().map(|upgrade| check.upgrade(upgrade, &cluster)).transpose()?;
     let bounds = check.bounds(&raw.bounds)?;
@@ -115,6 +120,7 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
         when,
         windows,
         faults,
+        lasting,
         quotas,
         upgrade,
         bounds,

@@ -53,11 +53,30 @@ fn a_good_scenario_is_taken_as_it_stands() {
 }
 
 #[test]
+fn leases_of_seconds_need_holders_and_long_faults_need_faults() {
+    let load = "compact_every_ops = 500";
+    let scenario = parse(&GOOD.replace(load, &format!("{load}\nlease_holders = 6"))).unwrap();
+    assert_eq!((scenario.load.lease_holders, scenario.load.lease_ttl_seconds), (6, limits::LEASE_TTL_SECONDS));
+    assert_eq!(parse(GOOD).unwrap().lasting, Lasting::default());
+    let lonely = refusal(load, &format!("{load}\nlease_ttl_seconds = 6"));
+    assert!(lonely.contains("`load.lease_ttl_seconds`: expected `load.lease_holders` beside it"), "{lonely}");
+    let unused = refusal("[bounds]", "[lasting]\npause_ms = [100, 200]\n[bounds]");
+    assert!(unused.contains("`lasting.pause_ms` is given, but `faults.pause` is 0 or absent"), "{unused}");
+    let faults = "[faults]\npause = 1\nnetwork = 1\n[lasting]\nnetwork_ms = ";
+    for span in ["[2000, 1000]", "[0, 9]", "[1, 5001]"] {
+        let wrong = refusal("[bounds]", &format!("{faults}{span}\n[bounds]"));
+        assert!(wrong.contains("expected two numbers of milliseconds, ascending, from 1 to 5000"), "{wrong}");
+    }
+    let scenario = parse(&GOOD.replace("[bounds]", &format!("{faults}[3000, 5000]\n[bounds]"))).unwrap();
+    assert_eq!(scenario.lasting, Lasting { network_ms: (3_000, 5_000), ..Lasting::default() });
+}
+
+#[test]
 fn a_typo_is_named_with_its_line() {
     assert_eq!(
         refusal("clients = 16", "cleints = 16"),
         "scenarios/x.toml:10: unknown field `cleints`, expected one of `mix`, `clients`, `keys`, `value_bytes_max`, `op_timeout_ms`, \
-         `compact_every_ops`, `compact_keep_revisions`\n  10 | cleints = 16"
+         `compact_every_ops`, `compact_keep_revisions`, `lease_holders`, `lease_ttl_seconds`\n  10 | cleints = 16"
     );
 }
 

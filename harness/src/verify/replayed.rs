@@ -120,7 +120,7 @@ pub(super) fn replay(paths: &Paths, cluster: u32, scenario: &Scenario, plan: &Pl
         if replayed.end.is_some() {
             bail!("{}, line {line}: expected nothing after the end of the run's evidence", path.display());
         }
-        replayed.take(&ledger, evidence);
+        replayed.take(&ledger, lines.at_us(), evidence);
     }
     replayed.torn = lines.torn();
     replayed.judged.extend(ledger.take_findings());
@@ -158,14 +158,14 @@ fn check_head(path: &Path, head: &Head, cluster: u32, scenario: &Scenario, plan:
 }
 
 impl Replayed {
-    fn take(&mut self, ledger: &Ledger, evidence: Evidence) {
+    fn take(&mut self, ledger: &Ledger, at_us: u64, evidence: Evidence) {
         self.counts.count(&evidence);
         // The run took its ledger's alarms before it wrote its findings down; known ones the ledger itself writes at once.
         if matches!(evidence, Evidence::Finding { known: None, .. } | Evidence::CycleEnd { .. } | Evidence::End { .. })
         {
             self.judged.extend(ledger.take_findings());
         }
-        let findings = ledger.take(&evidence);
+        let findings = ledger.take_at(at_us, &evidence);
         match evidence {
             Evidence::Told { .. } => self.told.extend(findings),
             _ => self.judged.extend(findings),

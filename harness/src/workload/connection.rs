@@ -8,6 +8,8 @@ use etcd_client::{
     Client, CompareOp, ConnectOptions, DeleteOptions, Error, GetOptions, KeyValue, LeaseGrantOptions, PutOptions,
     ResponseHeader, Txn, TxnOp,
 };
+use node_proto::etcdserverpb::lease_client::LeaseClient;
+use node_proto::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse};
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 
@@ -35,7 +37,7 @@ pub(super) async fn connect(endpoints: &[String], op_timeout: Duration) -> anyho
 #[derive(Clone)]
 pub(super) struct Connection {
     client: Client,
-    /// For what the library does not send.
+    /// For what the library does not send, or whose answers it keeps to itself; connects when it is first needed.
     by_hand: Channel,
     op_timeout: Duration,
 }
@@ -72,6 +74,7 @@ impl Connection {
                 done(answer.header(), Reply::Granted)
             }
             Action::Revoke { lease } => done(client.lease_revoke(*lease).await?.header(), Reply::Revoked),
+            Action::KeepAlive { lease } => keep_alive(LeaseClient::new(self.by_hand.clone()), *lease).await?,
             Action::Compact { revision } => {
                 done(client.compact(signed(*revision), None).await?.header(), Reply::Compacted)
             }
@@ -88,6 +91,24 @@ impl Connection {
             }
         })
     }
+}
+
+/// One keep-alive on a stream of its own.
+async fn keep_alive(mut leases: LeaseClient<Channel>, lease: i64) -> Result<Outcome, Error> {
+    let requests = futures_util::stream::iter([LeaseKeepAliveRequest { id: lease }]);
+    let mut answers = leases.lease_keep_alive(requests).await?.into_inner();
+    Ok(match answers.message().await? {
+        Some(answer) if answer.id != lease => {
+            Outcome::Unknown { why: format!("the answer is about lease {}", answer.id) }
+        }
+        Some(LeaseKeepAliveResponse { header: Some(header), ttl, .. }) => Outcome::Done {
+            revision: unsigned(header.revision),
+            term: header.raft_term,
+            reply: Reply::Renewed { ttl_seconds: ttl.max(0) },
+        },
+        Some(_) => Outcome::Unknown { why: "the answer has no header".to_owned() },
+        None => Outcome::Unknown { why: "the stream ended without an answer".to_owned() },
+    })
 }
 
 /// An answer without a header cannot be placed in the history, so its outcome is not known.

@@ -10,6 +10,7 @@ mod attempt;
 mod client;
 mod connection;
 mod generator;
+mod holder;
 pub mod mix;
 mod packed;
 mod prober;
@@ -25,6 +26,7 @@ use crate::oracle::Ledger;
 use crate::seed::Seed;
 use client::Client;
 use generator::Generator;
+use holder::Holder;
 use mix::Mix;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,6 +58,9 @@ pub struct WorkloadOptions {
     pub compact_keep: u64,
     /// Pause of a client between two steps; zero: none.
     pub pace: Duration,
+    /// Further clients that hold leases of seconds; their numbers follow those of the others.
+    pub lease_holders: u32,
+    pub lease_ttl_seconds: u32,
 }
 
 impl Default for WorkloadOptions {
@@ -72,16 +77,18 @@ impl Default for WorkloadOptions {
             compact_every: 40,
             compact_keep: u64::from(limits::COMPACT_KEEP_REVISIONS),
             pace: Duration::ZERO,
+            lease_holders: 0,
+            lease_ttl_seconds: limits::LEASE_TTL_SECONDS,
         }
     }
 }
 
 impl WorkloadOptions {
-    /// The name of client `number`'s stream of draws.
-    fn stream(&self, number: u32) -> String {
+    /// The name of the stream of draws of the `number`-th of a `kind` of clients.
+    fn stream(&self, kind: &str, number: u32) -> String {
         let stream = match self.cluster {
-            1 => format!("client/{number}"),
-            cluster => format!("cluster/{cluster}/client/{number}"),
+            1 => format!("{kind}/{number}"),
+            cluster => format!("cluster/{cluster}/{kind}/{number}"),
         };
         if self.resumed > 0 { format!("resume/{}/{stream}", self.resumed) } else { stream }
     }
@@ -111,10 +118,18 @@ impl Workload {
         let mut clients = JoinSet::new();
         for number in 0..options.clients {
             let client = options.first_client + number;
-            let generator = Generator::new(client, seed.stream(&options.stream(number)), options);
+            let generator = Generator::new(client, seed.stream(&options.stream("client", number)), options);
             let connections = connection::connect(endpoints, options.op_timeout).await?;
             let client = Client::new(generator, (connections, board.clone()), options.clone(), Arc::clone(&ledger));
             clients.spawn(client.run(stopped.clone()));
+        }
+        for number in 0..options.lease_holders {
+            let stream = seed.stream(&options.stream("holder", number));
+            let connections = connection::connect(endpoints, options.op_timeout).await?;
+            let holder = (options.first_client + options.clients + number, stream);
+            let holder =
+                Holder::new(holder, (connections, board.clone()), options, Arc::clone(&ledger), stopped.clone());
+            clients.spawn(holder.run());
         }
         Ok(Self { stop, clients, started: clock::now() })
     }

@@ -71,6 +71,10 @@ bugs! {
     ApplyNotTotal = "apply-not-total",
     /// Clients get connections for as long as there are descriptors, those that the engine and the log need included.
     AcceptWithoutLimit = "accept-without-limit",
+    /// A member that was deposed goes on revoking the leases that it saw run out, through its successor.
+    LeaseRevokedByDeposed = "lease-revoked-by-deposed",
+    /// A member that believes that it leads renews leases from its own memory, without its quorum.
+    KeepaliveUnconfirmed = "keepalive-unconfirmed",
 }
 
 #[cfg(feature = "sabotage")]

@@ -30,6 +30,11 @@ pub mod ninelives {
             tonic::include_proto!("ninelives.control.v1");
         }
     }
+    pub mod lease {
+        pub mod v1 {
+            tonic::include_proto!("ninelives.lease.v1");
+        }
+    }
     pub mod peer {
         pub mod v1 {
             tonic::include_proto!("ninelives.peer.v1");
@@ -39,4 +44,5 @@ pub mod ninelives {
 
 pub use ninelives::command::v1 as command;
 pub use ninelives::control::v1 as control;
+pub use ninelives::lease::v1 as lease;
 pub use ninelives::peer::v1 as peer;

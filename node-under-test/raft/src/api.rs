@@ -2,6 +2,7 @@
 
 use crate::dial::Dial;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use node_base::LogId;
 use node_base::backend::Declared;
 use std::collections::BTreeMap;
@@ -221,6 +222,14 @@ pub trait StateMachine: Send + Sync + 'static {
     }
 }
 
+/// Answers what members ask their leader. Asking must be harmless: a question may arrive more than once.
+pub trait LeaderService: Send + Sync + 'static {
+    /// Answers `question` on the leader of `term`: a quorum has confirmed it after the question arrived, and the term's
+    /// first entry is applied. An error says why this member does not answer, as when the term is over; whoever asked
+    /// asks again.
+    fn answer(&self, term: u64, question: Bytes) -> BoxFuture<'_, Result<Bytes, String>>;
+}
+
 /// A proposal that was committed and applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposed {
@@ -244,6 +253,9 @@ pub enum ProposeError {
     /// Certainly not proposed.
     #[error("unavailable, certainly not proposed: {0}")]
     Unavailable(String),
+    /// Asked for, and more than a message holds; certainly not proposed.
+    #[error("{what}: expected at most {max} bytes, found {found}")]
+    TooLarge { what: &'static str, found: usize, max: usize },
     /// This member's storage failed or raft was shut down: the process is ending. The outcome is unknown.
     #[error("raft has stopped on this member, outcome unknown: {0}")]
     Fatal(String),

@@ -25,6 +25,35 @@ impl Deadline {
     }
 }
 
+/// A monotonic point in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(Instant);
+
+impl Moment {
+    pub fn now() -> Self {
+        Self(Instant::now())
+    }
+
+    /// The library's `instant`, which is not in the future.
+    pub fn of(instant: impl openraft::Instant) -> Self {
+        let now = Instant::now();
+        Self(now.checked_sub(instant.elapsed()).unwrap_or(now))
+    }
+
+    pub fn saturating_duration_since(self, earlier: Self) -> Duration {
+        self.0.saturating_duration_since(earlier.0)
+    }
+}
+
+#[cfg(test)]
+impl std::ops::Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, rhs: Duration) -> Self {
+        Self(self.0 + rhs)
+    }
+}
+
 /// Whether `moment` lies at most `ago` in the past.
 pub fn is_within(moment: impl openraft::Instant, ago: Duration) -> bool {
     moment.elapsed() <= ago

@@ -18,10 +18,13 @@
 //! 8. *An id is a life of one raft log* (see `identity`): a member that lost its log is refused under its old id.
 //! 9. *The membership changes by one entry at a time, one voter at a time*, and an id is never given twice (see
 //!    `membership`).
+//! 10. *What only the leader may say, it says after a quorum has confirmed it* (see `ask`), in the confirmed term.
 
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "a print that fails panics: see `node_base::diagnostics`")]
 
 mod api;
+mod ask;
+mod belief;
 mod change;
 mod clock;
 mod dial;
@@ -41,8 +44,8 @@ mod state_machine;
 mod types;
 
 pub use api::{
-    ChangeError, ChangeRefusal, Changed, Enrolled, Entry, Farewell, Member, MembershipChange, OutgoingSnapshot,
-    Payload, ProposeError, Proposed, RaftOptions, RaftStatus, Roster, SnapshotMeta, StateMachine,
+    ChangeError, ChangeRefusal, Changed, Enrolled, Entry, Farewell, LeaderService, Member, MembershipChange,
+    OutgoingSnapshot, Payload, ProposeError, Proposed, RaftOptions, RaftStatus, Roster, SnapshotMeta, StateMachine,
 };
 pub use dial::Dial;
 pub use log_store::{LogError, LogFacts, LogStore, VoteFacts};

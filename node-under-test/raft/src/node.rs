@@ -1,15 +1,17 @@
 //! One member's raft: configured, started, watched.
 
 use crate::api::{
-    ChangeError, Changed, Farewell, MembershipChange, ProposeError, Proposed, RaftOptions, RaftStatus, Roster,
-    StateMachine,
+    ChangeError, Changed, Farewell, LeaderService, MembershipChange, ProposeError, Proposed, RaftOptions, RaftStatus,
+    Roster, StateMachine,
 };
+use crate::ask::Desk;
+use crate::belief;
 use crate::identity::Identity;
 use crate::log_store::LogStore;
 use crate::membership;
 use crate::network::{Network, Peers};
 use crate::probe;
-use crate::propose::{Leadership, RawRaft, Router};
+use crate::propose::{Attempt, Leadership, RawRaft, Router};
 use crate::read_index::ReadRounds;
 use crate::server::PeerService;
 use crate::startup::{self, StartError};
@@ -23,6 +25,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use openraft::{Config, RaftMetrics, SnapshotPolicy};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// A running member; clones share it.
@@ -35,6 +38,10 @@ struct Inner {
     router: Router,
     service: PeerService,
     reads: ReadRounds<Result<u64, ProposeError>>,
+    desk: Desk,
+    /// See `belief`.
+    believed: watch::Receiver<Option<u64>>,
+    silence: Duration,
     log: LogStore,
     status: watch::Receiver<RaftStatus>,
     stop: watch::Sender<bool>,
@@ -77,8 +84,11 @@ impl RaftNode {
         tokio::spawn(follow_flushes(raft.clone(), log.clone(), marks.subscribe(), options.clone(), stopped.clone()));
         let router =
             Router { identity, raft, log: log.clone(), peers, leadership, state_machine, changing: Arc::default() };
+        let silence = belief::silence(options.election_ms.1);
+        let believed = belief::watch_belief(&router.raft, router.identity.clone(), silence, stopped.clone());
         tokio::spawn(probe::run(router.clone(), stopped));
-        let service = PeerService::new(router.clone());
+        let desk = Desk::new(router.clone(), marks);
+        let service = PeerService::new(router.clone(), desk.clone());
         let reads = ReadRounds::spawn({
             let router = router.clone();
             move || {
@@ -86,7 +96,7 @@ impl RaftNode {
                 async move { router.read_index().await }
             }
         });
-        Ok(Self { inner: Arc::new(Inner { router, service, reads, log, status, stop }) })
+        Ok(Self { inner: Arc::new(Inner { router, service, reads, desk, believed, silence, log, status, stop }) })
     }
 
     /// The gRPC service for the peer listener.
@@ -109,6 +119,50 @@ impl RaftNode {
     /// As for [`RaftNode::propose`], though nothing is ever proposed.
     pub async fn read_index(&self) -> Result<u64, ProposeError> {
         self.inner.reads.next().await?
+    }
+
+    /// From here on `service` answers what is asked of this member while it leads; false: another one does already.
+    pub fn answer_by(&self, service: Arc<dyn LeaderService>) -> bool {
+        self.inner.desk.open(service)
+    }
+
+    /// Asks the leader, wherever it is; see [`LeaderService`].
+    ///
+    /// # Errors
+    /// As for [`RaftNode::propose`], though nothing is ever proposed.
+    pub async fn ask_leader(&self, question: Bytes) -> Result<Bytes, ProposeError> {
+        self.inner.desk.ask(question).await
+    }
+
+    /// The term that this member leads, confirmed by a quorum after the call; the term's first entry is applied here.
+    ///
+    /// # Errors
+    /// It does not lead, or no quorum says so in time.
+    pub async fn confirm_leadership(&self) -> Result<u64, ProposeError> {
+        match self.inner.desk.confirm().await {
+            Attempt::Done(term) => Ok(term),
+            Attempt::Refused { reason, .. } => Err(ProposeError::Unavailable(reason)),
+            Attempt::Failed(error) => Err(error),
+        }
+    }
+
+    /// Proposes a command if this member leads `term`, and waits until it is applied here. Never forwarded.
+    ///
+    /// # Errors
+    /// See [`ProposeError`]; only `NoLeader` and `Unavailable` say that nothing was proposed.
+    pub async fn propose_in_term(&self, term: u64, command: Bytes) -> Result<Proposed, ProposeError> {
+        self.inner.router.propose_in_term(term, command).await
+    }
+
+    /// The leader that this member believes in: `None` once nothing was heard of it for [`RaftNode::silence`], or, at
+    /// the leader itself, of a quorum.
+    pub fn believed_leader(&self) -> watch::Receiver<Option<u64>> {
+        self.inner.believed.clone()
+    }
+
+    /// How long nothing may be heard of a leader before it is forgotten.
+    pub fn silence(&self) -> Duration {
+        self.inner.silence
     }
 
     /// Changes the membership, on the leader, wherever it is, and waits until the change is applied there.

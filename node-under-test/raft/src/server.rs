@@ -5,6 +5,7 @@
 //! sender that goes away in the middle never leaves two of them writing into the staging area.
 
 use crate::api::{ProposeError, SnapshotMeta};
+use crate::ask::Desk;
 use crate::change;
 use crate::identity::Identity;
 use crate::log_store::VoteFacts;
@@ -14,12 +15,13 @@ use crate::read_index::ReadRounds;
 use crate::snapshot_stream::Incoming;
 use crate::types::{RawSnapshot, RawVote, SnapshotData, TypeConfig, decode, encode, raw_snapshot_meta, vote_parts};
 use node_base::failpoint::{Window, pass};
+use node_proto::peer::ask_response::Outcome as AskOutcome;
 use node_proto::peer::peer_server::{Peer, PeerServer};
 use node_proto::peer::propose_response::Outcome;
 use node_proto::peer::read_index_response::Outcome as ReadOutcome;
 use node_proto::peer::{
-    Applied, ChangeRequest, ChangeResponse, HelloRequest, HelloResponse, NotProposed, ProposeRequest, ProposeResponse,
-    RaftMessage, RaftReply, ReadIndexRequest, ReadIndexResponse, SnapshotFrame,
+    Applied, AskRequest, AskResponse, ChangeRequest, ChangeResponse, HelloRequest, HelloResponse, NotProposed,
+    ProposeRequest, ProposeResponse, RaftMessage, RaftReply, ReadIndexRequest, ReadIndexResponse, SnapshotFrame,
 };
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::AppendEntriesRequest;
@@ -35,13 +37,14 @@ pub struct PeerService {
     router: Router,
     reads: Arc<ReadRounds<ReadOutcome>>,
     receiving: Arc<Mutex<()>>,
+    desk: Desk,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 
 impl PeerService {
     /// Must be called in a runtime.
-    pub fn new(router: Router) -> Self {
+    pub fn new(router: Router, desk: Desk) -> Self {
         let reads = ReadRounds::spawn({
             let router = router.clone();
             move || {
@@ -49,7 +52,7 @@ impl PeerService {
                 async move { read_outcome(router.read_index_here().await) }
             }
         });
-        Self { router, reads: Arc::new(reads), receiving: Arc::default() }
+        Self { router, reads: Arc::new(reads), receiving: Arc::default(), desk }
     }
 
     pub fn into_server(self) -> PeerServer<Self> {
@@ -156,6 +159,18 @@ impl Peer for PeerService {
         let changed = tokio::spawn(async move { router.change_here(&change::from_wire(wanted)).await }).await;
         let outcome = change::outcome(changed.map_err(|error| Status::internal(error.to_string()))?);
         Ok(Response::new(ChangeResponse { outcome: Some(outcome), from }))
+    }
+
+    async fn ask(&self, request: Request<AskRequest>) -> Answer<AskResponse> {
+        let request = request.into_inner();
+        self.identity().admit(request.route.as_ref()).await?;
+        let outcome = match self.desk.answer_here(request.question).await {
+            Attempt::Done(answer) => AskOutcome::Answer(answer),
+            Attempt::Refused { leader, reason } => AskOutcome::NotLeading(not_proposed(leader, reason)),
+            Attempt::Failed(ProposeError::TooLarge { found, .. }) => AskOutcome::TooLarge(found as u64),
+            Attempt::Failed(error) => AskOutcome::NotLeading(not_proposed(None, error.to_string())),
+        };
+        Ok(Response::new(AskResponse { outcome: Some(outcome), from: self.identity().own() }))
     }
 
     async fn hello(&self, request: Request<HelloRequest>) -> Answer<HelloResponse> {

@@ -2,12 +2,13 @@
 //!
 //! Hashes are of the logical state, not of etcd's bytes: they compare between members of this program only.
 
+use super::leader_required::LeaderRequired;
 use super::snapshot_stream::{self, Outgoing, PATIENCE};
 use super::{Node, blocking};
 use crate::mvcc::Store;
 use crate::space::Space;
 use crate::state_hash::short;
-use futures_util::Stream;
+use futures_util::stream::BoxStream;
 use node_backend::snapshot::saved;
 use node_base::backend::SnapshotError;
 use node_proto::etcdserverpb::maintenance_server::Maintenance;
@@ -16,7 +17,6 @@ use node_proto::etcdserverpb::{
     HashRequest, HashResponse, ResponseHeader, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
     alarm_request::AlarmAction,
 };
-use std::pin::Pin;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -24,14 +24,9 @@ use tonic::{Request, Response, Status};
 const API_VERSION: &str = "3.5.0";
 
 pub struct MaintenanceService {
-    node: Arc<Node>,
-    space: Arc<Space>,
-}
-
-impl MaintenanceService {
-    pub fn new(node: Arc<Node>, space: Arc<Space>) -> Self {
-        Self { node, space }
-    }
+    pub node: Arc<Node>,
+    pub space: Arc<Space>,
+    pub leader_required: LeaderRequired,
 }
 
 #[tonic::async_trait]
@@ -49,12 +44,13 @@ impl Maintenance for MaintenanceService {
         // An engine may have to read much to tell what of its file is in use.
         let size = blocking(move || backend.size()).await?.map_err(|error| Status::internal(error.to_string()))?;
         let bytes = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
-        let errors = if raft.leader.is_none() { vec!["etcdserver: no leader".to_owned()] } else { Vec::new() };
+        let leader = *self.node.raft.believed_leader().borrow();
+        let errors = if leader.is_none() { vec!["etcdserver: no leader".to_owned()] } else { Vec::new() };
         Ok(Response::new(StatusResponse {
             header: self.node.header_now(),
             version: API_VERSION.to_owned(),
             db_size: bytes(size.allocated),
-            leader: raft.leader.unwrap_or(0),
+            leader: leader.unwrap_or(0),
             raft_index: raft.committed.unwrap_or(0),
             raft_term: raft.term,
             raft_applied_index: self.node.marks.now().applied.map_or(0, |id| id.index),
@@ -92,9 +88,9 @@ impl Maintenance for MaintenanceService {
         }))
     }
 
-    type SnapshotStream = Pin<Box<dyn Stream<Item = Result<SnapshotResponse, Status>> + Send>>;
+    type SnapshotStream = BoxStream<'static, Result<SnapshotResponse, Status>>;
 
-    async fn snapshot(&self, _: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+    async fn snapshot(&self, request: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
         let held = self.node.limits.image()?;
         let (backend, space) = (self.node.store.backend().clone(), self.space.clone());
         let (wire_size, reader) = blocking(move || {
@@ -106,7 +102,8 @@ impl Maintenance for MaintenanceService {
         })
         .await??;
         let image = Outgoing { header: self.node.header_now(), wire_size, reader, held };
-        Ok(Response::new(Box::pin(snapshot_stream::send(image, PATIENCE))))
+        let blobs = Box::pin(snapshot_stream::send(image, PATIENCE));
+        Ok(Response::new(self.leader_required.guard(request.metadata(), blobs)))
     }
 }
 

@@ -6,7 +6,9 @@
 mod cluster;
 #[cfg(feature = "sabotage")]
 mod hasty;
+mod keep_alive;
 mod kv;
+mod leader_required;
 mod lease;
 mod limits;
 mod long_reads;
@@ -24,6 +26,7 @@ use crate::membership;
 use crate::mvcc::Store;
 use crate::space::Space;
 use bytes::Bytes;
+use leader_required::LeaderRequired;
 use limits::Limits;
 use long_reads::LongReads;
 use message_size::Limited;
@@ -41,6 +44,7 @@ use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tonic::service::Routes;
+use tonic::service::interceptor::InterceptedService;
 use tonic::{Code, Status};
 
 /// How long a request may wait for raft; etcd's default.
@@ -49,7 +53,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
 /// The services of one member. Starts the task that expires leases, so it needs a running runtime.
 ///
 /// # Errors
-/// When the detours contradict each other.
+/// Somebody answers already what members ask this one about leases.
 pub fn routes(
     options: &Serve,
     raft: RaftNode,
@@ -58,7 +62,8 @@ pub fn routes(
     space: Arc<Space>,
 ) -> anyhow::Result<Routes> {
     let lessor = Lessor::new(store.clone(), raft.clone());
-    tokio::spawn(lessor.clone().run());
+    anyhow::ensure!(raft.answer_by(lessor.clone()), "this member's leases are served already");
+    tokio::spawn(lessor.run());
     let node = Arc::new(Node {
         cluster_id: OnceLock::new(),
         founded_as: (!options.join).then(|| founded_as(&options.members)),
@@ -66,18 +71,25 @@ pub fn routes(
         raft,
         store,
         marks,
-        lessor,
         reads: LongReads::default(),
         catch_ups: LongReads::with_endless_queue(),
         limits: Limits::default(),
     });
-    let leases = lease::LeaseService::new(node.clone(), options.dial()?);
-    let maintenance = maintenance::MaintenanceService::new(node.clone(), space);
-    Ok(Routes::new(Limited(KvServer::new(kv::KvService(node.clone()))))
-        .add_service(Limited(WatchServer::new(watch::WatchService(node.clone()))))
-        .add_service(Limited(LeaseServer::new(leases)))
-        .add_service(Limited(MaintenanceServer::new(maintenance)))
-        .add_service(Limited(ClusterServer::new(cluster::ClusterService(node)))))
+    let required = LeaderRequired::new(&node.raft);
+    let leases = lease::LeaseService::new(node.clone(), required.clone());
+    let watches = watch::WatchService { node: node.clone(), leader_required: required.clone() };
+    let maintenance =
+        maintenance::MaintenanceService { node: node.clone(), space, leader_required: required.clone() };
+    Ok(Routes::new(admitted(KvServer::new(kv::KvService(node.clone())), &required))
+        .add_service(admitted(WatchServer::new(watches), &required))
+        .add_service(admitted(LeaseServer::new(leases), &required))
+        .add_service(admitted(MaintenanceServer::new(maintenance), &required))
+        .add_service(admitted(ClusterServer::new(cluster::ClusterService(node)), &required)))
+}
+
+/// A service that is handed no message above the limit, and no call that asks for a leader while there is none.
+fn admitted<S>(service: S, required: &LeaderRequired) -> Limited<InterceptedService<S, LeaderRequired>> {
+    Limited(InterceptedService::new(service, required.clone()))
 }
 
 fn founded_as(members: &[Member]) -> u64 {
@@ -96,7 +108,6 @@ struct Node {
     raft: RaftNode,
     store: Arc<Store>,
     marks: Arc<Watermarks>,
-    lessor: Arc<Lessor>,
     /// Ranges, hashes and their like.
     reads: LongReads,
     /// Watches that are far behind.
@@ -202,6 +213,7 @@ fn propose_status(error: ProposeError) -> Status {
         ProposeError::Unavailable(_) => Status::unavailable("etcdserver: leader changed"),
         // The leader is of another version: what this member lets in, it does not.
         ProposeError::Unfit(reason) => Status::invalid_argument(reason),
+        ProposeError::TooLarge { .. } => Status::resource_exhausted(error.to_string()),
         ProposeError::Fatal(_) => stopped(),
     }
 }

@@ -5,10 +5,12 @@
 //! it was, from the store. So no watch buffers more than a few responses, and none can miss an event.
 
 use super::Node;
+use super::leader_required::LeaderRequired;
 use super::watch_session::{Session, Step};
 use crate::clock;
 use node_proto::etcdserverpb::watch_server::Watch;
 use node_proto::etcdserverpb::{WatchRequest, WatchResponse};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -20,7 +22,10 @@ const RESPONSES_MAX: usize = 4;
 /// How often a watch without events that asked for it hears how far it has come; as in etcd.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
 
-pub struct WatchService(pub Arc<Node>);
+pub struct WatchService {
+    pub node: Arc<Node>,
+    pub leader_required: LeaderRequired,
+}
 
 type Responses = mpsc::Sender<Result<WatchResponse, Status>>;
 
@@ -30,10 +35,11 @@ impl Watch for WatchService {
 
     async fn watch(&self, request: Request<Streaming<WatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
         let (responses, stream) = mpsc::channel(RESPONSES_MAX);
-        let node = self.0.clone();
+        let node = self.node.clone();
+        let lost = self.leader_required.lost(request.metadata());
         let requests = request.into_inner();
         tokio::spawn(async move {
-            if let Err(status) = serve(&node, requests, &responses).await {
+            if let Err(status) = serve(&node, requests, &responses, lost).await {
                 // Nobody listens only if the client is gone.
                 let _ = responses.send(Err(status)).await;
             }
@@ -42,8 +48,15 @@ impl Watch for WatchService {
     }
 }
 
-/// Runs until the client ends the stream or goes away.
-async fn serve(node: &Node, mut requests: Streaming<WatchRequest>, responses: &Responses) -> Result<(), Status> {
+/// Runs until the client goes away, or `lost` comes. A client that ends only its own side goes on hearing.
+async fn serve(
+    node: &Node,
+    mut requests: Streaming<WatchRequest>,
+    responses: &Responses,
+    lost: impl Future<Output = Status>,
+) -> Result<(), Status> {
+    tokio::pin!(lost);
+    let mut open = true;
     let mut session = Session::new(node.store.clone());
     let mut revision = node.store.revision_watch();
     let mut progress_at = clock::now() + PROGRESS_INTERVAL;
@@ -53,9 +66,13 @@ async fn serve(node: &Node, mut requests: Streaming<WatchRequest>, responses: &R
         let answers = tokio::select! {
             biased;
             () = responses.closed() => return Ok(()),
-            request = requests.message() => match request? {
+            status = &mut lost => return Err(status),
+            request = requests.message(), if open => match request? {
                 Some(request) => session.handle(request),
-                None => return Ok(()),
+                None => {
+                    open = false;
+                    Vec::new()
+                }
             },
             changed = revision.changed(), if idle => match changed {
                 Ok(()) => Vec::new(),

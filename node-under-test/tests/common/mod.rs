@@ -3,9 +3,11 @@
 
 use node_proto::control::control_client::ControlClient;
 use node_proto::control::{FlushRequest, StatusRequest, StatusResponse};
+use node_proto::etcdserverpb as etcd;
 use node_proto::etcdserverpb::kv_client::KvClient;
 use node_proto::etcdserverpb::lease_client::LeaseClient;
 use node_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use node_proto::etcdserverpb::watch_client::WatchClient;
 use node_proto::etcdserverpb::{HashKvRequest, PutRequest, RangeRequest};
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader};
@@ -187,6 +189,79 @@ impl Drop for Member {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// Three members, each with a directory of its own, killed when the test lets go of them.
+pub struct Trio {
+    members: Vec<Member>,
+    _dirs: Vec<tempfile::TempDir>,
+}
+
+impl Trio {
+    /// Starts them on redb, and waits until they say that they serve.
+    pub fn start() -> Self {
+        let addresses = [(); 3].map(|()| free_addresses());
+        let member =
+            |(id, [peer, client, _]): (usize, &[SocketAddr; 3])| format!("--member={id}=n{id}@{peer}/{client}");
+        let founders: Vec<_> = (1..).zip(&addresses).map(member).collect();
+        let dirs: Vec<_> = addresses.iter().map(|_| tempfile::tempdir().expect("a directory can be made")).collect();
+        let spawn = |(id, dir): (usize, &tempfile::TempDir)| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_node-under-test"));
+            let [_, client, control] = addresses[id - 1];
+            command.args(["serve", "--backend", "redb", "--id"]).arg(id.to_string()).arg("--data-dir").arg(dir.path());
+            command.args(&founders).arg(format!("--control={control}"));
+            Member {
+                process: command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts"),
+                client,
+                control,
+            }
+        };
+        let mut members: Vec<_> = (1..).zip(&dirs).map(spawn).collect();
+        for member in &mut members {
+            let mut line = String::new();
+            let stdout = member.process.stdout.take().expect("standard output is piped");
+            BufReader::new(stdout).read_line(&mut line).expect("standard output is readable");
+            assert_eq!(line, "{\"event\":\"serving\"}\n");
+        }
+        Self { members, _dirs: dirs }
+    }
+
+    pub async fn kv(&self, at: usize) -> KvClient<Channel> {
+        self.members[at].kv().await
+    }
+
+    pub async fn lease(&self, at: usize) -> LeaseClient<Channel> {
+        self.members[at].lease().await
+    }
+
+    pub async fn maintenance(&self, at: usize) -> MaintenanceClient<Channel> {
+        self.members[at].maintenance().await
+    }
+
+    pub async fn watch(&self, at: usize) -> WatchClient<Channel> {
+        let endpoint = format!("http://{}", self.members[at].client);
+        WatchClient::connect(endpoint).await.expect("the client endpoint answers")
+    }
+
+    /// Places of the members that do not lead, once one does.
+    pub async fn followers(&self) -> Vec<usize> {
+        loop {
+            // A write waits for the election.
+            let request = PutRequest { key: "leader".into(), ..Default::default() };
+            let written = self.kv(0).await.put(request).await;
+            let status = self.maintenance(0).await.status(etcd::StatusRequest {}).await;
+            let leader = status.expect("a healthy member has a status").into_inner().leader;
+            if written.is_ok() && leader > 0 {
+                return (0..3).filter(|at| *at as u64 + 1 != leader).collect();
+            }
+        }
+    }
+
+    /// SIGKILL, and wait until it is gone.
+    pub fn kill(&mut self, at: usize) {
+        self.members[at].process.kill().expect("the member runs");
+        self.members[at].process.wait().expect("a killed child can be waited for");
     }
 }
 

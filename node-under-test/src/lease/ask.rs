@@ -1,0 +1,71 @@
+//! What a member asks the leader about leases, in the form in which it is sent (`lease.proto`).
+
+use node_proto::etcdserverpb::{LeaseTimeToLiveRequest, LeaseTimeToLiveResponse};
+use node_proto::lease as wire;
+use node_proto::lease::answer::About as Answer;
+use node_proto::lease::question::About as Question;
+use node_raft::{ProposeError, RaftNode};
+use prost::Message;
+use std::collections::BTreeMap;
+
+/// What came of the wish to renew one lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewed {
+    /// Seconds; 0: there is no such lease.
+    Ttl(i64),
+    /// It ran out, and its revocation is under way: ask again once that is settled.
+    BeingRevoked,
+}
+
+/// The way to the leader.
+pub trait Ask: Send + Sync + 'static {
+    fn renew(&self, ids: Vec<i64>) -> impl Future<Output = Result<BTreeMap<i64, Renewed>, ProposeError>> + Send;
+
+    /// Waits until none of `ids` is being revoked, or for a while.
+    fn settle(&self, ids: Vec<i64>) -> impl Future<Output = Result<(), ProposeError>> + Send;
+}
+
+impl Ask for RaftNode {
+    async fn renew(&self, ids: Vec<i64>) -> Result<BTreeMap<i64, Renewed>, ProposeError> {
+        let Answer::Renewed(answer) = ask(self, Question::Renew(wire::Renew { ids })).await? else {
+            return Err(other_answer());
+        };
+        let renewed = |one: wire::Renewal| {
+            let renewed = if one.being_revoked { Renewed::BeingRevoked } else { Renewed::Ttl(one.ttl_seconds) };
+            (one.id, renewed)
+        };
+        Ok(answer.renewals.into_iter().map(renewed).collect())
+    }
+
+    async fn settle(&self, ids: Vec<i64>) -> Result<(), ProposeError> {
+        match ask(self, Question::Settle(wire::Settle { ids })).await? {
+            Answer::Settled(wire::Settled {}) => Ok(()),
+            _ => Err(other_answer()),
+        }
+    }
+}
+
+/// How long a lease still lives, and what is attached to it, as the leader knows it.
+///
+/// # Errors
+/// No leader answered, or its answer is larger than a message between members.
+pub async fn time_to_live(
+    raft: &RaftNode,
+    request: LeaseTimeToLiveRequest,
+) -> Result<LeaseTimeToLiveResponse, ProposeError> {
+    match ask(raft, Question::TimeToLive(request)).await? {
+        Answer::TimeToLive(answer) => Ok(answer),
+        _ => Err(other_answer()),
+    }
+}
+
+async fn ask(raft: &RaftNode, about: Question) -> Result<Answer, ProposeError> {
+    let question = wire::Question { about: Some(about) }.encode_to_vec().into();
+    let answer = raft.ask_leader(question).await?;
+    let answer = wire::Answer::decode(answer).map_err(|error| ProposeError::Unavailable(error.to_string()))?;
+    answer.about.ok_or_else(other_answer)
+}
+
+fn other_answer() -> ProposeError {
+    ProposeError::Unavailable("the leader answered another question than it was asked".to_owned())
+}
