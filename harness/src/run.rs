@@ -17,7 +17,7 @@ use crate::inspect::remove_dir;
 use crate::oracle;
 use crate::paths::Paths;
 use crate::plan::Plan;
-use crate::process::Spawner;
+use crate::process::{Environment, Spawner};
 use crate::progress::Progress;
 use crate::record::QuotaRecord;
 use crate::scenario::{Floors, Scenario};
@@ -73,14 +73,16 @@ pub(crate) struct Outcome {
 /// The harness could not do its part before there was anything to report, or could not write the report.
 pub async fn run(job: &Job, interrupt: watch::Receiver<bool>) -> anyhow::Result<(RunSummary, Exit)> {
     let (started, started_utc) = (clock::now(), clock::utc_now());
-    let spawner = Spawner::start().context("cannot start the spawning thread")?;
+    let environment = Environment::of_caller(&job.scenario.environment);
+    let inherited = environment.record();
+    let spawner = Spawner::start_with(environment).context("cannot start the spawning thread")?;
     if job.resume {
         // What it said when it was interrupted is about to be untrue.
         report::forget(&job.paths)?;
     } else {
         launch::write_inputs(job)?;
     }
-    let mut summary = describe(job, &spawner, started_utc).await?;
+    let mut summary = RunSummary { environment: inherited, ..describe(job, &spawner, started_utc).await? };
     let outcome = side_by_side(job, &spawner, interrupt, started, &mut summary).await;
     conclude(&job.scenario.floors, &mut summary, outcome);
     summary.elapsed_ms = clock::ms_since(started);
@@ -184,6 +186,7 @@ impl Outcome {
         summary.acked_writes += end.tally.acked_writes;
         summary.unknown_writes += end.tally.unknown_writes;
         summary.reads += end.tally.reads;
+        record::refused::add(&mut summary.operations, end.operations);
         summary.load_ms = summary.load_ms.max(end.load_ms);
         self.reads_unchecked += end.tally.reads_unchecked;
         self.fences_uncompared += end.tally.fences_uncompared;

@@ -5,6 +5,7 @@
 //! that cannot be honoured is refused.
 
 mod cluster;
+mod environment;
 mod faults;
 mod known;
 mod load;
@@ -14,6 +15,7 @@ mod refusal;
 mod target;
 mod upgrade;
 
+pub use environment::EnvironmentSpec;
 pub use faults::{FaultKind, FaultMix, LinkKind};
 pub use quotas::{Quota, whom_of};
 pub use refusal::Refusal;
@@ -145,6 +147,8 @@ pub struct Floors {
     pub acked_writes_per_cycle_min: u64,
     /// 0: no floor.
     pub writes_per_second_min: u64,
+    /// Of each kind of operation, and of all.
+    pub carried_out_percent_min: u32,
 }
 
 impl Default for Floors {
@@ -154,6 +158,7 @@ impl Default for Floors {
             bit_percent_min: limits::BIT_PERCENT_MIN,
             acked_writes_per_cycle_min: limits::ACKED_WRITES_PER_CYCLE_MIN,
             writes_per_second_min: limits::WRITES_PER_SECOND_MIN,
+            carried_out_percent_min: limits::CARRIED_OUT_PERCENT_MIN,
         }
     }
 }
@@ -177,6 +182,7 @@ pub struct Scenario {
     pub quotas: Vec<Quota>,
     /// `None`: every member keeps its engine.
     pub upgrade: Option<UpgradeSpec>,
+    pub environment: EnvironmentSpec,
     pub bounds: Bounds,
     pub floors: Floors,
     /// Findings that are known, in the order in which they are tried.

@@ -18,6 +18,7 @@ use crate::oracle;
 use crate::paths::Paths;
 use crate::plan::Plan;
 use crate::record::known::KnownRecord;
+use crate::record::refused::StepRecord;
 use crate::record::{self, RunSummary};
 use crate::report;
 use crate::run::{self, Outcome};
@@ -55,6 +56,20 @@ impl Verification {
             _ => Exit::Harness,
         }
     }
+}
+
+/// Says what `paths` lacks to be the report of a run; `None`: nothing.
+pub fn not_a_report(paths: &Paths) -> Option<String> {
+    let root = paths.root().display();
+    if !paths.root().is_dir() {
+        return Some(format!("expected a report directory, found none at {root}"));
+    }
+    let parts = [paths.scenario_toml(), paths.plan_txt(), paths.history_jsonl()];
+    let missing = parts.iter().find(|part| !part.is_file())?;
+    Some(format!(
+        "expected a report directory at {root}, found no {} in it: name the directory that `ninelives run` printed",
+        missing.file_name().unwrap_or_default().display()
+    ))
 }
 
 /// Judges the report at `paths` again.
@@ -139,6 +154,7 @@ impl Verification {
         self.run.acked_writes += replayed.tally.acked_writes;
         self.run.unknown_writes += replayed.tally.unknown_writes;
         self.run.reads += replayed.tally.reads;
+        record::refused::add(&mut self.run.operations, std::mem::take(&mut replayed.operations));
         outcome.reads_unchecked += replayed.tally.reads_unchecked;
         outcome.fences_uncompared += replayed.tally.fences_uncompared;
         outcome.cycles_apart += replayed.tally.cycles_apart;
@@ -174,6 +190,9 @@ impl Verification {
         differ("unknown writes", claimed.unknown_writes.to_string(), run.unknown_writes.to_string());
         differ("time of the load", claimed.load_ms.to_string(), run.load_ms.to_string());
         differ("reads", claimed.reads.to_string(), run.reads.to_string());
+        if !claimed.operations.is_empty() {
+            differ("operations", operations(&claimed.operations), operations(&run.operations));
+        }
         differ("resumptions", format!("{:?}", claimed.resumed), format!("{:?}", run.resumed));
         differ("raft log replay", format!("{:?}", claimed.log_replayed), format!("{:?}", run.log_replayed));
         differ("skipped checks", sorted(&claimed.skipped_checks), sorted(&run.skipped_checks));
@@ -201,6 +220,11 @@ fn classes(findings: &[Finding]) -> String {
 fn known(records: &[KnownRecord]) -> String {
     let counts: Vec<_> = records.iter().map(|one| format!("{} as {:?}", one.count, one.name)).collect();
     if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
+}
+
+/// What became of the operations, kind by kind.
+fn operations(records: &[StepRecord]) -> String {
+    serde_json::to_string(records).unwrap_or_default()
 }
 
 fn sorted(words: &[String]) -> String {

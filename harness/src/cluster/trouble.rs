@@ -33,6 +33,8 @@ pub enum Trouble {
     Membership { member: u64, why: String },
     /// This machine lacks what the scenario asks for.
     Lacking(String),
+    /// Nobody did anything wrong that can be seen, and the step proved nothing.
+    Unproven(String),
     /// The harness could not do its part.
     Harness(anyhow::Error),
 }
@@ -79,7 +81,7 @@ impl Trouble {
             )
             .at_member(*member),
             Trouble::Membership { member, why } => Finding::new(Class::Model, why.clone()).at_member(*member),
-            Trouble::Lacking(what) => Finding::new(Class::NotProven, what.clone()),
+            Trouble::Lacking(what) | Trouble::Unproven(what) => Finding::new(Class::NotProven, what.clone()),
             Trouble::Harness(error) => Finding::new(Class::HarnessError, format!("{error:#}")),
         };
         match cycle {

@@ -65,8 +65,8 @@ impl Stage<'_> {
             Err(raft_log::Error::Io { source, .. })
                 if source.kind() == ErrorKind::NotFound && dead.log_last.is_none() => {}
             Err(error) => {
-                let why = format!("the inspector reads this raft log and our own decoder does not: {error}");
-                self.tell(work, Finding::new(Class::HarnessError, why).in_cycle(cycle).at_member(member));
+                let (class, why) = unreadable(&error);
+                self.tell(work, Finding::new(class, why).in_cycle(cycle).at_member(member));
             }
         }
     }
@@ -125,6 +125,16 @@ impl Work {
     }
 }
 
+/// Whose fault it is that our own decoder refuses a log that the inspector reads.
+fn unreadable(error: &raft_log::Error) -> (Class, String) {
+    match error {
+        raft_log::Error::Order { .. } => {
+            (Class::RaftLog, format!("after our kill the raft log that it wrote is not in order: {error}"))
+        }
+        _ => (Class::HarnessError, format!("the inspector reads this raft log and our own decoder does not: {error}")),
+    }
+}
+
 /// Lower bound of the applied entries that a kill took out of memory.
 fn lost(applied_received: Option<u64>, engine_index: Option<u64>) -> u64 {
     let entries = |index: Option<u64>| index.map_or(0, |index| index + 1);
@@ -149,6 +159,16 @@ pub(super) fn first_trouble<T>(results: Vec<Result<T, Trouble>>) -> Result<Vec<T
 mod tests {
     use super::*;
     use crate::process::Ended;
+
+    #[test]
+    fn a_hole_in_a_log_is_its_writers_fault() {
+        let (path, index, why) = (|| "raft-log.redb".into(), 8, || "expected entry 7 after 6".to_owned());
+        let hole = unreadable(&raft_log::Error::Order { path: path(), index, why: why() });
+        assert_eq!(hole.0, Class::RaftLog);
+        assert!(hole.1.contains("raft index 8: expected entry 7"), "{}", hole.1);
+        let strange = unreadable(&raft_log::Error::Entry { path: path(), index, why: why() });
+        assert_eq!(strange.0, Class::HarnessError);
+    }
 
     #[test]
     fn index_zero_is_an_entry_and_nothing_is_not() {

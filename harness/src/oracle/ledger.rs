@@ -23,6 +23,7 @@ use super::leases::{LeaseBook, LeaseMark};
 use super::linearizability::{Basis, Linearizability};
 use super::log_replay::{LogEvidence, LogReplay, Mark};
 use super::reads::{Claim, Claims};
+use super::refusals::Refusals;
 use super::streams::{self, Delivered, Delivery, Heard, Resumption, Streams};
 use super::votes::{Leaders, Vote};
 use super::watermarks::{Reading, Watermarks};
@@ -31,9 +32,10 @@ use crate::history::History;
 use crate::inspect::DeadMember;
 use crate::known::{Known, Signature};
 use crate::model::{Change, KvDigest, Live, Model};
-use crate::operation::{Action, KeyState, OpId, Outcome, Reply};
+use crate::operation::{Action, KeyState, OpId, Outcome, Purpose, Reply};
 use crate::raft_log::RaftLog;
 use crate::record::known::KnownRecord;
+use crate::record::refused::StepRecord;
 use crate::record::{Replayed, ResumedRecord};
 use crate::target::Slot;
 use crate::verdict::{Class, Finding};
@@ -100,6 +102,7 @@ pub(super) struct Books {
     pub compact_acked: u64,
     pub compact_sent: u64,
     pub tally: Tally,
+    refusals: Refusals,
     pub cycle: Option<u32>,
     findings: Vec<Finding>,
     known: Known,
@@ -157,6 +160,7 @@ impl Ledger {
             compact_acked: 0,
             compact_sent: 0,
             tally: Tally::default(),
+            refusals: Refusals::default(),
             cycle: None,
             findings: Vec::new(),
             known: Known::default(),
@@ -201,7 +205,7 @@ impl Ledger {
     /// `id` is about to be sent. Ids are never used twice.
     #[cfg(test)]
     pub fn invoke(&self, id: OpId, action: &Action) {
-        self.take(&Evidence::Invoke { op: id, endpoint: 0, action: action.clone() });
+        self.take(&Evidence::Invoke { op: id, endpoint: 0, action: action.clone(), purpose: None });
     }
 
     /// `id` ended.
@@ -317,6 +321,11 @@ impl Ledger {
             .collect()
     }
 
+    /// What became of the operations, by the kind of step that asked for them.
+    pub fn operations(&self) -> Vec<StepRecord> {
+        self.books().refusals.records()
+    }
+
     pub fn tally(&self) -> Tally {
         let books = self.books();
         Tally {
@@ -341,10 +350,10 @@ impl Books {
     }
 
     /// `id` is about to be sent to the `endpoint`-th slot.
-    pub fn invoked(&mut self, id: OpId, endpoint: usize, action: &Action) {
+    pub fn invoked(&mut self, id: OpId, endpoint: usize, action: &Action, purpose: Option<&Purpose>) {
         let slot = Slot(endpoint as u64 + 1);
         let member = self.tenants.get(&slot).copied().unwrap_or(slot.0);
-        let asked = Arc::new(Asked { id, member, action: action.clone() });
+        let asked = Arc::new(Asked { id, member, action: action.clone(), purpose: purpose.cloned() });
         match action {
             Action::Grant { lease, ttl_seconds } => self.leases.grant_sent(*lease, *ttl_seconds),
             Action::Revoke { lease } => self.leases.revoke_sent(*lease),
@@ -374,13 +383,14 @@ impl Books {
     pub fn completed(&mut self, id: OpId, outcome: &Outcome) {
         let Some((asked, floor)) = self.pending.remove(&id) else { return };
         self.linearizability.complete(id, outcome);
+        self.refusals.count(asked.purpose.as_ref(), &asked.action, outcome);
         let mut alarms = Alarms::new();
         match outcome {
             Outcome::Done { revision, reply, .. } => {
                 self.done(&asked, &floor, *revision, reply, &mut alarms);
                 self.acked.answered(*revision, &asked);
             }
-            Outcome::Refused { why } => self.refused(&asked, why, &mut alarms),
+            Outcome::Refused { why, .. } => self.refused(&asked, why, &mut alarms),
             Outcome::Unknown { .. } => {
                 if !matches!(asked.action, Action::Read { .. }) {
                     self.tally.unknown_writes += 1;
@@ -514,7 +524,7 @@ impl Books {
     }
 
     fn done(&mut self, asked: &Arc<Asked>, floor: &Newest, revision: u64, reply: &Reply, alarms: &mut Alarms) {
-        let Asked { id, member, ref action } = **asked;
+        let Asked { id, member, ref action, .. } = **asked;
         let Books { model, writes, claims, leases, tally, .. } = self;
         *(if matches!(action, Action::Read { .. }) { &mut tally.reads } else { &mut tally.acked_writes }) += 1;
         let mut wrote = false;

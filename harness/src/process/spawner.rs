@@ -4,9 +4,11 @@
 //! would be killed when the pool shrinks. The thread ends when the last [`Spawner`] and the last [`Child`]
 //! are gone, and it is the only caller of `Command::spawn` in the harness.
 
-use super::before_exec::die_with_this_thread;
+use super::before_exec::begin_clean;
 use super::child::{Child, Ended};
+use super::environment::Environment;
 use crate::clock;
+use crate::scenario::EnvironmentSpec;
 use anyhow::{Context, anyhow, bail};
 use rustix::process::Pid;
 use std::ffi::OsString;
@@ -92,11 +94,20 @@ pub struct Spawner {
 }
 
 impl Spawner {
-    /// Starts the thread. To be called within a tokio runtime.
+    /// Starts the thread, whose children have what every child is given of the caller's environment. To be called within a tokio
+    /// runtime.
     ///
     /// # Errors
     /// The thread cannot be started, or SIGCHLD cannot be caught.
     pub fn start() -> io::Result<Self> {
+        Self::start_with(Environment::of_caller(&EnvironmentSpec::default()))
+    }
+
+    /// Likewise, with `environment` for the children.
+    ///
+    /// # Errors
+    /// As [`Spawner::start`].
+    pub fn start_with(environment: Environment) -> io::Result<Self> {
         // A parent may have handed down an ignored SIGCHLD: then the kernel reaps children unseen, and how they ended is
         // lost. Caught once, it stays caught; what is caught, and not ignored, is default again in the nodes.
         drop(signal(SignalKind::child())?);
@@ -104,7 +115,7 @@ impl Spawner {
         std::thread::Builder::new().name("spawner".to_owned()).spawn(move || {
             while let Ok((launch, keep, reply)) = queue.recv() {
                 // A caller that went away drops the child, which kills it.
-                let _ = reply.send(spawn(&launch, keep));
+                let _ = reply.send(spawn(&launch, keep, &environment));
             }
         })?;
         Ok(Self { requests })
@@ -156,15 +167,16 @@ async fn read_all(pipe: Option<pipe::Receiver>, bytes_max: u64) -> anyhow::Resul
     Ok(bytes)
 }
 
-fn spawn(launch: &Launch, keep: Spawner) -> io::Result<Raw> {
+fn spawn(launch: &Launch, keep: Spawner, environment: &Environment) -> io::Result<Raw> {
     let mut command = Command::new(&launch.program);
     // A group of its own: a Ctrl-C on the terminal is meant for the harness, which then ends its children.
     command.args(&launch.args).process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.env_clear().envs(environment.variables());
     match &launch.log {
         Some(log) => command.stderr(open_log(log)?),
         None => command.stderr(Stdio::piped()),
     };
-    die_with_this_thread(&mut command);
+    begin_clean(&mut command);
     let mut started = command.spawn()?;
     let pid = i32::try_from(started.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
     let stdout = started.stdout.take().map(OwnedFd::from).ok_or(io::ErrorKind::BrokenPipe)?;

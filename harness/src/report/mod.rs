@@ -14,6 +14,7 @@ mod json;
 mod junit;
 pub mod known;
 pub mod localisation;
+pub mod refused;
 mod repro;
 #[cfg(test)]
 pub(crate) mod sample;

@@ -6,7 +6,7 @@
 use super::Job;
 use super::launch::{self, Running};
 use super::resume::{self, Reopened};
-use crate::cluster::Trouble;
+use crate::cluster::{Cluster, Trouble};
 use crate::cycle::{CycleEnd, Stage, Work};
 use crate::evidence::Evidence;
 use crate::history::History;
@@ -16,6 +16,7 @@ use crate::oracle::{Ledger, Tally};
 use crate::process::Spawner;
 use crate::record::known::KnownRecord;
 use crate::record::localisation::Localisation;
+use crate::record::refused::StepRecord;
 use crate::record::{Replayed, ResumedRecord, SlotRecord};
 use crate::target::{Engine, Slot};
 use crate::verdict::{Class, Finding};
@@ -43,6 +44,7 @@ pub(super) struct LaneEnd {
     pub interrupted: bool,
     pub slots: Vec<SlotRecord>,
     pub tally: Tally,
+    pub operations: Vec<StepRecord>,
     pub replayed: Replayed,
     /// How long the load ran, milliseconds.
     pub load_ms: u64,
@@ -156,7 +158,7 @@ impl Lane {
             let looked = self.unless(stage.look_at_the_dead(&mut work, reopened.times, &reopened.migrating)).await;
             let findings = stage.findings_of(&mut work);
             if looked.is_none() || !findings.is_empty() {
-                self.end.localisation = localise(cluster, ledger, workload, &findings).await;
+                self.localise(cluster, ledger, workload, &findings).await;
                 self.end.findings.extend(findings);
                 self.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
                 return;
@@ -179,7 +181,7 @@ impl Lane {
             let _ = self.ends.send(end);
             if found {
                 self.end.load_ms = load_ms(workload);
-                self.end.localisation = localise(cluster, ledger, workload, &findings).await;
+                self.localise(cluster, ledger, workload, &findings).await;
                 self.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
                 return;
             }
@@ -217,7 +219,8 @@ impl Lane {
             self.end.skipped_checks.push("last look: it was cut short".to_owned());
         }
         self.end.findings.extend(ledger.take_findings());
-        self.end.localisation = localise(cluster, ledger, workload, &self.end.findings).await;
+        let findings = self.end.findings.clone();
+        self.localise(cluster, ledger, workload, &findings).await;
         self.end.findings.extend(history.failure().map(|why| Finding::new(Class::HarnessError, why)));
     }
 
@@ -231,6 +234,27 @@ impl Lane {
                 None
             }
             output = future => Some(output),
+        }
+    }
+
+    /// Looks for the place where a divergence begins, unless the user wants no more: whoever sends a signal waits a few seconds
+    /// and no minute.
+    async fn localise(
+        &mut self,
+        cluster: &mut Cluster,
+        ledger: &Ledger,
+        workload: &mut Option<Workload>,
+        findings: &[Finding],
+    ) {
+        let mut halt = self.halt.clone();
+        let wanted = halt.wait_for(|halt| *halt == Halt::Interrupted);
+        tokio::select! {
+            biased;
+            Ok(_) = wanted => {
+                self.end.interrupted = true;
+                self.end.skipped_checks.push("where it begins: interrupted".to_owned());
+            }
+            found = localise(cluster, ledger, workload, findings) => self.end.localisation = found,
         }
     }
 
@@ -249,6 +273,7 @@ impl Lane {
 
     fn take_sums(&mut self, ledger: &Ledger) {
         self.end.tally = ledger.tally();
+        self.end.operations = ledger.operations();
         self.end.replayed = ledger.log_replayed();
         self.end.known = ledger.known();
     }

@@ -2,6 +2,7 @@
 //! refusal can name the line.
 
 use super::cluster::RawCluster;
+use super::environment::RawEnvironment;
 use super::faults::{RawAgain, RawFaults, RawLinks};
 use super::known::RawKnown;
 use super::load::RawLoad;
@@ -35,6 +36,8 @@ pub(super) struct Raw {
     #[serde(default)]
     quotas: RawQuotas,
     pub(super) upgrade: Option<Spanned<RawUpgrade>>,
+    #[serde(default)]
+    environment: RawEnvironment,
     #[serde(default)]
     bounds: RawBounds,
     #[serde(default)]
@@ -78,6 +81,7 @@ struct RawFloors {
     bit_percent_min: Option<Spanned<u32>>,
     acked_writes_per_cycle_min: Option<Spanned<u64>>,
     writes_per_second_min: Option<Spanned<u64>>,
+    carried_out_percent_min: Option<Spanned<u32>>,
 }
 
 pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
@@ -96,6 +100,7 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
     let faults = check.faults(raw.faults.as_ref(), raw.links.as_ref(), &raw.again, possible, &windows)?;
     let quotas = check.quotas(&raw.quotas, cycles, &whom, &windows)?;
     let upgrade = raw.upgrade.as_ref().map(|upgrade| check.upgrade(upgrade, &cluster)).transpose()?;
+    let environment = check.environment(&raw.environment)?;
     let bounds = check.bounds(&raw.bounds)?;
     let floors = check.floors(&raw.floors)?;
     let known = check.known(&raw.known)?;
@@ -113,6 +118,7 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
         faults,
         quotas,
         upgrade,
+        environment,
         bounds,
         floors,
         known,
@@ -356,6 +362,11 @@ impl Check<'_> {
                 "floors.writes_per_second_min",
                 &raw.writes_per_second_min,
                 default.writes_per_second_min,
+            )?,
+            carried_out_percent_min: percent(
+                "floors.carried_out_percent_min",
+                &raw.carried_out_percent_min,
+                default.carried_out_percent_min,
             )?,
         })
     }

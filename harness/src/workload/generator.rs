@@ -3,6 +3,7 @@
 use super::WorkloadOptions;
 use super::mix::{Kind, Mix};
 use crate::limits;
+use crate::operation::{Expected, Purpose};
 use crate::seed::Stream;
 use std::collections::VecDeque;
 
@@ -73,6 +74,32 @@ pub(super) enum Step {
     Compact {
         keep: u64,
     },
+}
+
+impl Step {
+    /// What its requests are for.
+    pub fn purpose(&self) -> Purpose {
+        use Expected::{Never, Sometimes};
+        let (step, refusal) = match self {
+            Step::Append { .. } => ("append", Never),
+            Step::Count { .. } => ("count", Never),
+            Step::Put { .. } => ("put", Never),
+            Step::Delete { .. } => ("delete", Never),
+            Step::DeleteRange { .. } => ("delete-range", Never),
+            Step::Multi { .. } => ("multi", Never),
+            Step::Block { .. } => ("block", Never),
+            // A lease that was asked for may not be there: its grant never came through, or its revocation did.
+            Step::Grant { .. } => ("grant", Sometimes),
+            Step::PutLeased { .. } => ("put-leased", Sometimes),
+            Step::Revoke { .. } => ("revoke", Sometimes),
+            Step::Read { .. } => ("read", Never),
+            Step::ReadRange { .. } => ("read-range", Never),
+            // What it asks for may be compacted by then.
+            Step::ReadOld { .. } => ("read-old", Sometimes),
+            Step::Compact { .. } => ("compact", Sometimes),
+        };
+        Purpose { step: step.into(), refusal }
+    }
 }
 
 /// Leases that a client holds at most; then it revokes the oldest.

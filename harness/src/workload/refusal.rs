@@ -10,7 +10,7 @@
 //! `Unavailable`, `DeadlineExceeded`, `Cancelled`, `Unknown`, `Internal`, `Aborted` and `DataLoss` never prove
 //! anything, whatever they say: a proposal may have been replicated before its server failed.
 
-use crate::operation::Outcome;
+use crate::operation::{Outcome, Reason};
 use etcd_client::Error;
 use tonic::{Code, ConnectError, Status};
 
@@ -31,18 +31,40 @@ const JUDGED: [Code; 9] = [
     Code::ResourceExhausted,
 ];
 
+/// Of the words of a refusal, what is told apart.
+const TEXT_CLASS_CHARS_MAX: usize = 120;
+
 /// The outcome of a request that ended in `error`.
 pub(super) fn outcome_of(error: &Error) -> Outcome {
     let certain = match error {
-        Error::GRpcStatus(status) => never_sent(status) || judged(status),
-        Error::InvalidArgs(_) | Error::InvalidUri(_) | Error::InvalidMetadataValue(_) => true,
-        _ => false,
+        Error::GRpcStatus(status) if never_sent(status) => Some(Reason::NotSent),
+        Error::GRpcStatus(status) if judged(status) => {
+            Some(Reason::Judged { code: format!("{:?}", status.code()), text: text_class(status.message()) })
+        }
+        Error::InvalidArgs(_) | Error::InvalidUri(_) | Error::InvalidMetadataValue(_) => Some(Reason::NotSendable),
+        _ => None,
     };
     let why = match error {
         Error::GRpcStatus(status) => format!("{:?}: {}", status.code(), status.message()),
         other => other.to_string(),
     };
-    if certain { Outcome::Refused { why } } else { Outcome::Unknown { why } }
+    match certain {
+        Some(reason) => Outcome::Refused { why, reason },
+        None => Outcome::Unknown { why },
+    }
+}
+
+/// The words of a refusal without what differs from request to request, so that alike refusals count together.
+fn text_class(message: &str) -> String {
+    let mut class = String::new();
+    for c in message.chars().take(TEXT_CLASS_CHARS_MAX) {
+        match c {
+            _ if c.is_ascii_digit() && class.ends_with('#') => {}
+            _ if c.is_ascii_digit() => class.push('#'),
+            c => class.push(c),
+        }
+    }
+    class
 }
 
 fn judged(status: &Status) -> bool {
@@ -81,6 +103,18 @@ mod tests {
             assert!(!certain(Status::new(code, "etcdserver: no")), "{code:?}");
         }
         assert!(!matches!(outcome_of(&Error::WatchError("x".into())), Outcome::Refused { .. }));
+    }
+
+    #[test]
+    fn alike_refusals_have_one_reason() {
+        let reason = |message: &str| match outcome_of(&Error::GRpcStatus(Status::invalid_argument(message))) {
+            Outcome::Refused { reason, .. } => reason.to_string(),
+            other => panic!("{other:?}"),
+        };
+        let (one, other) = (reason("etcdserver: key 17 of 400 is bad"), reason("etcdserver: key 9 of 31 is bad"));
+        assert_eq!(one, "InvalidArgument: etcdserver: key # of # is bad");
+        assert_eq!(one, other);
+        assert!(reason(&format!("etcdserver: {}", "x".repeat(9_999))).len() < 150);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Small histories: each one must be accepted, or refused as exactly the class that it is.
 
 use super::*;
-use crate::operation::{Compare, Effect, KeyState, Keys};
+use crate::operation::{Compare, Effect, KeyState, Keys, Reason};
 use crate::target::Engine;
 use Class::{Linearizability, LostWrite, Model as Wrong, Phantom};
 
@@ -38,7 +38,7 @@ fn unknown() -> Outcome {
 }
 
 fn refused() -> Outcome {
-    Outcome::Refused { why: "connection refused".into() }
+    Outcome::Refused { why: "connection refused".into(), reason: Reason::NotSent }
 }
 
 fn written(key: &str, value: &str, create_revision: u64, version: u64) -> Change {
@@ -330,7 +330,7 @@ fn with_a_successor() -> Arc<Ledger> {
 }
 
 fn send(ledger: &Ledger, endpoint: usize, op: OpId, action: &Action) {
-    ledger.take(&Evidence::Invoke { op, endpoint, action: action.clone() });
+    ledger.take(&Evidence::Invoke { op, endpoint, action: action.clone(), purpose: None });
 }
 
 /// Each finding's class, member and sentence.
