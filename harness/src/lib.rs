@@ -9,7 +9,7 @@
 //!        ▼
 //!      plan                               the schedule as text, a line per cycle
 //!        ▼
-//!      process, faultfs, target, cluster  real processes, their disks, their ports, their control endpoints
+//!      process, machine, faultfs, target, cluster  real processes, what they stand on, their disks, ports, control endpoints
 //!        ▼
 //!      model, oracle                      what must hold, from evidence outside the node's own claims
 //!        ▲ answers, events, dead directories
@@ -46,6 +46,7 @@ pub mod known;
 pub mod last_read;
 pub mod limits;
 pub mod localise;
+pub mod machine;
 pub mod model;
 pub mod mutants;
 pub mod observe;

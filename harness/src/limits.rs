@@ -216,6 +216,29 @@ pub const SECOND_LOOK: Duration = Duration::from_secs(30);
 /// Readings of one member that are kept until its cycle is verified: its applied index is followed with about sixty a second.
 pub const READINGS_MAX: usize = 4_096;
 
+// ---- the machine -------------------------------------------------------------------------------------------
+
+/// Between two looks at what the machine has left: a statvfs and three small files, some 20 µs; a disk is rarely full for less.
+pub const MACHINE_LOOK_PAUSE: Duration = Duration::from_millis(20);
+/// Below this the disk is short: a database makes room in pieces of some megabytes, which fail before the last byte is taken.
+pub const DISK_LOW_BYTES: u64 = 16 * 1024 * 1024;
+pub const DISK_LOW_INODES: u64 = 100;
+/// Below this it is full: not even a history's lines find room for long.
+pub const DISK_FULL_BYTES: u64 = 128 * 1024;
+/// Of the system's file table, the part from which on it is short.
+pub const FILE_TABLE_PERCENT: u64 = 95;
+/// For how long a shortage that is over explains what a member does: a failed write ends a process at once, or the requests that
+/// wait for it once their bounds are over.
+pub const SHORTAGE_AFTERMATH: Duration = Duration::from_secs(60);
+/// Room for a member's last words, which is taken from the disk before it is started, …
+pub const LAST_WORDS_BYTES: u64 = 64 * 1024;
+/// … and how many of them are looked at.
+pub const LAST_WORDS_READ: u64 = 16 * 1024;
+/// Room for `verdict.json` and for `junit.xml` that is taken before a run begins: for what is there without a cycle, …
+pub const REPORT_BYTES: u64 = 512 * 1024;
+/// … and for each cycle.
+pub const REPORT_BYTES_PER_CYCLE: u64 = 2 * 1024;
+
 // ---- the fault filesystem ---------------------------------------------------------------------------------
 
 /// Threads that serve one mount: a sync below takes milliseconds, and beside it a server writes its log, its state and reads.

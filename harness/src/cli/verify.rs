@@ -29,7 +29,7 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
 }
 
 fn words(verification: &Verification) -> String {
-    let Verification { run, claimed, counts, classes, torn, disagreements } = verification;
+    let Verification { run, claimed, counts, classes, torn, disagreements, .. } = verification;
     let mut text = String::new();
     let mut line = |words: String| {
         text.push_str(&words);

@@ -7,9 +7,11 @@
 use super::before_exec::begin_clean;
 use super::child::{Child, Ended};
 use super::environment::Environment;
-use crate::clock;
 use crate::scenario::EnvironmentSpec;
+use crate::{clock, limits};
 use anyhow::{Context, anyhow, bail};
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 use rustix::process::Pid;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -184,6 +186,13 @@ fn spawn(launch: &Launch, keep: Spawner, environment: &Environment) -> io::Resul
     Ok(Raw { child: Child::adopt(pid, keep)?, stdout, stderr })
 }
 
+/// Opens the log at its end, and takes room for what a child may have to say on a full disk.
 fn open_log(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    let log = OpenOptions::new().create(true).append(true).open(path)?;
+    let end = log.metadata()?.len();
+    match rustix::fs::fallocate(&log, FallocateFlags::KEEP_SIZE, end, limits::LAST_WORDS_BYTES) {
+        // Where no room can be taken, a child speaks as long as there is some.
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(log),
+        Err(error) => Err(error.into()),
+    }
 }
