@@ -70,8 +70,9 @@ impl History {
         }))
     }
 
-    /// Appends one line: a JSON object with `at_us`, microseconds since this history was opened, beside the
-    /// evidence's own fields. An error is kept for [`History::failure`], and whoever waits for [`History::failed`] hears of it.
+    /// Appends one line: a JSON object with `at_us`, microseconds since this history was opened,
+    /// beside the evidence's own fields. An error is kept for [`History::failure`], and whoever
+    /// waits for [`History::failed`] hears of it.
     pub fn record(&self, evidence: &Evidence) {
         if self.failed.borrow().is_some() {
             return;

@@ -38,8 +38,8 @@ pub struct DeadMember {
     pub committed: Option<u64>,
     /// Why the raft log cannot be read, if it cannot; all that it would tell is absent then.
     pub log_error: Option<String>,
-    /// A staged or an exchanged database lies beside `db`: a snapshot was being installed. Seen by the harness itself. `None`: the
-    /// record is older than this.
+    /// A staged or an exchanged database lies beside `db`: a snapshot was being installed. Seen by
+    /// the harness itself. `None`: the record is older than this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub install_under_way: Option<bool>,
 }
@@ -81,8 +81,8 @@ pub async fn inspect(spawner: &Spawner, inspector: &Path, data_dir: &Path, copy:
     Ok(Inspected { dead: DeadMember { install_under_way: Some(installing), ..dead }, log })
 }
 
-/// Whether a snapshot was being installed in the dead `data_dir`: until an install is complete, the staged database or the one that it
-/// replaced lies beside `db`.
+/// Whether a snapshot was being installed in the dead `data_dir`: until an install is complete, the
+/// staged database or the one that it replaced lies beside `db`.
 fn install_under_way(data_dir: &Path) -> bool {
     let snap = data_dir.join("member/snap");
     ["db.incoming", "db.old"].iter().any(|name| snap.join(name).exists())

@@ -22,10 +22,12 @@
 //!      verify                             a report's history, judged again
 //! ```
 //!
-//! Vocabulary: [`operation`] (what clients do), [`evidence`] (what was done and seen), [`edn`] (a history for other checkers),
-//! [`endpoints`] (which of them serve), [`verdict`] (blame), [`known`] (findings that a scenario expects), [`record`] (what a cycle and a run leave behind), [`paths`] (the report directory), [`provenance`] (what
-//! ran, and on what), [`limits`] (every bound, with its reason), [`clock`] and [`seed`] (the only sources of time and of chance),
-//! [`exit`] (the exit codes), [`output`] (what is said, and to whom), [`shell`] (commands to paste).
+//! Vocabulary: [`operation`] (what clients do), [`evidence`] (what was done and seen), [`edn`] (a
+//! history for other checkers), [`endpoints`] (which of them serve), [`verdict`] (blame), [`known`]
+//! (findings that a scenario expects), [`record`] (what a cycle and a run leave behind), [`paths`]
+//! (the report directory), [`provenance`] (what ran, and on what), [`limits`] (every bound, with
+//! its reason), [`clock`] and [`seed`] (the only sources of time and of chance), [`exit`] (the exit
+//! codes), [`output`] (what is said, and to whom), [`shell`] (commands to paste).
 //!
 //! Absences that are invariants: nothing here links the node (only its wire formats, `node-proto`); `oracle` and
 //! `model` never talk to a live node; only `clock` reads a clock and only `seed` draws at random; only

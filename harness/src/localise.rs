@@ -3,9 +3,10 @@
 //! 1. The load stops, and the members come to rest; nothing that is read from here on moves.
 //! 2. Each living member shows its rows since the last fence on which all agreed with the model, over the client API: a new watch
 //!    reads them from the engine, tombstones included, as the hash does. Its keys at the fence are read as well.
-//! 3. All members are killed, and all raft logs are decoded. A replay of the committed entries ([`crate::oracle::log_replay`]) begins
-//!    at that fence and goes on to the end: what it makes of each revision is what must be there. It asks no member's
-//!    apply code; which entries are committed, a majority of the logs says and no single one of them (`quorum`).
+//! 3. All members are killed, and all raft logs are decoded. A replay of the committed entries
+//!    ([`crate::oracle::log_replay`]) begins at that fence and goes on to the end: what it makes of
+//!    each revision is what must be there. It asks no member's apply code; which entries are
+//!    committed, a majority of the logs says and no single one of them (`quorum`).
 //! 4. The first revision at which a member's rows are others is the first wrong one; the replay knows which entry made it.
 //!
 //! What is beyond this is said to be so: a member that is down shows nothing; rows that a compaction dropped are gone; with no
@@ -225,8 +226,8 @@ impl Evidence {
         answer.and_then(|(_, answer)| u64::try_from(answer.revision).ok())
     }
 
-    /// Lets `replay` go on through what the logs of a cluster of `members` show to be committed. Whatever it finds is not judged: the
-    /// finding that led here is enough.
+    /// Lets `replay` go on through what the logs of a cluster of `members` show to be committed.
+    /// Whatever it finds is not judged: the finding that led here is enough.
     fn replay(&self, mut replay: LogReplay, members: usize) -> LogReplay {
         let logs: Vec<&RaftLog> = self.witnesses.iter().filter_map(|witness| witness.log.as_ref()).collect();
         replay.read_committed(&quorum::entries(&logs, members));

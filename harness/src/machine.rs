@@ -1,14 +1,18 @@
 //! What the machine has left, by the kernel's own account, while a run goes on.
 //!
-//! A machine that runs out of something makes members die, refuse and be late, and nothing of that says anything about the system. But a
-//! member's words alone excuse it of nothing, because a bug may speak of a full disk as well. So three things are told apart:
+//! A machine that runs out of something makes members die, refuse and be late, and nothing of that
+//! says anything about the system. But a member's words alone excuse it of nothing, because a bug
+//! may speak of a full disk as well. So three things are told apart:
 //!
-//! 1. *The disk is full*: the filesystem of the report directory has nothing left. The run ends at once, as [`Class::MachineExhausted`].
-//! 2. *It was short of something*: little was left of the disk or of the system's file table, or the kernel killed a process for
-//!    memory, a moment ago. Then a death whose last words speak of that, and a lateness, are the machine's ([`Machine::short`]).
+//! 1. *The disk is full*: the filesystem of the report directory has nothing left. The run ends at
+//!    once, as [`Class::MachineExhausted`].
+//! 2. *It was short of something*: little was left of the disk or of the system's file table, or
+//!    the kernel killed a process for memory, a moment ago. Then a death whose last words speak of
+//!    that, and a lateness, are the machine's ([`Machine::short`]).
 //! 3. *The harness's own* file operation failed for that reason ([`of_error`]).
 //!
-//! A broken invariant, wrong data and wrong answers are the system's whatever the machine was short of: nothing here excuses them.
+//! A broken invariant, wrong data and wrong answers are the system's whatever the machine was short
+//! of: nothing here excuses them.
 //!
 //! [`Class::MachineExhausted`]: crate::verdict::Class::MachineExhausted
 
@@ -61,7 +65,8 @@ struct Disk {
 }
 
 impl Machine {
-    /// Begins to watch the machine, and the filesystem that holds `root`. To be called within a tokio runtime.
+    /// Begins to watch the machine, and the filesystem that holds `root`. To be called within a
+    /// tokio runtime.
     pub fn watch(root: &Path) -> Arc<Self> {
         let machine = Arc::new(Self {
             root: root.to_owned(),
@@ -172,7 +177,8 @@ fn free(path: &Path) -> Option<Disk> {
     Some(Disk { free_bytes: blocks.saturating_mul(stat.f_frsize), free_inodes })
 }
 
-/// Processes that the kernel has killed for memory: in this control group if it counts, or else on this machine.
+/// Processes that the kernel has killed for memory: in this control group if it counts, or else on
+/// this machine.
 fn kills_for_memory() -> u64 {
     let group = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let events = unified(&group).map(|path| format!("/sys/fs/cgroup{path}/memory.events"));
@@ -211,7 +217,8 @@ pub fn of_io(error: &std::io::Error) -> Option<Resource> {
     }
 }
 
-/// What a program's words say that there was none of, as the C library and Go, Rust and C++ programs put it.
+/// What a program's words say that there was none of, as the C library and Go, Rust and C++
+/// programs put it.
 pub fn of_words(text: &str) -> Option<Resource> {
     let text = text.to_lowercase();
     let says = |words: &[&str]| words.iter().any(|one| text.contains(one));

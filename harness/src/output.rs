@@ -1,9 +1,11 @@
-//! What commands say. Nobody may be listening, and a stream may be full or closed: none of that ends the program.
+//! What commands say. Nobody may be listening, and a stream may be full or closed: none of that
+//! ends the program.
 //!
-//! Standard error is for people: words that cannot be written there are lost, and nothing else. Standard output carries one of two
-//! things. A *product* is what the command was run for (a plan, a history, a help text): if it cannot be written the command
-//! failed. A *summary* repeats what a report directory and the exit code say as well: the exit code stays the verdict's.
-//! A reader that has seen enough (`| head -1`) is never a failure.
+//! Standard error is for people: words that cannot be written there are lost, and nothing else.
+//! Standard output carries one of two things. A *product* is what the command was run for (a plan,
+//! a history, a help text): if it cannot be written the command failed. A *summary* repeats what a
+//! report directory and the exit code say as well: the exit code stays the verdict's. A reader that
+//! has seen enough (`| head -1`) is never a failure.
 
 use anyhow::Context;
 use std::io::{self, ErrorKind, Write};

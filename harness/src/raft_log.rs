@@ -19,9 +19,10 @@
 //! | membership | a list of configurations, each a list of voters' ids, ascending; then a map from id to (name, peer address, client address), three texts |
 //! | vote | term, the byte 1, the id of the member voted for, one byte: 1 if a quorum granted it |
 //!
-//! An entry's own index must be its key, the indexes follow each other, the first one follows the last purged, and terms never
-//! fall. Whatever differs from this is an [`Error`] that names the file, the index, what was expected and what was found. Bytes that
-//! do not decode may be a newer format than this decoder knows; an order that is broken ([`Error::Order`]) is the member's own
+//! An entry's own index must be its key, the indexes follow each other, the first one follows the
+//! last purged, and terms never fall. Whatever differs from this is an [`Error`] that names the
+//! file, the index, what was expected and what was found. Bytes that do not decode may be a newer
+//! format than this decoder knows; an order that is broken ([`Error::Order`]) is the member's own
 //! doing, and a violation.
 
 mod bytes;

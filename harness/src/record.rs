@@ -362,7 +362,8 @@ pub struct RunSummary {
     pub acked_writes: u64,
     pub unknown_writes: u64,
     pub reads: u64,
-    /// What became of the operations, by the kind of step that asked for them. Empty: the record is older than this.
+    /// What became of the operations, by the kind of step that asked for them. Empty: the record is
+    /// older than this.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub operations: Vec<StepRecord>,
     /// How long the load ran, milliseconds; of several clusters the longest. 0: not at all, or the record is older than this number.

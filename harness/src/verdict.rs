@@ -36,7 +36,8 @@ pub enum Class {
     Linearizability,
     /// A watch had a gap, a duplicate, or went back, or could not be resumed where it promised to be.
     Watch,
-    /// The raft log that a member wrote breaks its own order: a hole, an entry in another's place, a term that falls.
+    /// The raft log that a member wrote breaks its own order: a hole, an entry in another's place,
+    /// a term that falls.
     RaftLog,
     /// A vote in the raft log went back, or a term had two leaders, which takes a voter that forgot its vote.
     VoteWentBack,
@@ -46,7 +47,8 @@ pub enum Class {
     NodeDied,
     /// It did not come back, or not catch up, inside its bound.
     Liveness,
-    /// The machine ran out of something (disk, memory, descriptors), by the kernel's own account: says nothing about the system.
+    /// The machine ran out of something (disk, memory, descriptors), by the kernel's own account:
+    /// says nothing about the system.
     MachineExhausted,
     /// The harness itself failed, or a stranger interfered: says nothing about the system.
     HarnessError,

@@ -113,7 +113,8 @@ fn one_place_mounts() {
 
 #[test]
 fn no_diagnostic_can_end_the_harness() {
-    // The macros panic where a stream is full or closed; `output.rs` says what becomes of words there.
+    // The macros panic where a stream is full or closed; `output.rs` says what becomes of words
+    // there.
     let found = offenders(&["harness/src"], &["println!", "print!"], &["harness/src/faultfs/tests.rs"]);
     assert!(found.is_empty(), "{found:#?}");
 }

@@ -164,7 +164,8 @@ fn nobody_has_to_listen() {
     assert_eq!(status.code(), Some(70));
 }
 
-/// Runs with a member that never serves, sends `signals` once all of them run, and demands a partial report.
+/// Runs with a member that never serves, sends `signals` once all of them run, and demands a
+/// partial report.
 fn interrupted_by(signals: &[&str]) {
     let dir = tempfile::tempdir().expect("a real process and real files");
     let pids = dir.path().join("pids");
@@ -242,7 +243,8 @@ fn closed() -> Stdio {
     writer.into()
 }
 
-/// Diagnostics never end the program, and a summary that nobody can read changes no verdict; a product that is lost is a failure.
+/// Diagnostics never end the program, and a summary that nobody can read changes no verdict; a
+/// product that is lost is a failure.
 #[test]
 fn a_stream_that_takes_nothing_changes_no_exit_code_but_a_products() {
     let dir = tempfile::tempdir().unwrap();
@@ -291,7 +293,8 @@ fn a_stream_that_takes_nothing_changes_no_exit_code_but_a_products() {
     }
 }
 
-/// A caller that configures etcd, ignores hang-ups, holds a descriptor open and has a strange umask: a member sees none of it.
+/// A caller that configures etcd, ignores hang-ups, holds a descriptor open and has a strange
+/// umask: a member sees none of it.
 #[test]
 fn a_member_is_given_nothing_that_the_report_does_not_tell() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,8 +1,9 @@
 //! What ends a command early: SIGINT, SIGTERM and SIGHUP, in any order and number.
 //!
-//! The first of them asks for an end: members are killed, the report is written as a partial one. Later ones change nothing, so that
-//! a CI job that sends INT, then TERM, still finds a report. Under `nohup` a hang-up is ignored, and stays so. SIGINT is
-//! taken even where it was ignored at the start, because shells start background jobs that way.
+//! The first of them asks for an end: members are killed, the report is written as a partial one.
+//! Later ones change nothing, so that a CI job that sends INT, then TERM, still finds a report.
+//! Under `nohup` a hang-up is ignored, and stays so. SIGINT is taken even where it was ignored at
+//! the start, because shells start background jobs that way.
 
 use rustix::process::Signal;
 use std::io;

@@ -10,10 +10,11 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// A report directory. Its evidence is judged again; nothing in it is changed, and nothing is started. The exit code is that of
-    /// the run's own verdict, if report and evidence agree: 1 for a run that found a violation. It is 1 as well if the
-    /// evidence shows a violation that the report does not have, 70 if the report claims what the evidence does not show, and
-    /// 64 if this is no report.
+    /// A report directory. Its evidence is judged again; nothing in it is changed, and nothing is
+    /// started. The exit code is that of the run's own verdict, if report and evidence agree: 1 for
+    /// a run that found a violation. It is 1 as well if the evidence shows a violation that the
+    /// report does not have, 70 if the report claims what the evidence does not show, and 64 if
+    /// this is no report.
     pub report_dir: PathBuf,
 }
 
@@ -91,7 +92,8 @@ fn words(verification: &Verification) -> String {
     text
 }
 
-/// Whose word the exit code is: a failure that verifies must not be taken for a verification that fails.
+/// Whose word the exit code is: a failure that verifies must not be taken for a verification that
+/// fails.
 fn exit_in_words(verification: &Verification) -> String {
     let (exit, verdict) = (verification.exit(), verification.run.verdict);
     let code = exit as u8;

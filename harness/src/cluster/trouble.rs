@@ -99,7 +99,8 @@ impl Trouble {
 }
 
 impl Trouble {
-    /// The finding that it is on a machine that was `short` of something a moment ago. `words`: the member's last ones.
+    /// The finding that it is on a machine that was `short` of something a moment ago. `words`: the
+    /// member's last ones.
     pub fn weighed(&self, short: &[Shortage], words: Option<&str>, cycle: Option<u32>) -> Finding {
         let finding = self.finding(cycle);
         match self.by_the_machine(short, words) {
@@ -108,7 +109,8 @@ impl Trouble {
         }
     }
 
-    /// What the machine had too little of, if that explains it: by the kernel's own account, and never by a member's words alone.
+    /// What the machine had too little of, if that explains it: by the kernel's own account, and
+    /// never by a member's words alone.
     fn by_the_machine(&self, short: &[Shortage], words: Option<&str>) -> Option<String> {
         let of = |resource| short.iter().find(|one| one.resource == resource).map(Shortage::to_string);
         match self {

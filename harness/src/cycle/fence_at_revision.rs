@@ -8,8 +8,9 @@
 //! The revision makes the answers comparable for ever, so a difference is a divergence. It is looked at a second time all the
 //! same, when all have come to rest: both readings are in the history.
 //!
-//! Looks go on for as long as the bound lasts. A member whose compact revision stood still all that time, below another's, is late; if
-//! all moved on and none of the looks was comparable, nothing is proven, and nobody is to blame.
+//! Looks go on for as long as the bound lasts. A member whose compact revision stood still all that
+//! time, below another's, is late; if all moved on and none of the looks was comparable, nothing is
+//! proven, and nobody is to blame.
 
 use super::fence::Fence;
 use super::revive::first_trouble;
@@ -95,7 +96,8 @@ async fn look(member: &Member, revision: u64, bound: Duration) -> Result<(u64, O
     Ok((member.id, member.look(revision, bound).await?))
 }
 
-/// The compact revisions that members showed in the first and in the last look; `None`: it had compacted the revision asked for.
+/// The compact revisions that members showed in the first and in the last look; `None`: it had
+/// compacted the revision asked for.
 #[derive(Debug, Default)]
 struct Levels {
     looks: u32,

@@ -1,8 +1,9 @@
 //! The fence that is a raft command: every replica hashes its state at exactly its index.
 //!
-//! A replica may skip a fence, because its recovery or a snapshot covered it. That proves nothing, so another one follows once all
-//! have applied what there is, for as long as the bound lasts. What is left then says nothing against the system: a log that is cut
-//! short at once makes members catch up by snapshots, and they may do so for ever.
+//! A replica may skip a fence, because its recovery or a snapshot covered it. That proves nothing,
+//! so another one follows once all have applied what there is, for as long as the bound lasts. What
+//! is left then says nothing against the system: a log that is cut short at once makes members
+//! catch up by snapshots, and they may do so for ever.
 
 use super::fence::Fence;
 use super::revive::first_trouble;
@@ -51,7 +52,8 @@ impl Stage<'_> {
         }
     }
 
-    /// Judges the members that skipped a fence; whether one of them is found to have applied another entry in its place.
+    /// Judges the members that skipped a fence; whether one of them is found to have applied
+    /// another entry in its place.
     async fn judge_missed(&self, work: &mut Work, missed: &[(u64, u64)]) -> Result<bool, Trouble> {
         let before = work.findings.len();
         for (member, index) in missed {

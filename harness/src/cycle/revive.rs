@@ -129,7 +129,8 @@ impl Work {
     }
 }
 
-/// What an inspector of a copy ran out of, by its words and the kernel's account; it says nothing about what is in the directory then.
+/// What an inspector of a copy ran out of, by its words and the kernel's account; it says nothing
+/// about what is in the directory then.
 fn exhausted(dead: &DeadMember, short: &[Shortage]) -> Option<String> {
     let errors = [&dead.last_flushed_index_error, &dead.engine_error, &dead.log_error];
     errors.into_iter().flatten().find_map(|error| {

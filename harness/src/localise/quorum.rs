@@ -1,17 +1,19 @@
 //! Which entries are committed, by the logs of all members together.
 //!
-//! Raft commits what a majority of the members holds. So here an entry counts if a majority of the logs holds it alike, byte by byte;
-//! the position that a log saved as committed, and what a member says that it applied, do not: the member that is looked for would
-//! accuse all others by such a word. Behind the last such entry nothing counts.
+//! Raft commits what a majority of the members holds. So here an entry counts if a majority of the
+//! logs holds it alike, byte by byte; the position that a log saved as committed, and what a member
+//! says that it applied, do not: the member that is looked for would accuse all others by such a
+//! word. Behind the last such entry nothing counts.
 //!
-//! Before it, purges leave entries that fewer logs hold. Those count too, if every log that holds them agrees, and none of these logs
-//! contradicts the majority anywhere.
+//! Before it, purges leave entries that fewer logs hold. Those count too, if every log that holds
+//! them agrees, and none of these logs contradicts the majority anywhere.
 
 use crate::oracle::log_replay::{Logged, Mark};
 use crate::raft_log::RaftLog;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The committed entries of a cluster of `members` members, ascending, from the logs of those that can be read.
+/// The committed entries of a cluster of `members` members, ascending, from the logs of those that
+/// can be read.
 pub(super) fn entries(logs: &[&RaftLog], members: usize) -> Vec<Logged> {
     let majority = members / 2 + 1;
     let mut by_index: BTreeMap<u64, Vec<(usize, Logged)>> = BTreeMap::new();

@@ -13,8 +13,8 @@ async fn connect(endpoint: &str) -> Result<Client, String> {
     Client::connect([endpoint], Some(options)).await.map_err(|error| error.to_string())
 }
 
-/// A linearizable read at `endpoint`, asked for again while the answer is that it cannot be served now. Returns the revision of its
-/// answer.
+/// A linearizable read at `endpoint`, asked for again while the answer is that it cannot be served
+/// now. Returns the revision of its answer.
 ///
 /// # Errors
 /// Why there is none within `bound`.

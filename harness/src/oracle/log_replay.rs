@@ -329,8 +329,9 @@ impl LogReplay {
         }
     }
 
-    /// A replay that stands at the last fence on which all agreed with the model, and has heard no member's log since; at the beginning,
-    /// if there was none. For whoever looks for a wrong member, whose own word about its log may have been taken meanwhile.
+    /// A replay that stands at the last fence on which all agreed with the model, and has heard no
+    /// member's log since; at the beginning, if there was none. For whoever looks for a wrong
+    /// member, whose own word about its log may have been taken meanwhile.
     pub fn at_last_fence(&self) -> Self {
         let Some((fence, base)) = self.bases.last_key_value() else { return Self::default() };
         Self { store: base.clone(), at: At::Next(fence + 1), ..Self::default() }

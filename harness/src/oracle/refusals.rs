@@ -1,8 +1,10 @@
-//! What became of the operations, by the kind of step that asked for them: carried out, refused and why, never answered.
+//! What became of the operations, by the kind of step that asked for them: carried out, refused and
+//! why, never answered.
 //!
-//! A refusal breaks no promise by itself, and a load that is refused proves nothing: the members then die with nothing of it in their
-//! hands. So refusals are counted here, and a floor says how many a run may have. Two kinds do not count against it: a
-//! refusal that the step was drawn for ([`Expected::Always`]), and one that depends on what others did meanwhile
+//! A refusal breaks no promise by itself, and a load that is refused proves nothing: the members
+//! then die with nothing of it in their hands. So refusals are counted here, and a floor says how
+//! many a run may have. Two kinds do not count against it: a refusal that the step was drawn for
+//! ([`Expected::Always`]), and one that depends on what others did meanwhile
 //! ([`Expected::Sometimes`], with a reason that speaks of that).
 
 use crate::operation::{Action, Expected, Outcome, Purpose, Reason};
@@ -11,7 +13,8 @@ use std::collections::BTreeMap;
 
 /// Reasons of one kind of operation that are told apart; the others are counted together.
 const REASONS_MAX: usize = 16;
-/// What a refusal says that depends on the state: on a compaction, or on who granted or revoked a lease first.
+/// What a refusal says that depends on the state: on a compaction, or on who granted or revoked a
+/// lease first.
 const STATE_DEPENDENT: [&str; 4] = [
     "required revision has been compacted",
     "required revision is a future revision",

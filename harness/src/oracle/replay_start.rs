@@ -82,8 +82,9 @@ pub fn check_dead(restart: &Restart<'_>) -> Vec<Finding> {
     findings
 }
 
-/// Apply waits for the local log: what was applied must be in it, or purged from it. Only a snapshot whose installation was under
-/// way justifies an engine that is ahead of the whole log; it covers what was applied.
+/// Apply waits for the local log: what was applied must be in it, or purged from it. Only a
+/// snapshot whose installation was under way justifies an engine that is ahead of the whole log; it
+/// covers what was applied.
 fn check_log_end(restart: &Restart<'_>) -> Option<Finding> {
     let dead = restart.dead;
     let log_end = dead.log_last.max(dead.last_purged);
@@ -107,13 +108,15 @@ fn check_log_end(restart: &Restart<'_>) -> Option<Finding> {
     Some(restart.finding(Class::LostWrite, why))
 }
 
-/// Whether a snapshot was being installed; of an older record nobody knows, and it gets the benefit of the doubt.
+/// Whether a snapshot was being installed; of an older record nobody knows, and it gets the benefit
+/// of the doubt.
 fn in_an_install(dead: &DeadMember) -> bool {
     dead.install_under_way != Some(false)
 }
 
-/// Carries an interrupted install on: a start removes what lies beside `db` before it makes N and the log fit, so a directory
-/// that a second kill leaves shows no install any more. `before`: what the last look at it found.
+/// Carries an interrupted install on: a start removes what lies beside `db` before it makes N and
+/// the log fit, so a directory that a second kill leaves shows no install any more. `before`: what
+/// the last look at it found.
 pub(super) fn carry_install(before: &DeadMember, dead: &mut DeadMember) {
     let log_end = before.log_last.max(before.last_purged);
     let interrupted = after(before.engine_index) > after(log_end) && in_an_install(before);

@@ -1,10 +1,12 @@
 //! What a child inherits: nothing that is not listed here.
 //!
-//! A verdict is about what the scenario says, so whatever else could change it is removed or written down. Every etcd flag has an
-//! environment variable, and a Go or Rust program has more. So a child gets the variables of [`PASSED_ON`] and those of
-//! the scenario's `[environment]`, and no others; the report lists them with their values, and names the others.
-//! Standard input is empty, signals have their defaults and none is blocked, the umask is 022, and no descriptor beyond the standard
-//! three is open. Limits, priority, control group and working directory stay the caller's, and are written down ([`inherited`]).
+//! A verdict is about what the scenario says, so whatever else could change it is removed or
+//! written down. Every etcd flag has an environment variable, and a Go or Rust program has more. So
+//! a child gets the variables of [`PASSED_ON`] and those of the scenario's `[environment]`, and no
+//! others; the report lists them with their values, and names the others. Standard input is empty,
+//! signals have their defaults and none is blocked, the umask is 022, and no descriptor beyond the
+//! standard three is open. Limits, priority, control group and working directory stay the caller's,
+//! and are written down ([`inherited`]).
 
 use crate::record::EnvironmentRecord;
 use crate::scenario::EnvironmentSpec;
@@ -12,7 +14,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 
-/// Variables that say where programs and temporary files are, how text looks, and how much is logged.
+/// Variables that say where programs and temporary files are, how text looks, and how much is
+/// logged.
 const PASSED_ON: [&str; 12] = [
     "PATH",
     "HOME",
@@ -84,7 +87,8 @@ impl Environment {
     }
 }
 
-/// What children have of the caller beside variables, by name. What the kernel does not tell is left out.
+/// What children have of the caller beside variables, by name. What the kernel does not tell is
+/// left out.
 fn inherited() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();

@@ -7,7 +7,8 @@
 //! 3. A child is watched and signalled through its pidfd: no number that could by now mean another process is
 //!    ever used, and every change of state is an event ([`child`]).
 //! 4. A child's standard output is its event pipe ([`events`]).
-//! 5. A child inherits nothing that could change a verdict and that no report tells ([`environment`]).
+//! 5. A child inherits nothing that could change a verdict and that no report tells
+//!    ([`environment`]).
 
 pub mod before_exec;
 pub mod child;

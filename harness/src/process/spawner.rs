@@ -96,8 +96,8 @@ pub struct Spawner {
 }
 
 impl Spawner {
-    /// Starts the thread, whose children have what every child is given of the caller's environment. To be called within a tokio
-    /// runtime.
+    /// Starts the thread, whose children have what every child is given of the caller's
+    /// environment. To be called within a tokio runtime.
     ///
     /// # Errors
     /// The thread cannot be started, or SIGCHLD cannot be caught.

@@ -117,7 +117,8 @@ fn a_log_that_no_member_writes_is_refused_with_the_index() {
     assert!(refused.contains("expected the end of the entry after") && refused.ends_with("found 1 more"), "{refused}");
 }
 
-/// Bytes that this decoder does not know may be a newer format; an order that is broken is the member's.
+/// Bytes that this decoder does not know may be a newer format; an order that is broken is the
+/// member's.
 #[test]
 fn a_broken_order_is_told_from_strange_bytes() {
     let dir = tempfile::tempdir().unwrap();

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The operations of one kind that one kind of step asked for: `block` reads (`read`), then writes (`txn`).
+/// The operations of one kind that one kind of step asked for: `block` reads (`read`), then writes
+/// (`txn`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepRecord {
     pub step: String,
@@ -31,7 +32,8 @@ impl StepRecord {
         self.done + self.refused + self.expected + self.unknown
     }
 
-    /// Of those that were answered and had to be carried out, the share in per cent, rounded down; `None`: there were none.
+    /// Of those that were answered and had to be carried out, the share in per cent, rounded down;
+    /// `None`: there were none.
     pub fn carried_out_percent(&self) -> Option<u64> {
         (self.done * 100).checked_div(self.done + self.refused)
     }

@@ -1,11 +1,12 @@
 //! The report directory: what a run leaves for those who were not there.
 //!
-//! Contract: every file is a pure function of the [`RunSummary`]; none of them asks a live node, the clock or
-//! the environment. Each file is replaced as a whole (temporary name, sync, rename). A run that ended early is
-//! reported the same way, and every file says that it is partial.
+//! Contract: every file is a pure function of the [`RunSummary`]; none of them asks a live node,
+//! the clock or the environment. Each file is replaced as a whole (temporary name, sync, rename). A
+//! run that ended early is reported the same way, and every file says that it is partial.
 //!
-//! A full disk must not take the verdict: room for `verdict.json` and `junit.xml` is taken when the run begins ([`reserve`]), they are
-//! written first and into that room, and what cannot be written keeps nothing else from being written.
+//! A full disk must not take the verdict: room for `verdict.json` and `junit.xml` is taken when the
+//! run begins ([`reserve`]), they are written first and into that room, and what cannot be written
+//! keeps nothing else from being written.
 //!
 //! `plan.txt`, `scenario.toml`, `history.jsonl` and `nodes/` are written by the stages that produce them.
 
@@ -57,7 +58,8 @@ pub enum Error {
     Version { path: PathBuf, found: u32 },
 }
 
-/// Writes `verdict.json`, `junit.xml`, `repro.sh` and `report.html` into the report directory, which exists.
+/// Writes `verdict.json`, `junit.xml`, `repro.sh` and `report.html` into the report directory,
+/// which exists.
 ///
 /// # Errors
 /// The first file that could not be written; all others were tried as well, and those that could be written are complete.

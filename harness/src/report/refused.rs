@@ -7,11 +7,16 @@ use crate::record::refused::{StepRecord, all};
 /// Kinds of operations that the terminal names; `verdict.json` and `report.html` have them all.
 const NAMED_MAX: usize = 5;
 
-/// A line for the terminal, or none: `refused: 2,743 of 6,415 operations; block txn 2,743 of 2,743 (InvalidArgument: …)`.
+/// A line for the terminal, or none: `refused: 2,743 of 6,415 operations; block txn 2,743 of 2,743
+/// (InvalidArgument: …)`.
 pub fn line(run: &RunSummary) -> Option<String> {
     let sum = all(&run.operations);
     if sum.refused + sum.expected == 0 {
         return None;
+    }
+    if sum.refused == 0 {
+        let (expected, sent) = (number(sum.expected), number(sum.sent()));
+        return Some(format!("refused: {expected} of {sent} operations, all as the load expects"));
     }
     let mut worst: Vec<&StepRecord> = run.operations.iter().filter(|record| record.refused > 0).collect();
     worst.sort_by_key(|record| std::cmp::Reverse(record.refused));
@@ -24,7 +29,7 @@ pub fn line(run: &RunSummary) -> Option<String> {
         words.push(format!("{more} more kinds"));
     }
     if sum.expected > 0 {
-        words.push(format!("and {} that the load asks for", number(sum.expected)));
+        words.push(format!("and {} as the load expects", number(sum.expected)));
     }
     Some(words.join("; "))
 }
@@ -88,8 +93,12 @@ mod tests {
         ];
         let said = line(&run).unwrap();
         assert_eq!(said, format!("refused: 2,743 of 6,415 operations; block txn 2,743 of 2,743 ({why})"));
+        run.operations[0].expected = 3;
+        assert!(line(&run).unwrap().ends_with("; and 3 as the load expects"));
         let page = html(&run);
         assert!(page.contains(">block txn</th>") && page.contains("too many &lt;operations&gt;"), "{page}");
         assert!(page.contains(">all operations</th>"), "{page}");
+        run.operations[0].refused = 0;
+        assert_eq!(line(&run).unwrap(), "refused: 3 of 3,675 operations, all as the load expects");
     }
 }

@@ -239,7 +239,8 @@ impl Lane {
         trouble.weighed(&self.machine.short(limits::SHORTAGE_AFTERMATH), None, None)
     }
 
-    /// `future`'s output, or `None` if the lane is to halt, or nothing can be written down any more; the future is dropped then.
+    /// `future`'s output, or `None` if the lane is to halt, or nothing can be written down any
+    /// more; the future is dropped then.
     async fn unless<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
         let mut halt = self.halt.clone();
         let history = self.history.clone();
@@ -260,8 +261,8 @@ impl Lane {
         }
     }
 
-    /// Looks for the place where a divergence begins, unless the user wants no more: whoever sends a signal waits a few seconds
-    /// and no minute.
+    /// Looks for the place where a divergence begins, unless the user wants no more: whoever sends
+    /// a signal waits a few seconds and no minute.
     async fn localise(
         &mut self,
         cluster: &mut Cluster,

@@ -76,7 +76,8 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary, apart: u64) -> Vec<Find
     sentences.into_iter().map(|sentence| Finding::new(Class::NotProven, sentence)).collect()
 }
 
-/// Kinds of operations that were mostly refused, or never answered at all: the load was not the one that was asked for.
+/// Kinds of operations that were mostly refused, or never answered at all: the load was not the one
+/// that was asked for.
 fn refused(floors: &Floors, operations: &[StepRecord]) -> Vec<String> {
     let min = floors.carried_out_percent_min;
     let sum = refused::all(operations);
@@ -97,7 +98,8 @@ fn refused(floors: &Floors, operations: &[StepRecord]) -> Vec<String> {
         )
     }).collect();
     let never = operations.iter().filter(|record| {
-        // One that is to be refused is answered well by that; one that may be refused has to be carried out at times.
+        // One that is to be refused is answered well by that; one that may be refused has to be
+        // carried out at times.
         min > 0
             && record.done + record.refused == 0
             && record.unknown.max(may_be(record)) >= limits::CARRIED_OUT_JUDGED_MIN

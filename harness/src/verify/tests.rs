@@ -379,7 +379,8 @@ fn a_count_that_was_changed_is_noticed() {
     noticed(&report.verify(), Exit::Harness, "known findings: verdict.json says 0 as");
 }
 
-/// A full disk: the report says so, and its evidence ends in the middle. What is there is judged, and the rest claims nothing.
+/// A full disk: the report says so, and its evidence ends in the middle. What is there is judged,
+/// and the rest claims nothing.
 #[test]
 fn a_report_whose_history_found_no_room_is_not_accused_of_that() {
     let cut = |class: Class| {

@@ -88,7 +88,8 @@ impl Step {
             Step::DeleteRange { .. } => ("delete-range", Never),
             Step::Multi { .. } => ("multi", Never),
             Step::Block { .. } => ("block", Never),
-            // A lease that was asked for may not be there: its grant never came through, or its revocation did.
+            // A lease that was asked for may not be there: its grant never came through, or its
+            // revocation did.
             Step::Grant { .. } => ("grant", Sometimes),
             Step::PutLeased { .. } => ("put-leased", Sometimes),
             Step::Revoke { .. } => ("revoke", Sometimes),

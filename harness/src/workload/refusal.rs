@@ -54,7 +54,8 @@ pub(super) fn outcome_of(error: &Error) -> Outcome {
     }
 }
 
-/// The words of a refusal without what differs from request to request, so that alike refusals count together.
+/// The words of a refusal without what differs from request to request, so that alike refusals
+/// count together.
 fn text_class(message: &str) -> String {
     let mut class = String::new();
     for c in message.chars().take(TEXT_CLASS_CHARS_MAX) {

@@ -273,7 +273,8 @@ fn after_a_gap_the_replay_goes_on_from_a_fence_and_counts_what_it_missed() {
     assert_eq!(alarms.len(), 1);
 }
 
-/// A wrong member's log was taken for committed after the fence: who begins at the fence again, hears nothing of it.
+/// A wrong member's log was taken for committed after the fence: who begins at the fence again,
+/// hears nothing of it.
 #[test]
 fn a_replay_that_begins_at_the_last_fence_forgets_what_single_logs_told() {
     let (mut replay, mut model) = (LogReplay::default(), Model::default());
