@@ -17,7 +17,7 @@
 use clap::{Parser, ValueEnum};
 use ninelives::clock;
 use ninelives::cluster::ports::PortHolder;
-use ninelives::process::before_exec::die_with_this_thread;
+use ninelives::process::before_exec::begin_clean;
 use node_proto::etcdserverpb::kv_client::KvClient;
 use node_proto::etcdserverpb::kv_server::{Kv, KvServer};
 use node_proto::etcdserverpb::maintenance_client::MaintenanceClient;
@@ -88,7 +88,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let inner = PortHolder::reserve()?;
     let mut command = server(&args, inner.address());
     // The runtime's first task runs in this very thread, and spawns in it.
-    die_with_this_thread(&mut command);
+    begin_clean(&mut command);
     tokio::runtime::Runtime::new()?.block_on(async {
         let mut server = tokio::process::Command::from(command).spawn()?;
         tokio::select! {

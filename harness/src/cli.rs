@@ -5,10 +5,12 @@ mod mutants;
 mod replay;
 mod resume;
 mod shrink;
+mod signals;
 pub mod subject;
 mod verify;
 
 use crate::exit::{Exit, Failure};
+use crate::output::{product, say};
 use crate::paths::Paths;
 use crate::plan::Plan;
 use crate::record::RunSummary;
@@ -19,13 +21,11 @@ use crate::run::{self, Job};
 use crate::scenario::Scenario;
 use crate::seed::Seed;
 use crate::target::Target;
-use crate::{clock, limits, provenance, report, shell};
+use crate::{clock, limits, output, provenance, report, shell};
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use std::io::Write;
+use signals::interruption;
 use std::path::{Path, PathBuf};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 
 /// Crash-consistency gate for replicated stores: kills real nodes on a seeded schedule, and proves after every
 /// restart that nothing diverged.
@@ -139,13 +139,8 @@ pub async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
 fn plan(args: &PlanArgs) -> Result<Exit, Failure> {
     let scenario = load(&args.scenario)?;
     let plan = plan_of(args.sweep, &scenario, &Seed::new(args.seed), args.cycles, args.clusters);
-    match std::io::stdout().lock().write_all(plan.to_string().as_bytes()) {
-        // A reader such as `head` may have seen enough.
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::Harness(anyhow::Error::new(error).context("cannot print the plan")))
-        }
-        _ => Ok(Exit::Pass),
-    }
+    product(&plan.to_string())?;
+    Ok(Exit::Pass)
 }
 
 fn plan_of(sweep: bool, scenario: &Scenario, seed: &Seed, cycles: Option<u32>, clusters: u32) -> Plan {
@@ -271,11 +266,6 @@ fn is_free(path: &Path) -> bool {
     }
 }
 
-/// Says `text` on standard error. Nobody may be listening; the report and the exit code say it all the same.
-pub fn say(text: &str) {
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
-}
-
 async fn carry_out(job: Job) -> Result<Exit, Failure> {
     let interrupt = interruption().context("cannot listen for signals")?;
     let (name, seed, steps) = (&job.scenario.name, job.plan.seed, job.plan.steps.len());
@@ -287,25 +277,8 @@ async fn carry_out(job: Job) -> Result<Exit, Failure> {
         shown(job.paths.root())
     ));
     let (summary, exit) = run::run(&job, interrupt).await?;
-    // As with `say`: a closed pipe must not turn a violation into a panic.
-    let _ = std::io::stdout().lock().write_all(ending(&job, &summary, exit).as_bytes());
+    output::summary(&ending(&job, &summary, exit));
     Ok(exit)
-}
-
-/// Turns true at the first SIGINT or SIGTERM.
-fn interruption() -> std::io::Result<watch::Receiver<bool>> {
-    let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let (publish, interrupted) = watch::channel(false);
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = int.recv() => {}
-            _ = term.recv() => {}
-        }
-        publish.send_replace(true);
-        // The channel stays open, so that waiting for an interruption never fails.
-        publish.closed().await;
-    });
-    Ok(interrupted)
 }
 
 /// The last lines: the verdict and its worth, the findings, and the command to paste next.
@@ -335,6 +308,9 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
     ));
     if let Some(split) = Split::of(summary) {
         text.push_str(&format!("{}\n", split.sentence()));
+    }
+    if let Some(line) = report::refused::line(summary) {
+        text.push_str(&format!("{line}\n"));
     }
     let worth = Worth::of(summary);
     let grid = Grid::of(summary, &worth);

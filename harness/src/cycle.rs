@@ -25,10 +25,12 @@ mod victims;
 pub use crate::record::{CycleRecord, Outcome, PhasesMs, Role, Victim};
 
 use crate::clock;
+use crate::cluster::trouble::excused;
 use crate::cluster::{Cluster, Death, Trouble};
 use crate::evidence::{Evidence, Look};
 use crate::inspect::{DeadMember, remove_dir};
 use crate::limits;
+use crate::machine::{Machine, Shortage};
 use crate::observe::Observer;
 use crate::oracle::Ledger;
 use crate::plan::{Fault, Step, When};
@@ -49,6 +51,7 @@ pub struct Stage<'a> {
     pub cluster: &'a mut Cluster,
     pub ledger: Arc<Ledger>,
     pub observer: &'a Observer,
+    machine: Arc<Machine>,
     fences: u64,
     /// Added to the numbers of the prober's readers: those of a run that is resumed are other ones.
     readers_from: u32,
@@ -101,9 +104,9 @@ impl<'a> Stage<'a> {
         scenario: &'a Scenario,
         cluster: &'a mut Cluster,
         ledger: Arc<Ledger>,
-        observer: &'a Observer,
+        (observer, machine): (&'a Observer, Arc<Machine>),
     ) -> Self {
-        Self { number, scenario, cluster, ledger, observer, fences: 0, readers_from: 0, prober: None }
+        Self { number, scenario, cluster, ledger, observer, machine, fences: 0, readers_from: 0, prober: None }
     }
 
     /// Carries out one step of the plan; [`Stage::close`] says what came of it.
@@ -224,8 +227,24 @@ impl<'a> Stage<'a> {
         work.findings.extend(self.ledger.take(&Evidence::Told { finding }));
     }
 
+    /// What there was too little of on this machine, now or a moment ago.
+    fn shortages(&self) -> Vec<Shortage> {
+        self.machine.short(limits::SHORTAGE_AFTERMATH)
+    }
+
+    /// A lateness on a machine that was short of something is the machine's.
+    fn excuse(&self, finding: Finding) -> Finding {
+        match self.shortages().first() {
+            Some(short) if finding.class == Class::Liveness => excused(finding, &short.to_string()),
+            _ => finding,
+        }
+    }
+
     fn blame(&self, work: &mut Work, trouble: &Trouble) {
-        if let Some(finding) = work.unexplained(trouble) {
+        let member = trouble.member().and_then(|id| self.cluster.member(id));
+        let words = member.and_then(|member| member.last_words(&self.cluster.site));
+        let finding = trouble.weighed(&self.shortages(), words.as_deref(), Some(work.step.cycle));
+        if let Some(finding) = work.unexplained(trouble, finding) {
             self.tell(work, finding);
         }
     }
@@ -390,8 +409,7 @@ impl Work {
 
     /// The finding that a trouble is. `None`: of a member whose dead directory is already known to be wrong, and which died of
     /// that; its death adds words, and no second class.
-    fn unexplained(&mut self, trouble: &Trouble) -> Option<Finding> {
-        let finding = trouble.finding(Some(self.step.cycle));
+    fn unexplained(&mut self, trouble: &Trouble, finding: Finding) -> Option<Finding> {
         let cause = self.findings.iter_mut().find(|known| {
             known.member == finding.member && finding.member.is_some() && known.class.verdict() == Verdict::Violation
         });
@@ -430,7 +448,7 @@ mod tests {
     fn a_death_that_the_dead_directory_explains_keeps_its_class() {
         let mut work = work();
         work.findings.push(Finding::new(Class::IndexAheadOfEngine, "N > E").in_cycle(4).at_member(2));
-        assert_eq!(work.unexplained(&died()), None);
+        assert_eq!(work.unexplained(&died(), died().finding(Some(4))), None);
         assert_eq!(work.findings[0].class, Class::IndexAheadOfEngine);
         assert!(work.findings[0].sentence.contains("exit code 65"), "{}", work.findings[0].sentence);
     }
@@ -439,7 +457,7 @@ mod tests {
     fn a_death_that_nothing_explains_is_a_refusal() {
         let mut work = work();
         work.findings.push(Finding::new(Class::IndexAheadOfEngine, "N > E").in_cycle(4).at_member(1));
-        assert_eq!(work.unexplained(&died()).unwrap().class, Class::RefusedAfterOwnCrash);
+        assert_eq!(work.unexplained(&died(), died().finding(Some(4))).unwrap().class, Class::RefusedAfterOwnCrash);
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub use answer::{Answers, KvAnswer, Marks, Recovered};
 
 use crate::inspect::DeadMember;
 use crate::model::Change;
-use crate::operation::{Action, KeyState, OpId, Outcome, Reply};
+use crate::operation::{Action, KeyState, OpId, Outcome, Purpose, Reason, Reply};
 use crate::oracle::Reading;
 use crate::oracle::liveness::{Bounds, Healing};
 use crate::oracle::log_replay::{LogEvidence, Mark};
@@ -81,6 +81,8 @@ pub enum Evidence {
         op: OpId,
         endpoint: usize,
         action: Action,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        purpose: Option<Purpose>,
     },
     /// Answered.
     Done {
@@ -93,6 +95,8 @@ pub enum Evidence {
     Refused {
         op: OpId,
         why: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<Reason>,
     },
     /// It may or may not have happened, or still happen.
     Unknown {
@@ -283,7 +287,7 @@ impl Evidence {
     pub fn of_outcome(op: OpId, outcome: &Outcome) -> Self {
         match outcome.clone() {
             Outcome::Done { revision, term, reply } => Self::Done { op, revision, term, reply },
-            Outcome::Refused { why } => Self::Refused { op, why },
+            Outcome::Refused { why, reason } => Self::Refused { op, why, reason: Some(reason) },
             Outcome::Unknown { why } => Self::Unknown { op, why },
         }
     }

@@ -8,6 +8,8 @@
 
 use crate::clock;
 use crate::evidence::Evidence;
+use crate::machine::of_io;
+use crate::verdict::{Class, Finding};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -15,14 +17,35 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
+use tokio::sync::watch;
 
 /// An append-only file of events. Shared by everything that acts.
 #[derive(Debug)]
 pub struct History {
-    file: Mutex<File>,
+    file: Mutex<Appended>,
     start: Instant,
-    /// The first error, kept until somebody asks: a history with a hole proves nothing.
-    failed: Mutex<Option<io::Error>>,
+    /// The first error. Nothing is written after it: a history with a hole proves nothing.
+    failed: watch::Sender<Option<Arc<io::Error>>>,
+}
+
+#[derive(Debug)]
+struct Appended {
+    file: File,
+    /// Bytes of whole lines.
+    whole: u64,
+}
+
+impl Appended {
+    /// Appends `line`, or cuts off what there was room for: the file ends with a whole line.
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        let written = self.file.write_all(line);
+        match &written {
+            Ok(()) => self.whole += line.len() as u64,
+            // The write's error is the one to be told.
+            Err(_) => drop(self.file.set_len(self.whole)),
+        }
+        written
+    }
 }
 
 #[derive(Serialize)]
@@ -39,11 +62,17 @@ impl History {
     /// Those of opening a file.
     pub fn create(path: &Path) -> io::Result<Arc<Self>> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Arc::new(Self { file: Mutex::new(file), start: clock::now(), failed: Mutex::new(None) }))
+        let whole = file.metadata()?.len();
+        Ok(Arc::new(Self {
+            file: Mutex::new(Appended { file, whole }),
+            start: clock::now(),
+            failed: watch::channel(None).0,
+        }))
     }
 
-    /// Appends one line: a JSON object with `at_us`, microseconds since this history was opened, beside the
-    /// evidence's own fields. An error is kept for [`History::failure`], and ends nothing by itself.
+    /// Appends one line: a JSON object with `at_us`, microseconds since this history was opened,
+    /// beside the evidence's own fields. An error is kept for [`History::failure`], and whoever
+    /// waits for [`History::failed`] hears of it.
     pub fn record(&self, evidence: &Evidence) {
         self.record_at(self.now_us(), evidence);
     }
@@ -55,19 +84,36 @@ impl History {
 
     /// Likewise, for evidence that is as old as `at_us`.
     pub fn record_at(&self, at_us: u64, evidence: &Evidence) {
+        if self.failed.borrow().is_some() {
+            return;
+        }
         let written = serde_json::to_vec(&Line { at_us, evidence }).map_err(io::Error::from).and_then(|mut line| {
             line.push(b'\n');
-            self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line)
+            self.file.lock().unwrap_or_else(PoisonError::into_inner).append(&line)
         });
         if let Err(error) = written {
-            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            self.failed.send_if_modified(|failed| failed.is_none() && failed.replace(Arc::new(error)).is_none());
         }
     }
 
     /// The first event that could not be written, if any: the run's evidence is incomplete from there on.
-    pub fn failure(&self) -> Option<String> {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.as_ref().map(|error| format!("history.jsonl could not be written: {error}"))
+    pub fn failure(&self) -> Option<Finding> {
+        let failed = self.failed.borrow();
+        let error = failed.as_ref()?;
+        let class = if of_io(error).is_some() { Class::MachineExhausted } else { Class::HarnessError };
+        Some(Finding::new(
+            class,
+            format!(
+                "history.jsonl could not be written ({error}): what happened from there on is not recorded, and proves nothing"
+            ),
+        ))
+    }
+
+    /// Becomes ready once an event could not be written.
+    pub async fn failed(&self) {
+        if self.failed.subscribe().wait_for(Option::is_some).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -184,6 +230,18 @@ mod tests {
         assert_eq!(read(&text[..text.len() - 1]).unwrap(), (2, true), "whole, but for its end");
         let error = read(&text.replacen("mark", "mork", 1)).unwrap_err().to_string();
         assert!(error.contains("line 1:"), "{error}");
+    }
+
+    /// `/dev/full` takes nothing, as a full disk.
+    #[tokio::test]
+    async fn a_history_that_cannot_be_written_says_whose_fault_that_is_and_goes_no_further() {
+        let history = History::create(Path::new("/dev/full")).unwrap();
+        assert!(history.failure().is_none());
+        history.record(&Evidence::Mark { cycle: 1 });
+        history.failed().await;
+        let finding = history.failure().unwrap();
+        assert_eq!(finding.class, Class::MachineExhausted);
+        assert!(finding.sentence.contains("No space left on device"), "{}", finding.sentence);
     }
 
     #[test]

@@ -38,6 +38,10 @@ pub struct DeadMember {
     pub committed: Option<u64>,
     /// Why the raft log cannot be read, if it cannot; all that it would tell is absent then.
     pub log_error: Option<String>,
+    /// A staged or an exchanged database lies beside `db`: a snapshot was being installed. Seen by
+    /// the harness itself. `None`: the record is older than this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub install_under_way: Option<bool>,
 }
 
 /// A dead directory, read twice.
@@ -57,8 +61,8 @@ pub struct Inspected {
 /// What is wrong *inside* the directory is reported in the fields that end in `_error`.
 pub async fn inspect(spawner: &Spawner, inspector: &Path, data_dir: &Path, copy: &Path) -> anyhow::Result<Inspected> {
     let (from, to) = (data_dir.to_owned(), copy.to_owned());
-    let copied = move || copy_dead_dir(&from, &to).map(|()| raft_log::read(&to));
-    let log = tokio::task::spawn_blocking(copied).await.context("the copying thread panicked")??;
+    let copied = move || copy_dead_dir(&from, &to).map(|()| (raft_log::read(&to), install_under_way(&to)));
+    let (log, installing) = tokio::task::spawn_blocking(copied).await.context("the copying thread panicked")??;
     let launch = Launch::new(inspector, Node::inspect_args(copy));
     let output = spawner.output(launch, limits::INSPECT, limits::INSPECT_BYTES_MAX).await?;
     if !output.success() {
@@ -70,11 +74,18 @@ pub async fn inspect(spawner: &Spawner, inspector: &Path, data_dir: &Path, copy:
             output.stderr_tail(),
         );
     }
-    let dead = serde_json::from_slice(&output.stdout).with_context(|| {
+    let dead: DeadMember = serde_json::from_slice(&output.stdout).with_context(|| {
         format!("expected one JSON object from `{} inspect`, found {:?}", inspector.display(), output.text())
     })?;
     remove_dir(copy)?;
-    Ok(Inspected { dead, log })
+    Ok(Inspected { dead: DeadMember { install_under_way: Some(installing), ..dead }, log })
+}
+
+/// Whether a snapshot was being installed in the dead `data_dir`: until an install is complete, the
+/// staged database or the one that it replaced lies beside `db`.
+fn install_under_way(data_dir: &Path) -> bool {
+    let snap = data_dir.join("member/snap");
+    ["db.incoming", "db.old"].iter().any(|name| snap.join(name).exists())
 }
 
 /// The file of a node that only takes up room.
@@ -132,6 +143,18 @@ mod tests {
         assert_eq!(inode(&from, "000007.sst"), inode(&to, "000007.sst"));
         assert_ne!(inode(&from, "MANIFEST-000004"), inode(&to, "MANIFEST-000004"));
         assert!(!to.join("leftover").exists());
+    }
+
+    #[test]
+    fn an_install_is_seen_by_what_it_leaves_beside_the_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let snap = dir.path().join("member/snap");
+        fs::create_dir_all(snap.join("db")).unwrap();
+        assert!(!install_under_way(dir.path()));
+        fs::write(snap.join("db.incoming"), b"").unwrap();
+        assert!(install_under_way(dir.path()));
+        fs::rename(snap.join("db.incoming"), snap.join("db.old")).unwrap();
+        assert!(install_under_way(dir.path()));
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl Signature {
 
 /// Whether a finding of `class` can be known: what says nothing about the system cannot be one of its bugs.
 pub fn may_be_known(class: Class) -> bool {
-    !matches!(class, Class::HarnessError | Class::NotProven)
+    !matches!(class, Class::HarnessError | Class::MachineExhausted | Class::NotProven)
 }
 
 /// What one cluster saw of known findings.

@@ -9,7 +9,7 @@
 //!        ▼
 //!      plan                               the schedule as text, a line per cycle
 //!        ▼
-//!      process, faultfs, target, cluster  real processes, their disks, their ports, their control endpoints
+//!      process, machine, faultfs, target, cluster  real processes, what they stand on, their disks, ports, control endpoints
 //!        ▼
 //!      model, oracle                      what must hold, from evidence outside the node's own claims
 //!        ▲ answers, events, dead directories
@@ -22,10 +22,12 @@
 //!      verify                             a report's history, judged again
 //! ```
 //!
-//! Vocabulary: [`operation`] (what clients do), [`evidence`] (what was done and seen), [`edn`] (a history for other checkers),
-//! [`endpoints`] (which of them serve), [`verdict`] (blame), [`known`] (findings that a scenario expects), [`record`] (what a cycle and a run leave behind), [`paths`] (the report directory), [`provenance`] (what
-//! ran, and on what), [`limits`] (every bound, with its reason), [`clock`] and [`seed`] (the only sources of time and of chance),
-//! [`exit`] (the exit codes), [`shell`] (commands to paste).
+//! Vocabulary: [`operation`] (what clients do), [`evidence`] (what was done and seen), [`edn`] (a
+//! history for other checkers), [`endpoints`] (which of them serve), [`verdict`] (blame), [`known`]
+//! (findings that a scenario expects), [`record`] (what a cycle and a run leave behind), [`paths`]
+//! (the report directory), [`provenance`] (what ran, and on what), [`limits`] (every bound, with
+//! its reason), [`clock`] and [`seed`] (the only sources of time and of chance), [`exit`] (the exit
+//! codes), [`output`] (what is said, and to whom), [`shell`] (commands to paste).
 //!
 //! Absences that are invariants: nothing here links the node (only its wire formats, `node-proto`); `oracle` and
 //! `model` never talk to a live node; only `clock` reads a clock and only `seed` draws at random; only
@@ -47,11 +49,13 @@ pub mod known;
 pub mod last_read;
 pub mod limits;
 pub mod localise;
+pub mod machine;
 pub mod model;
 pub mod mutants;
 pub mod observe;
 pub mod operation;
 pub mod oracle;
+pub mod output;
 pub mod paths;
 pub mod plan;
 pub mod probe;

@@ -70,8 +70,8 @@ pub const OBSERVE_MS_MAX: u64 = 30_000;
 pub const MEMBERSHIP: Duration = Duration::from_secs(30);
 /// `migrate` on a dead directory: a state of a few hundred keys and their history is a few megabytes.
 pub const MIGRATE: Duration = Duration::from_secs(60);
-/// Fences per cycle. A fence that a replica skipped (recovery or a snapshot covered it) proves nothing, so
-/// another one follows; a system that skips three in a row is not converging.
+/// Fences per cycle, at least. A fence that a replica skipped (recovery or a snapshot covered it)
+/// proves nothing, so another one follows, until this many times the bound of one have passed.
 pub const FENCE_TRIES_MAX: u32 = 3;
 
 /// Beyond twice its TTL, what a lease that nobody renews may take to end: the revocation is one write, and on a busy machine an
@@ -81,8 +81,9 @@ pub const LEASE_END_MS_MAX: u64 = 30_000;
 /// Between two looks whether leases have ended: each reads what the watches told.
 pub const LEASE_PAUSE: Duration = Duration::from_millis(20);
 
-/// Looks at the state at a revision, each of which a compaction may make worthless: one in fifty under load.
-pub const LOOKS_MAX: u32 = 8;
+/// Looks at the state at a revision, at least, and until the bound of a fence has passed. A
+/// compaction may make each of them worthless: one in fifty under load.
+pub const LOOKS_MIN: u32 = 8;
 /// Before replicas that disagree are looked at again: many times what a write takes to reach all of them.
 pub const SECOND_READING_PAUSE: Duration = Duration::from_millis(500);
 
@@ -110,6 +111,12 @@ pub const ACKED_WRITES_PER_CYCLE_MIN: u64 = 20;
 /// Acknowledged writes per second of load: none, because it is the machine's and the target's; a scenario that is made to press says
 /// how hard.
 pub const WRITES_PER_SECOND_MIN: u64 = 0;
+/// Operations of one kind that have to be carried out and not refused, of those that were answered:
+/// with less, the mix is not the one that the scenario names.
+pub const CARRIED_OUT_PERCENT_MIN: u32 = 50;
+/// Answers of one kind of operation from which on that is judged: of fewer, a few bad moments are
+/// most.
+pub const CARRIED_OUT_JUDGED_MIN: u64 = 20;
 
 // ---- looking for the first wrong entry -------------------------------------------------------------------
 
@@ -139,6 +146,12 @@ pub const CONTROL_CONNECT: Duration = Duration::from_secs(5);
 /// Between two attempts to propose a fence while there is no leader: an election takes 100–150 ms, so a tenth of
 /// it loses nothing.
 pub const FENCE_RETRY_PAUSE: Duration = Duration::from_millis(15);
+/// Likewise, the longest pause before another fence, or another look, after one that proved
+/// nothing: what covered it (a snapshot, a compaction) comes several times a second at the most.
+pub const FENCE_RETRY_PAUSE_MAX: Duration = Duration::from_millis(250);
+/// Between two reads at a healed member that answers with an error: an election takes 100 ms and
+/// more.
+pub const SECOND_LOOK_RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Between two requests to change the membership, when the first was refused for now.
 pub const MEMBERSHIP_RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// Between two looks for a leader when a member that could be asked knows none.
@@ -228,6 +241,32 @@ pub const RESUMED_REVISIONS_MAX: u64 = 200;
 pub const SECOND_LOOK: Duration = Duration::from_secs(30);
 /// Readings of one member that are kept until its cycle is verified: its applied index is followed with about sixty a second.
 pub const READINGS_MAX: usize = 4_096;
+
+// ---- the machine ---------------------------------------------------------------------------
+
+/// Between two looks at what the machine has left: a statvfs and three small files, some 20 µs; a
+/// disk is rarely full for less.
+pub const MACHINE_LOOK_PAUSE: Duration = Duration::from_millis(20);
+/// Below this the disk is short: a database makes room in pieces of some megabytes, which fail
+/// before the last byte is taken.
+pub const DISK_LOW_BYTES: u64 = 16 * 1024 * 1024;
+pub const DISK_LOW_INODES: u64 = 100;
+/// Below this it is full: not even a history's lines find room for long.
+pub const DISK_FULL_BYTES: u64 = 128 * 1024;
+/// Of the system's file table, the part from which on it is short.
+pub const FILE_TABLE_PERCENT: u64 = 95;
+/// For how long a shortage that is over explains what a member does: a failed write ends a process
+/// at once, or the requests that wait for it once their bounds are over.
+pub const SHORTAGE_AFTERMATH: Duration = Duration::from_secs(60);
+/// Room for a member's last words, which is taken from the disk before it is started, …
+pub const LAST_WORDS_BYTES: u64 = 64 * 1024;
+/// … and how many of them are looked at.
+pub const LAST_WORDS_READ: u64 = 16 * 1024;
+/// Room for `verdict.json` and for `junit.xml` that is taken before a run begins: for what is there
+/// without a cycle, …
+pub const REPORT_BYTES: u64 = 512 * 1024;
+/// … and for each cycle.
+pub const REPORT_BYTES_PER_CYCLE: u64 = 2 * 1024;
 
 // ---- the fault filesystem ---------------------------------------------------------------------------------
 

@@ -3,9 +3,10 @@
 //! 1. The load stops, and the members come to rest; nothing that is read from here on moves.
 //! 2. Each living member shows its rows since the last fence on which all agreed with the model, over the client API: a new watch
 //!    reads them from the engine, tombstones included, as the hash does. Its keys at the fence are read as well.
-//! 3. All members are killed, and all raft logs are decoded. The replay of committed entries ([`crate::oracle::log_replay`]) goes
-//!    on through them to the end: what it makes of each revision is what must be there. It asks no member's
-//!    apply code, and no majority.
+//! 3. All members are killed, and all raft logs are decoded. A replay of the committed entries
+//!    ([`crate::oracle::log_replay`]) begins at that fence and goes on to the end: what it makes of
+//!    each revision is what must be there. It asks no member's apply code; which entries are
+//!    committed, a majority of the logs says and no single one of them (`quorum`).
 //! 4. The first revision at which a member's rows are others is the first wrong one; the replay knows which entry made it.
 //!
 //! What is beyond this is said to be so: a member that is down shows nothing; rows that a compaction dropped are gone; with no
@@ -15,6 +16,7 @@
 
 mod compare;
 mod live;
+mod quorum;
 mod sections;
 mod sentences;
 mod server;
@@ -114,7 +116,6 @@ async fn look(
 ) -> Localisation {
     let mut evidence = Evidence::default();
     stop_load(cluster, workload, finding, &mut evidence).await;
-    let mut replay = ledger.log_replay();
     evidence.agreed = ledger.last_agreed().unwrap_or((0, 1));
     for known in ledger.known().into_iter().filter(|known| known.count > 0 && LOCALISED.contains(&known.class)) {
         evidence.unknown.push(format!(
@@ -124,7 +125,8 @@ async fn look(
     }
     witness(cluster, &mut evidence).await;
     cluster.kill_all().await;
-    read_logs(cluster, &mut evidence, &mut replay);
+    read_logs(cluster, &mut evidence);
+    let replay = evidence.replay(ledger.log_replay().at_last_fence(), cluster.members.len());
     evidence.take_truth(&replay, ledger);
     if evidence.differences().is_empty() {
         evidence.take_digests(ledger);
@@ -194,17 +196,11 @@ async fn hear(
     Ok(())
 }
 
-/// Decodes the logs of the members, which are dead by now, and lets the replay go on through them. Whatever it finds is not judged:
-/// the finding that led here is enough.
-fn read_logs(cluster: &Cluster, evidence: &mut Evidence, replay: &mut LogReplay) {
+/// Decodes the logs of the members, which are dead by now.
+fn read_logs(cluster: &Cluster, evidence: &mut Evidence) {
     for witness in &mut evidence.witnesses {
         match raft_log::read(&cluster.site.paths.node_data(witness.member)) {
-            Ok(log) => {
-                let applied = witness.status.as_ref().and_then(|status| status.applied);
-                let told = replay.evidence(0, witness.member, &log, applied);
-                replay.read(&told, &mut Vec::new());
-                witness.log = Some(log);
-            }
+            Ok(log) => witness.log = Some(log),
             Err(error) => evidence.unknown.push(format!("the raft log of n{}: {error}", witness.member)),
         }
     }
@@ -230,6 +226,14 @@ impl Evidence {
         answer.and_then(|(_, answer)| u64::try_from(answer.revision).ok())
     }
 
+    /// Lets `replay` go on through what the logs of a cluster of `members` show to be committed.
+    /// Whatever it finds is not judged: the finding that led here is enough.
+    fn replay(&self, mut replay: LogReplay, members: usize) -> LogReplay {
+        let logs: Vec<&RaftLog> = self.witnesses.iter().filter_map(|witness| witness.log.as_ref()).collect();
+        replay.read_committed(&quorum::entries(&logs, members));
+        replay
+    }
+
     fn take_truth(&mut self, replay: &LogReplay, ledger: &Ledger) {
         let lately = replay.lately();
         if lately.range(self.from..).next().is_some() {
@@ -242,7 +246,7 @@ impl Evidence {
             let logs: Vec<&RaftLog> = self.witnesses.iter().filter_map(|witness| witness.log.as_ref()).collect();
             told::find_entries(&mut self.truth, &logs);
             self.unknown.push(format!(
-                "what the raft logs make of every revision {}: none reaches back that far, so the members are measured by what the watches \
+                "what the raft logs make of every revision {}: no majority of them reaches back that far, so the members are measured by what the watches \
                  delivered first, and entries are recognised by the operations that their values name",
                 self.since()
             ));

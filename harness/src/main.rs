@@ -1,18 +1,16 @@
 //! `ninelives`: parse the command line, carry it out, end with the exit code that says what came of it.
 
 use clap::Parser;
-use ninelives::cli::{Cli, dispatch, say};
+use ninelives::cli::{Cli, dispatch};
 use ninelives::exit::Exit;
+use ninelives::output::{delivered, say};
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Nobody may be reading; the exit code says it all the same.
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Pass.into() };
-        }
+        Err(error) => return answer(&error).into(),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -26,6 +24,22 @@ fn main() -> ExitCode {
         Err(failure) => {
             say(&format!("error: {failure:#}\n"));
             failure.exit().into()
+        }
+    }
+}
+
+/// Prints a usage error, or the help or version that was asked for: that is a product.
+fn answer(error: &clap::Error) -> Exit {
+    let printed = error.print();
+    if error.use_stderr() {
+        // Nobody may be reading; the exit code says it all the same.
+        return Exit::Usage;
+    }
+    match delivered(printed.and_then(|()| std::io::stdout().flush())) {
+        Ok(()) => Exit::Pass,
+        Err(failure) => {
+            say(&format!("error: {failure:#}\n"));
+            Exit::Harness
         }
     }
 }

@@ -11,6 +11,7 @@ pub use shape::{DEPTH_REFUSED, DEPTH_TAKEN, Fate, PADDING_OVERFLOWS, PADDING_REF
 use crate::evidence::text::{self, Text};
 use crate::model::Live;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 use std::fmt;
 
 /// An operation: the `seq`-th of client `client`, written `client.seq`. Sent once, never again.
@@ -206,6 +207,76 @@ impl<'de> Deserialize<'de> for KeyState {
     }
 }
 
+impl Action {
+    /// What kind of operation it is, in a word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Action::Put { .. } => "put",
+            Action::Delete { .. } => "delete",
+            Action::Txn { .. } => "txn",
+            Action::Grant { .. } => "grant",
+            Action::Revoke { .. } => "revoke",
+            Action::Packed { .. } => "packed-txn",
+            Action::KeepAlive { .. } => "keep-alive",
+            Action::Defragment => "defragment",
+            Action::Compact { .. } => "compact",
+            Action::Read { .. } => "read",
+        }
+    }
+}
+
+/// What a request is a part of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purpose {
+    /// The kind of step that its client drew.
+    pub step: Cow<'static, str>,
+    #[serde(default, skip_serializing_if = "Expected::is_never")]
+    pub refusal: Expected,
+}
+
+/// Whether a refusal is a good answer to a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Expected {
+    #[default]
+    Never,
+    /// If it says that another request came first: what is read is compacted, a lease is revoked.
+    Sometimes,
+    /// It is beyond a limit on purpose.
+    Always,
+}
+
+impl Expected {
+    fn is_never(&self) -> bool {
+        *self == Expected::Never
+    }
+}
+
+/// Why an operation was certainly not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// There was no connection to send it by, or nobody to send it to.
+    NotSent,
+    /// The client library refused its arguments.
+    NotSendable,
+    /// The server judged it: the gRPC code, and its words without their numbers.
+    Judged { code: String, text: String },
+    /// The history is older than this question.
+    Unrecorded,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::NotSent => f.write_str("not sent"),
+            Reason::NotSendable => f.write_str("refused by the client library"),
+            Reason::Judged { code, text } => write!(f, "{code}: {text}"),
+            Reason::Unrecorded => f.write_str("refused, the history does not say why"),
+        }
+    }
+}
+
 /// What an answered request said, beside its revision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -232,7 +303,7 @@ pub enum Outcome {
     /// Answered, with the store's revision and raft term in the answer's header.
     Done { revision: u64, term: u64, reply: Reply },
     /// The server certainly did not do it, and never will.
-    Refused { why: String },
+    Refused { why: String, reason: Reason },
     /// No error proves absence: it may have happened, or happen later.
     Unknown { why: String },
 }
@@ -248,15 +319,15 @@ impl Outcome {
     }
 
     /// Whether a request was refused as one that no state could make good.
-    pub fn found_unfit(why: &str) -> bool {
-        why.strip_prefix("InvalidArgument: ").is_some_and(|message| message.starts_with(SERVERS_WORDS))
+    pub fn found_unfit(&self) -> bool {
+        matches!(self, Outcome::Refused { reason: Reason::Judged { code, .. }, .. } if code == "InvalidArgument")
     }
 
     /// Whether a server did it, or judged that it must not be done.
     pub fn is_answer(&self) -> bool {
         match self {
             Outcome::Done { .. } => true,
-            Outcome::Refused { why } => why.split_once(": ").is_some_and(|(_, message)| Self::is_servers_word(message)),
+            Outcome::Refused { reason, .. } => matches!(reason, Reason::Judged { .. }),
             Outcome::Unknown { .. } => false,
         }
     }

@@ -19,8 +19,11 @@
 //! | membership | a list of configurations, each a list of voters' ids, ascending; then a map from id to (name, peer address, client address), three texts |
 //! | vote | term, the byte 1, the id of the member voted for, one byte: 1 if a quorum granted it |
 //!
-//! An entry's own index must be its key, the indexes follow each other, the first one follows the last purged, and terms never
-//! fall. Whatever differs from this is an [`Error`] that names the file, the index, what was expected and what was found.
+//! An entry's own index must be its key, the indexes follow each other, the first one follows the
+//! last purged, and terms never fall. Whatever differs from this is an [`Error`] that names the
+//! file, the index, what was expected and what was found. Bytes that do not decode may be a newer
+//! format than this decoder knows; an order that is broken ([`Error::Order`]) is the member's own
+//! doing, and a violation.
 
 mod bytes;
 mod entry;
@@ -95,6 +98,9 @@ pub enum Error {
     Meta { path: PathBuf, what: &'static str, why: String },
     #[error("{}: entry at raft index {index}: {why}", path.display())]
     Entry { path: PathBuf, index: u64, why: String },
+    /// Each entry reads well, and they do not stand in the order of a log.
+    #[error("{}: entry at raft index {index}: {why}", path.display())]
+    Order { path: PathBuf, index: u64, why: String },
 }
 
 /// Where the log lies in a member's data directory.
@@ -151,17 +157,17 @@ fn read_tables(path: &Path) -> Result<RaftLog, Error> {
     for row in table.iter().map_err(|error| broken(error.into()))? {
         let (index, bytes) = row.map_err(|error| broken(error.into()))?;
         let index = index.value();
-        let entry =
-            decode(index, bytes.value(), before).map_err(|why| Error::Entry { path: path.to_owned(), index, why })?;
+        let path = || path.to_owned();
+        let entry = Entry::decode(bytes.value()).map_err(|why| Error::Entry { path: path(), index, why })?;
+        follows(index, &entry, before).map_err(|why| Error::Order { path: path(), index, why })?;
         before = Some(entry.id);
         log.entries.push(entry);
     }
     Ok(log)
 }
 
-/// One entry that lies under `index`, after `before`.
-fn decode(index: u64, bytes: &[u8], before: Option<LogId>) -> Result<Entry, String> {
-    let entry = Entry::decode(bytes)?;
+/// Whether `entry`, which lies under `index`, is the one that follows `before`.
+fn follows(index: u64, entry: &Entry, before: Option<LogId>) -> Result<(), String> {
     if entry.id.index != index {
         return Err(format!("expected an entry that says this index, found one that says {}", entry.id.index));
     }
@@ -174,7 +180,7 @@ fn decode(index: u64, bytes: &[u8], before: Option<LogId>) -> Result<Entry, Stri
         }
         // A log that was never purged begins with the founding membership, at 0.
         None if index != 0 => Err(format!("expected entry 0 of a log that was never purged, found {}", entry.id)),
-        _ => Ok(entry),
+        _ => Ok(()),
     }
 }
 

@@ -5,6 +5,7 @@
 pub mod crowd;
 pub mod known;
 pub mod localisation;
+pub mod refused;
 
 use crate::known::Signature;
 use crate::plan::Plan;
@@ -14,6 +15,7 @@ use crate::verdict::{Finding, Verdict};
 use crowd::CrowdRecord;
 use known::KnownRecord;
 use localisation::Localisation;
+use refused::StepRecord;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -333,6 +335,23 @@ pub struct QuotaRecord {
     pub kills: u32,
 }
 
+/// What children inherit of the caller.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvironmentRecord {
+    /// The variables that they have; `None`: the scenario passes it on, and the caller had none.
+    pub variables: BTreeMap<String, Option<String>>,
+    /// Names of the caller's variables that were kept from them.
+    pub withheld: Vec<String>,
+    /// Limits, priority, control group, working directory: by name.
+    pub inherited: BTreeMap<String, String>,
+}
+
+impl EnvironmentRecord {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A whole run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunSummary {
@@ -370,6 +389,10 @@ pub struct RunSummary {
     pub acked_writes: u64,
     pub unknown_writes: u64,
     pub reads: u64,
+    /// What became of the operations, by the kind of step that asked for them. Empty: the record is
+    /// older than this.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub operations: Vec<StepRecord>,
     /// How long the load ran, milliseconds; of several clusters the longest. 0: not at all, or the record is older than this number.
     #[serde(default)]
     pub load_ms: u64,
@@ -400,6 +423,9 @@ pub struct RunSummary {
     /// `None`: nobody reads the target's dead directories.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inspector: Option<BinaryId>,
+    /// What members and inspector inherited.
+    #[serde(default, skip_serializing_if = "EnvironmentRecord::is_empty")]
+    pub environment: EnvironmentRecord,
     pub kernel: String,
     /// Type of the filesystem that held the data directories.
     pub filesystem: String,
@@ -435,6 +461,7 @@ impl RunSummary {
             acked_writes: 0,
             unknown_writes: 0,
             reads: 0,
+            operations: Vec::new(),
             load_ms: 0,
             log_replayed: Replayed::default(),
             crowd: None,
@@ -448,6 +475,7 @@ impl RunSummary {
             harness: unknown(),
             node: unknown(),
             inspector: None,
+            environment: EnvironmentRecord::default(),
             kernel: String::new(),
             filesystem: String::new(),
             git_revision: None,

@@ -14,10 +14,12 @@ pub use crate::record::RunSummary;
 use crate::cycle::{CycleEnd, CycleRecord};
 use crate::exit::Exit;
 use crate::inspect::remove_dir;
+use crate::machine::Machine;
 use crate::oracle;
+use crate::output::say;
 use crate::paths::Paths;
 use crate::plan::Plan;
-use crate::process::Spawner;
+use crate::process::{Environment, Spawner};
 use crate::progress::Progress;
 use crate::record::QuotaRecord;
 use crate::record::crowd::CrowdRecord;
@@ -75,20 +77,30 @@ pub(crate) struct Outcome {
 /// The harness could not do its part before there was anything to report, or could not write the report.
 pub async fn run(job: &Job, interrupt: watch::Receiver<bool>) -> anyhow::Result<(RunSummary, Exit)> {
     let (started, started_utc) = (clock::now(), clock::utc_now());
-    let spawner = Spawner::start().context("cannot start the spawning thread")?;
+    let environment = Environment::of_caller(&job.scenario.environment);
+    let inherited = environment.record();
+    let spawner = Spawner::start_with(environment).context("cannot start the spawning thread")?;
     if job.resume {
         // What it said when it was interrupted is about to be untrue.
         report::forget(&job.paths)?;
     } else {
         launch::write_inputs(job)?;
     }
-    let mut summary = describe(job, &spawner, started_utc).await?;
+    report::reserve(&job.paths, job.plan.steps.len() as u32)?;
+    let mut summary = RunSummary { environment: inherited, ..describe(job, &spawner, started_utc).await? };
     let outcome = side_by_side(job, &spawner, interrupt, started, &mut summary).await;
     conclude(&job.scenario.floors, &mut summary, outcome);
     summary.elapsed_ms = clock::ms_since(started);
-    report::write(&job.paths, &summary)?;
-    tidy(job, &summary)?;
+    let written = report::write(&job.paths, &summary).map_err(anyhow::Error::from);
+    let done = written.and_then(|()| tidy(job, &summary));
     let exit = exit_of(&summary);
+    match done {
+        // What was found is said all the same; only a pass needs all of its report.
+        Err(error) if exit != Exit::Pass => {
+            say(&format!("note: {error:#}; the exit code is the verdict's all the same\n"))
+        }
+        done => done?,
+    }
     Ok((summary, exit))
 }
 
@@ -107,25 +119,30 @@ async fn side_by_side(
     let (halt, halted) = watch::channel(Halt::Go);
     let (ends, mut ended) = mpsc::unbounded_channel::<CycleEnd>();
     let shared = Arc::new(job.clone());
+    let machine = Machine::watch(job.paths.root());
     let unchecked = job.target.unchecked(summary.node.version.as_deref());
     let mut lanes = JoinSet::new();
     for cluster in 1..=job.plan.clusters {
         // In each lane's own evidence, which is all that a later look has.
         let end = LaneEnd { skipped_checks: unchecked.clone(), ..LaneEnd::default() };
-        let lane = (Arc::clone(&shared), (cluster, end), spawner.clone(), halted.clone(), ends.clone());
+        let hands = (spawner.clone(), Arc::clone(&machine));
+        let lane = (Arc::clone(&shared), (cluster, end), hands, halted.clone(), ends.clone());
         let runtime = Handle::current();
         // On a thread of its own: judging takes CPU time, and must hold up neither the clients nor another lane.
         lanes.spawn_blocking(move || {
-            let (job, cluster, spawner, halted, ends) = lane;
-            runtime.block_on(lane::run(job, cluster, spawner, halted, ends))
+            let (job, cluster, hands, halted, ends) = lane;
+            runtime.block_on(lane::run(job, cluster, hands, halted, ends))
         });
     }
     drop(ends);
     let interrupted = interrupted(interrupt);
-    tokio::pin!(interrupted);
+    let full = machine.full();
+    tokio::pin!(interrupted, full);
     loop {
         tokio::select! {
             biased;
+            // Each lane tells it, in its own evidence.
+            _ = &mut full, if *halt.borrow() == Halt::Go => halt_for_a_finding(&halt),
             () = &mut interrupted, if *halt.borrow() != Halt::Interrupted => {
                 halt.send_replace(Halt::Interrupted);
             }
@@ -186,6 +203,7 @@ impl Outcome {
         summary.acked_writes += end.tally.acked_writes;
         summary.unknown_writes += end.tally.unknown_writes;
         summary.reads += end.tally.reads;
+        record::refused::add(&mut summary.operations, end.operations);
         summary.load_ms = summary.load_ms.max(end.load_ms);
         self.reads_unchecked += end.tally.reads_unchecked;
         self.fences_uncompared += end.tally.fences_uncompared;

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod crowd;
+mod environment;
 mod faults;
 mod known;
 mod lasting;
@@ -16,6 +17,7 @@ mod refusal;
 mod target;
 mod upgrade;
 
+pub use environment::EnvironmentSpec;
 pub use faults::{FaultKind, FaultMix, LinkKind};
 pub use lasting::Lasting;
 pub use quotas::{Quota, whom_of};
@@ -173,6 +175,8 @@ pub struct Floors {
     pub acked_writes_per_cycle_min: u64,
     /// 0: no floor.
     pub writes_per_second_min: u64,
+    /// Of each kind of operation, and of all.
+    pub carried_out_percent_min: u32,
 }
 
 impl Default for Floors {
@@ -182,6 +186,7 @@ impl Default for Floors {
             bit_percent_min: limits::BIT_PERCENT_MIN,
             acked_writes_per_cycle_min: limits::ACKED_WRITES_PER_CYCLE_MIN,
             writes_per_second_min: limits::WRITES_PER_SECOND_MIN,
+            carried_out_percent_min: limits::CARRIED_OUT_PERCENT_MIN,
         }
     }
 }
@@ -208,6 +213,7 @@ pub struct Scenario {
     pub quotas: Vec<Quota>,
     /// `None`: every member keeps its engine.
     pub upgrade: Option<UpgradeSpec>,
+    pub environment: EnvironmentSpec,
     pub bounds: Bounds,
     pub floors: Floors,
     /// Findings that are known, in the order in which they are tried.

@@ -38,6 +38,9 @@ pub enum Class {
     Linearizability,
     /// A watch had a gap, a duplicate, or went back, or could not be resumed where it promised to be.
     Watch,
+    /// The raft log that a member wrote breaks its own order: a hole, an entry in another's place,
+    /// a term that falls.
+    RaftLog,
     /// A vote in the raft log went back, or a term had two leaders, which takes a voter that forgot its vote.
     VoteWentBack,
     /// A member that needs a snapshot was sent some and refused them all, so that it never caught up: liveness, with a cause.
@@ -46,6 +49,9 @@ pub enum Class {
     NodeDied,
     /// It did not come back, or not catch up, inside its bound.
     Liveness,
+    /// The machine ran out of something (disk, memory, descriptors), by the kernel's own account:
+    /// says nothing about the system.
+    MachineExhausted,
     /// The harness itself failed, or a stranger interfered: says nothing about the system.
     HarnessError,
     /// Too little happened for a pass to mean anything.
@@ -57,7 +63,7 @@ impl Class {
     pub fn verdict(self) -> Verdict {
         match self {
             Class::Liveness | Class::SnapshotTransfer => Verdict::Liveness,
-            Class::HarnessError => Verdict::HarnessError,
+            Class::HarnessError | Class::MachineExhausted => Verdict::HarnessError,
             Class::NotProven => Verdict::Inconclusive,
             _ => Verdict::Violation,
         }
@@ -79,10 +85,12 @@ impl Class {
             Class::Model => "model",
             Class::Linearizability => "linearizability",
             Class::Watch => "watch",
+            Class::RaftLog => "raft-log",
             Class::VoteWentBack => "vote-went-back",
             Class::SnapshotTransfer => "snapshot-transfer",
             Class::NodeDied => "node-died",
             Class::Liveness => "liveness",
+            Class::MachineExhausted => "machine-exhausted",
             Class::HarnessError => "harness-error",
             Class::NotProven => "not-proven",
         }
@@ -218,7 +226,9 @@ mod tests {
 
     #[test]
     fn names_are_the_serialised_names() {
-        for class in [Class::PurgedAboveN, Class::RefusedAfterOwnCrash, Class::NotProven, Class::ExactlyOnce] {
+        for class in
+            [Class::PurgedAboveN, Class::RaftLog, Class::MachineExhausted, Class::NotProven, Class::ExactlyOnce]
+        {
             assert_eq!(serde_json::to_string(&class).unwrap(), format!("\"{}\"", class.name()));
         }
         assert_eq!(serde_json::to_string(&Verdict::HarnessError).unwrap(), "\"harness-error\"");

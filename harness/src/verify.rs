@@ -18,6 +18,7 @@ use crate::oracle;
 use crate::paths::Paths;
 use crate::plan::Plan;
 use crate::record::known::KnownRecord;
+use crate::record::refused::StepRecord;
 use crate::record::{self, RunSummary};
 use crate::report;
 use crate::run::{self, Outcome};
@@ -40,6 +41,8 @@ pub struct Verification {
     pub classes: BTreeMap<&'static str, (u64, u64)>,
     /// Histories whose last line is cut off.
     pub torn: u32,
+    /// Histories that have no end.
+    unended: u32,
     /// Where evidence and report differ, in words.
     pub disagreements: Vec<String>,
 }
@@ -55,6 +58,20 @@ impl Verification {
             _ => Exit::Harness,
         }
     }
+}
+
+/// Says what `paths` lacks to be the report of a run; `None`: nothing.
+pub fn not_a_report(paths: &Paths) -> Option<String> {
+    let root = paths.root().display();
+    if !paths.root().is_dir() {
+        return Some(format!("expected a report directory, found none at {root}"));
+    }
+    let parts = [paths.scenario_toml(), paths.plan_txt(), paths.history_jsonl()];
+    let missing = parts.iter().find(|part| !part.is_file())?;
+    Some(format!(
+        "expected a report directory at {root}, found no {} in it: name the directory that `ninelives run` printed",
+        missing.file_name().unwrap_or_default().display()
+    ))
 }
 
 /// Judges the report at `paths` again.
@@ -86,6 +103,7 @@ pub fn verify(paths: &Paths) -> anyhow::Result<Verification> {
         counts: Counts::default(),
         classes: BTreeMap::new(),
         torn: 0,
+        unended: 0,
         disagreements: Vec::new(),
     };
     let mut outcome = Outcome::default();
@@ -128,17 +146,21 @@ impl Verification {
                 let checks: Vec<_> = end.skipped_checks.into_iter().filter(new).collect();
                 outcome.skipped_checks.extend(checks);
             }
-            None => outcome.findings.push(Finding::new(
-                Class::NotProven,
-                format!(
-                    "the history of cluster {} has no end: the harness was killed, or lines are missing",
-                    replayed.cluster
-                ),
-            )),
+            None => {
+                self.unended += 1;
+                outcome.findings.push(Finding::new(
+                    Class::NotProven,
+                    format!(
+                        "the history of cluster {} has no end: the harness was killed, or lines are missing",
+                        replayed.cluster
+                    ),
+                ));
+            }
         }
         self.run.acked_writes += replayed.tally.acked_writes;
         self.run.unknown_writes += replayed.tally.unknown_writes;
         self.run.reads += replayed.tally.reads;
+        record::refused::add(&mut self.run.operations, std::mem::take(&mut replayed.operations));
         outcome.reads_unchecked += replayed.tally.reads_unchecked;
         outcome.fences_uncompared += replayed.tally.fences_uncompared;
         outcome.cycles_apart += replayed.tally.cycles_apart;
@@ -156,6 +178,15 @@ impl Verification {
     /// The report's claims against the evidence, field by field.
     fn compare(&mut self) {
         let Some(claimed) = &self.claimed else { return };
+        let exhausted = claimed.verdict == Verdict::HarnessError
+            && claimed.findings.iter().any(|finding| finding.class == Class::MachineExhausted);
+        if self.unended > 0 && exhausted && self.run.verdict != Verdict::Violation {
+            // The report says itself why its evidence ends, and that nothing behind that is proven.
+            let why = "whatever the report says beyond the end of its history, which could not be written any more";
+            self.run.skipped_checks.push(why.to_owned());
+            (self.run.verdict, self.run.findings) = (claimed.verdict, claimed.findings.clone());
+            return;
+        }
         let run = &self.run;
         let mut differ = |what: &str, claims: String, shows: String| {
             if claims != shows {
@@ -177,6 +208,9 @@ impl Verification {
         differ("unknown writes", claimed.unknown_writes.to_string(), run.unknown_writes.to_string());
         differ("time of the load", claimed.load_ms.to_string(), run.load_ms.to_string());
         differ("reads", claimed.reads.to_string(), run.reads.to_string());
+        if !claimed.operations.is_empty() {
+            differ("operations", operations(&claimed.operations), operations(&run.operations));
+        }
         differ("resumptions", format!("{:?}", claimed.resumed), format!("{:?}", run.resumed));
         differ("leases", format!("{:?}", claimed.leases), format!("{:?}", run.leases));
         differ("raft log replay", format!("{:?}", claimed.log_replayed), format!("{:?}", run.log_replayed));
@@ -205,6 +239,11 @@ fn classes(findings: &[Finding]) -> String {
 fn known(records: &[KnownRecord]) -> String {
     let counts: Vec<_> = records.iter().map(|one| format!("{} as {:?}", one.count, one.name)).collect();
     if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
+}
+
+/// What became of the operations, kind by kind.
+fn operations(records: &[StepRecord]) -> String {
+    serde_json::to_string(records).unwrap_or_default()
 }
 
 fn sorted(words: &[String]) -> String {

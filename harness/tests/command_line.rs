@@ -1,7 +1,7 @@
 //! The command line as the shell sees it: exit codes, and what is printed where.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn ninelives(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ninelives")).args(args).output().expect("the binary under test starts")
@@ -152,15 +152,9 @@ fn a_parent_that_ignores_its_children_hides_no_end() {
 
 #[test]
 fn nobody_has_to_listen() {
-    use std::process::Stdio;
     let dir = tempfile::tempdir().unwrap();
     let node = node(dir.path(), "exit 3").display().to_string();
     let report = dir.path().join("report").display().to_string();
-    let closed = || {
-        let (reader, writer) = std::io::pipe().unwrap();
-        drop(reader);
-        Stdio::from(writer)
-    };
     let status = Command::new(env!("CARGO_BIN_EXE_ninelives"))
         .args(["run", &scenario("smoke.toml"), "--seed", "1", "--node", &node, "--report", &report])
         .stdout(closed())
@@ -170,40 +164,190 @@ fn nobody_has_to_listen() {
     assert_eq!(status.code(), Some(70));
 }
 
-#[test]
-fn an_interruption_ends_with_a_partial_report_and_no_nodes() {
-    let dir = tempfile::tempdir().unwrap();
+/// Runs with a member that never serves, sends `signals` once all of them run, and demands a
+/// partial report.
+fn interrupted_by(signals: &[&str]) {
+    let dir = tempfile::tempdir().expect("a real process and real files");
     let pids = dir.path().join("pids");
     // It never serves: the run waits for it when the signal comes.
     let script = format!("[ \"$1\" = serve ] || exit 1; echo $$ >> {}; exec sleep 1000", pids.display());
     let node = node(dir.path(), &script).display().to_string();
     let report = dir.path().join("report");
+    let path = report.display().to_string();
     let mut harness = Command::new(env!("CARGO_BIN_EXE_ninelives"))
-        .args([
-            "run",
-            &scenario("smoke.toml"),
-            "--seed",
-            "1",
-            "--node",
-            &node,
-            "--report",
-            &report.display().to_string(),
-        ])
+        .args(["run", &scenario("smoke.toml"), "--seed", "1", "--node", &node, "--report", &path])
         .spawn()
-        .unwrap();
+        .expect("a real process and real files");
     let running = || std::fs::read_to_string(&pids).unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>();
     while running().len() < 3 {
-        assert!(harness.try_wait().unwrap().is_none(), "the harness ended before its nodes ran");
+        assert!(
+            harness.try_wait().expect("a real process and real files").is_none(),
+            "the harness ended before its nodes ran"
+        );
         std::thread::yield_now();
     }
     let id = harness.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-    assert_eq!(harness.wait().unwrap().code(), Some(130));
-    assert!(report.join("verdict.json").is_file());
+    for signal in signals {
+        // The second one may find it gone already, as a zombie.
+        assert!(
+            Command::new("kill")
+                .args([&format!("-{signal}"), id.as_str()])
+                .status()
+                .expect("a real process and real files")
+                .success()
+        );
+    }
+    assert_eq!(harness.wait().expect("a real process and real files").code(), Some(130), "{signals:?}");
+    let verdict: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(report.join("verdict.json")).expect("a real process and real files"))
+            .expect("a real process and real files");
+    assert_eq!(verdict["interrupted"], true, "{signals:?}");
+    assert!(report.join("junit.xml").is_file(), "{signals:?}");
     for pid in running() {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        assert!(stat.is_empty() || stat.contains(") Z"), "{stat}");
+        assert!(stat.is_empty() || stat.contains(") Z"), "{signals:?}: {stat}");
     }
+}
+
+#[test]
+fn an_interruption_ends_with_a_partial_report_and_no_nodes() {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).map(|mask| mask.trim().to_owned());
+    // Under `nohup` a hang-up ends nothing, and that is right.
+    let nohup = ignored.and_then(|mask| u64::from_str_radix(&mask, 16).ok()).is_some_and(|mask| mask & 1 == 1);
+    for signals in [&["TERM"][..], &["INT"], &["INT", "TERM"], &["HUP"], &["HUP", "TERM"]] {
+        if !(nohup && signals.contains(&"HUP")) {
+            interrupted_by(signals);
+        }
+    }
+}
+
+/// The exit code of `ninelives ARGS` with its streams elsewhere.
+fn code_of(args: &[&str], stdout: Stdio, stderr: Stdio) -> Option<i32> {
+    Command::new(env!("CARGO_BIN_EXE_ninelives"))
+        .args(args)
+        .stdout(stdout)
+        .stderr(stderr)
+        .status()
+        .expect("streams can be made")
+        .code()
+}
+
+fn full() -> Stdio {
+    std::fs::OpenOptions::new().write(true).open("/dev/full").expect("streams can be made").into()
+}
+
+fn closed() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("streams can be made");
+    drop(reader);
+    writer.into()
+}
+
+/// Diagnostics never end the program, and a summary that nobody can read changes no verdict; a
+/// product that is lost is a failure.
+#[test]
+fn a_stream_that_takes_nothing_changes_no_exit_code_but_a_products() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path(), "exit 3").display().to_string();
+    let report = dir.path().join("report").display().to_string();
+    let smoke = scenario("smoke.toml");
+    let fresh = || {
+        let _ = std::fs::remove_dir_all(&report);
+        ["run", &smoke, "--seed", "1", "--node", &node, "--report", &report].map(str::to_owned)
+    };
+    for (out, err) in [(full(), full()), (closed(), closed()), (full(), Stdio::null()), (Stdio::null(), full())] {
+        let args = fresh();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        assert_eq!(code_of(&args, out, err), Some(70), "the verdict's own code");
+        assert!(Path::new(&report).join("verdict.json").is_file());
+    }
+    // Of one operation, so that there is something to write.
+    let history =
+        r#"{"at_us":1,"event":"invoke","op":"1.1","endpoint":0,"action":{"do":"delete","keys":{"from":"k"}}}"#;
+    let small = dir.path().join("small");
+    std::fs::create_dir(&small).unwrap();
+    std::fs::write(small.join("history.jsonl"), format!("{history}\n")).unwrap();
+    let small = small.display().to_string();
+    let products: [&[&str]; 4] =
+        [&["--help"], &["--version"], &["plan", &smoke, "--seed", "1"], &["export", "--edn", &small]];
+    for args in products {
+        assert_eq!(code_of(args, full(), Stdio::null()), Some(70), "{args:?}");
+        assert_eq!(code_of(args, closed(), Stdio::null()), Some(0), "{args:?}");
+        assert_eq!(code_of(args, Stdio::null(), full()), Some(0), "{args:?}");
+    }
+    let said: [(&[&str], i32); 4] = [
+        (&["verify", &report], 70),
+        (&["shrink", &report, "--node", &node], 64),
+        (&["rum"], 64),
+        (&["plan", "/nonexistent.toml", "--seed", "1"], 64),
+    ];
+    for (args, code) in said {
+        for (out, err) in [(full(), full()), (closed(), closed())] {
+            assert_eq!(code_of(args, out, err), Some(code), "{args:?}");
+        }
+    }
+    for (nth, (out, err)) in [(full(), full()), (closed(), closed())].into_iter().enumerate() {
+        let replays = dir.path().join(format!("replays{nth}")).display().to_string();
+        let args = ["replay", &report, "--node", &node, "--times", "1", "--report", &replays];
+        assert_eq!(code_of(&args, out, err), Some(70), "{args:?}");
+    }
+}
+
+/// A caller that configures etcd, ignores hang-ups, holds a descriptor open and has a strange
+/// umask: a member sees none of it.
+#[test]
+fn a_member_is_given_nothing_that_the_report_does_not_tell() {
+    let dir = tempfile::tempdir().unwrap();
+    let seen = dir.path().join("seen");
+    let script = format!(
+        "[ \"$1\" = serve ] && {{ env; echo umask=$(umask); grep SigIgn /proc/self/status; ls -l /proc/self/fd; }} >> {}\nexit 3",
+        seen.display()
+    );
+    let node = node(dir.path(), &script).display().to_string();
+    let path = dir.path().join("scenario.toml");
+    let smoke = std::fs::read_to_string(scenario("smoke.toml")).unwrap();
+    std::fs::write(&path, format!("{smoke}\n[environment]\npass = [\"GODEBUG\"]\nset = {{ GOGC = \"50\" }}\n"))
+        .unwrap();
+    let report = dir.path().join("report");
+    let held = dir.path().join("held");
+    let output = Command::new("/bin/sh")
+        .args(["-c", "trap '' HUP; umask 077; exec 7>\"$0\"; exec \"$@\"", &held.display().to_string()])
+        .args([env!("CARGO_BIN_EXE_ninelives"), "run", &path.display().to_string(), "--seed", "1", "--node", &node])
+        .args(["--report", &report.display().to_string()])
+        .env("ETCD_AUTO_COMPACTION_RETENTION", "1s")
+        .env("GODEBUG", "madvdontneed=1")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(70), "{}", text(&output.stderr));
+    let seen = std::fs::read_to_string(&seen).unwrap();
+    for there in ["GODEBUG=madvdontneed=1\n", "GOGC=50\n", "PATH=", "umask=0022\n"] {
+        assert!(seen.contains(there), "{there}: {seen}");
+    }
+    for absent in ["ETCD_", "CARGO", &held.display().to_string()] {
+        assert!(!seen.contains(absent), "{absent}: {seen}");
+    }
+    let ignored = seen.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    // 32 and 33 are the C library's own, which lets nobody touch them.
+    let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap() & !(0b11 << 31);
+    assert_eq!(ignored, 0, "{ignored:x}");
+    let verdict: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(report.join("verdict.json")).unwrap()).unwrap();
+    let environment = &verdict["environment"];
+    assert_eq!(environment["variables"]["GOGC"], "50");
+    let withheld = environment["withheld"].as_array().unwrap();
+    assert!(withheld.iter().any(|name| name == "ETCD_AUTO_COMPACTION_RETENTION"), "{withheld:?}");
+    assert!(environment["inherited"]["limit: max open files"].is_string(), "{environment}");
+}
+
+#[test]
+fn what_is_no_report_exits_64() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().display().to_string();
+    for args in [["verify", &path], ["verify", "/nonexistent"], ["replay", &path]] {
+        let output = ninelives(&args);
+        assert_eq!(output.status.code(), Some(64), "{args:?}: {}", text(&output.stderr));
+    }
+    assert!(text(&ninelives(&["verify", &path]).stderr).contains("found no scenario.toml in it"));
 }
 
 #[test]

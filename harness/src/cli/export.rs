@@ -1,6 +1,7 @@
 //! `ninelives export`: a run's history in the form that other checkers read.
 
 use crate::exit::{Exit, Failure};
+use crate::output::{delivered, say};
 use crate::paths::Paths;
 use crate::{edn, limits};
 use clap::Args;
@@ -39,11 +40,11 @@ pub fn export(args: &ExportArgs) -> Result<Exit, Failure> {
     match edn::export(BufReader::new(history), BufWriter::new(to)) {
         Ok(exported) => {
             let torn = if exported.torn { "; the last line was cut off, and is left out" } else { "" };
-            eprintln!("{} operations, {} with a completion, to {place}{torn}", exported.invoked, exported.completed);
+            let (all, completed) = (exported.invoked, exported.completed);
+            say(&format!("{all} operations, {completed} with a completion, to {place}{torn}\n"));
             Ok(Exit::Pass)
         }
-        // A reader such as `head` may have seen enough.
-        Err(edn::Error::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Exit::Pass),
+        Err(edn::Error::Write(error)) if args.out.is_none() => Ok(delivered(Err(error)).map(|()| Exit::Pass)?),
         Err(error @ edn::Error::Malformed { .. }) => Err(Failure::Usage(format!("{}, {error}", path.display()))),
         Err(error) => Err(Failure::Harness(anyhow::Error::new(error).context(format!("exporting {}", path.display())))),
     }

@@ -10,10 +10,9 @@ use crate::progress::minutes_and_seconds;
 use crate::record::BinaryId;
 use crate::run::Job;
 use crate::seed::Seed;
-use crate::{clock, inspect, limits};
+use crate::{clock, inspect, limits, output};
 use anyhow::Context;
 use clap::Args;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -118,7 +117,7 @@ pub(super) async fn mutants(args: &MutantsArgs) -> Result<Exit, Failure> {
     let certificate = certificate(trials.rows, elsewhere, ids, started_utc, clock::ms_since(started));
     let text = render(&certificate);
     write(&root, &certificate, &text)?;
-    let _ = std::io::stdout().lock().write_all(format!("{text}table: {}/mutants.txt\n", shown(&root)).as_bytes());
+    output::summary(&format!("{text}table: {}/mutants.txt\n", shown(&root)));
     Ok(exit_of(&certificate, *interrupt.borrow()))
 }
 
@@ -212,9 +211,13 @@ fn write(root: &Path, certificate: &Certificate, text: &str) -> anyhow::Result<(
     Ok(())
 }
 
+/// What a run without a bug may end as that says nothing about the system.
+const BLAMELESS: [&str; 3] = ["inconclusive", "harness-error", "machine-exhausted"];
+
 fn exit_of(certificate: &Certificate, interrupted: bool) -> Exit {
-    let violated =
-        |row: &Row| row.is_control() && row.trials.iter().any(|trial| !trial.caught && trial.class != "inconclusive");
+    let violated = |row: &Row| {
+        row.is_control() && row.trials.iter().any(|trial| !trial.caught && !BLAMELESS.contains(&trial.class.as_str()))
+    };
     if certificate.rows.iter().any(violated) {
         Exit::Violation
     } else if interrupted {

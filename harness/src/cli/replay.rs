@@ -11,10 +11,9 @@ use crate::replays::{Replays, up_to_the_failure};
 use crate::run::{self, Job};
 use crate::scenario::Scenario;
 use crate::verdict::Verdict;
-use crate::{clock, inspect, limits};
+use crate::{clock, inspect, limits, output};
 use anyhow::Context;
 use clap::Args;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
@@ -143,6 +142,6 @@ async fn many(args: &ReplayArgs, stored: &Stored, times: u32, repro: String) -> 
     // Gone if nothing was left in them.
     let _ = std::fs::remove_dir(&root);
     let _ = root.parent().filter(|_| args.with.report.is_none()).map(std::fs::remove_dir);
-    let _ = std::io::stdout().lock().write_all(replays.text(clock::ms_since(started)).as_bytes());
+    output::summary(&replays.text(clock::ms_since(started)));
     Ok(replays.exit())
 }

@@ -14,10 +14,9 @@ use crate::shrink::prober::Confirmed;
 use crate::shrink::progress::size;
 use crate::shrink::{Budget, Candidate, Prober, Shrunk, minimise};
 use crate::verdict::{Class, Finding, Verdict};
-use crate::{limits, report};
+use crate::{limits, output, report};
 use anyhow::Context;
 use clap::Args;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -111,7 +110,7 @@ pub(super) async fn shrink(args: &ShrinkArgs) -> Result<Exit, Failure> {
     let confirmed = prober.confirm(&shrunk).await?;
     let small = install(&confirmed, &base, &out)?;
     let text = ending(&stored, &shrunk, &confirmed, &prober, &base, class);
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    output::summary(&text);
     Ok(if *interrupt.borrow() && !shrunk.complete { Exit::Interrupted } else { exit_of(&small) })
 }
 
@@ -140,6 +139,7 @@ fn failed(before: Option<&RunSummary>, dir: &Path) -> Result<Failed, Failure> {
     let finding = before.findings.first().filter(|_| headline(before).is_some());
     match finding {
         Some(finding) if finding.class == Class::HarnessError => Err(nothing("a harness that failed")),
+        Some(finding) if finding.class == Class::MachineExhausted => Err(nothing("a machine that was exhausted")),
         Some(finding) => Ok(Failed { finding: finding.clone(), elapsed_ms: before.elapsed_ms }),
         None => Err(nothing(&format!("the verdict {}", before.verdict))),
     }

@@ -2,37 +2,36 @@
 
 use super::{say, shown};
 use crate::exit::{Exit, Failure};
-use crate::limits;
 use crate::paths::Paths;
 use crate::record::LeasesJudged;
-use crate::report;
-use crate::verify::{Verification, verify as judge};
+use crate::verify::{Verification, not_a_report, verify as judge};
+use crate::{limits, output, report};
 use clap::Args;
-use std::io::Write;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// A report directory. Its evidence is judged again; nothing in it is changed, and nothing is started. The exit code is the
-    /// verdict's; 1 as well if the evidence shows a violation that the report does not have, 70 if the report claims what the
-    /// evidence does not show.
+    /// A report directory. Its evidence is judged again; nothing in it is changed, and nothing is
+    /// started. The exit code is that of the run's own verdict, if report and evidence agree: 1 for
+    /// a run that found a violation. It is 1 as well if the evidence shows a violation that the
+    /// report does not have, 70 if the report claims what the evidence does not show, and 64 if
+    /// this is no report.
     pub report_dir: PathBuf,
 }
 
 pub(super) fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
     let paths = Paths::new(&args.report_dir);
-    if !paths.root().is_dir() {
-        let found = paths.root().display();
-        return Err(Failure::Usage(format!("expected a report directory, found none at {found}")));
+    if let Some(why) = not_a_report(&paths) {
+        return Err(Failure::Usage(why));
     }
     say(&format!("judging the evidence of {} again\n", shown(paths.root())));
     let verification = judge(&paths)?;
-    let _ = std::io::stdout().lock().write_all(words(&verification).as_bytes());
+    output::summary(&words(&verification));
     Ok(verification.exit())
 }
 
 fn words(verification: &Verification) -> String {
-    let Verification { run, claimed, counts, classes, torn, disagreements } = verification;
+    let Verification { run, claimed, counts, classes, torn, disagreements, .. } = verification;
     let mut text = String::new();
     let mut line = |words: String| {
         text.push_str(&words);
@@ -75,6 +74,7 @@ fn words(verification: &Verification) -> String {
         let testimony = if *told > 0 { format!(", {told} told by the run, not judged again") } else { String::new() };
         line(format!("findings of class {class}: {judged} judged again{testimony}"));
     }
+    report::refused::line(run).into_iter().for_each(&mut line);
     report::known::lines(run).into_iter().for_each(&mut line);
     for check in &run.skipped_checks {
         line(format!("skipped check: {check}"));
@@ -95,5 +95,26 @@ fn words(verification: &Verification) -> String {
         }
         None => "there is no verdict.json: the run ended before it could say".to_owned(),
     });
+    line(exit_in_words(verification));
     text
+}
+
+/// Whose word the exit code is: a failure that verifies must not be taken for a verification that
+/// fails.
+fn exit_in_words(verification: &Verification) -> String {
+    let (exit, verdict) = (verification.exit(), verification.run.verdict);
+    let code = exit as u8;
+    match &verification.claimed {
+        _ if exit == Exit::Interrupted => {
+            format!("exit code {code}: the run was interrupted, and its evidence says so")
+        }
+        Some(_) if verification.disagreements.is_empty() => {
+            format!("exit code {code}: the run's own verdict ({verdict}), which its evidence supports")
+        }
+        Some(_) if exit == Exit::Harness => {
+            format!("exit code {code}: verdict.json says what its evidence does not show")
+        }
+        Some(_) => format!("exit code {code}: the evidence shows a violation that verdict.json does not have"),
+        None => format!("exit code {code}: the verdict of the evidence that is there ({verdict})"),
+    }
 }

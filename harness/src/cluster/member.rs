@@ -14,7 +14,9 @@ use crate::target::{self, Addresses, Contact, Engine, KvLook, Origin, Slot, Wind
 use crate::{clock, limits};
 use anyhow::{Context, anyhow};
 use node_proto::control::{FenceAnswerResponse, FenceResponse, RecoveryResponse, StatusResponse};
+use std::fs::File;
 use std::future::Future;
+use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -40,6 +42,8 @@ pub struct Member {
     applied: Arc<AtomicU64>,
     /// What it said of itself since somebody last judged it.
     pub readings: Readings,
+    /// Where its log ended when its life began.
+    log_from: u64,
 }
 
 #[derive(Debug)]
@@ -92,6 +96,7 @@ impl Member {
             files: None,
             applied: Arc::default(),
             readings: Readings::default(),
+            log_from: 0,
         }
     }
 
@@ -152,8 +157,9 @@ impl Member {
         let detours = site.links.as_ref().map(|links| links.detours(self.slot)).unwrap_or_default();
         let life = target::Life { id, engine, at, data_dir: &data_dir, origin, arm, detours: &detours };
         let args = site.target.serve_args(&life);
-        let launch = Launch::new(site.target.binary(), args).log_to(&site.paths.node_log(self.id));
-        let launch = launch.limit_open_files(site.nofile);
+        let log = site.paths.node_log(self.id);
+        self.log_from = std::fs::metadata(&log).map_or(0, |log| log.len());
+        let launch = Launch::new(site.target.binary(), args).log_to(&log).limit_open_files(site.nofile);
         site.board.set(self.place(), false);
         let (publish, said) = watch::channel(NodeState::default());
         if let Some(gate) = self.gate() {
@@ -388,6 +394,16 @@ impl Member {
             }
         };
         self.ask(&what, bound, look).await
+    }
+
+    /// The last that this life has written to its log; `None`: it cannot be read.
+    pub fn last_words(&self, site: &Site) -> Option<String> {
+        let mut log = File::open(site.paths.node_log(self.id)).ok()?;
+        let length = log.metadata().ok()?.len();
+        log.seek(SeekFrom::Start(self.log_from.max(length.saturating_sub(limits::LAST_WORDS_READ)))).ok()?;
+        let mut words = Vec::new();
+        log.take(limits::LAST_WORDS_READ).read_to_end(&mut words).ok()?;
+        Some(String::from_utf8_lossy(&words).into_owned())
     }
 
     /// Its end, if it ended without having been killed.

@@ -1,11 +1,15 @@
 //! What can go wrong with a member, and whom it speaks against.
 
+use crate::machine::{self, Resource, Shortage};
 use crate::process::Ended;
 use crate::target::Engine;
 use crate::verdict::{Class, Finding};
 use node_proto::control::StatusResponse;
 use std::time::Duration;
 
+const SIGKILL: i32 = 9;
+const SIGXCPU: i32 = 24;
+const SIGXFSZ: i32 = 25;
 /// Exit code of a node that found its own durability invariant broken.
 const EXIT_INVARIANT: i32 = 65;
 
@@ -33,6 +37,10 @@ pub enum Trouble {
     Membership { member: u64, why: String },
     /// This machine lacks what the scenario asks for.
     Lacking(String),
+    /// Nobody did anything wrong that can be seen, and the step proved nothing.
+    Unproven(String),
+    /// The machine ran out of something while the harness did its part.
+    Exhausted(String),
     /// The harness could not do its part.
     Harness(anyhow::Error),
 }
@@ -79,7 +87,8 @@ impl Trouble {
             )
             .at_member(*member),
             Trouble::Membership { member, why } => Finding::new(Class::Model, why.clone()).at_member(*member),
-            Trouble::Lacking(what) => Finding::new(Class::NotProven, what.clone()),
+            Trouble::Lacking(what) | Trouble::Unproven(what) => Finding::new(Class::NotProven, what.clone()),
+            Trouble::Exhausted(what) => Finding::new(Class::MachineExhausted, what.clone()),
             Trouble::Harness(error) => Finding::new(Class::HarnessError, format!("{error:#}")),
         };
         match cycle {
@@ -87,6 +96,62 @@ impl Trouble {
             None => finding,
         }
     }
+}
+
+impl Trouble {
+    /// The finding that it is on a machine that was `short` of something a moment ago. `words`: the
+    /// member's last ones.
+    pub fn weighed(&self, short: &[Shortage], words: Option<&str>, cycle: Option<u32>) -> Finding {
+        let finding = self.finding(cycle);
+        match self.by_the_machine(short, words) {
+            Some(why) => excused(finding, &why),
+            None => finding,
+        }
+    }
+
+    /// What the machine had too little of, if that explains it: by the kernel's own account, and
+    /// never by a member's words alone.
+    fn by_the_machine(&self, short: &[Shortage], words: Option<&str>) -> Option<String> {
+        let of = |resource| short.iter().find(|one| one.resource == resource).map(Shortage::to_string);
+        match self {
+            Trouble::Harness(error) => {
+                machine::of_error(error).map(|_| "the harness's own system call says so".to_owned())
+            }
+            Trouble::Died { ended, .. } | Trouble::MigrateFailed { ended, .. } => match ended {
+                Ended::KilledByOther(SIGKILL) => of(Resource::Memory),
+                Ended::KilledByOther(SIGXCPU) => Some("the caller's limit on processor time".to_owned()),
+                Ended::KilledByOther(SIGXFSZ) => Some("the caller's limit on the size of files".to_owned()),
+                // It never ran, which says nothing about it anyhow.
+                _ if self.finding(None).class == Class::HarnessError => short.first().map(Shortage::to_string),
+                // Whatever there was too little of: what it had written must not be wrong for it.
+                Ended::Exited(EXIT_INVARIANT) => None,
+                _ => of(machine::of_words(words?)?),
+            },
+            Trouble::Late { .. } | Trouble::SnapshotsRefused { .. } => short.first().map(Shortage::to_string),
+            _ => None,
+        }
+    }
+
+    /// The member that it is about.
+    pub fn member(&self) -> Option<u64> {
+        match self {
+            Trouble::Died { member, .. }
+            | Trouble::Late { member, .. }
+            | Trouble::SnapshotsRefused { member, .. }
+            | Trouble::MigrateFailed { member, .. }
+            | Trouble::Membership { member, .. } => Some(*member),
+            _ => None,
+        }
+    }
+}
+
+/// `finding`, which is the machine's and no member's: `why`.
+pub fn excused(finding: Finding, why: &str) -> Finding {
+    let sentence = format!(
+        "the machine ran short ({why}), which says nothing about the system; what came of it: {}",
+        finding.sentence
+    );
+    Finding { class: Class::MachineExhausted, sentence, ..finding }
 }
 
 /// Whether an end says that somebody else ended it: HUP, INT, KILL and TERM are never a process's own, a node exits with
@@ -146,6 +211,38 @@ mod tests {
         }
         let late = Trouble::Late { member: 1, what: "serve".into(), bound: Duration::from_millis(30) };
         assert_eq!(late.finding(None).class, Class::Liveness);
+    }
+
+    #[test]
+    fn only_the_kernels_account_excuses_a_member() {
+        let short = |resource| vec![Shortage { resource, found: "0 KiB free at /r".to_owned() }];
+        let died = |ended, served| Trouble::Died { member: 2, ended, served, lived_before: true, remark: None };
+        let class =
+            |trouble: &Trouble, short: &[Shortage], words: Option<&str>| trouble.weighed(short, words, None).class;
+        let (full, words) = (short(Resource::Disk), Some("write failed: No space left on device (os error 28)"));
+        let failed = died(Ended::Exited(74), true);
+        assert_eq!(class(&failed, &full, words), Class::MachineExhausted);
+        assert_eq!(class(&failed, &[], words), Class::NodeDied, "a bug may say so too");
+        assert_eq!(class(&failed, &full, Some("checksum mismatch")), Class::NodeDied, "of something else");
+        assert_eq!(class(&failed, &full, None), Class::NodeDied);
+        assert_eq!(class(&failed, &short(Resource::Memory), words), Class::NodeDied, "of another thing");
+        let refused = died(Ended::Exited(1), false);
+        assert_eq!(class(&refused, &full, words), Class::MachineExhausted);
+        assert_eq!(
+            class(&died(Ended::Exited(65), false), &full, words),
+            Class::RefusedAfterOwnCrash,
+            "E < N is no shortage"
+        );
+        let killed = died(Ended::KilledByOther(9), true);
+        assert_eq!(class(&killed, &short(Resource::Memory), None), Class::MachineExhausted);
+        assert_eq!(class(&killed, &[], None), Class::HarnessError, "a stranger");
+        assert_eq!(class(&died(Ended::KilledByOther(25), true), &[], None), Class::MachineExhausted);
+        let late = Trouble::Late { member: 1, what: "serve".into(), bound: Duration::from_millis(30) };
+        assert_eq!((class(&late, &full, None), class(&late, &[], None)), (Class::MachineExhausted, Class::Liveness));
+        let own = Trouble::Harness(anyhow::Error::new(std::io::Error::from_raw_os_error(28)).context("cannot copy"));
+        let finding = own.weighed(&[], None, Some(3));
+        assert_eq!((finding.class, finding.cycle), (Class::MachineExhausted, Some(3)));
+        assert!(finding.sentence.contains("cannot copy"), "{}", finding.sentence);
     }
 
     #[test]

@@ -85,7 +85,8 @@ impl Stage<'_> {
                     "expected n{member}'s watch to deliver revision {revision} of the fence within {} ms, found it at {delivered}",
                     limits::OBSERVE_MS_MAX
                 );
-                self.tell(work, Finding::new(Class::Liveness, why).in_cycle(work.step.cycle).at_member(member));
+                let late = Finding::new(Class::Liveness, why).in_cycle(work.step.cycle).at_member(member);
+                self.tell(work, self.excuse(late));
             }
         }
         Ok(())

@@ -1,4 +1,9 @@
 //! The fence that is a raft command: every replica hashes its state at exactly its index.
+//!
+//! A replica may skip a fence, because its recovery or a snapshot covered it. That proves nothing,
+//! so another one follows once all have applied what there is, for as long as the bound lasts. What
+//! is left then says nothing against the system: a log that is cut short at once makes members
+//! catch up by snapshots, and they may do so for ever.
 
 use super::fence::Fence;
 use super::revive::first_trouble;
@@ -13,8 +18,9 @@ use std::time::Duration;
 impl Stage<'_> {
     pub(super) async fn fence_by_command(&mut self, work: &mut Work) -> Result<Fence, Trouble> {
         let bound = Duration::from_millis(self.scenario.bounds.fence_ms_max);
-        let mut missed = Vec::new();
-        for _ in 0..limits::FENCE_TRIES_MAX {
+        let (started, mut tries, mut pause) = (clock::now(), 0, limits::FENCE_RETRY_PAUSE);
+        loop {
+            tries += 1;
             self.ledger.take(&Evidence::Mark { cycle: work.step.cycle });
             let proposed = self.propose(work, bound).await?;
             let answers = self.answers(proposed.index, bound).await?;
@@ -32,15 +38,24 @@ impl Stage<'_> {
                 });
             }
             let without = answers.iter().filter(|(_, answer)| answer.missed);
-            missed = without.map(|(member, answer)| (*member, answer.index)).collect();
+            let missed: Vec<_> = without.map(|(member, answer)| (*member, answer.index)).collect();
+            let diverged = self.judge_missed(work, &missed).await?;
+            let waited = clock::now() - started;
+            if diverged || (tries >= limits::FENCE_TRIES_MAX && waited >= bound * limits::FENCE_TRIES_MAX) {
+                let skipped = members(missed.iter().map(|(member, _)| *member));
+                return Err(never_applied(tries, waited, &skipped, self.scenario.cluster.keep_entries));
+            }
+            clock::sleep(pause).await;
+            pause = (pause * 2).min(limits::FENCE_RETRY_PAUSE_MAX);
+            let mark = self.cluster.applied_mark();
+            first_trouble(join_all(self.cluster.members.iter().map(|member| member.catch_up(mark, bound))).await)?;
         }
-        self.judge_missed(work, &missed).await?;
-        let what = format!("apply one of {} fences instead of skipping it", limits::FENCE_TRIES_MAX);
-        let first = self.cluster.members.first().map_or(0, |member| member.id);
-        Err(Trouble::Late { member: first, what, bound: bound * limits::FENCE_TRIES_MAX })
     }
 
-    async fn judge_missed(&self, work: &mut Work, missed: &[(u64, u64)]) -> Result<(), Trouble> {
+    /// Judges the members that skipped a fence; whether one of them is found to have applied
+    /// another entry in its place.
+    async fn judge_missed(&self, work: &mut Work, missed: &[(u64, u64)]) -> Result<bool, Trouble> {
+        let before = work.findings.len();
         for (member, index) in missed {
             let Some(one) = self.cluster.member(*member) else { continue };
             let Some(recovery) = one.recovery().await? else { continue };
@@ -48,7 +63,7 @@ impl Stage<'_> {
             let (cycle, member, index) = (work.step.cycle, *member, *index);
             work.findings.extend(self.ledger.take(&Evidence::Missed { cycle, member, index, recovery }));
         }
-        Ok(())
+        Ok(work.findings.len() > before)
     }
 
     /// Proposes on one member after the other until one takes it: during an election none does.
@@ -83,5 +98,34 @@ impl Stage<'_> {
             Ok((member.id, member.fence_answer(index, bound).await?))
         }
         first_trouble(join_all(self.cluster.members.iter().map(|member| ask(member, index, bound))).await)
+    }
+}
+
+/// `n2, n3`.
+fn members(ids: impl Iterator<Item = u64>) -> String {
+    ids.map(|id| format!("n{id}")).collect::<Vec<_>>().join(", ")
+}
+
+/// What there is to say if no fence was applied by all: `skipped` skipped the last of `tries`.
+fn never_applied(tries: u32, waited: Duration, skipped: &str, keep_entries: u64) -> Trouble {
+    Trouble::Unproven(format!(
+        "expected a fence that every member applies, found none in {tries} tries over {} ms: {skipped} skipped the last one, because its \
+         recovery or a snapshot covered it; `cluster.keep_entries` is {keep_entries}: with more of them members catch up from the log",
+        waited.as_millis()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::Class;
+
+    #[test]
+    fn fences_that_snapshots_cover_accuse_nobody_and_say_what_was_waited() {
+        let finding = never_applied(7, Duration::from_millis(1_950), &members([2, 3].into_iter()), 1).finding(Some(4));
+        assert_eq!((finding.class, finding.cycle), (Class::NotProven, Some(4)));
+        for words in ["7 tries over 1950 ms", "n2, n3 skipped", "`cluster.keep_entries` is 1"] {
+            assert!(finding.sentence.contains(words), "{words}: {}", finding.sentence);
+        }
     }
 }

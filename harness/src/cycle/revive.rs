@@ -5,6 +5,7 @@ use crate::clock;
 use crate::cluster::{Member, Trouble};
 use crate::evidence::{Evidence, Look};
 use crate::inspect::{DeadMember, Inspected, inspect};
+use crate::machine::{self, Shortage};
 use crate::raft_log::{self, RaftLog};
 use crate::verdict::{Class, Finding};
 use futures_util::future::join_all;
@@ -29,6 +30,9 @@ impl Stage<'_> {
         let inspected = join_all(todo).await;
         for inspected in inspected {
             let (member, applied, dead, log) = inspected?;
+            if let Some(why) = exhausted(&dead, &self.shortages()) {
+                return Err(Trouble::Exhausted(format!("n{member}'s dead directory could not be read: {why}")));
+            }
             work.add_dead(member, applied, &dead);
             let inspected = Evidence::Inspected {
                 cycle,
@@ -65,8 +69,8 @@ impl Stage<'_> {
             Err(raft_log::Error::Io { source, .. })
                 if source.kind() == ErrorKind::NotFound && dead.log_last.is_none() => {}
             Err(error) => {
-                let why = format!("the inspector reads this raft log and our own decoder does not: {error}");
-                self.tell(work, Finding::new(Class::HarnessError, why).in_cycle(cycle).at_member(member));
+                let (class, why) = unreadable(&error);
+                self.tell(work, Finding::new(class, why).in_cycle(cycle).at_member(member));
             }
         }
     }
@@ -125,6 +129,27 @@ impl Work {
     }
 }
 
+/// What an inspector of a copy ran out of, by its words and the kernel's account; it says nothing
+/// about what is in the directory then.
+fn exhausted(dead: &DeadMember, short: &[Shortage]) -> Option<String> {
+    let errors = [&dead.last_flushed_index_error, &dead.engine_error, &dead.log_error];
+    errors.into_iter().flatten().find_map(|error| {
+        let resource = machine::of_words(error)?;
+        let short = short.iter().find(|one| one.resource == resource)?;
+        Some(format!("{error}; the machine ran short ({short})"))
+    })
+}
+
+/// Whose fault it is that our own decoder refuses a log that the inspector reads.
+fn unreadable(error: &raft_log::Error) -> (Class, String) {
+    match error {
+        raft_log::Error::Order { .. } => {
+            (Class::RaftLog, format!("after our kill the raft log that it wrote is not in order: {error}"))
+        }
+        _ => (Class::HarnessError, format!("the inspector reads this raft log and our own decoder does not: {error}")),
+    }
+}
+
 /// Lower bound of the applied entries that a kill took out of memory.
 fn lost(applied_received: Option<u64>, engine_index: Option<u64>) -> u64 {
     let entries = |index: Option<u64>| index.map_or(0, |index| index + 1);
@@ -149,6 +174,27 @@ pub(super) fn first_trouble<T>(results: Vec<Result<T, Trouble>>) -> Result<Vec<T
 mod tests {
     use super::*;
     use crate::process::Ended;
+
+    #[test]
+    fn an_inspector_without_room_says_nothing_about_the_directory() {
+        let words = "While appending to file: No space left on device".to_owned();
+        let dead = DeadMember { engine_error: Some(words), ..DeadMember::default() };
+        let short = [Shortage { resource: machine::Resource::Disk, found: "0 KiB free".to_owned() }];
+        assert!(exhausted(&dead, &short).is_some_and(|why| why.contains("0 KiB free")));
+        assert_eq!(exhausted(&dead, &[]), None, "its words alone excuse nothing");
+        let corrupt = DeadMember { engine_error: Some("checksum mismatch".to_owned()), ..DeadMember::default() };
+        assert_eq!(exhausted(&corrupt, &short), None);
+    }
+
+    #[test]
+    fn a_hole_in_a_log_is_its_writers_fault() {
+        let (path, index, why) = (|| "raft-log.redb".into(), 8, || "expected entry 7 after 6".to_owned());
+        let hole = unreadable(&raft_log::Error::Order { path: path(), index, why: why() });
+        assert_eq!(hole.0, Class::RaftLog);
+        assert!(hole.1.contains("raft index 8: expected entry 7"), "{}", hole.1);
+        let strange = unreadable(&raft_log::Error::Entry { path: path(), index, why: why() });
+        assert_eq!(strange.0, Class::HarnessError);
+    }
 
     #[test]
     fn index_zero_is_an_entry_and_nothing_is_not() {

@@ -2,10 +2,12 @@
 //! watches that are opened anew in the past. A few milliseconds; what it finds is judged by `oracle`.
 
 use super::{Stage, Work};
+use crate::cluster::trouble::excused;
 use crate::evidence::Evidence;
 use crate::observe::fresh;
-use crate::oracle::liveness::{Bounds, Healing, Served};
+use crate::oracle::liveness::{Bounds, Healing, Served, check_healing};
 use crate::oracle::streams::{Heard, Resumption};
+use crate::verdict::{Class, Finding};
 use crate::{clock, limits};
 use futures_util::future::join_all;
 use std::collections::BTreeSet;
@@ -32,7 +34,12 @@ impl Stage<'_> {
         };
         let (cycle, phases) = (work.step.cycle, work.record.phases);
         let healing = Healing { cycle, caught_up_ms: phases.catch_up, fence_ms: phases.fence, revision, served };
-        work.findings.extend(self.ledger.take(&Evidence::Healed { healing, bounds }));
+        let late = check_healing(&healing, bounds).into_iter().find(|finding| finding.class == Class::Liveness);
+        match late.map(|late| self.excuse(late)) {
+            // Timings of a machine that ran short are no evidence.
+            Some(excused) if excused.class != Class::Liveness => self.tell(work, excused),
+            _ => work.findings.extend(self.ledger.take(&Evidence::Healed { healing, bounds })),
+        }
     }
 
     async fn judge_resumptions(&self, work: &mut Work, revision: u64, compacted: u64) {
@@ -52,6 +59,13 @@ impl Stage<'_> {
         let heard: Vec<(u64, Resumption, Heard)> = join_all(watches).await;
         for (member, asked, heard) in heard {
             let cycle = work.step.cycle;
+            // A stream that breaks off on a machine that ran short accuses nobody.
+            if let (Some(why), Some(short)) = (&heard.ended, self.shortages().first()) {
+                let broken =
+                    Finding::new(Class::Watch, format!("a watch that was opened anew on n{member} broke off: {why}"));
+                self.tell(work, excused(broken.in_cycle(cycle).at_member(member), &short.to_string()));
+                continue;
+            }
             work.findings.extend(self.ledger.take(&Evidence::FreshWatch { cycle, member, asked, heard }));
         }
     }

@@ -1,7 +1,7 @@
 //! Every kind of line reads back as it was written, and small.
 
 use super::*;
-use crate::operation::{Compare, Effect, Keys, Shape};
+use crate::operation::{Compare, Effect, Expected, Keys, Shape};
 use crate::record::Role;
 use crate::report::sample;
 use crate::verdict::Class;
@@ -69,7 +69,8 @@ fn every_kind_of_line_reads_back() {
         Action::Read { keys, revision: Some(4), serializable: true },
     ];
     for action in actions {
-        reads_back(&Evidence::Invoke { op: OP, endpoint: 2, action });
+        let purpose = Some(Purpose { step: "block".into(), refusal: Expected::Sometimes });
+        reads_back(&Evidence::Invoke { op: OP, endpoint: 2, action, purpose });
     }
     let replies = [
         Reply::Put,
@@ -112,7 +113,12 @@ fn every_kind_of_line_reads_back() {
             seed: u64::MAX,
             job: None,
         }),
-        Evidence::Refused { op: OP, why: "no".into() },
+        Evidence::Refused { op: OP, why: "no".into(), reason: None },
+        Evidence::Refused {
+            op: OP,
+            why: "no".into(),
+            reason: Some(Reason::Judged { code: "NotFound".into(), text: "etcdserver: no".into() }),
+        },
         Evidence::Unknown { op: OP, why: "lost".into() },
         Evidence::Watch { slot, from: 2 },
         Evidence::WatchEnded { slot, why: "killed".into() },

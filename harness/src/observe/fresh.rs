@@ -13,17 +13,51 @@ async fn connect(endpoint: &str) -> Result<Client, String> {
     Client::connect([endpoint], Some(options)).await.map_err(|error| error.to_string())
 }
 
-/// One linearizable read at `endpoint`. Returns the revision of its answer.
+/// A linearizable read at `endpoint`, asked for again while the answer is that it cannot be served
+/// now. Returns the revision of its answer.
 ///
 /// # Errors
 /// Why there is none within `bound`.
 pub async fn read(endpoint: &str, bound: Duration) -> Result<u64, String> {
+    let mut last = None;
     let asked = async {
-        let answer = connect(endpoint).await?.get("p/", None).await.map_err(|error| error.to_string())?;
-        let revision = answer.header().and_then(|header| u64::try_from(header.revision()).ok());
-        revision.ok_or_else(|| "an answer without a revision".to_owned())
+        loop {
+            match read_once(endpoint).await {
+                Err((true, why)) => last = Some(why),
+                Err((false, why)) => return Err(why),
+                Ok(revision) => return Ok(revision),
+            }
+            clock::sleep(limits::SECOND_LOOK_RETRY_PAUSE).await;
+        }
     };
-    clock::within(bound, asked).await.unwrap_or_else(|| Err(format!("no answer within {} ms", bound.as_millis())))
+    match clock::within(bound, asked).await {
+        Some(answer) => answer,
+        None => Err(last.map_or_else(|| "no answer".to_owned(), |why| format!("no answer but {why:?}"))),
+    }
+}
+
+/// # Errors
+/// Whether it may go otherwise in a moment, and why there is no answer.
+async fn read_once(endpoint: &str) -> Result<u64, (bool, String)> {
+    let mut client = connect(endpoint).await.map_err(|why| (true, why))?;
+    let answer = client.get("p/", None).await.map_err(|error| (is_passing(&error), error.to_string()))?;
+    let revision = answer.header().and_then(|header| u64::try_from(header.revision()).ok());
+    revision.ok_or_else(|| (false, "an answer without a revision".to_owned()))
+}
+
+/// Whether an error is one of an election or a broken connection, and no judgement of the request.
+fn is_passing(error: &etcd_client::Error) -> bool {
+    use tonic::Code;
+    match error {
+        etcd_client::Error::GRpcStatus(status) => {
+            matches!(
+                status.code(),
+                Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Internal
+            )
+        }
+        etcd_client::Error::TransportError(_) => true,
+        _ => false,
+    }
 }
 
 /// Opens the watch that was `asked` for at `endpoint`, and hears it to its last revision, within `bound`.

@@ -1,6 +1,6 @@
 //! An operation as the judges remember it: what was asked, and of whom. Alarms about an answer accuse the member that gave it.
 
-use crate::operation::{Action, Effect, Keys, OpId};
+use crate::operation::{Action, Effect, Keys, OpId, Purpose};
 use crate::verdict::{Class, Finding};
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +15,8 @@ pub(super) struct Asked {
     /// The member that it was sent to, and that answered it if anybody did.
     pub member: u64,
     pub action: Action,
+    /// `None`: the history is older than the question.
+    pub purpose: Option<Purpose>,
 }
 
 impl Asked {
@@ -128,7 +130,7 @@ mod tests {
         let keys = Keys { from: "q/".into(), to: Some("q0".into()) };
         let asked = |then| {
             let action = Action::Txn { when: vec![], then };
-            Asked { id: OpId { client: 3, seq: 17 }, member: 2, action }.acknowledged(57)
+            Asked { id: OpId { client: 3, seq: 17 }, member: 2, action, purpose: None }.acknowledged(57)
         };
         assert_eq!(
             asked(vec![put(1), Effect::Delete { keys }]),

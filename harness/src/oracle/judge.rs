@@ -2,12 +2,12 @@
 
 use super::ledger::Books;
 use super::liveness::check_healing;
-use super::replay_start::{Restart, check_dead, check_replay_start};
+use super::replay_start::{Restart, carry_install, check_dead, check_replay_start};
 use super::votes::{Vote, check_vote};
 use super::{check_fence, check_kept, check_kv_fence, check_missed, final_check, migration};
 use crate::evidence::{Evidence, KvAnswer, Look, Recovered};
 use crate::inspect::DeadMember;
-use crate::operation::Outcome;
+use crate::operation::{Outcome, Reason};
 use crate::verdict::{Class, Finding};
 use node_proto::control::RecoveryResponse;
 
@@ -38,12 +38,17 @@ impl Books {
 
     fn dispatch(&mut self, evidence: &Evidence) -> Vec<Finding> {
         match evidence {
-            Evidence::Invoke { op, endpoint, action } => self.invoked(*op, *endpoint, action),
+            Evidence::Invoke { op, endpoint, action, purpose } => {
+                self.invoked(*op, *endpoint, action, purpose.as_ref());
+            }
             Evidence::Done { op, revision, term, reply } => {
                 let outcome = Outcome::Done { revision: *revision, term: *term, reply: reply.clone() };
                 self.completed(*op, &outcome);
             }
-            Evidence::Refused { op, why } => self.completed(*op, &Outcome::Refused { why: why.clone() }),
+            Evidence::Refused { op, why, reason } => {
+                let reason = reason.clone().unwrap_or(Reason::Unrecorded);
+                self.completed(*op, &Outcome::Refused { why: why.clone(), reason });
+            }
             Evidence::Unknown { op, why } => self.completed(*op, &Outcome::Unknown { why: why.clone() }),
             Evidence::Revision { revision, slot, changes } => self.delivered(*slot, *revision, changes),
             Evidence::Again { revision, slot, mark } => self.delivered_again(*slot, *revision, *mark),
@@ -110,8 +115,12 @@ impl Books {
         applied_received: Option<u64>,
         dead: &DeadMember,
     ) -> Vec<Finding> {
-        let restart = Restart { cycle, member, dead, applied_received };
         let mut dead = dead.clone();
+        if let Some((before, _)) = self.dead.get(&member) {
+            carry_install(before, &mut dead);
+        }
+        let seen = dead.clone();
+        let restart = Restart { cycle, member, dead: &seen, applied_received };
         let findings = match look {
             Look::Killed => {
                 let mut findings = check_dead(&restart);

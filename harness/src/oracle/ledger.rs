@@ -24,6 +24,7 @@ use super::leases::{LeaseBook, LeaseMark};
 use super::linearizability::{Basis, Linearizability};
 use super::log_replay::{LogEvidence, LogReplay, Mark};
 use super::reads::{Claim, Claims};
+use super::refusals::Refusals;
 use super::streams::{self, Delivered, Delivery, Heard, Resumption, Streams};
 use super::votes::{Leaders, Vote};
 use super::watermarks::{Reading, Watermarks};
@@ -32,9 +33,10 @@ use crate::history::History;
 use crate::inspect::DeadMember;
 use crate::known::{Known, Signature};
 use crate::model::{Change, KvDigest, Live, Model};
-use crate::operation::{Action, Fate, KeyState, OpId, Outcome, Reply};
+use crate::operation::{Action, Fate, KeyState, OpId, Outcome, Purpose, Reply};
 use crate::raft_log::RaftLog;
 use crate::record::known::KnownRecord;
+use crate::record::refused::StepRecord;
 use crate::record::{LeasesJudged, Replayed, ResumedRecord};
 use crate::target::Slot;
 use crate::verdict::{Class, Finding};
@@ -108,6 +110,7 @@ pub(super) struct Books {
     pub compact_acked: u64,
     pub compact_sent: u64,
     pub tally: Tally,
+    refusals: Refusals,
     pub cycle: Option<u32>,
     findings: Vec<Finding>,
     known: Known,
@@ -167,6 +170,7 @@ impl Ledger {
             compact_acked: 0,
             compact_sent: 0,
             tally: Tally::default(),
+            refusals: Refusals::default(),
             cycle: None,
             findings: Vec::new(),
             known: Known::default(),
@@ -222,7 +226,7 @@ impl Ledger {
     /// `id` is about to be sent. Ids are never used twice.
     #[cfg(test)]
     pub fn invoke(&self, id: OpId, action: &Action) {
-        self.take(&Evidence::Invoke { op: id, endpoint: 0, action: action.clone() });
+        self.take(&Evidence::Invoke { op: id, endpoint: 0, action: action.clone(), purpose: None });
     }
 
     /// `id` ended.
@@ -338,6 +342,11 @@ impl Ledger {
             .collect()
     }
 
+    /// What became of the operations, by the kind of step that asked for them.
+    pub fn operations(&self) -> Vec<StepRecord> {
+        self.books().refusals.records()
+    }
+
     pub fn tally(&self) -> Tally {
         let books = self.books();
         Tally {
@@ -369,10 +378,10 @@ impl Books {
     }
 
     /// `id` is about to be sent to the `endpoint`-th slot.
-    pub fn invoked(&mut self, id: OpId, endpoint: usize, action: &Action) {
+    pub fn invoked(&mut self, id: OpId, endpoint: usize, action: &Action, purpose: Option<&Purpose>) {
         let slot = Slot(endpoint as u64 + 1);
         let member = self.tenants.get(&slot).copied().unwrap_or(slot.0);
-        let asked = Arc::new(Asked { id, member, action: action.clone() });
+        let asked = Arc::new(Asked { id, member, action: action.clone(), purpose: purpose.cloned() });
         match action {
             Action::Grant { lease, ttl_seconds } => {
                 self.leases.grant_sent(*lease, *ttl_seconds);
@@ -411,13 +420,16 @@ impl Books {
     pub fn completed(&mut self, id: OpId, outcome: &Outcome) {
         let Some((asked, floor)) = self.pending.remove(&id) else { return };
         self.linearizability.complete(id, outcome);
+        self.refusals.count(asked.purpose.as_ref(), &asked.action, outcome);
         let mut alarms = Alarms::new();
         match outcome {
             Outcome::Done { revision, reply, .. } => {
                 self.done(&asked, &floor, *revision, reply, &mut alarms);
                 self.acked.answered(*revision, &asked);
             }
-            Outcome::Refused { why } => self.refused(&asked, why, &mut alarms),
+            Outcome::Refused { why, .. } => {
+                self.refused(&asked, why, outcome.found_unfit(), &mut alarms);
+            }
             Outcome::Unknown { .. } => {
                 self.lease_clock.ended(self.at_us, &asked);
                 if !matches!(asked.action, Action::Read { .. } | Action::Defragment | Action::KeepAlive { .. }) {
@@ -557,7 +569,7 @@ impl Books {
     }
 
     fn done(&mut self, asked: &Arc<Asked>, floor: &Newest, revision: u64, reply: &Reply, alarms: &mut Alarms) {
-        let Asked { id, member, ref action } = **asked;
+        let Asked { id, member, ref action, .. } = **asked;
         let Books { model, writes, claims, leases, tally, lease_clock, at_us, .. } = self;
         match action {
             Action::Read { .. } => tally.reads += 1,
@@ -621,13 +633,13 @@ impl Books {
         }
     }
 
-    fn refused(&mut self, asked: &Asked, why: &str, alarms: &mut Alarms) {
+    fn refused(&mut self, asked: &Asked, why: &str, found_unfit: bool, alarms: &mut Alarms) {
         match asked.action.fate() {
             // As it has to be: no refusal that the load did not ask for.
             Fate::Refused => self.tally.refused_rightly += 1,
             Fate::Taken | Fate::Either => self.tally.refused += 1,
         }
-        if asked.action.fate() == Fate::Taken && Outcome::found_unfit(why) {
+        if asked.action.fate() == Fate::Taken && found_unfit {
             let member = asked.member;
             let sentence =
                 format!("n{member} refused {asked}, which keeps every limit: expected an answer, found {why:?}");

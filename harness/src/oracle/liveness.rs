@@ -56,7 +56,7 @@ pub fn check_healing(healing: &Healing, bounds: Bounds) -> Vec<Finding> {
             Err(why) => Some(Finding::new(
                 Class::Liveness,
                 format!(
-                    "expected the healed n{member} to serve a linearizable read within {} ms, found: {why}",
+                    "expected the healed n{member} to serve a linearizable read within {} ms, found after {ms} ms: {why}",
                     bounds.read
                 ),
             )),

@@ -330,6 +330,19 @@ impl LogReplay {
         }
     }
 
+    /// A replay that stands at the last fence on which all agreed with the model, and has heard no
+    /// member's log since; at the beginning, if there was none. For whoever looks for a wrong
+    /// member, whose own word about its log may have been taken meanwhile.
+    pub fn at_last_fence(&self) -> Self {
+        let Some((fence, base)) = self.bases.last_key_value() else { return Self::default() };
+        Self { store: base.clone(), at: At::Next(fence + 1), ..Self::default() }
+    }
+
+    /// Goes on through `entries`, which are certainly committed.
+    pub fn read_committed(&mut self, entries: &[Logged]) {
+        entries.iter().for_each(|entry| self.advance(entry, &mut Alarms::new()));
+    }
+
     /// By revision, what the log made of it, and which entry that was; the last few thousand without a gap.
     pub fn lately(&self) -> &BTreeMap<u64, (LogId, Vec<Effect>)> {
         &self.lately

@@ -9,6 +9,7 @@
 //! | `durability` | every acknowledged write is there, at its revision, with its effects; nothing else is |
 //! | `exactly_once` | what was asked for once happened at most once, and counts for one |
 //! | [`linearizability`] | one order of all operations explains every answer, and keeps real time |
+//! | `refusals` | (none by itself) how many operations were refused, and why |
 //! | `reads` | what a read returned is what the model holds at that revision |
 //! | `leases` | acknowledged grants are there, acknowledged revocations are not |
 //! | `lease_clock` | a lease lives as long as was acknowledged, and no longer than it has to |
@@ -42,6 +43,7 @@ pub mod log_replay;
 pub mod migration;
 mod predict;
 mod reads;
+mod refusals;
 pub mod replay_start;
 pub mod streams;
 pub mod votes;
@@ -61,9 +63,10 @@ use crate::verdict::{Class, Finding};
 
 /// Classes from cause to symptom. One bug raises several alarms (a replica that lost a delete also answers
 /// reads and watches wrongly); the first of these that is present names the bug best.
-const CAUSE_FIRST: [Class; 19] = [
+const CAUSE_FIRST: [Class; 21] = [
     Class::IndexAheadOfEngine,
     Class::PurgedAboveN,
+    Class::RaftLog,
     Class::RefusedAfterOwnCrash,
     Class::VoteWentBack,
     Class::StateHash,
@@ -79,6 +82,7 @@ const CAUSE_FIRST: [Class; 19] = [
     Class::NodeDied,
     Class::SnapshotTransfer,
     Class::Liveness,
+    Class::MachineExhausted,
     Class::HarnessError,
     Class::NotProven,
 ];

@@ -82,19 +82,47 @@ pub fn check_dead(restart: &Restart<'_>) -> Vec<Finding> {
     findings
 }
 
-/// Apply waits for the local log: what was applied must be in it, or purged from it. A kill inside a snapshot's
-/// installation may leave an engine that is ahead of the whole log, and covers what was applied.
+/// Apply waits for the local log: what was applied must be in it, or purged from it. Only a
+/// snapshot whose installation was under way justifies an engine that is ahead of the whole log; it
+/// covers what was applied.
 fn check_log_end(restart: &Restart<'_>) -> Option<Finding> {
     let dead = restart.dead;
     let log_end = dead.log_last.max(dead.last_purged);
-    let installing = after(dead.engine_index) > after(dead.log_last);
-    if after(log_end) >= after(restart.applied_received) || installing {
+    let ahead = after(dead.engine_index) > after(log_end);
+    if ahead && in_an_install(dead) {
         return None;
     }
-    let (applied, end) = (words(restart.applied_received), words(log_end));
-    let why =
-        format!("it had applied {applied} before our kill, and the dead log ends at {end}: apply waits for the log");
+    let end = words(log_end);
+    let why = if after(restart.applied_received) > after(log_end) {
+        let applied = words(restart.applied_received);
+        format!("it had applied {applied} before our kill, and the dead log ends at {end}: apply waits for the log")
+    } else if ahead && dead.install_under_way.is_some() {
+        let engine = words(dead.engine_index);
+        format!(
+            "its engine holds all entries to E = {engine}, the dead log ends at {end}, and no snapshot was being installed: apply waits \
+             for the log"
+        )
+    } else {
+        return None;
+    };
     Some(restart.finding(Class::LostWrite, why))
+}
+
+/// Whether a snapshot was being installed; of an older record nobody knows, and it gets the benefit
+/// of the doubt.
+fn in_an_install(dead: &DeadMember) -> bool {
+    dead.install_under_way != Some(false)
+}
+
+/// Carries an interrupted install on: a start removes what lies beside `db` before it makes N and
+/// the log fit, so a directory that a second kill leaves shows no install any more. `before`: what
+/// the last look at it found.
+pub(super) fn carry_install(before: &DeadMember, dead: &mut DeadMember) {
+    let log_end = before.log_last.max(before.last_purged);
+    let interrupted = after(before.engine_index) > after(log_end) && in_an_install(before);
+    if interrupted && before.engine_index == dead.engine_index && dead.install_under_way.is_some() {
+        dead.install_under_way = Some(true);
+    }
 }
 
 /// Judges what the next life reports of its recovery, once that is complete.

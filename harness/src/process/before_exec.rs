@@ -1,18 +1,36 @@
 //! The only unsafe code of the harness: what runs in a child between fork and exec.
 #![allow(unsafe_code)]
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit};
+use rustix::fs::Mode;
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit, umask,
+};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Makes `command`'s child die by SIGKILL as soon as the calling thread ends, however that happens.
-pub fn die_with_this_thread(command: &mut Command) {
+/// The permissions that files of a child do not get.
+const UMASK: u32 = 0o022;
+/// The highest number of a signal on Linux.
+const SIGNAL_MAX: i32 = 64;
+/// Descriptors that are looked at one by one where the kernel is older than `close_range` with this
+/// flag (5.11).
+const DESCRIPTORS_MAX: i32 = 4_096;
+
+/// Makes `command`'s child die by SIGKILL as soon as the calling thread ends, however that happens,
+/// and begin with nothing of what this process was given or has opened: descriptors, ignored
+/// signals, a umask.
+pub fn begin_clean(command: &mut Command) {
     let parent = rustix::process::getpid();
-    // SAFETY: the closure runs in a forked copy of a process that had other threads, so it may only do what is
-    // async-signal-safe: it makes two raw system calls, compares two integers, and allocates nothing on any path.
+    // SAFETY: the closure runs in a forked copy of a process that had other threads, so it may only
+    // do what is async-signal-safe: it makes raw system calls, compares integers, and allocates
+    // nothing on any path.
     unsafe {
-        command.pre_exec(move || set_death_signal(parent));
+        command.pre_exec(move || {
+            set_death_signal(parent)?;
+            forget_inheritance();
+            Ok(())
+        });
     }
 }
 
@@ -34,5 +52,25 @@ fn set_death_signal(parent: Pid) -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::from_raw_os_error(rustix::io::Errno::SRCH.raw_os_error()))
+    }
+}
+
+fn forget_inheritance() {
+    umask(Mode::from_raw_mode(UMASK));
+    // A signal that was ignored stays so across an exec. SIGKILL and SIGSTOP are refused, and need
+    // nothing; the standard library has emptied the mask of blocked ones.
+    for signal in 1..=SIGNAL_MAX {
+        // SAFETY: installs no handler.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // Not closed at once: the standard library still tells through one of them why an exec failed.
+    // SAFETY: changes a flag of descriptors, and none is used after the exec but the standard
+    // three.
+    let marked = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if marked != 0 {
+        for descriptor in 3..DESCRIPTORS_MAX {
+            // SAFETY: as above; a number that is no descriptor is refused.
+            unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
     }
 }

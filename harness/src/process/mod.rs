@@ -7,12 +7,16 @@
 //! 3. A child is watched and signalled through its pidfd: no number that could by now mean another process is
 //!    ever used, and every change of state is an event ([`child`]).
 //! 4. A child's standard output is its event pipe ([`events`]).
+//! 5. A child inherits nothing that could change a verdict and that no report tells
+//!    ([`environment`]).
 
 pub mod before_exec;
 pub mod child;
+pub mod environment;
 pub mod events;
 pub mod spawner;
 
 pub use child::{Child, Ended, Pauser, Signals};
+pub use environment::Environment;
 pub use events::{Migrated, NodeState};
 pub use spawner::{Launch, Output, Spawner};

@@ -4,10 +4,14 @@
 //! would be killed when the pool shrinks. The thread ends when the last [`Spawner`] and the last [`Child`]
 //! are gone, and it is the only caller of `Command::spawn` in the harness.
 
-use super::before_exec::{die_with_this_thread, limit_open_files};
+use super::before_exec::{begin_clean, limit_open_files};
 use super::child::{Child, Ended};
-use crate::clock;
+use super::environment::Environment;
+use crate::scenario::EnvironmentSpec;
+use crate::{clock, limits};
 use anyhow::{Context, anyhow, bail};
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 use rustix::process::Pid;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -100,11 +104,20 @@ pub struct Spawner {
 }
 
 impl Spawner {
-    /// Starts the thread. To be called within a tokio runtime.
+    /// Starts the thread, whose children have what every child is given of the caller's
+    /// environment. To be called within a tokio runtime.
     ///
     /// # Errors
     /// The thread cannot be started, or SIGCHLD cannot be caught.
     pub fn start() -> io::Result<Self> {
+        Self::start_with(Environment::of_caller(&EnvironmentSpec::default()))
+    }
+
+    /// Likewise, with `environment` for the children.
+    ///
+    /// # Errors
+    /// As [`Spawner::start`].
+    pub fn start_with(environment: Environment) -> io::Result<Self> {
         // A parent may have handed down an ignored SIGCHLD: then the kernel reaps children unseen, and how they ended is
         // lost. Caught once, it stays caught; what is caught, and not ignored, is default again in the nodes.
         drop(signal(SignalKind::child())?);
@@ -112,7 +125,7 @@ impl Spawner {
         std::thread::Builder::new().name("spawner".to_owned()).spawn(move || {
             while let Ok((launch, keep, reply)) = queue.recv() {
                 // A caller that went away drops the child, which kills it.
-                let _ = reply.send(spawn(&launch, keep));
+                let _ = reply.send(spawn(&launch, keep, &environment));
             }
         })?;
         Ok(Self { requests })
@@ -164,15 +177,16 @@ async fn read_all(pipe: Option<pipe::Receiver>, bytes_max: u64) -> anyhow::Resul
     Ok(bytes)
 }
 
-fn spawn(launch: &Launch, keep: Spawner) -> io::Result<Raw> {
+fn spawn(launch: &Launch, keep: Spawner, environment: &Environment) -> io::Result<Raw> {
     let mut command = Command::new(&launch.program);
     // A group of its own: a Ctrl-C on the terminal is meant for the harness, which then ends its children.
     command.args(&launch.args).process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.env_clear().envs(environment.variables());
     match &launch.log {
         Some(log) => command.stderr(open_log(log)?),
         None => command.stderr(Stdio::piped()),
     };
-    die_with_this_thread(&mut command);
+    begin_clean(&mut command);
     if let Some(limit) = launch.nofile {
         limit_open_files(&mut command, limit);
     }
@@ -183,6 +197,13 @@ fn spawn(launch: &Launch, keep: Spawner) -> io::Result<Raw> {
     Ok(Raw { child: Child::adopt(pid, keep)?, stdout, stderr })
 }
 
+/// Opens the log at its end, and takes room for what a child may have to say on a full disk.
 fn open_log(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    let log = OpenOptions::new().create(true).append(true).open(path)?;
+    let end = log.metadata()?.len();
+    match rustix::fs::fallocate(&log, FallocateFlags::KEEP_SIZE, end, limits::LAST_WORDS_BYTES) {
+        // Where no room can be taken, a child speaks as long as there is some.
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(log),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -117,6 +117,27 @@ fn a_log_that_no_member_writes_is_refused_with_the_index() {
     assert!(refused.contains("expected the end of the entry after") && refused.ends_with("found 1 more"), "{refused}");
 }
 
+/// Bytes that this decoder does not know may be a newer format; an order that is broken is the
+/// member's.
+#[test]
+fn a_broken_order_is_told_from_strange_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let read_with = |name: &str, entries: &[(u64, Vec<u8>)]| {
+        let path = dir.path().join(name);
+        write(&path, Some((3, 6)), entries);
+        read_file(&path).unwrap_err()
+    };
+    let at = |term, index| put(term, index, "k").1;
+    for (name, entries) in [
+        ("hole", [(7, at(4, 7)), (9, at(4, 9))]),
+        ("index", [(7, at(4, 7)), (8, at(4, 9))]),
+        ("term", [(7, at(4, 7)), (8, at(3, 8))]),
+    ] {
+        assert!(matches!(read_with(name, &entries), Error::Order { .. }), "{name}");
+    }
+    assert!(matches!(read_with("bytes", &[(7, vec![1, 2, 3])]), Error::Entry { .. }));
+}
+
 #[test]
 fn an_entry_that_is_cut_says_where() {
     let (_, bytes) = put(300, 70_000, "key");

@@ -24,6 +24,7 @@ pub fn render(run: &RunSummary, report: &str) -> String {
         findings(run, report),
         section("Known findings", &known::html(run)),
         section("What this verdict is worth", &tiles(run, &worth)),
+        section("Refused operations", &super::refused::html(run)),
         section("Recovery and loss", &chart::render(&run.cycles)),
         section("Crash windows", &tables::window_grid(run, &worth)),
         section("Where the time went", &tables::phase_table(&run.cycles)),
@@ -134,7 +135,8 @@ fn next_command(finding: &Finding, report: &str) -> String {
             | Class::SnapshotTransfer
             | Class::NodeDied
             | Class::RefusedAfterOwnCrash
-            | Class::HarnessError,
+            | Class::HarnessError
+            | Class::MachineExhausted,
             Some(member),
         ) => {
             format!("tail -n 50 {report}/nodes/n{member}.log")
@@ -268,11 +270,36 @@ fn environment(run: &RunSummary) -> String {
         ("schema version", run.schema_version.to_string()),
     ]
     .into_iter()
+    .chain(inherited(run))
     .chain(resumed(run))
     .chain(run.crowd.as_ref().map(|crowd| ("crowd", crowd.sentences().join("<br>"))))
     .map(|(name, value)| format!("<dt>{name}</dt><dd>{value}</dd>\n"))
     .collect();
     format!("<dl class=\"env\">{rows}</dl>")
+}
+
+/// What members and inspector had of the caller's environment.
+fn inherited(run: &RunSummary) -> Vec<(&'static str, String)> {
+    let told = &run.environment;
+    let code = |text: String| format!("<code>{}</code>", escape(&text));
+    let variable = |(name, value): (&String, &Option<String>)| match value {
+        Some(value) => code(format!("{name}={value}")),
+        None => format!("{} (not set)", code(name.clone())),
+    };
+    let withheld = told.withheld.iter().cloned().map(code).collect::<Vec<_>>().join(" ");
+    let rows = [
+        ("variables passed on", told.variables.iter().map(variable).collect::<Vec<_>>().join("<br>")),
+        ("variables withheld", withheld),
+        (
+            "inherited",
+            told.inherited
+                .iter()
+                .map(|(name, value)| escape(&format!("{name}: {value}")))
+                .collect::<Vec<_>>()
+                .join("<br>"),
+        ),
+    ];
+    rows.into_iter().filter(|(_, value)| !value.is_empty()).collect()
 }
 
 /// Where the run went on after its harness had died, if it did.
@@ -335,6 +362,21 @@ mod tests {
         assert!(!render(&run, "r").contains("<dt>resumed</dt>"));
         run.resumed = vec![crate::record::ResumedRecord { cluster: 2, after_cycle: 4 }];
         assert!(render(&run, "r").contains("<dt>resumed</dt><dd>cluster 2 after cycle 4; the harness's death"));
+    }
+
+    #[test]
+    fn what_was_inherited_and_what_was_withheld_is_shown() {
+        let mut run = sample::run();
+        assert!(!render(&run, "r").contains("variables"));
+        run.environment.variables = [("PATH".to_owned(), Some("/bin".to_owned())), ("GOGC".to_owned(), None)].into();
+        run.environment.withheld = vec!["ETCD_<NAME>".to_owned()];
+        run.environment.inherited = [("nice".to_owned(), "5".to_owned())].into();
+        let page = render(&run, "r");
+        for words in
+            ["<code>PATH=/bin</code>", "<code>GOGC</code> (not set)", "<code>ETCD_&lt;NAME&gt;</code>", "nice: 5"]
+        {
+            assert!(page.contains(words), "{words}");
+        }
     }
 
     #[test]

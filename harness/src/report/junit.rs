@@ -24,11 +24,13 @@ const CLASSES: &[(Class, &str)] = &[
     (Class::Watermarks, "watermarks are ordered and never go back in one life"),
     (Class::ReplayStart, "replay starts at N+1, contiguous, nothing twice"),
     (Class::RefusedAfterOwnCrash, "no member refuses to start after a crash"),
+    (Class::RaftLog, "every raft log is in order"),
     (Class::VoteWentBack, "no vote went back"),
     (Class::SnapshotTransfer, "every member that needed a snapshot installed one"),
     (Class::Watch, "watches are ordered, without gaps or duplicates"),
     (Class::NodeDied, "no node died of its own doing"),
     (Class::Liveness, "every member came back inside its bound"),
+    (Class::MachineExhausted, "the machine had room"),
     (Class::HarnessError, "the harness worked"),
     (Class::NotProven, "the faults bit"),
 ];
@@ -76,6 +78,7 @@ fn properties(run: &RunSummary, worth: &Worth) -> Vec<Property> {
     .into_iter()
     .chain(run.leases.map(|leases| ("lease-renewals-judged", leases.renewals.to_string())))
     .chain(run.leases.map(|leases| ("lease-expiries-seen", leases.expiries.to_string())))
+    .chain(super::refused::line(run).map(|line| ("operations-refused", line)))
     .chain((!run.known.is_empty()).then(|| ("known-findings-suppressed", run.suppressed().to_string())))
     .map(|(name, value)| Property::new(name, value))
     .collect()
@@ -124,7 +127,8 @@ fn evidence(run: &RunSummary, worth: &Worth, class: Class, promise: &str) -> Tes
     let found: Vec<&Finding> = run.findings.iter().filter(|finding| finding.class == class).collect();
     let status = match found.first() {
         Some(first) => {
-            let kind = if class == Class::HarnessError { NonSuccessKind::Error } else { NonSuccessKind::Failure };
+            let blameless = matches!(class, Class::HarnessError | Class::MachineExhausted);
+            let kind = if blameless { NonSuccessKind::Error } else { NonSuccessKind::Failure };
             let mut status = TestCaseStatus::non_success(kind);
             status.set_type(class.name()).set_message(first.to_string());
             status.set_description(found.iter().map(|finding| format!("{finding}\n")).collect::<String>());
@@ -234,11 +238,11 @@ mod tests {
                 | Class::Model
                 | Class::Watch => {}
                 Class::VoteWentBack | Class::SnapshotTransfer | Class::NodeDied | Class::Liveness => {}
-                Class::Linearizability | Class::ExactlyOnce | Class::Watermarks => {}
-                Class::HarnessError | Class::NotProven => {}
+                Class::Linearizability | Class::ExactlyOnce | Class::Watermarks | Class::RaftLog => {}
+                Class::MachineExhausted | Class::HarnessError | Class::NotProven => {}
             }
             assert!(listed(class));
         }
-        assert_eq!(CLASSES.len(), 18);
+        assert_eq!(CLASSES.len(), 20);
     }
 }

@@ -1,9 +1,12 @@
 //! The report directory: what a run leaves for those who were not there.
 //!
-//! Contract: every file is a pure function of the [`RunSummary`]; none of them asks a live node, the clock or
-//! the environment. Each file is replaced as a whole (temporary name, sync, rename), `verdict.json` last:
-//! whoever finds a `verdict.json` finds the complete report that it belongs to. A run that ended early is
-//! reported the same way, and every file says that it is partial.
+//! Contract: every file is a pure function of the [`RunSummary`]; none of them asks a live node,
+//! the clock or the environment. Each file is replaced as a whole (temporary name, sync, rename). A
+//! run that ended early is reported the same way, and every file says that it is partial.
+//!
+//! A full disk must not take the verdict: room for `verdict.json` and `junit.xml` is taken when the
+//! run begins ([`reserve`]), they are written first and into that room, and what cannot be written
+//! keeps nothing else from being written.
 //!
 //! `plan.txt`, `scenario.toml`, `history.jsonl` and `nodes/` are written by the stages that produce them.
 
@@ -14,6 +17,7 @@ mod json;
 mod junit;
 pub mod known;
 pub mod localisation;
+pub mod refused;
 mod repro;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -25,11 +29,14 @@ pub mod worth;
 pub use json::read;
 pub(crate) use text::percent;
 
+use crate::limits;
 use crate::paths::Paths;
 use crate::record::{RunSummary, SCHEMA_VERSION};
 use crate::verdict::Verdict;
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -51,15 +58,36 @@ pub enum Error {
     Version { path: PathBuf, found: u32 },
 }
 
-/// Writes `repro.sh`, `junit.xml`, `report.html` and, last, `verdict.json` into the report directory, which exists.
+/// Writes `verdict.json`, `junit.xml`, `repro.sh` and `report.html` into the report directory,
+/// which exists.
 ///
 /// # Errors
-/// The first file that could not be written; the files before it are complete, `verdict.json` is not there.
+/// The first file that could not be written; all others were tried as well, and those that could be written are complete.
 pub fn write(paths: &Paths, run: &RunSummary) -> Result<(), Error> {
-    put(&paths.repro_sh(), repro::render(run).as_bytes(), 0o755)?;
-    put(&paths.junit_xml(), junit::render(run)?.as_bytes(), 0o644)?;
-    put(&paths.report_html(), html::render(run, &report_name(paths)).as_bytes(), 0o644)?;
-    json::write(paths, run)
+    let verdict = json::write(paths, run);
+    let junit = junit::render(run).and_then(|text| put(&paths.junit_xml(), text.as_bytes(), 0o644));
+    let repro = put(&paths.repro_sh(), repro::render(run).as_bytes(), 0o755);
+    let html = put(&paths.report_html(), html::render(run, &report_name(paths)).as_bytes(), 0o644);
+    verdict.and(junit).and(repro).and(html)
+}
+
+/// Takes room for the verdict of a run of `cycles` in its report directory, which exists.
+///
+/// # Errors
+/// There is none.
+pub fn reserve(paths: &Paths, cycles: u32) -> Result<(), Error> {
+    let bytes = limits::REPORT_BYTES + u64::from(cycles) * limits::REPORT_BYTES_PER_CYCLE;
+    for path in [paths.verdict_json(), paths.junit_xml()] {
+        let path = temporary(&path);
+        let file = open(&path, 0o644)?;
+        let taken = match rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, bytes) {
+            // A filesystem that cannot take room without filling it.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => io::copy(&mut io::repeat(0).take(bytes), &mut &file).map(drop),
+            taken => taken.map_err(io::Error::from),
+        };
+        taken.map_err(|source| Error::Io { doing: "take room for the report as", path, source })?;
+    }
+    Ok(())
 }
 
 /// Removes `verdict.json`, if there is one: the run that it is about goes on.
@@ -108,25 +136,30 @@ fn verdict_sentence(run: &RunSummary) -> String {
     sentence + &known::beside_the_verdict(run)
 }
 
-/// Replaces `path` by `bytes` so that a reader sees the old content or the new one, whole.
-fn put(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+fn temporary(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".tmp");
-    let tmp = PathBuf::from(name);
+    PathBuf::from(name)
+}
+
+/// Opens `path` for writing over what is there: room that was taken stays taken.
+fn open(path: &Path, mode: u32) -> Result<File, Error> {
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(mode).open(path);
+    opened.map_err(|source| Error::Io { doing: "create", path: path.to_owned(), source })
+}
+
+/// Replaces `path` by `bytes` so that a reader sees the old content or the new one, whole.
+fn put(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+    let tmp = temporary(path);
     let fail = |doing, path: &Path| {
         let path = path.to_owned();
         move |source| Error::Io { doing, path, source }
     };
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(&tmp)
-        .map_err(fail("create", &tmp))?;
+    let mut file = open(&tmp, mode)?;
     // A left-over of an earlier attempt keeps its own mode through `open`.
     file.set_permissions(std::fs::Permissions::from_mode(mode)).map_err(fail("set the mode of", &tmp))?;
     file.write_all(bytes).map_err(fail("write", &tmp))?;
+    file.set_len(bytes.len() as u64).map_err(fail("cut", &tmp))?;
     file.sync_all().map_err(fail("sync", &tmp))?;
     std::fs::rename(&tmp, path).map_err(fail("rename onto", path))?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -156,9 +189,38 @@ mod tests {
     }
 
     #[test]
+    fn room_that_was_taken_is_written_into_and_left_over_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::new(dir.path());
+        reserve(&paths, 100).unwrap();
+        let blocks =
+            || std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(dir.path().join("verdict.json.tmp")).unwrap());
+        assert!(blocks() * 512 >= limits::REPORT_BYTES, "{} blocks", blocks());
+        write(&paths, &sample::failing()).unwrap();
+        assert_eq!(read(&paths).unwrap(), sample::failing());
+        assert!(!dir.path().join("verdict.json.tmp").exists() && !dir.path().join("junit.xml.tmp").exists());
+    }
+
+    #[test]
+    fn what_cannot_be_written_keeps_nothing_else_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::new(dir.path());
+        // A directory in the way of each of them in turn.
+        for blocked in [paths.repro_sh(), paths.report_html(), paths.junit_xml()] {
+            let _ = std::fs::remove_file(&blocked);
+            std::fs::create_dir_all(blocked.join("x")).unwrap();
+            let error = write(&paths, &sample::failing()).unwrap_err().to_string();
+            assert!(error.contains(blocked.to_str().unwrap()), "{error}");
+            assert_eq!(read(&paths).unwrap(), sample::failing());
+            std::fs::remove_dir_all(&blocked).unwrap();
+            std::fs::remove_file(paths.verdict_json()).unwrap();
+        }
+    }
+
+    #[test]
     fn a_missing_directory_is_named() {
         let error = write(&Paths::new("/nonexistent/report"), &sample::run()).unwrap_err();
-        assert!(error.to_string().contains("/nonexistent/report/repro.sh"), "{error}");
+        assert!(error.to_string().contains("/nonexistent/report/verdict.json"), "{error}");
     }
 
     #[test]

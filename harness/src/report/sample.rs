@@ -85,6 +85,8 @@ pub fn run() -> RunSummary {
     ];
     cycles[3].proved_nothing = Some("nothing was lost or replayed".to_owned());
     RunSummary {
+        operations: Vec::new(),
+        environment: EnvironmentRecord::default(),
         schema_version: SCHEMA_VERSION,
         verdict: Verdict::Pass,
         findings: Vec::new(),

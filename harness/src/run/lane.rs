@@ -6,18 +6,21 @@
 use super::Job;
 use super::launch::{self, Running};
 use super::resume::{self, Reopened};
-use crate::cluster::Trouble;
+use crate::cluster::{Cluster, Trouble};
 use crate::crowd::Crowd;
 use crate::cycle::{CycleEnd, Stage, Work};
 use crate::evidence::Evidence;
 use crate::history::History;
 use crate::last_read;
+use crate::limits;
 use crate::localise::localise;
+use crate::machine::Machine;
 use crate::oracle::{Ledger, Tally};
 use crate::process::Spawner;
 use crate::record::crowd::CrowdRecord;
 use crate::record::known::KnownRecord;
 use crate::record::localisation::Localisation;
+use crate::record::refused::StepRecord;
 use crate::record::{Replayed, ResumedRecord, SlotRecord};
 use crate::target::{Engine, Slot};
 use crate::verdict::{Class, Finding};
@@ -45,6 +48,7 @@ pub(super) struct LaneEnd {
     pub interrupted: bool,
     pub slots: Vec<SlotRecord>,
     pub tally: Tally,
+    pub operations: Vec<StepRecord>,
     pub replayed: Replayed,
     /// How long the load ran, milliseconds.
     pub load_ms: u64,
@@ -57,12 +61,13 @@ pub(super) struct LaneEnd {
 pub(super) async fn run(
     job: Arc<Job>,
     (cluster, end): (u32, LaneEnd),
-    spawner: Spawner,
+    (spawner, machine): (Spawner, Arc<Machine>),
     halt: watch::Receiver<Halt>,
     ends: mpsc::UnboundedSender<CycleEnd>,
 ) -> LaneEnd {
     let end = LaneEnd { slots: founders(&job, cluster), ..end };
-    let mut lane = Lane { number: cluster, clusters: job.plan.clusters, halt, ends, end };
+    let clusters = job.plan.clusters;
+    let mut lane = Lane { number: cluster, clusters, halt, ends, machine, history: None, end };
     let carried_out = if job.resume {
         lane.resume(&job, spawner).await
     } else {
@@ -75,9 +80,10 @@ pub(super) async fn run(
         }
     };
     if let Err(error) = carried_out {
-        lane.end.findings.push(Trouble::Harness(error).finding(None));
+        lane.end.findings.push(lane.weigh(&Trouble::Harness(error)));
     }
-    let Lane { number, clusters, mut end, .. } = lane;
+    let Lane { number, clusters, history, mut end, .. } = lane;
+    end.findings.extend(history.and_then(|history| history.failure()));
     mark(&mut end.findings, number, clusters);
     mark(end.known.iter_mut().filter_map(|known| known.first.as_mut()), number, clusters);
     end
@@ -88,12 +94,16 @@ struct Lane {
     clusters: u32,
     halt: watch::Receiver<Halt>,
     ends: mpsc::UnboundedSender<CycleEnd>,
+    machine: Arc<Machine>,
+    /// Once there is one.
+    history: Option<Arc<History>>,
     end: LaneEnd,
 }
 
 impl Lane {
     async fn carry_out(&mut self, job: &Job, spawner: Spawner, (ledger, history): (Arc<Ledger>, Arc<History>)) {
-        let launched = launch::launch(job, self.number, spawner, (Arc::clone(&ledger), history));
+        self.history = Some(history);
+        let launched = launch::launch(job, self.number, spawner, Arc::clone(&ledger));
         let launched = self.unless(launched).await;
         self.see_through(job, &ledger, launched, None).await;
     }
@@ -118,7 +128,8 @@ impl Lane {
                 running.finish().await;
             }
             Some(Err(trouble)) => {
-                self.tell(ledger, trouble.finding(None));
+                let finding = self.weigh(&trouble);
+                self.tell(ledger, finding);
                 self.close(ledger);
             }
         }
@@ -127,6 +138,7 @@ impl Lane {
     /// Goes on where the history ends.
     async fn resume(&mut self, job: &Job, spawner: Spawner) -> anyhow::Result<()> {
         let (ledger, history, reopened) = resume::reopen(job, self.number)?;
+        self.history = Some(history);
         for record in &reopened.cycles {
             let _ = self.ends.send(CycleEnd { record: record.clone(), findings: Vec::new() });
         }
@@ -144,8 +156,7 @@ impl Lane {
             self.close(&ledger);
             return Ok(());
         }
-        let books = (Arc::clone(&ledger), history);
-        let relaunched = launch::relaunch(job, self.number, spawner, books, &reopened);
+        let relaunched = launch::relaunch(job, self.number, spawner, Arc::clone(&ledger), &reopened);
         let relaunched = self.unless(relaunched).await;
         self.see_through(job, &ledger, relaunched, Some(&reopened)).await;
         Ok(())
@@ -153,14 +164,15 @@ impl Lane {
 
     /// All of its cycles, then the last look. Ends early at the first finding, and when it is to halt.
     async fn drive(&mut self, job: &Job, running: &mut Running, reopened: Option<&Reopened>) {
-        let Running { cluster, ledger, history, observer, workload, .. } = running;
-        let mut stage = Stage::new(self.number, &job.scenario, cluster, Arc::clone(ledger), observer);
+        let Running { cluster, ledger, observer, workload, .. } = running;
+        let watching = (&*observer, Arc::clone(&self.machine));
+        let mut stage = Stage::new(self.number, &job.scenario, cluster, Arc::clone(ledger), watching);
         if let Some(reopened) = reopened {
             let mut work = Work::without_fault();
             let looked = self.unless(stage.look_at_the_dead(&mut work, reopened.times, &reopened.migrating)).await;
             let findings = stage.findings_of(&mut work);
             if looked.is_none() || !findings.is_empty() {
-                self.end.localisation = localise(cluster, ledger, workload, &findings).await;
+                self.localise(cluster, ledger, workload, &findings).await;
                 self.end.findings.extend(findings);
                 self.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
                 return;
@@ -183,13 +195,14 @@ impl Lane {
             let _ = self.ends.send(end);
             if found {
                 self.end.load_ms = load_ms(workload);
-                self.end.localisation = localise(cluster, ledger, workload, &findings).await;
+                self.localise(cluster, ledger, workload, &findings).await;
                 self.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
                 return;
             }
         }
         self.end.load_ms = load_ms(workload);
-        if *self.halt.borrow() != Halt::Go {
+        let unwritten = self.history.as_ref().is_some_and(|history| history.failure().is_some());
+        if *self.halt.borrow() != Halt::Go || unwritten {
             self.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
             return;
         }
@@ -222,20 +235,55 @@ impl Lane {
             self.end.skipped_checks.push("last look: it was cut short".to_owned());
         }
         self.end.findings.extend(ledger.take_findings());
-        self.end.localisation = localise(cluster, ledger, workload, &self.end.findings).await;
-        self.end.findings.extend(history.failure().map(|why| Finding::new(Class::HarnessError, why)));
+        let findings = self.end.findings.clone();
+        self.localise(cluster, ledger, workload, &findings).await;
     }
 
-    /// `future`'s output, or `None` if the lane is to halt; the future is dropped then.
+    /// What a trouble is that no cycle is in.
+    fn weigh(&self, trouble: &Trouble) -> Finding {
+        trouble.weighed(&self.machine.short(limits::SHORTAGE_AFTERMATH), None, None)
+    }
+
+    /// `future`'s output, or `None` if the lane is to halt, or nothing can be written down any
+    /// more; the future is dropped then.
     async fn unless<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
         let mut halt = self.halt.clone();
+        let history = self.history.clone();
+        let unwritten = async {
+            match &history {
+                Some(history) => history.failed().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
+            () = unwritten => None,
             halt = halted(&mut halt) => {
                 self.end.interrupted |= halt == Halt::Interrupted;
                 None
             }
             output = future => Some(output),
+        }
+    }
+
+    /// Looks for the place where a divergence begins, unless the user wants no more: whoever sends
+    /// a signal waits a few seconds and no minute.
+    async fn localise(
+        &mut self,
+        cluster: &mut Cluster,
+        ledger: &Ledger,
+        workload: &mut Option<Workload>,
+        findings: &[Finding],
+    ) {
+        let mut halt = self.halt.clone();
+        let wanted = halt.wait_for(|halt| *halt == Halt::Interrupted);
+        tokio::select! {
+            biased;
+            Ok(_) = wanted => {
+                self.end.interrupted = true;
+                self.end.skipped_checks.push("where it begins: interrupted".to_owned());
+            }
+            found = localise(cluster, ledger, workload, findings) => self.end.localisation = found,
         }
     }
 
@@ -245,6 +293,13 @@ impl Lane {
 
     /// Takes the last evidence: what clients and watches still see while everything is ended is nobody's any more.
     fn close(&mut self, ledger: &Ledger) {
+        if let Some(short) = self.machine.was_full() {
+            let why = format!(
+                "no space left on the report's disk ({short}): what happened from there on says nothing about the system, and the run was \
+                 ended; make room, or name another place with --report"
+            );
+            self.tell(ledger, Finding::new(Class::MachineExhausted, why));
+        }
         let (slots, skipped_checks) = (self.end.slots.clone(), self.end.skipped_checks.clone());
         let LaneEnd { interrupted, load_ms, .. } = self.end;
         ledger.take(&Evidence::End { interrupted, slots, skipped_checks, load_ms });
@@ -254,6 +309,7 @@ impl Lane {
 
     fn take_sums(&mut self, ledger: &Ledger) {
         self.end.tally = ledger.tally();
+        self.end.operations = ledger.operations();
         self.end.replayed = ledger.log_replayed();
         self.end.known = ledger.known();
     }
@@ -293,12 +349,15 @@ fn mark<'a>(findings: impl IntoIterator<Item = &'a mut Finding>, cluster: u32, c
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::Resource;
 
     #[tokio::test]
     async fn a_halt_drops_what_is_under_way() {
         let (publish, halt) = watch::channel(Halt::Go);
         let (ends, _ended) = mpsc::unbounded_channel();
-        let mut lane = Lane { number: 2, clusters: 2, halt, ends, end: LaneEnd::default() };
+        let machine = Machine::that_was_short(Resource::Files);
+        let (history, end) = (None, LaneEnd::default());
+        let mut lane = Lane { number: 2, clusters: 2, halt, ends, machine, history, end };
         assert_eq!(lane.unless(async { 7 }).await, Some(7));
         publish.send_replace(Halt::Found);
         assert_eq!(lane.unless(std::future::pending::<()>()).await, None);

@@ -42,7 +42,6 @@ pub(super) fn write_inputs(job: &Job) -> anyhow::Result<()> {
 pub(super) struct Running {
     pub cluster: Cluster,
     pub ledger: Arc<Ledger>,
-    pub history: Arc<History>,
     pub observer: Observer,
     /// `None`: the scenario has none.
     pub crowd: Option<Crowd>,
@@ -87,12 +86,7 @@ pub(super) fn ledger(job: &Job, number: u32) -> anyhow::Result<(Arc<Ledger>, Arc
 }
 
 /// Launches cluster `number` of the run, from 1.
-pub(super) async fn launch(
-    job: &Job,
-    number: u32,
-    spawner: Spawner,
-    (ledger, history): (Arc<Ledger>, Arc<History>),
-) -> Result<Running, Trouble> {
+pub(super) async fn launch(job: &Job, number: u32, spawner: Spawner, ledger: Arc<Ledger>) -> Result<Running, Trouble> {
     let paths = job.paths.of_cluster(number);
     let engines = &job.scenario.cluster.engines;
     let mut cluster = Cluster::prepare(spawner, job.target.clone(), paths, engines)?;
@@ -107,7 +101,7 @@ pub(super) async fn launch(
     }
     cluster.mount()?;
     cluster.start_all(Duration::from_millis(job.scenario.bounds.restart_ms_max)).await?;
-    run_beside(job, cluster, options(job, number), (ledger, history)).await
+    run_beside(job, cluster, options(job, number), ledger).await
 }
 
 /// Makes cluster `number` of a run whose harness was killed ready to be looked at: its members are dead.
@@ -115,7 +109,7 @@ pub(super) async fn relaunch(
     job: &Job,
     number: u32,
     spawner: Spawner,
-    books: (Arc<Ledger>, Arc<History>),
+    ledger: Arc<Ledger>,
     reopened: &Reopened,
 ) -> Result<Running, Trouble> {
     let mut cluster = reopened.cluster(job, number, spawner)?;
@@ -125,7 +119,7 @@ pub(super) async fn relaunch(
     }
     cluster.mount()?;
     let (first_client, resumed) = (reopened.first_client(), reopened.times);
-    run_beside(job, cluster, WorkloadOptions { first_client, resumed, ..options(job, number) }, books).await
+    run_beside(job, cluster, WorkloadOptions { first_client, resumed, ..options(job, number) }, ledger).await
 }
 
 /// Starts watches and load beside `cluster`, whose members may be dead or alive.
@@ -133,7 +127,7 @@ async fn run_beside(
     job: &Job,
     cluster: Cluster,
     options: WorkloadOptions,
-    (ledger, history): (Arc<Ledger>, Arc<History>),
+    ledger: Arc<Ledger>,
 ) -> Result<Running, Trouble> {
     let endpoints = cluster.endpoints();
     let observer = Observer::start(&endpoints, &cluster.site.board, Arc::clone(&ledger)).await?;
@@ -143,7 +137,7 @@ async fn run_beside(
     let urls: Vec<String> = endpoints.into_iter().map(|(_, url)| url).collect();
     let seed = Seed::new(job.plan.seed);
     let workload = Workload::start(&options, (&urls, cluster.site.board.clone()), &seed, Arc::clone(&ledger)).await?;
-    Ok(Running { cluster, ledger, history, observer, crowd, workload: Some(workload) })
+    Ok(Running { cluster, ledger, observer, crowd, workload: Some(workload) })
 }
 
 fn options(job: &Job, cluster: u32) -> WorkloadOptions {

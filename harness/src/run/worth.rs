@@ -1,7 +1,9 @@
 //! Whether a run that found nothing proved anything: each floor that was not reached is a finding.
 
 use crate::limits;
+use crate::record::refused::{self, StepRecord};
 use crate::record::{CycleRecord, LastingKind, LastingRecord, LeasesJudged, QuotaRecord, RunSummary};
+use crate::report;
 use crate::report::worth::{BIT_FLOOR, Worth};
 use crate::scenario::Floors;
 use crate::verdict::{Class, Finding};
@@ -65,6 +67,7 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary, apart: u64) -> Vec<Find
         ));
     }
     sentences.extend(run.leases.and_then(unjudged_leases));
+    sentences.extend(refused(floors, &run.operations));
     for (window, planned) in never_reached(&run.cycles) {
         sentences.push(format!(
             "expected window {window}, planned {planned} times, to be reached at least once, found never; the skips say why"
@@ -97,6 +100,51 @@ fn unjudged_leases(leases: LeasesJudged) -> Option<String> {
              expiries"
         )
     })
+}
+
+/// Kinds of operations that were mostly refused, or never answered at all: the load was not the one
+/// that was asked for.
+fn refused(floors: &Floors, operations: &[StepRecord]) -> Vec<String> {
+    let min = floors.carried_out_percent_min;
+    let sum = refused::all(operations);
+    let below = |record: &&StepRecord| {
+        let share =
+            record.carried_out_percent().filter(|_| record.done + record.refused >= limits::CARRIED_OUT_JUDGED_MIN);
+        share.is_some_and(|share| share < u64::from(min))
+    };
+    let mut sentences: Vec<String> = operations.iter().chain([&sum]).filter(below).map(|record| {
+        format!(
+            "expected at least {min} % of the answered \"{}\" to be carried out (`floors.carried_out_percent_min`), found {} of {}, and {} \
+             refused: {}",
+            record.title(),
+            record.done,
+            record.done + record.refused,
+            record.refused,
+            report::refused::reasons(record)
+        )
+    }).collect();
+    let never = operations.iter().filter(|record| {
+        // One that is to be refused is answered well by that; one that may be refused has to be
+        // carried out at times.
+        min > 0
+            && record.done + record.refused == 0
+            && record.unknown.max(may_be(record)) >= limits::CARRIED_OUT_JUDGED_MIN
+    });
+    sentences.extend(never.map(|record| {
+        format!(
+            "expected \"{}\" to be carried out at times, found never: {} without an answer, {} refused{}",
+            record.title(),
+            record.unknown,
+            record.expected,
+            if record.reasons.is_empty() { String::new() } else { format!(": {}", report::refused::reasons(record)) }
+        )
+    }));
+    sentences
+}
+
+/// Expected refusals of a kind that has to be carried out at times.
+fn may_be(record: &StepRecord) -> u64 {
+    if record.always_refused { 0 } else { record.expected }
 }
 
 /// The cells of the window grid in which too few kills landed, in one sentence.
@@ -216,6 +264,7 @@ mod tests {
             bit_percent_min: 50,
             acked_writes_per_cycle_min: 20,
             writes_per_second_min: 0,
+            carried_out_percent_min: 50,
         };
         assert_eq!(lacking(&floors, &run(95, 5, 0)), []);
         assert!(lacking(&floors, &run(94, 6, 0))[0].sentence.contains("94 of 100"));
@@ -377,6 +426,40 @@ mod tests {
             super::lacking(&Floors::default(), &run, 11)[0].sentence.contains("found 0 of 10"),
             "a cycle run again"
         );
+    }
+
+    fn kind(step: &str, done: u64, refused: u64, expected: u64, unknown: u64) -> StepRecord {
+        let reasons = if refused > 0 { [("InvalidArgument: no".to_owned(), refused)].into() } else { BTreeMap::new() };
+        let (step, action) = (step.to_owned(), "txn".to_owned());
+        StepRecord { step, action, done, refused, expected, unknown, reasons, ..StepRecord::default() }
+    }
+
+    #[test]
+    fn a_kind_of_step_that_is_refused_proves_nothing() {
+        let lacking_with = |operations: Vec<StepRecord>, percent| {
+            let floors = Floors { carried_out_percent_min: percent, ..Floors::default() };
+            let run = RunSummary { operations, ..run(50, 0, 0) };
+            lacking(&floors, &run).into_iter().map(|finding| finding.sentence).collect::<Vec<_>>()
+        };
+        let put = || kind("put", 9_000, 10, 0, 5);
+        assert_eq!(lacking_with(vec![put(), kind("block", 500, 500, 0, 9)], 50), [""; 0], "the floor is inclusive");
+        let sentences = lacking_with(vec![put(), kind("block", 499, 501, 0, 9)], 50);
+        assert_eq!(sentences.len(), 1);
+        let words = "\"block txn\" to be carried out (`floors.carried_out_percent_min`), found 499 of 1000, and 501 refused: \
+                     InvalidArgument: no";
+        assert!(sentences[0].contains(words), "{sentences:?}");
+        assert_eq!(lacking_with(vec![put(), kind("block", 499, 501, 0, 9)], 49), [""; 0], "the scenario's own floor");
+        assert_eq!(lacking_with(vec![put(), kind("block", 0, 19, 0, 0)], 50), [""; 0], "too few to judge");
+        assert_eq!(lacking_with(vec![kind("a", 9, 19, 0, 0), kind("b", 0, 19, 0, 0)], 50).len(), 2, "a, and all");
+    }
+
+    #[test]
+    fn what_may_be_refused_has_to_be_carried_out_at_times_and_what_must_be_has_not() {
+        let sentences = |record: StepRecord| refused(&Floors::default(), &[record]);
+        assert_eq!(sentences(kind("read-old", 1, 0, 900, 0)), [""; 0]);
+        assert!(sentences(kind("read-old", 0, 0, 900, 0))[0].contains("found never: 0 without an answer, 900 refused"));
+        assert_eq!(sentences(StepRecord { always_refused: true, ..kind("beyond", 0, 0, 900, 0) }), [""; 0]);
+        assert!(sentences(kind("put", 0, 0, 0, 40))[0].contains("40 without an answer"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use super::cluster::RawCluster;
 use super::crowd::RawCrowd;
+use super::environment::RawEnvironment;
 use super::faults::{RawAgain, RawFaults, RawLinks};
 use super::known::RawKnown;
 use super::lasting::RawLasting;
@@ -40,6 +41,8 @@ pub(super) struct Raw {
     #[serde(default)]
     quotas: RawQuotas,
     pub(super) upgrade: Option<Spanned<RawUpgrade>>,
+    #[serde(default)]
+    environment: RawEnvironment,
     #[serde(default)]
     bounds: RawBounds,
     #[serde(default)]
@@ -83,6 +86,7 @@ struct RawFloors {
     bit_percent_min: Option<Spanned<u32>>,
     acked_writes_per_cycle_min: Option<Spanned<u64>>,
     writes_per_second_min: Option<Spanned<u64>>,
+    carried_out_percent_min: Option<Spanned<u32>>,
 }
 
 pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
@@ -104,6 +108,7 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
     let lasting = check.lasting(&raw.lasting, lasts)?;
     let quotas = check.quotas(&raw.quotas, cycles, &whom, &windows)?;
     let upgrade = raw.upgrade.as_ref().map(|upgrade| check.upgrade(upgrade, &cluster)).transpose()?;
+    let environment = check.environment(&raw.environment)?;
     let bounds = check.bounds(&raw.bounds)?;
     let floors = check.floors(&raw.floors)?;
     let known = check.known(&raw.known)?;
@@ -123,6 +128,7 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
         lasting,
         quotas,
         upgrade,
+        environment,
         bounds,
         floors,
         known,
@@ -366,6 +372,11 @@ impl Check<'_> {
                 "floors.writes_per_second_min",
                 &raw.writes_per_second_min,
                 default.writes_per_second_min,
+            )?,
+            carried_out_percent_min: percent(
+                "floors.carried_out_percent_min",
+                &raw.carried_out_percent_min,
+                default.carried_out_percent_min,
             )?,
         })
     }

@@ -72,6 +72,31 @@ fn leases_of_seconds_need_holders_and_long_faults_need_faults() {
 }
 
 #[test]
+fn variables_of_members_are_named_once_and_by_name() {
+    let with = |table: &str| parse(&format!("{GOOD}[environment]\n{table}\n"));
+    let taken = with("pass = [\"GODEBUG\"]\nset = { GOGC = \"50\" }").unwrap().environment;
+    assert_eq!(taken.pass, ["GODEBUG"]);
+    assert_eq!(taken.set["GOGC"], "50");
+    assert_eq!(parse(GOOD).unwrap().environment, EnvironmentSpec::default());
+    let refused = |table: &str| with(table).expect_err("a refusal").to_string();
+    assert!(
+        refused("pass = [\"A=B\"]")
+            .contains("`environment.pass`: expected the name of a variable, like GODEBUG, found \"A=B\"")
+    );
+    assert!(refused("set = { \"1A\" = \"x\" }").contains("`environment.set`: expected the name of a variable"));
+    assert!(refused("pass = [\"A\"]\nset = { A = \"x\" }").contains("expected each variable once"));
+    assert!(refused("pas = []").contains("unknown field `pas`"));
+}
+
+#[test]
+fn the_floor_of_refusals_is_a_percentage() {
+    let with = |floor: u32| parse(&format!("{GOOD}[floors]\ncarried_out_percent_min = {floor}\n"));
+    assert_eq!(with(90).unwrap().floors.carried_out_percent_min, 90);
+    assert_eq!(parse(GOOD).unwrap().floors.carried_out_percent_min, limits::CARRIED_OUT_PERCENT_MIN);
+    assert!(with(101).expect_err("a refusal").to_string().contains("expected 0 to 100, found 101"));
+}
+
+#[test]
 fn a_typo_is_named_with_its_line() {
     assert_eq!(
         refusal("clients = 16", "cleints = 16"),

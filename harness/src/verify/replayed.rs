@@ -7,6 +7,7 @@ use crate::oracle::{Ledger, Tally};
 use crate::paths::Paths;
 use crate::plan::Plan;
 use crate::record::known::KnownRecord;
+use crate::record::refused::StepRecord;
 use crate::record::{CycleRecord, QuotaRecord, Replayed as LogReplayed, ResumedRecord, SlotRecord};
 use crate::scenario::Scenario;
 use crate::verdict::Finding;
@@ -82,6 +83,7 @@ pub(super) struct Replayed {
     pub cycles: Vec<CycleRecord>,
     pub end: Option<End>,
     pub tally: Tally,
+    pub operations: Vec<StepRecord>,
     pub log_replayed: LogReplayed,
     pub counts: Counts,
     pub torn: bool,
@@ -125,6 +127,7 @@ pub(super) fn replay(paths: &Paths, cluster: u32, scenario: &Scenario, plan: &Pl
     replayed.torn = lines.torn();
     replayed.judged.extend(ledger.take_findings());
     replayed.tally = ledger.tally();
+    replayed.operations = ledger.operations();
     replayed.log_replayed = ledger.log_replayed();
     replayed.resumed = ledger.resumptions(cluster);
     replayed.known = ledger.known();

@@ -378,3 +378,25 @@ fn a_count_that_was_changed_is_noticed() {
     report::write(&report.paths(), &run).unwrap();
     noticed(&report.verify(), Exit::Harness, "known findings: verdict.json says 0 as");
 }
+
+/// A full disk: the report says so, and its evidence ends in the middle. What is there is judged,
+/// and the rest claims nothing.
+#[test]
+fn a_report_whose_history_found_no_room_is_not_accused_of_that() {
+    let cut = |class: Class| {
+        let report = report();
+        let run = RunSummary {
+            verdict: class.verdict(),
+            findings: vec![Finding::new(class, "no space left")],
+            ..report::read(&report.paths()).unwrap()
+        };
+        report::write(&report.paths(), &run).unwrap();
+        report
+    };
+    let verified = cut(Class::MachineExhausted).without(r#""event":"end""#);
+    assert_eq!(verified.disagreements, [""; 0]);
+    assert_eq!((verified.exit(), verified.run.verdict), (Exit::Harness, Verdict::HarnessError));
+    assert!(verified.run.skipped_checks.iter().any(|check| check.contains("beyond the end of its history")));
+    noticed(&cut(Class::StateHash).without(r#""event":"end""#), Exit::Harness, "verdict");
+    noticed(&cut(Class::MachineExhausted).without(r#""op":"0.0""#), Exit::Violation, "phantom");
+}

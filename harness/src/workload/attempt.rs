@@ -2,7 +2,7 @@
 
 use super::connection::Connection;
 use crate::evidence::Evidence;
-use crate::operation::{Action, OpId, Outcome};
+use crate::operation::{Action, OpId, Outcome, Purpose};
 use crate::oracle::Ledger;
 
 /// Sends `action` once, as `op`, to the `endpoint`-th member. The invocation is evidence before it is sent, the outcome
@@ -11,9 +11,9 @@ pub(super) async fn attempt(
     ledger: &Ledger,
     op: OpId,
     (endpoint, connection): (usize, &mut Connection),
-    action: &Action,
+    (action, purpose): (&Action, Purpose),
 ) -> Outcome {
-    ledger.take(&Evidence::Invoke { op, endpoint, action: action.clone() });
+    ledger.take(&Evidence::Invoke { op, endpoint, action: action.clone(), purpose: Some(purpose) });
     let outcome = connection.send(action).await;
     ledger.complete(op, &outcome);
     outcome

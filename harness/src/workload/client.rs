@@ -11,7 +11,7 @@ use super::connection::Connection;
 use super::generator::{Generator, Step};
 use crate::clock;
 use crate::endpoints::Board;
-use crate::operation::{Action, Compare, Effect, KeyState, Keys, OpId, Outcome, Reply};
+use crate::operation::{Action, Compare, Effect, Expected, KeyState, Keys, OpId, Outcome, Purpose, Reason, Reply};
 use crate::oracle::Ledger;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -32,6 +32,8 @@ pub(super) struct Client {
     board: Board,
     options: WorkloadOptions,
     ledger: Arc<Ledger>,
+    /// What the step under way is.
+    purpose: Purpose,
     seq: u64,
     /// Leases whose revocation no server has answered yet.
     to_revoke: VecDeque<i64>,
@@ -54,6 +56,7 @@ impl Client {
             board,
             options,
             ledger,
+            purpose: Purpose { step: "none".into(), refusal: Expected::Never },
             seq: 0,
             to_revoke: VecDeque::new(),
             at,
@@ -100,6 +103,7 @@ impl Client {
     }
 
     async fn step(&mut self, step: Step) {
+        self.purpose = step.purpose();
         match step {
             Step::Append { key } => self.swap(key, append).await,
             Step::Count { key } => self.swap(key, count).await,
@@ -231,10 +235,10 @@ impl Client {
         let op = self.next_id();
         self.seq += 1;
         if !self.board.serves(self.at) && !self.move_on() {
-            return Outcome::Refused { why: "nobody serves: not sent".to_owned() };
+            return Outcome::Refused { why: "nobody serves: not sent".to_owned(), reason: Reason::NotSent };
         }
         let to = (self.at, &mut self.connections[self.at]);
-        let outcome = attempt(&self.ledger, op, to, &action).await;
+        let outcome = attempt(&self.ledger, op, to, (&action, self.purpose.clone())).await;
         self.after(&outcome);
         outcome
     }

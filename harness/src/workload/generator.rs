@@ -3,7 +3,9 @@
 use super::WorkloadOptions;
 use super::mix::{Kind, Mix};
 use crate::limits;
-use crate::operation::{DEPTH_REFUSED, DEPTH_TAKEN, PADDING_OVERFLOWS, PADDING_REFUSED, PADDING_TAKEN, Shape};
+use crate::operation::{
+    DEPTH_REFUSED, DEPTH_TAKEN, Expected, Fate, PADDING_OVERFLOWS, PADDING_REFUSED, PADDING_TAKEN, Purpose, Shape,
+};
 use crate::seed::Stream;
 use std::collections::VecDeque;
 
@@ -82,6 +84,39 @@ pub(super) enum Step {
     Compact {
         keep: u64,
     },
+}
+
+impl Step {
+    /// What its requests are for.
+    pub fn purpose(&self) -> Purpose {
+        use Expected::{Always, Never, Sometimes};
+        let (step, refusal) = match self {
+            Step::Append { .. } => ("append", Never),
+            Step::Count { .. } => ("count", Never),
+            Step::Put { .. } => ("put", Never),
+            Step::Delete { .. } => ("delete", Never),
+            Step::DeleteRange { .. } => ("delete-range", Never),
+            Step::Multi { .. } => ("multi", Never),
+            Step::Block { .. } => ("block", Never),
+            // A lease that was asked for may not be there: its grant never came through, or its
+            // revocation did.
+            Step::Grant { .. } => ("grant", Sometimes),
+            Step::PutLeased { .. } => ("put-leased", Sometimes),
+            Step::Revoke { .. } => ("revoke", Sometimes),
+            Step::Read { .. } => ("read", Never),
+            Step::ReadRange { .. } => ("read-range", Never),
+            // What it asks for may be compacted by then.
+            Step::ReadOld { .. } => ("read-old", Sometimes),
+            Step::Compact { .. } => ("compact", Sometimes),
+            Step::Defragment => ("defragment", Never),
+            Step::Packed { shape, .. } => match shape.fate() {
+                Fate::Taken => ("packed", Never),
+                Fate::Either => ("packed-between-the-limits", Always),
+                Fate::Refused => ("packed-beyond-the-limits", Always),
+            },
+        };
+        Purpose { step: step.into(), refusal }
+    }
 }
 
 /// Leases that a client holds at most; then it revokes the oldest.
@@ -285,7 +320,6 @@ fn stretch(nth: u32, clients: u32, keys: u64) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operation::Fate;
     use crate::scenario::hex;
     use crate::seed::Seed;
     use crate::workload::mix;

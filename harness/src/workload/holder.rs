@@ -11,7 +11,7 @@ use super::attempt::attempt;
 use super::connection::Connection;
 use crate::clock;
 use crate::endpoints::Board;
-use crate::operation::{Action, OpId, Outcome, Reply};
+use crate::operation::{Action, Expected, OpId, Outcome, Purpose, Reply};
 use crate::oracle::Ledger;
 use crate::seed::Stream;
 use std::sync::Arc;
@@ -141,8 +141,13 @@ impl Holder {
     async fn send(&mut self, at: usize, action: Action) -> Outcome {
         let op = self.next_id();
         self.seq += 1;
-        attempt(&self.ledger, op, (at, &mut self.connections[at]), &action).await
+        attempt(&self.ledger, op, (at, &mut self.connections[at]), (&action, holding())).await
     }
+}
+
+/// A lease may have ended, or never have been granted, when its holder asks for it.
+fn holding() -> Purpose {
+    Purpose { step: "hold".into(), refusal: Expected::Sometimes }
 }
 
 fn is_done(outcome: &Outcome) -> bool {

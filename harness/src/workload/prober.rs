@@ -11,7 +11,7 @@
 use super::attempt::attempt;
 use super::connection::{self, Connection};
 use crate::clock;
-use crate::operation::{Action, Keys, OpId};
+use crate::operation::{Action, Expected, Keys, OpId, Purpose};
 use crate::oracle::Ledger;
 use futures_util::future::join_all;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ impl Prober {
             at.filter_map(|at| Some((at, self.connections.get(at)?.clone()))).map(|(at, mut connection)| async move {
                 let op = self.op(self.first_client + READERS * places + at as u32);
                 let action = Action::Put { key: self.key(op), value: format!("probe,{op}"), lease: 0 };
-                attempt(&self.ledger, op, (at, &mut connection), &action).await;
+                attempt(&self.ledger, op, (at, &mut connection), (&action, probe())).await;
             });
         join_all(writes).await;
     }
@@ -89,11 +89,16 @@ impl Prober {
         loop {
             let op = self.op(client);
             let action = Action::Read { keys: Keys::one(self.key(op)), revision: None, serializable: false };
-            attempt(&self.ledger, op, (endpoint, &mut connection), &action).await;
+            attempt(&self.ledger, op, (endpoint, &mut connection), (&action, probe())).await;
             if clock::now() >= end {
                 return;
             }
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// What its requests are for.
+fn probe() -> Purpose {
+    Purpose { step: "probe".into(), refusal: Expected::Never }
 }

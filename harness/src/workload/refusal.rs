@@ -10,7 +10,7 @@
 //! `Unavailable`, `DeadlineExceeded`, `Cancelled`, `Unknown`, `Internal`, `Aborted` and `DataLoss` never prove
 //! anything, whatever they say: a proposal may have been replicated before its server failed.
 
-use crate::operation::Outcome;
+use crate::operation::{Outcome, Reason};
 use etcd_client::Error;
 use tonic::{Code, ConnectError, Status};
 
@@ -31,20 +31,45 @@ const JUDGED: [Code; 9] = [
     Code::ResourceExhausted,
 ];
 
+/// Of the words of a refusal, what is told apart.
+const TEXT_CLASS_CHARS_MAX: usize = 120;
+
 /// The outcome of a request that ended in `error`.
 pub(super) fn outcome_of(error: &Error) -> Outcome {
     let why = error.to_string();
     match error {
         Error::GRpcStatus(status) => outcome_of_status(status),
-        Error::InvalidArgs(_) | Error::InvalidUri(_) | Error::InvalidMetadataValue(_) => Outcome::Refused { why },
+        Error::InvalidArgs(_) | Error::InvalidUri(_) | Error::InvalidMetadataValue(_) => {
+            Outcome::Refused { why, reason: Reason::NotSendable }
+        }
         _ => Outcome::Unknown { why },
     }
 }
 
 /// The outcome of a request that ended in `status`.
 pub(super) fn outcome_of_status(status: &Status) -> Outcome {
-    let why = format!("{:?}: {}", status.code(), status.message());
-    if never_sent(status) || judged(status) { Outcome::Refused { why } } else { Outcome::Unknown { why } }
+    let (code, why) = (format!("{:?}", status.code()), format!("{:?}: {}", status.code(), status.message()));
+    if never_sent(status) {
+        Outcome::Refused { why, reason: Reason::NotSent }
+    } else if judged(status) {
+        Outcome::Refused { why, reason: Reason::Judged { code, text: text_class(status.message()) } }
+    } else {
+        Outcome::Unknown { why }
+    }
+}
+
+/// The words of a refusal without what differs from request to request, so that alike refusals
+/// count together.
+fn text_class(message: &str) -> String {
+    let mut class = String::new();
+    for c in message.chars().take(TEXT_CLASS_CHARS_MAX) {
+        match c {
+            _ if c.is_ascii_digit() && class.ends_with('#') => {}
+            _ if c.is_ascii_digit() => class.push('#'),
+            c => class.push(c),
+        }
+    }
+    class
 }
 
 fn judged(status: &Status) -> bool {
@@ -85,6 +110,18 @@ mod tests {
             assert!(!certain(Status::new(code, "etcdserver: no")), "{code:?}");
         }
         assert!(!matches!(outcome_of(&Error::WatchError("x".into())), Outcome::Refused { .. }));
+    }
+
+    #[test]
+    fn alike_refusals_have_one_reason() {
+        let reason = |message: &str| match outcome_of(&Error::GRpcStatus(Status::invalid_argument(message))) {
+            Outcome::Refused { reason, .. } => reason.to_string(),
+            other => panic!("{other:?}"),
+        };
+        let (one, other) = (reason("etcdserver: key 17 of 400 is bad"), reason("etcdserver: key 9 of 31 is bad"));
+        assert_eq!(one, "InvalidArgument: etcdserver: key # of # is bad");
+        assert_eq!(one, other);
+        assert!(reason(&format!("etcdserver: {}", "x".repeat(9_999))).len() < 150);
     }
 
     #[test]

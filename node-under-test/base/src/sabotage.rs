@@ -65,6 +65,9 @@ bugs! {
     HashIgnoresDeletes = "hash-ignores-deletes",
     /// Every few fences, a fence is answered with the digests of the one before it.
     HashCached = "hash-cached",
+    /// Now and then an entry is not written to the raft log's file, and only the tail in memory has
+    /// it.
+    LogHole = "log-hole",
     /// The engine marker's name is not synced before the engine is made.
     MarkerNoDirFsync = "marker-no-dir-fsync",
     /// What a client may send is not what apply can decode, and a committed command that cannot be decoded ends the process.

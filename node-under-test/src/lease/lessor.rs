@@ -182,7 +182,12 @@ impl<L: Leadership> Lessor<L> {
         match self.leadership.revoke(term, id).await {
             // Gone: the store has said so, or is about to.
             Ok(()) => {}
-            Err(error @ (ProposeError::NoLeader | ProposeError::Unavailable(_) | ProposeError::TooLarge { .. })) => {
+            Err(
+                error @ (ProposeError::NoLeader
+                | ProposeError::Unavailable(_)
+                | ProposeError::Unfit(_)
+                | ProposeError::TooLarge { .. }),
+            ) => {
                 tracing::debug!(lease = id, %error, "an expired lease was not revoked yet");
                 self.release(term, id).await;
             }

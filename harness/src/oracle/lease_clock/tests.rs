@@ -43,7 +43,7 @@ impl Told {
             Action::Put { key, lease, .. } => Action::Put { key, value: format!("x,{op}"), lease },
             action => action,
         };
-        self.ledger.take_at(sent_us, &Evidence::Invoke { op, endpoint: member - 1, action });
+        self.ledger.take_at(sent_us, &Evidence::Invoke { op, endpoint: member - 1, action, purpose: None });
         let ended = match reply {
             Some((revision, reply)) => Evidence::Done { op, revision, term: 1, reply },
             None => Evidence::Unknown { op, why: "no answer".to_owned() },
@@ -108,7 +108,7 @@ fn the_answer_of_a_renewal_may_come_after_the_event() {
     told.seq += 1;
     let op = OpId { client: 1, seq: told.seq };
     let action = Action::KeepAlive { lease: LEASE };
-    told.ledger.take_at(2 * SECOND, &Evidence::Invoke { op, endpoint: 0, action });
+    told.ledger.take_at(2 * SECOND, &Evidence::Invoke { op, endpoint: 0, action, purpose: None });
     told.deleted(3 * SECOND, 3);
     assert_eq!(told.findings(), [], "nobody has promised more");
     let reply = Reply::Renewed { ttl_seconds: 2 };

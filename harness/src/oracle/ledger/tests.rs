@@ -1,7 +1,7 @@
 //! Small histories: each one must be accepted, or refused as exactly the class that it is.
 
 use super::*;
-use crate::operation::{Compare, Effect, KeyState, Keys, Shape};
+use crate::operation::{Compare, Effect, KeyState, Keys, Reason, Shape};
 use crate::target::Engine;
 use Class::{Linearizability, LostWrite, Model as Wrong, Phantom};
 
@@ -38,7 +38,7 @@ fn unknown() -> Outcome {
 }
 
 fn refused() -> Outcome {
-    Outcome::Refused { why: "connection refused".into() }
+    Outcome::Refused { why: "connection refused".into(), reason: Reason::NotSent }
 }
 
 fn written(key: &str, value: &str, create_revision: u64, version: u64) -> Change {
@@ -97,7 +97,9 @@ fn packed(shape: Shape) -> Action {
 }
 
 fn judged(why: &str) -> Outcome {
-    Outcome::Refused { why: why.into() }
+    let (code, text) = why.split_once(": ").expect("a code and words");
+    let reason = Reason::Judged { code: code.to_owned(), text: text.to_owned() };
+    Outcome::Refused { why: why.into(), reason }
 }
 
 /// What keeps the limits is done, as any write; what breaks them is refused; and where servers differ, both are right.
@@ -375,7 +377,7 @@ fn with_a_successor() -> Arc<Ledger> {
 }
 
 fn send(ledger: &Ledger, endpoint: usize, op: OpId, action: &Action) {
-    ledger.take(&Evidence::Invoke { op, endpoint, action: action.clone() });
+    ledger.take(&Evidence::Invoke { op, endpoint, action: action.clone(), purpose: None });
 }
 
 /// Each finding's class, member and sentence.

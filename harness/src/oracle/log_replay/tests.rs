@@ -273,6 +273,29 @@ fn after_a_gap_the_replay_goes_on_from_a_fence_and_counts_what_it_missed() {
     assert_eq!(alarms.len(), 1);
 }
 
+/// A wrong member's log was taken for committed after the fence: who begins at the fence again,
+/// hears nothing of it.
+#[test]
+fn a_replay_that_begins_at_the_last_fence_forgets_what_single_logs_told() {
+    let (mut replay, mut model) = (LogReplay::default(), Model::default());
+    for (revision, changes) in revisions() {
+        assert!(model.apply(revision, &changes).is_empty());
+    }
+    replay.fenced(&answer(10, 6, 3, &[]), &model);
+    let lie = log(11, &[Some(put("d", "x,9.9", 0))]);
+    let evidence = replay.evidence(2, 2, &RaftLog { committed: Some(LogId { term: 1, index: 11 }), ..lie }, None);
+    assert_eq!(evidence.entries.len(), 1, "its own word is taken there");
+    replay.read(&evidence, &mut Alarms::new());
+    let mut again = replay.at_last_fence();
+    let truth = log(11, &[Some(put("d", "x,1.6", 0)), Some(put("d", "x,1.7", 0))]);
+    again.read_committed(&truth.entries.iter().map(Logged::of).collect::<Vec<_>>());
+    let made: Vec<(u64, u64)> = again.lately().iter().map(|(revision, (id, _))| (*revision, id.index)).collect();
+    assert_eq!(made, [(7, 11), (8, 12)]);
+    let writer = again.lately()[&7].1[0].row.unwrap().value.writer().unwrap();
+    assert_eq!(writer.to_string(), "1.6");
+    assert_eq!(LogReplay::default().at_last_fence().lately().len(), 0);
+}
+
 #[test]
 fn what_lies_beyond_this_model_is_counted_and_not_guessed() {
     let mut strange = put_request("a", "", 0);

@@ -88,7 +88,41 @@ fn what_was_applied_is_in_the_dead_log() {
         (d.log_first, d.log_last, d.last_purged) = (None, None, Some(30));
     };
     assert_eq!(directory_after(Some(30), all_purged), []);
-    assert_eq!(directory_after(Some(25), |d| d.engine_index = Some(50)), [], "killed inside an install");
+}
+
+#[test]
+fn only_an_install_under_way_excuses_an_engine_ahead_of_the_log() {
+    let ahead = |installing: Option<bool>| {
+        move |d: &mut DeadMember| (d.engine_index, d.install_under_way) = (Some(50), installing)
+    };
+    for applied in [None, Some(25)] {
+        assert_eq!(directory_after(applied, ahead(Some(true))), [], "killed inside an install");
+        assert_eq!(directory_after(applied, ahead(Some(false))), [Class::LostWrite], "{applied:?}");
+        assert_eq!(directory_after(applied, ahead(None)), [], "a record that is older than the question");
+    }
+    assert_eq!(
+        directory_after(Some(21), |d| d.install_under_way = Some(true)),
+        [Class::LostWrite],
+        "E does not cover it"
+    );
+}
+
+#[test]
+fn an_install_that_a_start_was_finishing_is_carried_on() {
+    let look = |engine_index, installing| DeadMember {
+        engine_index: Some(engine_index),
+        install_under_way: Some(installing),
+        ..dead()
+    };
+    let carried = |before: &DeadMember, engine_index| {
+        let mut dead = look(engine_index, false);
+        carry_install(before, &mut dead);
+        dead.install_under_way
+    };
+    assert_eq!(carried(&look(50, true), 50), Some(true));
+    assert_eq!(carried(&look(50, true), 51), Some(false), "another state");
+    assert_eq!(carried(&look(50, false), 50), Some(false), "nothing to carry");
+    assert_eq!(carried(&look(14, true), 14), Some(false), "received, and not exchanged yet");
 }
 
 #[test]

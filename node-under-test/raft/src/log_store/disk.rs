@@ -24,6 +24,7 @@ use super::LogError;
 use crate::types::{RawEntry, RawVote, decode, encode, entry_log_id};
 use node_base::LogId;
 use node_base::durable::{create_dir_durably, sync_dir};
+use node_base::sabotage::{Bug, planted};
 use redb::{
     Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
 };
@@ -220,6 +221,9 @@ impl<'txn> Changes<'txn> {
     }
 
     pub fn append(&mut self, entry: &RawEntry) -> io::Result<()> {
+        if planted(Bug::LogHole) && entry.log_id.index % 53 == 7 {
+            return Ok(());
+        }
         self.log.insert(entry.log_id.index, encode(entry)?.as_ref()).map_err(io::Error::other)?;
         Ok(())
     }

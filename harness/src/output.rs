@@ -1,0 +1,62 @@
+//! What commands say. Nobody may be listening, and a stream may be full or closed: none of that
+//! ends the program.
+//!
+//! Standard error is for people: words that cannot be written there are lost, and nothing else.
+//! Standard output carries one of two things. A *product* is what the command was run for (a plan,
+//! a history, a help text): if it cannot be written the command failed. A *summary* repeats what a
+//! report directory and the exit code say as well: the exit code stays the verdict's. A reader that
+//! has seen enough (`| head -1`) is never a failure.
+
+use anyhow::Context;
+use std::io::{self, ErrorKind, Write};
+
+/// Says `text` on standard error.
+pub fn say(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Prints a command's product.
+///
+/// # Errors
+/// Standard output took less than all of it, and not because its reader went away.
+pub fn product(text: &str) -> anyhow::Result<()> {
+    delivered(print(text))
+}
+
+/// What became of a product: a reader that went away had enough of it.
+///
+/// # Errors
+/// Any other trouble with standard output.
+pub fn delivered(written: io::Result<()>) -> anyhow::Result<()> {
+    match written {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error)
+            .context("cannot write to standard output: free its disk, or send it elsewhere, and run this again"),
+        _ => Ok(()),
+    }
+}
+
+/// Prints the summary of what a report directory holds.
+pub fn summary(text: &str) {
+    if let Err(error) = delivered(print(text)) {
+        say(&format!("note: {error:#}; the exit code is the verdict's all the same\n"));
+    }
+}
+
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_reader_that_left_may_miss_a_product() {
+        let trouble = |kind: ErrorKind| delivered(Err(io::Error::from(kind)));
+        assert!(delivered(Ok(())).is_ok() && trouble(ErrorKind::BrokenPipe).is_ok());
+        let error = format!("{:#}", trouble(ErrorKind::StorageFull).unwrap_err());
+        assert!(error.starts_with("cannot write to standard output"), "{error}");
+    }
+}
