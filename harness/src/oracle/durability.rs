@@ -69,7 +69,7 @@ impl Writes {
     /// The lease may end by itself from here on, once: what it deletes then is explained by nothing else.
     pub fn invoke_expiry(&mut self, lease: i64) {
         let id = expiry(lease);
-        let asked = Arc::new(Asked { id, member: 0, action: Action::Revoke { lease } });
+        let asked = Arc::new(Asked { id, member: 0, action: Action::Revoke { lease }, purpose: None });
         self.open.insert(id, Open { asked, answer: Answer::Unknown, observed: None });
     }
 
