@@ -137,6 +137,10 @@ impl StateMachine for Applier {
         Ok(OutgoingSnapshot { meta, declared: image.declared, reader: image.reader })
     }
 
+    fn snapshot_room(&self) -> io::Result<u64> {
+        snapshot::room(self.engine.dir())
+    }
+
     fn receive_snapshot(&self, meta: &SnapshotMeta, declared: Declared, reader: &mut dyn io::Read) -> io::Result<()> {
         let received = snapshot::receive(&*self.engine, meta.log_id, declared, reader);
         if let Err(error) = &received {

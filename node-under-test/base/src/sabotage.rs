@@ -65,6 +65,10 @@ bugs! {
     HashIgnoresDeletes = "hash-ignores-deletes",
     /// Every few fences, a fence is answered with the digests of the one before it.
     HashCached = "hash-cached",
+    /// A leader that no quorum answers goes on sending heartbeats.
+    DeafLeaderStays = "deaf-leader-stays",
+    /// A member that forwarded a proposal answers when the leader has applied it, before it has done so itself.
+    AckBeforeOwnApply = "ack-before-own-apply",
     /// The engine marker's name is not synced before the engine is made.
     MarkerNoDirFsync = "marker-no-dir-fsync",
 }
