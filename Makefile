@@ -84,10 +84,12 @@ bench-engines: setup ## snapshots of 1 GiB between the engines, a migration of 1
 	$(CARGO) bench --locked --workspace --bench engines
 
 FUZZ_SECONDS ?= 600
-fuzz: setup ## arbitrary bytes for the snapshot reader; FUZZ_SECONDS=n, default 600 (installs cargo-fuzz once)
+fuzz: setup ## arbitrary bytes for the snapshot reader, and for the peer service; FUZZ_SECONDS=n each, default 600 (installs cargo-fuzz once)
 	@. scripts/env.sh; cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
 	@. scripts/env.sh; export CARGO_TARGET_DIR="$$CARGO_TARGET_DIR/fuzz"; cd node-under-test/backend && \
 	exec cargo fuzz run --sanitizer none snapshot_reader -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536
+	@. scripts/env.sh; export CARGO_TARGET_DIR="$$CARGO_TARGET_DIR/fuzz"; cd node-under-test/raft && \
+	exec cargo fuzz run --sanitizer none peer_service -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096
 
 lint: setup ## rustfmt and clippy, warnings are errors; both feature sets
 	$(CARGO) fmt --all --check

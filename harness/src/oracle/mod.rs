@@ -10,9 +10,10 @@
 //! | `exactly_once` | what was asked for once happened at most once, and counts for one |
 //! | [`linearizability`] | one order of all operations explains every answer, and keeps real time |
 //! | `reads` | what a read returned is what the model holds at that revision |
+//! | `sessions` | a member never answers from before what it acknowledged itself |
 //! | `leases` | acknowledged grants are there, acknowledged revocations are not |
 //! | [`streams`] | watches are ordered, gap-free, atomic per revision, without duplicates across a crash, and resumable |
-//! | [`liveness`] | a healed cluster serves again, within its bounds |
+//! | [`liveness`] | a connected majority serves beside a cut, and a healed cluster serves again, within their bounds |
 //! | [`fence`] | at a fence all replicas have one state, and it is the model's |
 //! | [`kv_fence`] | at a revision all replicas show the same keys and history, and they are the model's |
 //! | [`replay_start`] | a restart begins where the dead directory says, and skips and repeats nothing |
@@ -41,6 +42,7 @@ pub mod migration;
 mod predict;
 mod reads;
 pub mod replay_start;
+mod sessions;
 pub mod streams;
 pub mod votes;
 pub mod watermarks;

@@ -57,8 +57,8 @@ impl<'a> DrawLasting<'a> {
     /// `longer`: a kill and a restart have to fit into it.
     fn network(&mut self, longer: bool) -> Fault {
         let (whom, when) = place(self.scenario, &mut self.links);
-        let (low, high) = limits::NETWORK_MS_DRAWN;
-        let ms = self.links.between(low, high) + if longer { low } else { 0 };
+        let (low, high) = self.scenario.faults.network_ms;
+        let ms = self.links.between(low, high) + if longer { limits::NETWORK_MS_DRAWN.0 } else { 0 };
         let (low, high) = limits::DELAY_MS_DRAWN;
         let by_ms = self.links.between(low, high);
         let link = match self.links.weighted(&self.scenario.faults.links) {

@@ -12,6 +12,8 @@
 //! mute = 1
 //! deafen = 1
 //! delay = 1
+//! lasting_ms_min = 300  # how long one lasts; below the other, and both have these defaults
+//! lasting_ms_max = 1000
 //!
 //! [again]             # after a kill: where the member is killed again; drawn up to three times
 //! none = 8
@@ -21,6 +23,7 @@
 
 use super::raw::Check;
 use super::{ClusterSpec, Refusal};
+use crate::limits;
 use crate::target::{self, Reach, Window};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -49,6 +52,8 @@ pub enum LinkKind {
 pub struct FaultMix {
     pub kinds: Vec<(FaultKind, u32)>,
     pub links: Vec<(LinkKind, u32)>,
+    /// Milliseconds that a disturbance of links lasts: the least and the most.
+    pub network_ms: (u64, u64),
     /// `None`: not again. Empty: no kill is ever followed by another.
     pub again: Vec<(Option<&'static Window>, u32)>,
 }
@@ -81,6 +86,8 @@ pub(super) struct RawLinks {
     mute: u32,
     deafen: u32,
     delay: u32,
+    lasting_ms_min: Option<Spanned<u64>>,
+    lasting_ms_max: Option<Spanned<u64>>,
 }
 
 pub(super) type RawAgain = BTreeMap<Spanned<String>, Spanned<u32>>;
@@ -108,9 +115,10 @@ impl Check<'_> {
         if let Some(at) = faults {
             self.check_kinds(at)?;
         }
+        let network_ms = self.network_ms(links)?;
         let links = self.links(links, raw.network)?;
         let again = self.again(again, raw.kill + raw.several, (cluster, upgrades), windows)?;
-        Ok(FaultMix { kinds, links, again })
+        Ok(FaultMix { kinds, links, network_ms, again })
     }
 
     fn check_kinds(&self, at: &Spanned<RawFaults>) -> Result<(), Refusal> {
@@ -128,12 +136,38 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Beside a kill a disturbance lasts longer ([`limits::NETWORK_MS_DRAWN`]), and no plan may hold a longer one than it can
+    /// write down.
+    fn network_ms(&self, raw: Option<&Spanned<RawLinks>>) -> Result<(u64, u64), Refusal> {
+        let (low, high) = limits::NETWORK_MS_DRAWN;
+        let Some(links) = raw.map(Spanned::get_ref) else { return Ok((low, high)) };
+        let most = limits::PLAN_NETWORK_MS_MAX - low;
+        let read = |field: &str, value: &Option<Spanned<u64>>, default| match value {
+            Some(value) => self.within(field, value, 1..=most),
+            None => Ok(default),
+        };
+        let drawn = (
+            read("links.lasting_ms_min", &links.lasting_ms_min, low)?,
+            read("links.lasting_ms_max", &links.lasting_ms_max, high)?,
+        );
+        match links.lasting_ms_max.as_ref().or(links.lasting_ms_min.as_ref()) {
+            Some(at) if drawn.0 > drawn.1 => {
+                let message = format!(
+                    "expected `links.lasting_ms_min` to be at most `links.lasting_ms_max`, found {} and {}",
+                    drawn.0, drawn.1
+                );
+                Err(self.refuse(at, message))
+            }
+            _ => Ok(drawn),
+        }
+    }
+
     fn links(&self, raw: Option<&Spanned<RawLinks>>, network: u32) -> Result<Vec<(LinkKind, u32)>, Refusal> {
         let Some(at) = raw else {
             let all = [LinkKind::Isolate, LinkKind::Mute, LinkKind::Deafen, LinkKind::Delay];
             return Ok(all.map(|kind| (kind, 1)).to_vec());
         };
-        let RawLinks { isolate, mute, deafen, delay } = *at.get_ref();
+        let RawLinks { isolate, mute, deafen, delay, .. } = *at.get_ref();
         let table = vec![
             (LinkKind::Isolate, isolate),
             (LinkKind::Mute, mute),

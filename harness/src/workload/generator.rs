@@ -69,6 +69,11 @@ pub(super) enum Step {
         key: String,
         back: u64,
     },
+    /// Puts a value, and reads it back from the member that answered, at the revision of the answer, without a quorum.
+    Session {
+        key: String,
+        filler: u64,
+    },
     /// Compacts all but the last `keep` revisions, or less.
     Compact {
         keep: u64,
@@ -160,6 +165,7 @@ impl Generator {
                 let (from, to) = self.span();
                 Step::ReadRange { from, to, serializable: self.stream.chance(1, 3) }
             }
+            Kind::Session => Step::Session { key: self.key("p"), filler: self.filler() },
             Kind::ReadOld => Step::ReadOld { key: self.key("c"), back: self.stream.between(1, BACK_MAX) },
         }
     }
@@ -291,6 +297,8 @@ mod tests {
         assert!(leases >= 75, "{leases} %");
         let deletes = percent(&drawn("deletes"), |step| matches!(step, Step::Delete { .. } | Step::DeleteRange { .. }));
         assert!((30..=50).contains(&deletes), "{deletes} %, and as many puts for them to find");
+        let sessions = percent(&drawn("sessions"), |step| matches!(step, Step::Session { .. }));
+        assert!(sessions >= 75, "{sessions} %");
         let large = drawn("large");
         assert!(percent(&large, |step| matches!(step, Step::Put { .. })) >= 60);
         let lengths: BTreeSet<u64> = large

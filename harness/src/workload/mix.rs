@@ -20,6 +20,7 @@ pub(super) enum Kind {
     Read,
     ReadRange,
     ReadOld,
+    Session,
 }
 
 /// A mix, as a scenario names it.
@@ -124,8 +125,17 @@ static DELETES: Mix = Mix {
     large: false,
 };
 
+/// Each member is asked for what it has just acknowledged: an answer that comes before the member has applied the write is found
+/// out by the next question.
+static SESSIONS: Mix = Mix {
+    name: "sessions",
+    doc: "puts, each read back at once from the member that answered it",
+    weights: &[(Kind::Session, 80), (Kind::Count, 6), (Kind::Delete, 4), (Kind::Lease, 6), (Kind::Read, 4)],
+    large: false,
+};
+
 /// All mixes, the default first.
-pub static MIXES: [&Mix; 6] = [&MIXED, &WRITES, &TRANSACTIONS, &LARGE, &LEASES, &DELETES];
+pub static MIXES: [&Mix; 7] = [&MIXED, &WRITES, &TRANSACTIONS, &LARGE, &LEASES, &DELETES, &SESSIONS];
 
 /// The mix called `name`.
 pub fn find(name: &str) -> Option<&'static Mix> {
