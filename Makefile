@@ -94,8 +94,8 @@ bench-slow: build ## long operations on 1,000,000 keys beside a load of puts: p9
 
 FUZZ_SECONDS ?= 600
 # Directory of a fuzz crate's parent, and target.
-FUZZ_TARGETS ?= backend/snapshot_reader ./requests
-fuzz: setup ## arbitrary bytes for the snapshot reader and the services; FUZZ_SECONDS=n each, default 600 (installs cargo-fuzz once)
+FUZZ_TARGETS ?= backend/snapshot_reader raft/peer_service ./requests
+fuzz: setup ## arbitrary bytes for the snapshot reader, the peer service and the clients' services; FUZZ_SECONDS=n each, default 600 (installs cargo-fuzz once)
 	@. scripts/env.sh; cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
 	@. scripts/env.sh; export CARGO_TARGET_DIR="$$CARGO_TARGET_DIR/fuzz"; for target in $(FUZZ_TARGETS); do \
 	( cd "node-under-test/$${target%/*}" && \

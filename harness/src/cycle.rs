@@ -508,6 +508,8 @@ mod tests {
             links: 0,
             lasted_ms: Some(9),
             behind,
+            majority: Vec::new(),
+            majority_wrote_ms: None,
             skipped: None,
             not_applicable: false,
         }

@@ -17,7 +17,7 @@ use crate::inspect::DeadMember;
 use crate::model::Change;
 use crate::operation::{Action, KeyState, OpId, Outcome, Purpose, Reason, Reply};
 use crate::oracle::Reading;
-use crate::oracle::liveness::{Bounds, Healing};
+use crate::oracle::liveness::{Bounds, Cut, Healing};
 use crate::oracle::log_replay::{LogEvidence, Mark};
 use crate::oracle::streams::{Heard, Resumption};
 use crate::record::{CycleRecord, QuotaRecord, SlotRecord};
@@ -221,6 +221,11 @@ pub enum Evidence {
         cycle: u32,
         member: u64,
         readings: Vec<Reading>,
+    },
+    /// When a majority that a cut left connected first acknowledged a write, and when it had to.
+    Cut {
+        cut: Cut,
+        bound_ms: u64,
     },
     /// How the cluster served after the fence, and within which bounds it had to.
     Healed {

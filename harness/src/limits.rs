@@ -61,6 +61,9 @@ pub const RESTART_MS_MAX: u64 = 30_000;
 pub const CATCH_UP_MS_MAX: u64 = 60_000;
 /// One fence, from proposal to the last answer; includes an election after a leader was killed.
 pub const FENCE_MS_MAX: u64 = 30_000;
+/// A connected majority, from the beginning of a cut that leaves one until it acknowledges a write: etcd's leader steps down and
+/// another one is elected within 4 s, ours falls silent after three election timeouts, and a neighbour may take both cores.
+pub const CUT_WRITE_MS_MAX: u64 = 5_000;
 /// Until the other members have purged past the log of a member that is kept down.
 pub const AWAY_MS_MAX: u64 = 20_000;
 /// The observer's watches until they have delivered a fence's revision.
@@ -199,6 +202,8 @@ pub const PLAN_PAUSE_MS_MAX: u64 = 3_000;
 pub const PLAN_NETWORK_MS_MAX: u64 = 10_000;
 /// Milliseconds that a plan may delay what passes a link; an election's timeout is below that.
 pub const PLAN_DELAY_MS_MAX: u64 = 500;
+/// Between two writes at a majority that was cut off from a leader, while it refuses them.
+pub const CUT_RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// How long before the end of a pause or a disturbance the others are written to: a write that is committed takes a few
 /// milliseconds, on a busy disk a few dozen.
 pub const PROBE_WRITE_LEAD: Duration = Duration::from_millis(100);

@@ -110,6 +110,13 @@ pub struct LastingRecord {
     /// Entries that the victim furthest behind lacked in the end, as far as it was heard of.
     #[serde(default)]
     pub behind: u64,
+    /// The members that all heard each other while it lasted, if they are a majority and it was the only fault: they had to
+    /// acknowledge a write.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub majority: Vec<u64>,
+    /// From its beginning until they did, milliseconds; `None`: not while it lasted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub majority_wrote_ms: Option<u64>,
     /// Why it did not begin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,

@@ -153,6 +153,7 @@ pub struct Bounds {
     pub catch_up_ms_max: u64,
     pub fence_ms_max: u64,
     pub away_ms_max: u64,
+    pub cut_write_ms_max: u64,
 }
 
 impl Default for Bounds {
@@ -163,6 +164,7 @@ impl Default for Bounds {
             catch_up_ms_max: limits::CATCH_UP_MS_MAX,
             fence_ms_max: limits::FENCE_MS_MAX,
             away_ms_max: limits::AWAY_MS_MAX,
+            cut_write_ms_max: limits::CUT_WRITE_MS_MAX,
         }
     }
 }

@@ -144,6 +144,10 @@ impl StateMachine for Applier {
         Ok(OutgoingSnapshot { meta, declared: image.declared, reader: image.reader })
     }
 
+    fn snapshot_room(&self) -> io::Result<u64> {
+        snapshot::room(self.engine.dir())
+    }
+
     fn receive_snapshot(&self, meta: &SnapshotMeta, declared: Declared, reader: &mut dyn io::Read) -> io::Result<()> {
         let room = self.space.for_bytes(declared.wire_size).map_err(SnapshotError::Refused);
         let received = room.and_then(|()| snapshot::receive(&*self.engine, meta.log_id, declared, reader));

@@ -203,7 +203,8 @@ fn engine_options(options: &Serve, open_files_max: u32) -> anyhow::Result<Engine
 
 async fn serve(options: &Serve, listeners: Listeners, member: Opened, clients: &Handle) -> anyhow::Result<ExitCode> {
     let Opened { log, marks, applier, space, open_micros, _lock } = member;
-    let raft = RaftNode::start(raft_options(options)?, log.clone(), applier.clone(), marks.clone()).await?;
+    let cluster = api::cluster_id(options, applier.store())?;
+    let raft = RaftNode::start(raft_options(options, cluster)?, log.clone(), applier.clone(), marks.clone()).await?;
     failpoint::pass(Window::RecoveryRaftStarted);
     let mut farewell = raft.farewell();
     if let Some(why) = *farewell.borrow_and_update() {
@@ -279,11 +280,12 @@ fn part(why: Farewell) -> ExitCode {
     }
 }
 
-fn raft_options(options: &Serve) -> anyhow::Result<RaftOptions> {
+fn raft_options(options: &Serve, cluster: Option<u64>) -> anyhow::Result<RaftOptions> {
     Ok(RaftOptions {
         id: options.id,
         members: options.members.clone(),
         join: options.join,
+        cluster,
         heartbeat_ms: options.heartbeat_ms,
         election_ms: (options.election_ms, options.election_ms * 3 / 2),
         snapshot_every_entries: options.snapshot_every_entries,

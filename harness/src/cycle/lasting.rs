@@ -4,6 +4,9 @@
 //! beginning on each has a task of its own that ends it when its time is over. The task holds what undoes the fault: however it ends (a
 //! cycle that fails, an interruption), members go on and links heal.
 //!
+//! A cut that leaves a majority whose members all hear each other must not keep it from serving: it is written to from the
+//! beginning on ([`connected_majority`]), and judged by when it first acknowledged a write.
+//!
 //! Shortly before the end the others are written to, and then the victims read from ([`Prober`]): a victim that still takes
 //! itself for the leader must not answer from what it has.
 
@@ -13,6 +16,7 @@ use super::{Stage, Work, victims};
 use crate::cluster::{Disturbance, Paused, Trouble};
 use crate::evidence::Evidence;
 use crate::oracle::Ledger;
+use crate::oracle::liveness::Cut;
 use crate::plan::{Fault, Link, When, Whom};
 use crate::record::{LastingKind, LastingRecord, Outcome, Role, Victim};
 use crate::target::Slot;
@@ -39,6 +43,7 @@ pub(super) struct UnderWay {
 struct Ended {
     lasted_ms: u64,
     behind: u64,
+    majority_wrote_ms: Option<u64>,
 }
 
 /// What undoes a fault.
@@ -55,6 +60,8 @@ struct Patient {
     fault: String,
     /// Places of the victims among the endpoints.
     endpoints: Vec<usize>,
+    /// Those of the majority that stays connected; empty: there is none to be sure of.
+    majority: Vec<usize>,
     /// Applied indexes, plus one, as they were received: the victims' and everybody's.
     victims_applied: Vec<Arc<AtomicU64>>,
     all_applied: Vec<Arc<AtomicU64>>,
@@ -115,6 +122,8 @@ impl Stage<'_> {
             links: 0,
             lasted_ms: None,
             behind: 0,
+            majority: Vec::new(),
+            majority_wrote_ms: None,
             skipped: None,
             not_applicable: false,
         };
@@ -141,7 +150,11 @@ impl Stage<'_> {
                 Hold::Network(disturbance)
             }
         };
-        let (patient, since) = (self.patient(work.step.cycle, (nth, &record.fault), &victims)?, clock::now());
+        let (mut patient, since) = (self.patient(work.step.cycle, (nth, &record.fault), &victims)?, clock::now());
+        if let Some(link) = link.filter(|_| work.step.faults.len() == 1) {
+            patient.majority = connected_majority(link, &patient.endpoints, self.cluster.members.len());
+            record.majority = patient.majority.iter().map(|at| self.cluster.members[*at].id).collect();
+        }
         task.spawn(async move { look_after(hold, &patient, since, ms).await });
         Ok((record, task))
     }
@@ -195,6 +208,7 @@ impl Stage<'_> {
             victims_applied: endpoints.iter().map(|at| self.cluster.members[*at].applied_follower()).collect(),
             all_applied: self.cluster.members.iter().map(|member| member.applied_follower()).collect(),
             endpoints,
+            majority: Vec::new(),
         })
     }
 
@@ -229,8 +243,15 @@ impl Stage<'_> {
         for (record, task) in work.record.lasting.iter_mut().zip(&mut work.lasting.tasks) {
             let Some(ended) = task.join_next().await else { continue };
             let ended = ended.map_err(|error| Trouble::Harness(anyhow!("a fault ended by a panic: {error}")))?;
-            let Ended { lasted_ms, behind } = ended.context("cannot let a member go on")?;
+            let Ended { lasted_ms, behind, majority_wrote_ms } = ended.context("cannot let a member go on")?;
             (record.lasted_ms, record.behind) = (Some(lasted_ms), behind);
+            record.majority_wrote_ms = majority_wrote_ms;
+            if !record.majority.is_empty() {
+                let (fault, majority) = (record.fault.clone(), record.majority.clone());
+                let cut = Cut { cycle: work.step.cycle, fault, majority, lasted_ms, wrote_ms: majority_wrote_ms };
+                let bound_ms = self.scenario.bounds.cut_write_ms_max;
+                work.findings.extend(self.ledger.take(&Evidence::Cut { cut, bound_ms }));
+            }
         }
         work.record.terms_passed = self.term().await.saturating_sub(work.lasting.term);
         Ok(())
@@ -250,6 +271,10 @@ async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> i
         let reads = patient.endpoints.iter().map(|at| patient.prober.read_until(*at, end + limits::PROBE_TAIL));
         join_all(reads).await;
     };
+    let serve = async {
+        let wrote = patient.prober.write_until(&patient.majority, end).await;
+        wrote.then(|| clock::ms_since(since))
+    };
     let undo = async {
         clock::sleep_until(end).await;
         let behind = patient.behind();
@@ -263,11 +288,25 @@ async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> i
             }
             Hold::Network(disturbance) => drop(disturbance),
         }
-        Ok(Ended { lasted_ms, behind })
+        Ok((lasted_ms, behind))
     };
     // Whoever is late with an answer must not make the fault last longer.
-    let (ended, (), ()) = tokio::join!(undo, write, read);
-    ended
+    let (ended, majority_wrote_ms, (), ()) = tokio::join!(undo, serve, write, read);
+    ended.map(|(lasted_ms, behind)| Ended { lasted_ms, behind, majority_wrote_ms })
+}
+
+/// The places of more than half of `members` members that all hear each other while `link` is done to those in the places
+/// `cut`; empty: no such are certain.
+fn connected_majority(link: Link, cut: &[usize], members: usize) -> Vec<usize> {
+    let others: Vec<_> = (0..members).filter(|at| !cut.contains(at)).collect();
+    match link {
+        // Nothing is cut: whether a leader keeps its followers depends on the delay.
+        Link::Delay { .. } => Vec::new(),
+        Link::Isolate | Link::Mute | Link::Deafen if others.len() * 2 > members => others,
+        // The links between all are cut where there are no others.
+        Link::Isolate | Link::Mute | Link::Deafen if !others.is_empty() && cut.len() * 2 > members => cut.to_vec(),
+        Link::Isolate | Link::Mute | Link::Deafen => Vec::new(),
+    }
 }
 
 impl Patient {
@@ -289,5 +328,22 @@ impl Work {
             false if not_applicable => self.skip_as_not_applicable(why.join("; ")),
             false => self.skip(why.join("; ")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_majority_is_connected_beside_a_cut_or_inside_it() {
+        for link in [Link::Isolate, Link::Mute, Link::Deafen] {
+            assert_eq!(connected_majority(link, &[1], 3), [0, 2]);
+            assert_eq!(connected_majority(link, &[0, 2], 3), [0, 2], "they hear each other");
+            assert_eq!(connected_majority(link, &[0, 1], 5), [2, 3, 4]);
+            assert_eq!(connected_majority(link, &[0, 1, 2], 3), [0; 0], "nobody hears anybody");
+            assert_eq!(connected_majority(link, &[0, 1], 4), [0; 0], "half is no majority");
+        }
+        assert_eq!(connected_majority(Link::Delay { by_ms: 5 }, &[1], 3), [0; 0]);
     }
 }

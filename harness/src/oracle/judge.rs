@@ -1,7 +1,7 @@
 //! Which judge a piece of evidence goes to: the one table, for the live run as for whoever judges it again.
 
 use super::ledger::Books;
-use super::liveness::check_healing;
+use super::liveness::{check_cut, check_healing};
 use super::replay_start::{Restart, carry_install, check_dead, check_replay_start};
 use super::votes::{Vote, check_vote};
 use super::{check_fence, check_kept, check_kv_fence, check_missed, final_check, migration};
@@ -85,9 +85,12 @@ impl Books {
             Evidence::LastRead { member, revision, rows } => return final_check(self, *member, *revision, rows),
             Evidence::Readings { member, readings, .. } => self.said(*member, readings),
             Evidence::LeasesAwaited { bound_ms } => return self.leases_awaited(*bound_ms),
+            Evidence::Cut { cut, bound_ms } => return check_cut(cut, *bound_ms).into_iter().collect(),
             Evidence::Healed { healing, bounds } => return check_healing(healing, *bounds),
             Evidence::FreshWatch { member, asked, heard, .. } => self.watched_anew(*member, asked, heard),
             Evidence::Told { finding } => return vec![finding.clone()],
+            // What it acknowledged, its next life may have yet to replay.
+            Evidence::Killed { member, .. } => self.sessions.died(*member),
             Evidence::Resumed { after_cycle, .. } => self.resumed(*after_cycle),
             Evidence::End { .. } => self.ended = true,
             Evidence::History(_)
@@ -96,7 +99,6 @@ impl Books {
             | Evidence::WatchEnded { .. }
             | Evidence::Did { .. }
             | Evidence::Reading { .. }
-            | Evidence::Killed { .. }
             | Evidence::Finding { .. }
             | Evidence::CycleEnd { .. } => {}
         }

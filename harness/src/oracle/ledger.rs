@@ -25,6 +25,7 @@ use super::linearizability::{Basis, Linearizability};
 use super::log_replay::{LogEvidence, LogReplay, Mark};
 use super::reads::{Claim, Claims};
 use super::refusals::Refusals;
+use super::sessions::{Own, Sessions};
 use super::streams::{self, Delivered, Delivery, Heard, Resumption, Streams};
 use super::votes::{Leaders, Vote};
 use super::watermarks::{Reading, Watermarks};
@@ -84,6 +85,14 @@ pub struct FenceMark {
     pub(super) leases: LeaseMark,
 }
 
+/// A request under way, and what was acknowledged before it was sent: by anybody, and by the member that it was sent to.
+#[derive(Debug)]
+struct Pending {
+    asked: Arc<Asked>,
+    floor: Newest,
+    own: Own,
+}
+
 #[derive(Debug)]
 pub(super) struct Books {
     pub model: Model,
@@ -97,6 +106,7 @@ pub(super) struct Books {
     /// The member in each slot: streams belong to slots, findings to members.
     pub tenants: BTreeMap<Slot, u64>,
     claims: Claims,
+    pub sessions: Sessions,
     linearizability: Linearizability,
     exactly_once: ExactlyOnce,
     /// By member: an id's, never a slot's.
@@ -104,8 +114,8 @@ pub(super) struct Books {
     leaders: Leaders,
     /// Answers below what had been acknowledged before they were asked for, by that revision: the history has not come to it yet.
     stale: BTreeMap<u64, Alarms>,
-    /// Sent and not completed, and what was acknowledged before it was sent.
-    pending: HashMap<OpId, (Arc<Asked>, Newest)>,
+    /// Sent and not completed.
+    pending: HashMap<OpId, Pending>,
     acked: Newest,
     pub compact_acked: u64,
     pub compact_sent: u64,
@@ -160,6 +170,7 @@ impl Ledger {
             streams: Streams::new(slots),
             tenants: slots.iter().map(|slot| (*slot, slot.0)).collect(),
             claims: Claims::default(),
+            sessions: Sessions::default(),
             linearizability: Linearizability::default(),
             exactly_once: ExactlyOnce::default(),
             watermarks: BTreeMap::new(),
@@ -399,7 +410,8 @@ impl Books {
         }
         self.lease_clock.invoked(self.at_us, &asked);
         self.linearizability.invoke(id, action);
-        self.pending.insert(id, (asked, self.acked.clone()));
+        let (floor, own) = (self.acked.clone(), self.sessions.of(member));
+        self.pending.insert(id, Pending { asked, floor, own });
     }
 
     /// The harness was killed: what was under way then has no outcome that anybody knows.
@@ -411,6 +423,7 @@ impl Books {
         self.watermarks.clear();
         // The history's clock starts over.
         self.lease_clock.forget();
+        self.sessions.all_died();
         let mut pending: Vec<_> = self.pending.keys().copied().collect();
         pending.sort_unstable();
         let lost = Outcome::Unknown { why: "the harness was killed".to_owned() };
@@ -418,17 +431,20 @@ impl Books {
     }
 
     pub fn completed(&mut self, id: OpId, outcome: &Outcome) {
-        let Some((asked, floor)) = self.pending.remove(&id) else { return };
+        let Some(Pending { asked, floor, own }) = self.pending.remove(&id) else { return };
         self.linearizability.complete(id, outcome);
         self.refusals.count(asked.purpose.as_ref(), &asked.action, outcome);
         let mut alarms = Alarms::new();
         match outcome {
             Outcome::Done { revision, reply, .. } => {
                 self.done(&asked, &floor, *revision, reply, &mut alarms);
+                self.sessions.check_answer(&asked, &own, *revision, &mut alarms);
                 self.acked.answered(*revision, &asked);
+                self.sessions.answered(&asked, &own, *revision);
             }
             Outcome::Refused { why, .. } => {
                 self.refused(&asked, why, outcome.found_unfit(), &mut alarms);
+                self.sessions.check_refusal(&asked, &own, why, &mut alarms);
             }
             Outcome::Unknown { .. } => {
                 self.lease_clock.ended(self.at_us, &asked);

@@ -1,8 +1,9 @@
-//! Promise: after healing a cluster serves again, within its bounds: every member has caught up, a leader takes a write and a
+//! Promise: a majority whose members all hear each other takes a write within its bound, whatever is cut off from it; and after
+//! healing a cluster serves again, within its bounds: every member has caught up, a leader takes a write and a
 //! quorum commits it, and every member serves a linearizable read.
 //!
-//! Liveness is promised only where it is fair to: all members run, nothing stands still, no link is disturbed. What counts as
-//! healed is the moment at which the last fault of a cycle ended and everybody serves; the bounds are the scenario's. The write is
+//! Liveness is promised only where it is fair to: all members run, nothing stands still, and either no link is disturbed or a
+//! majority is not. A cut that ends before the bound, with no write, proves nothing. What counts as healed is the moment at which the last fault of a cycle ended and everybody serves; the bounds are the scenario's. The write is
 //! the fence, which goes through the same log as any other. Judged from what was timed, so that it can be judged again.
 
 use crate::verdict::{Class, Finding};
@@ -15,6 +16,34 @@ pub struct Served {
     pub ms: u64,
     /// The revision of its answer, or why there is none.
     pub answer: Result<u64, String>,
+}
+
+/// Links that were cut, and left a majority whose members heard each other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    pub cycle: u32,
+    /// As the plan has it.
+    pub fault: String,
+    pub majority: Vec<u64>,
+    pub lasted_ms: u64,
+    /// From its beginning until the majority acknowledged a write; `None`: not while it lasted.
+    pub wrote_ms: Option<u64>,
+}
+
+/// Judges `cut`.
+pub fn check_cut(cut: &Cut, bound_ms: u64) -> Option<Finding> {
+    let Cut { cycle, fault, majority, lasted_ms, wrote_ms } = cut;
+    let late = wrote_ms.map_or(*lasted_ms >= bound_ms, |wrote_ms| wrote_ms > bound_ms);
+    late.then(|| {
+        let members: Vec<_> = majority.iter().map(|member| format!("n{member}")).collect();
+        let found = wrote_ms.map_or(format!("none in {lasted_ms} ms"), |ms| format!("the first after {ms} ms"));
+        let why = format!(
+            "expected {}, a majority that hears each other, to acknowledge a write within {bound_ms} ms of `{fault}`, found {found}: \
+             look for a leader that nobody deposes",
+            members.join(", ")
+        );
+        Finding::new(Class::Liveness, why).in_cycle(*cycle)
+    })
 }
 
 /// How a cycle healed.
@@ -97,6 +126,20 @@ mod tests {
         assert_eq!(classes(|h| h.fence_ms = 51), [(Class::Liveness, None)]);
         assert_eq!(classes(|h| h.served[1].ms = 21), [(Class::Liveness, Some(2))]);
         assert_eq!(classes(|h| h.served[2].answer = Err("no answer".into())), [(Class::Liveness, Some(3))]);
+    }
+
+    #[test]
+    fn a_connected_majority_writes_while_others_are_cut_off() {
+        let judge = |lasted_ms, wrote_ms| {
+            let fault = "deafen leader for 6000ms at time +0ms".to_owned();
+            check_cut(&Cut { cycle: 3, fault, majority: vec![1, 3], lasted_ms, wrote_ms }, 5_000)
+        };
+        assert_eq!(judge(6_000, Some(900)), None);
+        assert_eq!(judge(4_999, None), None, "too short to tell");
+        let found = judge(6_000, None).unwrap();
+        assert_eq!((found.class, found.cycle), (Class::Liveness, Some(3)));
+        assert!(found.sentence.contains("expected n1, n3, a majority") && found.sentence.contains("none in 6000 ms"));
+        assert!(judge(6_000, Some(5_001)).unwrap().sentence.contains("the first after 5001 ms"));
     }
 
     #[test]

@@ -11,10 +11,11 @@
 //! | [`linearizability`] | one order of all operations explains every answer, and keeps real time |
 //! | `refusals` | (none by itself) how many operations were refused, and why |
 //! | `reads` | what a read returned is what the model holds at that revision |
+//! | `sessions` | a member never answers from before what it acknowledged itself |
 //! | `leases` | acknowledged grants are there, acknowledged revocations are not |
 //! | `lease_clock` | a lease lives as long as was acknowledged, and no longer than it has to |
 //! | [`streams`] | watches are ordered, gap-free, atomic per revision, without duplicates across a crash, and resumable |
-//! | [`liveness`] | a healed cluster serves again, within its bounds |
+//! | [`liveness`] | a connected majority serves beside a cut, and a healed cluster serves again, within their bounds |
 //! | [`fence`] | at a fence all replicas have one state, and it is the model's |
 //! | [`kv_fence`] | at a revision all replicas show the same keys and history, and they are the model's |
 //! | [`replay_start`] | a restart begins where the dead directory says, and skips and repeats nothing |
@@ -45,6 +46,7 @@ mod predict;
 mod reads;
 mod refusals;
 pub mod replay_start;
+mod sessions;
 pub mod streams;
 pub mod votes;
 pub mod watermarks;

@@ -58,7 +58,7 @@ impl<'a> DrawLasting<'a> {
     fn network(&mut self, longer: bool) -> Fault {
         let (whom, when) = place(self.scenario, &mut self.links);
         let (low, high) = self.scenario.lasting.network_ms;
-        let ms = self.links.between(low, high) + if longer { low } else { 0 };
+        let ms = self.links.between(low, high) + if longer { limits::NETWORK_MS_DRAWN.0 } else { 0 };
         let (low, high) = limits::DELAY_MS_DRAWN;
         let by_ms = self.links.between(low, high);
         let link = match self.links.weighted(&self.scenario.faults.links) {

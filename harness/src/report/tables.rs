@@ -111,9 +111,20 @@ fn lasting_note(lasting: &LastingRecord) -> String {
     };
     match (&lasting.skipped, lasting.lasted_ms) {
         (Some(why), _) => format!("{}: skipped: {why}", lasting.fault),
-        (None, Some(ms)) if lasting.behind > 0 => format!("{what} for {ms} ms, {} entries behind", lasting.behind),
-        (None, Some(ms)) => format!("{what} for {ms} ms"),
+        (None, Some(ms)) if lasting.behind > 0 => {
+            format!("{what} for {ms} ms, {} entries behind{}", lasting.behind, majority_note(lasting))
+        }
+        (None, Some(ms)) => format!("{what} for {ms} ms{}", majority_note(lasting)),
         (None, None) => format!("{what} until the run ended"),
+    }
+}
+
+/// What the majority did that the cut left connected.
+fn majority_note(lasting: &LastingRecord) -> String {
+    match lasting.majority_wrote_ms {
+        _ if lasting.majority.is_empty() => String::new(),
+        Some(ms) => format!(", the others wrote after {ms} ms"),
+        None => ", and the others did not write".to_owned(),
     }
 }
 

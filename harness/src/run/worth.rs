@@ -351,6 +351,8 @@ mod tests {
             links: 0,
             lasted_ms: None,
             behind: 0,
+            majority: Vec::new(),
+            majority_wrote_ms: None,
             skipped: None,
             not_applicable: false,
         };

@@ -39,7 +39,7 @@ impl Check<'_> {
         let default = Lasting::default();
         let pause = (&raw.pause_ms, limits::PLAN_PAUSE_MS_MAX, pauses);
         // Room for the lower bound that a kill adds.
-        let network = (&raw.network_ms, limits::PLAN_NETWORK_MS_MAX / 2, networks);
+        let network = (&raw.network_ms, limits::PLAN_NETWORK_MS_MAX - limits::NETWORK_MS_DRAWN.0, networks);
         Ok(Lasting {
             pause_ms: self.span("pause", pause)?.unwrap_or(default.pause_ms),
             network_ms: self.span("network", network)?.unwrap_or(default.network_ms),

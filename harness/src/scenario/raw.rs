@@ -77,6 +77,7 @@ struct RawBounds {
     catch_up_ms_max: Option<Spanned<u64>>,
     fence_ms_max: Option<Spanned<u64>>,
     away_ms_max: Option<Spanned<u64>>,
+    cut_write_ms_max: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -343,6 +344,7 @@ impl Check<'_> {
             catch_up_ms_max: ms("bounds.catch_up_ms_max", &raw.catch_up_ms_max, default.catch_up_ms_max)?,
             fence_ms_max: ms("bounds.fence_ms_max", &raw.fence_ms_max, default.fence_ms_max)?,
             away_ms_max: ms("bounds.away_ms_max", &raw.away_ms_max, default.away_ms_max)?,
+            cut_write_ms_max: ms("bounds.cut_write_ms_max", &raw.cut_write_ms_max, default.cut_write_ms_max)?,
         })
     }
 

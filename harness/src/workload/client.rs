@@ -108,6 +108,7 @@ impl Client {
             Step::Append { key } => self.swap(key, append).await,
             Step::Count { key } => self.swap(key, count).await,
             Step::Put { key, filler } => self.put(key, filler, 0).await,
+            Step::Session { key, filler } => self.session(key, filler).await,
             Step::PutLeased { key, lease, filler } => self.put(key, filler, lease).await,
             Step::Delete { key } => drop(self.send(Action::Delete { keys: Keys::one(key) }).await),
             Step::DeleteRange { from, to } => {
@@ -140,6 +141,20 @@ impl Client {
     async fn put(&mut self, key: String, filler: u64, lease: i64) {
         let value = filled(filler, self.next_id());
         self.send(Action::Put { key, value, lease }).await;
+    }
+
+    /// What a member answered, it must be able to show.
+    async fn session(&mut self, key: String, filler: u64) {
+        let value = filled(filler, self.next_id());
+        let at = self.at;
+        let put = self.send(Action::Put { key: key.clone(), value, lease: 0 }).await;
+        match put {
+            Outcome::Done { revision, .. } if self.at == at => {
+                let keys = Keys::one(key);
+                self.send(Action::Read { keys, revision: Some(revision), serializable: true }).await;
+            }
+            _ => self.skip(),
+        }
     }
 
     /// Reads `key`, and writes what `change` makes of its value, unless the key changed in between.

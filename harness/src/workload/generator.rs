@@ -80,6 +80,11 @@ pub(super) enum Step {
     },
     /// Has the member give unused space back.
     Defragment,
+    /// Puts a value, and reads it back from the member that answered, at the revision of the answer, without a quorum.
+    Session {
+        key: String,
+        filler: u64,
+    },
     /// Compacts all but the last `keep` revisions, or less.
     Compact {
         keep: u64,
@@ -109,6 +114,7 @@ impl Step {
             Step::ReadOld { .. } => ("read-old", Sometimes),
             Step::Compact { .. } => ("compact", Sometimes),
             Step::Defragment => ("defragment", Never),
+            Step::Session { .. } => ("session", Never),
             Step::Packed { shape, .. } => match shape.fate() {
                 Fate::Taken => ("packed", Never),
                 Fate::Either => ("packed-between-the-limits", Always),
@@ -216,6 +222,7 @@ impl Generator {
                 Step::DeleteRange { from, to }
             }
             Kind::Defragment => Step::Defragment,
+            Kind::Session => Step::Session { key: self.key("p"), filler: self.filler() },
             Kind::ReadOld => Step::ReadOld { key: self.key("c"), back: self.stream.between(1, BACK_MAX) },
         }
     }
@@ -390,6 +397,8 @@ mod tests {
         let refused = limits.iter().filter(|shape| shape.fate() == Fate::Refused).count() * 100 / limits.len();
         assert!((20..=35).contains(&refused) && limits.len() > 1_200, "{refused} % of {}", limits.len());
         assert!(limits.contains(&Shape::Deep(49)) && limits.contains(&Shape::Padded(PADDING_OVERFLOWS)));
+        let sessions = percent(&drawn("sessions"), |step| matches!(step, Step::Session { .. }));
+        assert!(sessions >= 75, "{sessions} %");
         let large = drawn("large");
         assert!(percent(&large, |step| matches!(step, Step::Put { .. })) >= 60);
         let lengths: BTreeSet<u64> = large

@@ -26,6 +26,7 @@ pub(super) enum Kind {
     DeleteAll,
     /// Unused space is given back.
     Defragment,
+    Session,
 }
 
 /// A mix, as a scenario names it.
@@ -167,8 +168,18 @@ static LONG: Mix = Mix {
     large: false,
 };
 
+/// Each member is asked for what it has just acknowledged: an answer that comes before the member has applied the write is found
+/// out by the next question.
+static SESSIONS: Mix = Mix {
+    name: "sessions",
+    doc: "puts, each read back at once from the member that answered it",
+    weights: &[(Kind::Session, 80), (Kind::Count, 6), (Kind::Delete, 4), (Kind::Lease, 6), (Kind::Read, 4)],
+    large: false,
+};
+
 /// All mixes, the default first.
-pub static MIXES: [&Mix; 8] = [&MIXED, &WRITES, &TRANSACTIONS, &LARGE, &LEASES, &DELETES, &LIMITS, &LONG];
+pub static MIXES: [&Mix; 9] =
+    [&MIXED, &WRITES, &TRANSACTIONS, &LARGE, &LEASES, &DELETES, &LIMITS, &LONG, &SESSIONS];
 
 /// The mix called `name`.
 pub fn find(name: &str) -> Option<&'static Mix> {

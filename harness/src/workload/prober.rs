@@ -6,12 +6,16 @@
 //! behind. They lie in its socket while it stands still, and are the first thing that it finds when it goes on: an answer below
 //! the write's revision is stale.
 //!
+//! While a cut lasts that leaves a majority connected, it writes there from the beginning on, until one write is acknowledged:
+//! liveness is promised to such a majority, whatever the one that was cut off still believes and sends.
+//!
 //! They are operations like any client's: recorded, and judged by the ledger.
 
 use super::attempt::attempt;
 use super::connection::{self, Connection};
 use crate::clock;
-use crate::operation::{Action, Expected, Keys, OpId, Purpose};
+use crate::limits;
+use crate::operation::{Action, Expected, Keys, OpId, Outcome, Purpose};
 use crate::oracle::Ledger;
 use futures_util::future::join_all;
 use std::sync::Arc;
@@ -52,7 +56,7 @@ impl Prober {
     /// The `nth` prober beside this one, from 0, with clients of its own: a client has one operation in flight, and faults that
     /// go on at once are probed at once.
     pub fn beside(&self, nth: u32) -> Self {
-        let clients = (READERS + 1) * self.connections.len() as u32;
+        let clients = (READERS + 2) * self.connections.len() as u32;
         Self { first_client: self.first_client + clients * nth, ..self.clone() }
     }
 
@@ -66,6 +70,26 @@ impl Prober {
                 attempt(&self.ledger, op, (at, &mut connection), (&action, probe())).await;
             });
         join_all(writes).await;
+    }
+
+    /// Writes at one after the other of the members in the places `at`, until one of them acknowledges a write or `end` has
+    /// come. Whether one did before.
+    pub async fn write_until(&self, at: &[usize], end: Instant) -> bool {
+        let first = self.first_client + (READERS + 1) * self.connections.len() as u32;
+        for at in at.iter().copied().cycle() {
+            let Some(mut connection) = self.connections.get(at).cloned() else { return false };
+            if clock::now() >= end {
+                return false;
+            }
+            let op = self.op(first + at as u32);
+            let action = Action::Put { key: self.key(op), value: format!("probe,{op}"), lease: 0 };
+            let outcome = attempt(&self.ledger, op, (at, &mut connection), &action).await;
+            if matches!(outcome, Outcome::Done { .. }) {
+                return clock::now() < end;
+            }
+            clock::sleep(limits::CUT_RETRY_PAUSE).await;
+        }
+        false
     }
 
     /// Reads at the member in place `at`, from several clients, one read of each after the other until `end`; at least one each.

@@ -68,6 +68,10 @@ bugs! {
     /// Now and then an entry is not written to the raft log's file, and only the tail in memory has
     /// it.
     LogHole = "log-hole",
+    /// A leader that no quorum answers goes on sending heartbeats.
+    DeafLeaderStays = "deaf-leader-stays",
+    /// A member that forwarded a proposal answers when the leader has applied it, before it has done so itself.
+    AckBeforeOwnApply = "ack-before-own-apply",
     /// The engine marker's name is not synced before the engine is made.
     MarkerNoDirFsync = "marker-no-dir-fsync",
     /// What a client may send is not what apply can decode, and a committed command that cannot be decoded ends the process.

@@ -125,6 +125,9 @@ pub struct RaftOptions {
     pub members: Vec<Member>,
     /// This member was added to a running cluster: it founds nothing, and waits for the leader.
     pub join: bool,
+    /// The id of the cluster that this member belongs to, not 0, as far as its state or the founding list says; what
+    /// its log says goes before. `None`: the first leader that it hears from will tell.
+    pub cluster: Option<u64>,
     /// Milliseconds between two heartbeats of a leader.
     pub heartbeat_ms: u64,
     /// The bounds (milliseconds, low < high) from which each election timeout is drawn.
@@ -208,6 +211,13 @@ pub trait StateMachine: Send + Sync + 'static {
     /// [`io::ErrorKind::WouldBlock`]: not yet, it is asked for again.
     fn open_snapshot(&self) -> io::Result<OutgoingSnapshot>;
 
+    /// Bytes that a snapshot may have at most to be received. One that announces more is refused, before the first of them
+    /// is taken.
+    ///
+    /// # Errors
+    /// As for `receive_snapshot`.
+    fn snapshot_room(&self) -> io::Result<u64>;
+
     /// Unpacks and verifies a stream into a staging area, replacing what an earlier call
     /// left there. Blocking; one call at a time. Err: refused, the old state is untouched.
     fn receive_snapshot(&self, meta: &SnapshotMeta, declared: Declared, reader: &mut dyn Read) -> io::Result<()>;
@@ -244,7 +254,8 @@ pub enum ProposeError {
     /// Certainly not proposed.
     #[error("no leader was elected in time; certainly not proposed, try again")]
     NoLeader,
-    /// It was sent, and may or may not be committed, now or later. Never to be retried blindly.
+    /// It was sent, and may or may not be committed, now or later; or it was, and this member has not applied it yet. Never to
+    /// be retried blindly.
     #[error("outcome unknown: {0}")]
     Unknown(String),
     /// Certainly not proposed, and never to be: it could not be applied.

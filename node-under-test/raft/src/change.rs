@@ -32,6 +32,7 @@ type Written = Result<ClientWriteResponse<TypeConfig>, RaftError<TypeConfig, Cli
 
 impl Router {
     pub async fn change(&self, change: MembershipChange) -> Result<Changed, ChangeError> {
+        let removes_itself = change == MembershipChange::Remove { id: self.own_id() };
         let verdict = self
             .route(|leader| {
                 let (router, change) = (self.clone(), change.clone());
@@ -44,7 +45,11 @@ impl Router {
                 }
             })
             .await?;
-        Ok(verdict?)
+        let changed = verdict?;
+        if !removes_itself {
+            self.wait_applied(changed.log_id).await?;
+        }
+        Ok(changed)
     }
 
     /// Makes the change if this member leads.
@@ -170,7 +175,7 @@ impl Router {
                 return Attempt::Failed(ProposeError::Unknown(sentence));
             }
             Some(Err(status)) if certainly_not_proposed(&status) => {
-                self.identity.heed(&status);
+                self.identity.heed(leader, &status);
                 return refused_by_transport(&status);
             }
             Some(Err(status)) => return Attempt::Failed(ProposeError::Unknown(format!("member {leader}: {status}"))),

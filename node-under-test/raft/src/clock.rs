@@ -3,8 +3,12 @@
 #![allow(clippy::disallowed_methods, reason = "this module is the one that the rule points to")]
 
 use std::future::Future;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// As good as for ever.
+const MAX_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A point in time until which something is worth waiting for.
 #[derive(Debug, Clone, Copy)]
@@ -12,7 +16,11 @@ pub struct Deadline(Instant);
 
 impl Deadline {
     pub fn after(wait: Duration) -> Self {
-        Self(Instant::now() + wait)
+        Self::at(Moment::now(), wait)
+    }
+
+    pub fn at(from: Moment, wait: Duration) -> Self {
+        Self(from.0.checked_add(wait).unwrap_or(from.0 + MAX_WAIT))
     }
 
     pub fn is_over(self) -> bool {
@@ -40,9 +48,43 @@ impl Moment {
         Self(now.checked_sub(instant.elapsed()).unwrap_or(now))
     }
 
+    pub fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+
     pub fn saturating_duration_since(self, earlier: Self) -> Duration {
         self.0.saturating_duration_since(earlier.0)
     }
+}
+
+/// Lets one thing in each interval happen, and counts the others.
+#[derive(Debug)]
+pub struct Pace {
+    every: Duration,
+    last: Mutex<(Option<Instant>, u64)>,
+}
+
+impl Pace {
+    pub const fn new(every: Duration) -> Self {
+        Self { every, last: Mutex::new((None, 0)) }
+    }
+
+    /// Whether it may happen now; if so, how many did not since the last one.
+    pub fn admit(&self) -> Option<u64> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if last.0.is_some_and(|last| now.duration_since(last) < self.every) {
+            last.1 += 1;
+            return None;
+        }
+        last.0 = Some(now);
+        Some(std::mem::take(&mut last.1))
+    }
+}
+
+/// How long ago `moment` was.
+pub fn ago(moment: impl openraft::Instant) -> Duration {
+    moment.elapsed()
 }
 
 #[cfg(test)]

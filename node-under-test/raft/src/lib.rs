@@ -15,10 +15,13 @@
 //! 5. *Reads are confirmed by a quorum* (read index). Leases restart at zero with the process, so they are not used.
 //! 6. *A proposal is sent at most once.* Whether one that was sent is committed may stay unknown for ever.
 //! 7. *A storage error is the end*: [`RaftNode::fatal`] resolves, and nothing is retried.
-//! 8. *An id is a life of one raft log* (see `identity`): a member that lost its log is refused under its old id.
-//! 9. *The membership changes by one entry at a time, one voter at a time*, and an id is never given twice (see
-//!    `membership`).
-//! 10. *What only the leader may say, it says after a quorum has confirmed it* (see `ask`), in the confirmed term.
+//! 8. *An id is a life of one raft log, in one cluster* (see `identity`): a stranger is refused, and so is a member that
+//!    lost its log under its old id. What a member says is held against what is known before the library hears it
+//!    (`checked`), and ends no member.
+//! 9. *A leader that no quorum answers falls silent* (see `silence`), so that a majority that is connected elects another.
+//! 10. *The membership changes by one entry at a time, one voter at a time*, and an id is never given twice (see
+//!     `membership`).
+//! 11. *What only the leader may say, it says after a quorum has confirmed it* (see `ask`), in the confirmed term.
 
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "a print that fails panics: see `node_base::diagnostics`")]
 
@@ -26,6 +29,7 @@ mod api;
 mod ask;
 mod belief;
 mod change;
+mod checked;
 mod clock;
 mod dial;
 mod identity;
@@ -37,6 +41,7 @@ mod probe;
 mod propose;
 mod read_index;
 mod server;
+mod silence;
 mod snapshot_stream;
 mod space;
 mod startup;
@@ -50,5 +55,6 @@ pub use api::{
 pub use dial::Dial;
 pub use log_store::{LogError, LogFacts, LogStore, VoteFacts};
 pub use node::RaftNode;
+pub use server::PeerService;
 pub use startup::StartError;
 pub use types::decode_membership;

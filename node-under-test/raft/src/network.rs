@@ -5,9 +5,11 @@
 //! and nothing else, so the next call cannot read a stale answer.
 
 use crate::api::{Member, StateMachine};
+use crate::checked::{Checked, Known};
 use crate::clock::Deadline;
 use crate::dial::Dial;
 use crate::identity::Identity;
+use crate::silence::Silence;
 use crate::snapshot_stream;
 use crate::space::Shortage;
 use crate::types::{MemberNode, RawSnapshot, RawVote, SnapshotData, TypeConfig, decode, encode};
@@ -32,8 +34,12 @@ use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, ConnectError, Request, Response, Status};
 
-/// Either way; an append message is limited to a few MiB by its sender, a single entry may be larger.
-pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// An append message is at most 4 MiB of entries and one more, which is a command of at most [`COMMAND_BYTES_MAX`].
+pub const REQUEST_BYTES_MAX: usize = 8 << 20;
+/// What applying a command answers may be the keys that it read.
+pub const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// A longer command could not be replicated: no message would hold it.
+pub const COMMAND_BYTES_MAX: usize = 2 << 20;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -62,7 +68,7 @@ fn channel(address: &str) -> Result<Channel, tonic::transport::Error> {
 }
 
 pub fn client(channel: Channel) -> PeerClient<Channel> {
-    PeerClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
+    PeerClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX).max_encoding_message_size(REQUEST_BYTES_MAX)
 }
 
 /// Connections to the other members, by the addresses that are known now. Clones share them.
@@ -120,6 +126,14 @@ impl Peers {
         self.read(id, |channels| client(channels.messages.clone()))
     }
 
+    /// A client for who is at `address`, which no membership names: it is not kept.
+    ///
+    /// # Errors
+    /// When that is no address.
+    pub fn stranger(&self, address: &str) -> Result<PeerClient<Channel>, tonic::transport::Error> {
+        Ok(client(channel(&self.dial.resolve(address))?))
+    }
+
     fn snapshots(&self, id: u64) -> Option<PeerClient<Channel>> {
         self.read(id, |channels| client(channels.snapshots.clone()))
     }
@@ -151,6 +165,7 @@ pub struct Network {
     pub peers: Peers,
     pub identity: Identity,
     pub state_machine: Arc<dyn StateMachine>,
+    pub silence: Silence,
 }
 
 impl Network {
@@ -162,6 +177,7 @@ impl Network {
             peers: self.peers.clone(),
             identity: self.identity.clone(),
             state_machine: self.state_machine.clone(),
+            silence: self.silence.clone(),
         }
     }
 }
@@ -186,6 +202,7 @@ pub struct PeerNetwork {
     peers: Peers,
     identity: Identity,
     state_machine: Arc<dyn StateMachine>,
+    silence: Silence,
 }
 
 type RpcResult<T> = Result<T, RPCError<TypeConfig>>;
@@ -196,12 +213,17 @@ impl PeerNetwork {
         client.ok_or_else(|| Unreachable::from_string(format!("member {} has no usable address", self.target)))
     }
 
-    /// One unary call of a library message, bounded by `limit`.
+    /// What an answer is held against.
+    fn known(&self) -> Known {
+        Known { own_id: self.identity.own_id(), term: self.identity.term(), committed: None }
+    }
+
+    /// One unary call of a library message, bounded by `limit`; its answer is `check`ed.
     async fn call<M, R, F>(
         &self,
-        action: RPCTypes,
+        (action, limit): (RPCTypes, Duration),
         message: &M,
-        limit: Duration,
+        check: impl FnOnce(&Known, &M, &R) -> Checked,
         call: impl FnOnce(PeerClient<Channel>, Request<RaftMessage>) -> F,
     ) -> RpcResult<R>
     where
@@ -219,14 +241,16 @@ impl PeerNetwork {
                 Err(Timeout { action, id, target: self.target, timeout: limit }.into())
             }
             Some(Err(status)) => {
-                self.identity.heed(&status);
+                self.identity.heed(self.target, &status);
                 Err(rpc_error(&status))
             }
             Some(Ok(reply)) => {
                 let RaftReply { payload, from, short_of_space } = reply.into_inner();
                 self.identity.count(self.target, from).await.map_err(|error| unusable(&error))?;
                 self.peers.shortage.note(self.target, short_of_space);
-                decode("answer", &payload).map_err(|error| unusable(&error))
+                let answer = decode("answer", &payload).map_err(|error| unusable(&error))?;
+                check(&self.known(), message, &answer).map_err(|why| unusable(&io::Error::other(why)))?;
+                Ok(answer)
             }
         }
     }
@@ -263,20 +287,21 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> RpcResult<AppendEntriesResponse<TypeConfig>> {
+        if self.silence.is_kept() {
+            return Err(Unreachable::from_string("this leader keeps silent: no quorum answers it").into());
+        }
         let limit = option.hard_ttl().max(APPEND_TIMEOUT);
-        self.call(RPCTypes::AppendEntries, &rpc, limit, |mut client, request| async move {
+        self.call((RPCTypes::AppendEntries, limit), &rpc, Known::append_answer, |mut client, request| async move {
             client.append_entries(request).await
         })
         .await
     }
 
     async fn vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> RpcResult<VoteResponse<TypeConfig>> {
-        self.call(
-            RPCTypes::Vote,
-            &rpc,
-            option.hard_ttl(),
-            |mut client, request| async move { client.vote(request).await },
-        )
+        let limit = option.hard_ttl();
+        self.call((RPCTypes::Vote, limit), &rpc, Known::vote_answer, |mut client, request| async move {
+            client.vote(request).await
+        })
         .await
     }
 
@@ -285,7 +310,8 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> RpcResult<VoteResponse<TypeConfig>> {
-        self.call(RPCTypes::Vote, &rpc, option.hard_ttl(), |mut client, request| async move {
+        let limit = option.hard_ttl();
+        self.call((RPCTypes::Vote, limit), &rpc, Known::vote_answer, |mut client, request| async move {
             client.pre_vote(request).await
         })
         .await
@@ -302,7 +328,9 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
             closed = cancel => return Err(closed.into()),
             answer = self.send_snapshot(vote, snapshot) => answer?,
         };
-        decode("answer", &answer).map_err(|error| Unreachable::new(&error).into())
+        let answer = decode("answer", &answer).map_err(|error| Unreachable::new(&error))?;
+        self.known().snapshot_answer(&vote, &answer).map_err(Unreachable::from_string)?;
+        Ok(answer)
     }
 
     async fn transfer_leader(
@@ -310,7 +338,10 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
         rpc: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> RpcResult<TransferLeaderResponse<TypeConfig>> {
-        self.call(RPCTypes::TransferLeader, &rpc, option.hard_ttl(), |mut client, request| async move {
+        let limit = option.hard_ttl();
+        // What the other one did about it says nothing about this member.
+        let any = |_: &Known, _: &TransferLeaderRequest<TypeConfig>, _: &TransferLeaderResponse<TypeConfig>| Ok(());
+        self.call((RPCTypes::TransferLeader, limit), &rpc, any, |mut client, request| async move {
             client.transfer_leader(request).await
         })
         .await

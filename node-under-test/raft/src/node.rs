@@ -6,6 +6,7 @@ use crate::api::{
 };
 use crate::ask::Desk;
 use crate::belief;
+use crate::checked::ENTRIES_MAX;
 use crate::identity::Identity;
 use crate::log_store::LogStore;
 use crate::membership;
@@ -14,6 +15,7 @@ use crate::probe;
 use crate::propose::{Attempt, Leadership, RawRaft, Router};
 use crate::read_index::ReadRounds;
 use crate::server::PeerService;
+use crate::silence::{self, Rhythm, Silence};
 use crate::startup::{self, StartError};
 use crate::state_machine::Adapter;
 use crate::types::{TypeConfig, founding_nodes};
@@ -68,11 +70,20 @@ impl RaftNode {
         log.set_own_id(options.id);
         let found = log.facts();
         let brand_new = found.last.is_none() && found.vote.is_none_or(|vote| vote.term == 0);
-        let identity = Identity::new(options.id, log.clone(), membership::roster(&*state_machine)?);
+        if let Some(cluster) = options.cluster.filter(|_| log.cluster().is_none()) {
+            log.join(cluster).await?;
+        }
+        let roster = membership::roster(&*state_machine)?;
+        let identity = Identity::new(options.id, log.clone(), &options.members, roster);
         let peers = Peers::new(options.id, &options.members, &options.dial);
         let peers = peers.map_err(|error| StartError::Options(error.to_string()))?;
-        let network =
-            Network { peers: peers.clone(), identity: identity.clone(), state_machine: state_machine.clone() };
+        let silence = Silence::default();
+        let network = Network {
+            peers: peers.clone(),
+            identity: identity.clone(),
+            state_machine: state_machine.clone(),
+            silence: silence.clone(),
+        };
         let adapter = Adapter::new(state_machine.clone(), log.clone(), marks.clone(), identity.clone())?;
         let started = RawRaft::new(options.id, Arc::new(config), network, log.clone(), adapter).await;
         let raft = started.map_err(|error| StartError::Raft(error.to_string()))?;
@@ -81,9 +92,19 @@ impl RaftNode {
         }
         let (stop, stopped) = watch::channel(false);
         let (status, leadership) = watch_status(&raft, &peers, stopped.clone());
+        let rhythm = Rhythm::new(options.heartbeat_ms, options.election_ms.1);
+        tokio::spawn(silence::run(raft.clone(), silence, rhythm, stopped.clone()));
         tokio::spawn(follow_flushes(raft.clone(), log.clone(), marks.subscribe(), options.clone(), stopped.clone()));
-        let router =
-            Router { identity, raft, log: log.clone(), peers, leadership, state_machine, changing: Arc::default() };
+        let router = Router {
+            identity,
+            raft,
+            log: log.clone(),
+            peers,
+            leadership,
+            state_machine,
+            marks: marks.clone(),
+            changing: Arc::default(),
+        };
         let silence = belief::silence(options.election_ms.1);
         let believed = belief::watch_belief(&router.raft, router.identity.clone(), silence, stopped.clone());
         tokio::spawn(probe::run(router.clone(), stopped));
@@ -104,7 +125,7 @@ impl RaftNode {
         self.inner.service.clone().into_server()
     }
 
-    /// Proposes a command on the leader, wherever it is, and waits until it is applied there.
+    /// Proposes a command on the leader, wherever it is, and waits until it is applied there and here.
     ///
     /// # Errors
     /// See [`ProposeError`]; only `NoLeader`, `Unavailable` and `Unfit` say that nothing was proposed.
@@ -165,7 +186,8 @@ impl RaftNode {
         self.inner.silence
     }
 
-    /// Changes the membership, on the leader, wherever it is, and waits until the change is applied there.
+    /// Changes the membership, on the leader, wherever it is, and waits until the change is applied there and here; a member
+    /// that removes itself may never come to know of it by its log, and does not wait.
     ///
     /// # Errors
     /// See [`ChangeError`]; a refusal says that nothing was proposed, and so do `NoLeader` and `Unavailable`.
@@ -190,6 +212,11 @@ impl RaftNode {
     /// Holds the reason, once there is one, why this member must not go on: it was removed, or it lost its log.
     pub fn farewell(&self) -> watch::Receiver<Option<Farewell>> {
         self.inner.router.identity.farewell()
+    }
+
+    /// How many messages of others were refused for what they say or for who says it, and answers not believed.
+    pub fn refused_messages(&self) -> u64 {
+        self.inner.router.identity.refused()
     }
 
     /// This member's log.
@@ -248,7 +275,14 @@ impl RaftNode {
 
 fn check_member(options: &RaftOptions) -> Result<(), StartError> {
     let known: Vec<_> = options.members.iter().map(|member| member.id).collect();
-    if known.contains(&options.id) { Ok(()) } else { Err(StartError::NotAMember { id: options.id, known }) }
+    if !known.contains(&options.id) {
+        return Err(StartError::NotAMember { id: options.id, known });
+    }
+    if options.cluster == Some(0) || (options.cluster.is_none() && !options.join) {
+        let found = options.cluster;
+        return Err(StartError::Options(format!("expected a founding member's cluster id, not 0, found {found:?}")));
+    }
+    Ok(())
 }
 
 fn config(options: &RaftOptions) -> Result<Config, StartError> {
@@ -269,7 +303,7 @@ fn config(options: &RaftOptions) -> Result<Config, StartError> {
         purge_batch_size: 1,
         // A laggard gets entries for as long as there are any.
         replication_lag_threshold: 1 << 40,
-        max_payload_entries: 1024,
+        max_payload_entries: ENTRIES_MAX as u64,
         // The core waits once this many batches of committed entries wait to be applied, and a core that waits sends no
         // heartbeats. An entry that changes every key may take seconds.
         state_machine_channel_size: Some(65_536),

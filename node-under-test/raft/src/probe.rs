@@ -2,14 +2,16 @@
 //!
 //! Raft's own messages are not enough to know each other by. Two followers never talk while a leader serves both, so a
 //! wiped one would find the other unprepared; a learner asks nobody for anything, so one that was removed before the
-//! entry reached it would wait for ever. So each member greets those that it never met, and, while no leader talks to it, all.
+//! entry reached it would wait for ever. So each member greets those that it never met, and all, while no leader talks to it
+//! or when one of them took it for another life. A member that has not joined a cluster has nothing to say who it is, and greets
+//! nobody but the one that takes it for another life.
 
 use crate::clock::{self, Deadline};
-use crate::identity::Identity;
+use crate::identity::{Doubter, Identity};
 use crate::propose::Router;
 use futures_util::future::join_all;
-use node_proto::peer::HelloRequest;
 use node_proto::peer::peer_client::PeerClient;
+use node_proto::peer::{HelloRequest, Route};
 use std::io;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -25,8 +27,15 @@ pub async fn run(router: Router, mut stopped: watch::Receiver<bool>) {
     loop {
         let now = router.identity.leader_messages();
         let alone = led.replace(now) == Some(now) && !router.leads();
-        let greeted = router.others().into_iter().filter(|id| alone || !router.identity.has_met(*id));
+        // Nobody is ended by what others send: a member that is taken for another life asks whether it is so.
+        let all = alone || router.identity.was_doubted();
+        let met = |id: &u64| router.identity.has_met(*id);
+        let others = if router.identity.is_homeless() { Vec::new() } else { router.others() };
+        let greeted = others.into_iter().filter(|id| all || !met(id));
         let round = async {
+            if let Some((doubter, route)) = router.identity.doubter() {
+                ask(&router, &doubter, route).await;
+            }
             join_all(greeted.map(|id| greet(&router, id))).await;
             clock::pause(ROUND_EVERY).await;
         };
@@ -44,6 +53,15 @@ async fn greet(router: &Router, id: u64) {
     }
 }
 
+/// Asks the member that takes this one, which belongs nowhere, for another life, whether it is so.
+async fn ask(router: &Router, doubter: &Doubter, route: Route) {
+    let Ok(mut client) = router.peers.stranger(&doubter.address.to_string()) else { return };
+    let asked = client.hello(HelloRequest { route: Some(route) });
+    if let Some(Err(status)) = Deadline::after(HELLO_WAIT).bound(asked).await {
+        router.identity.heed_doubter(doubter, &status);
+    }
+}
+
 /// Whether member `id` is there and is the one that is known; what else its answer tells is in the identity afterwards.
 ///
 /// # Errors
@@ -53,7 +71,7 @@ pub async fn hello(client: &mut PeerClient<Channel>, identity: &Identity, id: u6
     match Deadline::after(HELLO_WAIT).bound(client.hello(hello)).await {
         Some(Ok(answer)) => identity.count(id, answer.into_inner().from).await,
         Some(Err(status)) => {
-            identity.heed(&status);
+            identity.heed(id, &status);
             Err(io::Error::other(status.to_string()))
         }
         None => Err(io::Error::other(format!("no answer within {HELLO_WAIT:?}"))),

@@ -6,17 +6,21 @@
 //! 3. *Nothing is proposed that cannot be applied*: it is vetted before it is passed on, and once more by the leader. A
 //!    peer may be of another version, or no peer; and what is committed is applied by every member, for ever.
 //! 4. *A leader forwards nothing*: what it is asked remotely it does itself or refuses, so requests do not wander.
+//! 5. *An outcome is told by a member that has applied it*: a member that forwarded a proposal waits until it has come so far
+//!    itself, and whoever asked it reads what was written. The wait is bounded; a member that lags for longer knows that the
+//!    proposal was applied, and cannot stand by it yet, so its answer is that of an unknown outcome.
 
 use crate::api::{ProposeError, Proposed, StateMachine};
 use crate::clock::Deadline;
 use crate::identity::Identity;
 use crate::log_store::LogStore;
-use crate::network::{Peers, never_sent};
+use crate::network::{COMMAND_BYTES_MAX, Peers, never_sent};
 use crate::state_machine::Adapter;
 use crate::types::{Blob, RawLogId, TypeConfig, log_id};
 use bytes::Bytes;
 use node_base::LogId;
 use node_base::sabotage::{Bug, planted};
+use node_base::watermarks::Watermarks;
 use node_proto::peer::peer_client::PeerClient;
 use node_proto::peer::propose_response::Outcome;
 use node_proto::peer::read_index_response::Outcome as ReadOutcome;
@@ -41,6 +45,8 @@ pub const LEASE_WAIT: Duration = Duration::from_secs(1);
 pub const COMMIT_WAIT: Duration = Duration::from_secs(7);
 /// The same as seen by a member that forwarded it, so that the leader's answer comes first.
 pub const FORWARD_WAIT: Duration = Duration::from_secs(9);
+/// How long a proposal that the leader has applied may take to be applied by the member that forwarded it.
+pub const OWN_APPLY_WAIT: Duration = Duration::from_secs(5);
 /// How long a quorum has to confirm a leader for a read; followers confirm behind their fsyncs.
 pub const READ_WAIT: Duration = Duration::from_secs(1);
 
@@ -88,6 +94,7 @@ pub struct Router {
     pub peers: Peers,
     pub leadership: watch::Receiver<Leadership>,
     pub state_machine: Arc<dyn StateMachine>,
+    pub marks: Arc<Watermarks>,
     /// Held by whoever changes the membership here.
     pub changing: Arc<Mutex<()>>,
 }
@@ -121,7 +128,7 @@ impl Router {
 
     pub async fn propose(&self, command: Bytes) -> Result<Proposed, ProposeError> {
         self.vet(&command)?;
-        self.route(|leader| {
+        let proposed = self.route(|leader| {
             let (router, command) = (self.clone(), command.clone());
             async move {
                 if leader == router.own_id() {
@@ -130,8 +137,30 @@ impl Router {
                     router.propose_at(leader, command).await
                 }
             }
-        })
-        .await
+        });
+        let proposed = proposed.await?;
+        self.wait_applied(proposed.log_id).await?;
+        Ok(proposed)
+    }
+
+    /// Claim 5: waits until this member has applied what the leader has.
+    ///
+    /// # Errors
+    /// `Unknown`: not in time.
+    pub async fn wait_applied(&self, done: LogId) -> Result<(), ProposeError> {
+        if planted(Bug::AckBeforeOwnApply) {
+            return Ok(());
+        }
+        let mut marks = self.marks.subscribe();
+        let applied = marks.wait_for(|marks| marks.applied.is_some_and(|id| id.index >= done.index));
+        match Deadline::after(OWN_APPLY_WAIT).bound(applied).await {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(_)) => Err(ProposeError::Fatal("this member is shutting down".to_owned())),
+            None => Err(ProposeError::Unknown(format!(
+                "applied at {done}, but member {} has not come so far within {OWN_APPLY_WAIT:?}",
+                self.own_id()
+            ))),
+        }
     }
 
     /// Claim 3.
@@ -185,6 +214,11 @@ impl Router {
 
     /// Proposes here, if this member leads, what was vetted.
     pub async fn propose_here(&self, command: Bytes) -> Attempt<Proposed> {
+        let found = command.len();
+        if found > COMMAND_BYTES_MAX {
+            let reason = format!("expected a command of {COMMAND_BYTES_MAX} bytes at most, found one of {found}");
+            return Attempt::Refused { leader: None, reason };
+        }
         let deadline = Deadline::after(LEASE_WAIT);
         let mut metrics = self.raft.metrics();
         loop {
@@ -216,7 +250,7 @@ impl Router {
                 "no answer from member {leader} within {FORWARD_WAIT:?}"
             ))),
             Some(Err(status)) if certainly_not_proposed(&status) => {
-                self.identity.heed(&status);
+                self.identity.heed(leader, &status);
                 refused_by_transport(&status)
             }
             Some(Err(status)) => Attempt::Failed(ProposeError::Unknown(format!("member {leader}: {status}"))),
@@ -276,7 +310,7 @@ impl Router {
         match Deadline::after(READ_WAIT * 2).bound(client.read_index(request)).await {
             None => Attempt::Refused { leader: None, reason: "no answer".to_owned() },
             Some(Err(status)) => {
-                self.identity.heed(&status);
+                self.identity.heed(leader, &status);
                 refused_by_transport(&status)
             }
             Some(Ok(answer)) => {

@@ -1,19 +1,27 @@
 //! Answering the other members.
 //!
-//! Every request is let in by `identity` first: ports are reused, and a message meant for a dead cluster's member, or sent
-//! by one that lost its log, must not reach this one's. One snapshot is received at a time, in a task of its own, so that a
-//! sender that goes away in the middle never leaves two of them writing into the staging area.
+//! 1. *A request is let in, or refused and forgotten*: `identity` examines its sender (ports are used again, and a message for a
+//!    dead cluster's member, or by one that lost its log, must not reach this one's), it decodes, `checked` finds nothing
+//!    in it that contradicts what is known, and only then is its sender remembered, and only then is it acted on.
+//! 2. *One snapshot is received at a time*, in a task of its own, so that a sender that goes away in the middle never leaves
+//!    two of them writing into the staging area; and its place is held only for as long as enough bytes arrive.
+//! 3. *A snapshot is handed to the library only with its body*, held once more against the library's own state: one that is not
+//!    needed is answered here.
 
-use crate::api::{ProposeError, SnapshotMeta};
+use crate::api::ProposeError;
 use crate::ask::Desk;
 use crate::change;
-use crate::identity::Identity;
+use crate::checked::{Checked, ENTRIES_MAX, Known};
+use crate::identity::{Identity, Word};
 use crate::log_store::VoteFacts;
-use crate::network::MESSAGE_BYTES_MAX;
+use crate::network::{ANSWER_BYTES_MAX, REQUEST_BYTES_MAX};
 use crate::propose::{Attempt, RawRaft, Router};
 use crate::read_index::ReadRounds;
 use crate::snapshot_stream::Incoming;
-use crate::types::{RawSnapshot, RawVote, SnapshotData, TypeConfig, decode, encode, raw_snapshot_meta, vote_parts};
+use crate::types::{
+    RawSnapshot, RawSnapshotMeta, RawVote, SnapshotData, TypeConfig, decode, decode_append, encode, log_id,
+    raw_snapshot_meta, vote_parts,
+};
 use node_base::failpoint::{Window, pass};
 use node_proto::peer::ask_response::Outcome as AskOutcome;
 use node_proto::peer::peer_server::{Peer, PeerServer};
@@ -21,13 +29,15 @@ use node_proto::peer::propose_response::Outcome;
 use node_proto::peer::read_index_response::Outcome as ReadOutcome;
 use node_proto::peer::{
     Applied, AskRequest, AskResponse, ChangeRequest, ChangeResponse, HelloRequest, HelloResponse, NotProposed,
-    ProposeRequest, ProposeResponse, RaftMessage, RaftReply, ReadIndexRequest, ReadIndexResponse, SnapshotFrame,
+    ProposeRequest, ProposeResponse, RaftMessage, RaftReply, ReadIndexRequest, ReadIndexResponse, Route, SnapshotFrame,
 };
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::raft::AppendEntriesRequest;
+use openraft::errors::Fatal;
+use openraft::raft::{SnapshotResponse, TransferLeaderRequest, VoteRequest};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Display;
+use std::io;
 use std::sync::Arc;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tonic::{Request, Response, Status, Streaming};
@@ -56,17 +66,51 @@ impl PeerService {
     }
 
     pub fn into_server(self) -> PeerServer<Self> {
-        PeerServer::new(self).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
+        PeerServer::new(self).max_decoding_message_size(REQUEST_BYTES_MAX).max_encoding_message_size(ANSWER_BYTES_MAX)
     }
 
     fn identity(&self) -> &Identity {
         &self.router.identity
     }
 
-    async fn message<M: DeserializeOwned>(&self, request: Request<RaftMessage>) -> Result<M, Status> {
-        let message = request.into_inner();
-        self.identity().admit(message.route.as_ref()).await?;
-        decode("message", &message.payload).map_err(|error| Status::invalid_argument(error.to_string()))
+    /// What a message is held against. The library may know of a later commit; the check of a snapshot asks it.
+    fn known(&self) -> Known {
+        let metrics = self.raft().metrics();
+        let committed = metrics.borrow_watched().local_committed.as_ref().map(log_id);
+        Known { own_id: self.router.own_id(), term: self.router.log.vote_term(), committed }
+    }
+
+    /// Claim 1. `read` decodes and checks, and is told who speaks.
+    async fn let_in<M>(
+        &self,
+        route: Option<&Route>,
+        word: Word,
+        read: impl FnOnce(u64, Known) -> Result<M, String>,
+    ) -> Result<M, Status> {
+        let sender = self.identity().examine(route, word)?;
+        let message = read(sender.id(), self.known()).map_err(|why| self.identity().refuse_invalid(sender, &why))?;
+        self.identity().remember(sender).await?;
+        Ok(message)
+    }
+
+    /// A message of the library's.
+    async fn message<M: DeserializeOwned>(
+        &self,
+        request: Request<RaftMessage>,
+        word: Word,
+        check: impl FnOnce(&Known, u64, &M) -> Checked,
+    ) -> Result<M, Status> {
+        let RaftMessage { route, payload } = request.into_inner();
+        let read = |from, known| {
+            let message = decode("message", &payload).map_err(|error| error.to_string())?;
+            check(&known, from, &message).map(|()| message)
+        };
+        self.let_in(route.as_ref(), word, read).await
+    }
+
+    /// A request that says nothing about the library's state.
+    async fn plain(&self, route: Option<&Route>) -> Result<(), Status> {
+        self.let_in(route, Word::Other, |_, _| Ok(())).await
     }
 
     fn reply<M: Serialize, E: Display>(&self, answer: Result<M, E>) -> Answer<RaftReply> {
@@ -91,8 +135,12 @@ impl PeerService {
 #[tonic::async_trait]
 impl Peer for PeerService {
     async fn append_entries(&self, request: Request<RaftMessage>) -> Answer<RaftReply> {
-        let short_of_space = request.get_ref().short_of_space;
-        let message: AppendEntriesRequest<TypeConfig> = self.message(request).await?;
+        let RaftMessage { route, payload, short_of_space } = request.into_inner();
+        let read = |from, known: Known| {
+            let message = decode_append(&payload, ENTRIES_MAX).map_err(|error| error.to_string())?;
+            known.append_request(from, &message).map(|()| message)
+        };
+        let message = self.let_in(route.as_ref(), Word::Leader, read).await?;
         self.identity().note_leader();
         self.router.peers.shortage.note(vote_parts(&message.vote).1, short_of_space);
         if self.voted_for(&message.vote) {
@@ -102,32 +150,38 @@ impl Peer for PeerService {
     }
 
     async fn vote(&self, request: Request<RaftMessage>) -> Answer<RaftReply> {
-        self.reply(self.raft().vote(self.message(request).await?).await)
+        let asked: VoteRequest<_> = self.message(request, Word::Other, Known::vote_request).await?;
+        self.reply(self.raft().vote(asked).await)
     }
 
     async fn pre_vote(&self, request: Request<RaftMessage>) -> Answer<RaftReply> {
-        self.reply(self.raft().pre_vote(self.message(request).await?).await)
+        let asked: VoteRequest<_> = self.message(request, Word::Other, Known::vote_request).await?;
+        self.reply(self.raft().pre_vote(asked).await)
     }
 
     async fn transfer_leader(&self, request: Request<RaftMessage>) -> Answer<RaftReply> {
-        self.reply(self.raft().handle_transfer_leader(self.message(request).await?).await)
+        let asked: TransferLeaderRequest<_> = self.message(request, Word::Other, Known::transfer_request).await?;
+        self.reply(self.raft().handle_transfer_leader(asked).await)
     }
 
     async fn install_snapshot(&self, request: Request<Streaming<SnapshotFrame>>) -> Answer<RaftReply> {
         let incoming = Incoming::open(request.into_inner()).await?;
-        self.identity().admit(incoming.head.route.as_ref()).await?;
+        let read = |from, known: Known| {
+            let vote: RawVote = decode("vote", &incoming.head.vote).map_err(|error| error.to_string())?;
+            let offered = raw_snapshot_meta(&incoming.meta()).map_err(|error| error.to_string())?;
+            known.snapshot(from, &vote, &offered).map(|()| Offer { from, vote, offered })
+        };
+        let offer = self.let_in(incoming.head.route.as_ref(), Word::Leader, read).await?;
         self.identity().note_leader();
-        let vote: RawVote =
-            decode("vote", &incoming.head.vote).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let receiving = self.receiving.clone().try_lock_owned();
         let receiving = receiving.map_err(|_| Status::resource_exhausted("another snapshot is being received"))?;
-        let taken = tokio::spawn(Transfer { service: self.clone(), vote }.run(incoming, receiving)).await;
+        let taken = tokio::spawn(Transfer { service: self.clone(), offer }.run(incoming, receiving)).await;
         taken.map_err(|error| Status::internal(error.to_string()))?
     }
 
     async fn propose(&self, request: Request<ProposeRequest>) -> Answer<ProposeResponse> {
         let request = request.into_inner();
-        self.identity().admit(request.route.as_ref()).await?;
+        self.plain(request.route.as_ref()).await?;
         let attempt = match self.router.vet(&request.command) {
             Ok(()) => self.router.propose_here(request.command).await,
             Err(unfit) => Attempt::Failed(unfit),
@@ -145,14 +199,14 @@ impl Peer for PeerService {
     }
 
     async fn read_index(&self, request: Request<ReadIndexRequest>) -> Answer<ReadIndexResponse> {
-        self.identity().admit(request.into_inner().route.as_ref()).await?;
+        self.plain(request.into_inner().route.as_ref()).await?;
         let outcome = self.reads.next().await.map_err(|error: ProposeError| Status::internal(error.to_string()))?;
         Ok(Response::new(ReadIndexResponse { outcome: Some(outcome), from: self.identity().own() }))
     }
 
     async fn change_membership(&self, request: Request<ChangeRequest>) -> Answer<ChangeResponse> {
         let request = request.into_inner();
-        self.identity().admit(request.route.as_ref()).await?;
+        self.plain(request.route.as_ref()).await?;
         let wanted = request.change.ok_or_else(|| Status::invalid_argument("expected a change, found none"))?;
         let (router, from) = (self.router.clone(), self.identity().own());
         // In a task of its own: a caller that goes away must not leave the turn to the next one before the outcome is known.
@@ -163,7 +217,7 @@ impl Peer for PeerService {
 
     async fn ask(&self, request: Request<AskRequest>) -> Answer<AskResponse> {
         let request = request.into_inner();
-        self.identity().admit(request.route.as_ref()).await?;
+        self.plain(request.route.as_ref()).await?;
         let outcome = match self.desk.answer_here(request.question).await {
             Attempt::Done(answer) => AskOutcome::Answer(answer),
             Attempt::Refused { leader, reason } => AskOutcome::NotLeading(not_proposed(leader, reason)),
@@ -174,7 +228,7 @@ impl Peer for PeerService {
     }
 
     async fn hello(&self, request: Request<HelloRequest>) -> Answer<HelloResponse> {
-        self.identity().admit(request.into_inner().route.as_ref()).await?;
+        self.plain(request.into_inner().route.as_ref()).await?;
         Ok(Response::new(HelloResponse { from: self.identity().own() }))
     }
 }
@@ -191,39 +245,56 @@ fn read_outcome(attempt: Attempt<u64>) -> ReadOutcome {
     }
 }
 
+/// A snapshot that was announced, and by whom.
+struct Offer {
+    from: u64,
+    vote: RawVote,
+    offered: RawSnapshotMeta,
+}
+
 /// One snapshot's way in.
 struct Transfer {
     service: PeerService,
-    vote: RawVote,
+    offer: Offer,
 }
 
 impl Transfer {
     async fn run(self, incoming: Incoming, receiving: OwnedMutexGuard<()>) -> Answer<RaftReply> {
-        let offered = incoming.meta();
-        let meta = if self.needs(&offered) {
-            let received = incoming.receive(self.service.router.state_machine.clone()).await;
-            received.map_err(|error| {
-                tracing::warn!(%error, log_id = %offered.log_id, "refused a snapshot");
-                Status::aborted(format!("snapshot {} refused: {error}", offered.log_id))
-            })?
-        } else {
-            offered
-        };
-        let meta = raw_snapshot_meta(&meta).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let snapshot = RawSnapshot { meta, snapshot: SnapshotData::Staged };
-        let installed = self.service.raft().install_full_snapshot(self.vote, snapshot).await;
+        if let Some(vote) = self.unneeded().await? {
+            return self.service.reply(Ok::<_, Fatal<TypeConfig>>(SnapshotResponse::<TypeConfig>::new(vote)));
+        }
+        let offered = incoming.meta().log_id;
+        let received = incoming.receive(self.service.router.state_machine.clone()).await;
+        received.map_err(|error| {
+            tracing::warn!(%error, log_id = %offered, "refused a snapshot");
+            let sentence = format!("snapshot {offered} refused: {error}");
+            let full = error.kind() == io::ErrorKind::StorageFull;
+            if full { Status::resource_exhausted(sentence) } else { Status::aborted(sentence) }
+        })?;
+        // Much may have been committed meanwhile.
+        if let Some(vote) = self.unneeded().await? {
+            return self.service.reply(Ok::<_, Fatal<TypeConfig>>(SnapshotResponse::<TypeConfig>::new(vote)));
+        }
+        let snapshot = RawSnapshot { meta: self.offer.offered.clone(), snapshot: SnapshotData::Staged };
+        let installed = self.service.raft().install_full_snapshot(self.offer.vote, snapshot).await;
         let installed = self.service.reply(installed);
         drop(receiving);
         installed
     }
 
-    /// Whether the body has to be unpacked at all. If it need not be, the library will not install it either: it
-    /// skips what is at or below its commit position and refuses a stale leader, and both only grow.
-    fn needs(&self, offered: &SnapshotMeta) -> bool {
-        let metrics = self.service.raft().metrics();
-        let metrics = metrics.borrow_watched();
-        let committed = metrics.local_committed.as_ref().map(|id| id.index);
-        let stale = self.vote < metrics.vote;
-        !stale && committed < Some(offered.log_id.index)
+    /// This member's vote, if it has no use for the snapshot: it has committed as much, or knows of a later leader; both
+    /// stay so. Claim 3.
+    async fn unneeded(&self) -> Result<Option<RawVote>, Status> {
+        let Offer { from, vote: leader, offered } = &self.offer;
+        let state =
+            self.service.raft().with_raft_state(|state| (*state.vote_ref(), state.local_committed().map(log_id)));
+        let (vote, committed) = state.await.map_err(|error| Status::internal(error.to_string()))?;
+        let index = offered.last_log_id.as_ref().map(|at| at.index);
+        if *leader < vote || committed.map(|at| at.index) >= index {
+            return Ok(Some(vote));
+        }
+        let known = Known { own_id: self.service.router.own_id(), term: vote_parts(&vote).0, committed };
+        known.snapshot(*from, leader, offered).map_err(Status::invalid_argument)?;
+        Ok(None)
     }
 }

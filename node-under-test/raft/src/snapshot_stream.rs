@@ -6,7 +6,7 @@
 //! whoever unpacks it.
 
 use crate::api::{SnapshotMeta, StateMachine};
-use crate::clock::Deadline;
+use crate::clock::{Deadline, Moment};
 use crate::identity::Identity;
 use crate::network::never_sent;
 use crate::probe;
@@ -32,8 +32,11 @@ use tonic::transport::Channel;
 const CHUNK_BYTES_MAX: u64 = 256 << 10;
 /// Chunks in flight between a blocking thread and the transport.
 const CHUNKS_QUEUED: usize = 4;
-/// A transfer may take this long, plus a second for each MiB: a stalled receiver must not hold it for ever.
+/// A transfer may take this long, plus a second for each MiB: neither side must hold the other one for ever. A receiver
+/// counts what has arrived, not what was announced.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Until the first frame of a stream.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Takes an image and sends it; the receiver's answer comes when it has installed it. An image may cost as much as the state
 /// is large, so it is taken only for somebody who is there.
@@ -60,12 +63,12 @@ pub async fn send(
     tracing::info!(to, %log_id, wire_size, "sending a snapshot");
     let (frames, stream) = mpsc::channel(CHUNKS_QUEUED);
     let reader = tokio::task::spawn_blocking(move || read_frames(head, outgoing.reader, &frames));
-    let limit = TRANSFER_TIMEOUT + Duration::from_secs(wire_size >> 20);
+    let limit = patience(wire_size);
     let answer = Deadline::after(limit).bound(client.install_snapshot(ReceiverStream::new(stream))).await;
     match answer {
         Some(Ok(answer)) => Ok(answer.into_inner()),
         Some(Err(status)) => {
-            identity.heed(&status);
+            identity.heed(to, &status);
             // The checkpoint's own error says more than the stream that broke because of it.
             let cause =
                 reader.await.ok().and_then(|read| read.err()).map_or(String::new(), |error| format!(": {error}"));
@@ -129,7 +132,9 @@ pub struct Incoming {
 impl Incoming {
     /// Takes the first frame.
     pub async fn open(mut stream: Streaming<SnapshotFrame>) -> Result<Self, tonic::Status> {
-        match stream.message().await?.and_then(|frame| frame.frame) {
+        let first = Deadline::after(HEAD_TIMEOUT).bound(stream.message()).await;
+        let late = || tonic::Status::deadline_exceeded(format!("expected the snapshot's head within {HEAD_TIMEOUT:?}"));
+        match first.ok_or_else(late)??.and_then(|frame| frame.frame) {
             Some(Frame::Head(head)) => Ok(Self { head, stream }),
             found => {
                 let found = if found.is_some() { "a chunk" } else { "nothing" };
@@ -157,6 +162,12 @@ impl Incoming {
     pub async fn receive(mut self, state_machine: Arc<dyn StateMachine>) -> io::Result<SnapshotMeta> {
         let meta = self.meta();
         let declared = self.declared()?;
+        let (size, room) = (declared.wire_size, state_machine.snapshot_room()?);
+        if size > room {
+            let why =
+                format!("expected a snapshot of {room} bytes at most, which there is room for, found one of {size}");
+            return Err(io::Error::new(io::ErrorKind::StorageFull, why));
+        }
         let (items, incoming) = mpsc::channel(CHUNKS_QUEUED);
         let staged = tokio::task::spawn_blocking(move || {
             let mut reader = ChunkReader { items: incoming, chunk: Bytes::new(), ended: false };
@@ -168,25 +179,44 @@ impl Incoming {
 
     /// Hands the chunks over until the stream ends, or until the reader wants no more.
     async fn pump(&mut self, items: mpsc::Sender<Item>) {
-        let mut first = true;
+        let (begun, mut received) = (Moment::now(), 0);
         loop {
-            // A sender that stands still must not keep others from sending.
-            let item = match Deadline::after(TRANSFER_TIMEOUT).bound(self.stream.message()).await {
-                Some(Ok(Some(SnapshotFrame { frame: Some(Frame::Chunk(chunk)) }))) => Item::Chunk(chunk),
+            // A sender that stands still, or sends a byte now and then, must not keep others from sending.
+            let item = match Deadline::at(begun, patience(received)).bound(self.stream.message()).await {
+                Some(Ok(Some(SnapshotFrame { frame: Some(Frame::Chunk(chunk)) }))) => chunk_item(chunk),
                 Some(Ok(Some(_))) => Item::Broken("expected a chunk, found another frame".to_owned()),
                 Some(Ok(None)) => Item::End,
                 Some(Err(status)) => Item::Broken(status.to_string()),
-                None => Item::Broken(format!("nothing came for {TRANSFER_TIMEOUT:?}")),
+                None => Item::Broken(format!("{received} bytes came in {:?}: too slow", patience(received))),
             };
-            if std::mem::take(&mut first) && matches!(item, Item::Chunk(_)) {
+            if received == 0 && matches!(item, Item::Chunk(_)) {
                 pass(Window::SnapshotReceive);
             }
-            let last = !matches!(item, Item::Chunk(_));
+            let last = match &item {
+                Item::Chunk(chunk) => {
+                    received += chunk.len() as u64;
+                    false
+                }
+                Item::End | Item::Broken(_) => true,
+            };
             if items.send(item).await.is_err() || last {
                 return;
             }
         }
     }
+}
+
+/// How long the transfer of `bytes` may take.
+fn patience(bytes: u64) -> Duration {
+    TRANSFER_TIMEOUT + Duration::from_secs(bytes >> 20)
+}
+
+fn chunk_item(chunk: Bytes) -> Item {
+    let found = chunk.len();
+    if found == 0 || found as u64 > CHUNK_BYTES_MAX {
+        return Item::Broken(format!("expected a chunk of 1 to {CHUNK_BYTES_MAX} bytes, found one of {found}"));
+    }
+    Item::Chunk(chunk)
 }
 
 /// The blocking end of the receiver.
@@ -254,6 +284,10 @@ mod tests {
             Err(io::Error::other("an image was taken for a member that is away"))
         }
 
+        fn snapshot_room(&self) -> io::Result<u64> {
+            Ok(0)
+        }
+
         fn receive_snapshot(&self, _: &SnapshotMeta, _: Declared, _: &mut dyn Read) -> io::Result<()> {
             Err(io::ErrorKind::Unsupported.into())
         }
@@ -269,10 +303,22 @@ mod tests {
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect_lazy();
         let dir = tempfile::tempdir().unwrap();
         let roster = Roster { members: [(1, false), (2, false)].into(), greatest_id: 2 };
-        let identity = Identity::new(1, LogStore::open(dir.path(), 7).unwrap(), roster);
+        let identity = Identity::new(1, LogStore::open(dir.path(), 7).unwrap(), &[], roster);
         let sent = send(PeerClient::new(channel), &identity, 2, Bytes::new(), Arc::new(NoImage)).await;
         // A storage error, which the state machine's would be, ends the process; this one is asked again.
         assert!(matches!(sent, Err(StreamingError::Unreachable(_))), "{sent:?}");
+    }
+
+    #[test]
+    fn a_transfer_has_to_go_on_at_some_pace_and_in_bounded_chunks() {
+        // What was announced counts for nothing: a byte now and then does not hold the place.
+        assert_eq!(
+            (patience(0), patience(1_000), patience(90 << 20)),
+            (TRANSFER_TIMEOUT, TRANSFER_TIMEOUT, TRANSFER_TIMEOUT * 4)
+        );
+        let broken = |bytes| matches!(chunk_item(Bytes::from(vec![0; bytes])), Item::Broken(_));
+        assert!(broken(0) && broken(CHUNK_BYTES_MAX as usize + 1));
+        assert!(!broken(1) && !broken(CHUNK_BYTES_MAX as usize));
     }
 
     fn frames_of(body: Vec<u8>) -> Vec<SnapshotFrame> {

@@ -4,9 +4,10 @@ use crate::api::{Enrolled, Entry, Member, Payload, SnapshotMeta};
 use bytes::Bytes;
 use node_base::LogId;
 use openraft::impls::leader_id_std;
+use openraft::raft::AppendEntriesRequest;
 use openraft::type_config::alias;
 use openraft::vote::RaftLeaderId;
-use serde::de::{DeserializeOwned, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -197,6 +198,84 @@ pub fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> io::Result<T> {
     }
 }
 
+/// An append message with at most `entries_max` entries: more are refused before there is memory for them.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_append(bytes: &[u8], entries_max: usize) -> io::Result<AppendEntriesRequest<TypeConfig>> {
+    let mut decoder = postcard::Deserializer::from_bytes(bytes);
+    let invalid = |detail: String| {
+        let sentence = format!("append message of {} bytes: {detail}; written by another version?", bytes.len());
+        io::Error::new(io::ErrorKind::InvalidData, sentence)
+    };
+    let decoded = WireAppend { entries_max }.deserialize(&mut decoder).map_err(|error| invalid(error.to_string()))?;
+    match decoder.finalize() {
+        Ok([]) => Ok(decoded),
+        Ok(rest) => Err(invalid(format!("expected its end, found {} more bytes", rest.len()))),
+        Err(error) => Err(invalid(error.to_string())),
+    }
+}
+
+/// The library's message as it lies on the wire: its four fields, in order.
+struct WireAppend {
+    entries_max: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for WireAppend {
+    type Value = AppendEntriesRequest<TypeConfig>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_tuple(4, self)
+    }
+}
+
+impl<'de> Visitor<'de> for WireAppend {
+    type Value = AppendEntriesRequest<TypeConfig>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an append message")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
+        let short = || serde::de::Error::custom("expected four fields");
+        Ok(AppendEntriesRequest {
+            vote: fields.next_element()?.ok_or_else(short)?,
+            prev_log_id: fields.next_element()?.ok_or_else(short)?,
+            entries: fields.next_element_seed(FewEntries(self.entries_max))?.ok_or_else(short)?,
+            leader_commit: fields.next_element()?.ok_or_else(short)?,
+        })
+    }
+}
+
+struct FewEntries(usize);
+
+impl<'de> DeserializeSeed<'de> for FewEntries {
+    type Value = Vec<RawEntry>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for FewEntries {
+    type Value = Vec<RawEntry>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at most {} entries", self.0)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = elements.next_element()? {
+            if entries.len() == self.0 {
+                return Err(serde::de::Error::invalid_length(self.0 + 1, &self));
+            }
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,6 +320,26 @@ mod tests {
             assert_eq!(decode::<RawVote>("vote", &bytes).unwrap(), vote);
             assert_eq!(vote_parts(&vote), (3, 2));
         }
+    }
+
+    #[test]
+    fn an_append_message_has_a_bounded_number_of_entries() {
+        let entry = |index| RawEntry { log_id: raw_log_id(LogId::new(2, index)), payload: RawPayload::Blank };
+        let message = |entries: std::ops::Range<u64>| AppendEntriesRequest::<TypeConfig> {
+            vote: Vote::new_committed(3, 2),
+            prev_log_id: Some(raw_log_id(LogId::new(1, 9))),
+            entries: entries.map(entry).collect(),
+            leader_commit: None,
+        };
+        let bytes = encode(&message(10..13)).unwrap();
+        let back = decode_append(&bytes, 3).unwrap();
+        assert_eq!(format!("{back:?}"), format!("{:?}", message(10..13)), "the library's own encoding is read");
+        let error = decode_append(&bytes, 2).unwrap_err().to_string();
+        assert!(error.contains("append message of"), "{error}");
+        let mut longer = bytes.to_vec();
+        longer.push(0);
+        assert!(decode_append(&longer, 3).unwrap_err().to_string().contains("found 1 more bytes"));
+        assert!(decode_append(&bytes[..bytes.len() - 1], 3).is_err());
     }
 
     proptest! {

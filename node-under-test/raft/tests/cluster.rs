@@ -262,3 +262,41 @@ fn a_log_purged_beyond_n_is_refused() {
         assert_eq!(last_purged, Some(purged));
     });
 }
+
+/// Its messages still arrive, and would keep the others from electing another one for as long as the cut lasts.
+#[test]
+fn a_leader_that_hears_nothing_makes_way() {
+    run(async {
+        let mut cluster = Cluster::relayed(3);
+        cluster.start_all().await;
+        cluster.write("before").await;
+        let deaf = cluster.leader();
+        // It holds an entry that waits for a quorum, and would send that again and again.
+        let last_words = cluster.node(deaf);
+        cluster.deafen(deaf);
+        let unheard = tokio::spawn(async move { last_words.propose("unheard".into()).await });
+        let other = deaf % 3 + 1;
+        cluster.eventually_written(other, "by the others").await;
+        assert_ne!(cluster.node(other).status().leader, Some(deaf));
+        assert!(unheard.await.unwrap().is_err(), "no quorum answered");
+        cluster.stop_all().await;
+    });
+}
+
+/// Whoever proposes by way of a follower finds there at once what was applied.
+#[test]
+fn an_answer_comes_when_the_member_that_gives_it_has_applied() {
+    run(async {
+        let mut cluster = Cluster::new(3);
+        cluster.start_all().await;
+        cluster.write("first").await;
+        for number in 0..100 {
+            for member in [1, 2, 3] {
+                let command = format!("{number} by {member}");
+                cluster.node(member).propose(command.clone().into()).await.unwrap();
+                assert_eq!(cluster.commands(member).last(), Some(&command), "member {member}");
+            }
+        }
+        cluster.stop_all().await;
+    });
+}

@@ -300,3 +300,55 @@ fn a_change_that_would_leave_no_quorum_is_refused() {
         cluster.stop_all().await;
     });
 }
+
+/// Ports are used again. Both clusters have a member 3 at that address, know other lives of members 1 and 2, and would take
+/// each other's for wiped ones.
+#[test]
+fn a_member_of_another_cluster_on_a_used_address_ends_nobody() {
+    run(async {
+        let mut home = Cluster::new(3);
+        home.start_all().await;
+        home.write("before").await;
+        home.stop(3).await;
+        let mut away = home.successor_of(3);
+        away.start_all().await;
+        away.write("elsewhere").await;
+        let stranger = away.node(3);
+        eventually("it was taken for the member that was there", || stranger.refused_messages() > 0).await;
+        for number in 0..5 {
+            home.write(&number.to_string()).await;
+            away.write(&number.to_string()).await;
+        }
+        assert!(home.nobody_parts() && away.nobody_parts());
+        assert_eq!(home.commands(1), ["before", "0", "1", "2", "3", "4"]);
+        assert_eq!(away.commands(3), ["elsewhere", "0", "1", "2", "3", "4"]);
+        // Nor is anything remembered of it: the true member 3 comes back.
+        away.stop_all().await;
+        home.start(3).await;
+        home.write("after").await;
+        assert_eq!(home.commands(3).last().map(String::as_str), Some("after"));
+        home.stop_all().await;
+    });
+}
+
+/// It was told no address but its own, and waits for a leader: the leader's own message says where to ask.
+#[test]
+fn a_joined_member_that_was_wiped_is_told() {
+    run(async {
+        let mut cluster = Cluster::new(3);
+        cluster.start_all().await;
+        let address = free_address();
+        change(&cluster, 1, learner(&address)).await.unwrap();
+        cluster.start_joined(4, &address).await;
+        cluster.write("with a learner").await;
+        let expected = cluster.log(4).incarnation();
+        cluster.stop(4).await;
+        cluster.wipe(4);
+        cluster.start(4).await;
+        let found = cluster.log(4).incarnation();
+        assert_eq!(cluster.farewell(4).await, Farewell::Wiped { id: 4, expected, found });
+        assert_eq!(cluster.commands(4), [""; 0]);
+        cluster.stop(4).await;
+        cluster.stop_all().await;
+    });
+}

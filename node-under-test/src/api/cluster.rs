@@ -1,9 +1,9 @@
 //! `etcdserverpb.Cluster`: the members, and changes of the membership, in etcd's words.
 //!
-//! Any member takes a change and hands it to the leader. The answer lists the members as this one has them, once it has
-//! applied the change, or after a while if it does not get to.
+//! Any member takes a change and hands it to the leader. The answer lists the members as this one has them once it has
+//! applied the change; a member that removes itself answers without.
 
-use super::{Node, propose_status, within};
+use super::{Node, propose_status};
 use crate::membership;
 use crate::mvcc::Rejection;
 use node_proto::command::MemberRecord;
@@ -15,12 +15,7 @@ use node_proto::etcdserverpb::{
 use node_raft::{ChangeError, ChangeRefusal, Changed, MembershipChange};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tonic::{Request, Response, Status};
-
-/// How long the answer to a change that is made waits for this member to apply it too. One that was itself removed may
-/// never do so.
-const APPLY_WAIT: Duration = Duration::from_secs(1);
 
 pub struct ClusterService(pub Arc<Node>);
 
@@ -36,12 +31,6 @@ impl ClusterService {
     async fn change(&self, change: MembershipChange) -> Result<(Changed, Vec<Member>), Status> {
         // No timeout of its own: raft bounds each of its steps, and a cut here would only make the outcome unknown.
         let changed = self.0.raft.change_membership(change).await.map_err(change_status)?;
-        let mut marks = self.0.marks.subscribe();
-        let index = changed.log_id.index;
-        let applied = marks.wait_for(|marks| marks.applied.is_some_and(|id| id.index >= index));
-        if within(APPLY_WAIT, applied).await.is_err() {
-            tracing::debug!(index, "answering a change of the membership that is not applied here yet");
-        }
         Ok((changed, self.members().await?))
     }
 }

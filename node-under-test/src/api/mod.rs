@@ -92,6 +92,15 @@ fn admitted<S>(service: S, required: &LeaderRequired) -> Limited<InterceptedServ
     Limited(InterceptedService::new(service, required.clone()))
 }
 
+/// The cluster that this member belongs to, as far as its state or, if it founds one, the founding list says.
+///
+/// # Errors
+/// The engine cannot be read.
+pub fn cluster_id(options: &Serve, store: &Store) -> anyhow::Result<Option<u64>> {
+    let applied = membership::cluster_id(&*store.backend().read())?;
+    Ok(applied.or_else(|| (!options.join).then(|| founded_as(&options.members))))
+}
+
 fn founded_as(members: &[Member]) -> u64 {
     let mut members: Vec<_> = members.iter().collect();
     members.sort_unstable_by_key(|member| member.id);

@@ -46,4 +46,4 @@ pub mod saved;
 pub mod write;
 
 pub use install::tidy;
-pub use receive::receive;
+pub use receive::{receive, room};

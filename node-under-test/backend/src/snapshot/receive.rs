@@ -14,7 +14,7 @@ use node_base::backend::{Declared, ReadView, SnapshotError, consistent_index};
 use node_base::durable;
 use node_base::failpoint::{Window, pass};
 use node_base::sabotage::{Bug, planted};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 /// Stages a snapshot for the member of `engine`, whose running database is not involved. One at a time.
@@ -53,6 +53,18 @@ pub fn receive(
     pass(Window::SnapshotUnpacked);
     ready.keep();
     Ok(())
+}
+
+/// Bytes that stay free for the raft log and the engine while an image is received.
+const RESERVE_BYTES: u64 = 64 << 20;
+
+/// Bytes of an image that the file system of `dir` has room for, beside what is there now.
+///
+/// # Errors
+/// It cannot be asked.
+pub fn room(dir: &DataDir) -> io::Result<u64> {
+    let free = rustix::fs::statvfs(dir.snap())?;
+    Ok(free.f_bavail.saturating_mul(free.f_frsize).saturating_sub(RESERVE_BYTES))
 }
 
 /// Everything about `path` is durable when this returns.

@@ -11,6 +11,7 @@
 //! | `committed` | LogId, 16 bytes: term, index, big-endian. May lag; never beyond the log |
 //! | `purged` | LogId of the last purged entry |
 //! | `incarnation` | the life of this log: u64, big-endian, random, never 0 |
+//! | `cluster` | the id of the cluster that this member belongs to: u64, big-endian, not 0; absent while it has not joined one |
 //! | `met:ID` | the first incarnation that this member met of member ID (decimal): u64, big-endian |
 //!
 //! The incarnation is written with the log itself. A log that was made before there were incarnations gets one when it is
@@ -41,6 +42,7 @@ const VOTE: &str = "vote";
 const COMMITTED: &str = "committed";
 const PURGED: &str = "purged";
 const INCARNATION: &str = "incarnation";
+const CLUSTER: &str = "cluster";
 const MET: &str = "met:";
 const FORMAT_VERSION: &[u8] = &[1];
 const FILE_NAME: &str = "raft-log.redb";
@@ -61,6 +63,8 @@ pub(super) struct Found {
     pub vote: Option<RawVote>,
     /// `None`: a log from before there were incarnations.
     pub incarnation: Option<u64>,
+    /// `None`: a member that has not joined a cluster yet, or a log from before this was written down.
+    pub cluster: Option<u64>,
     /// By member, the first incarnation that was met of it.
     pub met: BTreeMap<u64, u64>,
 }
@@ -166,6 +170,7 @@ impl Disk {
                 committed: read_log_id(&meta, COMMITTED)?,
                 vote,
                 incarnation: read_u64(&meta, INCARNATION)?,
+                cluster: read_u64(&meta, CLUSTER)?,
                 met: read_met(&meta)?,
             })
         });
@@ -255,6 +260,10 @@ impl<'txn> Changes<'txn> {
     pub fn forget_incarnation(&mut self) -> io::Result<()> {
         self.meta.remove(INCARNATION).map_err(io::Error::other)?;
         Ok(())
+    }
+
+    pub fn save_cluster(&mut self, cluster: u64) -> io::Result<()> {
+        self.put(CLUSTER, &cluster.to_be_bytes())
     }
 
     pub fn save_met(&mut self, member: u64, incarnation: u64) -> io::Result<()> {

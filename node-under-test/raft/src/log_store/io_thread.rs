@@ -110,8 +110,10 @@ impl Writer {
             self.shared.written(last);
         }
         for op in &group.ops {
-            if let Op::Meet { member, .. } = op {
-                self.shared.met_durably(*member);
+            match op {
+                Op::Meet { member, .. } => self.shared.met_durably(*member),
+                Op::Join { .. } => self.shared.joined_durably(),
+                Op::Append { .. } | Op::SaveVote { .. } | Op::Truncate { .. } => {}
             }
         }
         group.ops.into_iter().for_each(|op| answer(op, Ok(())));
@@ -190,6 +192,7 @@ fn write(changes: &mut Changes<'_>, op: &Op, purged: Option<u64>, last: &mut Opt
             *last = (*last).min(from.checked_sub(1));
             changes.truncate(*from)
         }
+        Op::Join { cluster, .. } => changes.save_cluster(*cluster),
         Op::Meet { member, incarnation, .. } => changes.save_met(*member, *incarnation),
     }
 }
@@ -198,7 +201,7 @@ fn write(changes: &mut Changes<'_>, op: &Op, purged: Option<u64>, last: &mut Opt
 fn answer(op: Op, result: io::Result<()>) {
     match op {
         Op::Append { done, .. } => done.io_completed(result),
-        Op::SaveVote { done, .. } | Op::Truncate { done, .. } | Op::Meet { done, .. } => {
+        Op::SaveVote { done, .. } | Op::Truncate { done, .. } | Op::Join { done, .. } | Op::Meet { done, .. } => {
             let _ = done.send(result);
         }
     }

@@ -10,8 +10,9 @@
 //!    installed purges up to itself, after N was persisted there.
 //! 5. *The saved commit position never exceeds the log* and has no fsync of its own: it rides on the next
 //!    transaction, behind the entries that it speaks of, and may lag.
-//! 6. *A life is met once.* The log has an incarnation of its own, and remembers, durably before [`LogStore::meet`]
-//!    returns, the first one that it met of every other member.
+//! 6. *A life is met once, and a cluster joined once.* The log has an incarnation of its own, and remembers, durably before
+//!    [`LogStore::meet`] and [`LogStore::join`] return, the first one that it met of every other member, and the first
+//!    cluster.
 //! 7. *An error is final.* redb's state after a failed commit is not trusted, and nothing is tried again.
 
 mod disk;
@@ -29,7 +30,7 @@ use node_base::LogId;
 use node_base::durable::remedy;
 use node_base::watermarks::Watermarks;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
-use shared::{Meeting, Shared, State};
+use shared::{First, Shared, State};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -170,6 +171,11 @@ impl LogStore {
         }
     }
 
+    /// The term in which this member voted last; 0: it never did.
+    pub(crate) fn vote_term(&self) -> u64 {
+        self.inner.shared.lock().vote.map_or(0, |vote| vote_parts(&vote).0)
+    }
+
     /// The LogId at `index`, if the log holds that entry or purged it last.
     pub fn log_id(&self, index: u64) -> Result<Option<LogId>, LogError> {
         let purged = self.inner.shared.lock().purge_target.filter(|id| id.index == index);
@@ -214,13 +220,22 @@ impl LogStore {
     /// Meets member `id` in its life `incarnation`, and returns the first life that was met of it, which is durable
     /// then: the caller may act on what it heard only if the two are equal.
     pub(crate) async fn meet(&self, id: u64, incarnation: u64) -> io::Result<u64> {
-        match self.inner.shared.meet(id, incarnation)? {
-            Meeting::Known(first) => Ok(first),
-            Meeting::New(first, saved) => {
-                wait(saved).await?;
-                Ok(first)
-            }
-        }
+        durably(self.inner.shared.meet(id, incarnation)?).await
+    }
+
+    /// The members of whom a life was met.
+    pub(crate) fn met_members(&self) -> Vec<u64> {
+        self.inner.shared.met_members()
+    }
+
+    /// The cluster that this member belongs to; `None`: it has not joined one yet.
+    pub fn cluster(&self) -> Option<u64> {
+        self.inner.shared.cluster()
+    }
+
+    /// Joins `cluster` if this member belongs to none, and returns the one that it belongs to, which is durable then.
+    pub(crate) async fn join(&self, cluster: u64) -> io::Result<u64> {
+        durably(self.inner.shared.join(cluster)?).await
     }
 
     /// Which member this is: the planted bug `leader-restore` bites leaders only.
@@ -283,6 +298,16 @@ impl Drop for Inner {
 
 fn closed() -> io::Error {
     io::Error::other("the raft log is closed")
+}
+
+async fn durably(first: First) -> io::Result<u64> {
+    match first {
+        First::Known(first) => Ok(first),
+        First::New(first, saved) => {
+            wait(saved).await?;
+            Ok(first)
+        }
+    }
 }
 
 async fn wait(done: oneshot::Receiver<io::Result<()>>) -> io::Result<()> {

@@ -34,6 +34,11 @@ pub(super) enum Op {
         from: u64,
         done: Done,
     },
+    /// Remembers the cluster that this member belongs to.
+    Join {
+        cluster: u64,
+        done: Done,
+    },
     /// Remembers the first life that was met of a member.
     Meet {
         member: u64,
@@ -42,17 +47,18 @@ pub(super) enum Op {
     },
 }
 
-/// What [`Shared::meet`] knows.
-pub(super) enum Meeting {
-    /// The first life that was met of the member, durable.
+/// What is remembered once: the first life that was met of a member, or the first cluster that was joined.
+pub(super) enum First {
+    /// It is durable.
     Known(u64),
     /// The same, durable once the receiver hears.
     New(u64, oneshot::Receiver<io::Result<()>>),
 }
 
-/// The first life that was met of a member.
-struct Met {
-    incarnation: u64,
+/// A first value, and whether it would survive a kill.
+#[derive(Clone, Copy)]
+struct Remembered {
+    first: u64,
     durable: bool,
 }
 
@@ -83,7 +89,9 @@ pub(super) struct State {
 pub(super) struct Shared {
     pub incarnation: u64,
     /// Beside the state, because every message looks here. Where both are locked, this one comes first.
-    met: Mutex<BTreeMap<u64, Met>>,
+    met: Mutex<BTreeMap<u64, Remembered>>,
+    /// Likewise.
+    cluster: Mutex<Option<Remembered>>,
     state: Mutex<State>,
     /// Wakes the I/O thread.
     pub work: Condvar,
@@ -116,10 +124,11 @@ impl Shared {
             own_id: None,
             stopping: false,
         };
-        let met = |(member, incarnation)| (member, Met { incarnation, durable: true });
+        let durably = |first| Remembered { first, durable: true };
         Self {
             incarnation: found.incarnation.unwrap_or_default(),
-            met: Mutex::new(found.met.into_iter().map(met).collect()),
+            met: Mutex::new(found.met.into_iter().map(|(member, life)| (member, durably(life))).collect()),
+            cluster: Mutex::new(found.cluster.map(durably)),
             state: Mutex::new(state),
             work: Condvar::new(),
             disk,
@@ -180,20 +189,53 @@ impl Shared {
         })
     }
 
-    pub fn known_incarnation(&self, member: u64) -> Option<u64> {
-        self.lock_met().get(&member).map(|met| met.incarnation)
+    /// The cluster that this member belongs to, once that is durable.
+    pub fn cluster(&self) -> Option<u64> {
+        self.lock_cluster().filter(|cluster| cluster.durable).map(|cluster| cluster.first)
     }
 
-    /// Whoever comes while the first meeting is being written writes it again, and so waits for it as well.
-    pub fn meet(&self, member: u64, incarnation: u64) -> io::Result<Meeting> {
-        let mut met = self.lock_met();
-        let first = met.entry(member).or_insert(Met { incarnation, durable: false });
-        let (incarnation, durable) = (first.incarnation, first.durable);
+    /// Joins `cluster`, unless this member belongs to one. A caller that comes while the first one is being written writes it
+    /// again, and so waits for it as well.
+    pub fn join(&self, cluster: u64) -> io::Result<First> {
+        let mut joined = self.lock_cluster();
+        let Remembered { first, durable } = *joined.get_or_insert(Remembered { first: cluster, durable: false });
         if durable {
-            return Ok(Meeting::Known(incarnation));
+            return Ok(First::Known(first));
         }
-        let saved = self.enqueue(|_, done| Op::Meet { member, incarnation, done })?;
-        Ok(Meeting::New(incarnation, saved))
+        let saved = self.enqueue(|_, done| Op::Join { cluster: first, done })?;
+        Ok(First::New(first, saved))
+    }
+
+    /// The I/O thread wrote the cluster.
+    pub fn joined_durably(&self) {
+        if let Some(cluster) = self.lock_cluster().as_mut() {
+            cluster.durable = true;
+        }
+    }
+
+    fn lock_cluster(&self) -> MutexGuard<'_, Option<Remembered>> {
+        self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn known_incarnation(&self, member: u64) -> Option<u64> {
+        self.lock_met().get(&member).map(|met| met.first)
+    }
+
+    /// The members of whom a life was met.
+    pub fn met_members(&self) -> Vec<u64> {
+        self.lock_met().keys().copied().collect()
+    }
+
+    /// A caller that comes while the first meeting is being written writes it again, and so waits for it as well.
+    pub fn meet(&self, member: u64, incarnation: u64) -> io::Result<First> {
+        let mut met = self.lock_met();
+        let Remembered { first, durable } =
+            *met.entry(member).or_insert(Remembered { first: incarnation, durable: false });
+        if durable {
+            return Ok(First::Known(first));
+        }
+        let saved = self.enqueue(|_, done| Op::Meet { member, incarnation: first, done })?;
+        Ok(First::New(first, saved))
     }
 
     /// The I/O thread wrote the first meeting with `member`.
@@ -203,7 +245,7 @@ impl Shared {
         }
     }
 
-    fn lock_met(&self) -> MutexGuard<'_, BTreeMap<u64, Met>> {
+    fn lock_met(&self) -> MutexGuard<'_, BTreeMap<u64, Remembered>> {
         self.met.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

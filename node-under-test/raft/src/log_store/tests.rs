@@ -243,6 +243,17 @@ async fn claim_6_the_first_life_of_a_member_is_remembered() {
     assert_eq!(log.meet(2, 21).await.unwrap(), 20);
 }
 
+#[tokio::test]
+async fn claim_6_the_first_cluster_is_remembered() {
+    let (dir, log) = open();
+    assert_eq!(log.cluster(), None);
+    let (first, second) = tokio::join!(log.join(40), log.join(41));
+    assert_eq!((first.unwrap(), second.unwrap(), log.cluster()), (40, 40, Some(40)));
+    drop(log);
+    let log = LogStore::open(dir.path(), 8).unwrap();
+    assert_eq!((log.cluster(), log.join(41).await.unwrap()), (Some(40), 40));
+}
+
 /// A log that was made before there were incarnations gets one, and keeps it.
 #[tokio::test]
 async fn claim_6_an_old_log_gets_an_incarnation_when_it_is_opened() {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "shared by several test binaries")]
 
+pub mod relay;
+
 use bytes::Bytes;
 use node_base::LogId;
 use node_base::backend::Declared;
@@ -10,6 +12,7 @@ use node_raft::{
     Dial, Enrolled, Entry, Farewell, LogFacts, LogStore, Member, OutgoingSnapshot, Payload, RaftNode, RaftOptions,
     SnapshotMeta, StartError, StateMachine, decode_membership,
 };
+use relay::Relay;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::net::TcpListener;
@@ -27,6 +30,8 @@ const SNAPSHOT_EVERY: u64 = 40;
 const KEEP: u64 = 10;
 /// A command that begins so cannot be applied.
 pub const UNFIT: &str = "unfit";
+pub const CLUSTER_ID: u64 = 0xc1;
+const SNAPSHOT_BYTES_MAX: u64 = 64 << 20;
 
 /// What an engine would hold.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -172,6 +177,10 @@ impl StateMachine for Memory {
         })
     }
 
+    fn snapshot_room(&self) -> io::Result<u64> {
+        Ok(SNAPSHOT_BYTES_MAX)
+    }
+
     fn receive_snapshot(&self, meta: &SnapshotMeta, declared: Declared, reader: &mut dyn Read) -> io::Result<()> {
         let mut body = Vec::new();
         reader.read_to_end(&mut body)?;
@@ -207,6 +216,7 @@ struct Running {
 }
 
 pub struct Cluster {
+    cluster_id: u64,
     /// The founding ones.
     members: Vec<Member>,
     /// Those that were added later, by id.
@@ -214,6 +224,8 @@ pub struct Cluster {
     /// Where each member really listens, if that is not where the membership says.
     listens_at: BTreeMap<String, String>,
     dial: Dial,
+    /// By who dials whom; none: they dial each other directly.
+    relays: BTreeMap<(u64, u64), Relay>,
     /// Raft logs made so far: each gets its number as its incarnation.
     logs: u64,
     dirs: BTreeMap<u64, TempDir>,
@@ -233,10 +245,12 @@ impl Cluster {
             client_addr: format!("127.0.0.1:{id}"),
         };
         Self {
+            cluster_id: CLUSTER_ID,
             members: listeners.iter().zip(1..).map(member).collect(),
             joined: BTreeMap::new(),
             listens_at: BTreeMap::new(),
             dial: Dial::default(),
+            relays: BTreeMap::new(),
             logs: 0,
             dirs: (1..=size).map(|id| (id, tempfile::tempdir().unwrap())).collect(),
             engines: (1..=size).map(|id| (id, Arc::default())).collect(),
@@ -253,6 +267,42 @@ impl Cluster {
         let parsed = |(from, to): (&String, &String)| (from.parse().unwrap(), to.parse().unwrap());
         cluster.dial = Dial::new(cluster.listens_at.iter().map(parsed)).unwrap();
         cluster
+    }
+
+    /// Another cluster of three, founded with other members, whose member `id` is where this one's was.
+    pub fn successor_of(&self, id: u64) -> Self {
+        let mut other = Self::new(3);
+        other.cluster_id = self.cluster_id + 1;
+        let address = self.peer_addr(id).to_owned();
+        other.members.iter_mut().filter(|member| member.id == id).for_each(|member| member.peer_addr = address.clone());
+        other
+    }
+
+    /// Each member dials each other one by way of a relay of its own.
+    pub fn relayed(size: u64) -> Self {
+        let mut cluster = Self::new(size);
+        let pairs = (1..=size).flat_map(|from| (1..=size).map(move |to| (from, to))).filter(|(from, to)| from != to);
+        let relay = |(from, to)| ((from, to), Relay::start(cluster.peer_addr(to).parse().unwrap()));
+        cluster.relays = pairs.map(relay).collect();
+        cluster
+    }
+
+    /// From here on `id` hears nothing, neither requests nor answers; what it sends arrives.
+    pub fn deafen(&self, id: u64) {
+        for ((from, to), relay) in &self.relays {
+            if *to == id {
+                relay.there.send_replace(false);
+            } else if *from == id {
+                relay.back.send_replace(false);
+            }
+        }
+    }
+
+    fn dial_of(&self, id: u64) -> Dial {
+        let own = self.relays.iter().filter(|((from, _), _)| *from == id);
+        let detours: Vec<_> =
+            own.map(|((_, to), relay)| (self.peer_addr(*to).parse().unwrap(), relay.address)).collect();
+        if detours.is_empty() { self.dial.clone() } else { Dial::new(detours).unwrap() }
     }
 
     pub async fn start_all(&mut self) {
@@ -273,7 +323,7 @@ impl Cluster {
             engine.memory.at
         };
         self.logs += 1;
-        let log = LogStore::open(self.dirs[&id].path(), self.logs).unwrap();
+        let log = LogStore::open(self.dirs[&id].path(), self.cluster_id << 32 | self.logs).unwrap();
         let committed = log.facts().committed.map(|id| id.index);
         let marks = Arc::new(Watermarks::at_start(at, at, committed));
         let machine = Arc::new(Memory { engine, marks: marks.clone(), gate: self.gate.clone() });
@@ -281,12 +331,13 @@ impl Cluster {
         let options = RaftOptions {
             id,
             join: joins.is_some(),
+            cluster: joins.is_none().then_some(self.cluster_id),
             members: joins.map_or_else(|| self.members.clone(), |own| vec![own]),
             heartbeat_ms: 30,
             election_ms: (100, 150),
             snapshot_every_entries: SNAPSHOT_EVERY,
             keep_entries: KEEP,
-            dial: self.dial.clone(),
+            dial: self.dial_of(id),
         };
         let node = RaftNode::start(options, log.clone(), machine.clone(), marks.clone()).await?;
         let listen_at = self.listens_at.get(self.peer_addr(id)).map_or(self.peer_addr(id), String::as_str);
@@ -361,8 +412,20 @@ impl Cluster {
         self.settle().await;
     }
 
+    /// Proposes at `id` until a proposal is certainly applied.
+    pub async fn eventually_written(&self, id: u64, command: &str) {
+        let node = self.node(id);
+        let written = async { while node.propose(command.to_owned().into()).await.is_err() {} };
+        tokio::time::timeout(PATIENCE, written).await.expect("a write in time");
+    }
+
     pub fn leader(&self) -> u64 {
         self.running.values().find_map(|running| running.node.status().leader).unwrap()
+    }
+
+    /// Whether no running member must not go on.
+    pub fn nobody_parts(&self) -> bool {
+        self.running.values().all(|running| running.node.farewell().borrow().is_none())
     }
 
     /// Waits until member `id` must not go on.
