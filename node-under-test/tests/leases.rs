@@ -6,6 +6,7 @@
 mod common;
 
 use common::Trio;
+use futures_util::{Stream, StreamExt};
 use node_proto::etcdserverpb::watch_request::RequestUnion;
 use node_proto::etcdserverpb::{
     LeaseGrantRequest, LeaseKeepAliveRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, StatusRequest,
@@ -29,13 +30,21 @@ fn requiring_a_leader<T>(message: T) -> Request<T> {
     request
 }
 
+/// Each in a frame of its own, as clients send them: h2 closes a connection on which some two thousand such frames wait.
+fn one_by_one(requests: Vec<LeaseKeepAliveRequest>) -> impl Stream<Item = LeaseKeepAliveRequest> + Send + 'static {
+    futures_util::stream::iter(requests).then(|request| async move {
+        tokio::task::yield_now().await;
+        request
+    })
+}
+
 async fn grant(trio: &Trio, at: usize, id: i64, ttl: i64, key: &str) {
     trio.lease(at).await.lease_grant(LeaseGrantRequest { id, ttl }).await.unwrap();
     let put = PutRequest { key: key.to_owned().into(), value: "v".into(), lease: id, ..PutRequest::default() };
     trio.kv(at).await.put(put).await.unwrap();
 }
 
-/// All in one burst, many times over: the answers are as many as the requests, whatever waits where.
+/// In a burst, many times over: the answers are as many as the requests, whatever waits where.
 #[test]
 fn a_follower_passes_many_keep_alives_on() {
     run(async {
@@ -47,7 +56,7 @@ fn a_follower_passes_many_keep_alives_on() {
             trio.lease(follower).await.lease_grant(LeaseGrantRequest { id, ttl: 600 }).await.unwrap();
         }
         let rounds = (0..ROUNDS).flat_map(|_| (1..=LEASES + 1).map(|id| LeaseKeepAliveRequest { id }));
-        let requests = tokio_stream::iter(rounds.collect::<Vec<_>>());
+        let requests = one_by_one(rounds.collect());
         let mut answers = trio.lease(follower).await.lease_keep_alive(requests).await.unwrap().into_inner();
         let mut answered: BTreeMap<i64, i64> = BTreeMap::new();
         while let Some(answer) = answers.message().await.unwrap() {
@@ -65,7 +74,7 @@ fn a_client_that_reads_late_keeps_its_stream() {
         let trio = Trio::start();
         let follower = trio.followers().await[0];
         trio.lease(follower).await.lease_grant(LeaseGrantRequest { id: 1, ttl: 600 }).await.unwrap();
-        let requests = tokio_stream::iter(vec![LeaseKeepAliveRequest { id: 1 }; 30_000]);
+        let requests = one_by_one(vec![LeaseKeepAliveRequest { id: 1 }; 4_000]);
         let mut client = trio.lease(follower).await;
         let mut answers = client.lease_keep_alive(requests).await.unwrap().into_inner();
         // Meanwhile the same connection serves others.
@@ -77,7 +86,7 @@ fn a_client_that_reads_late_keeps_its_stream() {
             assert_eq!(answer.ttl, 600);
             count += 1;
         }
-        assert_eq!(count, 30_000);
+        assert_eq!(count, 4_000);
     });
 }
 

@@ -1,5 +1,7 @@
 //! What a member asks the leader about leases, in the form in which it is sent (`lease.proto`).
 
+use crate::clock;
+use bytes::Bytes;
 use node_proto::etcdserverpb::{LeaseTimeToLiveRequest, LeaseTimeToLiveResponse};
 use node_proto::lease as wire;
 use node_proto::lease::answer::About as Answer;
@@ -7,6 +9,7 @@ use node_proto::lease::question::About as Question;
 use node_raft::{ProposeError, RaftNode};
 use prost::Message;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// What came of the wish to renew one lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,9 +62,20 @@ pub async fn time_to_live(
     }
 }
 
+/// How long a question is asked again while nobody answers it: a quorum may be slow, or an election take a few tries. Below
+/// the limit of a request, so that the answer is still of use.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 async fn ask(raft: &RaftNode, about: Question) -> Result<Answer, ProposeError> {
-    let question = wire::Question { about: Some(about) }.encode_to_vec().into();
-    let answer = raft.ask_leader(question).await?;
+    let question: Bytes = wire::Question { about: Some(about) }.encode_to_vec().into();
+    let deadline = clock::now() + PATIENCE;
+    let answer = loop {
+        match raft.ask_leader(question.clone()).await {
+            // It has waited for another leader meanwhile.
+            Err(ProposeError::NoLeader | ProposeError::Unavailable(_)) if clock::now() < deadline => {}
+            answered => break answered?,
+        }
+    };
     let answer = wire::Answer::decode(answer).map_err(|error| ProposeError::Unavailable(error.to_string()))?;
     answer.about.ok_or_else(other_answer)
 }

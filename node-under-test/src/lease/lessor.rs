@@ -114,10 +114,11 @@ impl<L: Leadership> Lessor<L> {
                     confirmation = None;
                     not_before = clock::now() + RETRY_EVERY;
                     match confirmed {
-                        Ok(term) => {
+                        Ok(term) if planted(Bug::LeaseRevokedByDeposed) || self.expiry().term() == Some(term) => {
                             self.revoke_due(term, &mut revokes);
                             not_before = clock::now();
                         }
+                        Ok(term) => tracing::debug!(term, "leases ran out in another term than the one that is led"),
                         Err(error) => tracing::debug!(%error, "leases ran out, and it is not certain who leads"),
                     }
                 }

@@ -87,6 +87,11 @@ impl Bench {
         }
     }
 
+    /// What each confirmation gives from here on.
+    fn confirm(&self, gives: Result<u64, ProposeError>) {
+        drop(self.fake.confirmed.send_replace(gives));
+    }
+
     async fn confirmations(&self, at_least: u64) {
         self.fake.confirmations.subscribe().wait_for(|count| *count >= at_least).await.unwrap();
     }
@@ -98,7 +103,7 @@ async fn a_leader_that_cannot_confirm_revokes_nothing_and_its_successor_starts_o
     bench.confirmations(3).await;
     assert!(bench.revokes.try_recv().is_err(), "overdue, and not certain who leads");
     bench.fake.status.send_replace(RaftStatus { term: 4, ..RaftStatus::default() });
-    bench.fake.confirmed.send_replace(Ok(5));
+    bench.confirm(Ok(5));
     bench.fake.status.send_replace(leading(5));
     let (term, id, _) = bench.revokes.recv().await.unwrap();
     assert_eq!((term, id), (5, 1), "in its own term");
@@ -137,7 +142,7 @@ async fn a_refused_revocation_is_not_forgotten_before_the_leadership_is_confirme
     let mut bench = Bench::new(leading(3), Ok(3));
     let (_, _, verdict) = bench.revokes.recv().await.unwrap();
     let before = *bench.fake.confirmations.borrow();
-    bench.fake.confirmed.send_replace(Err(lost_quorum()));
+    bench.confirm(Err(lost_quorum()));
     verdict.send(Err(lost_quorum())).unwrap();
     bench.confirmations(before + 2).await;
     assert_eq!(bench.renew(3, 1).await, Ok(Renewed::BeingRevoked));
@@ -150,7 +155,7 @@ async fn a_revocation_without_an_outcome_holds_until_the_term_ends() {
     verdict.send(Err(ProposeError::Unknown("not committed yet".to_owned()))).unwrap();
     bench.ask(3, Question::Settle(wire::Settle { ids: vec![1] })).await.unwrap();
     assert_eq!(bench.renew(3, 1).await, Ok(Renewed::BeingRevoked), "it may be committed any moment");
-    bench.fake.confirmed.send_replace(Err(lost_quorum()));
+    bench.confirm(Err(lost_quorum()));
     bench.fake.status.send_replace(leading(6));
     bench.settled(6, 1).await;
     assert_eq!(bench.renew(6, 1).await, Ok(Renewed::Ttl(1)), "applied in term 6, and still there");
