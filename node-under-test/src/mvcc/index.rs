@@ -181,8 +181,8 @@ mod tests {
         let put = (key.clone(), RowKey { revision: at(2), kind: Kind::Put });
         let tombstone = (key.clone(), RowKey { revision: at(3), kind: Kind::Tombstone });
         assert_eq!(garbage.take(2, 9), []);
-        assert_eq!(garbage.take(3, 9), [put.clone()]);
-        assert_eq!(garbage.take(4, 9), [tombstone.clone()]);
+        assert_eq!(garbage.take(3, 9), std::slice::from_ref(&put));
+        assert_eq!(garbage.take(4, 9), std::slice::from_ref(&tombstone));
         index.forget(&key, put.1.revision);
         assert!(index.holds_at_most(&Interval::new(&key, &Bytes::new()), 1));
         assert!(!index.holds_at_most(&Interval::new(&key, &Bytes::new()), 0));

@@ -44,7 +44,7 @@ const SHORT_KEYS: usize = 32;
 /// Rows of history up to which reading it is short.
 const SHORT_HISTORY_ROWS: usize = 256;
 /// Rows that one step removes: a few milliseconds in which no entry is applied.
-const SWEEP_ROWS: usize = 1_000;
+const SWEEP_ROWS: usize = 512;
 
 pub struct Store {
     backend: Arc<dyn Backend>,
