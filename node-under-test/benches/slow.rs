@@ -1,9 +1,11 @@
-//! Whether one slow thing stops the rest: three members with many keys, a load of puts, and beside it one long operation
-//! after the other: counts, full ranges, a compaction, a delete of everything, defragmentations.
+//! Whether one slow thing stops the rest: three members with many keys, a load of puts, and beside
+//! it one long operation after the other: counts, full ranges, a compaction, a delete of
+//! everything, defragmentations.
 //!
-//! `make bench-slow` prints for each operation how long it took, the puts beside it (p50, p99, the longest, and how many
-//! failed), and by how many terms raft moved on: 0, or somebody missed heartbeats. `KEYS` (default 1000000), `CLIENTS`
-//! (default 8) and `ENGINES` (default "redb rocksdb") set the sizes.
+//! `make bench-slow` prints for each operation how long it took, the puts beside it (p50, p99, the
+//! longest, and how many failed), and by how many terms raft moved on: 0, or somebody missed
+//! heartbeats. `KEYS` (default 1000000), `CLIENTS` (default 8) and `ENGINES` (default "redb
+//! rocksdb") set the sizes.
 
 #![allow(
     clippy::unwrap_used,
@@ -260,7 +262,8 @@ impl Cluster {
         let begun = Instant::now();
         let outcome = work.await;
         let took = begun.elapsed();
-        // What was under way when the operation ended belongs to it: each client's next answer is waited for.
+        // What was under way when the operation ended belongs to it: each client's next answer is
+        // waited for.
         let answered = |puts: &Mutex<Puts>| {
             let puts = puts.lock().unwrap();
             puts.micros.len() as u64 + puts.failed

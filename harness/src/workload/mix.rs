@@ -129,7 +129,8 @@ static DELETES: Mix = Mix {
     large: false,
 };
 
-/// Blocks bring back within a moment what a delete of everything takes away; the rest is load beside it.
+/// Blocks bring back within a moment what a delete of everything takes away; the rest is load
+/// beside it.
 static LONG: Mix = Mix {
     name: "long",
     doc: "reads and deletes of everything and defragmentations, beside blocks and puts",

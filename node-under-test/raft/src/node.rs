@@ -210,8 +210,8 @@ fn config(options: &RaftOptions) -> Result<Config, StartError> {
         // A laggard gets entries for as long as there are any.
         replication_lag_threshold: 1 << 40,
         max_payload_entries: 1024,
-        // The core waits once this many batches of committed entries wait to be applied, and a core that waits sends no
-        // heartbeats. An entry that changes every key may take seconds.
+        // The core waits once this many batches of committed entries wait to be applied, and a core
+        // that waits sends no heartbeats. An entry that changes every key may take seconds.
         state_machine_channel_size: Some(65_536),
         backoff: "20ms 40ms 80ms ..80ms".to_owned(),
         ..Config::default()

@@ -407,8 +407,8 @@ proptest! {
     }
 }
 
-/// Removing rows takes several steps, and the hash is the same before, in the middle and after, and after a restart in the
-/// middle, which goes on where the life before it was.
+/// Removing rows takes several steps, and the hash is the same before, in the middle and after, and
+/// after a restart in the middle, which goes on where the life before it was.
 #[test]
 fn the_hash_does_not_see_how_far_removal_got() {
     let (mut real, mut model) = (TestStore::default(), Model::new());
@@ -434,7 +434,8 @@ fn the_hash_does_not_see_how_far_removal_got() {
     assert_eq!((swept.wanted, swept.done), (model.compact, model.compact));
 }
 
-/// A reader that began before a compaction finds every row of its state, although the compaction is done meanwhile.
+/// A reader that began before a compaction finds every row of its state, although the compaction is
+/// done meanwhile.
 #[test]
 fn a_read_that_has_begun_outlives_a_compaction() {
     let mut real = TestStore::default();

@@ -46,7 +46,7 @@ struct Engine {
     snapshots_asked: u64,
 }
 
-/// Holds up whoever applies the command "stall", until it is opened.
+/// Holds up the application of the command "stall" until it is opened.
 #[derive(Default)]
 pub struct Gate {
     state: Mutex<(usize, bool)>,
