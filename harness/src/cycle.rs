@@ -386,8 +386,9 @@ impl Work {
         }
     }
 
-    /// Whether no leader was touched and none can have lost its quorum: with pre-vote, a follower that comes back disturbs
-    /// nobody, so a term that passes all the same is some other thing's doing, of the members' or of the machine's.
+    /// Whether no leader was touched and none can have lost its quorum. With pre-vote a follower
+    /// that comes back starts no election, so a term that passes all the same has another cause, in
+    /// the members or in the machine.
     fn forces_no_election(&self, members: usize) -> bool {
         let followers_alone = self.victims.iter().all(|victim| victim.role == Role::Follower);
         let killed: BTreeSet<u64> = self.casualties.iter().map(|casualty| casualty.member).collect();
@@ -475,7 +476,8 @@ mod tests {
         assert!(proved_nothing(&record).unwrap().contains("fence"));
     }
 
-    /// A kill of the leader, of a majority, of somebody else on the way, or a pause can each force an election.
+    /// A kill of the leader, of a majority, of somebody else on the way, or a pause can each force
+    /// an election.
     #[test]
     fn only_kills_of_a_minority_of_followers_force_no_election() {
         let with = |victims: &[(u64, Role)], killed: &[u64]| {

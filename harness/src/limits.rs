@@ -102,8 +102,8 @@ pub const BIT_PERCENT_MIN: u32 = 50;
 pub const VERIFIED_PERCENT_MIN: u32 = 50;
 /// A window that was planned this often, and never reached, is a hole in the fault mix; less may be chance.
 pub const WINDOW_PLANNED_MIN: u32 = 3;
-/// Elections in a hundred cycles whose faults can cause none: more, and the machine is too busy for the run to be worth much, or
-/// the members hold up their own heartbeats. On two cores beside other work a few were seen.
+/// Elections in a hundred cycles whose faults can cause none: more, and the machine is too busy for
+/// the run to be worth much, or the members hold up their own heartbeats.
 pub const UNFORCED_TERMS_PERCENT_MAX: u32 = 25;
 /// Fewer such cycles than this are too few to judge by.
 pub const QUIET_CYCLES_MIN: u32 = 20;

@@ -136,7 +136,8 @@ pub enum Action {
     Compact {
         revision: u64,
     },
-    /// Has the member that is asked give unused space back. It changes nothing that anybody can read.
+    /// Has the member that is asked give unused space back. It changes nothing that anybody can
+    /// read.
     Defragment,
     /// At `revision`, or at the newest one.
     Read {

@@ -172,7 +172,8 @@ pub struct CycleRecord {
     /// Raft terms that passed from the first of them until all had ended.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub terms_passed: u64,
-    /// Raft terms that passed in a cycle whose fault cannot have caused an election; `None`: it can have.
+    /// Raft terms that passed in a cycle whose fault cannot have caused an election; `None`: it can
+    /// have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unforced_terms: Option<u64>,
     /// A member changed its engine.

@@ -1,9 +1,11 @@
-//! Whether one slow thing stops the rest: three members with many keys, a load of puts, and beside it one long operation
-//! after the other: counts, full ranges, a compaction, a delete of everything, defragmentations.
+//! Whether one slow thing stops the rest: three members with many keys, a load of puts, and beside
+//! it one long operation after the other: counts, full ranges, a compaction, a delete of
+//! everything, defragmentations.
 //!
-//! `make bench-slow` prints for each operation how long it took, the puts beside it (p50, p99, the longest, and how many
-//! failed), and by how many terms raft moved on: 0, or somebody missed heartbeats. `KEYS` (default 1000000), `CLIENTS`
-//! (default 8) and `ENGINES` (default "redb rocksdb") set the sizes.
+//! `make bench-slow` prints for each operation how long it took, the puts beside it (p50, p99, the
+//! longest, and how many failed), and by how many terms raft moved on: 0, or somebody missed
+//! heartbeats. `KEYS` (default 1000000), `CLIENTS` (default 8) and `ENGINES` (default "redb
+//! rocksdb") set the sizes.
 
 #![allow(
     clippy::unwrap_used,
@@ -168,7 +170,12 @@ impl Cluster {
         let mut kv = self.kv(leader).await;
         let revision = async |kv: &mut KvClient<Channel>| {
             let one = RangeRequest { key: "k/".into(), ..RangeRequest::default() };
-            kv.range(one).await.unwrap().into_inner().header.unwrap().revision
+            // An operation that was given up may still hold up what comes after it.
+            loop {
+                if let Ok(range) = kv.range(one.clone()).await {
+                    return range.into_inner().header.unwrap().revision;
+                }
+            }
         };
         let at = revision(&mut kv).await;
         self.beside("a compaction of a version each", clients, async {
@@ -215,7 +222,8 @@ impl Cluster {
                         RequestOp { request: Some(Request::RequestPut(put)) }
                     };
                     let success: Vec<_> = (first..keys.min(first + OPS)).map(put).collect();
-                    kv.txn(TxnRequest { success, ..TxnRequest::default() }).await.unwrap();
+                    // Putting twice does no harm.
+                    while kv.txn(TxnRequest { success: success.clone(), ..TxnRequest::default() }).await.is_err() {}
                     first += FILLERS * OPS;
                 }
             });
@@ -254,9 +262,14 @@ impl Cluster {
         let begun = Instant::now();
         let outcome = work.await;
         let took = begun.elapsed();
-        // What was under way when the operation ended belongs to it: each client's next answer is waited for.
-        let enough = |puts: &Puts| puts.micros.len() as u64 + puts.failed >= clients;
-        while !enough(&puts.lock().unwrap()) {
+        // What was under way when the operation ended belongs to it: each client's next answer is
+        // waited for.
+        let answered = |puts: &Mutex<Puts>| {
+            let puts = puts.lock().unwrap();
+            puts.micros.len() as u64 + puts.failed
+        };
+        let all = answered(&puts) + clients;
+        while answered(&puts) < all {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         running.shutdown().await;

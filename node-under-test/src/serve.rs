@@ -60,8 +60,9 @@ pub fn run(options: Serve) -> anyhow::Result<ExitCode> {
     code
 }
 
-/// Raft's own threads: its core, its timers, peers, the control endpoint. What clients ask for runs on others, so that
-/// no number of requests, and no size of an answer, keeps a heartbeat or a vote waiting.
+/// Raft's own threads: its core, its timers, peers, the control endpoint. What clients ask for runs
+/// on others, so that no number of requests, and no size of an answer, keeps a heartbeat or a vote
+/// waiting.
 const WORKERS: usize = 3;
 /// How long reads that are under way may take while the process ends.
 const LAST_READS: Duration = Duration::from_secs(5);

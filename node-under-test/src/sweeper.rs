@@ -1,24 +1,32 @@
 //! Removes in the background what compactions made unreachable.
 //!
-//! A compaction takes effect at once, by its entry, on every member alike; what is removed when is each member's own
-//! matter. Each step is short, and between two there is a pause in which entries are applied: removing a million rows
-//! takes a while, and nobody waits for it but who asked for a `physical` compaction.
+//! A compaction takes effect at once, by its entry, on every member alike; what is removed when is
+//! each member's own matter. Each step is short, and between two there is a pause in which entries
+//! are applied: removing a million rows takes a while, and only a client that asked for a
+//! `physical` compaction waits for it.
 
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 use crate::mvcc::{Error, Result, Store};
 use node_backend::EXIT_STORAGE;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Between two steps; as in etcd.
-const PAUSE: Duration = Duration::from_millis(10);
+/// Between two steps, at least; as in etcd.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+/// A pause is so many times as long as the step before it: on a slow disk, or a busy machine,
+/// entries still have most of the time.
+const PAUSE_STEPS: u32 = 2;
 
 /// Runs for the life of the process, and begins with what the life before it had left.
 pub async fn run(store: Arc<Store>) {
     let mut sweep = store.sweep_watch();
     while sweep.wait_for(|sweep| sweep.done < sweep.wanted).await.is_ok() {
+        let stopwatch = Stopwatch::start();
         match step(&store).await {
-            Ok(true) => clock::sleep_until(clock::now() + PAUSE).await,
+            Ok(true) => {
+                let pause = PAUSE_MIN.max(stopwatch.elapsed() * PAUSE_STEPS);
+                clock::sleep_until(clock::now() + pause).await;
+            }
             Ok(false) => {}
             Err(error) => {
                 let next = "not retried: check the disk, then start the process again";
@@ -43,7 +51,8 @@ mod tests {
     use crate::testing::TestStore;
     use node_base::backend::Bucket;
 
-    /// Whoever waits for a compaction to be done is woken when it is; and a second life goes on where the first one was.
+    /// A waiter is woken when the removal is done, and a second life goes on where the first one
+    /// was.
     #[tokio::test]
     async fn what_is_compacted_is_gone_in_the_end() {
         let mut real = TestStore::default();

@@ -71,8 +71,8 @@ pub struct Worth {
     pub entries_verified: u64,
     pub entries_replayed: u64,
     pub snapshots_installed: u32,
-    /// Cycles whose fault cannot have caused an election, and the terms that passed in them all the same: the members', or
-    /// the machine's, doing.
+    /// Cycles whose fault cannot have caused an election, and the terms that passed in them all the
+    /// same: the members', or the machine's, doing.
     #[serde(default)]
     pub quiet_cycles: u32,
     #[serde(default)]

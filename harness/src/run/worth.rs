@@ -78,8 +78,9 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary, apart: u64) -> Vec<Find
     sentences.into_iter().map(|sentence| Finding::new(Class::NotProven, sentence)).collect()
 }
 
-/// Elections that no fault forced, if they are many. One now and then is the machine's doing: heartbeats are some tens of
-/// milliseconds apart. Many are no proof against the members either, but a run of which nobody knows who led is worth little.
+/// Elections that no fault forced, if they are many. One now and then is the machine's doing:
+/// heartbeats are some tens of milliseconds apart. Many do not prove a fault of the members, but
+/// they make the run worth little.
 fn restless(run: &RunSummary) -> Option<String> {
     let Worth { quiet_cycles, unforced_terms, .. } = Worth::of(run);
     let max = u64::from(quiet_cycles) * u64::from(limits::UNFORCED_TERMS_PERCENT_MAX) / 100;

@@ -83,7 +83,7 @@ impl Prober {
             }
             let op = self.op(first + at as u32);
             let action = Action::Put { key: self.key(op), value: format!("probe,{op}"), lease: 0 };
-            let outcome = attempt(&self.ledger, op, (at, &mut connection), &action).await;
+            let outcome = attempt(&self.ledger, op, (at, &mut connection), (&action, probe())).await;
             if matches!(outcome, Outcome::Done { .. }) {
                 return clock::now() < end;
             }

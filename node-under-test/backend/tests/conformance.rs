@@ -263,8 +263,8 @@ fn defrag_under_load(backend: &dyn Engine) {
     assert!(rows == expected);
 }
 
-/// A sweep removes rows and belongs to no entry: no index moves, beside a group that is under way and without one, and
-/// what the next entries write stands on it.
+/// A sweep removes rows and belongs to no entry: no index moves, beside a group that is under way
+/// and without one, and what the next entries write stands on it.
 fn a_sweep_moves_no_index(backend: &dyn Engine) {
     let gone = |from: u32, to: u32| {
         let mut batch = Batch::default();
@@ -380,7 +380,7 @@ macro_rules! suite {
                 with_fresh(a_sweep_moves_no_index);
             }
 
-            /// Who waits for an applied index finds what was published with it.
+            /// A reader that waits for an applied index finds what was published with it.
             #[test]
             fn a_commit_is_visible_before_it_counts_as_applied() {
                 let tmp = tempfile::tempdir().unwrap();

@@ -99,15 +99,16 @@ pub struct Size {
 pub trait Backend: Send + Sync {
     /// A view of everything committed so far. It holds no lock: writers go on, and it may outlive a commit.
     fn read(&self) -> Box<dyn ReadView + '_>;
-    /// Makes `batch` and `at` visible in one step, `at` last; when that becomes *durable* is the engine's matter. Between that
-    /// and the moment from which on `at` counts as applied it calls `visible`, once, which must not come back to the engine.
+    /// Makes `batch` and `at` visible in one step, `at` last; when that becomes *durable* is the
+    /// engine's matter. Between that and the moment from which on `at` counts as applied it calls
+    /// `visible`, once, which must not come back to the engine.
     fn commit_then(&self, batch: Batch, at: LogId, visible: &mut dyn FnMut()) -> Result<()>;
     /// [`commit_then`](Self::commit_then) with nothing in between.
     fn commit(&self, batch: Batch, at: LogId) -> Result<()> {
         self.commit_then(batch, at, &mut || ())
     }
-    /// Removes rows that no entry's outcome depends on any more. It belongs to no entry, so it moves no index, and a kill may
-    /// take it back. May be called beside a commit.
+    /// Removes rows that no entry's outcome depends on any more. It belongs to no entry, so it
+    /// moves no index, and a kill may take it back. May be called beside a commit.
     fn sweep(&self, batch: Batch) -> Result<()>;
     /// Says that no commit follows at once: an engine that makes commits durable in groups ends its group here.
     fn settle(&self) -> Result<()>;

@@ -100,7 +100,8 @@ impl PeerService {
         word: Word,
         check: impl FnOnce(&Known, u64, &M) -> Checked,
     ) -> Result<M, Status> {
-        let RaftMessage { route, payload } = request.into_inner();
+        // Only a leader's appends and the answers to them tell of a disk that is short of space.
+        let RaftMessage { route, payload, short_of_space: _ } = request.into_inner();
         let read = |from, known| {
             let message = decode("message", &payload).map_err(|error| error.to_string())?;
             check(&known, from, &message).map(|()| message)

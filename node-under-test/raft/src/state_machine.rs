@@ -1,8 +1,9 @@
 //! Between the library and the node's [`StateMachine`]: apply in order behind the local fsync, and snapshots that
 //! exist only as a promise until somebody needs one.
 //!
-//! 0. *Entries are applied on a thread of their own* ([`ApplyThread`]), and so are snapshots installed: an entry may change as
-//!    many keys as the store has, and an engine may stall. What raft's core, its timers and its peers need goes on meanwhile.
+//! 0. *Entries are applied on a thread of their own* ([`ApplyThread`]), and so are snapshots
+//!    installed: an entry may change as many keys as the store has, and an engine may stall. What
+//!    raft's core, its timers and its peers need goes on meanwhile.
 //! 1. *An entry is applied only when the local log is durable through it*, though a quorum without this member may
 //!    have committed it earlier: the engine is then never ahead of the log, and after a crash L ≥ E.
 //! 2. *A snapshot's position is min(N, what the library was told is applied).* N alone can be ahead at start-up, when
@@ -77,7 +78,7 @@ impl ApplyThread {
         let gone = || io::Error::other("the thread that applies entries is gone");
         let (done, outcome) = oneshot::channel();
         let job = move || {
-            // Nobody waits any more when raft is shutting down.
+            // The waiter is gone when raft is shutting down.
             let _ = done.send(work());
         };
         self.jobs.try_send(Box::new(job)).map_err(|_| gone())?;
@@ -132,7 +133,8 @@ impl Applied {
 
 impl Adapter {
     /// # Errors
-    /// When the membership that the state machine kept cannot be decoded, or there is no thread to be had.
+    /// When the membership that the state machine kept cannot be decoded, or there is no thread to
+    /// be had.
     pub fn new(
         inner: Arc<dyn StateMachine>,
         log: LogStore,

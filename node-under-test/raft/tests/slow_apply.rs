@@ -6,7 +6,8 @@ mod support;
 
 use support::{Cluster, eventually};
 
-/// One thread runs all that raft needs, of all three members. Were anything applied on it, nobody would ever open the gate.
+/// One thread runs all that raft needs, of all three members. If anything were applied on it, the
+/// gate would never be opened.
 #[test]
 fn raft_goes_on_while_an_entry_is_applied() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -19,7 +20,8 @@ fn raft_goes_on_while_an_entry_is_applied() {
         eventually("all members apply it", || cluster.gate.waiting() == 3).await;
         let (node, before) = (cluster.node(2), cluster.node(2).status());
         let behind = tokio::spawn(async move { node.propose("behind".into()).await });
-        // Replicated and committed everywhere, though nothing is applied; and a quorum confirms reads meanwhile.
+        // Replicated and committed everywhere, though nothing is applied; and a quorum confirms
+        // reads meanwhile.
         for id in [1, 2, 3] {
             let node = cluster.node(id);
             eventually("the entry behind it is committed", || node.status().committed > before.committed).await;
@@ -28,7 +30,8 @@ fn raft_goes_on_while_an_entry_is_applied() {
         }
         assert!(cluster.commands(1).iter().all(|command| command == "before"));
         cluster.gate.open();
-        // An outcome may be unknown if the machine was too busy for heartbeats; that it is applied is not.
+        // An outcome may be unknown if the machine was too busy for heartbeats; that it is applied
+        // is not.
         let _ = (stalled.await.unwrap(), behind.await.unwrap());
         cluster.settle().await;
         for id in [1, 2, 3] {

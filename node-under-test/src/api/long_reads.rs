@@ -1,9 +1,10 @@
-//! Reads that may take as long as the store is large: off the threads that serve requests, few at a time, and a bounded
-//! number of others in a queue.
+//! Reads that may take as long as the store is large: off the threads that serve requests, few at a
+//! time, and a bounded number of others in a queue.
 //!
-//! A count of a million keys costs a core for a while. On a runtime's worker it would hold up every request behind it;
-//! many at once would take all cores from raft. So each takes a permit and a blocking thread, the rest wait for a permit
-//! in the order in which they came, and what comes when the queue is full is refused, as etcd refuses it.
+//! A count of a million keys costs a core for a while. On a runtime's worker it would hold up every
+//! request behind it; many at once would take all cores from raft. So each takes a permit and a
+//! blocking thread, the rest wait for a permit in the order in which they came, and what comes when
+//! the queue is full is refused, as etcd refuses it.
 
 use super::stopped;
 use crate::mvcc::Rejection;
@@ -12,7 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Semaphore;
 use tonic::Status;
 
-/// Reads at once, at least: two, so that a second one need not wait for the first on a machine with one core.
+/// Reads at once, at least: two, so that a second one need not wait for the first on a machine with
+/// one core.
 const RUNNING_MIN: usize = 2;
 /// Reads that wait for their turn.
 const WAITING_MAX: usize = 1_024;
@@ -51,7 +53,8 @@ impl LongReads {
         Self { permits: Arc::new(Semaphore::new(running_max)), waiting: Arc::default(), waiting_max }
     }
 
-    /// Runs `work` when it is its turn. A read that has begun is carried through, even if nobody waits for it any more.
+    /// Runs `work` when it is its turn. A read that has begun is carried through, even if its
+    /// client has gone.
     ///
     /// # Errors
     /// RESOURCE_EXHAUSTED, if too many wait already; UNAVAILABLE while the server stops.
@@ -83,7 +86,8 @@ mod tests {
     use std::sync::mpsc;
     use tonic::Code;
 
-    /// Reads that never end hold the permits, not the runtime; the queue is bounded; and a turn that is given up is another's.
+    /// Reads that never end hold the permits, not the runtime; the queue is bounded; and a turn
+    /// that is given up is another's.
     #[tokio::test]
     async fn long_reads_hold_up_only_each_other() {
         let reads = LongReads::new(2, 1);

@@ -177,8 +177,8 @@ impl Node {
         outcome(proposed.response)
     }
 
-    /// Waits until nothing that a compaction at `revision` made unreachable is left in this member's engine. As in etcd it
-    /// takes as long as it takes: until the client goes away.
+    /// Waits until nothing that a compaction at `revision` made unreachable is left in this
+    /// member's engine. As in etcd it takes as long as it takes: until the client goes away.
     async fn swept(&self, revision: i64) -> Result<(), Status> {
         let mut sweep = self.store.sweep_watch();
         sweep.wait_for(|sweep| sweep.done >= revision).await.map(|_| ()).map_err(|_| stopped())

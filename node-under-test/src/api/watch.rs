@@ -94,8 +94,9 @@ async fn serve(
     }
 }
 
-/// The session's next step. History may be as long as the store: what is not short is read where it blocks no other
-/// request, in its turn. At most one read of each stream waits, so their queue is as long as there are streams.
+/// The session's next step. History may be as long as the store: what is not short is read where it
+/// blocks no other request, in its turn. At most one read of each stream waits, so their queue is
+/// as long as there are streams.
 async fn step(node: &Node, mut session: Session) -> Result<(Session, Vec<Step>), Status> {
     if let Some(steps) = session.short_step()? {
         return Ok((session, steps));

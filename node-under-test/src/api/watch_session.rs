@@ -151,7 +151,8 @@ impl Session {
         Some(Step { revision: self.store.revision(), response })
     }
 
-    /// Reads one piece of history and says what each watch gets of it. A piece may be as large as the store.
+    /// Reads one piece of history and says what each watch gets of it. A piece may be as large as
+    /// the store.
     ///
     /// # Errors
     /// The engine failed.

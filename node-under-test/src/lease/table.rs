@@ -9,8 +9,8 @@ struct Lease {
     keys: RedBlackTreeSetSync<Bytes>,
 }
 
-/// Invariant: a key is in at most one lease's set, and then `holder` names that lease. Clones share everything and are
-/// taken in constant time.
+/// Invariant: a key is in at most one lease's set, and then `holder` names that lease. Clones share
+/// everything and are taken in constant time.
 #[derive(Debug, Default, Clone)]
 pub struct LeaseTable {
     leases: RedBlackTreeMapSync<i64, Lease>,

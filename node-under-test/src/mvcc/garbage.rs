@@ -1,9 +1,9 @@
 //! Versions that a compaction may drop, and from which compact revision on.
 //!
-//! Only the writer keeps this; readers see the index, in which garbage stays until a step of a compaction takes it.
-//! A superseded version may go once its successor is ≤ C. A tombstone at revision t may go only from C = t + 1 on,
-//! although the state hash drops it at C = t already: a watch may start *at* the compact revision, and would otherwise
-//! miss the delete.
+//! Only the writer keeps this; readers see the index, in which garbage stays until a step of a
+//! compaction takes it. A superseded version may go once its successor is ≤ C. A tombstone at
+//! revision t may go only from C = t + 1 on, although the state hash drops it at C = t already: a
+//! watch may start *at* the compact revision, and would otherwise miss the delete.
 
 use super::row::RowKey;
 use bytes::Bytes;
@@ -24,7 +24,8 @@ impl Garbage {
         self.due.first_key_value().is_some_and(|(due_from, _)| *due_from <= compact)
     }
 
-    /// Takes at most `max` versions that a compaction at `compact` may drop; of each key the oldest come first.
+    /// Takes at most `max` versions that a compaction at `compact` may drop; of each key the oldest
+    /// come first.
     pub fn take(&mut self, compact: i64, max: usize) -> Vec<(Bytes, RowKey)> {
         let mut taken = Vec::new();
         while let Some(mut first) = self.due.first_entry().filter(|first| *first.key() <= compact) {

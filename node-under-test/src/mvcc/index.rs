@@ -1,8 +1,8 @@
 //! The key index: for every key, where its versions lie. In memory only, rebuilt from the rows.
 //!
-//! A clone is taken in constant time and shares everything, so what readers see is a clone that never changes, while
-//! the writer goes on with its own. Invariants: a key's versions ascend by revision; every version that a compaction may
-//! drop stands in the writer's [`Garbage`].
+//! A clone is taken in constant time and shares everything, so what readers see is a clone that
+//! never changes, while the writer goes on with its own. Invariants: a key's versions ascend by
+//! revision; every version that a compaction may drop stands in the writer's [`Garbage`].
 
 use super::garbage::Garbage;
 use super::interval::Interval;
@@ -57,7 +57,8 @@ impl KeyIndex {
 
     fn push(&mut self, key: &Bytes, version: Version, garbage: &mut Garbage) {
         let Some((own, versions)) = self.keys.get_key_value(&key[..]) else {
-            // A key that came in a request is a slice of the whole request: keeping it would keep the value too.
+            // A key that came in a request is a slice of the whole request: keeping it would keep
+            // the value too.
             let own = Bytes::copy_from_slice(key);
             discard(&own, None, &version, garbage);
             self.live += usize::from(version.is_live());
@@ -104,7 +105,8 @@ impl KeyIndex {
             .filter_map(move |(key, versions)| Some((key, visible(versions, at)?)))
     }
 
-    /// Whether `interval` holds at most `max` keys, deleted ones included. Costs no more than `max` steps.
+    /// Whether `interval` holds at most `max` keys, deleted ones included. Costs no more than `max`
+    /// steps.
     pub fn holds_at_most(&self, interval: &Interval, max: usize) -> bool {
         interval.is_empty() || self.keys.range::<[u8], _>(interval.bounds()).nth(max).is_none()
     }
@@ -132,8 +134,8 @@ fn visible(versions: &Versions, at: i64) -> Option<&Version> {
     versions.at(at).filter(|version| version.is_live())
 }
 
-/// Builds an index from rows. The tree is filled in key order in the end, which costs a fraction of what rows in revision
-/// order would.
+/// Builds an index from rows. The tree is filled in key order in the end, which costs a fraction of
+/// what rows in revision order would.
 #[derive(Debug, Default)]
 pub struct Loading {
     keys: BTreeMap<Bytes, Versions>,
@@ -201,8 +203,8 @@ mod tests {
         let put = (key.clone(), RowKey { revision: at(2), kind: Kind::Put });
         let tombstone = (key.clone(), RowKey { revision: at(3), kind: Kind::Tombstone });
         assert_eq!(garbage.take(2, 9), []);
-        assert_eq!(garbage.take(3, 9), [put.clone()]);
-        assert_eq!(garbage.take(4, 9), [tombstone.clone()]);
+        assert_eq!(garbage.take(3, 9), std::slice::from_ref(&put));
+        assert_eq!(garbage.take(4, 9), std::slice::from_ref(&tombstone));
         index.forget(&key, put.1.revision);
         assert!(index.holds_at_most(&Interval::new(&key, &Bytes::new()), 1));
         assert!(!index.holds_at_most(&Interval::new(&key, &Bytes::new()), 0));

@@ -10,7 +10,8 @@ use node_proto::command::LeaseRecord;
 use prost::Message;
 use std::ops::ControlFlow;
 
-/// Clones share everything and are taken in constant time: readers hold one, the writer changes its own.
+/// Clones share everything and are taken in constant time: readers hold one, the writer changes its
+/// own.
 #[derive(Debug, Clone)]
 pub struct State {
     pub index: KeyIndex,
@@ -22,7 +23,8 @@ pub struct State {
 }
 
 impl State {
-    /// Reads everything that `view` holds, also what a compaction had made unreachable and did not come to remove.
+    /// Reads everything that `view` holds, also what a compaction had made unreachable and did not
+    /// come to remove.
     ///
     /// # Errors
     /// [`Error::Engine`], or [`Error::Corrupt`] for rows that this program cannot have written.

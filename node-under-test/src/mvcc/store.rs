@@ -1,16 +1,21 @@
 //! The store: one entry in, one batch out, and reads of any state that is not compacted.
 //!
-//! One writer at a time ([`Writing`]: an entry, or a step that removes what compactions made unreachable) changes its own
-//! copy of the state and *publishes* a clone when its batch is in the engine. Readers hold what was published and a view
-//! of the engine, and no lock: neither waits for the other, however long either takes.
+//! One writer at a time ([`Writing`]: an entry, or a step that removes what compactions made
+//! unreachable) changes its own copy of the state and *publishes* a clone when its batch is in the
+//! engine. Readers hold what was published and a view of the engine, and no lock: neither waits for
+//! the other, however long either takes.
 //!
-//! 1. *A reader takes the state first, the view second*, so its view holds every row that an entry had written when the
-//!    state was published. Rows of later entries it may hold as well: a reader never looks beyond its state's revision.
-//! 2. *A row goes only after no state that names it can be taken any more*: a step first publishes an index without it,
-//!    then waits until all that were between state and view have both ([`Store::pin`]), and only then commits the removal.
-//! 3. *A state is published before its entry counts as applied*, so who waits for an applied index finds it published.
-//! 4. *An install shuts out everything*: it holds the writer's turn, and nobody is between state and view. It waits for
-//!    the last view to be dropped, so nobody asks for a second view while holding one.
+//! 1. *A reader takes the state first, the view second*, so its view holds every row that an entry
+//!    had written when the state was published. Rows of later entries it may hold as well: a reader
+//!    never looks beyond its state's revision.
+//! 2. *A row goes only after no state that names it can be taken any more*: a step first publishes
+//!    an index without it, then waits until all that were between state and view have both
+//!    ([`Store::pin`]), and only then commits the removal.
+//! 3. *A state is published before its entry counts as applied*, so a reader that waits for an
+//!    applied index finds it published.
+//! 4. *An install shuts out everything*: it holds the writer's turn, and no reader is between state
+//!    and view. It waits for the last view to be dropped, so no reader asks for a second view while
+//!    it holds one.
 
 use super::budget::Room;
 use super::garbage::Garbage;
@@ -57,7 +62,7 @@ const SHORT_KEYS: usize = 32;
 /// Rows of history up to which reading it is short.
 const SHORT_HISTORY_ROWS: usize = 256;
 /// Rows that one step removes: a few milliseconds in which no entry is applied.
-const SWEEP_ROWS: usize = 1_000;
+const SWEEP_ROWS: usize = 512;
 
 pub struct Store {
     backend: Arc<dyn Backend>,
@@ -65,8 +70,8 @@ pub struct Store {
     writing: Mutex<Writing>,
     /// What readers see. Held for as long as it takes to copy or to exchange a pointer.
     published: RwLock<Arc<State>>,
-    /// Shared: by a reader between its state and its view. Exclusively: to let all of those pass (claim 2), and
-    /// through an install (claim 4). Taken after `writing`.
+    /// Shared: by a reader between its state and its view. Exclusively: to let all of those pass
+    /// (claim 2), and through an install (claim 4). Taken after `writing`.
     pinning: RwLock<()>,
     revision: watch::Sender<i64>,
     sweep: watch::Sender<Sweep>,
@@ -121,10 +126,10 @@ impl Store {
     /// That of `exchange`, after which the old state is still what is read; or as [`Store::open`].
     pub fn install(&self, exchange: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let mut writing = self.write();
-        let nobody_between = self.pinning.write().unwrap_or_else(PoisonError::into_inner);
+        let no_reader_between = self.pinning.write().unwrap_or_else(PoisonError::into_inner);
         exchange()?;
         self.reload(&mut writing).map_err(io::Error::other)?;
-        drop(nobody_between);
+        drop(no_reader_between);
         self.sweep.send_replace(Sweep { wanted: writing.state.compact, done: 0 });
         Ok(())
     }
@@ -139,7 +144,8 @@ impl Store {
         Ok(())
     }
 
-    /// Lets readers see `state`. The old one may be the last of its kind and large, so it goes after the lock.
+    /// Lets readers see `state`. The old one may be the last of its kind and large, so it goes
+    /// after the lock.
     fn publish(&self, state: &State) {
         let new = Arc::new(state.clone());
         let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
@@ -191,9 +197,9 @@ impl Store {
         Ok(if applying.awaited { command::encode_outcome(answer) } else { Bytes::new() })
     }
 
-    /// Removes a bounded part of what compactions made unreachable, and says whether more is left. The removal belongs
-    /// to no entry: each member does it in its own time, and a kill between two steps leaves rows that the next life
-    /// finds again.
+    /// Removes a bounded part of what compactions made unreachable, and says whether more is left.
+    /// The removal belongs to no entry: each member does it in its own time, and a kill between two
+    /// steps leaves rows that the next life finds again.
     ///
     /// # Errors
     /// [`Error::Engine`]: the process must end.
@@ -205,7 +211,7 @@ impl Store {
         if !rows.is_empty() {
             rows.iter().for_each(|(key, row)| state.index.forget(key, row.revision));
             self.publish(state);
-            // Claim 2: who took an older state has its view when this returns.
+            // Claim 2: a reader that took an older state has its view when this returns.
             drop(self.pinning.write().unwrap_or_else(PoisonError::into_inner));
             let mut batch = Batch::default();
             rows.iter().for_each(|(_, row)| batch.delete(row::BUCKET, row.encode()));
@@ -251,8 +257,8 @@ impl Store {
         self.writing.lock().expect("nobody panics in the middle of a change")
     }
 
-    /// The published state. Whoever keeps it may be the last to do so, and then frees what is only in it: not for threads
-    /// that others wait for.
+    /// The published state. Its last holder frees what is only in it, which may take long: not for
+    /// threads that other work waits for.
     fn state(&self) -> Arc<State> {
         self.published.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -313,8 +319,8 @@ impl Store {
         &self.fences
     }
 
-    /// A range over what is applied here; its header holds the revision alone. It may take as long as the store is
-    /// large: for threads that nobody waits for.
+    /// A range over what is applied here; its header holds the revision alone. It may take as long
+    /// as the store is large: for threads that hold up no other work.
     ///
     /// # Errors
     /// A rejection, or [`Error::Engine`].
@@ -357,8 +363,9 @@ impl Store {
         self.pin().read_txn(request)
     }
 
-    /// The changes that `wanted` asks for: whole revisions, at least one of them, and then no more than it takes to reach
-    /// [`Wanted::bytes_max`]. One revision may be as large as the store: for threads that nobody waits for.
+    /// The changes that `wanted` asks for: whole revisions, at least one of them, and then no more
+    /// than it takes to reach [`Wanted::bytes_max`]. One revision may be as large as the store: for
+    /// threads that hold up no other work.
     ///
     /// # Errors
     /// [`Rejection::COMPACTED`] if the first revision lies below the compact one.
@@ -408,7 +415,8 @@ impl Store {
             return Err(Rejection::FUTURE_REVISION.into());
         }
         let hash = state_hash::kv(&*view, if at > 0 { at } else { i64::MAX })?;
-        // The view may be newer than the state, and what it was compacted at decides what can be hashed.
+        // The view may be newer than the state, and what it was compacted at decides what can be
+        // hashed.
         if at > 0 && at <= hash.compact_revision {
             return Err(Rejection::COMPACTED.into());
         }

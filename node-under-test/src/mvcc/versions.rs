@@ -1,8 +1,8 @@
 //! The versions of one key, ascending by revision.
 //!
-//! Clones share what they hold, so a published index costs nothing to keep. The newest versions lie in one short
-//! chunk, the older ones in full chunks that are shared as they are: a change copies a chunk and the list of chunks,
-//! never a whole history, however often a key was written.
+//! Clones share what they hold, so a published index costs nothing to keep. The newest versions lie
+//! in one short chunk, the older ones in full chunks that are shared as they are: a change copies a
+//! chunk and the list of chunks, never a whole history, however often a key was written.
 
 use super::index::Version;
 use super::row::Revision;
@@ -119,7 +119,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a plain list: whatever is pushed and removed, lookups agree, and a clone stays as it was.
+        /// Against a plain list: whatever is pushed and removed, lookups agree, and a clone stays
+        /// as it was.
         #[test]
         fn versions_are_an_ascending_list(ops in proptest::collection::vec(any::<Option<prop::sample::Index>>(), 0..200)) {
             let mut plain = vec![version(1)];

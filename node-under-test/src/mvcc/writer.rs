@@ -153,8 +153,9 @@ impl<'a> Writer<'a> {
         self.batch.put(row::BUCKET, at.encode(), row.encode_to_vec());
     }
 
-    /// Moves the compact revision, at once and on every member alike. What it makes unreachable is removed later, in
-    /// bounded steps ([`super::Store::sweep_step`]), and how far those got no reader and no hash can see.
+    /// Moves the compact revision, at once and on every member alike. What it makes unreachable is
+    /// removed later, in bounded steps ([`super::Store::sweep_step`]), and how far those got no
+    /// reader and no hash can see.
     pub fn compact(&mut self, request: &CompactionRequest) -> Result<CompactionResponse> {
         if request.revision <= self.state.compact {
             return Err(Rejection::COMPACTED.into());

@@ -1,11 +1,14 @@
 //! Defragmentation: a copy in a fresh file, made beside commits, that takes the file's place.
 //!
-//! 1. *Commits go on while the rows are copied.* From the moment of the copied view on, commits note which rows they change;
-//!    those are copied again, round by round, until a round is short. Only the last one, and the exchange, keep commits
-//!    waiting: for as long as a few hundred rows take, however large the file is.
-//! 2. *Until the rename nothing has happened*: an error leaves the old file in use, and the fresh one is removed.
-//! 3. *The rename is the point of no return.* The open file has no name any more, so what is committed to it from there on
-//!    would be lost: every error after the rename ends the process, and the next start opens the new file.
+//! 1. *Commits go on while the rows are copied.* From the moment of the copied view on, commits
+//!    note which rows they change; those are copied again, round by round, until a round is short.
+//!    Only the last one, and the exchange, keep commits waiting: for as long as a few hundred rows
+//!    take, however large the file is.
+//! 2. *Until the rename nothing has happened*: an error leaves the old file in use, and the fresh
+//!    one is removed.
+//! 3. *The rename is the point of no return.* The open file has no name any more, so what is
+//!    committed to it from there on would be lost: every error after the rename ends the process,
+//!    and the next start opens the new file.
 
 use super::image::Copy;
 use super::{RedbBackend, failed, lock, open_db};
@@ -22,7 +25,8 @@ use std::sync::{Arc, Mutex};
 
 /// Rows that the last round may copy while commits wait.
 const LAST_ROUND_ROWS: usize = 512;
-/// Rounds after which the last one comes whatever it has to copy: a file that changes faster than it can be copied.
+/// Rounds after which the last one comes whatever it has to copy: a file that changes faster than
+/// it can be copied.
 const ROUNDS_MAX: usize = 16;
 
 type Changed = BTreeSet<(Bucket, Vec<u8>)>;
@@ -32,7 +36,8 @@ type Changed = BTreeSet<(Bucket, Vec<u8>)>;
 pub(super) struct Notes(Mutex<Option<Changed>>);
 
 impl Notes {
-    /// Notes what `batch` changes, and the consistent index if it is an entry's, if a copy is under way.
+    /// Notes what `batch` changes, and the consistent index if it is an entry's, if a copy is under
+    /// way.
     pub fn add(&self, batch: &Batch, entry: bool) {
         if let Some(changed) = &mut *lock(&self.0) {
             if entry {
@@ -108,15 +113,16 @@ impl RedbBackend {
         Ok(())
     }
 
-    /// Copies what changed since the last round, as it is now or was a moment ago: what changes again is noted again.
+    /// Copies what changed since the last round, as it is now or was a moment ago: what changes
+    /// again is noted again.
     fn copy_changed(&self, copy: &Copy) -> Result<()> {
         let changed = self.notes.take();
         let view = View::of(self.db()?);
         copy.again(&view, changed.iter().map(|(bucket, key)| (*bucket, key.as_slice())))
     }
 
-    /// Claim 3. Puts the complete, synced file `fresh` in the database's place; a kill leaves the one or the other. The
-    /// caller holds the group.
+    /// Claim 3. Puts the complete, synced file `fresh` in the database's place; a kill leaves the
+    /// one or the other. The caller holds the group.
     ///
     /// # Errors
     /// That of `rename`: nothing happened.

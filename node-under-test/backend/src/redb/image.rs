@@ -88,7 +88,8 @@ impl Copy {
         Ok(copied)
     }
 
-    /// Copies the rows that `changed` names once more, as `source` has them: those that it has no more are removed.
+    /// Copies the rows that `changed` names once more, as `source` has them: those that it has no
+    /// more are removed.
     pub fn again<'a>(&self, source: &dyn ReadView, changed: impl Iterator<Item = (Bucket, &'a [u8])>) -> Result<()> {
         let txn = self.db.begin_write().map_err(failed)?;
         for (bucket, key) in changed {

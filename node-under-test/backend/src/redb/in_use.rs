@@ -1,7 +1,8 @@
 //! How many bytes of the file hold rows, or lead to them.
 //!
-//! redb can tell only by reading every page. So the pages are counted once for each file, when somebody asks first, and from
-//! there on commits say by how many bytes their rows differ from those that they replace: asking again costs nothing.
+//! redb can tell only by reading every page. So the pages are counted once for each file, when
+//! somebody asks first, and from there on commits say by how many bytes their rows differ from
+//! those that they replace: asking again costs nothing.
 
 use super::lock;
 use node_base::backend::Result;
@@ -10,8 +11,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 #[derive(Default)]
 pub(super) struct InUse {
-    /// The file whose pages were counted, and their bytes less `grown` at that moment. Held while they are counted, so
-    /// that they are counted once.
+    /// The file whose pages were counted, and their bytes less `grown` at that moment. Held while
+    /// they are counted, so that they are counted once.
     counted: Mutex<Option<(u64, i64)>>,
     /// Bytes by which rows have grown since the member was started.
     grown: AtomicI64,
@@ -29,7 +30,8 @@ impl InUse {
         self.grown.load(Ordering::Relaxed)
     }
 
-    /// Bytes in use; `count` reads the pages of a view, and says what [`grown`](Self::grown) was when that was taken.
+    /// Bytes in use; `count` reads the pages of a view, and says what [`grown`](Self::grown) was
+    /// when that was taken.
     pub fn bytes(&self, count: impl FnOnce() -> Result<(u64, i64)>) -> Result<u64> {
         let mut counted = lock(&self.counted);
         let file = self.file.load(Ordering::Acquire);
@@ -45,7 +47,7 @@ impl InUse {
         Ok(u64::try_from(base.saturating_add(self.grown())).unwrap_or(0))
     }
 
-    /// Another file has taken this one's place. Waits for nobody.
+    /// Another file has taken this one's place. Never waits.
     pub fn forget(&self) {
         self.file.fetch_add(1, Ordering::AcqRel);
     }

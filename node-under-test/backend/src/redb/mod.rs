@@ -107,8 +107,8 @@ impl RedbBackend {
         let db = self.db()?;
         pass(Window::GroupVisible);
         if let Err(error) = commit_durably(&db, |_| Ok(())) {
-            // Whoever asked is told of it too late: a client that wanted a snapshot would hear of it, and the next group,
-            // whose sync succeeds, would be believed.
+            // As an error it might reach a client that wanted a snapshot, and no more; and the next
+            // group, whose sync succeeds, would be believed.
             storage_failed(&format!("syncing {}: {}", self.dir.db().display(), error.0));
         }
         pass(Window::GroupDurable);
@@ -143,7 +143,8 @@ fn commit_durably(db: &Database, write: impl FnOnce(&WriteTransaction) -> Result
     txn.commit().map_err(failed)
 }
 
-/// One entry as one transaction's changes, its LogId the last. Returns by how many bytes the rows grew.
+/// One entry as one transaction's changes, its LogId the last. Returns by how many bytes the rows
+/// grew.
 fn write_entry(txn: &WriteTransaction, batch: &Batch, at: LogId) -> Result<i64> {
     let grown = write_rows(txn, batch)?;
     let mut meta = txn.open_table(table(Bucket::Meta)).map_err(failed)?;
@@ -194,7 +195,8 @@ impl Backend for RedbBackend {
         Ok(())
     }
 
-    /// In the group that is under way, or else durable at once: pages are given back only by a durable commit.
+    /// In the group that is under way, or else durable at once: pages are given back only by a
+    /// durable commit.
     fn sweep(&self, batch: Batch) -> Result<()> {
         let group = lock(&self.group);
         let db = self.db()?;

@@ -55,7 +55,7 @@ struct Engine {
     lenient: bool,
 }
 
-/// Holds up whoever applies the command "stall", until it is opened.
+/// Holds up the application of the command "stall" until it is opened.
 #[derive(Default)]
 pub struct Gate {
     state: Mutex<(usize, bool)>,
