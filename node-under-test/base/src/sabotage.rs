@@ -67,7 +67,8 @@ bugs! {
     HashCached = "hash-cached",
     /// The engine marker's name is not synced before the engine is made.
     MarkerNoDirFsync = "marker-no-dir-fsync",
-    /// What a client may send is not what apply can decode, and a committed command that cannot be decoded ends the process.
+    /// What a client may send is not what apply can decode, and a committed command that cannot be
+    /// decoded ends the process.
     ApplyNotTotal = "apply-not-total",
 }
 

@@ -3,9 +3,11 @@
 //! 1. *A proposal that may have been sent is never sent again.* It goes to another member only after an answer that
 //!    says it was not proposed, or when the connection for it was never made.
 //! 2. *Waiting is for leadership (or the membership, which says where the leader is) to change*, an event, and bounded: with no leader in time, the answer is `NoLeader`.
-//! 3. *Nothing is proposed that cannot be applied*: it is vetted before it is passed on, and once more by the leader. A
-//!    peer may be of another version, or no peer; and what is committed is applied by every member, for ever.
-//! 4. *A leader forwards nothing*: what it is asked remotely it does itself or refuses, so requests do not wander.
+//! 3. *Nothing is proposed that cannot be applied*: it is vetted before it is passed on, and once
+//!    more by the leader. A peer may be of another version, or no peer; and what is committed is
+//!    applied by every member, for ever.
+//! 4. *A leader forwards nothing*: what it is asked remotely it does itself or refuses, so requests
+//!    do not wander.
 
 use crate::api::{ProposeError, Proposed, StateMachine};
 use crate::clock::Deadline;
