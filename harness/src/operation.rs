@@ -116,8 +116,8 @@ pub enum Action {
         when: Vec<Compare>,
         then: Vec<Effect>,
     },
-    /// Does all of `then`, as a transaction that compares nothing, in an unusual shape. Keys in `then` are disjoint, and at least
-    /// one is put.
+    /// Does all of `then`, as a transaction that compares nothing, in an unusual shape. Keys in
+    /// `then` are disjoint, and at least one is put.
     Packed {
         shape: Shape,
         then: Vec<Effect>,
@@ -160,7 +160,8 @@ impl Action {
         )
     }
 
-    /// What a server has to do with it as far as the request alone can tell; most are taken or refused by what the state is.
+    /// What a server has to do with it as far as the request alone can tell; most are taken or
+    /// refused by what the state is.
     pub fn fate(&self) -> Fate {
         match self {
             Action::Packed { shape, .. } => shape.fate(),
@@ -309,7 +310,8 @@ pub enum Outcome {
     Unknown { why: String },
 }
 
-/// What a refusal begins with that a server says for itself, after its code; and gRPC's own, of a message that is too large.
+/// What a refusal begins with that a server says for itself, after its code; and gRPC's own, of a
+/// message that is too large.
 const SERVERS_WORDS: &str = "etcdserver: ";
 const TOO_LARGE_A_MESSAGE: &str = "grpc: received message larger than max";
 

@@ -1,10 +1,11 @@
 //! Commands as they go through the raft log, and what applying one answered.
 //!
-//! 1. *One gate.* [`admit`] is what applying an entry begins with, and what every proposer runs first, on the very bytes
-//!    that it proposes. So nothing is proposed that cannot be applied.
-//! 2. *Applying is total.* What is committed and not admitted all the same (a member of another version proposed it, or
-//!    something that is no member) changes nothing but the consistent index, on every member alike, and its proposer
-//!    is told why. It never ends the process: the entry would end it again at every start, on every member.
+//! 1. *One gate.* [`admit`] is what applying an entry begins with, and what every proposer runs
+//!    first, on the very bytes that it proposes. So nothing is proposed that cannot be applied.
+//! 2. *Applying is total.* What is committed and not admitted all the same (a member of another
+//!    version proposed it, or a stranger) changes nothing but the consistent
+//!    index, on every member alike, and its proposer is told why. It never ends the process: the
+//!    entry would end it again at every start, on every member.
 
 use crate::mvcc::{Error, Rejection, check};
 use bytes::Bytes;
@@ -35,7 +36,8 @@ pub fn publish_member(id: u64, name: &str, client_addr: &str) -> Bytes {
     encode(Request::PublishMember(PublishMember { id, name, client_addr }))
 }
 
-/// Decodes and checks the bytes of a command: everything that needs no state. A function of the bytes alone.
+/// Decodes and checks the bytes of a command: everything that needs no state. A function of the
+/// bytes alone.
 ///
 /// # Errors
 /// Why they change nothing.

@@ -1,5 +1,5 @@
-//! Requests at the limits and beyond them, against a real member on each engine: an answer in etcd's words, and a member that
-//! lives, then and at its next start.
+//! Requests at the limits and beyond them, against a real member on each engine: an answer in
+//! etcd's words, and a member that lives, then and at its next start.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail there")]
 
 mod common;

@@ -1,8 +1,9 @@
 //! Shapes of transactions near etcd's limits, and beyond them.
 //!
-//! What such a request does, if it is carried out, is what its effects say, whatever its shape; so every judge of writes judges
-//! it as any other. Its shape says one thing more: whether a server has to take it. The limits are etcd's defaults (128
-//! operations, counted from each transaction down through those nested in it; 1.5 MiB a request, 2 MiB a message).
+//! What such a request does, if it is carried out, is what its effects say, whatever its shape; so
+//! every judge of writes judges it as any other. Its shape says one thing more: whether a server
+//! has to take it. The limits are etcd's defaults (128 operations, counted from each transaction
+//! down through those nested in it; 1.5 MiB a request, 2 MiB a message).
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +19,8 @@ pub enum Shape {
     Padded(u32),
     /// Beside reads: one more operation than a transaction may have.
     Crowded,
-    /// Beside nested transactions of reads: each level keeps the limit, and the two together do not.
+    /// Beside nested transactions of reads: each level keeps the limit, and the two together do
+    /// not.
     Overspent,
     /// Beside a nested transaction that puts the first of the same keys.
     Twice,
@@ -35,10 +37,11 @@ pub enum Fate {
     Either,
 }
 
-/// A depth that everybody takes, and one that nobody takes.
+/// A depth that every server takes, and one that every server refuses.
 pub const DEPTH_TAKEN: u32 = 40;
 pub const DEPTH_REFUSED: u32 = 128;
-/// Bytes of padding that leave a request below the limit, and that take it above; and above that of a message.
+/// Bytes of padding that leave a request below the limit, and that take it above; and above that of
+/// a message.
 pub const PADDING_TAKEN: u32 = 1_400 << 10;
 pub const PADDING_REFUSED: u32 = 1_537 << 10;
 pub const PADDING_OVERFLOWS: u32 = 2_049 << 10;

@@ -66,7 +66,8 @@ impl Entry {
         let index = reader.integer("the entry's index")?;
         let payload = match reader.integer("the payload's tag")? {
             0 => Payload::Blank,
-            // Not an error of the log: it holds what was committed, and what that means every member decides alike.
+            // Not an error of the log: it holds what was committed, and what that means every
+            // member decides alike.
             1 => match command(reader.blob("the command")?) {
                 Ok(request) => Payload::Command(request),
                 Err(why) => Payload::NoCommand(why),

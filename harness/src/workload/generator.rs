@@ -273,14 +273,15 @@ impl Generator {
         Step::Packed { puts, shape, filler: self.filler() / 4 }
     }
 
-    /// Two of three are taken. A request of a mebibyte costs as much as a thousand others, so those are few.
+    /// Two of three are taken. A request of a mebibyte costs as much as a thousand others, so those
+    /// are few.
     fn shape(&mut self) -> Shape {
         let mut between = |from: u32, to: u32| self.stream.between(from.into(), to.into()) as u32;
         match between(0, 99) {
             0..=34 => Shape::Deep(between(1, DEPTH_TAKEN)),
             35..=64 => Shape::Wide,
             65 => Shape::Padded(between(PADDING_TAKEN / 2, PADDING_TAKEN)),
-            // Between what everybody takes and what nobody takes lie the members' own limits.
+            // Between what every server takes and what every server refuses lie servers' own limits.
             66..=73 => Shape::Deep(between(DEPTH_TAKEN, DEPTH_REFUSED)),
             74..=79 => Shape::Deep(between(DEPTH_REFUSED, 4 * DEPTH_REFUSED)),
             80 => Shape::Padded(PADDING_REFUSED),

@@ -131,7 +131,8 @@ static DELETES: Mix = Mix {
     large: false,
 };
 
-/// What others do keeps the packed ones company: after one that ends a member, everything else is lost as well.
+/// What others do keeps the packed ones company: after one that ends a member, everything else is
+/// lost as well.
 static LIMITS: Mix = Mix {
     name: "limits",
     doc: "requests at the limits, which members take, and beyond them, which they refuse",

@@ -26,7 +26,8 @@ pub(super) async fn send(channel: &Channel, shape: Shape, then: &[Effect]) -> Ou
     }
 }
 
-/// Whether the transaction and all that are nested in it took their first branch, as all of these do.
+/// Whether the transaction and all that are nested in it took their first branch, as all of these
+/// do.
 fn succeeded(answer: &TxnResponse) -> bool {
     let nested = answer.responses.iter().filter_map(|response| match &response.response {
         Some(Response::ResponseTxn(nested)) => Some(nested),
@@ -78,7 +79,7 @@ fn put(key: &str, value: Vec<u8>) -> RequestOp {
     RequestOp { request: Some(Request::RequestPut(put)) }
 }
 
-/// A read of the whole store, which every member would evaluate that evaluates it for nobody.
+/// A read of the whole store; members at which no caller waits have no use for its rows.
 fn read() -> RequestOp {
     let all = RangeRequest { key: vec![0].into(), range_end: vec![0].into(), count_only: true, ..Default::default() };
     RequestOp { request: Some(Request::RequestRange(all)) }

@@ -74,7 +74,8 @@ bugs! {
     AckBeforeOwnApply = "ack-before-own-apply",
     /// The engine marker's name is not synced before the engine is made.
     MarkerNoDirFsync = "marker-no-dir-fsync",
-    /// What a client may send is not what apply can decode, and a committed command that cannot be decoded ends the process.
+    /// What a client may send is not what apply can decode, and a committed command that cannot be
+    /// decoded ends the process.
     ApplyNotTotal = "apply-not-total",
     /// Clients get connections for as long as there are descriptors, those that the engine and the log need included.
     AcceptWithoutLimit = "accept-without-limit",

@@ -1,8 +1,9 @@
-//! Any bytes as requests: what a service lets in is applied by every member alike, now and in a later life; what it refuses
-//! changes nothing; and bytes that are committed without having been let in change nothing either.
+//! Any bytes as requests: what a service lets in is applied by every member alike, now and in a
+//! later life; what it refuses changes nothing; and bytes that are committed without having been
+//! let in change nothing either.
 //!
-//! The input is a log: a byte that says which request follows (or that raw bytes of a command do), two for its length, and its
-//! bytes.
+//! The input is a log: a byte that says which request follows (or that raw bytes of a command do),
+//! two for its length, and its bytes.
 
 #![no_main]
 

@@ -1,7 +1,9 @@
-//! How messages are decoded: as prost does it, but a transaction that is nested too deep for it gets etcd's answer.
+//! How messages are decoded: as prost does it, but a transaction that is nested too deep for it
+//! gets etcd's answer.
 //!
-//! To a client, the limit of a decoder is a limit like any other. gRPC's own answer to bytes that cannot be decoded
-//! (`INTERNAL`) would say that the request was garbage, and leave open whether it was carried out.
+//! To a client, the limit of a decoder is a limit like any other. gRPC's own answer to bytes that
+//! cannot be decoded (`INTERNAL`) would say that the request was garbage, and leave open whether it
+//! was carried out.
 
 use crate::etcdserverpb::TxnRequest;
 use crate::limits::TXN_DEPTH_MAX;
@@ -62,12 +64,14 @@ impl<U: Message + Default + 'static> Decoder for MessageDecoder<U> {
     }
 }
 
-/// Whether `bytes`, a [`TxnRequest`], holds more than `max` transactions inside of each other, as far as it can be read.
+/// Whether `bytes`, a [`TxnRequest`], holds more than `max` transactions inside of each other, as
+/// far as it can be read.
 fn nested_deeper(bytes: Bytes, max: usize) -> bool {
     const BRANCHES: [u32; 2] = [2, 3];
     const NESTED: [u32; 1] = [4];
     let mut level = vec![bytes];
-    // Level by level, so that the depth costs no stack: a transaction's operations, then the transactions among them.
+    // Level by level, so that the depth costs no stack: a transaction's operations, then the
+    // transactions among them.
     for _ in 0..=max {
         let operations: Vec<Bytes> = level.into_iter().flat_map(|txn| fields(txn, &BRANCHES)).collect();
         level = operations.into_iter().flat_map(|op| fields(op, &NESTED)).collect();
@@ -105,7 +109,8 @@ mod tests {
     use crate::etcdserverpb::request_op::Request;
     use crate::etcdserverpb::{PutRequest, RequestOp};
 
-    /// `depth` transactions around one that puts, encoded from the inside out: prost's encoder would recurse.
+    /// `depth` transactions around one that puts, encoded from the inside out: prost's encoder
+    /// would recurse.
     fn nested(depth: usize) -> Bytes {
         let put = RequestOp { request: Some(Request::RequestPut(PutRequest::default())) };
         let mut bytes = TxnRequest { success: vec![put], ..TxnRequest::default() }.encode_to_vec();

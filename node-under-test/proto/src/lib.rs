@@ -1,7 +1,8 @@
 //! The wire formats that both halves of the project speak, generated from the `.proto` files beside this
 //! crate's sources.
 //!
-//! Nothing here has behaviour but how bytes are decoded: this is the only crate of the node that the harness may link.
+//! Nothing here has behaviour but how bytes are decoded: this is the only crate of the node that
+//! the harness may link.
 
 #![allow(clippy::all, unused_qualifications, missing_docs)]
 

@@ -194,14 +194,16 @@ pub trait StateMachine: Send + Sync + 'static {
     /// The engine failed.
     fn greatest_member_id(&self) -> io::Result<u64>;
 
-    /// Whether `command` can be applied, as far as its bytes alone can tell. Nothing else is proposed, whoever asks for it.
+    /// Whether `command` can be applied, as far as its bytes alone can tell. Nothing else is
+    /// proposed, whichever member asks for it.
     ///
     /// # Errors
-    /// Why not, in a sentence for whoever wants it proposed.
+    /// Why not, in a sentence for the proposer.
     fn vet(&self, command: &Bytes) -> Result<(), String>;
 
-    /// Applies (or, while recovering, verifies) one committed entry; the bytes answer its proposer. `awaited`: there is one, and
-    /// it waits on this member. Total: an entry that says nothing sensible changes nothing.
+    /// Applies (or, while recovering, verifies) one committed entry; the bytes answer its proposer.
+    /// `awaited`: there is one, and it waits on this member. Total: an entry that says nothing
+    /// sensible changes nothing.
     fn apply(&self, entry: Entry, awaited: bool) -> io::Result<Bytes>;
 
     /// Nothing more is ready to be applied: what was applied in a group may be made durable now. Blocking.

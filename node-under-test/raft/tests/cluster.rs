@@ -197,8 +197,8 @@ fn without_a_quorum_nothing_is_proposed_and_nothing_is_read() {
     });
 }
 
-/// Neither the member that is asked nor a leader that is asked by a member of another version proposes what cannot be
-/// applied.
+/// Neither the member that is asked nor a leader that is asked by a member of another version
+/// proposes what cannot be applied.
 #[test]
 fn what_cannot_be_applied_is_not_proposed() {
     run(async {

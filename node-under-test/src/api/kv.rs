@@ -1,4 +1,5 @@
-//! `etcdserverpb.KV`. What is proposed is checked on the way ([`Node::propose`]); what is only read, here.
+//! `etcdserverpb.KV`. What is proposed is checked on the way ([`Node::propose`]); what is only
+//! read, here.
 
 use super::{Node, mismatch};
 use crate::mvcc::check;

@@ -31,8 +31,9 @@ pub struct MaintenanceService {
 
 #[tonic::async_trait]
 impl Maintenance for MaintenanceService {
-    /// This member raises no alarms. As with etcd, the list is then empty, and an alarm that is not raised is disarmed without
-    /// an error; what cannot be an alarm, or cannot be done with one, is refused.
+    /// This member raises no alarms. As with etcd, the list is then empty, and an alarm that is not
+    /// raised is disarmed without an error; what cannot be an alarm, or cannot be done with one, is
+    /// refused.
     async fn alarm(&self, request: Request<AlarmRequest>) -> Result<Response<AlarmResponse>, Status> {
         check_alarm(&request.into_inner())?;
         Ok(Response::new(AlarmResponse { header: self.node.header_now(), alarms: Vec::new() }))

@@ -1,8 +1,9 @@
 //! The largest message that a client may send, with gRPC's own answer to a larger one.
 //!
-//! A message of gRPC begins with five bytes: whether it is compressed, and its length. They are read here as they pass by, so a
-//! message that is too large is refused before it is received. The transport's own limit would do that too, with a code
-//! (`OUT_OF_RANGE`) by which clients of etcd know a revision that is gone; it stays above this one.
+//! A message of gRPC begins with five bytes: whether it is compressed, and its length. They are
+//! read here as they pass by, so a message that is too large is refused before it is received. The
+//! transport's own limit would do that too, with a code (`OUT_OF_RANGE`) by which clients of etcd
+//! know a revision that is gone; it stays above this one.
 
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use node_proto::limits::MESSAGE_BYTES_MAX;
@@ -112,7 +113,8 @@ mod tests {
     }
 
     proptest! {
-        /// However the bytes are cut, messages pass, and the first one that is too large is refused by its length alone.
+        /// However the bytes are cut, messages pass, and the first one that is too large is refused
+        /// by its length alone.
         #[test]
         fn a_message_is_measured_however_it_is_cut(
             lengths in proptest::collection::vec(0usize..40, 0..6),

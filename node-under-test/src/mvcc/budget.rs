@@ -1,7 +1,7 @@
 //! What a request may cost once it is let in: keys that it passes by, and bytes of its answer.
 //!
-//! Both are bounded because a small request can ask for much: ten bytes name a range over the whole store, and a
-//! transaction has room for thousands of them.
+//! Both are bounded because a small request can ask for much: ten bytes name a range over the whole
+//! store, and a transaction has room for thousands of them.
 
 use super::interval::Interval;
 use super::state::State;
@@ -76,13 +76,14 @@ impl Room {
     }
 }
 
-/// The rows for the answer to a command. They change nothing, so they are read only where a caller waits for them: not by
-/// a follower, not in a replay, and no further once there is no room for them.
+/// The rows for the answer to a command. They change nothing, so they are read only where a caller
+/// waits for them: not by a follower, not in a replay, and no further once there is no room for
+/// them.
 #[derive(Debug)]
 pub enum Gathered {
     /// The caller waits, and this is how much more it can be told.
     Into(Room),
-    /// Nobody waits.
+    /// No caller waits.
     Skipped,
     /// The command is carried out to its end, and its caller is told that the answer was too large.
     TooLarge,

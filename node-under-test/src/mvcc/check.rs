@@ -1,7 +1,8 @@
 //! Checks of a request by itself, before it is proposed: they need no state, so every member would answer alike.
 //!
-//! They are etcd's, with two exceptions: an unknown comparison is refused, where etcd lets it hold; and a key that is put
-//! in one nested transaction and deleted in another is refused in whichever order they stand.
+//! They are etcd's, with two exceptions: an unknown comparison is refused, where etcd lets it hold;
+//! and a key that is put in one nested transaction and deleted in another is refused in whichever
+//! order they stand.
 
 use super::interval_set::IntervalSet;
 use super::{Interval, Rejection};
@@ -81,7 +82,8 @@ fn operations(request: &TxnRequest, ops_max: usize, depth_max: usize) -> Check {
             Some(Request::RequestTxn(request)) => {
                 operations(request, ops_left, depth_max.checked_sub(1).ok_or(Rejection::TOO_MANY_OPS)?)?;
             }
-            // etcd's answer to an operation that asks for nothing, or for something that it does not know.
+            // etcd's answer to an operation that asks for nothing, or for something that it does
+            // not know.
             None => return Err(Rejection::KEY_NOT_FOUND),
         }
     }
@@ -120,10 +122,11 @@ impl Changes {
         self.puts.len() + self.deletes.len()
     }
 
-    /// Both come about: no key may be changed twice in one revision, but for one that is deleted twice.
+    /// Both come about: no key may be changed twice in one revision, but for one that is deleted
+    /// twice.
     ///
-    /// The smaller side is looked up in the larger one and then moved over, so that the whole costs little more than
-    /// sorting does, however transactions are nested.
+    /// The smaller side is looked up in the larger one and then moved over, so that the whole costs
+    /// little more than sorting does, however transactions are nested.
     fn and(self, other: Self) -> Result<Self, Rejection> {
         let (small, large) = self.by_size(other);
         let twice = |key: &Bytes| large.puts.contains(key) || large.deletes.contains(key);
@@ -173,9 +176,9 @@ pub fn is_read_only(request: &TxnRequest) -> bool {
     })
 }
 
-/// Whether a transaction accepts a stale answer: it has operations, and each is a range that does. A comparison has no
-/// such mark, so one that is all of an answer (in a nested transaction, or without any operation) is as fresh as a
-/// linearizable range.
+/// Whether a transaction accepts a stale answer: it has operations, and each is a range that does.
+/// A comparison has no such mark, so one that is all of an answer (in a nested transaction, or
+/// without any operation) is as fresh as a linearizable range.
 pub fn is_serializable(request: &TxnRequest) -> bool {
     let mut ops = request.success.iter().chain(&request.failure).peekable();
     ops.peek().is_some()

@@ -33,7 +33,8 @@ impl Interval {
         matches!(&self.end, End::Before(end) if *end <= self.start)
     }
 
-    /// Its first key, and the first one behind it (`None`: there is none); not for an interval that is empty.
+    /// Its first key, and the first one behind it (`None`: there is none); not for an interval that
+    /// is empty.
     pub fn half_open(self) -> (Bytes, Option<Bytes>) {
         let end = match self.end {
             // No key lies between a key and itself with a zero behind.

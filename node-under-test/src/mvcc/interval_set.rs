@@ -31,7 +31,8 @@ impl IntervalSet {
         if let Some((before, _)) = self.at_or_before(&start).filter(|(_, end)| reaches(end, &start)) {
             start = before.clone();
         }
-        // Everything from here on that begins before the new end, or at it, becomes one interval with it.
+        // Everything from here on that begins before the new end, or at it, becomes one interval
+        // with it.
         while let Some((next, _)) = self.intervals.range(start.clone()..).next().filter(|(next, _)| reaches(&end, next))
         {
             let next = next.clone();
@@ -50,7 +51,8 @@ impl IntervalSet {
         self.at_or_before(key).is_some_and(|(_, end)| is_before(end))
     }
 
-    /// Whether any of `keys` lies in the set: a look-up for each interval, however many keys there are.
+    /// Whether any of `keys` lies in the set: a look-up for each interval, however many keys there
+    /// are.
     pub fn meets(&self, keys: &BTreeSet<Bytes>) -> bool {
         self.intervals.iter().any(|(start, end)| {
             let end = end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(end.as_ref()));

@@ -154,9 +154,9 @@ impl Store {
         drop(old);
     }
 
-    /// Applies one command as one batch with its position, and returns the encoded outcome (nothing, if nobody waits for
-    /// it). A command that is refused, or is none, commits an empty batch, so that the consistent index moves with
-    /// every entry.
+    /// Applies one command as one batch with its position, and returns the encoded outcome
+    /// (nothing, if no caller waits for it). A command that is refused, or is none, commits an empty
+    /// batch, so that the consistent index moves with every entry.
     ///
     /// # Errors
     /// The engine failed: the process must end.
@@ -169,7 +169,7 @@ impl Store {
             let bytes = command.len();
             tracing::warn!(index = at.index, term = at.term, bytes, %rejection, "a committed command changes nothing");
         }
-        // The planted bug takes for damage what somebody made it commit.
+        // The planted bug takes a command that cannot be decoded for a damaged log.
         if planted(Bug::ApplyNotTotal) && admitted == Err(Rejection::MALFORMED) {
             return Err(Error::Corrupt("a command that cannot be decoded".to_owned()));
         }

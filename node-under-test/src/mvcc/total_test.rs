@@ -1,4 +1,5 @@
-//! Applying is total: whatever bytes are committed, a member applies them, and all members come to the same state.
+//! Applying is total: whatever bytes are committed, a member applies them, and all members come to
+//! the same state.
 
 use super::{Applying, Rejection, Store};
 use crate::command;
@@ -17,11 +18,12 @@ use proptest::prelude::*;
 use prost::Message;
 use std::sync::Arc;
 
-/// Fresh on a member that nobody waits at, as on a follower; and in a later life of one.
+/// Fresh on a member at which no caller waits, as on a follower; and in a later life of one.
 const UNAWAITED: Applying = Applying { awaited: false, replaying: false };
 const REPLAYED: Applying = Applying { awaited: false, replaying: true };
 
-/// Members that apply the same log: one that answers, one that follows, one that starts anew before each entry.
+/// Members that apply the same log: one that answers, one that follows, one that starts anew before
+/// each entry.
 #[derive(Default)]
 struct Members {
     leader: TestStore,
@@ -44,7 +46,7 @@ impl Members {
             if applying.awaited {
                 outcome = answer;
             } else {
-                assert!(answer.is_empty(), "an answer for nobody");
+                assert!(answer.is_empty(), "an answer that no caller waits for");
             }
         }
         self.agree();
@@ -160,7 +162,8 @@ fn request() -> impl Strategy<Value = Request> {
     ]
 }
 
-/// Commands as they are encoded; some with a byte changed, some cut short, some that are no commands at all.
+/// Commands as they are encoded; some with a byte changed, some cut short, some that are no
+/// commands at all.
 fn command_bytes() -> impl Strategy<Value = Bytes> {
     let damaged = (request(), any::<proptest::sample::Index>(), any::<u8>()).prop_map(|(request, at, byte)| {
         let mut bytes = command::encode(request).to_vec();
@@ -181,8 +184,8 @@ fn command_bytes() -> impl Strategy<Value = Bytes> {
 }
 
 proptest! {
-    /// Whatever is committed is applied by every member alike, in its first life or a later one; what is not admitted changes
-    /// nothing; and whatever the services let in is admitted.
+    /// Whatever is committed is applied by every member alike, in its first life or a later one;
+    /// what is not admitted changes nothing; and whatever the services let in is admitted.
     #[test]
     fn every_command_is_applied_by_every_member_alike(log in proptest::collection::vec(command_bytes(), 1..24)) {
         let mut members = Members::default();
@@ -198,7 +201,8 @@ proptest! {
         }
     }
 
-    /// What a client sends is what is proposed: encoding it as a command loses nothing, and adds nothing that cannot be read.
+    /// What a client sends is what is proposed: encoding it as a command loses nothing, and adds
+    /// nothing that cannot be read.
     #[test]
     fn what_decodes_as_a_request_decodes_as_a_command(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
         let requests = [
@@ -267,8 +271,8 @@ fn a_command_of_another_version_or_too_large_changes_nothing() {
     assert_eq!(members.apply(&command::fence(7)), Answer::Fence(Fence { id: 7 }));
 }
 
-/// A store of 16 MiB, read 100 times by a transaction that also puts: nobody but the caller pays for it, and the caller gets a
-/// bounded answer.
+/// A store of 16 MiB, read 100 times by a transaction that also puts: only the caller's member pays
+/// for it, and the caller gets a bounded answer.
 #[test]
 fn ranges_of_a_transaction_are_read_for_the_caller_alone_and_up_to_a_bound() {
     let mut members = Members::default();
@@ -287,7 +291,7 @@ fn ranges_of_a_transaction_are_read_for_the_caller_alone_and_up_to_a_bound() {
     assert_eq!(members.follower.store.range(&read).unwrap().count, 1);
     let fetched = members.follower.backend.rows_read();
     members.follower.store.apply(LogId::new(1, 99), &command::encode(Request::Txn(txn)), UNAWAITED).unwrap();
-    assert_eq!(members.follower.backend.rows_read(), fetched, "rows were fetched for nobody");
+    assert_eq!(members.follower.backend.rows_read(), fetched, "rows were fetched that no caller waits for");
     // A reader is refused, and told what to do.
     let only_reads = TxnRequest { success: vec![everything(); 100], ..TxnRequest::default() };
     let refused = members.leader.store.read_txn(&only_reads).unwrap_err();
@@ -309,7 +313,8 @@ fn what_every_member_has_to_walk_through_is_bounded() {
     let lease = Compare { target: 4, target_union: Some(TargetUnion::Lease(1)), ..all };
     let txn = |compare: Vec<Compare>, success| Request::Txn(TxnRequest { compare, success, ..TxnRequest::default() });
     let put = || vec![put_op("k/00001", "w".into())];
-    // Twice through the store is nothing; a hundred times, and each row fetched, is more than a put is worth.
+    // Twice through the store is nothing; a hundred times, and each row fetched, is more than a put
+    // is worth.
     let few = members.apply(&command::encode(txn(vec![value.clone(), lease.clone()], put())));
     assert!(matches!(few, Answer::Txn(TxnResponse { succeeded: true, .. })), "{few:?}");
     let lease_compares = TXN_KEYS_MAX / 2_000 / 8;
@@ -322,14 +327,16 @@ fn what_every_member_has_to_walk_through_is_bounded() {
     assert!(matches!(beyond, Answer::Txn(_)), "no key lies there: {beyond:?}");
 }
 
-/// Operations that are as many as fit into a request, in each shape that used to take the square of their number.
+/// Operations that are as many as fit into a request, in each shape that used to take the square of
+/// their number.
 #[test]
 fn the_overlap_of_many_puts_and_deletes_is_found_by_sorting() {
     let delete = |key: String, range_end: &'static str| {
         let delete = DeleteRangeRequest { key: key.into(), range_end: range_end.into(), ..Default::default() };
         RequestOp { request: Some(Op::RequestDeleteRange(delete)) }
     };
-    // 63 × 64 nested ones of puts below "m", and as many of deletes above it; then one that overlaps.
+    // 63 × 64 nested ones of puts below "m", and as many of deletes above it; then one that
+    // overlaps.
     let nested = |ops: Vec<RequestOp>| RequestOp {
         request: Some(Op::RequestTxn(TxnRequest { success: ops, ..TxnRequest::default() })),
     };
@@ -345,7 +352,8 @@ fn the_overlap_of_many_puts_and_deletes_is_found_by_sorting() {
     assert_eq!(command::admit(&bytes(&success)), Err(Rejection::DUPLICATE_KEY));
 }
 
-/// Of a second store on the same rows, the index is the same: what a budget counts, every member counts alike.
+/// Of a second store on the same rows, the index is the same: what a budget counts, every member
+/// counts alike.
 #[test]
 fn the_index_is_rebuilt_key_by_key() {
     let backend = Arc::new(MemoryBackend::default());
@@ -370,7 +378,8 @@ fn the_index_is_rebuilt_key_by_key() {
     assert_eq!(Store::open(backend).unwrap().counted_keys(), (3, 3));
 }
 
-/// The engines behind the same logs: each comes to the state of the memory engine, and finds it again in a later life.
+/// The engines behind the same logs: each comes to the state of the memory engine, and finds it
+/// again in a later life.
 #[cfg(feature = "member")]
 mod engines {
     use super::*;

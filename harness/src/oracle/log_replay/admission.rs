@@ -1,18 +1,20 @@
-//! Which requests every member refuses by their bytes alone, written once more: an entry that holds one
-//! changes nothing.
+//! Which requests every member refuses by their bytes alone, written once more: an entry that holds
+//! one changes nothing.
 //!
-//! A member proposes none of them. One that is in a log all the same was put there by something else, and no replica
-//! may make anything of it.
+//! A member proposes none of them. One that is in a log all the same was put there by something
+//! else, and no replica may make anything of it.
 
 use node_proto::command::command::Request;
 use node_proto::etcdserverpb::request_op::Request as Op;
 use node_proto::etcdserverpb::{Compare, DeleteRangeRequest, PutRequest, RequestOp, TxnRequest};
 
-/// Operations from the outermost transaction down, compares counted beside them, the longest list of each level.
+/// Operations from the outermost transaction down, compares counted beside them, the longest list
+/// of each level.
 const OPS_MAX: usize = 128;
 /// Transactions around the innermost one.
 const DEPTH_MAX: usize = 48;
-/// Results, targets, orders and sort targets that a protocol of etcd 3.4 to 3.6 knows: 0 up to these.
+/// Results, targets, orders and sort targets that a protocol of etcd 3.4 to 3.6 knows: 0 up to
+/// these.
 const RESULT_MAX: i32 = 3;
 const TARGET_MAX: i32 = 4;
 const ORDER_MAX: i32 = 2;
@@ -83,7 +85,8 @@ fn known(what: &str, number: i32, max: i32) -> Result<(), String> {
     if (0..=max).contains(&number) { Ok(()) } else { Err(format!("an unknown {what}, {number}")) }
 }
 
-/// What a branch may put and delete. Nothing here is fast: a log of the workload's holds a few dozen operations an entry.
+/// What a branch may put and delete. Nothing here is fast: a log of the workload's holds a few
+/// dozen operations an entry.
 #[derive(Default)]
 struct Changes<'t> {
     puts: Vec<&'t [u8]>,

@@ -109,7 +109,8 @@ impl Store {
         !key.is_empty() && (lease == 0 || self.leases.contains_key(&lease))
     }
 
-    /// The puts and deletes of the branches that a transaction takes, in order: all of them are chosen before the first change.
+    /// The puts and deletes of the branches that a transaction takes, in order: all of them are
+    /// chosen before the first change.
     fn decide<'s>(&self, (when, then, or): (&'s [Condition], &'s [Change], &'s [Change]), taken: &mut Vec<&'s Change>) {
         let holds = when.iter().all(|condition| self.holds(condition));
         for change in if holds { then } else { or } {

@@ -338,7 +338,8 @@ fn put_op(key: &str, value: &str) -> RequestOp {
     RequestOp { request: Some(Op::RequestPut(put_request(key, value, 0))) }
 }
 
-/// Nested transactions do what they say, and those that no member takes do nothing, nor do bytes that are no command.
+/// Nested transactions do what they say, and those that no member takes do nothing, nor do bytes
+/// that are no command.
 #[test]
 fn what_a_member_refuses_by_its_bytes_changes_nothing() {
     let mut log = log(
@@ -354,7 +355,8 @@ fn what_a_member_refuses_by_its_bytes_changes_nothing() {
             Some(fence(1)),
         ],
     );
-    // What is left of an entry of the node's whose command is garbage: read from its bytes, as they lie in a log.
+    // What is left of an entry of the node's whose command is garbage: read from its bytes, as they
+    // lie in a log.
     let garbage = Entry::decode(&[1, 8, 1, 2, 0xff, 0xff]).expect("an entry, if not a command");
     assert!(matches!(&garbage.payload, Payload::NoCommand(_)), "{garbage:?}");
     log.entries.push(garbage);
