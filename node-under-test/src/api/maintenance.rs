@@ -12,8 +12,7 @@ use node_base::backend::SnapshotError;
 use node_proto::etcdserverpb::maintenance_server::Maintenance;
 use node_proto::etcdserverpb::{
     AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, HashKvRequest, HashKvResponse, HashRequest,
-    HashResponse, ResponseHeader, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
-    alarm_request::AlarmAction,
+    HashResponse, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse, alarm_request::AlarmAction,
 };
 use std::pin::Pin;
 use std::sync::Arc;
