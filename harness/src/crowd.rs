@@ -24,8 +24,10 @@ use visitor::Kind;
 
 /// The load and the watches find a member that serves at once; the crowd comes a moment later.
 const HEAD_START: Duration = Duration::from_millis(300);
+/// They come one after the other, so that the kernel's backlog, 128 connections on many machines, does not turn clients away.
+const STRIDE: Duration = Duration::from_millis(5);
 /// Between two visits of one that was sent away or not let in.
-const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_secs(2);
 /// Descriptors of the harness itself and of its load, beside the crowd's.
 const OWN_DESCRIPTORS: u64 = 1_024;
 
@@ -69,10 +71,10 @@ impl Crowd {
         make_room(u64::from(spec.connections()) * members.len() as u64)?;
         let mut crowd = Self { spec, members: members.len() as u64, counts: Arc::default(), tasks: JoinSet::new() };
         for (place, at) in members.iter().enumerate() {
-            for (kind, count) in Kind::of(&spec) {
-                for _ in 0..count {
-                    crowd.tasks.spawn(come_and_stay(kind, *at, (board.clone(), place), Arc::clone(&crowd.counts)));
-                }
+            let kinds = Kind::of(&spec).into_iter().flat_map(|(kind, count)| (0..count).map(move |_| kind));
+            for (number, kind) in (0..).zip(kinds) {
+                let (door, counts) = ((board.clone(), place), Arc::clone(&crowd.counts));
+                crowd.tasks.spawn(come_and_stay(kind, *at, HEAD_START + STRIDE * number, door, counts));
             }
             crowd.tasks.spawn(pulse::keep_alives(*at, (board.clone(), place), Arc::clone(&crowd.counts)));
             crowd.tasks.spawn(pulse::watch(*at, (board.clone(), place), Arc::clone(&crowd.counts)));
@@ -115,15 +117,26 @@ fn make_room(connections: u64) -> anyhow::Result<()> {
 }
 
 /// One of the crowd: visits the member in its place whenever that serves, and stays until it is sent away or the member is gone.
-async fn come_and_stay(kind: Kind, at: SocketAddr, (board, place): (Board, usize), counts: Arc<Counts>) {
+async fn come_and_stay(
+    kind: Kind,
+    at: SocketAddr,
+    after: Duration,
+    (board, place): (Board, usize),
+    counts: Arc<Counts>,
+) {
     loop {
         board.wait_serves(place).await;
-        clock::sleep(HEAD_START).await;
+        let visits = async {
+            clock::sleep(after).await;
+            loop {
+                kind.visit(at, &counts).await;
+                clock::sleep(PAUSE).await;
+            }
+        };
         tokio::select! {
-            () = kind.visit(at, &counts) => {}
-            () = board.wait_gone(place) => continue,
+            () = visits => {}
+            () = board.wait_gone(place) => {}
         }
-        clock::sleep(PAUSE).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! One accepted connection: a socket, its place, and a term within which it has to speak.
 
 use super::accept::Place;
-use crate::clock::{self, Moment};
+use crate::clock;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 /// A client has so long to say that it speaks HTTP/2. What comes after that, pings watch over.
@@ -18,20 +19,40 @@ const PREFACE_BYTES: usize = 24;
 
 type Term = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// A connection that has not said all of the preface.
+struct Silence {
+    missing_bytes: usize,
+    term: Term,
+    /// Another one needs its place. Closed: nobody will ever say so.
+    ended: Option<oneshot::Receiver<()>>,
+}
+
+impl Silence {
+    /// Becomes ready when it has lasted too long.
+    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(ended) = &mut self.ended {
+            match Pin::new(ended).poll(context) {
+                Poll::Ready(Ok(())) => return Poll::Ready(()),
+                Poll::Ready(Err(_)) => self.ended = None,
+                Poll::Pending => {}
+            }
+        }
+        self.term.as_mut().poll(context)
+    }
+}
+
 pub struct Connection {
     stream: TcpStream,
-    /// Of the preface, what has not come yet, and until when it may.
-    silent: Option<(usize, Term)>,
+    silent: Option<Silence>,
     _place: Place,
 }
 
 impl Connection {
     pub fn new(stream: TcpStream, place: Place) -> Self {
-        Self::until(stream, place, clock::now() + PREFACE_TERM)
-    }
-
-    fn until(stream: TcpStream, place: Place, deadline: Moment) -> Self {
-        Self { stream, silent: Some((PREFACE_BYTES, Box::pin(clock::sleep_until(deadline)))), _place: place }
+        let now = clock::now();
+        let ended = Some(place.gate().note_silent(now));
+        let term = Box::pin(clock::sleep_until(now + PREFACE_TERM));
+        Self { stream, silent: Some(Silence { missing_bytes: PREFACE_BYTES, term, ended }), _place: place }
     }
 
     #[cfg(test)]
@@ -44,13 +65,13 @@ impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = into.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, into);
-        let Some((missing, term)) = &mut self.silent else { return read };
-        *missing = missing.saturating_sub(into.filled().len() - before);
-        if *missing == 0 {
+        let Some(silence) = &mut self.silent else { return read };
+        silence.missing_bytes = silence.missing_bytes.saturating_sub(into.filled().len() - before);
+        if silence.missing_bytes == 0 {
             self.silent = None;
             return read;
         }
-        if read.is_pending() && term.as_mut().poll(context).is_ready() {
+        if read.is_pending() && silence.poll_over(context).is_ready() {
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::TimedOut,
                 "the client did not speak HTTP/2 in time",
@@ -110,7 +131,8 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let mut connections = pin!(connections(listener, Gate::new(Class::Clients)));
         let mut connection = connections.next().await.unwrap().unwrap();
-        connection.silent = Some((PREFACE_BYTES, Box::pin(clock::sleep_until(clock::now()))));
+        let term = Box::pin(clock::sleep_until(clock::now()));
+        connection.silent = Some(Silence { missing_bytes: PREFACE_BYTES, term, ended: None });
         (client, connection)
     }
 

@@ -5,8 +5,8 @@
 //!    used its share up waits in the kernel's backlog until one of its own connections ends.
 //! 2. *Waiting costs nothing* ([`accept`]): a full share and a process without descriptors wait for a connection to end, and
 //!    never ask the kernel in a loop.
-//! 3. *A connection that never speaks ends* ([`connection`]), so that idle sockets cannot hold a share for ever; a peer that is
-//!    gone without a word is found by pings.
+//! 3. *A connection that never speaks ends* ([`connection`]) after ten seconds, and where others wait for its place almost at
+//!    once, so that idle sockets cannot keep clients out; a peer that is gone without a word is found by pings.
 //! 4. *A small message leaves at once*: TCP_NODELAY is set on every accepted socket. `tonic` sets it only on those that it has
 //!    accepted by itself.
 //! 5. *A connection's memory and streams are bounded* by [`http2`].
