@@ -17,6 +17,7 @@ pub mod mvcc;
 pub mod offline;
 pub mod publish;
 pub mod recovery;
+pub mod restored;
 pub mod serve;
 pub mod state_hash;
 

@@ -65,6 +65,10 @@ bugs! {
     HashIgnoresDeletes = "hash-ignores-deletes",
     /// Every few fences, a fence is answered with the digests of the one before it.
     HashCached = "hash-cached",
+    /// A restored member begins at no position with an empty raft log: a newcomer replays from entry 0 onto nothing.
+    RestoreForgetsPosition = "restore-forgets-position",
+    /// A restored member lacks the leases of its snapshot.
+    RestoreDropsLeases = "restore-drops-leases",
     /// The engine marker's name is not synced before the engine is made.
     MarkerNoDirFsync = "marker-no-dir-fsync",
 }

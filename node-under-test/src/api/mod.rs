@@ -43,13 +43,13 @@ const COMMAND_BYTES_MAX: usize = 1_536 * 1024;
 /// The services of one member. Starts the task that expires leases, so it needs a running runtime.
 ///
 /// # Errors
-/// When the detours contradict each other.
+/// When the detours contradict each other, or the engine cannot be read.
 pub fn routes(options: &Serve, raft: RaftNode, store: Arc<Store>, marks: Arc<Watermarks>) -> anyhow::Result<Routes> {
     let lessor = Lessor::new(store.clone(), raft.clone());
     tokio::spawn(lessor.clone().run());
     let node = Arc::new(Node {
         cluster_id: OnceLock::new(),
-        founded_as: (!options.join).then(|| founded_as(&options.members)),
+        founded_as: if options.join { None } else { Some(founded_as(&store, &options.members)?) },
         member_id: options.id,
         raft,
         store,
@@ -64,10 +64,11 @@ pub fn routes(options: &Serve, raft: RaftNode, store: Arc<Store>, marks: Arc<Wat
         .add_service(ClusterServer::new(cluster::ClusterService(node))))
 }
 
-fn founded_as(members: &[Member]) -> u64 {
+fn founded_as(store: &Store, members: &[Member]) -> anyhow::Result<u64> {
     let mut members: Vec<_> = members.iter().collect();
     members.sort_unstable_by_key(|member| member.id);
-    membership::founded_as(members.into_iter().map(|member| (member.id, &*member.name, &*member.peer_addr)))
+    let members = members.into_iter().map(|member| (member.id, &*member.name, &*member.peer_addr));
+    Ok(membership::founded_as(&*store.backend().read(), members)?)
 }
 
 /// What every service needs.
