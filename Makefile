@@ -12,7 +12,7 @@ CARGO := . scripts/env.sh && cargo
 BUILD := $(CARGO) build --release --locked --workspace
 RUN := . scripts/env.sh && exec "$$CARGO_TARGET_DIR/release/ninelives" run
 
-.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos mutants five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines fuzz rolling-upgrade mixed etcdctl lint format deny doc clean
+.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos mutants five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines fuzz restore rolling-upgrade mixed etcdctl lint format deny doc clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,9 @@ sweep: build ## not at random: a kill at every step of the protocols, in each ro
 
 chaos: build ## pauses, cut and slow links, several faults at once, kills in recovery
 	@$(RUN) scenarios/chaos.toml --seed $(SEED)
+
+restore: build ## disaster recovery: saved, killed, restored from the snapshot, and grown, while members die
+	@$(RUN) scenarios/restore.toml --seed $(SEED)
 
 rolling-upgrade: build ## members change their engine, one after the other and back, while members die
 	@$(RUN) scenarios/rolling-upgrade.toml --seed $(SEED)

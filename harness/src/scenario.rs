@@ -11,12 +11,14 @@ mod load;
 mod quotas;
 mod raw;
 mod refusal;
+mod restore;
 mod target;
 mod upgrade;
 
 pub use faults::{FaultKind, FaultMix, LinkKind};
 pub use quotas::{Quota, whom_of};
 pub use refusal::Refusal;
+pub use restore::{RestoreKind, RestoreSpec};
 pub use upgrade::{UpgradeSpec, WayKind};
 
 use crate::known::Signature;
@@ -58,7 +60,7 @@ impl WhomKind {
             Reach::Load | Reach::Recovery | Reach::Start => true,
             Reach::Election | Reach::SnapshotReceiver | Reach::Reinstall => self == WhomKind::Follower,
             Reach::LoadOfLeader | Reach::SnapshotSender => self == WhomKind::Leader,
-            Reach::Migration => false,
+            Reach::Migration | Reach::Restore | Reach::Founding => false,
         }
     }
 }
@@ -177,6 +179,8 @@ pub struct Scenario {
     pub quotas: Vec<Quota>,
     /// `None`: every member keeps its engine.
     pub upgrade: Option<UpgradeSpec>,
+    /// `None`: the cluster is never restored.
+    pub restore: Option<RestoreSpec>,
     pub bounds: Bounds,
     pub floors: Floors,
     /// Findings that are known, in the order in which they are tried.

@@ -81,6 +81,10 @@ impl Books {
             Evidence::Readings { member, readings, .. } => self.said(*member, readings),
             Evidence::Healed { healing, bounds } => return check_healing(healing, *bounds),
             Evidence::FreshWatch { member, asked, heard, .. } => self.watched_anew(*member, asked, heard),
+            Evidence::Saving { member, .. } => self.saving = Some((*member, self.mark_now())),
+            Evidence::Restored { cycle, revision, index, founders } => {
+                return self.restored(*cycle, (*revision, *index), founders);
+            }
             Evidence::Told { finding } => return vec![finding.clone()],
             Evidence::Resumed { after_cycle, .. } => self.resumed(*after_cycle),
             Evidence::End { .. } => self.ended = true,

@@ -33,6 +33,7 @@ fn cycle(number: u32, victims: &[(u64, Role)], window: Option<(&str, u64)>, outc
         lasting: Vec::new(),
         terms_passed: 0,
         upgraded: false,
+        restored: false,
         lost_entries: from_kill(40 * n),
         verified: from_kill(3 * n),
         replayed: from_kill(37 * n),

@@ -17,9 +17,10 @@ use crate::process::Spawner;
 use crate::record::known::KnownRecord;
 use crate::record::localisation::Localisation;
 use crate::record::{Replayed, ResumedRecord, SlotRecord};
+use crate::seed::Seed;
 use crate::target::{Engine, Slot};
 use crate::verdict::{Class, Finding};
-use crate::workload::Workload;
+use crate::workload::Load;
 use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -150,13 +151,15 @@ impl Lane {
     /// All of its cycles, then the last look. Ends early at the first finding, and when it is to halt.
     async fn drive(&mut self, job: &Job, running: &mut Running, reopened: Option<&Reopened>) {
         let Running { cluster, ledger, history, observer, workload } = running;
-        let mut stage = Stage::new(self.number, &job.scenario, cluster, Arc::clone(ledger), observer);
+        let options = launch::options_of(job, self.number, reopened);
+        let load = Load::new(workload, options, Seed::new(job.plan.seed));
+        let mut stage = Stage::new(self.number, &job.scenario, cluster, Arc::clone(ledger), (observer, load));
         if let Some(reopened) = reopened {
             let mut work = Work::without_fault();
             let looked = self.unless(stage.look_at_the_dead(&mut work, reopened.times, &reopened.migrating)).await;
             let findings = stage.findings_of(&mut work);
             if looked.is_none() || !findings.is_empty() {
-                self.end.localisation = localise(cluster, ledger, workload, &findings).await;
+                self.end.localisation = localise(stage.cluster, ledger, stage.load.into_running(), &findings).await;
                 self.end.findings.extend(findings);
                 self.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
                 return;
@@ -164,7 +167,6 @@ impl Lane {
         }
         let done = reopened.map_or(0, Reopened::done_cycles);
         let load_ms_before = reopened.map_or(0, Reopened::load_ms);
-        let load_ms = |load: &Option<Workload>| load_ms_before + load.as_ref().map_or(0, Workload::ran_ms);
         for step in job.plan.steps_of(self.number).filter(|step| step.cycle > done) {
             let mut work = Work::new(step);
             if self.unless(stage.run(&mut work)).await.is_none() {
@@ -178,13 +180,13 @@ impl Lane {
             // Only a run that is ending by a panic listens no more.
             let _ = self.ends.send(end);
             if found {
-                self.end.load_ms = load_ms(workload);
-                self.end.localisation = localise(cluster, ledger, workload, &findings).await;
+                self.end.load_ms = load_ms_before + stage.load.ran_ms();
+                self.end.localisation = localise(stage.cluster, ledger, stage.load.into_running(), &findings).await;
                 self.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
                 return;
             }
         }
-        self.end.load_ms = load_ms(workload);
+        self.end.load_ms = load_ms_before + stage.load.ran_ms();
         if *self.halt.borrow() != Halt::Go {
             self.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
             return;
@@ -192,10 +194,7 @@ impl Lane {
         // Writes go on through every cycle; only the last look is at a store that nobody writes to.
         let mut work = Work::without_fault();
         let look = async {
-            let stopped = match workload.take() {
-                Some(workload) => workload.stop().await,
-                None => Ok(()),
-            };
+            let stopped = stage.load.stop().await;
             stage.final_look(&mut work).await;
             stopped
         };

@@ -103,7 +103,7 @@ pub(super) async fn launch(
     }
     cluster.mount()?;
     cluster.start_all(Duration::from_millis(job.scenario.bounds.restart_ms_max)).await?;
-    run_beside(job, cluster, options(job, number), (ledger, history)).await
+    run_beside(job, cluster, options_of(job, number, None), (ledger, history)).await
 }
 
 /// Makes cluster `number` of a run whose harness was killed ready to be looked at: its members are dead.
@@ -119,8 +119,7 @@ pub(super) async fn relaunch(
         cluster.interpose().await?;
     }
     cluster.mount()?;
-    let (first_client, resumed) = (reopened.first_client(), reopened.times);
-    run_beside(job, cluster, WorkloadOptions { first_client, resumed, ..options(job, number) }, books).await
+    run_beside(job, cluster, options_of(job, number, Some(reopened)), books).await
 }
 
 /// Starts watches and load beside `cluster`, whose members may be dead or alive.
@@ -138,10 +137,13 @@ async fn run_beside(
     Ok(Running { cluster, ledger, history, observer, workload: Some(workload) })
 }
 
-fn options(job: &Job, cluster: u32) -> WorkloadOptions {
+/// What the load of cluster `cluster` is, from 1; of a run that is resumed it is another one.
+pub(super) fn options_of(job: &Job, cluster: u32, reopened: Option<&Reopened>) -> WorkloadOptions {
     let load = &job.scenario.load;
     WorkloadOptions {
         cluster,
+        first_client: reopened.map_or(0, Reopened::first_client),
+        resumed: reopened.map_or(0, |reopened| reopened.times),
         mix: load.mix,
         clients: load.clients,
         keys: load.keys,
