@@ -12,7 +12,7 @@ CARGO := . scripts/env.sh && cargo
 BUILD := $(CARGO) build --release --locked --workspace
 RUN := . scripts/env.sh && exec "$$CARGO_TARGET_DIR/release/ninelives" run
 
-.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos long-work mutants five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines bench-slow fuzz rolling-upgrade limits mixed etcdctl lint format deny doc clean
+.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos long-work mutants five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines bench-slow fuzz restore rolling-upgrade limits mixed etcdctl lint format deny doc clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ chaos: build ## pauses, cut and slow links, several faults at once, kills in rec
 
 long-work: build ## reads and deletes of everything, compactions and defragmentations under load, while members die
 	@$(RUN) scenarios/long-work.toml --seed $(SEED)
+
+restore: build ## disaster recovery: saved, killed, restored from the snapshot, and grown, while members die
+	@$(RUN) scenarios/restore.toml --seed $(SEED)
 
 rolling-upgrade: build ## members change their engine, one after the other and back, while members die
 	@$(RUN) scenarios/rolling-upgrade.toml --seed $(SEED)

@@ -16,6 +16,8 @@ pub mod pause;
 pub mod ports;
 pub mod proxy;
 pub mod readings;
+pub mod restoration;
+mod tool;
 pub mod trouble;
 
 pub use links::{Disturbance, Links};
@@ -43,7 +45,7 @@ pub struct Site {
     pub spawner: Spawner,
     pub target: Target,
     pub paths: Paths,
-    /// Ids and addresses of those that founded the cluster, ascending; each id is the number of its slot.
+    /// Ids and addresses of those that founded the cluster, ascending; at first each id is the number of its slot.
     pub founders: Vec<(u64, Addresses)>,
     /// Which members serve, by slot.
     pub board: Board,
@@ -57,8 +59,8 @@ pub struct Site {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seat {
     pub slot: Slot,
-    /// Who founded the cluster here.
-    pub founder: u64,
+    /// Who founded the cluster here; `None`: it was founded without a member in this slot.
+    pub founder: Option<u64>,
     pub member: u64,
     pub engine: Engine,
     pub at: Addresses,
@@ -120,15 +122,15 @@ impl Cluster {
         };
         let ports = addresses.map(reserve).collect::<anyhow::Result<_>>()?;
         let member = |seat: &Seat| {
-            let new = if seat.member == seat.founder {
-                Member::founder(seat.member, seat.at, seat.engine)
+            let new = if Some(seat.member) == seat.founder {
+                Member::founder_in(seat.slot, seat.member, seat.at, seat.engine)
             } else {
                 Member::joiner(seat.slot, seat.member, seat.at, seat.engine)
             };
             new.returning()
         };
         let members = seats.iter().map(member).collect();
-        let founders = seats.iter().map(|seat| (seat.founder, seat.at)).collect();
+        let founders = seats.iter().filter_map(|seat| Some((seat.founder?, seat.at))).collect();
         let board = Board::new(seats.len());
         let site = Site { spawner, target, paths, founders, board, links: None, nofile: None };
         Ok(Self { site, members, ids_used, applied_by_the_gone: 0, _ports: ports })
@@ -205,6 +207,34 @@ impl Cluster {
         let gone = std::mem::replace(member, Member::joiner(member.slot, id, member.addresses, engine));
         self.applied_by_the_gone = self.applied_by_the_gone.max(gone.applied_received());
         Ok(())
+    }
+
+    /// Begins another cluster in the places of this one, whose members are all dead: in each of `slots` a founder with an id
+    /// that was never used, on that engine. Nothing that was applied before counts any more. The members of other slots stay
+    /// what they are, dead, until they are replaced.
+    ///
+    /// # Errors
+    /// A member lives.
+    pub fn refound(&mut self, slots: &[(Slot, Engine)]) -> Result<Vec<(Slot, u64, Engine)>, Trouble> {
+        if let Some(alive) = self.members.iter().find(|member| member.is_up()) {
+            return Err(Trouble::Harness(anyhow!(
+                "n{} lives, and another cluster is to be founded in its place",
+                alive.id
+            )));
+        }
+        let mut founders = Vec::new();
+        self.site.founders.clear();
+        for (slot, engine) in slots {
+            let id = self.ids_used.last().map_or(1, |last| last + 1);
+            let Some(member) = self.members.iter_mut().find(|member| member.slot == *slot) else { continue };
+            self.ids_used.insert(id);
+            *member = Member::founder_in(*slot, id, member.addresses, *engine);
+            self.site.founders.push((id, member.addresses));
+            founders.push((*slot, id, *engine));
+        }
+        self.members.iter_mut().for_each(Member::forget_applied);
+        self.applied_by_the_gone = 0;
+        Ok(founders)
     }
 
     pub fn member(&self, id: u64) -> Option<&Member> {
@@ -305,6 +335,24 @@ mod tests {
         }
         cluster.replace(4, 5, Engine::Rocksdb).unwrap();
         assert_eq!(cluster.ids_used().iter().copied().collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    }
+
+    #[tokio::test]
+    async fn a_restored_cluster_has_new_ids_in_the_old_places_and_has_applied_nothing() {
+        let (_dir, mut cluster) = cluster().await;
+        cluster.replace(2, 4, Engine::Redb).unwrap();
+        cluster.applied_by_the_gone = 900;
+        let places: Vec<_> = cluster.members.iter().map(|member| (member.slot, member.addresses)).collect();
+        let founders = cluster.refound(&[(Slot(1), Engine::Rocksdb), (Slot(2), Engine::Redb), (Slot(3), Engine::Redb)]);
+        let expected = [(Slot(1), 5, Engine::Rocksdb), (Slot(2), 6, Engine::Redb), (Slot(3), 7, Engine::Redb)];
+        assert_eq!(founders.unwrap(), expected);
+        assert_eq!(cluster.members.iter().map(|member| (member.slot, member.addresses)).collect::<Vec<_>>(), places);
+        assert_eq!(cluster.site.founders.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [5, 6, 7]);
+        assert_eq!((cluster.applied_mark(), cluster.member(4).is_none()), (0, true));
+        // By one: the others stay in their places, dead, until somebody is added there.
+        assert_eq!(cluster.refound(&[(Slot(2), Engine::Rocksdb)]).unwrap(), [(Slot(2), 8, Engine::Rocksdb)]);
+        assert_eq!(cluster.members.iter().map(|member| member.id).collect::<Vec<_>>(), [5, 8, 7]);
+        assert_eq!(cluster.site.founders.len(), 1);
     }
 
     fn status(member_id: u64, term: u64, leader_id: u64) -> StatusResponse {

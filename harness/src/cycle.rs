@@ -16,6 +16,7 @@ mod lasting;
 mod migrate;
 mod outlive;
 mod replace;
+mod restore;
 mod revive;
 mod second_look;
 mod strike;
@@ -38,7 +39,7 @@ use crate::process::Ended;
 use crate::scenario::Scenario;
 use crate::target::Engine;
 use crate::verdict::{Class, Finding, Verdict};
-use crate::workload::Prober;
+use crate::workload::{Load, Prober};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,7 +51,8 @@ pub struct Stage<'a> {
     pub scenario: &'a Scenario,
     pub cluster: &'a mut Cluster,
     pub ledger: Arc<Ledger>,
-    pub observer: &'a Observer,
+    pub observer: &'a mut Observer,
+    pub load: Load<'a>,
     machine: Arc<Machine>,
     fences: u64,
     /// Added to the numbers of the prober's readers: those of a run that is resumed are other ones.
@@ -90,8 +92,8 @@ pub struct Work {
     lasting: lasting::UnderWay,
     /// In the order of the kills; a member that is killed twice is here twice.
     casualties: Vec<Casualty>,
-    /// Kills of `migrate`, which is no member.
-    kills_of_migrate: u32,
+    /// Kills of `migrate` and of `snapshot restore`, which are no members.
+    kills_of_tools: u32,
     /// Members that left the cluster; their directories are evidence only of a failure.
     retired: Vec<u64>,
     findings: Vec<Finding>,
@@ -104,9 +106,10 @@ impl<'a> Stage<'a> {
         scenario: &'a Scenario,
         cluster: &'a mut Cluster,
         ledger: Arc<Ledger>,
-        (observer, machine): (&'a Observer, Arc<Machine>),
+        (observer, load, machine): (&'a mut Observer, Load<'a>, Arc<Machine>),
     ) -> Self {
-        Self { number, scenario, cluster, ledger, observer, machine, fences: 0, readers_from: 0, prober: None }
+        let (fences, readers_from, prober) = (0, 0, None);
+        Self { number, scenario, cluster, ledger, observer, load, machine, fences, readers_from, prober }
     }
 
     /// Carries out one step of the plan; [`Stage::close`] says what came of it.
@@ -132,6 +135,8 @@ impl<'a> Stage<'a> {
                         self.strike_again(work, &again).await?;
                     }
                     Some(Fault::Upgrade(upgrade)) => self.upgrade(work, &upgrade, &roles).await?,
+                    // Boxed: it is the longest way through a cycle.
+                    Some(Fault::Restore(restore)) => Box::pin(self.restore(work, &restore, &roles)).await?,
                     _ => work.judge_lasting_alone(),
                 }
                 work.record.phases.kill = clock::ms_since(work.started);
@@ -266,12 +271,12 @@ impl<'a> Stage<'a> {
             }
         }
         let findings = self.findings_of(&mut work);
-        let Work { started, victims, casualties, kills_of_migrate, lasting, mut record, .. } = work;
+        let Work { started, victims, casualties, kills_of_tools, lasting, mut record, .. } = work;
         // A cycle that ended early left them: whatever still lasts ends here.
         drop(lasting);
         record.cluster = self.number;
         record.victims = victims;
-        record.kills = kills_of_migrate;
+        record.kills = kills_of_tools;
         for casualty in casualties.iter().filter(|casualty| casualty.by_us()) {
             record.kills += 1;
             *record.kills_by_engine.entry(casualty.engine).or_default() += 1;
@@ -312,7 +317,7 @@ fn proved_nothing(record: &CycleRecord) -> Option<String> {
         _ if record.fence_index.is_none() => Some("no fence was answered".to_owned()),
         _ if record.without_kill && undisturbed => Some("nobody fell behind, and nobody was elected".to_owned()),
         _ if record.without_kill => None,
-        _ if record.snapshot_installed => None,
+        _ if record.snapshot_installed || record.restored => None,
         _ if record.killed_only_opaque() && record.behind == 0 => {
             Some("nothing was written between kill and restart".to_owned())
         }
@@ -337,9 +342,10 @@ impl Work {
         let at = step.faults.iter().find_map(|fault| match fault {
             Fault::Kill { when: When::Window { window, hit }, .. } => Some((*window, *hit)),
             Fault::Upgrade(upgrade) => upgrade.kill().map(|at| (at.window, at.hit)),
+            Fault::Restore(restore) => restore.kill.map(|at| (at.window, at.hit)),
             _ => None,
         });
-        let kills = step.faults.iter().any(|fault| matches!(fault, Fault::Kill { .. } | Fault::Upgrade(_)));
+        let kills = step.faults.iter().any(|fault| !lasting::lasts(fault));
         let (window, hit) = at.map(|(window, hit)| (window.name.to_owned(), hit)).unzip();
         let record = CycleRecord {
             cycle: step.cycle,
@@ -358,6 +364,7 @@ impl Work {
             terms_passed: 0,
             unforced_terms: None,
             upgraded: false,
+            restored: false,
             lost_entries: 0,
             verified: 0,
             replayed: 0,
@@ -379,7 +386,7 @@ impl Work {
             victims: Vec::new(),
             lasting: lasting::UnderWay::default(),
             casualties: Vec::new(),
-            kills_of_migrate: 0,
+            kills_of_tools: 0,
             retired: Vec::new(),
             findings: Vec::new(),
             record,

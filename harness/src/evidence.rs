@@ -162,6 +162,22 @@ pub enum Evidence {
         member: u64,
         engine: Engine,
     },
+    /// `member` is about to be asked for a snapshot: whatever was acknowledged by now has to be in it.
+    Saving {
+        cycle: u32,
+        member: u64,
+    },
+    /// All members are dead, load and watches have ended, and what goes on is another cluster: it begins with the snapshot that was
+    /// saved last, of `revision`, at raft index `index`. Nothing that was acknowledged at a later revision is expected to be there.
+    Restored {
+        cycle: u32,
+        revision: u64,
+        /// Where the restored directories say that they begin; `None`: nowhere.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        index: Option<u64>,
+        /// Who founds it. The members in other slots are added later.
+        founders: Vec<(Slot, u64, Engine)>,
+    },
     /// A member's own watermarks, read just before a kill.
     Reading {
         cycle: u32,

@@ -73,6 +73,12 @@ pub const OBSERVE_MS_MAX: u64 = 30_000;
 pub const MEMBERSHIP: Duration = Duration::from_secs(30);
 /// `migrate` on a dead directory: a state of a few hundred keys and their history is a few megabytes.
 pub const MIGRATE: Duration = Duration::from_secs(60);
+/// One run of `snapshot restore`: as much data, written once, and synced.
+pub const RESTORE: Duration = Duration::from_secs(60);
+/// A snapshot saved from a live member: some megabytes over loopback, perhaps after an election.
+pub const SAVE: Duration = Duration::from_secs(60);
+/// Entries that are applied between a saved snapshot and the kill of all: what a restore has to lose.
+pub const RESTORE_LOSES: u64 = 40;
 /// Fences per cycle, at least. A fence that a replica skipped (recovery or a snapshot covered it)
 /// proves nothing, so another one follows, until this many times the bound of one have passed.
 pub const FENCE_TRIES_MAX: u32 = 3;

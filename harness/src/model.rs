@@ -159,6 +159,16 @@ impl Model {
         self.rows.get(positions[..upto].last()?)?.live()
     }
 
+    /// Forgets every revision above `revision`: the cluster was restored from a snapshot of it.
+    pub fn forget_above(&mut self, revision: u64) {
+        drop(self.rows.split_off(&(revision + 1, 0)));
+        self.keys.retain(|_, positions| {
+            positions.truncate(positions.partition_point(|(main, _)| *main <= revision));
+            !positions.is_empty()
+        });
+        self.revision = self.revision.min(revision);
+    }
+
     /// Drops what a finished compaction at `at` drops. Never goes back.
     pub fn compact(&mut self, at: u64) {
         if at <= self.compacted {

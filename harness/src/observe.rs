@@ -51,7 +51,7 @@ impl Observer {
                 .await
                 .map_err(|error| anyhow::anyhow!("expected a client endpoint, found {endpoint:?}: {error}"))?;
             let watches = client.watch_client().max_decoding_message_size(limits::ANSWER_BYTES_MAX);
-            let (sender, receiver) = watch::channel(1);
+            let (sender, receiver) = watch::channel(ledger.delivered(*slot));
             delivered.insert(*slot, receiver);
             let (board, ledger) = (board.clone(), Arc::clone(&ledger));
             tasks.spawn(Stream { slot: *slot, place, board, watches, ledger, delivered: sender }.run());

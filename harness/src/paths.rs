@@ -74,6 +74,11 @@ impl Paths {
         self.nodes().join(self.own(&format!("n{id}")))
     }
 
+    /// The snapshot that was saved in cycle `cycle`, to be restored; removed after the cycle, unless that found something.
+    pub fn saved(&self, cycle: u32) -> PathBuf {
+        self.nodes().join(self.own(&format!("saved-{cycle}")))
+    }
+
     /// Where copies of dead directories are inspected; removed after each inspection.
     pub fn dead_copy(&self, id: u64) -> PathBuf {
         self.nodes().join(self.own(&format!("dead-n{id}")))

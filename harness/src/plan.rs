@@ -11,12 +11,13 @@
 //! cycle 3  kill minority#2 at time 240ms
 //! cycle 4  upgrade slot#2 to rocksdb by migrate at migrate.copied hit 1
 //! cycle 5  kill follower#1 at snapshot.unpacked hit 1 then at recovery.engine-open hit 1
-//! cycle 6  isolate leader for 800ms at applied +12 + kill follower#0 at time 240ms
+//! cycle 7  restore slot#1 by one into other
+//! cycle 8  isolate leader for 800ms at applied +12 + kill follower#0 at time 240ms
 //! ```
 //!
 //! A fault composes *what*, *whom* and *when* ([`fault`]). `#k` is a rank: members are counted in ascending slot order from
 //! the k-th on (modulo their number), so that the plan is fixed before anybody knows who leads. An upgrade names a slot
-//! ([`upgrade`]). How a window is reached (a prior kill, an election, a member kept away) follows from the window
+//! ([`upgrade`]), and so does a restore ([`restore`]). How a window is reached (a prior kill, an election, a member kept away) follows from the window
 //! ([`crate::target::Reach`]). Faults that are joined by ` + ` go on at once: those that end by themselves begin, each at its
 //! place, and then the kill strikes. Lines may be deleted, and faults of a line: the rest is still a plan. The same scenario
 //! and seed give the same bytes. Without a line `clusters` there is one.
@@ -27,17 +28,20 @@ pub mod fault;
 mod parse;
 mod parse_fault;
 mod quota;
+pub mod restore;
 mod sweep;
 pub mod upgrade;
 
 pub use fault::{At, Fault, Link, When, Whom};
 pub use parse::PlanError;
+pub use restore::Restore;
 pub use upgrade::{Then, Upgrade, Way};
 
 use crate::scenario::{Scenario, TargetSpec, hex};
 use crate::seed::Seed;
 use crate::target::Engine;
 use draw::Draw;
+use restore::Restores;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use upgrade::Walk;
@@ -53,7 +57,7 @@ const TOGETHER: &str = " + ";
 pub struct Step {
     /// From 1; ascending within a plan.
     pub cycle: u32,
-    /// Never empty. At most one of them is a kill; an upgrade is alone.
+    /// Never empty. At most one of them is a kill; an upgrade is alone, and so is a restore.
     pub faults: Vec<Fault>,
 }
 
@@ -78,10 +82,17 @@ impl Plan {
         let mut draw = Draw::new(scenario, seed);
         // Which engine a slot has is each cluster's own affair.
         let mut walks: Vec<_> = (1..=clusters).map(|cluster| Walk::new(scenario, seed, cluster)).collect();
+        let mut restores: Vec<_> = (1..=clusters).map(|cluster| Restores::new(scenario, seed, cluster)).collect();
         let steps = (1..=cycles).map(|cycle| {
-            // Drawn for every cycle: upgrades move no other cycle's faults.
+            // Drawn for every cycle: upgrades and restores move no other cycle's faults.
             let faults = draw.faults();
             let (turn, at) = ((cycle - 1) / clusters + 1, ((cycle - 1) % clusters) as usize);
+            if let Some(restore) = restores[at].as_mut().and_then(|restores| restores.step(turn)) {
+                if let Some(walk) = walks[at].as_mut().filter(|_| restore.other) {
+                    walk.all_change();
+                }
+                return Step { cycle, faults: vec![Fault::Restore(restore)] };
+            }
             let upgrade = walks[at].as_mut().and_then(|walk| walk.step(turn));
             Step { cycle, faults: upgrade.map_or(faults, |upgrade| vec![Fault::Upgrade(upgrade)]) }
         });
@@ -110,6 +121,12 @@ impl Plan {
                 Some(format!("expected a slot of 1 to {members}, found `{step}`"))
             }
             ([Fault::Upgrade(Upgrade { to: Engine::Rocksdb, .. })], TargetSpec::Node) if !rocksdb => {
+                Some(format!("expected `cluster.memtable_bytes` in the scenario, because of `{step}`, found none"))
+            }
+            ([Fault::Restore(restore)], TargetSpec::Node) if restore.slot.0 > u64::from(members) => {
+                Some(format!("expected a slot of 1 to {members}, found `{step}`"))
+            }
+            ([Fault::Restore(Restore { other: true, .. })], TargetSpec::Node) if !rocksdb => {
                 Some(format!("expected `cluster.memtable_bytes` in the scenario, because of `{step}`, found none"))
             }
             (faults, TargetSpec::Server(server))
@@ -169,7 +186,7 @@ mod tests {
     use crate::limits;
     use crate::record::Role;
     use crate::scenario::Quota;
-    use crate::scenario::{FaultKind, WayKind, WhomKind};
+    use crate::scenario::{FaultKind, RestoreKind, WayKind, WhomKind};
     use crate::target::{Reach, Slot, WINDOWS, Window};
     use proptest::prelude::*;
     use std::path::Path;
@@ -282,6 +299,10 @@ mod tests {
         let rocksdb = text("upgrade slot#1 to rocksdb by migrate");
         assert!(rocksdb.misfit(&on(3, None)).unwrap().contains("memtable_bytes"));
         assert_eq!(rocksdb.misfit(&on(3, Some(1))), None);
+        let restored = text("restore slot#4 by one into other");
+        assert!(restored.misfit(&on(3, Some(1))).unwrap().contains("slot of 1 to 3"));
+        assert!(restored.misfit(&on(5, None)).unwrap().contains("memtable_bytes"));
+        assert_eq!(restored.misfit(&on(5, Some(1))), None);
     }
 
     #[test]
@@ -297,6 +318,7 @@ mod tests {
         let misfit = |line: &str| misfits(line, &etcd);
         assert!(!misfit("kill leader at applied +12") && !misfit("pause all for 9ms at time 4ms"));
         assert!(misfit("kill leader at flush.begin hit 1") && misfit("upgrade slot#1 to redb by replace"));
+        assert!(misfit("restore slot#1 by all"));
         assert!(
             misfit("kill leader at time 3ms then at recovery.engine-open hit 1")
                 && misfit("mute all for 9ms at time 4ms")
@@ -401,10 +423,19 @@ mod tests {
         let together = (prop::option::of(any_kill()), prop::collection::vec(any_lasting(), 0..limits::PLAN_FAULTS_MAX));
         prop_oneof![
             any_upgrade().prop_map(|upgrade| vec![upgrade]),
+            any_restore().prop_map(|restore| vec![restore]),
             together
                 .prop_map(|(kill, lasting)| kill.into_iter().chain(lasting).collect::<Vec<_>>())
                 .prop_filter("a fault", |faults| !faults.is_empty()),
         ]
+    }
+
+    fn any_restore() -> impl Strategy<Value = Fault> {
+        let windows: Vec<_> = WINDOWS.iter().filter(|window| RestoreKind::reaches(window.reach)).collect();
+        let at = (prop::sample::select(windows), 1..u64::MAX).prop_map(|(window, hit)| At { window, hit });
+        let by = prop::sample::select(RestoreKind::ALL.to_vec());
+        (1..9u64, by, any::<bool>(), prop::option::of(at))
+            .prop_map(|(slot, by, other, kill)| Fault::Restore(Restore { slot: Slot(slot), by, other, kill }))
     }
 
     fn any_upgrade() -> impl Strategy<Value = Fault> {
@@ -441,7 +472,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_the_parser_panic(text in "(plan 1\nscenario x y\nseed 1\ncycles 9\n)?(cycle 1  (kill|pause all for |delay all by |upgrade slot#)?)?[ -~\n]{0,200}") {
+        fn no_text_makes_the_parser_panic(text in "(plan 1\nscenario x y\nseed 1\ncycles 9\n)?(cycle 1  (kill|pause all for |delay all by |upgrade slot#|restore slot#)?)?[ -~\n]{0,200}") {
             let _ = text.parse::<Plan>();
         }
     }

@@ -179,6 +179,9 @@ pub struct CycleRecord {
     /// A member changed its engine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub upgraded: bool,
+    /// The cluster was restored from a snapshot, and is another one since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restored: bool,
     /// Lower bound of the applied entries that the kills took out of memtables, summed over the victims: the
     /// highest applied index received before the kill, minus what the dead directory still proves (E).
     pub lost_entries: u64,

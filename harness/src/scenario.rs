@@ -14,6 +14,7 @@ mod load;
 mod quotas;
 mod raw;
 mod refusal;
+mod restore;
 mod target;
 mod upgrade;
 
@@ -22,6 +23,7 @@ pub use faults::{FaultKind, FaultMix, LinkKind};
 pub use lasting::Lasting;
 pub use quotas::{Quota, whom_of};
 pub use refusal::Refusal;
+pub use restore::{RestoreKind, RestoreSpec};
 pub use upgrade::{UpgradeSpec, WayKind};
 
 use crate::known::Signature;
@@ -63,7 +65,7 @@ impl WhomKind {
             Reach::Load | Reach::Recovery | Reach::Start => true,
             Reach::Election | Reach::SnapshotReceiver | Reach::Reinstall => self == WhomKind::Follower,
             Reach::LoadOfLeader | Reach::SnapshotSender => self == WhomKind::Leader,
-            Reach::Migration => false,
+            Reach::Migration | Reach::Restore | Reach::Founding => false,
         }
     }
 }
@@ -216,6 +218,8 @@ pub struct Scenario {
     /// `None`: every member keeps its engine.
     pub upgrade: Option<UpgradeSpec>,
     pub environment: EnvironmentSpec,
+    /// `None`: the cluster is never restored.
+    pub restore: Option<RestoreSpec>,
     pub bounds: Bounds,
     pub floors: Floors,
     /// Findings that are known, in the order in which they are tried.

@@ -203,6 +203,20 @@ impl Target {
         }
     }
 
+    /// The arguments that make a member's data directory out of a saved snapshot; `None`: nothing here can.
+    pub fn restore_args(
+        &self,
+        file: &Path,
+        data_dir: &Path,
+        into: Engine,
+        arm: Option<(&str, u64)>,
+    ) -> Option<Vec<OsString>> {
+        match self {
+            Target::Node(node) => Some(node.restore_args(file, data_dir, into, arm)),
+            Target::Server(_) => None,
+        }
+    }
+
     /// How to talk to the member `id` at `at`, in one of its lives.
     ///
     /// # Errors

@@ -152,6 +152,22 @@ fn a_rolling_upgrade_there_and_back_passes() {
     assert_eq!(upgraded.count(), 6, "{}", verdict["slots"]);
 }
 
+/// Restored four times, by one founder and by all, in the same engines and in others; the evidence judged again says the same.
+#[test]
+fn a_cluster_that_is_restored_again_and_again_passes_and_verifies() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = dir.path().join("report");
+    let output = start(&report, "restore.toml", "1", "16").wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{}{text}", String::from_utf8_lossy(&output.stdout));
+    let said = verdict(&report);
+    let restored = said["cycles"].as_array().unwrap().iter().filter(|cycle| cycle["restored"] == true);
+    assert_eq!(restored.count(), 4, "{}", said["slots"]);
+    assert!(said["fault_classes"].as_array().unwrap().contains(&"restore".into()), "{}", said["fault_classes"]);
+    let (code, text) = ninelives(&["verify"], &report);
+    assert_eq!(code, 0, "{text}");
+}
+
 #[test]
 fn a_killed_harness_leaves_no_member_behind() {
     let dir = tempfile::tempdir().unwrap();

@@ -71,6 +71,13 @@ pub struct Restore {
     /// The engine to restore into; the snapshot's own if absent.
     #[arg(long, value_enum)]
     pub backend: Option<BackendKind>,
+    /// Arm a crash window, as WINDOW=HIT.
+    #[arg(long = "arm", value_parser = parse_arm)]
+    pub arm: Vec<(Window, u64)>,
+    /// Plant a bug, by name.
+    #[cfg(feature = "sabotage")]
+    #[arg(long)]
+    pub sabotage: Option<String>,
 }
 
 #[derive(Debug, Args)]

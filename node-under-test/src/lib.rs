@@ -32,6 +32,8 @@ pub mod publish;
 #[cfg(feature = "member")]
 pub mod recovery;
 #[cfg(feature = "member")]
+pub mod restored;
+#[cfg(feature = "member")]
 pub mod serve;
 pub mod space;
 pub mod state_hash;

@@ -8,6 +8,7 @@
 
 use crate::mvcc::state::for_each;
 use crate::mvcc::{Error, Rejection, Result};
+use crate::restored;
 use node_base::backend::{Batch, Bucket, ReadView};
 use node_proto::command::{MemberRecord, PublishMember};
 use node_raft::{Enrolled, decode_membership};
@@ -52,7 +53,10 @@ fn changes(view: &dyn ReadView, members: &[Enrolled]) -> Result<Batch> {
     batch.put(Bucket::Meta, GREATEST_MEMBER_ID, greatest.to_be_bytes());
     if number(view, CLUSTER_ID)?.is_none() {
         // A cluster that was founded before this row existed still has its founding membership in force.
-        let id = cluster_id(view)?.unwrap_or_else(|| founded_as(members.iter().map(founder)));
+        let id = match cluster_id(view)? {
+            Some(id) => id,
+            None => founded_as(view, members.iter().map(founder))?,
+        };
         batch.put(Bucket::Meta, CLUSTER_ID, id.to_be_bytes());
     }
     Ok(batch)
@@ -112,22 +116,29 @@ pub fn cluster_id(view: &dyn ReadView) -> Result<Option<u64>> {
         return Ok(Some(id));
     }
     let founding = raft_membership(view)?.map(|founding| decode(&founding)).transpose()?;
-    Ok(founding.map(|members| founded_as(members.iter().map(founder))))
+    founding.map(|members| founded_as(view, members.iter().map(founder))).transpose()
 }
 
 fn founder(member: &Enrolled) -> (u64, &str, &str) {
     (member.id, &member.name, &member.peer_addr)
 }
 
-/// The id of a cluster that is founded with these members (id, name, peer address; ascending by id): the same on each of
-/// them, and another one for another list.
-pub fn founded_as<'a>(members: impl Iterator<Item = (u64, &'a str, &'a str)>) -> u64 {
+/// The id of a cluster that is founded on `view` with these members (id, name, peer address; ascending by id): the same on
+/// each of them, and another one for another list, or for members that were restored from another state.
+///
+/// # Errors
+/// As [`apply`].
+pub fn founded_as<'a>(view: &dyn ReadView, members: impl Iterator<Item = (u64, &'a str, &'a str)>) -> Result<u64> {
     let mut hasher = Sha256::new();
     for (id, name, peer_addr) in members {
         hasher.update(format!("{id} {name} {peer_addr}\n"));
     }
+    if let Some(digest) = restored::restored_from(view)? {
+        hasher.update("restored\n");
+        hasher.update(digest);
+    }
     let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(hasher.finalize());
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    Ok(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
 }
 
 fn decode(raft_membership: &[u8]) -> Result<Vec<Enrolled>> {
@@ -205,10 +216,29 @@ mod tests {
         assert_eq!((greatest_id(&*backend.read()).unwrap(), cluster_id(&*backend.read()).unwrap()), (0, None));
         enter(&backend, &[enrolled(1, "a", false), enrolled(4, "d", false)]);
         let founded = cluster_id(&*backend.read()).unwrap();
-        assert_eq!(founded, Some(founded_as([(1, "a", "p1"), (4, "d", "p4")].into_iter())));
+        let founders = || [(1, "a", "p1"), (4, "d", "p4")].into_iter();
+        assert_eq!(founded, Some(founded_as(&*backend.read(), founders()).unwrap()));
         enter(&backend, &[enrolled(1, "a", false)]);
         assert_eq!(rows(&backend), [row(1, "a", "c1", false)]);
         assert_eq!(greatest_id(&*backend.read()).unwrap(), 4);
         assert_eq!(cluster_id(&*backend.read()).unwrap(), founded, "decided once");
+    }
+
+    /// Founders that were restored from different states, and one that was not restored at all, are strangers to each other.
+    #[test]
+    fn the_state_that_a_cluster_was_restored_from_is_part_of_its_id() {
+        let founders = || [(1, "a", "p1"), (2, "b", "p2")].into_iter();
+        let founded = |compacted: Option<i64>| {
+            let backend = MemoryBackend::default();
+            let mut batch = Batch::default();
+            batch.put(Bucket::Meta, crate::mvcc::COMPACT_REVISION, compacted.unwrap_or_default().to_be_bytes());
+            commit(&backend, batch);
+            match compacted {
+                None => founded_as(&*MemoryBackend::default().read(), founders()).unwrap(),
+                Some(_) => founded_as(&restored::Image::new(backend.read()).unwrap(), founders()).unwrap(),
+            }
+        };
+        let ids: std::collections::BTreeSet<_> = [None, Some(3), Some(4), Some(4)].map(founded).into();
+        assert_eq!(ids.len(), 3);
     }
 }

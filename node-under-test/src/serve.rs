@@ -10,6 +10,7 @@ use crate::mvcc::{FIRST_REVISION, Store};
 use crate::net::{self, Class, budget};
 use crate::publish;
 use crate::recovery::{self, Found, Replay};
+use crate::restored;
 use crate::space::Space;
 use crate::sweeper;
 use anyhow::Context;
@@ -21,6 +22,7 @@ use node_base::diagnostics::Lines;
 use node_base::durable;
 use node_base::failpoint::{self, Window};
 use node_base::process::hangup_is_ignored;
+use node_base::sabotage::{Bug, planted};
 use node_base::say;
 use node_base::watermarks::Watermarks;
 use node_raft::{Farewell, LogStore, RaftNode, RaftOptions};
@@ -169,19 +171,26 @@ fn open(options: &Serve, engine_files: u32) -> anyhow::Result<Opened> {
         engine.verified(engine_id)?;
     }
     let store = Arc::new(Store::open(engine.clone()).context("cannot read the state out of the engine")?);
-    refuse_to_join_restored(options, &found, &store)?;
+    refuse_misplaced(options, &found, &log, &store)?;
     let applier = Arc::new(Applier::new(store, engine, replay, space.clone()));
     Ok(Opened { log, marks, applier, space, open_micros: stopwatch.elapsed_micros(), _lock: lock })
 }
 
-/// Entries from a running cluster's beginning would be applied on top of another cluster's keys.
-fn refuse_to_join_restored(options: &Serve, found: &Found, store: &Store) -> anyhow::Result<()> {
-    let restored = found.engine.is_none() && (store.revision() > FIRST_REVISION || !store.leases().is_empty());
+/// A restored directory founds a new cluster, with founders that were restored alike. Entries from a running cluster's
+/// beginning would be applied on top of another cluster's keys; so would a founder's first entry on a directory that
+/// stands at no position, as earlier versions restored it, while a newcomer would apply it to nothing.
+fn refuse_misplaced(options: &Serve, found: &Found, log: &LogStore, store: &Store) -> anyhow::Result<()> {
+    let dir = options.data_dir.display();
     anyhow::ensure!(
-        !(options.join && restored),
-        "{}: holds the keys of a restored snapshot, which founds a new cluster: it cannot --join a running one; give the new \
-         member an empty directory",
-        options.data_dir.display()
+        !(options.join && restored::is_unfounded(found.engine, &log.facts())),
+        "{dir}: holds the keys of a restored snapshot, which founds a new cluster: it cannot --join a running one; give the new \
+         member an empty directory"
+    );
+    let nowhere = found.engine.is_none() && (store.revision() > FIRST_REVISION || !store.leases().is_empty());
+    anyhow::ensure!(
+        !nowhere || planted(Bug::RestoreForgetsPosition),
+        "{dir}: holds keys and leases, but no raft position: an earlier version restored it, and members that are added later \
+         would not get what it holds. Restore the snapshot again, with this version"
     );
     Ok(())
 }

@@ -79,7 +79,8 @@ pub fn on_path(program: &str) -> Option<PathBuf> {
 /// A bug that no member can have is n/a: a run with it would pass, and that would say nothing.
 fn check_sabotage(scenario: &Scenario, bug: Option<&str>) -> Result<(), Failure> {
     let engines = &scenario.cluster.engines;
-    let can_run = |engine: &Engine| scenario.upgrade.is_some() || engines.contains(engine);
+    let changes = scenario.upgrade.is_some() || scenario.restore.is_some();
+    let can_run = |engine: &Engine| changes || engines.contains(engine);
     match bug {
         Some(bug) if !Engine::ALL.iter().any(|engine| can_run(engine) && bug_exists_on(bug, *engine)) => {
             Err(Failure::Usage(format!(

@@ -100,6 +100,16 @@ impl Member {
         }
     }
 
+    /// Likewise, in a slot that had others before.
+    pub fn founder_in(slot: Slot, id: u64, addresses: Addresses, engine: Engine) -> Self {
+        Self { slot, ..Self::founder(id, addresses, engine) }
+    }
+
+    /// Its cluster is gone, and what it had applied with it.
+    pub(super) fn forget_applied(&mut self) {
+        self.applied = Arc::default();
+    }
+
     /// One that is added to the running cluster, in `slot`.
     pub fn joiner(slot: Slot, id: u64, addresses: Addresses, engine: Engine) -> Self {
         Self { id, slot, joined: true, ..Self::founder(id, addresses, engine) }

@@ -1,11 +1,11 @@
 //! `migrate` as a child: a dead directory changes its engine, and may be interrupted on the way.
 
+use super::tool::{self, Run};
 use super::{Site, Trouble};
-use crate::process::{Ended, Launch, Migrated, NodeState, events};
+use crate::limits;
+use crate::process::{Ended, Migrated};
 use crate::target::Engine;
-use crate::{clock, limits};
 use anyhow::anyhow;
-use tokio::sync::watch;
 
 /// How one run of `migrate` ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,40 +23,11 @@ pub enum Migration {
 pub async fn migrate(site: &Site, id: u64, to: Engine, arm: Option<(&str, u64)>) -> Result<Migration, Trouble> {
     let args = site.target.migrate_args(&site.paths.node_data(id), to, arm);
     let args = args.ok_or_else(|| anyhow!("n{id} is to change its engine, and has none that is known"))?;
-    let launch = Launch::new(site.target.binary(), args).log_to(&site.paths.node_log(id));
-    let started = site.spawner.spawn(launch).await?;
-    let (publish, mut said) = watch::channel(NodeState::default());
-    events::follow(started.stdout, publish);
-    let child = started.child;
-    let mut state = child.subscribe();
-    let halted = async {
-        let halted = state.wait_for(|state| state.stopped || state.ended.is_some()).await;
-        halted.is_ok_and(|state| state.stopped)
-    };
-    let stopped = clock::within(limits::MIGRATE, halted).await;
-    let Some(stopped) = stopped else {
-        let what = format!("be migrated to {to}");
-        return Err(Trouble::Late { member: id, what, bound: limits::MIGRATE });
-    };
-    if stopped {
-        let window =
-            said.wait_for(|said| said.closed || said.window.is_some()).await.is_ok_and(|said| said.window.is_some());
-        if !window {
-            return Err(Trouble::Harness(anyhow!(
-                "`migrate` of n{id} was stopped, and not in a window: look for a stranger"
-            )));
-        }
-        child.kill().map_err(|error| anyhow!("cannot signal `migrate` of n{id}: {error}"))?;
-    }
-    let ended = clock::within(limits::DEATH, child.ended())
-        .await
-        .ok_or_else(|| anyhow!("`migrate` of n{id} did not end within {:?}: is its disk stuck?", limits::DEATH))?;
-    // All that it said is read before it is judged.
-    let said = said.wait_for(|said| said.closed).await.map(|said| said.clone()).unwrap_or_default();
-    match ended {
-        Ended::KilledByUs(_) => Ok(Migration::Killed),
-        Ended::Exited(0) => Ok(Migration::Done(said.migrated)),
-        ended => Err(Trouble::MigrateFailed { member: id, to, ended }),
+    let what = format!("be migrated to {to}");
+    match tool::run(site, id, ("migrate", args), (&what, limits::MIGRATE)).await? {
+        Run::Killed => Ok(Migration::Killed),
+        Run::Ended(Ended::Exited(0), said) => Ok(Migration::Done(said.migrated)),
+        Run::Ended(ended, _) => Err(Trouble::MigrateFailed { member: id, to, ended }),
     }
 }
 

@@ -33,6 +33,8 @@ pub enum Trouble {
     SnapshotsRefused { member: u64, what: String, bound: Duration, refused: u64, last: String },
     /// `migrate` on its dead directory ended with neither success nor our kill.
     MigrateFailed { member: u64, to: Engine, ended: Ended },
+    /// `snapshot restore` of a snapshot that was saved whole ended with neither success nor our kill.
+    RestoreFailed { member: u64, into: Engine, ended: Ended },
     /// The cluster broke a promise about its membership.
     Membership { member: u64, why: String },
     /// This machine lacks what the scenario asks for.
@@ -50,7 +52,9 @@ impl Trouble {
     /// node that dies of itself, or refuses to start after it, broke a promise.
     pub fn finding(&self, cycle: Option<u32>) -> Finding {
         let finding = match self {
-            Trouble::Died { member, ended, .. } | Trouble::MigrateFailed { member, ended, .. } if by_a_stranger(*ended) => Finding::new(
+            Trouble::Died { member, ended, .. }
+            | Trouble::MigrateFailed { member, ended, .. }
+            | Trouble::RestoreFailed { member, ended, .. } if by_a_stranger(*ended) => Finding::new(
                 Class::HarnessError,
                 format!("n{member} was ended from outside ({ended}): look for the OOM killer (dmesg) or a stranger, then run again"),
             )
@@ -83,6 +87,14 @@ impl Trouble {
                 format!(
                     "n{member}: expected `migrate --to {to}` to finish, after nothing but our own kills, found that it ended with \
                      {ended}; its last words are in nodes/n{member}.log"
+                ),
+            )
+            .at_member(*member),
+            Trouble::RestoreFailed { member, into, ended } => Finding::new(
+                Class::RefusedAfterOwnCrash,
+                format!(
+                    "n{member}: expected `snapshot restore` of a snapshot that was saved whole to make a {into} directory, found \
+                     that it ended with {ended}; its last words are in nodes/n{member}.log"
                 ),
             )
             .at_member(*member),

@@ -24,7 +24,7 @@ impl Stage<'_> {
         let at = kill.map(|(at, _)| at);
         match (self.migrate(work, id, to, at).await?, kill) {
             (Migration::Killed, Some((_, then))) => {
-                work.kills_of_migrate += 1;
+                work.kills_of_tools += 1;
                 work.landed();
                 let killed = Evidence::Killed { cycle: work.step.cycle, member: id, engine: None };
                 self.ledger.take(&killed);

@@ -54,7 +54,13 @@ impl Stage<'_> {
     }
 
     /// Has a learner added where `old` was, and gives it the slot.
-    async fn add(&mut self, work: &mut Work, old: u64, to: Engine, others: &Membership) -> Result<u64, Trouble> {
+    pub(super) async fn add(
+        &mut self,
+        work: &mut Work,
+        old: u64,
+        to: Engine,
+        others: &Membership,
+    ) -> Result<u64, Trouble> {
         let member = self.member(old)?;
         let (slot, peer) = (member.slot, format!("http://{}", member.addresses.peer));
         self.note(work.step.cycle, "member-add", None, Some(&peer));
@@ -88,7 +94,7 @@ impl Stage<'_> {
     }
 
     /// Waits until the new member has what the cluster had, and makes it a voter.
-    async fn bring_in(&mut self, work: &mut Work, id: u64, others: &Membership) -> Result<(), Trouble> {
+    pub(super) async fn bring_in(&mut self, work: &mut Work, id: u64, others: &Membership) -> Result<(), Trouble> {
         let bound = Duration::from_millis(self.scenario.bounds.catch_up_ms_max);
         self.member(id)?.catch_up(self.cluster.applied_mark(), bound).await?;
         self.note(work.step.cycle, "member-promote", Some(id), None);

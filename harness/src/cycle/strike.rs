@@ -127,7 +127,7 @@ impl Stage<'_> {
             Reach::SnapshotReceiver => self.reach_as_receiver(work, first, window, hit).await,
             Reach::SnapshotSender => self.reach_as_sender(work, window, hit).await,
             // Parsing refuses such a plan.
-            Reach::Migration => Ok(Reached::No),
+            Reach::Migration | Reach::Restore | Reach::Founding => Ok(Reached::No),
         }
     }
 

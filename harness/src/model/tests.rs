@@ -148,3 +148,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_lies_above_a_restore_is_forgotten_and_may_be_written_otherwise() {
+    let mut model = Model::default();
+    assert!(model.apply(2, &[put("a", "1", 2, 1), put("b", "1", 2, 1)]).is_empty());
+    let mut kept = Model::default();
+    assert!(kept.apply(2, &[put("a", "1", 2, 1), put("b", "1", 2, 1)]).is_empty());
+    assert!(model.apply(3, &[put("a", "2", 2, 2), delete("b")]).is_empty());
+    assert!(model.apply(4, &[put("c", "1", 4, 1)]).is_empty());
+    model.forget_above(2);
+    assert_eq!((model.revision(), model.rows()), (2, 2));
+    assert_eq!(model.digest(2, 0), kept.digest(2, 0));
+    // The next life of revision 3.
+    assert!(model.apply(3, &[delete("a"), put("c", "x", 3, 1)]).is_empty());
+    assert!(model.live(b"a").is_none() && model.live(b"b").is_some());
+}

@@ -92,6 +92,11 @@ impl Default for Newest {
 }
 
 impl Newest {
+    /// That of a store that begins at `revision`.
+    pub fn at(revision: u64) -> Self {
+        Self { revision, asked: None }
+    }
+
     pub fn answered(&mut self, revision: u64, asked: &Arc<Asked>) {
         if revision > self.revision {
             *self = Self { revision, asked: Some(Arc::clone(asked)) };
@@ -104,7 +109,7 @@ impl fmt::Display for Newest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.asked {
             Some(asked) => write!(f, "n{} had answered {asked} at revision {}", asked.member, self.revision),
-            None => write!(f, "the empty store had revision {}", self.revision),
+            None => write!(f, "the store began at revision {}", self.revision),
         }
     }
 }

@@ -9,7 +9,7 @@
 
 use super::Alarms;
 use crate::limits;
-use crate::model::Change;
+use crate::model::{Change, Model};
 use crate::operation::OpId;
 use crate::verdict::{Class, Finding};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +30,15 @@ pub(super) struct ExactlyOnce {
 }
 
 impl ExactlyOnce {
+    /// The cluster was restored: the history ends with the last revision of `model`, which holds what is left of it.
+    pub fn restored(&mut self, model: &Model) {
+        let last = model.revision();
+        self.held.values_mut().for_each(|held| held.retain(|_, revision| *revision <= last));
+        let kept =
+            model.range_at(b"", None, last).filter(|(key, _)| key.starts_with(COUNTERS) || key.starts_with(LISTS));
+        self.values = kept.map(|(key, live)| (key.to_vec(), live.value.to_vec())).collect();
+    }
+
     /// The next revision of the history. Returns whether an operation of it was in the history before.
     pub fn deliver(&mut self, revision: u64, changes: &[Change], alarms: &mut Alarms) -> bool {
         let mut again = false;
@@ -156,5 +165,27 @@ mod tests {
         }
         assert_eq!(book.held[&1].len(), REMEMBERED_PER_CLIENT);
         assert!(alarms.is_empty() && book.values.is_empty());
+    }
+
+    #[test]
+    fn after_a_restore_counters_go_on_from_the_snapshot_and_what_it_holds_stays_remembered() {
+        let (mut book, mut alarms, mut model) = (ExactlyOnce::default(), Alarms::new(), Model::default());
+        let counted = |value: &str, version| Change::Put {
+            key: b"c/1".to_vec(),
+            value: value.into(),
+            create_revision: 2,
+            version,
+            lease: 0,
+        };
+        for (revision, change) in [(2, counted("1,1.1", 1)), (3, counted("2,1.2", 2))] {
+            book.deliver(revision, std::slice::from_ref(&change), &mut alarms);
+            model.apply(revision, &[change]);
+        }
+        model.forget_above(2);
+        book.restored(&model);
+        assert!(!book.deliver(3, &[counted("2,1001.1", 2)], &mut alarms));
+        assert!(!book.deliver(4, &[counted("3,1.2", 3)], &mut alarms), "forgotten with the revision that held it");
+        assert_eq!(alarms, []);
+        assert!(book.deliver(5, &[counted("4,1.1", 4)], &mut alarms), "it is in the snapshot");
     }
 }

@@ -88,6 +88,10 @@ impl Books {
             Evidence::Cut { cut, bound_ms } => return check_cut(cut, *bound_ms).into_iter().collect(),
             Evidence::Healed { healing, bounds } => return check_healing(healing, *bounds),
             Evidence::FreshWatch { member, asked, heard, .. } => self.watched_anew(*member, asked, heard),
+            Evidence::Saving { member, .. } => self.saving = Some((*member, self.mark_now())),
+            Evidence::Restored { cycle, revision, index, founders } => {
+                return self.restored(*cycle, (*revision, *index), founders);
+            }
             Evidence::Told { finding } => return vec![finding.clone()],
             // What it acknowledged, its next life may have yet to replay.
             Evidence::Killed { member, .. } => self.sessions.died(*member),

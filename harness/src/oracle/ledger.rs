@@ -39,7 +39,7 @@ use crate::raft_log::RaftLog;
 use crate::record::known::KnownRecord;
 use crate::record::refused::StepRecord;
 use crate::record::{LeasesJudged, Replayed, ResumedRecord};
-use crate::target::Slot;
+use crate::target::{Engine, Slot};
 use crate::verdict::{Class, Finding};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -126,6 +126,8 @@ pub(super) struct Books {
     known: Known,
     /// What was certain when the last fence was about to be proposed.
     pub mark: FenceMark,
+    /// The member that was last asked for a snapshot to restore from, and what was certain then.
+    pub saving: Option<(u64, FenceMark)>,
     /// Raft index and revision at which all members were last seen to show what the model has, by the API.
     pub agreed: Option<(u64, u64)>,
     /// Each member's last known vote; an id's, never a slot's.
@@ -186,6 +188,7 @@ impl Ledger {
             findings: Vec::new(),
             known: Known::default(),
             mark: FenceMark::default(),
+            saving: None,
             agreed: None,
             votes: BTreeMap::new(),
             dead: BTreeMap::new(),
@@ -428,6 +431,60 @@ impl Books {
         pending.sort_unstable();
         let lost = Outcome::Unknown { why: "the harness was killed".to_owned() };
         pending.into_iter().for_each(|id| self.completed(id, &lost));
+    }
+
+    /// What goes on is another cluster, which begins with the saved snapshot, of `revision`, at raft index `index`. The history is
+    /// cut there: what it held above is expected to be gone, whoever acknowledged it, and nothing of it may come back.
+    pub fn restored(
+        &mut self,
+        cycle: u32,
+        (revision, index): (u64, Option<u64>),
+        founders: &[(Slot, u64, Engine)],
+    ) -> Vec<Finding> {
+        let (source, saved) = self.saving.take().unwrap_or_default();
+        let findings = self.judge_saved(cycle, source, revision, &saved);
+        // What was answered about the part that stays is judged before the rest is forgotten.
+        let alarms = self.linearizability.check(Basis::History(revision.min(self.model.revision())));
+        self.file(None, alarms);
+        self.model.forget_above(revision);
+        self.leases.restored(&saved.leases);
+        self.exactly_once.restored(&self.model);
+        self.linearizability = Linearizability::restored(&self.model);
+        self.streams = Streams::behind(self.streams.slots().collect::<Vec<_>>().into_iter(), revision);
+        self.replay = self.replay.restored(revision, index);
+        self.claims.forget_deferred();
+        // Leases of the snapshot begin their whole time anew, and its members know of no session.
+        self.lease_clock.forget();
+        self.sessions.all_died();
+        (self.writes, self.leaders) = (Writes::default(), Leaders::default());
+        (self.pending, self.stale) = (HashMap::new(), BTreeMap::new());
+        (self.watermarks, self.votes, self.dead) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        (self.acked, self.mark) = (Newest::at(revision), FenceMark::default());
+        (self.compact_acked, self.compact_sent) = (saved.compact_min, self.compact_sent.min(revision));
+        self.agreed = index.map(|index| (index, revision));
+        for (slot, member, _) in founders {
+            self.tenants.insert(*slot, *member);
+        }
+        findings
+    }
+
+    /// Whether a snapshot of `revision` holds what was acknowledged before `source` was asked for it, and nothing that no watch told.
+    fn judge_saved(&self, cycle: u32, source: u64, revision: u64, saved: &FenceMark) -> Vec<Finding> {
+        let finding = |class, why: String| vec![Finding::new(class, why).in_cycle(cycle).at_member(source)];
+        let (least, most) = (saved.revision_min, self.model.revision());
+        if revision < least {
+            let why = format!(
+                "the snapshot that n{source} sent holds revision {revision}, and revision {least} had been acknowledged before it \
+                 was asked for"
+            );
+            return finding(Class::LostWrite, why);
+        }
+        if revision > most {
+            let why =
+                format!("the snapshot that n{source} sent holds revision {revision}, and the watches told {most}");
+            return finding(Class::Phantom, why);
+        }
+        Vec::new()
     }
 
     pub fn completed(&mut self, id: OpId, outcome: &Outcome) {

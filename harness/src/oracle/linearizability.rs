@@ -33,10 +33,11 @@ mod register;
 mod search;
 
 use super::Alarms;
-use crate::operation::{Action, Effect, OpId, Outcome, Reply};
+use crate::model::Model;
+use crate::operation::{Action, Effect, KeyState, OpId, Outcome, Reply};
 use crate::verdict::{Class, Finding};
 use projection::{Projection, project};
-use register::{Does, Place};
+use register::{Does, Place, Register, Row};
 use search::{End, NEVER, Search};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -78,6 +79,27 @@ pub struct Linearizability {
 }
 
 impl Linearizability {
+    /// The book of a cluster that begins with the keys of `model`.
+    pub fn restored(model: &Model) -> Self {
+        let revision = model.revision();
+        let mut book = Self::default();
+        for (key, live) in model.range_at(b"", None, revision) {
+            let state = KeyState {
+                key: key.to_vec(),
+                value: live.value.to_vec(),
+                create_revision: live.create_revision,
+                mod_revision: live.mod_revision,
+                version: live.version,
+                lease: live.lease,
+            };
+            if live.lease != 0 {
+                book.leased.entry(live.lease).or_default().insert(key.into());
+            }
+            book.keys.insert(key.into(), Search::from(Register { revision, row: Some(Row::of(&state)) }));
+        }
+        book
+    }
+
     /// `id` is about to be sent.
     pub fn invoke(&mut self, id: OpId, action: &Action) {
         self.clock += 1;

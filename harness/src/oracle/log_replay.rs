@@ -18,6 +18,11 @@
 //! replay starts anew from the watch-fed model's state at a fence whose successor is in the log; what lies between is
 //! counted as unreplayed, and a report says so.
 //!
+//! # A restored cluster
+//! Its log begins behind the snapshot that it was restored from, and index and term begin anew. Which compaction and which
+//! leases the snapshot holds is not known before the first fence, so the replay begins there, as after a gap; what was known of the
+//! old cluster's log is forgotten.
+//!
 //! # Evidence
 //! [`LogEvidence`] is what a log adds to what is known: only committed entries, and none that was recorded before. It
 //! is written down before it is judged, and judging it needs nothing else, so it can be judged again from the history.
@@ -135,6 +140,12 @@ impl Default for LogReplay {
 }
 
 impl LogReplay {
+    /// Of a cluster that was restored from a snapshot of `revision`, at raft index `index`; the sums go on.
+    pub fn restored(&self, revision: u64, index: Option<u64>) -> Self {
+        let at = At::Lost(index.map_or(0, |index| index + 1));
+        Self { at, watched: revision, totals: self.totals(), ..Self::default() }
+    }
+
     /// What `log`, that of `member`, adds. `applied`: the highest index that this very member is known to have applied.
     pub fn evidence(&self, cycle: u32, member: u64, log: &RaftLog, applied: Option<u64>) -> LogEvidence {
         let committed = self.committed_in(log, applied);

@@ -42,6 +42,11 @@ impl Claims {
         }
     }
 
+    /// The history ends before what was deferred.
+    pub fn forget_deferred(&mut self) {
+        self.deferred.clear();
+    }
+
     /// Judges what was deferred up to the model's revision.
     pub fn settle(&mut self, model: &Model, alarms: &mut Alarms) {
         while let Some(entry) = self.deferred.first_entry().filter(|entry| *entry.key() <= model.revision()) {

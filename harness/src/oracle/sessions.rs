@@ -86,7 +86,7 @@ mod tests {
     use crate::operation::{Keys, OpId};
 
     fn asked(member: u64, action: Action) -> Arc<Asked> {
-        Arc::new(Asked { id: OpId { client: 1, seq: 1 }, member, action })
+        Arc::new(Asked { id: OpId { client: 1, seq: 1 }, member, action, purpose: None })
     }
 
     fn put(member: u64) -> Arc<Asked> {

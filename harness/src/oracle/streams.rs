@@ -52,6 +52,15 @@ impl Streams {
         Self { last: slots.iter().map(|slot| (*slot, 1)).collect(), recent: VecDeque::new(), first: 2 }
     }
 
+    /// For watches that begin behind `revision`.
+    pub fn behind(slots: impl Iterator<Item = Slot>, revision: u64) -> Self {
+        Self { last: slots.map(|slot| (slot, revision)).collect(), recent: VecDeque::new(), first: revision + 1 }
+    }
+
+    pub fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.last.keys().copied()
+    }
+
     /// The last revision that `slot`'s stream delivered.
     pub fn last(&self, slot: Slot) -> u64 {
         self.last.get(&slot).copied().unwrap_or(1)

@@ -9,8 +9,10 @@
 //! deafen follower#1 for 500ms at raft.append hit 9
 //! delay all by 20ms for 900ms at time 0ms
 //! upgrade slot#2 to rocksdb by migrate at migrate.copied hit 1
+//! restore slot#2 by one into other
 //! ```
 
+use super::restore::Restore;
 use super::upgrade::Upgrade;
 use crate::scenario::WhomKind;
 use crate::target::Window;
@@ -88,6 +90,8 @@ pub enum Fault {
     Network { link: Link, whom: Whom, when: When, ms: u64 },
     /// A member changes its engine.
     Upgrade(Upgrade),
+    /// The cluster is restored from a snapshot that one of its members sent.
+    Restore(Restore),
 }
 
 impl fmt::Display for Whom {
@@ -126,7 +130,7 @@ impl Fault {
         match self {
             Fault::Kill { when, again, .. } => again.is_empty() && fits(when),
             Fault::Pause { when, .. } => fits(when),
-            Fault::Network { .. } | Fault::Upgrade(_) => false,
+            Fault::Network { .. } | Fault::Upgrade(_) | Fault::Restore(_) => false,
         }
     }
 }
@@ -147,6 +151,7 @@ impl fmt::Display for Fault {
                 write!(f, "for {ms}ms at {when}")
             }
             Fault::Upgrade(upgrade) => upgrade.fmt(f),
+            Fault::Restore(restore) => restore.fmt(f),
         }
     }
 }

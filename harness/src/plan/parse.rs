@@ -51,7 +51,8 @@ const STEP: &str = "`cycle N  FAULT [+ FAULT …]` with FAULT one of `kill WHOM 
                     `pause WHOM for Nms at WHEN`, `isolate|mute|deafen WHOM for Nms at WHEN`, \
                     `delay WHOM by Nms for Nms at WHEN` \
                     (WHOM: follower#K, leader, minority#K, majority#K, all; WHEN: WINDOW hit N, applied +N, time Nms), \
-                    or `cycle N  upgrade slot#K to ENGINE by migrate|replace [at WINDOW hit N [then serve]]`";
+                    or `cycle N  upgrade slot#K to ENGINE by migrate|replace [at WINDOW hit N [then serve]]`, \
+                    or `cycle N  restore slot#K by all|one [into other] [at WINDOW hit N]`";
 
 struct Lines<'a> {
     lines: std::str::Lines<'a>,

@@ -1,6 +1,6 @@
 //! Reading one fault of a step, and whether it can be carried out.
 
-use super::{At, Fault, Link, When, Whom, upgrade};
+use super::{At, Fault, Link, When, Whom, restore, upgrade};
 use crate::limits;
 use crate::scenario::WhomKind;
 use crate::target::{self, Reach};
@@ -15,6 +15,7 @@ pub(super) fn parse(text: &str) -> Result<Option<Fault>, String> {
         "kill" => kill(rest),
         "pause" => lasting(rest).map(|(whom, when, ms)| Fault::Pause { whom, when, ms }),
         "upgrade" => upgrade::parse(rest)?.map(Fault::Upgrade),
+        "restore" => restore::parse(rest)?.map(Fault::Restore),
         // How a person might write down amnesia.
         "replace" if rest.contains(" as ") => return Err(upgrade::WHY_NO_ID.to_owned()),
         _ => network(verb, rest),
@@ -89,6 +90,9 @@ pub(super) fn check_together(faults: &[Fault]) -> Result<(), String> {
     if count(|fault| matches!(fault, Fault::Upgrade(_))) > 0 && faults.len() > 1 {
         return Err("an upgrade alone in its cycle".to_owned());
     }
+    if count(|fault| matches!(fault, Fault::Restore(_))) > 0 && faults.len() > 1 {
+        return Err("a restore alone in its cycle".to_owned());
+    }
     if count(|fault| matches!(fault, Fault::Kill { .. })) > 1 {
         return Err(
             "at most one kill in a cycle: `minority`, `majority` and `all` take several members at once".to_owned()
@@ -118,7 +122,7 @@ fn check(fault: &Fault) -> Result<(), String> {
             }
             check_ms("for", *ms, limits::PLAN_NETWORK_MS_MAX)
         }
-        Fault::Upgrade(_) => Ok(()),
+        Fault::Upgrade(_) | Fault::Restore(_) => Ok(()),
     }
 }
 
@@ -126,6 +130,9 @@ fn check_when(when: When) -> Result<(), String> {
     match when {
         When::Window { window, .. } if window.reach == Reach::Migration => {
             Err(format!("a window that a member passes: {} is passed by an upgrade by migrate alone", window.name))
+        }
+        When::Window { window, .. } if window.is_of_an_operation() => {
+            Err(format!("a window that a member passes: {} is passed by a restore alone", window.name))
         }
         When::Applied { ahead } if ahead > limits::PLAN_AHEAD_MAX => {
             Err(format!("`applied +N` with N of at most {}", limits::PLAN_AHEAD_MAX))

@@ -2,11 +2,11 @@
 //!
 //! A kill at every window that a member of the cluster can pass, in each role that passes it, at its first and at a later
 //! pass; kills in the recovery from a kill and in an installation, three in a row; and, where the scenario has upgrades, an interruption of `migrate` at each of its windows, ended by `migrate` and by
-//! `serve`. The seed decides who is first among the followers, and nothing else.
+//! `serve`; and, where it has restores, one interrupted at each of its windows, founded by all members and by one. The seed decides who is first among the followers, and nothing else.
 
-use super::{At, Fault, Plan, Step, Then, Upgrade, Way, When, Whom};
+use super::{At, Fault, Plan, Restore, Step, Then, Upgrade, Way, When, Whom};
 use crate::record::{QuotaRecord, Role};
-use crate::scenario::{Scenario, WayKind, whom_of};
+use crate::scenario::{RestoreKind, Scenario, WayKind, whom_of};
 use crate::seed::{Seed, Stream};
 use crate::target::{Reach, Slot, WINDOWS, Window};
 
@@ -17,6 +17,7 @@ impl Plan {
         let mut faults: Vec<Fault> = windows(scenario).flat_map(|window| kills(scenario, window, &mut ranks)).collect();
         faults.extend(again(scenario, &mut ranks));
         faults.extend(migrations(scenario, clusters));
+        faults.extend(restores(scenario));
         let steps: Vec<Step> = (1..).zip(faults).map(|(cycle, fault)| Step { cycle, faults: vec![fault] }).collect();
         let cycles = steps.len() as u32;
         let (name, digest) = (scenario.name.clone(), scenario.digest());
@@ -46,7 +47,7 @@ impl Plan {
 
 /// The windows that some member of the cluster can pass while it runs what it started with.
 fn windows(scenario: &Scenario) -> impl Iterator<Item = &'static Window> {
-    scenario.known_windows().filter(|window| window.reach != Reach::Migration)
+    scenario.known_windows().filter(|window| !window.is_of_an_operation())
 }
 
 fn kills(scenario: &Scenario, window: &'static Window, ranks: &mut Stream) -> Vec<Fault> {
@@ -108,6 +109,17 @@ fn migrations(scenario: &Scenario, clusters: u32) -> Vec<Fault> {
     faults
 }
 
+/// Each window of a restore, by all members and by one.
+fn restores(scenario: &Scenario) -> Vec<Fault> {
+    if scenario.restore.is_none() {
+        return Vec::new();
+    }
+    let windows = WINDOWS.iter().filter(|window| RestoreKind::reaches(window.reach));
+    let both = windows.flat_map(|window| RestoreKind::ALL.map(|by| (window, by)));
+    let restore = |(window, by)| Restore { slot: Slot(1), by, other: false, kill: Some(At { window, hit: 1 }) };
+    both.map(restore).map(Fault::Restore).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,7 +144,7 @@ mod tests {
             let expected = match window.reach {
                 Reach::Load => 4,
                 Reach::Recovery | Reach::Start => 2 * hits(window).len(),
-                Reach::Migration => 2,
+                Reach::Migration | Reach::Restore | Reach::Founding => 2,
                 _ => hits(window).len(),
             };
             assert_eq!(count, expected, "{}", window.name);
@@ -140,7 +152,7 @@ mod tests {
         assert_eq!(plan.to_string().parse::<Plan>().unwrap(), plan);
         let again = lines.iter().filter(|line| line.matches("then at").count() == 2).count();
         assert!(again > 10, "{again}");
-        assert_eq!(plan.cells().iter().map(|cell| cell.kills as usize).sum::<usize>() + again + 12, plan.steps.len());
+        assert_eq!(plan.cells().iter().map(|cell| cell.kills as usize).sum::<usize>() + again + 24, plan.steps.len());
     }
 
     /// Each window of files, before and after, on leaders and followers; nothing, where nobody looks at files.

@@ -88,6 +88,11 @@ impl<'a> Walk<'a> {
         Some(Upgrade { slot, to: self.target, way: self.way()? })
     }
 
+    /// Every member changes its engine otherwise.
+    pub fn all_change(&mut self) {
+        self.engines.iter_mut().for_each(|engine| *engine = engine.other());
+    }
+
     fn way(&mut self) -> Option<Way> {
         let kind = *self.stream.weighted(&self.spec.ways)?;
         let window = *self.stream.weighted(&self.spec.windows_of(kind))?;

@@ -2,7 +2,7 @@
 
 use super::worth::{NO_WINDOW, WindowHits, Worth};
 use crate::record::{Role, RunSummary};
-use crate::target::{FILE_WINDOWS, Reach, WINDOWS, find_window};
+use crate::target::{FILE_WINDOWS, WINDOWS, find_window};
 use std::fmt::Write;
 
 pub struct Cell {
@@ -97,8 +97,8 @@ impl<'a> Grid<'a> {
 
 /// Whether a member can pass `window` in this role; of windows that nobody knows, and of none, anything may be.
 fn is_possible(window: &str, role: Role) -> bool {
-    // An upgrade's window has the role of the member whose directory it is.
-    find_window(window).is_none_or(|known| known.passed_by(role).is_ok() || known.reach == Reach::Migration)
+    // An upgrade's or a restore's window has the role of the member whose directory it is.
+    find_window(window).is_none_or(|known| known.passed_by(role).is_ok() || known.is_of_an_operation())
 }
 
 #[cfg(test)]

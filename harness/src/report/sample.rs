@@ -34,6 +34,7 @@ fn cycle(number: u32, victims: &[(u64, Role)], window: Option<(&str, u64)>, outc
         terms_passed: 0,
         unforced_terms: victims.iter().all(|(_, role)| *role == Role::Follower).then_some(n / 3),
         upgraded: false,
+        restored: false,
         lost_entries: from_kill(40 * n),
         verified: from_kill(3 * n),
         replayed: from_kill(37 * n),

@@ -147,6 +147,7 @@ fn cycle_row(cycle: &CycleRecord) -> String {
         cycle.proved_nothing.as_ref().map(|why| format!("proved nothing: {why}")),
         cycle.snapshot_installed.then(|| "snapshot installed".to_owned()),
         cycle.upgraded.then(|| "engine changed".to_owned()),
+        cycle.restored.then(|| "cluster restored".to_owned()),
     ]
     .into_iter()
     .flatten()

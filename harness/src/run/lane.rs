@@ -22,9 +22,10 @@ use crate::record::known::KnownRecord;
 use crate::record::localisation::Localisation;
 use crate::record::refused::StepRecord;
 use crate::record::{Replayed, ResumedRecord, SlotRecord};
+use crate::seed::Seed;
 use crate::target::{Engine, Slot};
 use crate::verdict::{Class, Finding};
-use crate::workload::Workload;
+use crate::workload::Load;
 use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -165,8 +166,10 @@ impl Lane {
     /// All of its cycles, then the last look. Ends early at the first finding, and when it is to halt.
     async fn drive(&mut self, job: &Job, running: &mut Running, reopened: Option<&Reopened>) {
         let Running { cluster, ledger, observer, workload, .. } = running;
-        let watching = (&*observer, Arc::clone(&self.machine));
-        let mut stage = Stage::new(self.number, &job.scenario, cluster, Arc::clone(ledger), watching);
+        let options = launch::options_of(job, self.number, reopened);
+        let load = Load::new(workload, options, Seed::new(job.plan.seed));
+        let parts = (observer, load, Arc::clone(&self.machine));
+        let mut stage = Stage::new(self.number, &job.scenario, cluster, Arc::clone(ledger), parts);
         if let Some(reopened) = reopened {
             let mut work = Work::without_fault();
             let looked = self.unless(stage.look_at_the_dead(&mut work, reopened.times, &reopened.migrating)).await;
@@ -180,7 +183,6 @@ impl Lane {
         }
         let done = reopened.map_or(0, Reopened::done_cycles);
         let load_ms_before = reopened.map_or(0, Reopened::load_ms);
-        let load_ms = |load: &Option<Workload>| load_ms_before + load.as_ref().map_or(0, Workload::ran_ms);
         for step in job.plan.steps_of(self.number).filter(|step| step.cycle > done) {
             let mut work = Work::new(step);
             if self.unless(stage.run(&mut work)).await.is_none() {
@@ -194,13 +196,13 @@ impl Lane {
             // Only a run that is ending by a panic listens no more.
             let _ = self.ends.send(end);
             if found {
-                self.end.load_ms = load_ms(workload);
+                self.end.load_ms = load_ms_before + stage.load.ran_ms();
                 self.localise(cluster, ledger, workload, &findings).await;
                 self.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
                 return;
             }
         }
-        self.end.load_ms = load_ms(workload);
+        self.end.load_ms = load_ms_before + stage.load.ran_ms();
         let unwritten = self.history.as_ref().is_some_and(|history| history.failure().is_some());
         if *self.halt.borrow() != Halt::Go || unwritten {
             self.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
@@ -209,10 +211,7 @@ impl Lane {
         // Writes go on through every cycle; only the last look is at a store that nobody writes to.
         let mut work = Work::without_fault();
         let look = async {
-            let stopped = match workload.take() {
-                Some(workload) => workload.stop().await,
-                None => Ok(()),
-            };
+            let stopped = stage.load.stop().await;
             stage.await_leases(&mut work).await;
             stage.final_look(&mut work).await;
             stopped

@@ -101,7 +101,7 @@ pub(super) async fn launch(job: &Job, number: u32, spawner: Spawner, ledger: Arc
     }
     cluster.mount()?;
     cluster.start_all(Duration::from_millis(job.scenario.bounds.restart_ms_max)).await?;
-    run_beside(job, cluster, options(job, number), ledger).await
+    run_beside(job, cluster, options_of(job, number, None), ledger).await
 }
 
 /// Makes cluster `number` of a run whose harness was killed ready to be looked at: its members are dead.
@@ -118,8 +118,7 @@ pub(super) async fn relaunch(
         cluster.interpose().await?;
     }
     cluster.mount()?;
-    let (first_client, resumed) = (reopened.first_client(), reopened.times);
-    run_beside(job, cluster, WorkloadOptions { first_client, resumed, ..options(job, number) }, ledger).await
+    run_beside(job, cluster, options_of(job, number, Some(reopened)), ledger).await
 }
 
 /// Starts watches and load beside `cluster`, whose members may be dead or alive.
@@ -140,10 +139,13 @@ async fn run_beside(
     Ok(Running { cluster, ledger, observer, crowd, workload: Some(workload) })
 }
 
-fn options(job: &Job, cluster: u32) -> WorkloadOptions {
+/// What the load of cluster `cluster` is, from 1; of a run that is resumed it is another one.
+pub(super) fn options_of(job: &Job, cluster: u32, reopened: Option<&Reopened>) -> WorkloadOptions {
     let load = &job.scenario.load;
     WorkloadOptions {
         cluster,
+        first_client: reopened.map_or(0, Reopened::first_client),
+        resumed: reopened.map_or(0, |reopened| reopened.times),
         mix: load.mix,
         clients: load.clients,
         keys: load.keys,

@@ -37,7 +37,7 @@ pub(super) struct Reopened {
     ids_used: BTreeSet<u64>,
     /// Members whose directory `migrate` was working on, or may have been.
     pub migrating: BTreeSet<u64>,
-    /// A member was being replaced.
+    /// A member was being replaced, or the cluster restored.
     replacing: bool,
     began: bool,
 }
@@ -68,7 +68,7 @@ pub(super) fn reopen(job: &Job, number: u32) -> anyhow::Result<(Arc<Ledger>, Arc
     }
     if reopened.replacing {
         bail!(
-            "{}: the harness died while it replaced a member, and who is a member now nobody wrote down: run the plan anew with \
+            "{}: the harness died while it replaced a member or restored the cluster, and who is a member now nobody wrote down: run the plan anew with \
              `ninelives replay`",
             path.display()
         );
@@ -92,12 +92,21 @@ impl Reopened {
             Evidence::Place { slot, member, engine, peer, client, control } => {
                 self.ids_used.insert(member);
                 let at = Addresses { peer, client, control };
-                self.seats.push(Seat { slot, founder: member, member, engine, at });
+                self.seats.push(Seat { slot, founder: Some(member), member, engine, at });
             }
             Evidence::MovedIn { slot, member, engine, .. } => {
                 self.ids_used.insert(member);
                 for seat in self.seats.iter_mut().filter(|seat| seat.slot == slot) {
                     (seat.member, seat.engine) = (member, engine);
+                }
+            }
+            Evidence::Restored { founders, .. } => {
+                self.seats.iter_mut().for_each(|seat| seat.founder = None);
+                for (slot, member, engine) in founders {
+                    self.ids_used.insert(member);
+                    for seat in self.seats.iter_mut().filter(|seat| seat.slot == slot) {
+                        (seat.founder, seat.member, seat.engine) = (Some(member), member, engine);
+                    }
                 }
             }
             Evidence::Inspected { member, dead, look, .. } => {
@@ -110,7 +119,7 @@ impl Reopened {
             }
             Evidence::Did { did, member, .. } => match (did.as_str(), member) {
                 ("migrate", Some(member)) => drop(self.migrating.insert(member)),
-                ("member-remove", _) => self.replacing = true,
+                ("member-remove" | "save", _) => self.replacing = true,
                 _ => {}
             },
             Evidence::Cycle { .. } => self.began = true,
@@ -178,5 +187,18 @@ mod tests {
         assert_eq!((reopened.ids_used.len(), reopened.migrating.len(), reopened.replacing), (4, 0, false));
         reopened.follow(did("member-remove"));
         assert!(reopened.replacing);
+    }
+
+    #[test]
+    fn after_a_restore_the_founders_are_those_that_were_restored() {
+        let mut reopened = Reopened::default();
+        (1..=3).for_each(|slot| reopened.follow(place(slot)));
+        let founders = vec![(Slot(2), 4, Engine::Rocksdb)];
+        reopened.follow(Evidence::Restored { cycle: 6, revision: 90, index: Some(1), founders });
+        reopened.follow(Evidence::MovedIn { cycle: 6, slot: Slot(1), member: 5, engine: Engine::Redb });
+        let seats: Vec<_> = reopened.seats.iter().map(|seat| (seat.member, seat.founder, seat.engine)).collect();
+        let founder = (4, Some(4), Engine::Rocksdb);
+        assert_eq!(seats, [(5, None, Engine::Redb), founder, (3, None, Engine::Redb)]);
+        assert_eq!(reopened.ids_used.last(), Some(&5));
     }
 }

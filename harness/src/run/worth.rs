@@ -217,6 +217,7 @@ pub(super) fn fault_classes(cycles: &[CycleRecord]) -> Vec<String> {
         cycle.landed() && cycle.kills as usize > members.len()
     };
     let upgraded = |cycle: &CycleRecord| cycle.landed() && cycle.upgraded;
+    let restored = |cycle: &CycleRecord| cycle.landed() && cycle.restored;
     let lasted = |kind| {
         let ended = move |lasting: &LastingRecord| lasting.kind == kind && lasting.lasted_ms.is_some();
         cycles.iter().any(|cycle| cycle.lasting.iter().any(ended))
@@ -227,6 +228,7 @@ pub(super) fn fault_classes(cycles: &[CycleRecord]) -> Vec<String> {
         ("pause", lasted(LastingKind::Pause)),
         ("network", lasted(LastingKind::Network)),
         ("upgrade", cycles.iter().any(upgraded)),
+        ("restore", cycles.iter().any(restored)),
     ];
     covered.into_iter().filter(|(_, covered)| *covered).map(|(class, _)| class.to_owned()).collect()
 }

@@ -9,6 +9,7 @@ use super::known::RawKnown;
 use super::lasting::RawLasting;
 use super::load::RawLoad;
 use super::quotas::RawQuotas;
+use super::restore::RawRestore;
 use super::target::RawTarget;
 use super::upgrade::RawUpgrade;
 use super::{Bounds, ClusterSpec, FaultKind, Floors, Refusal, Scenario, WhenKind, WhomKind};
@@ -41,6 +42,7 @@ pub(super) struct Raw {
     #[serde(default)]
     quotas: RawQuotas,
     pub(super) upgrade: Option<Spanned<RawUpgrade>>,
+    pub(super) restore: Option<Spanned<RawRestore>>,
     #[serde(default)]
     environment: RawEnvironment,
     #[serde(default)]
@@ -49,6 +51,13 @@ pub(super) struct Raw {
     floors: RawFloors,
     #[serde(default)]
     known: Vec<RawKnown>,
+}
+
+impl Raw {
+    /// Whether members may come to run another engine than they began with.
+    fn changes_engines(&self) -> bool {
+        self.upgrade.is_some() || self.restore.as_ref().is_some_and(|restore| restore.get_ref().changes_engines())
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -97,19 +106,20 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
     let cycles = check.within("cycles", &raw.cycles, 1..=limits::CYCLES_MAX)?;
     let target = check.target(raw.target.as_ref())?;
     check.fits_target(&raw, &target)?;
-    let cluster = check.cluster(&raw.cluster, &target, raw.upgrade.is_some())?;
+    let cluster = check.cluster(&raw.cluster, &target, raw.changes_engines())?;
     let load = check.load(&raw.load, cluster.members)?;
     let crowd = raw.crowd.as_ref().map(|crowd| check.crowd(crowd)).transpose()?;
     let whom = check.whom(&raw.whom)?;
     let when = check.when(&raw.when)?;
     let windows = check.windows(&raw, &whom, &cluster)?;
-    let possible = (&cluster, raw.upgrade.is_some());
+    let possible = (&cluster, raw.changes_engines());
     let faults = check.faults(raw.faults.as_ref(), raw.links.as_ref(), &raw.again, possible, &windows)?;
     let lasts = (faults.weight(FaultKind::Pause) > 0, faults.weight(FaultKind::Network) > 0);
     let lasting = check.lasting(&raw.lasting, lasts)?;
     let quotas = check.quotas(&raw.quotas, cycles, &whom, &windows)?;
     let upgrade = raw.upgrade.as_ref().map(|upgrade| check.upgrade(upgrade, &cluster)).transpose()?;
     let environment = check.environment(&raw.environment)?;
+    let restore = raw.restore.as_ref().map(|restore| check.restore(restore, &cluster)).transpose()?;
     let bounds = check.bounds(&raw.bounds)?;
     let floors = check.floors(&raw.floors)?;
     let known = check.known(&raw.known)?;
@@ -130,6 +140,7 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
         quotas,
         upgrade,
         environment,
+        restore,
         bounds,
         floors,
         known,
@@ -231,7 +242,7 @@ impl Check<'_> {
         for (name, weight) in &raw.windows {
             let window = target::find_window(name.get_ref()).ok_or_else(|| self.unknown_window("windows", name))?;
             self.window_is_possible(window, weight, whom, cluster)?;
-            self.window_exists("windows", window, weight, cluster, raw.upgrade.is_some())?;
+            self.window_exists("windows", window, weight, cluster, raw.changes_engines())?;
             weights.insert(window.name, *weight.get_ref());
         }
         let table: Vec<_> = target::all_windows()
@@ -302,10 +313,14 @@ impl Check<'_> {
         if *weight.get_ref() == 0 {
             return Ok(());
         }
-        if window.reach == Reach::Migration {
+        if window.is_of_an_operation() {
+            let (operation, table) = match window.reach {
+                Reach::Migration => ("an upgrade by migrate", "upgrade"),
+                _ => ("a restore", "restore"),
+            };
             let message = format!(
-                "`windows.\"{0}\"` is above 0, but no member passes it, only an upgrade by migrate: expected it as \
-                 `upgrade.windows.\"{0}\"`",
+                "`windows.\"{0}\"` is above 0, but no member that is killed passes it, only {operation}: expected it as \
+                 `{table}.windows.\"{0}\"`",
                 window.name
             );
             return Err(self.refuse(weight, message));

@@ -162,6 +162,13 @@ impl Check<'_> {
             let instead = "it at 0, because members cannot be told to take a detour";
             return refuse(faults.span(), "`faults.network` is above 0", instead);
         }
+        if let Some(restore) = &raw.restore {
+            return refuse(
+                restore.span(),
+                "`[restore]` is given",
+                "no such table, because only the node restores snapshots",
+            );
+        }
         match &raw.upgrade {
             Some(upgrade) => {
                 refuse(upgrade.span(), "`[upgrade]` is given", "no such table, because its engine is unknown")

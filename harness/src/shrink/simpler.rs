@@ -3,7 +3,7 @@
 //! A window stays as it is: it is what makes a replay land on the same step. So do a kill's applied index and its time, which no
 //! smaller number brings nearer to anything.
 
-use crate::plan::{At, Fault, Link, Step, Upgrade, Way, When, Whom};
+use crate::plan::{At, Fault, Link, Restore, Step, Upgrade, Way, When, Whom};
 use crate::scenario::WhomKind;
 
 /// Shorter than this, a pause or a disturbance is over before anybody notices.
@@ -60,6 +60,7 @@ fn simpler_fault(fault: &Fault) -> Vec<Fault> {
             nearer.chain(first).chain(brief).chain(sooner).collect()
         }
         Fault::Upgrade(upgrade) => unharmed(*upgrade).into_iter().map(Fault::Upgrade).collect(),
+        Fault::Restore(restore) => plainer(*restore).into_iter().map(Fault::Restore).collect(),
     }
 }
 
@@ -110,6 +111,14 @@ fn briefer(ms: u64) -> Vec<u64> {
     let mut found = vec![ms / 4, ms / 2];
     found.retain(|brief| *brief >= LASTING_MS_MIN);
     found
+}
+
+/// The same restore, interrupted by nothing, or at the first hit, and into the engines that the members have.
+fn plainer(restore: Restore) -> Vec<Restore> {
+    let unharmed = restore.kill.map(|_| Restore { kill: None, ..restore });
+    let first = restore.kill.filter(|at| at.hit > 1).map(|at| Restore { kill: Some(At { hit: 1, ..at }), ..restore });
+    let same = restore.other.then_some(Restore { other: false, ..restore });
+    unharmed.into_iter().chain(first).chain(same).collect()
 }
 
 /// The same change of engine, interrupted by nothing, or at the first hit.
@@ -172,5 +181,18 @@ mod tests {
             ["upgrade slot#2 to redb by migrate"]
         );
         assert!(of("upgrade slot#2 to redb by replace").is_empty());
+    }
+
+    #[test]
+    fn a_restore_loses_its_kill_and_its_change_of_engine() {
+        assert_eq!(
+            of("restore slot#2 by one into other at restore.image hit 2"),
+            [
+                "restore slot#2 by one into other",
+                "restore slot#2 by one into other at restore.image hit 1",
+                "restore slot#2 by one at restore.image hit 2"
+            ]
+        );
+        assert!(of("restore slot#2 by all").is_empty());
     }
 }

@@ -84,6 +84,24 @@ impl Node {
         args
     }
 
+    /// The arguments that make the data directory `data_dir`, for `into`, out of the saved snapshot `file`.
+    pub fn restore_args(&self, file: &Path, data_dir: &Path, into: Engine, arm: Option<(&str, u64)>) -> Vec<OsString> {
+        let mut args: Vec<OsString> = vec!["snapshot".into(), "restore".into(), file.into()];
+        args.extend(["--data-dir".into(), data_dir.into(), "--backend".into(), into.name().into()]);
+        if let Some((window, hit)) = arm {
+            args.extend(["--arm".into(), format!("{window}={hit}").into()]);
+        }
+        if let Some(bug) = &self.sabotage {
+            args.extend(["--sabotage".into(), bug.into()]);
+        }
+        args
+    }
+
+    /// The arguments that make the inspector say what the saved snapshot `file` is.
+    pub fn snapshot_status_args(file: &Path) -> Vec<OsString> {
+        vec!["snapshot".into(), "status".into(), file.into(), "--write-out".into(), "json".into()]
+    }
+
     /// The arguments that make the inspector read the dead directory `data_dir`.
     pub fn inspect_args(data_dir: &Path) -> Vec<OsString> {
         vec!["inspect".into(), "--json".into(), data_dir.into()]
@@ -163,6 +181,17 @@ mod tests {
         assert_eq!(
             text(Node::migrate_args(Path::new("/d/n2"), Engine::Redb, Some(("migrate.copied", 1)))),
             "migrate --data-dir /d/n2 --to redb --arm migrate.copied=1"
+        );
+    }
+
+    /// A bug of the restore itself is planted where the restore runs.
+    #[test]
+    fn restore_is_armed_and_sabotaged_like_serve() {
+        let target = Node { sabotage: Some("restore-drops-leases".to_owned()), ..target() };
+        let (file, dir) = (Path::new("/d/saved"), Path::new("/d/n4"));
+        assert_eq!(
+            text(target.restore_args(file, dir, Engine::Redb, Some(("restore.image", 1)))),
+            "snapshot restore /d/saved --data-dir /d/n4 --backend redb --arm restore.image=1 --sabotage restore-drops-leases"
         );
     }
 }

@@ -28,6 +28,10 @@ pub enum Reach {
     SnapshotSender,
     /// An offline change of engine: not the member passes it, but `migrate` on its data directory.
     Migration,
+    /// A restore: not a member passes it, but `snapshot restore`, which makes a member's directory.
+    Restore,
+    /// The first life of a member that founds a cluster: of one that was restored.
+    Founding,
 }
 
 /// A named step of a protocol in which a kill can land.
@@ -91,7 +95,14 @@ impl Window {
             (Reach::SnapshotReceiver | Reach::Reinstall, Role::Leader) => Err("a leader is sent no snapshot"),
             (Reach::SnapshotSender, Role::Follower) => Err("a follower sends no snapshot"),
             (Reach::Migration, _) => Err("not a member passes it, but `migrate` on the directory of a stopped one"),
+            (Reach::Restore, _) => Err("not a member passes it, but `snapshot restore`, which makes one"),
+            (Reach::Founding, _) => Err("only a founder passes it, in its first life"),
         }
+    }
+
+    /// Whether it is passed only while the cluster is changed, by an upgrade or a restore, and by no member that is killed as such.
+    pub fn is_of_an_operation(&self) -> bool {
+        matches!(self.reach, Reach::Migration | Reach::Restore | Reach::Founding)
     }
 
     /// Whether it is reached by way of a snapshot, which a member is sent only once the others have purged what it lacks.
@@ -145,6 +156,11 @@ pub const WINDOWS: &[Window] = &[
     window("snapshot.persisted", Reach::SnapshotReceiver, 1),
     window("snapshot.delete-old", Reach::SnapshotReceiver, 1),
     window("snapshot.installed", Reach::SnapshotReceiver, 1),
+    window("restore.unpacked", Reach::Restore, 1),
+    window("restore.image", Reach::Restore, 1),
+    window("restore.logged", Reach::Restore, 1),
+    window("restore.synced", Reach::Restore, 1),
+    window("restore.renamed", Reach::Restore, 1),
     window("recovery.marked", Reach::Start, 1),
     window("recovery.log-opened", Reach::Start, 1),
     window("recovery.tidied", Reach::Start, 1),
@@ -153,6 +169,7 @@ pub const WINDOWS: &[Window] = &[
     window("recovery.install", Reach::Reinstall, 1),
     window("recovery.installed", Reach::Reinstall, 1),
     window("recovery.log-repair", Reach::Reinstall, 1),
+    window("recovery.founded", Reach::Founding, 1),
     window("recovery.raft-started", Reach::Start, 1),
     window("recovery.replay-verify", Reach::Recovery, 1),
     window("recovery.replay-apply", Reach::Recovery, 3),
@@ -254,7 +271,7 @@ mod tests {
     fn every_window_is_passed_by_somebody() {
         for window in all_windows() {
             let roles = [Role::Leader, Role::Follower].map(|role| window.passed_by(role).is_ok());
-            assert_eq!(roles == [false, false], window.reach == Reach::Migration, "{}", window.name);
+            assert_eq!(roles == [false, false], window.is_of_an_operation(), "{}", window.name);
             let kinds = [Role::Leader, Role::Follower].map(|role| crate::scenario::whom_of(role).reaches(window.reach));
             assert_eq!(roles, kinds, "{}", window.name);
         }

@@ -11,12 +11,14 @@ mod client;
 mod connection;
 mod generator;
 mod holder;
+mod load;
 pub mod mix;
 mod packed;
 mod prober;
 mod refusal;
 
 pub use connection::key_state;
+pub use load::Load;
 pub use prober::Prober;
 
 use crate::clock;
@@ -42,6 +44,8 @@ pub struct WorkloadOptions {
     pub first_client: u32,
     /// How often the run was resumed before.
     pub resumed: u32,
+    /// How often the cluster was restored since.
+    pub restored: u32,
     /// What the load is made of.
     pub mix: &'static Mix,
     /// Concurrent clients, each with one operation in flight.
@@ -69,6 +73,7 @@ impl Default for WorkloadOptions {
             cluster: 1,
             first_client: 0,
             resumed: 0,
+            restored: 0,
             mix: &mix::MIXED,
             clients: 16,
             keys: 64,
@@ -90,6 +95,7 @@ impl WorkloadOptions {
             1 => format!("{kind}/{number}"),
             cluster => format!("cluster/{cluster}/{kind}/{number}"),
         };
+        let stream = if self.restored > 0 { format!("restore/{}/{stream}", self.restored) } else { stream };
         if self.resumed > 0 { format!("resume/{}/{stream}", self.resumed) } else { stream }
     }
 }

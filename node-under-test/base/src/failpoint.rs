@@ -122,6 +122,16 @@ windows! {
     MigrateIndex = "migrate.index",
     /// A change of engine: the marker is the new one, the old database and the intent still exist.
     MigrateMarker = "migrate.marker",
+    /// A restore: the saved file is proven and unpacked, nothing of the new member exists.
+    RestoreUnpacked = "restore.unpacked",
+    /// A restore: the new member's database is complete under the scratch name, not synced; it has no raft log.
+    RestoreImage = "restore.image",
+    /// A restore: the raft log that begins behind the image exists, nothing is renamed.
+    RestoreLogged = "restore.logged",
+    /// A restore: the new member is complete and durable under the scratch name.
+    RestoreSynced = "restore.synced",
+    /// A restore: the new member has its name, which is not synced.
+    RestoreRenamed = "restore.renamed",
     /// Start-up: the directory has its engine marker (a first life has just written it), log and engine are not open.
     RecoveryMarked = "recovery.marked",
     /// Start-up: the raft log is open and repaired, the last life's leftovers are neither cleaned up nor synced.
@@ -138,6 +148,8 @@ windows! {
     RecoveryInstalled = "recovery.installed",
     /// Start-up: the log does not hold N, because an install was interrupted before its purge; nothing is dropped yet.
     RecoveryLogRepair = "recovery.log-repair",
+    /// Start-up: the founding membership is durable in the raft log of a member that is new or restored; raft does not run.
+    RecoveryFounded = "recovery.founded",
     /// Start-up: raft runs, what was saved as committed is applied again, nobody was answered.
     RecoveryRaftStarted = "recovery.raft-started",
     /// Replay: an entry of (N, E] was verified.

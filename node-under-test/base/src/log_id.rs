@@ -13,7 +13,7 @@ pub struct LogId {
 impl LogId {
     pub const ENCODED_BYTES: usize = 16;
 
-    pub fn new(term: u64, index: u64) -> Self {
+    pub const fn new(term: u64, index: u64) -> Self {
         Self { term, index }
     }
 

@@ -72,6 +72,10 @@ bugs! {
     DeafLeaderStays = "deaf-leader-stays",
     /// A member that forwarded a proposal answers when the leader has applied it, before it has done so itself.
     AckBeforeOwnApply = "ack-before-own-apply",
+    /// A restored member begins at no position with an empty raft log: a newcomer replays from entry 0 onto nothing.
+    RestoreForgetsPosition = "restore-forgets-position",
+    /// A restored member lacks the leases of its snapshot.
+    RestoreDropsLeases = "restore-drops-leases",
     /// The engine marker's name is not synced before the engine is made.
     MarkerNoDirFsync = "marker-no-dir-fsync",
     /// What a client may send is not what apply can decode, and a committed command that cannot be

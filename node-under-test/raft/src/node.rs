@@ -18,13 +18,12 @@ use crate::server::PeerService;
 use crate::silence::{self, Rhythm, Silence};
 use crate::startup::{self, StartError};
 use crate::state_machine::Adapter;
-use crate::types::{TypeConfig, founding_nodes};
+use crate::types::TypeConfig;
 use bytes::Bytes;
 use node_base::sabotage::{Bug, planted};
 use node_base::watermarks::{Marks, Watermarks};
 use node_proto::peer::peer_server::PeerServer;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{InitializeError, RaftError};
 use openraft::{Config, RaftMetrics, SnapshotPolicy};
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +49,7 @@ struct Inner {
 }
 
 impl RaftNode {
-    /// Repairs the log, starts raft, and writes the founding membership if this member is brand-new.
+    /// Repairs the log, writes the founding membership into it if this member founds a cluster, and starts raft.
     ///
     /// Returns after the entries after N that were saved as committed have been applied (or verified) again. Must
     /// be called in a runtime; give it more than one thread.
@@ -68,8 +67,9 @@ impl RaftNode {
         startup::repair(&log, state_machine.replay_after(), &marks).await?;
         log.attach(marks.clone());
         log.set_own_id(options.id);
-        let found = log.facts();
-        let brand_new = found.last.is_none() && found.vote.is_none_or(|vote| vote.term == 0);
+        if !options.join {
+            startup::found(&log, &options.members).await?;
+        }
         if let Some(cluster) = options.cluster.filter(|_| log.cluster().is_none()) {
             log.join(cluster).await?;
         }
@@ -87,9 +87,6 @@ impl RaftNode {
         let adapter = Adapter::new(state_machine.clone(), log.clone(), marks.clone(), identity.clone())?;
         let started = RawRaft::new(options.id, Arc::new(config), network, log.clone(), adapter).await;
         let raft = started.map_err(|error| StartError::Raft(error.to_string()))?;
-        if brand_new && !options.join {
-            found_cluster(&raft, &options).await?;
-        }
         let (stop, stopped) = watch::channel(false);
         let (status, leadership) = watch_status(&raft, &peers, stopped.clone());
         let rhythm = Rhythm::new(options.heartbeat_ms, options.election_ms.1);
@@ -311,16 +308,6 @@ fn config(options: &RaftOptions) -> Result<Config, StartError> {
         ..Config::default()
     };
     config.validate().map_err(|error| StartError::Options(error.to_string()))
-}
-
-/// Every founding member writes the same first entry, at the same position, into its own empty log; raft then takes
-/// it for one that was replicated.
-async fn found_cluster(raft: &RawRaft, options: &RaftOptions) -> Result<(), StartError> {
-    match raft.initialize(founding_nodes(&options.members)).await {
-        // Another member was faster, and this one has heard from it: the entry will come from there.
-        Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
-        Err(error) => Err(StartError::Raft(error.to_string())),
-    }
 }
 
 fn status_of(metrics: &RaftMetrics<TypeConfig>) -> RaftStatus {

@@ -1,4 +1,4 @@
-//! Making the log agree with the engine before raft starts.
+//! Making the log agree with the engine, and founding a cluster, before raft starts.
 //!
 //! N is the persisted last-flushed index, E the engine's consistent index.
 //!
@@ -12,11 +12,20 @@
 //!    lack; a log that does not know N while the engine is past it was not left by any crash of ours, and neither
 //!    was one without a vote, because a snapshot is taken only from a leader whose vote was saved first.
 //! 4. *Doing it again is harmless*: after a crash in the middle the same conditions hold, or claim 1 does.
+//! 5. *Every founder writes the same first entry at the same position*, before it starts raft: the founding membership, in
+//!    term 0, in which no member ever leads. An empty log gets it at index 0. The log of a restored member begins behind
+//!    its image: it holds nothing, was purged up to a position in term 0, and gets the entry right after that. So a
+//!    newcomer finds no log that reaches back to its beginning and is sent the image. A founder is recognised by its
+//!    log alone: no entry, no vote.
 
-use crate::log_store::{LogError, LogStore, VoteFacts};
+use crate::api::Member;
+use crate::log_store::{LogError, LogFacts, LogStore, VoteFacts};
+use crate::types::{RawEntry, RawPayload, TypeConfig, founding_nodes, raw_log_id};
 use node_base::LogId;
 use node_base::failpoint::{Window, pass};
 use node_base::watermarks::Watermarks;
+use openraft::Membership;
+use openraft::storage::RaftLogStorageExt;
 use std::io;
 
 /// Why raft does not start on this member.
@@ -74,11 +83,33 @@ pub async fn repair(log: &LogStore, replay_after: Option<LogId>, marks: &Waterma
     Ok(log.purge_through(flushed).await?)
 }
 
+/// Claim 5: where the founding membership goes, if this log was never used.
+fn founding_position(facts: &LogFacts) -> Option<LogId> {
+    let unused = facts.first.is_none() && facts.vote.is_none_or(|vote| vote.term == 0);
+    match facts.last.filter(|_| unused) {
+        None => unused.then_some(LogId::new(0, 0)),
+        Some(purged) => (purged.term == 0).then_some(LogId::new(0, purged.index + 1)),
+    }
+}
+
+/// Claim 5. `members` is the founding list. Does nothing to a log that was used.
+pub async fn found(log: &LogStore, members: &[Member]) -> Result<(), StartError> {
+    let Some(at) = founding_position(&log.facts()) else { return Ok(()) };
+    let voters = members.iter().map(|member| member.id).collect();
+    let membership = Membership::new(vec![voters], founding_nodes(members));
+    let membership = membership.map_err(|error| StartError::Options(error.to_string()))?;
+    let entry = RawEntry { log_id: raw_log_id(at), payload: RawPayload::Membership(membership) };
+    let appended = RaftLogStorageExt::<TypeConfig>::blocking_append(&mut log.clone(), [entry]).await;
+    appended.map_err(io::Error::other)?;
+    pass(Window::RecoveryFounded);
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Blob, RawEntry, RawPayload, TypeConfig, raw_log_id};
-    use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
+    use crate::types::Blob;
+    use openraft::storage::RaftLogStorage;
 
     async fn log_with(dir: &std::path::Path, term: u64, indexes: std::ops::RangeInclusive<u64>) -> LogStore {
         let mut log = LogStore::open(dir, 7).unwrap();
@@ -146,5 +177,61 @@ mod tests {
         let error = repair(&log, Some(LogId::new(1, 5)), &marks(LogId::new(1, 5), LogId::new(1, 9))).await.unwrap_err();
         assert!(matches!(error, StartError::PurgedTooFar { .. }), "{error}");
         assert!(repair(&log, None, &Watermarks::at_start(None, None, None)).await.is_err());
+    }
+
+    fn founders() -> [Member; 3] {
+        [1, 2, 3].map(|id| Member {
+            id,
+            name: format!("n{id}"),
+            peer_addr: format!("127.0.0.1:{id}"),
+            client_addr: format!("127.0.0.2:{id}"),
+        })
+    }
+
+    fn first_and_last(log: &LogStore) -> (Option<u64>, Option<LogId>, Option<LogId>) {
+        let facts = log.facts();
+        (facts.first, facts.last, facts.last_purged)
+    }
+
+    #[tokio::test]
+    async fn claim_5_an_empty_log_is_founded_at_index_0_and_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = LogStore::open(dir.path(), 7).unwrap();
+        found(&log, &founders()).await.unwrap();
+        found(&log, &founders()[..1]).await.unwrap();
+        assert_eq!(first_and_last(&log), (Some(0), Some(LogId::new(0, 0)), None));
+    }
+
+    #[tokio::test]
+    async fn claim_5_the_log_of_a_restored_member_is_founded_behind_its_image() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = LogId::new(0, 1);
+        LogStore::create_at(dir.path(), 7, image).unwrap();
+        let refused = LogStore::create_at(dir.path(), 8, image).unwrap_err();
+        assert!(matches!(refused, LogError::Exists(_)), "{refused}");
+        let log = LogStore::open(dir.path(), 9).unwrap();
+        assert_eq!(log.incarnation(), 7);
+        assert_eq!(first_and_last(&log), (None, Some(image), Some(image)));
+        repair(&log, Some(image), &marks(image, image)).await.unwrap();
+        found(&log, &founders()).await.unwrap();
+        found(&log, &founders()).await.unwrap();
+        drop(log);
+        let log = LogStore::open(dir.path(), 9).unwrap();
+        assert_eq!(first_and_last(&log), (Some(2), Some(LogId::new(0, 2)), Some(image)));
+    }
+
+    #[tokio::test]
+    async fn claim_5_a_log_that_was_used_is_not_founded() {
+        let dir = tempfile::tempdir().unwrap();
+        let voted = LogStore::open(dir.path(), 7).unwrap();
+        RaftLogStorage::<TypeConfig>::save_vote(&mut voted.clone(), &openraft::Vote::new(1, 2)).await.unwrap();
+        found(&voted, &founders()).await.unwrap();
+        assert_eq!(first_and_last(&voted), (None, None, None));
+        let dir = tempfile::tempdir().unwrap();
+        let used = log_with(dir.path(), 1, 0..=9).await;
+        let n = LogId::new(1, 9);
+        used.purge_through(n).await.unwrap();
+        found(&used, &founders()).await.unwrap();
+        assert_eq!(first_and_last(&used), (None, Some(n), Some(n)));
     }
 }

@@ -53,7 +53,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
 /// The services of one member. Starts the task that expires leases, so it needs a running runtime.
 ///
 /// # Errors
-/// Somebody answers already what members ask this one about leases.
+/// Somebody answers already what members ask this one about leases, or the engine cannot be read.
 pub fn routes(
     options: &Serve,
     raft: RaftNode,
@@ -66,7 +66,7 @@ pub fn routes(
     tokio::spawn(lessor.run());
     let node = Arc::new(Node {
         cluster_id: OnceLock::new(),
-        founded_as: (!options.join).then(|| founded_as(&options.members)),
+        founded_as: if options.join { None } else { Some(founded_as(&store, &options.members)?) },
         member_id: options.id,
         raft,
         store,
@@ -98,13 +98,17 @@ fn admitted<S>(service: S, required: &LeaderRequired) -> Limited<InterceptedServ
 /// The engine cannot be read.
 pub fn cluster_id(options: &Serve, store: &Store) -> anyhow::Result<Option<u64>> {
     let applied = membership::cluster_id(&*store.backend().read())?;
-    Ok(applied.or_else(|| (!options.join).then(|| founded_as(&options.members))))
+    if applied.is_some() || options.join {
+        return Ok(applied);
+    }
+    founded_as(store, &options.members).map(Some)
 }
 
-fn founded_as(members: &[Member]) -> u64 {
+fn founded_as(store: &Store, members: &[Member]) -> anyhow::Result<u64> {
     let mut members: Vec<_> = members.iter().collect();
     members.sort_unstable_by_key(|member| member.id);
-    membership::founded_as(members.into_iter().map(|member| (member.id, &*member.name, &*member.peer_addr)))
+    let members = members.into_iter().map(|member| (member.id, &*member.name, &*member.peer_addr));
+    Ok(membership::founded_as(&*store.backend().read(), members)?)
 }
 
 /// What every service needs.

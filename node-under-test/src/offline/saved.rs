@@ -5,18 +5,24 @@
 
 use super::print;
 use crate::cli::{Restore, SnapshotStatus};
-use crate::mvcc::COMPACT_REVISION;
+use crate::entropy;
 use crate::output;
+use crate::restored::{Image, POSITION};
 use crate::state_hash::{self, short};
 use anyhow::Context;
 use node_backend::engine::EngineKind;
-use node_backend::layout::DataDir;
+use node_backend::last_flushed_index::IndexFile;
+use node_backend::layout::{DataDir, DirLock};
 use node_backend::marker;
 use node_backend::snapshot::saved::{Saved, unpack};
-use node_base::backend::{Bucket, ReadView, Result, consistent_index};
+use node_base::backend::{Bucket, ReadView, consistent_index};
 use node_base::durable;
+use node_base::failpoint::{self, Window};
+use node_base::sabotage::{Bug, planted};
+use node_raft::LogStore;
 use serde::Serialize;
 use std::fs;
+use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -37,8 +43,9 @@ struct Status {
 /// # Errors
 /// The file is no snapshot of this program's, or is damaged.
 pub fn status(options: &SnapshotStatus) -> anyhow::Result<ExitCode> {
-    let scratch = Scratch::new(&std::env::temp_dir())?;
-    let Saved { engine, view, wire_size } = unpack(&options.file, &scratch.0.join("image"))?;
+    let own = format!(".node-under-test-{}", std::process::id());
+    let scratch = Scratch::new(std::env::temp_dir().join(own))?;
+    let Saved { engine, view, wire_size } = unpack(&options.file, &scratch.image())?;
     let kv = state_hash::kv(&*view, i64::MAX)?;
     let mut total_key = 0;
     view.scan(Bucket::Key, &[], None, &mut |_, _| {
@@ -67,12 +74,23 @@ pub fn status(options: &SnapshotStatus) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes the data directory of one member of a *new* cluster: keys and leases of the snapshot, no member, no log, no vote. To
-/// be run with the same file for each member; then all of them are started with new ids, as the founders of that cluster.
+/// Makes the data directory of one member of a *new* cluster: keys and leases of the snapshot, no member, no vote, and a raft
+/// log that begins behind the image ([`crate::restored`]). Two ways lead to a cluster: each founder's directory is restored from
+/// the same file, or that of a single founder, which then adds the others.
+///
+/// Everything is made under a scratch name and synced; the rename is the moment at which the member exists. A kill before it
+/// leaves no `--data-dir`, and a scratch directory that the next attempt empties; a kill after it leaves the whole member.
 ///
 /// # Errors
 /// The file is no snapshot of this program's; the directory exists. Nothing is left behind, or what the next attempt removes.
 pub fn restore(options: &Restore) -> anyhow::Result<ExitCode> {
+    #[cfg(feature = "sabotage")]
+    if let Some(bug) = &options.sabotage {
+        node_base::sabotage::plant(bug).map_err(anyhow::Error::msg)?;
+    }
+    for (window, hit) in &options.arm {
+        failpoint::arm(*window, *hit);
+    }
     let target = &options.data_dir;
     anyhow::ensure!(
         !target.exists(),
@@ -81,79 +99,95 @@ pub fn restore(options: &Restore) -> anyhow::Result<ExitCode> {
     );
     let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     durable::create_dir_durably(parent).with_context(|| format!("creating {}", parent.display()))?;
-    let scratch = Scratch::new(parent)?;
-    let Saved { engine, view, .. } = unpack(&options.file, &scratch.0.join("image"))?;
+    let scratch = Scratch::beside(target, parent)?;
+    let Saved { engine, view, .. } = unpack(&options.file, &scratch.image())?;
+    failpoint::pass(Window::RestoreUnpacked);
     let engine = options.backend.map_or(engine, |backend| backend.kind());
-    let dir = DataDir::new(scratch.0.join("member"));
+    let dir = scratch.member();
     let rows = build(&dir, engine, view)?;
-    // Complete and durable under another name; the rename is the moment at which it exists.
     durable::sync_tree(dir.root()).with_context(|| format!("syncing {}", dir.root().display()))?;
+    failpoint::pass(Window::RestoreSynced);
     fs::rename(dir.root(), target).with_context(|| format!("creating {}", target.display()))?;
+    failpoint::pass(Window::RestoreRenamed);
     durable::sync_dir(parent).with_context(|| format!("syncing {}", parent.display()))?;
     output::line(format!(
-        "{}: {rows} rows restored for {engine}; start it with --backend={engine} and the new cluster's members",
+        "{}: {rows} rows restored for {engine}; start it with --backend={engine} and the new cluster's founders, each of them \
+         restored from this file",
         target.display()
     ))?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// The image, N, and the raft log, each at [`POSITION`].
 fn build(dir: &DataDir, engine: EngineKind, view: Box<dyn ReadView>) -> anyhow::Result<u64> {
     marker::claim(dir, engine)?;
     fs::create_dir_all(dir.snap()).with_context(|| format!("creating {}", dir.snap().display()))?;
-    Ok(engine.write_image(&dir.db(), &Restored(view), &mut |_| ())?)
-}
-
-/// What of a snapshot a new cluster starts from. The members, raft's membership and the position in a log that does not
-/// exist any more are the old cluster's.
-struct Restored(Box<dyn ReadView>);
-
-impl Restored {
-    fn keeps(bucket: Bucket, key: &[u8]) -> bool {
-        match bucket {
-            Bucket::Key | Bucket::Lease | Bucket::Auth => true,
-            Bucket::Member => false,
-            Bucket::Meta => key == COMPACT_REVISION,
-        }
+    let rows = engine.write_image(&dir.db(), &Image::new(view)?, &mut |_| ())?;
+    failpoint::pass(Window::RestoreImage);
+    if planted(Bug::RestoreForgetsPosition) {
+        return Ok(rows);
     }
-}
-
-impl ReadView for Restored {
-    fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        if Self::keeps(bucket, key) { self.0.get(bucket, key) } else { Ok(None) }
+    if engine == EngineKind::Rocksdb {
+        IndexFile::open(dir.last_flushed_index())?.advance(POSITION.index)?;
     }
-
-    fn scan(
-        &self,
-        bucket: Bucket,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<()> {
-        self.0.scan(bucket, from, to, &mut |key, value| {
-            if Self::keeps(bucket, key) { visit(key, value) } else { ControlFlow::Continue(()) }
-        })
-    }
+    LogStore::create_at(&dir.raft(), entropy::incarnation(), POSITION).context("making the raft log")?;
+    failpoint::pass(Window::RestoreLogged);
+    Ok(rows)
 }
 
 /// A directory of this process's own, removed at the end.
-struct Scratch(PathBuf);
+struct Scratch {
+    path: PathBuf,
+    _lock: DirLock,
+}
 
 impl Scratch {
-    fn new(parent: &Path) -> anyhow::Result<Self> {
-        let path = parent.join(format!(".node-under-test-{}", std::process::id()));
-        // Left by a process of the same id that was killed.
-        if path.exists() {
-            fs::remove_dir_all(&path).with_context(|| format!("removing {}", path.display()))?;
+    /// Takes `path`, empty, whatever a process that was killed had left there.
+    ///
+    /// # Errors
+    /// Another process works there.
+    fn new(path: PathBuf) -> anyhow::Result<Self> {
+        fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
+        let lock = DataDir::new(&path).lock()?;
+        for left in [IMAGE, MEMBER].map(|name| path.join(name)) {
+            if let Err(error) = remove(&left) {
+                return Err(error).with_context(|| format!("removing {}", left.display()));
+            }
         }
-        fs::create_dir(&path).with_context(|| format!("creating {}", path.display()))?;
-        Ok(Self(path))
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// Beside `target`, so that a rename leads there: one restore at a time makes that directory.
+    fn beside(target: &Path, parent: &Path) -> anyhow::Result<Self> {
+        let name = target.file_name().with_context(|| format!("{}: expected a path with a name", target.display()))?;
+        Self::new(parent.join(format!(".{}.restoring", name.to_string_lossy())))
+    }
+
+    fn image(&self) -> PathBuf {
+        self.path.join(IMAGE)
+    }
+
+    fn member(&self) -> DataDir {
+        DataDir::new(self.path.join(MEMBER))
+    }
+}
+
+/// What a scratch directory holds: the unpacked snapshot, and the member that is made of it.
+const IMAGE: &str = "image";
+const MEMBER: &str = "member";
+
+fn remove(path: &Path) -> io::Result<()> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            tracing::warn!("removing {}: {error}", self.0.display());
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            eprintln!("removing {}: {error}", self.path.display());
         }
     }
 }

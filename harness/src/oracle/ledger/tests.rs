@@ -483,3 +483,68 @@ fn what_is_known_is_counted_and_leaves_room_for_what_is_not() {
     assert_eq!((known[1].count, &known[1].first), (0, &None));
     assert_eq!(ledger.take(&told(Linearizability)).len(), 1, "the same words in another class are news");
 }
+
+/// A write before the snapshot (revision 2), one after it (revision 3), and a restore from revision `revision`.
+fn restored(revision: u64) -> (Arc<Ledger>, Vec<Finding>) {
+    let ledger = ledger();
+    ledger.invoke(A, &put("a", A));
+    ledger.complete(A, &done(2, Reply::Put));
+    ledger.deliver(Slot(1), 2, &[new("a", A, 2)]);
+    ledger.take(&Evidence::Saving { cycle: 4, member: 1 });
+    ledger.invoke(B, &put("b", B));
+    ledger.deliver(Slot(1), 3, &[new("b", B, 3)]);
+    ledger.complete(B, &done(3, Reply::Put));
+    let founders = vec![(Slot(1), 4, Engine::Redb)];
+    let findings = ledger.take(&Evidence::Restored { cycle: 4, revision, index: Some(1), founders });
+    (ledger, findings)
+}
+
+#[test]
+fn what_was_acknowledged_after_the_snapshot_is_expected_to_be_gone() {
+    let (ledger, findings) = restored(2);
+    assert_eq!((findings, ledger.revision(), ledger.delivered(Slot(1))), (vec![], 2, 2));
+    assert_eq!(ledger.last_agreed(), Some((1, 2)));
+    // Revision 3 is another one now, and B is nowhere.
+    let (d, e) = (OpId { client: 1_001, seq: 1 }, OpId { client: 1_001, seq: 2 });
+    ledger.invoke(d, &put("a", d));
+    ledger.deliver(Slot(1), 3, &[written("a", &format!("x,{d}"), 2, 2)]);
+    ledger.complete(d, &done(3, Reply::Put));
+    let b = Keys { from: "b".into(), to: None };
+    ledger.invoke(e, &read(b, false));
+    ledger.complete(e, &done(3, Reply::Read(vec![])));
+    assert_eq!(classes(&ledger), []);
+}
+
+#[test]
+fn what_the_snapshot_holds_has_to_be_there_and_nothing_that_came_later() {
+    let (ledger, _) = restored(2);
+    let (d, e) = (OpId { client: 1_001, seq: 1 }, OpId { client: 1_001, seq: 2 });
+    let all = Keys { from: "a".into(), to: Some("c".into()) };
+    ledger.invoke(d, &read(all.clone(), true));
+    ledger.complete(d, &done(2, Reply::Read(vec![])));
+    assert_eq!(classes(&ledger), [LostWrite], "a");
+    ledger.invoke(e, &read(all, true));
+    ledger.complete(e, &done(2, Reply::Read(vec![row("a", A, 2), row("b", B, 3)])));
+    assert_eq!(classes(&ledger), [Phantom], "b");
+}
+
+#[test]
+fn a_snapshot_without_what_was_acknowledged_before_it_is_a_lost_write() {
+    let (_, findings) = restored(1);
+    assert_eq!(
+        findings.iter().map(|finding| (finding.class, finding.member)).collect::<Vec<_>>(),
+        [(LostWrite, Some(1))]
+    );
+    let (_, findings) = restored(9);
+    assert_eq!(findings.iter().map(|finding| finding.class).collect::<Vec<_>>(), [Phantom], "no watch told it");
+}
+
+/// An operation of the old cluster that comes back is in the history twice, or is one that nobody sent.
+#[test]
+fn nothing_of_the_old_cluster_comes_back() {
+    for (id, class) in [(A, Class::ExactlyOnce), (B, Phantom)] {
+        let (ledger, _) = restored(2);
+        ledger.deliver(Slot(1), 3, &[new("z", id, 3)]);
+        assert_eq!(classes(&ledger), [class], "{id}");
+    }
+}

@@ -108,11 +108,18 @@ pub(super) struct Search {
 
 impl Default for Search {
     fn default() -> Self {
+        Self::from(Register::default())
+    }
+}
+
+impl From<Register> for Search {
+    /// A key that begins so.
+    fn from(register: Register) -> Self {
         Self {
             waiting: Vec::new(),
             open: Vec::new(),
             free: Vec::new(),
-            configs: vec![Config { register: Register::default(), took_effect: Vec::new() }],
+            configs: vec![Config { register, took_effect: Vec::new() }],
             numbers: 0,
             judged: 0,
             last: None,

@@ -450,3 +450,24 @@ fn equal_values_have_equal_fingerprints_and_others_hardly_ever() {
     assert_eq!(fingerprint(b"x,1.1"), fingerprint(b"x,1.1"));
     assert_ne!(fingerprint(b"x,1.1"), fingerprint(b"x,1.2"));
 }
+
+#[test]
+fn a_restored_book_begins_with_the_keys_of_the_snapshot() {
+    let mut model = Model::default();
+    let change = |key: &str, id: OpId| crate::model::Change::Put {
+        key: key.into(),
+        value: format!("x,{id}").into_bytes(),
+        create_revision: 2,
+        version: 1,
+        lease: 0,
+    };
+    assert!(model.apply(2, &[change("a", A), change("b", B)]).is_empty());
+    let judged = |outcome: Outcome| {
+        let mut book = Book(Linearizability::restored(&model));
+        book.then(C, &read("a", Some("c")), outcome);
+        book.0.check(Basis::Answers).len()
+    };
+    let (a, b) = (row("a", A, 2, 2, 1), row("b", B, 2, 2, 1));
+    assert_eq!(judged(sees(2, &[a.clone(), b])), 0);
+    assert_eq!(judged(sees(2, &[a])), 1, "b is lost");
+}

@@ -80,9 +80,18 @@ impl Disk {
         let path = dir.join(FILE_NAME);
         if !path.exists() {
             let Some(incarnation) = create else { return Err(LogError::Missing(path)) };
-            create_file(dir, &path, incarnation).map_err(|error| LogError::unreadable(&path, error))?;
+            create_file(dir, &path, incarnation, None).map_err(|error| LogError::unreadable(&path, error))?;
         }
         Self::open_file(dir, path, false)
+    }
+
+    /// Makes a log in `dir`, durably, as the life `incarnation`, that holds nothing and was purged through `purged`.
+    pub fn create_purged(dir: &Path, incarnation: u64, purged: LogId) -> Result<(), LogError> {
+        let path = dir.join(FILE_NAME);
+        if path.exists() {
+            return Err(LogError::Exists(path));
+        }
+        create_file(dir, &path, incarnation, Some(purged)).map_err(|error| LogError::unreadable(&path, error))
     }
 
     /// Opens the log in `dir` after every checksum of its file was verified.
@@ -276,7 +285,7 @@ impl<'txn> Changes<'txn> {
     }
 }
 
-fn create_file(dir: &Path, path: &Path, incarnation: u64) -> io::Result<()> {
+fn create_file(dir: &Path, path: &Path, incarnation: u64, purged: Option<LogId>) -> io::Result<()> {
     create_dir_durably(dir)?;
     let tmp = dir.join(format!("{FILE_NAME}.tmp"));
     match fs::remove_file(&tmp) {
@@ -288,6 +297,9 @@ fn create_file(dir: &Path, path: &Path, incarnation: u64) -> io::Result<()> {
     let mut changes = Changes::new(&txn)?;
     changes.put(FORMAT, FORMAT_VERSION)?;
     changes.save_incarnation(incarnation)?;
+    if let Some(purged) = purged {
+        changes.purge(purged)?;
+    }
     drop(changes);
     txn.commit().map_err(io::Error::other)?;
     db.close().map_err(io::Error::other)?;

@@ -42,6 +42,8 @@ use tokio::sync::{oneshot, watch};
 pub enum LogError {
     #[error("{0}: expected a raft log, found none")]
     Missing(PathBuf),
+    #[error("{0}: expected no raft log, found one: a log that exists is never replaced")]
+    Exists(PathBuf),
     #[error("{0}: another process has this raft log open; stop it first")]
     InUse(PathBuf),
     #[error("{path}: cannot read the raft log: {detail}. {next}", next = next_step(detail))]
@@ -156,6 +158,15 @@ impl LogStore {
         let shared = Arc::new(Shared::new(disk, found));
         let writer = io_thread::spawn(shared.clone())?;
         Ok(Self { inner: Arc::new(Inner { shared, writer: Mutex::new(Some(writer)) }) })
+    }
+
+    /// Makes the log of a member that begins at `position` without a single entry: durable when this returns, and read by
+    /// the next [`LogStore::open`]. `incarnation` is random, not 0.
+    ///
+    /// # Errors
+    /// [`LogError::Exists`] if there is a log in `dir`.
+    pub fn create_at(dir: &Path, incarnation: u64, position: LogId) -> Result<(), LogError> {
+        Disk::create_purged(dir, incarnation.max(1), position)
     }
 
     pub fn facts(&self) -> LogFacts {
