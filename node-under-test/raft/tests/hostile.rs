@@ -117,6 +117,8 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(vote, at, members, wire_size, chunks, headless)| {
                 Act::Snapshot { vote, at, members, wire_size, chunks, headless }
             }),
+        1 => (0..600_u16).prop_map(Act::Command),
+        1 => (any::<u8>(), number()).prop_map(|(kind, id)| Act::Change { kind, id }),
         4 => Just(Act::Lead),
     ]
 }

@@ -94,6 +94,11 @@ impl Input<'_> {
                 incarnation: self.number(),
                 cluster: Number(0),
             },
+            14 => match self.byte() % 3 {
+                0 => Act::Command(u16::from(self.byte())),
+                1 => Act::Change { kind: self.byte(), id: self.number() },
+                _ => Act::Lead,
+            },
             _ => Act::Lead,
         }
     }

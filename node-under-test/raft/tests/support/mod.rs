@@ -323,7 +323,7 @@ impl Cluster {
             engine.memory.at
         };
         self.logs += 1;
-        let log = LogStore::open(self.dirs[&id].path(), self.cluster_id << 32 | self.logs).unwrap();
+        let log = LogStore::open(self.dirs[&id].path(), (self.cluster_id << 32) | self.logs).unwrap();
         let committed = log.facts().committed.map(|id| id.index);
         let marks = Arc::new(Watermarks::at_start(at, at, committed));
         let machine = Arc::new(Memory { engine, marks: marks.clone(), gate: self.gate.clone() });
