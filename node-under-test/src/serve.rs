@@ -266,12 +266,18 @@ fn raft_options(options: &Serve) -> anyhow::Result<RaftOptions> {
     })
 }
 
+/// What of one connection may wait, in bytes. By this h2 also measures how many small frames may: it charges each with 256 bytes
+/// of half the window, and closes the connection beyond that. A burst of keep-alives arrives faster than any task reads it,
+/// and by default two thousand of them were too many; this takes sixteen thousand.
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+
 async fn listen(listener: TcpListener, routes: Routes, mut stopped: watch::Receiver<bool>) -> anyhow::Result<()> {
     let incoming = TcpListenerStream::new(listener);
     let stop = async move {
         let _ = stopped.wait_for(|stop| *stop).await;
     };
-    Server::builder().tcp_nodelay(true).add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await?;
+    let mut server = Server::builder().tcp_nodelay(true).initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+    server.add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await?;
     Ok(())
 }
 
