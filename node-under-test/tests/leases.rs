@@ -49,7 +49,7 @@ async fn grant(trio: &Trio, at: usize, id: i64, ttl: i64, key: &str) {
 fn a_follower_passes_many_keep_alives_on() {
     run(async {
         const LEASES: i64 = 500;
-        const ROUNDS: i64 = 20;
+        const ROUNDS: i64 = 10;
         let trio = Trio::start();
         let follower = trio.followers().await[0];
         for id in 1..=LEASES {

@@ -25,7 +25,7 @@ use crate::record::{Replayed, ResumedRecord, SlotRecord};
 use crate::seed::Seed;
 use crate::target::{Engine, Slot};
 use crate::verdict::{Class, Finding};
-use crate::workload::Load;
+use crate::workload::{Load, Workload};
 use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
