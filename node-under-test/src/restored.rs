@@ -136,13 +136,17 @@ mod tests {
     use super::*;
     use crate::testing::MemoryBackend;
     use node_base::backend::{Backend, Batch, consistent_index};
+    use node_proto::command::MemberRecord;
+    use prost::Message;
 
     fn old_cluster(name: &[u8]) -> MemoryBackend {
         let backend = MemoryBackend::default();
         let mut batch = Batch::default();
         batch.put(Bucket::Meta, COMPACT_REVISION, 7i64.to_be_bytes());
         batch.put(Bucket::Meta, &b"cluster_id"[..], name);
-        batch.put(Bucket::Member, 1u64.to_be_bytes(), name);
+        let member =
+            MemberRecord { id: 1, name: String::from_utf8_lossy(name).into_owned(), ..MemberRecord::default() };
+        batch.put(Bucket::Member, 1u64.to_be_bytes(), member.encode_to_vec());
         backend.commit(batch, LogId::new(7, 900)).unwrap();
         backend
     }

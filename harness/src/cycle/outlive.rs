@@ -2,6 +2,8 @@
 
 use super::{Stage, Work};
 use crate::cluster::Trouble;
+use crate::plan::Fault;
+use anyhow::anyhow;
 use std::collections::BTreeSet;
 
 impl Stage<'_> {
@@ -18,6 +20,11 @@ impl Stage<'_> {
                 self.blame(work, &death);
                 dead.insert(member.id);
             }
+        }
+        if work.findings.is_empty() && work.is_half_restored() {
+            let why =
+                "a restore ended half-way by what is known, and left no cluster to go on with: run the plan without it";
+            self.blame(work, &Trouble::Harness(anyhow!(why)));
         }
         if work.findings.is_empty()
             && let Err(trouble) = self.begin_anew(work, &dead).await
@@ -39,5 +46,12 @@ impl Stage<'_> {
         self.inspect_dead(work).await?;
         self.restart(work).await?;
         self.catch_up(work).await
+    }
+}
+
+impl Work {
+    /// Whether its step is a restore that was not seen through.
+    fn is_half_restored(&self) -> bool {
+        !self.record.restored && self.step.faults.iter().any(|fault| matches!(fault, Fault::Restore(_)))
     }
 }
