@@ -86,6 +86,10 @@ impl Space {
         let ballast = if held { Ballast::Held } else { Ballast::Released };
         let state = Mutex::new(State { looked: None, free: 0, short: false, ballast });
         let space = Self { dir: dir.to_owned(), reserve, measure, state };
+        if reserve == 0 {
+            // What an earlier life held back would be kept for nothing.
+            space.release(&mut space.state.lock().unwrap_or_else(PoisonError::into_inner));
+        }
         space.look(|_| ());
         Ok(space)
     }
@@ -276,6 +280,7 @@ mod tests {
     #[test]
     fn no_reserve_is_never_short() {
         let dir = tempfile::tempdir().unwrap();
+        drop(claim(dir.path(), 100 * MIB, None));
         let (_, space) = claim(dir.path(), 0, Some(0));
         assert!(!space.is_short() && space.fits(u64::MAX));
         assert!(!ballast_path(dir.path()).exists());
