@@ -2,9 +2,7 @@
 #![allow(unsafe_code)]
 
 use rustix::fs::Mode;
-use rustix::process::{
-    Pid, Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit, umask,
-};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit, umask};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;

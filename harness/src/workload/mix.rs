@@ -179,8 +179,7 @@ static SESSIONS: Mix = Mix {
 };
 
 /// All mixes, the default first.
-pub static MIXES: [&Mix; 9] =
-    [&MIXED, &WRITES, &TRANSACTIONS, &LARGE, &LEASES, &DELETES, &LIMITS, &LONG, &SESSIONS];
+pub static MIXES: [&Mix; 9] = [&MIXED, &WRITES, &TRANSACTIONS, &LARGE, &LEASES, &DELETES, &LIMITS, &LONG, &SESSIONS];
 
 /// The mix called `name`.
 pub fn find(name: &str) -> Option<&'static Mix> {

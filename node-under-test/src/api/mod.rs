@@ -78,8 +78,7 @@ pub fn routes(
     let required = LeaderRequired::new(&node.raft);
     let leases = lease::LeaseService::new(node.clone(), required.clone());
     let watches = watch::WatchService { node: node.clone(), leader_required: required.clone() };
-    let maintenance =
-        maintenance::MaintenanceService { node: node.clone(), space, leader_required: required.clone() };
+    let maintenance = maintenance::MaintenanceService { node: node.clone(), space, leader_required: required.clone() };
     Ok(Routes::new(admitted(KvServer::new(kv::KvService(node.clone())), &required))
         .add_service(admitted(WatchServer::new(watches), &required))
         .add_service(admitted(LeaseServer::new(leases), &required))

@@ -30,7 +30,11 @@ impl Keys {
 
     /// Walks through `interval` in `state`.
     pub fn pass(&mut self, state: &State, interval: &Interval) -> std::result::Result<(), Rejection> {
-        let passed = if interval.is_single() { 1 } else { state.index.count_up_to(interval, state.compact, self.left.saturating_add(1)) };
+        let passed = if interval.is_single() {
+            1
+        } else {
+            state.index.count_up_to(interval, state.compact, self.left.saturating_add(1))
+        };
         self.take(passed)
     }
 

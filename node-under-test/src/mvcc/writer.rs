@@ -37,12 +37,7 @@ pub struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    pub fn new(
-        state: &'a mut State,
-        garbage: &'a mut Garbage,
-        view: &'a dyn ReadView,
-        applying: Applying,
-    ) -> Self {
+    pub fn new(state: &'a mut State, garbage: &'a mut Garbage, view: &'a dyn ReadView, applying: Applying) -> Self {
         let main = state.revision + 1;
         let gathered = Gathered::new(applying.awaited, state);
         let (batch, touched_leases, replaying) = (Batch::default(), Vec::new(), applying.replaying);

@@ -177,7 +177,11 @@ impl StateMachine for Machine {
         Ok(self.lock().greatest_id)
     }
 
-    fn apply(&self, entry: Entry) -> io::Result<Bytes> {
+    fn vet(&self, _: &Bytes) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn apply(&self, entry: Entry, _: bool) -> io::Result<Bytes> {
         let mut engine = self.lock();
         let expected = engine.at.map_or(0, |at| at.index + 1);
         if entry.log_id.index != expected {
@@ -308,7 +312,7 @@ impl Victim {
     async fn assert_alive(&self) {
         let term = self.node().status().term + 1;
         let asked = postcard::to_stdvec(&((term, Some(OBSERVER.id), false), None::<(u64, u64)>, false)).unwrap();
-        let message = RaftMessage { route: Some(self.route(OBSERVER)), payload: asked.into() };
+        let message = RaftMessage { route: Some(self.route(OBSERVER)), payload: asked.into(), short_of_space: false };
         let status = self.call("PreVote", frame(&message.encode_to_vec())).await;
         let removed = self.node().roster().borrow().is_removed(OBSERVER.id);
         assert!(status == "0" || (removed && status == "9"), "the victim answers with status {status}");
@@ -340,7 +344,10 @@ impl Victim {
     fn request(&self, act: &Act) -> (&'static str, Bytes) {
         let liar = self.route(Life { id: 2, incarnation: 22, cluster: CLUSTER });
         let raft = |payload: Vec<u8>| {
-            frame(&RaftMessage { route: Some(liar.clone()), payload: payload.into() }.encode_to_vec())
+            frame(
+                &RaftMessage { route: Some(liar.clone()), payload: payload.into(), short_of_space: false }
+                    .encode_to_vec(),
+            )
         };
         let rpc_of = |rpc: u8| RPCS[usize::from(rpc) % RPCS.len()];
         match act {
@@ -359,7 +366,7 @@ impl Victim {
                 let bytes = match rpc {
                     "Hello" => HelloRequest { route }.encode_to_vec(),
                     "ReadIndex" => ReadIndexRequest { route }.encode_to_vec(),
-                    _ => RaftMessage { route, payload: Bytes::new() }.encode_to_vec(),
+                    _ => RaftMessage { route, payload: Bytes::new(), short_of_space: false }.encode_to_vec(),
                 };
                 (rpc, frame(&bytes))
             }
