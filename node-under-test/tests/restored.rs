@@ -303,7 +303,6 @@ async fn founders_that_were_restored_from_different_states_are_other_clusters() 
 /// Two founders that were restored alike are a quorum; the third one, which was not, never gets anything from them, and all
 /// say why.
 #[tokio::test]
-#[ignore = "needs the cluster's id in the messages between members"]
 async fn a_founder_that_was_not_restored_alike_is_refused_in_words() {
     for (keys, held) in [(None, 0), (Some(5), 6)] {
         let mut cluster = Cluster::new(&[1, 2, 3]);

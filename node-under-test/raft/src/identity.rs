@@ -356,7 +356,7 @@ impl Identity {
             Why::Farewell(farewell) => farewell.to_string(),
             Why::Stranger(life) => format!(
                 "member {} belongs to cluster {:016x}, and this one to {:016x}: it has an address that was used before, or \
-                 the two were not given the same founding members",
+                 the two were not given the same founding members, or were not restored from the same snapshot",
                 life.id,
                 life.cluster,
                 self.life().cluster
