@@ -110,7 +110,7 @@ mod tests {
             (Command::Put(PutRequest::default()), true),
             (Command::LeaseGrant(Default::default()), true),
             (Command::DeleteRange(DeleteRangeRequest::default()), false),
-            (Command::Compaction(CompactionRequest::default()), false),
+            (Command::Compact(CompactionRequest::default()), false),
             (Command::LeaseRevoke(LeaseRevokeRequest::default()), false),
             (Command::Txn(txn(vec![delete()], vec![])), false),
             (Command::Txn(txn(vec![delete()], vec![put()])), true),
