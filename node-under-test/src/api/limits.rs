@@ -127,10 +127,10 @@ mod tests {
         let refused = limits.propose(4).unwrap_err();
         assert_eq!((refused.code(), refused.message()), (Code::ResourceExhausted, "etcdserver: too many requests"));
         drop(held);
-        limits.propose(10).unwrap();
+        drop(limits.propose(10).unwrap());
         let held = limits.image().unwrap();
         assert_eq!(limits.image().unwrap_err().code(), Code::ResourceExhausted);
         drop(held);
-        limits.image().unwrap();
+        drop(limits.image().unwrap());
     }
 }
