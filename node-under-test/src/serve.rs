@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch::{self, error::RecvError};
 use tonic::service::Routes;
 
@@ -238,10 +239,12 @@ async fn serve(options: &Serve, listeners: Listeners, member: Opened, clients: &
     if let Some(listener) = listeners.control {
         servers.spawn(net::listen(listener, Class::Control, Routes::new(control.into_server()), stopped));
     }
+    // Whoever hears that it serves may stop it at once.
+    let mut signals = StopSignals::catch()?;
     announce("serving");
     let code = tokio::select! {
-        signal = stop_signal() => {
-            tracing::info!(signal = signal?, "stopping");
+        signal = signals.next() => {
+            tracing::info!(signal, "stopping");
             ExitCode::SUCCESS
         }
         reason = raft.fatal() => {
@@ -311,22 +314,32 @@ fn announce(event: &str) {
     let _ = writeln!(out, "{{\"event\":\"{event}\"}}").and_then(|()| out.flush());
 }
 
-/// The signal that ends this member in order. SIGHUP is one of them, unless it was ignored when the process began: that is
-/// what `nohup` asks for.
-async fn stop_signal() -> std::io::Result<&'static str> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = if hangup_is_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
-    let hung_up = async {
-        match &mut hangup {
-            Some(hangup) => hangup.recv().await,
-            None => std::future::pending().await,
+/// The signals that end this member in order, caught from now on. SIGHUP is one of them, unless it was ignored when the process
+/// began: that is what `nohup` asks for.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Option<Signal>,
+}
+
+impl StopSignals {
+    fn catch() -> std::io::Result<Self> {
+        let hangup = if hangup_is_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())?, hangup })
+    }
+
+    /// The name of the first that comes.
+    async fn next(&mut self) -> &'static str {
+        let hung_up = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = hung_up => "SIGHUP",
         }
-    };
-    Ok(tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-        _ = hung_up => "SIGHUP",
-    })
+    }
 }

@@ -30,7 +30,7 @@ pub async fn run(store: Arc<Store>) {
             Ok(false) => {}
             Err(error) => {
                 let next = "not retried: check the disk, then start the process again";
-                eprintln!("removing compacted rows failed: {error}; {next}");
+                node_base::say!("removing compacted rows failed: {error}; {next}");
                 node_base::process::end(EXIT_STORAGE);
             }
         }

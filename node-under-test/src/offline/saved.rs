@@ -187,7 +187,7 @@ fn remove(path: &Path) -> io::Result<()> {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.path) {
-            eprintln!("removing {}: {error}", self.path.display());
+            node_base::say!("removing {}: {error}", self.path.display());
         }
     }
 }

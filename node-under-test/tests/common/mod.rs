@@ -25,7 +25,12 @@ pub struct Member {
 
 /// Ports for one member, free when asked.
 pub fn free_addresses() -> [SocketAddr; 3] {
-    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("loopback has a free port"));
+    free([(); 3])
+}
+
+/// All of them different: each is held until the last is found.
+fn free<const N: usize>(wanted: [(); N]) -> [SocketAddr; N] {
+    let listeners = wanted.map(|()| TcpListener::bind("127.0.0.1:0").expect("loopback has a free port"));
     listeners.map(|listener| listener.local_addr().expect("a bound listener has an address"))
 }
 
@@ -76,7 +81,8 @@ pub struct Cluster {
 impl Cluster {
     /// Starts them in directories under `root`, and waits until each says that it serves.
     pub fn start(root: &Path, backend: &str) -> Self {
-        let addresses: Vec<_> = (1..=3).map(|id| (id, free_addresses())).collect();
+        let [a, b, c, d, e, f, g, h, i] = free([(); 9]);
+        let addresses = [(1, [a, b, c]), (2, [d, e, f]), (3, [g, h, i])];
         let members = addresses.iter().map(|(id, own)| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_node-under-test"));
             command.args(["serve", "--id", &id.to_string(), "--backend", backend, "--keep-entries", "500"]);
