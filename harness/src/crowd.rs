@@ -162,7 +162,10 @@ mod tests {
             }
             board.set(0, false);
         }
-        assert!(crowd.record().connections >= 4, "{:?}", crowd.record());
+        // A connection is counted on this side a moment after it was accepted on the other.
+        while crowd.record().connections < 4 {
+            clock::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     #[test]

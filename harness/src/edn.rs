@@ -20,6 +20,7 @@
 //!
 //! The history is read and written line by line: memory follows the clients, not the run.
 
+use crate::evidence::read_line;
 use crate::operation::{Action, Effect, OpId};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -134,7 +135,7 @@ pub fn export(mut history: impl BufRead, to: impl Write) -> Result<Exported, Err
             break;
         }
         number += 1;
-        let line: Line = serde_json::from_slice(&text).map_err(|source| {
+        let line: Line = read_line(&text).map_err(|source| {
             let found = String::from_utf8_lossy(&text).trim_end().chars().take(80).collect();
             Error::Malformed { line: number, found, source }
         })?;

@@ -9,9 +9,11 @@
 //! length ([`text`]), a revision that another stream has delivered before is a mark, equal answers are written once.
 
 mod answer;
+mod line;
 pub mod text;
 
 pub use answer::{Answers, KvAnswer, Marks, Recovered};
+pub use line::read_line;
 
 use crate::inspect::DeadMember;
 use crate::model::Change;

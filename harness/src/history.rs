@@ -7,7 +7,7 @@
 //! nothing that it acted on. (Power loss of the harness's machine is out of scope: the file is not synced.)
 
 use crate::clock;
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, read_line};
 use crate::machine::of_io;
 use crate::verdict::{Class, Finding};
 use serde::{Deserialize, Serialize};
@@ -178,7 +178,7 @@ impl Lines {
         }
         self.number += 1;
         self.whole += self.line.len() as u64 + 1;
-        let read: Read = serde_json::from_slice(&self.line).map_err(|source| {
+        let read: Read = read_line(&self.line).map_err(|source| {
             let found = String::from_utf8_lossy(&self.line).chars().take(80).collect();
             Error::Malformed { path: self.path.clone(), line: self.number, found, source }
         })?;

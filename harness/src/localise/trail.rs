@@ -2,7 +2,7 @@
 //!
 //! The end of `history.jsonl` is read back: what was written down is what there is to go by, here as in a check that is done later.
 
-use crate::evidence::{Evidence, Look, Marks, Recovered};
+use crate::evidence::{Evidence, Look, Marks, Recovered, read_line};
 use crate::inspect::DeadMember;
 use crate::operation::{KeyState, Reply};
 use crate::oracle::log_replay::Logged;
@@ -48,7 +48,7 @@ impl Trail {
             if SKIPPED.iter().any(|kind| line.contains(&format!("\"event\":\"{kind}\""))) {
                 continue;
             }
-            match serde_json::from_str::<Evidence>(line) {
+            match read_line::<Evidence>(line.as_bytes()) {
                 Ok(Evidence::RaftLog { log }) => {
                     let member = log.member;
                     trail.logged.extend(log.entries.into_iter().map(|entry| (entry.index, (member, entry))));

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// A lease that lives no longer than this may end while a run lasts, seconds.
-const SHORT_SECONDS_MAX: i64 = 3_600;
+const SHORT_SECONDS_MAX: i64 = crate::limits::LEASE_TTL_SECONDS_MAX as i64;
 
 pub fn is_short(ttl_seconds: i64) -> bool {
     ttl_seconds <= SHORT_SECONDS_MAX

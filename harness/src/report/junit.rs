@@ -243,6 +243,6 @@ mod tests {
             }
             assert!(listed(class));
         }
-        assert_eq!(CLASSES.len(), 20);
+        assert_eq!(CLASSES.len(), 21);
     }
 }

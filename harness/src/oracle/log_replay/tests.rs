@@ -134,7 +134,7 @@ fn judge(log: &RaftLog, revisions: &[(u64, Vec<Change>)], fence: Option<FenceAns
     let evidence = replay.evidence(1, 2, log, log.last().map(|last| last.index));
     // What is written down is what is judged.
     let line = serde_json::to_string(&evidence).unwrap();
-    assert_eq!(serde_json::from_str::<LogEvidence>(&line).unwrap(), evidence, "{line}");
+    assert_eq!(crate::evidence::read_line::<LogEvidence>(line.as_bytes()).unwrap(), evidence, "{line}");
     replay.read(&evidence, &mut alarms);
     (replay.totals(), alarms)
 }
