@@ -305,9 +305,11 @@ fn reads_are_judged_at_their_revision_even_if_it_is_still_to_come() {
     let ledger = with_two_keys();
     let both = || Keys { from: "p/".into(), to: Some("p0".into()) };
     let rows = [row("p/1", OpId { client: 9, seq: 11 }, 2), row("p/2", OpId { client: 9, seq: 12 }, 3)];
+    let asked = std::cell::Cell::new(0);
     let reading = |ledger: &Ledger, rows: &[KeyState], revision| {
-        // At another member than the one that acknowledged the writes.
-        send(ledger, 1, A, &read(both(), true));
+        // Each at another member, and none at the one that acknowledged the writes.
+        asked.set(asked.get() + 1);
+        send(ledger, asked.get(), A, &read(both(), true));
         ledger.complete(A, &done(revision, Reply::Read(rows.to_vec())));
         classes(ledger)
     };
