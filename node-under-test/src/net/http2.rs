@@ -2,7 +2,7 @@
 
 use super::budget::Class;
 use std::time::Duration;
-use tonic::transport::{Endpoint, Server};
+use tonic::transport::Server;
 
 /// Requests, watches and other streams on one connection. Clients of etcd multiplex everything on one, a watch to a stream in
 /// some of them; those that want more wait for a stream to end. etcd sets no limit.
@@ -30,19 +30,6 @@ const PING_CLIENTS: (Duration, Duration) = (Duration::from_secs(30), Duration::f
 /// What snapshots and appended entries come through: as wide as the sender's own windows.
 const PEER_STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const PEER_CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-
-/// A connection to a listener on loopback is made in microseconds, or not at all.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The terms on which this member connects to another one's client address.
-pub fn dialled(endpoint: Endpoint) -> Endpoint {
-    endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(PING.0)
-        .keep_alive_timeout(PING.1)
-        .keep_alive_while_idle(true)
-}
 
 pub fn server(class: Class) -> Server {
     let (interval, timeout) = if class == Class::Clients { PING_CLIENTS } else { PING };

@@ -17,7 +17,6 @@ mod connection;
 mod http2;
 
 pub use budget::Class;
-pub use http2::dialled;
 
 use accept::Gate;
 use std::net::SocketAddr;
