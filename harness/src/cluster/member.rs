@@ -453,7 +453,8 @@ impl Member {
         clock::within(limits::DEATH_NEWS, life.child.ended()).await.map(|ended| self.died(life, ended))
     }
 
-    async fn trouble_of_a_broken_pipe(&self) -> Trouble {
+    /// What is wrong with a member whose event pipe has closed: its death, as soon as that is known.
+    pub async fn trouble_of_a_broken_pipe(&self) -> Trouble {
         match self.death_news().await {
             Some(trouble) => trouble,
             None => Trouble::Harness(anyhow!("n{} closed its event pipe and lives on", self.id)),

@@ -138,7 +138,7 @@ impl Stage<'_> {
             return Ok(Reached::Yes);
         }
         match clock::within(bound, member.stop(window)).await {
-            Some(stop) => self.stopped(first, stop),
+            Some(stop) => self.stopped(first, stop).await,
             None => disarm(member, window).await,
         }
     }
@@ -174,7 +174,7 @@ impl Stage<'_> {
         if there.is_empty()
             && !stops.is_empty()
             && let Some(((id, stop), ..)) = clock::within(self.window_bound(), select_all(stops)).await
-            && self.stopped(id, stop)? == Reached::Yes
+            && self.stopped(id, stop).await? == Reached::Yes
         {
             there.push(id);
         }
@@ -303,7 +303,7 @@ impl Stage<'_> {
             () = clock::sleep(bound) => None,
         };
         match stop {
-            Some(stop) => self.stopped(leader, stop),
+            Some(stop) => self.stopped(leader, stop).await,
             None => disarm(self.member(leader)?, window).await,
         }
     }
@@ -344,7 +344,7 @@ impl Stage<'_> {
             caught_up = catch_up(member, mark, bounds.restart_ms_max, bounds.catch_up_ms_max) => Err(caught_up),
         };
         match end {
-            Ok(stop) => self.stopped(first, stop),
+            Ok(stop) => self.stopped(first, stop).await,
             Err(Ok(())) => disarm(self.member(first)?, window.name).await,
             Err(Err(trouble)) => Err(trouble),
         }
@@ -377,13 +377,12 @@ impl Stage<'_> {
         clock::within(bound, purged).await.unwrap_or(Ok(false))
     }
 
-    fn stopped(&self, member: u64, stop: Stop) -> Result<Reached, Trouble> {
+    /// What the end of a wait for a window means. The pipe of a dying member closes before the kernel
+    /// tells of its death, so an end asks for that news before it blames the harness.
+    async fn stopped(&self, member: u64, stop: Stop) -> Result<Reached, Trouble> {
         match stop {
             Stop::AtWindow => Ok(Reached::Yes),
-            Stop::Ended => Err(self
-                .cluster
-                .stray_death()
-                .unwrap_or_else(|| Trouble::Harness(anyhow!("n{member} closed its event pipe")))),
+            Stop::Ended => Err(self.member(member)?.trouble_of_a_broken_pipe().await),
         }
     }
 

@@ -13,8 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) fn lacking(floors: &Floors, run: &RunSummary, apart: u64) -> Vec<Finding> {
     let cycles = run.cycles.len() as u64;
     let landed = run.landed() as u64;
-    // What does not exist on the victim's engine could not land, whatever the faults are worth.
-    let planned = run.cycles.iter().filter(|cycle| !cycle.not_applicable).count() as u64;
+    let planned = run.cycles.iter().filter(|cycle| could_land(cycle)).count() as u64;
     let judged = run.cycles.iter().filter(|cycle| judged_for_bite(cycle)).count() as u64;
     let bit = run.cycles.iter().filter(|cycle| bit(cycle)).count() as u64;
     let mut sentences = Vec::new();
@@ -162,7 +161,7 @@ fn unmet_quotas(run: &RunSummary) -> Option<String> {
 
 /// Cycles that a known finding ended before there was anything to verify, or whose replicas disagreed by one.
 pub(super) fn unverified(run: &RunSummary, apart: u64) -> Vec<String> {
-    let ended = run.cycles.iter().filter(|cycle| cycle.fence_index.is_none() && cycle.findings == 0).count();
+    let ended = run.cycles.iter().filter(|cycle| ended_by_known(cycle)).count();
     let cycles = run.cycles.len();
     let ended =
         (ended > 0).then(|| format!("the fence of {ended} of {cycles} cycles: a known finding ended them before it"));
@@ -180,6 +179,17 @@ pub(super) fn not_applicable(run: &RunSummary) -> Vec<String> {
          in groups, so that a kill loses at most the group that is under way, and N is E by definition"
     );
     if landed > 0 && judged == 0 { vec![why] } else { Vec::new() }
+}
+
+/// Whether the cycle's fault had its chance. A step that does not exist on the victim's engine has
+/// none, and neither has one that a known finding forestalled.
+fn could_land(cycle: &CycleRecord) -> bool {
+    !cycle.not_applicable && (cycle.landed() || !ended_by_known(cycle))
+}
+
+/// Whether a known finding ended the cycle before its fence.
+fn ended_by_known(cycle: &CycleRecord) -> bool {
+    cycle.fence_index.is_none() && cycle.findings == 0
 }
 
 /// Whether the cycle had a memtable to lose, or is of a server of which only that can be said what it had to catch up with.
@@ -408,6 +418,16 @@ mod tests {
             (cycle.not_applicable, cycle.window) = (true, Some("flush.begin".to_owned()));
         }
         assert_eq!(lacking(&Floors::default(), &run), []);
+    }
+
+    #[test]
+    fn a_fault_that_a_known_finding_forestalled_eats_no_floor() {
+        let mut run = run(11, 1, 0);
+        assert!(lacking(&Floors::default(), &run)[0].sentence.contains("11 of 12"));
+        run.cycles[11].fence_index = None;
+        assert_eq!(lacking(&Floors::default(), &run), []);
+        run.cycles[11].findings = 1;
+        assert!(lacking(&Floors::default(), &run)[0].sentence.contains("11 of 12"), "a new finding ended it");
     }
 
     #[test]
