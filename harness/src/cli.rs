@@ -309,6 +309,9 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
     if let Some(split) = Split::of(summary) {
         text.push_str(&format!("{}\n", split.sentence()));
     }
+    if let Some(pace) = summary.pace {
+        text.push_str(&format!("machine: {}\n", pace.sentence()));
+    }
     if let Some(line) = report::refused::line(summary) {
         text.push_str(&format!("{line}\n"));
     }

@@ -4,7 +4,9 @@
 //! kills that the plan wants at a time, never as a stand-in for a condition.
 #![allow(clippy::disallowed_methods, reason = "this file is where the rest of the crate gets its time from")]
 
+use nix::time::ClockId;
 use std::future::Future;
+use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 /// A point of the monotonic clock.
@@ -37,6 +39,14 @@ pub async fn before<F: Future>(deadline: Instant, future: F) -> Option<F::Output
     tokio::time::timeout_at(deadline.into(), future).await.ok()
 }
 
+/// Processor time that the calling thread has had so far.
+///
+/// # Errors
+/// The kernel has no such clock.
+pub fn thread_time() -> io::Result<Duration> {
+    Ok(nix::time::clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
+}
+
 /// Wall time, UTC, `YYYY-MM-DDTHH:MM:SSZ`.
 pub fn utc_now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
@@ -56,6 +66,14 @@ pub fn seed_from_time() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    /// A thread that waits has none.
+    #[test]
+    fn processor_time_is_the_threads_own() {
+        let (wall, before) = (super::now(), super::thread_time().unwrap());
+        while super::thread_time().unwrap() - before < std::time::Duration::from_millis(2) {}
+        assert!(wall.elapsed() >= std::time::Duration::from_millis(2));
+    }
+
     #[test]
     fn the_stamp_sorts_and_holds_nothing_a_shell_would_mind() {
         let stamp = super::utc_stamp();

@@ -27,6 +27,7 @@ pub use pause::Paused;
 pub use trouble::Trouble;
 
 use crate::endpoints::Board;
+use crate::pace::Pace;
 use crate::paths::Paths;
 use crate::process::Spawner;
 use crate::record::Role;
@@ -53,6 +54,13 @@ pub struct Site {
     pub links: Option<Links>,
     /// Limit of open files of each member; `None`: the harness's own.
     pub nofile: Option<u64>,
+}
+
+impl Site {
+    /// What bounds on members are stretched by.
+    pub fn pace(&self) -> &Pace {
+        self.spawner.pace()
+    }
 }
 
 /// Who was where when a harness died.
@@ -271,7 +279,7 @@ impl Cluster {
                 clock::sleep(limits::LEADER_RETRY_PAUSE).await;
             }
         };
-        let leader = clock::within(limits::LEADER_WAIT, elected).await?;
+        let leader = self.site.pace().within(limits::LEADER_WAIT, elected).await?;
         let role = |id| if id == leader { Role::Leader } else { Role::Follower };
         Some(self.members.iter().map(|member| (member.id, role(member.id))).collect())
     }

@@ -22,6 +22,7 @@ mod second_look;
 mod strike;
 mod upgrade;
 mod victims;
+mod wait;
 
 pub use crate::record::{CycleRecord, Outcome, PhasesMs, Role, Victim};
 
@@ -34,8 +35,10 @@ use crate::limits;
 use crate::machine::{Machine, Shortage};
 use crate::observe::Observer;
 use crate::oracle::Ledger;
+use crate::pace::{Lap, Pace};
 use crate::plan::{Fault, Step, When};
 use crate::process::Ended;
+use crate::record::pace::AS_IDLE;
 use crate::scenario::Scenario;
 use crate::target::Engine;
 use crate::verdict::{Class, Finding, Verdict};
@@ -87,6 +90,10 @@ impl Casualty {
 pub struct Work {
     step: Step,
     started: Instant,
+    /// Likewise, on the machine's clock.
+    lap: Lap,
+    /// The machine's highest factor over the steps of the healing, percent.
+    healing_percent: u32,
     victims: Vec<Victim>,
     /// Faults that have begun and not ended.
     lasting: lasting::UnderWay,
@@ -195,13 +202,14 @@ impl<'a> Stage<'a> {
         if load.lease_holders == 0 {
             return;
         }
-        let bound_ms = limits::LEASE_END_MS_MAX;
-        // What is judged are the ages of the last requests, all of which were made before this.
-        let patience = Duration::from_millis(bound_ms + u64::from(load.lease_ttl_seconds) * 2_000 + 100);
-        let started = clock::now();
-        while !self.ledger.short_leases().is_empty() && started.elapsed() < patience {
+        let bound = Duration::from_millis(limits::LEASE_END_MS_MAX);
+        // What is judged are the ages of the last requests, all of which were made before this. A lease's own time is no machine's.
+        let own = Duration::from_millis(u64::from(load.lease_ttl_seconds) * 2_000 + 100);
+        let lap = self.cluster.site.pace().begin();
+        while !self.ledger.short_leases().is_empty() && !lap.is_over(bound + own) {
             clock::sleep(limits::LEASE_PAUSE).await;
         }
+        let bound_ms = lap.stretched(bound).ms();
         work.findings.extend(self.ledger.take(&Evidence::LeasesAwaited { bound_ms }));
     }
 
@@ -271,7 +279,7 @@ impl<'a> Stage<'a> {
             }
         }
         let findings = self.findings_of(&mut work);
-        let Work { started, victims, casualties, kills_of_tools, lasting, mut record, .. } = work;
+        let Work { started, lap, victims, casualties, kills_of_tools, lasting, mut record, .. } = work;
         // A cycle that ended early left them: whatever still lasts ends here.
         drop(lasting);
         record.cluster = self.number;
@@ -283,6 +291,7 @@ impl<'a> Stage<'a> {
         }
         record.findings = findings.len() as u32;
         record.duration_ms = clock::ms_since(started);
+        record.machine_percent = lap.factor_percent();
         record.proved_nothing = proved_nothing(&record);
         self.ledger.take(&Evidence::CycleEnd { record: record.clone() });
         CycleEnd { record, findings }
@@ -334,11 +343,11 @@ fn proved_nothing(record: &CycleRecord) -> Option<String> {
 
 impl Work {
     /// For a look at all members that kills nobody, and whose findings belong to no cycle.
-    pub fn without_fault() -> Self {
-        Self::new(&Step { cycle: 0, faults: vec![kill_nobody()] })
+    pub fn without_fault(pace: &Pace) -> Self {
+        Self::new(&Step { cycle: 0, faults: vec![kill_nobody()] }, pace)
     }
 
-    pub fn new(step: &Step) -> Self {
+    pub fn new(step: &Step, pace: &Pace) -> Self {
         let at = step.faults.iter().find_map(|fault| match fault {
             Fault::Kill { when: When::Window { window, hit }, .. } => Some((*window, *hit)),
             Fault::Upgrade(upgrade) => upgrade.kill().map(|at| (at.window, at.hit)),
@@ -363,6 +372,7 @@ impl Work {
             lasting: Vec::new(),
             terms_passed: 0,
             unforced_terms: None,
+            machine_percent: AS_IDLE,
             upgraded: false,
             restored: false,
             lost_entries: 0,
@@ -383,6 +393,8 @@ impl Work {
         Self {
             step: step.clone(),
             started: clock::now(),
+            lap: pace.begin(),
+            healing_percent: AS_IDLE,
             victims: Vec::new(),
             lasting: lasting::UnderWay::default(),
             casualties: Vec::new(),
@@ -445,7 +457,7 @@ mod tests {
     use crate::record::{LastingKind, LastingRecord};
 
     fn work() -> Work {
-        Work::new(&Step { cycle: 4, faults: vec![kill_nobody()] })
+        Work::new(&Step { cycle: 4, faults: vec![kill_nobody()] }, &Pace::idle())
     }
 
     fn died() -> Trouble {

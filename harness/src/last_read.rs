@@ -4,11 +4,11 @@
 
 use crate::cluster::{Cluster, Trouble};
 use crate::evidence::Evidence;
+use crate::limits;
 use crate::observe::rows;
 use crate::operation::KeyState;
 use crate::oracle::Ledger;
 use crate::verdict::{Class, Finding};
-use crate::{clock, limits};
 use etcd_client::{Client, ConnectOptions};
 
 /// Reads all members and judges what they say. A read that fails is the harness's or liveness's matter, never silence.
@@ -17,8 +17,8 @@ pub async fn read_and_check(cluster: &Cluster, ledger: &Ledger, findings: &mut V
     for (slot, endpoint) in cluster.endpoints() {
         let Some(member) = cluster.in_slot(slot).map(|member| member.id) else { continue };
         // What its own watch has delivered it has applied; another member's stream may be ahead of it.
-        let revision = ledger.delivered(slot);
-        match clock::within(limits::LAST_READ, read_all(&endpoint, revision)).await {
+        let (revision, lap) = (ledger.delivered(slot), cluster.site.pace().begin());
+        match lap.within(limits::LAST_READ, read_all(&endpoint, revision)).await {
             Some(Ok(rows)) => findings.extend(ledger.take(&Evidence::LastRead { member, revision, rows })),
             Some(Err(error)) => findings.extend(tell(
                 ledger,
@@ -30,8 +30,8 @@ pub async fn read_and_check(cluster: &Cluster, ledger: &Ledger, findings: &mut V
             )),
             None => {
                 let why = format!(
-                    "expected n{member} to answer a read of all keys within {:?}, and it did not",
-                    limits::LAST_READ
+                    "expected n{member} to answer a read of all keys within {}, and it did not",
+                    lap.stretched(limits::LAST_READ)
                 );
                 findings.extend(tell(ledger, Finding::new(Class::Liveness, why).at_member(member)));
             }

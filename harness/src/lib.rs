@@ -56,6 +56,7 @@ pub mod observe;
 pub mod operation;
 pub mod oracle;
 pub mod output;
+pub mod pace;
 pub mod paths;
 pub mod plan;
 pub mod probe;

@@ -1,5 +1,8 @@
 //! Every bound of the harness, with its reason. A scenario may set those that have a key of the same name
 //! under `[bounds]` or `[floors]`; the value here is its default.
+//!
+//! Bounds on the system under test, and on what the harness's own mechanics take, are those of an idle machine; `pace.rs` stretches
+//! them by what this one does now.
 
 use std::time::Duration;
 
@@ -50,9 +53,22 @@ pub const MEMTABLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 // ---- bounds on the system under test -------------------------------------------------------------------
 
-/// How long an armed window may stay unpassed before the step is a recorded skip. A flush of a small memtable
-/// comes every few hundred milliseconds under load; this is ten times that, and cheap enough to wait for.
+/// How long an armed window may stay unpassed, at least, before the step is a recorded skip, if the load has made its progress by
+/// then (`cycle/wait.rs`); and how long the load may stand still. A flush of a small memtable comes every few hundred milliseconds
+/// under load; this is ten times that, and cheap enough to wait for.
 pub const WINDOW_WAIT_MS_MAX: u64 = 4_000;
+/// After as many of these bounds a load that goes on, and is slow, is waited for no longer.
+pub const WINDOW_BOUNDS_MAX: u32 = 8;
+/// Between two looks at how far the load is.
+pub const WINDOW_LOOK_PAUSE: Duration = Duration::from_millis(250);
+/// Times the entries that bring a window on average, before it counts as passed by: batches and memtables differ.
+pub const WINDOW_DUE_FACTOR: u64 = 2;
+/// What one entry leaves in a memtable at least: its rows' keys and positions, without a value.
+pub const MEMTABLE_BYTES_PER_ENTRY_MIN: u64 = 100;
+/// Files of one memtable each that RocksDB lets pile up before it compacts them.
+pub const FLUSHES_PER_COMPACTION: u64 = 4;
+/// A segment of etcd's log.
+pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Spawn until serving. Opening takes ~10 ms for the engine and up to ~300 ms for a log of 200,000 entries;
 /// shared disks stall for up to 150 ms per sync, and a neighbour may take both cores.
 pub const RESTART_MS_MAX: u64 = 30_000;
@@ -278,6 +294,27 @@ pub const LAST_WORDS_READ: u64 = 16 * 1024;
 pub const REPORT_BYTES: u64 = 512 * 1024;
 /// … and for each cycle.
 pub const REPORT_BYTES_PER_CYCLE: u64 = 2 * 1024;
+
+// ---- the machine's pace --------------------------------------------------------------------
+
+/// The floor of a cycle (see `pace.rs`) on an idle machine of the kind on which the bounds in this file were measured: the burst,
+/// two syncs of 1 ms at most, and eight round trips of 50 µs.
+pub const FLOOR_IDLE: Duration = Duration::from_micros(10_400);
+/// Of that floor, the processor time: more than two slices of the scheduler, so that a thread that competes has to wait for others.
+pub const FLOOR_BURST: Duration = Duration::from_millis(8);
+/// Syncs of one page in a floor, …
+pub const FLOOR_SYNCS: u32 = 2;
+/// … and round trips over the loopback.
+pub const FLOOR_TRIPS: u32 = 8;
+/// After this a round trip over the loopback is given up, and counts as what it took.
+pub const FLOOR_TRIP_MAX: Duration = Duration::from_secs(5);
+/// Between two measurements: each keeps a core busy for [`FLOOR_BURST`], 2 % of it in this rhythm.
+pub const PACE_PAUSE: Duration = Duration::from_millis(500);
+/// Measurements whose mean is the pace: those of the last two seconds. A single slow sync is no busy machine.
+pub const PACE_SAMPLES: usize = 4;
+/// The most by which a bound is stretched. A machine that is slower still is of no use, and without an end a member that hangs
+/// would never be late.
+pub const PACE_FACTOR_MAX: f64 = 8.0;
 
 // ---- the fault filesystem ---------------------------------------------------------------------------------
 

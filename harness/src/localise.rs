@@ -24,15 +24,16 @@ mod told;
 mod trail;
 
 use crate::cluster::Cluster;
+use crate::limits;
 use crate::operation::KeyState;
 use crate::oracle::Ledger;
 use crate::oracle::log_replay::{Effect, LogReplay, effect, in_words};
+use crate::pace::Pace;
 use crate::raft_log::{self, LogId, Payload, RaftLog};
 use crate::record::localisation::{Excerpt, ExcerptLine, FirstWrong, Localisation, WrongKey};
 use crate::scenario::hex;
 use crate::verdict::{Class, Finding};
 use crate::workload::Workload;
-use crate::{clock, limits};
 use compare::{Difference, Shape, Shown, Truth, first_difference};
 use futures_util::future::join_all;
 use node_proto::control::StatusResponse;
@@ -80,15 +81,16 @@ pub async fn localise(
     findings: &[Finding],
 ) -> Option<Localisation> {
     let finding = LOCALISED.iter().find_map(|class| findings.iter().find(|finding| finding.class == *class))?;
+    let lap = cluster.site.pace().begin();
     let looked = async {
         match cluster.site.target.inspector() {
             Some(_) => look(cluster, ledger, workload, finding).await,
             None => server::look(cluster, ledger, workload, finding).await,
         }
     };
-    let looked = clock::within(limits::LOCALISE, looked).await;
+    let looked = lap.within(limits::LOCALISE, looked).await;
     Some(looked.unwrap_or_else(|| {
-        let late = format!("where it begins: the search did not end within {:?}", limits::LOCALISE);
+        let late = format!("where it begins: the search did not end within {}", lap.stretched(limits::LOCALISE));
         empty(finding, vec![late])
     }))
 }
@@ -137,7 +139,7 @@ async fn look(
 /// Stops the load, and reads what happened in the cycle of `finding`.
 async fn stop_load(cluster: &Cluster, workload: &mut Option<Workload>, finding: &Finding, evidence: &mut Evidence) {
     if let Some(workload) = workload.take()
-        && clock::within(limits::LOCALISE_LOAD, workload.stop()).await.is_none()
+        && cluster.site.pace().within(limits::LOCALISE_LOAD, workload.stop()).await.is_none()
     {
         evidence.unknown.push("a state at rest: the load did not stop in time, and wrote on".to_owned());
     }
@@ -167,7 +169,9 @@ async fn witness(cluster: &Cluster, evidence: &mut Evidence) {
             Ok(status) => {
                 let endpoint = format!("http://{}", member.addresses.client);
                 let fence = evidence.fence_revision(member.id);
-                if let Err(error) = hear(&endpoint, evidence.from, &status, fence, &mut found).await {
+                if let Err(error) =
+                    hear((&endpoint, cluster.site.pace()), evidence.from, &status, fence, &mut found).await
+                {
                     evidence.unknown.push(format!("all that n{} holds: {error:#}", member.id));
                 }
                 found.status = Some(status);
@@ -182,14 +186,14 @@ async fn witness(cluster: &Cluster, evidence: &mut Evidence) {
 }
 
 async fn hear(
-    endpoint: &str,
+    (endpoint, pace): (&str, &Pace),
     from: u64,
     status: &StatusResponse,
     fence: Option<u64>,
     found: &mut Witness,
 ) -> anyhow::Result<()> {
     let mut client = live::connect(endpoint).await?;
-    found.shown = Some(live::history(&mut client, from, unsigned(status.revision)).await?);
+    found.shown = Some(live::history(&mut client, (from, unsigned(status.revision)), pace).await?);
     if let Some(revision) = fence.filter(|revision| *revision >= unsigned(status.compact_revision)) {
         found.keys = Some(live::keys(&client, revision).await?);
     }

@@ -14,12 +14,13 @@ use crate::evidence::Evidence;
 use crate::limits;
 use crate::model::Change;
 use crate::oracle::Ledger;
+use crate::pace::Lap;
 use crate::target::Slot;
 use anyhow::bail;
 use etcd_client::{Client, ConnectOptions, EventType, WatchClient, WatchOptions, WatchResponse};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -60,14 +61,19 @@ impl Observer {
     }
 
     /// Waits until `slot`'s stream has delivered everything up to `revision`. Returns what it has delivered:
-    /// less than `revision` if `deadline` came first.
+    /// less than `revision` if `bound`, counted from `lap` on, was over first.
     ///
     /// # Errors
     /// The slot is not observed, or its task ended.
-    pub async fn wait_revision(&self, slot: Slot, revision: u64, deadline: Instant) -> anyhow::Result<u64> {
+    pub async fn wait_revision(
+        &self,
+        slot: Slot,
+        revision: u64,
+        (lap, bound): (&Lap, Duration),
+    ) -> anyhow::Result<u64> {
         let Some(receiver) = self.delivered.get(&slot) else { bail!("{slot} is not observed") };
         let mut receiver = receiver.clone();
-        match clock::before(deadline, receiver.wait_for(|delivered| *delivered >= revision)).await {
+        match lap.within(bound, receiver.wait_for(|delivered| *delivered >= revision)).await {
             Some(Ok(delivered)) => Ok(*delivered),
             Some(Err(_)) => bail!("the watch task of {slot} has ended"),
             None => Ok(self.delivered(slot)),

@@ -5,6 +5,7 @@
 pub mod crowd;
 pub mod known;
 pub mod localisation;
+pub mod pace;
 pub mod refused;
 
 use crate::known::Signature;
@@ -15,6 +16,7 @@ use crate::verdict::{Finding, Verdict};
 use crowd::CrowdRecord;
 use known::KnownRecord;
 use localisation::Localisation;
+use pace::PaceRecord;
 use refused::StepRecord;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -176,6 +178,9 @@ pub struct CycleRecord {
     /// have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unforced_terms: Option<u64>,
+    /// The machine's factor over the cycle, percent: how much slower than idle it was.
+    #[serde(default = "pace::as_idle")]
+    pub machine_percent: u32,
     /// A member changed its engine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub upgraded: bool,
@@ -407,6 +412,9 @@ pub struct RunSummary {
     /// How long the load ran, milliseconds; of several clusters the longest. 0: not at all, or the record is older than this number.
     #[serde(default)]
     pub load_ms: u64,
+    /// How slow the machine was; `None`: the record is older than that, or nothing was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pace: Option<PaceRecord>,
     /// What the raft logs of dead members proved, replayed by a model of our own.
     #[serde(default)]
     pub log_replayed: Replayed,
@@ -474,6 +482,7 @@ impl RunSummary {
             reads: 0,
             operations: Vec::new(),
             load_ms: 0,
+            pace: None,
             log_replayed: Replayed::default(),
             crowd: None,
             leases: (scenario.load.lease_holders > 0).then(LeasesJudged::default),

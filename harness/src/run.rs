@@ -17,6 +17,7 @@ use crate::inspect::remove_dir;
 use crate::machine::Machine;
 use crate::oracle;
 use crate::output::say;
+use crate::pace::Pace;
 use crate::paths::Paths;
 use crate::plan::Plan;
 use crate::process::{Environment, Spawner};
@@ -79,16 +80,18 @@ pub async fn run(job: &Job, interrupt: watch::Receiver<bool>) -> anyhow::Result<
     let (started, started_utc) = (clock::now(), clock::utc_now());
     let environment = Environment::of_caller(&job.scenario.environment);
     let inherited = environment.record();
-    let spawner = Spawner::start_with(environment).context("cannot start the spawning thread")?;
     if job.resume {
         // What it said when it was interrupted is about to be untrue.
         report::forget(&job.paths)?;
     } else {
         launch::write_inputs(job)?;
     }
+    let pace = Pace::watch(job.paths.root()).await.context("cannot measure the machine's pace")?;
+    let spawner = Spawner::start_with(environment, pace.clone()).context("cannot start the spawning thread")?;
     report::reserve(&job.paths, job.plan.steps.len() as u32)?;
     let mut summary = RunSummary { environment: inherited, ..describe(job, &spawner, started_utc).await? };
     let outcome = side_by_side(job, &spawner, interrupt, started, &mut summary).await;
+    summary.pace = pace.record();
     conclude(&job.scenario.floors, &mut summary, outcome);
     summary.elapsed_ms = clock::ms_since(started);
     let written = report::write(&job.paths, &summary).map_err(anyhow::Error::from);

@@ -28,7 +28,9 @@ pub use etcd::{EtcdOptions, predicts_hash_kv, spec as etcd_spec};
 pub use node::Node;
 pub use server::{Server, ServerSpec};
 pub(crate) use window::edits;
-pub use window::{FILE_WINDOWS, Reach, WINDOWS, Window, all_windows, find_window, nearest_window};
+pub use window::{
+    BroughtBy, FILE_WINDOWS, LoadShape, Reach, WINDOWS, Window, all_windows, find_window, nearest_window,
+};
 
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;

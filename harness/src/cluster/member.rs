@@ -9,7 +9,9 @@ use super::readings::Readings;
 use super::{Site, Trouble};
 use crate::endpoints::Board;
 use crate::faultfs::{Gate, Mount};
+use crate::pace::Pace;
 use crate::process::{Child, Ended, Launch, NodeState, Signals, events};
+use crate::record::pace::Stretched;
 use crate::target::{self, Addresses, Contact, Engine, KvLook, Origin, Slot, Window};
 use crate::{clock, limits};
 use anyhow::{Context, anyhow};
@@ -52,6 +54,8 @@ struct Life {
     said: watch::Receiver<NodeState>,
     contact: Contact,
     board: Board,
+    /// What bounds on it are stretched by.
+    pace: Pace,
     follower: Option<JoinHandle<()>>,
     /// Windows in which it stood still and went on again.
     windows_left: Arc<AtomicU64>,
@@ -180,19 +184,19 @@ impl Member {
         self.lives += 1;
         self.readings.begin(self.lives);
         events::follow(started.stdout, publish);
-        let (child, board) = (started.child, site.board.clone());
-        self.life = Some(Life { child, said, contact, board, follower: None, windows_left: Arc::default() });
+        let (child, board, pace) = (started.child, site.board.clone(), site.pace().clone());
+        self.life = Some(Life { child, said, contact, board, pace, follower: None, windows_left: Arc::default() });
         Ok(())
     }
 
     /// Waits until it serves, then follows its applied index.
     pub async fn wait_serving(&mut self, bound: Duration) -> Result<(), Trouble> {
         let life = self.life()?;
-        let serving = life.contact.serves(life.said.clone());
-        match self.or_death(clock::within(bound, serving)).await? {
+        let (serving, lap) = (life.contact.serves(life.said.clone()), life.pace.begin());
+        match self.or_death(lap.within(bound, serving)).await? {
             Some(true) => {}
             Some(false) => return Err(self.trouble_of_a_broken_pipe().await),
-            None => return Err(self.late("serve", bound)),
+            None => return Err(self.late("serve", lap.stretched(bound))),
         }
         self.life()?.board.set(self.place(), true);
         self.follow_applied();
@@ -237,7 +241,7 @@ impl Member {
             // Only now: what is answered must find nobody to go on with it. And without an answer it could not die.
             gate.refuse();
         }
-        let Some(ended) = clock::within(limits::DEATH, life.child.ended()).await else {
+        let Some(ended) = life.pace.within(limits::DEATH, life.child.ended()).await else {
             let bound = limits::DEATH;
             return Some(Err(Trouble::Harness(anyhow!(
                 "n{} did not end within {bound:?} of a SIGKILL: is its disk stuck?",
@@ -280,7 +284,7 @@ impl Member {
         let gate = self.gate().cloned();
         let paused = Paused::stop(life.child.pauser(), life.said.clone(), Arc::clone(&life.windows_left), gate);
         let mut paused = paused.with_context(|| format!("cannot stop n{}", self.id))?;
-        match self.or_death(clock::within(limits::DEATH, paused.stopped())).await? {
+        match self.or_death(life.pace.within(limits::DEATH, paused.stopped())).await? {
             Some(true) => Ok(paused),
             Some(false) => Err(self.died(life, life.child.ended().await)),
             None => {
@@ -376,8 +380,8 @@ impl Member {
     /// Proposes a fence. `None`: refused or without an answer (no leader, an election); whether it was proposed
     /// all the same is unknown, and does not matter: another one follows.
     pub async fn propose_fence(&self, id: u64, bound: Duration) -> Result<Option<FenceResponse>, Trouble> {
-        let contact = self.life()?.contact.clone();
-        let proposed = clock::within(bound, async move { contact.propose_fence(id).await });
+        let Life { contact, pace, .. } = self.life()?;
+        let proposed = pace.within(bound, contact.propose_fence(id));
         Ok(self.or_death(proposed).await?.and_then(Result::ok))
     }
 
@@ -389,8 +393,8 @@ impl Member {
 
     /// The newest revision of the cluster, by a linearizable read here. `None`: it does not answer now (no leader, an election).
     pub async fn newest_revision(&self, bound: Duration) -> Result<Option<u64>, Trouble> {
-        let contact = self.life()?.contact.clone();
-        let asked = clock::within(bound, async move { contact.newest_revision().await });
+        let Life { contact, pace, .. } = self.life()?;
+        let asked = pace.within(bound, contact.newest_revision());
         Ok(self.or_death(asked).await?.and_then(Result::ok))
     }
 
@@ -426,14 +430,15 @@ impl Member {
     where
         F: Future<Output = Result<T, Status>>,
     {
-        let call = call(self.life()?.contact.clone());
-        match self.or_death(clock::within(bound, call)).await? {
+        let life = self.life()?;
+        let (call, lap) = (call(life.contact.clone()), life.pace.begin());
+        match self.or_death(lap.within(bound, call)).await? {
             Some(Ok(answer)) => Ok(answer),
             Some(Err(status)) => match self.death_news().await {
                 Some(trouble) => Err(trouble),
                 None => Err(Trouble::Harness(anyhow!("expected n{} to {what}, found: {status}", self.id))),
             },
-            None => Err(self.late(what, bound)),
+            None => Err(self.late(what, lap.stretched(bound))),
         }
     }
 
@@ -450,7 +455,7 @@ impl Member {
     /// Its end, if it ends within the time that such news may take. To be asked after a connection broke.
     pub async fn death_news(&self) -> Option<Trouble> {
         let life = self.life.as_ref()?;
-        clock::within(limits::DEATH_NEWS, life.child.ended()).await.map(|ended| self.died(life, ended))
+        life.pace.within(limits::DEATH_NEWS, life.child.ended()).await.map(|ended| self.died(life, ended))
     }
 
     /// What is wrong with a member whose event pipe has closed: its death, as soon as that is known.
@@ -465,7 +470,7 @@ impl Member {
         self.life.as_ref().ok_or_else(|| Trouble::Harness(anyhow!("n{} is down, and was asked for something", self.id)))
     }
 
-    fn late(&self, what: &str, bound: Duration) -> Trouble {
+    fn late(&self, what: &str, bound: Stretched) -> Trouble {
         Trouble::Late { member: self.id, what: what.to_owned(), bound }
     }
 

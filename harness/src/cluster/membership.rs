@@ -5,11 +5,12 @@
 //! and promoted once, and a peer address belongs to one member, so a second learner there is refused.
 
 use super::Trouble;
+use crate::pace::Pace;
 use crate::{clock, limits};
 use etcd_client::{Client, ClusterClient, ConnectOptions, Error, MemberAddOptions};
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Words with which a server says that the member is a voter already, and that it is not yet fit to be one.
 const NO_LEARNER: &str = "can only promote a learner member";
@@ -20,6 +21,8 @@ const NOT_IN_SYNC: &str = "which is in sync with leader";
 pub struct Membership {
     /// Id and client endpoint; never empty.
     doors: Vec<(u64, String)>,
+    /// What its bounds are stretched by.
+    pace: Pace,
 }
 
 /// A member, as a member list shows it.
@@ -39,8 +42,8 @@ enum Settled<T> {
 }
 
 impl Membership {
-    pub fn through(doors: Vec<(u64, String)>) -> Self {
-        Self { doors }
+    pub fn through(doors: Vec<(u64, String)>, pace: Pace) -> Self {
+        Self { doors, pace }
     }
 
     /// Removes member `id`.
@@ -101,10 +104,10 @@ impl Membership {
         bound: Duration,
         ask: impl AsyncFn(&mut ClusterClient) -> Settled<T>,
     ) -> Result<T, Trouble> {
-        let deadline = clock::now() + bound;
+        let lap = self.pace.begin();
         let mut last = (0, "nobody was asked".to_owned());
         for (member, endpoint) in self.doors.iter().cycle() {
-            if over(deadline) {
+            if lap.is_over(bound) {
                 break;
             }
             let mut client = connect(endpoint).await?;
@@ -115,12 +118,8 @@ impl Membership {
             clock::sleep(limits::MEMBERSHIP_RETRY_PAUSE).await;
         }
         let (member, why) = last;
-        Err(Trouble::Late { member, what: format!("{what} (the last answer was: {why})"), bound })
+        Err(Trouble::Late { member, what: format!("{what} (the last answer was: {why})"), bound: lap.stretched(bound) })
     }
-}
-
-fn over(deadline: Instant) -> bool {
-    deadline.saturating_duration_since(clock::now()).is_zero()
 }
 
 async fn connect(endpoint: &str) -> Result<ClusterClient, Trouble> {
@@ -198,7 +197,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_door_that_nobody_answers_at_is_lateness() {
-        let membership = Membership::through(vec![(1, "http://127.0.0.1:1".to_owned())]);
+        let membership = Membership::through(vec![(1, "http://127.0.0.1:1".to_owned())], Pace::idle());
         let trouble = membership.promote(4, Duration::from_millis(60)).await.unwrap_err();
         let sentence = trouble.finding(None).sentence;
         assert!(sentence.contains("n1: expected it to promote n4"), "{sentence}");

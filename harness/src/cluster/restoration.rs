@@ -2,6 +2,7 @@
 
 use super::tool::{self, Run};
 use super::{Site, Trouble};
+use crate::pace::Pace;
 use crate::process::{Ended, Launch};
 use crate::target::{Engine, Node};
 use crate::{clock, limits};
@@ -31,9 +32,10 @@ pub enum Restoration {
 ///
 /// # Errors
 /// It cannot be had from there, or the file cannot be written.
-pub async fn save(endpoint: &str, file: &Path) -> anyhow::Result<()> {
-    let saved = clock::within(limits::SAVE, save_now(endpoint, file)).await;
-    saved.ok_or_else(|| anyhow!("no snapshot was saved from {endpoint} within {:?}", limits::SAVE))?
+pub async fn save(endpoint: &str, file: &Path, pace: &Pace) -> anyhow::Result<()> {
+    let lap = pace.begin();
+    let saved = lap.within(limits::SAVE, save_now(endpoint, file)).await;
+    saved.ok_or_else(|| anyhow!("no snapshot was saved from {endpoint} within {}", lap.stretched(limits::SAVE)))?
 }
 
 async fn save_now(endpoint: &str, file: &Path) -> anyhow::Result<()> {

@@ -1,8 +1,8 @@
 //! The node's offline commands as children: one may be armed, and is then killed where it stands still.
 
 use super::{Site, Trouble};
+use crate::limits;
 use crate::process::{Ended, Launch, NodeState, events};
-use crate::{clock, limits};
 use anyhow::anyhow;
 use std::ffi::OsString;
 use std::time::Duration;
@@ -38,8 +38,9 @@ pub(super) async fn run(
         let halted = state.wait_for(|state| state.stopped || state.ended.is_some()).await;
         halted.is_ok_and(|state| state.stopped)
     };
-    let Some(stopped) = clock::within(bound, halted).await else {
-        return Err(Trouble::Late { member: id, what: what.to_owned(), bound });
+    let lap = site.pace().begin();
+    let Some(stopped) = lap.within(bound, halted).await else {
+        return Err(Trouble::Late { member: id, what: what.to_owned(), bound: lap.stretched(bound) });
     };
     if stopped {
         let window =
@@ -51,7 +52,9 @@ pub(super) async fn run(
         }
         child.kill().map_err(|error| anyhow!("cannot signal `{name}` of n{id}: {error}"))?;
     }
-    let ended = clock::within(limits::DEATH, child.ended())
+    let ended = site
+        .pace()
+        .within(limits::DEATH, child.ended())
         .await
         .ok_or_else(|| anyhow!("`{name}` of n{id} did not end within {:?}: is its disk stuck?", limits::DEATH))?;
     // All that it said is read before it is judged.

@@ -2,10 +2,10 @@
 
 use crate::machine::{self, Resource, Shortage};
 use crate::process::Ended;
+use crate::record::pace::Stretched;
 use crate::target::Engine;
 use crate::verdict::{Class, Finding};
 use node_proto::control::StatusResponse;
-use std::time::Duration;
 
 const SIGKILL: i32 = 9;
 const SIGXCPU: i32 = 24;
@@ -28,9 +28,9 @@ pub enum Trouble {
         remark: Option<String>,
     },
     /// It is alive, and did not do `what` within `bound`.
-    Late { member: u64, what: String, bound: Duration },
+    Late { member: u64, what: String, bound: Stretched },
     /// It was late, and its own account says why: each snapshot that it was sent it refused.
-    SnapshotsRefused { member: u64, what: String, bound: Duration, refused: u64, last: String },
+    SnapshotsRefused { member: u64, what: String, bound: Stretched, refused: u64, last: String },
     /// `migrate` on its dead directory ended with neither success nor our kill.
     MigrateFailed { member: u64, to: Engine, ended: Ended },
     /// `snapshot restore` of a snapshot that was saved whole ended with neither success nor our kill.
@@ -70,15 +70,14 @@ impl Trouble {
             }
             Trouble::Late { member, what, bound } => Finding::new(
                 Class::Liveness,
-                format!("n{member}: expected it to {what} within {} ms, and it did not; see nodes/n{member}.log", bound.as_millis()),
+                format!("n{member}: expected it to {what} within {bound}, and it did not; see nodes/n{member}.log"),
             )
             .at_member(*member),
             Trouble::SnapshotsRefused { member, what, bound, refused, last } => Finding::new(
                 Class::SnapshotTransfer,
                 format!(
-                    "n{member}: expected it to {what} within {} ms, found that it refused all {refused} snapshots that it was sent, the last \
-                     one because: {last}; see nodes/n{member}.log, and the sender's",
-                    bound.as_millis()
+                    "n{member}: expected it to {what} within {bound}, found that it refused all {refused} snapshots that it was sent, the \
+                     last one because: {last}; see nodes/n{member}.log, and the sender's"
                 ),
             )
             .at_member(*member),
@@ -205,6 +204,7 @@ impl From<anyhow::Error> for Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn class(ended: Ended, served: bool, lived_before: bool) -> Class {
         Trouble::Died { member: 2, ended, served, lived_before, remark: None }.finding(Some(4)).class
@@ -221,7 +221,7 @@ mod tests {
             assert_eq!(class(ended, true, true), Class::HarnessError, "{ended}");
             assert_eq!(class(ended, false, true), Class::HarnessError, "{ended}");
         }
-        let late = Trouble::Late { member: 1, what: "serve".into(), bound: Duration::from_millis(30) };
+        let late = Trouble::Late { member: 1, what: "serve".into(), bound: Stretched::idle(Duration::from_millis(30)) };
         assert_eq!(late.finding(None).class, Class::Liveness);
     }
 
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(class(&killed, &short(Resource::Memory), None), Class::MachineExhausted);
         assert_eq!(class(&killed, &[], None), Class::HarnessError, "a stranger");
         assert_eq!(class(&died(Ended::KilledByOther(25), true), &[], None), Class::MachineExhausted);
-        let late = Trouble::Late { member: 1, what: "serve".into(), bound: Duration::from_millis(30) };
+        let late = Trouble::Late { member: 1, what: "serve".into(), bound: Stretched::idle(Duration::from_millis(30)) };
         assert_eq!((class(&late, &full, None), class(&late, &[], None)), (Class::MachineExhausted, Class::Liveness));
         let own = Trouble::Harness(anyhow::Error::new(std::io::Error::from_raw_os_error(28)).context("cannot copy"));
         let finding = own.weighed(&[], None, Some(3));
@@ -259,7 +259,11 @@ mod tests {
 
     #[test]
     fn refused_snapshots_explain_lateness_only_if_none_was_installed() {
-        let late = || Trouble::Late { member: 1, what: "apply index 9".into(), bound: Duration::from_millis(30) };
+        let late = || Trouble::Late {
+            member: 1,
+            what: "apply index 9".into(),
+            bound: Stretched::idle(Duration::from_millis(30)),
+        };
         let account = |snapshots_refused, snapshots_installed| StatusResponse {
             snapshots_refused,
             snapshots_installed,

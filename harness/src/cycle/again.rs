@@ -47,7 +47,8 @@ impl Stage<'_> {
         let reached = self.restart_towards(work, first, at.window, at.hit).await?;
         Ok(match self.strike_alone(work, first, reached).await? {
             Reached::Struck => Ok(()),
-            Reached::Yes | Reached::No => Err("it caught up without passing it".to_owned()),
+            Reached::No(miss) => Err(miss.to_string()),
+            Reached::Yes => Err("it stood there, and was not killed".to_owned()),
         })
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Fence {
 
 impl Stage<'_> {
     pub(super) async fn fence(&mut self, work: &mut Work) -> Result<Fence, Trouble> {
-        let start = clock::now();
+        let (start, lap) = (clock::now(), self.cluster.site.pace().begin());
         // Boxed: in an unoptimized build they are larger together than the stack of a thread bears.
         let fence = match self.cluster.site.target.fences() {
             Fences::ByCommand => Box::pin(self.fence_by_command(work)).await?,
@@ -36,6 +36,7 @@ impl Stage<'_> {
         };
         work.record.fence_index = Some(fence.index);
         work.record.phases.fence = clock::ms_since(start);
+        work.healing_percent = work.healing_percent.max(lap.factor_percent());
         Ok(fence)
     }
 
@@ -72,18 +73,18 @@ impl Stage<'_> {
 
     /// Waits until every member's watch has delivered `revision`: a watch that does not go on after a crash is found here.
     async fn observe(&self, work: &mut Work, revision: u64) -> Result<(), Trouble> {
-        let deadline = clock::now() + Duration::from_millis(limits::OBSERVE_MS_MAX);
+        let (lap, bound) = (self.cluster.site.pace().begin(), Duration::from_millis(limits::OBSERVE_MS_MAX));
         let waits = self.cluster.members.iter().map(|member| async {
             // The watch is the slot's; what it fails to deliver is the member's.
-            let delivered = self.observer.wait_revision(member.slot, revision, deadline).await?;
+            let delivered = self.observer.wait_revision(member.slot, revision, (&lap, bound)).await?;
             Ok::<_, anyhow::Error>((member.id, delivered))
         });
         for waited in join_all(waits).await {
             let (member, delivered) = waited?;
             if delivered < revision {
                 let why = format!(
-                    "expected n{member}'s watch to deliver revision {revision} of the fence within {} ms, found it at {delivered}",
-                    limits::OBSERVE_MS_MAX
+                    "expected n{member}'s watch to deliver revision {revision} of the fence within {}, found it at {delivered}",
+                    lap.stretched(bound)
                 );
                 let late = Finding::new(Class::Liveness, why).in_cycle(work.step.cycle).at_member(member);
                 self.tell(work, self.excuse(late));

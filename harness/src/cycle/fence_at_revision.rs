@@ -17,6 +17,7 @@ use super::revive::first_trouble;
 use super::{Stage, Work};
 use crate::cluster::{Member, Trouble};
 use crate::evidence::{Evidence, KvAnswer};
+use crate::record::pace::Stretched;
 use crate::target::KvLook;
 use crate::{clock, limits};
 use futures_util::future::join_all;
@@ -27,8 +28,9 @@ impl Stage<'_> {
     pub(super) async fn fence_at_revision(&mut self, work: &mut Work) -> Result<Fence, Trouble> {
         let bound = Duration::from_millis(self.scenario.bounds.fence_ms_max);
         let (mut reading, mut at) = (1, None);
-        let (started, mut levels, mut pause) = (clock::now(), Levels::default(), limits::FENCE_RETRY_PAUSE);
-        while levels.looks < limits::LOOKS_MIN || clock::now() - started < bound {
+        let (lap, mut levels, mut pause) =
+            (self.cluster.site.pace().begin(), Levels::default(), limits::FENCE_RETRY_PAUSE);
+        while levels.looks < limits::LOOKS_MIN || !lap.is_over(bound) {
             // The second reading is of the first one's revision: what was acknowledged in between is not in it.
             if at.is_none() {
                 self.ledger.take(&Evidence::Mark { cycle: work.step.cycle });
@@ -61,14 +63,14 @@ impl Stage<'_> {
             (reading, at) = (2, Some(revision));
             self.come_to_rest().await;
         }
-        Err(levels.trouble(clock::now() - started))
+        Err(levels.trouble(lap.waited()))
     }
 
     /// The newest revision, and a raft index at or above the one that made it.
     async fn anchor(&self, work: &Work, bound: Duration) -> Result<(u64, u64), Trouble> {
-        let deadline = clock::now() + bound;
+        let lap = self.cluster.site.pace().begin();
         for member in self.cluster.members.iter().cycle() {
-            let left = deadline.saturating_duration_since(clock::now());
+            let left = lap.left(bound);
             if left.is_zero() {
                 break;
             }
@@ -80,7 +82,11 @@ impl Stage<'_> {
             clock::sleep(limits::FENCE_RETRY_PAUSE).await;
         }
         let first = self.cluster.members.first().map_or(0, |member| member.id);
-        Err(Trouble::Late { member: first, what: "answer a read (nor did any other member)".into(), bound })
+        Err(Trouble::Late {
+            member: first,
+            what: "answer a read (nor did any other member)".into(),
+            bound: lap.stretched(bound),
+        })
     }
 
     /// Waits, within a bound, until all members have applied what any of them has by now.
@@ -115,7 +121,7 @@ impl Levels {
     }
 
     /// What it says that no look was comparable, in all the time that was `waited`.
-    fn trouble(&self, waited: Duration) -> Trouble {
+    fn trouble(&self, waited: Stretched) -> Trouble {
         let highest = self.last.values().flatten().max().copied();
         let stuck = |(id, level): (&u64, &Option<u64>)| {
             let behind = level.is_some() && *level < highest && self.first.get(id) == Some(level);
@@ -134,9 +140,8 @@ impl Levels {
             None => format!("n{id} had compacted that revision"),
         });
         Trouble::Unproven(format!(
-            "expected all members to show one revision under one compact revision, found no such look in {looks} over {} ms (in the last one \
+            "expected all members to show one revision under one compact revision, found no such look in {looks} over {waited} (in the last one \
              {}): compactions come faster than looks; raise `load.compact_every_ops`",
-            waited.as_millis(),
             shown.collect::<Vec<_>>().join(", ")
         ))
     }
@@ -152,14 +157,15 @@ mod tests {
         for look in looks {
             levels.add((1..).zip(look.iter().copied()));
         }
-        levels.trouble(Duration::from_millis(30_040)).finding(None)
+        levels.trouble(Stretched::idle(Duration::from_millis(30_040))).finding(None)
     }
 
     #[test]
     fn a_member_whose_compact_revision_stands_still_is_late_and_named() {
         let found = finding(&[[Some(40), Some(40), Some(44)], [Some(57), Some(40), Some(57)]]);
         assert_eq!((found.class, found.member), (Class::Liveness, Some(2)));
-        let words = "showed 40 from the first of 2 looks to the last, others 57 by then) within 30040 ms";
+        let words =
+            "showed 40 from the first of 2 looks to the last, others 57 by then) within 30040 ms (30040 ms × 1.00";
         assert!(found.sentence.contains(words), "{}", found.sentence);
     }
 

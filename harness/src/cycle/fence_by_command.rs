@@ -18,7 +18,7 @@ use std::time::Duration;
 impl Stage<'_> {
     pub(super) async fn fence_by_command(&mut self, work: &mut Work) -> Result<Fence, Trouble> {
         let bound = Duration::from_millis(self.scenario.bounds.fence_ms_max);
-        let (started, mut tries, mut pause) = (clock::now(), 0, limits::FENCE_RETRY_PAUSE);
+        let (lap, mut tries, mut pause) = (self.cluster.site.pace().begin(), 0, limits::FENCE_RETRY_PAUSE);
         loop {
             tries += 1;
             self.ledger.take(&Evidence::Mark { cycle: work.step.cycle });
@@ -40,8 +40,8 @@ impl Stage<'_> {
             let without = answers.iter().filter(|(_, answer)| answer.missed);
             let missed: Vec<_> = without.map(|(member, answer)| (*member, answer.index)).collect();
             let diverged = self.judge_missed(work, &missed).await?;
-            let waited = clock::now() - started;
-            if diverged || (tries >= limits::FENCE_TRIES_MAX && waited >= bound * limits::FENCE_TRIES_MAX) {
+            let (waited, over) = (lap.elapsed(), lap.is_over(bound * limits::FENCE_TRIES_MAX));
+            if diverged || (tries >= limits::FENCE_TRIES_MAX && over) {
                 let skipped = members(missed.iter().map(|(member, _)| *member));
                 return Err(never_applied(tries, waited, &skipped, self.scenario.cluster.keep_entries));
             }
@@ -68,10 +68,10 @@ impl Stage<'_> {
 
     /// Proposes on one member after the other until one takes it: during an election none does.
     async fn propose(&mut self, work: &Work, bound: Duration) -> Result<FenceResponse, Trouble> {
-        let deadline = clock::now() + bound;
+        let lap = self.cluster.site.pace().begin();
         let members: Vec<_> = self.cluster.members.iter().map(|member| member.id).collect();
         for member in members.iter().cycle() {
-            let left = deadline.saturating_duration_since(clock::now());
+            let left = lap.left(bound);
             if left.is_zero() {
                 break;
             }
@@ -89,7 +89,7 @@ impl Stage<'_> {
         Err(Trouble::Late {
             member: members.first().copied().unwrap_or(0),
             what: "take a fence (nor did any other member)".into(),
-            bound,
+            bound: lap.stretched(bound),
         })
     }
 

@@ -17,6 +17,7 @@ use crate::cluster::{Disturbance, Paused, Trouble};
 use crate::evidence::Evidence;
 use crate::oracle::Ledger;
 use crate::oracle::liveness::Cut;
+use crate::pace::Lap;
 use crate::plan::{Fault, Link, When, Whom};
 use crate::record::{LastingKind, LastingRecord, Outcome, Role, Victim};
 use crate::target::Slot;
@@ -44,6 +45,8 @@ struct Ended {
     lasted_ms: u64,
     behind: u64,
     majority_wrote_ms: Option<u64>,
+    /// The machine's factor while it lasted.
+    machine_percent: u32,
 }
 
 /// What undoes a fault.
@@ -54,6 +57,8 @@ enum Hold {
 
 /// Who is hit, and what is needed to look after it.
 struct Patient {
+    /// From its beginning.
+    lap: Lap,
     ledger: Arc<Ledger>,
     prober: Prober,
     cycle: u32,
@@ -175,11 +180,13 @@ impl Stage<'_> {
                         window.name
                     ))));
                 }
-                self.reach_by_load(first, window.name, hit).await?
+                self.reach_by_load(first, window, hit).await?
             }
         };
-        let bound = self.scenario.bounds.window_wait_ms_max;
-        Ok((reached == Reached::No).then(|| Skip::NotReached(format!("{when}: not reached within {bound} ms"))))
+        Ok(match reached {
+            Reached::No(miss) => Some(Skip::NotReached(format!("{when}: {miss}"))),
+            Reached::Yes | Reached::Struck => None,
+        })
     }
 
     async fn pause(&self, victims: &[Victim]) -> Result<Vec<Paused>, Trouble> {
@@ -201,6 +208,7 @@ impl Stage<'_> {
         let place = |victim: &Victim| self.cluster.members.iter().position(|member| member.id == victim.member);
         let endpoints: Vec<_> = victims.iter().filter_map(place).collect();
         Ok(Patient {
+            lap: self.cluster.site.pace().begin(),
             ledger: Arc::clone(&self.ledger),
             prober: prober.beside(nth),
             cycle,
@@ -243,12 +251,14 @@ impl Stage<'_> {
         for (record, task) in work.record.lasting.iter_mut().zip(&mut work.lasting.tasks) {
             let Some(ended) = task.join_next().await else { continue };
             let ended = ended.map_err(|error| Trouble::Harness(anyhow!("a fault ended by a panic: {error}")))?;
-            let Ended { lasted_ms, behind, majority_wrote_ms } = ended.context("cannot let a member go on")?;
+            let Ended { lasted_ms, behind, majority_wrote_ms, machine_percent } =
+                ended.context("cannot let a member go on")?;
             (record.lasted_ms, record.behind) = (Some(lasted_ms), behind);
             record.majority_wrote_ms = majority_wrote_ms;
             if !record.majority.is_empty() {
                 let (fault, majority) = (record.fault.clone(), record.majority.clone());
-                let cut = Cut { cycle: work.step.cycle, fault, majority, lasted_ms, wrote_ms: majority_wrote_ms };
+                let (cycle, wrote_ms) = (work.step.cycle, majority_wrote_ms);
+                let cut = Cut { cycle, fault, majority, lasted_ms, wrote_ms, machine_percent };
                 let bound_ms = self.scenario.bounds.cut_write_ms_max;
                 work.findings.extend(self.ledger.take(&Evidence::Cut { cut, bound_ms }));
             }
@@ -292,7 +302,8 @@ async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> i
     };
     // Whoever is late with an answer must not make the fault last longer.
     let (ended, majority_wrote_ms, (), ()) = tokio::join!(undo, serve, write, read);
-    ended.map(|(lasted_ms, behind)| Ended { lasted_ms, behind, majority_wrote_ms })
+    let machine_percent = patient.lap.factor_percent();
+    ended.map(|(lasted_ms, behind)| Ended { lasted_ms, behind, majority_wrote_ms, machine_percent })
 }
 
 /// The places of more than half of `members` members that all hear each other while `link` is done to those in the places

@@ -4,6 +4,7 @@
 //! its old id would be amnesia.
 
 use super::strike::{Reached, unknown};
+use super::wait::Miss;
 use super::{Casualty, Stage, Work};
 use crate::cluster::{Membership, Trouble};
 use crate::evidence::Evidence;
@@ -25,7 +26,8 @@ impl Stage<'_> {
         let id = self.add(work, old, to, &others).await?;
         match (self.first_life(work, id, kill).await?, kill) {
             (Reached::Struck, _) | (_, None) => work.landed(),
-            (_, Some(at)) => work.skip(format!("{at}: the new member caught up, and it was not reached")),
+            (Reached::No(miss), Some(at)) => work.skip(format!("{at}: {miss}")),
+            (Reached::Yes, Some(at)) => work.skip(format!("{at}: the new member stood there, and was not killed")),
         }
         self.inspect_dead(work).await?;
         self.restart(work).await?;
@@ -36,7 +38,10 @@ impl Stage<'_> {
     fn membership_without(&self, id: u64) -> Membership {
         let endpoints = self.cluster.members.iter().zip(self.cluster.endpoints());
         let others = endpoints.filter(|(member, _)| member.id != id);
-        Membership::through(others.map(|(member, (_, endpoint))| (member.id, endpoint)).collect())
+        Membership::through(
+            others.map(|(member, (_, endpoint))| (member.id, endpoint)).collect(),
+            self.cluster.site.pace().clone(),
+        )
     }
 
     /// Removes `old` from the cluster, and kills what is left of it.
@@ -76,7 +81,7 @@ impl Stage<'_> {
     async fn first_life(&mut self, work: &mut Work, id: u64, kill: Option<At>) -> Result<Reached, Trouble> {
         let Some(At { window, hit }) = kill else {
             self.start(work, id, None).await?;
-            return Ok(Reached::No);
+            return Ok(Reached::No(Miss::NoWay));
         };
         if window.reach != Reach::SnapshotSender {
             work.victims.insert(0, Victim { member: id, role: Role::Follower });
@@ -86,7 +91,7 @@ impl Stage<'_> {
         let roles = self.cluster.roles().await.unwrap_or_default();
         let Some((leader, _)) = roles.into_iter().find(|(member, role)| *role == Role::Leader && *member != id) else {
             self.start(work, id, None).await?;
-            return Ok(Reached::No);
+            return Ok(Reached::No(Miss::NoWay));
         };
         work.victims.insert(0, Victim { member: leader, role: Role::Leader });
         self.note(work.step.cycle, "arm", Some(leader), Some(window.name));

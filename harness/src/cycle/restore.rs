@@ -12,12 +12,12 @@ use crate::cluster::restoration::{self, Restoration};
 use crate::cluster::{Membership, Trouble};
 use crate::evidence::Evidence;
 use crate::inspect::inspect;
+use crate::limits;
 use crate::observe::Observer;
 use crate::plan::{At, Restore};
 use crate::record::{Role, Victim};
 use crate::scenario::RestoreKind;
 use crate::target::{Engine, Reach, Slot};
-use crate::{clock, limits};
 use anyhow::{Context, anyhow};
 use std::path::Path;
 use std::sync::Arc;
@@ -76,15 +76,14 @@ impl Stage<'_> {
         self.note(cycle, "save", Some(source), None);
         self.ledger.take(&Evidence::Saving { cycle, member: source });
         let endpoint = format!("http://{}", self.member(source)?.addresses.client);
-        let saved = restoration::save(&endpoint, file).await;
+        let saved = restoration::save(&endpoint, file, self.cluster.site.pace()).await;
         saved.with_context(|| format!("cannot save a snapshot of n{source}"))?;
         let revision = restoration::status(&self.cluster.site, file).await?.revision;
-        let deadline = clock::now() + Duration::from_millis(limits::OBSERVE_MS_MAX);
-        let told = self.observer.wait_revision(slot, revision, deadline).await?;
+        let (lap, bound) = (self.cluster.site.pace().begin(), Duration::from_millis(limits::OBSERVE_MS_MAX));
+        let told = self.observer.wait_revision(slot, revision, (&lap, bound)).await?;
         if told < revision {
             let what = format!("tell by a watch what its snapshot holds, which is revision {revision} and not {told}");
-            let bound = Duration::from_millis(limits::OBSERVE_MS_MAX);
-            return Err(Trouble::Late { member: source, what, bound });
+            return Err(Trouble::Late { member: source, what, bound: lap.stretched(bound) });
         }
         // A load that cannot go on is a finding of the cycles that are about it.
         let _ = self.reach_applied(source, limits::RESTORE_LOSES).await?;
@@ -170,9 +169,8 @@ impl Stage<'_> {
                 let reached = self.restart_towards(work, first, at.window, at.hit).await?;
                 match self.strike_alone(work, first, reached).await? {
                     Reached::Struck => work.landed(),
-                    Reached::Yes | Reached::No => {
-                        work.skip(format!("{at}: the founder served, and it was not reached"))
-                    }
+                    Reached::No(miss) => work.skip(format!("{at}: {miss}")),
+                    Reached::Yes => work.skip(format!("{at}: the founder stood there, and was not killed")),
                 }
                 self.inspect_dead(work).await?;
                 if !self.member(first)?.is_up() {
@@ -195,7 +193,7 @@ impl Stage<'_> {
         let doors: Vec<_> =
             self.cluster.in_slot(founder).into_iter().map(|member| (member.id, member.addresses)).collect();
         let doors = doors.into_iter().map(|(id, at)| (id, format!("http://{}", at.client)));
-        let through = Membership::through(doors.collect());
+        let through = Membership::through(doors.collect(), self.cluster.site.pace().clone());
         for (slot, engine) in places.iter().filter(|(slot, _)| *slot != founder) {
             let old = self.cluster.in_slot(*slot).map(|member| member.id);
             let old = old.ok_or_else(|| anyhow!("there is no {slot}, which is to get a new member"))?;

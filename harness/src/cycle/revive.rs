@@ -104,13 +104,14 @@ impl Stage<'_> {
 
     /// Waits until every member has applied what any of them ever had: applied is committed, so all get there.
     pub(super) async fn catch_up(&mut self, work: &mut Work) -> Result<(), Trouble> {
-        let start = clock::now();
+        let (start, lap) = (clock::now(), self.cluster.site.pace().begin());
         let mark = self.cluster.applied_mark();
         let bound = Duration::from_millis(self.scenario.bounds.catch_up_ms_max);
         let waits = self.cluster.members.iter().map(|member: &Member| member.catch_up(mark, bound));
         first_trouble(join_all(waits).await)?;
         work.record.catch_up_ms = clock::ms_since(start);
         work.record.phases.catch_up = work.record.catch_up_ms;
+        work.healing_percent = work.healing_percent.max(lap.factor_percent());
         Ok(())
     }
 }
@@ -174,6 +175,7 @@ pub(super) fn first_trouble<T>(results: Vec<Result<T, Trouble>>) -> Result<Vec<T
 mod tests {
     use super::*;
     use crate::process::Ended;
+    use crate::record::pace::Stretched;
 
     #[test]
     fn an_inspector_without_room_says_nothing_about_the_directory() {
@@ -206,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_death_explains_the_others_lateness() {
-        let late = || Err(Trouble::Late { member: 1, what: "serve".into(), bound: Duration::ZERO });
+        let late = || Err(Trouble::Late { member: 1, what: "serve".into(), bound: Stretched::idle(Duration::ZERO) });
         let died =
             Trouble::Died { member: 2, ended: Ended::Exited(65), served: true, lived_before: true, remark: None };
         let trouble = first_trouble::<()>(vec![late(), Err(died)]).unwrap_err();

@@ -20,9 +20,10 @@ impl Stage<'_> {
     }
 
     async fn judge_reads(&self, work: &mut Work, revision: u64) {
+        let lap = self.cluster.site.pace().begin();
         let reads = self.cluster.members.iter().map(|member| async {
             let start = clock::now();
-            let answer = fresh::read(&format!("http://{}", member.addresses.client), limits::SECOND_LOOK).await;
+            let answer = fresh::read(&format!("http://{}", member.addresses.client), (&lap, limits::SECOND_LOOK)).await;
             Served { member: member.id, ms: clock::ms_since(start), answer }
         });
         let served = join_all(reads).await;
@@ -31,6 +32,7 @@ impl Stage<'_> {
             // Several fences may be needed, each with its bound.
             fence: self.scenario.bounds.fence_ms_max * u64::from(limits::FENCE_TRIES_MAX),
             read: u64::try_from(limits::SECOND_LOOK.as_millis()).unwrap_or(u64::MAX),
+            machine_percent: work.healing_percent.max(lap.factor_percent()),
         };
         let (cycle, phases) = (work.step.cycle, work.record.phases);
         let healing = Healing { cycle, caught_up_ms: phases.catch_up, fence_ms: phases.fence, revision, served };
@@ -43,15 +45,16 @@ impl Stage<'_> {
     }
 
     async fn judge_resumptions(&self, work: &mut Work, revision: u64, compacted: u64) {
+        let lap = &self.cluster.site.pace().begin();
         let restarted: BTreeSet<u64> = work.last_casualties().map(|casualty| casualty.member).collect();
         let watches = self.cluster.members.iter().filter(|member| restarted.contains(&member.id)).flat_map(|member| {
             // How far back differs from cycle to cycle; a prime spreads it.
             let draw = u64::from(work.step.cycle) * 7_919 + member.id;
             let endpoint = format!("http://{}", member.addresses.client);
             self.ledger.fresh_watches(revision, draw, compacted).into_iter().map(move |asked| {
-                let (member, endpoint) = (member.id, endpoint.clone());
+                let (member, endpoint, lap) = (member.id, endpoint.clone(), lap.clone());
                 async move {
-                    let heard = fresh::watch(&endpoint, &asked, limits::SECOND_LOOK).await;
+                    let heard = fresh::watch(&endpoint, &asked, (&lap, limits::SECOND_LOOK)).await;
                     (member, asked, heard)
                 }
             })

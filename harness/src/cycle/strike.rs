@@ -1,9 +1,10 @@
 //! The strike: bringing the victims to the planned place, and killing them there.
 //!
-//! A window stops the process by itself, so the kill lands exactly there. A window that is not passed within its bound is
-//! disarmed and recorded as a skip; whoever was killed on the way to it is still revived, fenced and
+//! A window stops the process by itself, so the kill lands exactly there. A window that the load goes by without passing
+//! ([`super::wait`]) is disarmed and recorded as a skip; whoever was killed on the way to it is still revived, fenced and
 //! verified like any other victim.
 
+use super::wait::Miss;
 use super::{Casualty, Stage, Work};
 use crate::cluster::member::Stop;
 use crate::cluster::{Member, Trouble};
@@ -25,7 +26,7 @@ pub(super) enum Reached {
     Yes,
     /// The planned kill was part of the way, and is done.
     Struck,
-    No,
+    No(Miss),
 }
 
 impl Stage<'_> {
@@ -57,9 +58,7 @@ impl Stage<'_> {
                 work.record.outcome = Outcome::Landed;
             }
             Reached::Struck => work.record.outcome = Outcome::Landed,
-            Reached::No => {
-                work.skip(format!("{when}: not reached within {} ms", self.scenario.bounds.window_wait_ms_max));
-            }
+            Reached::No(miss) => work.skip(format!("{when}: {miss}")),
         }
         Ok(())
     }
@@ -100,17 +99,6 @@ impl Stage<'_> {
         self.ledger.take(&Evidence::Reading { cycle, member, status: Marks::from(status) });
     }
 
-    pub(super) async fn reach_applied(&self, first: u64, ahead: u64) -> Result<Reached, Trouble> {
-        let bound = self.window_bound();
-        let member = self.member(first)?;
-        let from = member.status().await?.applied.unwrap_or(0);
-        match member.wait_applied(from + ahead, bound).await {
-            Ok(_) => Ok(Reached::Yes),
-            Err(Trouble::Late { .. }) => Ok(Reached::No),
-            Err(trouble) => Err(trouble),
-        }
-    }
-
     async fn reach_window(
         &mut self,
         work: &mut Work,
@@ -120,26 +108,26 @@ impl Stage<'_> {
     ) -> Result<Reached, Trouble> {
         self.note(work.step.cycle, "arm", Some(first), Some(window.name));
         match window.reach {
-            Reach::Load | Reach::LoadOfLeader => self.reach_by_load(first, window.name, hit).await,
+            Reach::Load | Reach::LoadOfLeader => self.reach_by_load(first, window, hit).await,
             Reach::Election => self.reach_by_election(work, first, window, hit).await,
             Reach::Recovery | Reach::Start => self.reach_in_recovery(work, first, window, hit).await,
             Reach::Reinstall => self.reach_after_an_install(work, first, window, hit).await,
             Reach::SnapshotReceiver => self.reach_as_receiver(work, first, window, hit).await,
             Reach::SnapshotSender => self.reach_as_sender(work, window, hit).await,
             // Parsing refuses such a plan.
-            Reach::Migration | Reach::Restore | Reach::Founding => Ok(Reached::No),
+            Reach::Migration | Reach::Restore | Reach::Founding => Ok(Reached::No(Miss::NoWay)),
         }
     }
 
-    pub(super) async fn reach_by_load(&self, first: u64, window: &str, hit: u64) -> Result<Reached, Trouble> {
-        let bound = self.window_bound();
+    pub(super) async fn reach_by_load(&self, first: u64, window: &Window, hit: u64) -> Result<Reached, Trouble> {
         let member = self.member(first)?;
-        if arm(member, window, hit).await? == Reached::Yes {
+        if arm(member, window.name, hit).await? {
             return Ok(Reached::Yes);
         }
-        match clock::within(bound, member.stop(window)).await {
-            Some(stop) => self.stopped(first, stop).await,
-            None => disarm(member, window).await,
+        let (due, bound) = (self.due(window, hit), self.window_bound());
+        match self.while_the_load_goes_on(&[first], due, bound, member.stop(window.name)).await {
+            Ok(stop) => self.stopped(first, stop).await,
+            Err(miss) => disarm(member, window.name, miss).await,
         }
     }
 
@@ -155,7 +143,7 @@ impl Stage<'_> {
     ) -> Result<Reached, Trouble> {
         let roles = self.cluster.roles().await.unwrap_or_default();
         let Some((leader, _)) = roles.into_iter().find(|(id, role)| *role == Role::Leader && *id != first) else {
-            return Ok(Reached::No);
+            return Ok(Reached::No(Miss::NoWay));
         };
         let up = self.cluster.members.iter().filter(|member| member.is_up() && member.id != leader);
         let electorate: Vec<u64> = up.map(|member| member.id).collect();
@@ -163,7 +151,7 @@ impl Stage<'_> {
         let mut stops = Vec::new();
         for id in &electorate {
             let member = self.member(*id)?;
-            if arm(member, window.name, hit).await? == Reached::Yes {
+            if arm(member, window.name, hit).await? {
                 there.push(*id);
             }
             let (id, stop) = (*id, member.stop(window.name));
@@ -171,21 +159,24 @@ impl Stage<'_> {
         }
         work.victims = vec![Victim { member: leader, role: Role::Leader }];
         self.kill(work, &[leader]).await?;
-        if there.is_empty()
-            && !stops.is_empty()
-            && let Some(((id, stop), ..)) = clock::within(self.window_bound(), select_all(stops)).await
-            && self.stopped(id, stop).await? == Reached::Yes
-        {
-            there.push(id);
+        let mut miss = Miss::NoWay;
+        if there.is_empty() && !stops.is_empty() {
+            // Without a leader nothing is applied: entries that are, say that the election is over.
+            let (due, bound) = (self.due(window, hit), self.window_bound());
+            match self.while_the_load_goes_on(&electorate, due, bound, select_all(stops)).await {
+                Ok(((id, stop), ..)) if self.stopped(id, stop).await? == Reached::Yes => there.push(id),
+                Ok(_) => {}
+                Err(missed) => miss = missed,
+            }
         }
         for id in electorate {
-            if !there.contains(&id) && disarm(self.member(id)?, window.name).await? == Reached::Yes {
+            if !there.contains(&id) && disarm(self.member(id)?, window.name, miss).await? == Reached::Yes {
                 there.push(id);
             }
         }
         let victims = there.iter().map(|member| Victim { member: *member, role: Role::Follower });
         work.victims.splice(..0, victims);
-        Ok(if there.is_empty() { Reached::No } else { Reached::Yes })
+        Ok(if there.is_empty() { Reached::No(miss) } else { Reached::Yes })
     }
 
     /// The victims die once, and the first one dies again while it recovers.
@@ -196,10 +187,10 @@ impl Stage<'_> {
         window: &Window,
         hit: u64,
     ) -> Result<Reached, Trouble> {
-        if let Some(prior) = window.prior(self.member(first)?.engine)
-            && self.reach_by_load(first, prior, 1).await? == Reached::No
+        if let Some(prior) = window.prior(self.member(first)?.engine).and_then(find_window)
+            && let Reached::No(miss) = self.reach_by_load(first, prior, 1).await?
         {
-            return Ok(Reached::No);
+            return Ok(Reached::No(miss));
         }
         let all: Vec<_> = work.victims.iter().map(|victim| victim.member).collect();
         self.kill(work, &all).await?;
@@ -221,10 +212,10 @@ impl Stage<'_> {
         hit: u64,
     ) -> Result<Reached, Trouble> {
         let prior = window.prior(self.member(first)?.engine).and_then(find_window);
-        let Some(prior) = prior else { return Ok(Reached::No) };
+        let Some(prior) = prior else { return Ok(Reached::No(Miss::NoWay)) };
         let reached = self.reach_as_receiver(work, first, prior, 1).await?;
-        if self.strike_alone(work, first, reached).await? == Reached::No {
-            return Ok(Reached::No);
+        if let Reached::No(miss) = self.strike_alone(work, first, reached).await? {
+            return Ok(Reached::No(miss));
         }
         self.inspect_dead(work).await?;
         self.restart_towards(work, first, window, hit).await
@@ -240,8 +231,8 @@ impl Stage<'_> {
     ) -> Result<Reached, Trouble> {
         self.kill(work, &[first]).await?;
         self.inspect_dead(work).await?;
-        if !self.away_until_purged(work, first).await? {
-            return Ok(Reached::No);
+        if let Some(miss) = self.away_until_purged(work, first).await? {
+            return Ok(Reached::No(miss));
         }
         self.restart_towards(work, first, window, hit).await
     }
@@ -250,18 +241,18 @@ impl Stage<'_> {
     async fn reach_as_sender(&mut self, work: &mut Work, window: &Window, hit: u64) -> Result<Reached, Trouble> {
         let followers = self.cluster.roles().await.unwrap_or_default();
         let Some((laggard, _)) = followers.into_iter().find(|(_, role)| *role == Role::Follower) else {
-            return Ok(Reached::No);
+            return Ok(Reached::No(Miss::NoWay));
         };
         self.kill(work, &[laggard]).await?;
         self.inspect_dead(work).await?;
-        if !self.away_until_purged(work, laggard).await? {
-            return Ok(Reached::No);
+        if let Some(miss) = self.away_until_purged(work, laggard).await? {
+            return Ok(Reached::No(miss));
         }
         // The wait was long enough for another leader; the plan's victim is whoever leads now.
         let Some((leader, _)) =
             self.cluster.roles().await.unwrap_or_default().into_iter().find(|(_, role)| *role == Role::Leader)
         else {
-            return Ok(Reached::No);
+            return Ok(Reached::No(Miss::NoWay));
         };
         work.victims =
             [(leader, Role::Leader), (laggard, Role::Follower)].map(|(member, role)| Victim { member, role }).to_vec();
@@ -280,8 +271,8 @@ impl Stage<'_> {
         let (early, stop) = (arm(member, window.name, hit).await?, member.stop(window.name));
         self.start(work, laggard, None).await?;
         let reached = match early {
-            Reached::No => self.send_to(laggard, leader, window.name, stop).await?,
-            early => early,
+            false => self.send_to(laggard, leader, window.name, stop).await?,
+            true => Reached::Yes,
         };
         self.strike_alone(work, leader, reached).await
     }
@@ -294,17 +285,17 @@ impl Stage<'_> {
         window: &str,
         stop: impl Future<Output = Stop>,
     ) -> Result<Reached, Trouble> {
-        let (bound, mark, bounds) = (self.window_bound(), self.cluster.applied_mark(), self.scenario.bounds);
+        let (mark, bounds) = (self.cluster.applied_mark(), self.scenario.bounds);
         let laggard = self.cluster.member_mut(laggard).ok_or_else(|| unknown(laggard))?;
         let stop = tokio::select! {
             biased;
             stop = stop => Some(stop),
+            // Whether it got there is judged later, like of every member.
             _ = catch_up(laggard, mark, bounds.restart_ms_max, bounds.catch_up_ms_max) => None,
-            () = clock::sleep(bound) => None,
         };
         match stop {
             Some(stop) => self.stopped(leader, stop).await,
-            None => disarm(self.member(leader)?, window).await,
+            None => disarm(self.member(leader)?, window, Miss::CaughtUp).await,
         }
     }
 
@@ -345,13 +336,13 @@ impl Stage<'_> {
         };
         match end {
             Ok(stop) => self.stopped(first, stop).await,
-            Err(Ok(())) => disarm(self.member(first)?, window.name).await,
+            Err(Ok(())) => disarm(self.member(first)?, window.name, Miss::CaughtUp).await,
             Err(Err(trouble)) => Err(trouble),
         }
     }
 
-    /// Waits until every member that is up has purged its log past what `away` has. `false`: not in time.
-    async fn away_until_purged(&mut self, work: &Work, away: u64) -> Result<bool, Trouble> {
+    /// Waits until every member that is up has purged its log past what `away` has. `Some`: why they did not.
+    async fn away_until_purged(&mut self, work: &Work, away: u64) -> Result<Option<Miss>, Trouble> {
         let dead = work
             .casualties
             .iter()
@@ -359,7 +350,7 @@ impl Stage<'_> {
             .find(|casualty| casualty.member == away)
             .and_then(|casualty| casualty.dead.as_ref());
         let Some(log_last) = dead.and_then(|dead| dead.log_last) else {
-            return Ok(false);
+            return Ok(Some(Miss::NoWay));
         };
         let purged = async {
             loop {
@@ -368,13 +359,17 @@ impl Stage<'_> {
                     return Err(trouble);
                 }
                 if !statuses.is_empty() && statuses.iter().all(|status| status.last_purged > Some(log_last)) {
-                    return Ok(true);
+                    return Ok(());
                 }
                 clock::sleep(limits::PURGE_RETRY_PAUSE).await;
             }
         };
+        let others: Vec<_> = self.cluster.members.iter().map(|member| member.id).filter(|id| *id != away).collect();
         let bound = Duration::from_millis(self.scenario.bounds.away_ms_max);
-        clock::within(bound, purged).await.unwrap_or(Ok(false))
+        match self.while_the_load_goes_on(&others, self.purge_due(), bound, purged).await {
+            Ok(purged) => purged.map(|()| None),
+            Err(miss) => Ok(Some(miss)),
+        }
     }
 
     /// What the end of a wait for a window means. The pipe of a dying member closes before the kernel
@@ -396,10 +391,6 @@ impl Stage<'_> {
     pub(super) fn member(&self, id: u64) -> Result<&Member, Trouble> {
         self.cluster.member(id).ok_or_else(|| unknown(id))
     }
-
-    pub(super) fn window_bound(&self) -> Duration {
-        Duration::from_millis(self.scenario.bounds.window_wait_ms_max)
-    }
 }
 
 pub(super) fn unknown(member: u64) -> Trouble {
@@ -411,24 +402,24 @@ async fn catch_up(member: &mut Member, index: u64, restart_ms: u64, catch_up_ms:
     member.catch_up(index, Duration::from_millis(catch_up_ms)).await
 }
 
-/// Arms a window. The process may stand still there before its answer is out: then that is the answer.
-async fn arm(member: &Member, window: &str, hit: u64) -> Result<Reached, Trouble> {
+/// Arms a window. Whether the process stands still there already: it may do so before its answer is out.
+async fn arm(member: &Member, window: &str, hit: u64) -> Result<bool, Trouble> {
     tokio::select! {
         biased;
-        stop = member.stop(window) => Ok(if stop == Stop::AtWindow { Reached::Yes } else { Reached::No }),
-        armed = member.arm(window, hit) => armed.map(|()| Reached::No),
+        stop = member.stop(window) => Ok(stop == Stop::AtWindow),
+        armed = member.arm(window, hit) => armed.map(|()| false),
     }
 }
 
-/// Disarms a window. A stop may have overtaken it: another answer after it proves that none has.
-async fn disarm(member: &Member, window: &str) -> Result<Reached, Trouble> {
+/// Disarms a window that was missed. A stop may have overtaken it: another answer after it proves that none has.
+async fn disarm(member: &Member, window: &str, miss: Miss) -> Result<Reached, Trouble> {
     let disarmed = async {
         member.arm(window, 0).await?;
         member.status().await
     };
     tokio::select! {
         biased;
-        stop = member.stop(window) => Ok(if stop == Stop::AtWindow { Reached::Yes } else { Reached::No }),
-        disarmed = disarmed => disarmed.map(|_| Reached::No),
+        stop = member.stop(window) => Ok(if stop == Stop::AtWindow { Reached::Yes } else { Reached::No(miss) }),
+        disarmed = disarmed => disarmed.map(|_| Reached::No(miss)),
     }
 }

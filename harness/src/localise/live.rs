@@ -1,11 +1,12 @@
 //! What a living member shows of its state over the client API: its history since a revision, and its keys at one.
 
 use super::compare::Shown;
+use crate::limits;
 use crate::model::Change;
 use crate::observe;
 use crate::operation::KeyState;
 use crate::oracle::log_replay::effect;
-use crate::{clock, limits};
+use crate::pace::Pace;
 use anyhow::{Context, bail};
 use etcd_client::{Client, ConnectOptions, WatchOptions};
 
@@ -17,10 +18,10 @@ pub(super) async fn connect(endpoint: &str) -> anyhow::Result<Client> {
 /// The member's rows of the revisions `from` to `through`: a new watch reads them from its engine, as the hash does, tombstones
 /// included. A row that is not there has no event, so the end is a silence once nobody writes any more. What is compacted is left out:
 /// the result says from where on it is.
-pub(super) async fn history(client: &mut Client, from: u64, through: u64) -> anyhow::Result<Shown> {
+pub(super) async fn history(client: &mut Client, (from, through): (u64, u64), pace: &Pace) -> anyhow::Result<Shown> {
     let mut shown = Shown { from, through, ..Shown::default() };
     while shown.from <= through {
-        match follow(client, &mut shown).await? {
+        match follow(client, &mut shown, pace).await? {
             None => break,
             Some(compacted) if compacted >= shown.from => shown.from = compacted + 1,
             Some(compacted) => bail!("it was told that {compacted} is compacted, and had asked from {} on", shown.from),
@@ -30,13 +31,14 @@ pub(super) async fn history(client: &mut Client, from: u64, through: u64) -> any
 }
 
 /// `Some`: everything through that revision is compacted.
-async fn follow(client: &Client, shown: &mut Shown) -> anyhow::Result<Option<u64>> {
+async fn follow(client: &Client, shown: &mut Shown, pace: &Pace) -> anyhow::Result<Option<u64>> {
     let start = i64::try_from(shown.from).context("a revision beyond the wire's range")?;
     let options = WatchOptions::new().with_all_keys().with_start_revision(start);
     let mut watches = client.watch_client().max_decoding_message_size(limits::ANSWER_BYTES_MAX);
     let mut stream = watches.watch("", Some(options)).await?;
     loop {
-        let Some(message) = clock::within(limits::LOCALISE_SILENCE, stream.message()).await else { return Ok(None) };
+        let message = pace.within(limits::LOCALISE_SILENCE, stream.message()).await;
+        let Some(message) = message else { return Ok(None) };
         let Some(response) = message? else { bail!("the server ended the stream") };
         if let Ok(compacted @ 1..) = u64::try_from(response.compact_revision()) {
             return Ok(Some(compacted));

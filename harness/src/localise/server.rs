@@ -18,6 +18,7 @@ use crate::limits;
 use crate::operation::{KeyState, OpId};
 use crate::oracle::Ledger;
 use crate::oracle::log_replay::{Effect, effect};
+use crate::pace::Pace;
 use crate::record::localisation::{FirstWrong, Localisation, WrongKey};
 use crate::verdict::Finding;
 use crate::workload::Workload;
@@ -68,7 +69,7 @@ async fn witness(cluster: &Cluster, evidence: &mut Evidence) {
         match member.status().await {
             Ok(status) => {
                 let endpoint = format!("http://{}", member.addresses.client);
-                match hear(&endpoint, evidence.from, unsigned(status.revision)).await {
+                match hear(&endpoint, (evidence.from, unsigned(status.revision)), cluster.site.pace()).await {
                     Ok(shown) => found.shown = Some(shown),
                     Err(error) => evidence.unknown.push(format!("the history of n{}: {error:#}", member.id)),
                 }
@@ -90,9 +91,9 @@ async fn witness(cluster: &Cluster, evidence: &mut Evidence) {
     }
 }
 
-async fn hear(endpoint: &str, from: u64, through: u64) -> anyhow::Result<Shown> {
+async fn hear(endpoint: &str, (from, through): (u64, u64), pace: &Pace) -> anyhow::Result<Shown> {
     let mut client = live::connect(endpoint).await?;
-    live::history(&mut client, from, through).await
+    live::history(&mut client, (from, through), pace).await
 }
 
 /// The rows that members showed at one revision, the model's, and the keys that differ anywhere, by the revision from which on they

@@ -4,6 +4,7 @@
 use super::{CONNECT_TIMEOUT, whole_revisions};
 use crate::evidence::mark_of;
 use crate::oracle::streams::{Heard, Resumption};
+use crate::pace::Lap;
 use crate::{clock, limits};
 use etcd_client::{Client, ConnectOptions, WatchOptions};
 use std::time::Duration;
@@ -17,8 +18,8 @@ async fn connect(endpoint: &str) -> Result<Client, String> {
 /// now. Returns the revision of its answer.
 ///
 /// # Errors
-/// Why there is none within `bound`.
-pub async fn read(endpoint: &str, bound: Duration) -> Result<u64, String> {
+/// Why there is none within `bound`, counted from `lap` on.
+pub async fn read(endpoint: &str, (lap, bound): (&Lap, Duration)) -> Result<u64, String> {
     let mut last = None;
     let asked = async {
         loop {
@@ -30,7 +31,7 @@ pub async fn read(endpoint: &str, bound: Duration) -> Result<u64, String> {
             clock::sleep(limits::SECOND_LOOK_RETRY_PAUSE).await;
         }
     };
-    match clock::within(bound, asked).await {
+    match lap.within(bound, asked).await {
         Some(answer) => answer,
         None => Err(last.map_or_else(|| "no answer".to_owned(), |why| format!("no answer but {why:?}"))),
     }
@@ -60,14 +61,14 @@ fn is_passing(error: &etcd_client::Error) -> bool {
     }
 }
 
-/// Opens the watch that was `asked` for at `endpoint`, and hears it to its last revision, within `bound`.
-pub async fn watch(endpoint: &str, asked: &Resumption, bound: Duration) -> Heard {
+/// Opens the watch that was `asked` for at `endpoint`, and hears it to its last revision, within `bound`, counted from `lap` on.
+pub async fn watch(endpoint: &str, asked: &Resumption, (lap, bound): (&Lap, Duration)) -> Heard {
     let mut heard = Heard::default();
-    let followed = clock::within(bound, follow(endpoint, asked, &mut heard)).await;
+    let followed = lap.within(bound, follow(endpoint, asked, &mut heard)).await;
     heard.ended = match followed {
         Some(Ok(())) => None,
         Some(Err(why)) => Some(why),
-        None => Some(format!("silent for {} ms", bound.as_millis())),
+        None => Some(format!("silent for {}", lap.stretched(bound))),
     };
     heard
 }

@@ -6,6 +6,7 @@
 //! majority is not. A cut that ends before the bound, with no write, proves nothing. What counts as healed is the moment at which the last fault of a cycle ended and everybody serves; the bounds are the scenario's. The write is
 //! the fence, which goes through the same log as any other. Judged from what was timed, so that it can be judged again.
 
+use crate::record::pace::{Stretched, as_idle};
 use crate::verdict::{Class, Finding};
 use serde::{Deserialize, Serialize};
 
@@ -28,17 +29,21 @@ pub struct Cut {
     pub lasted_ms: u64,
     /// From its beginning until the majority acknowledged a write; `None`: not while it lasted.
     pub wrote_ms: Option<u64>,
+    /// The factor by which the machine's pace stretches the bound, percent.
+    #[serde(default = "as_idle")]
+    pub machine_percent: u32,
 }
 
-/// Judges `cut`.
+/// Judges `cut`. `bound_ms`: on an idle machine.
 pub fn check_cut(cut: &Cut, bound_ms: u64) -> Option<Finding> {
-    let Cut { cycle, fault, majority, lasted_ms, wrote_ms } = cut;
-    let late = wrote_ms.map_or(*lasted_ms >= bound_ms, |wrote_ms| wrote_ms > bound_ms);
+    let Cut { cycle, fault, majority, lasted_ms, wrote_ms, machine_percent } = cut;
+    let bound = Stretched { idle_ms: bound_ms, factor_percent: *machine_percent };
+    let late = wrote_ms.map_or(*lasted_ms >= bound.ms(), |wrote_ms| wrote_ms > bound.ms());
     late.then(|| {
         let members: Vec<_> = majority.iter().map(|member| format!("n{member}")).collect();
         let found = wrote_ms.map_or(format!("none in {lasted_ms} ms"), |ms| format!("the first after {ms} ms"));
         let why = format!(
-            "expected {}, a majority that hears each other, to acknowledge a write within {bound_ms} ms of `{fault}`, found {found}: \
+            "expected {}, a majority that hears each other, to acknowledge a write within {bound} of `{fault}`, found {found}: \
              look for a leader that nobody deposes",
             members.join(", ")
         );
@@ -59,22 +64,32 @@ pub struct Healing {
     pub served: Vec<Served>,
 }
 
-/// Milliseconds.
+/// Milliseconds, on an idle machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounds {
     pub catch_up: u64,
     pub fence: u64,
     pub read: u64,
+    /// The factor by which the machine's pace stretches them, percent.
+    #[serde(default = "as_idle")]
+    pub machine_percent: u32,
+}
+
+impl Bounds {
+    fn stretched(&self, idle_ms: u64) -> Stretched {
+        Stretched { idle_ms, factor_percent: self.machine_percent }
+    }
 }
 
 /// Judges `healing`. A read that is older than the fence is no liveness: it is stale.
 pub fn check_healing(healing: &Healing, bounds: Bounds) -> Vec<Finding> {
     let mut findings = Vec::new();
     let late = |what: &str, took: u64, bound: u64| {
-        (took > bound).then(|| {
+        let bound = bounds.stretched(bound);
+        (took > bound.ms()).then(|| {
             Finding::new(
                 Class::Liveness,
-                format!("expected the healed cluster to {what} within {bound} ms, it took {took} ms"),
+                format!("expected the healed cluster to {what} within {bound}, it took {took} ms"),
             )
         })
     };
@@ -85,8 +100,8 @@ pub fn check_healing(healing: &Healing, bounds: Bounds) -> Vec<Finding> {
             Err(why) => Some(Finding::new(
                 Class::Liveness,
                 format!(
-                    "expected the healed n{member} to serve a linearizable read within {} ms, found after {ms} ms: {why}",
-                    bounds.read
+                    "expected the healed n{member} to serve a linearizable read within {}, found after {ms} ms: {why}",
+                    bounds.stretched(bounds.read)
                 ),
             )),
             Ok(revision) if *revision < healing.revision => Some(Finding::new(
@@ -107,8 +122,9 @@ pub fn check_healing(healing: &Healing, bounds: Bounds) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::pace::AS_IDLE;
 
-    const BOUNDS: Bounds = Bounds { catch_up: 100, fence: 50, read: 20 };
+    const BOUNDS: Bounds = Bounds { catch_up: 100, fence: 50, read: 20, machine_percent: AS_IDLE };
 
     fn classes(alter: impl Fn(&mut Healing)) -> Vec<(Class, Option<u64>)> {
         let served = (1..=3).map(|member| Served { member, ms: 3, answer: Ok(40) }).collect();
@@ -128,12 +144,26 @@ mod tests {
         assert_eq!(classes(|h| h.served[2].answer = Err("no answer".into())), [(Class::Liveness, Some(3))]);
     }
 
+    fn judge(lasted_ms: u64, wrote_ms: Option<u64>, machine_percent: u32) -> Option<Finding> {
+        let fault = "deafen leader for 6000ms at time +0ms".to_owned();
+        check_cut(&Cut { cycle: 3, fault, majority: vec![1, 3], lasted_ms, wrote_ms, machine_percent }, 5_000)
+    }
+
+    #[test]
+    fn bounds_are_stretched_by_the_machines_factor_and_both_are_told() {
+        assert_eq!(judge(9_000, Some(7_400), 150), None);
+        let found = judge(9_000, Some(7_501), 150).unwrap();
+        assert!(found.sentence.contains("within 7500 ms (5000 ms × 1.50, the machine's factor)"), "{}", found.sentence);
+        let slow = Bounds { machine_percent: 200, ..BOUNDS };
+        let healing = |fence_ms| Healing { cycle: 7, caught_up_ms: 0, fence_ms, revision: 40, served: Vec::new() };
+        assert_eq!(check_healing(&healing(100), slow), []);
+        let late = check_healing(&healing(101), slow);
+        assert!(late[0].sentence.contains("100 ms (50 ms × 2.00"), "{}", late[0].sentence);
+    }
+
     #[test]
     fn a_connected_majority_writes_while_others_are_cut_off() {
-        let judge = |lasted_ms, wrote_ms| {
-            let fault = "deafen leader for 6000ms at time +0ms".to_owned();
-            check_cut(&Cut { cycle: 3, fault, majority: vec![1, 3], lasted_ms, wrote_ms }, 5_000)
-        };
+        let judge = |lasted_ms, wrote_ms| judge(lasted_ms, wrote_ms, AS_IDLE);
         assert_eq!(judge(6_000, Some(900)), None);
         assert_eq!(judge(4_999, None), None, "too short to tell");
         let found = judge(6_000, None).unwrap();

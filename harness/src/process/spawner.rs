@@ -7,8 +7,9 @@
 use super::before_exec::{begin_clean, limit_open_files};
 use super::child::{Child, Ended};
 use super::environment::Environment;
+use crate::limits;
+use crate::pace::Pace;
 use crate::scenario::EnvironmentSpec;
-use crate::{clock, limits};
 use anyhow::{Context, anyhow, bail};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -101,6 +102,8 @@ struct Raw {
 #[derive(Debug, Clone)]
 pub struct Spawner {
     requests: mpsc::Sender<(Launch, Spawner, Reply)>,
+    /// What bounds on its children are stretched by.
+    pace: Pace,
 }
 
 impl Spawner {
@@ -110,14 +113,14 @@ impl Spawner {
     /// # Errors
     /// The thread cannot be started, or SIGCHLD cannot be caught.
     pub fn start() -> io::Result<Self> {
-        Self::start_with(Environment::of_caller(&EnvironmentSpec::default()))
+        Self::start_with(Environment::of_caller(&EnvironmentSpec::default()), Pace::idle())
     }
 
-    /// Likewise, with `environment` for the children.
+    /// Likewise, with `environment` for the children, and bounds that `pace` stretches.
     ///
     /// # Errors
     /// As [`Spawner::start`].
-    pub fn start_with(environment: Environment) -> io::Result<Self> {
+    pub fn start_with(environment: Environment, pace: Pace) -> io::Result<Self> {
         // A parent may have handed down an ignored SIGCHLD: then the kernel reaps children unseen, and how they ended is
         // lost. Caught once, it stays caught; what is caught, and not ignored, is default again in the nodes.
         drop(signal(SignalKind::child())?);
@@ -128,7 +131,12 @@ impl Spawner {
                 let _ = reply.send(spawn(&launch, keep, &environment));
             }
         })?;
-        Ok(Self { requests })
+        Ok(Self { requests, pace })
+    }
+
+    /// The pace of the machine that the children run on.
+    pub fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// Starts a process.
@@ -150,7 +158,7 @@ impl Spawner {
     /// Runs a process to its end, and returns what it said.
     ///
     /// # Errors
-    /// It cannot be started, took longer than `bound` (it is killed then), or said more than `bytes_max`.
+    /// It cannot be started, took longer than `bound`, stretched (it is killed then), or said more than `bytes_max`.
     pub async fn output(&self, launch: Launch, bound: Duration, bytes_max: u64) -> anyhow::Result<Output> {
         let program = launch.program.clone();
         let started = self.spawn(launch).await?;
@@ -159,9 +167,10 @@ impl Spawner {
                 tokio::try_join!(read_all(Some(started.stdout), bytes_max), read_all(started.stderr, bytes_max))?;
             Ok(Output { ended: started.child.ended().await, stdout, stderr })
         };
-        match clock::within(bound, run).await {
+        let lap = self.pace.begin();
+        match lap.within(bound, run).await {
             Some(output) => output,
-            None => bail!("expected {} to end within {bound:?}, and it did not", program.display()),
+            None => bail!("expected {} to end within {}, and it did not", program.display(), lap.stretched(bound)),
         }
     }
 }

@@ -7,6 +7,7 @@ use super::split::Split;
 use super::text::{duration, escape, number, percent};
 use super::worth::{FAULT_CLASSES, Worth};
 use super::{chart, known, localisation, partial, tables, verdict_sentence};
+use crate::record::pace::{Factor, thousandths};
 use crate::record::{BinaryId, RunSummary, SlotRecord};
 use crate::verdict::{Class, Finding, Verdict};
 
@@ -192,6 +193,16 @@ fn tiles(run: &RunSummary, worth: &Worth) -> String {
         ("reads", number(run.reads), String::new()),
         ("divergences per cycle, 95 % bound", bound, format!("{} trials", number(worth.trials.into()))),
     ])
+    .chain(run.pace.map(|pace| {
+        let span = format!(
+            "{} to {}; a cycle's floor took {} ms at launch, {} ms idle",
+            Factor(pace.factor_percent_min),
+            Factor(pace.factor_percent_max),
+            thousandths(pace.launch_floor_us),
+            thousandths(pace.idle_floor_us)
+        );
+        ("factor of the machine, by which bounds were stretched", Factor(pace.factor_percent_mean).to_string(), span)
+    }))
     .chain(run.leases.map(|leases| {
         let ends = format!("{} expiries, {} revocations", number(leases.expiries), number(leases.revocations));
         ("renewals of leases judged", number(leases.renewals), ends)

@@ -76,6 +76,7 @@ fn properties(run: &RunSummary, worth: &Worth) -> Vec<Property> {
         ("reproduce", run.repro.clone()),
     ]
     .into_iter()
+    .chain(run.pace.map(|pace| ("machine", pace.sentence())))
     .chain(run.leases.map(|leases| ("lease-renewals-judged", leases.renewals.to_string())))
     .chain(run.leases.map(|leases| ("lease-expiries-seen", leases.expiries.to_string())))
     .chain(super::refused::line(run).map(|line| ("operations-refused", line)))

@@ -167,11 +167,12 @@ impl Lane {
     async fn drive(&mut self, job: &Job, running: &mut Running, reopened: Option<&Reopened>) {
         let Running { cluster, ledger, observer, workload, .. } = running;
         let options = launch::options_of(job, self.number, reopened);
+        let pace = cluster.site.pace().clone();
         let load = Load::new(workload, options, Seed::new(job.plan.seed));
         let parts = (observer, load, Arc::clone(&self.machine));
         let mut stage = Stage::new(self.number, &job.scenario, cluster, Arc::clone(ledger), parts);
         if let Some(reopened) = reopened {
-            let mut work = Work::without_fault();
+            let mut work = Work::without_fault(&pace);
             let looked = self.unless(stage.look_at_the_dead(&mut work, reopened.times, &reopened.migrating)).await;
             let findings = stage.findings_of(&mut work);
             if looked.is_none() || !findings.is_empty() {
@@ -184,7 +185,7 @@ impl Lane {
         let done = reopened.map_or(0, Reopened::done_cycles);
         let load_ms_before = reopened.map_or(0, Reopened::load_ms);
         for step in job.plan.steps_of(self.number).filter(|step| step.cycle > done) {
-            let mut work = Work::new(step);
+            let mut work = Work::new(step, &pace);
             if self.unless(stage.run(&mut work)).await.is_none() {
                 // What the cycle had found by then counts, though the cycle does not.
                 self.end.findings.extend(stage.findings_of(&mut work));
@@ -209,7 +210,7 @@ impl Lane {
             return;
         }
         // Writes go on through every cycle; only the last look is at a store that nobody writes to.
-        let mut work = Work::without_fault();
+        let mut work = Work::without_fault(&pace);
         let look = async {
             let stopped = stage.load.stop().await;
             stage.await_leases(&mut work).await;

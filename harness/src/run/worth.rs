@@ -1,6 +1,7 @@
 //! Whether a run that found nothing proved anything: each floor that was not reached is a finding.
 
 use crate::limits;
+use crate::record::pace::Factor;
 use crate::record::refused::{self, StepRecord};
 use crate::record::{CycleRecord, LastingKind, LastingRecord, LeasesJudged, QuotaRecord, RunSummary};
 use crate::report;
@@ -82,11 +83,16 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary, apart: u64) -> Vec<Find
 /// they make the run worth little.
 fn restless(run: &RunSummary) -> Option<String> {
     let Worth { quiet_cycles, unforced_terms, .. } = Worth::of(run);
-    let max = u64::from(quiet_cycles) * u64::from(limits::UNFORCED_TERMS_PERCENT_MAX) / 100;
+    // A heartbeat that is late on a busy machine is no member's doing: the bound goes with the pace of the cycles that count.
+    let quiet = run.cycles.iter().filter(|cycle| cycle.unforced_terms.is_some());
+    let factor = quiet.map(|cycle| u64::from(cycle.machine_percent)).sum::<u64>() / u64::from(quiet_cycles.max(1));
+    let max = u64::from(quiet_cycles) * u64::from(limits::UNFORCED_TERMS_PERCENT_MAX) * factor / 10_000;
     (quiet_cycles >= limits::QUIET_CYCLES_MIN && unforced_terms > max).then(|| {
         format!(
-            "expected at most {max} elections in the {quiet_cycles} cycles whose faults can cause none, found {unforced_terms}: \
-             the machine is too busy for the members' election timeout, or something in them holds up heartbeats"
+            "expected at most {max} elections in the {quiet_cycles} cycles whose faults can cause none ({} % × {}, the machine's \
+             factor), found {unforced_terms}: the machine is too busy for the members' election timeout, or something in them holds up heartbeats",
+            limits::UNFORCED_TERMS_PERCENT_MAX,
+            Factor(u32::try_from(factor).unwrap_or(u32::MAX))
         )
     })
 }
@@ -294,6 +300,9 @@ mod tests {
         assert_eq!(lacking(&floors, &run), []);
         run.cycles[8].unforced_terms = Some(1);
         assert!(lacking(&floors, &run)[0].sentence.contains("at most 10 elections in the 40 cycles"));
+        let mut busy = run.clone();
+        busy.cycles.iter_mut().for_each(|cycle| cycle.machine_percent = 150);
+        assert_eq!(lacking(&floors, &busy), [], "15 are none too many on a machine that is half as fast again");
         run.cycles[..21].iter_mut().for_each(|cycle| cycle.unforced_terms = None);
         run.cycles[22].unforced_terms = Some(19);
         assert_eq!(lacking(&floors, &run), [], "19 cycles are too few to judge by");

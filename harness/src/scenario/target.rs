@@ -120,6 +120,7 @@ impl Check<'_> {
             peer_item: peer.clone().unwrap_or_else(|| "{name}=http://{peer}".to_owned()),
             is_etcd: false,
             fault_filesystem: false,
+            snapshot_every_entries: 0,
         };
         match spec.fault() {
             Some(why) => Err(self.refuse(raw, format!("`target.command`: {why}"))),

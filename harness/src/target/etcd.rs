@@ -50,6 +50,7 @@ pub fn spec(options: EtcdOptions) -> ServerSpec {
         peer_item: "{name}=http://{peer}".to_owned(),
         is_etcd: true,
         fault_filesystem,
+        snapshot_every_entries,
     }
 }
 

@@ -32,6 +32,8 @@ pub struct ServerSpec {
     pub is_etcd: bool,
     /// Its data directories lie under the fault filesystem, which knows etcd's layout.
     pub fault_filesystem: bool,
+    /// Applied entries between two snapshots; 0: not known.
+    pub snapshot_every_entries: u64,
 }
 
 /// The texts that a template's arguments may have.
@@ -172,6 +174,7 @@ mod tests {
             peer_item: peer_item.into(),
             is_etcd: false,
             fault_filesystem: false,
+            snapshot_every_entries: 0,
         }
     }
 

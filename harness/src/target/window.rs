@@ -2,6 +2,7 @@
 //! the fault filesystem makes.
 
 use super::Engine;
+use crate::limits;
 use crate::record::Role;
 
 /// What must happen to a member before it passes a window.
@@ -41,6 +42,52 @@ pub struct Window {
     pub reach: Reach,
     /// Plans draw the hit from `1..=hit_max`: how many passes surely come within one cycle's load.
     pub hit_max: u64,
+    /// What of the load brings a pass.
+    pub brought_by: BroughtBy,
+}
+
+/// What of the load brings a member to one more pass of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BroughtBy {
+    /// Entries that are under way together: one of each client at the most.
+    Batch,
+    /// A memtable that is full.
+    Memtable,
+    /// Files of memtables that are to be merged.
+    Files,
+    /// A compaction of the store by a client.
+    Compaction,
+    /// A purge of the log.
+    Purge,
+    /// A snapshot that a server makes for itself.
+    Snapshot,
+    /// A segment of the log that is full.
+    Segment,
+}
+
+/// What of a scenario says how many entries bring a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadShape {
+    pub clients: u64,
+    pub compact_every_ops: u64,
+    pub value_bytes_max: u64,
+    /// 0: there is no memtable.
+    pub memtable_bytes: u64,
+    /// 0: not known.
+    pub snapshot_every_entries: u64,
+    pub keep_entries: u64,
+}
+
+impl LoadShape {
+    /// Entries that fill a memtable.
+    fn memtable(&self) -> u64 {
+        self.memtable_bytes / limits::MEMTABLE_BYTES_PER_ENTRY_MIN
+    }
+
+    /// Entries that have to bring a purge of the log past an entry that was just written.
+    pub fn purge(&self) -> u64 {
+        limits::WINDOW_DUE_FACTOR * (self.keep_entries + self.snapshot_every_entries + self.memtable() + self.clients)
+    }
 }
 
 impl Window {
@@ -63,6 +110,21 @@ impl Window {
             Engine::Opaque => false,
             Engine::Rocksdb => !self.name.starts_with("group."),
         }
+    }
+
+    /// Entries that a member applies, under a load of this `shape`, until it has surely passed the window `hit` times. (What passes it
+    /// on its way into or out of a life, or in an election, has done so with the first entries that follow.)
+    pub fn entries_due(&self, hit: u64, shape: &LoadShape) -> u64 {
+        let per_pass = match self.brought_by {
+            BroughtBy::Batch => shape.clients,
+            BroughtBy::Memtable => shape.memtable(),
+            BroughtBy::Files => shape.memtable() * limits::FLUSHES_PER_COMPACTION,
+            BroughtBy::Compaction => shape.compact_every_ops * shape.clients,
+            BroughtBy::Purge => shape.snapshot_every_entries + shape.memtable(),
+            BroughtBy::Snapshot => shape.snapshot_every_entries,
+            BroughtBy::Segment => limits::SEGMENT_BYTES / shape.value_bytes_max.max(1),
+        };
+        hit.saturating_mul(per_pass.max(shape.clients)).saturating_mul(limits::WINDOW_DUE_FACTOR)
     }
 
     /// The window in which a member has to die first, for its next life to pass this one.
@@ -112,7 +174,11 @@ impl Window {
 }
 
 const fn window(name: &'static str, reach: Reach, hit_max: u64) -> Window {
-    Window { name, reach, hit_max }
+    by(BroughtBy::Batch, name, reach, hit_max)
+}
+
+const fn by(brought_by: BroughtBy, name: &'static str, reach: Reach, hit_max: u64) -> Window {
+    Window { name, reach, hit_max, brought_by }
 }
 
 /// Every window of the node, in the order of the protocols.
@@ -127,21 +193,21 @@ pub const WINDOWS: &[Window] = &[
     window("apply.before-batch", Reach::Load, 150),
     window("apply.after-batch", Reach::Load, 150),
     window("apply.answered", Reach::LoadOfLeader, 100),
-    window("compact.batch", Reach::Load, 1),
+    by(BroughtBy::Compaction, "compact.batch", Reach::Load, 1),
     window("group.visible", Reach::Load, 60),
     window("group.durable", Reach::Load, 60),
-    window("flush.sealed", Reach::Load, 2),
-    window("flush.begin", Reach::Load, 2),
-    window("flush.completed", Reach::Load, 2),
-    window("compaction.begin", Reach::Load, 1),
-    window("compaction.completed", Reach::Load, 1),
-    window("index.tmp-written", Reach::Load, 2),
-    window("index.tmp-synced", Reach::Load, 2),
-    window("index.renamed", Reach::Load, 2),
-    window("index.persisted", Reach::Load, 2),
-    window("purge.before", Reach::Load, 1),
-    window("purge.between", Reach::Load, 1),
-    window("purge.done", Reach::Load, 1),
+    by(BroughtBy::Memtable, "flush.sealed", Reach::Load, 2),
+    by(BroughtBy::Memtable, "flush.begin", Reach::Load, 2),
+    by(BroughtBy::Memtable, "flush.completed", Reach::Load, 2),
+    by(BroughtBy::Files, "compaction.begin", Reach::Load, 1),
+    by(BroughtBy::Files, "compaction.completed", Reach::Load, 1),
+    by(BroughtBy::Memtable, "index.tmp-written", Reach::Load, 2),
+    by(BroughtBy::Memtable, "index.tmp-synced", Reach::Load, 2),
+    by(BroughtBy::Memtable, "index.renamed", Reach::Load, 2),
+    by(BroughtBy::Memtable, "index.persisted", Reach::Load, 2),
+    by(BroughtBy::Purge, "purge.before", Reach::Load, 1),
+    by(BroughtBy::Purge, "purge.between", Reach::Load, 1),
+    by(BroughtBy::Purge, "purge.done", Reach::Load, 1),
     window("snapshot.image", Reach::SnapshotSender, 1),
     window("snapshot.send", Reach::SnapshotSender, 1),
     window("snapshot.sending", Reach::SnapshotSender, 1),
@@ -194,8 +260,8 @@ pub const FILE_WINDOWS: &[Window] = &[
     window("wal.sync", Reach::Load, 40),
     window("wal.synced", Reach::Load, 40),
     // A file in reserve becomes the next segment of the log: once in 64 MiB of it, so only large values come there.
-    window("wal.rename", Reach::Load, 1),
-    window("wal.renamed", Reach::Load, 1),
+    by(BroughtBy::Segment, "wal.rename", Reach::Load, 1),
+    by(BroughtBy::Segment, "wal.renamed", Reach::Load, 1),
     // A run of pages of a commit of the state, or its meta page.
     window("db.write", Reach::Load, 40),
     window("db.written", Reach::Load, 40),
@@ -203,10 +269,10 @@ pub const FILE_WINDOWS: &[Window] = &[
     window("db.sync", Reach::Load, 8),
     window("db.synced", Reach::Load, 8),
     // A snapshot, which etcd writes under its own name, and without which the log is not cut.
-    window("snap.write", Reach::Load, 1),
-    window("snap.written", Reach::Load, 1),
-    window("snap.sync", Reach::Load, 1),
-    window("snap.synced", Reach::Load, 1),
+    by(BroughtBy::Snapshot, "snap.write", Reach::Load, 1),
+    by(BroughtBy::Snapshot, "snap.written", Reach::Load, 1),
+    by(BroughtBy::Snapshot, "snap.sync", Reach::Load, 1),
+    by(BroughtBy::Snapshot, "snap.synced", Reach::Load, 1),
 ];
 
 /// Every window that a scenario may name: the node's, then those of files.
@@ -284,6 +350,26 @@ mod tests {
             assert!(window.exists_on(Engine::Opaque) && !Engine::ALL.iter().any(|engine| window.exists_on(*engine)));
         }
         assert!(WINDOWS.iter().all(|window| !window.exists_on(Engine::Opaque)));
+    }
+
+    #[test]
+    fn what_brings_a_window_says_how_much_load_is_due() {
+        let shape = LoadShape {
+            clients: 16,
+            compact_every_ops: 40,
+            value_bytes_max: 512,
+            memtable_bytes: 65_536,
+            snapshot_every_entries: 200,
+            keep_entries: 400,
+        };
+        let due = |name: &str, hit| find_window(name).unwrap().entries_due(hit, &shape);
+        assert_eq!((due("raft.fsync", 1), due("raft.fsync", 40)), (32, 1_280));
+        assert_eq!((due("flush.completed", 2), due("compaction.begin", 1)), (2_620, 5_240));
+        assert_eq!((due("compact.batch", 1), due("purge.between", 1)), (1_280, 1_710));
+        assert_eq!((due("snap.sync", 1), due("wal.rename", 1)), (400, 262_144));
+        assert_eq!(shape.purge(), 2 * (400 + 200 + 655 + 16));
+        let redb = LoadShape { memtable_bytes: 0, snapshot_every_entries: 0, ..shape };
+        assert!(all_windows().all(|window| window.entries_due(1, &redb) >= 2 * redb.clients), "something has to come");
     }
 
     #[test]
