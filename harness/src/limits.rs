@@ -297,9 +297,10 @@ pub const REPORT_BYTES_PER_CYCLE: u64 = 2 * 1024;
 
 // ---- the machine's pace --------------------------------------------------------------------
 
-/// The floor of a cycle (see `pace.rs`) on an idle machine of the kind on which the bounds in this file were measured: the burst,
-/// two syncs of 1 ms at most, and eight round trips of 50 µs.
-pub const FLOOR_IDLE: Duration = Duration::from_micros(10_400);
+/// The floor of a cycle (see `pace.rs`) where the bounds in this file were measured: beside one run of `smoke.toml` on two cores that
+/// did nothing else, 43 ms on average, of which 36 ms are the burst, 5 ms the syncs and 2 ms the round trips. Before a run it is 9 ms;
+/// beside a load of 8 as well, 110 ms.
+pub const FLOOR_REFERENCE: Duration = Duration::from_millis(40);
 /// Of that floor, the processor time: more than two slices of the scheduler, so that a thread that competes has to wait for others.
 pub const FLOOR_BURST: Duration = Duration::from_millis(8);
 /// Syncs of one page in a floor, …

@@ -9,7 +9,8 @@
 //! processor time and page faults; forking this process twice a second would be a load of its own.) One thread of the harness does all
 //! of it: no member's behaviour enters, so a member that hangs does not stretch the bound that it is held to.
 //!
-//! The factor is the floor now over [`limits::FLOOR_IDLE`]: never below 1, and never above [`limits::PACE_FACTOR_MAX`].
+//! The factor is the floor now over the one where bounds were measured ([`limits::FLOOR_REFERENCE`]), where a run had the machine for
+//! itself and kept it busy: never below 1, and never above [`limits::PACE_FACTOR_MAX`].
 
 use crate::record::pace::{AS_IDLE, PaceRecord, Stretched};
 use crate::{clock, limits};
@@ -46,6 +47,8 @@ struct State {
     /// The last floors.
     floors: VecDeque<Duration>,
     first_floor: Option<Duration>,
+    /// All floors together, and how many they are.
+    sum: (Duration, u32),
     /// The lowest and the highest factor.
     span: Option<(f64, f64)>,
 }
@@ -115,8 +118,9 @@ impl Pace {
         let (now, state) = (clock::now(), lock(&self.state));
         let (first, (min, max)) = (state.first_floor?, state.span?);
         Some(PaceRecord {
-            idle_floor_us: us(limits::FLOOR_IDLE),
+            reference_floor_us: us(limits::FLOOR_REFERENCE),
             launch_floor_us: us(first),
+            mean_floor_us: us(state.sum.0 / state.sum.1.max(1)),
             factor_percent_min: percent(min),
             factor_percent_max: percent(max),
             factor_percent_mean: mean(now - state.began, state.paced_at(now)),
@@ -185,6 +189,7 @@ impl State {
             measuring: None,
             floors: VecDeque::new(),
             first_floor: None,
+            sum: (Duration::ZERO, 0),
             span: None,
         }
     }
@@ -208,6 +213,7 @@ impl State {
         (self.at, self.measuring) = (now, None);
         let floor = now - began;
         self.first_floor.get_or_insert(floor);
+        self.sum = (self.sum.0 + floor, self.sum.1 + 1);
         self.floors.push_back(floor);
         if self.floors.len() > limits::PACE_SAMPLES {
             self.floors.pop_front();
@@ -223,7 +229,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 fn factor_of(floor: Duration) -> f64 {
-    floor.div_duration_f64(limits::FLOOR_IDLE).clamp(1.0, limits::PACE_FACTOR_MAX)
+    floor.div_duration_f64(limits::FLOOR_REFERENCE).clamp(1.0, limits::PACE_FACTOR_MAX)
 }
 
 fn percent(factor: f64) -> u32 {
@@ -304,7 +310,7 @@ mod tests {
     #[test]
     fn a_factor_is_at_least_one_and_has_an_end() {
         assert!((factor_of(Duration::ZERO) - 1.0).abs() < 1e-9);
-        assert!((factor_of(limits::FLOOR_IDLE * 3) - 3.0).abs() < 1e-9);
+        assert!((factor_of(limits::FLOOR_REFERENCE * 3) - 3.0).abs() < 1e-9);
         assert!((factor_of(ms(60_000)) - limits::PACE_FACTOR_MAX).abs() < 1e-9);
     }
 
@@ -314,7 +320,7 @@ mod tests {
         let mut state = State::new(began);
         (0..limits::PACE_SAMPLES as u64).for_each(|nth| {
             let at = began + ms(100 * nth);
-            state.take(at + limits::FLOOR_IDLE * 4, at);
+            state.take(at + limits::FLOOR_REFERENCE * 4, at);
         });
         let (at, before) = (state.at, state.paced);
         assert_eq!(percent(state.factor), 400);
@@ -327,7 +333,7 @@ mod tests {
         let began = clock::now();
         let mut state = State::new(began);
         state.measuring = Some(began);
-        assert!(state.paced_at(began + limits::FLOOR_IDLE * 5) <= limits::FLOOR_IDLE + ms(1));
+        assert!(state.paced_at(began + limits::FLOOR_REFERENCE * 5) <= limits::FLOOR_REFERENCE + ms(1));
         let late = state.paced_at(began + ms(80_000));
         assert_eq!(late, ms(10_000), "a member that hangs is late all the same");
     }

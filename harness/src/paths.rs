@@ -14,6 +14,19 @@ pub struct Paths {
 }
 
 impl Paths {
+    /// Says what is not there for this to be a report directory with `parts`; `None`: nothing.
+    pub fn lacking(&self, parts: &[PathBuf]) -> Option<String> {
+        let root = self.root().display();
+        if !self.root().is_dir() {
+            return Some(format!("expected a report directory, found none at {root}"));
+        }
+        let missing = parts.iter().find(|part| !part.is_file())?;
+        Some(format!(
+            "expected a report directory at {root}, found no {} in it: name the directory that `ninelives run` printed",
+            missing.file_name().unwrap_or_default().display()
+        ))
+    }
+
     /// The report directory at `root`; the first cluster's view.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), cluster: 1 }

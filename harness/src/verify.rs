@@ -62,16 +62,7 @@ impl Verification {
 
 /// Says what `paths` lacks to be the report of a run; `None`: nothing.
 pub fn not_a_report(paths: &Paths) -> Option<String> {
-    let root = paths.root().display();
-    if !paths.root().is_dir() {
-        return Some(format!("expected a report directory, found none at {root}"));
-    }
-    let parts = [paths.scenario_toml(), paths.plan_txt(), paths.history_jsonl()];
-    let missing = parts.iter().find(|part| !part.is_file())?;
-    Some(format!(
-        "expected a report directory at {root}, found no {} in it: name the directory that `ninelives run` printed",
-        missing.file_name().unwrap_or_default().display()
-    ))
+    paths.lacking(&[paths.scenario_toml(), paths.plan_txt(), paths.history_jsonl()])
 }
 
 /// Judges the report at `paths` again.

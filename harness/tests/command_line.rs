@@ -341,13 +341,49 @@ fn a_member_is_given_nothing_that_the_report_does_not_tell() {
 
 #[test]
 fn what_is_no_report_exits_64() {
+    const COMMANDS: [&[&str]; 5] = [&["verify"], &["replay"], &["shrink"], &["run", "--resume"], &["export", "--edn"]];
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().display().to_string();
-    for args in [["verify", &path], ["verify", "/nonexistent"], ["replay", &path]] {
-        let output = ninelives(&args);
-        assert_eq!(output.status.code(), Some(64), "{args:?}: {}", text(&output.stderr));
+    let (empty, file) = (dir.path().join("empty"), dir.path().join("file"));
+    std::fs::create_dir(&empty).unwrap();
+    std::fs::write(&file, "no directory").unwrap();
+    for command in COMMANDS {
+        for (path, lacks) in
+            [(&empty, " in it: name the directory that `ninelives run` printed"), (&file, "found none at")]
+        {
+            let output = ninelives(&[command, &[&path.display().to_string()]].concat());
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(64), "{command:?}: {said}");
+            assert!(said.contains("expected a report directory") && said.contains(lacks), "{command:?}: {said}");
+            assert!(output.stdout.is_empty(), "{command:?}");
+        }
     }
-    assert!(text(&ninelives(&["verify", &path]).stderr).contains("found no scenario.toml in it"));
+}
+
+/// A report that is damaged is none: nothing that it says, or does not say, is a verdict of the harness.
+#[test]
+fn what_cannot_be_read_as_a_report_exits_64() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path(), "exit 3").display().to_string();
+    let report = dir.path().join("report");
+    let path = report.display().to_string();
+    ninelives(&["run", &scenario("smoke.toml"), "--seed", "1", "--node", &node, "--report", &path]);
+    assert_eq!(ninelives(&["verify", &path]).status.code(), Some(70), "the run's own verdict");
+    for part in ["scenario.toml", "plan.txt", "verdict.json"] {
+        let whole = std::fs::read(report.join(part)).unwrap();
+        for damaged in [&[][..], &whole[..whole.len() / 2], b"\xff\xfe"] {
+            std::fs::write(report.join(part), damaged).unwrap();
+            for command in ["verify", "replay"] {
+                let output = ninelives(&[command, &path, "--node", &node][..if command == "verify" { 2 } else { 4 }]);
+                let said = text(&output.stderr);
+                assert_eq!(output.status.code(), Some(64), "{command} {part} of {} bytes: {said}", damaged.len());
+                assert!(said.contains(part) || said.contains("digest"), "{command} {part}: {said}");
+            }
+        }
+        std::fs::write(report.join(part), whole).unwrap();
+    }
+    std::fs::remove_file(report.join("history.jsonl")).unwrap();
+    let output = ninelives(&["verify", &path]);
+    assert!(output.status.code() == Some(64) && text(&output.stderr).contains("found no history.jsonl in it"));
 }
 
 #[test]

@@ -24,7 +24,11 @@ pub struct ExportArgs {
 
 /// Writes the history, and says what was written where it can be read beside it.
 pub fn export(args: &ExportArgs) -> Result<Exit, Failure> {
-    let path = Paths::new(&args.edn).of_cluster(args.cluster).history_jsonl();
+    let paths = Paths::new(&args.edn).of_cluster(args.cluster);
+    let path = paths.history_jsonl();
+    if let Some(why) = Paths::new(&args.edn).lacking(&[]).or_else(|| paths.lacking(std::slice::from_ref(&path))) {
+        return Err(Failure::Usage(why));
+    }
     let history = File::open(&path).map_err(|error| {
         Failure::Usage(format!("expected the history of a report at {}, found: {error}", path.display()))
     })?;

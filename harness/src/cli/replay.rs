@@ -54,6 +54,9 @@ impl Stored {
     /// As [`Stored::open`].
     pub fn read(dir: &Path) -> Result<(Scenario, Plan), Failure> {
         let stored = Paths::new(dir);
+        if let Some(why) = stored.lacking(&[stored.scenario_toml(), stored.plan_txt()]) {
+            return Err(Failure::Usage(why));
+        }
         let scenario = super::load(&stored.scenario_toml())?;
         let path = stored.plan_txt();
         let text = std::fs::read_to_string(&path).map_err(|error| {

@@ -16,6 +16,9 @@ use std::path::Path;
 /// There is nothing to go on with: no run, or one that is complete.
 pub(super) fn job(report_dir: &Path, with: &With) -> Result<Job, Failure> {
     let paths = Paths::new(absolute(report_dir)?);
+    if let Some(why) = paths.lacking(&[]) {
+        return Err(Failure::Usage(why));
+    }
     match report::read(&paths) {
         Ok(run) if !run.interrupted => {
             return Err(Failure::Usage(format!(

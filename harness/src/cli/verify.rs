@@ -1,5 +1,6 @@
 //! `ninelives verify`: what a report claims, against its evidence.
 
+use super::replay::Stored;
 use super::{say, shown};
 use crate::exit::{Exit, Failure};
 use crate::paths::Paths;
@@ -15,7 +16,7 @@ pub struct VerifyArgs {
     /// started. The exit code is that of the run's own verdict, if report and evidence agree: 1 for
     /// a run that found a violation. It is 1 as well if the evidence shows a violation that the
     /// report does not have, 70 if the report claims what the evidence does not show, and 64 if
-    /// this is no report.
+    /// this is no report that can be read.
     pub report_dir: PathBuf,
 }
 
@@ -23,6 +24,15 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
     let paths = Paths::new(&args.report_dir);
     if let Some(why) = not_a_report(&paths) {
         return Err(Failure::Usage(why));
+    }
+    // Nor is it one if its parts cannot be read, or are not those of one run.
+    Stored::read(&args.report_dir)?;
+    match report::read(&paths) {
+        Err(error @ (report::Error::Malformed { .. } | report::Error::Version { .. })) => {
+            return Err(Failure::Usage(error.to_string()));
+        }
+        // Its absence says that the run was killed; any other trouble is met again.
+        Ok(_) | Err(_) => {}
     }
     say(&format!("judging the evidence of {} again\n", shown(paths.root())));
     let verification = judge(&paths)?;

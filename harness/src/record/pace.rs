@@ -7,10 +7,12 @@ use std::time::Duration;
 /// The pace of a machine over one run, as the harness measured it by itself. Of a run that was resumed, since the last time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaceRecord {
-    /// The floor of a cycle on an idle machine, microseconds: what the factors refer to.
-    pub idle_floor_us: u64,
-    /// The same floor on this machine when the run began.
+    /// The floor of a cycle beside a run that has an idle machine for itself, microseconds: what the factors refer to.
+    pub reference_floor_us: u64,
+    /// The same floor on this machine before the run began, …
     pub launch_floor_us: u64,
+    /// … and its mean since then.
+    pub mean_floor_us: u64,
     /// The factor by which bounds were stretched, percent: the lowest, …
     pub factor_percent_min: u32,
     /// … the highest, …
@@ -23,9 +25,11 @@ impl PaceRecord {
     /// One line for people.
     pub fn sentence(&self) -> String {
         format!(
-            "a cycle's floor took {} ms at launch, {} ms on an idle machine; bounds were stretched by {} to {}, {} on average",
+            "a cycle's floor took {} ms at launch and {} ms on average, {} ms where bounds were measured; they were stretched by {} to \
+             {}, {} on average",
             thousandths(self.launch_floor_us),
-            thousandths(self.idle_floor_us),
+            thousandths(self.mean_floor_us),
+            thousandths(self.reference_floor_us),
             Factor(self.factor_percent_min),
             Factor(self.factor_percent_max),
             Factor(self.factor_percent_mean)
@@ -48,7 +52,7 @@ impl fmt::Display for Factor {
     }
 }
 
-/// As on an idle machine.
+/// Not stretched: as where bounds were measured.
 pub const AS_IDLE: u32 = 100;
 
 /// The default of stored factors that are older than factors.
@@ -97,15 +101,20 @@ mod tests {
     #[test]
     fn a_record_reads_back_and_speaks() {
         let record = PaceRecord {
-            idle_floor_us: 10_400,
+            reference_floor_us: 40_000,
             launch_floor_us: 31_250,
+            mean_floor_us: 84_800,
             factor_percent_min: 100,
             factor_percent_max: 480,
             factor_percent_mean: 212,
         };
         let text = serde_json::to_string(&record).unwrap();
         assert_eq!(serde_json::from_str::<PaceRecord>(&text).unwrap(), record);
-        assert!(record.sentence().contains("31.2 ms at launch, 10.4 ms on an idle"), "{}", record.sentence());
+        assert!(
+            record.sentence().contains("31.2 ms at launch and 84.8 ms on average, 40.0 ms where"),
+            "{}",
+            record.sentence()
+        );
         assert!(record.sentence().ends_with("by 1.00 to 4.80, 2.12 on average"), "{}", record.sentence());
     }
 }

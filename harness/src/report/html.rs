@@ -195,11 +195,12 @@ fn tiles(run: &RunSummary, worth: &Worth) -> String {
     ])
     .chain(run.pace.map(|pace| {
         let span = format!(
-            "{} to {}; a cycle's floor took {} ms at launch, {} ms idle",
+            "{} to {}; a cycle's floor took {} ms at launch, {} ms on average, {} ms where bounds were measured",
             Factor(pace.factor_percent_min),
             Factor(pace.factor_percent_max),
             thousandths(pace.launch_floor_us),
-            thousandths(pace.idle_floor_us)
+            thousandths(pace.mean_floor_us),
+            thousandths(pace.reference_floor_us)
         );
         ("factor of the machine, by which bounds were stretched", Factor(pace.factor_percent_mean).to_string(), span)
     }))

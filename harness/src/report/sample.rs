@@ -112,8 +112,9 @@ pub fn run() -> RunSummary {
         reads: 890,
         load_ms: 30_000,
         pace: Some(pace::PaceRecord {
-            idle_floor_us: 10_400,
+            reference_floor_us: 40_000,
             launch_floor_us: 12_900,
+            mean_floor_us: 48_100,
             factor_percent_min: 100,
             factor_percent_max: 310,
             factor_percent_mean: 120,
