@@ -3,11 +3,11 @@
 //! Entries arrive one at a time, in log order, from N+1 on. Each goes through [`Replay`], which decides
 //! whether the engine holds it already; what it does not hold is applied as one batch with its LogId.
 
-use crate::command;
-use crate::membership;
-use crate::mvcc::{Applying, Store};
 use crate::recovery::{self, Evidence, Replay, Step};
 use crate::space::Space;
+use crate::state::command;
+use crate::state::membership;
+use crate::state::{Applying, Store};
 use bytes::Bytes;
 use node_backend::engine::Engine;
 use node_backend::snapshot;

@@ -3,7 +3,7 @@
 //! Every wait is on an event of [`Watermarks`] or of the fence book; nothing here polls.
 
 use crate::applier::Applier;
-use crate::command;
+use crate::state::command;
 use node_base::failpoint::{self, Window};
 use node_base::watermarks::{Marks, Watermarks};
 use node_proto::control::control_server::{Control, ControlServer};

@@ -11,16 +11,12 @@ pub mod applier;
 #[cfg(feature = "member")]
 pub mod cli;
 pub mod clock;
-pub mod command;
 #[cfg(feature = "member")]
 pub mod control;
 pub mod entropy;
-pub mod fence;
 #[cfg(feature = "member")]
 pub mod inspect;
 pub mod lease;
-pub mod membership;
-pub mod mvcc;
 #[cfg(feature = "member")]
 pub mod net;
 #[cfg(feature = "member")]
@@ -36,7 +32,7 @@ pub mod restored;
 #[cfg(feature = "member")]
 pub mod serve;
 pub mod space;
-pub mod state_hash;
+pub mod state;
 pub mod sweeper;
 
 #[cfg(test)]

@@ -4,9 +4,9 @@
 //! list it without a name and without client addresses. A founding member's row holds both from the start.
 
 use crate::clock;
-use crate::command;
-use crate::membership;
-use crate::mvcc::{Error, Store};
+use crate::state::command;
+use crate::state::membership;
+use crate::state::{Error, Store};
 use node_raft::{Member, RaftNode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub async fn run(raft: RaftNode, store: Arc<Store>, own: Member) {
 }
 
 /// Off raft's threads: a view may have to wait while a snapshot is installed.
-async fn is_published(store: &Store, own: &Member) -> crate::mvcc::Result<bool> {
+async fn is_published(store: &Store, own: &Member) -> crate::state::Result<bool> {
     let backend = store.backend().clone();
     let listed = tokio::task::spawn_blocking(move || membership::list(&*backend.read())).await;
     let rows = listed.map_err(|error| Error::Corrupt(format!("this member's rows were not read: {error}")))??;

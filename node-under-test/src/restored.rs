@@ -7,12 +7,14 @@
 //! 2. *The position is in term 0*, in which no member ever leads, and its index is not 0: an empty log that is founded has
 //!    its first entry there, and the two are never taken for the same history.
 //! 3. *A digest of the restored state* ([`digest`]) is a row of the image and part of the id of the cluster that is founded on it
-//!    ([`crate::membership::founded_as`]). Members that were restored from another state, or from nothing, found
+//!    ([`crate::state::membership::founded_as`]). Members that were restored from another state, or from nothing, found
 //!    another cluster. The digest is that of the logical state: the engine, and the member that was asked for the snapshot, do
 //!    not enter it.
 
-use crate::mvcc::{COMPACT_REVISION, Error, Result};
-use crate::state_hash::{self, Digest};
+use crate::state::Result;
+use crate::state::hash::{self, Digest};
+use crate::state::membership::RESTORED_FROM;
+use crate::state::mvcc::COMPACT_REVISION;
 use node_base::LogId;
 use node_base::backend::{self, Bucket, CONSISTENT_INDEX, ReadView};
 use node_base::sabotage::{Bug, planted};
@@ -24,32 +26,17 @@ use std::ops::ControlFlow;
 /// Claims 1 and 2.
 pub const POSITION: LogId = LogId::new(0, 1);
 
-/// Key, in [`Bucket::Meta`], of the digest of the state that this cluster was restored from, 32 bytes.
-const RESTORED_FROM: &[u8] = b"restored_from";
-
 /// Claim 3: the digest of what a restore keeps of `view`.
 ///
 /// # Errors
-/// [`Error::Engine`], or [`Error::Corrupt`] for rows that this program cannot have written.
+/// [`Error::Engine`](crate::state::Error::Engine), or [`Error::Corrupt`](crate::state::Error::Corrupt) for rows that this program cannot have written.
 pub fn digest(view: &dyn ReadView) -> Result<Digest> {
-    let state = state_hash::compute(view)?;
+    let state = hash::compute(view)?;
     let mut hasher = Sha256::new();
     for section in [&state.kv.digest, &state.lease, &state.auth] {
         hasher.update(section);
     }
     Ok(hasher.finalize().into())
-}
-
-/// The digest of the state that the cluster of `view` was restored from; `None`: it began empty.
-///
-/// # Errors
-/// As [`digest`].
-pub fn restored_from(view: &dyn ReadView) -> Result<Option<Digest>> {
-    let Some(bytes) = view.get(Bucket::Meta, RESTORED_FROM)? else { return Ok(None) };
-    let found = bytes.len();
-    let digest =
-        bytes.try_into().map_err(|_| Error::Corrupt(format!("restored_from: expected 32 bytes, found {found}")))?;
-    Ok(Some(digest))
 }
 
 /// Whether a member with this log and this consistent index was restored and has not founded its cluster yet.
@@ -134,6 +121,7 @@ impl ReadView for Image<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::membership::{founded_as, restored_from};
     use crate::testing::MemoryBackend;
     use node_base::backend::{Backend, Batch, consistent_index};
     use node_proto::command::MemberRecord;
@@ -188,5 +176,22 @@ mod tests {
         });
         assert_eq!(one, other);
         assert!(one.is_some());
+    }
+    /// Founders that were restored from different states, and one that was not restored at all, are strangers to each other.
+    #[test]
+    fn the_state_that_a_cluster_was_restored_from_is_part_of_its_id() {
+        let founders = || [(1, "a", "p1"), (2, "b", "p2")].into_iter();
+        let founded = |compacted: Option<i64>| {
+            let backend = MemoryBackend::default();
+            let mut batch = Batch::default();
+            batch.put(Bucket::Meta, COMPACT_REVISION, compacted.unwrap_or_default().to_be_bytes());
+            backend.commit(batch, LogId::new(1, 1)).unwrap();
+            match compacted {
+                None => founded_as(&*MemoryBackend::default().read(), founders()).unwrap(),
+                Some(_) => founded_as(&Image::new(backend.read()).unwrap(), founders()).unwrap(),
+            }
+        };
+        let ids: std::collections::BTreeSet<_> = [None, Some(3), Some(4), Some(4)].map(founded).into();
+        assert_eq!(ids.len(), 3);
     }
 }

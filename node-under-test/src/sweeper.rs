@@ -6,7 +6,7 @@
 //! `physical` compaction waits for it.
 
 use crate::clock::{self, Stopwatch};
-use crate::mvcc::{Error, Result, Store};
+use crate::state::{Error, Result, Store};
 use node_backend::EXIT_STORAGE;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! For tests only: a store on the memory engine, with one helper per command.
 
-use crate::command;
-use crate::mvcc::{Applying, Store};
+use crate::state::command;
+use crate::state::{Applying, Store};
 use node_base::LogId;
 use node_base::backend::{Backend, consistent_index};
 pub use node_base::memory::MemoryBackend;

@@ -14,8 +14,8 @@ use node_base::backend::{Backend, consistent_index};
 use node_base::memory::MemoryBackend;
 use node_proto::command::command::Request;
 use node_proto::etcdserverpb::{RangeRequest, TxnRequest};
-use node_under_test::command;
-use node_under_test::mvcc::{Applying, Store, check};
+use node_under_test::state::mvcc::check;
+use node_under_test::state::{Applying, Store, command};
 use prost::Message;
 use std::sync::Arc;
 

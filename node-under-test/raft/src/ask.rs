@@ -11,7 +11,7 @@
 
 use crate::api::{LeaderService, ProposeError, Proposed};
 use crate::clock::Deadline;
-use crate::network;
+use crate::peers;
 use crate::propose::{Attempt, COMMIT_WAIT, FORWARD_WAIT, READ_WAIT, Router, refused_by_transport, unknown_member};
 use crate::read_index::ReadRounds;
 use crate::types::{Blob, TypeConfig, log_id};
@@ -176,7 +176,7 @@ impl Desk {
 }
 
 /// What fits into one message between members, its envelope included.
-const ANSWER_BYTES_MAX: usize = network::ANSWER_BYTES_MAX - 1024;
+const ANSWER_BYTES_MAX: usize = peers::ANSWER_BYTES_MAX - 1024;
 
 impl Router {
     /// Where a leader must have applied before it may speak for the cluster; confirmed by a quorum after the call.

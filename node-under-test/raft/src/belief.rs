@@ -6,7 +6,7 @@
 
 use crate::clock::{Moment, pause};
 use crate::identity::Identity;
-use crate::propose::RawRaft;
+use crate::state_machine::RawRaft;
 use crate::types::TypeConfig;
 use openraft::RaftMetrics;
 use openraft::async_runtime::watch::WatchReceiver;

@@ -6,20 +6,17 @@
 //! or when one of them took it for another life. A member that has not joined a cluster has nothing to say who it is, and greets
 //! nobody but the one that takes it for another life.
 
-use crate::clock::{self, Deadline};
-use crate::identity::{Doubter, Identity};
+use crate::clock;
+use crate::hello::{self, hello};
+use crate::identity::Doubter;
 use crate::propose::Router;
 use futures_util::future::join_all;
-use node_proto::peer::peer_client::PeerClient;
-use node_proto::peer::{HelloRequest, Route};
-use std::io;
+use node_proto::peer::Route;
 use std::time::Duration;
 use tokio::sync::watch;
-use tonic::transport::Channel;
 
 /// Between two rounds. Most rounds have nobody to greet.
 const ROUND_EVERY: Duration = Duration::from_secs(1);
-const HELLO_WAIT: Duration = Duration::from_millis(500);
 
 /// Runs until `stopped`.
 pub async fn run(router: Router, mut stopped: watch::Receiver<bool>) {
@@ -56,24 +53,5 @@ async fn greet(router: &Router, id: u64) {
 /// Asks the member that takes this one, which belongs nowhere, for another life, whether it is so.
 async fn ask(router: &Router, doubter: &Doubter, route: Route) {
     let Ok(mut client) = router.peers.stranger(&doubter.address.to_string()) else { return };
-    let asked = client.hello(HelloRequest { route: Some(route) });
-    if let Some(Err(status)) = Deadline::after(HELLO_WAIT).bound(asked).await {
-        router.identity.heed_doubter(doubter, &status);
-    }
-}
-
-/// Whether member `id` is there and is the one that is known; what else its answer tells is in the identity afterwards.
-///
-/// # Errors
-/// A sentence: it is not, or not in time.
-pub async fn hello(client: &mut PeerClient<Channel>, identity: &Identity, id: u64) -> io::Result<()> {
-    let hello = HelloRequest { route: identity.route(id) };
-    match Deadline::after(HELLO_WAIT).bound(client.hello(hello)).await {
-        Some(Ok(answer)) => identity.count(id, answer.into_inner().from).await,
-        Some(Err(status)) => {
-            identity.heed(id, &status);
-            Err(io::Error::other(status.to_string()))
-        }
-        None => Err(io::Error::other(format!("no answer within {HELLO_WAIT:?}"))),
-    }
+    hello::ask(&mut client, &router.identity, doubter, route).await;
 }

@@ -14,8 +14,8 @@ use crate::api::{ProposeError, Proposed, StateMachine};
 use crate::clock::Deadline;
 use crate::identity::Identity;
 use crate::log_store::LogStore;
-use crate::network::{COMMAND_BYTES_MAX, Peers, never_sent};
-use crate::state_machine::Adapter;
+use crate::peers::{COMMAND_BYTES_MAX, Peers, never_sent};
+use crate::state_machine::RawRaft;
 use crate::types::{Blob, RawLogId, TypeConfig, log_id};
 use bytes::Bytes;
 use node_base::LogId;
@@ -26,7 +26,6 @@ use node_proto::peer::propose_response::Outcome;
 use node_proto::peer::read_index_response::Outcome as ReadOutcome;
 use node_proto::peer::{NotProposed, ProposeRequest, ReadIndexRequest};
 use openraft::LinearizerOption;
-use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, LinearizableReadError, RaftError};
 use std::sync::Arc;
@@ -34,8 +33,6 @@ use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
-
-pub type RawRaft = Raft<TypeConfig, Adapter>;
 
 /// How long a request waits for a leader that takes it.
 pub const LEADER_WAIT: Duration = Duration::from_secs(2);

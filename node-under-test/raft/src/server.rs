@@ -14,10 +14,11 @@ use crate::change;
 use crate::checked::{Checked, ENTRIES_MAX, Known};
 use crate::identity::{Identity, Word};
 use crate::log_store::VoteFacts;
-use crate::network::{ANSWER_BYTES_MAX, REQUEST_BYTES_MAX};
-use crate::propose::{Attempt, RawRaft, Router};
+use crate::peers::{ANSWER_BYTES_MAX, REQUEST_BYTES_MAX};
+use crate::propose::{Attempt, Router};
 use crate::read_index::ReadRounds;
 use crate::snapshot_stream::Incoming;
+use crate::state_machine::RawRaft;
 use crate::types::{
     RawSnapshot, RawSnapshotMeta, RawVote, SnapshotData, TypeConfig, decode, decode_append, encode, log_id,
     raw_snapshot_meta, vote_parts,

@@ -15,7 +15,7 @@
 //! a busy disk may take, and it holds back heartbeats alone: entries that wait for a quorum are sent again and again.
 
 use crate::clock::{self, Moment};
-use crate::propose::RawRaft;
+use crate::state_machine::RawRaft;
 use node_base::sabotage::{Bug, planted};
 use openraft::async_runtime::watch::WatchReceiver;
 use std::sync::Arc;

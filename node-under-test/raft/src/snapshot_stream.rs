@@ -7,9 +7,9 @@
 
 use crate::api::{SnapshotMeta, StateMachine};
 use crate::clock::{Deadline, Moment};
+use crate::hello::hello;
 use crate::identity::Identity;
-use crate::network::never_sent;
-use crate::probe;
+use crate::peers::never_sent;
 use crate::types::TypeConfig;
 use bytes::{Buf, Bytes};
 use node_base::LogId;
@@ -50,7 +50,7 @@ pub async fn send(
     vote: Bytes,
     state_machine: Arc<dyn StateMachine>,
 ) -> Result<RaftReply, StreamingError<TypeConfig>> {
-    let greeted = probe::hello(&mut client, identity, to).await;
+    let greeted = hello(&mut client, identity, to).await;
     greeted.map_err(|error| Unreachable::from_string(format!("no snapshot for member {to}: {error}")))?;
     let opened = tokio::task::spawn_blocking(move || state_machine.open_snapshot()).await;
     let outgoing = opened.map_err(io::Error::other).and_then(|opened| opened).map_err(checkpoint_failed)?;

@@ -28,12 +28,15 @@ use node_base::LogId;
 use node_base::failpoint::{Window, pass};
 use node_base::sabotage::{Bug, planted};
 use node_base::watermarks::Watermarks;
-use openraft::EntryPayload;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::{EntryPayload, Raft};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use tokio::sync::{oneshot, watch};
+
+/// The library, on this state machine.
+pub type RawRaft = Raft<TypeConfig, Adapter>;
 
 /// Entries applied in one go before the task looks up again.
 const BATCH_ENTRIES: usize = 256;

@@ -4,8 +4,8 @@
 //! applied the change; a member that removes itself answers without.
 
 use super::{Node, propose_status};
-use crate::membership;
-use crate::mvcc::Rejection;
+use crate::state::Rejection;
+use crate::state::membership;
 use node_proto::command::MemberRecord;
 use node_proto::etcdserverpb::cluster_server::Cluster;
 use node_proto::etcdserverpb::{

@@ -2,7 +2,7 @@
 //! read, here.
 
 use super::{Node, mismatch};
-use crate::mvcc::check;
+use crate::state::mvcc::check;
 use node_proto::command::command::Request as Command;
 use node_proto::command::outcome::Result as Answer;
 use node_proto::etcdserverpb::kv_server::Kv;

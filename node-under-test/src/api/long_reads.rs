@@ -7,7 +7,7 @@
 //! the queue is full is refused, as etcd refuses it.
 
 use super::stopped;
-use crate::mvcc::Rejection;
+use crate::state::Rejection;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Semaphore;

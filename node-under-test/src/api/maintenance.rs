@@ -5,9 +5,9 @@
 use super::leader_required::LeaderRequired;
 use super::snapshot_stream::{self, Outgoing, PATIENCE};
 use super::{Node, blocking};
-use crate::mvcc::Store;
 use crate::space::Space;
-use crate::state_hash::short;
+use crate::state::Store;
+use crate::state::hash::short;
 use futures_util::stream::BoxStream;
 use node_backend::snapshot::saved;
 use node_base::backend::SnapshotError;

@@ -20,11 +20,11 @@ mod watch_session;
 
 use crate::cli::Serve;
 use crate::clock;
-use crate::command;
 use crate::lease::Lessor;
-use crate::membership;
-use crate::mvcc::Store;
 use crate::space::Space;
+use crate::state::Store;
+use crate::state::command;
+use crate::state::membership;
 use bytes::Bytes;
 use leader_required::LeaderRequired;
 use limits::Limits;

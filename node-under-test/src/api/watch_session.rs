@@ -3,8 +3,8 @@
 //! Invariants: a watch has been sent every matching event below its `next` revision, in order, and nothing
 //! else; the events of a revision are in one response (or in consecutive fragments, if it asked for those).
 
-use crate::mvcc::row::Kind;
-use crate::mvcc::{Change, Error, History, Interval, Rejection, Store, Wanted};
+use crate::state::mvcc::row::Kind;
+use crate::state::{Change, Error, History, Interval, Rejection, Store, Wanted};
 use node_proto::etcdserverpb::watch_create_request::FilterType;
 use node_proto::etcdserverpb::watch_request::RequestUnion;
 use node_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};

@@ -15,8 +15,8 @@
 
 use super::expiry::{Expiry, Renewal};
 use crate::clock::{self, Moment};
-use crate::command;
-use crate::mvcc::Store;
+use crate::state::Store;
+use crate::state::command;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;

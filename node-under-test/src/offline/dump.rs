@@ -2,10 +2,10 @@
 
 use super::Stopped;
 use crate::cli::Dump;
-use crate::mvcc::row::{self, Kind, RowKey};
-use crate::mvcc::state::for_each;
-use crate::mvcc::{Error, Result};
 use crate::output;
+use crate::state::mvcc::row::{self, Kind, RowKey};
+use crate::state::rows::for_each;
+use crate::state::{Error, Result};
 use anyhow::Context;
 use node_base::backend::Bucket;
 use node_proto::command::{LeaseRecord, MemberRecord};

@@ -14,9 +14,9 @@ pub use saved::{restore, status};
 pub use verify::verify;
 
 use crate::cli::{DataDirArgs, HashKv, WriteOut};
-use crate::mvcc::{Error, Rejection};
 use crate::output;
-use crate::state_hash::{self, short};
+use crate::state::hash::{self, short};
+use crate::state::{Error, Rejection};
 use anyhow::Context;
 use node_backend::dispatch;
 use node_backend::engine::{EngineKind, EngineOptions};
@@ -100,7 +100,7 @@ pub fn hashkv(options: &HashKv) -> anyhow::Result<ExitCode> {
         compact_revision: i64,
     }
     let view = Stopped::open(&options.at.data_dir)?.view()?;
-    let newest = state_hash::kv(&*view, i64::MAX)?;
+    let newest = hash::kv(&*view, i64::MAX)?;
     let (revision, compact) = (options.rev, newest.compact_revision);
     if revision > newest.revision {
         return Err(Error::from(Rejection::FUTURE_REVISION).into());
@@ -108,7 +108,7 @@ pub fn hashkv(options: &HashKv) -> anyhow::Result<ExitCode> {
     if revision > 0 && revision <= compact {
         return Err(Error::from(Rejection::COMPACTED).into());
     }
-    let at = if revision > 0 { state_hash::kv(&*view, revision)? } else { newest };
+    let at = if revision > 0 { hash::kv(&*view, revision)? } else { newest };
     let hash_revision = if revision > 0 { revision } else { at.revision };
     // As the service answers before the first compaction.
     let compact_revision = if compact == 0 { -1 } else { compact };

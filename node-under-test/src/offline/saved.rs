@@ -8,7 +8,7 @@ use crate::cli::{Restore, SnapshotStatus};
 use crate::entropy;
 use crate::output;
 use crate::restored::{Image, POSITION};
-use crate::state_hash::{self, short};
+use crate::state::hash::{self, short};
 use anyhow::Context;
 use node_backend::engine::EngineKind;
 use node_backend::last_flushed_index::IndexFile;
@@ -46,7 +46,7 @@ pub fn status(options: &SnapshotStatus) -> anyhow::Result<ExitCode> {
     let own = format!(".node-under-test-{}", std::process::id());
     let scratch = Scratch::new(std::env::temp_dir().join(own))?;
     let Saved { engine, view, wire_size } = unpack(&options.file, &scratch.image())?;
-    let kv = state_hash::kv(&*view, i64::MAX)?;
+    let kv = hash::kv(&*view, i64::MAX)?;
     let mut total_key = 0;
     view.scan(Bucket::Key, &[], None, &mut |_, _| {
         total_key += 1;

@@ -4,7 +4,7 @@
 use super::hold;
 use crate::cli::DataDirArgs;
 use crate::output;
-use crate::state_hash;
+use crate::state::hash;
 use node_backend::dispatch;
 use node_backend::engine::EngineKind;
 use node_backend::layout::DataDir;
@@ -126,7 +126,7 @@ fn engine_checksums(dir: &DataDir, engine: EngineKind) -> anyhow::Result<(Box<dy
 }
 
 fn rows_decode(view: &dyn ReadView) -> anyhow::Result<((), String)> {
-    let hash = state_hash::compute(view)?;
+    let hash = hash::compute(view)?;
     let (rows, revision, leases) = (hash.kv.rows, hash.kv.revision, hash.leases.len());
     Ok(((), format!("{rows} live rows up to revision {revision}, {leases} leases")))
 }

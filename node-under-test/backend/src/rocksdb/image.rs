@@ -1,7 +1,7 @@
 //! Databases that nobody writes to any more: a checkpoint, a staged snapshot, a dead member's, a copy just made.
 
 use super::options;
-use super::view::{engine_error, row_key, scan_range, visit_rows};
+use super::rows::{engine_error, row_key, scan_range, visit_rows};
 use node_base::backend::{BackendError, Bucket, ReadView, Result};
 use rocksdb::{DB, Direction, IteratorMode, WriteBatch};
 use std::borrow::Borrow;

@@ -9,6 +9,7 @@ mod image;
 mod listener;
 mod open_db;
 mod options;
+mod rows;
 mod snapshots;
 mod sys;
 mod view;
@@ -30,10 +31,11 @@ use node_base::sabotage::{Bug, planted};
 use node_base::watermarks::Watermarks;
 use open_db::OpenEngine;
 use rocksdb::{DB, WriteBatch};
+use rows::{engine_error, row_key};
 use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
-use view::{View, engine_error, row_key};
+use view::View;
 
 pub struct RocksBackend {
     dir: DataDir,

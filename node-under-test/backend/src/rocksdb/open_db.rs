@@ -5,7 +5,7 @@ use super::capture::Capture;
 use super::image::RowsOf;
 use super::listener::Listener;
 use super::options;
-use super::view::engine_error;
+use super::rows::engine_error;
 use crate::durability::{Event, Persister, Progress};
 use crate::engine::EngineOptions;
 use crate::last_flushed_index::IndexFile;

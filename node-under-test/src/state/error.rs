@@ -65,6 +65,8 @@ impl From<Rejection> for Status {
     }
 }
 
+pub type Result<T> = std::result::Result<T, Error>;
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]

@@ -6,14 +6,14 @@
 //! own record of the membership, the greatest id that any member ever had (so that none is given twice), and the cluster's
 //! id, which is decided by the founding membership and stays.
 
-use crate::mvcc::state::for_each;
-use crate::mvcc::{Error, Rejection, Result};
-use crate::restored;
+use super::error::{Error, Rejection, Result};
+use super::hash::Digest;
+use super::rows::for_each;
 use node_base::backend::{Batch, Bucket, ReadView};
 use node_proto::command::{MemberRecord, PublishMember};
 use node_raft::{Enrolled, decode_membership};
 use prost::Message;
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 
 /// Key, in [`Bucket::Meta`], of raft's own record of the membership in force, stored as raft gave it.
@@ -22,6 +22,8 @@ const RAFT_MEMBERSHIP: &[u8] = b"raft_membership";
 const GREATEST_MEMBER_ID: &[u8] = b"greatest_member_id";
 /// Key, in [`Bucket::Meta`], of the cluster's id, `u64` big-endian.
 const CLUSTER_ID: &[u8] = b"cluster_id";
+/// Key, in [`Bucket::Meta`], of the digest of the state that this cluster was restored from, 32 bytes.
+pub const RESTORED_FROM: &[u8] = b"restored_from";
 
 /// The changes of one membership entry.
 ///
@@ -119,6 +121,18 @@ pub fn cluster_id(view: &dyn ReadView) -> Result<Option<u64>> {
     founding.map(|members| founded_as(view, members.iter().map(founder))).transpose()
 }
 
+/// The digest of the state that the cluster of `view` was restored from; `None`: it began empty.
+///
+/// # Errors
+/// As [`apply`].
+pub fn restored_from(view: &dyn ReadView) -> Result<Option<Digest>> {
+    let Some(bytes) = view.get(Bucket::Meta, RESTORED_FROM)? else { return Ok(None) };
+    let found = bytes.len();
+    let digest =
+        bytes.try_into().map_err(|_| Error::Corrupt(format!("restored_from: expected 32 bytes, found {found}")))?;
+    Ok(Some(digest))
+}
+
 fn founder(member: &Enrolled) -> (u64, &str, &str) {
     (member.id, &member.name, &member.peer_addr)
 }
@@ -133,7 +147,7 @@ pub fn founded_as<'a>(view: &dyn ReadView, members: impl Iterator<Item = (u64, &
     for (id, name, peer_addr) in members {
         hasher.update(format!("{id} {name} {peer_addr}\n"));
     }
-    if let Some(digest) = restored::restored_from(view)? {
+    if let Some(digest) = restored_from(view)? {
         hasher.update("restored\n");
         hasher.update(digest);
     }
@@ -222,23 +236,5 @@ mod tests {
         assert_eq!(rows(&backend), [row(1, "a", "c1", false)]);
         assert_eq!(greatest_id(&*backend.read()).unwrap(), 4);
         assert_eq!(cluster_id(&*backend.read()).unwrap(), founded, "decided once");
-    }
-
-    /// Founders that were restored from different states, and one that was not restored at all, are strangers to each other.
-    #[test]
-    fn the_state_that_a_cluster_was_restored_from_is_part_of_its_id() {
-        let founders = || [(1, "a", "p1"), (2, "b", "p2")].into_iter();
-        let founded = |compacted: Option<i64>| {
-            let backend = MemoryBackend::default();
-            let mut batch = Batch::default();
-            batch.put(Bucket::Meta, crate::mvcc::COMPACT_REVISION, compacted.unwrap_or_default().to_be_bytes());
-            commit(&backend, batch);
-            match compacted {
-                None => founded_as(&*MemoryBackend::default().read(), founders()).unwrap(),
-                Some(_) => founded_as(&restored::Image::new(backend.read()).unwrap(), founders()).unwrap(),
-            }
-        };
-        let ids: std::collections::BTreeSet<_> = [None, Some(3), Some(4), Some(4)].map(founded).into();
-        assert_eq!(ids.len(), 3);
     }
 }

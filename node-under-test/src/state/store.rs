@@ -17,18 +17,19 @@
 //!    and view. It waits for the last view to be dropped, so no reader asks for a second view while
 //!    it holds one.
 
-use super::budget::Room;
-use super::garbage::Garbage;
-use super::history::{Change, History, Wanted};
-use super::index::Version;
-use super::row::{self, RowKey};
-use super::state::State;
-use super::writer::Writer;
-use super::{Error, Interval, Rejection, Result, range, reader, txn};
-use crate::command;
-use crate::fence::FenceBook;
-use crate::membership;
-use crate::state_hash::{self, KvHash, StateHash};
+use super::command;
+use super::error::{Error, Rejection, Result};
+use super::fence::FenceBook;
+use super::hash::{self, KvHash, StateHash};
+use super::leases::LeaseChanges;
+use super::membership;
+use super::mvcc::budget::Room;
+use super::mvcc::garbage::Garbage;
+use super::mvcc::index::Version;
+use super::mvcc::row::{self, RowKey};
+use super::mvcc::state::State;
+use super::mvcc::writer::Writer;
+use super::mvcc::{Applying, Change, History, Interval, Wanted, range, reader, txn};
 use bytes::Bytes;
 use node_base::LogId;
 use node_base::backend::{Backend, Batch, ReadView};
@@ -41,21 +42,11 @@ use node_proto::etcdserverpb::request_op::Request as Op;
 use node_proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 use node_proto::limits::COMMAND_ANSWER_BYTES_MAX;
 use node_proto::mvccpb::KeyValue;
-use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tonic::Code;
-
-/// How an entry comes to be applied.
-#[derive(Debug, Clone, Copy)]
-pub struct Applying {
-    /// Its proposer waits for the outcome here.
-    pub awaited: bool,
-    /// An earlier life had applied it, and lost it.
-    pub replaying: bool,
-}
 
 /// Keys up to which a read is short: what one of etcd's usual requests spans.
 const SHORT_KEYS: usize = 32;
@@ -355,7 +346,7 @@ impl Store {
         pinned.map(|pinned| pinned.read_txn(request)).transpose()
     }
 
-    /// A transaction for which [`check::is_read_only`] holds. As [`Store::range`].
+    /// A transaction for which [`is_read_only`](super::mvcc::check::is_read_only) holds. As [`Store::range`].
     ///
     /// # Errors
     /// As [`Store::range`].
@@ -414,7 +405,7 @@ impl Store {
         if at > now {
             return Err(Rejection::FUTURE_REVISION.into());
         }
-        let hash = state_hash::kv(&*view, if at > 0 { at } else { i64::MAX })?;
+        let hash = hash::kv(&*view, if at > 0 { at } else { i64::MAX })?;
         // The view may be newer than the state, and what it was compacted at decides what can be
         // hashed.
         if at > 0 && at <= hash.compact_revision {
@@ -429,7 +420,7 @@ impl Store {
     /// # Errors
     /// [`Error::Engine`], [`Error::Corrupt`].
     pub fn state_hash(&self) -> Result<StateHash> {
-        state_hash::compute(&*self.backend.read())
+        hash::compute(&*self.backend.read())
     }
 }
 
@@ -551,37 +542,4 @@ fn scan_history(view: &dyn ReadView, wanted: &Wanted<'_>, rows_max: usize, histo
         ControlFlow::Continue(())
     })?;
     failure.map_or(Ok(rows <= rows_max), Err)
-}
-
-/// The set of leases that came or went since somebody last looked: bounded by the leases, not by time.
-#[derive(Debug, Default)]
-pub struct LeaseChanges {
-    /// Id → whether it was granted (again) since.
-    touched: Mutex<BTreeMap<i64, bool>>,
-    notify: Notify,
-}
-
-impl LeaseChanges {
-    fn touch(&self, leases: impl IntoIterator<Item = (i64, bool)>) {
-        let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut any = false;
-        for (id, granted) in leases {
-            any = true;
-            *touched.entry(id).or_default() |= granted;
-        }
-        if any {
-            self.notify.notify_one();
-        }
-    }
-
-    /// The leases that came or went, and whether each was granted since somebody last looked: one that was revoked
-    /// and granted again in between is another lease, with a deadline of its own.
-    pub fn take(&self) -> BTreeMap<i64, bool> {
-        std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Completes when there is something to take.
-    pub async fn changed(&self) {
-        self.notify.notified().await;
-    }
 }

@@ -2,6 +2,14 @@
 
 use bytes::Bytes;
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use tokio::sync::Notify;
+
+/// Shortest TTL; a grant that asks for less gets this. etcd derives its own from its election timeout.
+pub const TTL_SECONDS_MIN: i64 = 1;
+/// Longest TTL, as in etcd.
+pub const TTL_SECONDS_MAX: i64 = 9_000_000_000;
 
 #[derive(Debug, Default, Clone)]
 struct Lease {
@@ -65,6 +73,39 @@ impl LeaseTable {
             lease.keys.insert_mut(key.clone());
             self.holder.insert_mut(key, id);
         }
+    }
+}
+
+/// The set of leases that came or went since somebody last looked: bounded by the leases, not by time.
+#[derive(Debug, Default)]
+pub struct LeaseChanges {
+    /// Id → whether it was granted (again) since.
+    touched: Mutex<BTreeMap<i64, bool>>,
+    notify: Notify,
+}
+
+impl LeaseChanges {
+    pub(super) fn touch(&self, leases: impl IntoIterator<Item = (i64, bool)>) {
+        let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut any = false;
+        for (id, granted) in leases {
+            any = true;
+            *touched.entry(id).or_default() |= granted;
+        }
+        if any {
+            self.notify.notify_one();
+        }
+    }
+
+    /// The leases that came or went, and whether each was granted since somebody last looked: one that was revoked
+    /// and granted again in between is another lease, with a deadline of its own.
+    pub fn take(&self) -> BTreeMap<i64, bool> {
+        std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Completes when there is something to take.
+    pub async fn changed(&self) {
+        self.notify.notified().await;
     }
 }
 

@@ -4,9 +4,11 @@
 //! the harness's own model compute the same. How far the removal of compacted rows got does not enter it, nor
 //! does anything in this process's memory.
 
-use crate::mvcc::row::{self, Kind, Revision, RowKey};
-use crate::mvcc::state::{compact_revision, for_each};
-use crate::mvcc::{Error, FIRST_REVISION, Result};
+use super::error::{Error, Result};
+use super::mvcc::FIRST_REVISION;
+use super::mvcc::row::{self, Kind, Revision, RowKey};
+use super::mvcc::state::compact_revision;
+use super::rows::for_each;
 use node_base::backend::{Bucket, ReadView};
 use node_base::sabotage::{Bug, planted};
 use node_proto::command::{LeaseRecord, MemberRecord};

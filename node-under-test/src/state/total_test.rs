@@ -1,8 +1,8 @@
 //! Applying is total: whatever bytes are committed, a member applies them, and all members come to
 //! the same state.
 
+use super::command;
 use super::{Applying, Rejection, Store};
-use crate::command;
 use crate::testing::{AWAITED, MemoryBackend, TestStore};
 use bytes::Bytes;
 use node_base::LogId;

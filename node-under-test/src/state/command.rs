@@ -7,7 +7,8 @@
 //!    index, on every member alike, and its proposer is told why. It never ends the process: the
 //!    entry would end it again at every start, on every member.
 
-use crate::mvcc::{Error, Rejection, check};
+use super::error::{Error, Rejection};
+use super::mvcc::check;
 use bytes::Bytes;
 use node_base::sabotage::{Bug, planted};
 use node_proto::command::command::Request;

@@ -7,7 +7,8 @@ use super::range::header;
 use super::reader::Reader;
 use super::row::{self, Kind, Revision, RowKey};
 use super::state::State;
-use super::{Applying, COMPACT_REVISION, Rejection, Result};
+use super::{COMPACT_REVISION, Rejection, Result};
+use crate::state::leases::{TTL_SECONDS_MAX, TTL_SECONDS_MIN};
 use bytes::Bytes;
 use node_base::backend::{Batch, Bucket, ReadView};
 use node_base::sabotage::{Bug, planted};
@@ -18,6 +19,15 @@ use node_proto::etcdserverpb::{
 };
 use node_proto::mvccpb::KeyValue;
 use prost::Message;
+
+/// How an entry comes to be applied.
+#[derive(Debug, Clone, Copy)]
+pub struct Applying {
+    /// Its proposer waits for the outcome here.
+    pub awaited: bool,
+    /// An earlier life had applied it, and lost it.
+    pub replaying: bool,
+}
 
 pub struct Writer<'a> {
     pub state: &'a mut State,
@@ -149,7 +159,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Moves the compact revision, at once and on every member alike. What it makes unreachable is
-    /// removed later, in bounded steps ([`super::Store::sweep_step`]), and how far those got no
+    /// removed later, in bounded steps ([`crate::state::Store::sweep_step`]), and how far those got no
     /// reader and no hash can see.
     pub fn compact(&mut self, request: &CompactionRequest) -> Result<CompactionResponse> {
         if request.revision <= self.state.compact {
@@ -169,13 +179,13 @@ impl<'a> Writer<'a> {
         if request.id == 0 {
             return Err(Rejection::LEASE_NOT_FOUND.into());
         }
-        if request.ttl > crate::lease::TTL_SECONDS_MAX {
+        if request.ttl > TTL_SECONDS_MAX {
             return Err(Rejection::LEASE_TTL_TOO_LARGE.into());
         }
         if self.state.leases.contains(request.id) {
             return Err(Rejection::LEASE_EXISTS.into());
         }
-        let mut ttl = request.ttl.max(crate::lease::TTL_SECONDS_MIN);
+        let mut ttl = request.ttl.max(TTL_SECONDS_MIN);
         if planted(Bug::ApplyNotDeterministic) {
             // What a hash map yields first: another on each member, and now and then the wrong one.
             let candidates: std::collections::HashMap<i64, ()> = (0..16).map(|extra| (extra, ())).collect();

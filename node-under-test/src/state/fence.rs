@@ -4,8 +4,8 @@
 //! goes on meanwhile. An answer exists only for a fence that this life applied: one that recovery verified or
 //! a snapshot skipped stays `missed`, for ever.
 
-use crate::mvcc::Result;
-use crate::state_hash::{self, StateHash};
+use super::error::Result;
+use super::hash::{self, StateHash};
 use node_base::LogId;
 use node_base::backend::Backend;
 use node_base::sabotage::{Bug, planted};
@@ -71,7 +71,7 @@ impl FenceBook {
             let view = backend.read();
             // Nobody listens only if the process is going down.
             let _ = viewed.send(());
-            book.record(at, state_hash::compute(&*view));
+            book.record(at, hash::compute(&*view));
         };
         match std::thread::Builder::new().name("fence".to_owned()).spawn(hash) {
             // An error here means that the thread died before it took its view; its panic is on record.
@@ -128,8 +128,8 @@ fn response(at: LogId, hash: StateHash) -> FenceAnswerResponse {
 
 #[cfg(test)]
 mod tests {
-    use crate::command;
-    use crate::mvcc::Store;
+    use crate::state::Store;
+    use crate::state::command;
     use crate::testing::{AWAITED, MemoryBackend, TestStore};
     use futures_util::FutureExt;
     use node_base::LogId;

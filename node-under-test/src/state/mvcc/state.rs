@@ -4,11 +4,11 @@ use super::garbage::Garbage;
 use super::index::{KeyIndex, Loading};
 use super::row::{self, Kind, RowKey};
 use super::{COMPACT_REVISION, Error, FIRST_REVISION, Result};
-use crate::lease::LeaseTable;
+use crate::state::leases::LeaseTable;
+use crate::state::rows::for_each;
 use node_base::backend::{Bucket, ReadView};
 use node_proto::command::LeaseRecord;
 use prost::Message;
-use std::ops::ControlFlow;
 
 /// Clones share everything and are taken in constant time: readers hold one, the writer changes its
 /// own.
@@ -65,23 +65,4 @@ pub fn compact_revision(view: &dyn ReadView) -> Result<i64> {
         .try_into()
         .map_err(|_| Error::Corrupt(format!("compact revision: expected 8 bytes, found {bytes:02x?}")))?;
     Ok(i64::from_be_bytes(fixed))
-}
-
-/// Visits rows until `visit` fails, and passes its error on.
-pub fn for_each(
-    view: &dyn ReadView,
-    bucket: Bucket,
-    from: &[u8],
-    to: Option<&[u8]>,
-    mut visit: impl FnMut(&[u8], &[u8]) -> Result<()>,
-) -> Result<()> {
-    let mut failure = None;
-    view.scan(bucket, from, to, &mut |key, value| match visit(key, value) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => {
-            failure = Some(error);
-            ControlFlow::Break(())
-        }
-    })?;
-    failure.map_or(Ok(()), Err)
 }

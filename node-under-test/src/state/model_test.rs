@@ -1,8 +1,8 @@
 //! The store against a plain model: a list of changes, nothing indexed, nothing removed.
 
+use super::hash::Digest;
+use super::mvcc::row::Kind;
 use super::{Error, History, Wanted};
-use crate::mvcc::row::Kind;
-use crate::state_hash::Digest;
 use crate::testing::TestStore;
 use bytes::Bytes;
 use node_base::backend::Bucket;

@@ -1,0 +1,40 @@
+//! Rows. A row's key is its bucket's byte, then its key; so buckets are ranges of one column family.
+
+use super::options;
+use node_base::backend::{BackendError, Bucket, Result};
+use rocksdb::{DBAccess, DBIteratorWithThreadMode, ReadOptions};
+use std::ops::ControlFlow;
+
+pub(super) fn row_key(bucket: Bucket, key: &[u8]) -> Vec<u8> {
+    let mut row = Vec::with_capacity(1 + key.len());
+    row.push(bucket as u8);
+    row.extend_from_slice(key);
+    row
+}
+
+pub(super) fn engine_error(error: rocksdb::Error) -> BackendError {
+    BackendError(error.into_string())
+}
+
+/// Where the rows of `bucket` in `[from, to)` start, and how to read them; `None`: there can be none.
+pub(super) fn scan_range(bucket: Bucket, from: &[u8], to: Option<&[u8]>) -> Option<(Vec<u8>, ReadOptions)> {
+    let from = row_key(bucket, from);
+    // No bucket is 0xff, so the next byte ends the bucket.
+    let to = to.map_or_else(|| vec![bucket as u8 + 1], |to| row_key(bucket, to));
+    // RocksDB calls a lower bound above the upper one undefined.
+    (from < to).then(|| (from.clone(), options::scan(from, to)))
+}
+
+/// Hands each row to `visit`, without its bucket's byte, until that breaks.
+pub(super) fn visit_rows<D: DBAccess>(
+    rows: DBIteratorWithThreadMode<'_, D>,
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+) -> Result<()> {
+    for row in rows {
+        let (key, value) = row.map_err(engine_error)?;
+        if visit(&key[1..], &value).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}

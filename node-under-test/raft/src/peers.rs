@@ -1,0 +1,170 @@
+//! Connections to the other members, which the library's messages and this crate's own questions share.
+//!
+//! One HTTP/2 connection per member, made when it is first needed and again after it broke, plus one for
+//! snapshots, so that a transfer never stands before a heartbeat.
+
+use crate::api::Member;
+use crate::dial::Dial;
+use crate::space::Shortage;
+use node_proto::peer::peer_client::PeerClient;
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{ConnectError, Status};
+
+/// An append message is at most 4 MiB of entries and one more, which is a command of at most [`COMMAND_BYTES_MAX`].
+pub const REQUEST_BYTES_MAX: usize = 8 << 20;
+/// What applying a command answers may be the keys that it read.
+pub const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// A longer command could not be replicated: no message would hold it.
+pub const COMMAND_BYTES_MAX: usize = 2 << 20;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// A member whose machine is gone does not end its connections: pings find out, and the next call connects anew.
+const PING_EVERY: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A channel to `address` (`host:port`) that connects on demand.
+///
+/// # Errors
+/// When that is no address.
+fn channel(address: &str) -> Result<Channel, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(16 << 20)
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true);
+    Ok(endpoint.connect_lazy())
+}
+
+fn client(channel: Channel) -> PeerClient<Channel> {
+    PeerClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX).max_encoding_message_size(REQUEST_BYTES_MAX)
+}
+
+/// Connections to the other members, by the addresses that are known now. Clones share them.
+#[derive(Clone)]
+pub struct Peers {
+    own_id: u64,
+    dial: Arc<Dial>,
+    pub shortage: Shortage,
+    channels: Arc<RwLock<HashMap<u64, PeerChannels>>>,
+}
+
+struct PeerChannels {
+    /// As the membership names it, wherever that leads.
+    address: String,
+    messages: Channel,
+    snapshots: Channel,
+}
+
+impl PeerChannels {
+    fn open(address: &str, dial: &Dial) -> Result<Self, tonic::transport::Error> {
+        let at = dial.resolve(address);
+        Ok(Self { address: address.to_owned(), messages: channel(&at)?, snapshots: channel(&at)? })
+    }
+}
+
+impl Peers {
+    /// `members` are what is known before any membership is.
+    ///
+    /// # Errors
+    /// When a member's peer address is no `host:port`.
+    pub fn new(own_id: u64, members: &[Member], dial: &Dial) -> Result<Self, tonic::transport::Error> {
+        let open = |member: &Member| Ok((member.id, PeerChannels::open(&member.peer_addr, dial)?));
+        let others = members.iter().filter(|member| member.id != own_id);
+        let channels = others.map(open).collect::<Result<_, _>>()?;
+        let (dial, channels) = (Arc::new(dial.clone()), Arc::new(RwLock::new(channels)));
+        Ok(Self { own_id, dial, shortage: Shortage::default(), channels })
+    }
+
+    /// Member `id` is at `address`, as a membership has it: the word of a membership goes over what was known before.
+    pub fn learn(&self, id: u64, address: &str) {
+        if id == self.own_id || self.read(id, |known| known.address == address).unwrap_or(false) {
+            return;
+        }
+        match PeerChannels::open(address, &self.dial) {
+            Ok(channels) => {
+                self.channels.write().unwrap_or_else(PoisonError::into_inner).insert(id, channels);
+            }
+            // Nobody can be reached there; who proposed it should have looked.
+            Err(error) => tracing::error!(id, address, %error, "the membership names no usable peer address"),
+        }
+    }
+
+    /// `None`: no such member.
+    pub fn messages(&self, id: u64) -> Option<PeerClient<Channel>> {
+        self.read(id, |channels| client(channels.messages.clone()))
+    }
+
+    /// A client for who is at `address`, which no membership names: it is not kept.
+    ///
+    /// # Errors
+    /// When that is no address.
+    pub fn stranger(&self, address: &str) -> Result<PeerClient<Channel>, tonic::transport::Error> {
+        Ok(client(channel(&self.dial.resolve(address))?))
+    }
+
+    /// The connection that snapshots have to themselves; `None`: no such member.
+    pub fn snapshots(&self, id: u64) -> Option<PeerClient<Channel>> {
+        self.read(id, |channels| client(channels.snapshots.clone()))
+    }
+
+    /// Everybody whose address is known.
+    pub fn ids(&self) -> Vec<u64> {
+        self.channels.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
+    fn read<T>(&self, id: u64, look: impl FnOnce(&PeerChannels) -> T) -> Option<T> {
+        self.channels.read().unwrap_or_else(PoisonError::into_inner).get(&id).map(look)
+    }
+}
+
+/// Whether a call that ended with `status` certainly never left this process: its connection was not made.
+pub fn never_sent(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use node_proto::peer::ReadIndexRequest;
+
+    /// What makes a proposal safe to send elsewhere: nobody listened. This fails when the transport stops telling.
+    #[tokio::test]
+    async fn a_refused_connection_is_known_to_have_carried_nothing() {
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut client = client(channel(&address.to_string()).unwrap());
+        let status = client.read_index(ReadIndexRequest { route: None }).await.unwrap_err();
+        assert!(never_sent(&status), "{status:?}");
+        assert!(!never_sent(&Status::unavailable("said by the other side")));
+    }
+
+    /// A connection that breaks after the request was written may have carried it.
+    #[tokio::test]
+    async fn a_broken_connection_may_have_carried_the_request() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = client(channel(&listener.local_addr().unwrap().to_string()).unwrap());
+        let call = tokio::spawn(async move { client.read_index(ReadIndexRequest { route: None }).await });
+        let (mut stream, _) = listener.accept().await.unwrap();
+        // An HTTP/2 server's empty SETTINGS frame completes the connection; then the client's bytes arrive.
+        tokio::io::AsyncWriteExt::write_all(&mut stream, &[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        let mut bytes = [0; 64];
+        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut bytes).await.unwrap();
+        drop(stream);
+        let status = call.await.unwrap().unwrap_err();
+        assert!(!never_sent(&status), "{status:?}");
+    }
+}
