@@ -1,7 +1,7 @@
 //! The independent model: the key-value state by revision, as the watch streams spelt it out.
 //!
 //! It shares no code with the node. It computes create revisions and versions itself, encodes rows as
-//! `ARCHITECTURE.md`, "State hash", says, and compacts *logically*: a row survives a compaction at C if its
+//! `node-under-test/docs/state-hash.md` says, and compacts *logically*: a row survives a compaction at C if its
 //! main revision is above C, or if it is a put and the newest row of its key at or below C. Rows are encoded once, when
 //! they arrive, and hashed straight from there; what a compaction drops is dropped, so memory follows the
 //! state and not the run.

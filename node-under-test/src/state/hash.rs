@@ -1,6 +1,6 @@
 //! The state hash: one SHA-256 per section of the *logical* state, read back from the engine.
 //!
-//! The format is a promise, written down in `ARCHITECTURE.md` ("State hash"): other members, other engines and
+//! The format is a promise, written down in `node-under-test/docs/state-hash.md`: other members, other engines and
 //! the harness's own model compute the same. How far the removal of compacted rows got does not enter it, nor
 //! does anything in this process's memory.
 
