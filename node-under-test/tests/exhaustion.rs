@@ -1,6 +1,8 @@
 //! What a member does when the machine gives it less than it asks for: file descriptors, room on the disk, somebody who reads what
 //! it says. Real processes.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail there")]
+
 mod common;
 
 use common::{Member, free_addresses, serve_command, start};
