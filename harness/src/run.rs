@@ -10,6 +10,7 @@ mod resume;
 mod worth;
 
 pub use crate::record::RunSummary;
+pub use launch::read_inputs;
 
 use crate::cycle::{CycleEnd, CycleRecord};
 use crate::exit::Exit;

@@ -13,7 +13,7 @@ mod replayed;
 
 pub use replayed::Counts;
 
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 use crate::oracle;
 use crate::paths::Paths;
 use crate::plan::Plan;
@@ -24,7 +24,6 @@ use crate::report;
 use crate::run::{self, Outcome};
 use crate::scenario::Scenario;
 use crate::verdict::{Class, Finding, Verdict};
-use anyhow::{Context, bail};
 use replayed::Replayed;
 use std::collections::BTreeMap;
 use std::io;
@@ -65,29 +64,41 @@ pub fn not_a_report(paths: &Paths) -> Option<String> {
     paths.lacking(&[paths.scenario_toml(), paths.plan_txt(), paths.history_jsonl()])
 }
 
-/// Judges the report at `paths` again.
+/// What a report claims: all of it but its evidence.
+#[derive(Debug)]
+pub struct Claims {
+    scenario: Scenario,
+    plan: Plan,
+    /// `None`: its run ended before it could.
+    run: Option<RunSummary>,
+}
+
+impl Claims {
+    /// Reads them from the report at `paths`.
+    ///
+    /// # Errors
+    /// A usage error if a part cannot be read as what it should be, or the parts are not those of
+    /// one run; the harness's own if `verdict.json` is there and the system cannot read it.
+    pub fn read(paths: &Paths) -> Result<Self, Failure> {
+        let (scenario, plan) = run::read_inputs(paths)?;
+        let run = match report::read(paths) {
+            Ok(run) => Some(run),
+            Err(report::Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+            Err(error @ (report::Error::Malformed { .. } | report::Error::Version { .. })) => {
+                return Err(Failure::Usage(error.to_string()));
+            }
+            Err(error) => return Err(Failure::Harness(error.into())),
+        };
+        Ok(Self { scenario, plan, run })
+    }
+}
+
+/// Judges the evidence of the report at `paths` again, beside its `claims`.
 ///
 /// # Errors
-/// A part of it is missing or unreadable, or its parts are not those of one run.
-pub fn verify(paths: &Paths) -> anyhow::Result<Verification> {
-    let scenario = Scenario::load(&paths.scenario_toml()).map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
-    let text = std::fs::read_to_string(paths.plan_txt())
-        .with_context(|| format!("cannot read {}", paths.plan_txt().display()))?;
-    let plan: Plan = text.parse().with_context(|| paths.plan_txt().display().to_string())?;
-    if plan.scenario_digest != scenario.digest() {
-        bail!(
-            "expected a plan for the scenario beside it, whose digest is {}, found one for {}: plan.txt and scenario.toml are \
-             not of one run, or one of them was changed",
-            scenario.digest(),
-            plan.scenario_digest
-        );
-    }
-    let scenario = Scenario { name: plan.scenario.clone(), ..scenario };
-    let claimed = match report::read(paths) {
-        Ok(run) => Some(run),
-        Err(report::Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error.into()),
-    };
+/// A history is missing or unreadable, or of another run.
+pub fn verify(paths: &Paths, claims: Claims) -> anyhow::Result<Verification> {
+    let Claims { scenario, plan, run: claimed } = claims;
     let mut verification = Verification {
         run: RunSummary::planned(&scenario, &plan, Vec::new()),
         claimed,

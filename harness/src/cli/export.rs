@@ -26,7 +26,7 @@ pub struct ExportArgs {
 pub fn export(args: &ExportArgs) -> Result<Exit, Failure> {
     let paths = Paths::new(&args.edn).of_cluster(args.cluster);
     let path = paths.history_jsonl();
-    if let Some(why) = Paths::new(&args.edn).lacking(&[]).or_else(|| paths.lacking(std::slice::from_ref(&path))) {
+    if let Some(why) = paths.lacking(std::slice::from_ref(&path)) {
         return Err(Failure::Usage(why));
     }
     let history = File::open(&path).map_err(|error| {

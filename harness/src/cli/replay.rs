@@ -57,25 +57,7 @@ impl Stored {
         if let Some(why) = stored.lacking(&[stored.scenario_toml(), stored.plan_txt()]) {
             return Err(Failure::Usage(why));
         }
-        let scenario = super::load(&stored.scenario_toml())?;
-        let path = stored.plan_txt();
-        let text = std::fs::read_to_string(&path).map_err(|error| {
-            Failure::Usage(format!("expected the plan of a report at {}, found: {error}", path.display()))
-        })?;
-        let plan: Plan = text.parse().map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
-        if plan.scenario_digest != scenario.digest() {
-            return Err(Failure::Usage(format!(
-                "expected the plan and the scenario of one run, found a plan for the scenario {} in {}, and a scenario with the \
-                 digest {} in {}: restore the scenario, or run it anew",
-                plan.scenario_digest,
-                path.display(),
-                scenario.digest(),
-                stored.scenario_toml().display()
-            )));
-        }
-        // The scenario's name is the report's, not that of the copy's file.
-        let scenario = Scenario { name: plan.scenario.clone(), ..scenario };
-        Ok((scenario, plan))
+        run::read_inputs(&stored)
     }
 
     /// The job that runs `plan` again, with the report's planted bug unless another one is named. Says so if the binaries are

@@ -1,11 +1,10 @@
 //! `ninelives verify`: what a report claims, against its evidence.
 
-use super::replay::Stored;
 use super::{say, shown};
 use crate::exit::{Exit, Failure};
 use crate::paths::Paths;
 use crate::record::LeasesJudged;
-use crate::verify::{Verification, not_a_report, verify as judge};
+use crate::verify::{Claims, Verification, not_a_report, verify as judge};
 use crate::{limits, output, report};
 use clap::Args;
 use std::path::PathBuf;
@@ -25,17 +24,9 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
     if let Some(why) = not_a_report(&paths) {
         return Err(Failure::Usage(why));
     }
-    // Nor is it one if its parts cannot be read, or are not those of one run.
-    Stored::read(&args.report_dir)?;
-    match report::read(&paths) {
-        Err(error @ (report::Error::Malformed { .. } | report::Error::Version { .. })) => {
-            return Err(Failure::Usage(error.to_string()));
-        }
-        // Its absence says that the run was killed; any other trouble is met again.
-        Ok(_) | Err(_) => {}
-    }
+    let claims = Claims::read(&paths)?;
     say(&format!("judging the evidence of {} again\n", shown(paths.root())));
-    let verification = judge(&paths)?;
+    let verification = judge(&paths, claims)?;
     output::summary(&words(&verification));
     Ok(verification.exit())
 }

@@ -5,10 +5,14 @@ use super::resume::Reopened;
 use crate::cluster::{Cluster, Trouble};
 use crate::crowd::Crowd;
 use crate::evidence::{Evidence, HISTORY_VERSION, Head, JobRecord};
+use crate::exit::Failure;
 use crate::history::History;
 use crate::observe::Observer;
 use crate::oracle::Ledger;
+use crate::paths::Paths;
+use crate::plan::Plan;
 use crate::process::Spawner;
+use crate::scenario::Scenario;
 use crate::seed::Seed;
 use crate::target::Slot;
 use crate::workload::{Workload, WorkloadOptions};
@@ -36,6 +40,32 @@ pub(super) fn write_inputs(job: &Job) -> anyhow::Result<()> {
     };
     write(job.paths.plan_txt(), &job.plan.to_string())?;
     write(job.paths.scenario_toml(), &job.scenario.text)
+}
+
+/// Reads back what [`write_inputs`] wrote into the report directory at `paths`. The scenario has
+/// the name that it was run under, not that of the copy's file.
+///
+/// # Errors
+/// One of them cannot be read as what it should be, or they are not of one run.
+pub fn read_inputs(paths: &Paths) -> Result<(Scenario, Plan), Failure> {
+    let scenario = Scenario::load(&paths.scenario_toml()).map_err(|refusal| Failure::Usage(refusal.to_string()))?;
+    let path = paths.plan_txt();
+    let text = fs::read_to_string(&path).map_err(|error| {
+        Failure::Usage(format!("expected the plan of a report at {}, found: {error}", path.display()))
+    })?;
+    let plan: Plan = text.parse().map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
+    if plan.scenario_digest != scenario.digest() {
+        return Err(Failure::Usage(format!(
+            "expected a plan for the scenario beside it, whose digest is {}, found one for {}: {} and {} are not of one \
+             run, or one of them was changed; restore it, or run the scenario anew",
+            scenario.digest(),
+            plan.scenario_digest,
+            path.display(),
+            paths.scenario_toml().display()
+        )));
+    }
+    let scenario = Scenario { name: plan.scenario.clone(), ..scenario };
+    Ok((scenario, plan))
 }
 
 /// Everything that is alive in one lane.
@@ -104,7 +134,8 @@ pub(super) async fn launch(job: &Job, number: u32, spawner: Spawner, ledger: Arc
     run_beside(job, cluster, options_of(job, number, None), ledger).await
 }
 
-/// Makes cluster `number` of a run whose harness was killed ready to be looked at: its members are dead.
+/// Makes cluster `number` of a run whose harness was killed ready to be looked at: its members are
+/// dead.
 pub(super) async fn relaunch(
     job: &Job,
     number: u32,

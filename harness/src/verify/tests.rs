@@ -50,7 +50,7 @@ impl Report {
     }
 
     fn verify(&self) -> Verification {
-        verify(&self.paths()).unwrap()
+        verify(&self.paths(), Claims::read(&self.paths()).unwrap()).unwrap()
     }
 
     fn history(&self) -> String {
@@ -310,7 +310,8 @@ fn a_run_without_an_end_proves_no_pass() {
 #[test]
 fn another_plan_scenario_or_version_is_refused() {
     let report = report();
-    let refused = |report: &Report| format!("{:#}", verify(&report.paths()).unwrap_err());
+    let again = |paths: &Paths| Ok::<_, Failure>(verify(paths, Claims::read(paths)?)?);
+    let refused = |report: &Report| format!("{:#}", again(&report.paths()).unwrap_err());
     let plan = std::fs::read_to_string(report.paths().plan_txt()).unwrap();
     std::fs::write(report.paths().plan_txt(), plan.replace("seed 1", "seed 2")).unwrap();
     assert!(refused(&report).contains("seed 2"), "{}", refused(&report));
