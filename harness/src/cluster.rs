@@ -279,7 +279,7 @@ impl Cluster {
                 clock::sleep(limits::LEADER_RETRY_PAUSE).await;
             }
         };
-        let leader = self.site.pace().within(limits::LEADER_WAIT, elected).await?;
+        let leader = self.site.pace().within(limits::LEADER_WAIT, elected).await.ok()?;
         let role = |id| if id == leader { Role::Leader } else { Role::Follower };
         Some(self.members.iter().map(|member| (member.id, role(member.id))).collect())
     }

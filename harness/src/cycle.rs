@@ -1,12 +1,14 @@
-//! One cycle: choose victims, begin what lasts, strike, inspect the dead, restart, let what lasts end, catch up, fence, verify.
+//! One cycle: choose victims, begin what lasts, strike, inspect the dead, restart, let what lasts
+//! end, catch up, fence, verify.
 //!
-//! Pauses and disturbances of the peer links begin first, each at its place, and end after their time, whatever is going on by
-//! then: a kill may strike while they last, and a member may come back into a partition. Only once all have ended, the cluster
-//! has to be live.
+//! Pauses and disturbances of the peer links begin first, each at its place, and end after their
+//! time, whatever is going on by then: a kill may strike while they last, and a member may come
+//! back into a partition. Only once all have ended, the cluster has to be live.
 //!
-//! Writes go on all the time. Whatever goes wrong on the way ends the cycle with a finding that says whom it speaks
-//! against; a step that cannot be reached (no leader, a window not passed) ends as a recorded skip. A
-//! cycle is written down step by step in the history, each step before it is taken.
+//! Writes go on all the time. Whatever goes wrong on the way ends the cycle with a finding that
+//! says whom it speaks against; a step that cannot be reached (no leader, a window not passed) ends
+//! as a recorded skip. A cycle is written down step by step in the history, each step before it is
+//! taken.
 
 mod again;
 mod fence;
@@ -45,7 +47,7 @@ use crate::verdict::{Class, Finding, Verdict};
 use crate::workload::{Load, Prober};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What cycles need and hand on to each other.
 pub struct Stage<'a> {
@@ -86,11 +88,11 @@ impl Casualty {
     }
 }
 
-/// A cycle under way. Whoever drives it owns it, so that what it has found outlives an interruption.
+/// A cycle under way. Whoever drives it owns it, so that what it has found outlives an
+/// interruption.
 pub struct Work {
     step: Step,
-    started: Instant,
-    /// Likewise, on the machine's clock.
+    /// From its beginning.
     lap: Lap,
     /// The machine's highest factor over the steps of the healing, percent.
     healing_percent: u32,
@@ -128,7 +130,8 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// A step that is skipped is verified like any other: the writes that went on meanwhile have to be there.
+    /// A step that is skipped is verified like any other: the writes that went on meanwhile have to
+    /// be there.
     async fn carry_out(&mut self, work: &mut Work) -> Result<(), Trouble> {
         let mut term_before = 0;
         match self.cluster.roles().await {
@@ -146,7 +149,7 @@ impl<'a> Stage<'a> {
                     Some(Fault::Restore(restore)) => Box::pin(self.restore(work, &restore, &roles)).await?,
                     _ => work.judge_lasting_alone(),
                 }
-                work.record.phases.kill = clock::ms_since(work.started);
+                work.record.phases.kill = work.lap.elapsed_ms();
             }
             None => {
                 work.skip("no leader was elected in time, so there was nobody to choose from");
@@ -165,8 +168,9 @@ impl<'a> Stage<'a> {
         self.verify(work, &fence).await
     }
 
-    /// A look at all members after a death of the harness, which killed them all: what they left, then whether it recovers like after
-    /// any other kill. `work` is [`Work::without_fault`]. `migrating`: `migrate` may have been at work there.
+    /// A look at all members after a death of the harness, which killed them all: what they left,
+    /// then whether it recovers like after any other kill. `work` is [`Work::without_fault`].
+    /// `migrating`: `migrate` may have been at work there.
     pub async fn look_at_the_dead(&mut self, work: &mut Work, times: u32, migrating: &BTreeSet<u64>) {
         // Never used before, as the clients' numbers.
         self.fences = u64::from(times) << 32;
@@ -196,14 +200,16 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// The load has ended: waits until no lease of seconds is left, or their bound has passed, and has them judged.
+    /// The load has ended: waits until no lease of seconds is left, or their bound has passed, and
+    /// has them judged.
     pub async fn await_leases(&mut self, work: &mut Work) {
         let load = &self.scenario.load;
         if load.lease_holders == 0 {
             return;
         }
         let bound = Duration::from_millis(limits::LEASE_END_MS_MAX);
-        // What is judged are the ages of the last requests, all of which were made before this. A lease's own time is no machine's.
+        // The ages of the last requests are judged, and those requests were made before this. The
+        // time that a lease itself takes is not stretched: a busy machine does not prolong it.
         let own = Duration::from_millis(u64::from(load.lease_ttl_seconds) * 2_000 + 100);
         let lap = self.cluster.site.pace().begin();
         while !self.ledger.short_leases().is_empty() && !lap.is_over(bound + own) {
@@ -213,7 +219,8 @@ impl<'a> Stage<'a> {
         work.findings.extend(self.ledger.take(&Evidence::LeasesAwaited { bound_ms }));
     }
 
-    /// A last look at all members without a fault: heal, fence, verify. `work` is [`Work::without_fault`].
+    /// A last look at all members without a fault: heal, fence, verify. `work` is
+    /// [`Work::without_fault`].
     pub async fn final_look(&mut self, work: &mut Work) {
         let looked = async {
             self.catch_up(work).await?;
@@ -225,7 +232,8 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Takes what `work` has found so far, however far it came, and the ledger's alarms; writes it down.
+    /// Takes what `work` has found so far, however far it came, and the ledger's alarms; writes it
+    /// down.
     pub fn findings_of(&self, work: &mut Work) -> Vec<Finding> {
         let mut findings = std::mem::take(&mut work.findings);
         findings.extend(self.ledger.take_findings());
@@ -279,7 +287,7 @@ impl<'a> Stage<'a> {
             }
         }
         let findings = self.findings_of(&mut work);
-        let Work { started, lap, victims, casualties, kills_of_tools, lasting, mut record, .. } = work;
+        let Work { lap, victims, casualties, kills_of_tools, lasting, mut record, .. } = work;
         // A cycle that ended early left them: whatever still lasts ends here.
         drop(lasting);
         record.cluster = self.number;
@@ -290,7 +298,7 @@ impl<'a> Stage<'a> {
             *record.kills_by_engine.entry(casualty.engine).or_default() += 1;
         }
         record.findings = findings.len() as u32;
-        record.duration_ms = clock::ms_since(started);
+        record.duration_ms = lap.elapsed_ms();
         record.machine_percent = lap.factor_percent();
         record.proved_nothing = proved_nothing(&record);
         self.ledger.take(&Evidence::CycleEnd { record: record.clone() });
@@ -392,7 +400,6 @@ impl Work {
         };
         Self {
             step: step.clone(),
-            started: clock::now(),
             lap: pace.begin(),
             healing_percent: AS_IDLE,
             victims: Vec::new(),
@@ -427,8 +434,8 @@ impl Work {
         self.record.not_applicable = true;
     }
 
-    /// The finding that a trouble is. `None`: of a member whose dead directory is already known to be wrong, and which died of
-    /// that; its death adds words, and no second class.
+    /// The finding that a trouble is. `None`: of a member whose dead directory is already known to
+    /// be wrong, and which died of that; its death adds words, and no second class.
     fn unexplained(&mut self, trouble: &Trouble, finding: Finding) -> Option<Finding> {
         let cause = self.findings.iter_mut().find(|known| {
             known.member == finding.member && finding.member.is_some() && known.class.verdict() == Verdict::Violation
@@ -563,7 +570,8 @@ mod tests {
         }
     }
 
-    /// There a commit is durable once it is answered: what is in the log and not in the engine is all that can be missing.
+    /// There a commit is durable once it is answered: what is in the log and not in the engine is
+    /// all that can be missing.
     #[test]
     fn on_redb_a_replay_alone_is_proof() {
         let mut record = work().record;

@@ -17,10 +17,10 @@ pub async fn read_and_check(cluster: &Cluster, ledger: &Ledger, findings: &mut V
     for (slot, endpoint) in cluster.endpoints() {
         let Some(member) = cluster.in_slot(slot).map(|member| member.id) else { continue };
         // What its own watch has delivered it has applied; another member's stream may be ahead of it.
-        let (revision, lap) = (ledger.delivered(slot), cluster.site.pace().begin());
-        match lap.within(limits::LAST_READ, read_all(&endpoint, revision)).await {
-            Some(Ok(rows)) => findings.extend(ledger.take(&Evidence::LastRead { member, revision, rows })),
-            Some(Err(error)) => findings.extend(tell(
+        let revision = ledger.delivered(slot);
+        match cluster.site.pace().within(limits::LAST_READ, read_all(&endpoint, revision)).await {
+            Ok(Ok(rows)) => findings.extend(ledger.take(&Evidence::LastRead { member, revision, rows })),
+            Ok(Err(error)) => findings.extend(tell(
                 ledger,
                 match death_of(cluster, member).await {
                     Some(trouble) => trouble.finding(None),
@@ -28,11 +28,8 @@ pub async fn read_and_check(cluster: &Cluster, ledger: &Ledger, findings: &mut V
                         .at_member(member),
                 },
             )),
-            None => {
-                let why = format!(
-                    "expected n{member} to answer a read of all keys within {}, and it did not",
-                    lap.stretched(limits::LAST_READ)
-                );
+            Err(bound) => {
+                let why = format!("expected n{member} to answer a read of all keys within {bound}, and it did not");
                 findings.extend(tell(ledger, Finding::new(Class::Liveness, why).at_member(member)));
             }
         }

@@ -81,17 +81,16 @@ pub async fn localise(
     findings: &[Finding],
 ) -> Option<Localisation> {
     let finding = LOCALISED.iter().find_map(|class| findings.iter().find(|finding| finding.class == *class))?;
-    let lap = cluster.site.pace().begin();
+    let pace = cluster.site.pace().clone();
     let looked = async {
         match cluster.site.target.inspector() {
             Some(_) => look(cluster, ledger, workload, finding).await,
             None => server::look(cluster, ledger, workload, finding).await,
         }
     };
-    let looked = lap.within(limits::LOCALISE, looked).await;
-    Some(looked.unwrap_or_else(|| {
-        let late = format!("where it begins: the search did not end within {}", lap.stretched(limits::LOCALISE));
-        empty(finding, vec![late])
+    let looked = pace.within(limits::LOCALISE, looked).await;
+    Some(looked.unwrap_or_else(|bound| {
+        empty(finding, vec![format!("where it begins: the search did not end within {bound}")])
     }))
 }
 
@@ -139,7 +138,7 @@ async fn look(
 /// Stops the load, and reads what happened in the cycle of `finding`.
 async fn stop_load(cluster: &Cluster, workload: &mut Option<Workload>, finding: &Finding, evidence: &mut Evidence) {
     if let Some(workload) = workload.take()
-        && cluster.site.pace().within(limits::LOCALISE_LOAD, workload.stop()).await.is_none()
+        && cluster.site.pace().within(limits::LOCALISE_LOAD, workload.stop()).await.is_err()
     {
         evidence.unknown.push("a state at rest: the load did not stop in time, and wrote on".to_owned());
     }

@@ -74,9 +74,9 @@ impl Observer {
         let Some(receiver) = self.delivered.get(&slot) else { bail!("{slot} is not observed") };
         let mut receiver = receiver.clone();
         match lap.within(bound, receiver.wait_for(|delivered| *delivered >= revision)).await {
-            Some(Ok(delivered)) => Ok(*delivered),
-            Some(Err(_)) => bail!("the watch task of {slot} has ended"),
-            None => Ok(self.delivered(slot)),
+            Ok(Ok(delivered)) => Ok(*delivered),
+            Ok(Err(_)) => bail!("the watch task of {slot} has ended"),
+            Err(_) => Ok(self.delivered(slot)),
         }
     }
 

@@ -1,16 +1,21 @@
-//! How slowly this machine goes now, by the harness's own measure, and bounds that are stretched by it.
+//! How slowly this machine goes now, by the harness's own measure, and bounds that are stretched by
+//! it.
 //!
-//! A bound in milliseconds was measured on a machine that did nothing else. On a busy one everything takes longer, and a bound that
-//! does not know it turns the neighbours' work into a verdict on the system under test. So such bounds are counted on a clock that
-//! goes slower while the machine does.
+//! A bound in milliseconds was measured on a machine that did nothing else. On a busy one
+//! everything takes longer, and a bound that does not know it turns the neighbours' work into a
+//! verdict on the system under test. So such bounds are counted on a clock that goes slower while
+//! the machine does.
 //!
-//! What is measured is the *floor* of a cycle: the pieces that every cycle is made of, at their smallest. A burst of processor time,
-//! syncs of one page to the report's disk, and round trips over the loopback, which take the scheduler's delays with them. (A spawn is
-//! processor time and page faults; forking this process twice a second would be a load of its own.) One thread of the harness does all
-//! of it: no member's behaviour enters, so a member that hangs does not stretch the bound that it is held to.
+//! What is measured is the *floor* of a cycle: the pieces that every cycle is made of, at their
+//! smallest. A burst of processor time, syncs of one page to the report's disk, and round trips
+//! over the loopback, which take the scheduler's delays with them. (A spawn is processor time and
+//! page faults; forking this process twice a second would be a load of its own.) One thread of the
+//! harness does all of it: no member's behaviour enters, so a member that hangs does not stretch
+//! the bound that it is held to.
 //!
-//! The factor is the floor now over the one where bounds were measured ([`limits::FLOOR_REFERENCE`]), where a run had the machine for
-//! itself and kept it busy: never below 1, and never above [`limits::PACE_FACTOR_MAX`].
+//! The factor is the floor now over the one where bounds were measured
+//! ([`limits::FLOOR_REFERENCE`]), where a run had the machine for itself and kept it busy: never
+//! below 1, and never above [`limits::PACE_FACTOR_MAX`].
 
 use crate::record::pace::{AS_IDLE, PaceRecord, Stretched};
 use crate::{clock, limits};
@@ -62,7 +67,8 @@ pub struct Lap {
 }
 
 impl Pace {
-    /// Begins to measure this machine, and the disk of `root`, a directory; returns with the first measurement.
+    /// Begins to measure this machine, and the disk of `root`, a directory; returns with the first
+    /// measurement.
     ///
     /// # Errors
     /// No thread or no loopback connection can be had.
@@ -103,14 +109,12 @@ impl Pace {
         Lap { at, paced: lock(&self.state).paced_at(at), pace: self.clone() }
     }
 
-    /// `future`'s output, or `None` if it takes longer than `bound`, stretched; the future is dropped then.
-    pub async fn within<F: Future>(&self, bound: Duration, future: F) -> Option<F::Output> {
+    /// `future`'s output, if it comes within `bound`, stretched; the future is dropped otherwise.
+    ///
+    /// # Errors
+    /// It does not: what `bound` came to.
+    pub async fn within<F: Future>(&self, bound: Duration, future: F) -> Result<F::Output, Stretched> {
         self.begin().within(bound, future).await
-    }
-
-    /// What `bound` comes to at the present pace, for what knows no other clock than the machine's.
-    pub fn stretch(&self, bound: Duration) -> Duration {
-        bound.mul_f64(lock(&self.state).factor_at(clock::now()))
     }
 
     /// The pace so far; `None`: nothing was measured.
@@ -140,17 +144,20 @@ impl Lap {
         self.left(bound).is_zero()
     }
 
-    /// `future`'s output, or `None` once `bound`, stretched, is over since this began.
-    pub async fn within<F: Future>(&self, bound: Duration, future: F) -> Option<F::Output> {
+    /// As [`Pace::within`], with a bound that is counted from when this began.
+    ///
+    /// # Errors
+    /// As [`Pace::within`].
+    pub async fn within<F: Future>(&self, bound: Duration, future: F) -> Result<F::Output, Stretched> {
         tokio::pin!(future);
         loop {
             // The pace may change on the way: what is left is looked at again.
             let slice = self.left(bound).min(limits::PACE_PAUSE);
             if let Some(output) = clock::within(slice, &mut future).await {
-                return Some(output);
+                return Ok(output);
             }
             if self.is_over(bound) {
-                return None;
+                return Err(self.stretched(bound));
             }
         }
     }
@@ -169,6 +176,11 @@ impl Lap {
 
     pub fn elapsed(&self) -> Duration {
         self.at.elapsed()
+    }
+
+    /// [`Lap::elapsed`] in milliseconds, rounded down.
+    pub fn elapsed_ms(&self) -> u64 {
+        clock::ms_since(self.at)
     }
 
     /// What was waited so far, as a bound of an idle machine that was stretched to it.
@@ -257,6 +269,8 @@ const PAGE: [u8; 4096] = [0x5a; 4096];
 impl Probe {
     fn new(root: &Path) -> io::Result<Self> {
         let path = root.join("pace.tmp");
+        // A disk without room, or a root that cannot be written to, is the run's own trouble soon
+        // after.
         let page = File::create(&path).and_then(|page| std::fs::remove_file(&path).map(|()| page)).ok();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let near = TcpStream::connect(listener.local_addr()?)?;
@@ -339,7 +353,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is measured, bounds are counted forwards, at most as fast as time goes and at least at the slowest pace.
+        /// Whatever is measured, bounds are counted forwards, at most as fast as time goes and at
+        /// least at the slowest pace.
         #[test]
         fn the_clock_goes_forwards(steps in proptest::collection::vec((0u64..900, 0u64..900), 1..40)) {
             let began = clock::now();
@@ -366,8 +381,8 @@ mod tests {
     async fn without_a_measurement_bounds_are_as_they_are() {
         let pace = Pace::idle();
         assert_eq!(pace.record(), None);
-        assert_eq!(pace.within(ms(20), std::future::pending::<()>()).await, None);
-        assert_eq!(pace.within(Duration::ZERO, async { 3 }).await, Some(3), "what is there needs no time");
+        assert_eq!(pace.within(ms(20), std::future::pending::<()>()).await, Err(Stretched::idle(ms(20))));
+        assert_eq!(pace.within(Duration::ZERO, async { 3 }).await, Ok(3), "what is there needs no time");
         let lap = pace.begin();
         assert_eq!(lap.stretched(ms(30)), Stretched { idle_ms: 30, factor_percent: AS_IDLE });
         assert!(!lap.is_over(ms(60_000)) && lap.left(ms(60_000)) <= ms(60_000));

@@ -192,11 +192,11 @@ impl Member {
     /// Waits until it serves, then follows its applied index.
     pub async fn wait_serving(&mut self, bound: Duration) -> Result<(), Trouble> {
         let life = self.life()?;
-        let (serving, lap) = (life.contact.serves(life.said.clone()), life.pace.begin());
-        match self.or_death(lap.within(bound, serving)).await? {
-            Some(true) => {}
-            Some(false) => return Err(self.trouble_of_a_broken_pipe().await),
-            None => return Err(self.late("serve", lap.stretched(bound))),
+        let serving = life.contact.serves(life.said.clone());
+        match self.or_death(life.pace.within(bound, serving)).await? {
+            Ok(true) => {}
+            Ok(false) => return Err(self.trouble_of_a_broken_pipe().await),
+            Err(bound) => return Err(self.late("serve", bound)),
         }
         self.life()?.board.set(self.place(), true);
         self.follow_applied();
@@ -241,7 +241,7 @@ impl Member {
             // Only now: what is answered must find nobody to go on with it. And without an answer it could not die.
             gate.refuse();
         }
-        let Some(ended) = life.pace.within(limits::DEATH, life.child.ended()).await else {
+        let Ok(ended) = life.pace.within(limits::DEATH, life.child.ended()).await else {
             let bound = limits::DEATH;
             return Some(Err(Trouble::Harness(anyhow!(
                 "n{} did not end within {bound:?} of a SIGKILL: is its disk stuck?",
@@ -285,9 +285,9 @@ impl Member {
         let paused = Paused::stop(life.child.pauser(), life.said.clone(), Arc::clone(&life.windows_left), gate);
         let mut paused = paused.with_context(|| format!("cannot stop n{}", self.id))?;
         match self.or_death(life.pace.within(limits::DEATH, paused.stopped())).await? {
-            Some(true) => Ok(paused),
-            Some(false) => Err(self.died(life, life.child.ended().await)),
-            None => {
+            Ok(true) => Ok(paused),
+            Ok(false) => Err(self.died(life, life.child.ended().await)),
+            Err(_) => {
                 Err(Trouble::Harness(anyhow!("n{} does not stand still after a SIGSTOP: is its disk stuck?", self.id)))
             }
         }
@@ -382,7 +382,7 @@ impl Member {
     pub async fn propose_fence(&self, id: u64, bound: Duration) -> Result<Option<FenceResponse>, Trouble> {
         let Life { contact, pace, .. } = self.life()?;
         let proposed = pace.within(bound, contact.propose_fence(id));
-        Ok(self.or_death(proposed).await?.and_then(Result::ok))
+        Ok(self.or_death(proposed).await?.ok().and_then(Result::ok))
     }
 
     /// Its own answer for the fence at `index`.
@@ -395,7 +395,7 @@ impl Member {
     pub async fn newest_revision(&self, bound: Duration) -> Result<Option<u64>, Trouble> {
         let Life { contact, pace, .. } = self.life()?;
         let asked = pace.within(bound, contact.newest_revision());
-        Ok(self.or_death(asked).await?.and_then(Result::ok))
+        Ok(self.or_death(asked).await?.ok().and_then(Result::ok))
     }
 
     /// Its own state at `revision`, which it has applied. `None`: it has compacted that meanwhile.
@@ -431,14 +431,14 @@ impl Member {
         F: Future<Output = Result<T, Status>>,
     {
         let life = self.life()?;
-        let (call, lap) = (call(life.contact.clone()), life.pace.begin());
-        match self.or_death(lap.within(bound, call)).await? {
-            Some(Ok(answer)) => Ok(answer),
-            Some(Err(status)) => match self.death_news().await {
+        let call = call(life.contact.clone());
+        match self.or_death(life.pace.within(bound, call)).await? {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(status)) => match self.death_news().await {
                 Some(trouble) => Err(trouble),
                 None => Err(Trouble::Harness(anyhow!("expected n{} to {what}, found: {status}", self.id))),
             },
-            None => Err(self.late(what, lap.stretched(bound))),
+            Err(bound) => Err(self.late(what, bound)),
         }
     }
 
@@ -455,7 +455,8 @@ impl Member {
     /// Its end, if it ends within the time that such news may take. To be asked after a connection broke.
     pub async fn death_news(&self) -> Option<Trouble> {
         let life = self.life.as_ref()?;
-        life.pace.within(limits::DEATH_NEWS, life.child.ended()).await.map(|ended| self.died(life, ended))
+        let ended = life.pace.within(limits::DEATH_NEWS, life.child.ended()).await.ok()?;
+        Some(self.died(life, ended))
     }
 
     /// What is wrong with a member whose event pipe has closed: its death, as soon as that is known.

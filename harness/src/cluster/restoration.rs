@@ -33,9 +33,8 @@ pub enum Restoration {
 /// # Errors
 /// It cannot be had from there, or the file cannot be written.
 pub async fn save(endpoint: &str, file: &Path, pace: &Pace) -> anyhow::Result<()> {
-    let lap = pace.begin();
-    let saved = lap.within(limits::SAVE, save_now(endpoint, file)).await;
-    saved.ok_or_else(|| anyhow!("no snapshot was saved from {endpoint} within {}", lap.stretched(limits::SAVE)))?
+    let saved = pace.within(limits::SAVE, save_now(endpoint, file)).await;
+    saved.map_err(|bound| anyhow!("no snapshot was saved from {endpoint} within {bound}"))?
 }
 
 async fn save_now(endpoint: &str, file: &Path) -> anyhow::Result<()> {

@@ -38,10 +38,8 @@ pub(super) async fn run(
         let halted = state.wait_for(|state| state.stopped || state.ended.is_some()).await;
         halted.is_ok_and(|state| state.stopped)
     };
-    let lap = site.pace().begin();
-    let Some(stopped) = lap.within(bound, halted).await else {
-        return Err(Trouble::Late { member: id, what: what.to_owned(), bound: lap.stretched(bound) });
-    };
+    let stopped = site.pace().within(bound, halted).await;
+    let stopped = stopped.map_err(|bound| Trouble::Late { member: id, what: what.to_owned(), bound })?;
     if stopped {
         let window =
             said.wait_for(|said| said.closed || said.window.is_some()).await.is_ok_and(|said| said.window.is_some());
@@ -56,7 +54,7 @@ pub(super) async fn run(
         .pace()
         .within(limits::DEATH, child.ended())
         .await
-        .ok_or_else(|| anyhow!("`{name}` of n{id} did not end within {:?}: is its disk stuck?", limits::DEATH))?;
+        .map_err(|_| anyhow!("`{name}` of n{id} did not end within {:?}: is its disk stuck?", limits::DEATH))?;
     // All that it said is read before it is judged.
     let said = said.wait_for(|said| said.closed).await.map(|said| said.clone()).unwrap_or_default();
     Ok(match ended {

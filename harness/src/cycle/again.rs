@@ -4,7 +4,6 @@
 //! dies there; what it leaves is inspected and judged like after any other kill. The others that died with it come back
 //! meanwhile. A window that is not passed ends the series: the member is up by then, and serves.
 
-use super::strike::Reached;
 use super::{Stage, Work};
 use crate::cluster::Trouble;
 use crate::plan::At;
@@ -45,11 +44,7 @@ impl Stage<'_> {
         }
         self.note(work.step.cycle, "arm", Some(first), Some(at.window.name));
         let reached = self.restart_towards(work, first, at.window, at.hit).await?;
-        Ok(match self.strike_alone(work, first, reached).await? {
-            Reached::Struck => Ok(()),
-            Reached::No(miss) => Err(miss.to_string()),
-            Reached::Yes => Err("it stood there, and was not killed".to_owned()),
-        })
+        Ok(self.strike_alone(work, first, reached).await?.map_err(|miss| miss.to_string()))
     }
 }
 

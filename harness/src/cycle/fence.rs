@@ -1,7 +1,7 @@
 //! The fence, and what is judged at it: one comparable state of every replica, while writes go on.
 //!
-//! Which kind it is, the target says ([`Fences`]). A fence counts only if every member answered for it; running out of tries is
-//! never a pass.
+//! Which kind it is, the target says ([`Fences`]). A fence counts only if every member answered for
+//! it; running out of tries is never a pass.
 
 use super::{Stage, Work};
 use crate::cluster::Trouble;
@@ -28,20 +28,21 @@ pub(super) struct Fence {
 
 impl Stage<'_> {
     pub(super) async fn fence(&mut self, work: &mut Work) -> Result<Fence, Trouble> {
-        let (start, lap) = (clock::now(), self.cluster.site.pace().begin());
+        let lap = self.cluster.site.pace().begin();
         // Boxed: in an unoptimized build they are larger together than the stack of a thread bears.
         let fence = match self.cluster.site.target.fences() {
             Fences::ByCommand => Box::pin(self.fence_by_command(work)).await?,
             Fences::AtRevision => Box::pin(self.fence_at_revision(work)).await?,
         };
         work.record.fence_index = Some(fence.index);
-        work.record.phases.fence = clock::ms_since(start);
+        work.record.phases.fence = lap.elapsed_ms();
         work.healing_percent = work.healing_percent.max(lap.factor_percent());
         Ok(fence)
     }
 
-    /// Judges the fence's answers, and each restarted member's recovery: at the fence every entry that its log held at the
-    /// start has been applied or replaced, so a recovery that is not complete now never will be.
+    /// Judges the fence's answers, and each restarted member's recovery: at the fence every entry
+    /// that its log held at the start has been applied or replaced, so a recovery that is not
+    /// complete now never will be.
     pub(super) async fn verify(&mut self, work: &mut Work, fence: &Fence) -> Result<(), Trouble> {
         let (start, cycle) = (clock::now(), work.step.cycle);
         self.observe(work, fence.revision).await?;
@@ -71,7 +72,8 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Waits until every member's watch has delivered `revision`: a watch that does not go on after a crash is found here.
+    /// Waits until every member's watch has delivered `revision`: a watch that does not go on after
+    /// a crash is found here.
     async fn observe(&self, work: &mut Work, revision: u64) -> Result<(), Trouble> {
         let (lap, bound) = (self.cluster.site.pace().begin(), Duration::from_millis(limits::OBSERVE_MS_MAX));
         let waits = self.cluster.members.iter().map(|member| async {

@@ -3,7 +3,7 @@
 //! The slot keeps its place, and the new member is another one: an id is a life of one raft log, and a wiped member under
 //! its old id would be amnesia.
 
-use super::strike::{Reached, unknown};
+use super::strike::unknown;
 use super::wait::Miss;
 use super::{Casualty, Stage, Work};
 use crate::cluster::{Membership, Trouble};
@@ -24,10 +24,15 @@ impl Stage<'_> {
         let others = self.membership_without(old);
         self.retire(work, old, &others).await?;
         let id = self.add(work, old, to, &others).await?;
-        match (self.first_life(work, id, kill).await?, kill) {
-            (Reached::Struck, _) | (_, None) => work.landed(),
-            (Reached::No(miss), Some(at)) => work.skip(format!("{at}: {miss}")),
-            (Reached::Yes, Some(at)) => work.skip(format!("{at}: the new member stood there, and was not killed")),
+        match kill {
+            None => {
+                self.start(work, id, None).await?;
+                work.landed();
+            }
+            Some(at) => match self.first_life(work, id, at).await? {
+                Ok(()) => work.landed(),
+                Err(miss) => work.skip(format!("{at}: {miss}")),
+            },
         }
         self.inspect_dead(work).await?;
         self.restart(work).await?;
@@ -77,12 +82,14 @@ impl Stage<'_> {
         Ok(id)
     }
 
-    /// Starts the new member, on an empty directory; kills it, or whoever sends it the state, in the planned window.
-    async fn first_life(&mut self, work: &mut Work, id: u64, kill: Option<At>) -> Result<Reached, Trouble> {
-        let Some(At { window, hit }) = kill else {
-            self.start(work, id, None).await?;
-            return Ok(Reached::No(Miss::NoWay));
-        };
+    /// Starts the new member, on an empty directory; kills it, or the leader that sends it the state, in the
+    /// planned window. `Err`: why not.
+    async fn first_life(
+        &mut self,
+        work: &mut Work,
+        id: u64,
+        At { window, hit }: At,
+    ) -> Result<Result<(), Miss>, Trouble> {
         if window.reach != Reach::SnapshotSender {
             work.victims.insert(0, Victim { member: id, role: Role::Follower });
             let reached = self.restart_towards(work, id, window, hit).await?;
@@ -91,7 +98,7 @@ impl Stage<'_> {
         let roles = self.cluster.roles().await.unwrap_or_default();
         let Some((leader, _)) = roles.into_iter().find(|(member, role)| *role == Role::Leader && *member != id) else {
             self.start(work, id, None).await?;
-            return Ok(Reached::No(Miss::NoWay));
+            return Ok(Err(Miss::NoWay));
         };
         work.victims.insert(0, Victim { member: leader, role: Role::Leader });
         self.note(work.step.cycle, "arm", Some(leader), Some(window.name));

@@ -6,7 +6,7 @@
 //! the old one is taken for an answer of the new one. Founded by all members, or by one, to which the others are added empty. The
 //! cycle then catches up, fences and verifies as always.
 
-use super::strike::{Reached, unknown};
+use super::strike::unknown;
 use super::{Stage, Work};
 use crate::cluster::restoration::{self, Restoration};
 use crate::cluster::{Membership, Trouble};
@@ -168,9 +168,8 @@ impl Stage<'_> {
             Some(at) => {
                 let reached = self.restart_towards(work, first, at.window, at.hit).await?;
                 match self.strike_alone(work, first, reached).await? {
-                    Reached::Struck => work.landed(),
-                    Reached::No(miss) => work.skip(format!("{at}: {miss}")),
-                    Reached::Yes => work.skip(format!("{at}: the founder stood there, and was not killed")),
+                    Ok(()) => work.landed(),
+                    Err(miss) => work.skip(format!("{at}: {miss}")),
                 }
                 self.inspect_dead(work).await?;
                 if !self.member(first)?.is_up() {

@@ -104,12 +104,12 @@ impl Stage<'_> {
 
     /// Waits until every member has applied what any of them ever had: applied is committed, so all get there.
     pub(super) async fn catch_up(&mut self, work: &mut Work) -> Result<(), Trouble> {
-        let (start, lap) = (clock::now(), self.cluster.site.pace().begin());
+        let lap = self.cluster.site.pace().begin();
         let mark = self.cluster.applied_mark();
         let bound = Duration::from_millis(self.scenario.bounds.catch_up_ms_max);
         let waits = self.cluster.members.iter().map(|member: &Member| member.catch_up(mark, bound));
         first_trouble(join_all(waits).await)?;
-        work.record.catch_up_ms = clock::ms_since(start);
+        work.record.catch_up_ms = lap.elapsed_ms();
         work.record.phases.catch_up = work.record.catch_up_ms;
         work.healing_percent = work.healing_percent.max(lap.factor_percent());
         Ok(())

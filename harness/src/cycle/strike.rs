@@ -1,8 +1,8 @@
 //! The strike: bringing the victims to the planned place, and killing them there.
 //!
-//! A window stops the process by itself, so the kill lands exactly there. A window that the load goes by without passing
-//! ([`super::wait`]) is disarmed and recorded as a skip; whoever was killed on the way to it is still revived, fenced and
-//! verified like any other victim.
+//! A window stops the process by itself, so the kill lands exactly there. A window that the load
+//! goes by without passing ([`super::wait`]) is disarmed and recorded as a skip; members killed on
+//! the way to it are still revived, fenced and verified like any other victim.
 
 use super::wait::Miss;
 use super::{Casualty, Stage, Work};
@@ -29,6 +29,12 @@ pub(super) enum Reached {
     No(Miss),
 }
 
+impl From<Result<(), Miss>> for Reached {
+    fn from(struck: Result<(), Miss>) -> Self {
+        struck.map_or_else(Reached::No, |()| Reached::Struck)
+    }
+}
+
 impl Stage<'_> {
     pub(super) async fn strike(&mut self, work: &mut Work, when: When) -> Result<(), Trouble> {
         let Some(first) = work.victims.first().map(|victim| victim.member) else {
@@ -44,8 +50,8 @@ impl Stage<'_> {
         let reached = match when {
             When::Time { ms } => {
                 // Beside faults that last it is told from when they have begun.
-                let from = if work.record.lasting.is_empty() { work.started } else { clock::now() };
-                clock::sleep_until(from + Duration::from_millis(ms)).await;
+                let gone = if work.record.lasting.is_empty() { work.lap.elapsed() } else { Duration::ZERO };
+                clock::sleep(Duration::from_millis(ms).saturating_sub(gone)).await;
                 Reached::Yes
             }
             When::Applied { ahead } => self.reach_applied(first, ahead).await?,
@@ -65,7 +71,8 @@ impl Stage<'_> {
 
     /// Kills those of `members` that are up, all at once.
     pub(super) async fn kill(&mut self, work: &mut Work, members: &[u64]) -> Result<(), Trouble> {
-        // A last reading of what there is to lose; a member that stands still cannot answer, its follower's mark has to do.
+        // A last reading of what there is to lose; a member that stands still cannot answer, its
+        // follower's mark has to do.
         let readings = self
             .cluster
             .members
@@ -131,9 +138,9 @@ impl Stage<'_> {
         }
     }
 
-    /// All others are armed, the leader dies, and the election brings one of them to the window; which one, nobody knows
-    /// beforehand (a candidate, for one, answers no vote). Whoever stands there first is the victim; who came there as well
-    /// before it was disarmed dies with it.
+    /// All others are armed, the leader dies, and the election brings one of them to the window;
+    /// which one, nobody knows beforehand (a candidate, for one, answers no vote). Whoever stands
+    /// there first is the victim; who came there as well before it was disarmed dies with it.
     async fn reach_by_election(
         &mut self,
         work: &mut Work,
@@ -200,7 +207,7 @@ impl Stage<'_> {
         }
         // Only the first one dies again: the others are at their own recovery.
         let reached = self.restart_towards(work, first, window, hit).await?;
-        self.strike_alone(work, first, reached).await
+        Ok(self.strike_alone(work, first, reached).await?.into())
     }
 
     /// The victim dies while it installs a snapshot, and again while it recovers from that.
@@ -214,14 +221,15 @@ impl Stage<'_> {
         let prior = window.prior(self.member(first)?.engine).and_then(find_window);
         let Some(prior) = prior else { return Ok(Reached::No(Miss::NoWay)) };
         let reached = self.reach_as_receiver(work, first, prior, 1).await?;
-        if let Reached::No(miss) = self.strike_alone(work, first, reached).await? {
+        if let Err(miss) = self.strike_alone(work, first, reached).await? {
             return Ok(Reached::No(miss));
         }
         self.inspect_dead(work).await?;
         self.restart_towards(work, first, window, hit).await
     }
 
-    /// The victim is kept away until the others cannot serve it from their logs, and dies while it installs.
+    /// The victim is kept away until the others cannot serve it from their logs, and dies while it
+    /// installs.
     async fn reach_as_receiver(
         &mut self,
         work: &mut Work,
@@ -256,7 +264,7 @@ impl Stage<'_> {
         };
         work.victims =
             [(leader, Role::Leader), (laggard, Role::Follower)].map(|(member, role)| Victim { member, role }).to_vec();
-        self.strike_the_sender(work, leader, laggard, (window, hit)).await
+        Ok(self.strike_the_sender(work, leader, laggard, (window, hit)).await?.into())
     }
 
     /// Starts `laggard`, and kills `leader` in its window while it sends.
@@ -266,18 +274,16 @@ impl Stage<'_> {
         leader: u64,
         laggard: u64,
         (window, hit): (&Window, u64),
-    ) -> Result<Reached, Trouble> {
+    ) -> Result<Result<(), Miss>, Trouble> {
         let member = self.member(leader)?;
         let (early, stop) = (arm(member, window.name, hit).await?, member.stop(window.name));
         self.start(work, laggard, None).await?;
-        let reached = match early {
-            false => self.send_to(laggard, leader, window.name, stop).await?,
-            true => Reached::Yes,
-        };
+        let reached = if early { Reached::Yes } else { self.send_to(laggard, leader, window.name, stop).await? };
         self.strike_alone(work, leader, reached).await
     }
 
-    /// Lets `laggard` catch up from `leader`, until that one stands in its window or nothing is left to send.
+    /// Lets `laggard` catch up from `leader`, until that one stands in its window or nothing is
+    /// left to send.
     async fn send_to(
         &mut self,
         laggard: u64,
@@ -299,21 +305,23 @@ impl Stage<'_> {
         }
     }
 
-    /// Kills `member`, and nobody else of the victims, if it stands in its window.
+    /// Kills `member`, and none of the other victims, if it stands in its window. `Err`: why it
+    /// does not.
     pub(super) async fn strike_alone(
         &mut self,
         work: &mut Work,
         member: u64,
         reached: Reached,
-    ) -> Result<Reached, Trouble> {
-        if reached == Reached::Yes {
-            self.kill(work, &[member]).await?;
-            return Ok(Reached::Struck);
+    ) -> Result<Result<(), Miss>, Trouble> {
+        match reached {
+            Reached::Yes => Ok(Ok(self.kill(work, &[member]).await?)),
+            Reached::Struck => Ok(Ok(())),
+            Reached::No(miss) => Ok(Err(miss)),
         }
-        Ok(reached)
     }
 
-    /// Starts `first` with `window` armed, and waits until it stands there or has caught up without passing it.
+    /// Starts `first` with `window` armed, and waits until it stands there or has caught up without
+    /// passing it.
     pub(super) async fn restart_towards(
         &mut self,
         work: &mut Work,
@@ -322,8 +330,8 @@ impl Stage<'_> {
         hit: u64,
     ) -> Result<Reached, Trouble> {
         self.start(work, first, Some((window.name, hit))).await?;
-        // What its log still holds may be committed though nobody has reported it yet, and is replayed then: with the load
-        // going on, that index comes either way.
+        // What its log still holds may be committed though nobody has reported it yet, and is
+        // replayed then: with the load going on, that index comes either way.
         let dead = work.last_casualties().find(|casualty| casualty.member == first);
         let log_last = dead.and_then(|casualty| casualty.dead.as_ref()?.log_last).unwrap_or(0);
         let (mark, bounds) = (self.cluster.applied_mark().max(log_last), self.scenario.bounds);
@@ -341,7 +349,8 @@ impl Stage<'_> {
         }
     }
 
-    /// Waits until every member that is up has purged its log past what `away` has. `Some`: why they did not.
+    /// Waits until every member that is up has purged its log past what `away` has. `Some`: why
+    /// they did not.
     async fn away_until_purged(&mut self, work: &Work, away: u64) -> Result<Option<Miss>, Trouble> {
         let dead = work
             .casualties
@@ -372,8 +381,8 @@ impl Stage<'_> {
         }
     }
 
-    /// What the end of a wait for a window means. The pipe of a dying member closes before the kernel
-    /// tells of its death, so an end asks for that news before it blames the harness.
+    /// What the end of a wait for a window means. The pipe of a dying member closes before the
+    /// kernel tells of its death, so an end asks for that news before it blames the harness.
     async fn stopped(&self, member: u64, stop: Stop) -> Result<Reached, Trouble> {
         match stop {
             Stop::AtWindow => Ok(Reached::Yes),
@@ -402,7 +411,8 @@ async fn catch_up(member: &mut Member, index: u64, restart_ms: u64, catch_up_ms:
     member.catch_up(index, Duration::from_millis(catch_up_ms)).await
 }
 
-/// Arms a window. Whether the process stands still there already: it may do so before its answer is out.
+/// Arms a window. Whether the process stands still there already: it may do so before its answer is
+/// out.
 async fn arm(member: &Member, window: &str, hit: u64) -> Result<bool, Trouble> {
     tokio::select! {
         biased;
@@ -411,7 +421,8 @@ async fn arm(member: &Member, window: &str, hit: u64) -> Result<bool, Trouble> {
     }
 }
 
-/// Disarms a window that was missed. A stop may have overtaken it: another answer after it proves that none has.
+/// Disarms a window that was missed. A stop may have overtaken it: another answer after it proves
+/// that none has.
 async fn disarm(member: &Member, window: &str, miss: Miss) -> Result<Reached, Trouble> {
     let disarmed = async {
         member.arm(window, 0).await?;

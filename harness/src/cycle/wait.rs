@@ -1,9 +1,10 @@
 //! Waiting for a planned place while the load goes on.
 //!
-//! What brings a member to a window is the load: entries that it applies. So a wait ends without the window only when the load has
-//! really gone by ([`Window::entries_due`]) and the bound, stretched by the machine's pace, is over as well, because some passes are a
-//! timer's. The clock alone ends it in two cases: nothing was applied any more for a whole bound, or the load went on so slowly that
-//! even [`limits::WINDOW_BOUNDS_MAX`] bounds did not bring what was due.
+//! What brings a member to a window is the load: entries that it applies. So a wait ends without
+//! the window only when the load has really gone by ([`Window::entries_due`]) and the bound,
+//! stretched by the machine's pace, is over as well, because some passes are a timer's. The clock
+//! alone ends it in two cases: nothing was applied any more for a whole bound, or the load went on
+//! so slowly that even [`limits::WINDOW_BOUNDS_MAX`] bounds did not bring what was due.
 
 use super::Stage;
 use super::strike::Reached;
@@ -153,7 +154,8 @@ impl Stage<'_> {
         load_shape(self.scenario).purge()
     }
 
-    /// How long the load may stand still, on an idle machine, before a window counts as not reached.
+    /// How long the load may stand still, on an idle machine, before a window counts as not
+    /// reached.
     pub(super) fn window_bound(&self) -> Duration {
         Duration::from_millis(self.scenario.bounds.window_wait_ms_max)
     }

@@ -38,7 +38,7 @@ async fn follow(client: &Client, shown: &mut Shown, pace: &Pace) -> anyhow::Resu
     let mut stream = watches.watch("", Some(options)).await?;
     loop {
         let message = pace.within(limits::LOCALISE_SILENCE, stream.message()).await;
-        let Some(message) = message else { return Ok(None) };
+        let Ok(message) = message else { return Ok(None) };
         let Some(response) = message? else { bail!("the server ended the stream") };
         if let Ok(compacted @ 1..) = u64::try_from(response.compact_revision()) {
             return Ok(Some(compacted));

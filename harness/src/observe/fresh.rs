@@ -1,5 +1,5 @@
-//! Clients that come anew to a member: one reads, one opens a watch in the past. Each is a connection of its own, bounded, and gone
-//! afterwards; nothing is judged here.
+//! Clients that come anew to a member: one reads, one opens a watch in the past. Each is a
+//! connection of its own, bounded, and gone afterwards; nothing is judged here.
 
 use super::{CONNECT_TIMEOUT, whole_revisions};
 use crate::evidence::mark_of;
@@ -32,8 +32,8 @@ pub async fn read(endpoint: &str, (lap, bound): (&Lap, Duration)) -> Result<u64,
         }
     };
     match lap.within(bound, asked).await {
-        Some(answer) => answer,
-        None => Err(last.map_or_else(|| "no answer".to_owned(), |why| format!("no answer but {why:?}"))),
+        Ok(answer) => answer,
+        Err(_) => Err(last.map_or_else(|| "no answer".to_owned(), |why| format!("no answer but {why:?}"))),
     }
 }
 
@@ -61,14 +61,15 @@ fn is_passing(error: &etcd_client::Error) -> bool {
     }
 }
 
-/// Opens the watch that was `asked` for at `endpoint`, and hears it to its last revision, within `bound`, counted from `lap` on.
+/// Opens the watch that was `asked` for at `endpoint`, and hears it to its last revision, within
+/// `bound`, counted from `lap` on.
 pub async fn watch(endpoint: &str, asked: &Resumption, (lap, bound): (&Lap, Duration)) -> Heard {
     let mut heard = Heard::default();
     let followed = lap.within(bound, follow(endpoint, asked, &mut heard)).await;
     heard.ended = match followed {
-        Some(Ok(())) => None,
-        Some(Err(why)) => Some(why),
-        None => Some(format!("silent for {}", lap.stretched(bound))),
+        Ok(Ok(())) => None,
+        Ok(Err(why)) => Some(why),
+        Err(bound) => Some(format!("silent for {bound}")),
     };
     heard
 }

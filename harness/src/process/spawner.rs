@@ -1,8 +1,8 @@
 //! The one thread that spawns.
 //!
-//! It exists because PR_SET_PDEATHSIG is bound to the thread that forked: a child spawned from a pool thread
-//! would be killed when the pool shrinks. The thread ends when the last [`Spawner`] and the last [`Child`]
-//! are gone, and it is the only caller of `Command::spawn` in the harness.
+//! It exists because PR_SET_PDEATHSIG is bound to the thread that forked: a child spawned from a
+//! pool thread would be killed when the pool shrinks. The thread ends when the last [`Spawner`] and
+//! the last [`Child`] are gone, and it is the only caller of `Command::spawn` in the harness.
 
 use super::before_exec::{begin_clean, limit_open_files};
 use super::child::{Child, Ended};
@@ -116,13 +116,15 @@ impl Spawner {
         Self::start_with(Environment::of_caller(&EnvironmentSpec::default()), Pace::idle())
     }
 
-    /// Likewise, with `environment` for the children, and bounds that `pace` stretches.
+    /// Starts the spawning thread, with `environment` for the children and bounds that `pace`
+    /// stretches.
     ///
     /// # Errors
     /// As [`Spawner::start`].
     pub fn start_with(environment: Environment, pace: Pace) -> io::Result<Self> {
-        // A parent may have handed down an ignored SIGCHLD: then the kernel reaps children unseen, and how they ended is
-        // lost. Caught once, it stays caught; what is caught, and not ignored, is default again in the nodes.
+        // A parent may have handed down an ignored SIGCHLD: then the kernel reaps children unseen,
+        // and how they ended is lost. Caught once, it stays caught; what is caught, and not
+        // ignored, is default again in the nodes.
         drop(signal(SignalKind::child())?);
         let (requests, queue) = mpsc::channel::<(Launch, Spawner, Reply)>();
         std::thread::Builder::new().name("spawner".to_owned()).spawn(move || {
@@ -158,7 +160,8 @@ impl Spawner {
     /// Runs a process to its end, and returns what it said.
     ///
     /// # Errors
-    /// It cannot be started, took longer than `bound`, stretched (it is killed then), or said more than `bytes_max`.
+    /// It cannot be started, took longer than `bound`, stretched (it is killed then), or said more
+    /// than `bytes_max`.
     pub async fn output(&self, launch: Launch, bound: Duration, bytes_max: u64) -> anyhow::Result<Output> {
         let program = launch.program.clone();
         let started = self.spawn(launch).await?;
@@ -167,10 +170,9 @@ impl Spawner {
                 tokio::try_join!(read_all(Some(started.stdout), bytes_max), read_all(started.stderr, bytes_max))?;
             Ok(Output { ended: started.child.ended().await, stdout, stderr })
         };
-        let lap = self.pace.begin();
-        match lap.within(bound, run).await {
-            Some(output) => output,
-            None => bail!("expected {} to end within {}, and it did not", program.display(), lap.stretched(bound)),
+        match self.pace.within(bound, run).await {
+            Ok(output) => output,
+            Err(bound) => bail!("expected {} to end within {bound}, and it did not", program.display()),
         }
     }
 }
@@ -188,7 +190,8 @@ async fn read_all(pipe: Option<pipe::Receiver>, bytes_max: u64) -> anyhow::Resul
 
 fn spawn(launch: &Launch, keep: Spawner, environment: &Environment) -> io::Result<Raw> {
     let mut command = Command::new(&launch.program);
-    // A group of its own: a Ctrl-C on the terminal is meant for the harness, which then ends its children.
+    // A group of its own: a Ctrl-C on the terminal is meant for the harness, which then ends its
+    // children.
     command.args(&launch.args).process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
     command.env_clear().envs(environment.variables());
     match &launch.log {

@@ -4,10 +4,12 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
-/// The pace of a machine over one run, as the harness measured it by itself. Of a run that was resumed, since the last time.
+/// The pace of a machine over one run, as the harness measured it by itself. Of a run that was
+/// resumed, since the last time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaceRecord {
-    /// The floor of a cycle beside a run that has an idle machine for itself, microseconds: what the factors refer to.
+    /// The floor of a cycle beside a run that has an idle machine for itself, microseconds: what
+    /// the factors refer to.
     pub reference_floor_us: u64,
     /// The same floor on this machine before the run began, …
     pub launch_floor_us: u64,
