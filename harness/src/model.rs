@@ -1,10 +1,10 @@
 //! The independent model: the key-value state by revision, as the watch streams spelt it out.
 //!
-//! It shares no code with the node. It computes create revisions and versions itself, encodes rows as
-//! `node-under-test/docs/state-hash.md` says, and compacts *logically*: a row survives a compaction at C if its
-//! main revision is above C, or if it is a put and the newest row of its key at or below C. Rows are encoded once, when
-//! they arrive, and hashed straight from there; what a compaction drops is dropped, so memory follows the
-//! state and not the run.
+//! It shares no code with the node. It computes create revisions and versions itself, encodes rows
+//! as `node-under-test/docs/state-hash.md` says, and compacts *logically*: a row survives a
+//! compaction at C if its main revision is above C, or if it is a put and the newest row of its key
+//! at or below C. Rows are encoded once, when they arrive, and hashed straight from there; what a
+//! compaction drops is dropped, so memory follows the state and not the run.
 
 mod hash_kv;
 mod live;
@@ -62,9 +62,9 @@ impl Model {
         self.rows.len()
     }
 
-    /// Applies the changes of the next revision, in their order. What the deliverer claims about a put (create
-    /// revision, version) is compared with what it must be; each difference is a sentence in the result, and
-    /// the model keeps what *it* computed.
+    /// Applies the changes of the next revision, in their order. What the deliverer claims about a
+    /// put (create revision, version) is compared with what it must be; each difference is a
+    /// sentence in the result, and the model keeps what *it* computed.
     pub fn apply(&mut self, revision: u64, changes: &[Change]) -> Vec<String> {
         let mut complaints = Vec::new();
         for (sub, change) in (0u32..).zip(changes) {
@@ -114,8 +114,8 @@ impl Model {
         self.newest(self.keys.get(key)?, u64::MAX)
     }
 
-    /// The live keys of `[from, to)` at `revision`, ascending; with `to` `None`, all from `from` on. Sound for
-    /// `compacted() <= revision <= revision()`.
+    /// The live keys of `[from, to)` at `revision`, ascending; with `to` `None`, all from `from`
+    /// on. Sound for `compacted() <= revision <= revision()`.
     pub fn range_at<'a>(
         &'a self,
         from: &[u8],
@@ -191,7 +191,8 @@ impl Model {
     /// The kv section at `revision` with compact revision `compact`. Executes that compaction.
     ///
     /// # Errors
-    /// When the model cannot know: it has not seen `revision` yet, or has compacted beyond `compact`.
+    /// When the model cannot know: it has not seen `revision` yet, or has compacted beyond
+    /// `compact`.
     pub fn digest(&mut self, revision: u64, compact: u64) -> Result<KvDigest, String> {
         if revision > self.revision {
             return Err(format!("the model stands at revision {} and cannot judge {revision}", self.revision));

@@ -1,13 +1,15 @@
-//! Tests that start clusters take turns (`.config/nextest.toml`): side by side they would measure each other.
+//! Tests that start clusters take turns (`.config/nextest.toml`): side by side they would measure
+//! each other.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Folders of test binaries, one a file, of which some start clusters.
+/// Folders of test binaries, one a file; some of those start clusters.
 const FOLDERS: [&str; 3] = ["harness/tests", "node-under-test/tests", "node-under-test/raft/tests"];
 /// What a file that starts members has in it: a binary of ours, or the helpers that start some.
 const STARTS: [&str; 4] = ["CARGO_BIN_EXE_", "mod common;", "mod support;", "mod hostile;"];
-/// It runs the harness with shell scripts in the place of nodes: they serve nobody, and measure nothing.
+/// It runs the harness with shell scripts in the place of nodes, which serve no clients and measure
+/// nothing.
 const SCRIPTS_ONLY: &str = "command_line";
 
 fn root() -> PathBuf {
@@ -32,7 +34,8 @@ fn starters() -> BTreeSet<String> {
     found
 }
 
-/// Test binaries that the configuration lets take turns: the alternatives of its `binary(/^(a|b)$/)`.
+/// Test binaries that the configuration lets take turns: the alternatives of its
+/// `binary(/^(a|b)$/)`.
 fn in_turn() -> BTreeSet<String> {
     let text = std::fs::read_to_string(root().join(".config/nextest.toml")).expect("nextest has a configuration");
     let filters = text.split("binary(/^(").skip(1).filter_map(|rest| rest.split_once(")$/)"));

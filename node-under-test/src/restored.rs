@@ -1,15 +1,18 @@
 //! A restored member: where it begins, and what makes it a stranger to members that were restored
 //! from something else.
 //!
-//! 1. *A restored image stands at a position* ([`POSITION`]), as if its rows were what the entries up to there had made.
-//!    The raft log beside it was purged through that position and holds nothing; with RocksDB N is that index. The founders
-//!    write the founding membership right behind it, so an empty newcomer, whom the log cannot bring that far, is sent the image.
-//! 2. *The position is in term 0*, in which no member ever leads, and its index is not 0: an empty log that is founded has
-//!    its first entry there, and the two are never taken for the same history.
-//! 3. *A digest of the restored state* ([`digest`]) is a row of the image and part of the id of the cluster that is founded on it
-//!    ([`crate::state::membership::founded_as`]). Members that were restored from another state, or from nothing, found
-//!    another cluster. The digest is that of the logical state: the engine, and the member that was asked for the snapshot, do
-//!    not enter it.
+//! 1. *A restored image stands at a position* ([`POSITION`]), as if its rows were what the entries
+//!    up to there had made. The raft log beside it was purged through that position and holds
+//!    nothing; with RocksDB N is that index. The founders write the founding membership right
+//!    behind it, so an empty newcomer, whom the log cannot bring that far, is sent the image.
+//! 2. *The position is in term 0*, in which no member ever leads, and its index is not 0: an empty
+//!    log that is founded has its first entry there, and the two are never taken for the same
+//!    history.
+//! 3. *A digest of the restored state* ([`digest`]) is a row of the image and part of the id of the
+//!    cluster that is founded on it ([`crate::state::membership::founded_as`]). Members that were
+//!    restored from another state, or from nothing, found another cluster. The digest is that of
+//!    the logical state: the engine, and the member that was asked for the snapshot, do not enter
+//!    it.
 
 use crate::state::Result;
 use crate::state::hash::{self, Digest};
@@ -29,7 +32,8 @@ pub const POSITION: LogId = LogId::new(0, 1);
 /// Claim 3: the digest of what a restore keeps of `view`.
 ///
 /// # Errors
-/// [`Error::Engine`](crate::state::Error::Engine), or [`Error::Corrupt`](crate::state::Error::Corrupt) for rows that this program cannot have written.
+/// [`Error::Engine`](crate::state::Error::Engine), or
+/// [`Error::Corrupt`](crate::state::Error::Corrupt) for rows that this program cannot have written.
 pub fn digest(view: &dyn ReadView) -> Result<Digest> {
     let state = hash::compute(view)?;
     let mut hasher = Sha256::new();
@@ -39,13 +43,15 @@ pub fn digest(view: &dyn ReadView) -> Result<Digest> {
     Ok(hasher.finalize().into())
 }
 
-/// Whether a member with this log and this consistent index was restored and has not founded its cluster yet.
+/// Whether a member with this log and this consistent index was restored and has not founded its
+/// cluster yet.
 pub fn is_unfounded(engine: Option<LogId>, log: &LogFacts) -> bool {
     engine == Some(POSITION) && log.first.is_none() && log.vote.is_none()
 }
 
-/// What a new cluster starts from: keys, leases and users of a snapshot, the compact revision, and the rows of claims 1 and 3.
-/// The members, raft's membership and the position in a log that does not exist any more are the old cluster's.
+/// What a new cluster starts from: keys, leases and users of a snapshot, the compact revision, and
+/// the rows of claims 1 and 3. The members, raft's membership and the position in a log that does
+/// not exist any more are the old cluster's.
 pub struct Image<'a> {
     source: Box<dyn ReadView + 'a>,
     /// Rows in [`Bucket::Meta`] that are the new cluster's.
@@ -177,7 +183,8 @@ mod tests {
         assert_eq!(one, other);
         assert!(one.is_some());
     }
-    /// Founders that were restored from different states, and one that was not restored at all, are strangers to each other.
+    /// Founders that were restored from different states, and one that was not restored at all, are
+    /// strangers to each other.
     #[test]
     fn the_state_that_a_cluster_was_restored_from_is_part_of_its_id() {
         let founders = || [(1, "a", "p1"), (2, "b", "p2")].into_iter();

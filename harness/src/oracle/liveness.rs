@@ -1,10 +1,13 @@
-//! Promise: a majority whose members all hear each other takes a write within its bound, whatever is cut off from it; and after
-//! healing a cluster serves again, within its bounds: every member has caught up, a leader takes a write and a
-//! quorum commits it, and every member serves a linearizable read.
+//! Promise: a majority whose members all hear each other takes a write within its bound, whatever
+//! is cut off from it; and after healing a cluster serves again, within its bounds: every member
+//! has caught up, a leader takes a write and a quorum commits it, and every member serves a
+//! linearizable read.
 //!
-//! Liveness is promised only where it is fair to: all members run, nothing stands still, and either no link is disturbed or a
-//! majority is not. A cut that ends before the bound, with no write, proves nothing. What counts as healed is the moment at which the last fault of a cycle ended and everybody serves; the bounds are the scenario's. The write is
-//! the fence, which goes through the same log as any other. Judged from what was timed, so that it can be judged again.
+//! Liveness is promised only where it is fair to: all members run, nothing stands still, and either
+//! no link is disturbed or a majority is not. A cut that ends before the bound, with no write,
+//! proves nothing. What counts as healed is the moment at which the last fault of a cycle ended and
+//! everybody serves; the bounds are the scenario's. The write is the fence, which goes through the
+//! same log as any other. Judged from what was timed, so that it can be judged again.
 
 use crate::record::pace::{Stretched, as_idle};
 use crate::verdict::{Class, Finding};

@@ -10,7 +10,8 @@ use crate::scenario::Floors;
 use crate::verdict::{Class, Finding};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What the run lacks to be worth a pass. Empty: nothing. `apart`: cycles at whose fence replicas disagreed, as is known.
+/// What the run lacks to be worth a pass. Empty: nothing. `apart`: cycles at whose fence replicas
+/// disagreed, as is known.
 pub(super) fn lacking(floors: &Floors, run: &RunSummary, apart: u64) -> Vec<Finding> {
     let cycles = run.cycles.len() as u64;
     let landed = run.landed() as u64;
@@ -83,7 +84,8 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary, apart: u64) -> Vec<Find
 /// they make the run worth little.
 fn restless(run: &RunSummary) -> Option<String> {
     let Worth { quiet_cycles, unforced_terms, .. } = Worth::of(run);
-    // A heartbeat that is late on a busy machine is no member's doing: the bound goes with the pace of the cycles that count.
+    // A busy machine delays heartbeats, which no member can help: the bound follows the pace of the
+    // cycles that count.
     let quiet = run.cycles.iter().filter(|cycle| cycle.unforced_terms.is_some());
     let factor = quiet.map(|cycle| u64::from(cycle.machine_percent)).sum::<u64>() / u64::from(quiet_cycles.max(1));
     let max = u64::from(quiet_cycles) * u64::from(limits::UNFORCED_TERMS_PERCENT_MAX) * factor / 10_000;
@@ -165,7 +167,8 @@ fn unmet_quotas(run: &RunSummary) -> Option<String> {
     })
 }
 
-/// Cycles that a known finding ended before there was anything to verify, or whose replicas disagreed by one.
+/// Cycles that a known finding ended before there was anything to verify, or whose replicas
+/// disagreed by one.
 pub(super) fn unverified(run: &RunSummary, apart: u64) -> Vec<String> {
     let ended = run.cycles.iter().filter(|cycle| ended_by_known(cycle)).count();
     let cycles = run.cycles.len();
@@ -198,13 +201,14 @@ fn ended_by_known(cycle: &CycleRecord) -> bool {
     cycle.fence_index.is_none() && cycle.findings == 0
 }
 
-/// Whether the cycle had a memtable to lose, or is of a server of which only that can be said what it had to catch up with.
+/// Whether the cycle had a memtable to lose, or is of a server of which only that can be said what
+/// it had to catch up with.
 fn judged_for_bite(cycle: &CycleRecord) -> bool {
     cycle.landed() && (cycle.killed_an_lsm() || cycle.killed_only_opaque())
 }
 
-/// Whether a kill landed, and took something away that had to come back. A snapshot that was installed, and replaced
-/// nothing that the kill had taken, is no such case.
+/// Whether a kill landed, and took something away that had to come back. A snapshot that was
+/// installed, and replaced nothing that the kill had taken, is no such case.
 fn bit(cycle: &CycleRecord) -> bool {
     judged_for_bite(cycle)
         && cycle.proved_nothing.is_none()

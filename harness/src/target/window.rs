@@ -1,5 +1,5 @@
-//! The crash windows that a scenario may name, and how each can be reached: the node's own, and those of a server's files, which
-//! the fault filesystem makes.
+//! The crash windows that a scenario may name, and how each can be reached: the node's own, and
+//! those of a server's files, which the fault filesystem makes.
 
 use super::Engine;
 use crate::limits;
@@ -14,16 +14,16 @@ pub enum Reach {
     LoadOfLeader,
     /// An election: the leader is killed first, and a follower passes the window while it votes.
     Election,
-    /// A restart: the member is killed first (at its [`Window::prior`], or else at once), restarted with the window armed, and
-    /// killed again there.
+    /// A restart: the member is killed first (at its [`Window::prior`], or else at once), restarted
+    /// with the window armed, and killed again there.
     Recovery,
     /// Any start: the same, and a new member passes it in its first life as well.
     Start,
-    /// The start after an interrupted install: a follower is sent a snapshot as below, killed at its [`Window::prior`], and
-    /// restarted with the window armed.
+    /// The start after an interrupted install: a follower is sent a snapshot as below, killed at
+    /// its [`Window::prior`], and restarted with the window armed.
     Reinstall,
-    /// A follower is kept away until the others have purged past its log, and is then restarted: it passes the
-    /// window while it installs a snapshot.
+    /// A follower is kept away until the others have purged past its log, and is then restarted: it
+    /// passes the window while it installs a snapshot.
     SnapshotReceiver,
     /// The same, but the leader passes the window while it sends.
     SnapshotSender,
@@ -91,14 +91,16 @@ impl LoadShape {
 }
 
 impl Window {
-    /// Whether it is passed in the member's files, under the fault filesystem, and not in its program.
+    /// Whether it is passed in the member's files, under the fault filesystem, and not in its
+    /// program.
     pub fn is_of_files(&self) -> bool {
         FILE_WINDOWS.contains(self)
     }
 
-    /// Whether a member with this engine can pass it; an opaque one passes those of its files, if they are looked at. On redb N is E, and
-    /// a group of entries becomes durable by one commit: there is no memtable to flush, no index file to write, and nothing
-    /// between N and E to verify.
+    /// Whether a member with this engine can pass it; an opaque one passes those of its files, if
+    /// they are looked at. On redb N is E, and a group of entries becomes durable by one commit:
+    /// there is no memtable to flush, no index file to write, and nothing between N and E to
+    /// verify.
     pub fn exists_on(&self, engine: Engine) -> bool {
         if self.is_of_files() {
             return engine == Engine::Opaque;
@@ -112,8 +114,9 @@ impl Window {
         }
     }
 
-    /// Entries that a member applies, under a load of this `shape`, until it has surely passed the window `hit` times. (What passes it
-    /// on its way into or out of a life, or in an election, has done so with the first entries that follow.)
+    /// Entries that a member applies, under a load of this `shape`, until it has surely passed the
+    /// window `hit` times. (What passes it on its way into or out of a life, or in an election, has
+    /// done so with the first entries that follow.)
     pub fn entries_due(&self, hit: u64, shape: &LoadShape) -> u64 {
         let per_pass = match self.brought_by {
             BroughtBy::Batch => shape.clients,
@@ -130,11 +133,13 @@ impl Window {
     /// The window in which a member has to die first, for its next life to pass this one.
     pub fn prior(&self, engine: Engine) -> Option<&'static str> {
         match (self.name, engine) {
-            // Only a life that ended between the flush and its persisted index leaves entries in (N, E] to verify.
+            // Only a life that ended between the flush and its persisted index leaves entries in
+            // (N, E] to verify.
             ("recovery.replay-verify", Engine::Rocksdb) => Some("flush.completed"),
             // A memtable is hardly ever empty; a group is, most of the time.
             ("recovery.replay-apply", Engine::Redb) => Some("group.visible"),
-            // The exchange is the point of no return; what is missing after it is N, or the purge of the log.
+            // The exchange is the point of no return; what is missing after it is N, or the purge
+            // of the log.
             ("recovery.install" | "recovery.installed", Engine::Rocksdb) => Some("snapshot.persist"),
             ("recovery.log-repair", Engine::Rocksdb) => Some("snapshot.persisted"),
             // Here N moved with the exchange.
@@ -162,12 +167,14 @@ impl Window {
         }
     }
 
-    /// Whether it is passed only while the cluster is changed, by an upgrade or a restore, and by no member that is killed as such.
+    /// Whether it is passed only while the cluster is changed, by an upgrade or a restore, and by
+    /// no member that is killed as such.
     pub fn is_of_an_operation(&self) -> bool {
         matches!(self.reach, Reach::Migration | Reach::Restore | Reach::Founding)
     }
 
-    /// Whether it is reached by way of a snapshot, which a member is sent only once the others have purged what it lacks.
+    /// Whether it is reached by way of a snapshot, which a member is sent only once the others have
+    /// purged what it lacks.
     pub fn needs_a_snapshot(&self) -> bool {
         matches!(self.reach, Reach::SnapshotReceiver | Reach::SnapshotSender | Reach::Reinstall)
     }
@@ -247,19 +254,23 @@ pub const WINDOWS: &[Window] = &[
     window("migrate.marker", Reach::Migration, 1),
 ];
 
-/// The windows of a server's files, by class (`faultfs::Class`): before and after the n-th such operation.
+/// The windows of a server's files, by class (`faultfs::Class`): before and after the n-th such
+/// operation.
 ///
-/// Only what etcd does under load is here: with small values some 400 writes and syncs of its log in a second, 250 writes and 40 syncs of
-/// its state, a snapshot each second or two (`snapshot_every_entries = 2000`). It renames no snapshot into place, but one that it is
-/// sent.
+/// Only what etcd does under load is here: with small values some 400 writes and syncs of its log
+/// in a second, 250 writes and 40 syncs of its state, a snapshot each second or two
+/// (`snapshot_every_entries = 2000`). It renames no snapshot into place, but one that it is sent.
 pub const FILE_WINDOWS: &[Window] = &[
-    // A record, or a batch of them, is about to be written to the log; it is written, and not synced.
+    // A record, or a batch of them, is about to be written to the log; it is written, and not
+    // synced.
     window("wal.write", Reach::Load, 40),
     window("wal.written", Reach::Load, 40),
-    // What was written to the log is about to be synced; it is durable, and the server does not know.
+    // What was written to the log is about to be synced; it is durable, and the server does not
+    // know.
     window("wal.sync", Reach::Load, 40),
     window("wal.synced", Reach::Load, 40),
-    // A file in reserve becomes the next segment of the log: once in 64 MiB of it, so only large values come there.
+    // A file in reserve becomes the next segment of the log: once in 64 MiB of it, so only large
+    // values come there.
     by(BroughtBy::Segment, "wal.rename", Reach::Load, 1),
     by(BroughtBy::Segment, "wal.renamed", Reach::Load, 1),
     // A run of pages of a commit of the state, or its meta page.
@@ -285,7 +296,8 @@ pub fn find_window(name: &str) -> Option<&'static Window> {
     all_windows().find(|window| window.name == name)
 }
 
-/// The window that a person who typed `name` most likely meant: at most two edits away, or the same last part.
+/// The window that a person who typed `name` most likely meant: at most two edits away, or the same
+/// last part.
 pub fn nearest_window(name: &str) -> Option<&'static str> {
     let last = name.rsplit('.').next().unwrap_or(name);
     let by_edits = all_windows().map(|window| (edits(name, window.name), window.name)).min();
@@ -332,7 +344,8 @@ mod tests {
         }
     }
 
-    /// Each window belongs to a role, or to a stopped member; and the reasons are those of the victims that plans may name.
+    /// Each window belongs to a role, or to a stopped member; and the reasons are those of the
+    /// victims that plans may name.
     #[test]
     fn every_window_is_passed_by_somebody() {
         for window in all_windows() {

@@ -1,7 +1,8 @@
-//! Connections to the other members, which the library's messages and this crate's own questions share.
+//! Connections to the other members, which the library's messages and this crate's own questions
+//! share.
 //!
-//! One HTTP/2 connection per member, made when it is first needed and again after it broke, plus one for
-//! snapshots, so that a transfer never stands before a heartbeat.
+//! One HTTP/2 connection per member, made when it is first needed and again after it broke, plus
+//! one for snapshots, so that a transfer never stands before a heartbeat.
 
 use crate::api::Member;
 use crate::dial::Dial;
@@ -14,7 +15,8 @@ use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{ConnectError, Status};
 
-/// An append message is at most 4 MiB of entries and one more, which is a command of at most [`COMMAND_BYTES_MAX`].
+/// An append message is at most 4 MiB of entries and one more, which is a command of at most
+/// [`COMMAND_BYTES_MAX`].
 pub const REQUEST_BYTES_MAX: usize = 8 << 20;
 /// What applying a command answers may be the keys that it read.
 pub const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -23,7 +25,8 @@ pub const COMMAND_BYTES_MAX: usize = 2 << 20;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// A member whose machine is gone does not end its connections: pings find out, and the next call connects anew.
+/// A member whose machine is gone does not end its connections: pings find out, and the next call
+/// connects anew.
 const PING_EVERY: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -83,7 +86,8 @@ impl Peers {
         Ok(Self { own_id, dial, shortage: Shortage::default(), channels })
     }
 
-    /// Member `id` is at `address`, as a membership has it: the word of a membership goes over what was known before.
+    /// Member `id` is at `address`, as a membership has it: the word of a membership goes over what
+    /// was known before.
     pub fn learn(&self, id: u64, address: &str) {
         if id == self.own_id || self.read(id, |known| known.address == address).unwrap_or(false) {
             return;
@@ -125,7 +129,8 @@ impl Peers {
     }
 }
 
-/// Whether a call that ended with `status` certainly never left this process: its connection was not made.
+/// Whether a call that ended with `status` certainly never left this process: its connection was
+/// not made.
 pub fn never_sent(status: &Status) -> bool {
     let mut source = status.source();
     while let Some(error) = source {
@@ -142,7 +147,8 @@ mod tests {
     use super::*;
     use node_proto::peer::ReadIndexRequest;
 
-    /// What makes a proposal safe to send elsewhere: nobody listened. This fails when the transport stops telling.
+    /// What makes a proposal safe to send elsewhere: nobody listened. This fails when the transport
+    /// stops telling.
     #[tokio::test]
     async fn a_refused_connection_is_known_to_have_carried_nothing() {
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -159,7 +165,8 @@ mod tests {
         let mut client = client(channel(&listener.local_addr().unwrap().to_string()).unwrap());
         let call = tokio::spawn(async move { client.read_index(ReadIndexRequest { route: None }).await });
         let (mut stream, _) = listener.accept().await.unwrap();
-        // An HTTP/2 server's empty SETTINGS frame completes the connection; then the client's bytes arrive.
+        // An HTTP/2 server's empty SETTINGS frame completes the connection; then the client's bytes
+        // arrive.
         tokio::io::AsyncWriteExt::write_all(&mut stream, &[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
         let mut bytes = [0; 64];
         tokio::io::AsyncReadExt::read_exact(&mut stream, &mut bytes).await.unwrap();

@@ -1,9 +1,9 @@
-//! The leader's half of leases: when each runs out. The replicated half (which exist, their granted TTL, which keys are
-//! attached) is `crate::state::leases`.
+//! The leader's half of leases: when each runs out. The replicated half (which exist, their granted
+//! TTL, which keys are attached) is `crate::state::leases`.
 //!
-//! A deadline never goes through raft and is never stored: a new leader gives every lease its full TTL
-//! again, so a change of leader can only prolong a lease. What ends a lease is a revoke, proposed like any
-//! other command; so the keys vanish at the same revision everywhere.
+//! A deadline never goes through raft and is never stored: a new leader gives every lease its full
+//! TTL again, so a change of leader can only prolong a lease. What ends a lease is a revoke,
+//! proposed like any other command; so the keys vanish at the same revision everywhere.
 //!
 //! | file | what |
 //! | --- | --- |

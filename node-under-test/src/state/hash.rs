@@ -1,8 +1,8 @@
 //! The state hash: one SHA-256 per section of the *logical* state, read back from the engine.
 //!
-//! The format is a promise, written down in `node-under-test/docs/state-hash.md`: other members, other engines and
-//! the harness's own model compute the same. How far the removal of compacted rows got does not enter it, nor
-//! does anything in this process's memory.
+//! The format is a promise, written down in `node-under-test/docs/state-hash.md`: other members,
+//! other engines and the harness's own model compute the same. How far the removal of compacted
+//! rows got does not enter it, nor does anything in this process's memory.
 
 use super::error::{Error, Result};
 use super::mvcc::FIRST_REVISION;
@@ -160,7 +160,8 @@ mod tests {
     use node_base::backend::{Backend, Batch};
     use node_proto::mvccpb::KeyValue;
 
-    /// The bytes of the format, spelled out once: a change here breaks every other implementation of it.
+    /// The bytes of the format, spelled out once: a change here breaks every other implementation
+    /// of it.
     #[test]
     fn the_kv_section_is_the_documented_bytes() {
         let backend = MemoryBackend::default();

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 
-/// Shortest TTL; a grant that asks for less gets this. etcd derives its own from its election timeout.
+/// Shortest TTL; a grant that asks for less gets this. etcd derives its own from its election
+/// timeout.
 pub const TTL_SECONDS_MIN: i64 = 1;
 /// Longest TTL, as in etcd.
 pub const TTL_SECONDS_MAX: i64 = 9_000_000_000;
@@ -68,7 +69,8 @@ impl LeaseTable {
             return;
         }
         if let Some(lease) = self.leases.get_mut(&id) {
-            // A key from a request is a slice of the whole request: keeping it would keep the value too.
+            // A key from a request is a slice of the whole request: keeping it would keep the value
+            // too.
             let key = Bytes::copy_from_slice(key);
             lease.keys.insert_mut(key.clone());
             self.holder.insert_mut(key, id);
@@ -76,7 +78,8 @@ impl LeaseTable {
     }
 }
 
-/// The set of leases that came or went since somebody last looked: bounded by the leases, not by time.
+/// The set of leases that came or went since somebody last looked: bounded by the leases, not by
+/// time.
 #[derive(Debug, Default)]
 pub struct LeaseChanges {
     /// Id → whether it was granted (again) since.
@@ -97,8 +100,8 @@ impl LeaseChanges {
         }
     }
 
-    /// The leases that came or went, and whether each was granted since somebody last looked: one that was revoked
-    /// and granted again in between is another lease, with a deadline of its own.
+    /// The leases that came or went, and whether each was granted since somebody last looked: one
+    /// that was revoked and granted again in between is another lease, with a deadline of its own.
     pub fn take(&self) -> BTreeMap<i64, bool> {
         std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,10 +1,11 @@
 //! The members as rows, and what a membership that is applied makes of them.
 //!
-//! Contract: the rows are a function of the applied entries alone. A membership entry says who there is, at which peer
-//! address, and who learns; name and client address are the founding list's until the member has published its own, and
-//! later membership entries leave them alone. Besides the rows there are three of bookkeeping, in [`Bucket::Meta`]: raft's
-//! own record of the membership, the greatest id that any member ever had (so that none is given twice), and the cluster's
-//! id, which is decided by the founding membership and stays.
+//! Contract: the rows are a function of the applied entries alone. A membership entry says who
+//! there is, at which peer address, and who learns; name and client address are the founding list's
+//! until the member has published its own, and later membership entries leave them alone. Besides
+//! the rows there are three of bookkeeping, in [`Bucket::Meta`]: raft's own record of the
+//! membership, the greatest id that any member ever had (so that none is given twice), and the
+//! cluster's id, which is decided by the founding membership and stays.
 
 use super::error::{Error, Rejection, Result};
 use super::hash::Digest;
@@ -16,13 +17,15 @@ use prost::Message;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 
-/// Key, in [`Bucket::Meta`], of raft's own record of the membership in force, stored as raft gave it.
+/// Key, in [`Bucket::Meta`], of raft's own record of the membership in force, stored as raft gave
+/// it.
 const RAFT_MEMBERSHIP: &[u8] = b"raft_membership";
 /// Key, in [`Bucket::Meta`], of the greatest member id ever, `u64` big-endian.
 const GREATEST_MEMBER_ID: &[u8] = b"greatest_member_id";
 /// Key, in [`Bucket::Meta`], of the cluster's id, `u64` big-endian.
 const CLUSTER_ID: &[u8] = b"cluster_id";
-/// Key, in [`Bucket::Meta`], of the digest of the state that this cluster was restored from, 32 bytes.
+/// Key, in [`Bucket::Meta`], of the digest of the state that this cluster was restored from, 32
+/// bytes.
 pub const RESTORED_FROM: &[u8] = b"restored_from";
 
 /// The changes of one membership entry.
@@ -54,7 +57,8 @@ fn changes(view: &dyn ReadView, members: &[Enrolled]) -> Result<Batch> {
     let greatest = members.iter().map(|member| member.id).fold(greatest_id(view)?, u64::max);
     batch.put(Bucket::Meta, GREATEST_MEMBER_ID, greatest.to_be_bytes());
     if number(view, CLUSTER_ID)?.is_none() {
-        // A cluster that was founded before this row existed still has its founding membership in force.
+        // A cluster that was founded before this row existed still has its founding membership in
+        // force.
         let id = match cluster_id(view)? {
             Some(id) => id,
             None => founded_as(view, members.iter().map(founder))?,
@@ -137,8 +141,9 @@ fn founder(member: &Enrolled) -> (u64, &str, &str) {
     (member.id, &member.name, &member.peer_addr)
 }
 
-/// The id of a cluster that is founded on `view` with these members (id, name, peer address; ascending by id): the same on
-/// each of them, and another one for another list, or for members that were restored from another state.
+/// The id of a cluster that is founded on `view` with these members (id, name, peer address;
+/// ascending by id): the same on each of them, and another one for another list, or for members
+/// that were restored from another state.
 ///
 /// # Errors
 /// As [`apply`].

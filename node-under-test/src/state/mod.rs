@@ -1,10 +1,10 @@
 //! The whole replicated state: keys with etcd's multi-version semantics, leases, and members.
 //!
-//! Contract: the state is a function of the applied commands alone. Nothing here reads a clock, draws a
-//! random number or depends on the order of an unordered map; what could differ between members was chosen
-//! before the command was proposed. A command that is refused changes nothing but the consistent index, and every
-//! command can be applied: only the engine can fail.
-//! Everything in memory (the key index, what is attached to which lease) can be rebuilt from the rows.
+//! Contract: the state is a function of the applied commands alone. Nothing here reads a clock,
+//! draws a random number or depends on the order of an unordered map; what could differ between
+//! members was chosen before the command was proposed. A command that is refused changes nothing
+//! but the consistent index, and every command can be applied: only the engine can fail. Everything
+//! in memory (the key index, what is attached to which lease) can be rebuilt from the rows.
 //!
 //! | file | what |
 //! | --- | --- |

@@ -110,8 +110,9 @@ impl Store {
         })
     }
 
-    /// Reads everything again after `exchange` has put another state into the engine. Readers wait meanwhile:
-    /// an index and an engine that do not belong together would look like corruption to them.
+    /// Reads everything again after `exchange` has put another state into the engine. Readers wait
+    /// meanwhile: an index and an engine that do not belong together would look like corruption to
+    /// them.
     ///
     /// # Errors
     /// That of `exchange`, after which the old state is still what is read; or as [`Store::open`].
@@ -146,8 +147,8 @@ impl Store {
     }
 
     /// Applies one command as one batch with its position, and returns the encoded outcome
-    /// (nothing, if no caller waits for it). A command that is refused, or is none, commits an empty
-    /// batch, so that the consistent index moves with every entry.
+    /// (nothing, if no caller waits for it). A command that is refused, or is none, commits an
+    /// empty batch, so that the consistent index moves with every entry.
     ///
     /// # Errors
     /// The engine failed: the process must end.
@@ -222,8 +223,8 @@ impl Store {
         self.sweep.subscribe()
     }
 
-    /// What applying the last of `unapplied` will answer, if all of them are applied to the state as it is. `unapplied` is
-    /// asked while nothing can be applied.
+    /// What applying the last of `unapplied` will answer, if all of them are applied to the state
+    /// as it is. `unapplied` is asked while nothing can be applied.
     ///
     /// # Errors
     /// As [`Store::apply`].
@@ -346,7 +347,8 @@ impl Store {
         pinned.map(|pinned| pinned.read_txn(request)).transpose()
     }
 
-    /// A transaction for which [`is_read_only`](super::mvcc::check::is_read_only) holds. As [`Store::range`].
+    /// A transaction for which [`is_read_only`](super::mvcc::check::is_read_only) holds. As
+    /// [`Store::range`].
     ///
     /// # Errors
     /// As [`Store::range`].
@@ -393,7 +395,8 @@ impl Store {
         self.leases.clone()
     }
 
-    /// The kv section as of revision `at` (0: the newest), with the store's revision when it was computed.
+    /// The kv section as of revision `at` (0: the newest), with the store's revision when it was
+    /// computed.
     ///
     /// # Errors
     /// [`Rejection::COMPACTED`] at or below the compact revision unless it is the newest;
@@ -508,8 +511,8 @@ fn too_large_to_tell(revision: i64) -> Failure {
     Failure { code: Code::ResourceExhausted as i32, message }
 }
 
-/// Fills `history` up to its `through`, or to the end of the revision that reaches `bytes_max`. False: there are more than
-/// `rows_max` rows to look at.
+/// Fills `history` up to its `through`, or to the end of the revision that reaches `bytes_max`.
+/// False: there are more than `rows_max` rows to look at.
 fn scan_history(view: &dyn ReadView, wanted: &Wanted<'_>, rows_max: usize, history: &mut History) -> Result<bool> {
     let mut rows = 0;
     let mut bytes = 0;

@@ -1,4 +1,5 @@
-//! Rows. A row's key is its bucket's byte, then its key; so buckets are ranges of one column family.
+//! Rows. A row's key is its bucket's byte, then its key; so buckets are ranges of one column
+//! family.
 
 use super::options;
 use node_base::backend::{BackendError, Bucket, Result};
@@ -16,7 +17,8 @@ pub(super) fn engine_error(error: rocksdb::Error) -> BackendError {
     BackendError(error.into_string())
 }
 
-/// Where the rows of `bucket` in `[from, to)` start, and how to read them; `None`: there can be none.
+/// Where the rows of `bucket` in `[from, to)` start, and how to read them; `None`: there can be
+/// none.
 pub(super) fn scan_range(bucket: Bucket, from: &[u8], to: Option<&[u8]>) -> Option<(Vec<u8>, ReadOptions)> {
     let from = row_key(bucket, from);
     // No bucket is 0xff, so the next byte ends the bucket.

@@ -1,5 +1,6 @@
-//! Multi-version keys with etcd's semantics: what an entry makes of them, and reads of any revision that is not
-//! compacted. [`State`](state::State) is what the store keeps in memory; a [`Writer`](writer::Writer) changes it.
+//! Multi-version keys with etcd's semantics: what an entry makes of them, and reads of any revision
+//! that is not compacted. [`State`](state::State) is what the store keeps in memory; a
+//! [`Writer`](writer::Writer) changes it.
 
 pub(super) mod budget;
 pub mod check;

@@ -159,8 +159,8 @@ impl<'a> Writer<'a> {
     }
 
     /// Moves the compact revision, at once and on every member alike. What it makes unreachable is
-    /// removed later, in bounded steps ([`crate::state::Store::sweep_step`]), and how far those got no
-    /// reader and no hash can see.
+    /// removed later, in bounded steps ([`crate::state::Store::sweep_step`]), and how far those got
+    /// no reader and no hash can see.
     pub fn compact(&mut self, request: &CompactionRequest) -> Result<CompactionResponse> {
         if request.revision <= self.state.compact {
             return Err(Rejection::COMPACTED.into());
@@ -174,7 +174,8 @@ impl<'a> Writer<'a> {
     }
 
     /// # Errors
-    /// An id of 0 (one must be chosen before the command is proposed), one in use, a TTL out of bounds.
+    /// An id of 0 (one must be chosen before the command is proposed), one in use, a TTL out of
+    /// bounds.
     pub fn lease_grant(&mut self, request: &LeaseGrantRequest) -> Result<LeaseGrantResponse> {
         if request.id == 0 {
             return Err(Rejection::LEASE_NOT_FOUND.into());
