@@ -26,11 +26,11 @@ use node_proto::etcdserverpb::{
     RangeRequest, RangeResponse, RequestOp, ResponseHeader, ResponseOp, StatusRequest, TxnRequest, TxnResponse,
     request_op, response_op,
 };
-use rustix::io::{FdFlags, fcntl_setfd};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io::{self, Read};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{self as unix, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
@@ -84,9 +84,11 @@ fn main() -> anyhow::Result<ExitCode> {
     if args.only.is_some() && args.only != args.name {
         return Err(server(&args, args.client).exec().into());
     }
-    let _life = outlive_the_last_one(args.client)?;
+    let life = outlive_the_last_one(args.client)?;
     let inner = PortHolder::reserve()?;
     let mut command = server(&args, inner.address());
+    // The standard input is the one descriptor of ours that a child which begins clean keeps.
+    command.stdin(OwnedFd::from(life.try_clone()?));
     // The runtime's first task runs in this very thread, and spawns in it.
     begin_clean(&mut command);
     tokio::runtime::Runtime::new()?.block_on(async {
@@ -107,15 +109,12 @@ fn server(args: &Args, address: SocketAddr) -> Command {
 }
 
 /// Waits until the server of an earlier life behind `client` is gone: it is killed a moment later than the liar before it, and
-/// whoever restarts a member knows of the liar alone. Both hold the name that is returned, so it is free when both are dead.
+/// whoever restarts a member knows of the liar alone. Both are to hold the name that is returned, so it is free when both are dead.
 fn outlive_the_last_one(client: SocketAddr) -> io::Result<UnixListener> {
     let name = unix::SocketAddr::from_abstract_name(format!("lying-member/{client}"))?;
     loop {
         match UnixListener::bind_addr(&name) {
-            Ok(life) => {
-                fcntl_setfd(&life, FdFlags::empty())?;
-                return Ok(life);
-            }
+            Ok(life) => return Ok(life),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 // Nobody ever accepts; the connection ends with the last holder.
                 if let Ok(mut last) = UnixStream::connect_addr(&name) {

@@ -135,6 +135,9 @@ pub const LANDED_PERCENT_MIN: u32 = 95;
 /// back. In the others the kill met an engine that had just flushed, and recovery had nothing to
 /// do.
 pub const BIT_PERCENT_MIN: u32 = 50;
+/// Kills from which on that is judged: of fewer, a few that met an engine which had just flushed are
+/// most.
+pub const BIT_JUDGED_MIN: u64 = 10;
 /// Cycles that have to come as far as a fence that all members answer; only a known finding ends
 /// one before that, and a run that is nothing but the known bug proves nothing.
 pub const VERIFIED_PERCENT_MIN: u32 = 50;

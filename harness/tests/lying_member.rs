@@ -196,7 +196,11 @@ async fn the_server_dies_with_its_liar_and_comes_back_with_it() {
     for round in 0..5 {
         let mut client = member.serving().await;
         client.put("a", round.to_string(), None).await.unwrap();
-        let server = pidfd_open(child_of(member.process.id()), PidfdFlags::empty()).unwrap();
+        let server = child_of(member.process.id());
+        let input = std::fs::read_link(format!("/proc/{}/fd/0", server.as_raw_pid())).unwrap();
+        let holds = input.to_string_lossy().starts_with("socket:");
+        assert!(holds, "the server does not hold the name that the next life waits for: {input:?}");
+        let server = pidfd_open(server, PidfdFlags::empty()).unwrap();
         member.kill();
         member.start_again(&["--lie", "forge-ack"]);
         let mut dead = [PollFd::new(&server, PollFlags::IN)];

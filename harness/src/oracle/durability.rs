@@ -164,13 +164,7 @@ impl Writes {
         let claims = self.acked.remove(&revision).unwrap_or_default();
         let author = match authors(changes) {
             Authors::One(id) => Some(id),
-            Authors::OnlyDeletes => {
-                let likely = claims.iter().find(|id| self.would_do(before, **id, changes));
-                match likely.or(claims.first()) {
-                    Some(id) => Some(*id),
-                    None => return self.find_candidates(before, revision, changes, alarms),
-                }
-            }
+            Authors::OnlyDeletes => self.author_of_deletes(before, revision, changes, &claims, alarms),
             Authors::Foreign => {
                 let found = in_words(changes);
                 let why = format!("revision {revision} holds {found}, which no operation writes");
@@ -226,7 +220,37 @@ impl Writes {
         }
     }
 
-    fn find_candidates(&mut self, before: &Model, revision: u64, changes: &[Change], alarms: &mut Alarms) {
+    /// Finds who wrote deletes, which name their operation nowhere. The acknowledgements of their
+    /// revision in `claims` come first, if what they claim fits; then an open operation that would do
+    /// exactly this, whose answer may be on its way. Without either, a claim is taken at its word,
+    /// and judged by it. `None`: an open operation has yet to settle it, or there is a finding.
+    fn author_of_deletes(
+        &mut self,
+        before: &Model,
+        revision: u64,
+        changes: &[Change],
+        claims: &[OpId],
+        alarms: &mut Alarms,
+    ) -> Option<OpId> {
+        let fitting = claims.iter().copied().find(|id| self.would_do(before, *id, changes));
+        if fitting.is_some() {
+            return fitting;
+        }
+        let candidates = self.candidates(before, changes);
+        let words = in_words(changes);
+        match (claims.first(), candidates.is_empty()) {
+            (_, false) => drop(self.unclaimed.insert(revision, Unclaimed { candidates, words })),
+            (Some(id), true) => return Some(*id),
+            (None, true) => {
+                let why = format!("revision {revision} holds {words}, which no open operation does");
+                alarms.push(Finding::new(Class::Phantom, why));
+            }
+        }
+        None
+    }
+
+    /// The operations without an answer that would do exactly this.
+    fn candidates(&self, before: &Model, changes: &[Change]) -> Vec<OpId> {
         let first = changes.first().map_or(&b""[..], Change::key);
         // A cheap look at the first key spares most predictions.
         let deletes = |open: &Open| match &open.asked.action {
@@ -235,20 +259,8 @@ impl Writes {
             _ => false,
         };
         let free = |open: &Open| open.observed.is_none() && !matches!(open.answer, Answer::Acked(_));
-        let candidates: Vec<OpId> = self
-            .open
-            .iter()
-            .filter(|(_, open)| deletes(open) && free(open))
-            .map(|(id, _)| *id)
-            .filter(|id| self.would_do(before, *id, changes))
-            .collect();
-        let words = in_words(changes);
-        if candidates.is_empty() {
-            let why = format!("revision {revision} holds {words}, which no open operation does");
-            alarms.push(Finding::new(Class::Phantom, why));
-        } else {
-            self.unclaimed.insert(revision, Unclaimed { candidates, words });
-        }
+        let open = self.open.iter().filter(|(_, open)| deletes(open) && free(open)).map(|(id, _)| *id);
+        open.filter(|id| self.would_do(before, *id, changes)).collect()
     }
 
     /// Whether the open operation `id` would do exactly this.

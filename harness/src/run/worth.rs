@@ -37,7 +37,7 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary, apart: u64) -> Vec<Find
             "expected at least {min} % of the planned faults to land, found {landed} of {planned}; the skips say why"
         ));
     }
-    if bit * 100 < judged * u64::from(floors.bit_percent_min) {
+    if judged >= limits::BIT_JUDGED_MIN && bit * 100 < judged * u64::from(floors.bit_percent_min) {
         let min = floors.bit_percent_min;
         sentences.push(if run.is_opaque() {
             format!(
@@ -182,12 +182,21 @@ pub(super) fn unverified(run: &RunSummary, apart: u64) -> Vec<String> {
 
 /// The floors that could not be judged, and why: never a pass, and never a failure.
 pub(super) fn not_applicable(run: &RunSummary) -> Vec<String> {
-    let (landed, judged) = (run.landed(), run.cycles.iter().filter(|cycle| judged_for_bite(cycle)).count());
-    let why = format!(
-        "{BIT_FLOOR}: n/a: in none of the {landed} cycles whose kill landed did a rocksdb member die; redb makes entries durable \
-         in groups, so that a kill loses at most the group that is under way, and N is E by definition"
-    );
-    if landed > 0 && judged == 0 { vec![why] } else { Vec::new() }
+    let landed = run.landed();
+    let judged = run.cycles.iter().filter(|cycle| judged_for_bite(cycle)).count() as u64;
+    let why = match judged {
+        _ if landed == 0 => None,
+        0 => Some(format!(
+            "in none of the {landed} cycles whose kill landed did a rocksdb member die; redb makes entries durable in groups, so \
+             that a kill loses at most the group that is under way, and N is E by definition"
+        )),
+        few if few < limits::BIT_JUDGED_MIN => Some(format!(
+            "a kill could take something away in {few} cycles, and of fewer than {} chance decides",
+            limits::BIT_JUDGED_MIN
+        )),
+        _ => None,
+    };
+    why.map(|why| format!("{BIT_FLOOR}: n/a: {why}")).into_iter().collect()
 }
 
 /// Whether the cycle's fault had its chance. A step that does not exist on the victim's engine has
@@ -405,6 +414,18 @@ mod tests {
         assert_eq!(lacking(&Floors::default(), &run), []);
         let skipped = not_applicable(&run);
         assert!(skipped.len() == 1 && skipped[0].starts_with("floors.bit_percent_min: n/a: "), "{skipped:?}");
+    }
+
+    #[test]
+    fn a_handful_of_kills_is_too_few_to_judge_the_bite_by() {
+        let (few, enough) = (run(0, 0, 9), run(0, 0, 10));
+        assert_eq!(lacking(&Floors::default(), &few), []);
+        assert_eq!(
+            not_applicable(&few),
+            ["floors.bit_percent_min: n/a: a kill could take something away in 9 cycles, and of fewer than 10 chance decides"]
+        );
+        assert!(lacking(&Floors::default(), &enough)[0].sentence.contains("found 0 of 10"));
+        assert!(not_applicable(&enough).is_empty());
     }
 
     #[test]

@@ -410,6 +410,23 @@ fn of_two_that_were_acknowledged_at_one_revision_the_history_says_who_lied() {
 }
 
 #[test]
+fn deletes_are_not_a_claims_that_cannot_have_done_them_while_another_operation_can() {
+    let ledger = with_a_successor();
+    send(&ledger, 0, C, &put("c", C));
+    ledger.complete(C, &done(2, Reply::Put));
+    ledger.deliver(Slot(1), 2, &[new("c", C, 2)]);
+    send(&ledger, 1, A, &put("a", A));
+    send(&ledger, 0, B, &delete("c", None));
+    ledger.complete(A, &done(3, Reply::Put));
+    ledger.deliver(Slot(1), 3, &[gone("c")]);
+    let why = "n4 acknowledged operation 1.1 (put a) at revision 3, which holds [delete c] instead".to_owned();
+    assert_eq!(told(&ledger), [(LostWrite, Some(4), why)]);
+    ledger.complete(B, &done(3, Reply::Deleted(1)));
+    assert_eq!(told(&ledger), [], "the delete is at the revision of its answer");
+    assert_eq!(ledger.tally().open, 0);
+}
+
+#[test]
 fn an_answer_is_its_members_even_if_another_one_moves_in_before_it_is_judged() {
     let ledger = with_a_successor();
     send(&ledger, 1, A, &put("a", A));
