@@ -422,7 +422,9 @@ mod tests {
         assert_eq!(lacking(&Floors::default(), &few), []);
         assert_eq!(
             not_applicable(&few),
-            ["floors.bit_percent_min: n/a: a kill could take something away in 9 cycles, and of fewer than 10 chance decides"]
+            [
+                "floors.bit_percent_min: n/a: a kill could take something away in 9 cycles, and of fewer than 10 chance decides"
+            ]
         );
         assert!(lacking(&Floors::default(), &enough)[0].sentence.contains("found 0 of 10"));
         assert!(not_applicable(&enough).is_empty());

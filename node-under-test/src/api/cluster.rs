@@ -23,7 +23,7 @@ impl ClusterService {
     async fn members(&self) -> Result<Vec<Member>, Status> {
         // A few rows; but a view may have to wait while a snapshot is installed.
         let backend = self.0.store.backend().clone();
-        let rows = super::blocking(move || membership::list(&*backend.read())).await??;
+        let rows = self.0.engine_calls.run(move || membership::list(&*backend.read())).await??;
         Ok(rows.into_iter().map(member).collect())
     }
 

@@ -5,15 +5,11 @@ use node_proto::command::command::Request as Command;
 use node_proto::etcdserverpb::request_op::Request as Op;
 use node_proto::etcdserverpb::{RequestOp, TxnRequest};
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
 /// Bytes of commands that were proposed here and are not answered yet. The reserve on the disk counts on a bound.
 const PROPOSED_BYTES_MAX: usize = 64 << 20;
-
-/// Whole scans of the engine at a time. The pool of threads that they run in also receives and installs snapshots; it has 512,
-/// and these wait without one.
-const READERS_MAX: usize = 64;
 
 /// Images for clients at a time. Each holds a copy of the state on the disk, or tables that compactions have replaced.
 const IMAGES_MAX: usize = 4;
@@ -53,13 +49,6 @@ impl Limits {
         let place = self.images.clone().try_acquire_owned();
         place.map_err(|_| Status::resource_exhausted("etcdserver: too many snapshots are being sent; try again later"))
     }
-}
-
-/// Waits until fewer than [`READERS_MAX`] scans run.
-pub async fn reading_turn() -> Option<SemaphorePermit<'static>> {
-    static READERS: Semaphore = Semaphore::const_new(READERS_MAX);
-    // It is never closed.
-    READERS.acquire().await.ok()
 }
 
 /// etcd's answer under its NOSPACE alarm.

@@ -18,6 +18,9 @@ use tonic::Status;
 const RUNNING_MIN: usize = 2;
 /// Reads that wait for their turn.
 const WAITING_MAX: usize = 1_024;
+/// Calls of the engine at once: they wait more than they compute. Of the pool's 512 threads, those
+/// that receive and install snapshots stay free.
+const ENGINE_CALLS_MAX: usize = 64;
 
 #[derive(Clone)]
 pub struct LongReads {
@@ -47,6 +50,11 @@ impl LongReads {
     /// For users that are bounded otherwise: any number may wait.
     pub fn with_endless_queue() -> Self {
         Self { waiting_max: usize::MAX, ..Self::default() }
+    }
+
+    /// For calls that an engine may hold up, as it does while it installs a snapshot: many at once.
+    pub fn of_the_engine() -> Self {
+        Self::new(ENGINE_CALLS_MAX, WAITING_MAX)
     }
 
     fn new(running_max: usize, waiting_max: usize) -> Self {

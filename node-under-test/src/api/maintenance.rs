@@ -4,7 +4,7 @@
 
 use super::leader_required::LeaderRequired;
 use super::snapshot_stream::{self, Outgoing, PATIENCE};
-use super::{Node, blocking};
+use super::Node;
 use crate::space::Space;
 use crate::state::Store;
 use crate::state::hash::short;
@@ -43,7 +43,8 @@ impl Maintenance for MaintenanceService {
         let raft = self.node.raft.status();
         let backend = self.node.store.backend().clone();
         // An engine may have to read much to tell what of its file is in use.
-        let size = blocking(move || backend.size()).await?.map_err(|error| Status::internal(error.to_string()))?;
+        let size = self.node.engine_calls.run(move || backend.size()).await?;
+        let size = size.map_err(|error| Status::internal(error.to_string()))?;
         let bytes = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
         let leader = *self.node.raft.believed_leader().borrow();
         let errors = if leader.is_none() { vec!["etcdserver: no leader".to_owned()] } else { Vec::new() };
@@ -63,11 +64,11 @@ impl Maintenance for MaintenanceService {
 
     async fn defragment(&self, _: Request<DefragmentRequest>) -> Result<Response<DefragmentResponse>, Status> {
         let (backend, space) = (self.node.store.backend().clone(), self.space.clone());
-        blocking(move || {
+        let defrag = move || {
             space.for_image(&*backend).map_err(Status::resource_exhausted)?;
             backend.defrag().map_err(|error| Status::internal(error.to_string()))
-        })
-        .await??;
+        };
+        self.node.engine_calls.run(defrag).await??;
         Ok(Response::new(DefragmentResponse { header: self.node.header_now() }))
     }
 
@@ -94,14 +95,14 @@ impl Maintenance for MaintenanceService {
     async fn snapshot(&self, request: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
         let held = self.node.limits.image()?;
         let (backend, space) = (self.node.store.backend().clone(), self.space.clone());
-        let (wire_size, reader) = blocking(move || {
+        let image = move || {
             space.for_image(&*backend).map_err(Status::resource_exhausted)?;
             backend.snapshot().map(saved::for_client).map_err(|error| match error {
                 SnapshotError::NotYet(_) => Status::unavailable(error.to_string()),
                 _ => Status::internal(error.to_string()),
             })
-        })
-        .await??;
+        };
+        let (wire_size, reader) = self.node.engine_calls.run(image).await??;
         let image = Outgoing { header: self.node.header_now(), wire_size, reader, held };
         let blobs = Box::pin(snapshot_stream::send(image, PATIENCE));
         Ok(Response::new(self.leader_required.guard(request.metadata(), blobs)))

@@ -73,6 +73,7 @@ pub fn routes(
         marks,
         reads: LongReads::default(),
         catch_ups: LongReads::with_endless_queue(),
+        engine_calls: LongReads::of_the_engine(),
         limits: Limits::default(),
     });
     let required = LeaderRequired::new(&node.raft);
@@ -124,6 +125,8 @@ struct Node {
     reads: LongReads,
     /// Watches that are far behind.
     catch_ups: LongReads,
+    /// Its size, its images, its defragmentation, and small views that may have to wait.
+    engine_calls: LongReads,
     limits: Limits,
 }
 
@@ -238,15 +241,4 @@ async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, 
         done = work => Ok(done),
         () = clock::sleep_until(clock::now() + limit) => Err(Status::unavailable("etcdserver: request timed out")),
     }
-}
-
-/// Runs what reads much of the engine where it blocks no other request, when its turn comes.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
-    let turn = limits::reading_turn().await;
-    let done = tokio::task::spawn_blocking(move || {
-        // A caller that goes away does not end the work, so the work holds its turn.
-        let _turn = turn;
-        work()
-    });
-    done.await.map_err(|_| stopped())
 }
