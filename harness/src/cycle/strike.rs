@@ -335,12 +335,17 @@ impl Stage<'_> {
         let dead = work.last_casualties().find(|casualty| casualty.member == first);
         let log_last = dead.and_then(|casualty| casualty.dead.as_ref()?.log_last).unwrap_or(0);
         let (mark, bounds) = (self.cluster.applied_mark().max(log_last), self.scenario.bounds);
+        let (receives, bound) = (window.reach == Reach::SnapshotReceiver, self.window_bound());
         let member = self.cluster.member_mut(first).ok_or_else(|| unknown(first))?;
         let stop = member.stop(window.name);
+        let caught_up = async {
+            catch_up(member, mark, bounds.restart_ms_max, bounds.catch_up_ms_max).await?;
+            if receives { past_the_image(member, bound).await } else { Ok(()) }
+        };
         let end = tokio::select! {
             biased;
             stop = stop => Ok(stop),
-            caught_up = catch_up(member, mark, bounds.restart_ms_max, bounds.catch_up_ms_max) => Err(caught_up),
+            caught_up = caught_up => Err(caught_up),
         };
         match end {
             Ok(stop) => self.stopped(first, stop).await,
@@ -409,6 +414,17 @@ pub(super) fn unknown(member: u64) -> Trouble {
 async fn catch_up(member: &mut Member, index: u64, restart_ms: u64, catch_up_ms: u64) -> Result<(), Trouble> {
     member.wait_serving(Duration::from_millis(restart_ms)).await?;
     member.catch_up(index, Duration::from_millis(catch_up_ms)).await
+}
+
+/// Waits until a member that has caught up applies one entry more. An installation moves the applied
+/// index before its last steps, and the entry that follows the image is applied after them.
+async fn past_the_image(member: &Member, bound: Duration) -> Result<(), Trouble> {
+    let applied = member.status().await?.applied.unwrap_or(0);
+    match member.wait_applied(applied + 1, bound).await {
+        // Without a load there is no such entry; the member is judged later, like every other.
+        Ok(_) | Err(Trouble::Late { .. }) => Ok(()),
+        Err(trouble) => Err(trouble),
+    }
 }
 
 /// Arms a window. Whether the process stands still there already: it may do so before its answer is

@@ -2,9 +2,9 @@
 //!
 //! Hashes are of the logical state, not of etcd's bytes: they compare between members of this program only.
 
+use super::Node;
 use super::leader_required::LeaderRequired;
 use super::snapshot_stream::{self, Outgoing, PATIENCE};
-use super::Node;
 use crate::space::Space;
 use crate::state::Store;
 use crate::state::hash::short;
