@@ -18,6 +18,7 @@ use clap::{Parser, ValueEnum};
 use ninelives::clock;
 use ninelives::cluster::ports::PortHolder;
 use ninelives::process::before_exec::begin_clean;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use node_proto::etcdserverpb::kv_client::KvClient;
 use node_proto::etcdserverpb::kv_server::{Kv, KvServer};
 use node_proto::etcdserverpb::maintenance_client::MaintenanceClient;
@@ -26,7 +27,6 @@ use node_proto::etcdserverpb::{
     RangeRequest, RangeResponse, RequestOp, ResponseHeader, ResponseOp, StatusRequest, TxnRequest, TxnResponse,
     request_op, response_op,
 };
-use rustix::io::{FdFlags, fcntl_setfd};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io::{self, Read};
@@ -113,7 +113,7 @@ fn outlive_the_last_one(client: SocketAddr) -> io::Result<UnixListener> {
     loop {
         match UnixListener::bind_addr(&name) {
             Ok(life) => {
-                fcntl_setfd(&life, FdFlags::empty())?;
+                fcntl(&life, FcntlArg::F_SETFD(FdFlag::empty()))?;
                 return Ok(life);
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
