@@ -14,7 +14,7 @@ use crate::endpoints::Board;
 use crate::record::crowd::{CrowdRecord, Histogram};
 use crate::scenario::CrowdSpec;
 use anyhow::{Context, ensure};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -102,18 +102,17 @@ impl Crowd {
 /// Raises this process's limit of descriptors, if the crowd needs that.
 fn make_room(connections: u64) -> anyhow::Result<()> {
     let needed = connections + OWN_DESCRIPTORS;
-    let found = getrlimit(Resource::Nofile);
-    if found.current.is_none_or(|current| current >= needed) {
+    // No limit at all is the highest number.
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read the limit of open files")?;
+    if soft >= needed {
         return Ok(());
     }
     ensure!(
-        found.maximum.is_none_or(|maximum| maximum >= needed),
-        "the scenario's `[crowd]` takes {connections} connections: expected a hard limit of {needed} open files, found {:?}; \
-         raise it (ulimit -Hn), or make the crowd smaller",
-        found.maximum
+        hard >= needed,
+        "the scenario's `[crowd]` takes {connections} connections: expected a hard limit of {needed} open files, found {hard}; \
+         raise it (ulimit -Hn), or make the crowd smaller"
     );
-    setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum: found.maximum })
-        .context("cannot raise the limit of open files for the crowd")
+    setrlimit(Resource::RLIMIT_NOFILE, needed, hard).context("cannot raise the limit of open files for the crowd")
 }
 
 /// One of the crowd: visits the member in its place whenever that serves, and stays until it is sent away or the member is gone.

@@ -10,7 +10,6 @@
 
 mod answer;
 mod line;
-pub mod text;
 
 pub use answer::{Answers, KvAnswer, Marks, Recovered};
 pub use line::read_line;

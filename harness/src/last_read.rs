@@ -5,9 +5,9 @@
 use crate::cluster::{Cluster, Trouble};
 use crate::evidence::Evidence;
 use crate::limits;
-use crate::observe::rows;
 use crate::operation::KeyState;
 use crate::oracle::Ledger;
+use crate::target::rows;
 use crate::verdict::{Class, Finding};
 use etcd_client::{Client, ConnectOptions};
 

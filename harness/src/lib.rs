@@ -27,7 +27,8 @@
 //! (findings that a scenario expects), [`record`] (what a cycle and a run leave behind), [`paths`]
 //! (the report directory), [`provenance`] (what ran, and on what), [`limits`] (every bound, with
 //! its reason), [`clock`] and [`seed`] (the only sources of time and of chance), [`exit`] (the exit
-//! codes), [`output`] (what is said, and to whom), [`shell`] (commands to paste).
+//! codes), [`output`] (what is said, and to whom), [`shell`] (commands to paste), [`text`]
+//! (bytes as the history writes them).
 //!
 //! Absences that are invariants: nothing here links the node (only its wire formats, `node-proto`); `oracle` and
 //! `model` never talk to a live node; only `clock` reads a clock and only `seed` draws at random; only
@@ -73,6 +74,7 @@ pub mod seed;
 pub mod shell;
 pub mod shrink;
 pub mod target;
+pub mod text;
 pub mod verdict;
 pub mod verify;
 pub mod workload;

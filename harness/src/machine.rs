@@ -18,7 +18,9 @@
 
 use crate::process::environment::unified;
 use crate::{clock, limits};
-use rustix::io::Errno;
+use nix::errno::Errno;
+use nix::sys::statvfs::statvfs;
+use nix::unistd::geteuid;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -170,11 +172,14 @@ impl fmt::Display for Disk {
 
 /// What the filesystem of `path` has free for this user; `None`: it does not tell.
 fn free(path: &Path) -> Option<Disk> {
-    let stat = rustix::fs::statvfs(path).ok()?;
-    let root = rustix::process::geteuid().is_root();
-    let (blocks, inodes) = if root { (stat.f_bfree, stat.f_ffree) } else { (stat.f_bavail, stat.f_favail) };
-    let free_inodes = (stat.f_files > 0).then_some(inodes);
-    Some(Disk { free_bytes: blocks.saturating_mul(stat.f_frsize), free_inodes })
+    let stat = statvfs(path).ok()?;
+    let (blocks, inodes) = if geteuid().is_root() {
+        (stat.blocks_free(), stat.files_free())
+    } else {
+        (stat.blocks_available(), stat.files_available())
+    };
+    let free_inodes = (stat.files() > 0).then_some(inodes);
+    Some(Disk { free_bytes: blocks.saturating_mul(stat.fragment_size()), free_inodes })
 }
 
 /// Processes that the kernel has killed for memory: in this control group if it counts, or else on
@@ -209,10 +214,10 @@ pub fn of_error(error: &anyhow::Error) -> Option<Resource> {
 
 /// Likewise.
 pub fn of_io(error: &std::io::Error) -> Option<Resource> {
-    match Errno::from_raw_os_error(error.raw_os_error()?) {
-        Errno::NOSPC | Errno::DQUOT => Some(Resource::Disk),
-        Errno::NOMEM => Some(Resource::Memory),
-        Errno::MFILE | Errno::NFILE => Some(Resource::Files),
+    match Errno::from_raw(error.raw_os_error()?) {
+        Errno::ENOSPC | Errno::EDQUOT => Some(Resource::Disk),
+        Errno::ENOMEM => Some(Resource::Memory),
+        Errno::EMFILE | Errno::ENFILE => Some(Resource::Files),
         _ => None,
     }
 }

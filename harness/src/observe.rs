@@ -6,7 +6,6 @@
 //! goes on exactly where it broke off.
 
 pub mod fresh;
-pub mod rows;
 
 use crate::clock;
 use crate::endpoints::Board;

@@ -8,8 +8,8 @@ mod shape;
 
 pub use shape::{DEPTH_REFUSED, DEPTH_TAKEN, Fate, PADDING_OVERFLOWS, PADDING_REFUSED, PADDING_TAKEN, Shape};
 
-use crate::evidence::text::{self, Text};
 use crate::model::Live;
+use crate::text::{self, Text};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;

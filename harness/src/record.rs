@@ -8,9 +8,7 @@ pub mod localisation;
 pub mod pace;
 pub mod refused;
 
-use crate::known::Signature;
-use crate::plan::Plan;
-use crate::scenario::Scenario;
+pub use crate::target::Role;
 use crate::target::{Engine, Slot};
 use crate::verdict::{Finding, Verdict};
 use crowd::CrowdRecord;
@@ -20,27 +18,9 @@ use pace::PaceRecord;
 use refused::StepRecord;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
 
 /// Version of the `verdict.json` schema: raised when a field changes its meaning or goes away.
 pub const SCHEMA_VERSION: u32 = 1;
-
-/// What a member was, as far as the harness could see, when the cycle chose its victims.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    Leader,
-    Follower,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Role::Leader => "leader",
-            Role::Follower => "follower",
-        })
-    }
-}
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Victim {
@@ -455,54 +435,6 @@ pub struct RunSummary {
 }
 
 impl RunSummary {
-    /// What scenario and plan say of a run, before anything is known of it.
-    pub fn planned(scenario: &Scenario, plan: &Plan, quotas: Vec<QuotaRecord>) -> Self {
-        let unknown = || BinaryId { path: String::new(), sha256: String::new(), version: None };
-        Self {
-            schema_version: SCHEMA_VERSION,
-            verdict: Verdict::Inconclusive,
-            findings: Vec::new(),
-            known: scenario.known.iter().map(Signature::unseen).collect(),
-            scenario: scenario.name.clone(),
-            scenario_path: scenario.path.display().to_string(),
-            scenario_digest: scenario.digest(),
-            plan_digest: plan.digest(),
-            seed: plan.seed,
-            cycles_planned: plan.steps.len() as u32,
-            quotas,
-            cycles: Vec::new(),
-            members: scenario.cluster.members,
-            backend: scenario.backend(),
-            clusters: plan.clusters,
-            slots: Vec::new(),
-            sabotage: None,
-            fault_classes: Vec::new(),
-            acked_writes: 0,
-            unknown_writes: 0,
-            reads: 0,
-            operations: Vec::new(),
-            load_ms: 0,
-            pace: None,
-            log_replayed: Replayed::default(),
-            crowd: None,
-            leases: (scenario.load.lease_holders > 0).then(LeasesJudged::default),
-            localisation: None,
-            skipped_checks: Vec::new(),
-            interrupted: false,
-            resumed: Vec::new(),
-            started_utc: String::new(),
-            elapsed_ms: 0,
-            harness: unknown(),
-            node: unknown(),
-            inspector: None,
-            environment: EnvironmentRecord::default(),
-            kernel: String::new(),
-            filesystem: String::new(),
-            git_revision: None,
-            repro: String::new(),
-        }
-    }
-
     /// Findings that were suppressed because the scenario knows them.
     pub fn suppressed(&self) -> u64 {
         self.known.iter().map(|known| known.count).sum()

@@ -6,6 +6,7 @@
 
 mod lane;
 mod launch;
+mod planned;
 mod resume;
 mod worth;
 

@@ -11,6 +11,7 @@ mod faults;
 mod known;
 mod lasting;
 mod load;
+pub mod mix;
 mod quotas;
 mod raw;
 mod refusal;
@@ -29,7 +30,7 @@ pub use upgrade::{UpgradeSpec, WayKind};
 use crate::known::Signature;
 use crate::limits;
 use crate::target::{Engine, Reach, ServerSpec, Window, all_windows};
-use crate::workload::mix::Mix;
+use mix::Mix;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 

@@ -18,7 +18,9 @@ mod api;
 mod contact;
 mod control;
 mod etcd;
+pub mod events;
 pub mod node;
+pub mod rows;
 pub mod server;
 mod window;
 
@@ -37,6 +39,23 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
+
+/// What a member was, as far as the harness could see, when the cycle chose its victims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    Leader,
+    Follower,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Role::Leader => "leader",
+            Role::Follower => "follower",
+        })
+    }
+}
 
 /// What a member keeps its state in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

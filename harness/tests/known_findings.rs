@@ -1,6 +1,7 @@
 //! Whole runs of `ninelives` whose scenario knows what they find: it is suppressed, counted, shown, and hides nothing else.
 
-use rustix::process::{Pid, Signal, kill_process};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -159,7 +160,7 @@ fn a_run_goes_on_after_a_death_that_is_known() {
     let mut run = Run::start(known, "node-under-test", &["--cycles", "12"]);
     run.first_cycle();
     let member = member_of(&run.report()).expect("a member is alive");
-    kill_process(member, Signal::ABORT).expect("it can be signalled");
+    kill(member, Signal::SIGABRT).expect("it can be signalled");
     let (code, text) = run.end();
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("pass, with 1 known finding suppressed: 12 of 12 cycles"), "{text}");
@@ -181,5 +182,5 @@ fn member_of(report: &Path) -> Option<Pid> {
         let line = String::from_utf8_lossy(&line).into_owned();
         line.contains("serve") && line.split('\0').any(|word| word == data)
     })
-    .and_then(Pid::from_raw)
+    .map(Pid::from_raw)
 }

@@ -3,9 +3,10 @@
 use etcd_client::{Client, Compare, CompareOp, GetOptions, PutOptions, Txn, TxnOp, TxnOpResponse};
 use ninelives::clock;
 use ninelives::cluster::ports::PortHolder;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -203,9 +204,9 @@ async fn the_server_dies_with_its_liar_and_comes_back_with_it() {
         let server = pidfd_open(server, PidfdFlags::empty()).unwrap();
         member.kill();
         member.start_again(&["--lie", "forge-ack"]);
-        let mut dead = [PollFd::new(&server, PollFlags::IN)];
-        let bound = Timespec { tv_sec: SOON.as_secs() as i64, tv_nsec: 0 };
-        assert_eq!(poll(&mut dead, Some(&bound)).unwrap(), 1, "the server outlives its liar");
+        let mut dead = [PollFd::new(server.as_fd(), PollFlags::POLLIN)];
+        let bound = PollTimeout::try_from(SOON).unwrap();
+        assert_eq!(poll(&mut dead, bound).unwrap(), 1, "the server outlives its liar");
     }
     let mut client = member.serving().await;
     assert_eq!(value_of(&mut client, "a").await, Some("4".to_owned()));

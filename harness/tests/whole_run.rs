@@ -1,8 +1,9 @@
 //! Whole runs of `ninelives` against real members: side by side, and killed in the middle.
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::io::{BufRead, BufReader};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -184,7 +185,8 @@ fn a_killed_harness_leaves_no_member_behind() {
     run.wait().unwrap();
     // A pidfd becomes readable when its process ends.
     for end in &ends {
-        let ready = poll(&mut [PollFd::new(end, PollFlags::IN)], Some(&Timespec { tv_sec: 20, tv_nsec: 0 })).unwrap();
+        let mut ended = [PollFd::new(end.as_fd(), PollFlags::POLLIN)];
+        let ready = poll(&mut ended, PollTimeout::from(20_000u16)).unwrap();
         assert_eq!(ready, 1, "a member outlived the harness by 20 s: {:?}", processes_of(dir.path()));
     }
     assert_eq!(processes_of(dir.path()), Vec::<i32>::new());

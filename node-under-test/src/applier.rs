@@ -13,6 +13,7 @@ use node_backend::engine::Engine;
 use node_backend::snapshot;
 use node_base::LogId;
 use node_base::backend::{Batch, Declared, SnapshotError};
+use node_base::chain::{chain, io_error};
 use node_base::failpoint::{self, Window};
 use node_base::sabotage::{Bug, planted};
 use node_raft::{Entry, OutgoingSnapshot, Payload, SnapshotMeta, StateMachine};
@@ -51,7 +52,7 @@ impl Applier {
     /// Flushes the engine and waits until N is persisted at or above what was applied before.
     pub async fn flush(&self) -> io::Result<()> {
         let engine = self.engine.clone();
-        tokio::task::spawn_blocking(move || engine.flush()).await.map_err(io::Error::other)?.map_err(io::Error::other)
+        tokio::task::spawn_blocking(move || engine.flush()).await.map_err(io::Error::other)?.map_err(io_error)
     }
 
     pub fn transfers(&self) -> Transfers {
@@ -68,18 +69,18 @@ impl Applier {
 
     fn write(&self, entry: Entry, applying: Applying) -> io::Result<Bytes> {
         match entry.payload {
-            Payload::Command(command) => self.store.apply(entry.log_id, &command, applying).map_err(io::Error::other),
+            Payload::Command(command) => self.store.apply(entry.log_id, &command, applying).map_err(io_error),
             Payload::Blank => self.commit(Batch::default(), entry.log_id),
             Payload::Membership(membership) => self.commit(self.membership_rows(&membership)?, entry.log_id),
         }
     }
 
     fn membership_rows(&self, raft_membership: &[u8]) -> io::Result<Batch> {
-        membership::apply(&*self.engine.read(), raft_membership).map_err(io::Error::other)
+        membership::apply(&*self.engine.read(), raft_membership).map_err(io_error)
     }
 
     fn commit(&self, batch: Batch, at: LogId) -> io::Result<Bytes> {
-        self.engine.commit(batch, at).map_err(io::Error::other)?;
+        self.engine.commit(batch, at).map_err(io_error)?;
         Ok(Bytes::new())
     }
 }
@@ -90,12 +91,12 @@ impl StateMachine for Applier {
     }
 
     fn membership(&self) -> io::Result<Option<Bytes>> {
-        let stored = membership::raft_membership(&*self.engine.read()).map_err(io::Error::other)?;
+        let stored = membership::raft_membership(&*self.engine.read()).map_err(io_error)?;
         Ok(stored.map(Bytes::from))
     }
 
     fn greatest_member_id(&self) -> io::Result<u64> {
-        membership::greatest_id(&*self.engine.read()).map_err(io::Error::other)
+        membership::greatest_id(&*self.engine.read()).map_err(io_error)
     }
 
     fn vet(&self, command: &Bytes) -> Result<(), String> {
@@ -106,7 +107,7 @@ impl StateMachine for Applier {
         let step = self.lock_replay().step(entry.log_id);
         recovery::pass_window(step);
         if step == Step::Verified {
-            self.engine.verified(entry.log_id).map_err(io::Error::other)?;
+            self.engine.verified(entry.log_id).map_err(io_error)?;
         }
         match step {
             // Whoever proposed an entry of an earlier life is gone: nobody waits for this answer.
@@ -121,7 +122,7 @@ impl StateMachine for Applier {
     }
 
     fn settle(&self) -> io::Result<()> {
-        self.engine.settle().map_err(io::Error::other)
+        self.engine.settle().map_err(io_error)
     }
 
     fn open_snapshot(&self) -> io::Result<OutgoingSnapshot> {
@@ -154,7 +155,7 @@ impl StateMachine for Applier {
         if let Err(error) = &received {
             let mut transfers = self.lock_transfers();
             transfers.refused += 1;
-            transfers.last_refusal = error.to_string();
+            transfers.last_refusal = chain(error);
         }
         Ok(received?)
     }

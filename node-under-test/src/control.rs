@@ -4,6 +4,7 @@
 
 use crate::applier::Applier;
 use crate::state::command;
+use node_base::chain::chain;
 use node_base::failpoint::{self, Window};
 use node_base::watermarks::{Marks, Watermarks};
 use node_proto::control::control_server::{Control, ControlServer};
@@ -117,7 +118,7 @@ impl Control for ControlService {
     }
 
     async fn flush(&self, _: Request<FlushRequest>) -> Result<Response<StatusResponse>, Status> {
-        self.applier.flush().await.map_err(|error| Status::internal(error.to_string()))?;
+        self.applier.flush().await.map_err(|error| Status::internal(chain(&error)))?;
         Ok(Response::new(self.status_now()))
     }
 }

@@ -41,6 +41,8 @@ mod testing;
 #[cfg(feature = "member")]
 use clap::Parser;
 #[cfg(feature = "member")]
+use node_base::chain::chain;
+#[cfg(feature = "member")]
 use node_base::durable::remedy;
 #[cfg(feature = "member")]
 use node_base::{diagnostics, say};
@@ -63,7 +65,7 @@ pub fn main() -> ExitCode {
         cli::Command::Verify(options) => offline::verify(&options),
     };
     done.unwrap_or_else(|error| {
-        let error = format!("{error:#}");
+        let error = chain(error.as_ref());
         match remedy(&error).filter(|remedy| !error.contains(remedy)) {
             Some(remedy) => say!("error: {error}; {remedy}"),
             None => say!("error: {error}"),

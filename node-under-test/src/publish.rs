@@ -7,6 +7,7 @@ use crate::clock;
 use crate::state::command;
 use crate::state::membership;
 use crate::state::{Error, Store};
+use node_base::chain::chain;
 use node_raft::{Member, RaftNode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +27,7 @@ pub async fn run(raft: RaftNode, store: Arc<Store>, own: Member) {
             Ok(false) => {}
             // A failing engine ends the process elsewhere; if it does not, the row still has to be written.
             Err(error) => {
-                tracing::error!(%error, "cannot read this member's own row");
+                tracing::error!(error = %chain(&error), "cannot read this member's own row");
                 clock::sleep_until(clock::now() + RETRY_EVERY).await;
                 continue;
             }

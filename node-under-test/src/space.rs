@@ -18,6 +18,7 @@
 
 use crate::clock::{self, Moment};
 use node_base::backend::Backend;
+use node_base::chain::chain;
 use node_base::durable;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use std::fs::File;
@@ -124,7 +125,7 @@ impl Space {
         if !engine.images_are_copies() {
             return Ok(());
         }
-        let size = engine.size().map_err(|error| error.to_string())?;
+        let size = engine.size().map_err(|error| chain(&error))?;
         self.for_bytes(size.in_use)
     }
 

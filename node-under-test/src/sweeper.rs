@@ -8,6 +8,7 @@
 use crate::clock::{self, Stopwatch};
 use crate::state::{Error, Result, Store};
 use node_backend::EXIT_STORAGE;
+use node_base::chain::chain;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ pub async fn run(store: Arc<Store>) {
             Ok(false) => {}
             Err(error) => {
                 let next = "not retried: check the disk, then start the process again";
-                node_base::say!("removing compacted rows failed: {error}; {next}");
+                node_base::say!("removing compacted rows failed: {}; {next}", chain(&error));
                 node_base::process::end(EXIT_STORAGE);
             }
         }

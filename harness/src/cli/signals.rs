@@ -5,7 +5,7 @@
 //! Under `nohup` a hang-up is ignored, and stays so. SIGINT is taken even where it was ignored at
 //! the start, because shells start background jobs that way.
 
-use rustix::process::Signal;
+use nix::sys::signal::Signal;
 use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 pub(super) fn interruption() -> io::Result<watch::Receiver<bool>> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let mut hangup = if ignores(&status, Signal::HUP) { None } else { Some(signal(SignalKind::hangup())?) };
+    let mut hangup = if ignores(&status, Signal::SIGHUP) { None } else { Some(signal(SignalKind::hangup())?) };
     let (publish, interrupted) = watch::channel(false);
     tokio::spawn(async move {
         let hung_up = async {
@@ -42,7 +42,7 @@ pub(super) fn interruption() -> io::Result<watch::Receiver<bool>> {
 fn ignores(status: &str, signal: Signal) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    mask >> (signal.as_raw() - 1) & 1 == 1
+    mask >> (signal as i32 - 1) & 1 == 1
 }
 
 #[cfg(test)]
@@ -52,8 +52,8 @@ mod tests {
     #[test]
     fn an_ignored_hangup_is_told_from_others() {
         let status = |mask: &str| format!("Name:\tninelives\nSigBlk:\tffffffffffffffff\nSigIgn:\t{mask}\nSigCgt:\t0\n");
-        assert!(ignores(&status("0000000000000001"), Signal::HUP));
-        assert!(!ignores(&status("0000000000001000"), Signal::HUP), "a Rust program ignores SIGPIPE");
-        assert!(!ignores("", Signal::HUP));
+        assert!(ignores(&status("0000000000000001"), Signal::SIGHUP));
+        assert!(!ignores(&status("0000000000001000"), Signal::SIGHUP), "a Rust program ignores SIGPIPE");
+        assert!(!ignores("", Signal::SIGHUP));
     }
 }

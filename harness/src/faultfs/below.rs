@@ -2,10 +2,11 @@
 
 use super::attr::{self, attr};
 use super::point::Class;
-use super::tree::{Tree, by_descriptor, errno, stat_of};
+use super::tree::{Tree, by_descriptor, errno, errno_of, stat_of};
 use fuser::{Errno, FileAttr, FileType, RenameFlags, TimeOrNow};
+use nix::fcntl::{FallocateFlags, fallocate, renameat2};
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, CWD, FallocateFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid};
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -132,8 +133,8 @@ impl Below {
 
     pub fn rename(&self, from: (u64, &OsStr), to: (u64, &OsStr), flags: RenameFlags) -> Done<()> {
         let (old, new) = (self.fd(from.0)?, self.fd(to.0)?);
-        let how = rustix::fs::RenameFlags::from_bits_retain(flags.bits());
-        rustix::fs::renameat_with(&*old, from.1, &*new, to.1, how).map_err(errno)?;
+        let how = nix::fcntl::RenameFlags::from_bits_retain(flags.bits());
+        renameat2(&*old, from.1, &*new, to.1, how).map_err(errno_of)?;
         self.tree().renamed(from, to, flags.contains(RenameFlags::RENAME_EXCHANGE));
         Ok(())
     }
@@ -202,8 +203,9 @@ impl Below {
     }
 
     pub fn allocate(&self, handle: u64, offset: u64, length: u64, mode: i32) -> Done<()> {
-        let mode = FallocateFlags::from_bits_retain(mode as u32);
-        rustix::fs::fallocate(&*self.handle(handle)?.file, mode, offset, length).map_err(errno)
+        let (mode, number) = (FallocateFlags::from_bits_retain(mode), |number| i64::try_from(number));
+        let (Ok(offset), Ok(length)) = (number(offset), number(length)) else { return Err(Errno::EFBIG) };
+        fallocate(&*self.handle(handle)?.file, mode, offset, length).map_err(errno_of)
     }
 
     /// The entries of an open directory from the `offset`-th on.

@@ -9,11 +9,13 @@ use super::passthrough::Passthrough;
 use crate::limits;
 use anyhow::{Context, anyhow};
 use fuser::{BackgroundSession, Config, Session, SessionACL};
-use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{MountFlags, UnmountFlags};
-use std::ffi::CString;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::DirBuilderExt;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::statfs::statfs;
+use std::fs::OpenOptions;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,8 +33,7 @@ impl Mount {
     /// # Errors
     /// What this machine, or this user, lacks.
     pub fn over(dir: &Path) -> anyhow::Result<Self> {
-        let device = rustix::fs::openat(CWD, "/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-            .context("cannot open /dev/fuse")?;
+        let device = OpenOptions::new().read(true).write(true).open("/dev/fuse").context("cannot open /dev/fuse")?;
         take_stale_away(dir)?;
         std::fs::DirBuilder::new()
             .recursive(true)
@@ -40,21 +41,23 @@ impl Mount {
             .create(dir)
             .with_context(|| format!("cannot create {}", dir.display()))?;
         // Before the mount lies over it.
-        let root = rustix::fs::openat(CWD, dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        let root = OpenOptions::new()
+            .read(true)
+            .custom_flags((OFlag::O_PATH | OFlag::O_DIRECTORY).bits())
+            .open(dir)
             .with_context(|| format!("cannot open {}", dir.display()))?;
-        let below = Below::new(root).map_err(|error| std::io::Error::from_raw_os_error(error.code()));
+        let below = Below::new(OwnedFd::from(root)).map_err(|error| std::io::Error::from_raw_os_error(error.code()));
         let below = below.with_context(|| format!("cannot read {}", dir.display()))?;
         let gate = Arc::new(Gate::default());
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,default_permissions", device.as_raw_fd());
-        let options = CString::new(options).context("mount options hold no zero byte")?;
-        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
-        rustix::mount::mount("ninelives", dir, "fuse.ninelives", flags, options.as_c_str())
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
+        mount(Some("ninelives"), dir, Some("fuse.ninelives"), flags, Some(options.as_str()))
             .with_context(|| format!("cannot mount a FUSE filesystem at {}", dir.display()))?;
         // From here on dropping it unmounts.
         let mut mount = Self { at: dir.to_owned(), gate: Arc::clone(&gate), session: None };
         let mut config = Config::default();
         config.n_threads = Some(limits::FAULTFS_THREADS);
-        let session = Session::from_fd(Passthrough::new(below, gate), device, SessionACL::Owner, config);
+        let session = Session::from_fd(Passthrough::new(below, gate), OwnedFd::from(device), SessionACL::Owner, config);
         mount.session = Some(session.and_then(Session::spawn).context("the kernel refuses the FUSE connection")?);
         Ok(mount)
     }
@@ -68,7 +71,7 @@ impl Drop for Mount {
     fn drop(&mut self) {
         self.gate.refuse();
         // Forced, so that the connection ends whoever holds a file open; detached, so that the directory is free at once.
-        let unmounted = rustix::mount::unmount(&self.at, UnmountFlags::FORCE | UnmountFlags::DETACH).is_ok();
+        let unmounted = umount2(&self.at, MntFlags::MNT_FORCE | MntFlags::MNT_DETACH).is_ok();
         // Without the unmounting its threads would never end.
         if let Some(session) = self.session.take().filter(|_| unmounted) {
             let _ = session.join();
@@ -79,8 +82,8 @@ impl Drop for Mount {
 /// A mount whose harness was killed answers that it is not connected.
 fn take_stale_away(dir: &Path) -> anyhow::Result<()> {
     for _ in 0..limits::STALE_MOUNTS_MAX {
-        match rustix::fs::statfs(dir) {
-            Err(rustix::io::Errno::NOTCONN) => rustix::mount::unmount(dir, UnmountFlags::DETACH)
+        match statfs(dir) {
+            Err(Errno::ENOTCONN) => umount2(dir, MntFlags::MNT_DETACH)
                 .with_context(|| format!("cannot unmount {}, which a killed run left", dir.display()))?,
             _ => return Ok(()),
         }

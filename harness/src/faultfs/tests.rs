@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::process::NodeState;
+use nix::fcntl::{FallocateFlags, RenameFlags, fallocate, renameat2};
 use proptest::prelude::*;
-use rustix::fs::{FallocateFlags, FlockOperation, RenameFlags, renameat_with};
+use rustix::fs::FlockOperation;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -110,9 +111,9 @@ fn names_are_exchanged_kept_and_replaced() {
     for name in ["a", "b", "c"] {
         fs::write(bench.at(name), name).unwrap();
     }
-    renameat_with(&root, "a", &root, "b", RenameFlags::EXCHANGE).unwrap();
+    renameat2(&root, "a", &root, "b", RenameFlags::RENAME_EXCHANGE).unwrap();
     assert_eq!(fs::read(bench.at("a")).unwrap(), b"b");
-    assert!(renameat_with(&root, "a", &root, "c", RenameFlags::NOREPLACE).is_err());
+    assert!(renameat2(&root, "a", &root, "c", RenameFlags::RENAME_NOREPLACE).is_err());
     let mut open = File::open(bench.at("c")).unwrap();
     fs::rename(bench.at("a"), bench.at("c")).unwrap();
     let mut text = String::new();
@@ -127,9 +128,9 @@ fn names_are_exchanged_kept_and_replaced() {
 fn space_is_allocated_below() {
     let Some(bench) = Bench::new() else { return };
     let file = File::create(bench.at("wal")).unwrap();
-    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, 8 << 20).unwrap();
+    fallocate(&file, FallocateFlags::empty(), 0, 8 << 20).unwrap();
     file.write_all_at(b"x", 1 << 20).unwrap();
-    rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 8 << 20, 1 << 20).unwrap();
+    fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 8 << 20, 1 << 20).unwrap();
     let through = fs::metadata(bench.at("wal")).unwrap();
     assert_eq!(through.len(), 8 << 20);
     assert!(through.blocks() * 512 >= 9 << 20, "{}", through.blocks());
@@ -285,7 +286,7 @@ fn carry_out(root: &Path, deed: &Deed) -> Result<(), std::io::ErrorKind> {
         Deed::Rename(from, to) => fs::rename(path(root, from), path(root, to)),
         Deed::Link(from, to) => fs::hard_link(path(root, from), path(root, to)),
         Deed::Allocate(name, size) => {
-            open(name).and_then(|file| Ok(rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, u64::from(size))?))
+            open(name).and_then(|file| Ok(fallocate(&file, FallocateFlags::empty(), 0, i64::from(size))?))
         }
     };
     done.map_err(|error| error.kind())

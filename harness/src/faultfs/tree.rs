@@ -127,3 +127,8 @@ pub fn stat_of(fd: &OwnedFd) -> Result<Stat, Errno> {
 pub fn errno(error: rustix::io::Errno) -> Errno {
     Errno::from_i32(error.raw_os_error())
 }
+
+/// Translates an error of `nix`, as [`errno`] translates one of `rustix`.
+pub fn errno_of(error: nix::errno::Errno) -> Errno {
+    Errno::from_i32(error as i32)
+}

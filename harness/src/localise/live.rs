@@ -7,6 +7,7 @@ use crate::observe;
 use crate::operation::KeyState;
 use crate::oracle::log_replay::effect;
 use crate::pace::Pace;
+use crate::target::rows;
 use anyhow::{Context, bail};
 use etcd_client::{Client, ConnectOptions, WatchOptions};
 
@@ -58,5 +59,5 @@ async fn follow(client: &Client, shown: &mut Shown, pace: &Pace) -> anyhow::Resu
 
 /// All keys at `revision`, from this member's own state.
 pub(super) async fn keys(client: &Client, revision: u64) -> anyhow::Result<Vec<KeyState>> {
-    Ok(observe::rows::at(client, revision).await?)
+    Ok(rows::at(client, revision).await?)
 }

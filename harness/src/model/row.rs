@@ -1,6 +1,6 @@
 //! A row of the kv section: encoded once, read in place.
 
-use crate::evidence::text::{Text, encode};
+use crate::text::{Text, encode};
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;

@@ -1,14 +1,18 @@
 //! The only unsafe code of the harness: what runs in a child between fork and exec.
 #![allow(unsafe_code)]
 
-use rustix::fs::Mode;
-use rustix::process::{Pid, Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit, umask};
+use nix::errno::Errno;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Pid, getpid, getppid};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 /// The permissions that files of a child do not get.
-const UMASK: u32 = 0o022;
+const UMASK: Mode = Mode::S_IWGRP.union(Mode::S_IWOTH);
 /// The highest number of a signal on Linux.
 const SIGNAL_MAX: i32 = 64;
 /// Descriptors that are looked at one by one where the kernel is older than `close_range` with this
@@ -19,9 +23,9 @@ const DESCRIPTORS_MAX: i32 = 4_096;
 /// and begin with nothing of what this process was given or has opened: descriptors, ignored
 /// signals, a umask.
 pub fn begin_clean(command: &mut Command) {
-    let parent = rustix::process::getpid();
+    let parent = getpid();
     // SAFETY: the closure runs in a forked copy of a process that had other threads, so it may only
-    // do what is async-signal-safe: it makes raw system calls, compares integers, and allocates
+    // do what is async-signal-safe: it makes system calls, compares integers, and allocates
     // nothing on any path.
     unsafe {
         command.pre_exec(move || {
@@ -34,29 +38,23 @@ pub fn begin_clean(command: &mut Command) {
 
 /// Gives `command`'s child a limit of open files, soft and hard, that it cannot raise again unless it is root.
 pub fn limit_open_files(command: &mut Command, limit: u64) {
-    // SAFETY: as above; the closure makes one raw system call with two integers that it owns.
+    // SAFETY: as above; the closure makes one system call with two integers that it owns.
     unsafe {
-        command.pre_exec(move || {
-            let limit = Some(limit);
-            Ok(setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit })?)
-        });
+        command.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_NOFILE, limit, limit)?));
     }
 }
 
 fn set_death_signal(parent: Pid) -> io::Result<()> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
+    set_pdeathsig(Signal::SIGKILL)?;
     // A parent that died before the line above sends nothing any more: then this child must end by itself.
-    if getppid() == Some(parent) {
-        Ok(())
-    } else {
-        Err(io::Error::from_raw_os_error(rustix::io::Errno::SRCH.raw_os_error()))
-    }
+    if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
 }
 
 fn forget_inheritance() {
-    umask(Mode::from_raw_mode(UMASK));
+    umask(UMASK);
     // A signal that was ignored stays so across an exec. SIGKILL and SIGSTOP are refused, and need
-    // nothing; the standard library has emptied the mask of blocked ones.
+    // nothing; the standard library has emptied the mask of blocked ones. The calls are those of
+    // `libc`, because `nix` knows neither real-time signals nor `close_range`.
     for signal in 1..=SIGNAL_MAX {
         // SAFETY: installs no handler.
         unsafe { libc::signal(signal, libc::SIG_DFL) };

@@ -4,11 +4,15 @@
 //! change in a `watch` channel. A signal that we sent is remembered *before* it is sent, so that an end by a
 //! signal that nobody here sent is told apart: the OOM killer, or a stranger.
 
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus};
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+use rustix::process::{Pid as RawPid, PidfdFlags, Signal as RawSignal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
@@ -23,7 +27,7 @@ pub enum Ended {
     KilledByUs(i32),
     /// This signal ended it, and we had not: its own abort, the OOM killer, a stranger.
     KilledByOther(i32),
-    /// It is gone, and somebody else learnt how.
+    /// It is gone, and how is not known: another process reaped it, or a real-time signal ended it.
     Unknown,
 }
 
@@ -36,7 +40,7 @@ impl fmt::Display for Ended {
                 f.write_str("signal 9 that the harness did not send (out of memory, or a stranger)")
             }
             Ended::KilledByOther(signal) => write!(f, "signal {signal} that the harness did not send"),
-            Ended::Unknown => f.write_str("an end that somebody else was told of"),
+            Ended::Unknown => f.write_str("an end that this harness did not learn of"),
         }
     }
 }
@@ -64,16 +68,17 @@ pub struct Child {
 impl Child {
     /// Takes over the child `pid`, which must be unreaped, and known to nobody else who would reap it.
     pub(super) fn adopt(pid: Pid, spawner: super::Spawner) -> io::Result<Self> {
-        let pidfd = Arc::new(rustix::process::pidfd_open(pid, PidfdFlags::empty())?);
+        let raw = RawPid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::InvalidInput)?;
+        let pidfd = Arc::new(pidfd_open(raw, PidfdFlags::empty())?);
         let kill_sent = Arc::new(AtomicBool::new(false));
         let (publish, state) = watch::channel(Signals::default());
         let waiter = Waiter { pidfd: Arc::clone(&pidfd), kill_sent: Arc::clone(&kill_sent), publish };
-        std::thread::Builder::new().name(format!("wait-{}", pid.as_raw_nonzero())).spawn(move || waiter.run())?;
+        std::thread::Builder::new().name(format!("wait-{pid}")).spawn(move || waiter.run())?;
         Ok(Self { pid, pidfd, kill_sent, state, _spawner: spawner })
     }
 
     pub fn pid(&self) -> i32 {
-        self.pid.as_raw_nonzero().get()
+        self.pid.as_raw()
     }
 
     pub fn state(&self) -> Signals {
@@ -88,12 +93,12 @@ impl Child {
     /// Sends SIGKILL. A child that is dead already is no error: how it ended says whether this signal did it.
     pub fn kill(&self) -> io::Result<()> {
         self.kill_sent.store(true, Ordering::SeqCst);
-        self.signal(Signal::KILL)
+        self.signal(RawSignal::KILL)
     }
 
     /// Lets a stopped child go on.
     pub fn resume(&self) -> io::Result<()> {
-        self.signal(Signal::CONT)
+        self.signal(RawSignal::CONT)
     }
 
     /// What stops this child and lets it go on, and does nothing else; it keeps no child alive.
@@ -101,7 +106,7 @@ impl Child {
         Pauser { pidfd: Arc::clone(&self.pidfd), state: self.state.clone() }
     }
 
-    fn signal(&self, signal: Signal) -> io::Result<()> {
+    fn signal(&self, signal: RawSignal) -> io::Result<()> {
         send(&self.pidfd, signal)
     }
 
@@ -128,9 +133,10 @@ impl Drop for Child {
     }
 }
 
-/// A dead process takes no signal, and that is no error.
-fn send(pidfd: &OwnedFd, signal: Signal) -> io::Result<()> {
-    match rustix::process::pidfd_send_signal(pidfd, signal) {
+/// Sends `signal`; a dead process takes none, and that is no error. Pidfds are opened and signalled
+/// through `rustix`, because `nix` has no calls for them.
+fn send(pidfd: &OwnedFd, signal: RawSignal) -> io::Result<()> {
+    match pidfd_send_signal(pidfd, signal) {
         Err(rustix::io::Errno::SRCH) | Ok(()) => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -145,11 +151,11 @@ pub struct Pauser {
 
 impl Pauser {
     pub fn stop(&self) -> io::Result<()> {
-        send(&self.pidfd, Signal::STOP)
+        send(&self.pidfd, RawSignal::STOP)
     }
 
     pub fn resume(&self) -> io::Result<()> {
-        send(&self.pidfd, Signal::CONT)
+        send(&self.pidfd, RawSignal::CONT)
     }
 
     /// Waits until it stands still (or goes on, as `stopped` says); `false`: it is dead.
@@ -170,28 +176,25 @@ struct Waiter {
 impl Waiter {
     fn run(self) {
         let ended = loop {
-            let options = WaitIdOptions::EXITED | WaitIdOptions::STOPPED | WaitIdOptions::CONTINUED;
-            match rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
-                Ok(Some(status)) => match self.ended(&status) {
-                    Some(ended) => break ended,
-                    None => {
-                        self.publish.send_modify(|state| state.stopped = status.stopped());
-                    }
-                },
-                Ok(None) | Err(rustix::io::Errno::INTR) => {}
-                // Somebody else reaped it, or the kernel did because SIGCHLD is ignored: no verdict may come of that.
+            let options = WaitPidFlag::WEXITED | WaitPidFlag::WSTOPPED | WaitPidFlag::WCONTINUED;
+            match waitid(Id::PIDFd(self.pidfd.as_fd()), options) {
+                Ok(WaitStatus::Exited(_, code)) => break Ended::Exited(code),
+                Ok(WaitStatus::Signaled(_, signal, _)) => break self.ended_by(signal),
+                Ok(WaitStatus::Stopped(..)) => self.publish.send_modify(|state| state.stopped = true),
+                Ok(WaitStatus::Continued(_)) => self.publish.send_modify(|state| state.stopped = false),
+                // The harness traces no child.
+                Ok(WaitStatus::PtraceEvent(..) | WaitStatus::PtraceSyscall(_) | WaitStatus::StillAlive)
+                | Err(Errno::EINTR) => {}
+                // Another thread reaped it, or the kernel did because SIGCHLD is ignored, or it
+                // ended by a real-time signal: no verdict may come of that.
                 Err(_) => break Ended::Unknown,
             }
         };
         self.publish.send_modify(|state| *state = Signals { stopped: false, ended: Some(ended) });
     }
 
-    fn ended(&self, status: &WaitIdStatus) -> Option<Ended> {
-        if let Some(code) = status.exit_status() {
-            return Some(Ended::Exited(code));
-        }
-        let signal = status.terminating_signal()?;
-        let ours = signal == Signal::KILL.as_raw() && self.kill_sent.load(Ordering::SeqCst);
-        Some(if ours { Ended::KilledByUs(signal) } else { Ended::KilledByOther(signal) })
+    fn ended_by(&self, signal: Signal) -> Ended {
+        let ours = signal == Signal::SIGKILL && self.kill_sent.load(Ordering::SeqCst);
+        if ours { Ended::KilledByUs(signal as i32) } else { Ended::KilledByOther(signal as i32) }
     }
 }

@@ -13,10 +13,9 @@
 pub mod before_exec;
 pub mod child;
 pub mod environment;
-pub mod events;
 pub mod spawner;
 
+pub use crate::target::events::{self, Migrated, NodeState};
 pub use child::{Child, Ended, Pauser, Signals};
 pub use environment::Environment;
-pub use events::{Migrated, NodeState};
 pub use spawner::{Launch, Output, Spawner};

@@ -11,9 +11,9 @@ use crate::limits;
 use crate::pace::Pace;
 use crate::scenario::EnvironmentSpec;
 use anyhow::{Context, anyhow, bail};
-use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
-use rustix::process::Pid;
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::unistd::Pid;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -203,7 +203,7 @@ fn spawn(launch: &Launch, keep: Spawner, environment: &Environment) -> io::Resul
         limit_open_files(&mut command, limit);
     }
     let mut started = command.spawn()?;
-    let pid = i32::try_from(started.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
+    let pid = i32::try_from(started.id()).map(Pid::from_raw).map_err(io::Error::other)?;
     let stdout = started.stdout.take().map(OwnedFd::from).ok_or(io::ErrorKind::BrokenPipe)?;
     let stderr = started.stderr.take().map(OwnedFd::from);
     Ok(Raw { child: Child::adopt(pid, keep)?, stdout, stderr })
@@ -212,10 +212,10 @@ fn spawn(launch: &Launch, keep: Spawner, environment: &Environment) -> io::Resul
 /// Opens the log at its end, and takes room for what a child may have to say on a full disk.
 fn open_log(path: &Path) -> io::Result<File> {
     let log = OpenOptions::new().create(true).append(true).open(path)?;
-    let end = log.metadata()?.len();
-    match rustix::fs::fallocate(&log, FallocateFlags::KEEP_SIZE, end, limits::LAST_WORDS_BYTES) {
+    let end = i64::try_from(log.metadata()?.len()).map_err(io::Error::other)?;
+    match fallocate(&log, FallocateFlags::FALLOC_FL_KEEP_SIZE, end, limits::LAST_WORDS_BYTES as i64) {
         // Where no room can be taken, a child speaks as long as there is some.
-        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(log),
+        Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(log),
         Err(error) => Err(error.into()),
     }
 }

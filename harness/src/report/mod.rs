@@ -33,8 +33,8 @@ use crate::limits;
 use crate::paths::Paths;
 use crate::record::{RunSummary, SCHEMA_VERSION};
 use crate::verdict::Verdict;
-use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -80,9 +80,9 @@ pub fn reserve(paths: &Paths, cycles: u32) -> Result<(), Error> {
     for path in [paths.verdict_json(), paths.junit_xml()] {
         let path = temporary(&path);
         let file = open(&path, 0o644)?;
-        let taken = match rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, bytes) {
+        let taken = match fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, bytes as i64) {
             // A filesystem that cannot take room without filling it.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => io::copy(&mut io::repeat(0).take(bytes), &mut &file).map(drop),
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => io::copy(&mut io::repeat(0).take(bytes), &mut &file).map(drop),
             taken => taken.map_err(io::Error::from),
         };
         taken.map_err(|source| Error::Io { doing: "take room for the report as", path, source })?;

@@ -1,9 +1,9 @@
 //! The `[load]` table: what clients do to the members, and how hard.
 
+use super::mix::{self, Mix};
 use super::raw::Check;
 use super::{LoadSpec, Refusal};
 use crate::limits;
-use crate::workload::mix::{self, Mix};
 use serde::Deserialize;
 use toml::Spanned;
 

@@ -6,8 +6,8 @@
 //! Members are called by the harness's ids; a server has an id of its own, by which others name it as their leader. [`Ids`]
 //! remembers which is which.
 
+use super::rows;
 use crate::model::live_digest;
-use crate::observe::rows;
 use crate::operation::KeyState;
 use crate::{clock, limits};
 use etcd_client::{Client, ConnectOptions, Error};

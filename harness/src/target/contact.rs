@@ -2,7 +2,7 @@
 
 use super::api::{Api, KvLook};
 use super::control::Control;
-use crate::process::NodeState;
+use super::events::NodeState;
 use node_proto::control::{FenceAnswerResponse, FenceResponse, RecoveryResponse, StatusResponse};
 use tokio::sync::watch;
 use tonic::Status;

@@ -3,10 +3,11 @@
 use super::packed;
 use super::refusal::outcome_of;
 use crate::clock;
-use crate::operation::{Action, Compare, Effect, KeyState, Keys, Outcome, Reply};
+use crate::operation::{Action, Compare, Effect, Keys, Outcome, Reply};
+use crate::target::rows::key_state;
 use etcd_client::{
-    Client, CompareOp, ConnectOptions, DeleteOptions, Error, GetOptions, KeyValue, LeaseGrantOptions, PutOptions,
-    ResponseHeader, Txn, TxnOp,
+    Client, CompareOp, ConnectOptions, DeleteOptions, Error, GetOptions, LeaseGrantOptions, PutOptions, ResponseHeader,
+    Txn, TxnOp,
 };
 use node_proto::etcdserverpb::lease_client::LeaseClient;
 use node_proto::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse};
@@ -121,18 +122,6 @@ pub(super) fn answered(header: Option<(i64, u64)>, reply: Reply) -> Outcome {
     match header {
         Some((revision, term)) => Outcome::Done { revision: unsigned(revision), term, reply },
         None => Outcome::Unknown { why: "the answer has no header".to_owned() },
-    }
-}
-
-/// A key as a range answers it.
-pub fn key_state(kv: &KeyValue) -> KeyState {
-    KeyState {
-        key: kv.key().to_vec(),
-        value: kv.value().to_vec(),
-        create_revision: unsigned(kv.create_revision()),
-        mod_revision: unsigned(kv.mod_revision()),
-        version: unsigned(kv.version()),
-        lease: kv.lease(),
     }
 }
 

@@ -1,11 +1,11 @@
 //! What a client does next, from its stream alone.
 
 use super::WorkloadOptions;
-use super::mix::{Kind, Mix};
 use crate::limits;
 use crate::operation::{
     DEPTH_REFUSED, DEPTH_TAKEN, Expected, Fate, PADDING_OVERFLOWS, PADDING_REFUSED, PADDING_TAKEN, Purpose, Shape,
 };
+use crate::scenario::mix::{Kind, Mix};
 use crate::seed::Stream;
 use std::collections::VecDeque;
 
@@ -329,8 +329,8 @@ fn stretch(nth: u32, clients: u32, keys: u64) -> (u64, u64) {
 mod tests {
     use super::*;
     use crate::scenario::hex;
+    use crate::scenario::mix;
     use crate::seed::Seed;
-    use crate::workload::mix;
     use sha2::{Digest, Sha256};
     use std::collections::BTreeSet;
 

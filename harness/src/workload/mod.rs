@@ -12,12 +12,10 @@ mod connection;
 mod generator;
 mod holder;
 mod load;
-pub mod mix;
 mod packed;
 mod prober;
 mod refusal;
 
-pub use connection::key_state;
 pub use load::Load;
 pub use prober::Prober;
 
@@ -25,11 +23,11 @@ use crate::clock;
 use crate::endpoints::Board;
 use crate::limits;
 use crate::oracle::Ledger;
+use crate::scenario::mix::{self, Mix};
 use crate::seed::Seed;
 use client::Client;
 use generator::Generator;
 use holder::Holder;
-use mix::Mix;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;

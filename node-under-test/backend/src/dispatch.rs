@@ -6,7 +6,7 @@ use crate::layout::DataDir;
 use crate::redb::{self, RedbBackend};
 use crate::rocksdb::{self, RocksBackend};
 use node_base::LogId;
-use node_base::backend::{BackendError, ReadView, Result, consistent_index, hash};
+use node_base::backend::{ReadView, Result, consistent_index, hash};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -73,8 +73,6 @@ pub fn open(dir: DataDir, kind: EngineKind, options: EngineOptions) -> Result<Ar
 pub fn persisted_index(dir: &DataDir, kind: EngineKind, engine: Option<LogId>) -> Result<Option<u64>> {
     match kind {
         EngineKind::Redb => Ok(engine.map(|id| id.index)),
-        EngineKind::Rocksdb => {
-            last_flushed_index::read(&dir.last_flushed_index()).map_err(|error| BackendError(error.to_string()))
-        }
+        EngineKind::Rocksdb => Ok(last_flushed_index::read(&dir.last_flushed_index())?),
     }
 }

@@ -8,6 +8,7 @@ use crate::engine::EngineKind;
 use crate::layout::DataDir;
 use crate::marker;
 use node_base::LogId;
+use node_base::chain::chain;
 use serde::Serialize;
 use std::io;
 use std::path::Path;
@@ -43,7 +44,7 @@ pub fn inspect_dead(copy: &Path) -> Inspection {
     let nature = EngineKind::by_nature(&dir.db()).map_err(|error| error.to_string());
     let consistent_index = match &nature {
         Ok(Some(EngineKind::Rocksdb)) if !dir.db().join("CURRENT").exists() => Ok(None),
-        Ok(Some(engine)) => engine.image_index(&dir.db()).map_err(|error| error.to_string()),
+        Ok(Some(engine)) => engine.image_index(&dir.db()).map_err(|error| chain(&error)),
         Ok(None) => Ok(None),
         Err(error) => Err(error.clone()),
     };
@@ -54,7 +55,7 @@ pub fn inspect_dead(copy: &Path) -> Inspection {
     Inspection {
         engine_marker: marker::read(&dir).map(|engine| engine.map(EngineKind::name)).map_err(|error| error.to_string()),
         engine: nature.map(|engine| engine.map(EngineKind::name)),
-        last_flushed_index: last_flushed_index.map_err(|error| error.0),
+        last_flushed_index: last_flushed_index.map_err(|error| chain(&error)),
         consistent_index,
         leftovers: leftovers
             .iter()

@@ -10,6 +10,7 @@
 //! or, right after an installed snapshot, of the engine's consistent index when E = N). It is never stored
 //! in the engine, because it must prove something *about* the engine.
 
+use node_base::backend::{BackendError, BackendErrorKind};
 use node_base::durable::{self, Step};
 use node_base::failpoint::{Window, pass};
 use node_base::sabotage::{Bug, planted};
@@ -27,8 +28,18 @@ pub enum IndexError {
          guess: restore the file from a backup of this member, or remove the member and add it again under a new id"
     )]
     Corrupt { path: String, expected: String, found: String },
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Io { path: String, source: io::Error },
+}
+
+impl From<IndexError> for BackendError {
+    fn from(error: IndexError) -> Self {
+        let kind = match error {
+            IndexError::Corrupt { .. } => BackendErrorKind::Corrupt,
+            IndexError::Io { .. } => BackendErrorKind::Io,
+        };
+        BackendError::new(kind, "reading last-flushed-index").because(error)
+    }
 }
 
 /// Reads N; `None` if there is no file, which is right only on a member whose log was never purged.

@@ -49,9 +49,9 @@ pub enum MigrateError {
         "the copy in {to} differs from what {from} holds (rows or consistent index): nothing was changed; try again"
     )]
     CopyDiffers { from: EngineKind, to: EngineKind },
-    #[error("migration: {what}: {source}")]
+    #[error("migration: {what}")]
     Io { what: &'static str, source: io::Error },
-    #[error("migration: {0}")]
+    #[error("migration")]
     Engine(#[from] BackendError),
 }
 
@@ -162,7 +162,7 @@ fn persist_index(dir: &DataDir, to: EngineKind) -> Result<(), MigrateError> {
         }
         EngineKind::Rocksdb => {
             let Some(index) = to.image_index(&dir.db())? else { return Ok(()) };
-            let mut file = IndexFile::open(path).map_err(|error| BackendError(error.to_string()))?;
+            let mut file = IndexFile::open(path).map_err(BackendError::from)?;
             file.advance(index.index).map_err(io_error("writing last-flushed-index"))
         }
     }

@@ -5,18 +5,15 @@
 //! batch*: whatever state an engine recovers is therefore an exact prefix of the raft log.
 
 use crate::LogId;
+use crate::chain::Chained;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
 
-pub type Result<T> = std::result::Result<T, BackendError>;
+pub use crate::backend_error::{BackendError, BackendErrorKind};
 
-/// A storage engine failed. There is no retry: the caller ends the process, because an engine that failed
-/// once (above all at a sync) can no longer say what is durable.
-#[derive(Debug, thiserror::Error)]
-#[error("storage engine: {0}")]
-pub struct BackendError(pub String);
+pub type Result<T> = std::result::Result<T, BackendError>;
 
 /// The key spaces. The discriminant is the first byte of a row's key in an engine without tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,7 +80,9 @@ pub fn consistent_index(view: &dyn ReadView) -> Result<Option<LogId>> {
     let Some(bytes) = view.get(Bucket::Meta, CONSISTENT_INDEX)? else { return Ok(None) };
     LogId::decode(&bytes).map(Some).ok_or_else(|| {
         let (expected, found) = (LogId::ENCODED_BYTES, bytes.len());
-        BackendError(format!("consistent_index must have {expected} bytes, found {found}: this database is not ours"))
+        BackendError::corrupt(format!(
+            "consistent_index must have {expected} bytes, found {found}: this database is not ours"
+        ))
     })
 }
 
@@ -160,10 +159,10 @@ pub enum SnapshotError {
     #[error("snapshot: not yet: {0}; ask again")]
     NotYet(String),
     /// This member's disk failed.
-    #[error("snapshot: {what}: {source}")]
+    #[error("snapshot: {what}")]
     Io { what: String, source: io::Error },
     /// This member's engine failed.
-    #[error("snapshot: {0}")]
+    #[error("snapshot")]
     Engine(#[from] BackendError),
 }
 
@@ -182,7 +181,7 @@ impl From<SnapshotError> for io::Error {
             SnapshotError::Io { source, .. } => source.kind(),
             SnapshotError::Engine(_) => io::ErrorKind::Other,
         };
-        io::Error::new(kind, error)
+        io::Error::new(kind, Chained(error))
     }
 }
 

@@ -6,6 +6,8 @@
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "a print that fails panics: see `diagnostics`")]
 
 pub mod backend;
+mod backend_error;
+pub mod chain;
 pub mod diagnostics;
 pub mod durable;
 pub mod failpoint;

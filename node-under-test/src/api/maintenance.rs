@@ -11,6 +11,7 @@ use crate::state::hash::short;
 use futures_util::stream::BoxStream;
 use node_backend::snapshot::saved;
 use node_base::backend::SnapshotError;
+use node_base::chain::chain;
 use node_proto::etcdserverpb::maintenance_server::Maintenance;
 use node_proto::etcdserverpb::{
     AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse, HashKvRequest, HashKvResponse,
@@ -44,7 +45,7 @@ impl Maintenance for MaintenanceService {
         let backend = self.node.store.backend().clone();
         // An engine may have to read much to tell what of its file is in use.
         let size = self.node.engine_calls.run(move || backend.size()).await?;
-        let size = size.map_err(|error| Status::internal(error.to_string()))?;
+        let size = size.map_err(|error| Status::internal(chain(&error)))?;
         let bytes = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
         let leader = *self.node.raft.believed_leader().borrow();
         let errors = if leader.is_none() { vec!["etcdserver: no leader".to_owned()] } else { Vec::new() };
@@ -66,7 +67,7 @@ impl Maintenance for MaintenanceService {
         let (backend, space) = (self.node.store.backend().clone(), self.space.clone());
         let defrag = move || {
             space.for_image(&*backend).map_err(Status::resource_exhausted)?;
-            backend.defrag().map_err(|error| Status::internal(error.to_string()))
+            backend.defrag().map_err(|error| Status::internal(chain(&error)))
         };
         self.node.engine_calls.run(defrag).await??;
         Ok(Response::new(DefragmentResponse { header: self.node.header_now() }))
@@ -98,8 +99,8 @@ impl Maintenance for MaintenanceService {
         let image = move || {
             space.for_image(&*backend).map_err(Status::resource_exhausted)?;
             backend.snapshot().map(saved::for_client).map_err(|error| match error {
-                SnapshotError::NotYet(_) => Status::unavailable(error.to_string()),
-                _ => Status::internal(error.to_string()),
+                SnapshotError::NotYet(_) => Status::unavailable(chain(&error)),
+                _ => Status::internal(chain(&error)),
             })
         };
         let (wire_size, reader) = self.node.engine_calls.run(image).await??;

@@ -6,6 +6,7 @@
 //! 3. *A stream that did not get to its end never looks complete*: it ends with an error, also when the task died.
 
 use futures_util::{Stream, stream};
+use node_base::chain::chain;
 use node_proto::etcdserverpb::{ResponseHeader, SnapshotResponse};
 use std::io::{self, Read};
 use std::time::Duration;
@@ -61,8 +62,8 @@ async fn pump<T: Send + 'static>(image: Outgoing<T>, blobs: mpsc::Sender<Item>, 
                 reader = back;
                 piece
             }
-            Ok((Err(error), _)) => return fail(&blobs, patience, &error.to_string()).await,
-            Err(error) => return fail(&blobs, patience, &error.to_string()).await,
+            Ok((Err(error), _)) => return fail(&blobs, patience, &chain(&error)).await,
+            Err(error) => return fail(&blobs, patience, &chain(&error)).await,
         };
         for blob in blobs_of(&piece) {
             remaining -= blob.len() as u64;

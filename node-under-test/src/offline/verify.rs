@@ -11,6 +11,7 @@ use node_backend::layout::DataDir;
 use node_backend::snapshot::format::hex;
 use node_base::LogId;
 use node_base::backend::{ReadView, consistent_index, hash};
+use node_base::chain::chain;
 use node_base::durable::remedy;
 use node_raft::LogFacts;
 use std::process::ExitCode;
@@ -36,7 +37,7 @@ impl Checks {
             }
             Err(error) => {
                 self.failed += 1;
-                let line = format!("FAILED  {what}: {error:#}");
+                let line = format!("FAILED  {what}: {}", chain(error.as_ref()));
                 if let Some(remedy) = remedy(&line) {
                     self.machine += 1;
                     self.remedy = Some(remedy);

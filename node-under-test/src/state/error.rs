@@ -2,7 +2,8 @@
 //!
 //! Clients match these strings and codes, so they are etcd's to the letter.
 
-use node_base::backend::BackendError;
+use node_base::backend::{BackendError, BackendErrorKind};
+use node_base::chain::chain;
 use node_proto::command::Failure;
 use tonic::{Code, Status};
 
@@ -81,9 +82,11 @@ pub enum Error {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        match error {
-            Error::Rejected(rejection) => rejection.into(),
-            Error::Engine(_) | Error::Corrupt(_) => Status::internal(error.to_string()),
+        match &error {
+            Error::Rejected(rejection) => (*rejection).into(),
+            // Another member can answer.
+            Error::Engine(engine) if engine.kind() == BackendErrorKind::Closed => Status::unavailable(chain(engine)),
+            Error::Engine(_) | Error::Corrupt(_) => Status::internal(chain(&error)),
         }
     }
 }

@@ -8,6 +8,7 @@ use super::error::Result;
 use super::hash::{self, StateHash};
 use node_base::LogId;
 use node_base::backend::Backend;
+use node_base::chain::chain;
 use node_base::sabotage::{Bug, planted};
 use node_proto::control::{FenceAnswerResponse, Lease};
 use std::collections::BTreeMap;
@@ -90,7 +91,7 @@ impl FenceBook {
                     *answer = Some(FenceAnswerResponse { kv: cached.unwrap_or(fresh.kv), ..fresh });
                 }
             }),
-            Err(error) => self.fail(error.to_string()),
+            Err(error) => self.fail(chain(&error)),
         }
     }
 

@@ -33,6 +33,7 @@ use super::mvcc::{Applying, Change, History, Interval, Wanted, range, reader, tx
 use bytes::Bytes;
 use node_base::LogId;
 use node_base::backend::{Backend, Batch, ReadView};
+use node_base::chain::io_error;
 use node_base::failpoint::{self, Window};
 use node_base::sabotage::{Bug, planted};
 use node_proto::command::command::Request;
@@ -120,7 +121,7 @@ impl Store {
         let mut writing = self.write();
         let no_reader_between = self.pinning.write().unwrap_or_else(PoisonError::into_inner);
         exchange()?;
-        self.reload(&mut writing).map_err(io::Error::other)?;
+        self.reload(&mut writing).map_err(io_error)?;
         drop(no_reader_between);
         self.sweep.send_replace(Sweep { wanted: writing.state.compact, done: 0 });
         Ok(())

@@ -11,11 +11,11 @@
 //!    and the next start opens the new file.
 
 use super::image::Copy;
-use super::{RedbBackend, failed, lock, open_db};
+use super::{RedbBackend, lock, open_db};
 use crate::redb::view::View;
 use crate::snapshot::install;
 use crate::storage_failed;
-use node_base::backend::{Batch, Bucket, CONSISTENT_INDEX, Result};
+use node_base::backend::{BackendError, Batch, Bucket, CONSISTENT_INDEX, Result};
 use node_base::durable;
 use redb::Database;
 use std::collections::BTreeSet;
@@ -85,7 +85,7 @@ impl RedbBackend {
     pub(super) fn defragment(&self) -> Result<()> {
         let _one_at_a_time = lock(&self.defragmenting);
         let fresh = self.dir.fresh();
-        let io = |error: io::Error| failed(format!("defragmenting {}: {error}", self.dir.db().display()));
+        let io = |error: io::Error| BackendError::io(format!("defragmenting {}", self.dir.db().display()), error);
         install::remove(&fresh).map_err(io)?;
         let view = {
             // Claim 1: no commit between the view and the first note.
@@ -143,7 +143,7 @@ impl RedbBackend {
 
     fn use_renamed(&self) -> io::Result<Arc<Database>> {
         durable::sync_dir(&self.dir.snap())?;
-        open_db(&self.dir, self.cache_bytes).map_err(|error| io::Error::other(error.0))
+        Ok(open_db(&self.dir, self.cache_bytes)?)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Whole files: an empty one, a copy of a view, and opening what a copy or a stranger made.
 
+use super::failed;
 use super::view::{View, table};
-use super::{BackendError, failed};
 use crate::layout::DataDir;
 use crate::snapshot::install;
 use node_base::backend::{Bucket, ReadView, Result};
@@ -31,12 +31,11 @@ pub enum Trust {
 pub fn open_image(path: &Path, trust: Trust) -> Result<Box<dyn ReadView>> {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(trust == Trust::Nobody);
-    let db = builder.open(path).map_err(|error| failed(format!("cannot open {}: {error}", path.display())))?;
+    let db = builder.open(path).map_err(|error| failed(error).during(format!("cannot open {}", path.display())))?;
     let view = View::of(Arc::new(db));
     for bucket in Bucket::ALL {
         // A file of redb's that is none of ours has other tables.
-        view.get(bucket, &[])
-            .map_err(|error| failed(format!("{} is no image of ours: {}", path.display(), error.0)))?;
+        view.get(bucket, &[]).map_err(|error| error.during(format!("{} is no image of ours", path.display())))?;
     }
     Ok(Box::new(view))
 }
@@ -143,7 +142,7 @@ impl Chunk<'_> {
 pub(super) fn create_empty(dir: &DataDir) -> io::Result<()> {
     let fresh = dir.fresh();
     install::remove(&fresh)?;
-    write_image(&fresh, &Nothing, &mut |_| ()).map_err(|error: BackendError| io::Error::other(error.0))?;
+    write_image(&fresh, &Nothing, &mut |_| ())?;
     File::open(&fresh)?.sync_all()?;
     std::fs::rename(&fresh, dir.db())?;
     durable::sync_dir(&dir.snap())

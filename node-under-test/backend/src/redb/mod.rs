@@ -15,6 +15,7 @@
 //!    the live file is never complete without the pages in memory.
 
 mod defrag;
+mod errors;
 mod image;
 mod in_use;
 mod view;
@@ -27,17 +28,18 @@ use crate::snapshot::install;
 use crate::snapshot::write::{self, Outgoing};
 use crate::{lock, storage_failed};
 use defrag::Notes;
+use errors::{failed, next_step};
 use in_use::InUse;
 use node_base::LogId;
 use node_base::backend::{
     Backend, BackendError, Batch, Bucket, CONSISTENT_INDEX, ReadView, Result, Size, Snapshot, SnapshotError,
     consistent_index,
 };
+use node_base::chain::chain;
 use node_base::durable;
 use node_base::failpoint::{Window, pass};
 use node_base::watermarks::Watermarks;
 use redb::{Database, Durability, WriteTransaction};
-use std::fmt::Display;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -66,7 +68,7 @@ impl RedbBackend {
     /// # Errors
     /// A file that is not redb's, is damaged, or is open elsewhere.
     pub fn open(dir: DataDir, options: &EngineOptions) -> Result<Self> {
-        let failed = |error: io::Error| BackendError(format!("making {}: {error}", dir.db().display()));
+        let failed = |error: io::Error| BackendError::io(format!("making {}", dir.db().display()), error);
         durable::create_dir_durably(&dir.snap()).map_err(failed)?;
         if !dir.db().exists() {
             image::create_empty(&dir).map_err(failed)?;
@@ -89,7 +91,7 @@ impl RedbBackend {
 
     fn db(&self) -> Result<Arc<Database>> {
         let slot = self.db.read().unwrap_or_else(PoisonError::into_inner);
-        slot.clone().ok_or_else(|| BackendError("the database is closed, or an install of it failed".into()))
+        slot.clone().ok_or_else(|| BackendError::closed("the database is closed, or an install of it failed"))
     }
 
     fn replace_db(&self, db: Option<Arc<Database>>) -> Option<Arc<Database>> {
@@ -97,7 +99,7 @@ impl RedbBackend {
     }
 
     fn marks(&self) -> Result<&Arc<Watermarks>> {
-        self.marks.get().ok_or_else(|| BackendError("the engine must be attached before the first commit".into()))
+        self.marks.get().ok_or_else(|| BackendError::refused("the engine must be attached before the first commit"))
     }
 
     /// Claim 2, for whoever holds the group.
@@ -109,7 +111,7 @@ impl RedbBackend {
         if let Err(error) = commit_durably(&db, |_| Ok(())) {
             // As an error it might reach a client that wanted a snapshot, and no more; and the next
             // group, whose sync succeeds, would be believed.
-            storage_failed(&format!("syncing {}: {}", self.dir.db().display(), error.0));
+            storage_failed(&format!("syncing {}: {}", self.dir.db().display(), chain(&error)));
         }
         pass(Window::GroupDurable);
         marks.flushed(last);
@@ -123,17 +125,10 @@ fn open_db(dir: &DataDir, cache_bytes: usize) -> Result<Arc<Database>> {
     let path = dir.db();
     let opened = Database::builder().set_cache_size(cache_bytes).open(&path);
     opened.map(Arc::new).map_err(|error| {
-        let error = error.to_string();
-        let next = durable::remedy(&error).unwrap_or(
-            "redb never leaves that behind after a kill: restore the file from a backup, or remove this member and add it \
-             again under a new id",
-        );
-        BackendError(format!("cannot open {}: {error}; {next}", path.display()))
+        let error = failed(error);
+        let next = next_step(&error);
+        error.advising(format!("cannot open {}", path.display()), next)
     })
-}
-
-fn failed(error: impl Display) -> BackendError {
-    BackendError(error.to_string())
 }
 
 fn commit_durably(db: &Database, write: impl FnOnce(&WriteTransaction) -> Result<()>) -> Result<()> {
@@ -234,7 +229,7 @@ impl Backend for RedbBackend {
         let image = Outgoing::own(outgoing.join(number.to_string()));
         let view = View::of(self.db()?);
         let log_id = consistent_index(&view)?
-            .ok_or_else(|| BackendError("nothing has been applied yet, so there is nothing to send".into()))?;
+            .ok_or_else(|| BackendError::refused("nothing has been applied yet, so there is nothing to send"))?;
         // After the view, so that N is at least the image's index.
         self.settle()?;
         write_image(image.path(), &view, &mut |_| ())?;
@@ -245,7 +240,9 @@ impl Backend for RedbBackend {
 
     fn size(&self) -> Result<Size> {
         let path = self.dir.db();
-        let allocated = std::fs::metadata(&path).map_err(|error| failed(format!("{}: {error}", path.display())))?.len();
+        let measured = std::fs::metadata(&path);
+        let measured = measured.map_err(|error| BackendError::io(format!("measuring {}", path.display()), error))?;
+        let allocated = measured.len();
         let in_use = self.in_use.bytes(|| {
             let (view, grown) = {
                 let _no_commit = lock(&self.group);
@@ -292,7 +289,7 @@ impl Engine for RedbBackend {
     }
 
     fn attach(&self, marks: Arc<Watermarks>) -> Result<()> {
-        self.marks.set(marks).map_err(|_| BackendError("the engine is attached already".into()))
+        self.marks.set(marks).map_err(|_| BackendError::refused("the engine is attached already"))
     }
 
     /// Nothing to note: (N, E] is empty.

@@ -44,9 +44,9 @@ impl View {
     }
 
     fn table(&self, bucket: Bucket) -> Result<&ReadOnlyTable<Bytes, Bytes>> {
-        let open = self.open.as_ref().map_err(|error| BackendError(error.0.clone()))?;
+        let open = self.open.as_ref().map_err(BackendError::clone)?;
         let slot = Bucket::ALL.iter().position(|of| *of == bucket).map(|at| &open.tables[at]);
-        let slot = slot.ok_or_else(|| failed("a bucket without a table"))?;
+        let slot = slot.ok_or_else(|| BackendError::refused("a bucket without a table"))?;
         match slot.get() {
             Some(table) => Ok(table),
             None => {

@@ -2,7 +2,7 @@
 
 use super::options;
 use super::rows::{engine_error, row_key, scan_range, visit_rows};
-use node_base::backend::{BackendError, Bucket, ReadView, Result};
+use node_base::backend::{Bucket, ReadView, Result};
 use rocksdb::{DB, Direction, IteratorMode, WriteBatch};
 use std::borrow::Borrow;
 use std::ops::ControlFlow;
@@ -34,7 +34,7 @@ impl<D: Borrow<DB> + Send> ReadView for RowsOf<D> {
 /// See [`EngineKind::open_image`](crate::engine::EngineKind::open_image).
 pub fn open_image(path: &Path) -> Result<Box<dyn ReadView>> {
     let db = DB::open_for_read_only(&options::read_only(), path, false)
-        .map_err(|error| BackendError(format!("cannot open {} for reading: {error}", path.display())))?;
+        .map_err(|error| engine_error(error).during(format!("cannot open {} for reading", path.display())))?;
     Ok(Box::new(RowsOf(db)))
 }
 

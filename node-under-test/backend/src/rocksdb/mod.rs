@@ -26,6 +26,7 @@ use node_base::LogId;
 use node_base::backend::{
     Backend, BackendError, Batch, Bucket, CONSISTENT_INDEX, ReadView, Result, Size, Snapshot, SnapshotError,
 };
+use node_base::chain::chain;
 use node_base::failpoint::{Window, pass};
 use node_base::sabotage::{Bug, planted};
 use node_base::watermarks::Watermarks;
@@ -57,9 +58,9 @@ impl RocksBackend {
     /// Bad options, a corrupt `last-flushed-index`, an N without a database, a database that does not open.
     pub fn open(dir: DataDir, options: EngineOptions) -> Result<Self> {
         options::check(&options)?;
-        let index = IndexFile::open(dir.last_flushed_index()).map_err(|error| BackendError(error.to_string()))?;
+        let index = IndexFile::open(dir.last_flushed_index())?;
         node_base::durable::create_dir_durably(&dir.db())
-            .map_err(|error| BackendError(format!("creating {}: {error}", dir.db().display())))?;
+            .map_err(|error| BackendError::io(format!("creating {}", dir.db().display()), error))?;
         let persisted = index.value();
         let engine = OpenEngine::open(&dir, &options, index)?;
         let opened = Opened { persisted, engine: engine.at_open };
@@ -83,7 +84,7 @@ impl RocksBackend {
     }
 
     fn marks(&self) -> Result<&Arc<Watermarks>> {
-        self.marks.get().ok_or_else(|| BackendError("the engine must be attached before the first commit".into()))
+        self.marks.get().ok_or_else(|| BackendError::refused("the engine must be attached before the first commit"))
     }
 
     /// The last LogId committed or verified in this life, no commit being half done.
@@ -94,7 +95,7 @@ impl RocksBackend {
 }
 
 fn closed() -> BackendError {
-    BackendError("the database is closed, or an install of it failed".into())
+    BackendError::closed("the database is closed, or an install of it failed")
 }
 
 /// The engine, which cannot be replaced while this is held.
@@ -220,20 +221,22 @@ impl Engine for RocksBackend {
         let engine = self.engine()?;
         match engine.get().at_open {
             Some(image) => engine.get().finish_install(image),
-            None => Err(BackendError("an empty database was not installed by a snapshot".into())),
+            None => Err(BackendError::refused("an empty database was not installed by a snapshot")),
         }
     }
 
     fn attach(&self, marks: Arc<Watermarks>) -> Result<()> {
         self.engine()?.get().attach(marks.clone())?;
-        self.marks.set(marks).map_err(|_| BackendError("the engine is attached already".into()))
+        self.marks.set(marks).map_err(|_| BackendError::refused("the engine is attached already"))
     }
 
     fn verified(&self, id: LogId) -> Result<()> {
         let engine = self.engine()?;
         let at_open = engine.get().at_open;
         if at_open.is_none_or(|at_open| id.index > at_open.index) {
-            return Err(BackendError(format!("entry {id} cannot be verified: the engine was opened at {at_open:?}")));
+            return Err(BackendError::refused(format!(
+                "entry {id} cannot be verified: the engine was opened at {at_open:?}"
+            )));
         }
         engine.get().progress.prove(id);
         Ok(())
@@ -251,7 +254,7 @@ impl Engine for RocksBackend {
 impl Drop for RocksBackend {
     fn drop(&mut self) {
         if let Err(error) = self.close() {
-            tracing::error!("closing the engine: {error}");
+            tracing::error!("closing the engine: {}", chain(&error));
         }
     }
 }

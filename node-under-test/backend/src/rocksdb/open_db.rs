@@ -58,7 +58,7 @@ impl OpenEngine {
         let path = dir.db();
         let create = index.value().is_none();
         if !create && !path.join("CURRENT").exists() {
-            return Err(BackendError(format!(
+            return Err(BackendError::corrupt(format!(
                 "{} holds no database, but last-flushed-index says that index {:?} was flushed into it: restore the directory \
                  from a backup, or remove this member and add it again under a new id",
                 path.display(),
@@ -71,12 +71,11 @@ impl OpenEngine {
             Capture { progress: progress.clone(), index_path: dir.last_flushed_index(), at_begin: Mutex::new(None) };
         let live = options::live(chosen, create, Listener { events: events.clone(), capture });
         let db = DB::open(&live, &path).map_err(|error| {
-            let error = error.to_string();
-            let next = remedy(&error).unwrap_or(
+            let next = remedy(error.as_ref()).unwrap_or(
                 "rocksdb never leaves that behind after a kill: restore the directory from a backup, or remove this member and \
                  add it again under a new id",
             );
-            BackendError(format!("cannot open {}: {error}; {next}", path.display()))
+            engine_error(error).advising(format!("cannot open {}", path.display()), next)
         })?;
         let at_open = consistent_index(&RowsOf(&db))?;
         let (closed_sender, closed) = mpsc::channel();
@@ -94,9 +93,9 @@ impl OpenEngine {
     pub fn finish_install(&self, image: LogId) -> Result<()> {
         match &mut *lock(&self.keeper) {
             Keeper::Waiting(index, _) => {
-                index.advance(image.index).map_err(|error| BackendError(format!("writing last-flushed-index: {error}")))
+                index.advance(image.index).map_err(|error| BackendError::io("writing last-flushed-index", error))
             }
-            _ => Err(BackendError("an install is finished before the engine is attached".into())),
+            _ => Err(BackendError::refused("an install is finished before the engine is attached")),
         }
     }
 
@@ -104,7 +103,7 @@ impl OpenEngine {
     pub fn attach(&self, marks: Arc<Watermarks>) -> Result<()> {
         let mut keeper = lock(&self.keeper);
         let Keeper::Waiting(index, events) = std::mem::replace(&mut *keeper, Keeper::Gone) else {
-            return Err(BackendError("the engine is attached already".into()));
+            return Err(BackendError::refused("the engine is attached already"));
         };
         let db = Arc::downgrade(&self.db);
         let start_flush = move || {
@@ -117,17 +116,17 @@ impl OpenEngine {
         };
         let persister = Persister { index, marks, progress: self.progress.clone(), start_flush: Box::new(start_flush) };
         let thread = std::thread::Builder::new().name("persist-n".into()).spawn(move || persister.run(events));
-        *keeper = Keeper::Running(thread.map_err(|error| BackendError(format!("starting the persister: {error}")))?);
+        *keeper = Keeper::Running(thread.map_err(|error| BackendError::io("starting the persister", error))?);
         Ok(())
     }
 
     /// Waits until N is at least `id`, of which the caller knows that the SSTs hold it.
     pub fn persist_proven(&self, id: LogId) -> Result<()> {
         if matches!(*lock(&self.keeper), Keeper::Waiting(..)) {
-            return Err(BackendError("the engine must be attached before it is flushed".into()));
+            return Err(BackendError::refused("the engine must be attached before it is flushed"));
         }
         let (done, heard) = mpsc::sync_channel(1);
-        let closing = |_| BackendError("the engine is being closed".into());
+        let closing = |_| BackendError::closed("the engine is being closed");
         self.events.send(Event::Proven { id, done }).map_err(|_| closing(()))?;
         heard.recv().map_err(|_| closing(()))
     }
@@ -145,8 +144,8 @@ impl OpenEngine {
         let _ = self.events.send(Event::Closed);
         match self.keeper.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
             Keeper::Waiting(index, _) => Ok(index),
-            Keeper::Running(thread) => thread.join().map_err(|_| BackendError("the persister panicked".into())),
-            Keeper::Gone => Err(BackendError("the persister never started".into())),
+            Keeper::Running(thread) => thread.join().map_err(|_| BackendError::closed("the persister panicked")),
+            Keeper::Gone => Err(BackendError::closed("the persister never started")),
         }
     }
 }

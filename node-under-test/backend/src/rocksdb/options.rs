@@ -21,19 +21,19 @@ pub const MEMTABLE_BYTES_MIN: usize = 64 << 10;
 
 pub(super) fn check(options: &EngineOptions) -> Result<()> {
     if options.memtable_bytes < MEMTABLE_BYTES_MIN {
-        return Err(BackendError(format!(
+        return Err(BackendError::refused(format!(
             "memtable size must be at least {MEMTABLE_BYTES_MIN} bytes (rocksdb's own minimum), found {}",
             options.memtable_bytes
         )));
     }
     if options.open_files_max < OPEN_FILES_MIN {
-        return Err(BackendError(format!(
+        return Err(BackendError::refused(format!(
             "limit of open tables must be at least {OPEN_FILES_MIN} (rocksdb's own minimum), found {}",
             options.open_files_max
         )));
     }
     if options.lag_entries_max == 0 || options.lag_bytes_max == 0 {
-        return Err(BackendError("limits of unflushed entries and bytes must be at least 1, found 0".into()));
+        return Err(BackendError::refused("limits of unflushed entries and bytes must be at least 1, found 0"));
     }
     Ok(())
 }

@@ -2,8 +2,8 @@
 //! family.
 
 use super::options;
-use node_base::backend::{BackendError, Bucket, Result};
-use rocksdb::{DBAccess, DBIteratorWithThreadMode, ReadOptions};
+use node_base::backend::{BackendError, BackendErrorKind, Bucket, Result};
+use rocksdb::{DBAccess, DBIteratorWithThreadMode, ErrorKind, ReadOptions};
 use std::ops::ControlFlow;
 
 pub(super) fn row_key(bucket: Bucket, key: &[u8]) -> Vec<u8> {
@@ -13,8 +13,15 @@ pub(super) fn row_key(bucket: Bucket, key: &[u8]) -> Vec<u8> {
     row
 }
 
+/// An error of RocksDB, by the class that its status names.
 pub(super) fn engine_error(error: rocksdb::Error) -> BackendError {
-    BackendError(error.into_string())
+    let kind = match error.kind() {
+        ErrorKind::Corruption => BackendErrorKind::Corrupt,
+        ErrorKind::InvalidArgument | ErrorKind::NotSupported => BackendErrorKind::Refused,
+        ErrorKind::ShutdownInProgress => BackendErrorKind::Closed,
+        _ => BackendErrorKind::Io,
+    };
+    BackendError::new(kind, "rocksdb").because(error)
 }
 
 /// Where the rows of `bucket` in `[from, to)` start, and how to read them; `None`: there can be

@@ -1,6 +1,7 @@
 //! Taking a checkpoint for sending, and replacing the database by a received one.
 
 use super::open_db::OpenEngine;
+use super::rows::engine_error;
 use super::{RocksBackend, closed};
 use crate::engine::EngineKind;
 use crate::snapshot::install;
@@ -29,10 +30,10 @@ impl RocksBackend {
         Checkpoint::new(&engine.db.db)
             // 0: flush whatever the memtable holds; any other value may leave unflushed entries out.
             .and_then(|maker| maker.create_checkpoint_with_log_size(checkpoint.path(), 0))
-            .map_err(|error| BackendError(format!("making a checkpoint: {error}")))?;
+            .map_err(|error| engine_error(error).during("making a checkpoint"))?;
         let log_id = EngineKind::Rocksdb
             .image_index(checkpoint.path())?
-            .ok_or_else(|| BackendError("nothing has been applied yet, so there is nothing to send".into()))?;
+            .ok_or_else(|| BackendError::refused("nothing has been applied yet, so there is nothing to send"))?;
         pass(Window::SnapshotImage);
         self.persist_image_index(engine, log_id)?;
         drop(guard);

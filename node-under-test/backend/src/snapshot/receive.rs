@@ -11,6 +11,7 @@ use crate::engine::{Engine, EngineKind};
 use crate::layout::DataDir;
 use node_base::LogId;
 use node_base::backend::{Declared, ReadView, SnapshotError, consistent_index};
+use node_base::chain::chain;
 use node_base::durable;
 use node_base::failpoint::{Window, pass};
 use node_base::sabotage::{Bug, planted};
@@ -79,12 +80,12 @@ fn sync(dir: &DataDir, path: &Path) -> Result<(), SnapshotError> {
 /// [`SnapshotError::Refused`]: it does not open, or is not ours.
 pub(crate) fn open_proven(engine: EngineKind, path: &Path) -> Result<Box<dyn ReadView>, SnapshotError> {
     let opened = engine.open_foreign_image(path);
-    opened.map_err(|error| SnapshotError::Refused(format!("its image does not open: {}", error.0)))
+    opened.map_err(|error| SnapshotError::Refused(format!("its image does not open: {}", chain(&error))))
 }
 
 fn check_index(image: &dyn ReadView, expected: LogId) -> Result<(), SnapshotError> {
     let found = consistent_index(image)
-        .map_err(|error| SnapshotError::Refused(format!("its image cannot be read: {}", error.0)))?;
+        .map_err(|error| SnapshotError::Refused(format!("its image cannot be read: {}", chain(&error))))?;
     let off_by_one = |found: LogId| planted(Bug::SnapshotIndexOffByOne) && found.index + 1 == expected.index;
     if found == Some(expected) || found.is_some_and(off_by_one) {
         return Ok(());

@@ -8,7 +8,7 @@ use crate::target::edits;
 
 /// What kind of step a client takes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     Append,
     Count,
     Put,
@@ -35,9 +35,9 @@ pub struct Mix {
     pub name: &'static str,
     /// What it is made of, in a few words.
     pub doc: &'static str,
-    pub(super) weights: &'static [(Kind, u32)],
+    pub weights: &'static [(Kind, u32)],
     /// Plain values are at least half as long as they may be.
-    pub(super) large: bool,
+    pub large: bool,
 }
 
 /// What a scenario has that names none. Most of it is what shows a repeated or a lost apply; reads are few because the watch and

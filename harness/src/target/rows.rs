@@ -3,8 +3,7 @@
 
 use crate::limits;
 use crate::operation::KeyState;
-use crate::workload;
-use etcd_client::{Client, Error, GetOptions};
+use etcd_client::{Client, Error, GetOptions, KeyValue};
 
 /// Every key at `revision`, ascending, by serializable reads: the member asks nobody.
 ///
@@ -19,10 +18,27 @@ pub async fn at(client: &Client, revision: u64) -> Result<Vec<KeyState>, Error> 
         let page =
             GetOptions::new().with_from_key().with_revision(at).with_serializable().with_limit(limits::ROWS_PER_PAGE);
         let answer = client.get(from, Some(page)).await?;
-        rows.extend(answer.kvs().iter().map(workload::key_state));
+        rows.extend(answer.kvs().iter().map(key_state));
         match rows.last() {
             Some(last) if answer.more() => from = [last.key.as_slice(), &[0]].concat(),
             _ => return Ok(rows),
         }
     }
+}
+
+/// A key as a range answers it.
+pub fn key_state(kv: &KeyValue) -> KeyState {
+    KeyState {
+        key: kv.key().to_vec(),
+        value: kv.value().to_vec(),
+        create_revision: unsigned(kv.create_revision()),
+        mod_revision: unsigned(kv.mod_revision()),
+        version: unsigned(kv.version()),
+        lease: kv.lease(),
+    }
+}
+
+/// Numbers that etcd's wire writes signed, and never negative.
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
