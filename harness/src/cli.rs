@@ -1,4 +1,4 @@
-//! The command line: what was asked for becomes a [`Job`], and what came of it a few lines and an exit code.
+//! The command line: arguments become a [`Job`], and its result a few lines and an exit code.
 
 mod export;
 mod mutants;
@@ -27,8 +27,8 @@ use clap::{Args, Parser, Subcommand};
 use signals::interruption;
 use std::path::{Path, PathBuf};
 
-/// Crash-consistency gate for replicated stores: kills real nodes on a seeded schedule, and proves after every
-/// restart that nothing diverged.
+/// Crash-consistency gate for replicated stores: kills real nodes on a seeded schedule and proves
+/// after every restart that nothing diverged.
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -43,39 +43,41 @@ const EXIT_CODES: &str = "Exit codes: 0 pass, 1 violation, 2 inconclusive, 3 liv
 pub enum Command {
     /// Run a scenario and write a report.
     Run(RunArgs),
-    /// Print the plan that a scenario and a seed make.
+    /// Print the schedule of faults that a scenario and a seed make.
     Plan(PlanArgs),
-    /// Run the stored plan of a report again.
+    /// Run a report's stored plan again, once or many times.
     Replay(replay::ReplayArgs),
-    /// Judge a report's evidence again, offline: no cluster, no node binary.
+    /// Judge a report's stored evidence again, offline, without a cluster or a node binary.
     Verify(verify::VerifyArgs),
-    /// Make a failing report's plan and scenario as small as the same class allows.
+    /// Find the smallest plan and load that still fail as a report did.
     Shrink(shrink::ShrinkArgs),
-    /// Write a run's history in the form that other checkers read.
+    /// Write a run's history in a format that other checkers read.
     Export(export::ExportArgs),
-    /// Run planted bugs until each is caught: the table that says whether the harness has teeth.
+    /// Run planted bugs until each is caught, to show that the harness has teeth.
     Mutants(mutants::MutantsArgs),
 }
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// The scenario, for example scenarios/smoke.toml.
+    /// Scenario file, for example scenarios/smoke.toml.
     #[arg(required_unless_present = "resume")]
     pub scenario: Option<PathBuf>,
-    /// Go on with the run of this report, whose harness was killed or interrupted: its members died with it, which counts as a
-    /// kill of them all. At most one cycle is run again.
+    /// Continue the run of this report, whose harness was killed or interrupted. Its members died
+    /// with it, which counts as a kill of them all. At most one cycle is run again.
     #[arg(long, value_name = "REPORT_DIR", conflicts_with_all = ["scenario", "seed", "cycles", "sweep", "clusters", "report", "sabotage"])]
     pub resume: Option<PathBuf>,
-    /// Root of all chance; drawn from the clock, and printed, if absent.
+    /// Seed of all random choices [default: from the clock; it is printed].
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Cycles, instead of the scenario's.
+    /// Number of cycles [default: the scenario's].
     #[arg(long, conflicts_with = "sweep", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CYCLES_MAX)))]
     pub cycles: Option<u32>,
-    /// Not at random: one kill at every window of the scenario, at a first and at a later pass, in each role that passes it.
+    /// Draw nothing: kill at every window of the scenario, at a first and a later pass, in each role
+    /// that passes it.
     #[arg(long)]
     pub sweep: bool,
-    /// Clusters that share the cycles and run side by side: a number, or `auto` for what this machine's cores bear.
+    /// Clusters that share the cycles and run side by side: a number, or `auto` for as many as this
+    /// machine's cores can carry.
     #[arg(long, default_value = "1", value_parser = clusters)]
     pub clusters: u32,
     #[command(flatten)]
@@ -84,43 +86,46 @@ pub struct RunArgs {
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// The scenario, for example scenarios/gate.toml.
+    /// Scenario file, for example scenarios/gate.toml.
     pub scenario: PathBuf,
-    /// Root of all chance.
+    /// Seed of all random choices.
     #[arg(long)]
     pub seed: u64,
-    /// Cycles, instead of the scenario's.
+    /// Number of cycles [default: the scenario's].
     #[arg(long, conflicts_with = "sweep", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CYCLES_MAX)))]
     pub cycles: Option<u32>,
-    /// Not at random: one kill at every window of the scenario, at a first and at a later pass, in each role that passes it.
+    /// Draw nothing: kill at every window of the scenario, at a first and a later pass, in each role
+    /// that passes it.
     #[arg(long)]
     pub sweep: bool,
-    /// Clusters that share the cycles and run side by side: a number, or `auto` for what this machine's cores bear.
+    /// Clusters that share the cycles and run side by side: a number, or `auto` for as many as this
+    /// machine's cores can carry.
     #[arg(long, default_value = "1", value_parser = clusters)]
     pub clusters: u32,
 }
 
-/// What runs and replays have in common.
+/// Options of both runs and replays.
 #[derive(Debug, Clone, Args)]
 pub struct With {
-    /// The node binary; `node-under-test` beside this executable if absent.
+    /// Node binary, or the server's [default: `node-under-test` beside this executable, or what the
+    /// scenario's `[target]` names].
     #[arg(long)]
     pub node: Option<PathBuf>,
-    /// The binary that reads dead directories; the node binary if absent.
+    /// Binary that reads the data directories of dead members [default: the node binary].
     #[arg(long)]
     pub inspector: Option<PathBuf>,
-    /// The report directory, which must not hold a report yet; reports/SCENARIO-seedN-STAMP if absent.
+    /// Report directory, which must be absent or empty [default: reports/SCENARIO-seedN-STAMP].
     #[arg(long)]
     pub report: Option<PathBuf>,
-    /// Plant this bug in every node (needs a node binary that was built for it).
+    /// Bug to plant in every node; needs a node binary that was built with planted bugs.
     #[arg(long)]
     pub sabotage: Option<String>,
-    /// Keep the data directories after a pass, too.
+    /// Keep the members' data directories even after a pass.
     #[arg(long)]
     pub keep: bool,
 }
 
-/// Carries out what was asked for.
+/// Carries out the command.
 pub async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         Command::Plan(args) => plan(&args),
@@ -192,13 +197,13 @@ fn run_job(args: &RunArgs) -> Result<Job, Failure> {
     Ok(job)
 }
 
-/// What the stored run was; `None`, with a note, if it ended before it could say.
+/// Reads the stored verdict; `None`, with a note, if the run ended before it wrote one.
 fn verdict_before(stored: &Paths) -> Result<Option<RunSummary>, Failure> {
     match report::read(stored) {
         Ok(run) => Ok(Some(run)),
         Err(report::Error::Io { path, source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             say(&format!(
-                "note: there is no {}: the binaries cannot be compared, and a planted bug has to be named with --sabotage\n",
+                "note: {} is missing, so the binaries cannot be compared; name a planted bug with --sabotage\n",
                 path.display()
             ));
             Ok(None)
@@ -207,14 +212,14 @@ fn verdict_before(stored: &Paths) -> Result<Option<RunSummary>, Failure> {
     }
 }
 
-/// A replay with another binary than the report's says so: the failure may not come back for that reason alone.
+/// Warns if a binary differs from the report's: that alone can keep the failure from coming back.
 fn compare_binaries(before: &RunSummary, target: &Target) -> Result<(), Failure> {
     let inspectors = before.inspector.as_ref().zip(target.inspector()).map(|(then, now)| ("inspector", then, now));
     for (name, then, path) in [("node", &before.node, target.binary())].into_iter().chain(inspectors) {
         let now = provenance::digest(path)?;
         if now != then.sha256 {
             say(&format!(
-                "note: another {name} binary than the report's\n  then {}  {}\n  now  {now}  {}\n",
+                "note: this {name} binary is not the one of the report\n  then {}  {}\n  now  {now}  {}\n",
                 then.sha256,
                 then.path,
                 path.display()
@@ -239,7 +244,7 @@ fn job(scenario: Scenario, plan: Plan, with: &With, repro: String) -> Result<Job
     job_in(paths, scenario, plan, with, repro)
 }
 
-/// Likewise, whatever is in the report directory.
+/// Like [`job`], with a report directory that may hold something.
 fn job_in(paths: Paths, scenario: Scenario, plan: Plan, with: &With, mut repro: String) -> Result<Job, Failure> {
     for (flag, value) in [("--node", &with.node), ("--inspector", &with.inspector)] {
         if let Some(value) = value {
@@ -258,7 +263,7 @@ fn job_in(paths: Paths, scenario: Scenario, plan: Plan, with: &With, mut repro: 
     Ok(Job { quotas, sweep: false, scenario, plan, target, paths, keep: with.keep, resume: false, repro, quiet: false })
 }
 
-/// Whether nothing is at `path`, or an empty directory.
+/// Whether `path` does not exist or is an empty directory.
 fn is_free(path: &Path) -> bool {
     match std::fs::read_dir(path) {
         Ok(mut entries) => entries.next().is_none(),
@@ -281,7 +286,7 @@ async fn carry_out(job: Job) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-/// The last lines: the verdict and its worth, the findings, and the command to paste next.
+/// The last lines: findings, the verdict and its worth, and the command to paste next.
 fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
     let root = shown(job.paths.root());
     let mut text = String::new();
@@ -329,7 +334,7 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
     for death in &summary.resumed {
         let (cluster, cycle) = (death.cluster, death.after_cycle);
         text.push_str(&format!(
-            "resumed: cluster {cluster} after cycle {cycle}; the harness's death was a kill of all its members\n"
+            "resumed: cluster {cluster} after cycle {cycle}; the harness died, which killed all members\n"
         ));
     }
     for line in report::known::lines(summary) {
@@ -342,7 +347,7 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
     match exit {
         Exit::Pass => {}
         Exit::Interrupted => {
-            text.push_str(&format!("go on with it: ninelives run --resume {root}\nrun it again: {}\n", summary.repro));
+            text.push_str(&format!("continue it: ninelives run --resume {root}\nrun it again: {}\n", summary.repro));
         }
         _ => text.push_str(&format!("replay it: {}\n", replay_command("replay", &root, &job.target))),
     }
@@ -352,7 +357,7 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
     text
 }
 
-/// What the kills took away: `120 entries lost, 90 replayed`.
+/// The effect of the kills: `120 entries lost, 90 replayed`.
 fn bite(run: &RunSummary) -> String {
     if run.is_opaque() {
         return format!("{} entries to catch up with", run.behind());
@@ -366,7 +371,7 @@ fn writes(run: &RunSummary) -> String {
     format!("{} writes acknowledged{rate}, {} unknown", run.acked_writes, report::percent(run.unknown_share()))
 }
 
-/// The inspector is the node binary unless another one is named.
+/// A command to paste; it names the inspector if that is not the node binary.
 fn replay_command(what: &str, root: &str, target: &Target) -> String {
     let mut command = format!("ninelives {what} {root} --node {}", word(target.binary()));
     if let Some(inspector) = target.inspector().filter(|inspector| *inspector != target.binary()) {
@@ -384,7 +389,7 @@ fn beside_this_executable(name: &str) -> Result<PathBuf, Failure> {
     Ok(own.with_file_name(name))
 }
 
-/// Nodes are given absolute paths: what they find must not depend on where they are started.
+/// Makes `path` absolute, because nodes may run in another directory.
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     Ok(std::path::absolute(path).with_context(|| format!("cannot make {} absolute", path.display()))?)
 }

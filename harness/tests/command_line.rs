@@ -105,7 +105,7 @@ fn a_node_that_never_starts_is_no_violation() {
     std::fs::write(&node, "#!/bin/sh\nexit 4\n").unwrap();
     let replay = ninelives(&["replay", &report.display().to_string(), "--node", &node, "--report", &other]);
     assert_eq!(replay.status.code(), Some(70));
-    assert!(text(&replay.stderr).contains("another node binary than the report's"), "{}", text(&replay.stderr));
+    assert!(text(&replay.stderr).contains("this node binary is not the one of the report"), "{}", text(&replay.stderr));
     let plan = |dir: &Path| std::fs::read(dir.join("plan.txt")).unwrap();
     assert_eq!(plan(&report), plan(Path::new(&other)), "a replay runs the stored plan");
 

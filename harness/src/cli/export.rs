@@ -1,4 +1,4 @@
-//! `ninelives export`: a run's history in the form that other checkers read.
+//! `ninelives export`: a run's history in a format that other checkers read.
 
 use crate::exit::{Exit, Failure};
 use crate::output::{delivered, say};
@@ -11,18 +11,18 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// The report directory whose history is to be written as Jepsen's EDN, a map per line.
+    /// Report directory whose history to write as Jepsen's EDN, one map per line.
     #[arg(long, value_name = "REPORT", required = true)]
     pub edn: PathBuf,
-    /// The cluster whose history it is: clusters share nothing.
+    /// Cluster whose history to write; each has its own.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CLUSTERS_MAX)))]
     pub cluster: u32,
-    /// The file to write, which must not exist yet; the standard output if absent.
+    /// File to write, which must not exist yet [default: standard output].
     #[arg(long)]
     pub out: Option<PathBuf>,
 }
 
-/// Writes the history, and says what was written where it can be read beside it.
+/// Writes the history, and reports on standard error what was written.
 pub fn export(args: &ExportArgs) -> Result<Exit, Failure> {
     let paths = Paths::new(&args.edn).of_cluster(args.cluster);
     let path = paths.history_jsonl();
@@ -33,19 +33,18 @@ pub fn export(args: &ExportArgs) -> Result<Exit, Failure> {
         Failure::Usage(format!("expected the history of a report at {}, found: {error}", path.display()))
     })?;
     let (to, place): (Box<dyn Write>, String) = match &args.out {
-        None => (Box::new(std::io::stdout().lock()), "the standard output".to_owned()),
+        None => (Box::new(std::io::stdout().lock()), "standard output".to_owned()),
         Some(out) => {
-            let file = File::create_new(out).map_err(|error| {
-                Failure::Usage(format!("expected to create {}, and cannot: {error}", out.display()))
-            })?;
+            let file = File::create_new(out)
+                .map_err(|error| Failure::Usage(format!("cannot create {}: {error}", out.display())))?;
             (Box::new(file), out.display().to_string())
         }
     };
     match edn::export(BufReader::new(history), BufWriter::new(to)) {
         Ok(exported) => {
-            let torn = if exported.torn { "; the last line was cut off, and is left out" } else { "" };
+            let torn = if exported.torn { "; the last line of the history is cut off and was left out" } else { "" };
             let (all, completed) = (exported.invoked, exported.completed);
-            say(&format!("{all} operations, {completed} with a completion, to {place}{torn}\n"));
+            say(&format!("{all} operations, {completed} of them completed, written to {place}{torn}\n"));
             Ok(Exit::Pass)
         }
         Err(edn::Error::Write(error)) if args.out.is_none() => Ok(delivered(Err(error)).map(|()| Exit::Pass)?),

@@ -19,35 +19,36 @@ use std::time::Duration;
 #[derive(Debug, Args)]
 #[command(after_help = MUTANTS_EXIT_CODES)]
 pub struct MutantsArgs {
-    /// The table.
+    /// Table of planted bugs and controls.
     #[arg(default_value = "scenarios/mutants.toml")]
     pub table: PathBuf,
-    /// Only these bugs; `control` for the runs without one.
+    /// Run only these bugs; `control` stands for the runs without a bug.
     #[arg(long = "bug", num_args = 1.., value_name = "NAME")]
     pub bugs: Vec<String>,
-    /// Seeds for each, instead of 20 for a bug that a window pins and 5 for another.
+    /// Seeds per bug [default: 20 if a kill at a window shows the bug, 5 otherwise].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::REPLAYS_MAX)))]
     pub seeds: Option<u32>,
-    /// The first of the seeds.
+    /// First seed.
     #[arg(long, default_value_t = 1)]
     pub first_seed: u64,
-    /// Cycles of one run, at most.
+    /// Most cycles of one run.
     #[arg(long, default_value_t = limits::MUTANT_CYCLES_MAX, value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CYCLES_MAX)))]
     pub cycles_max: u32,
-    /// Runs side by side; what this machine's cores bear if absent.
+    /// Runs side by side [default: as many as this machine's cores can carry].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub jobs: Option<u32>,
-    /// A node binary with the planted bugs, for the rows that name no binary; `node-under-test-sabotaged` beside this executable if
-    /// absent.
+    /// Node binary with the planted bugs, for rows that name no binary
+    /// [default: `node-under-test-sabotaged` beside this executable].
     #[arg(long)]
     pub node: Option<PathBuf>,
-    /// The binary that reads dead directories, without them; `node-under-test` beside this executable if absent.
+    /// Binary without planted bugs that reads the data directories of dead members
+    /// [default: `node-under-test` beside this executable].
     #[arg(long)]
     pub inspector: Option<PathBuf>,
-    /// The report directory, which must not exist yet; reports/mutants-STAMP if absent.
+    /// Report directory, which must be absent or empty [default: reports/mutants-STAMP].
     #[arg(long)]
     pub report: Option<PathBuf>,
-    /// Keep the reports of runs that ended as expected, too.
+    /// Keep the reports of all runs, not only of those that did not end as expected.
     #[arg(long)]
     pub keep: bool,
 }
@@ -100,7 +101,7 @@ pub(super) async fn mutants(args: &MutantsArgs) -> Result<Exit, Failure> {
         if trial.caught && !args.keep {
             broken = broken.take().or(inspect::remove_dir(&roots[place]).err());
         }
-        // One that an interruption ended was not made.
+        // An interrupted run is no trial.
         if trial.caught || !sighting.summary.interrupted || sighting.late {
             trials.rows[row].trials.push(trial);
         }
@@ -156,12 +157,12 @@ fn trials(args: &MutantsArgs, table: &Table, chosen: Vec<Expected>, root: &Path)
     Ok(trials)
 }
 
-/// What a row is run on, and what reads its dead directories: that is known of the node alone.
+/// The binary of a row, and its inspector: only the node has one.
 fn binaries(args: &MutantsArgs, expected: &Expected) -> Result<(PathBuf, Option<PathBuf>), Failure> {
     if let Some(program) = &expected.binary {
         let found = on_path(program).ok_or_else(|| {
             let name = &expected.name;
-            Failure::Usage(format!("{name}: expected an executable {program}, a path or a name on PATH, found none"))
+            Failure::Usage(format!("{name}: expected {program} to be an executable path or a name on PATH, found none"))
         });
         return Ok((found?, None));
     }
@@ -175,7 +176,7 @@ fn file_name(binary: &str) -> &str {
 
 fn line(bug: &str, trial: &Trial, done: usize, all: usize, elapsed_ms: u64) -> String {
     let Trial { seed, class, cycles, caught, .. } = trial;
-    let word = if *caught { "" } else { " (not what was expected)" };
+    let word = if *caught { "" } else { " (unexpected)" };
     let at = minutes_and_seconds(elapsed_ms / 1000);
     format!("{done}/{all} {at} {bug} seed {seed}: {class}{word} after {cycles} cycles\n")
 }
@@ -211,7 +212,7 @@ fn write(root: &Path, certificate: &Certificate, text: &str) -> anyhow::Result<(
     Ok(())
 }
 
-/// What a run without a bug may end as that says nothing about the system.
+/// Classes in which a run without a bug can end without accusing the system.
 const BLAMELESS: [&str; 3] = ["inconclusive", "harness-error", "machine-exhausted"];
 
 fn exit_of(certificate: &Certificate, interrupted: bool) -> Exit {

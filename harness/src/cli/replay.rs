@@ -1,4 +1,4 @@
-//! `ninelives replay`: the stored plan of a report again, once as a run of its own or many times for how often it fails.
+//! `ninelives replay`: runs a report's stored plan again, once, or many times to count failures.
 
 use super::{
     With, absolute, carry_out, compare_binaries, interruption, is_free, job, say, shown, verdict_before, word,
@@ -18,37 +18,38 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// A report directory.
+    /// Report directory.
     pub report_dir: PathBuf,
-    /// Run it this often, each time up to the cycle that failed, and say how often the same class came back. Reports go to
-    /// REPORT_DIR/replays, or into --report; those of replays that found nothing are removed unless --keep. The exit code is that
-    /// of the worst replay, or 2 if the report had failed and no replay did.
+    /// Run it this many times, each time up to the cycle that failed, and count how often the same
+    /// class comes back. Reports go to REPORT_DIR/replays or into --report; replays that found nothing
+    /// are removed unless --keep is given. The exit code is that of the worst replay, or 2 if the
+    /// report had failed and no replay did.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::REPLAYS_MAX)))]
     pub times: Option<u32>,
     #[command(flatten)]
     pub with: With,
 }
 
-/// What a report directory holds to be run again.
+/// What a report directory stores of a run.
 pub(super) struct Stored {
     pub scenario: Scenario,
     pub plan: Plan,
-    /// `None`: the run ended before it could say.
+    /// `None`: the run ended before it wrote a verdict.
     pub before: Option<RunSummary>,
 }
 
 impl Stored {
-    /// Reads it.
+    /// Reads scenario, plan and verdict.
     ///
     /// # Errors
-    /// It is not there, not whole, or its parts do not belong together.
+    /// A part is missing or damaged, or the parts are not those of one run.
     pub fn open(dir: &Path) -> Result<Self, Failure> {
         let (scenario, plan) = Self::read(dir)?;
         let before = verdict_before(&Paths::new(dir))?;
         Ok(Self { scenario, plan, before })
     }
 
-    /// Reads scenario and plan alone.
+    /// Reads only scenario and plan.
     ///
     /// # Errors
     /// As [`Stored::open`].
@@ -60,8 +61,8 @@ impl Stored {
         run::read_inputs(&stored)
     }
 
-    /// The job that runs `plan` again, with the report's planted bug unless another one is named. Says so if the binaries are
-    /// not the report's.
+    /// The job that runs `plan` again, with the report's planted bug unless another one is named.
+    /// Warns if the binaries differ from the report's.
     ///
     /// # Errors
     /// Those of a job that cannot be run.
@@ -124,7 +125,7 @@ async fn many(args: &ReplayArgs, stored: &Stored, times: u32, repro: String) -> 
             inspect::remove_dir(job.paths.root())?;
         }
     }
-    // Gone if nothing was left in them.
+    // Removes the directories only if they are empty.
     let _ = std::fs::remove_dir(&root);
     let _ = root.parent().filter(|_| args.with.report.is_none()).map(std::fs::remove_dir);
     output::summary(&replays.text(clock::ms_since(started)));

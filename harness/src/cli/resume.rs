@@ -1,4 +1,4 @@
-//! `ninelives run --resume`: what a report's history says of how its run was asked for.
+//! `ninelives run --resume`: reads from a report's history how its run was started.
 
 use super::{With, absolute, job_in, word};
 use crate::evidence::{Evidence, JobRecord};
@@ -10,10 +10,10 @@ use crate::run::Job;
 use anyhow::Context;
 use std::path::Path;
 
-/// The job that goes on with the run of `report_dir`; binaries and `keep` may be named anew.
+/// The job that continues the run of `report_dir`; `with` can replace binaries and `keep`.
 ///
 /// # Errors
-/// There is nothing to go on with: no run, or one that is complete.
+/// The directory holds no run, or a complete one.
 pub(super) fn job(report_dir: &Path, with: &With) -> Result<Job, Failure> {
     let paths = Paths::new(absolute(report_dir)?);
     if let Some(why) = paths.lacking(&[]) {
@@ -22,7 +22,7 @@ pub(super) fn job(report_dir: &Path, with: &With) -> Result<Job, Failure> {
     match report::read(&paths) {
         Ok(run) if !run.interrupted => {
             return Err(Failure::Usage(format!(
-                "{} is complete, with the verdict {}: there is nothing to resume; `ninelives replay {}` runs it again",
+                "{} is complete, with the verdict {}: nothing to resume; run it again with `ninelives replay {}`",
                 report_dir.display(),
                 run.verdict,
                 word(report_dir)
@@ -49,12 +49,12 @@ fn asked(paths: &Paths) -> Result<JobRecord, Failure> {
     let path = paths.history_jsonl();
     let nothing = |found: &str| {
         let path = path.display();
-        Failure::Usage(format!("expected the history of a run at {path}, found {found}: there is nothing to resume"))
+        Failure::Usage(format!("expected the history of a run at {path}, found {found}: nothing to resume"))
     };
     let mut lines = Lines::open(&path).map_err(|error| nothing(&error.to_string()))?;
     match lines.read().context("cannot read the history")? {
         Some((_, Evidence::History(head))) => {
-            head.job.ok_or_else(|| nothing("one that does not say how it was asked for"))
+            head.job.ok_or_else(|| nothing("one that does not say how the run was started"))
         }
         _ => Err(nothing("an empty one")),
     }

@@ -1,4 +1,4 @@
-//! `ninelives shrink`: a failing report becomes a small one that fails the same way.
+//! `ninelives shrink`: turns a failing report into a small one that fails in the same class.
 
 use super::replay::Stored;
 use super::{With, absolute, interruption, is_free, say, shown, word};
@@ -22,35 +22,36 @@ use std::time::Duration;
 
 #[derive(Debug, Args)]
 pub struct ShrinkArgs {
-    /// A report directory of a run that failed.
+    /// Report directory of a run that failed.
     pub report_dir: PathBuf,
-    /// The class that has to come back; the one that heads the report if absent.
+    /// Class that has to come back [default: the one that heads the report].
     #[arg(long, value_parser = class)]
     pub class: Option<Class>,
-    /// How long it may take, in minutes.
+    /// Most minutes to spend.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::SHRINK_MINUTES_MAX)))]
     pub minutes: u32,
-    /// Runs that the search may use.
+    /// Most runs of the search.
     #[arg(long, default_value_t = limits::SHRINK_PROBES)]
     pub probes: u32,
-    /// Runs side by side; what this machine's cores bear if absent.
+    /// Runs side by side [default: up to 2, as this machine's cores can carry].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=limits::LANES_MAX as i64))]
     pub jobs: Option<u32>,
-    /// The node binary; `node-under-test` beside this executable if absent.
+    /// Node binary, or the server's [default: `node-under-test` beside this executable, or what the
+    /// scenario's `[target]` names].
     #[arg(long)]
     pub node: Option<PathBuf>,
-    /// The binary that reads dead directories; the node binary if absent.
+    /// Binary that reads the data directories of dead members [default: the node binary].
     #[arg(long)]
     pub inspector: Option<PathBuf>,
-    /// Where the small report goes; REPORT_DIR/shrunk if absent.
+    /// Directory for the small report [default: REPORT_DIR/shrunk].
     #[arg(long)]
     pub report: Option<PathBuf>,
-    /// Plant this bug in every node; the report's if absent.
+    /// Bug to plant in every node [default: the report's].
     #[arg(long)]
     pub sabotage: Option<String>,
 }
 
-/// What is to come back.
+/// The failure that has to come back.
 struct Failed {
     finding: Finding,
     elapsed_ms: u64,
@@ -65,7 +66,7 @@ pub(super) async fn shrink(args: &ShrinkArgs) -> Result<Exit, Failure> {
     let probes_dir = beside(&out);
     if !is_free(&probes_dir) {
         return Err(Failure::Usage(format!(
-            "expected nothing at {}, found what a shrinker left there that was killed: remove it",
+            "expected nothing at {}, found the rest of a shrinker that was killed: remove it",
             probes_dir.display()
         )));
     }
@@ -95,8 +96,8 @@ pub(super) async fn shrink(args: &ShrinkArgs) -> Result<Exit, Failure> {
     if rate.hits == 0 {
         say(&format!(
             "{class} did not come back in {} runs of the plan up to the cycle that failed (instead: {}): nothing to shrink\n\
-             see how often it does: {} --times 20\n\
-             one of the others: shrink it with --class\n",
+             count how often it does: {} --times 20\n\
+             to shrink another class, name it with --class\n",
             rate.tries,
             prober.instead(),
             super::replay_command("replay", &shown(&args.report_dir), &base.target)
@@ -114,7 +115,7 @@ pub(super) async fn shrink(args: &ShrinkArgs) -> Result<Exit, Failure> {
     Ok(if *interrupt.borrow() && !shrunk.complete { Exit::Interrupted } else { exit_of(&small) })
 }
 
-/// A small report is there, and what it shows is a failure all the same: but this command did what it was asked for.
+/// A small report that fails is this command's success.
 fn exit_of(small: &RunSummary) -> Exit {
     match small.verdict {
         Verdict::Violation | Verdict::Liveness => Exit::Pass,
@@ -127,7 +128,7 @@ fn class(name: &str) -> Result<Class, String> {
     serde_json::from_value(serde_json::Value::from(name)).map_err(|error| error.to_string())
 }
 
-/// What heads the report.
+/// The finding that heads the report.
 fn failed(before: Option<&RunSummary>, dir: &Path) -> Result<Failed, Failure> {
     let nothing = |found: &str| {
         Failure::Usage(format!(
@@ -152,10 +153,10 @@ fn start(stored: &Stored, finding: &Finding, out: &Path) -> Result<Candidate, Fa
     let steps: Vec<_> = steps.cloned().collect();
     let cycles = steps.last().map_or(stored.plan.cycles, |step| step.cycle);
     let plan = Plan { steps, cycles, clusters: 1, ..stored.plan.clone() };
-    let when = finding.cycle.map_or_else(|| "in its last look".to_owned(), |cycle| format!("in cycle {cycle}"));
+    let when = finding.cycle.map_or_else(|| "in its last read".to_owned(), |cycle| format!("in cycle {cycle}"));
     let text = format!(
-        "# Shrunk from {} (SHA-256 {}), seed {}, which failed {when} as {}. What is smaller here than\n\
-         # there was not needed for that. The weights were not used: the plan beside this file is what was run.\n\n{}",
+        "# Shrunk from {} (SHA-256 {}), seed {}, which failed {when} as {}. Whatever is smaller here\n\
+         # was not needed for that. The weights were not used; the plan beside this file was run.\n\n{}",
         stored.plan.scenario, stored.plan.scenario_digest, stored.plan.seed, finding.class, stored.scenario.text
     );
     let path = Paths::new(out).scenario_toml();

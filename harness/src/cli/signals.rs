@@ -1,19 +1,19 @@
-//! What ends a command early: SIGINT, SIGTERM and SIGHUP, in any order and number.
+//! Signals that end a command early: SIGINT, SIGTERM and SIGHUP, in any order and number.
 //!
-//! The first of them asks for an end: members are killed, the report is written as a partial one.
+//! The first one ends the run: members are killed, and the report is written as a partial one.
 //! Later ones change nothing, so that a CI job that sends INT, then TERM, still finds a report.
-//! Under `nohup` a hang-up is ignored, and stays so. SIGINT is taken even where it was ignored at
-//! the start, because shells start background jobs that way.
+//! Under `nohup` SIGHUP stays ignored. SIGINT is heeded even if it was ignored at the start, because
+//! shells start background jobs that way.
 
 use nix::sys::signal::Signal;
 use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// Turns true at the first signal that asks for an end.
+/// Turns true at the first of these signals.
 ///
 /// # Errors
-/// A signal cannot be caught.
+/// A signal handler cannot be installed.
 pub(super) fn interruption() -> io::Result<watch::Receiver<bool>> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);

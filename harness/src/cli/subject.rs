@@ -1,4 +1,4 @@
-//! From a scenario's `[target]` and the command line's flags to binaries that are there.
+//! Resolves a scenario's `[target]` and the command line's flags to binaries that exist.
 
 use super::{With, absolute, beside_this_executable};
 use crate::exit::Failure;
@@ -8,10 +8,10 @@ use crate::target::{Engine, Node, Server, ServerSpec, Target};
 use std::env;
 use std::path::{Path, PathBuf};
 
-/// What `scenario` is about, with binaries that exist.
+/// The target of `scenario`, with its binaries.
 ///
 /// # Errors
-/// One is missing, or a flag does not fit the target.
+/// A binary is missing, or a flag does not fit the target.
 pub(super) fn target(scenario: &Scenario, with: &With) -> Result<Target, Failure> {
     match &scenario.target {
         TargetSpec::Node => node(scenario, with).map(Target::Node),
@@ -50,7 +50,7 @@ fn server(spec: &ServerSpec, with: &With) -> Result<Server, Failure> {
     let misfit = [("--inspector", with.inspector.is_some()), ("--sabotage", with.sabotage.is_some())];
     if let Some((flag, _)) = misfit.into_iter().find(|(_, given)| *given) {
         return Err(Failure::Usage(format!(
-            "{flag}: n/a on {name}, of which only etcd's API is known: expected a scenario without `[target]`, or no {flag}"
+            "{flag}: n/a on {name}, because only its API is known: expected a scenario without `[target]`, or no {flag}"
         )));
     }
     let binary = match &with.node {
@@ -67,7 +67,7 @@ fn server(spec: &ServerSpec, with: &With) -> Result<Server, Failure> {
     Ok(Server::new(absolute(&binary)?, spec.clone()))
 }
 
-/// The executable `program`: a path as it is, a name where `PATH` leads; `None`: there is none.
+/// The executable `program`: a path, or a name to look up on `PATH`; `None` if it does not exist.
 pub fn on_path(program: &str) -> Option<PathBuf> {
     if program.contains('/') {
         return Some(PathBuf::from(program)).filter(|path| path.is_file());
@@ -76,7 +76,7 @@ pub fn on_path(program: &str) -> Option<PathBuf> {
     env::split_paths(&dirs).map(|dir| dir.join(program)).find(|path: &PathBuf| Path::is_file(path))
 }
 
-/// A bug that no member can have is n/a: a run with it would pass, and that would say nothing.
+/// Refuses a bug that no member can have: a run with it would pass and prove nothing.
 fn check_sabotage(scenario: &Scenario, bug: Option<&str>) -> Result<(), Failure> {
     let engines = &scenario.cluster.engines;
     let changes = scenario.upgrade.is_some() || scenario.restore.is_some();

@@ -1,4 +1,4 @@
-//! `ninelives verify`: what a report claims, against its evidence.
+//! `ninelives verify`: compares what a report claims with its evidence.
 
 use super::{say, shown};
 use crate::exit::{Exit, Failure};
@@ -11,11 +11,10 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// A report directory. Its evidence is judged again; nothing in it is changed, and nothing is
-    /// started. The exit code is that of the run's own verdict, if report and evidence agree: 1 for
-    /// a run that found a violation. It is 1 as well if the evidence shows a violation that the
-    /// report does not have, 70 if the report claims what the evidence does not show, and 64 if
-    /// this is no report that can be read.
+    /// Report directory. Its evidence is judged again; no file is changed and no process started. The
+    /// exit code is that of the run's own verdict if report and evidence agree: 1 for a run that found
+    /// a violation. It is also 1 if the evidence shows a violation that the report lacks, 70 if the
+    /// report claims what the evidence does not show, and 64 if this is not a readable report.
     pub report_dir: PathBuf,
 }
 
@@ -25,7 +24,7 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
         return Err(Failure::Usage(why));
     }
     let claims = Claims::read(&paths)?;
-    say(&format!("judging the evidence of {} again\n", shown(paths.root())));
+    say(&format!("judging the evidence in {} again\n", shown(paths.root())));
     let verification = judge(&paths, claims)?;
     output::summary(&words(&verification));
     Ok(verification.exit())
@@ -72,7 +71,7 @@ fn words(verification: &Verification) -> String {
         counts.lines
     ));
     for (class, (judged, told)) in classes {
-        let testimony = if *told > 0 { format!(", {told} told by the run, not judged again") } else { String::new() };
+        let testimony = if *told > 0 { format!(", {told} as the run told them") } else { String::new() };
         line(format!("findings of class {class}: {judged} judged again{testimony}"));
     }
     report::refused::line(run).into_iter().for_each(&mut line);
@@ -81,11 +80,12 @@ fn words(verification: &Verification) -> String {
         line(format!("skipped check: {check}"));
     }
     if *torn > 0 {
-        line(format!(
-            "the last line of {torn} histories is cut off, as a kill of the harness leaves it: it was left out"
-        ));
+        line(format!("the last line of {torn} histories is cut off, as by a kill of the harness, and was left out"));
     }
-    line(format!("plan {}, scenario {}: the history's, and the files'", run.plan_digest, run.scenario_digest));
+    line(format!(
+        "plan {} and scenario {}: the same in the history and in the files",
+        run.plan_digest, run.scenario_digest
+    ));
     for difference in disagreements {
         line(format!("DISAGREES: {difference}"));
     }
@@ -94,14 +94,13 @@ fn words(verification: &Verification) -> String {
         Some(_) => {
             "verdict.json and the evidence disagree: one of them was changed, or the harness is at fault".to_owned()
         }
-        None => "there is no verdict.json: the run ended before it could say".to_owned(),
+        None => "verdict.json is missing: the run ended before it wrote one".to_owned(),
     });
     line(exit_in_words(verification));
     text
 }
 
-/// Whose word the exit code is: a failure that verifies must not be taken for a verification that
-/// fails.
+/// Explains the exit code, so that a failed run that verifies is not taken for a failed verification.
 fn exit_in_words(verification: &Verification) -> String {
     let (exit, verdict) = (verification.exit(), verification.run.verdict);
     let code = exit as u8;
@@ -110,12 +109,12 @@ fn exit_in_words(verification: &Verification) -> String {
             format!("exit code {code}: the run was interrupted, and its evidence says so")
         }
         Some(_) if verification.disagreements.is_empty() => {
-            format!("exit code {code}: the run's own verdict ({verdict}), which its evidence supports")
+            format!("exit code {code}: the run's own verdict ({verdict}), supported by its evidence")
         }
         Some(_) if exit == Exit::Harness => {
-            format!("exit code {code}: verdict.json says what its evidence does not show")
+            format!("exit code {code}: verdict.json claims what its evidence does not show")
         }
-        Some(_) => format!("exit code {code}: the evidence shows a violation that verdict.json does not have"),
-        None => format!("exit code {code}: the verdict of the evidence that is there ({verdict})"),
+        Some(_) => format!("exit code {code}: the evidence shows a violation that verdict.json lacks"),
+        None => format!("exit code {code}: the verdict of the evidence so far ({verdict})"),
     }
 }
