@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// Version of the `verdict.json` schema: raised when a field changes its meaning or goes away.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// What a member was, as far as the harness could see, when the cycle chose its victims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
