@@ -16,7 +16,12 @@ pub fn now() -> Instant {
 
 /// Milliseconds since `start`, rounded down.
 pub fn ms_since(start: Instant) -> u64 {
-    u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    ms(start.elapsed())
+}
+
+/// A duration in whole milliseconds.
+pub fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Waits for `duration`.

@@ -27,6 +27,7 @@ pub use pause::Paused;
 pub use trouble::Trouble;
 
 use crate::endpoints::Board;
+use crate::findings::Worth;
 use crate::pace::Pace;
 use crate::paths::Paths;
 use crate::process::Spawner;
@@ -163,12 +164,9 @@ impl Cluster {
             return Ok(());
         }
         for member in &mut self.members {
-            member.mount(&self.site).map_err(|error| {
-                Trouble::Lacking(format!(
-                    "the scenario asks for the fault filesystem (`fault_filesystem = true`), which takes FUSE and root, and there is \
-                     none here: {error:#}"
-                ))
-            })?;
+            member
+                .mount(&self.site)
+                .map_err(|error| Trouble::Unproven(Worth::NoFaultFilesystem { error: format!("{error:#}") }))?;
         }
         Ok(())
     }
@@ -338,7 +336,7 @@ mod tests {
         let (_dir, mut cluster) = cluster().await;
         cluster.replace(2, 4, Engine::Redb).unwrap();
         for (old, id) in [(4, 2), (4, 4), (1, 3)] {
-            let error = cluster.replace(old, id, Engine::Redb).unwrap_err().finding(None).sentence;
+            let error = cluster.replace(old, id, Engine::Redb).unwrap_err().finding(None).sentence();
             assert!(error.contains("amnesia"), "{error}");
         }
         cluster.replace(4, 5, Engine::Rocksdb).unwrap();

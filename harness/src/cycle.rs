@@ -31,7 +31,8 @@ pub use crate::record::{CycleRecord, Outcome, PhasesMs, Role, Victim};
 use crate::clock;
 use crate::cluster::trouble::excused;
 use crate::cluster::{Cluster, Death, Trouble};
-use crate::evidence::{Evidence, Look};
+use crate::evidence::{Did, Evidence, Look};
+use crate::findings::Harness;
 use crate::inspect::{DeadMember, remove_dir};
 use crate::limits;
 use crate::machine::{Machine, Shortage};
@@ -256,7 +257,7 @@ impl<'a> Stage<'a> {
     /// A lateness on a machine that was short of something is the machine's.
     fn excuse(&self, finding: Finding) -> Finding {
         match self.shortages().first() {
-            Some(short) if finding.class == Class::Liveness => excused(finding, &short.to_string()),
+            Some(short) if finding.class() == Class::Liveness => excused(finding, &short.to_string()),
             _ => finding,
         }
     }
@@ -308,12 +309,13 @@ impl<'a> Stage<'a> {
     fn remove_retired(&self, work: &Work) -> Vec<Finding> {
         let paths = &self.cluster.site.paths;
         let removed = work.retired.iter().map(|id| remove_dir(&paths.node_data(*id)));
-        removed.filter_map(|removed| Some(Finding::new(Class::HarnessError, format!("{:#}", removed.err()?)))).collect()
+        let failed = |error: anyhow::Error| Finding::new(Harness::HarnessFailed { error: format!("{error:#}") });
+        removed.filter_map(|removed| Some(failed(removed.err()?))).collect()
     }
 
     /// Writes a step down, before it is taken.
-    fn note(&self, cycle: u32, did: &'static str, member: Option<u64>, what: Option<&str>) {
-        let (did, what) = (did.to_owned(), what.map(str::to_owned));
+    fn note(&self, cycle: u32, did: Did, member: Option<u64>, what: Option<&str>) {
+        let what = what.map(str::to_owned);
         self.ledger.take(&Evidence::Did { cycle, did, member, what });
     }
 }
@@ -438,12 +440,11 @@ impl Work {
     /// be wrong, and which died of that; its death adds words, and no second class.
     fn unexplained(&mut self, trouble: &Trouble, finding: Finding) -> Option<Finding> {
         let cause = self.findings.iter_mut().find(|known| {
-            known.member == finding.member && finding.member.is_some() && known.class.verdict() == Verdict::Violation
+            known.member == finding.member && finding.member.is_some() && known.class().verdict() == Verdict::Violation
         });
         match (cause, trouble) {
             (Some(cause), Trouble::Died { .. }) => {
-                cause.sentence.push_str("; then ");
-                cause.sentence.push_str(&finding.sentence);
+                cause.then.push(finding.what);
                 None
             }
             _ => Some(finding),
@@ -474,17 +475,18 @@ mod tests {
     #[test]
     fn a_death_that_the_dead_directory_explains_keeps_its_class() {
         let mut work = work();
-        work.findings.push(Finding::new(Class::IndexAheadOfEngine, "N > E").in_cycle(4).at_member(2));
+        work.findings.push(Finding::of_class(Class::IndexAheadOfEngine).in_cycle(4).at_member(2));
         assert_eq!(work.unexplained(&died(), died().finding(Some(4))), None);
-        assert_eq!(work.findings[0].class, Class::IndexAheadOfEngine);
-        assert!(work.findings[0].sentence.contains("exit code 65"), "{}", work.findings[0].sentence);
+        assert_eq!(work.findings[0].class(), Class::IndexAheadOfEngine);
+        assert_eq!(work.findings[0].then, [died().finding(None).what]);
+        assert!(work.findings[0].sentence().contains("; then n2: expected it to start"), "{}", work.findings[0]);
     }
 
     #[test]
     fn a_death_that_nothing_explains_is_a_refusal() {
         let mut work = work();
-        work.findings.push(Finding::new(Class::IndexAheadOfEngine, "N > E").in_cycle(4).at_member(1));
-        assert_eq!(work.unexplained(&died(), died().finding(Some(4))).unwrap().class, Class::RefusedAfterOwnCrash);
+        work.findings.push(Finding::of_class(Class::IndexAheadOfEngine).in_cycle(4).at_member(1));
+        assert_eq!(work.unexplained(&died(), died().finding(Some(4))).unwrap().class(), Class::RefusedAfterOwnCrash);
     }
 
     #[test]

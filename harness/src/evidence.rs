@@ -29,7 +29,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Version of the history's format: raised when a line changes its meaning.
-pub const HISTORY_VERSION: u32 = 1;
+pub const HISTORY_VERSION: u32 = 2;
 
 /// The first line of a history: what its evidence is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +69,36 @@ pub enum Look {
     MigrateKilled,
     /// `migrate` ended with success: what it was to make, and the index that it claims.
     Migrated { to: Engine, index: Option<u64> },
+}
+
+/// A step on the way through a cycle, written down before it is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Did {
+    /// A window is armed on a member that runs.
+    Arm,
+    /// A member is started, with a window armed if there is one.
+    Start,
+    Kill,
+    /// A fault that ends by itself begins.
+    Begin,
+    /// It ends.
+    End,
+    /// A fence is proposed.
+    Fence,
+    MemberRemove,
+    MemberAdd,
+    /// The cluster gave the new member its id.
+    MemberAdded,
+    MemberPromote,
+    /// `migrate` starts to work on a member's directory.
+    Migrate,
+    /// A member is asked for a snapshot, from which the cluster is to be restored.
+    Save,
+    /// `snapshot restore` makes a member's directory.
+    Restore,
+    /// After a known finding all members are killed and started again.
+    BeginAnew,
 }
 
 /// One thing that was done or seen.
@@ -141,7 +171,7 @@ pub enum Evidence {
     /// A step on the way through a cycle: nothing is judged by it.
     Did {
         cycle: u32,
-        did: String,
+        did: Did,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         member: Option<u64>,
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,8 +8,9 @@
 
 use crate::clock;
 use crate::evidence::{Evidence, read_line};
+use crate::findings::Harness;
 use crate::machine::of_io;
-use crate::verdict::{Class, Finding};
+use crate::verdict::Finding;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -100,13 +101,13 @@ impl History {
     pub fn failure(&self) -> Option<Finding> {
         let failed = self.failed.borrow();
         let error = failed.as_ref()?;
-        let class = if of_io(error).is_some() { Class::MachineExhausted } else { Class::HarnessError };
-        Some(Finding::new(
-            class,
-            format!(
-                "history.jsonl could not be written ({error}): what happened from there on is not recorded, and proves nothing"
-            ),
-        ))
+        let no_room = of_io(error).is_some();
+        let error = error.to_string();
+        Some(Finding::new(if no_room {
+            Harness::NoRoomForHistory { error }
+        } else {
+            Harness::HistoryUnwritable { error }
+        }))
     }
 
     /// Becomes ready once an event could not be written.
@@ -205,6 +206,7 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::findings::What;
     use crate::operation::OpId;
 
     #[test]
@@ -240,8 +242,8 @@ mod tests {
         history.record(&Evidence::Mark { cycle: 1 });
         history.failed().await;
         let finding = history.failure().unwrap();
-        assert_eq!(finding.class, Class::MachineExhausted);
-        assert!(finding.sentence.contains("No space left on device"), "{}", finding.sentence);
+        let What::Harness(Harness::NoRoomForHistory { error }) = finding.what else { panic!("{finding}") };
+        assert!(error.contains("No space left on device"), "{error}");
     }
 
     #[test]

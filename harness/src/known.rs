@@ -10,6 +10,7 @@
 use crate::limits;
 use crate::record::known::KnownRecord;
 use crate::verdict::{Class, Finding};
+use std::collections::BTreeMap;
 
 /// What a known finding looks like.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,9 +18,11 @@ pub struct Signature {
     /// How reports call it.
     pub name: String,
     pub class: Class,
-    /// All of these are in the finding's sentence.
-    pub contains: Vec<String>,
-    /// The member that it is about; `None`: whichever, or none.
+    /// The name of its kind; `None`: any of the class.
+    pub what: Option<String>,
+    /// Fields of the kind, as they are written down: each has to be equal.
+    pub fields: BTreeMap<String, serde_json::Value>,
+    /// The member that it is about; `None`: any, or none.
     pub member: Option<u64>,
     /// Why findings that match may be left out of the verdict.
     pub because: String,
@@ -27,9 +30,24 @@ pub struct Signature {
 
 impl Signature {
     pub fn matches(&self, finding: &Finding) -> bool {
-        self.class == finding.class
+        self.class == finding.class()
             && self.member.is_none_or(|member| finding.member == Some(member))
-            && self.contains.iter().all(|text| finding.sentence.contains(text))
+            && self.what.as_ref().is_none_or(|what| *what == finding.what.name())
+            && self.fields.iter().all(|(field, value)| finding.what.field(field) == *value)
+    }
+
+    /// Of any finding of `class`.
+    #[cfg(test)]
+    pub fn of(name: &str, class: Class) -> Self {
+        Self { name: name.into(), class, what: None, fields: BTreeMap::new(), member: None, because: "b".into() }
+    }
+
+    /// Of one kind of finding alone, with these fields.
+    #[cfg(test)]
+    pub fn saying(mut self, what: &str, fields: &[(&str, serde_json::Value)]) -> Self {
+        self.what = Some(what.to_owned());
+        self.fields = fields.iter().map(|(field, value)| ((*field).to_owned(), value.clone())).collect();
+        self
     }
 
     /// A record of nothing seen yet.
@@ -96,45 +114,58 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::findings::Replicas;
+    use crate::findings::parts::{Anchor, Part};
 
-    fn signature(name: &str, contains: &[&str], member: Option<u64>) -> Signature {
-        let contains = contains.iter().map(|text| (*text).to_owned()).collect();
-        Signature { name: name.into(), class: Class::StateHash, contains, member, because: "b".into() }
+    fn kv(name: &str) -> Signature {
+        Signature::of(name, Class::StateHash).saying("replicas-disagree", &[("part", "kv-section".into())])
     }
 
-    fn finding(sentence: &str) -> Finding {
-        Finding::new(Class::StateHash, sentence).in_cycle(3).at_member(2)
+    fn disagree(part: Part) -> Finding {
+        let what = Replicas::ReplicasDisagree { at: Anchor::Fence { index: 9 }, part, says: Vec::new() };
+        Finding::new(what).in_cycle(3).at_member(2)
     }
 
     #[test]
     fn a_signature_holds_in_all_its_parts() {
-        let found = finding("the replicas disagree on the kv section: n2 says c0ffee");
-        assert!(signature("s", &[], None).matches(&found));
-        assert!(signature("s", &["kv section", "n2"], Some(2)).matches(&found));
-        assert!(!signature("s", &["kv section", "n3"], None).matches(&found));
-        assert!(!signature("s", &["kv section"], Some(3)).matches(&found));
-        assert!(!signature("s", &[], None).matches(&Finding { class: Class::Model, ..found.clone() }));
-        assert!(!signature("s", &[], Some(2)).matches(&Finding { member: None, ..found }));
+        let found = disagree(Part::KvSection);
+        let any = || Signature::of("s", Class::StateHash);
+        assert!(any().matches(&found));
+        assert!(Signature { member: Some(2), ..kv("s") }.matches(&found));
+        assert!(!kv("s").matches(&disagree(Part::LeaseSection)));
+        assert!(!any().saying("fence-not-found", &[]).matches(&found), "another kind of the class");
+        assert!(!Signature { member: Some(3), ..kv("s") }.matches(&found));
+        assert!(!Signature::of("s", Class::Model).matches(&found));
+        assert!(!Signature { member: Some(2), ..any() }.matches(&Finding { member: None, ..found }));
+    }
+
+    #[test]
+    fn several_fields_have_to_be_equal_all() {
+        let found = Finding::new(Replicas::FenceNotFound { member: 2, index: 9 });
+        let of = |fields: &[_]| Signature::of("s", Class::StateHash).saying("fence-not-found", fields).matches(&found);
+        assert!(of(&[("member", 2.into()), ("index", 9.into())]));
+        assert!(!of(&[("member", 2.into()), ("index", 8.into())]));
     }
 
     #[test]
     fn the_first_that_matches_counts() {
-        let mut known = Known::new(&[signature("kv", &["kv section"], None), signature("any", &[], None)]);
-        assert_eq!(known.take(&finding("kv section")).unwrap().name, "kv");
-        assert_eq!(known.take(&finding("lease section")).unwrap().name, "any");
-        assert_eq!(known.take(&finding("kv section, again")).unwrap().name, "kv");
-        assert_eq!(known.take(&Finding::new(Class::Watch, "kv section")), None);
+        let mut known = Known::new(&[kv("kv"), Signature::of("any", Class::StateHash)]);
+        assert_eq!(known.take(&disagree(Part::KvSection)).unwrap().name, "kv");
+        assert_eq!(known.take(&disagree(Part::LeaseSection)).unwrap().name, "any");
+        assert_eq!(known.take(&disagree(Part::KvSection).in_cycle(4)).unwrap().name, "kv");
+        assert_eq!(known.take(&Finding::of_class(Class::Watch)), None);
         let counts: Vec<_> = known.records().into_iter().map(|one| (one.name, one.count, one.first)).collect();
-        let first = |sentence| Some(finding(sentence));
-        assert_eq!(counts, [("kv".into(), 2, first("kv section")), ("any".into(), 1, first("lease section"))]);
+        let first = |part| Some(disagree(part));
+        assert_eq!(counts, [("kv".into(), 2, first(Part::KvSection)), ("any".into(), 1, first(Part::LeaseSection))]);
     }
 
     #[test]
     fn all_are_counted_and_a_few_of_each_cycle_are_written() {
-        let mut known = Known::new(&[signature("s", &[], None)]);
+        let mut known = Known::new(&[Signature::of("s", Class::StateHash)]);
         let max = limits::KNOWN_WRITTEN_PER_CYCLE_MAX;
         let mut written = |cycle| {
-            let taken = (0..max + 5).filter(|_| known.take(&finding("").in_cycle(cycle)).unwrap().to_be_written);
+            let again = disagree(Part::Keys).in_cycle(cycle);
+            let taken = (0..max + 5).filter(|_| known.take(&again).unwrap().to_be_written);
             taken.count() as u32
         };
         assert_eq!((written(1), written(2)), (max, max));

@@ -4,11 +4,12 @@
 
 use crate::cluster::{Cluster, Trouble};
 use crate::evidence::Evidence;
+use crate::findings::{Harness, Members};
 use crate::limits;
 use crate::operation::KeyState;
 use crate::oracle::Ledger;
 use crate::target::rows;
-use crate::verdict::{Class, Finding};
+use crate::verdict::Finding;
 use etcd_client::{Client, ConnectOptions};
 
 /// Reads all members and judges what they say. A read that fails is the harness's or liveness's matter, never silence.
@@ -24,13 +25,15 @@ pub async fn read_and_check(cluster: &Cluster, ledger: &Ledger, findings: &mut V
                 ledger,
                 match death_of(cluster, member).await {
                     Some(trouble) => trouble.finding(None),
-                    None => Finding::new(Class::HarnessError, format!("the last read of n{member} failed: {error:#}"))
-                        .at_member(member),
+                    None => {
+                        let what = Harness::LastReadFailed { member, error: format!("{error:#}") };
+                        Finding::new(what).at_member(member)
+                    }
                 },
             )),
             Err(bound) => {
-                let why = format!("expected n{member} to answer a read of all keys within {bound}, and it did not");
-                findings.extend(tell(ledger, Finding::new(Class::Liveness, why).at_member(member)));
+                let late = Finding::new(Members::LastReadLate { member, bound }).at_member(member);
+                findings.extend(tell(ledger, late));
             }
         }
     }

@@ -44,6 +44,7 @@ pub mod endpoints;
 pub mod evidence;
 pub mod exit;
 pub mod faultfs;
+pub mod findings;
 pub mod history;
 pub mod inspect;
 pub mod known;

@@ -80,7 +80,7 @@ pub async fn localise(
     workload: &mut Option<Workload>,
     findings: &[Finding],
 ) -> Option<Localisation> {
-    let finding = LOCALISED.iter().find_map(|class| findings.iter().find(|finding| finding.class == *class))?;
+    let finding = LOCALISED.iter().find_map(|class| findings.iter().find(|finding| finding.class() == *class))?;
     let pace = cluster.site.pace().clone();
     let looked = async {
         match cluster.site.target.inspector() {
@@ -96,7 +96,7 @@ pub async fn localise(
 
 fn empty(finding: &Finding, unknown: Vec<String>) -> Localisation {
     Localisation {
-        class: finding.class,
+        class: finding.class(),
         cycle: finding.cycle,
         cluster: finding.cluster,
         sentences: Vec::new(),
@@ -176,7 +176,7 @@ async fn witness(cluster: &Cluster, evidence: &mut Evidence) {
                 found.status = Some(status);
             }
             Err(trouble) => {
-                let why = trouble.finding(None).sentence;
+                let why = trouble.finding(None).sentence();
                 evidence.unknown.push(format!("what n{} holds, because it does not answer: {why}", member.id));
             }
         }

@@ -13,6 +13,7 @@ mod row;
 pub use live::live_digest;
 pub use row::{Change, Live};
 
+use crate::findings::Writes;
 use row::Row;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -63,9 +64,9 @@ impl Model {
     }
 
     /// Applies the changes of the next revision, in their order. What the deliverer claims about a
-    /// put (create revision, version) is compared with what it must be; each difference is a
-    /// sentence in the result, and the model keeps what *it* computed.
-    pub fn apply(&mut self, revision: u64, changes: &[Change]) -> Vec<String> {
+    /// put (create revision, version) is compared with what it must be; each difference is in the
+    /// result, and the model keeps what *it* computed.
+    pub fn apply(&mut self, revision: u64, changes: &[Change]) -> Vec<Writes> {
         let mut complaints = Vec::new();
         for (sub, change) in (0u32..).zip(changes) {
             let key = change.key();
@@ -74,22 +75,21 @@ impl Model {
                 Change::Put { value, create_revision, version, lease, .. } => {
                     let must = before.map_or((revision, 1), |(create, version)| (create, version + 1));
                     if (*create_revision, *version) != must {
-                        complaints.push(format!(
-                            "revision {revision}: the put of {} claims create revision {create_revision} and version \
-                             {version}, the history makes it {} and {}",
-                            key.escape_ascii(),
-                            must.0,
-                            must.1
-                        ));
+                        complaints.push(Writes::PutMisversioned {
+                            revision,
+                            key: key.escape_ascii().to_string(),
+                            create_revision: *create_revision,
+                            version: *version,
+                            create_revision_expected: must.0,
+                            version_expected: must.1,
+                        });
                     }
                     Row::put((revision, sub), key, value, must, *lease)
                 }
                 Change::Delete { .. } => {
                     if before.is_none() {
-                        complaints.push(format!(
-                            "revision {revision} deletes {}, which does not exist before it",
-                            key.escape_ascii()
-                        ));
+                        let key = key.escape_ascii().to_string();
+                        complaints.push(Writes::DeletesNothing { revision, key });
                     }
                     Row::tombstone((revision, sub), key)
                 }

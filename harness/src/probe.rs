@@ -30,7 +30,7 @@ impl Sighting {
 
 /// The class at the head of a report; `None` if it found nothing, or was ended before it could.
 pub fn headline(run: &RunSummary) -> Option<Class> {
-    let first = run.findings.first().map(|finding| finding.class);
+    let first = run.findings.first().map(|finding| finding.class());
     // "Interrupted" and "too few kills" say how much a run was worth, and not what is wrong with the system.
     first.filter(|class| *class != Class::NotProven)
 }
@@ -115,8 +115,8 @@ mod tests {
     #[test]
     fn what_a_run_was_worth_is_no_headline() {
         let mut run = sample::failing();
-        assert_eq!(headline(&run), run.findings.first().map(|finding| finding.class));
-        run.findings = vec![Finding::new(Class::NotProven, "too little")];
+        assert_eq!(headline(&run), run.findings.first().map(|finding| finding.class()));
+        run.findings = vec![Finding::of_class(Class::NotProven)];
         assert_eq!(headline(&run), None);
         run.findings.clear();
         assert_eq!(headline(&run), None);

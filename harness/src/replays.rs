@@ -198,7 +198,7 @@ mod tests {
     fn run(classes: &[Class]) -> RunSummary {
         let mut run = sample::run();
         run.cycles.truncate(1);
-        run.findings = classes.iter().map(|class| Finding::new(*class, "").in_cycle(1)).collect();
+        run.findings = classes.iter().map(|class| Finding::of_class(*class).in_cycle(1)).collect();
         run.verdict = Verdict::of(&run.findings);
         run
     }

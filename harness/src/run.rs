@@ -15,6 +15,7 @@ pub use launch::read_inputs;
 
 use crate::cycle::{CycleEnd, CycleRecord};
 use crate::exit::Exit;
+use crate::findings::{Harness, Worth as Lack};
 use crate::inspect::remove_dir;
 use crate::machine::Machine;
 use crate::oracle;
@@ -28,7 +29,7 @@ use crate::record::QuotaRecord;
 use crate::record::crowd::CrowdRecord;
 use crate::scenario::{Floors, Scenario};
 use crate::target::Target;
-use crate::verdict::{Class, Finding, Verdict};
+use crate::verdict::{Finding, Verdict};
 use crate::{clock, provenance, record, report};
 use anyhow::Context;
 use lane::{Halt, LaneEnd};
@@ -191,7 +192,7 @@ impl Outcome {
     /// Adds what a lane came to, and its share of the sums.
     fn take_lane(&mut self, joined: Result<LaneEnd, JoinError>, halt: &watch::Sender<Halt>, summary: &mut RunSummary) {
         let end = joined.unwrap_or_else(|error| LaneEnd {
-            findings: vec![Finding::new(Class::HarnessError, format!("a lane ended by a panic: {error}"))],
+            findings: vec![Finding::new(Harness::LanePanicked { error: error.to_string() })],
             ..LaneEnd::default()
         });
         if !end.findings.is_empty() {
@@ -286,15 +287,14 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: Outco
     summary.skipped_checks.extend(summary.log_replayed.skipped());
     summary.skipped_checks.extend(outcome.skipped_checks);
     if summary.interrupted && summary.findings.is_empty() {
-        let (done, planned) = (summary.cycles.len(), summary.cycles_planned);
-        let why = format!("interrupted after {done} of {planned} cycles: what it did not reach is not proven");
-        summary.findings.push(Finding::new(Class::NotProven, why));
+        let (done, planned) = (summary.cycles.len() as u64, summary.cycles_planned.into());
+        summary.findings.push(Finding::new(Lack::Interrupted { done, planned }));
     }
     // A run that a finding ended early proves that finding; what it would have been worth is no question any more.
     if summary.findings.is_empty() {
         summary.findings = worth::lacking(floors, summary, outcome.cycles_apart);
         let stayed_away = summary.crowd.as_ref().and_then(CrowdRecord::lacking);
-        summary.findings.extend(stayed_away.map(|why| Finding::new(Class::NotProven, why)));
+        summary.findings.extend(stayed_away.map(Finding::new));
         summary.skipped_checks.extend(worth::not_applicable(summary));
     }
     summary.verdict = Verdict::of(&summary.findings);

@@ -1,14 +1,15 @@
-//! Blame as a type: what a check found ([`Class`]), the finding in words ([`Finding`]), and what a whole run
-//! amounts to ([`Verdict`]).
+//! Blame as a type: what kind of thing a check found ([`Class`]), the finding itself ([`Finding`]),
+//! and what a whole run amounts to ([`Verdict`]).
 //!
-//! A violation by the system, an inconclusive run and a broken harness never share a class, a verdict or an
-//! exit code.
+//! A violation by the system, an inconclusive run and a broken harness never share a class, a
+//! verdict or an exit code.
 
+use crate::findings::What;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What kind of thing a finding is about. The kebab-case names are part of the `verdict.json` schema, and
-/// are what a planted bug is expected to be caught as.
+/// What kind of thing a finding is about. The kebab-case names are part of the `verdict.json`
+/// schema, and are what a planted bug is expected to be caught as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Class {
@@ -24,7 +25,8 @@ pub enum Class {
     RefusedAfterOwnCrash,
     /// Within one life, a member's own watermarks went back or stood in the wrong order.
     Watermarks,
-    /// The replay did not start at N+1, skipped or repeated an entry, or claims what the dead directory denies.
+    /// The replay did not start at N+1, skipped or repeated an entry, or claims what the dead
+    /// directory denies.
     ReplayStart,
     /// An operation was applied twice, or counts for more or less than one.
     ExactlyOnce,
@@ -34,16 +36,20 @@ pub enum Class {
     Phantom,
     /// All replicas agree, and the independent model does not.
     Model,
-    /// No order of the operations explains their answers and the real time between them: a stale read, most often.
+    /// No order of the operations explains their answers and the real time between them: a stale
+    /// read, most often.
     Linearizability,
-    /// A watch had a gap, a duplicate, or went back, or could not be resumed where it promised to be.
+    /// A watch had a gap, a duplicate, or went back, or could not be resumed where it promised to
+    /// be.
     Watch,
     /// The raft log that a member wrote breaks its own order: a hole, an entry in another's place,
     /// a term that falls.
     RaftLog,
-    /// A vote in the raft log went back, or a term had two leaders, which takes a voter that forgot its vote.
+    /// A vote in the raft log went back, or a term had two leaders, which takes a voter that forgot
+    /// its vote.
     VoteWentBack,
-    /// A member that needs a snapshot was sent some and refused them all, so that it never caught up: liveness, with a cause.
+    /// A member that needs a snapshot was sent some and refused them all, so that it never caught
+    /// up: liveness, with a cause.
     SnapshotTransfer,
     /// A node ended by its own doing (panic, own invariant), and nothing more precise is known.
     NodeDied,
@@ -104,36 +110,40 @@ impl fmt::Display for Class {
 }
 
 /// One thing that a check found.
+///
+/// Written down, it has its class and its sentence beside `what` and `fields`, for readers. Read
+/// back, the class has to be that of the kind, and the sentence is made anew.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
 pub struct Finding {
-    pub class: Class,
+    pub what: What,
     /// The cycle in which it was found; `None` for a finding about the whole run.
     pub cycle: Option<u32>,
     /// Where several clusters ran side by side, the one (from 1) that it is about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<u32>,
     /// The member it is about; `None` if it is about several, or about none.
     pub member: Option<u64>,
     /// The revision that it is about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
     /// The keys that it is about, the first few.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<String>,
-    /// What was expected, what was found, and what to look at next.
-    pub sentence: String,
+    /// What followed from it, and is no finding of its own.
+    pub then: Vec<What>,
+    /// How many more of its class were found, which a report leaves out.
+    pub more: u64,
 }
 
 impl Finding {
-    pub fn new(class: Class, sentence: impl Into<String>) -> Self {
+    pub fn new(what: impl Into<What>) -> Self {
         Self {
-            class,
+            what: what.into(),
             cycle: None,
             cluster: None,
             member: None,
             revision: None,
             keys: Vec::new(),
-            sentence: sentence.into(),
+            then: Vec::new(),
+            more: 0,
         }
     }
 
@@ -156,11 +166,35 @@ impl Finding {
         self.keys = keys.into_iter().collect();
         self
     }
+
+    pub fn class(&self) -> Class {
+        self.what.class()
+    }
+
+    /// What was expected, what was found, and what to look at next. For people: code matches
+    /// [`Finding::what`].
+    pub fn sentence(&self) -> String {
+        let mut sentence = self.what.to_string();
+        for then in &self.then {
+            sentence.push_str(&format!("; then {then}"));
+        }
+        if self.more > 0 {
+            let more = self.more;
+            sentence.push_str(&format!(" (and {more} more of this class; history.jsonl has them all)"));
+        }
+        sentence
+    }
+
+    /// Some finding of `class`.
+    #[cfg(test)]
+    pub fn of_class(class: Class) -> Self {
+        Self::new(What::of_class(class))
+    }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.class)?;
+        write!(f, "{}", self.class())?;
         if let Some(cycle) = self.cycle {
             write!(f, ", cycle {cycle}")?;
         }
@@ -170,7 +204,52 @@ impl fmt::Display for Finding {
         if let Some(member) = self.member {
             write!(f, ", n{member}")?;
         }
-        write!(f, ": {}", self.sentence)
+        write!(f, ": {}", self.sentence())
+    }
+}
+
+/// A finding as it is written down.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    class: Class,
+    #[serde(flatten)]
+    what: What,
+    cycle: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cluster: Option<u32>,
+    member: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revision: Option<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    keys: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    then: Vec<What>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    more: u64,
+    sentence: String,
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+impl From<Finding> for Written {
+    fn from(finding: Finding) -> Self {
+        let (class, sentence) = (finding.class(), finding.sentence());
+        let Finding { what, cycle, cluster, member, revision, keys, then, more } = finding;
+        Self { class, what, cycle, cluster, member, revision, keys, then, more, sentence }
+    }
+}
+
+impl TryFrom<Written> for Finding {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        let Written { class, what, cycle, cluster, member, revision, keys, then, more, sentence: _ } = written;
+        if class != what.class() {
+            return Err(format!("expected class {}, which {} has, found {class}", what.class(), what.name()));
+        }
+        Ok(Self { what, cycle, cluster, member, revision, keys, then, more })
     }
 }
 
@@ -188,7 +267,7 @@ pub enum Verdict {
 impl Verdict {
     /// The verdict over all `findings`; none at all is a pass.
     pub fn of(findings: &[Finding]) -> Self {
-        findings.iter().map(|finding| finding.class.verdict()).min().unwrap_or(Verdict::Pass)
+        findings.iter().map(|finding| finding.class().verdict()).min().unwrap_or(Verdict::Pass)
     }
 
     /// The kebab-case name, as in `verdict.json`.
@@ -216,7 +295,7 @@ mod tests {
     #[test]
     fn the_worst_finding_decides_whatever_the_order() {
         let of =
-            |classes: &[Class]| Verdict::of(&classes.iter().map(|class| Finding::new(*class, "")).collect::<Vec<_>>());
+            |classes: &[Class]| Verdict::of(&classes.iter().map(|class| Finding::of_class(*class)).collect::<Vec<_>>());
         assert_eq!(of(&[]), Verdict::Pass);
         assert_eq!(of(&[Class::NotProven, Class::HarnessError]), Verdict::HarnessError);
         assert_eq!(of(&[Class::HarnessError, Class::Liveness, Class::NotProven]), Verdict::Liveness);

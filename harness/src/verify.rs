@@ -14,6 +14,7 @@ mod replayed;
 pub use replayed::Counts;
 
 use crate::exit::{Exit, Failure};
+use crate::findings::Worth;
 use crate::oracle;
 use crate::paths::Paths;
 use crate::plan::Plan;
@@ -128,10 +129,10 @@ impl Verification {
             finding.cluster = Some(replayed.cluster);
         }
         for finding in &replayed.judged {
-            self.classes.entry(finding.class.name()).or_default().0 += 1;
+            self.classes.entry(finding.class().name()).or_default().0 += 1;
         }
         for finding in &replayed.told {
-            self.classes.entry(finding.class.name()).or_default().1 += 1;
+            self.classes.entry(finding.class().name()).or_default().1 += 1;
         }
         self.counts.add(&replayed.counts);
         self.torn += u32::from(replayed.torn);
@@ -150,13 +151,7 @@ impl Verification {
             }
             None => {
                 self.unended += 1;
-                outcome.findings.push(Finding::new(
-                    Class::NotProven,
-                    format!(
-                        "the history of cluster {} has no end: the harness was killed, or lines are missing",
-                        replayed.cluster
-                    ),
-                ));
+                outcome.findings.push(Finding::new(Worth::HistoryUnended { cluster: replayed.cluster }));
             }
         }
         self.run.acked_writes += replayed.tally.acked_writes;
@@ -181,7 +176,7 @@ impl Verification {
     fn compare(&mut self) {
         let Some(claimed) = &self.claimed else { return };
         let exhausted = claimed.verdict == Verdict::HarnessError
-            && claimed.findings.iter().any(|finding| finding.class == Class::MachineExhausted);
+            && claimed.findings.iter().any(|finding| finding.class() == Class::MachineExhausted);
         if self.unended > 0 && exhausted && self.run.verdict != Verdict::Violation {
             // The report says itself why its evidence ends, and that nothing behind that is proven.
             let why = "whatever the report says beyond the end of its history, which could not be written any more";
@@ -232,7 +227,7 @@ fn classes(findings: &[Finding]) -> String {
     let mut findings = findings.to_vec();
     oracle::cause_first(&mut findings);
     let classes =
-        findings.chunk_by(|a, b| a.class == b.class).map(|same| format!("{} ({})", same[0].class, same.len()));
+        findings.chunk_by(|a, b| a.class() == b.class()).map(|same| format!("{} ({})", same[0].class(), same.len()));
     let classes: Vec<_> = classes.collect();
     if classes.is_empty() { "none".to_owned() } else { classes.join(", ") }
 }

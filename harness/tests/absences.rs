@@ -1,4 +1,5 @@
-//! Absences are invariants: sentences of `ARCHITECTURE.md` that hold because nothing breaks them, checked here.
+//! Absences are invariants: sentences of `ARCHITECTURE.md` that hold because nothing breaks them,
+//! checked here.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,8 @@ fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Files under `within` (workspace-relative) that contain one of `words` in code, outside `allowed` prefixes.
+/// Files under `within` (workspace-relative) that contain one of `words` in code, outside `allowed`
+/// prefixes.
 fn offenders(within: &[&str], words: &[&str], allowed: &[&str]) -> Vec<String> {
     let root = root();
     let mut files = Vec::new();
@@ -134,4 +136,30 @@ fn no_diagnostic_can_end_the_harness() {
     // there.
     let found = offenders(&["harness/src"], &["println!", "print!"], &["harness/src/faultfs/tests.rs"]);
     assert!(found.is_empty(), "{found:#?}");
+}
+
+/// A finding's sentence is for people. Code that needs to know what was found matches
+/// `Finding::what`.
+#[test]
+fn nothing_matches_on_the_words_of_a_finding() {
+    // Where findings are rendered: reports, the terminal, and the words of what a localiser could
+    // not find out.
+    let rendered = [
+        "harness/src/verdict.rs",
+        "harness/src/report/",
+        "harness/src/cli.rs",
+        "harness/src/cli/verify.rs",
+        "harness/src/mutants/mod.rs",
+        "harness/src/localise",
+    ];
+    let words = [".sentence()", "::sentence)", "what.to_string()", "finding.to_string()", "alarm.to_string()"];
+    let in_product =
+        |found: Vec<String>| -> Vec<String> { found.into_iter().filter(|line| !line.contains("tests.rs:")).collect() };
+    let found = in_product(offenders(&["harness/src"], &words, &rendered));
+    assert!(found.is_empty(), "match `Finding::what` instead: {found:#?}");
+    let rendering = in_product(offenders(&["harness/src"], &words, &[]));
+    assert!(rendering.len() > 3, "the search finds no sentence anywhere: it would prove nothing");
+    let matching = ["contains(", "starts_with(", "ends_with(", "find(", "==", "!=", "matches"];
+    let found: Vec<_> = rendering.iter().filter(|line| matching.iter().any(|word| line.contains(word))).collect();
+    assert!(found.is_empty(), "match `Finding::what` instead: {found:#?}");
 }

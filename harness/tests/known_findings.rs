@@ -31,7 +31,7 @@ const CONSTANT_HASH: &str = r#"
 [[known]]
 name = "constant hash"
 class = "model"
-contains = ["all replicas agree on kv section"]
+what = "kv-section-differs"
 because = "planted"
 [[known]]
 name = "stale"
@@ -145,7 +145,7 @@ fn a_known_bug_is_counted_and_ends_nothing() {
 /// The same bug, and a signature that is about something else.
 #[test]
 fn a_signature_that_does_not_match_hides_nothing() {
-    let mut run = Run::sabotaged(&CONSTANT_HASH.replace("kv section", "lease section"));
+    let mut run = Run::sabotaged(&CONSTANT_HASH.replace("kv-section-differs", "lease-section-not-its-list"));
     let (code, text) = run.end();
     assert!(code == 1 && text.contains("model, cycle 1: "), "{text}");
     assert!(text.contains("violation: 1 of 6 cycles") && text.contains("never seen: \"constant hash\""), "{text}");
@@ -155,8 +155,7 @@ fn a_signature_that_does_not_match_hides_nothing() {
 /// A member that dies in the middle of a cycle takes the cycle with it, and not the run: all members are killed and come back.
 #[test]
 fn a_run_goes_on_after_a_death_that_is_known() {
-    let known =
-        "[[known]]\nname = \"aborts\"\nclass = \"node-died\"\ncontains = [\"signal 6\"]\nbecause = \"this test's\"\n";
+    let known = "[[known]]\nname = \"aborts\"\nclass = \"node-died\"\nwhat = \"died\"\nfields = { ended = { killed-by-other = 6 } }\nbecause = \"this test's\"\n";
     let mut run = Run::start(known, "node-under-test", &["--cycles", "12"]);
     run.first_cycle();
     let member = member_of(&run.report()).expect("a member is alive");

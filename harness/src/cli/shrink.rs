@@ -59,9 +59,8 @@ struct Failed {
 
 pub(super) async fn shrink(args: &ShrinkArgs) -> Result<Exit, Failure> {
     let stored = Stored::open(&args.report_dir)?;
-    let mut failed = failed(stored.before.as_ref(), &args.report_dir)?;
-    let class = args.class.unwrap_or(failed.finding.class);
-    failed.finding.class = class;
+    let failed = failed(stored.before.as_ref(), &args.report_dir)?;
+    let class = args.class.unwrap_or(failed.finding.class());
     let out = absolute(&args.report.clone().unwrap_or_else(|| args.report_dir.join("shrunk")))?;
     let probes_dir = beside(&out);
     if !is_free(&probes_dir) {
@@ -79,7 +78,7 @@ pub(super) async fn shrink(args: &ShrinkArgs) -> Result<Exit, Failure> {
     };
     // The command that repeats the small report's run.
     let base = stored.job(stored.plan.clone(), &with, format!("ninelives replay {}", word(&out)))?;
-    let start = start(&stored, &failed.finding, &out)?;
+    let start = start(&stored, &failed.finding, class, &out)?;
     let interrupt = interruption().context("cannot listen for signals")?;
     say(&format!(
         "shrinking {class} of {}: {} of {} steps lead to it; the small report will be in {}\n",
@@ -139,15 +138,15 @@ fn failed(before: Option<&RunSummary>, dir: &Path) -> Result<Failed, Failure> {
     let before = before.ok_or_else(|| nothing("no verdict.json"))?;
     let finding = before.findings.first().filter(|_| headline(before).is_some());
     match finding {
-        Some(finding) if finding.class == Class::HarnessError => Err(nothing("a harness that failed")),
-        Some(finding) if finding.class == Class::MachineExhausted => Err(nothing("a machine that was exhausted")),
+        Some(finding) if finding.class() == Class::HarnessError => Err(nothing("a harness that failed")),
+        Some(finding) if finding.class() == Class::MachineExhausted => Err(nothing("a machine that was exhausted")),
         Some(finding) => Ok(Failed { finding: finding.clone(), elapsed_ms: before.elapsed_ms }),
         None => Err(nothing(&format!("the verdict {}", before.verdict))),
     }
 }
 
 /// The plan up to the cycle that failed, of the cluster that failed, on its scenario with a word about where it comes from.
-fn start(stored: &Stored, finding: &Finding, out: &Path) -> Result<Candidate, Failure> {
+fn start(stored: &Stored, finding: &Finding, class: Class, out: &Path) -> Result<Candidate, Failure> {
     let cluster = finding.cluster.unwrap_or(1);
     let steps = stored.plan.steps_of(cluster).filter(|step| finding.cycle.is_none_or(|cycle| step.cycle <= cycle));
     let steps: Vec<_> = steps.cloned().collect();
@@ -155,9 +154,9 @@ fn start(stored: &Stored, finding: &Finding, out: &Path) -> Result<Candidate, Fa
     let plan = Plan { steps, cycles, clusters: 1, ..stored.plan.clone() };
     let when = finding.cycle.map_or_else(|| "in its last read".to_owned(), |cycle| format!("in cycle {cycle}"));
     let text = format!(
-        "# Shrunk from {} (SHA-256 {}), seed {}, which failed {when} as {}. Whatever is smaller here\n\
+        "# Shrunk from {} (SHA-256 {}), seed {}, which failed {when} as {class}. Whatever is smaller here\n\
          # was not needed for that. The weights were not used; the plan beside this file was run.\n\n{}",
-        stored.plan.scenario, stored.plan.scenario_digest, stored.plan.seed, finding.class, stored.scenario.text
+        stored.plan.scenario, stored.plan.scenario_digest, stored.plan.seed, stored.scenario.text
     );
     let path = Paths::new(out).scenario_toml();
     let scenario = Scenario::parse(&path, text).map_err(|refusal| Failure::Usage(refusal.to_string()))?;
@@ -242,7 +241,7 @@ mod tests {
         assert!(refused(Some(&sample::run())).contains("the verdict pass"));
         let mut broken = sample::failing();
         assert!(failed(Some(&broken), dir).is_ok());
-        broken.findings = vec![Finding::new(Class::HarnessError, "")];
+        broken.findings = vec![Finding::of_class(Class::HarnessError)];
         assert!(refused(Some(&broken)).contains("a harness that failed"));
     }
 
@@ -258,9 +257,9 @@ mod tests {
         let scenario = Scenario::load(&path).unwrap();
         let plan = Plan::generate(&scenario, &crate::seed::Seed::new(1), 20, 2);
         let stored = Stored { scenario, plan, before: None };
-        let mut finding = Finding::new(Class::Model, "").in_cycle(8);
+        let mut finding = Finding::of_class(Class::Model).in_cycle(8);
         finding.cluster = Some(2);
-        let start = start(&stored, &finding, Path::new("out")).unwrap();
+        let start = start(&stored, &finding, Class::Model, Path::new("out")).unwrap();
         assert_eq!(start.steps().iter().map(|step| step.cycle).collect::<Vec<_>>(), [2, 4, 6, 8]);
         assert_eq!((start.plan().clusters, start.plan().cycles), (1, 8));
         assert!(start.scenario().text.starts_with("# Shrunk from smoke (SHA-256 "), "{}", start.scenario().text);

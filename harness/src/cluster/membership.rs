@@ -75,10 +75,7 @@ impl Membership {
             })
             .await?;
         if used.contains(&id) {
-            let why = format!(
-                "a learner was added, and was given the id n{id}, which was used before: an id is a life of one raft log"
-            );
-            return Err(Trouble::Membership { member: id, why });
+            return Err(Trouble::IdUsedBefore { member: id });
         }
         Ok(id)
     }
@@ -199,7 +196,7 @@ mod tests {
     async fn a_door_that_nobody_answers_at_is_lateness() {
         let membership = Membership::through(vec![(1, "http://127.0.0.1:1".to_owned())], Pace::idle());
         let trouble = membership.promote(4, Duration::from_millis(60)).await.unwrap_err();
-        let sentence = trouble.finding(None).sentence;
+        let sentence = trouble.finding(None).sentence();
         assert!(sentence.contains("n1: expected it to promote n4"), "{sentence}");
     }
 }

@@ -85,7 +85,7 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_is_a_finding_against_the_node() {
         let finding = run("exit 1", None).await.unwrap_err().finding(Some(4));
-        assert_eq!((finding.class, finding.member), (Class::RefusedAfterOwnCrash, Some(2)));
-        assert!(finding.sentence.contains("migrate --to rocksdb"), "{finding}");
+        assert_eq!((finding.class(), finding.member), (Class::RefusedAfterOwnCrash, Some(2)));
+        assert!(finding.sentence().contains("migrate --to rocksdb"), "{finding}");
     }
 }

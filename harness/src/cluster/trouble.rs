@@ -1,5 +1,7 @@
 //! What can go wrong with a member, and whom it speaks against.
 
+use crate::findings::parts::EXIT_INVARIANT;
+use crate::findings::{Harness, Members, What, Worth};
 use crate::machine::{self, Resource, Shortage};
 use crate::process::Ended;
 use crate::record::pace::Stretched;
@@ -10,8 +12,6 @@ use node_proto::control::StatusResponse;
 const SIGKILL: i32 = 9;
 const SIGXCPU: i32 = 24;
 const SIGXFSZ: i32 = 25;
-/// Exit code of a node that found its own durability invariant broken.
-const EXIT_INVARIANT: i32 = 65;
 
 /// Why a member is not where the cycle needs it.
 #[derive(Debug)]
@@ -33,78 +33,85 @@ pub enum Trouble {
     SnapshotsRefused { member: u64, what: String, bound: Stretched, refused: u64, last: String },
     /// `migrate` on its dead directory ended with neither success nor our kill.
     MigrateFailed { member: u64, to: Engine, ended: Ended },
-    /// `snapshot restore` of a snapshot that was saved whole ended with neither success nor our kill.
+    /// `snapshot restore` of a snapshot that was saved whole ended with neither success nor our
+    /// kill.
     RestoreFailed { member: u64, into: Engine, ended: Ended },
-    /// The cluster broke a promise about its membership.
-    Membership { member: u64, why: String },
-    /// This machine lacks what the scenario asks for.
-    Lacking(String),
-    /// Nobody did anything wrong that can be seen, and the step proved nothing.
-    Unproven(String),
-    /// The machine ran out of something while the harness did its part.
-    Exhausted(String),
+    /// A learner was given an id that a member before it had.
+    IdUsedBefore { member: u64 },
+    /// The step proved nothing, and no member can be blamed; or this machine lacks what the
+    /// scenario asks for.
+    Unproven(Worth),
+    /// The machine had no room for a copy of the member's dead directory.
+    NoRoomToInspect { member: u64, why: String },
     /// The harness could not do its part.
     Harness(anyhow::Error),
 }
 
 impl Trouble {
-    /// The finding that this trouble is. Our own clean crash is the only thing that happened to these nodes: a
-    /// node that dies of itself, or refuses to start after it, broke a promise.
+    /// The finding that this trouble is. Our own clean crash is the only thing that happened to
+    /// these nodes: a node that dies of itself, or refuses to start after it, broke a promise.
     pub fn finding(&self, cycle: Option<u32>) -> Finding {
-        let finding = match self {
-            Trouble::Died { member, ended, .. }
-            | Trouble::MigrateFailed { member, ended, .. }
-            | Trouble::RestoreFailed { member, ended, .. } if by_a_stranger(*ended) => Finding::new(
-                Class::HarnessError,
-                format!("n{member} was ended from outside ({ended}): look for the OOM killer (dmesg) or a stranger, then run again"),
-            )
-            .at_member(*member),
-            Trouble::Died { member, ended, served, lived_before, remark } => {
-                let remark = remark.as_ref().map(|line| format!(" (it said {line:?})")).unwrap_or_default();
-                let class = died_class(*served, *lived_before);
-                let expected = if *served { "expected it to serve until it is killed" } else { "expected it to start" };
-                let own = if *ended == Ended::Exited(EXIT_INVARIANT) { ", its own broken invariant" } else { "" };
-                let sentence =
-                    format!("n{member}: {expected}, found that it ended with {ended}{own}{remark}; its last words are in nodes/n{member}.log");
-                Finding::new(class, sentence).at_member(*member)
-            }
-            Trouble::Late { member, what, bound } => Finding::new(
-                Class::Liveness,
-                format!("n{member}: expected it to {what} within {bound}, and it did not; see nodes/n{member}.log"),
-            )
-            .at_member(*member),
-            Trouble::SnapshotsRefused { member, what, bound, refused, last } => Finding::new(
-                Class::SnapshotTransfer,
-                format!(
-                    "n{member}: expected it to {what} within {bound}, found that it refused all {refused} snapshots that it was sent, the \
-                     last one because: {last}; see nodes/n{member}.log, and the sender's"
-                ),
-            )
-            .at_member(*member),
-            Trouble::MigrateFailed { member, to, ended } => Finding::new(
-                Class::RefusedAfterOwnCrash,
-                format!(
-                    "n{member}: expected `migrate --to {to}` to finish, after nothing but our own kills, found that it ended with \
-                     {ended}; its last words are in nodes/n{member}.log"
-                ),
-            )
-            .at_member(*member),
-            Trouble::RestoreFailed { member, into, ended } => Finding::new(
-                Class::RefusedAfterOwnCrash,
-                format!(
-                    "n{member}: expected `snapshot restore` of a snapshot that was saved whole to make a {into} directory, found \
-                     that it ended with {ended}; its last words are in nodes/n{member}.log"
-                ),
-            )
-            .at_member(*member),
-            Trouble::Membership { member, why } => Finding::new(Class::Model, why.clone()).at_member(*member),
-            Trouble::Lacking(what) | Trouble::Unproven(what) => Finding::new(Class::NotProven, what.clone()),
-            Trouble::Exhausted(what) => Finding::new(Class::MachineExhausted, what.clone()),
-            Trouble::Harness(error) => Finding::new(Class::HarnessError, format!("{error:#}")),
+        let finding = match (Finding::new(self.what()), self.accused()) {
+            (finding, Some(member)) => finding.at_member(member),
+            (finding, None) => finding,
         };
         match cycle {
             Some(cycle) => finding.in_cycle(cycle),
             None => finding,
+        }
+    }
+}
+
+impl Trouble {
+    fn what(&self) -> What {
+        match self {
+            Trouble::Died { member, ended, .. }
+            | Trouble::MigrateFailed { member, ended, .. }
+            | Trouble::RestoreFailed { member, ended, .. }
+                if by_a_stranger(*ended) =>
+            {
+                Members::EndedFromOutside { member: *member, ended: *ended }.into()
+            }
+            Trouble::Died { member, ended, served, lived_before, remark } => {
+                let (member, ended, remark) = (*member, *ended, remark.clone());
+                let what = match (served, lived_before) {
+                    (true, _) => Members::Died { member, ended, remark },
+                    (false, true) => Members::RefusedToStart { member, ended, remark },
+                    // It never ran at all, which says nothing about durability.
+                    (false, false) => Members::NeverStarted { member, ended, remark },
+                };
+                what.into()
+            }
+            Trouble::Late { member, what, bound } => {
+                let (member, awaited, bound) = (*member, what.clone(), *bound);
+                Members::Late { member, awaited, bound }.into()
+            }
+            Trouble::SnapshotsRefused { member, what, bound, refused, last } => {
+                let (member, awaited, bound) = (*member, what.clone(), *bound);
+                let (refused, last) = (*refused, last.clone());
+                Members::SnapshotsRefused { member, awaited, bound, refused, last }.into()
+            }
+            Trouble::MigrateFailed { member, to, ended } => {
+                Members::MigrationFailed { member: *member, to: *to, ended: *ended }.into()
+            }
+            Trouble::RestoreFailed { member, into, ended } => {
+                Members::RestorationFailed { member: *member, into: *into, ended: *ended }.into()
+            }
+            Trouble::IdUsedBefore { member } => Members::IdUsedBefore { member: *member }.into(),
+            Trouble::Unproven(what) => what.clone().into(),
+            Trouble::NoRoomToInspect { member, why } => {
+                Harness::NoRoomToInspect { member: *member, why: why.clone() }.into()
+            }
+            Trouble::Harness(error) => Harness::HarnessFailed { error: format!("{error:#}") }.into(),
+        }
+    }
+
+    /// The member that its finding is about.
+    fn accused(&self) -> Option<u64> {
+        match self {
+            Trouble::RestoreFailed { member, .. } => Some(*member),
+            Trouble::NoRoomToInspect { .. } => None,
+            other => other.member(),
         }
     }
 }
@@ -133,7 +140,7 @@ impl Trouble {
                 Ended::KilledByOther(SIGXCPU) => Some("the caller's limit on processor time".to_owned()),
                 Ended::KilledByOther(SIGXFSZ) => Some("the caller's limit on the size of files".to_owned()),
                 // It never ran, which says nothing about it anyhow.
-                _ if self.finding(None).class == Class::HarnessError => short.first().map(Shortage::to_string),
+                _ if self.finding(None).class() == Class::HarnessError => short.first().map(Shortage::to_string),
                 // Whatever there was too little of: what it had written must not be wrong for it.
                 Ended::Exited(EXIT_INVARIANT) => None,
                 _ => of(machine::of_words(words?)?),
@@ -150,7 +157,8 @@ impl Trouble {
             | Trouble::Late { member, .. }
             | Trouble::SnapshotsRefused { member, .. }
             | Trouble::MigrateFailed { member, .. }
-            | Trouble::Membership { member, .. } => Some(*member),
+            | Trouble::IdUsedBefore { member }
+            | Trouble::NoRoomToInspect { member, .. } => Some(*member),
             _ => None,
         }
     }
@@ -158,30 +166,20 @@ impl Trouble {
 
 /// `finding`, which is the machine's and no member's: `why`.
 pub fn excused(finding: Finding, why: &str) -> Finding {
-    let sentence = format!(
-        "the machine ran short ({why}), which says nothing about the system; what came of it: {}",
-        finding.sentence
-    );
-    Finding { class: Class::MachineExhausted, sentence, ..finding }
+    let what = Harness::MachineRanShort { short: why.to_owned(), outcome: Box::new(finding.what) };
+    Finding { what: what.into(), ..finding }
 }
 
-/// Whether an end says that somebody else ended it: HUP, INT, KILL and TERM are never a process's own, a node exits with
-/// 0 only when a signal tells it to stop, and an end that nobody saw cannot be blamed on it.
+/// Whether an end says that somebody else ended it: HUP, INT, KILL and TERM are never a process's
+/// own, a node exits with 0 only when a signal tells it to stop, and an end that nobody saw cannot
+/// be blamed on it.
 fn by_a_stranger(ended: Ended) -> bool {
     matches!(ended, Ended::Exited(0) | Ended::KilledByOther(1 | 2 | 9 | 15) | Ended::Unknown)
 }
 
-fn died_class(served: bool, lived_before: bool) -> Class {
-    match (served, lived_before) {
-        (true, _) => Class::NodeDied,
-        (false, true) => Class::RefusedAfterOwnCrash,
-        // It never ran at all: wrong flags, a missing library. That says nothing about durability.
-        (false, false) => Class::HarnessError,
-    }
-}
-
 impl Trouble {
-    /// Lateness with the late member's own account of its snapshots. Refusals explain it only if none was installed.
+    /// Lateness with the late member's own account of its snapshots. Refusals explain it only if
+    /// none was installed.
     pub fn with_account(self, account: &StatusResponse) -> Self {
         match self {
             Trouble::Late { member, what, bound }
@@ -207,7 +205,7 @@ mod tests {
     use std::time::Duration;
 
     fn class(ended: Ended, served: bool, lived_before: bool) -> Class {
-        Trouble::Died { member: 2, ended, served, lived_before, remark: None }.finding(Some(4)).class
+        Trouble::Died { member: 2, ended, served, lived_before, remark: None }.finding(Some(4)).class()
     }
 
     #[test]
@@ -222,7 +220,7 @@ mod tests {
             assert_eq!(class(ended, false, true), Class::HarnessError, "{ended}");
         }
         let late = Trouble::Late { member: 1, what: "serve".into(), bound: Stretched::idle(Duration::from_millis(30)) };
-        assert_eq!(late.finding(None).class, Class::Liveness);
+        assert_eq!(late.finding(None).class(), Class::Liveness);
     }
 
     #[test]
@@ -230,7 +228,7 @@ mod tests {
         let short = |resource| vec![Shortage { resource, found: "0 KiB free at /r".to_owned() }];
         let died = |ended, served| Trouble::Died { member: 2, ended, served, lived_before: true, remark: None };
         let class =
-            |trouble: &Trouble, short: &[Shortage], words: Option<&str>| trouble.weighed(short, words, None).class;
+            |trouble: &Trouble, short: &[Shortage], words: Option<&str>| trouble.weighed(short, words, None).class();
         let (full, words) = (short(Resource::Disk), Some("write failed: No space left on device (os error 28)"));
         let failed = died(Ended::Exited(74), true);
         assert_eq!(class(&failed, &full, words), Class::MachineExhausted);
@@ -253,8 +251,9 @@ mod tests {
         assert_eq!((class(&late, &full, None), class(&late, &[], None)), (Class::MachineExhausted, Class::Liveness));
         let own = Trouble::Harness(anyhow::Error::new(std::io::Error::from_raw_os_error(28)).context("cannot copy"));
         let finding = own.weighed(&[], None, Some(3));
-        assert_eq!((finding.class, finding.cycle), (Class::MachineExhausted, Some(3)));
-        assert!(finding.sentence.contains("cannot copy"), "{}", finding.sentence);
+        assert_eq!((finding.class(), finding.cycle), (Class::MachineExhausted, Some(3)));
+        let What::Harness(Harness::MachineRanShort { outcome, .. }) = finding.what else { panic!("{finding}") };
+        assert!(matches!(*outcome, What::Harness(Harness::HarnessFailed { error }) if error.contains("cannot copy")));
     }
 
     #[test]
@@ -270,11 +269,12 @@ mod tests {
             last_snapshot_refusal: "32 bytes short".into(),
             ..StatusResponse::default()
         };
-        let class = |refused, installed| late().with_account(&account(refused, installed)).finding(None).class;
+        let class = |refused, installed| late().with_account(&account(refused, installed)).finding(None).class();
         assert_eq!(class(0, 0), Class::Liveness);
         assert_eq!(class(4, 1), Class::Liveness);
         assert_eq!(class(4, 0), Class::SnapshotTransfer);
-        let sentence = late().with_account(&account(4, 0)).finding(None).sentence;
-        assert!(sentence.contains("all 4 snapshots") && sentence.contains("32 bytes short"), "{sentence}");
+        let found = late().with_account(&account(4, 0)).finding(None);
+        let What::Members(Members::SnapshotsRefused { refused, last, .. }) = &found.what else { panic!("{found}") };
+        assert_eq!((*refused, last.as_str()), (4, "32 bytes short"));
     }
 }

@@ -6,6 +6,7 @@
 
 use super::{Stage, Work};
 use crate::cluster::Trouble;
+use crate::evidence::Did;
 use crate::plan::At;
 use crate::record::{AgainRecord, Outcome};
 
@@ -42,7 +43,7 @@ impl Stage<'_> {
         for member in down.into_iter().map(|member| member.id).collect::<Vec<_>>() {
             self.start(work, member, None).await?;
         }
-        self.note(work.step.cycle, "arm", Some(first), Some(at.window.name));
+        self.note(work.step.cycle, Did::Arm, Some(first), Some(at.window.name));
         let reached = self.restart_towards(work, first, at.window, at.hit).await?;
         Ok(self.strike_alone(work, first, reached).await?.map_err(|miss| miss.to_string()))
     }

@@ -6,8 +6,9 @@
 use super::{Stage, Work};
 use crate::cluster::Trouble;
 use crate::evidence::{Evidence, Recovered};
+use crate::findings::Watches;
 use crate::target::{Fences, KvLook};
-use crate::verdict::{Class, Finding};
+use crate::verdict::Finding;
 use crate::{clock, limits};
 use futures_util::future::join_all;
 use node_proto::control::{IndexRange, RecoveryResponse};
@@ -84,11 +85,8 @@ impl Stage<'_> {
         for waited in join_all(waits).await {
             let (member, delivered) = waited?;
             if delivered < revision {
-                let why = format!(
-                    "expected n{member}'s watch to deliver revision {revision} of the fence within {}, found it at {delivered}",
-                    lap.stretched(bound)
-                );
-                let late = Finding::new(Class::Liveness, why).in_cycle(work.step.cycle).at_member(member);
+                let what = Watches::WatchLate { member, revision, bound: lap.stretched(bound), delivered };
+                let late = Finding::new(what).in_cycle(work.step.cycle).at_member(member);
                 self.tell(work, self.excuse(late));
             }
         }

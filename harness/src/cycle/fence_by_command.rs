@@ -9,7 +9,8 @@ use super::fence::Fence;
 use super::revive::first_trouble;
 use super::{Stage, Work};
 use crate::cluster::{Member, Trouble};
-use crate::evidence::{Answers, Evidence, Recovered};
+use crate::evidence::{Answers, Did, Evidence, Recovered};
+use crate::findings::Worth;
 use crate::{clock, limits};
 use futures_util::future::join_all;
 use node_proto::control::{FenceAnswerResponse, FenceResponse};
@@ -40,10 +41,11 @@ impl Stage<'_> {
             let without = answers.iter().filter(|(_, answer)| answer.missed);
             let missed: Vec<_> = without.map(|(member, answer)| (*member, answer.index)).collect();
             let diverged = self.judge_missed(work, &missed).await?;
-            let (waited, over) = (lap.elapsed(), lap.is_over(bound * limits::FENCE_TRIES_MAX));
+            let (waited_ms, over) = (lap.elapsed_ms(), lap.is_over(bound * limits::FENCE_TRIES_MAX));
             if diverged || (tries >= limits::FENCE_TRIES_MAX && over) {
-                let skipped = members(missed.iter().map(|(member, _)| *member));
-                return Err(never_applied(tries, waited, &skipped, self.scenario.cluster.keep_entries));
+                let skipped = missed.iter().map(|(member, _)| *member).collect();
+                let keep_entries = self.scenario.cluster.keep_entries;
+                return Err(Trouble::Unproven(Worth::FenceNeverApplied { tries, waited_ms, skipped, keep_entries }));
             }
             clock::sleep(pause).await;
             pause = (pause * 2).min(limits::FENCE_RETRY_PAUSE_MAX);
@@ -76,7 +78,7 @@ impl Stage<'_> {
                 break;
             }
             self.fences += 1;
-            self.note(work.step.cycle, "fence", Some(*member), None);
+            self.note(work.step.cycle, Did::Fence, Some(*member), None);
             let proposed = match self.cluster.member(*member) {
                 Some(one) => one.propose_fence(self.fences, left.min(limits::CONTROL_REQUEST)).await?,
                 None => None,
@@ -98,34 +100,5 @@ impl Stage<'_> {
             Ok((member.id, member.fence_answer(index, bound).await?))
         }
         first_trouble(join_all(self.cluster.members.iter().map(|member| ask(member, index, bound))).await)
-    }
-}
-
-/// `n2, n3`.
-fn members(ids: impl Iterator<Item = u64>) -> String {
-    ids.map(|id| format!("n{id}")).collect::<Vec<_>>().join(", ")
-}
-
-/// What there is to say if no fence was applied by all: `skipped` skipped the last of `tries`.
-fn never_applied(tries: u32, waited: Duration, skipped: &str, keep_entries: u64) -> Trouble {
-    Trouble::Unproven(format!(
-        "expected a fence that every member applies, found none in {tries} tries over {} ms: {skipped} skipped the last one, because its \
-         recovery or a snapshot covered it; `cluster.keep_entries` is {keep_entries}: with more of them members catch up from the log",
-        waited.as_millis()
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::verdict::Class;
-
-    #[test]
-    fn fences_that_snapshots_cover_accuse_nobody_and_say_what_was_waited() {
-        let finding = never_applied(7, Duration::from_millis(1_950), &members([2, 3].into_iter()), 1).finding(Some(4));
-        assert_eq!((finding.class, finding.cycle), (Class::NotProven, Some(4)));
-        for words in ["7 tries over 1950 ms", "n2, n3 skipped", "`cluster.keep_entries` is 1"] {
-            assert!(finding.sentence.contains(words), "{words}: {}", finding.sentence);
-        }
     }
 }

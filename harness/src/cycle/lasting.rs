@@ -14,7 +14,7 @@ use super::revive::first_trouble;
 use super::strike::Reached;
 use super::{Stage, Work, victims};
 use crate::cluster::{Disturbance, Paused, Trouble};
-use crate::evidence::Evidence;
+use crate::evidence::{Did, Evidence};
 use crate::oracle::Ledger;
 use crate::oracle::liveness::Cut;
 use crate::pace::Lap;
@@ -142,7 +142,7 @@ impl Stage<'_> {
             record.skipped = Some(why);
             return Ok((record, task));
         }
-        self.note(work.step.cycle, "begin", Some(first), Some(&record.fault));
+        self.note(work.step.cycle, Did::Begin, Some(first), Some(&record.fault));
         let hold = match link {
             None => Hold::Pause(self.pause(&victims).await?),
             Some(link) => {
@@ -290,7 +290,7 @@ async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> i
         let behind = patient.behind();
         let lasted_ms = clock::ms_since(since);
         let what = Some(format!("{}, after {lasted_ms} ms", patient.fault));
-        patient.ledger.take(&Evidence::Did { cycle: patient.cycle, did: "end".to_owned(), member: None, what });
+        patient.ledger.take(&Evidence::Did { cycle: patient.cycle, did: Did::End, member: None, what });
         match hold {
             Hold::Pause(paused) => {
                 let went_on = join_all(paused.into_iter().map(Paused::go_on)).await;

@@ -3,7 +3,7 @@
 use super::{Stage, Work};
 use crate::cluster::Trouble;
 use crate::cluster::migration::{Migration, migrate};
-use crate::evidence::{Evidence, Look};
+use crate::evidence::{Did, Evidence, Look};
 use crate::inspect::{DeadMember, inspect};
 use crate::oracle::settle_index;
 use crate::plan::{At, Then};
@@ -49,7 +49,7 @@ impl Stage<'_> {
 
     async fn migrate(&self, work: &Work, id: u64, to: Engine, at: Option<At>) -> Result<Migration, Trouble> {
         let what = at.map_or_else(|| format!("to {to}"), |at| format!("to {to}, armed at {at}"));
-        self.note(work.step.cycle, "migrate", Some(id), Some(&what));
+        self.note(work.step.cycle, Did::Migrate, Some(id), Some(&what));
         migrate(&self.cluster.site, id, to, at.map(|at| (at.window.name, at.hit))).await
     }
 

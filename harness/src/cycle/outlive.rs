@@ -2,6 +2,7 @@
 
 use super::{Stage, Work};
 use crate::cluster::Trouble;
+use crate::evidence::Did;
 use crate::plan::Fault;
 use anyhow::anyhow;
 use std::collections::BTreeSet;
@@ -36,7 +37,7 @@ impl Stage<'_> {
     /// Windows may be armed, and members are `dead` of a trouble: all lives end here, and what comes next starts from that.
     async fn begin_anew(&mut self, work: &mut Work, dead: &BTreeSet<u64>) -> Result<(), Trouble> {
         drop(std::mem::take(&mut work.lasting));
-        self.note(work.step.cycle, "begin-anew", None, None);
+        self.note(work.step.cycle, Did::BeginAnew, None, None);
         let all: Vec<_> = self.cluster.members.iter().map(|member| member.id).collect();
         match self.kill(work, &all).await {
             Ok(()) => {}

@@ -7,7 +7,7 @@ use super::strike::unknown;
 use super::wait::Miss;
 use super::{Casualty, Stage, Work};
 use crate::cluster::{Membership, Trouble};
-use crate::evidence::Evidence;
+use crate::evidence::{Did, Evidence};
 use crate::plan::At;
 use crate::record::{Role, Victim};
 use crate::target::{Engine, Reach};
@@ -52,9 +52,9 @@ impl Stage<'_> {
     /// Removes `old` from the cluster, and kills what is left of it.
     async fn retire(&mut self, work: &mut Work, old: u64, others: &Membership) -> Result<(), Trouble> {
         let cycle = work.step.cycle;
-        self.note(cycle, "member-remove", Some(old), None);
+        self.note(cycle, Did::MemberRemove, Some(old), None);
         others.remove(old).await?;
-        self.note(cycle, "kill", Some(old), None);
+        self.note(cycle, Did::Kill, Some(old), None);
         let member = self.cluster.member_mut(old).ok_or_else(|| unknown(old))?;
         let engine = member.engine;
         if let Some(death) = member.kill_removed().await {
@@ -73,9 +73,9 @@ impl Stage<'_> {
     ) -> Result<u64, Trouble> {
         let member = self.member(old)?;
         let (slot, peer) = (member.slot, format!("http://{}", member.addresses.peer));
-        self.note(work.step.cycle, "member-add", None, Some(&peer));
+        self.note(work.step.cycle, Did::MemberAdd, None, Some(&peer));
         let id = others.add_learner(&peer, self.cluster.ids_used()).await?;
-        self.note(work.step.cycle, "member-added", Some(id), Some(&format!("{slot}, {to}")));
+        self.note(work.step.cycle, Did::MemberAdded, Some(id), Some(&format!("{slot}, {to}")));
         self.cluster.replace(old, id, to)?;
         self.ledger.take(&Evidence::MovedIn { cycle: work.step.cycle, slot, member: id, engine: to });
         work.retired.push(old);
@@ -101,7 +101,7 @@ impl Stage<'_> {
             return Ok(Err(Miss::NoWay));
         };
         work.victims.insert(0, Victim { member: leader, role: Role::Leader });
-        self.note(work.step.cycle, "arm", Some(leader), Some(window.name));
+        self.note(work.step.cycle, Did::Arm, Some(leader), Some(window.name));
         self.strike_the_sender(work, leader, id, (window, hit)).await
     }
 
@@ -109,7 +109,7 @@ impl Stage<'_> {
     pub(super) async fn bring_in(&mut self, work: &mut Work, id: u64, others: &Membership) -> Result<(), Trouble> {
         let bound = Duration::from_millis(self.scenario.bounds.catch_up_ms_max);
         self.member(id)?.catch_up(self.cluster.applied_mark(), bound).await?;
-        self.note(work.step.cycle, "member-promote", Some(id), None);
+        self.note(work.step.cycle, Did::MemberPromote, Some(id), None);
         others.promote(id, bound).await?;
         // Not asked before: the applied index moves with an install, and a member writes its account of it down after that.
         let recovery = self.member(id)?.recovery().await?;

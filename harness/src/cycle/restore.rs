@@ -10,7 +10,7 @@ use super::strike::unknown;
 use super::{Stage, Work};
 use crate::cluster::restoration::{self, Restoration};
 use crate::cluster::{Membership, Trouble};
-use crate::evidence::Evidence;
+use crate::evidence::{Did, Evidence};
 use crate::inspect::inspect;
 use crate::limits;
 use crate::observe::Observer;
@@ -73,7 +73,7 @@ impl Stage<'_> {
     /// Saves the snapshot of `source`, and lets the load go on for a while: what is acknowledged now is what a restore loses.
     async fn save(&mut self, work: &Work, (source, slot): (u64, Slot), file: &Path) -> Result<u64, Trouble> {
         let cycle = work.step.cycle;
-        self.note(cycle, "save", Some(source), None);
+        self.note(cycle, Did::Save, Some(source), None);
         self.ledger.take(&Evidence::Saving { cycle, member: source });
         let endpoint = format!("http://{}", self.member(source)?.addresses.client);
         let saved = restoration::save(&endpoint, file, self.cluster.site.pace()).await;
@@ -109,7 +109,7 @@ impl Stage<'_> {
     ) -> Result<(), Trouble> {
         let cycle = work.step.cycle;
         let what = at.map_or_else(|| format!("into {engine}"), |at| format!("into {engine}, armed at {at}"));
-        self.note(cycle, "restore", Some(id), Some(&what));
+        self.note(cycle, Did::Restore, Some(id), Some(&what));
         let arm = at.map(|at| (at.window.name, at.hit));
         let done = restoration::restore(&self.cluster.site, id, file, engine, arm).await?;
         match (done, at) {
@@ -129,7 +129,7 @@ impl Stage<'_> {
         if self.cluster.site.paths.node_data(id).exists() {
             return Ok(());
         }
-        self.note(cycle, "restore", Some(id), Some(&format!("into {engine}, once more")));
+        self.note(cycle, Did::Restore, Some(id), Some(&format!("into {engine}, once more")));
         match restoration::restore(&self.cluster.site, id, file, engine, None).await? {
             Restoration::Done => Ok(()),
             Restoration::Killed => {

@@ -4,10 +4,11 @@ use super::{Casualty, Stage, Work};
 use crate::clock;
 use crate::cluster::{Member, Trouble};
 use crate::evidence::{Evidence, Look};
+use crate::findings::RaftLogs;
 use crate::inspect::{DeadMember, Inspected, inspect};
 use crate::machine::{self, Shortage};
 use crate::raft_log::{self, RaftLog};
-use crate::verdict::{Class, Finding};
+use crate::verdict::Finding;
 use futures_util::future::join_all;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -31,7 +32,7 @@ impl Stage<'_> {
         for inspected in inspected {
             let (member, applied, dead, log) = inspected?;
             if let Some(why) = exhausted(&dead, &self.shortages()) {
-                return Err(Trouble::Exhausted(format!("n{member}'s dead directory could not be read: {why}")));
+                return Err(Trouble::NoRoomToInspect { member, why });
             }
             work.add_dead(member, applied, &dead);
             let inspected = Evidence::Inspected {
@@ -69,8 +70,7 @@ impl Stage<'_> {
             Err(raft_log::Error::Io { source, .. })
                 if source.kind() == ErrorKind::NotFound && dead.log_last.is_none() => {}
             Err(error) => {
-                let (class, why) = unreadable(&error);
-                self.tell(work, Finding::new(class, why).in_cycle(cycle).at_member(member));
+                self.tell(work, Finding::new(unreadable(&error)).in_cycle(cycle).at_member(member));
             }
         }
     }
@@ -142,12 +142,10 @@ fn exhausted(dead: &DeadMember, short: &[Shortage]) -> Option<String> {
 }
 
 /// Whose fault it is that our own decoder refuses a log that the inspector reads.
-fn unreadable(error: &raft_log::Error) -> (Class, String) {
+fn unreadable(error: &raft_log::Error) -> RaftLogs {
     match error {
-        raft_log::Error::Order { .. } => {
-            (Class::RaftLog, format!("after our kill the raft log that it wrote is not in order: {error}"))
-        }
-        _ => (Class::HarnessError, format!("the inspector reads this raft log and our own decoder does not: {error}")),
+        raft_log::Error::Order { .. } => RaftLogs::LogOutOfOrder { error: error.to_string() },
+        _ => RaftLogs::LogUndecoded { error: error.to_string() },
     }
 }
 
@@ -176,6 +174,7 @@ mod tests {
     use super::*;
     use crate::process::Ended;
     use crate::record::pace::Stretched;
+    use crate::verdict::Class;
 
     #[test]
     fn an_inspector_without_room_says_nothing_about_the_directory() {
@@ -192,10 +191,10 @@ mod tests {
     fn a_hole_in_a_log_is_its_writers_fault() {
         let (path, index, why) = (|| "raft-log.redb".into(), 8, || "expected entry 7 after 6".to_owned());
         let hole = unreadable(&raft_log::Error::Order { path: path(), index, why: why() });
-        assert_eq!(hole.0, Class::RaftLog);
-        assert!(hole.1.contains("raft index 8: expected entry 7"), "{}", hole.1);
+        assert_eq!(hole.class(), Class::RaftLog);
+        assert!(hole.to_string().contains("raft index 8: expected entry 7"), "{hole}");
         let strange = unreadable(&raft_log::Error::Entry { path: path(), index, why: why() });
-        assert_eq!(strange.0, Class::HarnessError);
+        assert_eq!(strange.class(), Class::HarnessError);
     }
 
     #[test]

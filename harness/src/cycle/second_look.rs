@@ -4,6 +4,7 @@
 use super::{Stage, Work};
 use crate::cluster::trouble::excused;
 use crate::evidence::Evidence;
+use crate::findings::Watches;
 use crate::observe::fresh;
 use crate::oracle::liveness::{Bounds, Healing, Served, check_healing};
 use crate::oracle::streams::{Heard, Resumption};
@@ -36,10 +37,10 @@ impl Stage<'_> {
         };
         let (cycle, phases) = (work.step.cycle, work.record.phases);
         let healing = Healing { cycle, caught_up_ms: phases.catch_up, fence_ms: phases.fence, revision, served };
-        let late = check_healing(&healing, bounds).into_iter().find(|finding| finding.class == Class::Liveness);
+        let late = check_healing(&healing, bounds).into_iter().find(|finding| finding.class() == Class::Liveness);
         match late.map(|late| self.excuse(late)) {
             // Timings of a machine that ran short are no evidence.
-            Some(excused) if excused.class != Class::Liveness => self.tell(work, excused),
+            Some(excused) if excused.class() != Class::Liveness => self.tell(work, excused),
             _ => work.findings.extend(self.ledger.take(&Evidence::Healed { healing, bounds })),
         }
     }
@@ -64,8 +65,7 @@ impl Stage<'_> {
             let cycle = work.step.cycle;
             // A stream that breaks off on a machine that ran short accuses nobody.
             if let (Some(why), Some(short)) = (&heard.ended, self.shortages().first()) {
-                let broken =
-                    Finding::new(Class::Watch, format!("a watch that was opened anew on n{member} broke off: {why}"));
+                let broken = Finding::new(Watches::FreshBrokeOff { member, ended: why.clone() });
                 self.tell(work, excused(broken.in_cycle(cycle).at_member(member), &short.to_string()));
                 continue;
             }

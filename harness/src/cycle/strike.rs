@@ -8,7 +8,7 @@ use super::wait::Miss;
 use super::{Casualty, Stage, Work};
 use crate::cluster::member::Stop;
 use crate::cluster::{Member, Trouble};
-use crate::evidence::{Evidence, Marks};
+use crate::evidence::{Did, Evidence, Marks};
 use crate::plan::When;
 use crate::record::{Outcome, Role, Victim};
 use crate::target::{Reach, Window, find_window};
@@ -86,7 +86,7 @@ impl Stage<'_> {
             }
         }
         for member in members {
-            self.note(work.step.cycle, "kill", Some(*member), None);
+            self.note(work.step.cycle, Did::Kill, Some(*member), None);
         }
         let doomed = self.cluster.members.iter_mut().filter(|member| members.contains(&member.id));
         let deaths =
@@ -113,7 +113,7 @@ impl Stage<'_> {
         window: &Window,
         hit: u64,
     ) -> Result<Reached, Trouble> {
-        self.note(work.step.cycle, "arm", Some(first), Some(window.name));
+        self.note(work.step.cycle, Did::Arm, Some(first), Some(window.name));
         match window.reach {
             Reach::Load | Reach::LoadOfLeader => self.reach_by_load(first, window, hit).await,
             Reach::Election => self.reach_by_election(work, first, window, hit).await,
@@ -396,7 +396,7 @@ impl Stage<'_> {
     }
 
     pub(super) async fn start(&mut self, work: &Work, member: u64, arm: Option<(&str, u64)>) -> Result<(), Trouble> {
-        self.note(work.step.cycle, "start", Some(member), arm.map(|(window, _)| window));
+        self.note(work.step.cycle, Did::Start, Some(member), arm.map(|(window, _)| window));
         let site = &self.cluster.site;
         let member = self.cluster.members.iter_mut().find(|one| one.id == member).ok_or_else(|| unknown(member))?;
         member.start(site, arm).await

@@ -102,7 +102,7 @@ fn every_kind_of_line_reads_back() {
         open_micros: 7,
         snapshot_installed: None,
     };
-    let finding = Finding::new(Class::StateHash, "expected \"this\", found that").in_cycle(4).at_member(2);
+    let finding = Finding::of_class(Class::StateHash).in_cycle(4).at_member(2);
     let mut lines = vec![
         Evidence::History(Head {
             version: HISTORY_VERSION,
@@ -126,7 +126,7 @@ fn every_kind_of_line_reads_back() {
         Evidence::Again { revision: 9, slot, mark: mark_of(&[put(b"1,3.17")]) },
         Evidence::Skipped { slot, compacted: 4 },
         Evidence::Cycle { cycle: 1, what: "kill all at time 3ms".into() },
-        Evidence::Did { cycle: 1, did: "arm".into(), member: Some(2), what: None },
+        Evidence::Did { cycle: 1, did: Did::Arm, member: Some(2), what: None },
         Evidence::Place { slot, member: 2, engine: Engine::Rocksdb, peer: at, client: at, control: at },
         Evidence::MovedIn { cycle: 1, slot, member: 4, engine: Engine::Redb },
         Evidence::Killed { cycle: 1, member: 2, engine: Some(Engine::Redb) },

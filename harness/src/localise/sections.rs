@@ -1,6 +1,8 @@
 //! Sections of the state that have no revision: membership and leases. All that can be told is which entries write them.
 
 use super::Evidence;
+use crate::findings::parts::{Part, Says};
+use crate::findings::{Leases, Replicas, What};
 use crate::oracle::log_replay::{Logged, Step, in_words};
 use crate::verdict::{Class, Finding};
 use std::collections::BTreeMap;
@@ -8,14 +10,45 @@ use std::collections::BTreeMap;
 /// Entries that a sentence names.
 const NAMED_MAX: usize = 3;
 
+/// A section of the state without revisions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Membership,
+    Lease,
+}
+
+impl Section {
+    /// The one that a finding is about.
+    fn of(what: &What) -> Option<Self> {
+        match what {
+            What::Replicas(Replicas::ReplicasDisagree { part: Part::MembershipSection, .. }) => Some(Self::Membership),
+            What::Replicas(
+                Replicas::ReplicasDisagree { part: Part::LeaseSection | Part::LeaseList, .. }
+                | Replicas::LeaseSectionNotItsList { .. },
+            )
+            | What::Leases(
+                Leases::LeaseGone { .. }
+                | Leases::LeaseStillThere { .. }
+                | Leases::LeaseUnasked { .. }
+                | Leases::LeaseOfAnotherTime { .. }
+                | Leases::RevocationRefused { .. },
+            ) => Some(Self::Lease),
+            _ => None,
+        }
+    }
+}
+
+/// Whether replicas disagree, and one of them has nothing in the section.
+fn says_empty(what: &What) -> bool {
+    let empty = |says: &Says| says.value == EMPTY;
+    matches!(what, What::Replicas(Replicas::ReplicasDisagree { says, .. }) if says.iter().any(empty))
+}
+
 /// What is to be said of a finding about one of those sections, and the entry that must be the wrong one, if only one can be.
 pub(super) fn conclusion(finding: &Finding, evidence: &Evidence) -> Option<(String, Option<u64>)> {
-    let (section, writes): (_, fn(&Step) -> bool) = if finding.sentence.contains("membership section") {
-        ("membership", |step| matches!(step, Step::Membership | Step::Publish))
-    } else if finding.sentence.contains("lease") {
-        ("lease", |step| matches!(step, Step::Grant(..) | Step::Revoke(_)))
-    } else {
-        return None;
+    let (section, writes): (_, fn(&Step) -> bool) = match Section::of(&finding.what)? {
+        Section::Membership => ("membership", |step| matches!(step, Step::Membership | Step::Publish)),
+        Section::Lease => ("lease", |step| matches!(step, Step::Grant(..) | Step::Revoke(_))),
     };
     let (agreed, fence) = (evidence.agreed.0, evidence.fence_index());
     let mut entries: BTreeMap<u64, Logged> = BTreeMap::new();
@@ -45,10 +78,10 @@ pub(super) fn conclusion(finding: &Finding, evidence: &Evidence) -> Option<(Stri
         ),
     };
     // Of any other class it is the member that answered an operation.
-    if let Some(member) = finding.member.filter(|_| finding.class == Class::StateHash) {
+    if let Some(member) = finding.member.filter(|_| finding.class() == Class::StateHash) {
         sentence.push_str(&format!(" n{member} stands alone against the others."));
     }
-    if finding.sentence.contains(EMPTY) {
+    if says_empty(&finding.what) {
         sentence.push_str(&format!(" {EMPTY} is the digest of an empty section."));
     }
     let only = entries.keys().next().copied().filter(|_| entries.len() == 1);

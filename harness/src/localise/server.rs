@@ -76,7 +76,7 @@ async fn witness(cluster: &Cluster, evidence: &mut Evidence) {
                 found.status = Some(status);
             }
             Err(trouble) => {
-                let why = trouble.finding(None).sentence;
+                let why = trouble.finding(None).sentence();
                 evidence.unknown.push(format!("what n{} holds, because it does not answer: {why}", member.id));
             }
         }
@@ -328,7 +328,7 @@ mod tests {
         let rows: BTreeMap<_, _> = [(1, must.clone()), (2, second), (3, must.clone())].into();
         let wrong = differing(&rows, &must);
         let at = AtRevision { revision: 9, wrong: &wrong, rows: &rows, must: &must };
-        let finding = Finding::new(Class::StateHash, "they disagree").at_member(2);
+        let finding = Finding::of_class(Class::StateHash).at_member(2);
         conclude(&finding, evidence, Some(at))
     }
 
@@ -445,8 +445,7 @@ mod tests {
         let witnesses = [1, 2].map(|member| Witness { member, shown: Some(shown.clone()), ..Witness::default() });
         let truth = [(7, (None, vec![put]))].into();
         let evidence = Evidence { witnesses: witnesses.into(), truth, from: 5, ..Evidence::default() };
-        let finding =
-            Finding::new(Class::LostWrite, "n2 acknowledged").at_member(2).at_revision(7).about(["p/1".into()]);
+        let finding = Finding::of_class(Class::LostWrite).at_member(2).at_revision(7).about(["p/1".into()]);
         let found = conclude(&finding, &evidence, None);
         assert_eq!((found.wrong.as_slice(), found.first.as_ref().map(|first| first.revision)), (&[2][..], Some(7)));
         assert_eq!(found.keys[0].found, [(vec![1, 2], "no row".to_owned())]);

@@ -1,6 +1,8 @@
 //! Conclusions from made-up evidence, in the words that a report has.
 
 use super::*;
+use crate::findings::Replicas;
+use crate::findings::parts::{Anchor, Part, Says};
 use crate::model::Change;
 use crate::report::localisation;
 use crate::report::sample::assert_golden;
@@ -74,12 +76,16 @@ fn evidence(second: Option<Shown>, snapshot: &str) -> Evidence {
     }
 }
 
-fn finding(sentence: &str) -> Finding {
-    Finding::new(Class::StateHash, sentence).in_cycle(4).at_member(2)
+/// The replicas disagree on `part`: n2 has nothing there.
+fn disagree(part: Part) -> Finding {
+    let says = |members: &[u64], value: &str| Says { members: members.to_vec(), value: value.to_owned() };
+    let says = vec![says(&[1, 3], "c0ffee"), says(&[2], "e3b0c44298fc1c14")];
+    let what = Replicas::ReplicasDisagree { at: Anchor::Fence { index: 20 }, part, says };
+    Finding::new(what).in_cycle(4).at_member(2)
 }
 
 fn words(evidence: &Evidence) -> String {
-    localisation::text(&conclude(&finding("the replicas disagree on the kv section"), evidence))
+    localisation::text(&conclude(&disagree(Part::KvSection), evidence))
 }
 
 #[test]
@@ -121,7 +127,10 @@ fn golden_conclusions() {
 
 #[test]
 fn a_wrong_member_is_named_and_nobody_else() {
-    let found = conclude(&finding(""), &evidence(shown(|revision| (revision != 6).then(|| change(revision))), "null"));
+    let found = conclude(
+        &disagree(Part::KvSection),
+        &evidence(shown(|revision| (revision != 6).then(|| change(revision))), "null"),
+    );
     assert_eq!(found.wrong, [2]);
     let first = found.first.unwrap();
     assert_eq!((first.member, first.revision, first.index), (2, 6, Some(16)));
@@ -139,12 +148,12 @@ fn a_section_without_revisions_names_the_entries_that_write_it() {
         bytes: Vec::new(),
     };
     evidence.witnesses[0].log = Some(RaftLog { entries: vec![membership], ..RaftLog::default() });
-    let of = |sentence: &str| conclude(&finding(sentence), &evidence);
-    let found = of("the replicas disagree on the membership section: n2 says e3b0c44298fc1c14");
+    let of = |part| conclude(&disagree(part), &evidence);
+    let found = of(Part::MembershipSection);
     let words = &found.sentences[1];
     assert!(words.contains("raft index 5 (term 0: a membership)") && words.contains("empty section"), "{words}");
     assert_eq!(found.excerpt.unwrap().entries[0].index, 5);
-    let found = of("the replicas disagree on the lease section");
+    let found = of(Part::LeaseSection);
     assert!(found.sentences[1].contains("no log shows an entry that writes it"), "{:?}", found.sentences);
 }
 
@@ -162,7 +171,7 @@ fn keys_that_differ_at_the_fence_are_shown_where_no_revision_can_be() {
     evidence.witnesses[0].keys = Some(vec![state("x,1.1")]);
     evidence.witnesses[1].keys = Some(vec![state("x,1.2")]);
     evidence.witnesses[2].keys = Some(vec![state("x,1.1")]);
-    let found = conclude(&finding(""), &evidence);
+    let found = conclude(&disagree(Part::KvSection), &evidence);
     assert!(found.sentences[1].contains("older than revision 2"), "{:?}", found.sentences);
     let keys = keys_at_fence(&evidence);
     assert_eq!(keys.len(), 1);

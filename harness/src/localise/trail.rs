@@ -2,7 +2,7 @@
 //!
 //! The end of `history.jsonl` is read back: what was written down is what there is to go by, here as in a check that is done later.
 
-use crate::evidence::{Evidence, Look, Marks, Recovered, read_line};
+use crate::evidence::{Did, Evidence, Look, Marks, Recovered, read_line};
 use crate::inspect::DeadMember;
 use crate::operation::{KeyState, Reply};
 use crate::oracle::log_replay::Logged;
@@ -88,9 +88,7 @@ impl Trail {
     /// The last window that was armed on `member`, here or at its start.
     pub fn armed(&self, member: u64) -> Option<&str> {
         self.pieces.iter().rev().find_map(|piece| match piece {
-            Evidence::Did { did, member: Some(one), what, .. }
-                if *one == member && (did == "arm" || did == "start") =>
-            {
+            Evidence::Did { did: Did::Arm | Did::Start, member: Some(one), what, .. } if *one == member => {
                 what.as_deref()
             }
             _ => None,

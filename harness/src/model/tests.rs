@@ -129,7 +129,7 @@ proptest! {
                 continue;
             }
             revision += 1;
-            prop_assert_eq!(model.apply(revision, &batch), Vec::<String>::new());
+            prop_assert_eq!(model.apply(revision, &batch), []);
             while let Some((at, compact)) = fences.first().copied().filter(|fence| fence.0 <= revision) {
                 fences.remove(0);
                 let at = at.max(model.compacted()).max(1);

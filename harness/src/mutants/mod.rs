@@ -14,7 +14,7 @@ pub use text::render;
 use crate::limits;
 use crate::probe::{Sighting, headline};
 use crate::record::{BinaryId, RunSummary};
-use crate::verdict::Verdict;
+use crate::verdict::{Finding, Verdict};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -163,7 +163,7 @@ pub fn judge(expected: &Expected, sighting: &Sighting) -> Trial {
         seed: run.seed,
         caught,
         class,
-        why: first.map(|finding| finding.sentence.clone()),
+        why: first.map(Finding::sentence),
         cycles: run.cycles.len() as u32,
         elapsed_ms: run.elapsed_ms,
     }
@@ -173,7 +173,7 @@ fn is_as_expected(expected: &Expected, run: &RunSummary) -> bool {
     let Some(class) = headline(run) else {
         return expected.headline.is_empty() && run.verdict == Verdict::Pass;
     };
-    let shows = |finding: &crate::verdict::Finding| expected.symptom().contains(&finding.class);
+    let shows = |finding: &Finding| expected.symptom().contains(&finding.class());
     expected.headline.contains(&class) && run.verdict == class.verdict() && run.findings.iter().any(shows)
 }
 
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
     use crate::exit::Exit;
     use crate::report::sample;
-    use crate::verdict::{Class, Finding};
+    use crate::verdict::Class;
 
     fn expected(headline: &[Class], symptom: Option<&[Class]>) -> Expected {
         Expected::for_test("b", headline, symptom)
@@ -190,7 +190,7 @@ mod tests {
 
     fn sighting(classes: &[Class]) -> Sighting {
         let mut summary = sample::run();
-        summary.findings = classes.iter().map(|class| Finding::new(*class, format!("{class} it is"))).collect();
+        summary.findings = classes.iter().map(|class| Finding::of_class(*class)).collect();
         summary.verdict = Verdict::of(&summary.findings);
         let exit = Exit::from(summary.verdict);
         Sighting { summary, exit, late: false }
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn what_was_not_expected_says_why() {
         let why = |classes: &[Class]| judge(&expected(&[], None), &sighting(classes)).why;
-        assert_eq!(why(&[Class::NotProven]).as_deref(), Some("not-proven it is"));
+        assert_eq!(why(&[Class::NotProven]), Some(Finding::of_class(Class::NotProven).sentence()));
         assert_eq!(why(&[]), None);
         let bug = expected(&[Class::Watch], None);
         assert_eq!(judge(&bug, &sighting(&[Class::Watch])).why, None);

@@ -1,14 +1,14 @@
 //! An operation as the judges remember it: what was asked, and of whom. Alarms about an answer accuse the member that gave it.
 
+use crate::findings::What;
+use crate::findings::parts::{Answered, Floor, Request};
 use crate::operation::{Action, Effect, Keys, OpId, Purpose};
-use crate::verdict::{Class, Finding};
-use std::fmt;
+use crate::verdict::Finding;
 use std::sync::Arc;
 
 /// Keys that a sentence names; a transaction may have hundreds.
 const NAMED_MAX: usize = 4;
 
-/// Displayed as `operation 3.17 (put p/1, delete [q/, q0))`.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub id: OpId,
@@ -21,8 +21,8 @@ pub(super) struct Asked {
 
 impl Asked {
     /// An alarm about what the member made of it.
-    pub fn alarm(&self, class: Class, sentence: impl Into<String>) -> Finding {
-        Finding::new(class, sentence).at_member(self.member).about(self.keys())
+    pub fn alarm(&self, what: impl Into<What>) -> Finding {
+        Finding::new(what).at_member(self.member).about(self.keys())
     }
 
     /// The first few keys that it is about; ranges as `[from, to)`.
@@ -45,9 +45,21 @@ impl Asked {
         }
     }
 
-    /// `n2 acknowledged operation 3.17 (put p/1) at revision 57`.
-    pub fn acknowledged(&self, revision: u64) -> String {
-        format!("n{} acknowledged {self} at revision {revision}", self.member)
+    /// As findings name it: `operation 3.17 (put p/1, delete [q/, q0))`.
+    pub fn request(&self) -> Request {
+        let does = match &self.action {
+            Action::Put { key, .. } => format!("put {key}"),
+            Action::Delete { keys } => format!("delete {}", named(keys)),
+            Action::Txn { then, .. } => effects(then),
+            Action::Packed { shape, then } => format!("{}, packed as {shape:?}", effects(then)),
+            Action::Grant { lease, .. } => format!("grant lease {lease}"),
+            Action::Revoke { lease } => format!("revoke lease {lease}"),
+            Action::KeepAlive { lease } => format!("keep lease {lease} alive"),
+            Action::Compact { revision } => format!("compact at {revision}"),
+            Action::Defragment => "defragment".to_owned(),
+            Action::Read { keys, .. } => format!("read {}", named(keys)),
+        };
+        Request { id: self.id, does }
     }
 }
 
@@ -56,25 +68,6 @@ fn effects(then: &[Effect]) -> String {
         Effect::Put { key, .. } => format!("put {key}"),
         Effect::Delete { keys } => format!("delete {}", named(keys)),
     }))
-}
-
-impl fmt::Display for Asked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "operation {} (", self.id)?;
-        match &self.action {
-            Action::Put { key, .. } => write!(f, "put {key}")?,
-            Action::Delete { keys } => write!(f, "delete {}", named(keys))?,
-            Action::Txn { then, .. } => f.write_str(&effects(then))?,
-            Action::Packed { shape, then } => write!(f, "{}, packed as {shape:?}", effects(then))?,
-            Action::Grant { lease, .. } => write!(f, "grant lease {lease}")?,
-            Action::Revoke { lease } => write!(f, "revoke lease {lease}")?,
-            Action::KeepAlive { lease } => write!(f, "keep lease {lease} alive")?,
-            Action::Compact { revision } => write!(f, "compact at {revision}")?,
-            Action::Defragment => f.write_str("defragment")?,
-            Action::Read { keys, .. } => write!(f, "read {}", named(keys))?,
-        }
-        f.write_str(")")
-    }
 }
 
 /// The newest revision that any answer acknowledged, and what was answered with it.
@@ -102,15 +95,11 @@ impl Newest {
             *self = Self { revision, asked: Some(Arc::clone(asked)) };
         }
     }
-}
 
-impl fmt::Display for Newest {
-    /// `n2 had answered operation 3.17 (put p/1) at revision 57`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.asked {
-            Some(asked) => write!(f, "n{} had answered {asked} at revision {}", asked.member, self.revision),
-            None => write!(f, "the store began at revision {}", self.revision),
-        }
+    /// As findings name it.
+    pub fn floor(&self) -> Floor {
+        let answered = |asked: &Arc<Asked>| Answered { member: asked.member, request: asked.request() };
+        Floor { revision: self.revision, answered: self.asked.as_ref().map(answered) }
     }
 }
 
@@ -130,17 +119,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sentence_names_the_member_the_operation_and_its_first_keys() {
+    fn a_request_names_the_operation_and_its_first_keys() {
         let put = |n: u32| Effect::Put { key: format!("p/{n}"), value: String::new() };
         let keys = Keys { from: "q/".into(), to: Some("q0".into()) };
         let asked = |then| {
             let action = Action::Txn { when: vec![], then };
-            Asked { id: OpId { client: 3, seq: 17 }, member: 2, action, purpose: None }.acknowledged(57)
+            Asked { id: OpId { client: 3, seq: 17 }, member: 2, action, purpose: None }.request().to_string()
         };
-        assert_eq!(
-            asked(vec![put(1), Effect::Delete { keys }]),
-            "n2 acknowledged operation 3.17 (put p/1, delete [q/, q0)) at revision 57"
-        );
+        assert_eq!(asked(vec![put(1), Effect::Delete { keys }]), "operation 3.17 (put p/1, delete [q/, q0))");
         let many = asked((1..=6).map(put).collect());
         assert!(many.contains("(put p/1, put p/2, put p/3, put p/4 and 2 more)"), "{many}");
     }

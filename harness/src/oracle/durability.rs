@@ -14,9 +14,11 @@
 use super::Alarms;
 use super::asked::Asked;
 use super::predict::{difference, in_words, matches, predict};
+use crate::findings::Writes as Broken;
+use crate::findings::parts::NoEffect;
 use crate::model::{Change, Model};
 use crate::operation::{Action, OpId};
-use crate::verdict::{Class, Finding};
+use crate::verdict::Finding;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -92,9 +94,7 @@ impl Writes {
         match open.observed {
             Some(found) => {
                 if found != revision {
-                    let acknowledged = open.asked.acknowledged(revision);
-                    let why = format!("{acknowledged}, but revision {found} holds it");
-                    alarms.push(open.asked.alarm(Class::Model, why).at_revision(found));
+                    alarms.push(held_elsewhere(&open.asked, revision, found));
                 }
                 self.open.remove(&id);
             }
@@ -109,8 +109,9 @@ impl Writes {
                 if claims {
                     self.unclaimed.remove(&revision);
                 } else {
-                    let why = format!("{}, which does not hold it", asked.acknowledged(revision));
-                    alarms.push(asked.alarm(Class::LostWrite, why).at_revision(revision));
+                    let (member, request) = (asked.member, asked.request());
+                    let what = Broken::NotHeld { member, request, acknowledged: revision };
+                    alarms.push(asked.alarm(what).at_revision(revision));
                 }
                 self.strike_off(id, alarms);
             }
@@ -123,12 +124,12 @@ impl Writes {
     }
 
     /// `id` was answered, or refused: it wrote nothing.
-    pub fn wrote_nothing(&mut self, id: OpId, how: &str, alarms: &mut Alarms) {
+    pub fn wrote_nothing(&mut self, id: OpId, answered: NoEffect, alarms: &mut Alarms) {
         let Some(open) = self.open.remove(&id) else { return };
         if let Some(found) = open.observed {
-            let (asked, member) = (&open.asked, open.asked.member);
-            let why = format!("{asked}, sent to n{member}, {how}, but revision {found} holds it");
-            alarms.push(asked.alarm(Class::Phantom, why).at_revision(found));
+            let (asked, member, request) = (&open.asked, open.asked.member, open.asked.request());
+            let what = Broken::HeldAllTheSame { member, request, answered, revision: found };
+            alarms.push(asked.alarm(what).at_revision(found));
         }
         self.strike_off(id, alarms);
     }
@@ -166,16 +167,15 @@ impl Writes {
             Authors::One(id) => Some(id),
             Authors::OnlyDeletes => self.author_of_deletes(before, revision, changes, &claims, alarms),
             Authors::Foreign => {
-                let found = in_words(changes);
-                let why = format!("revision {revision} holds {found}, which no operation writes");
-                alarms.push(Finding::new(Class::Phantom, why));
+                alarms.push(Finding::new(Broken::ForeignValue { revision, holds: in_words(changes) }));
                 None
             }
         };
         for claim in claims.iter().filter(|id| author != Some(**id)).filter_map(|id| self.open.remove(id)) {
-            let (asked, found) = (claim.asked, in_words(changes));
-            let why = format!("{}, which holds {found} instead", asked.acknowledged(revision));
-            alarms.push(asked.alarm(Class::LostWrite, why).at_revision(revision));
+            let (asked, holds) = (claim.asked, in_words(changes));
+            let (member, request) = (asked.member, asked.request());
+            let what = Broken::HoldsAnother { member, request, acknowledged: revision, holds };
+            alarms.push(asked.alarm(what).at_revision(revision));
         }
         if let Some(id) = author.filter(|_| !again) {
             self.observe(before, id, revision, changes, alarms);
@@ -183,27 +183,21 @@ impl Writes {
     }
 
     fn observe(&mut self, before: &Model, id: OpId, revision: u64, changes: &[Change], alarms: &mut Alarms) {
-        let found = in_words(changes);
+        let holds = in_words(changes);
         let Some(open) = self.open.get_mut(&id) else {
-            let why = format!(
-                "revision {revision} holds {found} of operation {id}, which was settled before: refused, answered as having \
-                 written nothing, or never sent"
-            );
-            alarms.push(Finding::new(Class::Phantom, why));
+            alarms.push(Finding::new(Broken::SettledBefore { revision, holds, operation: id }));
             return;
         };
-        let (asked, member) = (Arc::clone(&open.asked), open.asked.member);
+        let (asked, member, request) = (Arc::clone(&open.asked), open.asked.member, open.asked.request());
         let wrong = match predict(before, &asked.action) {
-            Err(broken) => Some(format!(
-                "{asked}, sent to n{member}, was applied at revision {revision}, but its comparison fails there: {broken}"
-            )),
-            Ok(expected) if !matches(&expected, changes) => Some(format!(
-                "revision {revision} holds {found}, which is not what {asked}, sent to n{member}, does to the state before; {}",
-                difference(&expected, changes)
-            )),
+            Err(why) => Some(Broken::AppliedAgainstComparison { member, request, revision, why }),
+            Ok(expected) if !matches(&expected, changes) => {
+                let difference = difference(&expected, changes);
+                Some(Broken::OtherEffects { member, request, revision, holds, difference })
+            }
             Ok(_) => None,
         };
-        alarms.extend(wrong.map(|why| asked.alarm(Class::Model, why).at_revision(revision)));
+        alarms.extend(wrong.map(|what| asked.alarm(what).at_revision(revision)));
         match open.answer {
             Answer::Pending => open.observed = Some(revision),
             Answer::Unknown => drop(self.open.remove(&id)),
@@ -213,8 +207,7 @@ impl Writes {
                     if let Some(claims) = self.acked.get_mut(&at) {
                         claims.retain(|claim| *claim != id);
                     }
-                    let why = format!("{}, but revision {revision} holds it", asked.acknowledged(at));
-                    alarms.push(asked.alarm(Class::Model, why).at_revision(revision));
+                    alarms.push(held_elsewhere(&asked, at, revision));
                 }
             }
         }
@@ -242,8 +235,7 @@ impl Writes {
             (_, false) => drop(self.unclaimed.insert(revision, Unclaimed { candidates, words })),
             (Some(id), true) => return Some(*id),
             (None, true) => {
-                let why = format!("revision {revision} holds {words}, which no open operation does");
-                alarms.push(Finding::new(Class::Phantom, why));
+                alarms.push(Finding::new(Broken::DoneByNone { revision, holds: words }));
             }
         }
         None
@@ -273,10 +265,8 @@ impl Writes {
         self.unclaimed.retain(|revision, one| {
             one.candidates.retain(|candidate| *candidate != id);
             if one.candidates.is_empty() {
-                let words = &one.words;
-                let why =
-                    format!("revision {revision} holds {words}, and every operation that could have done it did not");
-                alarms.push(Finding::new(Class::Phantom, why));
+                let (revision, holds) = (*revision, one.words.clone());
+                alarms.push(Finding::new(Broken::DoneByNoCandidate { revision, holds }));
             }
             !one.candidates.is_empty()
         });
@@ -294,6 +284,12 @@ impl Writes {
             waits
         });
     }
+}
+
+/// `asked` was acknowledged at one revision, and another one holds it.
+fn held_elsewhere(asked: &Asked, acknowledged: u64, revision: u64) -> Finding {
+    let (member, request) = (asked.member, asked.request());
+    asked.alarm(Broken::HeldElsewhere { member, request, acknowledged, revision }).at_revision(revision)
 }
 
 enum Authors {

@@ -8,10 +8,11 @@
 //! Memory is bounded by the clients and the keys.
 
 use super::Alarms;
+use crate::findings::Writes as Broken;
 use crate::limits;
 use crate::model::{Change, Model};
 use crate::operation::OpId;
-use crate::verdict::{Class, Finding};
+use crate::verdict::Finding;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Operations that are remembered per client, the newest. A client has one in flight, so one that comes back after this many
@@ -47,15 +48,14 @@ impl ExactlyOnce {
             let held = self.held.entry(id.client).or_default();
             if let Some(first) = held.insert(id.seq, revision) {
                 again = true;
-                let why = format!("operation {id} is in the history twice, at revisions {first} and {revision}");
-                alarms.push(Finding::new(Class::ExactlyOnce, why));
+                alarms.push(Finding::new(Broken::HeldTwice { operation: id, first, second: revision }));
             }
             if held.len() > REMEMBERED_PER_CLIENT {
                 held.pop_first();
             }
         }
         for change in changes {
-            let why = match change {
+            let wrong = match change {
                 Change::Delete { key } => {
                     self.values.remove(key);
                     None
@@ -63,14 +63,12 @@ impl ExactlyOnce {
                 Change::Put { key, value, .. } if key.starts_with(COUNTERS) || key.starts_with(LISTS) => {
                     let before = self.values.insert(key.clone(), value.clone()).unwrap_or_default();
                     let judge = if key.starts_with(COUNTERS) { counted } else { appended };
-                    judge(&before, value, author(change)).map(|why| format!("{} {why}", key.escape_ascii()))
+                    judge((revision, key), &before, value, author(change))
                 }
                 Change::Put { .. } => None,
             };
             // A second apply of the same operation explains what it does to a value.
-            if let Some(why) = why.filter(|_| !again) {
-                alarms.push(Finding::new(Class::ExactlyOnce, format!("at revision {revision} {why}")));
-            }
+            alarms.extend(wrong.filter(|_| !again).map(Finding::new));
         }
         again
     }
@@ -89,28 +87,27 @@ fn number(value: &[u8]) -> Option<u64> {
 }
 
 /// A counter counts the increments since it came to be; absent counts as 0.
-fn counted(before: &[u8], after: &[u8], _: Option<OpId>) -> Option<String> {
+fn counted((revision, key): (u64, &[u8]), before: &[u8], after: &[u8], _: Option<OpId>) -> Option<Broken> {
     let (was, is) = (number(before).unwrap_or(0), number(after));
-    (is != Some(was + 1)).then(|| {
-        let is = is.map_or_else(|| "nothing readable".to_owned(), |is| is.to_string());
-        format!("counts {is} after {was}: {} increments were made since it was reset", was + 1)
-    })
+    (is != Some(was + 1)).then(|| Broken::Miscounted { revision, key: key.escape_ascii().to_string(), was, is })
 }
 
 /// A list is what it was and the new id. It starts over with that id alone only once it is long.
-fn appended(before: &[u8], after: &[u8], id: Option<OpId>) -> Option<String> {
+fn appended((revision, key): (u64, &[u8]), before: &[u8], after: &[u8], id: Option<OpId>) -> Option<Broken> {
     let own = id?.to_string().into_bytes();
     let longer = [before, b",", &own].concat();
     let starts_over = after == own && (before.is_empty() || longer.len() > limits::VALUE_BYTES_MIN as usize);
     (after != longer && !starts_over).then(|| {
         let tail = |list: &[u8]| list[list.len().saturating_sub(32)..].escape_ascii().to_string();
-        format!("ends with {:?} after {:?}: not the list and one more entry", tail(after), tail(before))
+        let key = key.escape_ascii().to_string();
+        Broken::Misappended { revision, key, before: tail(before), after: tail(after) }
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verdict::Class;
 
     fn put(key: &str, value: &str) -> Change {
         Change::Put { key: key.into(), value: value.into(), create_revision: 1, version: 1, lease: 0 }
@@ -121,7 +118,7 @@ mod tests {
         for (revision, changes) in (2..).zip(revisions) {
             book.deliver(revision, changes, &mut alarms);
         }
-        assert!(alarms.iter().all(|alarm| alarm.class == Class::ExactlyOnce));
+        assert!(alarms.iter().all(|alarm| alarm.class() == Class::ExactlyOnce));
         alarms.len()
     }
 

@@ -6,7 +6,9 @@
 
 use super::Alarms;
 use super::ledger::{Books, FenceMark};
-use crate::verdict::{Class, Finding};
+use crate::findings::parts::{Anchor, Part, Says};
+use crate::findings::{Harness, Replicas};
+use crate::verdict::Finding;
 use node_proto::control::{FenceAnswerResponse as Answer, RecoveryResponse};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -33,12 +35,8 @@ pub(super) fn check_fence(books: &mut Books, cycle: u32, mark: &FenceMark, answe
 /// A fence is missed rightly only where recovery or a snapshot covered its index. A member that applied that index by
 /// itself, and found no fence there, has another log than the member that committed one.
 pub(super) fn check_missed(cycle: u32, member: u64, index: u64, recovery: &RecoveryResponse) -> Option<Finding> {
-    let why = format!(
-        "expected n{member} to find the fence at raft index {index}, where it was committed; it applied that index, \
-         and found another entry: the logs have diverged"
-    );
     let diverged = applied_by_itself(recovery, index);
-    diverged.then(|| Finding::new(Class::StateHash, why).in_cycle(cycle).at_member(member))
+    diverged.then(|| Finding::new(Replicas::FenceNotFound { member, index }).in_cycle(cycle).at_member(member))
 }
 
 /// Whether the life that `recovery` tells of applied `index` entry by entry. With a snapshot in that life: not certainly.
@@ -48,35 +46,34 @@ fn applied_by_itself(recovery: &RecoveryResponse, index: u64) -> bool {
         && recovery.verified.is_none_or(|verified| verified.last < index)
 }
 
-/// A part of an answer: its name, and how to print it.
-type Part = (&'static str, fn(&Answer) -> String);
+/// A part of an answer, and how to print it.
+type Printed = (Part, fn(&Answer) -> String);
 
 /// Replicas against each other: every part of the answer must be the same.
 fn compare_replicas(answers: &[(u64, Answer)]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (member, answer) in answers {
         if answer.missed {
-            let why = "a missed fence was given to the judge; it needs another fence that every member applies";
-            findings.push(Finding::new(Class::HarnessError, why).at_member(*member));
+            findings.push(Finding::new(Harness::MissedFenceJudged {}).at_member(*member));
         }
     }
     if answers.is_empty() {
-        findings.push(Finding::new(Class::HarnessError, "a fence without answers was given to the judge"));
+        findings.push(Finding::new(Harness::UnansweredFenceJudged {}));
     }
     if !findings.is_empty() {
         return findings;
     }
     let index = answers[0].1.index;
-    let parts: [Part; 9] = [
-        ("index", |a| a.index.to_string()),
-        ("term", |a| a.term.to_string()),
-        ("revision", |a| a.revision.to_string()),
-        ("compact revision", |a| a.compact_revision.to_string()),
-        ("kv section", |a| format!("{} ({} rows)", short(&a.kv), a.kv_rows)),
-        ("lease section", |a| short(&a.lease)),
-        ("auth section", |a| short(&a.auth)),
-        ("membership section", |a| short(&a.membership)),
-        ("lease list", |a| format!("{:?}", lease_list(a))),
+    let parts: [Printed; 9] = [
+        (Part::Index, |a| a.index.to_string()),
+        (Part::Term, |a| a.term.to_string()),
+        (Part::Revision, |a| a.revision.to_string()),
+        (Part::CompactRevision, |a| a.compact_revision.to_string()),
+        (Part::KvSection, |a| format!("{} ({} rows)", short(&a.kv), a.kv_rows)),
+        (Part::LeaseSection, |a| short(&a.lease)),
+        (Part::AuthSection, |a| short(&a.auth)),
+        (Part::MembershipSection, |a| short(&a.membership)),
+        (Part::LeaseList, |a| format!("{:?}", lease_list(a))),
     ];
     for (part, of) in parts {
         let mut groups: BTreeMap<String, Vec<u64>> = BTreeMap::new();
@@ -84,26 +81,18 @@ fn compare_replicas(answers: &[(u64, Answer)]) -> Vec<Finding> {
             groups.entry(of(answer)).or_default().push(*member);
         }
         if groups.len() > 1 {
-            findings.push(disagreement(&format!("at the fence of raft index {index}"), part, &groups));
+            findings.push(disagreement(Anchor::Fence { index }, part, &groups));
         }
     }
     findings
 }
 
 /// `groups`: members by what they say. One against several is named; who is right, only the model knows.
-pub(super) fn disagreement(at: &str, part: &str, groups: &BTreeMap<String, Vec<u64>>) -> Finding {
-    let words: Vec<String> = groups
-        .iter()
-        .map(|(value, members)| {
-            let members: Vec<String> = members.iter().map(|member| format!("n{member}")).collect();
-            let says = if members.len() == 1 { "says" } else { "say" };
-            format!("{} {says} {value}", members.join(" and "))
-        })
-        .collect();
-    let sentence = format!("{at} the replicas disagree on the {part}: {}", words.join("; "));
+pub(super) fn disagreement(at: Anchor, part: Part, groups: &BTreeMap<String, Vec<u64>>) -> Finding {
+    let says = groups.iter().map(|(value, members)| Says { members: members.clone(), value: value.clone() }).collect();
     let total: usize = groups.values().map(Vec::len).sum();
     let odd = groups.values().find(|members| members.len() == 1 && total > 2 && groups.len() == 2);
-    let finding = Finding::new(Class::StateHash, sentence);
+    let finding = Finding::new(Replicas::ReplicasDisagree { at, part, says });
     match odd {
         Some(members) => finding.at_member(members[0]),
         None => finding,
@@ -114,52 +103,34 @@ pub(super) fn disagreement(at: &str, part: &str, groups: &BTreeMap<String, Vec<u
 fn judge_agreed(books: &mut Books, mark: &FenceMark, answer: &Answer, alarms: &mut Alarms) {
     let (Ok(revision), Ok(compact)) = (u64::try_from(answer.revision), u64::try_from(answer.compact_revision.max(0)))
     else {
-        alarms.push(Finding::new(
-            Class::Model,
-            format!("the fence of raft index {} has revision {}", answer.index, answer.revision),
-        ));
+        let (index, revision) = (answer.index, answer.revision);
+        alarms.push(Finding::new(Replicas::NegativeRevision { index, revision }));
         return;
     };
-    let at = format!("the fence of raft index {} (revision {revision}, compact revision {compact})", answer.index);
+    let at = Anchor::Agreed { index: answer.index, revision, compact_revision: compact };
     if revision < mark.revision_min {
-        let had = mark.revision_min;
-        alarms.push(Finding::new(
-            Class::LostWrite,
-            format!("{at} was proposed after revision {had} was acknowledged or delivered"),
-        ));
+        alarms.push(Finding::new(Replicas::RevisionTooLow { at, acknowledged: mark.revision_min }));
         return;
     }
-    judge_compaction(books, mark, compact, &at, alarms);
-    judge_kv(books, answer, (revision, compact), &at, alarms);
-    judge_leases(books, mark, answer, &at, alarms);
+    judge_compaction(books, mark, compact, at, alarms);
+    judge_kv(books, answer, (revision, compact), at, alarms);
+    judge_leases(books, mark, answer, at, alarms);
     if answer.auth != Sha256::digest(b"").as_slice() {
-        let found = short(&answer.auth);
-        alarms.push(Finding::new(
-            Class::Model,
-            format!("{at}: the auth section is {found}, and must be that of no users and no roles"),
-        ));
+        alarms.push(Finding::new(Replicas::AuthSectionNotEmpty { at, found: short(&answer.auth) }));
     }
 }
 
-pub(super) fn judge_compaction(books: &Books, mark: &FenceMark, compact: u64, at: &str, alarms: &mut Alarms) {
+pub(super) fn judge_compaction(books: &Books, mark: &FenceMark, compact: u64, at: Anchor, alarms: &mut Alarms) {
     if compact < mark.compact_min {
-        let had = mark.compact_min;
-        alarms.push(Finding::new(
-            Class::LostWrite,
-            format!("{at} was proposed after a compaction at {had} was acknowledged"),
-        ));
+        alarms.push(Finding::new(Replicas::CompactionLost { at, acknowledged: mark.compact_min }));
     }
     if compact > books.compact_sent {
-        let sent = books.compact_sent;
-        alarms.push(Finding::new(
-            Class::Phantom,
-            format!("{at}: the highest compaction that anybody asked for is {sent}"),
-        ));
+        alarms.push(Finding::new(Replicas::CompactionUnasked { at, asked: books.compact_sent }));
     }
 }
 
 /// Whether the watches have delivered `revision`, so that the model can judge a fence there. If not, that is counted, or said.
-pub(super) fn history_reaches(books: &mut Books, revision: u64, at: &str, alarms: &mut Alarms) -> bool {
+pub(super) fn history_reaches(books: &mut Books, revision: u64, at: Anchor, alarms: &mut Alarms) -> bool {
     let known = books.model.revision();
     if revision <= known {
         return true;
@@ -168,45 +139,38 @@ pub(super) fn history_reaches(books: &mut Books, revision: u64, at: &str, alarms
     if books.watch_broken {
         books.tally.fences_uncompared += 1;
     } else {
-        let why = format!("{at} cannot be judged: the watches have delivered {known} only");
-        alarms.push(Finding::new(Class::HarnessError, why));
+        alarms.push(Finding::new(Replicas::HistoryTooShort { at, delivered: known }));
     }
     false
 }
 
-fn judge_kv(books: &mut Books, answer: &Answer, (revision, compact): (u64, u64), at: &str, alarms: &mut Alarms) {
+fn judge_kv(books: &mut Books, answer: &Answer, (revision, compact): (u64, u64), at: Anchor, alarms: &mut Alarms) {
     if !history_reaches(books, revision, at, alarms) {
         return;
     }
     match books.model.digest(revision, compact) {
-        Err(why) => alarms.push(Finding::new(Class::Model, format!("{at}: {why}"))),
+        Err(why) => alarms.push(Finding::new(Replicas::ModelCannotJudge { at, why })),
         Ok(digest) if digest.sha256 != answer.kv.as_slice() => {
             // A lost write that the ledger has proved says more than a digest.
             if !books.lost_write {
-                alarms.push(Finding::new(
-                    Class::Model,
-                    format!(
-                        "{at}: all replicas agree on kv section {} ({} rows), and the history makes it {} ({} rows)",
-                        short(&answer.kv),
-                        answer.kv_rows,
-                        short(&digest.sha256),
-                        digest.rows
-                    ),
-                ));
+                alarms.push(Finding::new(Replicas::KvSectionDiffers {
+                    at,
+                    found: short(&answer.kv),
+                    rows: answer.kv_rows,
+                    expected: short(&digest.sha256),
+                    rows_expected: digest.rows,
+                }));
             }
         }
         Ok(digest) if digest.rows != answer.kv_rows => {
             let (told, counted) = (answer.kv_rows, digest.rows);
-            alarms.push(Finding::new(
-                Class::Model,
-                format!("{at}: the kv section is right, but {told} rows are claimed of {counted}"),
-            ));
+            alarms.push(Finding::new(Replicas::KvRowsMiscounted { at, claimed: told, counted }));
         }
         Ok(_) => {}
     }
 }
 
-fn judge_leases(books: &mut Books, mark: &FenceMark, answer: &Answer, at: &str, alarms: &mut Alarms) {
+fn judge_leases(books: &mut Books, mark: &FenceMark, answer: &Answer, at: Anchor, alarms: &mut Alarms) {
     let list = lease_list(answer);
     let mut section = Sha256::new();
     for (id, ttl) in &list {
@@ -214,18 +178,11 @@ fn judge_leases(books: &mut Books, mark: &FenceMark, answer: &Answer, at: &str, 
         section.update(ttl.to_be_bytes());
     }
     if section.finalize().as_slice() != answer.lease || !list.is_sorted_by(|a, b| a.0 < b.0) {
-        alarms.push(Finding::new(
-            Class::Model,
-            format!("{at}: the lease section is not the digest of the lease list beside it"),
-        ));
+        alarms.push(Finding::new(Replicas::LeaseSectionNotItsList { at }));
     }
-    let before = alarms.len();
     let known: Vec<_> = list.iter().map(|(id, ttl)| (*id, Some(*ttl))).collect();
-    books.leases.judge(&mark.leases, &known, alarms);
+    books.leases.judge(&mark.leases, at, &known, alarms);
     books.leases.forget(&mark.leases);
-    for Finding { sentence, .. } in &mut alarms[before..] {
-        *sentence = format!("{at}: {sentence}");
-    }
 }
 
 fn lease_list(answer: &Answer) -> Vec<(i64, i64)> {

@@ -6,6 +6,7 @@ use super::replay_start::{Restart, carry_install, check_dead, check_replay_start
 use super::votes::{Vote, check_vote};
 use super::{check_fence, check_kept, check_kv_fence, check_missed, final_check, migration};
 use crate::evidence::{Evidence, KvAnswer, Look, Recovered};
+use crate::findings::Restarts;
 use crate::inspect::DeadMember;
 use crate::operation::{Outcome, Reason};
 use crate::verdict::{Class, Finding};
@@ -30,7 +31,7 @@ impl Books {
         }
         let (known, news): (Vec<_>, Vec<_>) = findings.into_iter().partition(|finding| self.suppress(finding));
         // Replicas that disagree have no one state that the model could be compared with.
-        let disagree = known.iter().any(|finding| finding.class == Class::StateHash);
+        let disagree = known.iter().any(|finding| finding.class() == Class::StateHash);
         self.tally.fences_uncompared += u64::from(disagree && matches!(evidence, Evidence::FenceAnswers { .. }));
         self.tally.cycles_apart += u64::from(disagree && keys_differ(evidence));
         news
@@ -147,10 +148,8 @@ impl Books {
                     findings.extend(check_dead(&restart));
                 }
                 if *index != dead.engine_index {
-                    let (claimed, found) = (index, dead.engine_index);
-                    let why =
-                        format!("`migrate` claims the state of index {claimed:?}, and what lies there is of {found:?}");
-                    findings.push(Finding::new(Class::ReplayStart, why).in_cycle(cycle).at_member(member));
+                    let what = Restarts::MigrationClaims { claimed: *index, found: dead.engine_index };
+                    findings.push(Finding::new(what).in_cycle(cycle).at_member(member));
                 }
                 findings
             }
@@ -168,8 +167,7 @@ impl Books {
         let recovery = RecoveryResponse::from(recovery);
         let mut findings = Vec::new();
         if !recovery.complete {
-            let why = "a fence above everything in its log is applied, and its recovery is not complete: entries were skipped";
-            findings.push(Finding::new(Class::ReplayStart, why).in_cycle(cycle).at_member(member));
+            findings.push(Finding::new(Restarts::RecoveryIncomplete {}).in_cycle(cycle).at_member(member));
         }
         if let Some((dead, applied_received)) = self.dead.get(&member) {
             let restart = Restart { cycle, member, dead, applied_received: *applied_received };

@@ -9,9 +9,11 @@ use super::Alarms;
 use super::fence::{history_reaches, judge_compaction};
 use super::ledger::{Books, FenceMark};
 use crate::evidence::KvAnswer;
+use crate::findings::parts::{Anchor, Part};
+use crate::findings::{Harness, Replicas};
 use crate::scenario::hex;
 use crate::target::predicts_hash_kv;
-use crate::verdict::{Class, Finding};
+use crate::verdict::Finding;
 use std::collections::BTreeMap;
 
 /// Judges what all members showed at `revision`, which was read after `mark` was taken. The caller has waited until the watch
@@ -24,26 +26,21 @@ pub(super) fn check_kv_fence(
     answers: &[KvAnswer],
 ) -> Vec<Finding> {
     let Some(first) = answers.first() else {
-        return vec![
-            Finding::new(Class::HarnessError, "a fence without answers was given to the judge").in_cycle(cycle),
-        ];
+        return vec![Finding::new(Harness::UnansweredFenceJudged {}).in_cycle(cycle)];
     };
-    let at = format!("revision {revision} (compact revision {})", first.compact_revision);
-    let mut findings = compare_replicas(answers, revision, &at);
+    let at = Anchor::Revision { revision, compact_revision: first.compact_revision };
+    let mut findings = compare_replicas(answers, revision, at);
     let comparable = answers.iter().all(|answer| answer.compact_revision == first.compact_revision);
     if comparable {
-        judge_state(books, mark, (revision, etcd), answers, &at, &mut findings);
+        judge_state(books, mark, (revision, etcd), answers, at, &mut findings);
     } else {
         books.tally.fences_uncompared += 1;
     }
     for answer in answers {
         let mut wrong = Alarms::new();
         let ids: Vec<_> = answer.leases.iter().map(|id| (*id, None)).collect();
-        books.leases.judge(&mark.leases, &ids, &mut wrong);
-        findings.extend(wrong.into_iter().map(|alarm| Finding {
-            sentence: format!("after {at}: {}", alarm.sentence),
-            ..alarm.at_member(answer.member)
-        }));
+        books.leases.judge(&mark.leases, at, &ids, &mut wrong);
+        findings.extend(wrong.into_iter().map(|alarm| alarm.at_member(answer.member)));
     }
     books.leases.forget(&mark.leases);
     if findings.is_empty() {
@@ -54,21 +51,21 @@ pub(super) fn check_kv_fence(
     findings.into_iter().map(|finding| finding.in_cycle(cycle)).collect()
 }
 
-/// A part of an answer: its name, and how to print it.
-type Part = (&'static str, fn(&KvAnswer) -> String);
+/// A part of an answer, and how to print it.
+type Printed = (Part, fn(&KvAnswer) -> String);
 
-fn compare_replicas(answers: &[KvAnswer], revision: u64, at: &str) -> Vec<Finding> {
-    let parts: [Part; 3] = [
-        ("compact revision", |a| a.compact_revision.to_string()),
-        ("hash of their rows (HashKV)", |a| format!("{:08x}", a.hash_kv)),
-        ("keys", |a| format!("{} ({} keys)", &hex(&a.sha256)[..16], a.rows)),
+fn compare_replicas(answers: &[KvAnswer], revision: u64, at: Anchor) -> Vec<Finding> {
+    let parts: [Printed; 3] = [
+        (Part::CompactRevision, |a| a.compact_revision.to_string()),
+        (Part::HashKv, |a| format!("{:08x}", a.hash_kv)),
+        (Part::Keys, |a| format!("{} ({} keys)", &hex(&a.sha256)[..16], a.rows)),
     ];
-    let disagreement = |(part, of): Part| {
+    let disagreement = |(part, of): Printed| {
         let mut groups: BTreeMap<String, Vec<u64>> = BTreeMap::new();
         for answer in answers {
             groups.entry(of(answer)).or_default().push(answer.member);
         }
-        (groups.len() > 1).then(|| super::fence::disagreement(&format!("at {at}"), part, &groups).at_revision(revision))
+        (groups.len() > 1).then(|| super::fence::disagreement(at, part, &groups).at_revision(revision))
     };
     parts.into_iter().filter_map(disagreement).collect()
 }
@@ -79,15 +76,11 @@ fn judge_state(
     mark: &FenceMark,
     (revision, etcd): (u64, bool),
     answers: &[KvAnswer],
-    at: &str,
+    at: Anchor,
     findings: &mut Vec<Finding>,
 ) {
     if revision < mark.revision_min {
-        let had = mark.revision_min;
-        findings.push(Finding::new(
-            Class::LostWrite,
-            format!("{at} was read after revision {had} was acknowledged or delivered"),
-        ));
+        findings.push(Finding::new(Replicas::RevisionTooLow { at, acknowledged: mark.revision_min }));
         return;
     }
     let compact = answers.first().map_or(0, |answer| answer.compact_revision);
@@ -98,7 +91,7 @@ fn judge_state(
     let keys = match books.model.live_digest(revision) {
         Ok(keys) => keys,
         Err(why) => {
-            findings.push(Finding::new(Class::Model, format!("{at}: {why}")));
+            findings.push(Finding::new(Replicas::ModelCannotJudge { at, why }));
             return;
         }
     };
@@ -108,19 +101,21 @@ fn judge_state(
         let member = answer.member;
         // A lost write that the ledger has proved says more than a digest.
         if answer.sha256 != keys.sha256 && !books.lost_write {
-            let (found, must) = (&hex(&answer.sha256)[..16], &hex(&keys.sha256)[..16]);
-            let why = format!(
-                "at {at}: n{member} shows keys {found} ({} keys), and the history makes them {must} ({} keys)",
-                answer.rows, keys.rows
-            );
-            findings.push(Finding::new(Class::Model, why).at_member(member).at_revision(revision));
+            let short = |digest: &[u8]| hex(digest)[..16].to_owned();
+            let what = Replicas::KeysDiffer {
+                at,
+                member,
+                found: short(&answer.sha256),
+                keys: answer.rows,
+                expected: short(&keys.sha256),
+                keys_expected: keys.rows,
+            };
+            findings.push(Finding::new(what).at_member(member).at_revision(revision));
         }
         if let Some(hash) = hash.filter(|hash| predicts_hash_kv(&answer.version) && *hash != answer.hash_kv) {
-            let why = format!(
-                "at {at}: n{member} answers HashKV {:08x}, and the rows of the history make it {hash:08x}",
-                answer.hash_kv
-            );
-            findings.push(Finding::new(Class::Model, why).at_member(member).at_revision(revision));
+            let (found, expected) = (format!("{:08x}", answer.hash_kv), format!("{hash:08x}"));
+            let what = Replicas::HashKvDiffers { at, member, found, expected };
+            findings.push(Finding::new(what).at_member(member).at_revision(revision));
         }
     }
 }

@@ -3,8 +3,10 @@
 
 use super::ledger::Books;
 use super::reads::compare_rows;
+use crate::findings::Answers;
+use crate::findings::parts::Reader;
 use crate::operation::{KeyState, Keys};
-use crate::verdict::{Class, Finding};
+use crate::verdict::Finding;
 
 /// Compares `rows`, every key of `member` at `revision` in ascending order, with the model.
 ///
@@ -13,16 +15,10 @@ use crate::verdict::{Class, Finding};
 pub(super) fn final_check(books: &Books, member: u64, revision: u64, rows: &[KeyState]) -> Vec<Finding> {
     let model = &books.model;
     if revision > model.revision() || revision < model.compacted() {
-        let (from, to) = (model.compacted(), model.revision());
-        let why = format!("a full read at revision {revision} cannot be judged: the model knows {from} to {to}");
-        return vec![Finding::new(Class::HarnessError, why).at_member(member)];
+        let what = Answers::FullReadUnjudged { revision, oldest: model.compacted(), newest: model.revision() };
+        return vec![Finding::new(what).at_member(member)];
     }
     let all = Keys { from: String::new(), to: Some("\u{10ffff}".to_owned()) };
-    compare_rows(model, &all, revision, rows)
-        .map(|broken| {
-            let sentence = format!("a full read at revision {revision} {}", broken.sentence);
-            Finding { sentence, ..broken }.at_member(member)
-        })
-        .into_iter()
-        .collect()
+    let broken = compare_rows(model, &all, revision, rows, || Reader::FullRead { revision });
+    broken.map(|broken| broken.at_member(member)).into_iter().collect()
 }

@@ -16,10 +16,12 @@
 
 use super::Alarms;
 use super::asked::Asked;
+use crate::findings::Leases as Broken;
+use crate::findings::parts::LeaseEnd;
 use crate::model::{Change, Model};
 use crate::operation::{Action, OpId, Reply};
 use crate::record::LeasesJudged;
-use crate::verdict::{Class, Finding};
+use crate::verdict::Finding;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -66,7 +68,7 @@ struct Life {
     /// When the acknowledgement of its revocation came.
     revoked_us: Option<u64>,
     /// When it was known to have ended, and how.
-    gone: Option<(u64, String)>,
+    gone: Option<(u64, LeaseEnd)>,
     /// When it was last asked for, or an answer about it came.
     touched_us: u64,
 }
@@ -145,7 +147,7 @@ impl LeaseClock {
                 life.promise(lease, Promise { asked: Arc::clone(asked), sent_us, ttl_seconds }, alarms);
             }
             Reply::Renewed { .. } => {
-                let how = format!("n{} answered {asked} with a TTL of 0", asked.member);
+                let how = LeaseEnd::NotRenewed { member: asked.member, request: asked.request() };
                 life.end(lease, at_us, how, alarms);
             }
             Reply::Revoked => {
@@ -175,7 +177,7 @@ impl LeaseClock {
                 continue;
             }
             self.tally.expiries += 1;
-            let how = format!("the watches told that {} is deleted with it", key.escape_ascii());
+            let how = LeaseEnd::KeyDeleted { key: key.escape_ascii().to_string() };
             life.end(lease, at_us, how, alarms);
             ended.push((lease, Leased::Ended));
         }
@@ -197,11 +199,7 @@ impl LeaseClock {
             let due_us = touched_us.saturating_add(2 * ttl_us).saturating_add(bound_ms.saturating_mul(1_000));
             (at_us > due_us).then(|| {
                 let idle_ms = (at_us - touched_us) / 1_000;
-                let why = format!(
-                    "lease {lease} of {ttl_seconds} s was last asked for {idle_ms} ms ago, and its key is still there: \
-                     expected it to be gone after twice its time and {bound_ms} ms"
-                );
-                Finding::new(Class::Lease, why)
+                Finding::new(Broken::LeaseOverdue { lease, ttl_seconds, idle_ms, bound_ms })
             })
         };
         self.alive(model).into_iter().filter_map(overdue).collect()
@@ -212,13 +210,13 @@ impl Life {
     fn promise(&mut self, lease: i64, promise: Promise, alarms: &mut Alarms) {
         let asked = &promise.asked;
         if let Some(revoked_us) = self.revoked_us.filter(|revoked_us| *revoked_us < promise.sent_us) {
-            let why = format!(
-                "n{} answered {asked} with a TTL of {} s, {} ms after the revocation of lease {lease} was acknowledged",
-                asked.member,
-                promise.ttl_seconds,
-                (promise.sent_us - revoked_us) / 1_000
-            );
-            alarms.push(asked.alarm(Class::Lease, why));
+            alarms.push(asked.alarm(Broken::RenewedAfterRevocation {
+                member: asked.member,
+                request: asked.request(),
+                lease,
+                ttl_seconds: promise.ttl_seconds,
+                after_ms: (promise.sent_us - revoked_us) / 1_000,
+            }));
         } else if let Some((gone_us, how)) = &self.gone
             && !self.revoke_sent
         {
@@ -229,7 +227,7 @@ impl Life {
         }
     }
 
-    fn end(&mut self, lease: i64, at_us: u64, how: String, alarms: &mut Alarms) {
+    fn end(&mut self, lease: i64, at_us: u64, how: LeaseEnd, alarms: &mut Alarms) {
         if let Some(promise) = self.promise.as_ref().filter(|_| !self.revoke_sent && self.gone.is_none()) {
             broken(lease, promise, at_us, &how, alarms);
         }
@@ -237,20 +235,23 @@ impl Life {
     }
 }
 
-fn broken(lease: i64, promise: &Promise, gone_us: u64, how: &str, alarms: &mut Alarms) {
+fn broken(lease: i64, promise: &Promise, gone_us: u64, how: &LeaseEnd, alarms: &mut Alarms) {
     let until_us = promise.until_us();
     if gone_us >= until_us {
         return;
     }
     let Promise { asked, sent_us, ttl_seconds } = promise;
-    let end = if gone_us < *sent_us {
-        format!("though it had ended {} ms before that was sent", (sent_us - gone_us) / 1_000)
-    } else {
-        format!("and it had ended {} ms after that was sent", (gone_us - sent_us) / 1_000)
-    };
-    let member = asked.member;
-    let sentence = format!("n{member} answered {asked} with a TTL of {ttl_seconds} s for lease {lease}, {end}: {how}");
-    alarms.push(asked.alarm(Class::Lease, sentence));
+    let ended_us = i128::from(gone_us) - i128::from(*sent_us);
+    // Rounded down, so that an end before the sending never counts as 0.
+    let ended_ms = i64::try_from(ended_us.div_euclid(1_000)).unwrap_or(i64::MAX);
+    alarms.push(asked.alarm(Broken::LeaseEndedEarly {
+        member: asked.member,
+        request: asked.request(),
+        lease,
+        ttl_seconds: *ttl_seconds,
+        ended_ms,
+        how: how.clone(),
+    }));
 }
 
 #[cfg(test)]

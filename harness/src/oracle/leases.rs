@@ -8,7 +8,9 @@
 
 use super::Alarms;
 use super::lease_clock::is_short;
-use crate::verdict::{Class, Finding};
+use crate::findings::Leases as Broken;
+use crate::findings::parts::Anchor;
+use crate::verdict::Finding;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Default)]
@@ -82,10 +84,8 @@ impl LeaseBook {
         match (not_found, lease.revoke_unknown) {
             (true, true) => lease.revoked = true,
             (true, false) => {
-                alarms.push(Finding::new(
-                    Class::LostWrite,
-                    format!("lease {id} was granted, and revoking it is refused: {why}"),
-                ));
+                let (lease, answer) = (id, why.to_owned());
+                alarms.push(Finding::new(Broken::RevocationRefused { lease, answer }));
                 self.leases.remove(&id);
             }
             (false, uncertain) => lease.revoke_sent = uncertain,
@@ -109,34 +109,26 @@ impl LeaseBook {
         LeaseMark { present: of(|l| l.granted && !l.revoke_sent).collect(), absent: of(|l| l.revoked).collect() }
     }
 
-    /// Judges a list (id, granted TTL in seconds if it is known) that was made after `mark` was taken.
-    pub fn judge(&self, mark: &LeaseMark, list: &[(i64, Option<i64>)], alarms: &mut Alarms) {
+    /// Judges a list (id, granted TTL in seconds if it is known) that was made at the fence `at`,
+    /// after `mark` was taken.
+    pub fn judge(&self, mark: &LeaseMark, at: Anchor, list: &[(i64, Option<i64>)], alarms: &mut Alarms) {
         let listed: BTreeMap<i64, Option<i64>> = list.iter().copied().collect();
         for id in mark.present.iter().filter(|id| !listed.contains_key(id)) {
             if self.leases.get(id).is_some_and(|lease| !lease.revoke_sent) {
-                let why = format!("lease {id} was granted before the fence and never revoked, and is not there");
-                alarms.push(Finding::new(Class::LostWrite, why));
+                alarms.push(Finding::new(Broken::LeaseGone { at, lease: *id }));
             }
         }
-        for (id, ttl) in &listed {
-            match self.leases.get(id) {
-                _ if mark.absent.contains(id) => alarms.push(Finding::new(
-                    Class::LostWrite,
-                    format!("the revocation of lease {id} was acknowledged before the fence, and the lease is there"),
-                )),
-                None => {
-                    alarms.push(Finding::new(Class::Phantom, format!("lease {id} is there, and nobody asked for it")))
+        for (id, ttl) in listed {
+            let wrong = match (self.leases.get(&id), ttl) {
+                _ if mark.absent.contains(&id) => Some(Broken::LeaseStillThere { at, lease: id }),
+                (None, _) => Some(Broken::LeaseUnasked { at, lease: id }),
+                (Some(lease), Some(ttl_seconds)) if ttl_seconds != lease.ttl_seconds => {
+                    let asked_seconds = lease.ttl_seconds;
+                    Some(Broken::LeaseOfAnotherTime { at, lease: id, ttl_seconds, asked_seconds })
                 }
-                Some(lease) if ttl.is_some_and(|ttl| ttl != lease.ttl_seconds) => alarms.push(Finding::new(
-                    Class::Model,
-                    format!(
-                        "lease {id} has a granted TTL of {} s, {} s were asked for",
-                        ttl.unwrap_or_default(),
-                        lease.ttl_seconds
-                    ),
-                )),
-                Some(_) => {}
-            }
+                (Some(_), _) => None,
+            };
+            alarms.extend(wrong.map(Finding::new));
         }
     }
 
@@ -151,13 +143,14 @@ impl LeaseBook {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verdict::Class;
 
     fn classes(book: &mut LeaseBook, mark: &LeaseMark, list: &[(i64, i64)]) -> Vec<Class> {
         let mut alarms = Alarms::new();
         let list: Vec<_> = list.iter().map(|(id, ttl)| (*id, Some(*ttl))).collect();
-        book.judge(mark, &list, &mut alarms);
+        book.judge(mark, Anchor::Fence { index: 9 }, &list, &mut alarms);
         book.forget(mark);
-        alarms.into_iter().map(|alarm| alarm.class).collect()
+        alarms.into_iter().map(|alarm| alarm.class()).collect()
     }
 
     #[test]

@@ -30,6 +30,8 @@ use super::streams::{self, Delivered, Delivery, Heard, Resumption, Streams};
 use super::votes::{Leaders, Vote};
 use super::watermarks::{Reading, Watermarks};
 use crate::evidence::{Evidence, mark_of};
+use crate::findings::parts::NoEffect;
+use crate::findings::{self, Answers, Watches};
 use crate::history::History;
 use crate::inspect::DeadMember;
 use crate::known::{Known, Signature};
@@ -470,21 +472,15 @@ impl Books {
 
     /// Whether a snapshot of `revision` holds what was acknowledged before `source` was asked for it, and nothing that no watch told.
     fn judge_saved(&self, cycle: u32, source: u64, revision: u64, saved: &FenceMark) -> Vec<Finding> {
-        let finding = |class, why: String| vec![Finding::new(class, why).in_cycle(cycle).at_member(source)];
-        let (least, most) = (saved.revision_min, self.model.revision());
-        if revision < least {
-            let why = format!(
-                "the snapshot that n{source} sent holds revision {revision}, and revision {least} had been acknowledged before it \
-                 was asked for"
-            );
-            return finding(Class::LostWrite, why);
-        }
-        if revision > most {
-            let why =
-                format!("the snapshot that n{source} sent holds revision {revision}, and the watches told {most}");
-            return finding(Class::Phantom, why);
-        }
-        Vec::new()
+        let (member, acknowledged, told) = (source, saved.revision_min, self.model.revision());
+        let what = if revision < acknowledged {
+            findings::Writes::SnapshotTooOld { member, revision, acknowledged }
+        } else if revision > told {
+            findings::Writes::SnapshotTooNew { member, revision, told }
+        } else {
+            return Vec::new();
+        };
+        vec![Finding::new(what).in_cycle(cycle).at_member(source)]
     }
 
     pub fn completed(&mut self, id: OpId, outcome: &Outcome) {
@@ -536,7 +532,7 @@ impl Books {
         replay.deliver(revision, changes, &mut alarms);
         let again = exactly_once.deliver(revision, changes, &mut alarms);
         writes.deliver(model, revision, changes, again, &mut alarms);
-        alarms.extend(model.apply(revision, changes).into_iter().map(|why| Finding::new(Class::Model, why)));
+        alarms.extend(model.apply(revision, changes).into_iter().map(Finding::new));
         writes.settle_revoked(model);
         claims.settle(model, &mut alarms);
         if let Some(author) = author_of(changes) {
@@ -550,8 +546,7 @@ impl Books {
         let mut alarms = Alarms::new();
         let delivery = self.streams.deliver(&Delivered { slot, revision, mark, changes: None }, &mut alarms);
         if delivery == Delivery::New {
-            let why = format!("the watch of {slot} delivered revision {revision}, and the history does not have it");
-            alarms.push(Finding::new(Class::HarnessError, why));
+            alarms.push(Finding::new(Watches::DeliveredAgainUnknown { slot, revision }));
         }
         self.file_at(slot, alarms);
     }
@@ -559,9 +554,8 @@ impl Books {
     pub fn stream_skipped(&mut self, slot: Slot, compacted: u64) {
         let last = self.streams.last(slot);
         if compacted > last + 1 && compacted > self.compact_sent {
-            let sent = self.compact_sent;
-            let why = format!("the watch of {slot} is told that {compacted} was compacted; only {sent} was asked for");
-            self.file_at(slot, vec![Finding::new(Class::Watch, why)]);
+            let what = Watches::ToldOfNoCompaction { slot, compacted, asked: self.compact_sent };
+            self.file_at(slot, vec![Finding::new(what)]);
         }
         self.streams.skip_to(slot, compacted);
     }
@@ -619,7 +613,7 @@ impl Books {
     /// `member`: whom those alarms are about that accuse nobody by themselves.
     fn file(&mut self, member: Option<u64>, alarms: Alarms) {
         for alarm in alarms {
-            let class = alarm.class;
+            let class = alarm.class();
             self.watch_broken |= class == Class::Watch;
             let finding = Finding { cycle: self.cycle, member: alarm.member.or(member), ..alarm };
             if self.suppress(&finding) {
@@ -656,11 +650,11 @@ impl Books {
             | (Action::Txn { .. } | Action::Packed { .. }, Reply::Txn { succeeded: true }) => wrote = true,
             (Action::Delete { .. }, Reply::Deleted(1..)) => wrote = true,
             (Action::Delete { keys }, Reply::Deleted(0)) => {
-                writes.wrote_nothing(id, "was answered as deleting nothing", alarms);
+                writes.wrote_nothing(id, NoEffect::DeletedNothing, alarms);
                 claims.add(model, asked, revision, Claim::Empty { keys: keys.clone() }, alarms);
             }
             (Action::Txn { when, .. }, Reply::Txn { succeeded: false }) => {
-                writes.wrote_nothing(id, "was answered as failing its comparison", alarms);
+                writes.wrote_nothing(id, NoEffect::ComparisonFailed, alarms);
                 claims.add(model, asked, revision, Claim::CompareFails { when: when.clone() }, alarms);
             }
             (Action::Revoke { lease }, Reply::Revoked) => {
@@ -676,32 +670,22 @@ impl Books {
                 let claim = Claim::Holds { keys: keys.clone(), rows: rows.to_vec() };
                 claims.add(model, asked, at.unwrap_or(revision), claim, alarms);
             }
-            _ => {
-                let why = format!("n{member} answered {asked} as another kind of operation");
-                alarms.push(asked.alarm(Class::Model, why));
-            }
+            _ => alarms.push(asked.alarm(Answers::AnotherAnswer { member, request: asked.request() })),
         }
         if action.fate() == Fate::Refused {
-            let why =
-                format!("n{member} carried out {asked}, which is beyond what any member takes: expected a refusal");
-            alarms.push(asked.alarm(Class::Model, why));
+            alarms.push(asked.alarm(Answers::CarriedOutBeyondLimits { member, request: asked.request() }));
         }
         if revision < floor.revision && promises_real_time(action, reply) {
-            let why = format!(
-                "n{member} answered {asked}, which has to be linearizable, at revision {revision}, though {floor} before it was \
-                 sent, and that is there: stale"
-            );
-            self.stale.entry(floor.revision).or_default().push(asked.alarm(Class::Linearizability, why));
+            let what = Answers::StaleAnswer { member, request: asked.request(), revision, floor: floor.floor() };
+            self.stale.entry(floor.revision).or_default().push(asked.alarm(what));
         }
         if wrote {
             writes.acked(model, id, revision, alarms);
             // Which of the two answers is wrong cannot be said here. Where the history has yet to come to that revision, it will say.
             if revision <= floor.revision && !writes.contested(revision) {
-                let why = format!(
-                    "{}, though {floor} before it was sent: what was there is gone",
-                    asked.acknowledged(revision)
-                );
-                alarms.push(Finding::new(Class::LostWrite, why));
+                let (request, floor) = (asked.request(), floor.floor());
+                let what = findings::Writes::RevisionTaken { member, request, acknowledged: revision, floor };
+                alarms.push(Finding::new(what));
             }
         }
     }
@@ -713,10 +697,8 @@ impl Books {
             Fate::Taken | Fate::Either => self.tally.refused += 1,
         }
         if asked.action.fate() == Fate::Taken && found_unfit {
-            let member = asked.member;
-            let sentence =
-                format!("n{member} refused {asked}, which keeps every limit: expected an answer, found {why:?}");
-            alarms.push(asked.alarm(Class::Model, sentence));
+            let (member, request, answer) = (asked.member, asked.request(), why.to_owned());
+            alarms.push(asked.alarm(Answers::RefusedWithinLimits { member, request, answer }));
         }
         self.lease_clock.ended(self.at_us, asked);
         match &asked.action {
@@ -727,7 +709,7 @@ impl Books {
             Action::Revoke { lease } => self.leases.revoke_refused(*lease, why, alarms),
             _ => {}
         }
-        self.writes.wrote_nothing(asked.id, "was refused", alarms);
+        self.writes.wrote_nothing(asked.id, NoEffect::Refused, alarms);
     }
 }
 

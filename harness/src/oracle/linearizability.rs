@@ -33,9 +33,10 @@ mod register;
 mod search;
 
 use super::Alarms;
+use crate::findings::Answers;
 use crate::model::Model;
 use crate::operation::{Action, Effect, KeyState, OpId, Outcome, Reply};
-use crate::verdict::{Class, Finding};
+use crate::verdict::Finding;
 use projection::{Projection, project};
 use register::{Does, Place, Register, Row};
 use search::{End, NEVER, Search};
@@ -216,20 +217,16 @@ impl Linearizability {
         let horizon = self.in_flight.first().copied().unwrap_or(NEVER);
         let mut alarms = Alarms::new();
         for (key, search) in &mut self.keys {
-            let key = key.escape_ascii();
-            match search.run(horizon, basis) {
-                None => {}
-                Some(End::Refused(why)) => {
-                    alarms.push(Finding::new(
-                        Class::Linearizability,
-                        format!("the history of {key} is not linearizable: {why}"),
-                    ));
+            let Some(end) = search.run(horizon, basis) else { continue };
+            let key = key.escape_ascii().to_string();
+            alarms.push(Finding::new(match end {
+                End::Refused { ordered, last, next, beside } => {
+                    Answers::NotLinearizable { key, ordered, last, next, beside }
                 }
-                Some(End::OutOfBudget(why)) => alarms.push(Finding::new(
-                    Class::NotProven,
-                    format!("the linearizability of {key} is not proven to the end: {why}"),
-                )),
-            }
+                End::OutOfBudget { why, next, judged, answers, beside } => {
+                    Answers::LinearizabilityUnproven { key, why, next, judged, answers, beside }
+                }
+            }));
         }
         alarms
     }

@@ -9,8 +9,10 @@
 //! everybody serves; the bounds are the scenario's. The write is the fence, which goes through the
 //! same log as any other. Judged from what was timed, so that it can be judged again.
 
+use crate::findings::parts::Healed;
+use crate::findings::{Answers, Members, What};
 use crate::record::pace::{Stretched, as_idle};
-use crate::verdict::{Class, Finding};
+use crate::verdict::Finding;
 use serde::{Deserialize, Serialize};
 
 /// A linearizable read at one member, after the fence.
@@ -43,14 +45,9 @@ pub fn check_cut(cut: &Cut, bound_ms: u64) -> Option<Finding> {
     let bound = Stretched { idle_ms: bound_ms, factor_percent: *machine_percent };
     let late = wrote_ms.map_or(*lasted_ms >= bound.ms(), |wrote_ms| wrote_ms > bound.ms());
     late.then(|| {
-        let members: Vec<_> = majority.iter().map(|member| format!("n{member}")).collect();
-        let found = wrote_ms.map_or(format!("none in {lasted_ms} ms"), |ms| format!("the first after {ms} ms"));
-        let why = format!(
-            "expected {}, a majority that hears each other, to acknowledge a write within {bound} of `{fault}`, found {found}: \
-             look for a leader that nobody deposes",
-            members.join(", ")
-        );
-        Finding::new(Class::Liveness, why).in_cycle(*cycle)
+        let (majority, fault) = (majority.clone(), fault.clone());
+        let what = Members::MajorityLate { majority, bound, fault, wrote_ms: *wrote_ms, lasted_ms: *lasted_ms };
+        Finding::new(what).in_cycle(*cycle)
     })
 }
 
@@ -87,37 +84,25 @@ impl Bounds {
 /// Judges `healing`. A read that is older than the fence is no liveness: it is stale.
 pub fn check_healing(healing: &Healing, bounds: Bounds) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let late = |what: &str, took: u64, bound: u64| {
-        let bound = bounds.stretched(bound);
-        (took > bound.ms()).then(|| {
-            Finding::new(
-                Class::Liveness,
-                format!("expected the healed cluster to {what} within {bound}, it took {took} ms"),
-            )
-        })
+    let late = |task: Healed, took_ms: u64, idle_ms: u64| {
+        let bound = bounds.stretched(idle_ms);
+        (took_ms > bound.ms()).then(|| What::from(Members::HealedLate { task, bound, took_ms }))
     };
-    findings.extend(late("catch up", healing.caught_up_ms, bounds.catch_up));
-    findings.extend(late("commit a write, and every member to apply it,", healing.fence_ms, bounds.fence));
+    findings.extend(late(Healed::CatchUp, healing.caught_up_ms, bounds.catch_up).map(Finding::new));
+    findings.extend(late(Healed::Fence, healing.fence_ms, bounds.fence).map(Finding::new));
     for Served { member, ms, answer } in &healing.served {
-        let finding = match answer {
-            Err(why) => Some(Finding::new(
-                Class::Liveness,
-                format!(
-                    "expected the healed n{member} to serve a linearizable read within {}, found after {ms} ms: {why}",
-                    bounds.stretched(bounds.read)
-                ),
-            )),
-            Ok(revision) if *revision < healing.revision => Some(Finding::new(
-                Class::Linearizability,
-                format!(
-                    "n{member} answered a linearizable read at revision {revision}, after the fence of revision {} was answered: \
-                     stale",
-                    healing.revision
-                ),
-            )),
-            Ok(_) => late("serve a linearizable read", *ms, bounds.read),
+        let (member, fence_revision) = (*member, healing.revision);
+        let what = match answer {
+            Err(why) => {
+                let (bound, why) = (bounds.stretched(bounds.read), why.clone());
+                Some(Members::ReadUnanswered { member, bound, took_ms: *ms, why }.into())
+            }
+            Ok(revision) if *revision < fence_revision => {
+                Some(Answers::StaleBehindFence { member, revision: *revision, fence_revision }.into())
+            }
+            Ok(_) => late(Healed::Read, *ms, bounds.read),
         };
-        findings.extend(finding.map(|finding| finding.at_member(*member)));
+        findings.extend(what.map(|what| Finding::new(what).at_member(member)));
     }
     findings.into_iter().map(|finding| finding.in_cycle(healing.cycle)).collect()
 }
@@ -126,6 +111,7 @@ pub fn check_healing(healing: &Healing, bounds: Bounds) -> Vec<Finding> {
 mod tests {
     use super::*;
     use crate::record::pace::AS_IDLE;
+    use crate::verdict::Class;
 
     const BOUNDS: Bounds = Bounds { catch_up: 100, fence: 50, read: 20, machine_percent: AS_IDLE };
 
@@ -135,7 +121,7 @@ mod tests {
         alter(&mut healing);
         let findings = check_healing(&healing, BOUNDS);
         assert!(findings.iter().all(|finding| finding.cycle == Some(7)));
-        findings.into_iter().map(|finding| (finding.class, finding.member)).collect()
+        findings.into_iter().map(|finding| (finding.class(), finding.member)).collect()
     }
 
     #[test]
@@ -156,12 +142,12 @@ mod tests {
     fn bounds_are_stretched_by_the_machines_factor_and_both_are_told() {
         assert_eq!(judge(9_000, Some(7_400), 150), None);
         let found = judge(9_000, Some(7_501), 150).unwrap();
-        assert!(found.sentence.contains("within 7500 ms (5000 ms × 1.50, the machine's factor)"), "{}", found.sentence);
+        assert!(found.sentence().contains("within 7500 ms (5000 ms × 1.50, the machine's factor)"), "{found}");
         let slow = Bounds { machine_percent: 200, ..BOUNDS };
         let healing = |fence_ms| Healing { cycle: 7, caught_up_ms: 0, fence_ms, revision: 40, served: Vec::new() };
         assert_eq!(check_healing(&healing(100), slow), []);
         let late = check_healing(&healing(101), slow);
-        assert!(late[0].sentence.contains("100 ms (50 ms × 2.00"), "{}", late[0].sentence);
+        assert!(late[0].sentence().contains("100 ms (50 ms × 2.00"), "{}", late[0]);
     }
 
     #[test]
@@ -170,9 +156,11 @@ mod tests {
         assert_eq!(judge(6_000, Some(900)), None);
         assert_eq!(judge(4_999, None), None, "too short to tell");
         let found = judge(6_000, None).unwrap();
-        assert_eq!((found.class, found.cycle), (Class::Liveness, Some(3)));
-        assert!(found.sentence.contains("expected n1, n3, a majority") && found.sentence.contains("none in 6000 ms"));
-        assert!(judge(6_000, Some(5_001)).unwrap().sentence.contains("the first after 5001 ms"));
+        assert_eq!((found.class(), found.cycle), (Class::Liveness, Some(3)));
+        assert!(
+            found.sentence().contains("expected n1, n3, a majority") && found.sentence().contains("none in 6000 ms")
+        );
+        assert!(judge(6_000, Some(5_001)).unwrap().sentence().contains("the first after 5001 ms"));
     }
 
     #[test]

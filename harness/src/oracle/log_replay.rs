@@ -38,10 +38,12 @@ pub use step::{Logged, Mark, Step};
 pub use store::{Effect, Row, Store};
 
 use super::Alarms;
+use crate::findings::RaftLogs;
+use crate::findings::parts::{Differs, Figure, Told};
 use crate::model::{Change, Model};
 use crate::raft_log::{LogId, RaftLog};
 use crate::record::Replayed;
-use crate::verdict::{Class, Finding};
+use crate::verdict::Finding;
 use node_proto::control::FenceAnswerResponse;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -90,6 +92,12 @@ struct Known {
     term: u64,
     digest: Mark<8>,
     member: u64,
+}
+
+impl Known {
+    fn named(&self) -> Told {
+        Told { member: self.member, term: self.term, digest: self.digest.to_string() }
+    }
 }
 
 /// Where the replay stands.
@@ -183,19 +191,8 @@ impl LogReplay {
             let told = Known { term: entry.term, digest: entry.digest, member: evidence.member };
             match self.known.get(&entry.index) {
                 Some(known) if (known.term, known.digest) != (told.term, told.digest) => {
-                    let (index, before, now) = (entry.index, known.member, evidence.member);
-                    alarms.push(Finding::new(
-                        Class::StateHash,
-                        format!(
-                            "the raft logs of n{before} and n{now} disagree on a committed entry: at index {index} n{before} \
-                             has one of term {} ({}), n{now} one of term {} ({}): {}",
-                            known.term,
-                            known.digest,
-                            told.term,
-                            told.digest,
-                            in_words(&entry.step)
-                        ),
-                    ));
+                    let (first, second, does) = (known.named(), told.named(), in_words(&entry.step));
+                    alarms.push(Finding::new(RaftLogs::LogsDisagree { index: entry.index, first, second, does }));
                     // Which of the two was committed, the logs cannot say.
                     self.diverged = true;
                     return;
@@ -279,41 +276,29 @@ impl LogReplay {
             return;
         }
         self.diverged = true;
-        alarms.push(Finding::new(
-            Class::Model,
-            format!(
-                "by the raft log, revision {revision} is made by raft index {} (term {}) and holds {}; the watches delivered {}",
-                id.index,
-                id.term,
-                list(made),
-                list(delivered)
-            ),
-        ));
+        let (LogId { index, term }, makes, delivered) = (id, list(made), list(delivered));
+        alarms.push(Finding::new(RaftLogs::LogMakesAnother { revision, index, term, makes, delivered }));
     }
 
     fn check_fence(&mut self, id: LogId, step: &Step, alarms: &mut Alarms) {
         let Some(fact) = self.fences.get(&id.index).filter(|_| !self.diverged) else { return };
-        let mut wrong = Vec::new();
-        let mut same = |what: &str, log: String, fence: String| {
+        let mut differs = Vec::new();
+        let mut same = |figure: Figure, log: String, fence: String| {
             if log != fence {
-                wrong.push(format!("{what} {log}, where the fence says {fence}"));
+                differs.push(Differs { figure, log, fence });
             }
         };
-        same("term", id.term.to_string(), fact.term.to_string());
+        same(Figure::Term, id.term.to_string(), fact.term.to_string());
         if !matches!(step, Step::Fence(_)) {
-            same("entry", in_words(step), "a fence".to_owned());
+            same(Figure::Entry, in_words(step), "a fence".to_owned());
         }
-        same("revision", self.store.revision.to_string(), fact.revision.to_string());
-        same("compact revision", self.store.compact.to_string(), fact.compact.to_string());
-        same("leases", lease_list(&self.store.leases), lease_list(&fact.leases));
+        same(Figure::Revision, self.store.revision.to_string(), fact.revision.to_string());
+        same(Figure::CompactRevision, self.store.compact.to_string(), fact.compact.to_string());
+        same(Figure::Leases, lease_list(&self.store.leases), lease_list(&fact.leases));
         self.totals.fences += 1;
-        if !wrong.is_empty() {
+        if !differs.is_empty() {
             self.diverged = true;
-            let (index, wrong) = (id.index, wrong.join("; "));
-            alarms.push(Finding::new(
-                Class::Model,
-                format!("at the fence of raft index {index} the raft log leads to {wrong}"),
-            ));
+            alarms.push(Finding::new(RaftLogs::LogLeadsElsewhere { index: id.index, differs }));
         }
     }
 

@@ -2,22 +2,22 @@
 //! interrupted: there is always one engine that opens, with exactly what was there before.
 
 use super::replay_start::Restart;
-use super::votes::Vote;
+use crate::findings::Restarts;
+use crate::findings::parts::{DeadMark, Migration, Store, Vote};
 use crate::inspect::DeadMember;
 use crate::target::Engine;
-use crate::verdict::{Class, Finding};
+use crate::verdict::Finding;
+use std::cmp::Ordering;
 
 /// Judges the directory `restart.dead` after a `migrate`, against `before` it. `to`: the engine that it must have by now;
 /// `None`: `migrate` was interrupted, and it may be either. N is no matter here: it is written late, and recovery's to judge.
 pub fn check_kept(restart: &Restart<'_>, before: &DeadMember, to: Option<Engine>) -> Vec<Finding> {
     let dead = restart.dead;
-    let finding = |class, why: String| Finding::new(class, why).in_cycle(restart.cycle).at_member(restart.member);
-    let when = if to.is_some() { "after the migration" } else { "after our kill of the migration" };
+    let after = if to.is_some() { Migration::Finished } else { Migration::Killed };
     let mut findings = Vec::new();
-    for (what, error) in [("engine", &dead.engine_error), ("raft log", &dead.log_error)] {
-        if let Some(error) = error {
-            let why = format!("{when} the {what} cannot be opened: {error}");
-            findings.push(finding(Class::RefusedAfterOwnCrash, why));
+    for (store, error) in [(Store::Engine, &dead.engine_error), (Store::RaftLog, &dead.log_error)] {
+        if let Some(error) = error.clone() {
+            findings.push(restart.finding(Restarts::UnreadableAfterMigration { after, store, error }));
         }
     }
     if !findings.is_empty() {
@@ -26,23 +26,22 @@ pub fn check_kept(restart: &Restart<'_>, before: &DeadMember, to: Option<Engine>
     if let (Some(to), Some(found)) = (to, dead.engine)
         && to != found
     {
-        let why = format!("the migration to {to} ended with success, and what lies there is {found}");
-        findings.push(finding(Class::RefusedAfterOwnCrash, why));
+        findings.push(restart.finding(Restarts::MigratedToAnother { to, found }));
     }
-    let words = |index: Option<u64>| index.map_or_else(|| "nothing".to_owned(), |index| index.to_string());
-    for (what, was, is) in [
-        ("E", before.engine_index, dead.engine_index),
-        ("the last log entry", before.log_last, dead.log_last),
-        ("last purged", before.last_purged, dead.last_purged),
+    for (mark, was, is) in [
+        (DeadMark::Engine, before.engine_index, dead.engine_index),
+        (DeadMark::LogLast, before.log_last, dead.log_last),
+        (DeadMark::LastPurged, before.last_purged, dead.last_purged),
     ] {
-        if was != is {
-            let class = if is < was { Class::LostWrite } else { Class::ReplayStart };
-            findings.push(finding(class, format!("{when} {what} is {}, it was {}", words(is), words(was))));
+        match is.cmp(&was) {
+            Ordering::Less => findings.push(restart.finding(Restarts::MigrationLost { after, mark, was, is })),
+            Ordering::Greater => findings.push(restart.finding(Restarts::MigrationGained { after, mark, was, is })),
+            Ordering::Equal => {}
         }
     }
-    if Vote::of(before) != Vote::of(dead) {
-        let why = format!("{when} the vote is {:?}, it was {:?}", Vote::of(dead), Vote::of(before));
-        findings.push(finding(Class::VoteWentBack, why));
+    let (was, is) = (Vote::of(before), Vote::of(dead));
+    if was != is {
+        findings.push(restart.finding(Restarts::MigrationChangedVote { after, was, is }));
     }
     findings
 }
@@ -57,6 +56,7 @@ pub fn settle_index(before: &DeadMember, dead: &mut DeadMember) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verdict::Class;
 
     fn before() -> DeadMember {
         DeadMember {
@@ -75,7 +75,7 @@ mod tests {
         let mut dead = before();
         change(&mut dead);
         let restart = Restart { cycle: 4, member: 2, dead: &dead, applied_received: Some(11) };
-        check_kept(&restart, &before(), to).into_iter().map(|finding| finding.class).collect()
+        check_kept(&restart, &before(), to).into_iter().map(|finding| finding.class()).collect()
     }
 
     #[test]

@@ -65,7 +65,7 @@ use crate::verdict::{Class, Finding};
 
 /// Classes from cause to symptom. One bug raises several alarms (a replica that lost a delete also answers
 /// reads and watches wrongly); the first of these that is present names the bug best.
-const CAUSE_FIRST: [Class; 21] = [
+pub(crate) const CAUSE_FIRST: [Class; 21] = [
     Class::IndexAheadOfEngine,
     Class::PurgedAboveN,
     Class::RaftLog,
@@ -92,7 +92,7 @@ const CAUSE_FIRST: [Class; 21] = [
 /// Sorts findings from cause to symptom, and by cycle within a class. The sort is stable.
 pub fn cause_first(findings: &mut [Finding]) {
     let rank = |class| CAUSE_FIRST.iter().position(|one| *one == class).unwrap_or(CAUSE_FIRST.len());
-    findings.sort_by_key(|finding| (rank(finding.class), finding.cycle));
+    findings.sort_by_key(|finding| (rank(finding.class()), finding.cycle));
 }
 
 /// Findings of one class that a report keeps: the first says what broke, the next few show the shape, and a hundred
@@ -103,12 +103,10 @@ const KEPT_PER_CLASS: usize = 4;
 pub fn condense(mut findings: Vec<Finding>) -> Vec<Finding> {
     cause_first(&mut findings);
     let mut kept: Vec<Finding> = Vec::new();
-    for same in findings.chunk_by(|a, b| a.class == b.class) {
+    for same in findings.chunk_by(|a, b| a.class() == b.class()) {
         kept.extend_from_slice(&same[..same.len().min(KEPT_PER_CLASS)]);
-        if let (Some(last), Some(more)) =
-            (kept.last_mut(), same.len().checked_sub(KEPT_PER_CLASS).filter(|more| *more > 0))
-        {
-            last.sentence.push_str(&format!(" (and {more} more of this class; history.jsonl has them all)"));
+        if let Some(last) = kept.last_mut() {
+            last.more = same.len().saturating_sub(KEPT_PER_CLASS) as u64;
         }
     }
     kept
@@ -124,19 +122,19 @@ mod tests {
 
     #[test]
     fn the_tail_of_a_class_is_counted_not_listed() {
-        let mut findings = vec![Finding::new(Class::Watch, "w"); 9];
-        findings.push(Finding::new(Class::StateHash, "s"));
+        let mut findings = vec![Finding::of_class(Class::Watch); 9];
+        findings.push(Finding::of_class(Class::StateHash));
         let kept = condense(findings);
         assert_eq!(kept.len(), 1 + KEPT_PER_CLASS);
-        assert_eq!((kept[0].class, kept[0].sentence.as_str()), (Class::StateHash, "s"));
-        assert!(kept.last().unwrap().sentence.contains("and 5 more"), "{kept:?}");
-        assert_eq!(condense(vec![Finding::new(Class::Watch, "w"); KEPT_PER_CLASS]).last().unwrap().sentence, "w");
+        assert_eq!((kept[0].class(), kept[0].more), (Class::StateHash, 0));
+        assert!(kept.last().unwrap().to_string().ends_with(" (and 5 more of this class; history.jsonl has them all)"));
+        assert_eq!(condense(vec![Finding::of_class(Class::Watch); KEPT_PER_CLASS]).last().unwrap().more, 0);
     }
 
     #[test]
     fn a_cause_comes_before_its_symptoms() {
-        let mut findings = [Class::Watch, Class::LostWrite, Class::StateHash].map(|class| Finding::new(class, ""));
+        let mut findings = [Class::Watch, Class::LostWrite, Class::StateHash].map(Finding::of_class);
         cause_first(&mut findings);
-        assert_eq!(findings.map(|finding| finding.class), [Class::StateHash, Class::LostWrite, Class::Watch]);
+        assert_eq!(findings.map(|finding| finding.class()), [Class::StateHash, Class::LostWrite, Class::Watch]);
     }
 }

@@ -6,9 +6,11 @@
 use super::Alarms;
 use super::asked::{Asked, first};
 use super::predict::{first_broken, live_in};
+use crate::findings::Answers;
+use crate::findings::parts::Reader;
 use crate::model::Model;
 use crate::operation::{Compare, KeyState, Keys};
-use crate::verdict::{Class, Finding};
+use crate::verdict::Finding;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -63,65 +65,67 @@ impl Claims {
             return;
         }
         self.checked += 1;
-        let of = |class, key: &[u8], what: String| Finding::new(class, what).about([key.escape_ascii().to_string()]);
+        let by = || Reader::Request { member: asked.member, revision, request: asked.request() };
+        let of = |what: Answers, key: String| Finding::new(what).about([key]);
         let broken = match claim {
-            Claim::Holds { keys, rows } => compare_rows(model, keys, revision, rows),
-            Claim::Empty { keys } => live_in(model, keys, revision)
-                .first()
-                .map(|key| of(Class::Model, key, format!("deleted nothing, but {} was there", key.escape_ascii()))),
+            Claim::Holds { keys, rows } => compare_rows(model, keys, revision, rows, by),
+            Claim::Empty { keys } => live_in(model, keys, revision).first().map(|key| {
+                let key = key.escape_ascii().to_string();
+                of(Answers::DeletedTooLittle { by: by(), key: key.clone() }, key)
+            }),
             Claim::Detached { lease } => model.attached_at(*lease, revision).first().map(|key| {
-                of(
-                    Class::LostWrite,
-                    key,
-                    format!("revoked lease {lease}, but {} is still attached", key.escape_ascii()),
-                )
+                let (key, lease) = (key.escape_ascii().to_string(), *lease);
+                of(Answers::StillAttached { by: by(), lease, key: key.clone() }, key)
             }),
             Claim::CompareFails { when } => first_broken(model, when, revision).is_none().then(|| {
                 let keys = first(when.iter().map(|compare| compare.key.clone()));
-                Finding::new(Class::Model, format!("failed, but its comparison holds ({keys})"))
+                Finding::new(Answers::ComparisonHolds { by: by(), keys })
             }),
         };
         if let Some(broken) = broken {
-            let why = format!("at revision {revision}, {asked}, answered by n{}, {}", asked.member, broken.sentence);
-            let alarm = asked.alarm(broken.class, why).at_revision(broken.revision.unwrap_or(revision));
+            let alarm = asked.alarm(broken.what).at_revision(broken.revision.unwrap_or(revision));
             alarms.push(if broken.keys.is_empty() { alarm } else { alarm.about(broken.keys) });
         }
     }
 }
 
 /// The first difference between what a read of `keys` at `revision` returned and what the model holds, with its key and the
-/// revision that wrote it; the sentence lacks its beginning.
-pub(super) fn compare_rows(model: &Model, keys: &Keys, revision: u64, rows: &[KeyState]) -> Option<Finding> {
-    let broken = |class, key: &[u8], revision, what: String| {
-        Some(Finding::new(class, what).at_revision(revision).about([key.escape_ascii().to_string()]))
-    };
+/// revision that wrote it. `by`: what read.
+pub(super) fn compare_rows(
+    model: &Model,
+    keys: &Keys,
+    revision: u64,
+    rows: &[KeyState],
+    by: impl Fn() -> Reader,
+) -> Option<Finding> {
+    let broken = |what: Answers, key: String, revision| Some(Finding::new(what).at_revision(revision).about([key]));
     let end = keys.to.as_ref().map_or_else(|| [keys.from.as_bytes(), &[0]].concat(), |to| to.clone().into_bytes());
     let mut found = rows.iter().peekable();
     for (key, live) in model.range_at(keys.from.as_bytes(), Some(&end), revision) {
+        let name = key.escape_ascii().to_string();
         match found.next_if(|row| row.key == key) {
             None if found.peek().is_some_and(|row| row.key.as_slice() < key) => break,
             None => {
-                let why = format!("does not return {}, written at revision {}", key.escape_ascii(), live.mod_revision);
-                return broken(Class::LostWrite, key, live.mod_revision, why);
+                let what = Answers::RowMissing { by: by(), key: name.clone(), written: live.mod_revision };
+                return broken(what, name, live.mod_revision);
             }
             Some(row) => {
                 if row.as_live() != live {
-                    let class = if row.mod_revision < live.mod_revision { Class::LostWrite } else { Class::Model };
-                    let why = format!(
-                        "returns {} as of revision {}, version {}; the history has revision {}, version {}",
-                        key.escape_ascii(),
-                        row.mod_revision,
-                        row.version,
-                        live.mod_revision,
-                        live.version
-                    );
-                    return broken(class, key, live.mod_revision, why);
+                    let (by, key, revision, version) = (by(), name.clone(), row.mod_revision, row.version);
+                    let (revision_expected, version_expected) = (live.mod_revision, live.version);
+                    let what = if revision < revision_expected {
+                        Answers::RowTooOld { by, key, revision, version, revision_expected, version_expected }
+                    } else {
+                        Answers::RowDiffers { by, key, revision, version, revision_expected, version_expected }
+                    };
+                    return broken(what, name, live.mod_revision);
                 }
             }
         }
     }
     found.next().and_then(|row| {
-        let why = format!("returns {} of revision {}, which is not there", row.key.escape_ascii(), row.mod_revision);
-        broken(Class::Phantom, &row.key, row.mod_revision, why)
+        let key = row.key.escape_ascii().to_string();
+        let what = Answers::RowUnknown { by: by(), key: key.clone(), revision: row.mod_revision };
+        broken(what, key, row.mod_revision)
     })
 }

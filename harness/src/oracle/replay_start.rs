@@ -13,9 +13,11 @@
 //!
 //! Where an index is absent, nothing has that property yet: it counts as one below the first index, 0.
 
+use crate::findings::parts::{DeadMark, Span};
+use crate::findings::{Restarts, What};
 use crate::inspect::DeadMember;
 use crate::target::Engine;
-use crate::verdict::{Class, Finding};
+use crate::verdict::Finding;
 use node_proto::control::{IndexRange, RecoveryResponse};
 
 /// One restart of one member, and what its dead directory said.
@@ -29,8 +31,8 @@ pub struct Restart<'a> {
 }
 
 impl Restart<'_> {
-    pub(super) fn finding(&self, class: Class, sentence: String) -> Finding {
-        Finding::new(class, sentence).in_cycle(self.cycle).at_member(self.member)
+    pub(super) fn finding(&self, what: impl Into<What>) -> Finding {
+        Finding::new(what).in_cycle(self.cycle).at_member(self.member)
     }
 }
 
@@ -42,41 +44,25 @@ fn after(index: Option<u64>) -> u64 {
     index.map_or(FIRST_INDEX, |index| index + 1)
 }
 
-pub(super) fn words(index: Option<u64>) -> String {
-    index.map_or_else(|| "nothing".to_owned(), |index| index.to_string())
-}
-
 /// Judges the dead directory alone, after nothing but our own kill.
 pub fn check_dead(restart: &Restart<'_>) -> Vec<Finding> {
     let dead = restart.dead;
     let mut findings = Vec::new();
-    if let Some(error) = &dead.last_flushed_index_error {
-        let why = format!("after our kill the last-flushed index cannot be read: {error}");
-        findings.push(restart.finding(Class::RefusedAfterOwnCrash, why));
-        return findings;
+    if let Some(error) = dead.last_flushed_index_error.clone() {
+        return vec![restart.finding(Restarts::IndexUnreadable { error })];
     }
-    if let Some(error) = &dead.engine_error {
-        let why = format!("after our kill the engine cannot be opened: {error}");
-        findings.push(restart.finding(Class::RefusedAfterOwnCrash, why));
-        return findings;
+    if let Some(error) = dead.engine_error.clone() {
+        return vec![restart.finding(Restarts::EngineUnreadable { error })];
     }
-    if let Some(error) = &dead.log_error {
-        let why = format!("after our kill the raft log cannot be read: {error}");
-        findings.push(restart.finding(Class::RefusedAfterOwnCrash, why));
-        return findings;
+    if let Some(error) = dead.log_error.clone() {
+        return vec![restart.finding(Restarts::RaftLogUnreadable { error })];
     }
-    let (n, e) = (dead.last_flushed_index, dead.engine_index);
-    if after(n) > after(e) {
-        let why = format!("the dead directory has N = {} persisted, and its SSTs prove E = {}", words(n), words(e));
-        findings.push(restart.finding(Class::IndexAheadOfEngine, why));
+    let (persisted, engine, purged) = (dead.last_flushed_index, dead.engine_index, dead.last_purged);
+    if after(persisted) > after(engine) {
+        findings.push(restart.finding(Restarts::PersistedAheadOfEngine { persisted, engine }));
     }
-    if after(dead.last_purged) > after(n) {
-        let purged = words(dead.last_purged);
-        let why = format!(
-            "the raft log is purged through {purged}, and N = {}: what lies between is only in memory",
-            words(n)
-        );
-        findings.push(restart.finding(Class::PurgedAboveN, why));
+    if after(purged) > after(persisted) {
+        findings.push(restart.finding(Restarts::PurgedAbovePersisted { purged, persisted }));
     }
     findings.extend(check_log_end(restart));
     findings
@@ -92,20 +78,14 @@ fn check_log_end(restart: &Restart<'_>) -> Option<Finding> {
     if ahead && in_an_install(dead) {
         return None;
     }
-    let end = words(log_end);
-    let why = if after(restart.applied_received) > after(log_end) {
-        let applied = words(restart.applied_received);
-        format!("it had applied {applied} before our kill, and the dead log ends at {end}: apply waits for the log")
+    let what = if after(restart.applied_received) > after(log_end) {
+        Restarts::AppliedBeyondLog { applied: restart.applied_received, log_end }
     } else if ahead && dead.install_under_way.is_some() {
-        let engine = words(dead.engine_index);
-        format!(
-            "its engine holds all entries to E = {engine}, the dead log ends at {end}, and no snapshot was being installed: apply waits \
-             for the log"
-        )
+        Restarts::EngineBeyondLog { engine: dead.engine_index, log_end }
     } else {
         return None;
     };
-    Some(restart.finding(Class::LostWrite, why))
+    Some(restart.finding(what))
 }
 
 /// Whether a snapshot was being installed; of an older record nobody knows, and it gets the benefit
@@ -133,19 +113,18 @@ pub fn check_replay_start(restart: &Restart<'_>, recovery: &RecoveryResponse) ->
         return Vec::new();
     }
     let mut broken = Vec::new();
-    let mut same = |what: &str, dead: Option<u64>, told: Option<u64>| {
+    let mut same = |mark: DeadMark, dead: Option<u64>, told: Option<u64>| {
         if dead != told {
-            let (dead, told) = (words(dead), words(told));
-            broken.push(format!("the dead directory has {what} = {dead}, the next life found {told}"));
+            broken.push(Restarts::RecoveredOtherMark { mark, dead, told });
         }
     };
     // On redb N is E by definition, and a member may leave it at that.
     if recovery.last_flushed_index.is_some() || dead.engine != Some(Engine::Redb) {
-        same("N", dead.last_flushed_index, recovery.last_flushed_index);
+        same(DeadMark::Persisted, dead.last_flushed_index, recovery.last_flushed_index);
     }
-    same("E", dead.engine_index, recovery.engine_index);
-    same("last purged", dead.last_purged, recovery.last_purged);
-    same("the last log entry", dead.log_last, recovery.log_last);
+    same(DeadMark::Engine, dead.engine_index, recovery.engine_index);
+    same(DeadMark::LastPurged, dead.last_purged, recovery.last_purged);
+    same(DeadMark::LogLast, dead.log_last, recovery.log_last);
     let (n, e) = (dead.last_flushed_index, dead.engine_index);
     match recovery.snapshot_installed {
         None => {
@@ -158,61 +137,54 @@ pub fn check_replay_start(restart: &Restart<'_>, recovery: &RecoveryResponse) ->
             // An install that our kill interrupted behind its exchange is finished at open. On redb N is the new one by then.
             let finished = dead.engine == Some(Engine::Redb) && e == Some(at);
             if after(Some(at)) <= after(n) && !finished {
-                broken.push(format!("a snapshot at {at} was installed over N = {}: it must be above", words(n)));
+                broken.push(Restarts::SnapshotNotAbove { snapshot: at, persisted: n });
             }
             check_under_snapshot(at, (n, e), recovery, &mut broken);
         }
     }
-    broken.into_iter().map(|why| restart.finding(Class::ReplayStart, why)).collect()
+    broken.into_iter().map(|what| restart.finding(what)).collect()
 }
 
-fn check_verified(n: Option<u64>, e: Option<u64>, verified: Option<IndexRange>, broken: &mut Vec<String>) {
-    let expected = (after(n) < after(e)).then(|| (after(n), after(e) - 1));
-    let found = verified.map(|range| (range.first, range.last));
+fn check_verified(n: Option<u64>, e: Option<u64>, verified: Option<IndexRange>, broken: &mut Vec<Restarts>) {
+    let expected = (after(n) < after(e)).then(|| Span { first: after(n), last: after(e) - 1 });
+    let found = verified.map(span);
     if found != expected {
-        broken.push(format!("(N, E] to verify is {}, verified was {}", range(expected), range(found)));
+        broken.push(Restarts::VerifiedOtherEntries { expected, found });
     }
 }
 
-fn check_scan_start(n: Option<u64>, log_last: Option<u64>, start: Option<u64>, broken: &mut Vec<String>) {
+fn check_scan_start(n: Option<u64>, log_last: Option<u64>, start: Option<u64>, broken: &mut Vec<Restarts>) {
     // With nothing above N in the log, what comes first is a new entry: still N+1.
     let nothing_to_scan = after(log_last) <= after(n);
     match start {
         None if nothing_to_scan => {}
         Some(start) if start == after(n) => {}
-        _ => broken.push(format!("the scan must start at N+1 = {}, it started at {}", after(n), words(start))),
+        found => broken.push(Restarts::ScannedFromElsewhere { expected: after(n), found }),
     }
 }
 
-fn check_replayed(e: Option<u64>, log_last: Option<u64>, replayed: Option<IndexRange>, broken: &mut Vec<String>) {
+fn check_replayed(e: Option<u64>, log_last: Option<u64>, replayed: Option<IndexRange>, broken: &mut Vec<Restarts>) {
     match replayed {
         // Entries above E need not have been committed: an overwritten tail is applied by nobody.
         None => {}
         Some(found) if found.first != after(e) => {
-            broken.push(format!("the first entry applied must be E+1 = {}, it was {}", after(e), found.first))
+            broken.push(Restarts::AppliedFromElsewhere { expected: after(e), found: found.first });
         }
-        Some(found) if found.last < found.first || after(Some(found.last)) > after(log_last) => broken.push(format!(
-            "entries {} to {} were applied again, and the log ended at {}",
-            found.first,
-            found.last,
-            words(log_last)
-        )),
+        Some(found) if found.last < found.first || after(Some(found.last)) > after(log_last) => {
+            let IndexRange { first, last } = found;
+            broken.push(Restarts::AppliedBeyondLogAgain { first, last, log_last });
+        }
         Some(_) => {}
     }
 }
 
 /// What was applied before the kill was committed, so the next life applies it again, as far as its log holds it.
-fn check_reached(restart: &Restart<'_>, replayed: Option<IndexRange>, broken: &mut Vec<String>) {
+fn check_reached(restart: &Restart<'_>, replayed: Option<IndexRange>, broken: &mut Vec<Restarts>) {
     let (e, log_last) = (restart.dead.engine_index, restart.dead.log_last);
     let applied = restart.applied_received.min(log_last);
     let last = replayed.map(|range| range.last);
     if after(applied) > after(e) && after(last) < after(applied) {
-        broken.push(format!(
-            "it had applied {} before our kill, E = {}, and the replay ended at {}",
-            words(applied),
-            words(e),
-            words(last)
-        ));
+        broken.push(Restarts::ReplayTooShort { applied, engine: e, replayed: last });
     }
 }
 
@@ -222,13 +194,12 @@ fn check_under_snapshot(
     at: u64,
     (n, e): (Option<u64>, Option<u64>),
     recovery: &RecoveryResponse,
-    broken: &mut Vec<String>,
+    broken: &mut Vec<Restarts>,
 ) {
     if let Some(found) = recovery.verified
         && (found.first != after(n) || found.last >= after(e))
     {
-        let (first, last) = (found.first, found.last);
-        broken.push(format!("verified was {first} to {last}, expected a beginning of {} to {}", after(n), words(e)));
+        broken.push(Restarts::VerifiedNoBeginning { found: span(found), from: after(n), engine: e });
     }
     if let Some(found) = recovery.replayed
         && found.first == after(e)
@@ -241,22 +212,18 @@ fn check_under_snapshot(
         && start != after(n)
         && start != at + 1
     {
-        broken
-            .push(format!("the scan must start at N+1 = {} or behind the snapshot at {at}, not at {start}", after(n)));
+        broken.push(Restarts::ScannedAsideOfSnapshot { expected: after(n), snapshot: at, found: start });
     }
     if let Some(found) = recovery.replayed
         && found.first != after(e)
         && found.first != at + 1
     {
-        let (first, expected) = (found.first, after(e));
-        broken.push(format!(
-            "the first entry applied must be E+1 = {expected} or behind the snapshot at {at}, not {first}"
-        ));
+        broken.push(Restarts::AppliedAsideOfSnapshot { expected: after(e), snapshot: at, found: found.first });
     }
 }
 
-fn range(range: Option<(u64, u64)>) -> String {
-    range.map_or_else(|| "nothing".to_owned(), |(first, last)| format!("{first} to {last}"))
+fn span(range: IndexRange) -> Span {
+    Span { first: range.first, last: range.last }
 }
 
 #[cfg(test)]

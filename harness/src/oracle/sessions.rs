@@ -6,8 +6,8 @@
 
 use super::Alarms;
 use super::asked::{Asked, Newest};
+use crate::findings::Answers;
 use crate::operation::Action;
-use crate::verdict::Class;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -57,11 +57,8 @@ impl Sessions {
         // Others promise more, and are held to that.
         let Action::Read { serializable: true, .. } = asked.action else { return };
         if revision < own.newest.revision && self.lives(asked.member, own) {
-            let why = format!(
-                "n{} answered {asked} as of revision {revision}, though {} before it was sent",
-                asked.member, own.newest
-            );
-            alarms.push(asked.alarm(Class::Linearizability, why));
+            let (member, request, floor) = (asked.member, asked.request(), own.newest.floor());
+            alarms.push(asked.alarm(Answers::BehindItself { member, request, revision, floor }));
         }
     }
 
@@ -69,8 +66,8 @@ impl Sessions {
     pub fn check_refusal(&self, asked: &Asked, own: &Own, why: &str, alarms: &mut Alarms) {
         let Action::Read { revision: Some(at), .. } = asked.action else { return };
         if why.contains(FUTURE) && at <= own.newest.revision && self.lives(asked.member, own) {
-            let why = format!("n{} refused {asked}: {why}, though {} before it was sent", asked.member, own.newest);
-            alarms.push(asked.alarm(Class::Linearizability, why));
+            let (member, request, floor) = (asked.member, asked.request(), own.newest.floor());
+            alarms.push(asked.alarm(Answers::OwnRevisionRefused { member, request, answer: why.to_owned(), floor }));
         }
     }
 
@@ -84,6 +81,7 @@ impl Sessions {
 mod tests {
     use super::*;
     use crate::operation::{Keys, OpId};
+    use crate::verdict::Class;
 
     fn asked(member: u64, action: Action) -> Arc<Asked> {
         Arc::new(Asked { id: OpId { client: 1, seq: 1 }, member, action, purpose: None })
@@ -110,9 +108,9 @@ mod tests {
         sessions.answered(&put(2), &Own::default(), 57);
         let own = sessions.of(2);
         let alarms = refusal(&sessions, &read(2, Some(57)), &own);
-        assert_eq!(alarms[0].class, Class::Linearizability);
+        assert_eq!(alarms[0].class(), Class::Linearizability);
         assert!(
-            alarms[0].sentence.contains("though n2 had answered operation 1.1 (put p/1) at revision 57"),
+            alarms[0].sentence().contains("though n2 had answered operation 1.1 (put p/1) at revision 57"),
             "{alarms:?}"
         );
         assert_eq!(refusal(&sessions, &read(2, Some(58)), &own), [], "that one it has not acknowledged");

@@ -10,11 +10,13 @@
 use super::Alarms;
 use super::log_replay::Mark;
 use crate::evidence::mark_of;
+use crate::findings::Watches;
+use crate::findings::parts::FreshWatch;
 use crate::limits;
 use crate::model::{Change, Model};
 use crate::operation::Keys;
 use crate::target::Slot;
-use crate::verdict::{Class, Finding};
+use crate::verdict::Finding;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -89,20 +91,11 @@ impl Streams {
         let Delivered { slot, revision, mark, changes } = *delivered;
         let last = self.last(slot);
         if revision <= last {
-            alarms.push(Finding::new(
-                Class::Watch,
-                format!("the watch of {slot} delivered revision {revision} after {last}: twice, in parts, or back"),
-            ));
+            alarms.push(Finding::new(Watches::DeliveredTwice { slot, revision, after: last }));
             return Delivery::Old;
         }
         if revision > last + 1 {
-            alarms.push(Finding::new(
-                Class::Watch,
-                format!(
-                    "the watch of {slot} went from revision {last} to {revision}: {} are missing",
-                    revision - last - 1
-                ),
-            ));
+            alarms.push(Finding::new(Watches::RevisionsMissing { slot, after: last, revision }));
         }
         self.last.insert(slot, revision);
         let newest = self.newest();
@@ -111,11 +104,8 @@ impl Streams {
             Delivery::New
         } else {
             if self.known(revision).is_some_and(|known| known != mark) {
-                let found = changes.map_or_else(|| format!("changes with the mark {mark}"), super::predict::in_words);
-                alarms.push(Finding::new(
-                    Class::Watch,
-                    format!("the watch of {slot} has {found} at revision {revision}, another slot's something else"),
-                ));
+                let holds = changes.map_or_else(|| format!("changes with the mark {mark}"), super::predict::in_words);
+                alarms.push(Finding::new(Watches::DeliveredOtherwise { slot, revision, holds }));
             }
             Delivery::Old
         };
@@ -197,17 +187,13 @@ fn expected(model: &Model, from: u64, upto: u64, keys: Option<&Keys>) -> Vec<(u6
 /// Judges what came of a resumption. `sent`: the highest compaction that was asked for by now, `acked`: the highest that was done
 /// when the watch was opened.
 pub(super) fn judge_resumed(model: &Model, asked: &Resumption, heard: &Heard, (sent, acked): (u64, u64)) -> Alarms {
-    let of = asked.keys.as_ref().map_or_else(
-        || "all keys".to_owned(),
-        |keys| format!("[{}, {})", keys.from, keys.to.as_deref().unwrap_or_default()),
-    );
-    let what = format!("a fresh watch of {of} from revision {}", asked.from);
-    let alarm = |why: String| vec![Finding::new(Class::Watch, format!("{what} {why}"))];
+    let watch = FreshWatch { keys: asked.keys.clone(), from: asked.from };
+    let alarm = |what: Watches| vec![Finding::new(what)];
     if asked.upto == 0 {
         return match heard.compacted {
             Some(at) if at >= acked && at <= sent => Alarms::new(),
-            Some(at) => alarm(format!("is told that {at} was compacted, expected {acked} to {sent}")),
-            None => alarm(format!("is not refused, though everything below {acked} was compacted")),
+            Some(told) => alarm(Watches::FreshToldOtherCompaction { watch, told, least: acked, most: sent }),
+            None => alarm(Watches::FreshNotRefused { watch, compacted: acked }),
         };
     }
     if asked.from <= model.compacted() || heard.compacted.is_some_and(|at| at > asked.from && at <= sent) {
@@ -219,21 +205,24 @@ pub(super) fn judge_resumed(model: &Model, asked: &Resumption, heard: &Heard, (s
         match heard_at.next() {
             Some((at, found)) if at == revision && found == mark => {}
             Some((at, _)) if at == revision => {
-                return alarm(format!("has other changes at revision {at} than the history"));
+                return alarm(Watches::FreshHasOtherChanges { watch, revision: *at });
             }
-            Some((at, _)) => return alarm(format!("has revision {at} where the history has {revision}")),
+            Some((at, _)) => {
+                return alarm(Watches::FreshHasAnotherRevision { watch, revision: *at, expected: *revision });
+            }
             None => {
-                let ended = heard.ended.as_deref().unwrap_or("silent");
-                return alarm(format!("ends before revision {revision}, of {} to come: {ended}", asked.upto));
+                let ended = heard.ended.clone();
+                return alarm(Watches::FreshEnds { watch, before: *revision, upto: asked.upto, ended });
             }
         }
     }
-    heard_at.next().map_or_else(Alarms::new, |(at, _)| alarm(format!("has revision {at}, which the history has not")))
+    heard_at.next().map_or_else(Alarms::new, |(at, _)| alarm(Watches::FreshHasTooMuch { watch, revision: *at }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verdict::Class;
 
     fn delete(key: &str) -> Vec<Change> {
         vec![Change::Delete { key: key.into() }]
@@ -251,7 +240,7 @@ mod tests {
         for (slot, revision, key) in deliveries {
             deliver(&mut streams, *slot, *revision, key, &mut alarms);
         }
-        assert!(alarms.iter().all(|alarm| alarm.class == Class::Watch));
+        assert!(alarms.iter().all(|alarm| alarm.class() == Class::Watch));
         (streams, alarms.len())
     }
 
@@ -290,7 +279,7 @@ mod tests {
             let (key, value) = (key.into(), format!("x,1.{revision}").into_bytes());
             assert_eq!(
                 model.apply(revision, &[Change::Put { key, value, create_revision: created, version, lease: 0 }]),
-                Vec::<String>::new()
+                []
             );
         }
         model.compact(4);
@@ -302,7 +291,7 @@ mod tests {
         let mut heard = Heard { revisions: expected(&model(), 6, 9, None), ..Heard::default() };
         alter(&mut heard);
         let alarms = judge_resumed(&model(), &asked, &heard, (4, 4));
-        assert!(alarms.iter().all(|alarm| alarm.class == Class::Watch));
+        assert!(alarms.iter().all(|alarm| alarm.class() == Class::Watch));
         alarms.len()
     }
 

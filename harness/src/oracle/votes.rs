@@ -6,21 +6,13 @@
 //! who leads is also compared between all members, as they say it of themselves while they live.
 
 use super::Alarms;
-use super::replay_start::{Restart, words};
+use super::replay_start::Restart;
 use super::watermarks::Reading;
+use crate::findings::RaftLogs;
+pub use crate::findings::parts::Vote;
 use crate::inspect::DeadMember;
-use crate::verdict::{Class, Finding};
+use crate::verdict::Finding;
 use std::collections::BTreeMap;
-
-/// A member's vote, as it was last read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Vote {
-    pub term: u64,
-    /// Whom it voted for, if the source tells.
-    pub node: Option<u64>,
-    /// A quorum granted that vote: `node` is the leader of `term`.
-    pub committed: bool,
-}
 
 impl Vote {
     /// The vote in a dead log; `None`: it never voted.
@@ -35,23 +27,22 @@ impl Vote {
 pub fn check_vote(restart: &Restart<'_>, known: Option<Vote>) -> Option<Finding> {
     // A log that cannot be read tells no vote; that it cannot be read has been said.
     let known = known.filter(|_| restart.dead.log_error.is_none())?;
-    let why = match Vote::of(restart.dead) {
-        None => format!("the vote of term {} is gone from the dead log", known.term),
-        Some(vote) if vote.term < known.term => {
-            format!("the dead log has a vote of term {}, it had one of term {} before", vote.term, known.term)
-        }
-        Some(vote) if vote.term == known.term && moved(known, vote) => {
-            format!("in term {} the vote moved from n{} to n{}", vote.term, words(known.node), words(vote.node))
+    let what = match Vote::of(restart.dead) {
+        None => RaftLogs::VoteGone { term: known.term },
+        Some(vote) if vote.term < known.term => RaftLogs::VoteOfOlderTerm { was: known.term, is: vote.term },
+        Some(vote) if vote.term == known.term => {
+            let (from, to) = moved(known, vote)?;
+            RaftLogs::VoteMoved { term: vote.term, from, to }
         }
         Some(_) => return None,
     };
-    Some(restart.finding(Class::VoteWentBack, why))
+    Some(restart.finding(what))
 }
 
-/// Whether a vote went to somebody else within its term, other than to the leader that a quorum chose.
-fn moved(known: Vote, vote: Vote) -> bool {
-    let elsewhere = known.node.is_some() && vote.node.is_some() && vote.node != known.node;
-    elsewhere && (known.committed || !vote.committed)
+/// From whom to whom a vote went within its term, unless it went to the leader that a quorum chose.
+fn moved(known: Vote, vote: Vote) -> Option<(u64, u64)> {
+    let (from, to) = (known.node?, vote.node?);
+    (from != to && (known.committed || !vote.committed)).then_some((from, to))
 }
 
 /// Terms whose leader is remembered: an old term is over once every member has left it, long before this many.
@@ -78,14 +69,15 @@ impl Leaders {
         if known == leader {
             return Alarms::new();
         }
-        let why = format!("term {term} has two leaders: n{known}, said n{first}, and n{leader}, says n{member}");
-        vec![Finding::new(Class::VoteWentBack, why)]
+        let (said_by, other, other_said_by) = (first, leader, member);
+        vec![Finding::new(RaftLogs::TwoLeaders { term, leader: known, said_by, other, other_said_by })]
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verdict::Class;
 
     fn dead() -> DeadMember {
         DeadMember {
@@ -122,7 +114,7 @@ mod tests {
         let mut leaders = Leaders::default();
         let mut said = |member, term, leader| {
             let alarms = leaders.reading(member, &Reading { term, leader, ..Reading::default() });
-            assert!(alarms.iter().all(|alarm| alarm.class == Class::VoteWentBack));
+            assert!(alarms.iter().all(|alarm| alarm.class() == Class::VoteWentBack));
             alarms.len()
         };
         assert_eq!(said(1, 4, 1) + said(2, 4, 1) + said(3, 4, 0), 0);

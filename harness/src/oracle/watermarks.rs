@@ -13,7 +13,9 @@
 //! than it ([`Reading::after`]). Absent counts as below the first index.
 
 use super::Alarms;
-use crate::verdict::{Class, Finding};
+use crate::findings::Watermarks as Broken;
+use crate::findings::parts::Mark;
+use crate::verdict::Finding;
 use node_proto::control::StatusResponse;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -97,9 +99,6 @@ impl From<[u64; 13]> for Reading {
     }
 }
 
-/// Of [`Reading::ascending`].
-const PURGED: usize = 1;
-
 impl Reading {
     pub fn of(status: &StatusResponse, life: u64, after: u64) -> Self {
         let entries = |index: Option<u64>| index.map_or(0, |index| index + 1);
@@ -121,28 +120,41 @@ impl Reading {
         }
     }
 
-    /// The marks that never go back. The second is [`PURGED`].
-    fn ascending(&self) -> [(&'static str, u64, Class); 8] {
+    /// The marks that never go back, beside the term.
+    fn ascending(&self) -> [(Mark, u64); 7] {
         [
-            ("the term", self.term, Class::VoteWentBack),
-            ("purged", self.purged, Class::Watermarks),
-            ("persisted", self.persisted, Class::Watermarks),
-            ("flushed", self.flushed, Class::Watermarks),
-            ("applied", self.applied, Class::Watermarks),
-            ("committed", self.committed, Class::Watermarks),
-            ("the revision", self.revision, Class::Watermarks),
-            ("the compact revision", self.compacted, Class::Watermarks),
+            (Mark::Purged, self.purged),
+            (Mark::Persisted, self.persisted),
+            (Mark::Flushed, self.flushed),
+            (Mark::Applied, self.applied),
+            (Mark::Committed, self.committed),
+            (Mark::Revision, self.revision),
+            (Mark::CompactRevision, self.compacted),
         ]
     }
 
-    /// Pairs that must be in this order, and what it means if they are not.
-    fn order(&self) -> [(&'static str, u64, &'static str, u64, Class); 4] {
+    /// Pairs that must be in this order, beside persisted and flushed.
+    fn order(&self) -> [((Mark, u64), (Mark, u64)); 3] {
         [
-            ("persisted", self.persisted, "flushed", self.flushed, Class::IndexAheadOfEngine),
-            ("flushed", self.flushed, "applied", self.applied, Class::Watermarks),
-            ("applied", self.applied, "committed", self.committed, Class::Watermarks),
-            ("the durable log's end", self.log_durable, "the log's end", self.log_last, Class::Watermarks),
+            ((Mark::Flushed, self.flushed), (Mark::Applied, self.applied)),
+            ((Mark::Applied, self.applied), (Mark::Committed, self.committed)),
+            ((Mark::LogDurable, self.log_durable), (Mark::LogLast, self.log_last)),
         ]
+    }
+
+    /// The greater of each mark that never goes back.
+    fn at_least(self, other: &Self) -> Self {
+        Self {
+            term: self.term.max(other.term),
+            purged: self.purged.max(other.purged),
+            persisted: self.persisted.max(other.persisted),
+            flushed: self.flushed.max(other.flushed),
+            applied: self.applied.max(other.applied),
+            committed: self.committed.max(other.committed),
+            revision: self.revision.max(other.revision),
+            compacted: self.compacted.max(other.compacted),
+            ..*other
+        }
     }
 }
 
@@ -166,10 +178,13 @@ impl Watermarks {
             *self = Self { life: reading.life, ..Self::default() };
         }
         let mut alarms = Alarms::new();
-        for (lower, low, upper, high, class) in reading.order() {
+        let (persisted, flushed) = (reading.persisted, reading.flushed);
+        if persisted > flushed {
+            alarms.push(Finding::new(Broken::PersistedAboveFlushed { persisted, flushed }));
+        }
+        for ((lower, low), (upper, high)) in reading.order() {
             if low > high {
-                let why = format!("it says that {lower} is at {}, above {upper} at {}", words(low), words(high));
-                alarms.push(Finding::new(class, why));
+                alarms.push(Finding::new(Broken::MarksOutOfOrder { lower, low, upper, high }));
             }
         }
         // Answered before this one was asked: everything but the newest ones.
@@ -178,22 +193,16 @@ impl Watermarks {
             .len()
             .saturating_sub(usize::try_from(self.answered - reading.after.min(self.answered)).unwrap_or(0));
         let before = self.floor.iter().chain(self.recent.iter().take(older));
-        let mut marks = Reading::default().ascending();
-        for one in before {
-            for (mark, (_, value, _)) in marks.iter_mut().zip(one.ascending()) {
-                mark.1 = mark.1.max(value);
-            }
+        let before = before.fold(Reading::default(), |most, one| most.at_least(one));
+        if before.purged > persisted {
+            alarms.push(Finding::new(Broken::PurgedAboveLaterN { purged: before.purged, persisted }));
         }
-        let purged = marks[PURGED].1;
-        if purged > reading.persisted {
-            let (purged, persisted) = (words(purged), words(reading.persisted));
-            let why = format!("its log was purged through {purged}, and N is at {persisted} after that");
-            alarms.push(Finding::new(Class::PurgedAboveN, why));
+        if reading.term < before.term {
+            alarms.push(Finding::new(Broken::TermWentBack { was: before.term, is: reading.term }));
         }
-        for ((name, was, _), (_, is, class)) in marks.iter().zip(reading.ascending()) {
-            if is < *was {
-                let why = format!("within one life {name} went back from {was} to {is} (entries, revision or term)");
-                alarms.push(Finding::new(class, why));
+        for ((mark, was), (_, is)) in before.ascending().into_iter().zip(reading.ascending()) {
+            if is < was {
+                alarms.push(Finding::new(Broken::MarkWentBack { mark, was, is }));
             }
         }
         self.answered += 1;
@@ -201,30 +210,16 @@ impl Watermarks {
         if self.recent.len() > OVERLAP_MAX
             && let Some(oldest) = self.recent.pop_front()
         {
-            let floor = self.floor.get_or_insert(oldest);
-            *floor = Reading {
-                term: floor.term.max(oldest.term),
-                purged: floor.purged.max(oldest.purged),
-                persisted: floor.persisted.max(oldest.persisted),
-                flushed: floor.flushed.max(oldest.flushed),
-                applied: floor.applied.max(oldest.applied),
-                committed: floor.committed.max(oldest.committed),
-                revision: floor.revision.max(oldest.revision),
-                compacted: floor.compacted.max(oldest.compacted),
-                ..oldest
-            };
+            self.floor = Some(self.floor.map_or(oldest, |floor| floor.at_least(&oldest)));
         }
         alarms
     }
 }
 
-fn words(entries: u64) -> String {
-    entries.checked_sub(1).map_or_else(|| "nothing".to_owned(), |index| format!("index {index}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verdict::Class;
 
     fn sound() -> Reading {
         Reading {
@@ -245,7 +240,7 @@ mod tests {
 
     fn classes(readings: &[Reading]) -> Vec<Class> {
         let mut book = Watermarks::default();
-        readings.iter().flat_map(|one| book.reading(one)).map(|alarm| alarm.class).collect()
+        readings.iter().flat_map(|one| book.reading(one)).map(|alarm| alarm.class()).collect()
     }
 
     #[test]

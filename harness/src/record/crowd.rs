@@ -1,5 +1,6 @@
 //! What the crowd met, and how long small answers took meanwhile.
 
+use crate::findings::Worth;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,9 +38,9 @@ impl CrowdRecord {
     }
 
     /// Why the run says nothing about a crowd, if it does not.
-    pub fn lacking(&self) -> Option<String> {
+    pub fn lacking(&self) -> Option<Worth> {
         let (came, expected) = (self.connections, self.expected);
-        (came < expected).then(|| format!("the crowd stayed away: expected {expected} connections, {came} came about"))
+        (came < expected).then_some(Worth::CrowdStayedAway { expected, came })
     }
 
     /// Lines for a report.
@@ -122,7 +123,7 @@ mod tests {
     #[test]
     fn lanes_add_up_and_read_back() {
         let mut one = CrowdRecord { expected: 3, connections: 2, keep_alive: histogram([100]), ..Default::default() };
-        assert!(one.lacking().is_some_and(|why| why.contains("expected 3 connections, 2 came")));
+        assert!(one.lacking() == Some(Worth::CrowdStayedAway { expected: 3, came: 2 }));
         one.add(CrowdRecord { connections: 1, keep_alive: histogram([100, 900]), ..Default::default() });
         assert_eq!((one.lacking(), one.keep_alive.count()), (None, 3));
         let text = serde_json::to_string(&one).unwrap();

@@ -46,9 +46,9 @@ mod tests {
 
     #[test]
     fn clusters_add_up_and_the_earliest_finding_is_the_first() {
-        let at = |cycle| Some(Finding::new(Class::Model, "m").in_cycle(cycle));
+        let at = |cycle| Some(Finding::of_class(Class::Model).in_cycle(cycle));
         let mut records = vec![record("x", 0, None), record("y", 0, None)];
-        add(&mut records, vec![record("x", 2, at(9)), record("y", 1, Some(Finding::new(Class::Model, "last look")))]);
+        add(&mut records, vec![record("x", 2, at(9)), record("y", 1, Some(Finding::of_class(Class::Model)))]);
         add(&mut records, vec![record("x", 3, at(4)), record("y", 1, at(7))]);
         assert_eq!(records, [record("x", 5, at(4)), record("y", 2, at(7))]);
     }

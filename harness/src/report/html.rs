@@ -100,7 +100,7 @@ fn findings(run: &RunSummary, report: &str) -> String {
         return String::new();
     }
     let mut ordered: Vec<&Finding> = run.findings.iter().collect();
-    ordered.sort_by_key(|finding| (finding.class.verdict(), finding.cycle));
+    ordered.sort_by_key(|finding| (finding.class().verdict(), finding.cycle));
     let mut content: String = ordered.iter().take(FINDINGS_LISTED_MAX).map(|found| finding(found, report)).collect();
     if ordered.len() > FINDINGS_LISTED_MAX {
         content += &format!(
@@ -120,9 +120,9 @@ fn finding(finding: &Finding, report: &str) -> String {
     format!(
         "<article class=\"finding {tone}\"><h3>{class}<span>{cycle}{member}{revision}{keys}</span></h3><p>{sentence}</p>\
          <pre>{next}</pre></article>\n",
-        tone = tone(finding.class.verdict()),
-        class = finding.class,
-        sentence = escape(&finding.sentence),
+        tone = tone(finding.class().verdict()),
+        class = finding.class(),
+        sentence = escape(&finding.sentence()),
         next = escape(&next_command(finding, report)),
     )
 }
@@ -130,7 +130,7 @@ fn finding(finding: &Finding, report: &str) -> String {
 /// What to paste next.
 fn next_command(finding: &Finding, report: &str) -> String {
     let report = crate::shell::quote(report);
-    match (finding.class, finding.member) {
+    match (finding.class(), finding.member) {
         (
             Class::Liveness
             | Class::SnapshotTransfer

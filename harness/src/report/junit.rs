@@ -125,14 +125,14 @@ fn whole_run(run: &RunSummary, worth: &Worth, elapsed: Duration) -> TestCase {
 }
 
 fn evidence(run: &RunSummary, worth: &Worth, class: Class, promise: &str) -> TestCase {
-    let found: Vec<&Finding> = run.findings.iter().filter(|finding| finding.class == class).collect();
+    let found: Vec<&Finding> = run.findings.iter().filter(|finding| finding.class() == class).collect();
     let status = match found.first() {
         Some(first) => {
             let blameless = matches!(class, Class::HarnessError | Class::MachineExhausted);
             let kind = if blameless { NonSuccessKind::Error } else { NonSuccessKind::Failure };
             let mut status = TestCaseStatus::non_success(kind);
             status.set_type(class.name()).set_message(first.to_string());
-            status.set_description(found.iter().map(|finding| format!("{finding}\n")).collect::<String>());
+            status.set_description(found.into_iter().map(described).collect::<String>());
             status
         }
         None => match unproven(run, worth, class) {
@@ -147,6 +147,12 @@ fn evidence(run: &RunSummary, worth: &Worth, class: Class, promise: &str) -> Tes
     let mut case = TestCase::new(format!("{class}: {promise}"), status);
     case.set_classname(format!("ninelives.{}", run.scenario));
     case
+}
+
+/// A finding for people, and below it what it is for programs: its kind and fields.
+fn described(finding: &Finding) -> String {
+    let what = serde_json::to_string(&finding.what).unwrap_or_default();
+    format!("{finding}\n{what}\n")
 }
 
 /// Why the absence of findings of `class` says nothing.
@@ -186,7 +192,7 @@ mod tests {
         run.cycles.clear();
         run.cycles_planned = 0;
         run.verdict = Verdict::Inconclusive;
-        run.findings.push(Finding::new(Class::NotProven, "no cycle ran"));
+        run.findings.push(Finding::of_class(Class::NotProven));
         let text = render(&run).unwrap();
         assert_eq!(text.matches("<testcase").count(), CLASSES.len() + 1);
         assert_eq!(text.matches("<skipped").count(), CLASSES.len() - 1);

@@ -72,6 +72,7 @@ fn known_findings(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::findings::Replicas;
     use crate::report::{html, junit, sample};
     use crate::verdict::Finding;
 
@@ -82,7 +83,7 @@ mod tests {
             let because = "fixed in <b>3.5.3</b>".to_owned();
             KnownRecord { name: name.to_owned(), class, because, count, first }
         };
-        let first = Finding::new(Class::StateHash, "kv section differs").in_cycle(2).at_member(3);
+        let first = Finding::new(Replicas::FenceNotFound { member: 3, index: 9 }).in_cycle(2).at_member(3);
         run.known = vec![record("etcd#13766", Class::StateHash, 3, Some(first)), record("old", Class::Watch, 0, None)];
         run
     }
@@ -95,7 +96,8 @@ mod tests {
             lines(&run),
             [
                 "known: 3 findings suppressed as \"etcd#13766\" (state-hash): fixed in <b>3.5.3</b>; the first: state-hash, cycle 2, \
-                 n3: kv section differs",
+                 n3: expected n3 to find the fence at raft index 9, where it was committed; it applied that index, and found another \
+                 entry: the logs have diverged",
                 "never seen: \"old\" (watch), in 6 cycles: delete it from the scenario once it is stale; fixed in <b>3.5.3</b>"
             ]
         );

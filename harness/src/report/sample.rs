@@ -2,6 +2,8 @@
 //!
 //! The golden files are in `harness/tests/golden/`; `NINELIVES_BLESS=1` rewrites them.
 
+use crate::findings::parts::{Anchor, Part, Says};
+use crate::findings::{Replicas, Worth};
 use crate::record::localisation::{Excerpt, ExcerptLine, FirstWrong, Localisation, Watermarks, WrongKey};
 use crate::record::*;
 use crate::target::{Engine, Slot};
@@ -149,13 +151,22 @@ pub fn failing() -> RunSummary {
     run.localisation = Some(localisation());
     run.skipped_checks = vec!["watch: no watch was open".to_owned()];
     run.findings = vec![
-        Finding::new(Class::StateHash, "kv of n2 is <script>alert(1)</script>, expected ]]> & \"c0ffee\"")
-            .in_cycle(3)
-            .at_member(2),
-        Finding::new(Class::StateHash, "kv of n3 differs too").in_cycle(3).at_member(3),
-        Finding::new(Class::NotProven, "only 3 cycles ran"),
+        disagree(2, "<script>alert(1)</script>"),
+        disagree(3, "]]> & \"c0ffee\""),
+        Finding::new(Worth::Interrupted { done: 3, planned: 6 }),
     ];
     run
+}
+
+/// `member` has another kv section than the others.
+fn disagree(member: u64, value: &str) -> Finding {
+    let others = (1..=3).filter(|one| *one != member).collect();
+    let says = vec![
+        Says { members: others, value: "0b5e55ed (9 rows)".to_owned() },
+        Says { members: vec![member], value: value.to_owned() },
+    ];
+    let what = Replicas::ReplicasDisagree { at: Anchor::Fence { index: 5200 }, part: Part::KvSection, says };
+    Finding::new(what).in_cycle(3).at_member(member)
 }
 
 /// A member that lost a row in its replay, and another that is down.

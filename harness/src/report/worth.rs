@@ -96,7 +96,7 @@ impl Worth {
     pub fn of(run: &RunSummary) -> Self {
         let count = |wanted: fn(&CycleRecord) -> bool| run.cycles.iter().filter(|cycle| wanted(cycle)).count() as u32;
         let trials = count(is_trial);
-        let violated = run.findings.iter().any(|finding| finding.class.verdict() == Verdict::Violation);
+        let violated = run.findings.iter().any(|finding| finding.class().verdict() == Verdict::Violation);
         let covers = |class: &str| run.fault_classes.iter().any(|covered| covered == class);
         Self {
             cycles_planned: run.cycles_planned,
@@ -198,7 +198,7 @@ mod tests {
         let mut run = sample::run();
         run.cycles = vec![run.cycles[0].clone(); 1000];
         assert_eq!(Worth::of(&run).divergence_rate_max_95, Some(0.003));
-        run.findings.push(Finding::new(Class::StateHash, "differs"));
+        run.findings.push(Finding::of_class(Class::StateHash));
         assert_eq!(Worth::of(&run).divergence_rate_max_95, None, "a divergence was seen: no bound from its absence");
         run.findings.clear();
         run.cycles.clear();

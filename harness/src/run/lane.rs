@@ -10,6 +10,7 @@ use crate::cluster::{Cluster, Trouble};
 use crate::crowd::Crowd;
 use crate::cycle::{CycleEnd, Stage, Work};
 use crate::evidence::Evidence;
+use crate::findings::Harness;
 use crate::history::History;
 use crate::last_read;
 use crate::limits;
@@ -24,7 +25,7 @@ use crate::record::refused::StepRecord;
 use crate::record::{Replayed, ResumedRecord, SlotRecord};
 use crate::seed::Seed;
 use crate::target::{Engine, Slot};
-use crate::verdict::{Class, Finding};
+use crate::verdict::Finding;
 use crate::workload::{Load, Workload};
 use std::future::Future;
 use std::sync::Arc;
@@ -222,7 +223,7 @@ impl Lane {
         let read = match looked {
             Some(stopped) => {
                 if let Err(error) = stopped {
-                    self.tell(ledger, Finding::new(Class::HarnessError, format!("{error:#}")));
+                    self.tell(ledger, Finding::new(Harness::HarnessFailed { error: format!("{error:#}") }));
                 }
                 let mut findings = Vec::new();
                 let read = self.unless(last_read::read_and_check(cluster, ledger, &mut findings)).await;
@@ -294,11 +295,7 @@ impl Lane {
     /// Takes the last evidence: what clients and watches still see while everything is ended is nobody's any more.
     fn close(&mut self, ledger: &Ledger) {
         if let Some(short) = self.machine.was_full() {
-            let why = format!(
-                "no space left on the report's disk ({short}): what happened from there on says nothing about the system, and the run was \
-                 ended; make room, or name another place with --report"
-            );
-            self.tell(ledger, Finding::new(Class::MachineExhausted, why));
+            self.tell(ledger, Finding::new(Harness::ReportDiskFull { short: short.to_string() }));
         }
         let (slots, skipped_checks) = (self.end.slots.clone(), self.end.skipped_checks.clone());
         let LaneEnd { interrupted, load_ms, .. } = self.end;
@@ -349,6 +346,7 @@ fn mark<'a>(findings: impl IntoIterator<Item = &'a mut Finding>, cluster: u32, c
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::findings::Watches;
     use crate::machine::Resource;
 
     #[tokio::test]
@@ -369,10 +367,12 @@ mod tests {
 
     #[test]
     fn a_finding_names_its_cluster_only_where_there_are_several() {
-        let mut findings = [Finding::new(Class::Watch, "w").in_cycle(4).at_member(2)];
+        let what = Watches::DeliveredTwice { slot: Slot(2), revision: 9, after: 9 };
+        let sentence = what.to_string();
+        let mut findings = [Finding::new(what).in_cycle(4).at_member(2)];
         mark(&mut findings, 1, 1);
-        assert_eq!(findings[0].to_string(), "watch, cycle 4, n2: w");
+        assert_eq!(findings[0].to_string(), format!("watch, cycle 4, n2: {sentence}"));
         mark(&mut findings, 2, 2);
-        assert_eq!(findings[0].to_string(), "watch, cycle 4, cluster 2, n2: w");
+        assert_eq!(findings[0].to_string(), format!("watch, cycle 4, cluster 2, n2: {sentence}"));
     }
 }

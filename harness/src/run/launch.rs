@@ -6,6 +6,7 @@ use crate::cluster::{Cluster, Trouble};
 use crate::crowd::Crowd;
 use crate::evidence::{Evidence, HISTORY_VERSION, Head, JobRecord};
 use crate::exit::Failure;
+use crate::findings::Worth;
 use crate::history::History;
 use crate::observe::Observer;
 use crate::oracle::Ledger;
@@ -163,7 +164,7 @@ async fn run_beside(
     let observer = Observer::start(&endpoints, &cluster.site.board, Arc::clone(&ledger)).await?;
     let members: Vec<_> = cluster.members.iter().map(|member| member.addresses.client).collect();
     let crowd = job.scenario.crowd.map(|spec| Crowd::start(spec, &members, &cluster.site.board)).transpose();
-    let crowd = crowd.map_err(|error| Trouble::Lacking(format!("{error:#}")))?;
+    let crowd = crowd.map_err(|error| Trouble::Unproven(Worth::NoCrowd { error: format!("{error:#}") }))?;
     let urls: Vec<String> = endpoints.into_iter().map(|(_, url)| url).collect();
     let seed = Seed::new(job.plan.seed);
     let workload = Workload::start(&options, (&urls, cluster.site.board.clone()), &seed, Arc::clone(&ledger)).await?;

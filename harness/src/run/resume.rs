@@ -8,7 +8,7 @@
 
 use super::Job;
 use crate::cluster::{Cluster, Seat};
-use crate::evidence::{Evidence, Look};
+use crate::evidence::{Did, Evidence, HISTORY_VERSION, Look};
 use crate::history::{History, Lines};
 use crate::oracle::Ledger;
 use crate::process::Spawner;
@@ -52,6 +52,13 @@ pub(super) fn reopen(job: &Job, number: u32) -> anyhow::Result<(Arc<Ledger>, Arc
     let Some((_, Evidence::History(head))) = lines.read()? else {
         bail!("{}: nothing was written down yet: remove the report, and run it anew", path.display());
     };
+    if head.version != HISTORY_VERSION {
+        bail!(
+            "{} has version {}, this binary reads {HISTORY_VERSION}: resume it with the binary that wrote it",
+            path.display(),
+            head.version
+        );
+    }
     if head.plan_digest != job.plan.digest() || head.scenario_digest != job.scenario.digest() {
         bail!("{}: expected the history of this plan and scenario, found another run's", path.display());
     }
@@ -117,9 +124,9 @@ impl Reopened {
                     self.migrating.remove(&member);
                 }
             }
-            Evidence::Did { did, member, .. } => match (did.as_str(), member) {
-                ("migrate", Some(member)) => drop(self.migrating.insert(member)),
-                ("member-remove" | "save", _) => self.replacing = true,
+            Evidence::Did { did, member, .. } => match (did, member) {
+                (Did::Migrate, Some(member)) => drop(self.migrating.insert(member)),
+                (Did::MemberRemove | Did::Save, _) => self.replacing = true,
                 _ => {}
             },
             Evidence::Cycle { .. } => self.began = true,
@@ -176,8 +183,8 @@ mod tests {
         (1..=3).for_each(|slot| reopened.follow(place(slot)));
         reopened.follow(Evidence::MovedIn { cycle: 2, slot: Slot(2), member: 4, engine: Engine::Redb });
         let dead = DeadMember { engine: Some(Engine::Rocksdb), ..DeadMember::default() };
-        let did = |did: &str| Evidence::Did { cycle: 3, did: did.into(), member: Some(1), what: None };
-        reopened.follow(did("migrate"));
+        let did = |did| Evidence::Did { cycle: 3, did, member: Some(1), what: None };
+        reopened.follow(did(Did::Migrate));
         assert_eq!(reopened.migrating.len(), 1);
         let look = Look::Migrated { to: Engine::Rocksdb, index: None };
         reopened.follow(Evidence::Inspected { cycle: 3, member: 1, look, applied_received: None, dead });
@@ -185,7 +192,7 @@ mod tests {
         let seats = reopened.seats.iter().map(|seat| (seat.member, seat.engine)).collect::<BTreeSet<_>>();
         assert_eq!(seats, now);
         assert_eq!((reopened.ids_used.len(), reopened.migrating.len(), reopened.replacing), (4, 0, false));
-        reopened.follow(did("member-remove"));
+        reopened.follow(did(Did::MemberRemove));
         assert!(reopened.replacing);
     }
 

@@ -1,13 +1,14 @@
 //! Whether a run that found nothing proved anything: each floor that was not reached is a finding.
 
+use crate::findings::Worth as Lack;
+use crate::findings::parts::Unmet;
 use crate::limits;
-use crate::record::pace::Factor;
 use crate::record::refused::{self, StepRecord};
 use crate::record::{CycleRecord, LastingKind, LastingRecord, LeasesJudged, QuotaRecord, RunSummary};
 use crate::report;
 use crate::report::worth::{BIT_FLOOR, Worth};
 use crate::scenario::Floors;
-use crate::verdict::{Class, Finding};
+use crate::verdict::Finding;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the run lacks to be worth a pass. Empty: nothing. `apart`: cycles at whose fence replicas
@@ -18,101 +19,74 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary, apart: u64) -> Vec<Find
     let planned = run.cycles.iter().filter(|cycle| could_land(cycle)).count() as u64;
     let judged = run.cycles.iter().filter(|cycle| judged_for_bite(cycle)).count() as u64;
     let bit = run.cycles.iter().filter(|cycle| bit(cycle)).count() as u64;
-    let mut sentences = Vec::new();
+    let mut lacks = Vec::new();
     if cycles == 0 {
-        sentences.push("no cycle was carried out".to_owned());
+        lacks.push(Lack::NoCycle {});
     }
     let fenced = run.cycles.iter().filter(|cycle| cycle.fence_index.is_some()).count() as u64;
     let verified = fenced.saturating_sub(apart);
     if verified * 100 < cycles * u64::from(limits::VERIFIED_PERCENT_MIN) {
-        let min = limits::VERIFIED_PERCENT_MIN;
-        sentences.push(format!(
-            "expected at least {min} % of the cycles to be verified at a fence, found {verified} of {cycles}: known findings ended the \
-             others before it, or left replicas that disagree, and behind those nothing new can be seen"
-        ));
+        lacks.push(Lack::TooFewVerified { percent_min: limits::VERIFIED_PERCENT_MIN, verified, cycles });
     }
     if landed * 100 < planned * u64::from(floors.landed_percent_min) {
-        let min = floors.landed_percent_min;
-        sentences.push(format!(
-            "expected at least {min} % of the planned faults to land, found {landed} of {planned}; the skips say why"
-        ));
+        lacks.push(Lack::TooFewLanded { percent_min: floors.landed_percent_min, landed, planned });
     }
     if judged >= limits::BIT_JUDGED_MIN && bit * 100 < judged * u64::from(floors.bit_percent_min) {
-        let min = floors.bit_percent_min;
-        sentences.push(if run.is_opaque() {
-            format!(
-                "expected at least {min} % of the kills that landed to leave their victims something to catch up with, found {bit} of \
-                 {judged}; raise the load"
-            )
+        let percent_min = floors.bit_percent_min;
+        lacks.push(if run.is_opaque() {
+            Lack::TooFewToCatchUp { percent_min, bit, judged }
         } else {
-            format!(
-                "expected at least {min} % of the kills that landed on a rocksdb member to take something out of a memtable that a replay or a snapshot brought back, \
-                 found {bit} of {judged}; raise the load, or the memtable's size"
-            )
+            Lack::TooFewBit { percent_min, bit, judged }
         });
     }
-    let floor = floors.acked_writes_per_cycle_min * cycles;
-    if run.acked_writes < floor {
-        let found = run.acked_writes;
-        sentences.push(format!(
-            "expected at least {floor} acknowledged writes in {cycles} cycles, found {found}: the load was not reached"
-        ));
+    let writes_min = floors.acked_writes_per_cycle_min * cycles;
+    let writes = run.acked_writes;
+    if writes < writes_min {
+        lacks.push(Lack::TooFewWrites { writes_min, cycles, writes });
     }
-    let found = run.writes_per_second().unwrap_or(0);
-    if found < floors.writes_per_second_min {
-        let min = floors.writes_per_second_min;
-        sentences.push(format!(
-            "expected at least {min} acknowledged writes per second of load (`floors.writes_per_second_min`), found {found}: {} in {} ms; \
-             more clients raise it, or a quieter machine",
-            run.acked_writes, run.load_ms
-        ));
+    let (per_second_min, per_second) = (floors.writes_per_second_min, run.writes_per_second().unwrap_or(0));
+    if per_second < per_second_min {
+        lacks.push(Lack::TooSlow { per_second_min, per_second, writes, load_ms: run.load_ms });
     }
-    sentences.extend(run.leases.and_then(unjudged_leases));
-    sentences.extend(refused(floors, &run.operations));
+    lacks.extend(run.leases.and_then(unjudged_leases));
+    lacks.extend(refused(floors, &run.operations));
     for (window, planned) in never_reached(&run.cycles) {
-        sentences.push(format!(
-            "expected window {window}, planned {planned} times, to be reached at least once, found never; the skips say why"
-        ));
+        lacks.push(Lack::WindowNeverReached { window: window.to_owned(), planned });
     }
-    sentences.extend(unmet_quotas(run));
-    sentences.extend(restless(run));
-    sentences.into_iter().map(|sentence| Finding::new(Class::NotProven, sentence)).collect()
+    lacks.extend(unmet_quotas(run));
+    lacks.extend(restless(run));
+    lacks.into_iter().map(Finding::new).collect()
 }
 
 /// Elections that no fault forced, if they are many. One now and then is the machine's doing:
 /// heartbeats are some tens of milliseconds apart. Many do not prove a fault of the members, but
 /// they make the run worth little.
-fn restless(run: &RunSummary) -> Option<String> {
+fn restless(run: &RunSummary) -> Option<Lack> {
     let Worth { quiet_cycles, unforced_terms, .. } = Worth::of(run);
     // A busy machine delays heartbeats, which no member can help: the bound follows the pace of the
     // cycles that count.
     let quiet = run.cycles.iter().filter(|cycle| cycle.unforced_terms.is_some());
     let factor = quiet.map(|cycle| u64::from(cycle.machine_percent)).sum::<u64>() / u64::from(quiet_cycles.max(1));
-    let max = u64::from(quiet_cycles) * u64::from(limits::UNFORCED_TERMS_PERCENT_MAX) * factor / 10_000;
-    (quiet_cycles >= limits::QUIET_CYCLES_MIN && unforced_terms > max).then(|| {
-        format!(
-            "expected at most {max} elections in the {quiet_cycles} cycles whose faults can cause none ({} % × {}, the machine's \
-             factor), found {unforced_terms}: the machine is too busy for the members' election timeout, or something in them holds up heartbeats",
-            limits::UNFORCED_TERMS_PERCENT_MAX,
-            Factor(u32::try_from(factor).unwrap_or(u32::MAX))
-        )
+    let percent_max = limits::UNFORCED_TERMS_PERCENT_MAX;
+    let max = u64::from(quiet_cycles) * u64::from(percent_max) * factor / 10_000;
+    (quiet_cycles >= limits::QUIET_CYCLES_MIN && unforced_terms > max).then(|| Lack::Restless {
+        elections_max: max,
+        cycles: quiet_cycles.into(),
+        percent_max,
+        factor_percent: u32::try_from(factor).unwrap_or(u32::MAX),
+        elections: unforced_terms,
     })
 }
 
 /// What leases of seconds lack for their promises to have been tested.
-fn unjudged_leases(leases: LeasesJudged) -> Option<String> {
+fn unjudged_leases(leases: LeasesJudged) -> Option<Lack> {
     let LeasesJudged { renewals, expiries, .. } = leases;
-    (renewals == 0 || expiries == 0).then(|| {
-        format!(
-            "expected leases of seconds to be renewed and to end, found {renewals} renewals that were acknowledged and {expiries} \
-             expiries"
-        )
-    })
+    (renewals == 0 || expiries == 0).then_some(Lack::LeasesUnjudged { renewals, expiries })
 }
 
 /// Kinds of operations that were mostly refused, or never answered at all: the load was not the one
 /// that was asked for.
-fn refused(floors: &Floors, operations: &[StepRecord]) -> Vec<String> {
+fn refused(floors: &Floors, operations: &[StepRecord]) -> Vec<Lack> {
     let min = floors.carried_out_percent_min;
     let sum = refused::all(operations);
     let below = |record: &&StepRecord| {
@@ -120,17 +94,15 @@ fn refused(floors: &Floors, operations: &[StepRecord]) -> Vec<String> {
             record.carried_out_percent().filter(|_| record.done + record.refused >= limits::CARRIED_OUT_JUDGED_MIN);
         share.is_some_and(|share| share < u64::from(min))
     };
-    let mut sentences: Vec<String> = operations.iter().chain([&sum]).filter(below).map(|record| {
-        format!(
-            "expected at least {min} % of the answered \"{}\" to be carried out (`floors.carried_out_percent_min`), found {} of {}, and {} \
-             refused: {}",
-            record.title(),
-            record.done,
-            record.done + record.refused,
-            record.refused,
-            report::refused::reasons(record)
-        )
-    }).collect();
+    let mostly_refused = |record: &StepRecord| Lack::MostlyRefused {
+        percent_min: min,
+        step: record.title(),
+        done: record.done,
+        answered: record.done + record.refused,
+        refused: record.refused,
+        reasons: report::refused::reasons(record),
+    };
+    let mut lacks: Vec<Lack> = operations.iter().chain([&sum]).filter(below).map(mostly_refused).collect();
     let never = operations.iter().filter(|record| {
         // One that is to be refused is answered well by that; one that may be refused has to be
         // carried out at times.
@@ -138,16 +110,13 @@ fn refused(floors: &Floors, operations: &[StepRecord]) -> Vec<String> {
             && record.done + record.refused == 0
             && record.unknown.max(may_be(record)) >= limits::CARRIED_OUT_JUDGED_MIN
     });
-    sentences.extend(never.map(|record| {
-        format!(
-            "expected \"{}\" to be carried out at times, found never: {} without an answer, {} refused{}",
-            record.title(),
-            record.unknown,
-            record.expected,
-            if record.reasons.is_empty() { String::new() } else { format!(": {}", report::refused::reasons(record)) }
-        )
+    lacks.extend(never.map(|record| Lack::NeverCarriedOut {
+        step: record.title(),
+        unknown: record.unknown,
+        refused: record.expected,
+        reasons: (!record.reasons.is_empty()).then(|| report::refused::reasons(record)),
     }));
-    sentences
+    lacks
 }
 
 /// Expected refusals of a kind that has to be carried out at times.
@@ -155,16 +124,15 @@ fn may_be(record: &StepRecord) -> u64 {
     if record.always_refused { 0 } else { record.expected }
 }
 
-/// The cells of the window grid in which too few kills landed, in one sentence.
-fn unmet_quotas(run: &RunSummary) -> Option<String> {
+/// The cells of the window grid in which too few kills landed.
+fn unmet_quotas(run: &RunSummary) -> Option<Lack> {
     let windows = Worth::of(run).windows;
-    let landed = |quota: &QuotaRecord| windows.get(&quota.window).map_or(0, |hits| hits.of(quota.role));
-    let unmet = run.quotas.iter().filter(|quota| landed(quota) < quota.kills);
-    let cells: Vec<_> =
-        unmet.map(|quota| format!("{} × {}: {} of {}", quota.window, quota.role, landed(quota), quota.kills)).collect();
-    (!cells.is_empty()).then(|| {
-        format!("expected every quota of window × role to be met, found {} unmet: {}", cells.len(), cells.join("; "))
-    })
+    let cell = |quota: &QuotaRecord| {
+        let landed = windows.get(&quota.window).map_or(0, |hits| hits.of(quota.role));
+        Unmet { window: quota.window.clone(), role: quota.role, landed, kills: quota.kills }
+    };
+    let unmet: Vec<_> = run.quotas.iter().map(cell).filter(|cell| cell.landed < cell.kills).collect();
+    (!unmet.is_empty()).then_some(Lack::QuotasUnmet { unmet })
 }
 
 /// Cycles that a known finding ended before there was anything to verify, or whose replicas
@@ -299,9 +267,9 @@ mod tests {
             carried_out_percent_min: 50,
         };
         assert_eq!(lacking(&floors, &run(95, 5, 0)), []);
-        assert!(lacking(&floors, &run(94, 6, 0))[0].sentence.contains("94 of 100"));
+        assert!(lacking(&floors, &run(94, 6, 0))[0].sentence().contains("94 of 100"));
         assert_eq!(lacking(&floors, &run(50, 0, 50)), []);
-        assert!(lacking(&floors, &run(49, 0, 51))[0].sentence.contains("49 of 100"));
+        assert!(lacking(&floors, &run(49, 0, 51))[0].sentence().contains("49 of 100"));
     }
 
     #[test]
@@ -312,7 +280,7 @@ mod tests {
         run.cycles[7].unforced_terms = Some(10);
         assert_eq!(lacking(&floors, &run), []);
         run.cycles[8].unforced_terms = Some(1);
-        assert!(lacking(&floors, &run)[0].sentence.contains("at most 10 elections in the 40 cycles"));
+        assert!(lacking(&floors, &run)[0].sentence().contains("at most 10 elections in the 40 cycles"));
         let mut busy = run.clone();
         busy.cycles.iter_mut().for_each(|cycle| cycle.machine_percent = 150);
         assert_eq!(lacking(&floors, &busy), [], "15 are none too many on a machine that is half as fast again");
@@ -333,7 +301,7 @@ mod tests {
         run.quotas = vec![quota(Role::Leader, 2)];
         assert_eq!(lacking(&floors, &run), []);
         run.quotas = vec![quota(Role::Leader, 3), quota(Role::Follower, 1)];
-        let sentence = &lacking(&floors, &run)[0].sentence;
+        let sentence = lacking(&floors, &run)[0].sentence();
         assert!(
             sentence.ends_with("found 2 unmet: purge.between × leader: 2 of 3; purge.between × follower: 0 of 1"),
             "{sentence}"
@@ -347,7 +315,7 @@ mod tests {
         for cycle in &mut missed.cycles[50..] {
             cycle.window = Some("purge.between".to_owned());
         }
-        assert!(lacking(&floors, &missed)[0].sentence.contains("purge.between, planned 3 times"));
+        assert!(lacking(&floors, &missed)[0].sentence().contains("purge.between, planned 3 times"));
         missed.cycles[52].outcome = Outcome::Landed;
         assert_eq!(lacking(&floors, &missed), []);
         missed.cycles.pop();
@@ -360,7 +328,7 @@ mod tests {
         for cycle in &mut run.cycles[..6] {
             (cycle.snapshot_installed, cycle.lost_entries, cycle.replayed) = (true, 0, 0);
         }
-        assert!(lacking(&Floors::default(), &run)[0].sentence.contains("4 of 10"));
+        assert!(lacking(&Floors::default(), &run)[0].sentence().contains("4 of 10"));
         run.cycles[0].lost_entries = 1;
         assert_eq!(lacking(&Floors::default(), &run), []);
     }
@@ -405,7 +373,7 @@ mod tests {
     #[test]
     fn where_no_rocksdb_member_died_the_bite_is_not_judged() {
         let mut run = run(10, 0, 40);
-        assert!(lacking(&Floors::default(), &run)[0].sentence.contains("10 of 50"));
+        assert!(lacking(&Floors::default(), &run)[0].sentence().contains("10 of 50"));
         assert!(not_applicable(&run).is_empty());
         run.cycles[10..].iter_mut().for_each(on_redb);
         assert_eq!(lacking(&Floors::default(), &run), [], "10 of 10");
@@ -426,7 +394,7 @@ mod tests {
                 "floors.bit_percent_min: n/a: a kill could take something away in 9 cycles, and of fewer than 10 chance decides"
             ]
         );
-        assert!(lacking(&Floors::default(), &enough)[0].sentence.contains("found 0 of 10"));
+        assert!(lacking(&Floors::default(), &enough)[0].sentence().contains("found 0 of 10"));
         assert!(not_applicable(&enough).is_empty());
     }
 
@@ -440,7 +408,7 @@ mod tests {
             (cycle.lost_entries, cycle.replayed, cycle.behind) = (0, 0, 7);
             cycle.proved_nothing = (nth > 4).then(|| "nothing was written between kill and restart".to_owned());
         }
-        assert!(lacking(&Floors::default(), &run)[0].sentence.contains("catch up with, found 4 of 10"));
+        assert!(lacking(&Floors::default(), &run)[0].sentence().contains("catch up with, found 4 of 10"));
         run.cycles[4].proved_nothing = None;
         assert_eq!(lacking(&Floors::default(), &run), []);
         assert!(not_applicable(&run).is_empty());
@@ -449,7 +417,7 @@ mod tests {
     #[test]
     fn a_step_that_does_not_exist_on_the_victim_eats_no_floor() {
         let mut run = run(95, 15, 0);
-        assert!(lacking(&Floors::default(), &run)[0].sentence.contains("95 of 110"));
+        assert!(lacking(&Floors::default(), &run)[0].sentence().contains("95 of 110"));
         for cycle in &mut run.cycles[95..105] {
             (cycle.not_applicable, cycle.window) = (true, Some("flush.begin".to_owned()));
         }
@@ -459,11 +427,11 @@ mod tests {
     #[test]
     fn a_fault_that_a_known_finding_forestalled_eats_no_floor() {
         let mut run = run(11, 1, 0);
-        assert!(lacking(&Floors::default(), &run)[0].sentence.contains("11 of 12"));
+        assert!(lacking(&Floors::default(), &run)[0].sentence().contains("11 of 12"));
         run.cycles[11].fence_index = None;
         assert_eq!(lacking(&Floors::default(), &run), []);
         run.cycles[11].findings = 1;
-        assert!(lacking(&Floors::default(), &run)[0].sentence.contains("11 of 12"), "a new finding ended it");
+        assert!(lacking(&Floors::default(), &run)[0].sentence().contains("11 of 12"), "a new finding ended it");
     }
 
     #[test]
@@ -474,7 +442,7 @@ mod tests {
         assert_eq!(lacking(&Floors::default(), &run), []);
         assert!(unverified(&run, 0)[0].contains("5 of 10 cycles"));
         run.cycles[5].fence_index = None;
-        assert!(lacking(&Floors::default(), &run)[0].sentence.contains("found 4 of 10"));
+        assert!(lacking(&Floors::default(), &run)[0].sentence().contains("found 4 of 10"));
     }
 
     #[test]
@@ -482,9 +450,9 @@ mod tests {
         let run = run(10, 0, 0);
         assert_eq!(super::lacking(&Floors::default(), &run, 5), []);
         assert!(unverified(&run, 5)[0].contains("the state of 5 of 10 cycles"));
-        assert!(super::lacking(&Floors::default(), &run, 6)[0].sentence.contains("found 4 of 10"));
+        assert!(super::lacking(&Floors::default(), &run, 6)[0].sentence().contains("found 4 of 10"));
         assert!(
-            super::lacking(&Floors::default(), &run, 11)[0].sentence.contains("found 0 of 10"),
+            super::lacking(&Floors::default(), &run, 11)[0].sentence().contains("found 0 of 10"),
             "a cycle run again"
         );
     }
@@ -500,7 +468,7 @@ mod tests {
         let lacking_with = |operations: Vec<StepRecord>, percent| {
             let floors = Floors { carried_out_percent_min: percent, ..Floors::default() };
             let run = RunSummary { operations, ..run(50, 0, 0) };
-            lacking(&floors, &run).into_iter().map(|finding| finding.sentence).collect::<Vec<_>>()
+            lacking(&floors, &run).into_iter().map(|finding| finding.sentence()).collect::<Vec<_>>()
         };
         let put = || kind("put", 9_000, 10, 0, 5);
         assert_eq!(lacking_with(vec![put(), kind("block", 500, 500, 0, 9)], 50), [""; 0], "the floor is inclusive");
@@ -517,10 +485,14 @@ mod tests {
     #[test]
     fn what_may_be_refused_has_to_be_carried_out_at_times_and_what_must_be_has_not() {
         let sentences = |record: StepRecord| refused(&Floors::default(), &[record]);
-        assert_eq!(sentences(kind("read-old", 1, 0, 900, 0)), [""; 0]);
-        assert!(sentences(kind("read-old", 0, 0, 900, 0))[0].contains("found never: 0 without an answer, 900 refused"));
-        assert_eq!(sentences(StepRecord { always_refused: true, ..kind("beyond", 0, 0, 900, 0) }), [""; 0]);
-        assert!(sentences(kind("put", 0, 0, 0, 40))[0].contains("40 without an answer"));
+        assert_eq!(sentences(kind("read-old", 1, 0, 900, 0)), []);
+        assert!(
+            sentences(kind("read-old", 0, 0, 900, 0))[0]
+                .to_string()
+                .contains("found never: 0 without an answer, 900 refused")
+        );
+        assert_eq!(sentences(StepRecord { always_refused: true, ..kind("beyond", 0, 0, 900, 0) }), []);
+        assert!(sentences(kind("put", 0, 0, 0, 40))[0].to_string().contains("40 without an answer"));
     }
 
     #[test]
@@ -529,21 +501,24 @@ mod tests {
         let mut run = run(50, 0, 0);
         run.load_ms = 200_000;
         assert_eq!(lacking(&floor(500), &run), []);
-        let sentence = &lacking(&floor(501), &run)[0].sentence;
+        let sentence = lacking(&floor(501), &run)[0].sentence();
         assert!(
             sentence.contains("at least 501 ") && sentence.contains("found 500: 100000 in 200000 ms"),
             "{sentence}"
         );
         run.load_ms = 0;
         assert_eq!(lacking(&floor(0), &run), [], "no floor");
-        assert!(lacking(&floor(1), &run)[0].sentence.contains("found 0"), "a rate that nobody knows reaches no floor");
+        assert!(
+            lacking(&floor(1), &run)[0].sentence().contains("found 0"),
+            "a rate that nobody knows reaches no floor"
+        );
     }
 
     #[test]
     fn an_idle_run_is_never_worth_a_pass() {
         let mut idle = run(10, 0, 0);
         idle.acked_writes = 199;
-        assert!(lacking(&Floors::default(), &idle)[0].sentence.contains("199"));
+        assert!(lacking(&Floors::default(), &idle)[0].sentence().contains("199"));
         assert!(!lacking(&Floors::default(), &run(0, 0, 0)).is_empty());
     }
 }

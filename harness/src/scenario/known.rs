@@ -1,10 +1,12 @@
-//! The `[[known]]` tables: signatures of findings that are known, and that are counted and shown without ending a run.
+//! The `[[known]]` tables: signatures of findings that are known, and that are counted and shown
+//! without ending a run.
 //!
 //! ```toml
 //! [[known]]
 //! name = "etcd#13766"              # how reports call it
 //! class = "state-hash"
-//! contains = ["kv section"]        # optional: all of these are in the finding's sentence
+//! what = "replicas-disagree"       # optional: a kind of that class
+//! fields = { part = "kv-section" } # optional: these fields of the kind have these values
 //! member = 2                       # optional: it is about this member
 //! because = "https://github.com/etcd-io/etcd/issues/13766, fixed in 3.5.3"
 //! ```
@@ -13,9 +15,11 @@
 
 use super::Refusal;
 use super::raw::Check;
+use crate::findings::{self, Kind};
 use crate::known::{Signature, may_be_known};
 use crate::verdict::Class;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use toml::Spanned;
 
 #[derive(Deserialize)]
@@ -23,10 +27,18 @@ use toml::Spanned;
 pub(super) struct RawKnown {
     name: Spanned<String>,
     class: Spanned<Class>,
+    what: Option<Spanned<String>>,
     #[serde(default)]
-    contains: Vec<Spanned<String>>,
+    fields: BTreeMap<String, Spanned<toml::Value>>,
+    /// What `what` and `fields` have replaced: words of the sentence.
+    contains: Option<Spanned<toml::Value>>,
     member: Option<Spanned<u64>>,
     because: Spanned<String>,
+}
+
+/// The names of all kinds of `class`.
+fn kinds(class: Class) -> String {
+    findings::kinds().filter(|kind| kind.class == class).map(Kind::name).collect::<Vec<_>>().join(", ")
 }
 
 impl Check<'_> {
@@ -58,15 +70,74 @@ impl Check<'_> {
                 self.refuse(member, "`known.member`: expected a member's id, which begin at 1, found 0".to_owned())
             );
         }
-        let contains =
-            raw.contains.iter().map(|text| self.words("known.contains", text, "it would match every sentence"));
+        if let Some(words) = &raw.contains {
+            let message = "`known.contains`: findings are matched by their kind and its fields, and not by their words";
+            let hint = format!(
+                "write `what = \"…\"`, with `fields = {{ … }}` if that is too wide; the kinds of class {class} are {}",
+                kinds(class)
+            );
+            return Err(self.refuse(words, message.to_owned()).hint(hint));
+        }
+        let kind = raw.what.as_ref().map(|what| self.kind(class, what)).transpose()?;
         Ok(Signature {
             name: self.words("known.name", &raw.name, "reports could not name it")?,
             class,
-            contains: contains.collect::<Result<_, _>>()?,
+            what: kind.map(Kind::name),
+            fields: self.fields(kind, &raw.fields)?,
             member: raw.member.as_ref().map(|member| *member.get_ref()),
             because: self.words("known.because", &raw.because, "nobody could tell whether it is stale")?,
         })
+    }
+
+    /// The kind of findings of `class` that `what` names.
+    fn kind(&self, class: Class, what: &Spanned<String>) -> Result<&'static Kind, Refusal> {
+        let found = what.get_ref();
+        match findings::kind(found) {
+            Some(kind) if kind.class == class => Ok(kind),
+            Some(kind) => {
+                let message = format!(
+                    "`known.what`: expected a kind of class {class}, found {found:?}, which is of class {}",
+                    kind.class
+                );
+                Err(self.refuse(what, message).hint(format!("the kinds of class {class} are {}", kinds(class))))
+            }
+            None => {
+                let message =
+                    format!("`known.what`: expected a kind of class {class}, found {found:?}, which does not exist");
+                Err(self.refuse(what, message).hint(format!("the kinds of class {class} are {}", kinds(class))))
+            }
+        }
+    }
+
+    /// The values that fields of `kind` have to have, as findings write them down.
+    fn fields(
+        &self,
+        kind: Option<&Kind>,
+        raw: &BTreeMap<String, Spanned<toml::Value>>,
+    ) -> Result<BTreeMap<String, serde_json::Value>, Refusal> {
+        let checked = |(field, value): (&String, &Spanned<toml::Value>)| {
+            let Some(kind) = kind else {
+                let message = format!("`known.fields.{field}` is given, and `known.what`, whose field it is, is not");
+                return Err(self.refuse(value, message));
+            };
+            if !kind.fields.contains(&field.as_str()) {
+                let message = format!("`known.fields`: expected fields of {}, found `{field}`", kind.name());
+                let hint = match kind.fields {
+                    [] => "it has none".to_owned(),
+                    fields => format!("its fields are {}", fields.join(", ")),
+                };
+                return Err(self.refuse(value, message).hint(hint));
+            }
+            let canonical = serde_json::to_value(value.get_ref()).and_then(|value| kind.canonical(field, value));
+            let canonical = canonical.map_err(|error| {
+                self.refuse(
+                    value,
+                    format!("`known.fields.{field}`: no value of that field of {}: {error}", kind.name()),
+                )
+            })?;
+            Ok((field.clone(), canonical))
+        };
+        raw.iter().map(checked).collect()
     }
 
     fn words(&self, field: &str, text: &Spanned<String>, or_else: &str) -> Result<String, Refusal> {

@@ -468,7 +468,8 @@ const KNOWN: &str = r#"
 [[known]]
 name = "etcd#13766"
 class = "state-hash"
-contains = ["kv section", "n2 says"]
+what = "replicas-disagree"
+fields = { part = "kv-section" }
 member = 2
 because = "fixed in 3.5.3"
 
@@ -494,32 +495,52 @@ fn known_findings_are_taken_in_the_order_of_the_file() {
         (2, "etcd#13766", Class::StateHash, Some(2))
     );
     assert_eq!(
-        (first.contains.as_slice(), first.because.as_str()),
-        (&["kv section".into(), "n2 says".into()][..], "fixed in 3.5.3")
+        (first.what.as_deref(), &first.fields, first.because.as_str()),
+        (Some("replicas-disagree"), &[("part".to_owned(), "kv-section".into())].into(), "fixed in 3.5.3")
     );
-    assert_eq!((second.class, second.member, second.contains.len()), (Class::Watch, None, 0));
+    assert_eq!((second.class, second.member, &second.what, second.fields.len()), (Class::Watch, None, &None, 0));
 }
 
 #[test]
 fn a_signature_that_says_too_little_is_refused_where_it_stands() {
-    assert_eq!(
-        refusal_of_known("\"kv section\", \"n2 says\"", "\"kv section\", \" \""),
-        "scenarios/x.toml:29: `known.contains`: expected some words, found none: it would match every sentence\n  29 | \
-         contains = [\"kv section\", \" \"]"
-    );
     let because = refusal_of_known("\"fixed in 3.5.3\"", "\"\"");
-    assert!(because.starts_with("scenarios/x.toml:31: `known.because`: expected some words"), "{because}");
+    assert!(because.starts_with("scenarios/x.toml:32: `known.because`: expected some words"), "{because}");
     assert!(refusal_of_known("because = \"ours\"", "").contains("missing field `because`"));
-    assert!(refusal_of_known("\"late watches\"", "\"\"").contains(":34: `known.name`"));
-    assert!(refusal_of_known("member = 2", "member = 0").contains(":30: `known.member`: expected a member's id"));
-    assert!(refusal_of_known("member = 2", "members = 2").contains(":30: unknown field `members`"));
+    assert!(refusal_of_known("\"late watches\"", "\"\"").contains(":35: `known.name`"));
+    assert!(refusal_of_known("member = 2", "member = 0").contains(":31: `known.member`: expected a member's id"));
+    assert!(refusal_of_known("member = 2", "members = 2").contains(":31: unknown field `members`"));
+}
+
+#[test]
+fn a_kind_or_a_field_that_there_is_not_is_refused_with_those_that_there_are() {
+    let kind = refusal_of_known("\"replicas-disagree\"", "\"replicas-disagre\"");
+    assert!(kind.starts_with("scenarios/x.toml:29: `known.what`: expected a kind of class state-hash"), "{kind}");
+    assert!(kind.contains("fence-not-found, logs-disagree, replicas-disagree"), "{kind}");
+    let class = refusal_of_known("\"replicas-disagree\"", "\"delivered-twice\"");
+    assert!(class.contains("found \"delivered-twice\", which is of class watch"), "{class}");
+    let field = refusal_of_known("{ part =", "{ prat =");
+    assert!(field.starts_with("scenarios/x.toml:30: `known.fields`: expected fields of replicas-disagree"), "{field}");
+    assert!(field.contains("its fields are at, part, says"), "{field}");
+    let value = refusal_of_known("\"kv-section\"", "\"kv section\"");
+    assert!(value.contains(":30: `known.fields.part`") && value.contains("`kv-section`"), "{value}");
+    let number = refusal_of_known("\"kv-section\"", "7");
+    assert!(number.contains(":30: `known.fields.part`"), "{number}");
+    let alone = refusal_of_known("what = \"replicas-disagree\"\n", "");
+    assert!(alone.contains("`known.fields.part` is given, and `known.what`, whose field it is, is not"), "{alone}");
+}
+
+#[test]
+fn words_of_a_sentence_are_refused_with_the_form_that_replaced_them() {
+    let text = refusal_of_known("because = \"ours\"", "contains = [\"twice, in parts, or back\"]\nbecause = \"ours\"");
+    assert!(text.starts_with("scenarios/x.toml:37: `known.contains`: findings are matched by their kind"), "{text}");
+    assert!(text.contains("write `what = \"…\"`") && text.contains("delivered-twice, "), "{text}");
 }
 
 #[test]
 fn two_signatures_of_one_name_are_refused() {
     let text = refusal_of_known("\"late watches\"", "\"etcd#13766\"");
     assert!(
-        text.contains(":34: `known.name`: expected a name for each `[[known]]`, found \"etcd#13766\" twice"),
+        text.contains(":35: `known.name`: expected a name for each `[[known]]`, found \"etcd#13766\" twice"),
         "{text}"
     );
 }
@@ -528,12 +549,12 @@ fn two_signatures_of_one_name_are_refused() {
 fn only_a_class_about_the_system_can_be_known() {
     for class in ["harness-error", "not-proven"] {
         let text = refusal_of_known("\"watch\"", &format!("\"{class}\""));
-        assert!(text.contains(":35: `known.class`: expected a class of findings about the system"), "{text}");
+        assert!(text.contains(":36: `known.class`: expected a class of findings about the system"), "{text}");
         assert!(text.contains(&format!("found {class}")), "{text}");
     }
     let text = refusal_of_known("\"watch\"", "\"wacth\"");
     assert!(
-        text.starts_with("scenarios/x.toml:35: ") && text.contains("`wacth`") && text.contains("`watch`"),
+        text.starts_with("scenarios/x.toml:36: ") && text.contains("`wacth`") && text.contains("`watch`"),
         "{text}"
     );
 }

@@ -214,7 +214,7 @@ impl Replayed {
 
     /// What the run wrote down as found has to be found again.
     fn compare_findings(&mut self) {
-        let key = |finding: &Finding| (finding.class, finding.cycle, finding.member);
+        let key = |finding: &Finding| (finding.class(), finding.cycle, finding.member);
         let found: BTreeSet<_> = self.judged.iter().chain(&self.told).map(key).collect();
         for claim in self.claimed.iter().filter(|claim| !found.contains(&key(claim))) {
             self.disagreements.push(format!("the run found what the evidence does not lead to: {claim}"));

@@ -211,7 +211,8 @@ fn kill_and_fence(ledger: &Ledger, alter: fn(&mut FenceAnswerResponse)) {
 
 #[track_caller]
 fn noticed(verification: &Verification, exit: Exit, what: &str) {
-    let words = format!("{:?} {:?} {:?}", verification.exit(), verification.run.findings, verification.disagreements);
+    let findings: Vec<_> = verification.run.findings.iter().map(Finding::to_string).collect();
+    let words = format!("{:?} {findings:?} {:?}", verification.exit(), verification.disagreements);
     assert_eq!(verification.exit(), exit, "{words}");
     assert!(words.contains(what), "expected {what} in {words}");
 }
@@ -267,7 +268,7 @@ fn a_changed_verdict_is_noticed() {
         report.verify()
     };
     noticed(&changed(|run| run.verdict = Verdict::Liveness), Exit::Harness, "verdict.json says liveness");
-    noticed(&changed(|run| run.findings.push(Finding::new(Class::StateHash, "s"))), Exit::Harness, "classes");
+    noticed(&changed(|run| run.findings.push(Finding::of_class(Class::StateHash))), Exit::Harness, "classes");
     noticed(&changed(|run| run.acked_writes += 1), Exit::Harness, "acknowledged writes");
     noticed(&changed(|run| run.cycles[0].lost_entries += 1), Exit::Harness, "record of a cycle");
     noticed(&changed(|run| run.cycles.clear()), Exit::Harness, "cycles");
@@ -286,7 +287,7 @@ fn a_pass_over_evidence_of_a_violation_is_one() {
 #[test]
 fn testimony_counts_and_is_told_apart() {
     let report = report();
-    let finding = Finding::new(Class::Liveness, "expected n1 to serve").in_cycle(1).at_member(1);
+    let finding = Finding::of_class(Class::Liveness).in_cycle(1).at_member(1);
     let told = serde_json::to_string(&Evidence::Told { finding }).unwrap().replacen('{', r#"{"at_us":9,"#, 1);
     let text = report.history();
     let (last, before) = text.trim_end().rsplit_once('\n').map(|(before, last)| (last, before)).unwrap();
@@ -317,8 +318,8 @@ fn another_plan_scenario_or_version_is_refused() {
     assert!(refused(&report).contains("seed 2"), "{}", refused(&report));
     std::fs::write(report.paths().plan_txt(), plan).unwrap();
     let text = report.history();
-    std::fs::write(report.paths().history_jsonl(), text.replacen("\"version\":1", "\"version\":2", 1)).unwrap();
-    assert!(refused(&report).contains("version 2"), "{}", refused(&report));
+    std::fs::write(report.paths().history_jsonl(), text.replacen("\"version\":2", "\"version\":1", 1)).unwrap();
+    assert!(refused(&report).contains("has version 1, this binary reads 2"), "{}", refused(&report));
     std::fs::write(report.paths().history_jsonl(), text.replacen("\"event\":\"invoke\"", "\"event\":\"x\"", 1))
         .unwrap();
     assert!(refused(&report).contains("line 3"), "{}", refused(&report));
@@ -329,7 +330,8 @@ fn another_plan_scenario_or_version_is_refused() {
 const KNOWN: &str = r#"[[known]]
 name = "old bug"
 class = "state-hash"
-contains = ["lease section"]
+what = "replicas-disagree"
+fields = { part = "lease-section" }
 because = "fixed since"
 [[known]]
 name = "stale"
@@ -388,7 +390,7 @@ fn a_report_whose_history_found_no_room_is_not_accused_of_that() {
         let report = report();
         let run = RunSummary {
             verdict: class.verdict(),
-            findings: vec![Finding::new(class, "no space left")],
+            findings: vec![Finding::of_class(class)],
             ..report::read(&report.paths()).unwrap()
         };
         report::write(&report.paths(), &run).unwrap();

@@ -1,10 +1,12 @@
 use super::super::Ledger;
 use super::*;
 use crate::evidence::{Answers, Evidence};
+use crate::findings::What;
 use crate::known::Signature;
 use crate::model::Change;
 use crate::operation::{Action, OpId, Outcome, Reply};
 use crate::target::Slot;
+use crate::verdict::Class;
 use node_proto::control::{IndexRange, Lease};
 use std::sync::Arc;
 
@@ -51,7 +53,7 @@ fn judge(ledger: &Ledger, answers: [Answer; 3]) -> Vec<Finding> {
 fn all_wrong(alter: impl Fn(&mut Answer)) -> Vec<Class> {
     let (ledger, mut answer) = scene();
     alter(&mut answer);
-    judge(&ledger, [answer.clone(), answer.clone(), answer]).into_iter().map(|finding| finding.class).collect()
+    judge(&ledger, [answer.clone(), answer.clone(), answer]).into_iter().map(|finding| finding.class()).collect()
 }
 
 #[test]
@@ -62,11 +64,11 @@ fn equal_replicas_that_match_the_model_pass() {
 #[test]
 fn a_replica_that_differs_is_named_with_its_section() {
     type Alter = fn(&mut Answer);
-    let sections: [(&str, Alter); 4] = [
-        ("kv section", |a| a.kv[0] ^= 1),
-        ("lease section", |a| a.lease[0] ^= 1),
-        ("auth section", |a| a.auth[0] ^= 1),
-        ("membership section", |a| a.membership[0] ^= 1),
+    let sections: [(Part, Alter); 4] = [
+        (Part::KvSection, |a| a.kv[0] ^= 1),
+        (Part::LeaseSection, |a| a.lease[0] ^= 1),
+        (Part::AuthSection, |a| a.auth[0] ^= 1),
+        (Part::MembershipSection, |a| a.membership[0] ^= 1),
     ];
     for (section, alter) in sections {
         let (ledger, good) = scene();
@@ -75,8 +77,10 @@ fn a_replica_that_differs_is_named_with_its_section() {
         let findings = judge(&ledger, [good.clone(), bad, good]);
         assert_eq!(findings.len(), 1, "{findings:?}");
         let finding = &findings[0];
-        assert_eq!((finding.class, finding.member, finding.cycle), (Class::StateHash, Some(2), Some(5)));
-        assert!(finding.sentence.contains(section) && finding.sentence.contains("n1 and n3"), "{finding}");
+        assert_eq!((finding.class(), finding.member, finding.cycle), (Class::StateHash, Some(2), Some(5)));
+        let What::Replicas(Replicas::ReplicasDisagree { part, says, .. }) = &finding.what else { panic!("{finding}") };
+        assert_eq!(*part, section);
+        assert!(says.iter().any(|one| one.members == [1, 3]), "{finding}");
     }
 }
 
@@ -105,7 +109,7 @@ fn a_missed_answer_is_no_answer() {
     assert_eq!(all_wrong(|a| a.missed = true), [Class::HarnessError; 3]);
     let (ledger, _) = scene();
     let mark = ledger.mark();
-    assert_eq!(check_fence(&mut ledger.books(), 1, &mark, &[])[0].class, Class::HarnessError);
+    assert_eq!(check_fence(&mut ledger.books(), 1, &mark, &[])[0].class(), Class::HarnessError);
 }
 
 #[test]
@@ -135,9 +139,8 @@ fn only_an_index_that_was_applied_here_must_hold_its_fence() {
     assert!(!applied_by_itself(&RecoveryResponse { snapshot_installed: Some(15), ..life }, 21), "a snapshot may have");
 }
 
-fn know(ledger: &Ledger, class: Class, text: &str) {
-    let contains = vec![text.to_owned()];
-    ledger.know(&[Signature { name: "known".into(), class, contains, member: None, because: "b".into() }]);
+fn know(ledger: &Ledger, class: Class, what: &str, fields: &[(&str, serde_json::Value)]) {
+    ledger.know(&[Signature::of("known", class).saying(what, fields)]);
 }
 
 /// Takes the answers as evidence, so that what is known of them is left out.
@@ -150,14 +153,18 @@ fn take(ledger: &Ledger, answers: [Answer; 3]) -> Vec<Finding> {
 #[test]
 fn replicas_that_are_known_to_disagree_are_not_compared_with_the_model_and_it_is_counted() {
     let (ledger, good) = scene();
-    know(&ledger, Class::StateHash, "kv section");
+    know(&ledger, Class::StateHash, "replicas-disagree", &[("part", "kv-section".into())]);
     let mut bad = good.clone();
     bad.kv[0] ^= 1;
     assert_eq!(take(&ledger, [good.clone(), bad.clone(), good.clone()]), []);
     assert_eq!((ledger.known()[0].count, ledger.tally().fences_uncompared), (1, 1));
     bad.lease[0] ^= 1;
     let news = take(&ledger, [good.clone(), bad, good.clone()]);
-    assert!(news.len() == 1 && news[0].sentence.contains("lease section"), "{news:?}");
+    assert!(
+        news.len() == 1
+            && matches!(&news[0].what, What::Replicas(Replicas::ReplicasDisagree { part: Part::LeaseSection, .. })),
+        "{news:?}"
+    );
     assert_eq!(take(&ledger, [good.clone(), good.clone(), good]), []);
     assert_eq!((ledger.known()[0].count, ledger.tally().fences_uncompared), (2, 2));
 }
@@ -165,7 +172,7 @@ fn replicas_that_are_known_to_disagree_are_not_compared_with_the_model_and_it_is
 #[test]
 fn a_watch_that_is_known_to_break_leaves_a_fence_that_cannot_be_compared() {
     let (ledger, mut answer) = scene();
-    know(&ledger, Class::Watch, "was asked for");
+    know(&ledger, Class::Watch, "told-of-no-compaction", &[]);
     ledger.skipped(Slot(1), 9);
     answer.revision = 9;
     assert_eq!(take(&ledger, [answer.clone(), answer.clone(), answer]), []);
@@ -178,15 +185,15 @@ fn a_lost_write_that_is_known_does_not_silence_the_model() {
     let differs = |known: bool| {
         let (ledger, mut answer) = scene();
         if known {
-            know(&ledger, Class::LostWrite, "");
+            ledger.know(&[Signature::of("known", Class::LostWrite)]);
         }
         let again = OpId { client: 2, seq: 1 };
         ledger.invoke(again, &Action::Put { key: "b".into(), value: "2.1".into(), lease: 0 });
         ledger.complete(again, &Outcome::Done { revision: 2, term: 1, reply: Reply::Put });
-        let lost = ledger.take_findings().iter().any(|finding| finding.class == Class::LostWrite);
+        let lost = ledger.take_findings().iter().any(|finding| finding.class() == Class::LostWrite);
         answer.kv = sha(b"another");
         let found = take(&ledger, [answer.clone(), answer.clone(), answer]);
-        (lost, found.into_iter().map(|finding| finding.class).collect::<Vec<_>>())
+        (lost, found.into_iter().map(|finding| finding.class()).collect::<Vec<_>>())
     };
     assert_eq!(differs(false), (true, vec![]));
     assert_eq!(differs(true), (false, vec![Class::Model]));

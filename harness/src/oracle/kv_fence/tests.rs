@@ -5,6 +5,7 @@ use crate::known::Signature;
 use crate::model::Change;
 use crate::operation::{Action, OpId, Outcome, Reply};
 use crate::target::Slot;
+use crate::verdict::Class;
 use std::sync::Arc;
 
 const A: OpId = OpId { client: 1, seq: 1 };
@@ -48,7 +49,7 @@ fn found(alter: impl Fn(&mut KvAnswer)) -> Vec<(Class, Option<u64>)> {
     ledger.take(&Evidence::Mark { cycle: 5 });
     let findings = ledger.take(&fence(2, 2, &answer, alter));
     assert!(findings.iter().all(|finding| finding.cycle == Some(5)));
-    findings.into_iter().map(|finding| (finding.class, finding.member)).collect()
+    findings.into_iter().map(|finding| (finding.class(), finding.member)).collect()
 }
 
 fn only(member: u64, alter: impl Fn(&mut KvAnswer)) -> impl Fn(&mut KvAnswer) {
@@ -119,28 +120,23 @@ fn a_revision_older_than_what_was_acknowledged_is_a_lost_write() {
     ledger.invoke(OpId { client: 1, seq: 3 }, &Action::Put { key: "b".into(), value: "1.3".into(), lease: 0 });
     ledger.complete(OpId { client: 1, seq: 3 }, &Outcome::Done { revision: 3, term: 1, reply: Reply::Put });
     ledger.take(&Evidence::Mark { cycle: 5 });
-    let classes: Vec<_> = ledger.take(&fence(1, 2, &answer, |_| {})).into_iter().map(|one| one.class).collect();
+    let classes: Vec<_> = ledger.take(&fence(1, 2, &answer, |_| {})).into_iter().map(|one| one.class()).collect();
     assert_eq!(classes, [Class::LostWrite]);
 }
 
 /// A member that is known to differ hides neither another one nor anything else about itself.
 #[test]
 fn what_is_known_of_one_member_hides_no_other() {
-    let signature = |name: &str, class, contains: &str| Signature {
-        name: name.into(),
-        class,
-        contains: vec![contains.into()],
-        member: Some(2),
-        because: "b".into(),
-    };
+    let keys = Signature::of("n2", Class::StateHash).saying("replicas-disagree", &[("part", "keys".into())]);
+    let model = Signature::of("n2 too", Class::Model).saying("keys-differ", &[]);
+    let known = [keys, model].map(|signature| Signature { member: Some(2), ..signature });
     let found = |alter: &dyn Fn(&mut KvAnswer)| {
         let (ledger, answer) = scene();
-        ledger
-            .know(&[signature("n2", Class::StateHash, "on the keys"), signature("n2 too", Class::Model, "shows keys")]);
+        ledger.know(&known);
         ledger.take(&Evidence::Mark { cycle: 5 });
         let news = ledger.take(&fence(2, 2, &answer, alter));
         let counts: Vec<_> = ledger.known().iter().map(|known| known.count).collect();
-        let news: Vec<_> = news.into_iter().map(|finding| (finding.class, finding.member)).collect();
+        let news: Vec<_> = news.into_iter().map(|finding| (finding.class(), finding.member)).collect();
         (news, counts, ledger.tally().cycles_apart)
     };
     assert_eq!(found(&only(2, |answer| answer.sha256[0] ^= 1)), (vec![], vec![1, 1], 1));
@@ -153,14 +149,8 @@ fn what_is_known_of_one_member_hides_no_other() {
 #[test]
 fn a_fence_that_the_model_cannot_be_compared_with_is_counted() {
     let (ledger, answer) = scene();
-    let known = |class, member| Signature {
-        name: format!("{class}"),
-        class,
-        contains: Vec::new(),
-        member,
-        because: "b".into(),
-    };
-    ledger.know(&[known(Class::StateHash, Some(2)), known(Class::Watch, None)]);
+    let n2 = Signature { member: Some(2), ..Signature::of("n2", Class::StateHash) };
+    ledger.know(&[n2, Signature::of("watch", Class::Watch)]);
     ledger.take(&Evidence::Mark { cycle: 5 });
     assert_eq!(ledger.take(&fence(2, 2, &answer, only(2, |answer| answer.compact_revision = 1))), []);
     assert_eq!(ledger.tally().fences_uncompared, 1);

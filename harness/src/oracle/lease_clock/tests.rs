@@ -71,8 +71,8 @@ impl Told {
 
     fn lease_finding(&self) -> String {
         let findings = self.findings();
-        assert_eq!(findings.iter().map(|finding| finding.class).collect::<Vec<_>>(), [Class::Lease], "{findings:?}");
-        findings[0].sentence.clone()
+        assert_eq!(findings.iter().map(|finding| finding.class()).collect::<Vec<_>>(), [Class::Lease], "{findings:?}");
+        findings[0].sentence()
     }
 }
 
@@ -99,7 +99,7 @@ fn a_lease_that_ends_before_the_time_of_a_grant_or_of_a_renewal_is_found() {
     told.renewed(2 * SECOND, 3, 2);
     told.deleted(4 * SECOND - 1, 3);
     let findings = told.findings();
-    assert_eq!((findings[0].class, findings[0].member, findings.len()), (Class::Lease, Some(3), 1), "{findings:?}");
+    assert_eq!((findings[0].class(), findings[0].member, findings.len()), (Class::Lease, Some(3), 1), "{findings:?}");
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn an_expiry_deletes_the_keys_of_its_lease_and_no_others() {
     told.deleted(9 * SECOND, 4);
     let findings = told.findings();
     assert_eq!(
-        findings.iter().map(|finding| finding.class).collect::<Vec<_>>(),
+        findings.iter().map(|finding| finding.class()).collect::<Vec<_>>(),
         [Class::Phantom],
         "half of it: {findings:?}"
     );
@@ -172,7 +172,7 @@ fn what_nobody_renews_has_to_end() {
     let awaited = |at_us| told.ledger.take_at(at_us, &Evidence::LeasesAwaited { bound_ms: 10_000 });
     assert_eq!(awaited(15 * SECOND), []);
     let findings = awaited(16 * SECOND);
-    assert_eq!((findings.len(), findings[0].class), (1, Class::Lease), "{findings:?}");
+    assert_eq!((findings.len(), findings[0].class()), (1, Class::Lease), "{findings:?}");
     assert_eq!(told.ledger.short_leases(), [(LEASE, 2)]);
     told.deleted(16 * SECOND, 3);
     assert_eq!(told.ledger.take_at(17 * SECOND, &Evidence::LeasesAwaited { bound_ms: 0 }), []);

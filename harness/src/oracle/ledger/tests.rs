@@ -63,7 +63,7 @@ fn read(keys: Keys, serializable: bool) -> Action {
 }
 
 fn classes(ledger: &Ledger) -> Vec<Class> {
-    ledger.take_findings().into_iter().map(|finding| finding.class).collect()
+    ledger.take_findings().into_iter().map(|finding| finding.class()).collect()
 }
 
 #[test]
@@ -368,10 +368,11 @@ fn a_replaced_member_takes_its_slots_watch_over() {
     assert_eq!(ledger.compaction_ceiling(), 2, "what the newcomer's watch still needs is kept");
     deliver(2, 3);
     deliver(2, 3);
-    let findings: Vec<_> = ledger.take_findings().into_iter().filter(|finding| finding.class == Class::Watch).collect();
+    let findings: Vec<_> =
+        ledger.take_findings().into_iter().filter(|finding| finding.class() == Class::Watch).collect();
     assert_eq!(findings.len(), 1, "{findings:?}");
     assert_eq!(findings[0].member, Some(4));
-    assert!(findings[0].sentence.contains("slot#2"), "{}", findings[0]);
+    assert_eq!(findings[0].what, Watches::DeliveredTwice { slot: Slot(2), revision: 3, after: 3 }.into());
 }
 
 /// Slots 1 and 2 with members 1 and 4.
@@ -387,7 +388,7 @@ fn send(ledger: &Ledger, endpoint: usize, op: OpId, action: &Action) {
 
 /// Each finding's class, member and sentence.
 fn told(ledger: &Ledger) -> Vec<(Class, Option<u64>, String)> {
-    ledger.take_findings().into_iter().map(|finding| (finding.class, finding.member, finding.sentence)).collect()
+    ledger.take_findings().into_iter().map(|finding| (finding.class(), finding.member, finding.sentence())).collect()
 }
 
 #[test]
@@ -484,25 +485,25 @@ fn an_acknowledgement_at_or_below_an_older_one_names_both_and_accuses_neither() 
     assert!(found[1].2.contains(both), "{}", found[1].2);
 }
 
-fn signature(class: Class, text: &str) -> Signature {
-    Signature { name: text.into(), class, contains: vec![text.into()], member: None, because: "b".into() }
-}
-
 #[test]
 fn what_is_known_is_counted_and_leaves_room_for_what_is_not() {
     let ledger = ledger();
-    ledger.know(&[signature(Class::Watch, "was asked for"), signature(Class::Model, "never")]);
+    let compaction = Signature::of("compaction", Class::Watch).saying("told-of-no-compaction", &[("asked", 0.into())]);
+    ledger.know(&[compaction, Signature::of("never", Class::Model)]);
     let findings = FINDINGS_MAX as u64 + 50;
     (1..=findings).for_each(|n| ledger.skipped(Slot(1), 10 * n));
-    let told = |class| Evidence::Told { finding: Finding::new(class, "only 0 was asked for") };
-    assert_eq!(ledger.take(&told(Class::Watch)), []);
+    let told = |asked| {
+        let what = Watches::ToldOfNoCompaction { slot: Slot(1), compacted: 9, asked };
+        Evidence::Told { finding: Finding::new(what) }
+    };
+    assert_eq!(ledger.take(&told(0)), []);
     assert_eq!(classes(&ledger), []);
     let known = ledger.known();
     let first = known[0].first.as_ref().unwrap();
     assert_eq!((known[0].count, first.member), (findings + 1, Some(1)));
-    assert!(first.sentence.contains("told that 10 was compacted"), "{first}");
+    assert_eq!(first.what, Watches::ToldOfNoCompaction { slot: Slot(1), compacted: 10, asked: 0 }.into());
     assert_eq!((known[1].count, &known[1].first), (0, &None));
-    assert_eq!(ledger.take(&told(Linearizability)).len(), 1, "the same words in another class are news");
+    assert_eq!(ledger.take(&told(5)).len(), 1, "the same kind with another field is news");
 }
 
 /// A write before the snapshot (revision 2), one after it (revision 3), and a restore from revision `revision`.
@@ -553,11 +554,11 @@ fn what_the_snapshot_holds_has_to_be_there_and_nothing_that_came_later() {
 fn a_snapshot_without_what_was_acknowledged_before_it_is_a_lost_write() {
     let (_, findings) = restored(1);
     assert_eq!(
-        findings.iter().map(|finding| (finding.class, finding.member)).collect::<Vec<_>>(),
+        findings.iter().map(|finding| (finding.class(), finding.member)).collect::<Vec<_>>(),
         [(LostWrite, Some(1))]
     );
     let (_, findings) = restored(9);
-    assert_eq!(findings.iter().map(|finding| finding.class).collect::<Vec<_>>(), [Phantom], "no watch told it");
+    assert_eq!(findings.iter().map(|finding| finding.class()).collect::<Vec<_>>(), [Phantom], "no watch told it");
 }
 
 /// An operation of the old cluster that comes back is in the history twice, or is one that nobody sent.

@@ -85,8 +85,11 @@ impl Config {
 
 /// Why a key is judged no further.
 pub(super) enum End {
-    Refused(String),
-    OutOfBudget(String),
+    /// `ordered` answers have an order, which ends with `last` and does not go on to `next`.
+    /// `beside`: the key before that, and what was open.
+    Refused { ordered: u64, last: Option<String>, next: String, beside: String },
+    /// The search reached the bound `why` at the answer `next`, the `judged`-th of `answers`.
+    OutOfBudget { why: String, next: String, judged: u64, answers: u64, beside: String },
 }
 
 /// One key's operations and explanations.
@@ -207,21 +210,14 @@ impl Search {
             Ok(next) => next,
             Err(why) => {
                 let (judged, total) = progress;
-                return Some(End::OutOfBudget(format!(
-                    "{why} at the answer to {}, {judged} of {total} answers since the last fence were judged; {}",
-                    part.words(),
-                    self.surroundings(part)
-                )));
+                let (judged, answers) = (judged as u64, total as u64);
+                let (next, beside) = (part.words(), self.surroundings(part));
+                return Some(End::OutOfBudget { why, next, judged, answers, beside });
             }
         };
         if next.is_empty() {
-            return Some(End::Refused(format!(
-                "{} answers have an order{}, but none goes on to {}; {}",
-                self.judged,
-                self.last.as_ref().map_or_else(String::new, |last| format!(", the last of them {last}")),
-                part.words(),
-                self.surroundings(part)
-            )));
+            let (next, beside) = (part.words(), self.surroundings(part));
+            return Some(End::Refused { ordered: self.judged, last: self.last.clone(), next, beside });
         }
         self.configs = next;
         self.judged += 1;

@@ -1,6 +1,7 @@
 use super::register::{Register, fingerprint};
 use super::*;
 use crate::operation::{Compare, Effect, KeyState, Keys};
+use crate::verdict::Class;
 use proptest::prelude::*;
 
 const A: OpId = OpId { client: 1, seq: 1 };
@@ -73,7 +74,7 @@ impl Book {
     }
 
     fn classes(&mut self) -> Vec<Class> {
-        self.0.check(Basis::Answers).into_iter().map(|alarm| alarm.class).collect()
+        self.0.check(Basis::Answers).into_iter().map(|alarm| alarm.class()).collect()
     }
 
     fn refused(&mut self) -> bool {
@@ -90,7 +91,7 @@ fn a_stale_read_is_refused() {
     book.then(C, &read("a", None), sees(2, &[row("a", A, 2, 2, 1)]));
     let alarms = book.0.check(Basis::Answers);
     assert_eq!(alarms.len(), 1);
-    let (class, why) = (&alarms[0].class, &alarms[0].sentence);
+    let (class, why) = (&alarms[0].class(), alarms[0].sentence());
     assert_eq!(*class, Class::Linearizability);
     for words in
         ["history of a", "2 answers have an order", "2.1 puts it at revision 3", "3.1 reads it as of revision 2"]
@@ -291,11 +292,11 @@ fn a_search_without_revisions_ends_at_its_budget_and_names_the_key() {
     }
     let alarms = book.0.check(Basis::Answers);
     assert_eq!(alarms.len(), 1);
-    assert_eq!(alarms[0].class, Class::NotProven);
+    assert_eq!(alarms[0].class(), Class::NotProven);
     assert!(
-        alarms[0].sentence.contains("linearizability of a ") && alarms[0].sentence.contains("explanations"),
+        alarms[0].sentence().contains("linearizability of a ") && alarms[0].sentence().contains("explanations"),
         "{}",
-        alarms[0].sentence
+        alarms[0].sentence()
     );
 }
 
@@ -372,7 +373,7 @@ fn judge(all: &[Random]) -> Vec<Class> {
             true => book.complete(all[at].id, &all[at].outcome),
         }
     }
-    book.check(Basis::Answers).into_iter().map(|alarm| alarm.class).collect()
+    book.check(Basis::Answers).into_iter().map(|alarm| alarm.class()).collect()
 }
 
 /// Whether any order explains the history: tries them all. It shares the specification of the register with the search, and

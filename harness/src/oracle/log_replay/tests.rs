@@ -1,7 +1,9 @@
 //! Small logs and watches: each must be accepted, or refused as exactly the class that it is.
 
 use super::*;
+use crate::findings::What;
 use crate::raft_log::Entry;
+use crate::verdict::Class;
 use node_proto::command::command::Request;
 use node_proto::command::{Command, Fence};
 use node_proto::control::Lease;
@@ -126,7 +128,7 @@ fn judge(log: &RaftLog, revisions: &[(u64, Vec<Change>)], fence: Option<FenceAns
     let (mut replay, mut model, mut alarms) = (LogReplay::default(), Model::default(), Alarms::new());
     for (revision, changes) in revisions {
         replay.deliver(*revision, changes, &mut alarms);
-        assert_eq!(model.apply(*revision, changes), [] as [String; 0]);
+        assert_eq!(model.apply(*revision, changes), []);
     }
     if let Some(answer) = fence {
         replay.fenced(&answer, &model);
@@ -140,7 +142,7 @@ fn judge(log: &RaftLog, revisions: &[(u64, Vec<Change>)], fence: Option<FenceAns
 }
 
 fn classes(found: (Replayed, Alarms)) -> Vec<Class> {
-    found.1.into_iter().map(|alarm| alarm.class).collect()
+    found.1.into_iter().map(|alarm| alarm.class()).collect()
 }
 
 #[test]
@@ -176,7 +178,7 @@ fn whatever_the_watches_tell_otherwise_is_a_divergence_from_the_log() {
         }
         let evidence = replay.evidence(1, 2, &life(), Some(10));
         replay.read(&evidence, &mut alarms);
-        alarms.into_iter().map(|alarm| alarm.class).collect::<Vec<_>>()
+        alarms.into_iter().map(|alarm| alarm.class()).collect::<Vec<_>>()
     };
     assert_eq!(refused(|told| told[0].1[0] = self::told("a", "y,1.1", 2, 1, 7)), [Class::Model], "another value");
     assert_eq!(refused(|told| told[0].1[0] = self::told("a", "x,1.1", 2, 1, 0)), [Class::Model], "without its lease");
@@ -218,8 +220,11 @@ fn two_logs_that_hold_different_committed_entries_have_diverged() {
     assert_eq!(evidence.entries.len(), 1);
     replay.read(&evidence, &mut alarms);
     assert_eq!(alarms.len(), 1);
-    assert_eq!(alarms[0].class, Class::StateHash);
-    assert!(alarms[0].sentence.contains("at index 7") && alarms[0].sentence.contains("n2"), "{}", alarms[0].sentence);
+    assert_eq!(alarms[0].class(), Class::StateHash);
+    let What::RaftLogs(RaftLogs::LogsDisagree { index, first, second, .. }) = &alarms[0].what else {
+        panic!("{}", alarms[0])
+    };
+    assert_eq!((*index, first.member, second.member), (7, 2, 1));
 }
 
 /// A follower may die with a tail that was never committed, and that its next leader overwrites.

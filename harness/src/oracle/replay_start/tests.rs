@@ -1,4 +1,5 @@
 use super::*;
+use crate::verdict::Class;
 
 /// N = 10, E = 14, log 5 to 20, purged through 4.
 fn dead() -> DeadMember {
@@ -42,7 +43,7 @@ fn directory(alter: impl Fn(&mut DeadMember)) -> Vec<Class> {
 fn directory_after(applied: Option<u64>, alter: impl Fn(&mut DeadMember)) -> Vec<Class> {
     let mut dead = dead();
     alter(&mut dead);
-    check_dead(&killed(&dead, applied)).into_iter().map(|finding| finding.class).collect()
+    check_dead(&killed(&dead, applied)).into_iter().map(|finding| finding.class()).collect()
 }
 
 fn restart(alter: impl Fn(&mut DeadMember, &mut RecoveryResponse)) -> Vec<String> {
@@ -53,8 +54,8 @@ fn restart_after(applied: Option<u64>, alter: impl Fn(&mut DeadMember, &mut Reco
     let (mut dead, mut recovery) = (dead(), recovery());
     alter(&mut dead, &mut recovery);
     let findings = check_replay_start(&killed(&dead, applied), &recovery);
-    assert!(findings.iter().all(|f| f.class == Class::ReplayStart && f.member == Some(2) && f.cycle == Some(1)));
-    findings.into_iter().map(|finding| finding.sentence).collect()
+    assert!(findings.iter().all(|f| f.class() == Class::ReplayStart && f.member == Some(2) && f.cycle == Some(1)));
+    findings.into_iter().map(|finding| finding.sentence()).collect()
 }
 
 #[test]

@@ -1,0 +1,87 @@
+//! Members: whether they live, come back, and serve within their bounds.
+
+use super::parts::{Healed, ids};
+use crate::process::Ended;
+use crate::record::pace::Stretched;
+use crate::target::Engine;
+
+/// The last line that a member wrote, in brackets.
+fn quoted(remark: Option<&String>) -> String {
+    remark.map(|line| format!(" (it said {line:?})")).unwrap_or_default()
+}
+
+/// How a member ended, and whether that is how it ends when it finds its own invariant broken.
+fn end(ended: Ended) -> String {
+    let own = if ended == Ended::Exited(super::parts::EXIT_INVARIANT) { ", its own broken invariant" } else { "" };
+    format!("{ended}{own}")
+}
+
+findings! {
+    /// No member dies of its own doing, each comes back after a crash, and a healed cluster serves
+    /// within its bounds.
+    Members:
+
+    /// `remark`: the last line that it wrote.
+    NodeDied Died { member: u64, ended: Ended, remark: Option<String> }
+        "n{member}: expected it to serve until it is killed, found that it ended with \
+         {ended}{remark}; its last words are in nodes/n{member}.log",
+        ended = end(*ended), remark = quoted(remark.as_ref());
+
+    RefusedAfterOwnCrash RefusedToStart { member: u64, ended: Ended, remark: Option<String> }
+        "n{member}: expected it to start, found that it ended with {ended}{remark}; its last words \
+         are in nodes/n{member}.log",
+        ended = end(*ended), remark = quoted(remark.as_ref());
+
+    /// In its first life: wrong flags, a missing library.
+    HarnessError NeverStarted { member: u64, ended: Ended, remark: Option<String> }
+        "n{member}: expected it to start, found that it ended with {ended}{remark}; its last words \
+         are in nodes/n{member}.log",
+        ended = end(*ended), remark = quoted(remark.as_ref());
+
+    HarnessError EndedFromOutside { member: u64, ended: Ended }
+        "n{member} was ended from outside ({ended}): look for the OOM killer (dmesg) or a \
+         stranger, then run again";
+
+    RefusedAfterOwnCrash MigrationFailed { member: u64, to: Engine, ended: Ended }
+        "n{member}: expected `migrate --to {to}` to finish, after nothing but our own kills, found \
+         that it ended with {ended}; its last words are in nodes/n{member}.log";
+
+    RefusedAfterOwnCrash RestorationFailed { member: u64, into: Engine, ended: Ended }
+        "n{member}: expected `snapshot restore` of a snapshot that was saved whole to make a \
+         {into} directory, found that it ended with {ended}; its last words are in \
+         nodes/n{member}.log";
+
+    Model IdUsedBefore { member: u64 }
+        "a learner was added, and was given the id n{member}, which was used before: an id is a \
+         life of one raft log";
+
+    /// `awaited`: what it was to do, in the harness's words.
+    Liveness Late { member: u64, awaited: String, bound: Stretched }
+        "n{member}: expected it to {awaited} within {bound}, and it did not; see \
+         nodes/n{member}.log";
+
+    SnapshotTransfer SnapshotsRefused { member: u64, awaited: String, bound: Stretched, refused: u64, last: String }
+        "n{member}: expected it to {awaited} within {bound}, found that it refused all \
+         {refused} snapshots that it was sent, the last one because: {last}; see \
+         nodes/n{member}.log, and the sender's";
+
+    /// `wrote_ms`: when the majority first acknowledged a write; `None`: not in the `lasted_ms`
+    /// that the cut lasted.
+    Liveness MajorityLate {
+        majority: Vec<u64>, bound: Stretched, fault: String, wrote_ms: Option<u64>, lasted_ms: u64,
+    }
+        "expected {majority}, a majority that hears each other, to acknowledge a write within \
+         {bound} of `{fault}`, found {found}: look for a leader that stays one",
+        majority = ids(majority).join(", "),
+        found = wrote_ms.map_or(format!("none in {lasted_ms} ms"), |ms| format!("the first after {ms} ms"));
+
+    Liveness HealedLate { task: Healed, bound: Stretched, took_ms: u64 }
+        "expected the healed cluster to {task} within {bound}, it took {took_ms} ms";
+
+    Liveness ReadUnanswered { member: u64, bound: Stretched, took_ms: u64, why: String }
+        "expected the healed n{member} to serve a linearizable read within {bound}, found \
+         after {took_ms} ms: {why}";
+
+    Liveness LastReadLate { member: u64, bound: Stretched }
+        "expected n{member} to answer a read of all keys within {bound}, and it did not";
+}
