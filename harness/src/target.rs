@@ -21,6 +21,7 @@ mod etcd;
 pub mod node;
 pub mod server;
 mod window;
+mod wire;
 
 pub use api::KvLook;
 pub use contact::Contact;
@@ -31,6 +32,7 @@ pub(crate) use window::edits;
 pub use window::{
     BroughtBy, FILE_WINDOWS, LoadShape, Reach, WINDOWS, Window, all_windows, find_window, nearest_window,
 };
+pub use wire::Standing;
 
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
