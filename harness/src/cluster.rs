@@ -32,11 +32,10 @@ use crate::pace::Pace;
 use crate::paths::Paths;
 use crate::process::Spawner;
 use crate::record::Role;
-use crate::target::{Addresses, Engine, Slot, Target};
+use crate::target::{Addresses, Engine, Slot, Standing, Target};
 use crate::{clock, limits};
 use anyhow::{Context, anyhow};
 use futures_util::future::join_all;
-use node_proto::control::StatusResponse;
 use ports::PortHolder;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -258,7 +257,7 @@ impl Cluster {
     }
 
     /// One reading of each member that is up and answers; one that stands still does not.
-    pub async fn statuses(&self) -> Vec<StatusResponse> {
+    pub async fn statuses(&self) -> Vec<Standing> {
         join_all(self.members.iter().filter(|member| member.is_up() && !member.is_stopped()).map(Member::status))
             .await
             .into_iter()
@@ -294,7 +293,7 @@ impl Cluster {
 }
 
 /// The leader that the highest term names, if it is itself of that term.
-fn leader_of(statuses: &[StatusResponse]) -> Option<u64> {
+fn leader_of(statuses: &[Standing]) -> Option<u64> {
     let term = statuses.iter().map(|status| status.term).max()?;
     let leader = statuses.iter().find(|status| status.term == term && status.leader_id != 0)?.leader_id;
     statuses.iter().any(|status| status.member_id == leader && status.term == term).then_some(leader)
@@ -361,8 +360,8 @@ mod tests {
         assert_eq!(cluster.site.founders.len(), 1);
     }
 
-    fn status(member_id: u64, term: u64, leader_id: u64) -> StatusResponse {
-        StatusResponse { member_id, term, leader_id, ..StatusResponse::default() }
+    fn status(member_id: u64, term: u64, leader_id: u64) -> Standing {
+        Standing { member_id, term, leader_id, ..Standing::default() }
     }
 
     #[test]

@@ -31,13 +31,13 @@ pub use crate::record::{CycleRecord, Outcome, PhasesMs, Role, Victim};
 use crate::clock;
 use crate::cluster::trouble::excused;
 use crate::cluster::{Cluster, Death, Trouble};
-use crate::evidence::{Did, Evidence, Look};
+use crate::evidence::{Did, Evidence, EvidenceKind, Look};
 use crate::findings::Harness;
 use crate::inspect::{DeadMember, remove_dir};
 use crate::limits;
 use crate::machine::{Machine, Shortage};
 use crate::observe::Observer;
-use crate::oracle::Ledger;
+use crate::oracle::{Ledger, Raised};
 use crate::pace::{Lap, Pace};
 use crate::plan::{Fault, Step, When};
 use crate::process::Ended;
@@ -106,7 +106,7 @@ pub struct Work {
     kills_of_tools: u32,
     /// Members that left the cluster; their directories are evidence only of a failure.
     retired: Vec<u64>,
-    findings: Vec<Finding>,
+    findings: Vec<Raised>,
     record: CycleRecord,
 }
 
@@ -125,7 +125,7 @@ impl<'a> Stage<'a> {
     /// Carries out one step of the plan; [`Stage::close`] says what came of it.
     pub async fn run(&mut self, work: &mut Work) {
         let (cycle, action) = (work.step.cycle, work.step.action());
-        self.ledger.take(&Evidence::Cycle { cycle, what: action });
+        self.ledger.record(&Evidence::Cycle { cycle, what: action });
         if let Err(trouble) = self.carry_out(work).await {
             self.outlive(work, &trouble).await;
         }
@@ -217,7 +217,7 @@ impl<'a> Stage<'a> {
             clock::sleep(limits::LEASE_PAUSE).await;
         }
         let bound_ms = lap.stretched(bound).ms();
-        work.findings.extend(self.ledger.take(&Evidence::LeasesAwaited { bound_ms }));
+        self.judge(work, &Evidence::LeasesAwaited { bound_ms });
     }
 
     /// A last look at all members without a fault: heal, fence, verify. `work` is
@@ -233,20 +233,32 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Takes what `work` has found so far, however far it came, and the ledger's alarms; writes it
-    /// down.
+    /// Takes what `work` has found so far, however far it came, and writes it down. What a step of
+    /// the cycle raised comes before what the load did.
     pub fn findings_of(&self, work: &mut Work) -> Vec<Finding> {
-        let mut findings = std::mem::take(&mut work.findings);
-        findings.extend(self.ledger.take_findings());
+        self.drain(work);
+        work.findings.sort_by_key(|raised| raised.by.kind.is_of_the_load());
+        let findings: Vec<_> = work.findings.drain(..).map(|raised| raised.finding).collect();
         for finding in &findings {
-            self.ledger.take(&Evidence::Finding { finding: finding.clone(), known: None });
+            self.ledger.record(&Evidence::Finding { finding: finding.clone(), known: None });
         }
         findings
     }
 
+    /// Records `evidence`, and hands what was raised by now to `work`.
+    fn judge(&self, work: &mut Work, evidence: &Evidence) {
+        self.ledger.record(evidence);
+        self.drain(work);
+    }
+
+    /// Hands what was raised by now to `work`, by this cycle's steps and by the load.
+    fn drain(&self, work: &mut Work) {
+        work.findings.extend(self.ledger.drain());
+    }
+
     /// A finding that only we can have: it is testimony.
     fn tell(&self, work: &mut Work, finding: Finding) {
-        work.findings.extend(self.ledger.take(&Evidence::Told { finding }));
+        self.judge(work, &Evidence::Told { finding });
     }
 
     /// What there was too little of on this machine, now or a moment ago.
@@ -275,13 +287,14 @@ impl<'a> Stage<'a> {
     fn casualty(&self, work: &mut Work, casualty: Casualty) {
         let (cycle, member, engine) = (work.step.cycle, casualty.member, Some(casualty.engine));
         if casualty.by_us() {
-            self.ledger.take(&Evidence::Killed { cycle, member, engine });
+            self.ledger.record(&Evidence::Killed { cycle, member, engine });
         }
         work.casualties.push(casualty);
     }
 
     /// The record of a cycle that was carried out, and its findings.
     pub fn close(&self, mut work: Work) -> CycleEnd {
+        self.drain(&mut work);
         if work.findings.is_empty() {
             for finding in self.remove_retired(&work) {
                 self.tell(&mut work, finding);
@@ -302,7 +315,7 @@ impl<'a> Stage<'a> {
         record.duration_ms = lap.elapsed_ms();
         record.machine_percent = lap.factor_percent();
         record.proved_nothing = proved_nothing(&record);
-        self.ledger.take(&Evidence::CycleEnd { record: record.clone() });
+        self.ledger.record(&Evidence::CycleEnd { record: record.clone() });
         CycleEnd { record, findings }
     }
 
@@ -316,7 +329,7 @@ impl<'a> Stage<'a> {
     /// Writes a step down, before it is taken.
     fn note(&self, cycle: u32, did: Did, member: Option<u64>, what: Option<&str>) {
         let what = what.map(str::to_owned);
-        self.ledger.take(&Evidence::Did { cycle, did, member, what });
+        self.ledger.record(&Evidence::Did { cycle, did, member, what });
     }
 }
 
@@ -426,6 +439,11 @@ impl Work {
         !self.victims.is_empty() && followers_alone && as_chosen && quorum_left && kills_alone
     }
 
+    /// Whether a piece of evidence of this kind raised anything in this cycle.
+    fn found_by(&self, kind: EvidenceKind) -> bool {
+        self.findings.iter().any(|raised| raised.by.kind == kind)
+    }
+
     fn skip(&mut self, why: impl Into<String>) {
         self.record.outcome = Outcome::Skipped { why: why.into() };
     }
@@ -439,7 +457,8 @@ impl Work {
     /// The finding that a trouble is. `None`: of a member whose dead directory is already known to
     /// be wrong, and which died of that; its death adds words, and no second class.
     fn unexplained(&mut self, trouble: &Trouble, finding: Finding) -> Option<Finding> {
-        let cause = self.findings.iter_mut().find(|known| {
+        let of_a_step = self.findings.iter_mut().filter(|raised| !raised.by.kind.is_of_the_load());
+        let cause = of_a_step.map(|raised| &mut raised.finding).find(|known| {
             known.member == finding.member && finding.member.is_some() && known.class().verdict() == Verdict::Violation
         });
         match (cause, trouble) {
@@ -462,6 +481,7 @@ impl Work {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oracle::Origin;
     use crate::record::{LastingKind, LastingRecord};
 
     fn work() -> Work {
@@ -472,20 +492,34 @@ mod tests {
         Trouble::Died { member: 2, ended: Ended::Exited(65), served: false, lived_before: true, remark: None }
     }
 
+    fn raised(kind: EvidenceKind, member: u64) -> Raised {
+        let finding = Finding::of_class(Class::IndexAheadOfEngine).in_cycle(4).at_member(member);
+        Raised { finding, by: Origin { line: 9, kind } }
+    }
+
     #[test]
     fn a_death_that_the_dead_directory_explains_keeps_its_class() {
         let mut work = work();
-        work.findings.push(Finding::of_class(Class::IndexAheadOfEngine).in_cycle(4).at_member(2));
+        work.findings.push(raised(EvidenceKind::Inspected, 2));
         assert_eq!(work.unexplained(&died(), died().finding(Some(4))), None);
-        assert_eq!(work.findings[0].class(), Class::IndexAheadOfEngine);
-        assert_eq!(work.findings[0].then, [died().finding(None).what]);
-        assert!(work.findings[0].sentence().contains("; then n2: expected it to start"), "{}", work.findings[0]);
+        let found = &work.findings[0].finding;
+        assert_eq!(found.class(), Class::IndexAheadOfEngine);
+        assert_eq!(found.then, [died().finding(None).what]);
+        assert!(found.sentence().contains("; then n2: expected it to start"), "{found}");
+    }
+
+    /// What a client was told of a member explains no death.
+    #[test]
+    fn a_death_beside_an_alarm_of_the_load_keeps_its_class() {
+        let mut work = work();
+        work.findings.push(raised(EvidenceKind::Done, 2));
+        assert_eq!(work.unexplained(&died(), died().finding(Some(4))).unwrap().class(), Class::RefusedAfterOwnCrash);
     }
 
     #[test]
     fn a_death_that_nothing_explains_is_a_refusal() {
         let mut work = work();
-        work.findings.push(Finding::of_class(Class::IndexAheadOfEngine).in_cycle(4).at_member(1));
+        work.findings.push(raised(EvidenceKind::Inspected, 1));
         assert_eq!(work.unexplained(&died(), died().finding(Some(4))).unwrap().class(), Class::RefusedAfterOwnCrash);
     }
 

@@ -20,9 +20,9 @@
 //!
 //! The history is read and written line by line: memory follows the clients, not the run.
 
-use crate::evidence::read_line;
-use crate::operation::{Action, Effect, OpId};
-use serde::Deserialize;
+use crate::evidence::Evidence;
+use crate::history::{self, Lines};
+use crate::operation::{Action, Effect, KeyState, OpId, Reply};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 
@@ -32,15 +32,13 @@ pub const THREADS: u64 = 1_000;
 const SEQS: u64 = 1_000_000_000;
 const LISTS: &str = "a/";
 
-/// What makes a history unreadable.
+/// Why there is no export.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot read the history: {0}")]
-    Read(io::Error),
+    #[error(transparent)]
+    Read(#[from] history::Error),
     #[error("cannot write: {0}")]
     Write(#[from] io::Error),
-    #[error("line {line}: expected an event of a history, found {found:?}: {source}")]
-    Malformed { line: u64, found: String, source: serde_json::Error },
 }
 
 /// What was written.
@@ -52,59 +50,9 @@ pub struct Exported {
     pub torn: bool,
 }
 
-#[derive(Deserialize)]
-struct Line {
-    at_us: u64,
-    #[serde(flatten)]
-    event: Event,
-}
-
-/// The events that matter here; a history has many more.
-#[derive(Deserialize)]
-#[serde(tag = "event", rename_all = "kebab-case")]
-enum Event {
-    Invoke {
-        op: String,
-        action: Action,
-    },
-    Done {
-        op: String,
-        reply: Reply,
-    },
-    Refused {
-        op: String,
-        why: String,
-    },
-    Unknown {
-        op: String,
-        why: String,
-    },
-    #[serde(other)]
-    Other,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Reply {
-    Put,
-    Deleted(u64),
-    Txn {
-        succeeded: bool,
-    },
-    Granted,
-    Revoked,
-    Renewed {
-        #[allow(dead_code, reason = "an export says that it was renewed, and not for how long")]
-        ttl_seconds: i64,
-    },
-    Compacted,
-    /// The rows: key, value, and more.
-    Read(Vec<Vec<serde_json::Value>>),
-}
-
 /// A client's operation that has no completion yet.
 struct Open {
-    op: String,
+    op: OpId,
     f: &'static str,
     value: String,
     /// A read, whose value is what it found.
@@ -114,72 +62,63 @@ struct Open {
 struct Writer<W> {
     to: W,
     index: u64,
-    process: BTreeMap<u64, u64>,
-    open: BTreeMap<u64, Open>,
+    process: BTreeMap<u32, u64>,
+    open: BTreeMap<u32, Open>,
     exported: Exported,
 }
 
-/// Writes the operations of `history`, a `history.jsonl`, to `to`.
+/// Writes the operations of a history, which `lines` reads, to `to`.
 ///
 /// # Errors
 /// Reading, writing, or a line that is none of a history.
-pub fn export(mut history: impl BufRead, to: impl Write) -> Result<Exported, Error> {
+pub fn export(mut lines: Lines<impl BufRead>, to: impl Write) -> Result<Exported, Error> {
     let mut writer =
         Writer { to, index: 0, process: BTreeMap::new(), open: BTreeMap::new(), exported: Exported::default() };
-    let (mut text, mut number) = (Vec::new(), 0);
-    loop {
-        text.clear();
-        history.read_until(b'\n', &mut text).map_err(Error::Read)?;
-        if text.last() != Some(&b'\n') {
-            writer.exported.torn = !text.is_empty();
-            break;
-        }
-        number += 1;
-        let line: Line = read_line(&text).map_err(|source| {
-            let found = String::from_utf8_lossy(&text).trim_end().chars().take(80).collect();
-            Error::Malformed { line: number, found, source }
-        })?;
-        writer.take(line)?;
+    while let Some((_, evidence)) = lines.read()? {
+        writer.take(lines.at_us().saturating_mul(1_000), &evidence)?;
     }
+    writer.exported.torn = lines.torn();
     writer.to.flush()?;
     Ok(writer.exported)
 }
 
 impl<W: Write> Writer<W> {
-    fn take(&mut self, line: Line) -> io::Result<()> {
-        let time = line.at_us.saturating_mul(1_000);
-        match line.event {
-            Event::Invoke { op, action } => self.invoke(time, op, &action),
-            Event::Done { op, reply } => self.done(time, &op, &reply),
-            Event::Refused { op, why } => self.complete(time, &op, "fail", None, Some(&why)),
-            Event::Unknown { op, why } => self.complete(time, &op, "info", None, Some(&why)),
-            Event::Other => Ok(()),
+    /// `time`: when it was recorded, nanoseconds. Evidence of anything but operations is left out.
+    fn take(&mut self, time: u64, evidence: &Evidence) -> io::Result<()> {
+        match evidence {
+            Evidence::Invoke { op, action, .. } => self.invoke(time, *op, action),
+            Evidence::Done { op, reply, .. } => self.done(time, *op, reply),
+            Evidence::Refused { op, why, .. } => self.complete(time, *op, "fail", None, Some(why)),
+            Evidence::Unknown { op, why } => self.complete(time, *op, "info", None, Some(why)),
+            _ => Ok(()),
         }
     }
 
-    fn invoke(&mut self, time: u64, op: String, action: &Action) -> io::Result<()> {
-        let Some(id) = OpId::of_value(op.as_bytes()) else { return Ok(()) };
-        let client = u64::from(id.client);
+    fn invoke(&mut self, time: u64, op: OpId, action: &Action) -> io::Result<()> {
         // The harness was killed meanwhile: nobody will ever hear of the operation before this one.
-        if let Some(before) = self.open.get(&client).map(|open| open.op.clone()) {
-            self.complete(time, &before, "info", None, Some("the harness ended before the answer"))?;
+        if let Some(before) = self.open.get(&op.client).map(|open| open.op) {
+            self.complete(time, before, "info", None, Some("the harness ended before the answer"))?;
         }
-        let (f, value, reads) = words(id, action);
-        let process = *self.process.entry(client).or_insert(client);
+        let (f, value, reads) = words(op, action);
+        let process = self.process_of(op);
         self.line(time, "invoke", process, f, &value, None)?;
         self.exported.invoked += 1;
-        self.open.insert(client, Open { op, f, value, reads });
+        self.open.insert(op.client, Open { op, f, value, reads });
         Ok(())
     }
 
-    fn done(&mut self, time: u64, op: &str, reply: &Reply) -> io::Result<()> {
+    fn process_of(&mut self, op: OpId) -> u64 {
+        *self.process.entry(op.client).or_insert(u64::from(op.client))
+    }
+
+    fn done(&mut self, time: u64, op: OpId, reply: &Reply) -> io::Result<()> {
         match reply {
             Reply::Txn { succeeded: false } => {
                 self.complete(time, op, "fail", None, Some("its comparison does not hold"))
             }
-            Reply::Read(rows) => match rows.iter().map(|row| found(row)).collect::<Option<Vec<_>>>() {
+            Reply::Read(rows) => match rows.iter().map(found).collect::<Option<Vec<_>>>() {
                 Some(found) => self.complete(time, op, "ok", Some(format!("[{}]", found.join(" "))), None),
-                None => self.complete(time, op, "info", None, Some("the history does not tell what was read")),
+                None => self.complete(time, op, "info", None, Some("what was read is no value of ours")),
             },
             Reply::Put
             | Reply::Deleted(0..)
@@ -187,30 +126,31 @@ impl<W: Write> Writer<W> {
             | Reply::Granted
             | Reply::Revoked
             | Reply::Renewed { .. }
-            | Reply::Compacted => self.complete(time, op, "ok", None, None),
+            | Reply::Compacted
+            | Reply::Defragmented => self.complete(time, op, "ok", None, None),
         }
     }
 
     fn complete(
         &mut self,
         time: u64,
-        op: &str,
+        op: OpId,
         kind: &str,
         read: Option<String>,
         error: Option<&str>,
     ) -> io::Result<()> {
-        let Some(client) = OpId::of_value(op.as_bytes()).map(|id| u64::from(id.client)) else { return Ok(()) };
         // A completion without its invocation, or a second one, is no operation of Jepsen's.
-        if self.open.get(&client).is_none_or(|open| open.op != op) {
+        let Some(open) = self.open.remove(&op.client) else { return Ok(()) };
+        if open.op != op {
+            self.open.insert(op.client, open);
             return Ok(());
         }
-        let Some(open) = self.open.remove(&client) else { return Ok(()) };
-        let process = *self.process.entry(client).or_insert(client);
+        let process = self.process_of(op);
         let value = read.filter(|_| open.reads).unwrap_or(open.value);
         self.line(time, kind, process, open.f, &value, error)?;
         self.exported.completed += 1;
         if kind == "info" {
-            self.process.insert(client, process + THREADS);
+            self.process.insert(op.client, process + THREADS);
         }
         Ok(())
     }
@@ -278,9 +218,8 @@ fn write(id: OpId, key: &str, value: &str) -> String {
 }
 
 /// A row as a read returned it; `None`: it has no value that is ours.
-fn found(row: &[serde_json::Value]) -> Option<String> {
-    let [key, value, _, _, _, _] = row else { return None };
-    let (key, value) = (key.as_str()?, value.as_str()?);
+fn found(row: &KeyState) -> Option<String> {
+    let (key, value) = (str::from_utf8(&row.key).ok()?, str::from_utf8(&row.value).ok()?);
     match entries(value).filter(|_| key.starts_with(LISTS)) {
         Some(list) => {
             let numbers: Vec<String> = list.iter().map(u64::to_string).collect();

@@ -1,8 +1,9 @@
 //! Evidence: everything that the harness did and saw, as a type. A line of `history.jsonl` is one piece of it.
 //!
-//! What a judge needs is evidence, and nothing else is: [`crate::oracle::Ledger::take`] writes a piece down and judges it, under
-//! one lock, so the history's order is the order of judging. Who reads the lines back and takes them again comes to the
-//! same findings. Some findings are testimony: that a bound passed, or that a process died of itself, only the run could see.
+//! What a judge needs is evidence, and nothing else is: [`crate::oracle::Ledger::record`] writes a
+//! piece down and judges it, under one lock, so the history's order is the order of judging. A fold
+//! over the lines ([`crate::fold`]) comes to the same books and the same findings. Some findings
+//! are testimony: that a bound passed, or that a process died of itself, only the run could see.
 //! Those are [`Evidence::Told`], with the finding in full.
 //!
 //! Both directions of the format are here, and a variant is all that a new kind of evidence needs. Lines are small: filler is a
@@ -11,7 +12,7 @@
 mod answer;
 mod line;
 
-pub use answer::{Answers, KvAnswer, Marks, Recovered};
+pub use answer::{Answers, FenceAnswer, IndexRange, KvAnswer, Lease, Marks, Recovered};
 pub use line::read_line;
 
 use crate::inspect::DeadMember;
@@ -25,8 +26,10 @@ use crate::record::{CycleRecord, QuotaRecord, SlotRecord};
 use crate::target::{Engine, Slot};
 use crate::verdict::Finding;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use strum::{EnumDiscriminants, EnumIter, IntoStaticStr};
 
 /// Version of the history's format: raised when a line changes its meaning.
 pub const HISTORY_VERSION: u32 = 2;
@@ -102,8 +105,14 @@ pub enum Did {
 }
 
 /// One thing that was done or seen.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, EnumDiscriminants)]
 #[serde(tag = "event", rename_all = "kebab-case")]
+#[strum_discriminants(
+    name(EvidenceKind),
+    doc = "Which variant of [`Evidence`] a piece is.",
+    derive(PartialOrd, Ord, Hash, IntoStaticStr, EnumIter),
+    strum(serialize_all = "kebab-case")
+)]
 pub enum Evidence {
     History(Head),
 
@@ -324,17 +333,59 @@ pub enum Evidence {
         after_cycle: u32,
     },
     /// The cluster's part ended; nothing is recorded or judged after this.
-    End {
-        interrupted: bool,
-        slots: Vec<SlotRecord>,
-        skipped_checks: Vec<String>,
-        /// How long the load ran, milliseconds, up to the last look.
-        #[serde(default)]
-        load_ms: u64,
-    },
+    End(End),
+}
+
+/// How a cluster's part of a run ended. Those of all clusters add up to the run's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    pub interrupted: bool,
+    pub slots: Vec<SlotRecord>,
+    pub skipped_checks: Vec<String>,
+    /// How long the load ran, milliseconds, up to the last look; of several clusters the longest.
+    #[serde(default)]
+    pub load_ms: u64,
+}
+
+impl End {
+    /// Adds how another cluster's part ended. A check that several skipped is listed once.
+    pub fn add(&mut self, other: Self) {
+        self.interrupted |= other.interrupted;
+        self.slots.extend(other.slots);
+        for check in other.skipped_checks {
+            if !self.skipped_checks.contains(&check) {
+                self.skipped_checks.push(check);
+            }
+        }
+        self.load_ms = self.load_ms.max(other.load_ms);
+    }
+}
+
+impl EvidenceKind {
+    /// The name, as the history has it.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+
+    /// Whether such a piece comes from the load and the watches that run all the time, and not from
+    /// a step of a cycle.
+    pub fn is_of_the_load(self) -> bool {
+        use EvidenceKind::*;
+        matches!(self, Invoke | Done | Refused | Unknown | Watch | WatchEnded | Revision | Again | Skipped)
+    }
+}
+
+impl fmt::Display for EvidenceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 impl Evidence {
+    pub fn kind(&self) -> EvidenceKind {
+        self.into()
+    }
+
     /// How `op` ended.
     pub fn of_outcome(op: OpId, outcome: &Outcome) -> Self {
         match outcome.clone() {

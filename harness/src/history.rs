@@ -127,11 +127,11 @@ pub enum Error {
     Malformed { path: String, line: u64, found: String, source: serde_json::Error },
 }
 
-/// Reads a history back, line by line: memory does not grow with it.
+/// The one reader of histories: line by line, so that memory does not grow with them.
 #[derive(Debug)]
-pub struct Lines {
+pub struct Lines<R = BufReader<File>> {
     path: String,
-    file: BufReader<File>,
+    file: R,
     line: Vec<u8>,
     number: u64,
     at_us: u64,
@@ -153,15 +153,34 @@ impl Lines {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let name = path.display().to_string();
         let file = File::open(path).map_err(|source| Error::Io { path: name.clone(), source })?;
-        Ok(Self {
-            path: name,
-            file: BufReader::new(file),
-            line: Vec::new(),
-            number: 0,
-            at_us: 0,
-            whole: 0,
-            torn: false,
-        })
+        Ok(Self::of(name, BufReader::new(file)))
+    }
+
+    /// Begins with the first whole line of the last `bytes` bytes. What is before them is counted
+    /// in lines, and not read.
+    ///
+    /// # Errors
+    /// Those of reading a file.
+    pub fn of_the_end(path: &Path, bytes: u64) -> Result<Self, Error> {
+        let mut lines = Self::open(path)?;
+        let io = |source| Error::Io { path: path.display().to_string(), source };
+        let length = lines.file.get_ref().metadata().map_err(io)?.len();
+        let skipped = length.saturating_sub(bytes);
+        while lines.whole < skipped {
+            match lines.file.skip_until(b'\n').map_err(io)? {
+                0 => break,
+                read => lines.whole += read as u64,
+            }
+            lines.number += 1;
+        }
+        Ok(lines)
+    }
+}
+
+impl<R: BufRead> Lines<R> {
+    /// The lines of `file`, which errors call `path`.
+    pub fn of(path: String, file: R) -> Self {
+        Self { path, file, line: Vec::new(), number: 0, at_us: 0, whole: 0, torn: false }
     }
 
     /// The next piece of evidence, and the number of its line; `None` at the end. A last line without an end is one that a kill
@@ -208,6 +227,21 @@ mod tests {
     use super::*;
     use crate::findings::What;
     use crate::operation::OpId;
+
+    #[test]
+    fn the_end_of_a_history_begins_with_a_whole_line_and_knows_its_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("history.jsonl");
+        let history = History::create(&path).unwrap();
+        (1..=9).for_each(|cycle| history.record_at(0, &Evidence::Mark { cycle }));
+        let line = std::fs::metadata(&path).unwrap().len() / 9;
+        let first = |bytes| Lines::of_the_end(&path, bytes).unwrap().read().unwrap();
+        let nth = |cycle: u32| Some((u64::from(cycle), Evidence::Mark { cycle }));
+        assert_eq!(first(2 * line), nth(8));
+        assert_eq!(first(2 * line + 1), nth(8), "the end of the seventh line is left out");
+        assert_eq!(first(2 * line - 1), nth(9));
+        assert_eq!((first(1_000_000), first(0)), (nth(1), None));
+    }
 
     #[test]
     fn a_torn_last_line_is_tolerated_and_any_other_is_named() {

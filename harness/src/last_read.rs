@@ -13,15 +13,15 @@ use crate::verdict::Finding;
 use etcd_client::{Client, ConnectOptions};
 
 /// Reads all members and judges what they say. A read that fails is the harness's or liveness's matter, never silence.
-/// `findings` grows as it goes, so that an interruption loses none.
-pub async fn read_and_check(cluster: &Cluster, ledger: &Ledger, findings: &mut Vec<Finding>) {
+/// What it finds waits with the ledger, so that an interruption loses none.
+pub async fn read_and_check(cluster: &Cluster, ledger: &Ledger) {
     for (slot, endpoint) in cluster.endpoints() {
         let Some(member) = cluster.in_slot(slot).map(|member| member.id) else { continue };
         // What its own watch has delivered it has applied; another member's stream may be ahead of it.
         let revision = ledger.delivered(slot);
         match cluster.site.pace().within(limits::LAST_READ, read_all(&endpoint, revision)).await {
-            Ok(Ok(rows)) => findings.extend(ledger.take(&Evidence::LastRead { member, revision, rows })),
-            Ok(Err(error)) => findings.extend(tell(
+            Ok(Ok(rows)) => ledger.record(&Evidence::LastRead { member, revision, rows }),
+            Ok(Err(error)) => tell(
                 ledger,
                 match death_of(cluster, member).await {
                     Some(trouble) => trouble.finding(None),
@@ -30,17 +30,17 @@ pub async fn read_and_check(cluster: &Cluster, ledger: &Ledger, findings: &mut V
                         Finding::new(what).at_member(member)
                     }
                 },
-            )),
+            ),
             Err(bound) => {
                 let late = Finding::new(Members::LastReadLate { member, bound }).at_member(member);
-                findings.extend(tell(ledger, late));
+                tell(ledger, late);
             }
         }
     }
 }
 
-fn tell(ledger: &Ledger, finding: Finding) -> Vec<Finding> {
-    ledger.take(&Evidence::Told { finding })
+fn tell(ledger: &Ledger, finding: Finding) {
+    ledger.record(&Evidence::Told { finding });
 }
 
 /// How `member` ended, if that is why it does not answer.

@@ -45,6 +45,7 @@ pub mod evidence;
 pub mod exit;
 pub mod faultfs;
 pub mod findings;
+pub mod fold;
 pub mod history;
 pub mod inspect;
 pub mod known;

@@ -32,11 +32,11 @@ use crate::pace::Pace;
 use crate::raft_log::{self, LogId, Payload, RaftLog};
 use crate::record::localisation::{Excerpt, ExcerptLine, FirstWrong, Localisation, WrongKey};
 use crate::scenario::hex;
+use crate::target::Standing;
 use crate::verdict::{Class, Finding};
 use crate::workload::Workload;
 use compare::{Difference, Shape, Shown, Truth, first_difference};
 use futures_util::future::join_all;
-use node_proto::control::StatusResponse;
 use std::collections::BTreeMap;
 use trail::Trail;
 
@@ -49,7 +49,7 @@ const LOCALISED: [Class; 6] =
 struct Witness {
     member: u64,
     /// At rest.
-    status: Option<StatusResponse>,
+    status: Option<Standing>,
     shown: Option<Shown>,
     /// Its keys at the fence, if it still has that revision.
     keys: Option<Vec<KeyState>>,
@@ -144,7 +144,7 @@ async fn stop_load(cluster: &Cluster, workload: &mut Option<Workload>, finding: 
     }
     match Trail::read(&cluster.site.paths.history_jsonl(), finding.cycle) {
         Ok(trail) => evidence.trail = trail,
-        Err(error) => evidence.unknown.push(format!("what happened in the cycle: history.jsonl: {error}")),
+        Err(error) => evidence.unknown.push(format!("what happened in the cycle: {error}")),
     }
 }
 
@@ -187,7 +187,7 @@ async fn witness(cluster: &Cluster, evidence: &mut Evidence) {
 async fn hear(
     (endpoint, pace): (&str, &Pace),
     from: u64,
-    status: &StatusResponse,
+    status: &Standing,
     fence: Option<u64>,
     found: &mut Witness,
 ) -> anyhow::Result<()> {

@@ -24,7 +24,7 @@ use std::sync::Arc;
 type Position = (u64, u32);
 
 /// The state at every revision from the last compaction on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Model {
     /// The newest revision applied. An empty store is at revision 1.
     revision: u64,

@@ -107,7 +107,7 @@ impl Stream {
             let from = self.ledger.delivered(self.slot) + 1;
             let why = self.follow(from).await;
             let moved = self.ledger.delivered(self.slot) >= from;
-            self.ledger.take(&Evidence::WatchEnded { slot: self.slot, why });
+            self.ledger.record(&Evidence::WatchEnded { slot: self.slot, why });
             pause = if moved { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
             clock::sleep(pause).await;
         }
@@ -121,7 +121,7 @@ impl Stream {
             Ok(stream) => stream,
             Err(error) => return error.to_string(),
         };
-        self.ledger.take(&Evidence::Watch { slot: self.slot, from });
+        self.ledger.record(&Evidence::Watch { slot: self.slot, from });
         loop {
             let response = match stream.message().await {
                 Ok(Some(response)) => response,

@@ -2,6 +2,7 @@
 //!
 //! Plain data, no behaviour beyond sums: a stored record must read back without a cluster.
 
+pub mod books;
 pub mod crowd;
 pub mod known;
 pub mod localisation;
@@ -11,6 +12,7 @@ pub mod refused;
 pub use crate::target::Role;
 use crate::target::{Engine, Slot};
 use crate::verdict::{Finding, Verdict};
+use books::BooksRecord;
 use crowd::CrowdRecord;
 use known::KnownRecord;
 use localisation::Localisation;
@@ -404,6 +406,10 @@ pub struct RunSummary {
     /// `None`: the load had no leases of seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leases: Option<LeasesJudged>,
+    /// What the ledger of each cluster held in the end; a fold over the histories has to come to
+    /// the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub books: Vec<BooksRecord>,
     /// Where a divergence begins, if one was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub localisation: Option<Localisation>,

@@ -14,11 +14,12 @@ pub use crate::record::RunSummary;
 pub use launch::read_inputs;
 
 use crate::cycle::{CycleEnd, CycleRecord};
+use crate::evidence::End;
 use crate::exit::Exit;
 use crate::findings::{Harness, Worth as Lack};
 use crate::inspect::remove_dir;
 use crate::machine::Machine;
-use crate::oracle;
+use crate::oracle::{self, Sums};
 use crate::output::say;
 use crate::pace::Pace;
 use crate::paths::Paths;
@@ -60,19 +61,42 @@ pub struct Job {
     pub quiet: bool,
 }
 
-/// What the cycles came to.
+/// What one cluster's part of a run came to, beside its cycles: of a lane that was carried out, and
+/// of a history that `verify` folded.
+#[derive(Debug, Default)]
+pub(crate) struct Share {
+    pub findings: Vec<Finding>,
+    pub sums: Sums,
+    pub end: End,
+}
+
+impl Share {
+    /// Says in each finding that it is about `cluster`, if there are several `clusters`.
+    pub fn mark(&mut self, cluster: u32, clusters: u32) {
+        let first = self.sums.known.iter_mut().filter_map(|known| known.first.as_mut());
+        mark(self.findings.iter_mut().chain(first), cluster, clusters);
+    }
+
+    fn add(&mut self, other: Self) {
+        self.findings.extend(other.findings);
+        self.sums.add(other.sums);
+        self.end.add(other.end);
+    }
+}
+
+/// Says in each finding which cluster it is about, where there are several.
+pub(crate) fn mark<'a>(findings: impl IntoIterator<Item = &'a mut Finding>, cluster: u32, clusters: u32) {
+    for finding in findings.into_iter().filter(|_| clusters > 1) {
+        finding.cluster = Some(cluster);
+    }
+}
+
+/// What the cycles came to, and what the shares of all clusters add up to.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub cycles: Vec<CycleRecord>,
-    pub findings: Vec<Finding>,
-    pub skipped_checks: Vec<String>,
-    /// Reads that could not be compared with the model.
-    pub reads_unchecked: u64,
-    /// Likewise fences.
-    pub fences_uncompared: u64,
-    pub cycles_apart: u64,
     pub crowd: Option<CrowdRecord>,
-    pub interrupted: bool,
+    share: Share,
 }
 
 /// Runs `job` and writes its report. `interrupt` turns true when the run is to end early.
@@ -130,7 +154,7 @@ async fn side_by_side(
     let mut lanes = JoinSet::new();
     for cluster in 1..=job.plan.clusters {
         // In each lane's own evidence, which is all that a later look has.
-        let end = LaneEnd { skipped_checks: unchecked.clone(), ..LaneEnd::default() };
+        let end = LaneEnd::skipping(unchecked.clone());
         let hands = (spawner.clone(), Arc::clone(&machine));
         let lane = (Arc::clone(&shared), (cluster, end), hands, halted.clone(), ends.clone());
         let runtime = Handle::current();
@@ -162,9 +186,6 @@ async fn side_by_side(
     while let Some(end) = ended.recv().await {
         outcome.take_cycle(end, &halt, &mut progress, started);
     }
-    outcome.cycles.sort_by_key(|cycle| cycle.cycle);
-    summary.slots.sort_by_key(|slot| (slot.cluster, slot.slot));
-    summary.resumed.sort_by_key(|death| (death.cluster, death.after_cycle));
     outcome
 }
 
@@ -186,40 +207,27 @@ impl Outcome {
             halt_for_a_finding(halt);
         }
         self.cycles.push(end.record);
-        self.findings.extend(end.findings);
+        self.share.findings.extend(end.findings);
+    }
+
+    /// Adds a cluster's share.
+    pub fn add(&mut self, share: Share) {
+        self.share.add(share);
     }
 
     /// Adds what a lane came to, and its share of the sums.
     fn take_lane(&mut self, joined: Result<LaneEnd, JoinError>, halt: &watch::Sender<Halt>, summary: &mut RunSummary) {
         let end = joined.unwrap_or_else(|error| LaneEnd {
-            findings: vec![Finding::new(Harness::LanePanicked { error: error.to_string() })],
+            share: Share {
+                findings: vec![Finding::new(Harness::LanePanicked { error: error.to_string() })],
+                ..Share::default()
+            },
             ..LaneEnd::default()
         });
-        if !end.findings.is_empty() {
+        if !end.share.findings.is_empty() {
             halt_for_a_finding(halt);
         }
-        self.findings.extend(end.findings);
-        self.interrupted |= end.interrupted;
-        for check in end.skipped_checks {
-            if !self.skipped_checks.contains(&check) {
-                self.skipped_checks.push(check);
-            }
-        }
-        summary.slots.extend(end.slots);
-        summary.acked_writes += end.tally.acked_writes;
-        summary.unknown_writes += end.tally.unknown_writes;
-        summary.reads += end.tally.reads;
-        record::refused::add(&mut summary.operations, end.operations);
-        summary.load_ms = summary.load_ms.max(end.load_ms);
-        self.reads_unchecked += end.tally.reads_unchecked;
-        self.fences_uncompared += end.tally.fences_uncompared;
-        self.cycles_apart += end.tally.cycles_apart;
-        record::known::add(&mut summary.known, end.known);
-        summary.log_replayed.add(end.replayed);
-        if let Some(leases) = &mut summary.leases {
-            leases.add(end.tally.leases);
-        }
-        summary.resumed.extend(end.resumed);
+        self.add(end.share);
         if let Some(crowd) = end.crowd {
             self.crowd.get_or_insert_default().add(crowd);
         }
@@ -267,32 +275,53 @@ async fn describe(job: &Job, spawner: &Spawner, started_utc: String) -> anyhow::
 
 /// Turns the outcome into findings, their order and the verdict.
 pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: Outcome) {
-    summary.cycles = outcome.cycles;
+    let Outcome { mut cycles, crowd, share: Share { findings, sums, end } } = outcome;
+    let Sums { tally, operations, log_replayed, known, mut resumed, mut books } = sums;
+    let End { interrupted, mut slots, skipped_checks, load_ms } = end;
+    cycles.sort_by_key(|cycle| cycle.cycle);
+    slots.sort_by_key(|slot| (slot.cluster, slot.slot));
+    resumed.sort_by_key(|death| (death.cluster, death.after_cycle));
+    books.sort_by_key(|books| books.cluster);
+    (summary.cycles, summary.slots, summary.resumed, summary.books) = (cycles, slots, resumed, books);
     summary.fault_classes = worth::fault_classes(&summary.cycles);
-    summary.findings = oracle::condense(outcome.findings);
-    summary.interrupted = outcome.interrupted;
-    summary.crowd = outcome.crowd.or(summary.crowd.take());
-    if outcome.reads_unchecked > 0 {
-        let (unchecked, reads) = (outcome.reads_unchecked, summary.reads);
+    summary.findings = oracle::condense(findings);
+    summary.interrupted = interrupted;
+    summary.crowd = crowd.or(summary.crowd.take());
+    (summary.acked_writes, summary.unknown_writes, summary.reads) =
+        (tally.acked_writes, tally.unknown_writes, tally.reads);
+    (summary.operations, summary.load_ms, summary.log_replayed) = (operations, load_ms, log_replayed);
+    record::known::add(&mut summary.known, known);
+    if let Some(leases) = &mut summary.leases {
+        leases.add(tally.leases);
+    }
+    if tally.reads_unchecked > 0 {
+        let (unchecked, reads) = (tally.reads_unchecked, summary.reads);
         let why = format!("{unchecked} of {reads} reads: compacted before the history reached them");
         summary.skipped_checks.push(why);
     }
-    if outcome.fences_uncompared > 0 {
+    if tally.fences_uncompared > 0 {
         summary.skipped_checks.push(format!(
             "comparison with the model at {} fences: replicas disagreed there, or a watch had left something out",
-            outcome.fences_uncompared
+            tally.fences_uncompared
         ));
     }
-    summary.skipped_checks.extend(worth::unverified(summary, outcome.cycles_apart));
+    if tally.findings_unlisted > 0 {
+        summary.skipped_checks.push(format!(
+            "listing of {} further findings: a cycle lists {} of a class, and counts the rest",
+            tally.findings_unlisted,
+            oracle::LISTED_PER_CLASS_MAX
+        ));
+    }
+    summary.skipped_checks.extend(worth::unverified(summary, tally.cycles_apart));
     summary.skipped_checks.extend(summary.log_replayed.skipped());
-    summary.skipped_checks.extend(outcome.skipped_checks);
+    summary.skipped_checks.extend(skipped_checks);
     if summary.interrupted && summary.findings.is_empty() {
         let (done, planned) = (summary.cycles.len() as u64, summary.cycles_planned.into());
         summary.findings.push(Finding::new(Lack::Interrupted { done, planned }));
     }
     // A run that a finding ended early proves that finding; what it would have been worth is no question any more.
     if summary.findings.is_empty() {
-        summary.findings = worth::lacking(floors, summary, outcome.cycles_apart);
+        summary.findings = worth::lacking(floors, summary, tally.cycles_apart);
         let stayed_away = summary.crowd.as_ref().and_then(CrowdRecord::lacking);
         summary.findings.extend(stayed_away.map(Finding::new));
         summary.skipped_checks.extend(worth::not_applicable(summary));

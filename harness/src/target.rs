@@ -23,6 +23,7 @@ pub mod node;
 pub mod rows;
 pub mod server;
 mod window;
+mod wire;
 
 pub use api::KvLook;
 pub use contact::Contact;
@@ -33,6 +34,7 @@ pub(crate) use window::edits;
 pub use window::{
     BroughtBy, FILE_WINDOWS, LoadShape, Reach, WINDOWS, Window, all_windows, find_window, nearest_window,
 };
+pub use wire::Standing;
 
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;

@@ -1,8 +1,10 @@
 //! `verify`: a report's evidence, judged again. Offline: no cluster, no node, no clock.
 //!
-//! The lines of a history go through the very judges that the run's evidence went through ([`Ledger::take`]), in the same order,
-//! so the same findings come of them; what they amount to is concluded by the run's own function as well. What then is left to
-//! disagree is what a report says without its evidence, or evidence that was changed since.
+//! The lines of a history go through the very judges that the run's evidence went through
+//! ([`crate::fold`]), in the same order, so the same findings come of them; what they amount to is
+//! concluded by the run's own function as well. What then is left to disagree is what a report says
+//! without its evidence, or evidence that was changed since. The ledger's books of both are
+//! compared as well, field by field: a judge that goes by anything but the evidence is found here.
 //!
 //! Testimony is not judged again: that a bound passed or that a process died of itself, only the run could see. It counts as it was
 //! told, and is told apart. So are the records of cycles; what the evidence says of them is compared.
@@ -18,9 +20,10 @@ use crate::findings::Worth;
 use crate::oracle;
 use crate::paths::Paths;
 use crate::plan::Plan;
+use crate::record::RunSummary;
+use crate::record::books::BooksRecord;
 use crate::record::known::KnownRecord;
 use crate::record::refused::StepRecord;
-use crate::record::{self, RunSummary};
 use crate::report;
 use crate::run::{self, Outcome};
 use crate::scenario::Scenario;
@@ -57,6 +60,16 @@ impl Verification {
             None if found => Exit::Violation,
             _ => Exit::Harness,
         }
+    }
+}
+
+impl Verification {
+    /// Ledgers whose books were compared, and how many fields those have; `None`: none was.
+    pub fn books_compared(&self) -> Option<(usize, usize)> {
+        let pairs = self.claimed.iter().flat_map(|claimed| claimed.books.iter().zip(&self.run.books));
+        let fields: Vec<_> =
+            pairs.filter(|(claims, shows)| claims.same_build(shows)).map(|(_, shows)| shows.fields.len()).collect();
+        (!fields.is_empty()).then(|| (fields.len(), fields.iter().sum()))
     }
 }
 
@@ -114,60 +127,30 @@ pub fn verify(paths: &Paths, claims: Claims) -> anyhow::Result<Verification> {
         let replayed = replayed::replay(paths, cluster, &scenario, &plan)?;
         verification.take(replayed, &mut outcome);
     }
-    outcome.cycles.sort_by_key(|cycle| cycle.cycle);
-    verification.run.slots.sort_by_key(|slot| (slot.cluster, slot.slot));
     run::conclude(&scenario.floors, &mut verification.run, outcome);
     verification.compare();
     Ok(verification)
 }
 
 impl Verification {
-    fn take(&mut self, mut replayed: Replayed, outcome: &mut Outcome) {
-        let several = self.run.clusters > 1;
-        let first = replayed.known.iter_mut().filter_map(|known| known.first.as_mut());
-        for finding in replayed.judged.iter_mut().chain(&mut replayed.told).chain(first).filter(|_| several) {
-            finding.cluster = Some(replayed.cluster);
+    fn take(&mut self, replayed: Replayed, outcome: &mut Outcome) {
+        let Replayed { cluster, mut share, told, ended, counts, torn, quotas, mut cycles, mut disagreements, .. } =
+            replayed;
+        for (place, finding) in share.findings.iter().enumerate() {
+            let (judged, testimony) = self.classes.entry(finding.class().name()).or_default();
+            *(if told.contains(&place) { testimony } else { judged }) += 1;
         }
-        for finding in &replayed.judged {
-            self.classes.entry(finding.class().name()).or_default().0 += 1;
+        self.counts.add(&counts);
+        self.torn += u32::from(torn);
+        self.disagreements.append(&mut disagreements);
+        outcome.cycles.append(&mut cycles);
+        if !ended {
+            self.unended += 1;
+            share.findings.push(Finding::new(Worth::HistoryUnended { cluster }));
         }
-        for finding in &replayed.told {
-            self.classes.entry(finding.class().name()).or_default().1 += 1;
-        }
-        self.counts.add(&replayed.counts);
-        self.torn += u32::from(replayed.torn);
-        self.disagreements.append(&mut replayed.disagreements);
-        outcome.cycles.append(&mut replayed.cycles);
-        outcome.findings.append(&mut replayed.judged);
-        outcome.findings.append(&mut replayed.told);
-        match replayed.end {
-            Some(end) => {
-                outcome.interrupted |= end.interrupted;
-                self.run.slots.extend(end.slots);
-                self.run.load_ms = self.run.load_ms.max(end.load_ms);
-                let new = |check: &String| !outcome.skipped_checks.contains(check);
-                let checks: Vec<_> = end.skipped_checks.into_iter().filter(new).collect();
-                outcome.skipped_checks.extend(checks);
-            }
-            None => {
-                self.unended += 1;
-                outcome.findings.push(Finding::new(Worth::HistoryUnended { cluster: replayed.cluster }));
-            }
-        }
-        self.run.acked_writes += replayed.tally.acked_writes;
-        self.run.unknown_writes += replayed.tally.unknown_writes;
-        self.run.reads += replayed.tally.reads;
-        record::refused::add(&mut self.run.operations, std::mem::take(&mut replayed.operations));
-        outcome.reads_unchecked += replayed.tally.reads_unchecked;
-        outcome.fences_uncompared += replayed.tally.fences_uncompared;
-        outcome.cycles_apart += replayed.tally.cycles_apart;
-        record::known::add(&mut self.run.known, std::mem::take(&mut replayed.known));
-        self.run.log_replayed.add(replayed.log_replayed);
-        if let Some(leases) = &mut self.run.leases {
-            leases.add(replayed.tally.leases);
-        }
-        self.run.resumed.append(&mut replayed.resumed);
-        if let Some(quotas) = replayed.quotas {
+        share.mark(cluster, self.run.clusters);
+        outcome.add(share);
+        if let Some(quotas) = quotas {
             self.run.quotas = quotas;
         }
     }
@@ -217,8 +200,22 @@ impl Verification {
         differ("quotas", format!("{:?}", claimed.quotas), format!("{:?}", run.quotas));
         differ("slots", format!("{:?}", claimed.slots), format!("{:?}", run.slots));
         differ("seed", claimed.seed.to_string(), run.seed.to_string());
+        let clusters = |books: &[BooksRecord]| format!("those of {} clusters", books.len());
+        differ("books", clusters(&claimed.books), clusters(&run.books));
+        for (claims, shows) in claimed.books.iter().zip(&run.books).filter(|(claims, shows)| claims.same_build(shows)) {
+            for field in claims.differing(shows) {
+                let of =
+                    |books: &BooksRecord| books.fields.get(&field).cloned().unwrap_or_else(|| "nothing".to_owned());
+                differ(&format!("books of cluster {}, field {field}", claims.cluster), of(claims), of(shows));
+            }
+        }
         differ("scenario digest", claimed.scenario_digest.clone(), run.scenario_digest.clone());
         differ("plan digest", claimed.plan_digest.clone(), run.plan_digest.clone());
+        let another = claimed.books.iter().zip(&run.books).any(|(claims, shows)| !claims.same_build(shows));
+        if another {
+            let why = "comparison of the books, field by field: another build of the harness wrote the report";
+            self.run.skipped_checks.push(why.to_owned());
+        }
     }
 }
 

@@ -138,6 +138,29 @@ fn no_diagnostic_can_end_the_harness() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
+/// Replies of a member's control endpoint become evidence where they are received, and nothing turns
+/// them back.
+#[test]
+fn wire_types_become_evidence_in_one_place() {
+    let found = offenders(&["harness/src"], &["node_proto::control"], &["harness/src/target/"]);
+    assert!(found.is_empty(), "{found:#?}");
+    let back = ["for control::", "for RecoveryResponse", "for StatusResponse", "for FenceAnswerResponse"];
+    let found = offenders(&["harness/src"], &back, &[]);
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// The live run records evidence in its ledger; a stored history goes through the fold alone.
+#[test]
+fn one_fold_reads_histories_for_the_judges() {
+    let own = ["harness/src/fold.rs", "harness/src/history.rs", "harness/src/oracle/ledger.rs"];
+    let found = offenders(&["harness/src"], &["record_at("], &own);
+    let found: Vec<_> = found.into_iter().filter(|line| !line.contains("tests.rs:")).collect();
+    assert!(found.is_empty(), "{found:#?}");
+    let found = offenders(&["harness/src"], &["read_line("], &["harness/src/evidence/", "harness/src/history.rs"]);
+    let found: Vec<_> = found.into_iter().filter(|line| !line.contains("tests.rs:")).collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 /// A finding's sentence is for people. Code that needs to know what was found matches
 /// `Finding::what`.
 #[test]

@@ -97,6 +97,31 @@ fn a_killed_run_is_resumed_and_verifies() {
     assert_eq!(code, 64, "a complete report: {text}");
 }
 
+/// What the ledger of a run held in the end, and what a fold over its stored history holds, field
+/// by field.
+#[test]
+fn a_fold_over_the_history_comes_to_the_books_of_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = dir.path().join("report");
+    let output = start(&report, "smoke.toml", "7", "8").wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+    let said = verdict(&report);
+    let fields = said["books"][0]["fields"].as_object().expect("the run left its books");
+    for field in ["model", "writes", "replay", "linearizability", "watermarks", "tally"] {
+        assert!(fields.contains_key(field), "{field} of {fields:?}");
+    }
+    let (code, text) = ninelives(&["verify"], &report);
+    let compared = format!("books: {} fields of 1 ledgers compared", fields.len());
+    assert!(code == 0 && text.contains(&compared), "{text}");
+    let mut other = said.clone();
+    other["books"][0]["fields"]["writes"] = "0123456789abcdef".into();
+    std::fs::write(report.join("verdict.json"), other.to_string()).unwrap();
+    let (code, text) = ninelives(&["verify"], &report);
+    assert!(code == 70 && text.contains("DISAGREES: books of cluster 1, field writes"), "{text}");
+    let (code, text) = ninelives(&["export", "--edn"], &report);
+    assert!(code == 0 && text.contains(":type :ok"), "{text}");
+}
+
 #[test]
 fn a_report_of_a_planted_bug_verifies() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,12 +1,13 @@
 //! `ninelives export`: a run's history in a format that other checkers read.
 
 use crate::exit::{Exit, Failure};
+use crate::history::{self, Lines};
 use crate::output::{delivered, say};
 use crate::paths::Paths;
 use crate::{edn, limits};
 use clap::Args;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -29,9 +30,8 @@ pub fn export(args: &ExportArgs) -> Result<Exit, Failure> {
     if let Some(why) = paths.lacking(std::slice::from_ref(&path)) {
         return Err(Failure::Usage(why));
     }
-    let history = File::open(&path).map_err(|error| {
-        Failure::Usage(format!("expected the history of a report at {}, found: {error}", path.display()))
-    })?;
+    let history = Lines::open(&path)
+        .map_err(|error| Failure::Usage(format!("expected the history of a report, found: {error}")))?;
     let (to, place): (Box<dyn Write>, String) = match &args.out {
         None => (Box::new(std::io::stdout().lock()), "standard output".to_owned()),
         Some(out) => {
@@ -40,7 +40,7 @@ pub fn export(args: &ExportArgs) -> Result<Exit, Failure> {
             (Box::new(file), out.display().to_string())
         }
     };
-    match edn::export(BufReader::new(history), BufWriter::new(to)) {
+    match edn::export(history, BufWriter::new(to)) {
         Ok(exported) => {
             let torn = if exported.torn { "; the last line of the history is cut off and was left out" } else { "" };
             let (all, completed) = (exported.invoked, exported.completed);
@@ -48,7 +48,7 @@ pub fn export(args: &ExportArgs) -> Result<Exit, Failure> {
             Ok(Exit::Pass)
         }
         Err(edn::Error::Write(error)) if args.out.is_none() => Ok(delivered(Err(error)).map(|()| Exit::Pass)?),
-        Err(error @ edn::Error::Malformed { .. }) => Err(Failure::Usage(format!("{}, {error}", path.display()))),
+        Err(edn::Error::Read(error @ history::Error::Malformed { .. })) => Err(Failure::Usage(error.to_string())),
         Err(error) => Err(Failure::Harness(anyhow::Error::new(error).context(format!("exporting {}", path.display())))),
     }
 }

@@ -86,6 +86,9 @@ fn words(verification: &Verification) -> String {
         "plan {} and scenario {}: the same in the history and in the files",
         run.plan_digest, run.scenario_digest
     ));
+    if let Some((ledgers, fields)) = verification.books_compared() {
+        line(format!("books: {fields} fields of {ledgers} ledgers compared with those that the run left"));
+    }
     for difference in disagreements {
         line(format!("DISAGREES: {difference}"));
     }

@@ -8,14 +8,14 @@ use super::pause::Paused;
 use super::readings::Readings;
 use super::{Site, Trouble};
 use crate::endpoints::Board;
+use crate::evidence::{FenceAnswer, Recovered};
 use crate::faultfs::{Gate, Mount};
 use crate::pace::Pace;
 use crate::process::{Child, Ended, Launch, NodeState, Signals, events};
 use crate::record::pace::Stretched;
-use crate::target::{self, Addresses, Contact, Engine, KvLook, Origin, Slot, Window};
+use crate::target::{self, Addresses, Contact, Engine, KvLook, Origin, Slot, Standing, Window};
 use crate::{clock, limits};
 use anyhow::{Context, anyhow};
-use node_proto::control::{FenceAnswerResponse, FenceResponse, RecoveryResponse, StatusResponse};
 use std::fs::File;
 use std::future::Future;
 use std::io::{Read, Seek, SeekFrom};
@@ -329,26 +329,21 @@ impl Member {
     }
 
     /// One reading, at once.
-    pub async fn status(&self) -> Result<StatusResponse, Trouble> {
+    pub async fn status(&self) -> Result<Standing, Trouble> {
         let ask = |contact: Contact| async move { contact.status().await };
         self.read("answer a status request", limits::CONTROL_REQUEST, ask).await
     }
 
     /// Waits until it has applied `index`.
-    pub async fn wait_applied(&self, index: u64, bound: Duration) -> Result<StatusResponse, Trouble> {
+    pub async fn wait_applied(&self, index: u64, bound: Duration) -> Result<Standing, Trouble> {
         let wait = |contact: Contact| async move { contact.wait_applied(index).await };
         self.read(&format!("apply index {index}"), bound, wait).await
     }
 
     /// Asks for where it stands, and keeps the answer to be judged.
-    async fn read<F>(
-        &self,
-        what: &str,
-        bound: Duration,
-        call: impl FnOnce(Contact) -> F,
-    ) -> Result<StatusResponse, Trouble>
+    async fn read<F>(&self, what: &str, bound: Duration, call: impl FnOnce(Contact) -> F) -> Result<Standing, Trouble>
     where
-        F: Future<Output = Result<StatusResponse, Status>>,
+        F: Future<Output = Result<Standing, Status>>,
     {
         let asked = self.readings.ask();
         let status = self.ask(what, bound, call).await?;
@@ -372,21 +367,22 @@ impl Member {
     }
 
     /// What this life's recovery did so far; `None`: the target gives no account.
-    pub async fn recovery(&self) -> Result<Option<RecoveryResponse>, Trouble> {
+    pub async fn recovery(&self) -> Result<Option<Recovered>, Trouble> {
         let ask = |contact: Contact| async move { contact.recovery().await };
         self.ask("answer for its recovery", limits::CONTROL_REQUEST, ask).await
     }
 
-    /// Proposes a fence. `None`: refused or without an answer (no leader, an election); whether it was proposed
-    /// all the same is unknown, and does not matter: another one follows.
-    pub async fn propose_fence(&self, id: u64, bound: Duration) -> Result<Option<FenceResponse>, Trouble> {
+    /// Proposes a fence, and gives its raft index. `None`: refused or without an answer (no leader,
+    /// an election); whether it was proposed all the same is unknown, and does not matter: another
+    /// one follows.
+    pub async fn propose_fence(&self, id: u64, bound: Duration) -> Result<Option<u64>, Trouble> {
         let Life { contact, pace, .. } = self.life()?;
         let proposed = pace.within(bound, contact.propose_fence(id));
         Ok(self.or_death(proposed).await?.ok().and_then(Result::ok))
     }
 
     /// Its own answer for the fence at `index`.
-    pub async fn fence_answer(&self, index: u64, bound: Duration) -> Result<FenceAnswerResponse, Trouble> {
+    pub async fn fence_answer(&self, index: u64, bound: Duration) -> Result<FenceAnswer, Trouble> {
         let what = format!("answer for the fence at index {index}");
         self.ask(&what, bound, |contact: Contact| async move { contact.fence_answer(index).await }).await
     }

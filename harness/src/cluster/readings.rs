@@ -3,7 +3,7 @@
 
 use crate::limits;
 use crate::oracle::Reading;
-use node_proto::control::StatusResponse;
+use crate::target::Standing;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -43,14 +43,14 @@ impl Readings {
     }
 
     /// Its answer.
-    pub fn answered(&self, asked: Asked, status: &StatusResponse) {
+    pub fn answered(&self, asked: Asked, status: &Standing) {
         let mut taken = self.lock();
         // An answer from the life before, that was read late.
         if asked.life != taken.life {
             return;
         }
         taken.answered += 1;
-        taken.kept.push_back(Reading::of(status, asked.life, asked.after));
+        taken.kept.push_back(reading(status, asked));
         if taken.kept.len() > limits::READINGS_MAX {
             taken.kept.pop_front();
         }
@@ -62,14 +62,34 @@ impl Readings {
     }
 }
 
+/// What `status` says, as evidence. Indexes become counts of entries.
+fn reading(status: &Standing, asked: Asked) -> Reading {
+    let entries = |index: Option<u64>| index.map_or(0, |index| index + 1);
+    let number = |number: i64| u64::try_from(number).unwrap_or(0);
+    Reading {
+        life: asked.life,
+        after: asked.after,
+        term: status.term,
+        leader: status.leader_id,
+        purged: entries(status.last_purged),
+        persisted: entries(status.persisted),
+        flushed: entries(status.flushed),
+        applied: entries(status.applied),
+        committed: entries(status.committed),
+        log_durable: entries(status.log_durable),
+        log_last: entries(status.log_last),
+        revision: number(status.revision),
+        compacted: number(status.compact_revision),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_reading_knows_its_life_and_what_was_answered_before_it_was_asked() {
-        let (readings, status) =
-            (Readings::default(), StatusResponse { applied: Some(7), ..StatusResponse::default() });
+        let (readings, status) = (Readings::default(), Standing { applied: Some(7), ..Standing::default() });
         readings.begin(1);
         let (first, second) = (readings.ask(), readings.ask());
         readings.answered(first, &status);
@@ -89,7 +109,7 @@ mod tests {
     #[test]
     fn what_nobody_takes_is_bounded() {
         let readings = Readings::default();
-        (0..3 * limits::READINGS_MAX).for_each(|_| readings.answered(readings.ask(), &StatusResponse::default()));
+        (0..3 * limits::READINGS_MAX).for_each(|_| readings.answered(readings.ask(), &Standing::default()));
         assert_eq!(readings.take().len(), limits::READINGS_MAX);
     }
 }

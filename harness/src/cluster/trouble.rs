@@ -5,9 +5,8 @@ use crate::findings::{Harness, Members, What, Worth};
 use crate::machine::{self, Resource, Shortage};
 use crate::process::Ended;
 use crate::record::pace::Stretched;
-use crate::target::Engine;
+use crate::target::{Engine, Standing};
 use crate::verdict::{Class, Finding};
-use node_proto::control::StatusResponse;
 
 const SIGKILL: i32 = 9;
 const SIGXCPU: i32 = 24;
@@ -180,7 +179,7 @@ fn by_a_stranger(ended: Ended) -> bool {
 impl Trouble {
     /// Lateness with the late member's own account of its snapshots. Refusals explain it only if
     /// none was installed.
-    pub fn with_account(self, account: &StatusResponse) -> Self {
+    pub fn with_account(self, account: &Standing) -> Self {
         match self {
             Trouble::Late { member, what, bound }
                 if account.snapshots_refused > 0 && account.snapshots_installed == 0 =>
@@ -263,11 +262,11 @@ mod tests {
             what: "apply index 9".into(),
             bound: Stretched::idle(Duration::from_millis(30)),
         };
-        let account = |snapshots_refused, snapshots_installed| StatusResponse {
+        let account = |snapshots_refused, snapshots_installed| Standing {
             snapshots_refused,
             snapshots_installed,
             last_snapshot_refusal: "32 bytes short".into(),
-            ..StatusResponse::default()
+            ..Standing::default()
         };
         let class = |refused, installed| late().with_account(&account(refused, installed)).finding(None).class();
         assert_eq!(class(0, 0), Class::Liveness);

@@ -5,13 +5,12 @@
 
 use super::{Stage, Work};
 use crate::cluster::Trouble;
-use crate::evidence::{Evidence, Recovered};
+use crate::evidence::{Evidence, IndexRange, Recovered};
 use crate::findings::Watches;
 use crate::target::{Fences, KvLook};
 use crate::verdict::Finding;
 use crate::{clock, limits};
 use futures_util::future::join_all;
-use node_proto::control::{IndexRange, RecoveryResponse};
 use std::time::Duration;
 
 /// A fence that every member answered.
@@ -48,22 +47,20 @@ impl Stage<'_> {
         let (start, cycle) = (clock::now(), work.step.cycle);
         self.observe(work, fence.revision).await?;
         self.take_readings(cycle);
-        let judged = self.ledger.take(&fence.evidence);
-        if !judged.is_empty() {
+        self.judge(work, &fence.evidence);
+        if work.found_by(fence.evidence.kind()) {
             for (member, look) in &fence.looks {
                 let (member, revision, rows) = (*member, fence.revision, look.rows.clone());
-                work.findings.extend(self.ledger.take(&Evidence::LastRead { member, revision, rows }));
+                self.judge(work, &Evidence::LastRead { member, revision, rows });
             }
         }
-        work.findings.extend(judged);
         self.second_look(work, fence.revision, fence.compacted).await;
         let restarted: Vec<_> = work.last_casualties().map(|casualty| casualty.member).collect();
         for member in restarted {
             if let Some(one) = self.cluster.member(member) {
                 let Some(recovery) = one.recovery().await? else { continue };
                 work.add_recovery(&recovery);
-                let recovery = Recovered::from(&recovery);
-                work.findings.extend(self.ledger.take(&Evidence::Recovery { cycle, member, recovery }));
+                self.judge(work, &Evidence::Recovery { cycle, member, recovery });
             }
         }
         if let Some(one) = work.victims.first().and_then(|victim| self.cluster.member(victim.member)) {
@@ -97,14 +94,14 @@ impl Stage<'_> {
     fn take_readings(&self, cycle: u32) {
         for member in &self.cluster.members {
             let readings = member.readings.take();
-            self.ledger.take(&Evidence::Readings { cycle, member: member.id, readings });
+            self.ledger.record(&Evidence::Readings { cycle, member: member.id, readings });
         }
     }
 }
 
 impl Work {
     /// Adds what a restarted member had to do.
-    fn add_recovery(&mut self, recovery: &RecoveryResponse) {
+    fn add_recovery(&mut self, recovery: &Recovered) {
         let length = |range: Option<IndexRange>| range.map_or(0, |range| range.last.saturating_sub(range.first) + 1);
         self.record.verified += length(recovery.verified);
         self.record.replayed += length(recovery.replayed);

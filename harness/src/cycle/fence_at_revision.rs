@@ -35,7 +35,7 @@ impl Stage<'_> {
         while levels.looks < limits::LOOKS_MIN || !lap.is_over(bound) {
             // The second reading is of the first one's revision: what was acknowledged in between is not in it.
             if at.is_none() {
-                self.ledger.take(&Evidence::Mark { cycle: work.step.cycle });
+                self.ledger.record(&Evidence::Mark { cycle: work.step.cycle });
             }
             let (revision, index) = self.anchor(work, bound).await?;
             let revision = at.take().unwrap_or(revision);
@@ -61,7 +61,7 @@ impl Stage<'_> {
                 return Ok(Fence { index, revision, compacted, evidence, looks });
             }
             // Recorded, and judged only with the second reading.
-            work.findings.extend(self.ledger.take(&evidence));
+            self.judge(work, &evidence);
             (reading, at) = (2, Some(revision));
             self.come_to_rest().await;
         }

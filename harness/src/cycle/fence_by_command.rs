@@ -9,11 +9,10 @@ use super::fence::Fence;
 use super::revive::first_trouble;
 use super::{Stage, Work};
 use crate::cluster::{Member, Trouble};
-use crate::evidence::{Answers, Did, Evidence, Recovered};
+use crate::evidence::{Answers, Did, Evidence, EvidenceKind, FenceAnswer};
 use crate::findings::Worth;
 use crate::{clock, limits};
 use futures_util::future::join_all;
-use node_proto::control::{FenceAnswerResponse, FenceResponse};
 use std::time::Duration;
 
 impl Stage<'_> {
@@ -22,16 +21,16 @@ impl Stage<'_> {
         let (lap, mut tries, mut pause) = (self.cluster.site.pace().begin(), 0, limits::FENCE_RETRY_PAUSE);
         loop {
             tries += 1;
-            self.ledger.take(&Evidence::Mark { cycle: work.step.cycle });
-            let proposed = self.propose(work, bound).await?;
-            let answers = self.answers(proposed.index, bound).await?;
+            self.ledger.record(&Evidence::Mark { cycle: work.step.cycle });
+            let index = self.propose(work, bound).await?;
+            let answers = self.answers(index, bound).await?;
             if answers.iter().all(|(_, answer)| !answer.missed) {
                 let first = answers.first().map(|(_, answer)| (answer.revision, answer.compact_revision));
                 let (revision, compacted) = first.unwrap_or_default();
                 let unsigned = |number: i64| u64::try_from(number).unwrap_or(0);
                 let (cycle, answers) = (work.step.cycle, Answers::new(&answers));
                 return Ok(Fence {
-                    index: proposed.index,
+                    index,
                     revision: unsigned(revision),
                     compacted: unsigned(compacted),
                     evidence: Evidence::FenceAnswers { cycle, answers },
@@ -57,19 +56,17 @@ impl Stage<'_> {
     /// Judges the members that skipped a fence; whether one of them is found to have applied
     /// another entry in its place.
     async fn judge_missed(&self, work: &mut Work, missed: &[(u64, u64)]) -> Result<bool, Trouble> {
-        let before = work.findings.len();
         for (member, index) in missed {
             let Some(one) = self.cluster.member(*member) else { continue };
             let Some(recovery) = one.recovery().await? else { continue };
-            let recovery = Recovered::from(&recovery);
             let (cycle, member, index) = (work.step.cycle, *member, *index);
-            work.findings.extend(self.ledger.take(&Evidence::Missed { cycle, member, index, recovery }));
+            self.judge(work, &Evidence::Missed { cycle, member, index, recovery });
         }
-        Ok(work.findings.len() > before)
+        Ok(work.found_by(EvidenceKind::Missed))
     }
 
     /// Proposes on one member after the other until one takes it: during an election none does.
-    async fn propose(&mut self, work: &Work, bound: Duration) -> Result<FenceResponse, Trouble> {
+    async fn propose(&mut self, work: &Work, bound: Duration) -> Result<u64, Trouble> {
         let lap = self.cluster.site.pace().begin();
         let members: Vec<_> = self.cluster.members.iter().map(|member| member.id).collect();
         for member in members.iter().cycle() {
@@ -95,8 +92,8 @@ impl Stage<'_> {
         })
     }
 
-    async fn answers(&self, index: u64, bound: Duration) -> Result<Vec<(u64, FenceAnswerResponse)>, Trouble> {
-        async fn ask(member: &Member, index: u64, bound: Duration) -> Result<(u64, FenceAnswerResponse), Trouble> {
+    async fn answers(&self, index: u64, bound: Duration) -> Result<Vec<(u64, FenceAnswer)>, Trouble> {
+        async fn ask(member: &Member, index: u64, bound: Duration) -> Result<(u64, FenceAnswer), Trouble> {
             Ok((member.id, member.fence_answer(index, bound).await?))
         }
         first_trouble(join_all(self.cluster.members.iter().map(|member| ask(member, index, bound))).await)

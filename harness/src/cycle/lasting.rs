@@ -260,9 +260,10 @@ impl Stage<'_> {
                 let (cycle, wrote_ms) = (work.step.cycle, majority_wrote_ms);
                 let cut = Cut { cycle, fault, majority, lasted_ms, wrote_ms, machine_percent };
                 let bound_ms = self.scenario.bounds.cut_write_ms_max;
-                work.findings.extend(self.ledger.take(&Evidence::Cut { cut, bound_ms }));
+                self.ledger.record(&Evidence::Cut { cut, bound_ms });
             }
         }
+        self.drain(work);
         work.record.terms_passed = self.term().await.saturating_sub(work.lasting.term);
         Ok(())
     }
@@ -290,7 +291,7 @@ async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> i
         let behind = patient.behind();
         let lasted_ms = clock::ms_since(since);
         let what = Some(format!("{}, after {lasted_ms} ms", patient.fault));
-        patient.ledger.take(&Evidence::Did { cycle: patient.cycle, did: Did::End, member: None, what });
+        patient.ledger.record(&Evidence::Did { cycle: patient.cycle, did: Did::End, member: None, what });
         match hold {
             Hold::Pause(paused) => {
                 let went_on = join_all(paused.into_iter().map(Paused::go_on)).await;

@@ -27,7 +27,7 @@ impl Stage<'_> {
                 work.kills_of_tools += 1;
                 work.landed();
                 let killed = Evidence::Killed { cycle: work.step.cycle, member: id, engine: None };
-                self.ledger.take(&killed);
+                self.ledger.record(&killed);
                 self.inspect_migrated(work, id, Look::MigrateKilled).await?;
                 match then {
                     Then::Migrate => self.migrate_to_the_end(work, id, to).await,
@@ -104,11 +104,12 @@ impl Stage<'_> {
             applied_received,
             dead: dead.clone(),
         };
-        work.findings.extend(self.ledger.take(&inspected));
+        self.ledger.record(&inspected);
         if look == Look::MigrateKilled {
             settle_index(&casualty.dead.take().unwrap_or_default(), &mut dead);
         }
         casualty.dead = Some(dead);
+        self.drain(work);
         Ok(())
     }
 }

@@ -77,7 +77,7 @@ impl Stage<'_> {
         let id = others.add_learner(&peer, self.cluster.ids_used()).await?;
         self.note(work.step.cycle, Did::MemberAdded, Some(id), Some(&format!("{slot}, {to}")));
         self.cluster.replace(old, id, to)?;
-        self.ledger.take(&Evidence::MovedIn { cycle: work.step.cycle, slot, member: id, engine: to });
+        self.ledger.record(&Evidence::MovedIn { cycle: work.step.cycle, slot, member: id, engine: to });
         work.retired.push(old);
         Ok(id)
     }

@@ -74,7 +74,7 @@ impl Stage<'_> {
     async fn save(&mut self, work: &Work, (source, slot): (u64, Slot), file: &Path) -> Result<u64, Trouble> {
         let cycle = work.step.cycle;
         self.note(cycle, Did::Save, Some(source), None);
-        self.ledger.take(&Evidence::Saving { cycle, member: source });
+        self.ledger.record(&Evidence::Saving { cycle, member: source });
         let endpoint = format!("http://{}", self.member(source)?.addresses.client);
         let saved = restoration::save(&endpoint, file, self.cluster.site.pace()).await;
         saved.with_context(|| format!("cannot save a snapshot of n{source}"))?;
@@ -125,7 +125,7 @@ impl Stage<'_> {
         }
         work.kills_of_tools += 1;
         work.landed();
-        self.ledger.take(&Evidence::Killed { cycle, member: id, engine: None });
+        self.ledger.record(&Evidence::Killed { cycle, member: id, engine: None });
         if self.cluster.site.paths.node_data(id).exists() {
             return Ok(());
         }
@@ -146,7 +146,7 @@ impl Stage<'_> {
             let (data, copy) = (site.paths.node_data(*id), site.paths.dead_copy(*id));
             index = inspect(&site.spawner, inspector, &data, &copy).await?.dead.engine_index;
         }
-        work.findings.extend(self.ledger.take(&Evidence::Restored { cycle, revision, index, founders }));
+        self.judge(work, &Evidence::Restored { cycle, revision, index, founders });
         let endpoints: Vec<_> = self.cluster.endpoints().into_iter().map(|(_, endpoint)| endpoint).collect();
         self.load.begin_anew((&endpoints, self.cluster.site.board.clone()), Arc::clone(&self.ledger)).await?;
         Ok(())

@@ -42,7 +42,7 @@ impl Stage<'_> {
                 applied_received: applied,
                 dead: dead.clone(),
             };
-            work.findings.extend(self.ledger.take(&inspected));
+            self.judge(work, &inspected);
             self.read_log(work, member, applied.max(dead.engine_index), &dead, log);
         }
         work.record.phases.inspect += clock::ms_since(start);
@@ -62,7 +62,7 @@ impl Stage<'_> {
         match log {
             Ok(log) => {
                 let evidence = self.ledger.log_evidence(cycle, member, &log, applied);
-                work.findings.extend(self.ledger.take(&Evidence::RaftLog { log: evidence }));
+                self.judge(work, &Evidence::RaftLog { log: evidence });
             }
             // A log that the inspector cannot read either has been judged.
             Err(_) if dead.log_error.is_some() => {}

@@ -41,7 +41,7 @@ impl Stage<'_> {
         match late.map(|late| self.excuse(late)) {
             // Timings of a machine that ran short are no evidence.
             Some(excused) if excused.class() != Class::Liveness => self.tell(work, excused),
-            _ => work.findings.extend(self.ledger.take(&Evidence::Healed { healing, bounds })),
+            _ => self.judge(work, &Evidence::Healed { healing, bounds }),
         }
     }
 
@@ -69,7 +69,7 @@ impl Stage<'_> {
                 self.tell(work, excused(broken.in_cycle(cycle).at_member(member), &short.to_string()));
                 continue;
             }
-            work.findings.extend(self.ledger.take(&Evidence::FreshWatch { cycle, member, asked, heard }));
+            self.judge(work, &Evidence::FreshWatch { cycle, member, asked, heard });
         }
     }
 }

@@ -8,14 +8,13 @@ use super::wait::Miss;
 use super::{Casualty, Stage, Work};
 use crate::cluster::member::Stop;
 use crate::cluster::{Member, Trouble};
-use crate::evidence::{Did, Evidence, Marks};
+use crate::evidence::{Did, Evidence};
 use crate::plan::When;
 use crate::record::{Outcome, Role, Victim};
-use crate::target::{Reach, Window, find_window};
+use crate::target::{Reach, Standing, Window, find_window};
 use crate::{clock, limits};
 use anyhow::anyhow;
 use futures_util::future::{join_all, select_all};
-use node_proto::control::StatusResponse;
 use std::future::Future;
 use std::time::Duration;
 
@@ -102,8 +101,8 @@ impl Stage<'_> {
         trouble.map_or(Ok(()), Err)
     }
 
-    fn record_reading(&self, cycle: u32, member: u64, status: &StatusResponse) {
-        self.ledger.take(&Evidence::Reading { cycle, member, status: Marks::from(status) });
+    fn record_reading(&self, cycle: u32, member: u64, status: &Standing) {
+        self.ledger.record(&Evidence::Reading { cycle, member, status: status.marks() });
     }
 
     async fn reach_window(

@@ -28,7 +28,7 @@ const HISTORY: &str = r#"{"at_us":1000,"event":"invoke","op":"3.17","endpoint":0
 
 fn exported(history: &str) -> (String, Exported) {
     let mut text = Vec::new();
-    let exported = export(history.as_bytes(), &mut text).unwrap();
+    let exported = export(Lines::of("history.jsonl".to_owned(), history.as_bytes()), &mut text).unwrap();
     (String::from_utf8(text).unwrap(), exported)
 }
 
@@ -41,8 +41,14 @@ fn golden_history() {
 
 #[test]
 fn a_line_that_is_none_is_named() {
-    let error = export(&b"{\"at_us\":1,\"event\":\"watch\"}\nno\n"[..], io::sink()).unwrap_err().to_string();
-    assert!(error.starts_with("line 2: ") && error.contains("\"no\""), "{error}");
+    let error = |text: &'static str| {
+        let lines = Lines::of("history.jsonl".to_owned(), text.as_bytes());
+        export(lines, io::sink()).unwrap_err().to_string()
+    };
+    let nothing = error("{\"at_us\":1,\"event\":\"mark\",\"cycle\":1}\nno\n");
+    assert!(nothing.starts_with("history.jsonl, line 2: ") && nothing.contains("\"no\""), "{nothing}");
+    let strange = error("{\"at_us\":1,\"event\":\"mork\",\"cycle\":1}\n");
+    assert!(strange.starts_with("history.jsonl, line 1: "), "{strange}");
 }
 
 #[test]

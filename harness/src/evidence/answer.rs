@@ -1,12 +1,32 @@
-//! What members say on their control endpoint, as the history writes it.
+//! What members say on their control endpoint, as the history writes it. Replies of the wire become
+//! these types where they are received (`target/contact.rs`), and nothing turns them back.
 
 use crate::scenario::hex;
 use crate::target::KvLook;
-use node_proto::control::{FenceAnswerResponse, IndexRange, Lease, RecoveryResponse, StatusResponse};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A member's account of its recovery. Ranges are `[first, last]`, both inclusive.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Raft indexes from `first` to `last`, both inclusive; written as `[first, last]`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "[u64; 2]", into = "[u64; 2]")]
+pub struct IndexRange {
+    pub first: u64,
+    pub last: u64,
+}
+
+impl From<[u64; 2]> for IndexRange {
+    fn from([first, last]: [u64; 2]) -> Self {
+        Self { first, last }
+    }
+}
+
+impl From<IndexRange> for [u64; 2] {
+    fn from(range: IndexRange) -> Self {
+        [range.first, range.last]
+    }
+}
+
+/// A member's account of its recovery.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovered {
     pub last_flushed_index: Option<u64>,
     pub engine_index: Option<u64>,
@@ -14,53 +34,15 @@ pub struct Recovered {
     pub log_last: Option<u64>,
     pub last_purged: Option<u64>,
     pub scan_start: Option<u64>,
-    pub verified: Option<[u64; 2]>,
-    pub replayed: Option<[u64; 2]>,
+    pub verified: Option<IndexRange>,
+    pub replayed: Option<IndexRange>,
     pub complete: bool,
     pub open_micros: u64,
     pub snapshot_installed: Option<u64>,
 }
 
-impl From<&RecoveryResponse> for Recovered {
-    fn from(said: &RecoveryResponse) -> Self {
-        let range = |range: Option<IndexRange>| range.map(|range| [range.first, range.last]);
-        Self {
-            last_flushed_index: said.last_flushed_index,
-            engine_index: said.engine_index,
-            log_first: said.log_first,
-            log_last: said.log_last,
-            last_purged: said.last_purged,
-            scan_start: said.scan_start,
-            verified: range(said.verified),
-            replayed: range(said.replayed),
-            complete: said.complete,
-            open_micros: said.open_micros,
-            snapshot_installed: said.snapshot_installed,
-        }
-    }
-}
-
-impl From<&Recovered> for RecoveryResponse {
-    fn from(said: &Recovered) -> Self {
-        let range = |range: Option<[u64; 2]>| range.map(|[first, last]| IndexRange { first, last });
-        Self {
-            last_flushed_index: said.last_flushed_index,
-            engine_index: said.engine_index,
-            log_first: said.log_first,
-            log_last: said.log_last,
-            last_purged: said.last_purged,
-            scan_start: said.scan_start,
-            verified: range(said.verified),
-            replayed: range(said.replayed),
-            complete: said.complete,
-            open_micros: said.open_micros,
-            snapshot_installed: said.snapshot_installed,
-        }
-    }
-}
-
 /// A member's watermarks, as it gives them itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marks {
     pub persisted: Option<u64>,
     pub flushed: Option<u64>,
@@ -70,26 +52,51 @@ pub struct Marks {
     pub last_purged: Option<u64>,
 }
 
-impl From<&StatusResponse> for Marks {
-    fn from(status: &StatusResponse) -> Self {
-        Self {
-            persisted: status.persisted,
-            flushed: status.flushed,
-            applied: status.applied,
-            committed: status.committed,
-            log_last: status.log_last,
-            last_purged: status.last_purged,
-        }
+/// A lease as a member lists it; written as `[id, granted TTL in seconds]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(i64, i64)", into = "(i64, i64)")]
+pub struct Lease {
+    pub id: i64,
+    pub granted_ttl_seconds: i64,
+}
+
+impl From<(i64, i64)> for Lease {
+    fn from((id, granted_ttl_seconds): (i64, i64)) -> Self {
+        Self { id, granted_ttl_seconds }
     }
+}
+
+impl From<Lease> for (i64, i64) {
+    fn from(lease: Lease) -> Self {
+        (lease.id, lease.granted_ttl_seconds)
+    }
+}
+
+/// A member's answer for a fence. Digests and numbers are as it gave them: whether they can be
+/// right is judged.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FenceAnswer {
+    /// It did not find the fence at its index; the rest says nothing then.
+    pub missed: bool,
+    pub index: u64,
+    pub term: u64,
+    pub revision: i64,
+    pub compact_revision: i64,
+    pub kv: Vec<u8>,
+    pub lease: Vec<u8>,
+    pub auth: Vec<u8>,
+    pub membership: Vec<u8>,
+    pub kv_rows: u64,
+    pub leases: Vec<Lease>,
 }
 
 /// The members' answers for one fence. Written as groups of members that say the same: mostly there is one.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Answers(pub Vec<(u64, FenceAnswerResponse)>);
+pub struct Answers(pub Vec<(u64, FenceAnswer)>);
 
 impl Answers {
     /// Ascending by member, so that groups and members come back as they were.
-    pub fn new(answers: &[(u64, FenceAnswerResponse)]) -> Self {
+    pub fn new(answers: &[(u64, FenceAnswer)]) -> Self {
         let mut answers = answers.to_vec();
         answers.sort_by_key(|(member, _)| *member);
         Self(answers)
@@ -110,13 +117,12 @@ struct Group {
     lease: String,
     auth: String,
     membership: String,
-    /// Id and granted TTL in seconds.
-    leases: Vec<(i64, i64)>,
+    leases: Vec<Lease>,
 }
 
 impl Serialize for Answers {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut groups: Vec<(Vec<u64>, &FenceAnswerResponse)> = Vec::new();
+        let mut groups: Vec<(Vec<u64>, &FenceAnswer)> = Vec::new();
         for (member, answer) in &self.0 {
             match groups.iter_mut().find(|(_, known)| *known == answer) {
                 Some((members, _)) => members.push(*member),
@@ -135,7 +141,7 @@ impl Serialize for Answers {
             lease: hex(&answer.lease),
             auth: hex(&answer.auth),
             membership: hex(&answer.membership),
-            leases: answer.leases.iter().map(|lease| (lease.id, lease.granted_ttl_seconds)).collect(),
+            leases: answer.leases.clone(),
         }))
     }
 }
@@ -145,8 +151,7 @@ impl<'de> Deserialize<'de> for Answers {
         let mut answers = Vec::new();
         for group in Vec::<Group>::deserialize(deserializer)? {
             let digest = |text: &str| unhex(text).map_err(serde::de::Error::custom);
-            let lease = |(id, granted_ttl_seconds)| Lease { id, granted_ttl_seconds };
-            let answer = FenceAnswerResponse {
+            let answer = FenceAnswer {
                 missed: group.missed,
                 index: group.index,
                 term: group.term,
@@ -157,7 +162,7 @@ impl<'de> Deserialize<'de> for Answers {
                 auth: digest(&group.auth)?,
                 membership: digest(&group.membership)?,
                 kv_rows: group.kv_rows,
-                leases: group.leases.into_iter().map(lease).collect(),
+                leases: group.leases,
             };
             answers.extend(group.members.into_iter().map(|member| (member, answer.clone())));
         }

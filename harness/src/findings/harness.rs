@@ -32,6 +32,10 @@ findings! {
     HarnessError HarnessFailed { error: String }
         "{error}";
 
+    /// The lane that they are about had ended, and had not drained them.
+    HarnessError FindingsLeft { left: u64 }
+        "{left} findings were still with the ledger when its lane had ended: the lane lost them";
+
     HarnessError LanePanicked { error: String }
         "a lane ended by a panic: {error}";
 

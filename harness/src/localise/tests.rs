@@ -3,6 +3,7 @@
 use super::*;
 use crate::findings::Replicas;
 use crate::findings::parts::{Anchor, Part, Says};
+use crate::history::Lines;
 use crate::model::Change;
 use crate::report::localisation;
 use crate::report::sample::assert_golden;
@@ -45,16 +46,16 @@ fn shown(change_at: impl Fn(u64) -> Option<Change>) -> Option<Shown> {
 /// What happened to n2, which died with N = 11, E = 14 and a log to 17.
 fn trail(snapshot: &str) -> Trail {
     let text = format!(
-        r#"{{"event":"cycle","cycle":4,"what":"kill follower#1 at flush.completed hit 2"}}
-{{"event":"did","cycle":4,"did":"arm","member":2,"what":"flush.completed"}}
-{{"event":"done","op":"7.7","revision":6,"term":3,"reply":{{"deleted":1}}}}
-{{"event":"killed","cycle":4,"member":2,"engine":"rocksdb"}}
-{{"event":"inspected","cycle":4,"member":2,"look":"killed","applied_received":16,"dead":{{"last_flushed_index":11,"engine_index":14,"log_last":17}}}}
-{{"event":"recovery","cycle":4,"member":2,"last_flushed_index":11,"engine_index":14,"log_first":0,"log_last":17,"last_purged":null,"scan_start":12,"verified":[12,14],"replayed":[15,17],"complete":true,"open_micros":1,"snapshot_installed":{snapshot}}}
-{{"event":"fence-answers","cycle":4,"answers":[{{"members":[1,3],"index":20,"term":3,"revision":9,"compact_revision":0,"kv":"aa","kv_rows":1,"lease":"","auth":"","membership":"","leases":[]}}]}}
+        r#"{{"at_us":1,"event":"cycle","cycle":4,"what":"kill follower#1 at flush.completed hit 2"}}
+{{"at_us":1,"event":"did","cycle":4,"did":"arm","member":2,"what":"flush.completed"}}
+{{"at_us":1,"event":"done","op":"7.7","revision":6,"term":3,"reply":{{"deleted":1}}}}
+{{"at_us":1,"event":"killed","cycle":4,"member":2,"engine":"rocksdb"}}
+{{"at_us":1,"event":"inspected","cycle":4,"member":2,"look":"killed","applied_received":16,"dead":{{"last_flushed_index":11,"engine_index":14,"log_last":17}}}}
+{{"at_us":1,"event":"recovery","cycle":4,"member":2,"last_flushed_index":11,"engine_index":14,"log_first":0,"log_last":17,"last_purged":null,"scan_start":12,"verified":[12,14],"replayed":[15,17],"complete":true,"open_micros":1,"snapshot_installed":{snapshot}}}
+{{"at_us":1,"event":"fence-answers","cycle":4,"answers":[{{"members":[1,3],"index":20,"term":3,"revision":9,"compact_revision":0,"kv":"aa","kv_rows":1,"lease":"","auth":"","membership":"","leases":[]}}]}}
 "#
     );
-    Trail::of(&text, Some(4))
+    Trail::of(Lines::of("history.jsonl".to_owned(), text.as_bytes()), Some(4)).unwrap()
 }
 
 /// n1 and n3 are as they must be, n2 is what `second` says.

@@ -2,16 +2,15 @@
 //!
 //! The end of `history.jsonl` is read back: what was written down is what there is to go by, here as in a check that is done later.
 
-use crate::evidence::{Did, Evidence, Look, Marks, Recovered, read_line};
+use crate::evidence::{Did, Evidence, EvidenceKind, FenceAnswer, IndexRange, Look, Marks, Recovered};
+use crate::history::{self, Lines};
 use crate::inspect::DeadMember;
 use crate::operation::{KeyState, Reply};
 use crate::oracle::log_replay::Logged;
 use crate::record::localisation::Watermarks;
 use crate::scenario::hex;
-use node_proto::control::FenceAnswerResponse;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::BufRead;
 use std::path::Path;
 
 /// Bytes at the end of the history that are looked at: a cycle is a few hundred kilobytes.
@@ -26,34 +25,26 @@ pub(super) struct Trail {
     logged: BTreeMap<u64, (u64, Logged)>,
 }
 
-/// Lines of the load that are not looked at: they are most of a history.
-const SKIPPED: [&str; 7] = ["invoke", "refused", "unknown", "watch", "watch-ended", "revision", "again"];
-
 impl Trail {
     /// # Errors
-    /// Those of reading the file.
-    pub fn read(path: &Path, cycle: Option<u32>) -> io::Result<Self> {
-        let mut file = File::open(path)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok(Self::of(&String::from_utf8_lossy(&bytes), cycle))
+    /// The file cannot be read, or a line is none of a history.
+    pub fn read(path: &Path, cycle: Option<u32>) -> Result<Self, history::Error> {
+        Self::of(Lines::of_the_end(path, TAIL_BYTES)?, cycle)
     }
 
-    /// The first line may be half a one, and is left out then; without `cycle`, the last one counts.
-    pub(super) fn of(text: &str, cycle: Option<u32>) -> Self {
+    /// Without `cycle`, the last one counts.
+    pub(super) fn of(mut lines: Lines<impl BufRead>, cycle: Option<u32>) -> Result<Self, history::Error> {
         let mut trail = Self::default();
-        for line in text.lines() {
-            if SKIPPED.iter().any(|kind| line.contains(&format!("\"event\":\"{kind}\""))) {
-                continue;
-            }
-            match read_line::<Evidence>(line.as_bytes()) {
-                Ok(Evidence::RaftLog { log }) => {
+        while let Some((_, piece)) = lines.read()? {
+            match piece {
+                Evidence::RaftLog { log } => {
                     let member = log.member;
                     trail.logged.extend(log.entries.into_iter().map(|entry| (entry.index, (member, entry))));
                 }
-                Ok(piece) => {
+                // The answers are what may name the author of a revision; the rest of the load is
+                // most of a history.
+                piece if piece.kind().is_of_the_load() && piece.kind() != EvidenceKind::Done => {}
+                piece => {
                     if let Evidence::Cycle { cycle: begun, .. } = &piece
                         && cycle.is_none_or(|cycle| cycle == *begun)
                     {
@@ -62,10 +53,9 @@ impl Trail {
                     }
                     trail.pieces.push(piece);
                 }
-                Err(_) => {}
             }
         }
-        trail
+        Ok(trail)
     }
 
     /// The plan's step.
@@ -105,7 +95,7 @@ impl Trail {
     }
 
     /// Each member's answer for the last fence.
-    pub fn answers(&self) -> &[(u64, FenceAnswerResponse)] {
+    pub fn answers(&self) -> &[(u64, FenceAnswer)] {
         let last = self.pieces.iter().rev().find_map(|piece| match piece {
             Evidence::FenceAnswers { answers, .. } => Some(answers.0.as_slice()),
             _ => None,
@@ -196,8 +186,8 @@ fn dead_row(member: u64, heard: Option<u64>, dead: &DeadMember) -> Watermarks {
 }
 
 fn recovered(member: u64, said: &Recovered) -> Watermarks {
-    let range = |range: Option<[u64; 2]>| {
-        range.map_or_else(|| "nothing".to_owned(), |[first, last]| format!("{first} to {last}"))
+    let range = |range: Option<IndexRange>| {
+        range.map_or_else(|| "nothing".to_owned(), |IndexRange { first, last }| format!("{first} to {last}"))
     };
     let mut remark = Vec::new();
     remark.extend(said.scan_start.map(|start| format!("scanned from {start}")));
@@ -226,8 +216,7 @@ mod tests {
     #[test]
     fn a_cycle_is_read_back_from_its_lines() {
         let text = format!(
-            r#"half a line"}}
-{{"at_us":1,"event":"cycle","cycle":3,"what":"kill leader after 9 ms"}}
+            r#"{{"at_us":1,"event":"cycle","cycle":3,"what":"kill leader after 9 ms"}}
 {{"at_us":1,"event":"killed","cycle":3,"member":1,"engine":"rocksdb"}}
 {{"at_us":1,"event":"cycle","cycle":4,"what":"kill follower#1 at flush.completed hit 2"}}
 {{"at_us":1,"event":"did","cycle":4,"did":"arm","member":2,"what":"flush.completed"}}
@@ -241,7 +230,10 @@ mod tests {
 {{"at_us":1,"event":"fence-answers","cycle":4,"answers":[{{"members":[2],"index":90,"term":2,"revision":70,"compact_revision":5,"kv":"0123456789abcdef01","kv_rows":1,"lease":"","auth":"","membership":"","leases":[]}}]}}
 "#
         );
-        let trail = Trail::of(&text, Some(4));
+        let trail = |text: &str| Trail::of(Lines::of("history.jsonl".to_owned(), text.as_bytes()), Some(4));
+        let malformed = trail(&text.replacen("\"killed\"", "\"kilt\"", 1)).unwrap_err().to_string();
+        assert!(malformed.contains("line 2: "), "{malformed}");
+        let trail = trail(&text).unwrap();
         assert_eq!(trail.step(), Some("kill follower#1 at flush.completed hit 2"));
         assert_eq!((trail.killed(), trail.armed(2), trail.armed(1)), (vec![2], Some("flush.completed"), None));
         assert_eq!(trail.operation_of(61).as_deref(), Some("3.18"), "a compaction wrote no key");

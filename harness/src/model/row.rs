@@ -66,7 +66,7 @@ pub struct Live<'a> {
     pub lease: i64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Row {
     /// The row exactly as it enters the hash; key and value are slices of it.
     encoded: Box<[u8]>,

@@ -6,10 +6,10 @@
 
 use super::Alarms;
 use super::ledger::{Books, FenceMark};
+use crate::evidence::{FenceAnswer as Answer, Recovered};
 use crate::findings::parts::{Anchor, Part, Says};
 use crate::findings::{Harness, Replicas};
 use crate::verdict::Finding;
-use node_proto::control::{FenceAnswerResponse as Answer, RecoveryResponse};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
@@ -34,13 +34,13 @@ pub(super) fn check_fence(books: &mut Books, cycle: u32, mark: &FenceMark, answe
 
 /// A fence is missed rightly only where recovery or a snapshot covered its index. A member that applied that index by
 /// itself, and found no fence there, has another log than the member that committed one.
-pub(super) fn check_missed(cycle: u32, member: u64, index: u64, recovery: &RecoveryResponse) -> Option<Finding> {
+pub(super) fn check_missed(cycle: u32, member: u64, index: u64, recovery: &Recovered) -> Option<Finding> {
     let diverged = applied_by_itself(recovery, index);
     diverged.then(|| Finding::new(Replicas::FenceNotFound { member, index }).in_cycle(cycle).at_member(member))
 }
 
 /// Whether the life that `recovery` tells of applied `index` entry by entry. With a snapshot in that life: not certainly.
-fn applied_by_itself(recovery: &RecoveryResponse, index: u64) -> bool {
+fn applied_by_itself(recovery: &Recovered, index: u64) -> bool {
     recovery.snapshot_installed.is_none()
         && recovery.scan_start.is_some_and(|start| start <= index)
         && recovery.verified.is_none_or(|verified| verified.last < index)

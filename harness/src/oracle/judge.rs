@@ -1,4 +1,5 @@
-//! Which judge a piece of evidence goes to: the one table, for the live run as for whoever judges it again.
+//! Which judge a piece of evidence goes to: the one table, for the live run as for a fold over its
+//! history.
 
 use super::ledger::Books;
 use super::liveness::{check_cut, check_healing};
@@ -10,7 +11,6 @@ use crate::findings::Restarts;
 use crate::inspect::DeadMember;
 use crate::operation::{Outcome, Reason};
 use crate::verdict::{Class, Finding};
-use node_proto::control::RecoveryResponse;
 
 /// Whether `evidence` is a cycle's fence at which replicas held other keys, or another history of them.
 fn keys_differ(evidence: &Evidence) -> bool {
@@ -22,19 +22,22 @@ fn keys_differ(evidence: &Evidence) -> bool {
 }
 
 impl Books {
-    /// Judges `evidence`, and files it. Returns what it says by itself; alarms about operations and streams are filed as well.
-    pub(super) fn judge(&mut self, evidence: &Evidence) -> Vec<Finding> {
-        let mut findings = self.dispatch(evidence);
-        for finding in &mut findings {
+    /// Judges `evidence`, and raises what it says; alarms about operations and streams are filed on
+    /// the way.
+    pub(super) fn judge(&mut self, evidence: &Evidence) {
+        let mut disagree = false;
+        for mut finding in self.dispatch(evidence) {
             // The look without a fault is no cycle.
             finding.cycle = finding.cycle.filter(|cycle| *cycle > 0);
+            if self.suppress(&finding) {
+                // Replicas that disagree have no one state that the model could be compared with.
+                disagree |= finding.class() == Class::StateHash;
+            } else {
+                self.raise(finding);
+            }
         }
-        let (known, news): (Vec<_>, Vec<_>) = findings.into_iter().partition(|finding| self.suppress(finding));
-        // Replicas that disagree have no one state that the model could be compared with.
-        let disagree = known.iter().any(|finding| finding.class() == Class::StateHash);
         self.tally.fences_uncompared += u64::from(disagree && matches!(evidence, Evidence::FenceAnswers { .. }));
         self.tally.cycles_apart += u64::from(disagree && keys_differ(evidence));
-        news
     }
 
     fn dispatch(&mut self, evidence: &Evidence) -> Vec<Finding> {
@@ -54,10 +57,7 @@ impl Books {
             Evidence::Revision { revision, slot, changes } => self.delivered(*slot, *revision, changes),
             Evidence::Again { revision, slot, mark } => self.delivered_again(*slot, *revision, *mark),
             Evidence::Skipped { slot, compacted } => self.stream_skipped(*slot, *compacted),
-            Evidence::Cycle { cycle, .. } => {
-                self.cycle = Some(*cycle);
-                self.dead.clear();
-            }
+            Evidence::Cycle { cycle, .. } => self.begin_cycle(*cycle),
             Evidence::MovedIn { slot, member, .. } => {
                 // Its watch has to go on where the one before it broke off.
                 if let Some(old) = self.tenants.insert(*slot, *member) {
@@ -70,7 +70,7 @@ impl Books {
             Evidence::RaftLog { log } => self.log_read(log),
             Evidence::Mark { .. } => self.mark = self.mark_now(),
             Evidence::Missed { cycle, member, index, recovery } => {
-                return check_missed(*cycle, *member, *index, &RecoveryResponse::from(recovery)).into_iter().collect();
+                return check_missed(*cycle, *member, *index, recovery).into_iter().collect();
             }
             Evidence::FenceAnswers { cycle, answers } => {
                 let mark = std::mem::take(&mut self.mark);
@@ -97,7 +97,7 @@ impl Books {
             // What it acknowledged, its next life may have yet to replay.
             Evidence::Killed { member, .. } => self.sessions.died(*member),
             Evidence::Resumed { after_cycle, .. } => self.resumed(*after_cycle),
-            Evidence::End { .. } => self.ended = true,
+            Evidence::End(_) => self.ended = true,
             Evidence::History(_)
             | Evidence::Place { .. }
             | Evidence::Watch { .. }
@@ -164,14 +164,13 @@ impl Books {
     }
 
     fn recovered(&mut self, cycle: u32, member: u64, recovery: &Recovered) -> Vec<Finding> {
-        let recovery = RecoveryResponse::from(recovery);
         let mut findings = Vec::new();
         if !recovery.complete {
             findings.push(Finding::new(Restarts::RecoveryIncomplete {}).in_cycle(cycle).at_member(member));
         }
         if let Some((dead, applied_received)) = self.dead.get(&member) {
             let restart = Restart { cycle, member, dead, applied_received: *applied_received };
-            findings.extend(check_replay_start(&restart, &recovery));
+            findings.extend(check_replay_start(&restart, recovery));
         }
         findings
     }

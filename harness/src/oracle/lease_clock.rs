@@ -22,7 +22,7 @@ use crate::model::{Change, Model};
 use crate::operation::{Action, OpId, Reply};
 use crate::record::LeasesJudged;
 use crate::verdict::Finding;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A lease that lives no longer than this may end while a run lasts, seconds.
@@ -77,7 +77,7 @@ struct Life {
 pub struct LeaseClock {
     lives: BTreeMap<i64, Life>,
     /// When requests about leases were sent that are not answered yet.
-    sent: HashMap<OpId, u64>,
+    sent: BTreeMap<OpId, u64>,
     tally: LeasesJudged,
 }
 

@@ -1,17 +1,19 @@
 //! The one place where evidence meets: what clients did and heard, what the watch streams delivered, and the
 //! model that grows from it.
 //!
-//! Everything comes by [`Ledger::take`], one piece of [`Evidence`] at a time: it is written down in the history and then judged
-//! (`judge.rs`), under one lock. Whoever reads the history and takes its lines again, comes to the same findings. An
-//! operation is evidence before it is sent and when it ended, a revision when a stream delivered it. What speaks at once against
-//! somebody is returned; alarms about operations and streams wait in [`Ledger::take_findings`].
+//! Everything comes by [`Ledger::record`], one piece of [`Evidence`] at a time: it is written down
+//! in the history and then judged (`judge.rs`), under one lock. A fold over the history
+//! ([`crate::fold`]) comes to the same books. An operation is evidence before it is sent and when
+//! it ended, a revision when a stream delivered it. Every finding waits in one queue, with the
+//! piece of evidence that raised it, until [`Ledger::drain`].
 //!
 //! Real time: an operation that is sent after another was acknowledged comes after it in the history. So a
 //! write's revision is above, and a linearizable read's at or above, the newest revision acknowledged before it
 //! was sent. A write that breaks this took a revision that is taken: what was there is gone. A read that breaks it is stale
 //! if the history still comes to that revision; if it does not, the fence says what is lost.
 //!
-//! What a scenario knows already ([`Ledger::know`]) is neither returned nor does it wait: it is counted here, before anybody sees it.
+//! What a scenario knows already ([`Ledger::know`]) does not get into the queue: it is counted
+//! here, before anybody sees it.
 //!
 //! Memory is bounded by the open operations, the state since the last compaction, and the slowest stream.
 
@@ -23,13 +25,15 @@ use super::lease_clock::{LeaseClock, Leased, is_short};
 use super::leases::{LeaseBook, LeaseMark};
 use super::linearizability::{Basis, Linearizability};
 use super::log_replay::{LogEvidence, LogReplay, Mark};
+use super::raised::{Origin, Queue, Raised};
 use super::reads::{Claim, Claims};
 use super::refusals::Refusals;
 use super::sessions::{Own, Sessions};
 use super::streams::{self, Delivered, Delivery, Heard, Resumption, Streams};
+use super::sums::{Sums, Tally};
 use super::votes::{Leaders, Vote};
 use super::watermarks::{Reading, Watermarks};
-use crate::evidence::{Evidence, mark_of};
+use crate::evidence::{Evidence, EvidenceKind, mark_of};
 use crate::findings::parts::NoEffect;
 use crate::findings::{self, Answers, Watches};
 use crate::history::History;
@@ -37,47 +41,18 @@ use crate::inspect::DeadMember;
 use crate::known::{Known, Signature};
 use crate::model::{Change, KvDigest, Live, Model};
 use crate::operation::{Action, Fate, KeyState, OpId, Outcome, Purpose, Reply};
+use crate::provenance;
 use crate::raft_log::RaftLog;
+use crate::record::ResumedRecord;
+use crate::record::books::BooksRecord;
 use crate::record::known::KnownRecord;
-use crate::record::refused::StepRecord;
-use crate::record::{LeasesJudged, Replayed, ResumedRecord};
+use crate::scenario::hex;
 use crate::target::{Engine, Slot};
 use crate::verdict::{Class, Finding};
-use std::collections::{BTreeMap, HashMap};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// Findings kept between two calls of [`Ledger::take_findings`]. A diverged store breaks every promise at once,
-/// and the first hundred alarms say all that the next million would.
-const FINDINGS_MAX: usize = 100;
-
-/// Running totals.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Writes (leases and compactions included) that were answered.
-    pub acked_writes: u64,
-    /// Writes whose answer never came.
-    pub unknown_writes: u64,
-    /// Operations that were certainly not done.
-    pub refused: u64,
-    /// Those that had to be refused, and were.
-    pub refused_rightly: u64,
-    /// Reads that were answered.
-    pub reads: u64,
-    /// Answers about the state that were compared with the model.
-    pub reads_checked: u64,
-    /// Those that could not be, because their revision was compacted before the history reached them.
-    pub reads_unchecked: u64,
-    /// Operations that are not settled yet.
-    pub open: u64,
-    /// Revisions that the history holds.
-    pub revisions: u64,
-    /// Fences that were not compared with the model, because of something known.
-    pub fences_uncompared: u64,
-    /// Cycles at whose fence replicas held different keys, as is known.
-    pub cycles_apart: u64,
-    /// Of leases of seconds.
-    pub leases: LeasesJudged,
-}
 
 /// What is certain about any fence that is proposed after the mark was taken.
 #[derive(Debug, Clone, Default)]
@@ -100,8 +75,10 @@ pub(super) struct Books {
     pub model: Model,
     pub leases: LeaseBook,
     pub lease_clock: LeaseClock,
-    /// When the evidence that is being judged was taken, on the clock of its history.
+    /// When the evidence that is being judged was recorded, on the clock of its history.
     pub at_us: u64,
+    /// Lines of the history so far.
+    lines: u64,
     pub writes: Writes,
     pub replay: LogReplay,
     streams: Streams,
@@ -117,14 +94,17 @@ pub(super) struct Books {
     /// Answers below what had been acknowledged before they were asked for, by that revision: the history has not come to it yet.
     stale: BTreeMap<u64, Alarms>,
     /// Sent and not completed.
-    pending: HashMap<OpId, Pending>,
+    pending: BTreeMap<OpId, Pending>,
     acked: Newest,
     pub compact_acked: u64,
     pub compact_sent: u64,
     pub tally: Tally,
     refusals: Refusals,
     pub cycle: Option<u32>,
-    findings: Vec<Finding>,
+    /// What is being judged.
+    by: Origin,
+    /// Findings on their only way out.
+    queue: Queue,
     known: Known,
     /// What was certain when the last fence was about to be proposed.
     pub mark: FenceMark,
@@ -169,6 +149,7 @@ impl Ledger {
             leases: LeaseBook::default(),
             lease_clock: LeaseClock::default(),
             at_us: 0,
+            lines: 0,
             writes: Writes::default(),
             replay: LogReplay::default(),
             streams: Streams::new(slots),
@@ -180,14 +161,15 @@ impl Ledger {
             watermarks: BTreeMap::new(),
             leaders: Leaders::default(),
             stale: BTreeMap::new(),
-            pending: HashMap::new(),
+            pending: BTreeMap::new(),
             acked: Newest::default(),
             compact_acked: 0,
             compact_sent: 0,
             tally: Tally::default(),
             refusals: Refusals::default(),
             cycle: None,
-            findings: Vec::new(),
+            by: Origin { line: 0, kind: EvidenceKind::History },
+            queue: Queue::default(),
             known: Known::default(),
             mark: FenceMark::default(),
             saving: None,
@@ -207,15 +189,21 @@ impl Ledger {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes `evidence` down, and judges it. Returns what it says about a cycle's step; alarms about operations and streams
-    /// wait. After [`Evidence::End`] nothing is taken any more.
-    pub fn take(&self, evidence: &Evidence) -> Vec<Finding> {
-        self.books().take(evidence)
+    /// Writes `evidence` down, and judges it; what it raises waits in the queue. After
+    /// [`Evidence::End`] nothing is recorded any more.
+    pub fn record(&self, evidence: &Evidence) {
+        self.books().record(evidence);
     }
 
     /// Likewise, of evidence that was written down when its history was `at_us` microseconds old.
-    pub fn take_at(&self, at_us: u64, evidence: &Evidence) -> Vec<Finding> {
-        self.books().take_at(at_us, evidence)
+    pub fn record_at(&self, at_us: u64, evidence: &Evidence) {
+        self.books().record_at(at_us, evidence);
+    }
+
+    /// The findings since the last call, in the order in which they were raised.
+    #[must_use = "what is drained and dropped is lost"]
+    pub fn drain(&self) -> Vec<Raised> {
+        self.books().queue.drain()
     }
 
     /// Leases of seconds whose keys are there, as far as the history is known, with the seconds that they live.
@@ -242,12 +230,25 @@ impl Ledger {
     /// `id` is about to be sent. Ids are never used twice.
     #[cfg(test)]
     pub fn invoke(&self, id: OpId, action: &Action) {
-        self.take(&Evidence::Invoke { op: id, endpoint: 0, action: action.clone(), purpose: None });
+        self.record(&Evidence::Invoke { op: id, endpoint: 0, action: action.clone(), purpose: None });
+    }
+
+    /// The findings since the last call, without their origin.
+    #[cfg(test)]
+    pub fn findings(&self) -> Vec<Finding> {
+        self.drain().into_iter().map(|raised| raised.finding).collect()
+    }
+
+    /// What `evidence` and everything since the last call raised.
+    #[cfg(test)]
+    pub fn judged(&self, evidence: &Evidence) -> Vec<Finding> {
+        self.record(evidence);
+        self.findings()
     }
 
     /// `id` ended.
     pub fn complete(&self, id: OpId, outcome: &Outcome) {
-        self.take(&Evidence::of_outcome(id, outcome));
+        self.record(&Evidence::of_outcome(id, outcome));
     }
 
     /// `slot`'s stream delivered `revision`, all of it.
@@ -259,12 +260,12 @@ impl Ledger {
         } else {
             Evidence::Revision { revision, slot, changes: changes.to_vec() }
         };
-        books.take(&evidence);
+        books.record(&evidence);
     }
 
     /// `slot`'s stream was refused because everything below `compacted` is gone.
     pub fn skipped(&self, slot: Slot, compacted: u64) {
-        self.take(&Evidence::Skipped { slot, compacted });
+        self.record(&Evidence::Skipped { slot, compacted });
     }
 
     /// The revision up to which the history is known.
@@ -288,22 +289,21 @@ impl Ledger {
         self.books().mark_now()
     }
 
-    /// The model's digest of the kv section; executes the compaction.
+    /// The model's digest of the kv section. The model stays as it is: only evidence changes the
+    /// books.
     ///
     /// # Errors
     /// As [`Model::digest`].
     pub fn kv_digest(&self, revision: u64, compact: u64) -> Result<KvDigest, String> {
-        self.books().model.digest(revision, compact)
+        let mut model = self.books().model.clone();
+        model.digest(revision, compact)
     }
 
-    /// What `log`, that of the dead `member`, adds to what is known of the raft log. To be taken as [`Evidence::RaftLog`].
-    /// `applied`: the highest index that this very member is known to have applied.
+    /// What `log`, that of the dead `member`, adds to what is known of the raft log. To be recorded
+    /// as [`Evidence::RaftLog`]. `applied`: the highest index that this very member is known to
+    /// have applied.
     pub fn log_evidence(&self, cycle: u32, member: u64, log: &RaftLog, applied: Option<u64>) -> LogEvidence {
         self.books().replay.evidence(cycle, member, log, applied)
-    }
-
-    pub fn log_replayed(&self) -> Replayed {
-        self.books().replay.totals()
     }
 
     /// Raft index and revision of the last fence at which all members agreed with the model; `None`: there was none.
@@ -344,23 +344,20 @@ impl Ledger {
         streams::resumptions(&books.model, upto, draw, (books.compact_sent, compacted))
     }
 
-    /// The findings since the last call.
-    pub fn take_findings(&self) -> Vec<Finding> {
-        std::mem::take(&mut self.books().findings)
-    }
-
-    /// The resumptions of this run, which is cluster `cluster`'s.
-    pub fn resumptions(&self, cluster: u32) -> Vec<ResumedRecord> {
-        self.books()
-            .resumptions
-            .iter()
-            .map(|after_cycle| ResumedRecord { cluster, after_cycle: *after_cycle })
-            .collect()
-    }
-
-    /// What became of the operations, by the kind of step that asked for them.
-    pub fn operations(&self) -> Vec<StepRecord> {
-        self.books().refusals.records()
+    /// Everything that was counted, of cluster `cluster`, whose part has ended.
+    pub fn sums(&self, cluster: u32) -> Sums {
+        let (tally, build) = (self.tally(), provenance::own_build());
+        let books = self.books();
+        let resumed =
+            books.resumptions.iter().map(|after_cycle| ResumedRecord { cluster, after_cycle: *after_cycle }).collect();
+        Sums {
+            tally,
+            operations: books.refusals.records(),
+            log_replayed: books.replay.totals(),
+            known: books.known.records(),
+            resumed,
+            books: vec![BooksRecord { cluster, build, fields: books.digests() }],
+        }
     }
 
     pub fn tally(&self) -> Tally {
@@ -370,6 +367,7 @@ impl Ledger {
             reads_unchecked: books.claims.unchecked,
             open: books.writes.open() as u64,
             leases: books.lease_clock.tally(),
+            findings_unlisted: books.queue.unlisted,
             revisions: books.model.revision() - 1,
             ..books.tally
         }
@@ -377,20 +375,107 @@ impl Ledger {
 }
 
 impl Books {
-    fn take(&mut self, evidence: &Evidence) -> Vec<Finding> {
+    fn record(&mut self, evidence: &Evidence) {
         let at_us = self.history.as_ref().map_or(self.at_us, |history| history.now_us());
-        self.take_at(at_us, evidence)
+        self.record_at(at_us, evidence);
     }
 
-    fn take_at(&mut self, at_us: u64, evidence: &Evidence) -> Vec<Finding> {
+    fn record_at(&mut self, at_us: u64, evidence: &Evidence) {
         if self.ended && !matches!(evidence, Evidence::Resumed { .. }) {
-            return Vec::new();
+            return;
         }
         self.at_us = at_us;
+        self.lines += 1;
         if let Some(history) = &self.history {
             history.record_at(at_us, evidence);
         }
-        self.judge(evidence)
+        self.by = Origin { line: self.lines, kind: evidence.kind() };
+        self.judge(evidence);
+    }
+
+    /// By field, a digest of what it holds. Every field of evidence is here: what a fold over the
+    /// history has to come to as well.
+    fn digests(&self) -> BTreeMap<String, String> {
+        // Exhaustive: a new field does not compile before it is here.
+        let Self {
+            model,
+            leases,
+            lease_clock,
+            at_us,
+            lines,
+            writes,
+            replay,
+            streams,
+            tenants,
+            claims,
+            sessions,
+            linearizability,
+            exactly_once,
+            watermarks,
+            leaders,
+            stale,
+            pending,
+            acked,
+            compact_acked,
+            compact_sent,
+            tally,
+            refusals,
+            cycle,
+            by,
+            queue,
+            known,
+            mark,
+            saving,
+            agreed,
+            votes,
+            dead,
+            // Where it is written to, and not what is in it.
+            history: _,
+            ended,
+            resumptions,
+            lost_write,
+            watch_broken,
+        } = self;
+        // Whoever drains it does so when it likes; what was raised follows from the evidence.
+        let raised = (&queue.of_cycle, queue.unlisted);
+        let fields: [(&str, &dyn fmt::Debug); 35] = [
+            ("model", model),
+            ("leases", leases),
+            ("lease_clock", lease_clock),
+            ("at_us", at_us),
+            ("lines", lines),
+            ("writes", writes),
+            ("replay", replay),
+            ("streams", streams),
+            ("tenants", tenants),
+            ("claims", claims),
+            ("sessions", sessions),
+            ("linearizability", linearizability),
+            ("exactly_once", exactly_once),
+            ("watermarks", watermarks),
+            ("leaders", leaders),
+            ("stale", stale),
+            ("pending", pending),
+            ("acked", acked),
+            ("compact_acked", compact_acked),
+            ("compact_sent", compact_sent),
+            ("tally", tally),
+            ("refusals", refusals),
+            ("cycle", cycle),
+            ("by", by),
+            ("raised", &raised),
+            ("known", known),
+            ("mark", mark),
+            ("saving", saving),
+            ("agreed", agreed),
+            ("votes", votes),
+            ("dead", dead),
+            ("ended", ended),
+            ("resumptions", resumptions),
+            ("lost_write", lost_write),
+            ("watch_broken", watch_broken),
+        ];
+        fields.into_iter().map(|(name, field)| (name.to_owned(), digest_of(field))).collect()
     }
 
     /// `id` is about to be sent to the `endpoint`-th slot.
@@ -429,8 +514,7 @@ impl Books {
         // The history's clock starts over.
         self.lease_clock.forget();
         self.sessions.all_died();
-        let mut pending: Vec<_> = self.pending.keys().copied().collect();
-        pending.sort_unstable();
+        let pending: Vec<_> = self.pending.keys().copied().collect();
         let lost = Outcome::Unknown { why: "the harness was killed".to_owned() };
         pending.into_iter().for_each(|id| self.completed(id, &lost));
     }
@@ -459,7 +543,7 @@ impl Books {
         self.lease_clock.forget();
         self.sessions.all_died();
         (self.writes, self.leaders) = (Writes::default(), Leaders::default());
-        (self.pending, self.stale) = (HashMap::new(), BTreeMap::new());
+        (self.pending, self.stale) = (BTreeMap::new(), BTreeMap::new());
         (self.watermarks, self.votes, self.dead) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         (self.acked, self.mark) = (Newest::at(revision), FenceMark::default());
         (self.compact_acked, self.compact_sent) = (saved.compact_min, self.compact_sent.min(revision));
@@ -620,16 +704,27 @@ impl Books {
                 continue;
             }
             self.lost_write |= class == Class::LostWrite;
-            if self.findings.len() < FINDINGS_MAX {
-                self.findings.push(finding);
-            }
+            self.raise(finding);
         }
+    }
+
+    /// Puts `finding` in the queue.
+    pub fn raise(&mut self, finding: Finding) {
+        self.queue.push(finding, self.by);
+    }
+
+    /// A cycle begins.
+    pub fn begin_cycle(&mut self, cycle: u32) {
+        self.cycle = Some(cycle);
+        self.dead.clear();
+        self.queue.begin_cycle();
     }
 
     /// Whether `finding` is known; it is counted then, and written down.
     pub fn suppress(&mut self, finding: &Finding) -> bool {
         let Some(suppressed) = self.known.take(finding) else { return false };
         if let Some(history) = self.history.as_ref().filter(|_| suppressed.to_be_written) {
+            self.lines += 1;
             history.record(&Evidence::Finding { finding: finding.clone(), known: Some(suppressed.name) });
         }
         true
@@ -691,11 +786,6 @@ impl Books {
     }
 
     fn refused(&mut self, asked: &Asked, why: &str, found_unfit: bool, alarms: &mut Alarms) {
-        match asked.action.fate() {
-            // As it has to be: no refusal that the load did not ask for.
-            Fate::Refused => self.tally.refused_rightly += 1,
-            Fate::Taken | Fate::Either => self.tally.refused += 1,
-        }
         if asked.action.fate() == Fate::Taken && found_unfit {
             let (member, request, answer) = (asked.member, asked.request(), why.to_owned());
             alarms.push(asked.alarm(Answers::RefusedWithinLimits { member, request, answer }));
@@ -711,6 +801,23 @@ impl Books {
         }
         self.writes.wrote_nothing(asked.id, NoEffect::Refused, alarms);
     }
+}
+
+/// The first bytes of the SHA-256 of `field` as its type shows it, in hex.
+fn digest_of(field: &dyn fmt::Debug) -> String {
+    struct Hashed(Sha256);
+    impl fmt::Write for Hashed {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0.update(text.as_bytes());
+            Ok(())
+        }
+    }
+    let mut hashed = Hashed(Sha256::new());
+    // Hashing never fails; a type that cannot be shown has a digest of its own.
+    if fmt::write(&mut hashed, format_args!("{field:?}")).is_err() {
+        return "unprintable".to_owned();
+    }
+    hex(&hashed.0.finalize()[..8])
 }
 
 /// Whether the answer was given at a revision that must not be older than anything acknowledged before the request. (A

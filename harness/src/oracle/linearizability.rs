@@ -40,7 +40,7 @@ use crate::verdict::Finding;
 use projection::{Projection, project};
 use register::{Does, Place, Register, Row};
 use search::{End, NEVER, Search};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What else is known beside the answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,18 +65,18 @@ pub struct Linearizability {
     /// Events so far.
     clock: u64,
     /// In flight.
-    open: HashMap<OpId, Open>,
+    open: BTreeMap<OpId, Open>,
     /// When those in flight were invoked.
     in_flight: BTreeSet<u64>,
     keys: BTreeMap<Box<[u8]>, Search>,
     /// The keys that were ever put under a lease.
-    leased: HashMap<i64, BTreeSet<Box<[u8]>>>,
+    leased: BTreeMap<i64, BTreeSet<Box<[u8]>>>,
     /// Puts and transactions whose answer never came, and which were not found either: their keys.
-    missing: HashMap<OpId, Vec<Box<[u8]>>>,
+    missing: BTreeMap<OpId, Vec<Box<[u8]>>>,
     /// Range deletes whose answer never came: they may still take a key that is not known yet.
     wide: Vec<(OpId, Action, u64)>,
     /// Found in the history before they were answered.
-    found: HashMap<OpId, u64>,
+    found: BTreeMap<OpId, u64>,
 }
 
 impl Linearizability {

@@ -38,13 +38,13 @@ pub use step::{Logged, Mark, Step};
 pub use store::{Effect, Row, Store};
 
 use super::Alarms;
+use crate::evidence::FenceAnswer;
 use crate::findings::RaftLogs;
 use crate::findings::parts::{Differs, Figure, Told};
 use crate::model::{Change, Model};
 use crate::raft_log::{LogId, RaftLog};
 use crate::record::Replayed;
 use crate::verdict::Finding;
-use node_proto::control::FenceAnswerResponse;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use step::Value;
@@ -304,7 +304,7 @@ impl LogReplay {
 
     /// All members answered the fence alike, and the watch-fed model agrees: what it holds at that revision is where a replay
     /// may start.
-    pub fn fenced(&mut self, answer: &FenceAnswerResponse, model: &Model) {
+    pub fn fenced(&mut self, answer: &FenceAnswer, model: &Model) {
         let (Ok(revision), Ok(compact)) =
             (u64::try_from(answer.revision), u64::try_from(answer.compact_revision.max(0)))
         else {

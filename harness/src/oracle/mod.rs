@@ -5,6 +5,8 @@
 //! | --- | --- |
 //! | [`ledger`] | the one place where evidence meets: operations, watch streams, the model |
 //! | `judge` | which piece of evidence goes to which judge |
+//! | `raised` | the one queue by which findings leave, each with the evidence that raised it |
+//! | `sums` | what a cluster's part of a run adds up to |
 //! | `asked` | an operation in a sentence: what was asked, and of whom |
 //! | `durability` | every acknowledged write is there, at its revision, with its effects; nothing else is |
 //! | `exactly_once` | what was asked for once happened at most once, and counts for one |
@@ -43,21 +45,25 @@ pub mod liveness;
 pub mod log_replay;
 pub mod migration;
 mod predict;
+mod raised;
 mod reads;
 mod refusals;
 pub mod replay_start;
 mod sessions;
 pub mod streams;
+mod sums;
 pub mod votes;
 pub mod watermarks;
 
 use fence::{check_fence, check_missed};
 use kv_fence::check_kv_fence;
 use last_look::final_check;
-pub use ledger::{FenceMark, Ledger, Tally};
+pub use ledger::{FenceMark, Ledger};
 use migration::check_kept;
 pub use migration::settle_index;
+pub use raised::{LISTED_PER_CLASS_MAX, Origin, Raised};
 pub use replay_start::Restart;
+pub use sums::{Sums, Tally};
 pub use votes::Vote;
 pub use watermarks::Reading;
 

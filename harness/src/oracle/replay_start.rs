@@ -13,12 +13,12 @@
 //!
 //! Where an index is absent, nothing has that property yet: it counts as one below the first index, 0.
 
+use crate::evidence::{IndexRange, Recovered};
 use crate::findings::parts::{DeadMark, Span};
 use crate::findings::{Restarts, What};
 use crate::inspect::DeadMember;
 use crate::target::Engine;
 use crate::verdict::Finding;
-use node_proto::control::{IndexRange, RecoveryResponse};
 
 /// One restart of one member, and what its dead directory said.
 #[derive(Debug, Clone, Copy)]
@@ -106,7 +106,7 @@ pub(super) fn carry_install(before: &DeadMember, dead: &mut DeadMember) {
 }
 
 /// Judges what the next life reports of its recovery, once that is complete.
-pub fn check_replay_start(restart: &Restart<'_>, recovery: &RecoveryResponse) -> Vec<Finding> {
+pub fn check_replay_start(restart: &Restart<'_>, recovery: &Recovered) -> Vec<Finding> {
     let dead = restart.dead;
     if dead.log_error.is_some() {
         // Nothing to compare with; that it cannot be read has been said.
@@ -190,12 +190,7 @@ fn check_reached(restart: &Restart<'_>, replayed: Option<IndexRange>, broken: &m
 
 /// A snapshot at `at` replaces the state: entries up to `at` need no replay, so a scan that had not begun by then
 /// starts behind it, and one that had begun started at N+1.
-fn check_under_snapshot(
-    at: u64,
-    (n, e): (Option<u64>, Option<u64>),
-    recovery: &RecoveryResponse,
-    broken: &mut Vec<Restarts>,
-) {
+fn check_under_snapshot(at: u64, (n, e): (Option<u64>, Option<u64>), recovery: &Recovered, broken: &mut Vec<Restarts>) {
     if let Some(found) = recovery.verified
         && (found.first != after(n) || found.last >= after(e))
     {

@@ -8,7 +8,7 @@ use super::Alarms;
 use super::asked::{Asked, Newest};
 use crate::findings::Answers;
 use crate::operation::Action;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What etcd answers to a read at a revision that it has not come to.
@@ -24,7 +24,7 @@ pub(super) struct Own {
 /// What each member has acknowledged in its present life.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    members: HashMap<u64, Own>,
+    members: BTreeMap<u64, Own>,
 }
 
 impl Sessions {

@@ -16,7 +16,6 @@ use super::Alarms;
 use crate::findings::Watermarks as Broken;
 use crate::findings::parts::Mark;
 use crate::verdict::Finding;
-use node_proto::control::StatusResponse;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
@@ -100,26 +99,6 @@ impl From<[u64; 13]> for Reading {
 }
 
 impl Reading {
-    pub fn of(status: &StatusResponse, life: u64, after: u64) -> Self {
-        let entries = |index: Option<u64>| index.map_or(0, |index| index + 1);
-        let number = |number: i64| u64::try_from(number).unwrap_or(0);
-        Self {
-            life,
-            after,
-            term: status.term,
-            leader: status.leader_id,
-            purged: entries(status.last_purged),
-            persisted: entries(status.persisted),
-            flushed: entries(status.flushed),
-            applied: entries(status.applied),
-            committed: entries(status.committed),
-            log_durable: entries(status.log_durable),
-            log_last: entries(status.log_last),
-            revision: number(status.revision),
-            compacted: number(status.compact_revision),
-        }
-    }
-
     /// The marks that never go back, beside the term.
     fn ascending(&self) -> [(Mark, u64); 7] {
         [

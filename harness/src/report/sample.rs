@@ -124,6 +124,7 @@ pub fn run() -> RunSummary {
         log_replayed: Default::default(),
         crowd: None,
         leases: None,
+        books: Vec::new(),
         localisation: None,
         skipped_checks: Vec::new(),
         interrupted: false,

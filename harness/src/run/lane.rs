@@ -3,26 +3,24 @@
 //! Lanes run side by side and share nothing but the report directory. Each one launches, carries its steps out one after the
 //! other, takes a last look and ends; a finding of its own ends it at once, another's through [`Halt`].
 
-use super::Job;
 use super::launch::{self, Running};
 use super::resume::{self, Reopened};
+use super::{Job, Share, mark};
 use crate::cluster::{Cluster, Trouble};
 use crate::crowd::Crowd;
 use crate::cycle::{CycleEnd, Stage, Work};
-use crate::evidence::Evidence;
+use crate::evidence::{End, Evidence};
 use crate::findings::Harness;
 use crate::history::History;
 use crate::last_read;
 use crate::limits;
 use crate::localise::localise;
 use crate::machine::Machine;
-use crate::oracle::{Ledger, Tally};
+use crate::oracle::Ledger;
 use crate::process::Spawner;
+use crate::record::SlotRecord;
 use crate::record::crowd::CrowdRecord;
-use crate::record::known::KnownRecord;
 use crate::record::localisation::Localisation;
-use crate::record::refused::StepRecord;
-use crate::record::{Replayed, ResumedRecord, SlotRecord};
 use crate::seed::Seed;
 use crate::target::{Engine, Slot};
 use crate::verdict::Finding;
@@ -44,19 +42,17 @@ pub(super) enum Halt {
 /// What a lane came to, beside its cycles.
 #[derive(Default)]
 pub(super) struct LaneEnd {
-    pub findings: Vec<Finding>,
-    pub known: Vec<KnownRecord>,
-    pub skipped_checks: Vec<String>,
-    pub interrupted: bool,
-    pub slots: Vec<SlotRecord>,
-    pub tally: Tally,
-    pub operations: Vec<StepRecord>,
-    pub replayed: Replayed,
-    /// How long the load ran, milliseconds.
-    pub load_ms: u64,
-    pub resumed: Vec<ResumedRecord>,
+    pub share: Share,
     pub localisation: Option<Localisation>,
     pub crowd: Option<CrowdRecord>,
+}
+
+impl LaneEnd {
+    /// Of a lane that is yet to run, and that will not do `checks`.
+    pub fn skipping(checks: Vec<String>) -> Self {
+        let end = End { skipped_checks: checks, ..End::default() };
+        Self { share: Share { end, ..Share::default() }, ..Self::default() }
+    }
 }
 
 /// Runs the lane of `cluster` (from 1) to its end, and adds to `end` what it comes to; each cycle that was carried out goes to `ends`.
@@ -67,9 +63,10 @@ pub(super) async fn run(
     halt: watch::Receiver<Halt>,
     ends: mpsc::UnboundedSender<CycleEnd>,
 ) -> LaneEnd {
-    let end = LaneEnd { slots: founders(&job, cluster), ..end };
+    let mut end = end;
+    end.share.end.slots = founders(&job, cluster);
     let clusters = job.plan.clusters;
-    let mut lane = Lane { number: cluster, clusters, halt, ends, machine, history: None, end };
+    let mut lane = Lane { number: cluster, clusters, halt, ends, machine, history: None, ledger: None, end };
     let carried_out = if job.resume {
         lane.resume(&job, spawner).await
     } else {
@@ -82,13 +79,23 @@ pub(super) async fn run(
         }
     };
     if let Err(error) = carried_out {
-        lane.end.findings.push(lane.weigh(&Trouble::Harness(error)));
+        let finding = lane.weigh(&Trouble::Harness(error));
+        lane.end.share.findings.push(finding);
     }
-    let Lane { number, clusters, history, mut end, .. } = lane;
-    end.findings.extend(history.and_then(|history| history.failure()));
-    mark(&mut end.findings, number, clusters);
-    mark(end.known.iter_mut().filter_map(|known| known.first.as_mut()), number, clusters);
+    let Lane { number, clusters, history, ledger, mut end, .. } = lane;
+    end.share.findings.extend(ledger.map(|ledger| left_with(&ledger)).unwrap_or_default());
+    end.share.findings.extend(history.and_then(|history| history.failure()));
+    end.share.mark(number, clusters);
     end
+}
+
+/// What is still with `ledger` although its lane has ended: a finding of its own, and not lost.
+fn left_with(ledger: &Ledger) -> Vec<Finding> {
+    let mut left: Vec<_> = ledger.drain().into_iter().map(|raised| raised.finding).collect();
+    if !left.is_empty() {
+        left.push(Finding::new(Harness::FindingsLeft { left: left.len() as u64 }));
+    }
+    left
 }
 
 struct Lane {
@@ -99,12 +106,14 @@ struct Lane {
     machine: Arc<Machine>,
     /// Once there is one.
     history: Option<Arc<History>>,
+    /// Likewise.
+    ledger: Option<Arc<Ledger>>,
     end: LaneEnd,
 }
 
 impl Lane {
     async fn carry_out(&mut self, job: &Job, spawner: Spawner, (ledger, history): (Arc<Ledger>, Arc<History>)) {
-        self.history = Some(history);
+        (self.history, self.ledger) = (Some(history), Some(Arc::clone(&ledger)));
         let launched = launch::launch(job, self.number, spawner, Arc::clone(&ledger));
         let launched = self.unless(launched).await;
         self.see_through(job, &ledger, launched, None).await;
@@ -122,7 +131,7 @@ impl Lane {
             None => self.close(ledger),
             Some(Ok(mut running)) => {
                 self.drive(job, &mut running, reopened).await;
-                for (slot, member) in self.end.slots.iter_mut().zip(&running.cluster.members) {
+                for (slot, member) in self.end.share.end.slots.iter_mut().zip(&running.cluster.members) {
                     (slot.member_at_end, slot.engine_at_end) = (member.id, member.engine);
                 }
                 self.end.crowd = running.crowd.as_ref().map(Crowd::record);
@@ -139,21 +148,22 @@ impl Lane {
 
     /// Goes on where the history ends.
     async fn resume(&mut self, job: &Job, spawner: Spawner) -> anyhow::Result<()> {
-        let (ledger, history, reopened) = resume::reopen(job, self.number)?;
-        self.history = Some(history);
+        let (fold, mut reopened) = resume::read(job, self.number)?;
+        let ledger = fold.ledger();
+        self.ledger = Some(Arc::clone(&ledger));
+        // Whatever comes of the rest, what the evidence leads to so far counts.
+        self.drain(&ledger);
+        self.history = Some(reopened.go_on(job, self.number, fold)?);
         for record in &reopened.cycles {
             let _ = self.ends.send(CycleEnd { record: record.clone(), findings: Vec::new() });
         }
-        self.end.findings.extend(reopened.findings.iter().cloned());
-        self.end.findings.extend(ledger.take_findings());
-        self.end.resumed = ledger.resumptions(self.number);
-        if let Some((slots, skipped_checks, load_ms)) = &reopened.end {
-            (self.end.slots, self.end.skipped_checks) = (slots.clone(), skipped_checks.clone());
-            self.end.load_ms = *load_ms;
-            self.take_sums(&ledger);
+        self.drain(&ledger);
+        if let Some(end) = &reopened.end {
+            self.end.share.end = end.clone();
+            self.end.share.sums = ledger.sums(self.number);
             return Ok(());
         }
-        if !self.end.findings.is_empty() {
+        if !self.end.share.findings.is_empty() {
             // It was ending anyway.
             self.close(&ledger);
             return Ok(());
@@ -178,8 +188,8 @@ impl Lane {
             let findings = stage.findings_of(&mut work);
             if looked.is_none() || !findings.is_empty() {
                 self.localise(cluster, ledger, workload, &findings).await;
-                self.end.findings.extend(findings);
-                self.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
+                self.end.share.findings.extend(findings);
+                self.end.share.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
                 return;
             }
         }
@@ -189,7 +199,7 @@ impl Lane {
             let mut work = Work::new(step, &pace);
             if self.unless(stage.run(&mut work)).await.is_none() {
                 // What the cycle had found by then counts, though the cycle does not.
-                self.end.findings.extend(stage.findings_of(&mut work));
+                self.end.share.findings.extend(stage.findings_of(&mut work));
                 break;
             }
             let mut end = stage.close(work);
@@ -198,16 +208,16 @@ impl Lane {
             // Only a run that is ending by a panic listens no more.
             let _ = self.ends.send(end);
             if found {
-                self.end.load_ms = load_ms_before + stage.load.ran_ms();
+                self.end.share.end.load_ms = load_ms_before + stage.load.ran_ms();
                 self.localise(cluster, ledger, workload, &findings).await;
-                self.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
+                self.end.share.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
                 return;
             }
         }
-        self.end.load_ms = load_ms_before + stage.load.ran_ms();
+        self.end.share.end.load_ms = load_ms_before + stage.load.ran_ms();
         let unwritten = self.history.as_ref().is_some_and(|history| history.failure().is_some());
         if *self.halt.borrow() != Halt::Go || unwritten {
-            self.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
+            self.end.share.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
             return;
         }
         // Writes go on through every cycle; only the last look is at a store that nobody writes to.
@@ -219,24 +229,21 @@ impl Lane {
             stopped
         };
         let looked = self.unless(look).await;
-        self.end.findings.extend(stage.findings_of(&mut work));
+        self.end.share.findings.extend(stage.findings_of(&mut work));
         let read = match looked {
             Some(stopped) => {
                 if let Err(error) = stopped {
                     self.tell(ledger, Finding::new(Harness::HarnessFailed { error: format!("{error:#}") }));
                 }
-                let mut findings = Vec::new();
-                let read = self.unless(last_read::read_and_check(cluster, ledger, &mut findings)).await;
-                self.end.findings.extend(findings);
-                read
+                self.unless(last_read::read_and_check(cluster, ledger)).await
             }
             None => None,
         };
         if read.is_none() {
-            self.end.skipped_checks.push("last look: it was cut short".to_owned());
+            self.end.share.end.skipped_checks.push("last look: it was cut short".to_owned());
         }
-        self.end.findings.extend(ledger.take_findings());
-        let findings = self.end.findings.clone();
+        self.drain(ledger);
+        let findings = self.end.share.findings.clone();
         self.localise(cluster, ledger, workload, &findings).await;
     }
 
@@ -260,7 +267,7 @@ impl Lane {
             biased;
             () = unwritten => None,
             halt = halted(&mut halt) => {
-                self.end.interrupted |= halt == Halt::Interrupted;
+                self.end.share.end.interrupted |= halt == Halt::Interrupted;
                 None
             }
             output = future => Some(output),
@@ -281,15 +288,21 @@ impl Lane {
         tokio::select! {
             biased;
             Ok(_) = wanted => {
-                self.end.interrupted = true;
-                self.end.skipped_checks.push("where it begins: interrupted".to_owned());
+                self.end.share.end.interrupted = true;
+                self.end.share.end.skipped_checks.push("where it begins: interrupted".to_owned());
             }
             found = localise(cluster, ledger, workload, findings) => self.end.localisation = found,
         }
     }
 
     fn tell(&mut self, ledger: &Ledger, finding: Finding) {
-        self.end.findings.extend(ledger.take(&Evidence::Told { finding }));
+        ledger.record(&Evidence::Told { finding });
+        self.drain(ledger);
+    }
+
+    /// Takes what was raised by now.
+    fn drain(&mut self, ledger: &Ledger) {
+        self.end.share.findings.extend(ledger.drain().into_iter().map(|raised| raised.finding));
     }
 
     /// Takes the last evidence: what clients and watches still see while everything is ended is nobody's any more.
@@ -297,18 +310,9 @@ impl Lane {
         if let Some(short) = self.machine.was_full() {
             self.tell(ledger, Finding::new(Harness::ReportDiskFull { short: short.to_string() }));
         }
-        let (slots, skipped_checks) = (self.end.slots.clone(), self.end.skipped_checks.clone());
-        let LaneEnd { interrupted, load_ms, .. } = self.end;
-        ledger.take(&Evidence::End { interrupted, slots, skipped_checks, load_ms });
-        self.end.findings.extend(ledger.take_findings());
-        self.take_sums(ledger);
-    }
-
-    fn take_sums(&mut self, ledger: &Ledger) {
-        self.end.tally = ledger.tally();
-        self.end.operations = ledger.operations();
-        self.end.replayed = ledger.log_replayed();
-        self.end.known = ledger.known();
+        ledger.record(&Evidence::End(self.end.share.end.clone()));
+        self.drain(ledger);
+        self.end.share.sums = ledger.sums(self.number);
     }
 }
 
@@ -336,13 +340,6 @@ async fn halted(halt: &mut watch::Receiver<Halt>) -> Halt {
     }
 }
 
-/// Says in each finding which cluster it is about, where there are several.
-fn mark<'a>(findings: impl IntoIterator<Item = &'a mut Finding>, cluster: u32, clusters: u32) {
-    for finding in findings.into_iter().filter(|_| clusters > 1) {
-        finding.cluster = Some(cluster);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -354,15 +351,15 @@ mod tests {
         let (publish, halt) = watch::channel(Halt::Go);
         let (ends, _ended) = mpsc::unbounded_channel();
         let machine = Machine::that_was_short(Resource::Files);
-        let (history, end) = (None, LaneEnd::default());
-        let mut lane = Lane { number: 2, clusters: 2, halt, ends, machine, history, end };
+        let (history, ledger, end) = (None, None, LaneEnd::default());
+        let mut lane = Lane { number: 2, clusters: 2, halt, ends, machine, history, ledger, end };
         assert_eq!(lane.unless(async { 7 }).await, Some(7));
         publish.send_replace(Halt::Found);
         assert_eq!(lane.unless(std::future::pending::<()>()).await, None);
-        assert!(!lane.end.interrupted, "another lane's finding is no interruption");
+        assert!(!lane.end.share.end.interrupted, "another lane's finding is no interruption");
         publish.send_replace(Halt::Interrupted);
         assert_eq!(lane.unless(std::future::pending::<()>()).await, None);
-        assert!(lane.end.interrupted);
+        assert!(lane.end.share.end.interrupted);
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub(super) fn ledger(job: &Job, number: u32) -> anyhow::Result<(Arc<Ledger>, Arc
     let slots: Vec<Slot> = (1..).map(Slot).take(job.scenario.cluster.engines.len()).collect();
     let ledger = Ledger::recorded(&slots, Arc::clone(&history));
     ledger.know(&job.scenario.known);
-    ledger.take(&Evidence::History(Head {
+    ledger.record(&Evidence::History(Head {
         version: HISTORY_VERSION,
         cluster: number,
         slots,
@@ -125,7 +125,7 @@ pub(super) async fn launch(job: &Job, number: u32, spawner: Spawner, ledger: Arc
     for member in &cluster.members {
         let (slot, at) = (member.slot, member.addresses);
         let (peer, client, control) = (at.peer, at.client, at.control);
-        ledger.take(&Evidence::Place { slot, member: member.id, engine: member.engine, peer, client, control });
+        ledger.record(&Evidence::Place { slot, member: member.id, engine: member.engine, peer, client, control });
     }
     if job.plan.disturbs_links() {
         cluster.interpose().await?;

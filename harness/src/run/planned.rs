@@ -38,6 +38,7 @@ impl RunSummary {
             log_replayed: Replayed::default(),
             crowd: None,
             leases: (scenario.load.lease_holders > 0).then(LeasesJudged::default),
+            books: Vec::new(),
             localisation: None,
             skipped_checks: Vec::new(),
             interrupted: false,

@@ -8,13 +8,12 @@
 
 use super::Job;
 use crate::cluster::{Cluster, Seat};
-use crate::evidence::{Did, Evidence, HISTORY_VERSION, Look};
-use crate::history::{History, Lines};
-use crate::oracle::Ledger;
+use crate::evidence::{Did, End, Evidence, Look};
+use crate::fold::{self, Fold};
+use crate::history::History;
 use crate::process::Spawner;
-use crate::record::{CycleRecord, SlotRecord};
+use crate::record::CycleRecord;
 use crate::target::Addresses;
-use crate::verdict::Finding;
 use anyhow::{Context, bail};
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
@@ -27,10 +26,8 @@ pub(super) const CLIENTS_STRIDE: u32 = 100_000;
 #[derive(Default)]
 pub(super) struct Reopened {
     pub cycles: Vec<CycleRecord>,
-    /// What evidence and testimony led to before.
-    pub findings: Vec<Finding>,
-    /// The cluster's part was complete: who was where, what was skipped, and how long the load ran, milliseconds.
-    pub end: Option<(Vec<SlotRecord>, Vec<String>, u64)>,
+    /// The cluster's part was complete.
+    pub end: Option<End>,
     /// How often it was resumed, this time included.
     pub times: u32,
     seats: Vec<Seat>,
@@ -42,58 +39,62 @@ pub(super) struct Reopened {
     began: bool,
 }
 
-/// Grows the ledger of cluster `number` again, and reopens its history.
+/// Folds the history of cluster `number`, as far as it goes.
 ///
 /// # Errors
-/// The history cannot be read, or what it tells of cannot be resumed.
-pub(super) fn reopen(job: &Job, number: u32) -> anyhow::Result<(Arc<Ledger>, Arc<History>, Reopened)> {
+/// It cannot be read, or is another run's.
+pub(super) fn read(job: &Job, number: u32) -> anyhow::Result<(Fold, Reopened)> {
     let path = job.paths.of_cluster(number).history_jsonl();
-    let mut lines = Lines::open(&path)?;
-    let Some((_, Evidence::History(head))) = lines.read()? else {
-        bail!("{}: nothing was written down yet: remove the report, and run it anew", path.display());
+    let mut fold = match Fold::open(&path, &job.scenario.known) {
+        Err(fold::Error::Headless { path }) => {
+            bail!("{path}: nothing was written down yet: remove the report, and run it anew")
+        }
+        opened => opened?,
     };
-    if head.version != HISTORY_VERSION {
-        bail!(
-            "{} has version {}, this binary reads {HISTORY_VERSION}: resume it with the binary that wrote it",
-            path.display(),
-            head.version
-        );
-    }
+    let head = fold.head();
     if head.plan_digest != job.plan.digest() || head.scenario_digest != job.scenario.digest() {
         bail!("{}: expected the history of this plan and scenario, found another run's", path.display());
     }
-    let ledger = Ledger::new(&head.slots);
-    ledger.know(&job.scenario.known);
     let mut reopened = Reopened::default();
-    while let Some((_, evidence)) = lines.read()? {
-        let findings = ledger.take_at(lines.at_us(), &evidence);
-        reopened.findings.extend(findings);
+    while let Some((_, evidence)) = fold.step()? {
         reopened.follow(evidence);
     }
-    if !reopened.began {
-        bail!("{}: no cycle had begun: remove the report, and run it anew", path.display());
-    }
-    if reopened.replacing {
-        bail!(
-            "{}: the harness died while it replaced a member or restored the cluster, and who is a member now nobody wrote down: run the plan anew with \
-             `ninelives replay`",
-            path.display()
-        );
-    }
-    let file = OpenOptions::new().write(true).open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-    // A line that was cut off tells of nothing that was done.
-    file.set_len(lines.whole_bytes()).with_context(|| format!("cannot cut {}", path.display()))?;
-    reopened.times += 1;
-    let history = History::create(&path).context("cannot reopen the history")?;
-    if reopened.end.is_none() {
-        ledger.go_on(Arc::clone(&history));
-        let after_cycle = reopened.cycles.last().map_or(0, |record| record.cycle);
-        ledger.take(&Evidence::Resumed { times: reopened.times, after_cycle });
-    }
-    Ok((ledger, history, reopened))
+    Ok((fold, reopened))
 }
 
 impl Reopened {
+    /// Reopens the history of cluster `number`, which `fold` has read, and has its ledger write
+    /// there from now on.
+    ///
+    /// # Errors
+    /// What the history tells of cannot be resumed, or it cannot be written.
+    pub fn go_on(&mut self, job: &Job, number: u32, fold: Fold) -> anyhow::Result<Arc<History>> {
+        let path = job.paths.of_cluster(number).history_jsonl();
+        if !self.began {
+            bail!("{}: no cycle had begun: remove the report, and run it anew", path.display());
+        }
+        if self.replacing {
+            bail!(
+                "{}: the harness died while it replaced a member or restored the cluster, and who is a member now nobody wrote down: run \
+                 the plan anew with `ninelives replay`",
+                path.display()
+            );
+        }
+        let file = OpenOptions::new().write(true).open(&path);
+        let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+        // A line that was cut off tells of nothing that was done.
+        file.set_len(fold.whole_bytes()).with_context(|| format!("cannot cut {}", path.display()))?;
+        self.times += 1;
+        let history = History::create(&path).context("cannot reopen the history")?;
+        if self.end.is_none() {
+            let ledger = fold.ledger();
+            ledger.go_on(Arc::clone(&history));
+            let after_cycle = self.done_cycles();
+            ledger.record(&Evidence::Resumed { times: self.times, after_cycle });
+        }
+        Ok(history)
+    }
+
     fn follow(&mut self, evidence: Evidence) {
         match evidence {
             Evidence::Place { slot, member, engine, peer, client, control } => {
@@ -136,9 +137,7 @@ impl Reopened {
                 self.cycles.push(record);
             }
             Evidence::Resumed { times, .. } => (self.times, self.end) = (times, None),
-            Evidence::End { interrupted: false, slots, skipped_checks, load_ms } => {
-                self.end = Some((slots, skipped_checks, load_ms));
-            }
+            Evidence::End(end) if !end.interrupted => self.end = Some(end),
             _ => {}
         }
     }

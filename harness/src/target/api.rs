@@ -6,13 +6,12 @@
 //! Members are called by the harness's ids; a server has an id of its own, by which others name it as their leader. [`Ids`]
 //! remembers which is which.
 
-use super::rows;
+use super::{Standing, rows};
 use crate::model::live_digest;
 use crate::operation::KeyState;
 use crate::{clock, limits};
 use etcd_client::{Client, ConnectOptions, Error};
 use futures_util::future::try_join3;
-use node_proto::control::StatusResponse;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -81,11 +80,11 @@ impl Api {
         }
     }
 
-    pub(super) async fn status(&self) -> Result<StatusResponse, Status> {
+    pub(super) async fn status(&self) -> Result<Standing, Status> {
         let said = self.client.maintenance_client().status().await.map_err(status_of)?;
         let header = said.header().ok_or_else(|| Status::data_loss("a status without a header"))?;
         self.ids.met(header.member_id(), self.id);
-        Ok(StatusResponse {
+        Ok(Standing {
             member_id: self.id,
             term: said.raft_term(),
             leader_id: self.ids.ours(said.leader()),
@@ -93,11 +92,11 @@ impl Api {
             // Read before the applied index, and so below it at times; what is applied is committed.
             committed: Some(said.raft_index().max(said.raft_applied_index())),
             revision: header.revision(),
-            ..StatusResponse::default()
+            ..Standing::default()
         })
     }
 
-    pub(super) async fn wait_applied(&self, index: u64) -> Result<StatusResponse, Status> {
+    pub(super) async fn wait_applied(&self, index: u64) -> Result<Standing, Status> {
         loop {
             let status = self.status().await?;
             if status.applied >= Some(index) {
@@ -108,8 +107,8 @@ impl Api {
     }
 
     /// Leader and term are read one after the other: an election in between makes a pair that never was.
-    pub(super) fn testimony(status: &StatusResponse) -> StatusResponse {
-        StatusResponse { leader_id: 0, ..status.clone() }
+    pub(super) fn testimony(status: &Standing) -> Standing {
+        Standing { leader_id: 0, ..status.clone() }
     }
 
     pub(super) async fn newest_revision(&self) -> Result<u64, Status> {
@@ -166,7 +165,7 @@ mod tests {
 
     #[test]
     fn term_and_leader_are_not_said_in_one_breath() {
-        let status = StatusResponse { term: 4, leader_id: 2, applied: Some(9), ..StatusResponse::default() };
+        let status = Standing { term: 4, leader_id: 2, applied: Some(9), ..Standing::default() };
         let testimony = Api::testimony(&status);
         assert_eq!((testimony.term, testimony.leader_id, testimony.applied), (4, 0, Some(9)));
     }

@@ -3,7 +3,8 @@
 use super::api::{Api, KvLook};
 use super::control::Control;
 use super::events::NodeState;
-use node_proto::control::{FenceAnswerResponse, FenceResponse, RecoveryResponse, StatusResponse};
+use super::wire::Standing;
+use crate::evidence::{FenceAnswer, Recovered};
 use tokio::sync::watch;
 use tonic::Status;
 
@@ -27,7 +28,7 @@ impl Contact {
     }
 
     /// Where it stands, now.
-    pub async fn status(&self) -> Result<StatusResponse, Status> {
+    pub async fn status(&self) -> Result<Standing, Status> {
         match self {
             Contact::Control(control) => control.status().await,
             Contact::Api(api) => api.status().await,
@@ -35,7 +36,7 @@ impl Contact {
     }
 
     /// Likewise, once it has applied `index`.
-    pub async fn wait_applied(&self, index: u64) -> Result<StatusResponse, Status> {
+    pub async fn wait_applied(&self, index: u64) -> Result<Standing, Status> {
         match self {
             Contact::Control(control) => control.wait_applied(index).await,
             Contact::Api(api) => api.wait_applied(index).await,
@@ -43,7 +44,7 @@ impl Contact {
     }
 
     /// The part of `status` that can be compared with others of the same life: what it says in one breath.
-    pub fn testimony(&self, status: &StatusResponse) -> StatusResponse {
+    pub fn testimony(&self, status: &Standing) -> Standing {
         match self {
             Contact::Control(_) => status.clone(),
             Contact::Api(_) => Api::testimony(status),
@@ -58,21 +59,22 @@ impl Contact {
     }
 
     /// What this life's recovery did so far; `None`: it gives no account.
-    pub async fn recovery(&self) -> Result<Option<RecoveryResponse>, Status> {
+    pub async fn recovery(&self) -> Result<Option<Recovered>, Status> {
         match self {
             Contact::Control(control) => control.recovery().await.map(Some),
             Contact::Api(_) => Ok(None),
         }
     }
 
-    pub async fn propose_fence(&self, id: u64) -> Result<FenceResponse, Status> {
+    /// Proposes a fence, and gives its raft index.
+    pub async fn propose_fence(&self, id: u64) -> Result<u64, Status> {
         match self {
             Contact::Control(control) => control.propose_fence(id).await,
             Contact::Api(_) => Err(Status::unimplemented("it has no fence command")),
         }
     }
 
-    pub async fn fence_answer(&self, index: u64) -> Result<FenceAnswerResponse, Status> {
+    pub async fn fence_answer(&self, index: u64) -> Result<FenceAnswer, Status> {
         match self {
             Contact::Control(control) => control.fence_answer(index).await,
             Contact::Api(_) => Err(Status::unimplemented("it has no fence command")),

@@ -1,11 +1,12 @@
 //! The node's control endpoint.
 
+use super::Standing;
+use crate::evidence::{FenceAnswer, Recovered};
 use crate::limits;
 use anyhow::Context;
 use node_proto::control::control_client::ControlClient;
 use node_proto::control::{
-    ArmRequest, FenceAnswerRequest, FenceAnswerResponse, FenceRequest, FenceResponse, RecoveryRequest,
-    RecoveryResponse, StatusRequest, StatusResponse, WaitAppliedRequest,
+    ArmRequest, FenceAnswerRequest, FenceRequest, RecoveryRequest, StatusRequest, WaitAppliedRequest,
 };
 use std::net::SocketAddr;
 use tonic::transport::{Channel, Endpoint};
@@ -23,27 +24,33 @@ impl Control {
         Ok(Self(ControlClient::new(endpoint.connect_lazy())))
     }
 
-    pub(super) async fn status(&self) -> Result<StatusResponse, Status> {
-        self.0.clone().status(StatusRequest {}).await.map(Response::into_inner)
+    pub(super) async fn status(&self) -> Result<Standing, Status> {
+        self.0.clone().status(StatusRequest {}).await.map(said)
     }
 
-    pub(super) async fn wait_applied(&self, index: u64) -> Result<StatusResponse, Status> {
-        self.0.clone().wait_applied(WaitAppliedRequest { index }).await.map(Response::into_inner)
+    pub(super) async fn wait_applied(&self, index: u64) -> Result<Standing, Status> {
+        self.0.clone().wait_applied(WaitAppliedRequest { index }).await.map(said)
     }
 
     pub(super) async fn arm(&self, window: &str, hit: u64) -> Result<(), Status> {
         self.0.clone().arm(ArmRequest { window: window.to_owned(), hit }).await.map(|_| ())
     }
 
-    pub(super) async fn recovery(&self) -> Result<RecoveryResponse, Status> {
-        self.0.clone().recovery(RecoveryRequest {}).await.map(Response::into_inner)
+    pub(super) async fn recovery(&self) -> Result<Recovered, Status> {
+        self.0.clone().recovery(RecoveryRequest {}).await.map(said)
     }
 
-    pub(super) async fn propose_fence(&self, id: u64) -> Result<FenceResponse, Status> {
-        self.0.clone().fence(FenceRequest { id }).await.map(Response::into_inner)
+    /// The fence's raft index.
+    pub(super) async fn propose_fence(&self, id: u64) -> Result<u64, Status> {
+        self.0.clone().fence(FenceRequest { id }).await.map(|response| response.into_inner().index)
     }
 
-    pub(super) async fn fence_answer(&self, index: u64) -> Result<FenceAnswerResponse, Status> {
-        self.0.clone().fence_answer(FenceAnswerRequest { index }).await.map(Response::into_inner)
+    pub(super) async fn fence_answer(&self, index: u64) -> Result<FenceAnswer, Status> {
+        self.0.clone().fence_answer(FenceAnswerRequest { index }).await.map(said)
     }
+}
+
+/// A reply of the wire as the harness's own type.
+fn said<W, T: From<W>>(response: Response<W>) -> T {
+    response.into_inner().into()
 }

@@ -1,14 +1,13 @@
 //! One cluster's history, from its first line to its last.
 
-use crate::evidence::{Evidence, HISTORY_VERSION, Head};
-use crate::history::Lines;
+use crate::evidence::{End, Evidence, EvidenceKind, Head};
+use crate::fold::Fold;
 use crate::known::Signature;
-use crate::oracle::{Ledger, Tally};
+use crate::oracle::Raised;
 use crate::paths::Paths;
 use crate::plan::Plan;
-use crate::record::known::KnownRecord;
-use crate::record::refused::StepRecord;
-use crate::record::{CycleRecord, QuotaRecord, Replayed as LogReplayed, ResumedRecord, SlotRecord};
+use crate::record::{CycleRecord, QuotaRecord};
+use crate::run::Share;
 use crate::scenario::Scenario;
 use crate::verdict::Finding;
 use anyhow::bail;
@@ -59,35 +58,22 @@ impl Counts {
     }
 }
 
-/// The last line of a cluster's history.
-#[derive(Debug)]
-pub(super) struct End {
-    pub interrupted: bool,
-    pub slots: Vec<SlotRecord>,
-    pub skipped_checks: Vec<String>,
-    pub load_ms: u64,
-}
-
 /// What a history leads to.
 #[derive(Debug, Default)]
 pub(super) struct Replayed {
     pub cluster: u32,
-    pub judged: Vec<Finding>,
-    pub told: Vec<Finding>,
+    pub share: Share,
+    /// Places in the share's findings of those that are testimony.
+    pub told: BTreeSet<usize>,
     /// What the run wrote down as its findings.
     claimed: Vec<Finding>,
     /// What it wrote down as known, and by which signature.
     claimed_known: Vec<(String, Finding)>,
-    /// What is suppressed now.
-    pub known: Vec<KnownRecord>,
     pub cycles: Vec<CycleRecord>,
-    pub end: Option<End>,
-    pub tally: Tally,
-    pub operations: Vec<StepRecord>,
-    pub log_replayed: LogReplayed,
+    /// The history has its last line.
+    pub ended: bool,
     pub counts: Counts,
     pub torn: bool,
-    pub resumed: Vec<ResumedRecord>,
     /// What the plan was held to.
     pub quotas: Option<Vec<QuotaRecord>>,
     pub disagreements: Vec<String>,
@@ -96,54 +82,41 @@ pub(super) struct Replayed {
     fences: BTreeSet<u64>,
 }
 
-/// Takes the evidence of `cluster` again.
+/// Folds the history of `cluster`.
 ///
 /// # Errors
 /// The history cannot be read, or is of another run or version.
 pub(super) fn replay(paths: &Paths, cluster: u32, scenario: &Scenario, plan: &Plan) -> anyhow::Result<Replayed> {
     let path = paths.of_cluster(cluster).history_jsonl();
-    let mut lines = Lines::open(&path)?;
-    let head = match lines.read()? {
-        Some((_, Evidence::History(head))) => head,
-        _ => bail!("{}: expected a first line that says what the history is about, found none", path.display()),
-    };
-    check_head(&path, &head, cluster, scenario, plan)?;
-    let ledger = Ledger::new(&head.slots);
-    ledger.know(&scenario.known);
-    let quotas = head.job.map(|job| job.quotas);
+    let mut fold = Fold::open(&path, &scenario.known)?;
+    check_head(&path, fold.head(), cluster, scenario, plan)?;
+    let quotas = fold.head().job.as_ref().map(|job| job.quotas.clone());
     let mut replayed = Replayed { cluster, quotas, ..Replayed::default() };
-    while let Some((line, evidence)) = lines.read()? {
-        let goes_on = matches!(evidence, Evidence::Resumed { .. })
-            && replayed.end.as_ref().is_none_or(|end: &End| end.interrupted);
-        if goes_on {
-            replayed.end = None;
+    while let Some((line, evidence)) = fold.step()? {
+        if matches!(evidence, Evidence::Resumed { .. }) && (!replayed.ended || replayed.share.end.interrupted) {
+            (replayed.ended, replayed.share.end) = (false, End::default());
             replayed.kills = 0;
         }
-        if replayed.end.is_some() {
+        if replayed.ended {
             bail!("{}, line {line}: expected nothing after the end of the run's evidence", path.display());
         }
-        replayed.take(&ledger, lines.at_us(), evidence);
+        replayed.follow(evidence);
     }
-    replayed.torn = lines.torn();
-    replayed.judged.extend(ledger.take_findings());
-    replayed.tally = ledger.tally();
-    replayed.operations = ledger.operations();
-    replayed.log_replayed = ledger.log_replayed();
-    replayed.resumed = ledger.resumptions(cluster);
-    replayed.known = ledger.known();
+    replayed.torn = fold.torn();
+    let ledger = fold.ledger();
+    for (place, Raised { finding, by }) in ledger.drain().into_iter().enumerate() {
+        if by.kind == EvidenceKind::Told {
+            replayed.told.insert(place);
+        }
+        replayed.share.findings.push(finding);
+    }
+    replayed.share.sums = ledger.sums(cluster);
     replayed.compare_findings();
     replayed.compare_known(&scenario.known);
     Ok(replayed)
 }
 
 fn check_head(path: &Path, head: &Head, cluster: u32, scenario: &Scenario, plan: &Plan) -> anyhow::Result<()> {
-    if head.version != HISTORY_VERSION {
-        bail!(
-            "{} has version {}, this binary reads {HISTORY_VERSION}: verify it with the binary that wrote it",
-            path.display(),
-            head.version
-        );
-    }
     for (what, expected, found) in [
         ("cluster", cluster.to_string(), head.cluster.to_string()),
         ("seed", plan.seed.to_string(), head.seed.to_string()),
@@ -161,18 +134,8 @@ fn check_head(path: &Path, head: &Head, cluster: u32, scenario: &Scenario, plan:
 }
 
 impl Replayed {
-    fn take(&mut self, ledger: &Ledger, at_us: u64, evidence: Evidence) {
+    fn follow(&mut self, evidence: Evidence) {
         self.counts.count(&evidence);
-        // The run took its ledger's alarms before it wrote its findings down; known ones the ledger itself writes at once.
-        if matches!(evidence, Evidence::Finding { known: None, .. } | Evidence::CycleEnd { .. } | Evidence::End { .. })
-        {
-            self.judged.extend(ledger.take_findings());
-        }
-        let findings = ledger.take_at(at_us, &evidence);
-        match evidence {
-            Evidence::Told { .. } => self.told.extend(findings),
-            _ => self.judged.extend(findings),
-        }
         match evidence {
             Evidence::Cycle { .. } => {
                 self.kills = 0;
@@ -186,9 +149,7 @@ impl Replayed {
             Evidence::Finding { finding, known: None } => self.claimed.push(finding),
             Evidence::Finding { finding, known: Some(name) } => self.claimed_known.push((name, finding)),
             Evidence::CycleEnd { record } => self.close(record),
-            Evidence::End { interrupted, slots, skipped_checks, load_ms } => {
-                self.end = Some(End { interrupted, slots, skipped_checks, load_ms });
-            }
+            Evidence::End(end) => (self.ended, self.share.end) = (true, end),
             _ => {}
         }
     }
@@ -215,7 +176,7 @@ impl Replayed {
     /// What the run wrote down as found has to be found again.
     fn compare_findings(&mut self) {
         let key = |finding: &Finding| (finding.class(), finding.cycle, finding.member);
-        let found: BTreeSet<_> = self.judged.iter().chain(&self.told).map(key).collect();
+        let found: BTreeSet<_> = self.share.findings.iter().map(key).collect();
         for claim in self.claimed.iter().filter(|claim| !found.contains(&key(claim))) {
             self.disagreements.push(format!("the run found what the evidence does not lead to: {claim}"));
         }
@@ -229,7 +190,7 @@ impl Replayed {
         for (name, claim) in self.claimed_known.iter().filter(|claim| !matches(claim)) {
             self.disagreements.push(format!("the run suppressed as {name:?} what the scenario does not know: {claim}"));
         }
-        for known in &self.known {
+        for known in &self.share.sums.known {
             let claimed = self.claimed_known.iter().filter(|(name, _)| *name == known.name).count() as u64;
             if claimed > known.count {
                 self.disagreements.push(format!(

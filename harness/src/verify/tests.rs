@@ -1,7 +1,8 @@
 //! A small report that verifies; and every way of changing it is noticed.
 
 use super::*;
-use crate::evidence::{Answers, Evidence, HISTORY_VERSION, Head, Look, Recovered};
+use crate::evidence::{Answers, End, Evidence, FenceAnswer, HISTORY_VERSION, Head, IndexRange, Look, Recovered};
+use crate::fold::Fold;
 use crate::history::History;
 use crate::inspect::DeadMember;
 use crate::model::Change;
@@ -11,7 +12,6 @@ use crate::record::{CycleRecord, Outcome as Ending, SlotRecord};
 use crate::report::sample;
 use crate::seed::Seed;
 use crate::target::{Engine, Slot};
-use node_proto::control::FenceAnswerResponse;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
@@ -81,7 +81,7 @@ fn report() -> Report {
 }
 
 /// Likewise, whose fence is answered by n3 as `alter` has it, and of a scenario that knows whatever that leads to.
-fn report_of(text: &str, alter: fn(&mut FenceAnswerResponse)) -> Report {
+fn report_of(text: &str, alter: fn(&mut FenceAnswer)) -> Report {
     let report = Report { dir: tempfile::tempdir().unwrap() };
     let paths = report.paths();
     let scenario = Scenario::parse(Path::new("scenarios/small.toml"), text.to_owned()).unwrap();
@@ -91,7 +91,7 @@ fn report_of(text: &str, alter: fn(&mut FenceAnswerResponse)) -> Report {
     let slots = [1, 2, 3].map(Slot);
     let ledger = Ledger::recorded(&slots, History::create(&paths.history_jsonl()).unwrap());
     ledger.know(&scenario.known);
-    ledger.take(&Evidence::History(Head {
+    ledger.record(&Evidence::History(Head {
         version: HISTORY_VERSION,
         cluster: 1,
         slots: slots.to_vec(),
@@ -100,14 +100,17 @@ fn report_of(text: &str, alter: fn(&mut FenceAnswerResponse)) -> Report {
         seed: 1,
         job: None,
     }));
-    ledger.take(&Evidence::Cycle { cycle: 1, what: "kill follower#0 at time 3ms".into() });
+    ledger.record(&Evidence::Cycle { cycle: 1, what: "kill follower#0 at time 3ms".into() });
     write_and_read(&ledger);
     kill_and_fence(&ledger, alter);
     let other = KeyState { key: b"p/2".to_vec(), value: b"0.1".to_vec(), create_revision: 3, mod_revision: 3, ..row() };
     let rows = vec![row(), other];
-    assert_eq!(ledger.take(&Evidence::LastRead { member: 1, revision: 3, rows }), []);
-    ledger.take(&Evidence::End { interrupted: false, slots: founders(), skipped_checks: vec![], load_ms: 500 });
-    assert_eq!(ledger.take_findings(), []);
+    assert_eq!(ledger.judged(&Evidence::LastRead { member: 1, revision: 3, rows }), []);
+    ledger.record(&Evidence::End(End { slots: founders(), load_ms: 500, ..End::default() }));
+    assert_eq!(ledger.findings(), []);
+    let mut fold = Fold::open(&paths.history_jsonl(), &scenario.known).unwrap();
+    while fold.step().unwrap().is_some() {}
+    assert_eq!(fold.ledger().sums(1), ledger.sums(1), "the ledger that wrote the history, and a fold over it");
     let run = report.verify().run;
     assert_eq!(run.verdict, Verdict::Pass, "{:?}", run.findings);
     report::write(&paths, &run).unwrap();
@@ -146,9 +149,9 @@ fn write_and_read(ledger: &Ledger) {
     ledger.complete(C, &done(3, Reply::Read(vec![row()])));
 }
 
-fn kill_and_fence(ledger: &Ledger, alter: fn(&mut FenceAnswerResponse)) {
+fn kill_and_fence(ledger: &Ledger, alter: fn(&mut FenceAnswer)) {
     let cycle = 1;
-    ledger.take(&Evidence::Killed { cycle, member: 2, engine: Some(Engine::Rocksdb) });
+    ledger.record(&Evidence::Killed { cycle, member: 2, engine: Some(Engine::Rocksdb) });
     let dead = DeadMember {
         engine: Some(Engine::Rocksdb),
         last_flushed_index: Some(4),
@@ -159,11 +162,11 @@ fn kill_and_fence(ledger: &Ledger, alter: fn(&mut FenceAnswerResponse)) {
     };
     let applied_received = Some(7);
     let inspected = Evidence::Inspected { cycle, member: 2, look: Look::Killed, applied_received, dead };
-    assert_eq!(ledger.take(&inspected), []);
-    ledger.take(&Evidence::Mark { cycle });
+    assert_eq!(ledger.judged(&inspected), []);
+    ledger.record(&Evidence::Mark { cycle });
     let digest = ledger.kv_digest(3, 0).unwrap();
     let nothing = Sha256::digest(b"").to_vec();
-    let answer = FenceAnswerResponse {
+    let answer = FenceAnswer {
         missed: false,
         index: 12,
         term: 1,
@@ -178,7 +181,7 @@ fn kill_and_fence(ledger: &Ledger, alter: fn(&mut FenceAnswerResponse)) {
     };
     let mut answers: Vec<_> = (1..=3).map(|member| (member, answer.clone())).collect();
     alter(&mut answers[2].1);
-    assert_eq!(ledger.take(&Evidence::FenceAnswers { cycle, answers: Answers::new(&answers) }), []);
+    assert_eq!(ledger.judged(&Evidence::FenceAnswers { cycle, answers: Answers::new(&answers) }), []);
     let recovery = Recovered {
         last_flushed_index: Some(4),
         engine_index: Some(4),
@@ -187,12 +190,12 @@ fn kill_and_fence(ledger: &Ledger, alter: fn(&mut FenceAnswerResponse)) {
         last_purged: None,
         scan_start: Some(5),
         verified: None,
-        replayed: Some([5, 9]),
+        replayed: Some(IndexRange { first: 5, last: 9 }),
         complete: true,
         open_micros: 7,
         snapshot_installed: None,
     };
-    assert_eq!(ledger.take(&Evidence::Recovery { cycle, member: 2, recovery }), []);
+    assert_eq!(ledger.judged(&Evidence::Recovery { cycle, member: 2, recovery }), []);
     let record = CycleRecord {
         cycle,
         outcome: Ending::Landed,
@@ -206,7 +209,7 @@ fn kill_and_fence(ledger: &Ledger, alter: fn(&mut FenceAnswerResponse)) {
         window: None,
         ..sample::run().cycles[0].clone()
     };
-    ledger.take(&Evidence::CycleEnd { record });
+    ledger.record(&Evidence::CycleEnd { record });
 }
 
 #[track_caller]
@@ -380,6 +383,29 @@ fn a_count_that_was_changed_is_noticed() {
     run.known[0].count = 0;
     report::write(&report.paths(), &run).unwrap();
     noticed(&report.verify(), Exit::Harness, "known findings: verdict.json says 0 as");
+}
+
+/// A judge that goes by something else than the evidence would leave other books behind.
+#[test]
+fn books_that_differ_in_a_field_are_noticed() {
+    let changed = |change: fn(&mut RunSummary)| {
+        let report = report();
+        let mut run = report::read(&report.paths()).unwrap();
+        change(&mut run);
+        report::write(&report.paths(), &run).unwrap();
+        report.verify()
+    };
+    let other = changed(|run| drop(run.books[0].fields.insert("sessions".to_owned(), "00".to_owned())));
+    noticed(&other, Exit::Harness, "books of cluster 1, field sessions: verdict.json says 00");
+    noticed(
+        &changed(|run| drop(run.books[0].fields.remove("model"))),
+        Exit::Harness,
+        "field model: verdict.json says nothing",
+    );
+    noticed(&changed(|run| run.books.clear()), Exit::Harness, "books: verdict.json says those of 0 clusters");
+    let another = changed(|run| run.books[0].build = Some("ab".to_owned()));
+    assert_eq!((another.exit(), another.disagreements), (Exit::Pass, vec![]));
+    assert!(another.run.skipped_checks.iter().any(|check| check.starts_with("comparison of the books")));
 }
 
 /// A full disk: the report says so, and its evidence ends in the middle. What is there is judged,

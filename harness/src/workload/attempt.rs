@@ -13,7 +13,7 @@ pub(super) async fn attempt(
     (endpoint, connection): (usize, &mut Connection),
     (action, purpose): (&Action, Purpose),
 ) -> Outcome {
-    ledger.take(&Evidence::Invoke { op, endpoint, action: action.clone(), purpose: Some(purpose) });
+    ledger.record(&Evidence::Invoke { op, endpoint, action: action.clone(), purpose: Some(purpose) });
     let outcome = connection.send(action).await;
     ledger.complete(op, &outcome);
     outcome

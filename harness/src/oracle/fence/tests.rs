@@ -1,13 +1,13 @@
 use super::super::Ledger;
 use super::*;
 use crate::evidence::{Answers, Evidence};
+use crate::evidence::{IndexRange, Lease};
 use crate::findings::What;
 use crate::known::Signature;
 use crate::model::Change;
 use crate::operation::{Action, OpId, Outcome, Reply};
 use crate::target::Slot;
 use crate::verdict::Class;
-use node_proto::control::{IndexRange, Lease};
 use std::sync::Arc;
 
 const A: OpId = OpId { client: 1, seq: 1 };
@@ -127,16 +127,13 @@ fn a_digest_of_ten_thousand_rows_takes_milliseconds() {
 
 #[test]
 fn only_an_index_that_was_applied_here_must_hold_its_fence() {
-    let life = RecoveryResponse {
-        scan_start: Some(10),
-        verified: Some(IndexRange { first: 10, last: 20 }),
-        ..RecoveryResponse::default()
-    };
+    let life =
+        Recovered { scan_start: Some(10), verified: Some(IndexRange { first: 10, last: 20 }), ..Recovered::default() };
     assert!(applied_by_itself(&life, 21));
     assert!(!applied_by_itself(&life, 20), "recovery skipped it");
     assert!(!applied_by_itself(&life, 9), "an earlier life had it");
-    assert!(!applied_by_itself(&RecoveryResponse { scan_start: None, ..life }, 21), "nothing was scanned");
-    assert!(!applied_by_itself(&RecoveryResponse { snapshot_installed: Some(15), ..life }, 21), "a snapshot may have");
+    assert!(!applied_by_itself(&Recovered { scan_start: None, ..life }, 21), "nothing was scanned");
+    assert!(!applied_by_itself(&Recovered { snapshot_installed: Some(15), ..life }, 21), "a snapshot may have");
 }
 
 fn know(ledger: &Ledger, class: Class, what: &str, fields: &[(&str, serde_json::Value)]) {
@@ -145,9 +142,9 @@ fn know(ledger: &Ledger, class: Class, what: &str, fields: &[(&str, serde_json::
 
 /// Takes the answers as evidence, so that what is known of them is left out.
 fn take(ledger: &Ledger, answers: [Answer; 3]) -> Vec<Finding> {
-    ledger.take(&Evidence::Mark { cycle: 5 });
+    ledger.record(&Evidence::Mark { cycle: 5 });
     let answers: Vec<_> = (1..).zip(answers).collect();
-    ledger.take(&Evidence::FenceAnswers { cycle: 5, answers: Answers::new(&answers) })
+    ledger.judged(&Evidence::FenceAnswers { cycle: 5, answers: Answers::new(&answers) })
 }
 
 #[test]
@@ -190,7 +187,7 @@ fn a_lost_write_that_is_known_does_not_silence_the_model() {
         let again = OpId { client: 2, seq: 1 };
         ledger.invoke(again, &Action::Put { key: "b".into(), value: "2.1".into(), lease: 0 });
         ledger.complete(again, &Outcome::Done { revision: 2, term: 1, reply: Reply::Put });
-        let lost = ledger.take_findings().iter().any(|finding| finding.class() == Class::LostWrite);
+        let lost = ledger.findings().iter().any(|finding| finding.class() == Class::LostWrite);
         answer.kv = sha(b"another");
         let found = take(&ledger, [answer.clone(), answer.clone(), answer]);
         (lost, found.into_iter().map(|finding| finding.class()).collect::<Vec<_>>())

@@ -46,8 +46,8 @@ fn fence(reading: u32, revision: u64, answer: &KvAnswer, alter: impl Fn(&mut KvA
 /// Class and member of what is found when the members answer so.
 fn found(alter: impl Fn(&mut KvAnswer)) -> Vec<(Class, Option<u64>)> {
     let (ledger, answer) = scene();
-    ledger.take(&Evidence::Mark { cycle: 5 });
-    let findings = ledger.take(&fence(2, 2, &answer, alter));
+    ledger.record(&Evidence::Mark { cycle: 5 });
+    let findings = ledger.judged(&fence(2, 2, &answer, alter));
     assert!(findings.iter().all(|finding| finding.cycle == Some(5)));
     findings.into_iter().map(|finding| (finding.class(), finding.member)).collect()
 }
@@ -105,12 +105,12 @@ fn compactions_that_nobody_asked_for_are_phantoms_and_differing_ones_are_not_com
 fn a_first_reading_that_disagrees_is_not_judged() {
     let (ledger, answer) = scene();
     let odd = only(2, |answer| answer.sha256[0] ^= 1);
-    ledger.take(&Evidence::Mark { cycle: 5 });
-    assert_eq!(ledger.take(&fence(1, 2, &answer, odd)), []);
+    ledger.record(&Evidence::Mark { cycle: 5 });
+    assert_eq!(ledger.judged(&fence(1, 2, &answer, odd)), []);
     // What comes in between is not asked of the second one.
     ledger.invoke(OpId { client: 1, seq: 3 }, &Action::Put { key: "b".into(), value: "1.3".into(), lease: 0 });
     ledger.complete(OpId { client: 1, seq: 3 }, &Outcome::Done { revision: 3, term: 1, reply: Reply::Put });
-    assert_eq!(ledger.take(&fence(2, 2, &answer, |_| {})), []);
+    assert_eq!(ledger.judged(&fence(2, 2, &answer, |_| {})), []);
     assert_eq!(ledger.last_agreed(), Some((9, 2)));
 }
 
@@ -119,8 +119,8 @@ fn a_revision_older_than_what_was_acknowledged_is_a_lost_write() {
     let (ledger, answer) = scene();
     ledger.invoke(OpId { client: 1, seq: 3 }, &Action::Put { key: "b".into(), value: "1.3".into(), lease: 0 });
     ledger.complete(OpId { client: 1, seq: 3 }, &Outcome::Done { revision: 3, term: 1, reply: Reply::Put });
-    ledger.take(&Evidence::Mark { cycle: 5 });
-    let classes: Vec<_> = ledger.take(&fence(1, 2, &answer, |_| {})).into_iter().map(|one| one.class()).collect();
+    ledger.record(&Evidence::Mark { cycle: 5 });
+    let classes: Vec<_> = ledger.judged(&fence(1, 2, &answer, |_| {})).into_iter().map(|one| one.class()).collect();
     assert_eq!(classes, [Class::LostWrite]);
 }
 
@@ -133,8 +133,8 @@ fn what_is_known_of_one_member_hides_no_other() {
     let found = |alter: &dyn Fn(&mut KvAnswer)| {
         let (ledger, answer) = scene();
         ledger.know(&known);
-        ledger.take(&Evidence::Mark { cycle: 5 });
-        let news = ledger.take(&fence(2, 2, &answer, alter));
+        ledger.record(&Evidence::Mark { cycle: 5 });
+        let news = ledger.judged(&fence(2, 2, &answer, alter));
         let counts: Vec<_> = ledger.known().iter().map(|known| known.count).collect();
         let news: Vec<_> = news.into_iter().map(|finding| (finding.class(), finding.member)).collect();
         (news, counts, ledger.tally().cycles_apart)
@@ -151,12 +151,12 @@ fn a_fence_that_the_model_cannot_be_compared_with_is_counted() {
     let (ledger, answer) = scene();
     let n2 = Signature { member: Some(2), ..Signature::of("n2", Class::StateHash) };
     ledger.know(&[n2, Signature::of("watch", Class::Watch)]);
-    ledger.take(&Evidence::Mark { cycle: 5 });
-    assert_eq!(ledger.take(&fence(2, 2, &answer, only(2, |answer| answer.compact_revision = 1))), []);
+    ledger.record(&Evidence::Mark { cycle: 5 });
+    assert_eq!(ledger.judged(&fence(2, 2, &answer, only(2, |answer| answer.compact_revision = 1))), []);
     assert_eq!(ledger.tally().fences_uncompared, 1);
     ledger.skipped(Slot(1), 9);
-    ledger.take(&Evidence::Mark { cycle: 6 });
-    assert_eq!(ledger.take(&fence(2, 9, &answer, |_| {})), []);
+    ledger.record(&Evidence::Mark { cycle: 6 });
+    assert_eq!(ledger.judged(&fence(2, 9, &answer, |_| {})), []);
     assert_eq!(ledger.tally().fences_uncompared, 2);
 }
 
@@ -168,7 +168,7 @@ fn the_hash_of_another_server_is_compared_with_the_others_alone() {
     let Evidence::KvFence { cycle, index, revision, reading, answers, .. } = fence(1, 2, &other, |_| {}) else {
         panic!("it is a fence")
     };
-    ledger.take(&Evidence::Mark { cycle });
+    ledger.record(&Evidence::Mark { cycle });
     let fence = Evidence::KvFence { cycle, index, revision, reading, etcd: false, answers };
-    assert_eq!(ledger.take(&fence), []);
+    assert_eq!(ledger.judged(&fence), []);
 }

@@ -43,12 +43,12 @@ impl Told {
             Action::Put { key, lease, .. } => Action::Put { key, value: format!("x,{op}"), lease },
             action => action,
         };
-        self.ledger.take_at(sent_us, &Evidence::Invoke { op, endpoint: member - 1, action, purpose: None });
+        self.ledger.record_at(sent_us, &Evidence::Invoke { op, endpoint: member - 1, action, purpose: None });
         let ended = match reply {
             Some((revision, reply)) => Evidence::Done { op, revision, term: 1, reply },
             None => Evidence::Unknown { op, why: "no answer".to_owned() },
         };
-        self.ledger.take_at(sent_us + took_us, &ended);
+        self.ledger.record_at(sent_us + took_us, &ended);
         op
     }
 
@@ -58,7 +58,7 @@ impl Told {
     }
 
     fn revision(&self, at_us: u64, revision: u64, changes: Vec<Change>) {
-        self.ledger.take_at(at_us, &Evidence::Revision { revision, slot: Slot(2), changes });
+        self.ledger.record_at(at_us, &Evidence::Revision { revision, slot: Slot(2), changes });
     }
 
     fn deleted(&self, at_us: u64, revision: u64) {
@@ -66,7 +66,7 @@ impl Told {
     }
 
     fn findings(&self) -> Vec<Finding> {
-        self.ledger.take_findings()
+        self.ledger.findings()
     }
 
     fn lease_finding(&self) -> String {
@@ -108,11 +108,11 @@ fn the_answer_of_a_renewal_may_come_after_the_event() {
     told.seq += 1;
     let op = OpId { client: 1, seq: told.seq };
     let action = Action::KeepAlive { lease: LEASE };
-    told.ledger.take_at(2 * SECOND, &Evidence::Invoke { op, endpoint: 0, action, purpose: None });
+    told.ledger.record_at(2 * SECOND, &Evidence::Invoke { op, endpoint: 0, action, purpose: None });
     told.deleted(3 * SECOND, 3);
     assert_eq!(told.findings(), [], "nobody has promised more");
     let reply = Reply::Renewed { ttl_seconds: 2 };
-    told.ledger.take_at(3 * SECOND + 1, &Evidence::Done { op, revision: 3, term: 1, reply });
+    told.ledger.record_at(3 * SECOND + 1, &Evidence::Done { op, revision: 3, term: 1, reply });
     assert!(told.lease_finding().contains("1000 ms after that was sent"));
 }
 
@@ -169,19 +169,22 @@ fn an_expiry_deletes_the_keys_of_its_lease_and_no_others() {
 #[test]
 fn what_nobody_renews_has_to_end() {
     let told = Told::new();
-    let awaited = |at_us| told.ledger.take_at(at_us, &Evidence::LeasesAwaited { bound_ms: 10_000 });
-    assert_eq!(awaited(15 * SECOND), []);
-    let findings = awaited(16 * SECOND);
+    let awaited = |at_us, bound_ms| {
+        told.ledger.record_at(at_us, &Evidence::LeasesAwaited { bound_ms });
+        told.findings()
+    };
+    assert_eq!(awaited(15 * SECOND, 10_000), []);
+    let findings = awaited(16 * SECOND, 10_000);
     assert_eq!((findings.len(), findings[0].class()), (1, Class::Lease), "{findings:?}");
     assert_eq!(told.ledger.short_leases(), [(LEASE, 2)]);
     told.deleted(16 * SECOND, 3);
-    assert_eq!(told.ledger.take_at(17 * SECOND, &Evidence::LeasesAwaited { bound_ms: 0 }), []);
+    assert_eq!(awaited(17 * SECOND, 0), []);
 }
 
 #[test]
 fn a_harness_that_was_killed_forgets_its_promises() {
     let told = Told::new();
-    told.ledger.take_at(0, &Evidence::Resumed { times: 1, after_cycle: 1 });
+    told.ledger.record_at(0, &Evidence::Resumed { times: 1, after_cycle: 1 });
     told.deleted(SECOND, 3);
     assert_eq!(told.findings(), []);
 }

@@ -63,7 +63,7 @@ fn read(keys: Keys, serializable: bool) -> Action {
 }
 
 fn classes(ledger: &Ledger) -> Vec<Class> {
-    ledger.take_findings().into_iter().map(|finding| finding.class()).collect()
+    ledger.findings().into_iter().map(|finding| finding.class()).collect()
 }
 
 #[test]
@@ -128,9 +128,6 @@ fn a_request_at_the_limits_is_taken_and_one_beyond_them_refused() {
             ledger.deliver(Slot(1), 2, &[new("a", A, 2)]);
         }
         assert_eq!(classes(&ledger), expected, "{shape:?}: {outcome:?}");
-        let tally = ledger.tally();
-        let rightly = shape == Shape::Crowded && matches!(outcome, Outcome::Refused { .. });
-        assert_eq!(tally.refused_rightly, u64::from(rightly), "{shape:?}: {outcome:?}");
     }
     // Acknowledged, and not there.
     let ledger = ledger();
@@ -347,7 +344,7 @@ fn settled_operations_are_forgotten() {
         ledger.complete(id, &done(seq + 2, Reply::Put));
         ledger.deliver(Slot(1), seq + 2, &[written("a", &format!("x,{id}"), 2, seq + 1)]);
         if seq % 100 == 99 {
-            ledger.kv_digest(seq + 2, seq - 50).unwrap();
+            ledger.books().model.digest(seq + 2, seq - 50).unwrap();
             assert!(ledger.books().model.rows() < 200);
         }
     }
@@ -362,14 +359,13 @@ fn a_replaced_member_takes_its_slots_watch_over() {
         ledger.deliver(Slot(slot), revision, &[written("p/1", "1.1", 2, revision - 1)]);
     };
     (1..=2).for_each(|slot| deliver(slot, 2));
-    ledger.take(&Evidence::MovedIn { cycle: 3, slot: Slot(2), member: 4, engine: Engine::Redb });
+    ledger.record(&Evidence::MovedIn { cycle: 3, slot: Slot(2), member: 4, engine: Engine::Redb });
     assert_eq!(ledger.delivered(Slot(2)), 2);
     (3..=4).for_each(|revision| deliver(1, revision));
     assert_eq!(ledger.compaction_ceiling(), 2, "what the newcomer's watch still needs is kept");
     deliver(2, 3);
     deliver(2, 3);
-    let findings: Vec<_> =
-        ledger.take_findings().into_iter().filter(|finding| finding.class() == Class::Watch).collect();
+    let findings: Vec<_> = ledger.findings().into_iter().filter(|finding| finding.class() == Class::Watch).collect();
     assert_eq!(findings.len(), 1, "{findings:?}");
     assert_eq!(findings[0].member, Some(4));
     assert_eq!(findings[0].what, Watches::DeliveredTwice { slot: Slot(2), revision: 3, after: 3 }.into());
@@ -378,17 +374,17 @@ fn a_replaced_member_takes_its_slots_watch_over() {
 /// Slots 1 and 2 with members 1 and 4.
 fn with_a_successor() -> Arc<Ledger> {
     let ledger = Ledger::new(&[1, 2].map(Slot));
-    ledger.take(&Evidence::MovedIn { cycle: 1, slot: Slot(2), member: 4, engine: Engine::Redb });
+    ledger.record(&Evidence::MovedIn { cycle: 1, slot: Slot(2), member: 4, engine: Engine::Redb });
     ledger
 }
 
 fn send(ledger: &Ledger, endpoint: usize, op: OpId, action: &Action) {
-    ledger.take(&Evidence::Invoke { op, endpoint, action: action.clone(), purpose: None });
+    ledger.record(&Evidence::Invoke { op, endpoint, action: action.clone(), purpose: None });
 }
 
 /// Each finding's class, member and sentence.
 fn told(ledger: &Ledger) -> Vec<(Class, Option<u64>, String)> {
-    ledger.take_findings().into_iter().map(|finding| (finding.class(), finding.member, finding.sentence())).collect()
+    ledger.findings().into_iter().map(|finding| (finding.class(), finding.member, finding.sentence())).collect()
 }
 
 #[test]
@@ -434,7 +430,7 @@ fn an_answer_is_its_members_even_if_another_one_moves_in_before_it_is_judged() {
     send(&ledger, 1, B, &read(Keys::one("b"), true));
     ledger.complete(A, &done(3, Reply::Put));
     ledger.complete(B, &done(2, Reply::Read(vec![row("b", B, 2)])));
-    ledger.take(&Evidence::MovedIn { cycle: 2, slot: Slot(2), member: 5, engine: Engine::Redb });
+    ledger.record(&Evidence::MovedIn { cycle: 2, slot: Slot(2), member: 5, engine: Engine::Redb });
     send(&ledger, 0, C, &put("c", C));
     ledger.deliver(Slot(1), 2, &[new("c", C, 2)]);
     let phantom = "at revision 2, operation 2.1 (read b), answered by n4, returns b of revision 2, which is not there";
@@ -490,20 +486,20 @@ fn what_is_known_is_counted_and_leaves_room_for_what_is_not() {
     let ledger = ledger();
     let compaction = Signature::of("compaction", Class::Watch).saying("told-of-no-compaction", &[("asked", 0.into())]);
     ledger.know(&[compaction, Signature::of("never", Class::Model)]);
-    let findings = FINDINGS_MAX as u64 + 50;
+    let findings = crate::oracle::LISTED_PER_CLASS_MAX + 50;
     (1..=findings).for_each(|n| ledger.skipped(Slot(1), 10 * n));
     let told = |asked| {
         let what = Watches::ToldOfNoCompaction { slot: Slot(1), compacted: 9, asked };
         Evidence::Told { finding: Finding::new(what) }
     };
-    assert_eq!(ledger.take(&told(0)), []);
+    assert_eq!(ledger.judged(&told(0)), []);
     assert_eq!(classes(&ledger), []);
     let known = ledger.known();
     let first = known[0].first.as_ref().unwrap();
     assert_eq!((known[0].count, first.member), (findings + 1, Some(1)));
     assert_eq!(first.what, Watches::ToldOfNoCompaction { slot: Slot(1), compacted: 10, asked: 0 }.into());
     assert_eq!((known[1].count, &known[1].first), (0, &None));
-    assert_eq!(ledger.take(&told(5)).len(), 1, "the same kind with another field is news");
+    assert_eq!(ledger.judged(&told(5)).len(), 1, "the same kind with another field is news");
 }
 
 /// A write before the snapshot (revision 2), one after it (revision 3), and a restore from revision `revision`.
@@ -512,12 +508,12 @@ fn restored(revision: u64) -> (Arc<Ledger>, Vec<Finding>) {
     ledger.invoke(A, &put("a", A));
     ledger.complete(A, &done(2, Reply::Put));
     ledger.deliver(Slot(1), 2, &[new("a", A, 2)]);
-    ledger.take(&Evidence::Saving { cycle: 4, member: 1 });
+    ledger.record(&Evidence::Saving { cycle: 4, member: 1 });
     ledger.invoke(B, &put("b", B));
     ledger.deliver(Slot(1), 3, &[new("b", B, 3)]);
     ledger.complete(B, &done(3, Reply::Put));
     let founders = vec![(Slot(1), 4, Engine::Redb)];
-    let findings = ledger.take(&Evidence::Restored { cycle: 4, revision, index: Some(1), founders });
+    let findings = ledger.judged(&Evidence::Restored { cycle: 4, revision, index: Some(1), founders });
     (ledger, findings)
 }
 

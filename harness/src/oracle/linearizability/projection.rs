@@ -2,7 +2,7 @@
 
 use super::register::{Does, Place, Row, fingerprint};
 use crate::operation::{Action, Compare, Effect, KeyState, Keys, Reply};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One key's part of an operation.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) fn project<S>(
     action: &Action,
     answer: Option<(u64, &Reply)>,
     known: &BTreeMap<Box<[u8]>, S>,
-    leased: &HashMap<i64, BTreeSet<Box<[u8]>>>,
+    leased: &BTreeMap<i64, BTreeSet<Box<[u8]>>>,
 ) -> Vec<Projection> {
     let place = answer.map_or(Place::Anywhere, |(revision, _)| Place::At(revision));
     let reply = answer.map(|(_, reply)| reply);

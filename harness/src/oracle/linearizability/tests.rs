@@ -387,7 +387,7 @@ fn explicable(all: &[Random]) -> bool {
                 Outcome::Done { revision, reply, .. } => Some((*revision, reply)),
                 _ => None,
             };
-            let parts = project(&one.action, answer, &known, &HashMap::new());
+            let parts = project(&one.action, answer, &known, &BTreeMap::new());
             (one.sent, one.answered.max(one.sent), answer.is_some(), parts)
         })
         .collect();

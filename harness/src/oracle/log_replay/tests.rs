@@ -1,12 +1,12 @@
 //! Small logs and watches: each must be accepted, or refused as exactly the class that it is.
 
 use super::*;
+use crate::evidence::Lease;
 use crate::findings::What;
 use crate::raft_log::Entry;
 use crate::verdict::Class;
 use node_proto::command::command::Request;
 use node_proto::command::{Command, Fence};
-use node_proto::control::Lease;
 use node_proto::etcdserverpb::compare::TargetUnion;
 use node_proto::etcdserverpb::request_op::Request as Op;
 use node_proto::etcdserverpb::{
@@ -111,20 +111,13 @@ fn revisions() -> Vec<(u64, Vec<Change>)> {
     ]
 }
 
-fn answer(index: u64, revision: i64, compact: i64, leases: &[i64]) -> FenceAnswerResponse {
+fn answer(index: u64, revision: i64, compact: i64, leases: &[i64]) -> FenceAnswer {
     let leases = leases.iter().map(|id| Lease { id: *id, granted_ttl_seconds: 600 }).collect();
-    FenceAnswerResponse {
-        index,
-        term: 1,
-        revision,
-        compact_revision: compact,
-        leases,
-        ..FenceAnswerResponse::default()
-    }
+    FenceAnswer { index, term: 1, revision, compact_revision: compact, leases, ..FenceAnswer::default() }
 }
 
 /// Watches first, then the fence, then the log of n2, as in a run; and what came of it.
-fn judge(log: &RaftLog, revisions: &[(u64, Vec<Change>)], fence: Option<FenceAnswerResponse>) -> (Replayed, Alarms) {
+fn judge(log: &RaftLog, revisions: &[(u64, Vec<Change>)], fence: Option<FenceAnswer>) -> (Replayed, Alarms) {
     let (mut replay, mut model, mut alarms) = (LogReplay::default(), Model::default(), Alarms::new());
     for (revision, changes) in revisions {
         replay.deliver(*revision, changes, &mut alarms);

@@ -16,8 +16,8 @@ fn dead() -> DeadMember {
     }
 }
 
-fn recovery() -> RecoveryResponse {
-    RecoveryResponse {
+fn recovery() -> Recovered {
+    Recovered {
         last_flushed_index: Some(10),
         engine_index: Some(14),
         log_first: Some(5),
@@ -46,11 +46,11 @@ fn directory_after(applied: Option<u64>, alter: impl Fn(&mut DeadMember)) -> Vec
     check_dead(&killed(&dead, applied)).into_iter().map(|finding| finding.class()).collect()
 }
 
-fn restart(alter: impl Fn(&mut DeadMember, &mut RecoveryResponse)) -> Vec<String> {
+fn restart(alter: impl Fn(&mut DeadMember, &mut Recovered)) -> Vec<String> {
     restart_after(None, alter)
 }
 
-fn restart_after(applied: Option<u64>, alter: impl Fn(&mut DeadMember, &mut RecoveryResponse)) -> Vec<String> {
+fn restart_after(applied: Option<u64>, alter: impl Fn(&mut DeadMember, &mut Recovered)) -> Vec<String> {
     let (mut dead, mut recovery) = (dead(), recovery());
     alter(&mut dead, &mut recovery);
     let findings = check_replay_start(&killed(&dead, applied), &recovery);
@@ -129,7 +129,7 @@ fn an_install_that_a_start_was_finishing_is_carried_on() {
 #[test]
 fn a_replay_reaches_what_was_applied_before() {
     let to = |last: u64| {
-        move |_: &mut DeadMember, r: &mut RecoveryResponse| {
+        move |_: &mut DeadMember, r: &mut Recovered| {
             r.replayed = Some(IndexRange { first: 15, last });
         }
     };
@@ -142,18 +142,18 @@ fn a_replay_reaches_what_was_applied_before() {
 #[test]
 fn a_sound_restart_passes() {
     assert_eq!(restart(|_, _| {}), [""; 0]);
-    let nothing_verified = |d: &mut DeadMember, r: &mut RecoveryResponse| {
+    let nothing_verified = |d: &mut DeadMember, r: &mut Recovered| {
         (d.engine_index, r.engine_index, r.verified) = (Some(10), Some(10), None);
         r.replayed = Some(IndexRange { first: 11, last: 20 });
     };
     assert_eq!(restart(nothing_verified), [""; 0]);
-    let nothing_to_scan = |d: &mut DeadMember, r: &mut RecoveryResponse| {
+    let nothing_to_scan = |d: &mut DeadMember, r: &mut Recovered| {
         (d.last_flushed_index, d.engine_index, d.log_last) = (Some(20), Some(20), Some(20));
         (r.last_flushed_index, r.engine_index, r.log_last) = (Some(20), Some(20), Some(20));
         (r.scan_start, r.verified, r.replayed) = (None, None, None);
     };
     assert_eq!(restart(nothing_to_scan), [""; 0]);
-    let never_flushed = |d: &mut DeadMember, r: &mut RecoveryResponse| {
+    let never_flushed = |d: &mut DeadMember, r: &mut Recovered| {
         *d = DeadMember { log_first: Some(0), log_last: Some(20), ..DeadMember::default() };
         (r.last_flushed_index, r.engine_index, r.last_purged, r.verified) = (None, None, None, None);
         (r.scan_start, r.replayed) = (Some(0), Some(IndexRange { first: 0, last: 20 }));
@@ -199,7 +199,7 @@ fn a_snapshot_excuses_what_it_replaced_and_nothing_else() {
 }
 
 /// The same member on redb: N = E = 14, nothing to verify.
-fn on_redb(dead: &mut DeadMember, recovery: &mut RecoveryResponse) {
+fn on_redb(dead: &mut DeadMember, recovery: &mut Recovered) {
     (dead.engine, dead.last_flushed_index) = (Some(Engine::Redb), Some(14));
     (recovery.last_flushed_index, recovery.verified, recovery.scan_start) = (Some(14), None, Some(15));
 }
@@ -222,7 +222,7 @@ fn on_redb_n_is_e() {
 /// Killed behind the exchange: the database is the snapshot, and the log still ends before it.
 #[test]
 fn on_redb_an_interrupted_install_is_finished_at_open() {
-    let finish = |dead: &mut DeadMember, recovery: &mut RecoveryResponse| {
+    let finish = |dead: &mut DeadMember, recovery: &mut Recovered| {
         on_redb(dead, recovery);
         (dead.last_flushed_index, dead.engine_index) = (Some(90), Some(90));
         (recovery.last_flushed_index, recovery.engine_index) = (Some(90), Some(90));
