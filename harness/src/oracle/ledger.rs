@@ -13,7 +13,7 @@
 //! if the history still comes to that revision; if it does not, the fence says what is lost.
 //!
 //! What a scenario knows already ([`Ledger::know`]) does not get into the queue: it is counted
-//! here, before anybody sees it.
+//! here, before any caller sees it.
 //!
 //! Memory is bounded by the open operations, the state since the last compaction, and the slowest stream.
 
@@ -436,7 +436,7 @@ impl Books {
             lost_write,
             watch_broken,
         } = self;
-        // Whoever drains it does so when it likes; what was raised follows from the evidence.
+        // When it is drained is up to the caller; what was raised follows from the evidence.
         let raised = (&queue.of_cycle, queue.unlisted);
         let fields: [(&str, &dyn fmt::Debug); 35] = [
             ("model", model),

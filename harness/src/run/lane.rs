@@ -151,7 +151,7 @@ impl Lane {
         let (fold, mut reopened) = resume::read(job, self.number)?;
         let ledger = fold.ledger();
         self.ledger = Some(Arc::clone(&ledger));
-        // Whatever comes of the rest, what the evidence leads to so far counts.
+        // What the evidence leads to so far counts, even if the rest fails.
         self.drain(&ledger);
         self.history = Some(reopened.go_on(job, self.number, fold)?);
         for record in &reopened.cycles {
