@@ -26,13 +26,14 @@ pub use membership::Membership;
 pub use pause::Paused;
 pub use trouble::Trouble;
 
+use crate::contact::Standing;
 use crate::endpoints::Board;
-use crate::findings::Worth;
 use crate::pace::Pace;
 use crate::paths::Paths;
 use crate::process::Spawner;
 use crate::record::Role;
-use crate::target::{Addresses, Engine, Slot, Standing, Target};
+use crate::target::{Addresses, Engine, Slot, Target};
+use crate::verdict::findings::Worth;
 use crate::{clock, limits};
 use anyhow::{Context, anyhow};
 use futures_util::future::join_all;

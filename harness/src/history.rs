@@ -8,9 +8,9 @@
 
 use crate::clock;
 use crate::evidence::{Evidence, read_line};
-use crate::findings::Harness;
 use crate::machine::of_io;
 use crate::verdict::Finding;
+use crate::verdict::findings::Harness;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -225,8 +225,8 @@ impl<R: BufRead> Lines<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::findings::What;
     use crate::operation::OpId;
+    use crate::verdict::findings::What;
 
     #[test]
     fn the_end_of_a_history_begins_with_a_whole_line_and_knows_its_number() {

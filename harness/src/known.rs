@@ -114,8 +114,8 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::findings::Replicas;
-    use crate::findings::parts::{Anchor, Part};
+    use crate::verdict::findings::Replicas;
+    use crate::verdict::findings::parts::{Anchor, Part};
 
     fn kv(name: &str) -> Signature {
         Signature::of(name, Class::StateHash).saying("replicas-disagree", &[("part", "kv-section".into())])

@@ -3,13 +3,13 @@
 //! The fences compare what the engines hold; this compares what a client is told.
 
 use crate::cluster::{Cluster, Trouble};
+use crate::contact::rows;
 use crate::evidence::Evidence;
-use crate::findings::{Harness, Members};
 use crate::limits;
 use crate::operation::KeyState;
 use crate::oracle::Ledger;
-use crate::target::rows;
 use crate::verdict::Finding;
+use crate::verdict::findings::{Harness, Members};
 use etcd_client::{Client, ConnectOptions};
 
 /// Reads all members and judges what they say. A read that fails is the harness's or liveness's matter, never silence.

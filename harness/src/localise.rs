@@ -24,6 +24,7 @@ mod told;
 mod trail;
 
 use crate::cluster::Cluster;
+use crate::contact::Standing;
 use crate::limits;
 use crate::operation::KeyState;
 use crate::oracle::Ledger;
@@ -32,7 +33,6 @@ use crate::pace::Pace;
 use crate::raft_log::{self, LogId, Payload, RaftLog};
 use crate::record::localisation::{Excerpt, ExcerptLine, FirstWrong, Localisation, WrongKey};
 use crate::scenario::hex;
-use crate::target::Standing;
 use crate::verdict::{Class, Finding};
 use crate::workload::Workload;
 use compare::{Difference, Shape, Shown, Truth, first_difference};

@@ -13,7 +13,7 @@ mod row;
 pub use live::live_digest;
 pub use row::{Change, Live};
 
-use crate::findings::Writes;
+use crate::verdict::findings::Writes;
 use row::Row;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;

@@ -8,7 +8,6 @@ mod shape;
 
 pub use shape::{DEPTH_REFUSED, DEPTH_TAKEN, Fate, PADDING_OVERFLOWS, PADDING_REFUSED, PADDING_TAKEN, Shape};
 
-use crate::model::Live;
 use crate::text::{self, Text};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
@@ -179,18 +178,6 @@ pub struct KeyState {
     pub mod_revision: u64,
     pub version: u64,
     pub lease: i64,
-}
-
-impl KeyState {
-    pub fn as_live(&self) -> Live<'_> {
-        Live {
-            value: &self.value,
-            create_revision: self.create_revision,
-            mod_revision: self.mod_revision,
-            version: self.version,
-            lease: self.lease,
-        }
-    }
 }
 
 impl Serialize for KeyState {

@@ -17,7 +17,8 @@
 //! ([`limits::FLOOR_REFERENCE`]), where a run had the machine for itself and kept it busy: never
 //! below 1, and never above [`limits::PACE_FACTOR_MAX`].
 
-use crate::record::pace::{AS_IDLE, PaceRecord, Stretched};
+use crate::record::pace::PaceRecord;
+use crate::stretched::{AS_IDLE, Stretched};
 use crate::{clock, limits};
 use std::collections::VecDeque;
 use std::fs::File;

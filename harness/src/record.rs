@@ -161,7 +161,7 @@ pub struct CycleRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unforced_terms: Option<u64>,
     /// The machine's factor over the cycle, percent: how much slower than idle it was.
-    #[serde(default = "pace::as_idle")]
+    #[serde(default = "crate::stretched::as_idle")]
     pub machine_percent: u32,
     /// A member changed its engine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

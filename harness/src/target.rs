@@ -14,27 +14,21 @@
 //! The harness never links the node, so the window table here is its own; a node that does not know a window
 //! refuses to arm it, which is a harness error and never a silent skip.
 
-mod api;
-mod contact;
-mod control;
 mod etcd;
 pub mod events;
+mod ids;
 pub mod node;
-pub mod rows;
 pub mod server;
 mod window;
-mod wire;
 
-pub use api::KvLook;
-pub use contact::Contact;
 pub use etcd::{EtcdOptions, predicts_hash_kv, spec as etcd_spec};
+pub use ids::Ids;
 pub use node::Node;
 pub use server::{Server, ServerSpec};
 pub(crate) use window::edits;
 pub use window::{
     BroughtBy, FILE_WINDOWS, LoadShape, Reach, WINDOWS, Window, all_windows, find_window, nearest_window,
 };
-pub use wire::Standing;
 
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -238,17 +232,6 @@ impl Target {
             Target::Node(node) => Some(node.restore_args(file, data_dir, into, arm)),
             Target::Server(_) => None,
         }
-    }
-
-    /// How to talk to the member `id` at `at`, in one of its lives.
-    ///
-    /// # Errors
-    /// The address is no URI.
-    pub async fn contact(&self, id: u64, at: Addresses) -> anyhow::Result<Contact> {
-        Ok(match self {
-            Target::Node(_) => Contact::Control(control::Control::new(at.control)?),
-            Target::Server(server) => Contact::Api(server.api(id, at.client).await?),
-        })
     }
 
     /// The checks that this target does not allow, and why, one per line of the report. `version`: what its binary says of itself.

@@ -4,7 +4,9 @@
 //! A violation by the system, an inconclusive run and a broken harness never share a class, a
 //! verdict or an exit code.
 
-use crate::findings::What;
+pub mod findings;
+
+use findings::What;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 

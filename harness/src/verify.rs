@@ -16,7 +16,6 @@ mod replayed;
 pub use replayed::Counts;
 
 use crate::exit::{Exit, Failure};
-use crate::findings::Worth;
 use crate::oracle;
 use crate::paths::Paths;
 use crate::plan::Plan;
@@ -27,6 +26,7 @@ use crate::record::refused::StepRecord;
 use crate::report;
 use crate::run::{self, Outcome};
 use crate::scenario::Scenario;
+use crate::verdict::findings::Worth;
 use crate::verdict::{Class, Finding, Verdict};
 use replayed::Replayed;
 use std::collections::BTreeMap;

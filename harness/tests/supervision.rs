@@ -1,7 +1,8 @@
 //! Process supervision with real children: states arrive as events, strangers' signals are told apart, and no
 //! child survives the harness, even one that is killed with SIGKILL.
 
-use ninelives::process::{Ended, Launch, NodeState, Spawner, events};
+use ninelives::ended::Ended;
+use ninelives::process::{Launch, NodeState, Spawner, events};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -7,13 +7,15 @@
 use super::pause::Paused;
 use super::readings::Readings;
 use super::{Site, Trouble};
+use crate::contact::{Contact, KvLook, Standing};
+use crate::ended::Ended;
 use crate::endpoints::Board;
 use crate::evidence::{FenceAnswer, Recovered};
 use crate::faultfs::{Gate, Mount};
 use crate::pace::Pace;
-use crate::process::{Child, Ended, Launch, NodeState, Signals, events};
-use crate::record::pace::Stretched;
-use crate::target::{self, Addresses, Contact, Engine, KvLook, Origin, Slot, Standing, Window};
+use crate::process::{Child, Launch, NodeState, Signals, events};
+use crate::stretched::Stretched;
+use crate::target::{self, Addresses, Engine, Origin, Slot, Window};
 use crate::{clock, limits};
 use anyhow::{Context, anyhow};
 use std::fs::File;
@@ -180,7 +182,7 @@ impl Member {
             gate.open(publish.clone());
         }
         let started = site.spawner.spawn(launch).await?;
-        let contact = site.target.contact(id, at).await?;
+        let contact = Contact::with(&site.target, id, at).await?;
         self.lives += 1;
         self.readings.begin(self.lives);
         events::follow(started.stdout, publish);

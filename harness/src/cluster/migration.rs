@@ -2,8 +2,9 @@
 
 use super::tool::{self, Run};
 use super::{Site, Trouble};
+use crate::ended::Ended;
 use crate::limits;
-use crate::process::{Ended, Migrated};
+use crate::process::Migrated;
 use crate::target::Engine;
 use anyhow::anyhow;
 

@@ -1,9 +1,9 @@
 //! What a member says of itself, kept until a cycle judges it: every answer that has its watermarks in it, from whichever task
 //! asked. Bounded: what is not taken is replaced by the newest.
 
+use crate::contact::Standing;
 use crate::limits;
 use crate::oracle::Reading;
-use crate::target::Standing;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -2,8 +2,9 @@
 
 use super::tool::{self, Run};
 use super::{Site, Trouble};
+use crate::ended::Ended;
 use crate::pace::Pace;
-use crate::process::{Ended, Launch};
+use crate::process::Launch;
 use crate::target::{Engine, Node};
 use crate::{clock, limits};
 use anyhow::{Context, anyhow, bail};

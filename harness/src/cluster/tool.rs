@@ -1,8 +1,9 @@
 //! The node's offline commands as children: one may be armed, and is then killed where it stands still.
 
 use super::{Site, Trouble};
+use crate::ended::Ended;
 use crate::limits;
-use crate::process::{Ended, Launch, NodeState, events};
+use crate::process::{Launch, NodeState, events};
 use anyhow::anyhow;
 use std::ffi::OsString;
 use std::time::Duration;

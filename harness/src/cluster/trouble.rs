@@ -1,11 +1,12 @@
 //! What can go wrong with a member, and whom it speaks against.
 
-use crate::findings::parts::EXIT_INVARIANT;
-use crate::findings::{Harness, Members, What, Worth};
+use crate::contact::Standing;
+use crate::ended::Ended;
 use crate::machine::{self, Resource, Shortage};
-use crate::process::Ended;
-use crate::record::pace::Stretched;
-use crate::target::{Engine, Standing};
+use crate::stretched::Stretched;
+use crate::target::Engine;
+use crate::verdict::findings::parts::EXIT_INVARIANT;
+use crate::verdict::findings::{Harness, Members, What, Worth};
 use crate::verdict::{Class, Finding};
 
 const SIGKILL: i32 = 9;

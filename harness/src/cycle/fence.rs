@@ -5,10 +5,11 @@
 
 use super::{Stage, Work};
 use crate::cluster::Trouble;
+use crate::contact::KvLook;
 use crate::evidence::{Evidence, IndexRange, Recovered};
-use crate::findings::Watches;
-use crate::target::{Fences, KvLook};
+use crate::target::Fences;
 use crate::verdict::Finding;
+use crate::verdict::findings::Watches;
 use crate::{clock, limits};
 use futures_util::future::join_all;
 use std::time::Duration;

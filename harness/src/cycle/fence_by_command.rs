@@ -10,7 +10,7 @@ use super::revive::first_trouble;
 use super::{Stage, Work};
 use crate::cluster::{Member, Trouble};
 use crate::evidence::{Answers, Did, Evidence, EvidenceKind, FenceAnswer};
-use crate::findings::Worth;
+use crate::verdict::findings::Worth;
 use crate::{clock, limits};
 use futures_util::future::join_all;
 use std::time::Duration;

@@ -4,11 +4,11 @@ use super::{Casualty, Stage, Work};
 use crate::clock;
 use crate::cluster::{Member, Trouble};
 use crate::evidence::{Evidence, Look};
-use crate::findings::RaftLogs;
 use crate::inspect::{DeadMember, Inspected, inspect};
 use crate::machine::{self, Shortage};
 use crate::raft_log::{self, RaftLog};
 use crate::verdict::Finding;
+use crate::verdict::findings::RaftLogs;
 use futures_util::future::join_all;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -172,8 +172,8 @@ pub(super) fn first_trouble<T>(results: Vec<Result<T, Trouble>>) -> Result<Vec<T
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::Ended;
-    use crate::record::pace::Stretched;
+    use crate::ended::Ended;
+    use crate::stretched::Stretched;
     use crate::verdict::Class;
 
     #[test]

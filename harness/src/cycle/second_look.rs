@@ -4,10 +4,10 @@
 use super::{Stage, Work};
 use crate::cluster::trouble::excused;
 use crate::evidence::Evidence;
-use crate::findings::Watches;
 use crate::observe::fresh;
 use crate::oracle::liveness::{Bounds, Healing, Served, check_healing};
 use crate::oracle::streams::{Heard, Resumption};
+use crate::verdict::findings::Watches;
 use crate::verdict::{Class, Finding};
 use crate::{clock, limits};
 use futures_util::future::join_all;

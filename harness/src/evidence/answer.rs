@@ -1,8 +1,7 @@
 //! What members say on their control endpoint, as the history writes it. Replies of the wire become
-//! these types where they are received (`target/contact.rs`), and nothing turns them back.
+//! these types where they are received (`contact/wire.rs`), and nothing turns them back.
 
 use crate::scenario::hex;
-use crate::target::KvLook;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Raft indexes from `first` to `last`, both inclusive; written as `[first, last]`.
@@ -190,19 +189,6 @@ pub struct KvAnswer {
 }
 
 impl KvAnswer {
-    pub fn new(member: u64, look: &KvLook) -> Self {
-        Self {
-            member,
-            version: look.version.clone(),
-            applied: look.applied,
-            compact_revision: look.compact_revision,
-            hash_kv: look.hash_kv,
-            sha256: look.sha256,
-            rows: look.rows.len() as u64,
-            leases: look.leases.clone(),
-        }
-    }
-
     /// Whether all members show the same.
     pub fn agree(answers: &[Self]) -> bool {
         answers.windows(2).all(|pair| pair[0].state() == pair[1].state())

@@ -1,13 +1,13 @@
 //! What a living member shows of its state over the client API: its history since a revision, and its keys at one.
 
 use super::compare::Shown;
+use crate::contact::rows;
 use crate::limits;
 use crate::model::Change;
 use crate::observe;
 use crate::operation::KeyState;
 use crate::oracle::log_replay::effect;
 use crate::pace::Pace;
-use crate::target::rows;
 use anyhow::{Context, bail};
 use etcd_client::{Client, ConnectOptions, WatchOptions};
 

@@ -1,9 +1,9 @@
 //! Sections of the state that have no revision: membership and leases. All that can be told is which entries write them.
 
 use super::Evidence;
-use crate::findings::parts::{Part, Says};
-use crate::findings::{Leases, Replicas, What};
 use crate::oracle::log_replay::{Logged, Step, in_words};
+use crate::verdict::findings::parts::{Part, Says};
+use crate::verdict::findings::{Leases, Replicas, What};
 use crate::verdict::{Class, Finding};
 use std::collections::BTreeMap;
 

@@ -1,12 +1,12 @@
 //! Conclusions from made-up evidence, in the words that a report has.
 
 use super::*;
-use crate::findings::Replicas;
-use crate::findings::parts::{Anchor, Part, Says};
 use crate::history::Lines;
 use crate::model::Change;
 use crate::report::localisation;
 use crate::report::sample::assert_golden;
+use crate::verdict::findings::Replicas;
+use crate::verdict::findings::parts::{Anchor, Part, Says};
 use node_proto::command::command::Request;
 use node_proto::etcdserverpb::{DeleteRangeRequest, PutRequest};
 

@@ -1,5 +1,6 @@
 //! A row of the kv section: encoded once, read in place.
 
+use crate::operation::KeyState;
 use crate::text::{Text, encode};
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
@@ -64,6 +65,18 @@ pub struct Live<'a> {
     pub mod_revision: u64,
     pub version: u64,
     pub lease: i64,
+}
+
+impl<'a> From<&'a KeyState> for Live<'a> {
+    fn from(row: &'a KeyState) -> Self {
+        Self {
+            value: &row.value,
+            create_revision: row.create_revision,
+            mod_revision: row.mod_revision,
+            version: row.version,
+            lease: row.lease,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -1,9 +1,9 @@
 //! An operation as the judges remember it: what was asked, and of whom. Alarms about an answer accuse the member that gave it.
 
-use crate::findings::What;
-use crate::findings::parts::{Answered, Floor, Request};
 use crate::operation::{Action, Effect, Keys, OpId, Purpose};
 use crate::verdict::Finding;
+use crate::verdict::findings::What;
+use crate::verdict::findings::parts::{Answered, Floor, Request};
 use std::sync::Arc;
 
 /// Keys that a sentence names; a transaction may have hundreds.

@@ -14,11 +14,11 @@
 use super::Alarms;
 use super::asked::Asked;
 use super::predict::{difference, in_words, matches, predict};
-use crate::findings::Writes as Broken;
-use crate::findings::parts::NoEffect;
 use crate::model::{Change, Model};
 use crate::operation::{Action, OpId};
 use crate::verdict::Finding;
+use crate::verdict::findings::Writes as Broken;
+use crate::verdict::findings::parts::NoEffect;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

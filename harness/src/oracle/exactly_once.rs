@@ -8,11 +8,11 @@
 //! Memory is bounded by the clients and the keys.
 
 use super::Alarms;
-use crate::findings::Writes as Broken;
 use crate::limits;
 use crate::model::{Change, Model};
 use crate::operation::OpId;
 use crate::verdict::Finding;
+use crate::verdict::findings::Writes as Broken;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Operations that are remembered per client, the newest. A client has one in flight, so one that comes back after this many

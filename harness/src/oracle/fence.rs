@@ -7,9 +7,9 @@
 use super::Alarms;
 use super::ledger::{Books, FenceMark};
 use crate::evidence::{FenceAnswer as Answer, Recovered};
-use crate::findings::parts::{Anchor, Part, Says};
-use crate::findings::{Harness, Replicas};
 use crate::verdict::Finding;
+use crate::verdict::findings::parts::{Anchor, Part, Says};
+use crate::verdict::findings::{Harness, Replicas};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 

@@ -7,9 +7,9 @@ use super::replay_start::{Restart, carry_install, check_dead, check_replay_start
 use super::votes::{Vote, check_vote};
 use super::{check_fence, check_kept, check_kv_fence, check_missed, final_check, migration};
 use crate::evidence::{Evidence, KvAnswer, Look, Recovered};
-use crate::findings::Restarts;
 use crate::inspect::DeadMember;
 use crate::operation::{Outcome, Reason};
+use crate::verdict::findings::Restarts;
 use crate::verdict::{Class, Finding};
 
 /// Whether `evidence` is a cycle's fence at which replicas held other keys, or another history of them.

@@ -9,11 +9,11 @@ use super::Alarms;
 use super::fence::{history_reaches, judge_compaction};
 use super::ledger::{Books, FenceMark};
 use crate::evidence::KvAnswer;
-use crate::findings::parts::{Anchor, Part};
-use crate::findings::{Harness, Replicas};
 use crate::scenario::hex;
 use crate::target::predicts_hash_kv;
 use crate::verdict::Finding;
+use crate::verdict::findings::parts::{Anchor, Part};
+use crate::verdict::findings::{Harness, Replicas};
 use std::collections::BTreeMap;
 
 /// Judges what all members showed at `revision`, which was read after `mark` was taken. The caller has waited until the watch

@@ -3,10 +3,10 @@
 
 use super::ledger::Books;
 use super::reads::compare_rows;
-use crate::findings::Answers;
-use crate::findings::parts::Reader;
 use crate::operation::{KeyState, Keys};
 use crate::verdict::Finding;
+use crate::verdict::findings::Answers;
+use crate::verdict::findings::parts::Reader;
 
 /// Compares `rows`, every key of `member` at `revision` in ascending order, with the model.
 ///

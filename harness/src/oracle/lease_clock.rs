@@ -16,12 +16,12 @@
 
 use super::Alarms;
 use super::asked::Asked;
-use crate::findings::Leases as Broken;
-use crate::findings::parts::LeaseEnd;
 use crate::model::{Change, Model};
 use crate::operation::{Action, OpId, Reply};
 use crate::record::LeasesJudged;
 use crate::verdict::Finding;
+use crate::verdict::findings::Leases as Broken;
+use crate::verdict::findings::parts::LeaseEnd;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

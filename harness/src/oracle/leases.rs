@@ -8,9 +8,9 @@
 
 use super::Alarms;
 use super::lease_clock::is_short;
-use crate::findings::Leases as Broken;
-use crate::findings::parts::Anchor;
 use crate::verdict::Finding;
+use crate::verdict::findings::Leases as Broken;
+use crate::verdict::findings::parts::Anchor;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Default)]

@@ -33,10 +33,10 @@ mod register;
 mod search;
 
 use super::Alarms;
-use crate::findings::Answers;
 use crate::model::Model;
 use crate::operation::{Action, Effect, KeyState, OpId, Outcome, Reply};
 use crate::verdict::Finding;
+use crate::verdict::findings::Answers;
 use projection::{Projection, project};
 use register::{Does, Place, Register, Row};
 use search::{End, NEVER, Search};

@@ -9,10 +9,10 @@
 //! everybody serves; the bounds are the scenario's. The write is the fence, which goes through the
 //! same log as any other. Judged from what was timed, so that it can be judged again.
 
-use crate::findings::parts::Healed;
-use crate::findings::{Answers, Members, What};
-use crate::record::pace::{Stretched, as_idle};
+use crate::stretched::{Stretched, as_idle};
 use crate::verdict::Finding;
+use crate::verdict::findings::parts::Healed;
+use crate::verdict::findings::{Answers, Members, What};
 use serde::{Deserialize, Serialize};
 
 /// A linearizable read at one member, after the fence.
@@ -110,7 +110,7 @@ pub fn check_healing(healing: &Healing, bounds: Bounds) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::pace::AS_IDLE;
+    use crate::stretched::AS_IDLE;
     use crate::verdict::Class;
 
     const BOUNDS: Bounds = Bounds { catch_up: 100, fence: 50, read: 20, machine_percent: AS_IDLE };

@@ -39,12 +39,12 @@ pub use store::{Effect, Row, Store};
 
 use super::Alarms;
 use crate::evidence::FenceAnswer;
-use crate::findings::RaftLogs;
-use crate::findings::parts::{Differs, Figure, Told};
 use crate::model::{Change, Model};
 use crate::raft_log::{LogId, RaftLog};
 use crate::record::Replayed;
 use crate::verdict::Finding;
+use crate::verdict::findings::RaftLogs;
+use crate::verdict::findings::parts::{Differs, Figure, Told};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use step::Value;

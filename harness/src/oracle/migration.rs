@@ -2,11 +2,11 @@
 //! interrupted: there is always one engine that opens, with exactly what was there before.
 
 use super::replay_start::Restart;
-use crate::findings::Restarts;
-use crate::findings::parts::{DeadMark, Migration, Store, Vote};
 use crate::inspect::DeadMember;
 use crate::target::Engine;
 use crate::verdict::Finding;
+use crate::verdict::findings::Restarts;
+use crate::verdict::findings::parts::{DeadMark, Migration, Store, Vote};
 use std::cmp::Ordering;
 
 /// Judges the directory `restart.dead` after a `migrate`, against `before` it. `to`: the engine that it must have by now;

@@ -6,11 +6,11 @@
 use super::Alarms;
 use super::asked::{Asked, first};
 use super::predict::{first_broken, live_in};
-use crate::findings::Answers;
-use crate::findings::parts::Reader;
-use crate::model::Model;
+use crate::model::{Live, Model};
 use crate::operation::{Compare, KeyState, Keys};
 use crate::verdict::Finding;
+use crate::verdict::findings::Answers;
+use crate::verdict::findings::parts::Reader;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -110,7 +110,7 @@ pub(super) fn compare_rows(
                 return broken(what, name, live.mod_revision);
             }
             Some(row) => {
-                if row.as_live() != live {
+                if Live::from(row) != live {
                     let (by, key, revision, version) = (by(), name.clone(), row.mod_revision, row.version);
                     let (revision_expected, version_expected) = (live.mod_revision, live.version);
                     let what = if revision < revision_expected {

@@ -14,11 +14,11 @@
 //! Where an index is absent, nothing has that property yet: it counts as one below the first index, 0.
 
 use crate::evidence::{IndexRange, Recovered};
-use crate::findings::parts::{DeadMark, Span};
-use crate::findings::{Restarts, What};
 use crate::inspect::DeadMember;
 use crate::target::Engine;
 use crate::verdict::Finding;
+use crate::verdict::findings::parts::{DeadMark, Span};
+use crate::verdict::findings::{Restarts, What};
 
 /// One restart of one member, and what its dead directory said.
 #[derive(Debug, Clone, Copy)]

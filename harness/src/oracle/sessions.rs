@@ -6,8 +6,8 @@
 
 use super::Alarms;
 use super::asked::{Asked, Newest};
-use crate::findings::Answers;
 use crate::operation::Action;
+use crate::verdict::findings::Answers;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -10,13 +10,13 @@
 use super::Alarms;
 use super::log_replay::Mark;
 use crate::evidence::mark_of;
-use crate::findings::Watches;
-use crate::findings::parts::FreshWatch;
 use crate::limits;
 use crate::model::{Change, Model};
 use crate::operation::Keys;
 use crate::target::Slot;
 use crate::verdict::Finding;
+use crate::verdict::findings::Watches;
+use crate::verdict::findings::parts::FreshWatch;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 

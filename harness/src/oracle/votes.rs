@@ -8,10 +8,10 @@
 use super::Alarms;
 use super::replay_start::Restart;
 use super::watermarks::Reading;
-use crate::findings::RaftLogs;
-pub use crate::findings::parts::Vote;
 use crate::inspect::DeadMember;
 use crate::verdict::Finding;
+use crate::verdict::findings::RaftLogs;
+pub use crate::verdict::findings::parts::Vote;
 use std::collections::BTreeMap;
 
 impl Vote {

@@ -13,9 +13,9 @@
 //! than it ([`Reading::after`]). Absent counts as below the first index.
 
 use super::Alarms;
-use crate::findings::Watermarks as Broken;
-use crate::findings::parts::Mark;
 use crate::verdict::Finding;
+use crate::verdict::findings::Watermarks as Broken;
+use crate::verdict::findings::parts::Mark;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 

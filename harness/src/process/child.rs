@@ -4,46 +4,17 @@
 //! change in a `watch` channel. A signal that we sent is remembered *before* it is sent, so that an end by a
 //! signal that nobody here sent is told apart: the OOM killer, or a stranger.
 
+use crate::ended::Ended;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use rustix::process::{Pid as RawPid, PidfdFlags, Signal as RawSignal, pidfd_open, pidfd_send_signal};
-use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
-
-/// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Ended {
-    /// It ended by itself, with this exit code.
-    Exited(i32),
-    /// This signal ended it, and we had sent it.
-    KilledByUs(i32),
-    /// This signal ended it, and we had not: its own abort, the OOM killer, a stranger.
-    KilledByOther(i32),
-    /// It is gone, and how is not known: another process reaped it, or a real-time signal ended it.
-    Unknown,
-}
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Ended::Exited(code) => write!(f, "exit code {code}"),
-            Ended::KilledByUs(signal) => write!(f, "signal {signal} from the harness"),
-            Ended::KilledByOther(9) => {
-                f.write_str("signal 9 that the harness did not send (out of memory, or a stranger)")
-            }
-            Ended::KilledByOther(signal) => write!(f, "signal {signal} that the harness did not send"),
-            Ended::Unknown => f.write_str("an end that this harness did not learn of"),
-        }
-    }
-}
 
 /// The state of a process, as the kernel tells it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -16,6 +16,6 @@ pub mod environment;
 pub mod spawner;
 
 pub use crate::target::events::{self, Migrated, NodeState};
-pub use child::{Child, Ended, Pauser, Signals};
+pub use child::{Child, Pauser, Signals};
 pub use environment::Environment;
 pub use spawner::{Launch, Output, Spawner};

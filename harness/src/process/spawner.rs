@@ -5,8 +5,9 @@
 //! the last [`Child`] are gone, and it is the only caller of `Command::spawn` in the harness.
 
 use super::before_exec::{begin_clean, limit_open_files};
-use super::child::{Child, Ended};
+use super::child::Child;
 use super::environment::Environment;
+use crate::ended::Ended;
 use crate::limits;
 use crate::pace::Pace;
 use crate::scenario::EnvironmentSpec;

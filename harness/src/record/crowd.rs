@@ -1,6 +1,6 @@
 //! What the crowd met, and how long small answers took meanwhile.
 
-use crate::findings::Worth;
+use crate::verdict::findings::Worth;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;

@@ -7,8 +7,9 @@ use super::split::Split;
 use super::text::{duration, escape, number, percent};
 use super::worth::{FAULT_CLASSES, Worth};
 use super::{chart, known, localisation, partial, tables, verdict_sentence};
-use crate::record::pace::{Factor, thousandths};
+use crate::record::pace::thousandths;
 use crate::record::{BinaryId, RunSummary, SlotRecord};
+use crate::stretched::Factor;
 use crate::verdict::{Class, Finding, Verdict};
 
 /// More than these are counted, not listed: the page stays readable, `verdict.json` has them all.

@@ -72,9 +72,9 @@ fn known_findings(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::findings::Replicas;
     use crate::report::{html, junit, sample};
     use crate::verdict::Finding;
+    use crate::verdict::findings::Replicas;
 
     /// A pass in which one signature matched three times, and another never.
     fn run() -> RunSummary {

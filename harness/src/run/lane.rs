@@ -10,7 +10,6 @@ use crate::cluster::{Cluster, Trouble};
 use crate::crowd::Crowd;
 use crate::cycle::{CycleEnd, Stage, Work};
 use crate::evidence::{End, Evidence};
-use crate::findings::Harness;
 use crate::history::History;
 use crate::last_read;
 use crate::limits;
@@ -24,6 +23,7 @@ use crate::record::localisation::Localisation;
 use crate::seed::Seed;
 use crate::target::{Engine, Slot};
 use crate::verdict::Finding;
+use crate::verdict::findings::Harness;
 use crate::workload::{Load, Workload};
 use std::future::Future;
 use std::sync::Arc;
@@ -343,8 +343,8 @@ async fn halted(halt: &mut watch::Receiver<Halt>) -> Halt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::findings::Watches;
     use crate::machine::Resource;
+    use crate::verdict::findings::Watches;
 
     #[tokio::test]
     async fn a_halt_drops_what_is_under_way() {

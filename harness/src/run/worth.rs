@@ -1,7 +1,5 @@
 //! Whether a run that found nothing proved anything: each floor that was not reached is a finding.
 
-use crate::findings::Worth as Lack;
-use crate::findings::parts::Unmet;
 use crate::limits;
 use crate::record::refused::{self, StepRecord};
 use crate::record::{CycleRecord, LastingKind, LastingRecord, LeasesJudged, QuotaRecord, RunSummary};
@@ -9,6 +7,8 @@ use crate::report;
 use crate::report::worth::{BIT_FLOOR, Worth};
 use crate::scenario::Floors;
 use crate::verdict::Finding;
+use crate::verdict::findings::Worth as Lack;
+use crate::verdict::findings::parts::Unmet;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the run lacks to be worth a pass. Empty: nothing. `apart`: cycles at whose fence replicas

@@ -12,10 +12,9 @@
 //!
 //! The program must stay in the foreground, keep its data across a SIGKILL, and serve only loopback addresses that it is given.
 
-use super::api::{Api, Ids};
+use super::ids::Ids;
 use super::{Life, Origin, etcd};
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// How servers are started, as a scenario says it.
@@ -117,8 +116,9 @@ impl Server {
         self.spec.args.iter().map(|arg| fill(arg, &of).into()).collect()
     }
 
-    pub(super) async fn api(&self, id: u64, at: SocketAddr) -> anyhow::Result<Api> {
-        Api::new(id, at, self.ids.clone()).await
+    /// The ids of its members, which all clones of this target learn together.
+    pub fn ids(&self) -> Ids {
+        self.ids.clone()
     }
 
     /// The checks that nobody can make of a server that is known by its API.
@@ -163,6 +163,7 @@ fn fill(text: &str, of: &[(&str, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
     use crate::target::{Addresses, Engine};
     use std::path::Path;
 

@@ -3,8 +3,8 @@
 use super::packed;
 use super::refusal::outcome_of;
 use crate::clock;
+use crate::contact::rows::key_state;
 use crate::operation::{Action, Compare, Effect, Keys, Outcome, Reply};
-use crate::target::rows::key_state;
 use etcd_client::{
     Client, CompareOp, ConnectOptions, DeleteOptions, Error, GetOptions, LeaseGrantOptions, PutOptions, ResponseHeader,
     Txn, TxnOp,

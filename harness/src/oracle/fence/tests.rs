@@ -2,12 +2,12 @@ use super::super::Ledger;
 use super::*;
 use crate::evidence::{Answers, Evidence};
 use crate::evidence::{IndexRange, Lease};
-use crate::findings::What;
 use crate::known::Signature;
 use crate::model::Change;
 use crate::operation::{Action, OpId, Outcome, Reply};
 use crate::target::Slot;
 use crate::verdict::Class;
+use crate::verdict::findings::What;
 use std::sync::Arc;
 
 const A: OpId = OpId { client: 1, seq: 1 };

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::evidence::Lease;
-use crate::findings::What;
 use crate::raft_log::Entry;
 use crate::verdict::Class;
+use crate::verdict::findings::What;
 use node_proto::command::command::Request;
 use node_proto::command::{Command, Fence};
 use node_proto::etcdserverpb::compare::TargetUnion;

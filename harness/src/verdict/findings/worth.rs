@@ -1,7 +1,7 @@
 //! Worth: what a run without other findings lacks to be a pass.
 
 use super::parts::{Shown, Unmet, ids, join};
-use crate::record::pace::{Factor, Stretched};
+use crate::stretched::{Factor, Stretched};
 
 findings! {
     /// Enough happened for a pass to mean something.

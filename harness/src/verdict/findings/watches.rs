@@ -2,7 +2,7 @@
 //! resumable.
 
 use super::parts::FreshWatch;
-use crate::record::pace::Stretched;
+use crate::stretched::Stretched;
 use crate::target::Slot;
 
 findings! {

@@ -1,10 +1,18 @@
 //! How the harness talks to one life of a member, whatever it is.
 
-use super::api::{Api, KvLook};
-use super::control::Control;
-use super::events::NodeState;
-use super::wire::Standing;
+mod api;
+mod control;
+pub mod rows;
+mod wire;
+
+pub use api::KvLook;
+pub use wire::Standing;
+
 use crate::evidence::{FenceAnswer, Recovered};
+use crate::target::events::NodeState;
+use crate::target::{Addresses, Target};
+use api::Api;
+use control::Control;
 use tokio::sync::watch;
 use tonic::Status;
 
@@ -16,6 +24,17 @@ pub enum Contact {
 }
 
 impl Contact {
+    /// How to talk to the member `id` of `target` at `at`, in one of its lives.
+    ///
+    /// # Errors
+    /// The address is no URI.
+    pub async fn with(target: &Target, id: u64, at: Addresses) -> anyhow::Result<Self> {
+        Ok(match target {
+            Target::Node(_) => Self::Control(Control::new(at.control)?),
+            Target::Server(server) => Self::Api(Api::new(id, at.client, server.ids()).await?),
+        })
+    }
+
     /// Becomes ready when the member serves. `false`: its standard output closed before, so it never will.
     pub async fn serves(&self, said: watch::Receiver<NodeState>) -> bool {
         match self {

@@ -2,10 +2,10 @@
 //! sentence.
 
 use super::{What, Worth};
+use crate::ended::Ended;
 use crate::operation::{Keys, OpId};
-use crate::process::Ended;
-use crate::record::Role;
-use crate::record::pace::Stretched;
+use crate::target::Role;
+use crate::stretched::Stretched;
 use crate::target::{Engine, Slot};
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -7,30 +7,16 @@
 //! remembers which is which.
 
 use super::{Standing, rows};
-use crate::model::live_digest;
+use crate::evidence::KvAnswer;
+use crate::model::{Live, live_digest};
 use crate::operation::KeyState;
+use crate::target::Ids;
 use crate::{clock, limits};
 use etcd_client::{Client, ConnectOptions, Error};
 use futures_util::future::try_join3;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use tonic::Status;
-
-/// The harness's id by the server's own.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Ids(Arc<Mutex<BTreeMap<u64, u64>>>);
-
-impl Ids {
-    fn met(&self, theirs: u64, ours: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(theirs, ours);
-    }
-
-    /// 0: nobody that was met.
-    fn ours(&self, theirs: u64) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&theirs).copied().unwrap_or(0)
-    }
-}
 
 /// See the module's documentation.
 #[derive(Clone)]
@@ -65,6 +51,22 @@ pub struct KvLook {
     pub rows: Vec<KeyState>,
     /// The ids of all leases that it knows, now: leases have no revision. Ascending.
     pub leases: Vec<i64>,
+}
+
+impl KvLook {
+    /// What `member` showed, as the history writes it.
+    pub fn answer(&self, member: u64) -> KvAnswer {
+        KvAnswer {
+            member,
+            version: self.version.clone(),
+            applied: self.applied,
+            compact_revision: self.compact_revision,
+            hash_kv: self.hash_kv,
+            sha256: self.sha256,
+            rows: self.rows.len() as u64,
+            leases: self.leases.clone(),
+        }
+    }
 }
 
 impl Api {
@@ -137,7 +139,7 @@ impl Api {
             // -1 before the first compaction.
             compact_revision: u64::try_from(hash.compact_version()).unwrap_or(0),
             hash_kv: hash.hash(),
-            sha256: live_digest(rows.iter().map(|row| (row.key.as_slice(), row.as_live()))).sha256,
+            sha256: live_digest(rows.iter().map(|row| (row.key.as_slice(), Live::from(row)))).sha256,
             rows,
             leases,
         })

@@ -1,8 +1,8 @@
 //! Members: whether they live, come back, and serve within their bounds.
 
 use super::parts::{Healed, ids};
-use crate::process::Ended;
-use crate::record::pace::Stretched;
+use crate::ended::Ended;
+use crate::stretched::Stretched;
 use crate::target::Engine;
 
 /// The last line that a member wrote, in brackets.
