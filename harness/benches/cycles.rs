@@ -185,7 +185,7 @@ async fn run(
     Ok(run)
 }
 
-/// Acknowledged writes per second of a cluster in which nobody dies, and how many had no answer.
+/// Acknowledged writes per second of a cluster without kills, and how many had no answer.
 async fn writes(target: &Target, scenario: &Scenario, dir: &Path) -> anyhow::Result<(f64, u64)> {
     let mut cluster = cluster(scenario, target, dir).await?;
     let history = History::create(&Paths::new(dir).history_jsonl())?;

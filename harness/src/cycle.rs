@@ -50,7 +50,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What cycles need and hand on to each other.
+/// State that cycles share and hand on.
 pub struct Stage<'a> {
     /// Number of the cluster, from 1.
     number: u32,
@@ -102,7 +102,7 @@ pub struct Work {
     lasting: lasting::UnderWay,
     /// In the order of the kills; a member that is killed twice is here twice.
     casualties: Vec<Casualty>,
-    /// Kills of `migrate` and of `snapshot restore`, which are no members.
+    /// Kills of `migrate` and of `snapshot restore`, which are not members.
     kills_of_tools: u32,
     /// Members that left the cluster; their directories are evidence only of a failure.
     retired: Vec<u64>,
@@ -365,7 +365,7 @@ fn proved_nothing(record: &CycleRecord) -> Option<String> {
 }
 
 impl Work {
-    /// For a look at all members that kills nobody, and whose findings belong to no cycle.
+    /// For a check of all members without a kill; its findings belong to no cycle.
     pub fn without_fault(pace: &Pace) -> Self {
         Self::new(&Step { cycle: 0, faults: vec![kill_nobody()] }, pace)
     }

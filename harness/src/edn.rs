@@ -5,7 +5,7 @@
 //! {:index 1, :time 2000000, :type :ok, :process 3, :f :txn, :value [[:append "a/00001#3000000017" 3000000017]]}
 //! ```
 //!
-//! - `:type` is `:invoke`, then `:ok`, `:fail` (certainly not done: refused, or its comparison failed) or `:info` (nobody knows).
+//! - `:type` is `:invoke`, then `:ok`, `:fail` (certainly not done: refused, or its comparison failed) or `:info` (unknown).
 //!   An invocation has at most one completion. `:index` ascends; `:time` is in nanoseconds since the history began.
 //! - `:process` is the client's number. After an `:info` the client goes on as another process, [`THREADS`] higher, because the
 //!   old one's operation may still be under way: with a concurrency of [`THREADS`], `:process` modulo that is the client.
@@ -14,7 +14,7 @@
 //!   for append lists (`a/`). An append list starts over, and a deleted one begins anew: `key#n`, with the first number in
 //!   it, names one that only grows. What a transaction deletes beside its writes is left out, and so is what a read found absent:
 //!   a checker would take it for the initial state, which a deleted key is not.
-//! - Everything else says what it is, for whoever wants it, and is no transaction: `:delete`, `:range` (a read of several keys),
+//! - Everything else is exported under its own name and is not a transaction: `:delete`, `:range` (a read of several keys),
 //!   `:serializable` and `:historic` (reads that promise no real time), `:grant`, `:revoke`, `:compact`. A checker of transactions
 //!   keeps `:f :txn`.
 //!
@@ -95,7 +95,7 @@ impl<W: Write> Writer<W> {
     }
 
     fn invoke(&mut self, time: u64, op: OpId, action: &Action) -> io::Result<()> {
-        // The harness was killed meanwhile: nobody will ever hear of the operation before this one.
+        // The harness was killed meanwhile, so the operation before this one has no outcome.
         if let Some(before) = self.open.get(&op.client).map(|open| open.op) {
             self.complete(time, before, "info", None, Some("the harness ended before the answer"))?;
         }
@@ -139,7 +139,7 @@ impl<W: Write> Writer<W> {
         read: Option<String>,
         error: Option<&str>,
     ) -> io::Result<()> {
-        // A completion without its invocation, or a second one, is no operation of Jepsen's.
+        // Jepsen has no form for a completion without its invocation, or for a second one.
         let Some(open) = self.open.remove(&op.client) else { return Ok(()) };
         if open.op != op {
             self.open.insert(op.client, open);

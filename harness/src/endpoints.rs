@@ -1,4 +1,4 @@
-//! Which endpoints serve: what whoever starts and kills members knows, for those who would find it out by waiting.
+//! Which endpoints serve. The code that starts and kills members knows; clients read it here instead of waiting.
 //!
 //! A member that is being started may have bound its port seconds before it answers; a client that asks it then waits for all of its
 //! operation timeout, though two others serve. So a member says here when it is seen to serve, and that it does not before it is
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Shared by the members of a cluster and their clients; copies are the same board. A place is an endpoint's index among those
-/// of the cluster, from 0. Nobody serves at first.
+/// of the cluster, from 0. At first none serves.
 #[derive(Debug, Clone)]
 pub struct Board(Arc<watch::Sender<Vec<bool>>>);
 
@@ -17,7 +17,7 @@ impl Board {
         Self(Arc::new(watch::Sender::new(vec![false; places])))
     }
 
-    /// Says whether the endpoint in `place` serves. A place that there is not is nobody's.
+    /// Records whether the endpoint in `place` serves. Out-of-range places are ignored.
     pub fn set(&self, place: usize, serves: bool) {
         self.0.send_if_modified(|board| match board.get_mut(place) {
             Some(before) => std::mem::replace(before, serves) != serves,
@@ -30,7 +30,7 @@ impl Board {
         self.0.borrow().get(place).copied().unwrap_or(false)
     }
 
-    /// The next place after `place`, going round, whose endpoint serves: `place` itself if no other one does. `None`: nobody.
+    /// The next place after `place`, going round, whose endpoint serves: `place` itself if no other one does; `None` if none serves.
     pub fn next_serving(&self, place: usize) -> Option<usize> {
         let board = self.0.borrow();
         (1..=board.len()).map(|step| (place + step) % board.len()).find(|next| board[*next])

@@ -272,7 +272,7 @@ pub enum Evidence {
         etcd: bool,
         answers: Vec<KvAnswer>,
     },
-    /// What a member said of itself since the fence before, in the order of its answers.
+    /// A member's status readings since the fence before, in the order of its answers.
     Readings {
         cycle: u32,
         member: u64,
@@ -317,7 +317,7 @@ pub enum Evidence {
     Told {
         finding: Finding,
     },
-    /// A finding, as the run had it when it was judged; whoever judges again has to come to it.
+    /// A finding, as the run judged it; judging again has to lead to it.
     Finding {
         finding: Finding,
         /// The scenario's signature that it is suppressed by.

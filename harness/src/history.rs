@@ -2,7 +2,7 @@
 //! learnt of it.
 //!
 //! An invocation is written before its operation is sent, a completion after the answer came: an operation
-//! without a completion is one whose outcome nobody knows. Each line is one `write` to a file opened for
+//! without a completion has an unknown outcome. Each line is one `write` to a file opened for
 //! appending, straight to the kernel with no buffer of ours in between, so a SIGKILL of the harness loses
 //! nothing that it acted on. (Power loss of the harness's machine is out of scope: the file is not synced.)
 

@@ -1,4 +1,4 @@
-//! What a dead directory says: the evidence that does not pass through the node's own mouth.
+//! Reads dead directories: evidence that does not pass through the node under test.
 //!
 //! The directory of a killed member is copied before anything may write to it again (SST files by hard link,
 //! because they never change; everything else byte by byte), and a separate binary reads the copy. The original is never

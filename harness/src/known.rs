@@ -1,8 +1,8 @@
 //! Known findings: signatures that a scenario lists, so that one known bug does not hide the next.
 //!
 //! There is one place where findings are split: the ledger, through which all of them pass. What matches a signature is counted
-//! here and written to the history, and goes no further. So nobody behind the ledger (a cycle, a lane, the verdict) knows of it,
-//! and whoever grows the ledger again from the history (`verify`, `run --resume`) comes to the same counts.
+//! here and written to the history, and goes no further. So no stage behind the ledger (a cycle, a lane, the verdict) sees it,
+//! and growing the ledger again from the history (`verify`, `run --resume`) leads to the same counts.
 //!
 //! What follows from a known finding is another finding: a member that dies of what was suppressed, or a model that a lost write
 //! leaves behind, needs a signature of its own.
@@ -12,7 +12,7 @@ use crate::record::known::KnownRecord;
 use crate::verdict::{Class, Finding};
 use std::collections::BTreeMap;
 
-/// What a known finding looks like.
+/// The signature of a known finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature {
     /// How reports call it.

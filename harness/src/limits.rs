@@ -17,7 +17,7 @@ pub const CLUSTERS_MAX: u32 = 16;
 /// What `--clusters auto` takes for each core: a cluster spends about half of a cycle waiting for a
 /// window to be passed.
 pub const CLUSTERS_PER_CORE: f64 = 1.5;
-/// Raft gains nothing from an even number; one member has nobody to be compared with; the node
+/// Raft gains nothing from an even number; a single member cannot be compared with another; the node
 /// takes up to five.
 pub const MEMBERS: [u32; 2] = [3, 5];
 /// More clients than this exhaust file descriptors (1,024 by default) before they exhaust a node.
@@ -30,7 +30,7 @@ pub const CONNECTIONS_MAX: u32 = 900;
 pub const CROWD_MAX: u32 = 5_000;
 /// Limit of open files of a member: fewer than this leave a server nothing to start with.
 pub const NOFILE_MIN: u64 = 64;
-/// The kernel's own maximum for a process (`fs.nr_open`) where nobody changed it.
+/// The kernel's default maximum for a process (`fs.nr_open`).
 pub const NOFILE_MAX: u64 = 1 << 20;
 /// Holders of short leases: each is a client like the others.
 pub const LEASE_HOLDERS_MAX: u32 = 64;
@@ -113,7 +113,7 @@ pub const RESTORE_LOSES: u64 = 40;
 /// proves nothing, so another one follows, until this many times the bound of one have passed.
 pub const FENCE_TRIES_MAX: u32 = 3;
 
-/// Beyond twice its TTL, what a lease that nobody renews may take to end: the revocation is one
+/// Beyond twice its TTL, how long an unrenewed lease may take to end: the revocation is one
 /// write, and on a busy machine an election may come in between.
 pub const LEASE_END_MS_MAX: u64 = 30_000;
 
@@ -239,7 +239,7 @@ pub const NETWORK_MS_DRAWN: (u64, u64) = (300, 1_000);
 pub const DELAY_MS_DRAWN: (u64, u64) = (2, 60);
 /// Further kills that are drawn for one member: three deaths in a row in its recovery.
 pub const AGAIN_DRAWN_MAX: usize = 3;
-/// Faults that one step of a plan may join: more at once tells nobody anything.
+/// Faults that one step of a plan may join: more at once cannot be interpreted.
 pub const PLAN_FAULTS_MAX: usize = 4;
 /// Kills that a step may add to its first one, each in the next life: after four in a row a fifth
 /// meets nothing new.

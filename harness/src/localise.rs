@@ -44,7 +44,7 @@ use trail::Trail;
 const LOCALISED: [Class; 6] =
     [Class::StateHash, Class::Model, Class::LostWrite, Class::Phantom, Class::Watch, Class::Linearizability];
 
-/// What was found out about one member.
+/// The localiser's knowledge of one member.
 #[derive(Debug, Default)]
 struct Witness {
     member: u64,
@@ -276,7 +276,7 @@ impl Evidence {
         };
         let mut differences: BTreeMap<u64, Difference> = self.witnesses.iter().filter_map(differs).collect();
         let first = differences.values().map(|difference| difference.revision).min();
-        // The watches' history may be the first wrong member's own word from there on: it accuses nobody else.
+        // The watches' history may be the first wrong member's own word from there on, so it accuses no other member.
         differences.retain(|_, difference| self.by_log || Some(difference.revision) == first);
         differences
     }
@@ -307,7 +307,7 @@ impl Evidence {
         self.witnesses.iter().filter(shows).map(|witness| witness.member).collect()
     }
 
-    /// The log entry `id`, from whoever still has it.
+    /// The log entry `id`, from any log that still has it.
     fn entry(&self, id: LogId) -> Option<&raft_log::Entry> {
         self.witnesses.iter().find_map(|witness| witness.log.as_ref()?.at(id.index).filter(|entry| entry.id == id))
     }
@@ -374,7 +374,7 @@ fn first_wrong(evidence: &Evidence, member: u64, difference: &Difference) -> Fir
         revision: difference.revision,
         index: id.map(|id| id.index),
         term: id.map(|id| id.term),
-        // A delete names nobody; the answer to it does.
+        // A delete does not name its operation; the answer to it does.
         operation: proposed.map(|id| id.to_string()).or_else(|| evidence.trail.operation_of(made)),
         does: entry.map(raft_log::describe).or_else(|| {
             let index = id?.index;

@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// What there is too little of.
+/// The resource that ran out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resource {
     Disk,

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
 fn answer(error: &clap::Error) -> Exit {
     let printed = error.print();
     if error.use_stderr() {
-        // Nobody may be reading; the exit code says it all the same.
+        // The reader may be gone; the exit code still tells.
         return Exit::Usage;
     }
     match delivered(printed.and_then(|()| std::io::stdout().flush())) {

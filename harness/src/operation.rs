@@ -1,4 +1,4 @@
-//! What a client does ([`Action`]), how it ended ([`Outcome`]), and the values by which a write is recognised
+//! Operations of clients: request ([`Action`]), outcome ([`Outcome`]), and the values by which a write is recognised
 //! in the state.
 //!
 //! Every value ends with the id of the operation that wrote it, after the last comma: `2.9,3.17` is an append
@@ -135,7 +135,7 @@ pub enum Action {
     Compact {
         revision: u64,
     },
-    /// Has the member that is asked give unused space back. It changes nothing that anybody can
+    /// Has the asked member give back unused space. It changes nothing that a client can
     /// read.
     Defragment,
     /// At `revision`, or at the newest one.
@@ -197,7 +197,7 @@ impl<'de> Deserialize<'de> for KeyState {
 }
 
 impl Action {
-    /// What kind of operation it is, in a word.
+    /// The kind of operation, in a word.
     pub fn name(&self) -> &'static str {
         match self {
             Action::Put { .. } => "put",
@@ -245,7 +245,7 @@ impl Expected {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
-    /// There was no connection to send it by, or nobody to send it to.
+    /// There was no connection, or no serving member, to send it to.
     NotSent,
     /// The client library refused its arguments.
     NotSendable,

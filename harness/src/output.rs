@@ -1,4 +1,4 @@
-//! What commands say. Nobody may be listening, and a stream may be full or closed: none of that
+//! Output of commands. The reader may be gone, and a stream may be full or closed: none of that
 //! ends the program.
 //!
 //! Standard error is for people: words that cannot be written there are lost, and nothing else.

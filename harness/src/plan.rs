@@ -16,7 +16,7 @@
 //! ```
 //!
 //! A fault composes *what*, *whom* and *when* ([`fault`]). `#k` is a rank: members are counted in ascending slot order from
-//! the k-th on (modulo their number), so that the plan is fixed before anybody knows who leads. An upgrade names a slot
+//! the k-th on (modulo their number), so that the plan is fixed before the leader is known. An upgrade names a slot
 //! ([`upgrade`]), and so does a restore ([`restore`]). How a window is reached (a prior kill, an election, a member kept away) follows from the window
 //! ([`crate::target::Reach`]). Faults that are joined by ` + ` go on at once: those that end by themselves begin, each at its
 //! place, and then the kill strikes. Lines may be deleted, and faults of a line: the rest is still a plan. The same scenario
@@ -49,7 +49,7 @@ use upgrade::Walk;
 /// Version of the text form.
 pub const PLAN_VERSION: u32 = 1;
 
-/// What joins the faults of one cycle.
+/// Joins the faults of one cycle.
 const TOGETHER: &str = " + ";
 
 /// One cycle's faults.

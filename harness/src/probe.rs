@@ -1,7 +1,7 @@
 //! A run among many, for what it finds: replays, a shrinker's trials, runs against planted bugs.
 //!
 //! It is the same run as any other, with a report of its own; it only says nothing on the terminal, and ends as an interrupted
-//! run does once it takes longer than whoever asked can wait for. Such an end is no evidence of anything.
+//! run does once it takes longer than its caller can wait. Such an end proves nothing.
 
 use crate::exit::Exit;
 use crate::record::RunSummary;
@@ -59,7 +59,7 @@ pub async fn probe(job: &Job, bound: Duration, mut interrupt: watch::Receiver<bo
     Ok(Sighting { summary, exit, late })
 }
 
-/// Becomes ready when everything is to end; never, if nobody can ask for that any more.
+/// Becomes ready when everything is to end; never, once the sender is gone.
 async fn wanted(interrupt: &mut watch::Receiver<bool>) {
     if interrupt.wait_for(|interrupted| *interrupted).await.is_err() {
         std::future::pending::<()>().await;

@@ -71,7 +71,7 @@ impl Progress {
                 if due || self.done.is_multiple_of(LINE_EVERY_CYCLES) || self.done == self.planned || cycle.findings > 0
                 {
                     *last = Some(elapsed);
-                    // Nobody may be reading any more; the run goes on, and its report is what counts.
+                    // The reader may be gone; the run continues, and its report is what counts.
                     let _ = writeln!(out, "cycle {}/{} · {state}", self.done, self.planned);
                 }
             }

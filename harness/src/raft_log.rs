@@ -111,7 +111,7 @@ pub fn path_in(data_dir: &Path) -> PathBuf {
 /// Reads the whole log in `data_dir`, a copy of a stopped member's data directory.
 ///
 /// # Errors
-/// The file is no redb file, or says what no member can have written.
+/// The file is not a redb file, or holds what no member can have written.
 pub fn read(data_dir: &Path) -> Result<RaftLog, Error> {
     read_file(&path_in(data_dir))
 }

@@ -147,10 +147,10 @@ pub struct CycleRecord {
     /// The step planned no kill, so that there is no memtable to lose.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub without_kill: bool,
-    /// Kills that followed the first one; what is skipped here is no skip of the cycle.
+    /// Kills that followed the first one; a skip here does not skip the cycle.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub again: Vec<AgainRecord>,
-    /// Pauses and disturbances of links; with a kill beside it, what is skipped here is no skip of the cycle.
+    /// Pauses and disturbances of links; beside a kill, a skip here does not skip the cycle.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lasting: Vec<LastingRecord>,
     /// Raft terms that passed from the first of them until all had ended.
@@ -233,7 +233,7 @@ pub struct BinaryId {
     pub path: String,
     /// SHA-256 of the file, lower-case hex.
     pub sha256: String,
-    /// What it says about itself (`--version`), if it does.
+    /// The first line that `--version` prints, if any.
     pub version: Option<String>,
 }
 
@@ -281,7 +281,7 @@ impl Replayed {
     }
 }
 
-/// What was judged of leases of seconds.
+/// How many promises about leases of seconds were judged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeasesJudged {
     /// Grants and renewals that were acknowledged, each a promise of that lease's time.
@@ -368,7 +368,7 @@ pub struct RunSummary {
     pub plan_digest: String,
     pub seed: u64,
     pub cycles_planned: u32,
-    /// What this run's plan was held to; in a shorter run than the scenario's a share of its quotas, rounded down.
+    /// The quotas of this run; a run shorter than the scenario's has a share of them, rounded down.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quotas: Vec<QuotaRecord>,
     pub cycles: Vec<CycleRecord>,
@@ -400,7 +400,7 @@ pub struct RunSummary {
     /// What the raft logs of dead members proved, replayed by a model of our own.
     #[serde(default)]
     pub log_replayed: Replayed,
-    /// What clients that hold connections and streams, and never use them, met; `None`: there were none.
+    /// Results of the crowd; `None`: the scenario has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crowd: Option<CrowdRecord>,
     /// `None`: the load had no leases of seconds.
@@ -417,7 +417,7 @@ pub struct RunSummary {
     pub skipped_checks: Vec<String>,
     /// A SIGINT or SIGTERM ended the run early.
     pub interrupted: bool,
-    /// Deaths of the harness, each of which was a kill of all members; the run went on after each.
+    /// Deaths of the harness; each killed all members, and the run continued after it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resumed: Vec<ResumedRecord>,
     /// Start, UTC, `YYYY-MM-DDTHH:MM:SSZ`.
@@ -425,7 +425,7 @@ pub struct RunSummary {
     pub elapsed_ms: u64,
     pub harness: BinaryId,
     pub node: BinaryId,
-    /// `None`: nobody reads the target's dead directories.
+    /// `None`: the target's dead directories are not read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inspector: Option<BinaryId>,
     /// What members and inspector inherited.

@@ -11,7 +11,7 @@ use crate::record::{AgainRecord, CycleRecord, RunSummary};
 use crate::verdict::{Class, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a replay found that would pass, if one plan were enough for a pass.
+/// The result of a replay that would pass if one plan were enough.
 const NOTHING: &str = "nothing";
 
 /// `plan` up to the cycle in which `before` found what heads it; all of it, if that was found in the last look or nothing was.

@@ -57,7 +57,7 @@ pub struct Job {
     pub resume: bool,
     /// The command that repeats this run.
     pub repro: String,
-    /// Say nothing of single cycles: whoever starts many runs says how far those are.
+    /// Say nothing about single cycles: the caller of many runs reports their progress.
     pub quiet: bool,
 }
 
@@ -244,7 +244,7 @@ pub(crate) fn exit_of(summary: &RunSummary) -> Exit {
     }
 }
 
-/// Becomes ready when the run is to end early; never, if nobody can ask for that any more.
+/// Becomes ready when the run is to end early; never, once the sender is gone.
 async fn interrupted(mut interrupt: watch::Receiver<bool>) {
     if interrupt.wait_for(|interrupted| *interrupted).await.is_err() {
         std::future::pending::<()>().await;
@@ -319,7 +319,7 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: Outco
         let (done, planned) = (summary.cycles.len() as u64, summary.cycles_planned.into());
         summary.findings.push(Finding::new(Lack::Interrupted { done, planned }));
     }
-    // A run that a finding ended early proves that finding; what it would have been worth is no question any more.
+    // Floors apply only to runs without findings.
     if summary.findings.is_empty() {
         summary.findings = worth::lacking(floors, summary, tally.cycles_apart);
         let stayed_away = summary.crowd.as_ref().and_then(CrowdRecord::lacking);

@@ -208,7 +208,7 @@ pub struct Scenario {
     pub target: TargetSpec,
     pub cluster: ClusterSpec,
     pub load: LoadSpec,
-    /// `None`: nobody comes but the load and the watches.
+    /// `None`: the only clients are the load and the watches.
     pub crowd: Option<CrowdSpec>,
     pub whom: Vec<(WhomKind, u32)>,
     pub when: Vec<(WhenKind, u32)>,
@@ -244,7 +244,7 @@ impl Scenario {
         raw::parse(path, text)
     }
 
-    /// What the members run, in a word or two: the node's engines, or the server's name.
+    /// A short name of what the members run: the node's engines, or the server's name.
     pub fn backend(&self) -> String {
         match &self.target {
             TargetSpec::Node => self.cluster.backend(),
@@ -254,7 +254,7 @@ impl Scenario {
 
     /// The windows that some member can pass with what it starts with.
     pub fn known_windows(&self) -> impl Iterator<Item = &'static Window> {
-        // Of a server's files the fault filesystem tells, and nobody else.
+        // Only the fault filesystem reports on a server's files.
         let hidden = matches!(&self.target, TargetSpec::Server(server) if !server.fault_filesystem);
         let exists = |window: &&Window| self.cluster.engines.iter().any(|engine| window.exists_on(*engine));
         all_windows().filter(move |_| !hidden).filter(exists)

@@ -61,7 +61,7 @@ pub enum Engine {
     Redb,
     /// LSM, its write-ahead log disabled.
     Rocksdb,
-    /// Whatever a server keeps its state in of which only the API is known.
+    /// The unknown engine of a server whose API alone is known.
     Opaque,
 }
 
@@ -165,7 +165,7 @@ impl Target {
         }
     }
 
-    /// The program that reads dead directories; `None`: nobody can read them.
+    /// The program that reads dead directories; `None` if they cannot be read.
     pub fn inspector(&self) -> Option<&Path> {
         match self {
             Target::Node(node) => Some(&node.inspector),

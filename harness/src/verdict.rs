@@ -34,7 +34,7 @@ pub enum Class {
     ExactlyOnce,
     /// A lease ended before its acknowledged time, was renewed after its end, or did not end.
     Lease,
-    /// Something is there that nobody wrote.
+    /// Something is there that no client wrote.
     Phantom,
     /// All replicas agree, and the independent model does not.
     Model,

@@ -142,7 +142,7 @@ fn no_diagnostic_can_end_the_harness() {
 /// them back.
 #[test]
 fn wire_types_become_evidence_in_one_place() {
-    let found = offenders(&["harness/src"], &["node_proto::control"], &["harness/src/target/"]);
+    let found = offenders(&["harness/src"], &["node_proto::control"], &["harness/src/contact/"]);
     assert!(found.is_empty(), "{found:#?}");
     let back = ["for control::", "for RecoveryResponse", "for StatusResponse", "for FenceAnswerResponse"];
     let found = offenders(&["harness/src"], &back, &[]);

@@ -414,7 +414,7 @@ fn a_bug_that_is_not_in_the_table_exits_64() {
     let output = ninelives(&["mutants", &scenario("mutants.toml"), "--bug", "hash-constnat"]);
     assert_eq!(output.status.code(), Some(64));
     assert!(text(&output.stderr).contains("unknown bug hash-constnat; expected one of "), "{}", text(&output.stderr));
-    // A node that cannot start says nothing about anybody's teeth.
+    // A node that cannot start says nothing about the harness's teeth.
     let dir = tempfile::tempdir().unwrap();
     let node = node(dir.path(), "exit 3").display().to_string();
     let report = dir.path().join("report").display().to_string();

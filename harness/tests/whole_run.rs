@@ -41,7 +41,7 @@ fn processes_of(dir: &Path) -> Vec<i32> {
         .collect()
 }
 
-/// The harness does not link the node, so the node is asked: whoever adds a window on one side hears of the other.
+/// The harness does not link the node, so the node is asked, and a window added on one side only fails here.
 #[test]
 fn the_node_and_the_harness_name_the_same_windows() {
     let refused = Command::new(node()).args(["serve", "--arm", "nowhere=1"]).output().expect("the node starts");

@@ -110,7 +110,7 @@ impl StateMachine for Applier {
             self.engine.verified(entry.log_id).map_err(io_error)?;
         }
         match step {
-            // Whoever proposed an entry of an earlier life is gone: nobody waits for this answer.
+            // The proposer of an entry of an earlier life is gone, so no request waits for this answer.
             Step::Verified | Step::Dropped => Ok(Bytes::new()),
             Step::Replay | Step::Fresh => {
                 failpoint::pass(Window::ApplyBefore);

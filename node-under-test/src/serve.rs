@@ -121,7 +121,7 @@ struct Opened {
     applier: Arc<Applier>,
     space: Arc<Space>,
     open_micros: u64,
-    /// Nobody else works on the directory while this lives.
+    /// No other process works on the directory while this lives.
     _lock: DirLock,
 }
 
@@ -239,7 +239,7 @@ async fn serve(options: &Serve, listeners: Listeners, member: Opened, clients: &
     if let Some(listener) = listeners.control {
         servers.spawn(net::listen(listener, Class::Control, Routes::new(control.into_server()), stopped));
     }
-    // Whoever hears that it serves may stop it at once.
+    // A process that hears that it serves may stop it at once.
     let mut signals = StopSignals::catch()?;
     announce("serving");
     let code = tokio::select! {
@@ -252,7 +252,7 @@ async fn serve(options: &Serve, listeners: Listeners, member: Opened, clients: &
             node_base::process::end(EXIT_STORAGE)
         }
         Ok(why) = told_to_part(&mut farewell) => {
-            // Whoever asked this member for its own removal gets the answer.
+            // A client that asked this member for its own removal gets the answer.
             let _ = stop.send(true);
             let drained = async { while servers.join_next().await.is_some() {} };
             tokio::select! {
@@ -307,7 +307,7 @@ fn raft_options(options: &Serve, cluster: Option<u64>) -> anyhow::Result<RaftOpt
     })
 }
 
-/// One JSON line on standard output, for whoever started this process.
+/// One JSON line on standard output, for the parent process.
 fn announce(event: &str) {
     use std::io::Write;
     let mut out = std::io::stdout().lock();

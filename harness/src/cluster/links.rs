@@ -2,7 +2,7 @@
 //!
 //! A link `a → b` carries what a *sends* to b: the requests on connections that a made, and the answers on those that b made.
 //! So there are two proxies per pair of slots, one for each member that dials, and each of them has both directions of the
-//! pair. Links belong to slots: whoever is in a slot is behind them. Only runs whose plan disturbs links have proxies.
+//! pair. Links belong to slots, not to the members in them. Only runs whose plan disturbs links have proxies.
 
 use super::proxy::{Passage, Proxy};
 use crate::plan::Link;
@@ -104,7 +104,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     async fn links() -> Links {
-        // Nobody listens there, and nobody has to.
+        // No process listens there, and none has to.
         let peers: Vec<_> = (1..=3).map(|n| (Slot(n), SocketAddr::from((Ipv4Addr::LOCALHOST, n as u16)))).collect();
         Links::start(&peers).await.unwrap()
     }

@@ -240,7 +240,7 @@ impl Member {
             return Some(Err(Trouble::Harness(anyhow!("cannot signal n{}: {error}", self.id))));
         }
         if let Some(gate) = self.gate() {
-            // Only now: what is answered must find nobody to go on with it. And without an answer it could not die.
+            // Only now, so that no process can act on the answers. Without them it could not die.
             gate.refuse();
         }
         let Ok(ended) = life.pace.within(limits::DEATH, life.child.ended()).await else {
@@ -273,7 +273,7 @@ impl Member {
                 now && said.window.as_ref().is_some_and(|(at, _)| *at == window)
             };
             let named = said.wait_for(|said| said.closed || here(said)).await.is_ok_and(|said| here(&said));
-            // Whoever waits for an answer of its filesystem is no stopped process, and goes no further either.
+            // A process that waits for its filesystem is not stopped, but goes no further either.
             let stands = |state: &Signals| of_files || state.stopped || state.ended.is_some();
             let still = named && state.wait_for(stands).await.is_ok();
             if still && state.borrow().ended.is_none() { Stop::AtWindow } else { Stop::Ended }
@@ -324,7 +324,7 @@ impl Member {
         if hit == 0 && gate.is_holding() {
             let mut said = self.life()?.said.clone();
             let told = async { said.wait_for(|said| said.held).await.map(drop) };
-            // Without a sender nobody lives there any more, which the next question finds out.
+            // Without a sender the member is dead, which the next question finds out.
             let _ = self.or_death(told).await?;
         }
         Ok(())

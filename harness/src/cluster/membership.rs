@@ -33,11 +33,11 @@ struct Listed {
     learner: bool,
 }
 
-/// What one request, or the list after it, came to.
+/// The result of one request, or of the list after it.
 #[derive(Debug, PartialEq, Eq)]
 enum Settled<T> {
     Done(T),
-    /// Not done as far as anybody knows; the words of the last answer.
+    /// Not known to be done; the words of the last answer.
     Open(String),
 }
 
@@ -149,7 +149,7 @@ async fn settle<T>(client: &mut ClusterClient, why: String, done: impl Fn(&[List
     done(&list).map_or(Settled::Open(why), Settled::Done)
 }
 
-/// An id never comes back, so a list without it is proof even if it is old; an empty one is no list.
+/// An id never comes back, so even an old list without it is proof; an empty list proves nothing.
 fn removed(list: &[Listed], id: u64) -> Option<()> {
     (!list.is_empty() && list.iter().all(|member| member.id != id)).then_some(())
 }

@@ -59,7 +59,7 @@ impl Paused {
         if std::mem::replace(&mut self.goes_on, true) {
             return Ok(());
         }
-        // Before it goes on: whoever waits for a window from then on waits for another one.
+        // Before it goes on, so that later waits are for another window.
         self.windows_left.store(self.said.borrow().windows, Ordering::Release);
         if let Some(gate) = &self.gate {
             gate.go_on();

@@ -97,7 +97,7 @@ async fn connect(
     let Ok(mut listener) = TcpStream::connect(target).await else {
         return clock::sleep(REFUSED_PAUSE).await;
     };
-    // Messages are small, and waiting to fill a segment would be a delay that nobody planned.
+    // Messages are small, and waiting to fill a segment would be an unplanned delay.
     let _ = (dialler.set_nodelay(true), listener.set_nodelay(true));
     let (from_dialler, to_dialler) = dialler.split();
     let (from_listener, to_listener) = listener.split();
@@ -112,7 +112,7 @@ async fn copy(from: ReadHalf<'_>, to: WriteHalf<'_>, passage: watch::Receiver<Pa
         read(from, push).await;
         Ok(())
     };
-    // Whoever cannot be written to ends it, though the other one may say no more.
+    // An end that cannot be written to closes both, even if the other side has nothing more to say.
     tokio::try_join!(read, write(to, pull, passage)).map(drop)
 }
 
@@ -153,7 +153,7 @@ async fn let_pass(read: Instant, passage: &mut watch::Receiver<Passage>) {
             Passage { holds: 0, delay } => clock::before(read + delay, passage.changed()).await,
             _ => Some(passage.changed().await),
         };
-        // Nobody is left who could heal it: the run is over.
+        // The run is over, so the link will not be healed.
         if let Some(Err(_)) = changed {
             return;
         }

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-/// What the inspector says of a saved snapshot.
+/// The inspector's account of a saved snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct SavedStatus {
     pub revision: u64,
@@ -62,7 +62,7 @@ async fn save_now(endpoint: &str, file: &Path) -> anyhow::Result<()> {
 /// What the saved snapshot `file` is, by the inspector.
 ///
 /// # Errors
-/// It is no snapshot, or is damaged.
+/// The file is not a snapshot, or is damaged.
 pub async fn status(site: &Site, file: &Path) -> anyhow::Result<SavedStatus> {
     let inspector = site.target.inspector().context("this target's snapshots cannot be read")?;
     let launch = Launch::new(inspector, Node::snapshot_status_args(file));

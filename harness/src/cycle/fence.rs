@@ -21,7 +21,7 @@ pub(super) struct Fence {
     pub revision: u64,
     /// 0: never compacted.
     pub compacted: u64,
-    /// What is judged.
+    /// The answers to judge.
     pub evidence: Evidence,
     /// The rows behind it, by member, where they were read: they name what a digest only compares.
     pub looks: Vec<(u64, KvLook)>,

@@ -10,7 +10,7 @@
 //!
 //! Looks go on for as long as the bound lasts. A member whose compact revision stood still all that
 //! time, below another's, is late; if all moved on and none of the looks was comparable, nothing is
-//! proven, and nobody is to blame.
+//! proven, and no member is to blame.
 
 use super::fence::Fence;
 use super::revive::first_trouble;

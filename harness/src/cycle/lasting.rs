@@ -301,7 +301,7 @@ async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> i
         }
         Ok((lasted_ms, behind))
     };
-    // Whoever is late with an answer must not make the fault last longer.
+    // A late answer must not make the fault last longer.
     let (ended, majority_wrote_ms, (), ()) = tokio::join!(undo, serve, write, read);
     let machine_percent = patient.lap.factor_percent();
     ended.map(|(lasted_ms, behind)| Ended { lasted_ms, behind, majority_wrote_ms, machine_percent })

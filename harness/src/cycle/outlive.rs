@@ -15,7 +15,7 @@ impl Stage<'_> {
             dead.insert(*member);
         }
         self.blame(work, trouble);
-        // Nobody else's death may go under in the one that is known.
+        // Another member's death must not be hidden by the known one.
         for member in &self.cluster.members {
             if let Some(death) = member.stray_death().filter(|_| !dead.contains(&member.id)) {
                 self.blame(work, &death);

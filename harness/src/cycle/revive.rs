@@ -75,7 +75,7 @@ impl Stage<'_> {
         }
     }
 
-    /// Starts whoever is down, and waits until everybody serves.
+    /// Starts all members that are down, and waits until every member serves.
     pub(super) async fn restart(&mut self, work: &mut Work) -> Result<(), Trouble> {
         let start = clock::now();
         let down: Vec<_> =

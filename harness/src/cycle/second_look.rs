@@ -39,7 +39,7 @@ impl Stage<'_> {
         let healing = Healing { cycle, caught_up_ms: phases.catch_up, fence_ms: phases.fence, revision, served };
         let late = check_healing(&healing, bounds).into_iter().find(|finding| finding.class() == Class::Liveness);
         match late.map(|late| self.excuse(late)) {
-            // Timings of a machine that ran short are no evidence.
+            // Timings on a machine that ran short prove nothing.
             Some(excused) if excused.class() != Class::Liveness => self.tell(work, excused),
             _ => self.judge(work, &Evidence::Healed { healing, bounds }),
         }
@@ -63,7 +63,7 @@ impl Stage<'_> {
         let heard: Vec<(u64, Resumption, Heard)> = join_all(watches).await;
         for (member, asked, heard) in heard {
             let cycle = work.step.cycle;
-            // A stream that breaks off on a machine that ran short accuses nobody.
+            // A stream that breaks on a machine that ran short accuses no member.
             if let (Some(why), Some(short)) = (&heard.ended, self.shortages().first()) {
                 let broken = Finding::new(Watches::FreshBrokeOff { member, ended: why.clone() });
                 self.tell(work, excused(broken.in_cycle(cycle).at_member(member), &short.to_string()));

@@ -256,7 +256,7 @@ impl Stage<'_> {
         if let Some(miss) = self.away_until_purged(work, laggard).await? {
             return Ok(Reached::No(miss));
         }
-        // The wait was long enough for another leader; the plan's victim is whoever leads now.
+        // The wait was long enough for another leader; the plan's victim is the present one.
         let Some((leader, _)) =
             self.cluster.roles().await.unwrap_or_default().into_iter().find(|(_, role)| *role == Role::Leader)
         else {

@@ -36,7 +36,7 @@ pub struct Entry {
     pub name: OsString,
 }
 
-/// What `setattr` may change.
+/// The attributes that `setattr` may change.
 pub struct Changes {
     pub mode: Option<u32>,
     pub owner: (Option<u32>, Option<u32>),
@@ -54,7 +54,7 @@ type Done<T> = Result<T, Errno>;
 
 impl Below {
     /// # Errors
-    /// `root` is no directory that can be read.
+    /// `root` is not a readable directory.
     pub fn new(root: OwnedFd) -> Done<Self> {
         Ok(Self { tree: Mutex::new(Tree::new(root)?), handles: Mutex::default() })
     }
@@ -244,7 +244,7 @@ fn time(time: Option<TimeOrNow>) -> Timespec {
         Some(TimeOrNow::Now) => (0, UTIME_NOW),
         Some(TimeOrNow::SpecificTime(time)) => match time.duration_since(UNIX_EPOCH) {
             Ok(since) => (since.as_secs() as i64, i64::from(since.subsec_nanos())),
-            // Before 1970, in whole seconds: nobody here has such files.
+            // Before 1970, in whole seconds; such files do not occur.
             Err(before) => (-(before.duration().as_secs() as i64), 0),
         },
     };

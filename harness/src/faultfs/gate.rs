@@ -1,6 +1,6 @@
 //! The gate: everything that changes a member's directory passes here, one by one counted, and is held once it stands still.
 //!
-//! Nobody waits inside it. A request that is held is kept aside with what it would do and with its answer; the threads that serve the
+//! No thread waits inside it. A held request is kept aside with what it would do and with its answer; the threads that serve the
 //! mount go on, because a member that stands still must still be able to read, and to die.
 
 use super::point::{Class, Deed, Point, Side};
@@ -29,7 +29,7 @@ struct State {
     /// What is to be said as soon as nothing is under way any more: only then nothing else reaches the directory.
     unsaid: Option<(String, u64)>,
     held: VecDeque<Held>,
-    /// Who is told of a hold: this life of the member.
+    /// The receiver of holds: this life of the member.
     said: Option<watch::Sender<NodeState>>,
 }
 
@@ -58,7 +58,7 @@ impl fmt::Debug for Gate {
 }
 
 impl Gate {
-    /// A new life begins, and `said` is where holds are told. Whoever lived before is dead: what it left behind is refused.
+    /// A new life begins, and `said` is where holds are told. The life before is dead: its leftover requests are refused.
     pub fn open(&self, said: watch::Sender<NodeState>) {
         self.refuse();
         let mut state = self.state();
@@ -69,7 +69,7 @@ impl Gate {
     /// Arms `window` for its `hit`-th pass from now, in place of whatever was armed; 0 disarms.
     ///
     /// # Errors
-    /// It is no window of files.
+    /// It is not a window of files.
     pub fn arm(&self, window: &str, hit: u64) -> Result<(), String> {
         let point = Point::parse(window)
             .ok_or_else(|| format!("expected a window of files, such as wal.sync, found {window}"))?;
@@ -139,7 +139,7 @@ impl Gate {
         let mut state = self.state();
         state.under_way -= 1;
         if state.mode == Mode::Open && outcome.is_ok() && state.hits(touches, Side::After) {
-            // It is done either way: the kernel has to learn that, whoever else does.
+            // It is done either way, and the kernel has to learn that.
             state.held.push_back(Box::new(move |_| answer(outcome)));
             state.hold();
             return;

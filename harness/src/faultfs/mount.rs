@@ -19,7 +19,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A directory under the fault filesystem. Dropping it unmounts it: whoever still uses it finds its files broken.
+/// A directory under the fault filesystem. Dropping it unmounts it, which breaks files that are still open.
 #[derive(Debug)]
 pub struct Mount {
     at: PathBuf,
@@ -70,7 +70,7 @@ impl Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         self.gate.refuse();
-        // Forced, so that the connection ends whoever holds a file open; detached, so that the directory is free at once.
+        // Forced, so that the connection ends despite open files; detached, so that the directory is free at once.
         let unmounted = umount2(&self.at, MntFlags::MNT_FORCE | MntFlags::MNT_DETACH).is_ok();
         // Without the unmounting its threads would never end.
         if let Some(session) = self.session.take().filter(|_| unmounted) {

@@ -28,7 +28,7 @@ pub enum Deed {
 pub enum Side {
     /// The operation came, and was not carried out.
     Before,
-    /// It was carried out, and nobody was told.
+    /// It was carried out, and not answered.
     After,
 }
 

@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_suspects_own_word_commits_nothing() {
-        // It says that 9 is committed; nobody else has what it has from 8 on.
+        // It says that 9 is committed; no other log has its entries from 8 on.
         let mut suspect = sound(5..=7);
         suspect.extend([entry(1, 8, "wrong"), entry(1, 9, "wrong")]);
         let logs = [log(9, suspect), log(8, sound(5..=8)), log(8, sound(5..=8))];

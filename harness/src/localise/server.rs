@@ -244,7 +244,7 @@ fn by_history(finding: &Finding, evidence: &Evidence, rows: Option<&AtRevision<'
     true
 }
 
-/// Nobody shows what the watches delivered first: that was the word of a member whose history is another by now, and nobody can be
+/// No member shows what the watches delivered first: it came from a member whose history has changed since, so no member can be
 /// measured by it.
 fn disputed(finding: &Finding, evidence: &Evidence, difference: &Difference, found: &mut Localisation) {
     let revision = difference.revision;

@@ -3,7 +3,7 @@
 //! A gate that never went red proves nothing. Each planted bug of a table ([`table`]) is run with several seeds through the same
 //! pipeline as any run, until it is detected; a control without a bug has to stay green. A row holds if *every* seed ends in the
 //! class that is expected, within the budget: [`limits::MUTANT_MEDIAN_CYCLES_MAX`] cycles in the median and
-//! [`limits::MUTANT_CYCLES_MAX`] at most. Another class is no catch: it would send whoever reads the report the wrong way.
+//! [`limits::MUTANT_CYCLES_MAX`] at most. Another class does not count: it would mislead the reader of the report.
 
 pub mod table;
 mod text;
@@ -29,7 +29,7 @@ pub struct Trial {
     pub caught: bool,
     /// What headed its report, or its verdict if nothing did.
     pub class: String,
-    /// What was found first, where that is not what was expected.
+    /// The first finding, if it is not an expected one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     pub cycles: u32,
@@ -85,7 +85,7 @@ impl Row {
         }
     }
 
-    /// What it is about, and on what.
+    /// The bug, and the binary it runs on.
     pub fn title(&self) -> String {
         self.binary.as_ref().map_or_else(|| self.bug.clone(), |binary| format!("{} on {binary}", self.bug))
     }

@@ -17,9 +17,9 @@ pub struct Expected {
     /// A path, or a name on `PATH`: what the scenario is run on, and has the bug by itself. Absent: the node, and the bug is
     /// planted.
     pub binary: Option<String>,
-    /// Classes of which one must head the report. All of them lead to one verdict.
+    /// Classes that may head the report. All of them lead to one verdict.
     pub headline: Vec<Class>,
-    /// Classes of which one must be among the findings, if not one of `headline` is enough.
+    /// At least one of these classes must be among the findings; empty if `headline` is enough.
     symptom: Option<Vec<Class>>,
     /// A kill at a window shows it, so that it does not depend on luck: it is tried with more seeds.
     pub pinned: bool,
@@ -89,7 +89,7 @@ impl Table {
     /// Reads and checks the table at `path`.
     ///
     /// # Errors
-    /// It cannot be read, is no such table, or asks for what no run can end in.
+    /// The file cannot be read, is not such a table, or expects an ending that no run can have.
     pub fn load(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("expected a table of planted bugs at {}, found: {error}", path.display()))?;

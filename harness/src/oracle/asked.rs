@@ -12,7 +12,7 @@ const NAMED_MAX: usize = 4;
 #[derive(Debug)]
 pub(super) struct Asked {
     pub id: OpId,
-    /// The member that it was sent to, and that answered it if anybody did.
+    /// The member that it was sent to; only this one can have answered.
     pub member: u64,
     pub action: Action,
     /// `None`: the history is older than the question.

@@ -1,9 +1,9 @@
 //! Promise: every acknowledged write is in the history at the revision of its answer, with exactly its
 //! effects on the state before it; a write whose answer never came is there once or not at all; nothing is there
-//! that nobody wrote.
+//! that no client wrote.
 //!
 //! The history is the sequence of revisions that the watch streams deliver. A revision with a put names its
-//! operation in the value. A revision of deletes alone names nobody: it belongs to the operation that was
+//! operation in the value. A revision of deletes alone names no operation: it belongs to the one that was
 //! acknowledged with that revision, or is *unclaimed*: its candidates are the open operations that would have done
 //! exactly this to the state before it. None: a phantom. A candidate that turns out to be elsewhere is struck
 //! off, and the last one struck off makes a phantom as well.
@@ -46,7 +46,7 @@ struct Unclaimed {
     words: String,
 }
 
-/// In place of a client: an expiry is nobody's request.
+/// Stands in for a client, because an expiry has no request.
 const EXPIRIES: u32 = u32::MAX;
 
 fn expiry(lease: i64) -> OpId {

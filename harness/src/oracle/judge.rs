@@ -76,7 +76,7 @@ impl Books {
                 let mark = std::mem::take(&mut self.mark);
                 return check_fence(self, *cycle, &mark, &answers.0);
             }
-            // Whoever disagrees in a first reading is read again, and held to the same mark.
+            // Members that disagree in a first reading are read again and held to the same mark.
             Evidence::KvFence { reading: 1, answers, .. } if !KvAnswer::agree(answers) => {}
             Evidence::KvFence { cycle, revision, etcd, answers, .. } => {
                 let mark = std::mem::take(&mut self.mark);
@@ -110,7 +110,7 @@ impl Books {
         Vec::new()
     }
 
-    /// Nothing renews a lease any more, and all that nobody renews had to end within `bound_ms` beyond its time.
+    /// Renewals have stopped; every lease had to end within `bound_ms` beyond its time.
     fn leases_awaited(&mut self, bound_ms: u64) -> Vec<Finding> {
         self.lease_clock.awaited(self.at_us, bound_ms, &self.model)
     }

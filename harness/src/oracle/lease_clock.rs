@@ -1,5 +1,5 @@
 //! Promise: a lease of seconds whose grant or renewal was acknowledged lives for its time to live; one that ended, or whose
-//! revocation was acknowledged, is never renewed; one that nobody renews ends.
+//! revocation was acknowledged, is never renewed; an unrenewed lease ends.
 //!
 //! Times are those of the history: an invocation is written before its request is sent, an answer and a watch event after
 //! they came. That is the sound direction for each sentence:

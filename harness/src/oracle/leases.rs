@@ -1,6 +1,6 @@
 //! Promise: a lease whose grant was acknowledged before a fence is in every replica's list at the fence, with
 //! its TTL, unless its revocation was sent; one whose revocation was acknowledged before is not; and no lease
-//! is there that nobody granted.
+//! is there that no client granted.
 //!
 //! Leases have no revision: what is certain at a fence is only what was acknowledged before the fence was
 //! proposed ([`LeaseMark`]). Most live so long that none expires in a run; one that lives for seconds may be gone at any

@@ -54,7 +54,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What is certain about any fence that is proposed after the mark was taken.
+/// Facts that hold at any fence proposed after the mark was taken.
 #[derive(Debug, Clone, Default)]
 pub struct FenceMark {
     pub(super) revision_min: u64,
@@ -62,7 +62,7 @@ pub struct FenceMark {
     pub(super) leases: LeaseMark,
 }
 
-/// A request under way, and what was acknowledged before it was sent: by anybody, and by the member that it was sent to.
+/// A request under way, and the newest acknowledgements before it was sent: of any member, and of the member it was sent to.
 #[derive(Debug)]
 struct Pending {
     asked: Arc<Asked>,
@@ -122,7 +122,7 @@ pub(super) struct Books {
     pub ended: bool,
     /// The cycles after which the run was resumed.
     pub resumptions: Vec<u32>,
-    /// Whether an alarm about a lost write that nobody knew was ever raised.
+    /// Whether a lost write that the scenario does not list was ever found.
     pub lost_write: bool,
     /// A watch was wrong, known to be so or not: the model, which lives on watches, may never learn of what it left out.
     pub watch_broken: bool,
@@ -212,7 +212,7 @@ impl Ledger {
         books.lease_clock.alive(&books.model)
     }
 
-    /// From here on what matches one of `signatures` is counted, and is no finding.
+    /// From here on findings that match one of `signatures` are counted and suppressed.
     pub fn know(&self, signatures: &[Signature]) {
         self.books().known = Known::new(signatures);
     }
@@ -312,7 +312,7 @@ impl Ledger {
         books.replay.last_fence().or(books.agreed)
     }
 
-    /// The replay as it stands, for whoever wants to go on with it and judge nobody.
+    /// A copy of the replay as it stands, to continue without judging.
     pub fn log_replay(&self) -> LogReplay {
         self.books().replay.clone()
     }
@@ -504,7 +504,7 @@ impl Books {
         self.pending.insert(id, Pending { asked, floor, own });
     }
 
-    /// The harness was killed: what was under way then has no outcome that anybody knows.
+    /// The harness was killed: operations under way have an unknown outcome.
     pub fn resumed(&mut self, after_cycle: u32) {
         self.resumptions.push(after_cycle);
         self.ended = false;
@@ -666,7 +666,7 @@ impl Books {
         self.file(Some(member), alarms);
     }
 
-    /// What `member` said of itself, in the order of its answers.
+    /// Status readings of `member`, in the order of its answers.
     pub fn said(&mut self, member: u64, readings: &[Reading]) {
         let mut alarms = Alarms::new();
         for reading in readings {
@@ -694,7 +694,7 @@ impl Books {
         self.file(member, alarms);
     }
 
-    /// `member`: whom those alarms are about that accuse nobody by themselves.
+    /// `member`: the member that otherwise anonymous alarms accuse.
     fn file(&mut self, member: Option<u64>, alarms: Alarms) {
         for alarm in alarms {
             let class = alarm.class();

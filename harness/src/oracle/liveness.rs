@@ -81,7 +81,7 @@ impl Bounds {
     }
 }
 
-/// Judges `healing`. A read that is older than the fence is no liveness: it is stale.
+/// Judges `healing`. A read from before the fence is stale, not late.
 pub fn check_healing(healing: &Healing, bounds: Bounds) -> Vec<Finding> {
     let mut findings = Vec::new();
     let late = |task: Healed, took_ms: u64, idle_ms: u64| {

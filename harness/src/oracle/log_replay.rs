@@ -59,7 +59,7 @@ const BASES_MAX: usize = 4;
 /// Revisions that the watches delivered and no log has told yet. A victim a cycle tells them within a few hundred; where no
 /// member dies for long, the oldest go unchecked and are counted.
 const DELIVERED_MAX: usize = 50_000;
-/// Revisions that are remembered with what the log made them of, for whoever looks for the first wrong one: those of several
+/// Revisions that are remembered with what the log made them of, to find the first wrong one: those of several
 /// cycles.
 const LATELY_MAX: usize = 8_000;
 
@@ -125,7 +125,7 @@ pub struct LogReplay {
     /// The last revisions that the log made.
     lately: BTreeMap<u64, (LogId, Vec<Effect>)>,
     totals: Replayed,
-    /// The first difference was told; what follows from it is no news.
+    /// The first difference was reported; its consequences are not.
     diverged: bool,
 }
 
@@ -408,7 +408,7 @@ fn lease_list(leases: &BTreeMap<i64, i64>) -> String {
     format!("[{}]", words.join(", "))
 }
 
-/// What a step does, for a sentence.
+/// The effect of a step, in words.
 pub fn in_words(step: &Step) -> String {
     let span = |span: &step::Span| match &span.1 {
         None => format!("delete {}", span.0),

@@ -1,4 +1,4 @@
-//! What must hold, and the judges of it. Nothing here talks to a live node: a judge is given evidence and
+//! The promises, and their judges. No judge talks to a live node: it is given evidence and
 //! answers with findings.
 //!
 //! | file | promise |
@@ -28,7 +28,7 @@
 //! | [`last_look`] | a full read at the end holds the model's rows, no fewer and no more |
 //!
 //! Readings are compared at an exact revision or raft index, never "now": a second reading could not differ,
-//! so an alarm needs none. Whoever judges a reading without such an anchor has to wait and read again first.
+//! so an alarm needs none. A judge of readings without such an anchor has to wait and read again first.
 
 mod asked;
 mod durability;

@@ -88,7 +88,7 @@ fn check_log_end(restart: &Restart<'_>) -> Option<Finding> {
     Some(restart.finding(what))
 }
 
-/// Whether a snapshot was being installed; of an older record nobody knows, and it gets the benefit
+/// Whether a snapshot was being installed; an older record does not say, and gets the benefit
 /// of the doubt.
 fn in_an_install(dead: &DeadMember) -> bool {
     dead.install_under_way != Some(false)
@@ -165,7 +165,7 @@ fn check_scan_start(n: Option<u64>, log_last: Option<u64>, start: Option<u64>, b
 
 fn check_replayed(e: Option<u64>, log_last: Option<u64>, replayed: Option<IndexRange>, broken: &mut Vec<Restarts>) {
     match replayed {
-        // Entries above E need not have been committed: an overwritten tail is applied by nobody.
+        // Entries above E need not have been committed: an overwritten tail is never applied.
         None => {}
         Some(found) if found.first != after(e) => {
             broken.push(Restarts::AppliedFromElsewhere { expected: after(e), found: found.first });

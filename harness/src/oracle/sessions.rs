@@ -1,4 +1,4 @@
-//! Promise: a member never answers from before what it acknowledged itself. Whoever wrote by way of a member, and reads there
+//! Promise: a member never answers from before what it acknowledged itself. A client that wrote through a member, and reads there
 //! without asking a quorum, finds what was written; and the revision that a write was answered with is not one of the future.
 //!
 //! It holds in one life of a member, between an acknowledgement and a read that was sent after it: a member that was killed may
@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// What etcd answers to a read at a revision that it has not come to.
 const FUTURE: &str = "required revision is a future revision";
 
-/// What one member has acknowledged in one of its lives.
+/// Acknowledgements of one member in one of its lives.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Own {
     life: u64,

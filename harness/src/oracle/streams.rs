@@ -40,7 +40,7 @@ pub(super) struct Delivered<'a> {
     pub changes: Option<&'a [Change]>,
 }
 
-/// What a delivery means for the history.
+/// The effect of a delivery on the history.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Delivery {
     /// The revision is new.

@@ -48,7 +48,7 @@ fn moved(known: Vote, vote: Vote) -> Option<(u64, u64)> {
 /// Terms whose leader is remembered: an old term is over once every member has left it, long before this many.
 const TERMS_REMEMBERED: usize = 64;
 
-/// Who led which term, by everybody's account.
+/// The leader of each term, as all members report it.
 #[derive(Debug, Default)]
 pub(super) struct Leaders {
     /// By term: the leader, and who said so first.

@@ -56,7 +56,7 @@ impl<'a> Draw<'a> {
             }
             _ => scenario.whom.clone(),
         };
-        // Drawn for a cell as well: who is chosen there moves nobody else.
+        // Drawn for a cell as well, so that the choice there moves no other draw.
         let by_weight = victims.weighted(&fit).copied().unwrap_or(WhomKind::Follower);
         let kind = cell.map_or(by_weight, |(_, kind)| kind);
         // The rank is drawn for every kind, so that one more weight for leaders does not move the followers' ranks.

@@ -21,7 +21,7 @@ impl<'a> DrawLasting<'a> {
         Self { scenario, mix, pauses, links }
     }
 
-    /// The faults of the next cycle, of which `kill` is one or not.
+    /// The faults of the next cycle; `kill` may be among them.
     pub fn beside(&mut self, kill: Fault) -> Vec<Fault> {
         let kind = self.mix.weighted(&self.scenario.faults.kinds).copied().unwrap_or(FaultKind::Kill);
         let weight = |kind| self.scenario.faults.weight(kind);

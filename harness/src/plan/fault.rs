@@ -121,7 +121,7 @@ impl fmt::Display for At {
 }
 
 impl Fault {
-    /// Whether it can be done to a server of which only etcd's API is known. `files`: it is under the fault filesystem.
+    /// Whether it can be done to a server whose API alone is known. `files`: the server is under the fault filesystem.
     pub fn fits_a_server(&self, files: bool) -> bool {
         let fits = |when: &When| match when {
             When::Window { window, .. } => files && window.is_of_files(),

@@ -1,7 +1,7 @@
 //! Drawing windows with quotas in mind: as long as cells lack kills, every other window is drawn from those cells, each by
 //! what it still lacks; the others by the scenario's weights, as without quotas.
 //!
-//! Only kills of one leader or one follower count for a cell: of a minority nobody knows beforehand who it will be.
+//! Only kills of one leader or one follower count for a cell, because the members of a minority are not known beforehand.
 
 use crate::limits;
 use crate::scenario::{Quota, Scenario, WhomKind, whom_of};

@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(plan.cells().iter().map(|cell| cell.kills as usize).sum::<usize>() + again + 24, plan.steps.len());
     }
 
-    /// Each window of files, before and after, on leaders and followers; nothing, where nobody looks at files.
+    /// Each window of files, before and after, on leaders and followers; none without the fault filesystem.
     #[test]
     fn a_server_is_swept_at_the_windows_of_its_files() {
         let files = scenario("etcd-files.toml");

@@ -2,7 +2,7 @@
 //!
 //! A thread per child waits on its pidfd, for stops and continuations as well as for its end, and publishes each
 //! change in a `watch` channel. A signal that we sent is remembered *before* it is sent, so that an end by a
-//! signal that nobody here sent is told apart: the OOM killer, or a stranger.
+//! signal that the harness did not send is told apart: the OOM killer, or a stranger.
 
 use crate::ended::Ended;
 use nix::errno::Errno;
@@ -37,7 +37,7 @@ pub struct Child {
 }
 
 impl Child {
-    /// Takes over the child `pid`, which must be unreaped, and known to nobody else who would reap it.
+    /// Takes over the child `pid`, which must be unreaped; no other code may reap it.
     pub(super) fn adopt(pid: Pid, spawner: super::Spawner) -> io::Result<Self> {
         let raw = RawPid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::InvalidInput)?;
         let pidfd = Arc::new(pidfd_open(raw, PidfdFlags::empty())?);
@@ -61,7 +61,7 @@ impl Child {
         self.state.clone()
     }
 
-    /// Sends SIGKILL. A child that is dead already is no error: how it ended says whether this signal did it.
+    /// Sends SIGKILL. A child that is already dead is not an error: its end tells whether this signal caused it.
     pub fn kill(&self) -> io::Result<()> {
         self.kill_sent.store(true, Ordering::SeqCst);
         self.signal(RawSignal::KILL)

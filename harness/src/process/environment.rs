@@ -1,4 +1,4 @@
-//! What a child inherits: nothing that is not listed here.
+//! What a child inherits; everything else is withheld.
 //!
 //! A verdict is about what the scenario says, so whatever else could change it is removed or
 //! written down. Every etcd flag has an environment variable, and a Go or Rust program has more. So
@@ -30,7 +30,7 @@ const PASSED_ON: [&str; 12] = [
     "RUST_LIB_BACKTRACE",
     "NODE_LOG",
 ];
-/// Likewise, all variables that begin so.
+/// All variables with this prefix are passed on as well.
 const PASSED_ON_PREFIX: &str = "LC_";
 
 /// The variables of every child.

@@ -20,7 +20,7 @@ pub struct StepRecord {
     pub expected: u64,
     /// The answer never came.
     pub unknown: u64,
-    /// There was nobody to send it to.
+    /// No member served to send it to.
     pub not_sent: u64,
     /// Refusals by their reason: gRPC code and the class of the text.
     pub reasons: BTreeMap<String, u64>,

@@ -6,7 +6,7 @@ use crate::target::{FILE_WINDOWS, WINDOWS, find_window};
 use std::fmt::Write;
 
 pub struct Cell {
-    /// `None`: the window was not part of the plan, or nobody passes it in that role.
+    /// `None`: the window was not part of the plan, or no member passes it in that role.
     pub landed: Option<u32>,
     pub quota: Option<u32>,
     pub impossible: bool,
@@ -95,7 +95,7 @@ impl<'a> Grid<'a> {
     }
 }
 
-/// Whether a member can pass `window` in this role; of windows that nobody knows, and of none, anything may be.
+/// Whether a member can pass `window` in this role; unknown windows, and kills without a window, are possible in any role.
 fn is_possible(window: &str, role: Role) -> bool {
     // An upgrade's or a restore's window has the role of the member whose directory it is.
     find_window(window).is_none_or(|known| known.passed_by(role).is_ok() || known.is_of_an_operation())

@@ -165,7 +165,7 @@ fn unproven(run: &RunSummary, worth: &Worth, class: Class) -> Option<String> {
         _ if partial(run).is_some() || ended_by_a_finding => {
             Some("the run ended early: not all of it was checked".to_owned())
         }
-        // A floor that could not be judged is no floor that was reached.
+        // A floor that could not be judged was not reached.
         Class::NotProven => run.skipped_checks.iter().find(|check| check.starts_with(BIT_FLOOR)).cloned(),
         _ => None,
     }

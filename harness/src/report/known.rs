@@ -1,4 +1,4 @@
-//! Known findings, wherever a report shows them: they count for no verdict, and nobody may overlook them.
+//! Known findings in reports: they do not count for the verdict, and must not be overlooked.
 
 use super::text::{escape, number};
 use crate::record::RunSummary;

@@ -35,7 +35,7 @@ pub struct WindowHits {
     /// Different hits at which kills landed.
     #[serde(default)]
     pub breadth: u32,
-    /// Cycles whose victim ran an engine on which it does not exist; they are no misses.
+    /// Cycles whose victim ran an engine without this window; they do not count as misses.
     #[serde(default)]
     pub not_applicable: u32,
 }
@@ -164,7 +164,7 @@ fn windows(cycles: &[CycleRecord]) -> BTreeMap<String, WindowHits> {
     for again in cycles.iter().flat_map(|cycle| &cycle.again) {
         let hits = windows.entry(again.window.clone()).or_default();
         match again.skipped {
-            // Nobody leads who has just been started.
+            // A member that was just started does not lead.
             None => {
                 hits.follower += 1;
                 hits.breadth += u32::from(hits_seen.insert((&again.window, again.hit)));

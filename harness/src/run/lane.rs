@@ -220,7 +220,7 @@ impl Lane {
             self.end.share.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
             return;
         }
-        // Writes go on through every cycle; only the last look is at a store that nobody writes to.
+        // Writes go on through every cycle; only the last read is of a store without writers.
         let mut work = Work::without_fault(&pace);
         let look = async {
             let stopped = stage.load.stop().await;
@@ -247,7 +247,7 @@ impl Lane {
         self.localise(cluster, ledger, workload, &findings).await;
     }
 
-    /// What a trouble is that no cycle is in.
+    /// The finding for trouble outside of any cycle.
     fn weigh(&self, trouble: &Trouble) -> Finding {
         trouble.weighed(&self.machine.short(limits::SHORTAGE_AFTERMATH), None, None)
     }
@@ -305,7 +305,7 @@ impl Lane {
         self.end.share.findings.extend(ledger.drain().into_iter().map(|raised| raised.finding));
     }
 
-    /// Takes the last evidence: what clients and watches still see while everything is ended is nobody's any more.
+    /// Records the final evidence; later observations are discarded.
     fn close(&mut self, ledger: &Ledger) {
         if let Some(short) = self.machine.was_full() {
             self.tell(ledger, Finding::new(Harness::ReportDiskFull { short: short.to_string() }));
@@ -331,7 +331,7 @@ fn founders(job: &Job, cluster: u32) -> Vec<SlotRecord> {
 
 const NO_LAST_LOOK: &str = "last look: the run ended before its last cycle";
 
-/// Becomes ready when lanes are to halt; never, if nobody can ask for that any more.
+/// Becomes ready when lanes are to halt; never, once the sender is gone.
 async fn halted(halt: &mut watch::Receiver<Halt>) -> Halt {
     let seen = halt.wait_for(|halt| *halt != Halt::Go).await.map(|halt| *halt);
     match seen {

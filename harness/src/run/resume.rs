@@ -22,7 +22,7 @@ use std::sync::Arc;
 /// Numbers of clients between one resumption and the next: more than any load and its readers take.
 pub(super) const CLIENTS_STRIDE: u32 = 100_000;
 
-/// What the history of a cluster leads to.
+/// The state that a cluster's history leads to.
 #[derive(Default)]
 pub(super) struct Reopened {
     pub cycles: Vec<CycleRecord>,

@@ -104,7 +104,7 @@ impl Check<'_> {
         let known = Engine::ALL.iter().map(|engine| engine.name()).collect::<Vec<_>>().join(", ");
         let parse = |name: &toml::Value| {
             name.as_str().and_then(Engine::parse).ok_or_else(|| {
-                // The type says enough of what is no string.
+                // For anything but a string, its type is enough.
                 let found = name.as_str().map_or_else(|| name.type_str().to_owned(), |name| format!("{name:?}"));
                 self.refuse(raw, format!("`cluster.backend`: expected one of {known}, found {found}"))
             })
@@ -123,7 +123,7 @@ impl Check<'_> {
         names.iter().map(parse).collect()
     }
 
-    /// What is always needed where a member may run rocksdb, and says nothing where none can.
+    /// Required where a member may run rocksdb, refused where none can.
     fn memtable_bytes(
         &self,
         raw: &RawCluster,

@@ -35,7 +35,7 @@ pub enum FaultKind {
     Several,
 }
 
-/// What is done to links, without its numbers.
+/// The kind of a disturbance, without its numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LinkKind {
     Isolate,

@@ -128,7 +128,7 @@ impl Check<'_> {
         }
     }
 
-    /// Refuses what a server of which only the API is known does not have.
+    /// Refuses what a server does not have when its API alone is known.
     pub(super) fn fits_target(&self, raw: &Raw, target: &TargetSpec) -> Result<(), Refusal> {
         let TargetSpec::Server(server) = target else { return Ok(()) };
         let name = &server.name;

@@ -26,7 +26,7 @@ pub enum Answer {
     Stop,
 }
 
-/// What a search came to.
+/// The result of a search.
 #[derive(Debug)]
 pub struct Shrunk {
     /// What was accepted, from the start to the smallest. Never empty.
@@ -76,7 +76,7 @@ impl<O: AsyncFnMut(&Candidate) -> Answer> Search<O> {
         }
     }
 
-    /// Whether `candidate` is accepted as the best. `None` is no candidate.
+    /// Whether `candidate` is accepted as the best; `None` never is.
     async fn offer(&mut self, candidate: Option<Candidate>) -> Result<bool, Stopped> {
         let Some(candidate) = candidate.filter(|candidate| !self.asked.contains(&candidate.key())) else {
             return Ok(false);

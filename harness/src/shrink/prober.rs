@@ -64,7 +64,7 @@ pub struct Prober {
     failed: Option<anyhow::Error>,
 }
 
-/// What the confirming runs of a search's result say.
+/// The confirming runs of a search's result.
 #[derive(Debug, Clone)]
 pub struct Confirmed {
     pub candidate: Candidate,

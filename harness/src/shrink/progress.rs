@@ -56,7 +56,7 @@ impl Progress {
             }
             None if line => {
                 self.last = elapsed;
-                // Nobody may be reading any more; the search goes on, and its report is what counts.
+                // The reader may be gone; the search continues, and its report is what counts.
                 let _ = writeln!(io::stderr(), "{text}");
             }
             None => {}

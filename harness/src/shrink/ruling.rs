@@ -1,6 +1,6 @@
 //! How many runs decide about one candidate.
 //!
-//! One run may miss what the next one shows. Whoever takes the first hit for good, again and again, ends with a plan that fails
+//! One run may miss what the next one shows. A search that always believes the first hit ends with a plan that fails
 //! once in ten times: each acceptance may be worse than the one before it, and none is asked twice. So as long as the best
 //! candidate comes back reliably, another one has to do the same: so many hits in a row ([`wanted`]), or all but one of two
 //! more. Only a failure that was rare from the beginning is followed at its first hit, and given up after as many misses as leave it

@@ -6,7 +6,7 @@
 use crate::plan::{At, Fault, Link, Restore, Step, Upgrade, Way, When, Whom};
 use crate::scenario::WhomKind;
 
-/// Shorter than this, a pause or a disturbance is over before anybody notices.
+/// Shorter than this, a pause or a disturbance has no effect.
 const LASTING_MS_MIN: u64 = 50;
 
 /// Simpler steps than `step`, the simplest first. Some of them may not be steps that can be run.

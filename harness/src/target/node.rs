@@ -18,7 +18,7 @@ const LSM_BUGS: &[&str] = &[
     "wire-size-body-only",
 ];
 
-/// Whether a member with this engine can have the planted bug called `name`; a name that nobody knows, the node refuses.
+/// Whether a member with this engine can have the planted bug called `name`; the node refuses unknown names.
 pub fn bug_exists_on(name: &str, engine: Engine) -> bool {
     engine == Engine::Rocksdb || !LSM_BUGS.contains(&name)
 }

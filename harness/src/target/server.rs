@@ -121,7 +121,7 @@ impl Server {
         self.ids.clone()
     }
 
-    /// The checks that nobody can make of a server that is known by its API.
+    /// The checks that are impossible on a server whose API alone is known.
     pub(super) fn unchecked(&self, version: Option<&str>) -> Vec<String> {
         let name = &self.spec.name;
         let windows = if self.spec.fault_filesystem { "crash windows other than of files" } else { "crash windows" };
@@ -163,8 +163,8 @@ fn fill(text: &str, of: &[(&str, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::SocketAddr;
     use crate::target::{Addresses, Engine};
+    use std::net::SocketAddr;
     use std::path::Path;
 
     fn spec(args: &[&str], peer_item: &str) -> ServerSpec {

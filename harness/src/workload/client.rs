@@ -2,7 +2,7 @@
 //! sent and each answer after.
 //!
 //! It has a home member, moves on to the next one at an error, and comes home after a while. After an error it pauses, briefly at
-//! first. A member that is known not to serve is passed over, and while nobody serves nothing is sent. No request is ever sent
+//! first. Members known not to serve are passed over; while none serves, nothing is sent. No request is ever sent
 //! twice.
 
 use super::WorkloadOptions;
@@ -32,7 +32,7 @@ pub(super) struct Client {
     board: Board,
     options: WorkloadOptions,
     ledger: Arc<Ledger>,
-    /// What the step under way is.
+    /// The step under way.
     purpose: Purpose,
     seq: u64,
     /// Leases whose revocation no server has answered yet.
@@ -245,7 +245,7 @@ impl Client {
         OpId { client: self.generator.client(), seq: self.seq }
     }
 
-    /// Sends `action` to a member that serves, as far as anybody knows. If nobody does, it is not sent, and no evidence.
+    /// Sends `action` to a member that is known to serve. If none does, it is not sent, and is not evidence.
     async fn send(&mut self, action: Action) -> Outcome {
         let op = self.next_id();
         self.seq += 1;
@@ -258,7 +258,7 @@ impl Client {
         outcome
     }
 
-    /// A judgement of the server is no reason to leave it; anything else is.
+    /// A server's own refusal is no reason to leave it; any other error is.
     fn after(&mut self, outcome: &Outcome) {
         if outcome.is_answer() {
             self.pause = Duration::ZERO;

@@ -117,7 +117,7 @@ fn done(header: Option<&ResponseHeader>, reply: Reply) -> Outcome {
     answered(header.map(|header| (header.revision(), header.raft_term())), reply)
 }
 
-/// Likewise; `header`: revision and raft term.
+/// Like the function above; `header` holds revision and raft term.
 pub(super) fn answered(header: Option<(i64, u64)>, reply: Reply) -> Outcome {
     match header {
         Some((revision, term)) => Outcome::Done { revision: unsigned(revision), term, reply },

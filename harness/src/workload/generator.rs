@@ -12,11 +12,11 @@ use std::collections::VecDeque;
 /// One step: the decision. The requests that carry it out (one, or a read and a write) get their parameters later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Reads the list at `key` and extends it, if nobody did meanwhile.
+    /// Reads the list at `key` and extends it, unless it has changed meanwhile.
     Append {
         key: String,
     },
-    /// Reads the counter at `key` and adds one, if nobody did meanwhile.
+    /// Reads the counter at `key` and adds one, unless it has changed meanwhile.
     Count {
         key: String,
     },
@@ -92,7 +92,7 @@ pub(super) enum Step {
 }
 
 impl Step {
-    /// What its requests are for.
+    /// The purpose of its requests.
     pub fn purpose(&self) -> Purpose {
         use Expected::{Always, Never, Sometimes};
         let (step, refusal) = match self {

@@ -1,7 +1,7 @@
 //! A client that holds leases of seconds, one after the other, as a lock's owner does.
 //!
 //! A lease has one key, and is kept alive through one member for as long as it is held, whatever that member answers:
-//! a member that is cut off is so asked by those who trust it, while nobody renews their leases elsewhere. Then the lease is
+//! so a member that is cut off is asked by its own clients, while their leases are renewed nowhere else. Then the lease is
 //! revoked, or left to end by itself, and asked for once more.
 //!
 //! Which member, for how long and how it ends comes from the seed; what is renewed when, the clock decides.

@@ -33,7 +33,7 @@ pub struct Prober {
     /// Its first number as a client: above those of the load.
     first_client: u32,
     keys: u64,
-    /// Numbers every read, whoever sends it.
+    /// Numbers every read, of any client.
     seq: Arc<AtomicU64>,
 }
 

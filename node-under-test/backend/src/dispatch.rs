@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 impl EngineKind {
-    /// Opens the image at `path`, to which nobody else writes. A redb image is repaired first if a kill left it so; hence
+    /// Opens the image at `path`, which has no other writer. A redb image is repaired first if a kill left it so; hence
     /// a dead member's is to be a copy, or the tool's own to repair.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 //! | redb, the default | 0x00 | a file | at the end of its group ([`Backend::settle`]) | the consistent index of the last durable commit, by definition |
 //! | rocksdb | 0x01 | a directory | when its memtable is flushed | the file `last-flushed-index` |
 //!
-//! This is vocabulary: it knows no engine. Whoever adds one adds a kind here, and an arm to each `match` of `dispatch`.
+//! This is vocabulary: it knows no engine. A new engine is a kind here and an arm in each `match` of `dispatch`.
 
 use crate::layout::DataDir;
 use node_base::LogId;

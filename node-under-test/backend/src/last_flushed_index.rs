@@ -83,7 +83,7 @@ fn decode(bytes: &[u8]) -> Result<u64, (String, String)> {
     Ok(n)
 }
 
-/// The one writer of N. It is owned, never shared: whoever holds it is the only one who can move N.
+/// The one writer of N. It is owned, never shared: only its holder can move N.
 #[derive(Debug)]
 pub struct IndexFile {
     path: PathBuf,

@@ -1,4 +1,4 @@
-//! The paths of a member's data directory. Nobody else joins path components.
+//! The paths of a member's data directory. No other file joins path components.
 //!
 //! ```text
 //! <data-dir>/lock                             held by whoever works on this directory, while it lives
@@ -99,7 +99,7 @@ impl DataDir {
     }
 
     /// Takes this directory, which exists, for this process: until the lock is dropped, or the process ends in whatever
-    /// way, nobody else gets it.
+    /// way, no other process gets it.
     ///
     /// # Errors
     /// [`LockError::Held`] at once if another process has it.
@@ -117,7 +117,7 @@ impl DataDir {
     /// Syncs what an earlier life may have left in the page cache: the marker, N, and the names of
     /// everything down to the engine's directory.
     ///
-    /// A kill leaves a rename or a new directory visible but not durable. Whoever builds on it without this
+    /// A kill leaves a rename or a new directory visible but not durable. A process that builds on it without this
     /// (answers a peer, purges a log) loses it in a power failure *after* having promised something that
     /// stands on it. RocksDB's own files need no help: it syncs an SST and its directory before the
     /// MANIFEST names it, and writes and syncs a new MANIFEST at each open. redb's file is synced like the others.

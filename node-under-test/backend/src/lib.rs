@@ -40,7 +40,7 @@ pub const EXIT_STORAGE: i32 = 74;
 /// Reports a storage failure on standard error and ends the process with [`EXIT_STORAGE`], from any thread, the
 /// engine's own included.
 ///
-/// There is no retry: after a failed sync nobody can say what is durable, and a second sync that succeeds
+/// There is no retry: after a failed sync it is unknown what is durable, and a second sync that succeeds
 /// proves nothing about the pages that the first one dropped.
 pub(crate) fn storage_failed(sentence: &str) -> ! {
     node_base::say!("{}", node_base::durable::last_words(sentence));

@@ -1,4 +1,4 @@
-//! One suite for every engine: what the seam promises, whoever keeps it.
+//! One suite for every engine: what the seam promises.
 //!
 //! Each test is instantiated once per engine, so a run prints which engine holds which promise. The memory engine takes
 //! what needs no disk.

@@ -130,7 +130,7 @@ pub trait Backend: Send + Sync {
     fn close(&self) -> Result<()>;
 }
 
-/// What whoever carries a snapshot's stream says of it.
+/// What the carrier of a snapshot's stream says of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Declared {
     /// Every byte of the stream.

@@ -3,7 +3,7 @@
 //! A window costs one relaxed atomic load while it is not armed. When an armed window has been passed its
 //! hit count's number of times, the process prints one JSON line on standard output
 //! (`{"event":"window","name":"…","hit":n}`), and stops itself with SIGSTOP: every thread stands still, and
-//! whoever started the process sees it stopped and sends the SIGKILL. A SIGCONT instead lets it go on.
+//! its parent sees it stopped and sends the SIGKILL. A SIGCONT instead lets it go on.
 //!
 //! Windows are part of the release binary: the binary that is gated is the binary that ships.
 
@@ -36,7 +36,7 @@ windows! {
     RaftAppend = "raft.append",
     /// Entries written to the log's transaction, not yet committed (no fsync yet).
     RaftFsync = "raft.fsync",
-    /// The log's transaction is durable, nobody has been told yet.
+    /// The log's transaction is durable; its callers have not been told.
     RaftSynced = "raft.synced",
     /// The transaction that carried the saved commit position along is durable.
     RaftCommitted = "raft.committed",
@@ -94,7 +94,7 @@ windows! {
     SnapshotReceive = "snapshot.receive",
     /// The receiver is in the middle of unpacking into `db.incoming`.
     SnapshotUnpack = "snapshot.unpack",
-    /// The stream is unpacked and its digest right; nothing is synced, and nobody has opened the image.
+    /// The stream is unpacked and its digest right; nothing is synced, and the image was not opened.
     SnapshotProven = "snapshot.proven",
     /// Unpacked and verified, files and directories synced, not exchanged.
     SnapshotUnpacked = "snapshot.unpacked",
@@ -150,7 +150,7 @@ windows! {
     RecoveryLogRepair = "recovery.log-repair",
     /// Start-up: the founding membership is durable in the raft log of a member that is new or restored; raft does not run.
     RecoveryFounded = "recovery.founded",
-    /// Start-up: raft runs, what was saved as committed is applied again, nobody was answered.
+    /// Start-up: raft runs, what was saved as committed is applied again, no request was answered.
     RecoveryRaftStarted = "recovery.raft-started",
     /// Replay: an entry of (N, E] was verified.
     ReplayVerify = "recovery.replay-verify",

@@ -35,7 +35,7 @@ struct Look {
     acknowledged: Option<Moment>,
 }
 
-/// The last sign of life of the leader, whoever that is.
+/// The last sign of life of any leader.
 #[derive(Debug)]
 struct Belief {
     look: Look,

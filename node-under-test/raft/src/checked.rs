@@ -2,7 +2,7 @@
 //!
 //! The library trusts its peers: it asserts what an honest one can only say, compares positions by their term first, and adds
 //! one to terms and indexes. Here every message and every answer is held against what it is sure of, and refused in words;
-//! a member that lies can be wrong in ways that no receiver sees, but it ends nobody.
+//! a member that lies can be wrong in ways that no receiver sees, but it cannot end another member.
 //!
 //! 1. *Bounded.* A term lies at most [`TERM_AHEAD_MAX`] above this member's own, an index below [`INDEX_MAX`]; a message has
 //!    at most [`ENTRIES_MAX`] entries, a membership at most [`MEMBERS_MAX`] members.
@@ -51,7 +51,7 @@ pub type Checked = Result<(), String>;
 impl Known {
     pub fn vote_request(&self, from: u64, request: &VoteRequest<TypeConfig>) -> Checked {
         let term = self.candidate(from, &request.vote)?;
-        // What it holds and nobody committed may contradict what is committed here: it loses, that is all.
+        // Its uncommitted entries may contradict what is committed here; then they are simply lost.
         bounded("the candidate's log end", request.last_log_id.as_ref(), term).map(drop)
     }
 
@@ -303,7 +303,7 @@ mod tests {
         assert!(refused(|lie| *lie = append(Some(at(2, 11)), vec![])).contains("committed here"));
         // From behind what is committed, and an overlap with it, as when an answer was lost.
         assert_eq!(KNOWN.append_request(2, &append(Some(at(2, 8)), vec![entry(3, 9), entry(3, 10)])), Ok(()));
-        // A leader of before has entries that nobody committed; it learns from the library that it leads no more.
+        // An earlier leader may hold uncommitted entries; it learns from the library that it is deposed.
         let mut old = append(Some(at(2, 30)), vec![]);
         old.vote = Vote::new_committed(4, 2);
         assert_eq!(KNOWN.append_request(2, &old), Ok(()));

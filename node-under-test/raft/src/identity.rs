@@ -7,7 +7,7 @@
 //! first message, the first incarnation that it met of each id.
 //!
 //! 1. *A stranger is refused*: nothing that names another cluster is acted on, counted, remembered or heeded. The founding
-//!    members know their cluster's id from the start. A member that joins asks nobody for anything; it takes the id from the
+//!    members know their cluster's id from the start. A member that joins does not ask; it takes the id from the
 //!    first valid message of a leader that names its id and no other life of it, durably and for ever.
 //! 2. *Another life under a known id is refused*, as a sender and as the one who answers: its vote is not counted, nor is
 //!    its word that it holds an entry.
@@ -27,7 +27,7 @@
 //! logs live. What it cannot: a member that never met the old life takes the new one for the first (which is why members
 //! greet each other when a membership comes into force, see `probe`), as does one that was itself wiped; an older copy
 //! of the *same* log put back has the same incarnation, and is not recognised at all; and there are no secrets in it: a
-//! program that means harm and can reach the ports can claim to be anybody.
+//! malicious program that can reach the ports can claim to be any member.
 
 use crate::api::{Farewell, Member, Roster};
 use crate::clock::Pace;
@@ -138,7 +138,7 @@ impl Identity {
         Life { id: *own_id, incarnation: log.incarnation(), cluster: log.cluster().unwrap_or(0) }
     }
 
-    /// What a request to member `to` carries; `None` while this member has not joined a cluster: it asks nobody.
+    /// What a request to member `to` carries; `None` while this member has not joined a cluster, because it asks no member then.
     pub fn route(&self, to: u64) -> Option<Route> {
         let from = self.own().filter(|own| own.cluster != 0)?;
         let to_incarnation = self.inner.log.known_incarnation(to).unwrap_or_default();
@@ -214,7 +214,7 @@ impl Identity {
     /// Changes nothing.
     ///
     /// # Errors
-    /// FAILED_PRECONDITION or UNAVAILABLE: it may not, and claims 1 to 6 say why. INVALID_ARGUMENT: it is no request.
+    /// FAILED_PRECONDITION or UNAVAILABLE: it may not, and claims 1 to 6 say why. INVALID_ARGUMENT: it is malformed.
     pub fn examine(&self, route: Option<&Route>, word: Word) -> Result<Sender, Status> {
         let own = self.life();
         let malformed = || Status::invalid_argument("expected a request that says who asks whom, found none");

@@ -146,7 +146,7 @@ fn unusable(error: &io::Error) -> RPCError<TypeConfig> {
     Unreachable::new(error).into()
 }
 
-/// Back off when nobody listens or the answer was a refusal; a broken connection is tried again at once.
+/// Back off when no process listens or the answer was a refusal; a broken connection is tried again at once.
 fn rpc_error(status: &Status) -> RPCError<TypeConfig> {
     let broken = status.code() == Code::Unknown || status.code() == Code::Cancelled;
     if broken { NetworkError::new(status).into() } else { Unreachable::new(status).into() }

@@ -56,7 +56,7 @@ impl RaftNode {
     /// be called in a runtime; give it more than one thread.
     ///
     /// # Errors
-    /// [`StartError`]; nothing was answered to anybody.
+    /// [`StartError`]; no request was answered.
     pub async fn start(
         options: RaftOptions,
         log: LogStore,
@@ -191,7 +191,7 @@ impl RaftNode {
     /// See [`ChangeError`]; a refusal says that nothing was proposed, and so do `NoLeader` and `Unavailable`.
     pub async fn change_membership(&self, change: MembershipChange) -> Result<Changed, ChangeError> {
         let router = self.inner.router.clone();
-        // In a task of its own, as the server does it: whoever waits may go away, the change takes its turn to the end.
+        // In a task of its own, as the server does it: the waiter may go away, and the change still runs to its end.
         let changed = tokio::spawn(async move { router.change(change).await }).await;
         changed.unwrap_or_else(|error| Err(ProposeError::Fatal(error.to_string()).into()))
     }

@@ -96,7 +96,7 @@ impl Peers {
             Ok(channels) => {
                 self.channels.write().unwrap_or_else(PoisonError::into_inner).insert(id, channels);
             }
-            // Nobody can be reached there; who proposed it should have looked.
+            // The address is unreachable; its proposer should have checked it.
             Err(error) => tracing::error!(id, address, %error, "the membership names no usable peer address"),
         }
     }
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
     use node_proto::peer::ReadIndexRequest;
 
-    /// What makes a proposal safe to send elsewhere: nobody listened. This fails when the transport
+    /// A proposal is safe to send elsewhere if no process listened. This fails when the transport
     /// stops telling.
     #[tokio::test]
     async fn a_refused_connection_is_known_to_have_carried_nothing() {

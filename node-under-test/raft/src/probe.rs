@@ -4,7 +4,7 @@
 //! wiped one would find the other unprepared; a learner asks nobody for anything, so one that was removed before the
 //! entry reached it would wait for ever. So each member greets those that it never met, and all, while no leader talks to it
 //! or when one of them took it for another life. A member that has not joined a cluster has nothing to say who it is, and greets
-//! nobody but the one that takes it for another life.
+//! only the one that takes it for another life.
 
 use crate::clock;
 use crate::hello::{self, hello};
@@ -15,7 +15,7 @@ use node_proto::peer::Route;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Between two rounds. Most rounds have nobody to greet.
+/// Between two rounds. Most rounds have no member to greet.
 const ROUND_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs until `stopped`.
@@ -24,7 +24,7 @@ pub async fn run(router: Router, mut stopped: watch::Receiver<bool>) {
     loop {
         let now = router.identity.leader_messages();
         let alone = led.replace(now) == Some(now) && !router.leads();
-        // Nobody is ended by what others send: a member that is taken for another life asks whether it is so.
+        // No message ends a member: one that is taken for another life asks whether it is so.
         let all = alone || router.identity.was_doubted();
         let met = |id: &u64| router.identity.has_met(*id);
         let others = if router.identity.is_homeless() { Vec::new() } else { router.others() };

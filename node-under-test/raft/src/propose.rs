@@ -92,7 +92,7 @@ pub struct Router {
     pub leadership: watch::Receiver<Leadership>,
     pub state_machine: Arc<dyn StateMachine>,
     pub marks: Arc<Watermarks>,
-    /// Held by whoever changes the membership here.
+    /// Held during a change of the membership here.
     pub changing: Arc<Mutex<()>>,
 }
 
@@ -179,7 +179,7 @@ impl Router {
         .await
     }
 
-    /// Asks whoever leads until somebody does it, or time is up.
+    /// Asks the leader of the moment until one does it, or time is up.
     pub async fn route<T, F>(&self, ask: impl Fn(u64) -> F) -> Result<T, ProposeError>
     where
         F: Future<Output = Attempt<T>>,

@@ -6,7 +6,7 @@
 //!
 //! 1. *A leader that no quorum has answered for a while sends no entries and no heartbeats*, neither new ones nor again: each
 //!    of them would renew its lease at whom it reaches. Its followers elect another leader among themselves if they can.
-//! 2. *It speaks again from time to time.* Where nobody else can be elected (the others' logs are shorter, or the others
+//! 2. *It speaks again from time to time.* Where no other member can be elected (the others' logs are shorter, or the others
 //!    were away) one answer of a quorum is all that it needs to go on.
 //! 3. *Patience is longer than what a disk may stall*: three of the longest election timeouts. An answer that comes later
 //!    than that ends the silence at once.

@@ -88,7 +88,7 @@ fn checkpoint_failed(error: io::Error) -> StreamingError<TypeConfig> {
     StorageError::read_snapshot(None, BoxedErrorSource::from_error(&error)).into()
 }
 
-/// Turns `reader` into frames until as many bytes as the head announces are out, or until nobody takes them any more.
+/// Turns `reader` into frames until as many bytes as the head announces are out, or until the receiver is gone.
 fn read_frames(
     head: SnapshotHead,
     reader: Box<dyn Read + Send>,

@@ -5,7 +5,7 @@
 //! member can refuse a write where its client asked. What a member passes on is its own measurement, or, if it leads, a
 //! follower's; never what it was told by a leader, or two members would keep a shortage alive between them.
 //!
-//! A word holds for [`WORD_HOLDS`]: a member that is gone stops nobody.
+//! A word holds for [`WORD_HOLDS`]: a member that is gone does not stop the others.
 
 use crate::clock::Deadline;
 use std::collections::BTreeMap;

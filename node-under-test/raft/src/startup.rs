@@ -7,7 +7,7 @@
 //! 2. *An interrupted snapshot install leaves E = N without it*: the exchange and N are durable, the purge is not. The
 //!    log ends before N, or holds another entry there. The purge is finished: everything up to N goes, and where the
 //!    log contradicts the engine at N, everything after N goes too. N was committed, so what follows a contradicting
-//!    entry never was, and nobody was told that it is.
+//!    entry never was, and no member was told that it is.
 //! 3. *Anything else is refused*: a log that was purged beyond where replay starts has lost entries that the engine may
 //!    lack; a log that does not know N while the engine is past it was not left by any crash of ours, and neither
 //!    was one without a vote, because a snapshot is taken only from a leader whose vote was saved first.

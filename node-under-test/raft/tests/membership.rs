@@ -107,7 +107,7 @@ fn a_leader_that_is_removed_steps_down() {
     });
 }
 
-/// In the end nobody is left of those whom the command lines of the others name.
+/// In the end none of the members that the others' command lines name is left.
 #[test]
 fn proposals_find_a_leader_that_no_command_line_names() {
     run(async {

@@ -1,7 +1,7 @@
 //! Planted bug `ack-before-quorum`: a proposer on the leader is answered as soon as the leader's *own* log holds the
 //! entry durably, with what applying it will say if nothing happens to that leader.
 //!
-//! As long as the leader lives, nobody can tell: the answer is computed on a copy of the state from every entry that
+//! As long as the leader lives, no client can tell: the answer is computed on a copy of the state from every entry that
 //! is not applied yet, and a read index covers the whole log (`Router::read_index_here`). What was answered is lost when
 //! the leader dies, or is deposed, before a quorum has the entry.
 
@@ -38,7 +38,7 @@ impl Node {
         }
     }
 
-    /// What applying the entry at `index` will answer; `None`: it is applied already, or nobody can say.
+    /// What applying the entry at `index` will answer; `None`: it is applied already, or unknown.
     fn foresee(&self, log: &LogStore, index: u64) -> Option<Bytes> {
         let unapplied = || {
             let applied = self.marks.now().applied.map_or(0, |id| id.index);

@@ -90,7 +90,7 @@ impl<A: Ask, H: Fn() -> Option<ResponseHeader>> KeepAlive<A, H> {
                 },
                 request = requests.next(), if open => match request {
                     Some(Ok(request)) => self.want(request.id)?,
-                    // A stream that broke has nobody left to be told.
+                    // A broken stream has no reader left.
                     Some(Err(_)) => return Ok(()),
                     None => open = false,
                 },
@@ -297,7 +297,7 @@ mod tests {
         while leader.asked.lock().unwrap().is_empty() {
             tokio::task::yield_now().await;
         }
-        // Nobody answers, and nobody reads: the stream takes them all, and holds two counts.
+        // Without answers and without a reader, the stream takes them all and holds two counts.
         for _ in 0..50_000 {
             stream.send(2);
             stream.send(3);

@@ -72,7 +72,7 @@ impl Lease for LeaseService {
         let keep_alive = KeepAlive::new(Arc::new(node.raft.clone()), self.renewals.clone(), move || node.header_now());
         tokio::spawn(async move {
             if let Err(status) = keep_alive.run(requests, &answers, lost).await {
-                // Nobody listens only if the client is gone.
+                // The receiver is gone only if the client is.
                 let _ = answers.send(Err(status)).await;
             }
         });

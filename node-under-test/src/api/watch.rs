@@ -1,6 +1,6 @@
 //! `etcdserverpb.Watch`: one task for each stream, however many watches it carries.
 //!
-//! Nobody pushes events to it. The task is woken when there is a new revision, and reads from the store what its
+//! Events are not pushed to it. The task is woken when there is a new revision, and reads from the store what its
 //! watches have not seen; a client that does not read stops only its own task, which later goes on where
 //! it was, from the store. So no watch buffers more than a few responses, and none can miss an event.
 
@@ -40,7 +40,7 @@ impl Watch for WatchService {
         let requests = request.into_inner();
         tokio::spawn(async move {
             if let Err(status) = serve(&node, requests, &responses, lost).await {
-                // Nobody listens only if the client is gone.
+                // The receiver is gone only if the client is.
                 let _ = responses.send(Err(status)).await;
             }
         });

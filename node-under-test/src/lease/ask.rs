@@ -62,7 +62,7 @@ pub async fn time_to_live(
     }
 }
 
-/// How long a question is asked again while nobody answers it: a quorum may be slow, or an election take a few tries. Below
+/// How long a question is repeated while it has no answer: a quorum may be slow, or an election take a few tries. Below
 /// the limit of a request, so that the answer is still of use.
 const PATIENCE: Duration = Duration::from_secs(5);
 

@@ -36,7 +36,7 @@ use tokio::task::JoinSet;
 const REVOKES_MAX: usize = 64;
 /// An expired lease that certainly was not revoked is tried again after this long, and so is a confirmation.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
-/// How long a question waits for revocations; whoever asked asks again.
+/// How long a question waits for revocations; the asker then asks again.
 const SETTLE_WAIT: Duration = Duration::from_secs(2);
 
 /// What a lessor needs of raft.

@@ -192,7 +192,7 @@ mod tests {
         third.await.unwrap().unwrap();
     }
 
-    /// Whoever came before and says nothing must not keep a client out: this never ends if they do.
+    /// Silent earlier connections must not keep a client out: otherwise this never ends.
     #[tokio::test]
     async fn the_silent_make_room_for_those_who_wait() {
         let listener = listener().await;

@@ -88,7 +88,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Whatever the limit, the shares together fit in it, and nobody's is empty.
+        /// Whatever the limit, the shares fit in it together, and none is empty.
         #[test]
         fn the_shares_fit_in_the_limit(descriptors in DESCRIPTORS_MIN..=u64::MAX) {
             let shares = [Class::Peers, Class::Control, Class::Clients].map(|class| class.share(descriptors));

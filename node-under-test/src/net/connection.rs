@@ -23,7 +23,7 @@ type Term = Pin<Box<dyn Future<Output = ()> + Send>>;
 struct Silence {
     missing_bytes: usize,
     term: Term,
-    /// Another one needs its place. Closed: nobody will ever say so.
+    /// Another connection needs its place; closed if none ever will.
     ended: Option<oneshot::Receiver<()>>,
 }
 

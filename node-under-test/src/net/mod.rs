@@ -1,6 +1,6 @@
 //! Sockets: how many connections a member takes, from whom, and on which terms.
 //!
-//! 1. *Nobody starves the member.* File descriptors are divided by [`budget`]: first what the member needs of itself, then its
+//! 1. *No client starves the member.* File descriptors are divided by [`budget`]: first what the member needs of itself, then its
 //!    engine, then connections, of members, of the control endpoint and of clients each in a share of its own. A class that has
 //!    used its share up waits in the kernel's backlog until one of its own connections ends.
 //! 2. *Waiting costs nothing* ([`accept`]): a full share and a process without descriptors wait for a connection to end, and

@@ -21,7 +21,7 @@ struct Record {
 }
 
 /// # Errors
-/// The directory is no stopped member's, or an engine failed; the same command again goes on from there.
+/// The directory is not a stopped member's, or an engine failed; the same command continues from there.
 pub fn migrate(options: &Migrate) -> anyhow::Result<ExitCode> {
     for (window, hit) in &options.arm {
         failpoint::arm(*window, *hit);

@@ -36,7 +36,7 @@ struct Stopped {
 
 impl Stopped {
     /// # Errors
-    /// There is no member, it lives, or a change of its engine was interrupted.
+    /// The directory holds no member, its member is running, or a change of its engine was interrupted.
     fn open(path: &Path) -> anyhow::Result<Self> {
         let (dir, lock) = hold(path)?;
         anyhow::ensure!(
@@ -121,7 +121,7 @@ pub fn hashkv(options: &HashKv) -> anyhow::Result<ExitCode> {
 /// `defrag`: gives a stopped member's unused space back.
 ///
 /// # Errors
-/// The directory is no stopped member's, or its engine fails.
+/// The directory is not a stopped member's, or its engine fails.
 pub fn defrag(options: &DataDirArgs) -> anyhow::Result<ExitCode> {
     let stopped = Stopped::open(&options.data_dir)?;
     let backend = dispatch::open(stopped.dir.clone(), stopped.engine, EngineOptions::default())?;

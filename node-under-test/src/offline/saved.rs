@@ -41,7 +41,7 @@ struct Status {
 }
 
 /// # Errors
-/// The file is no snapshot of this program's, or is damaged.
+/// The file is not a snapshot of this program, or is damaged.
 pub fn status(options: &SnapshotStatus) -> anyhow::Result<ExitCode> {
     let own = format!(".node-under-test-{}", std::process::id());
     let scratch = Scratch::new(std::env::temp_dir().join(own))?;

@@ -48,7 +48,7 @@ impl Checks {
         }
     }
 
-    /// A check that cannot be made is no success.
+    /// A check that cannot be made counts as failed.
     fn skip(&mut self, what: &str, why: &str) {
         self.failed += 1;
         self.machine += u32::from(self.remedy.is_some());
@@ -71,7 +71,7 @@ impl Checks {
 /// Exit 0 if every check holds, 1 otherwise.
 ///
 /// # Errors
-/// The directory is no member's, or its member lives.
+/// The directory is not a member's, or its member is running.
 pub fn verify(options: &DataDirArgs) -> anyhow::Result<ExitCode> {
     let (dir, _lock) = hold(&options.data_dir)?;
     let mut checks = Checks::default();

@@ -72,7 +72,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     #[error(transparent)]
     Rejected(#[from] Rejection),
-    /// The engine failed: whoever applies must end the process.
+    /// The engine failed; the apply thread must end the process.
     #[error(transparent)]
     Engine(#[from] BackendError),
     /// The engine or the log holds bytes that this program cannot have written.

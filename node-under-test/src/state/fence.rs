@@ -53,7 +53,7 @@ impl FenceBook {
         self.book.borrow().failure.clone()
     }
 
-    /// Announces that the fence at `index` is being applied: from here on whoever asks for it waits for its hash.
+    /// Announces that the fence at `index` is being applied: from here on questions for it wait for its hash.
     pub fn expect(&self, index: u64) {
         self.book.send_modify(|book| {
             book.answers.insert(index, None);
@@ -70,7 +70,7 @@ impl FenceBook {
         let (viewed, wait_viewed) = mpsc::sync_channel(1);
         let hash = move || {
             let view = backend.read();
-            // Nobody listens only if the process is going down.
+            // The receiver is gone only if the process is ending.
             let _ = viewed.send(());
             book.record(at, hash::compute(&*view));
         };
@@ -84,7 +84,7 @@ impl FenceBook {
     fn record(&self, at: LogId, hash: Result<StateHash>) {
         match hash {
             Ok(hash) => self.book.send_modify(|book| {
-                // Not there any more: so many newer fences came that nobody can be waiting for this one.
+                // Not there any more: so many newer fences came that no question can still wait for this one.
                 let cached = planted(Bug::HashCached).then(|| cached(&book.answers, at.index)).flatten();
                 if let Some(answer) = book.answers.get_mut(&at.index) {
                     let fresh = response(at, hash);

@@ -10,7 +10,7 @@ pub(super) struct Projection {
     pub key: Box<[u8]>,
     pub does: Does,
     pub place: Place,
-    /// A value names the operation, so that whoever sees it knows that, and where, it happened.
+    /// A value names its operation, so a reader knows that, and where, it happened.
     pub shows: bool,
 }
 
@@ -47,7 +47,7 @@ pub(super) fn project<S>(
             let mut parts = transaction(when, then, known);
             parts.iter_mut().for_each(|part| (part.place, part.shows) = (place, true));
             if answer.is_none() {
-                // A condition on a key that it leaves alone is no effect, if it happened at all.
+                // A condition on an unchanged key is not an effect.
                 parts.retain(|part| part.does.writes());
             }
             parts

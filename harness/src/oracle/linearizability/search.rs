@@ -131,7 +131,7 @@ impl From<Register> for Search {
     }
 }
 
-/// What one step of the search may still cost.
+/// The budget left for the search.
 struct Budget {
     steps: u64,
 }

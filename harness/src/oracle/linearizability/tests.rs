@@ -396,7 +396,7 @@ fn explicable(all: &[Random]) -> bool {
         if (0..parts.len()).all(|at| !open(at) || !parts[at].2) {
             return true;
         }
-        // Whoever goes next was sent before everything that is left was answered.
+        // The next operation was sent before any remaining one was answered.
         let first_answer = (0..parts.len()).filter(|at| open(*at) && parts[*at].2).map(|at| parts[at].1).min();
         (0..parts.len()).filter(|at| open(*at) && first_answer.is_none_or(|answer| parts[*at].0 <= answer)).any(|at| {
             let after = parts[at].3.iter().try_fold(register, |register, part| part.does.apply(part.place, register));

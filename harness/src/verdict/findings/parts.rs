@@ -4,8 +4,8 @@
 use super::{What, Worth};
 use crate::ended::Ended;
 use crate::operation::{Keys, OpId};
-use crate::target::Role;
 use crate::stretched::Stretched;
+use crate::target::Role;
 use crate::target::{Engine, Slot};
 use serde::{Deserialize, Serialize};
 use std::fmt;

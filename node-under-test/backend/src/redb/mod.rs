@@ -102,7 +102,7 @@ impl RedbBackend {
         self.marks.get().ok_or_else(|| BackendError::refused("the engine must be attached before the first commit"))
     }
 
-    /// Claim 2, for whoever holds the group.
+    /// Claim 2; the caller holds the group.
     fn settle_group(&self, group: &mut Option<LogId>) -> Result<()> {
         let Some(last) = *group else { return Ok(()) };
         let marks = self.marks()?;

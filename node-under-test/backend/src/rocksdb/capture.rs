@@ -28,7 +28,7 @@ impl Capture {
             && let Some(id) = self.progress.proven()
         {
             // Here, not by way of the persister: N is on disk before this flush writes its first byte.
-            // A failure leaves N low, which is no bug, so it is nobody's concern here.
+            // A failure leaves N low, which is harmless, so it is ignored here.
             let path = self.index_path.with_extension("early");
             let early = last_flushed_index::read(&self.index_path);
             if early.is_ok_and(|n| n < Some(id.index))

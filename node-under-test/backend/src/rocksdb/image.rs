@@ -1,4 +1,4 @@
-//! Databases that nobody writes to any more: a checkpoint, a staged snapshot, a dead member's, a copy just made.
+//! Databases without a writer: a checkpoint, a staged snapshot, a dead member's, a copy just made.
 
 use super::options;
 use super::rows::{engine_error, row_key, scan_range, visit_rows};

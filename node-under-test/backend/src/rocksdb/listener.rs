@@ -38,7 +38,7 @@ impl FlushListener for Listener {
     }
 
     fn background_error(&self, message: String) {
-        // Here, not by way of the persister: nobody may act on what the engine says after this.
+        // Here and not through the persister: the engine must not be believed after this.
         crate::storage_failed(&format!("rocksdb background error: {message}"));
     }
 }

@@ -1,8 +1,8 @@
 //! The RocksDB engine, its write-ahead log disabled. Only this folder names RocksDB.
 //!
 //! [`RocksBackend`] survives the database that it holds: an installed snapshot replaces the database under it.
-//! Whoever holds a [`ReadView`] keeps that database open, and an install waits for it; hence two rules: the thread that
-//! installs holds no view, and nobody asks for a second view while holding one.
+//! A held [`ReadView`] keeps that database open, and an install waits for it; hence two rules: the thread that
+//! installs holds no view, and no thread asks for a second view while holding one.
 
 mod capture;
 mod image;
@@ -45,7 +45,7 @@ pub struct RocksBackend {
     /// `None` only inside an install, after one that failed halfway, or once closed.
     engine: RwLock<Option<OpenEngine>>,
     marks: OnceLock<Arc<Watermarks>>,
-    /// Held by a commit from its write to its record, so whoever takes it sees no commit half done. Taken after
+    /// Held by a commit from its write to its record, so its holder sees no commit half done. Taken after
     /// `engine`, never before: an install that waits for `engine` would otherwise complete a circle.
     writer: Mutex<()>,
     checkpoints: AtomicU64,

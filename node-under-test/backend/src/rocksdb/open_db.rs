@@ -21,7 +21,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-/// A database that announces its own closing, whoever drops the last share of it.
+/// A database that announces its own closing when its last share is dropped.
 pub(super) struct OpenDb {
     /// Declared, and so closed, before `_closed` is dropped.
     pub db: DB,

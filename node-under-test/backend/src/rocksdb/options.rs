@@ -13,7 +13,7 @@ const COPY_MEMTABLE_BYTES: usize = 16 << 20;
 /// RocksDB silently raises a smaller limit of open tables to this, so a smaller one is refused instead.
 const OPEN_FILES_MIN: u32 = 20;
 
-/// Tables that a copy, or whoever reads one, holds open: they are read one after the other.
+/// Tables that a copy or its reader holds open: they are read one after the other.
 const OPEN_FILES_COPY: i32 = 32;
 
 /// RocksDB silently raises a smaller write buffer to this, so a smaller one is refused instead.
@@ -73,7 +73,7 @@ pub(super) fn live(options: &EngineOptions, create: bool, listener: impl sys::Fl
     db
 }
 
-/// Options to write a copy with: nobody reads it meanwhile, and its write-ahead log stays empty.
+/// Options to write a copy with: it has no reader meanwhile, and its write-ahead log stays empty.
 pub(super) fn copy() -> Options {
     let mut db = read_only();
     db.create_if_missing(true);

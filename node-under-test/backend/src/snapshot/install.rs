@@ -45,7 +45,7 @@ fn rename_twice(dir: &DataDir) -> io::Result<()> {
     std::fs::rename(dir.incoming(), dir.db())
 }
 
-/// Refuses an image that is no newer than what this member has, and removes it.
+/// Refuses and removes an image that is not newer than what this member has.
 pub(crate) fn refuse_older(dir: &DataDir, own: Option<LogId>, image: LogId) -> Result<(), SnapshotError> {
     if own.is_none_or(|own| own.index < image.index) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Taking in a snapshot: strict, streaming, and to a place where nobody opens it until all of it was proven.
+//! Receives a snapshot: strictly, as a stream, to a place where it is not opened until all of it is proven.
 
 use super::format::{
     self, BLOCK_BYTES, FILES_MAX, HEADER_BYTES, LEGACY_MAGIC, MAGIC, PADDING_BYTES, ROUTING_BYTES, TAR_END_BYTES,

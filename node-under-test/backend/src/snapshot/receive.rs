@@ -74,7 +74,7 @@ fn sync(dir: &DataDir, path: &Path) -> Result<(), SnapshotError> {
     synced.map_err(SnapshotError::io(format!("syncing {}", path.display())))
 }
 
-/// Opens an image of which only the bytes were proven, not that they make sense.
+/// Opens an image whose bytes are proven but whose contents are not.
 ///
 /// # Errors
 /// [`SnapshotError::Refused`]: it does not open, or is not ours.

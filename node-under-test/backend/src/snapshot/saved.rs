@@ -29,7 +29,7 @@ pub struct Saved {
     pub wire_size: u64,
 }
 
-/// Unpacks the saved snapshot `file` to `path`, where nothing is yet, and opens it. Whoever gives the path removes what is
+/// Unpacks the saved snapshot `file` to `path`, where no file is yet, and opens it. The caller removes what is
 /// there in the end.
 ///
 /// # Errors

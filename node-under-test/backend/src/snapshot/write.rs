@@ -35,7 +35,7 @@ impl Drop for Outgoing {
     }
 }
 
-/// The legacy form of `image`, a file that nobody changes any more. Reads it once for its digest.
+/// The legacy form of `image`, a file that no longer changes. Reads it once for its digest.
 pub(crate) fn legacy_stream(image: Outgoing, log_id: LogId) -> Result<Snapshot, SnapshotError> {
     let failed = || SnapshotError::io(format!("reading image {}", image.path().display()));
     let mut file = File::open(image.path()).map_err(failed())?;
@@ -108,7 +108,7 @@ pub struct SnapshotStream {
 }
 
 impl SnapshotStream {
-    /// Plans the stream of the files in `checkpoint`, which nobody changes any more.
+    /// Plans the stream of the files in `checkpoint`, which no longer change.
     pub fn new(checkpoint: Outgoing) -> Result<Self, SnapshotError> {
         let mut parts = VecDeque::from([Part::Bytes(io::Cursor::new(format::header().to_vec()))]);
         for (name, len) in files(checkpoint.path())? {

@@ -15,7 +15,7 @@
 //! | `met:ID` | the first incarnation that this member met of member ID (decimal): u64, big-endian |
 //!
 //! The incarnation is written with the log itself. A log that was made before there were incarnations gets one when it is
-//! opened, which is sound: nobody can have met another one of it.
+//! opened, which is sound: no member can have met another incarnation of it.
 //!
 //! Each transaction commits with one fsync (`Durability::Immediate`, one phase, no quick-repair). After a kill
 //! redb repairs the file when it is opened; a new file is made under a temporary name, so that a kill in between

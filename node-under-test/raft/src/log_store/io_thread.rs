@@ -2,7 +2,7 @@
 //! then tells anybody.
 //!
 //! Purging happens in small transactions between the groups, so that a vote or an append never waits for a
-//! long one. Any error ends the log: whoever waits hears it, the thread ends, and nothing is tried again.
+//! long one. Any error ends the log: all waiters hear it, the thread ends, and nothing is tried again.
 
 use super::disk::Changes;
 use super::shared::{Op, Shared};
@@ -161,7 +161,7 @@ impl Writer {
         }
     }
 
-    /// Nothing is written from here on; whoever waits hears it.
+    /// Nothing is written from here on; all waiters hear it.
     fn end(&self, error: &io::Error) {
         self.shared.failed.send_replace(Some(error.to_string()));
         let mut state = self.shared.lock();
@@ -197,7 +197,7 @@ fn write(changes: &mut Changes<'_>, op: &Op, purged: Option<u64>, last: &mut Opt
     }
 }
 
-/// Nobody listens any more when raft is shutting down.
+/// The receiver is gone only when raft is shutting down.
 fn answer(op: Op, result: io::Result<()>) {
     match op {
         Op::Append { done, .. } => done.io_completed(result),

@@ -52,7 +52,7 @@ pub enum LogError {
     Failed(#[from] io::Error),
 }
 
-/// What to do about an error whose text is `detail`: the machine's troubles are no damage of the log.
+/// Advice for an error whose text is `detail`: trouble with the machine is not damage of the log.
 fn next_step(detail: &str) -> &'static str {
     remedy(detail).unwrap_or("Remove this member from the cluster and add it under a new id")
 }

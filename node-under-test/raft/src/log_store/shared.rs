@@ -147,7 +147,7 @@ impl Shared {
         guard.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The error of whoever comes after a failure. Writers ask under the lock: the dying thread empties the queue
+    /// The error of all callers after a failure. Writers ask under the lock: the dying thread empties the queue
     /// under it, so that nothing waits in there for ever.
     pub fn check_alive(&self) -> io::Result<()> {
         match &*self.failed.borrow() {
@@ -157,7 +157,7 @@ impl Shared {
     }
 
     /// # Errors
-    /// When `entries` do not follow the log: a hole would be found only by whoever reads it, much later.
+    /// When `entries` do not follow the log: a hole would be found only when it is read, much later.
     pub fn append(&self, entries: Vec<RawEntry>, done: IOFlushed<TypeConfig>) -> io::Result<()> {
         let mut state = self.lock();
         self.check_alive()?;

@@ -507,7 +507,7 @@ impl Cluster {
     }
 }
 
-/// An address that nobody listens at.
+/// An address without a listener.
 pub fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }

@@ -26,5 +26,5 @@ use super::error::{Error, Rejection, Result};
 /// Key, in `Bucket::Meta`, of the compact revision (`u64`, big-endian); absent: never compacted.
 pub const COMPACT_REVISION: &[u8] = b"compact_revision";
 
-/// The revision of a store that nobody has written to.
+/// The revision of an empty store.
 pub const FIRST_REVISION: i64 = 1;
