@@ -1,9 +1,10 @@
-//! Cycles per minute beside the floor, where a cycle's time goes, and committed writes per second at 64 clients; then the workload of
-//! `scenarios/etcd.toml` on the node and on etcd, side by side.
+//! Cycles per minute beside the floor, where a cycle's time goes, and committed writes per second
+//! at 64 clients; then the workload of `scenarios/etcd.toml` on the node and on etcd, side by side.
 //!
-//! Absolute times drift with the machine and its neighbours; the ratios are of one run. The *floor* is what no verified cycle can
-//! go below: kill a member of an idle cluster, reap it, spawn it again, open the engine, serve. The cycles are the gate's own, on
-//! one cluster and on `--clusters auto`.
+//! Absolute times drift with the machine and its neighbours; the ratios are of one run. The *floor*
+//! is what no verified cycle can go below: kill a member of an idle cluster, reap it, spawn it
+//! again, open the engine, serve. The cycles are the gate's own, on one cluster and on `--clusters
+//! auto`.
 //!
 //! `make bench`; `BENCH_CYCLES=n` sets the length (default 120).
 

@@ -1,6 +1,7 @@
-//! What the linearizability checker costs: 100,000 operations of concurrent clients, about one in a hundred without an answer, once
-//! with the watched history beside the answers (as in a run) and once from the answers alone; and a history that no revision prunes,
-//! which has to end at its budget. `cargo bench -p ninelives --bench linearizability`; times drift with the machine.
+//! What the linearizability checker costs: 100,000 operations of concurrent clients, about one in a
+//! hundred without an answer, once with the watched history beside the answers (as in a run) and
+//! once from the answers alone; and a history that no revision prunes, which has to end at its
+//! budget. `cargo bench -p ninelives --bench linearizability`; times drift with the machine.
 
 use ninelives::clock;
 use ninelives::operation::{Action, Compare, Effect, KeyState, Keys, OpId, Outcome, Reply};
@@ -73,7 +74,8 @@ impl Run {
         }
     }
 
-    /// Whose turn it is is drawn: it sends, or the store carries its operation out, or it hears the answer.
+    /// Whose turn it is is drawn: it sends, or the store carries its operation out, or it hears the
+    /// answer.
     fn carry_out(mut self) -> Self {
         while self.seq < OPERATIONS {
             let client = self.stream.below(self.flights.len() as u64) as usize;
@@ -188,7 +190,8 @@ impl Run {
     }
 }
 
-/// Forty writes without an answer, then answers that say nothing of them: every subset may have happened.
+/// Forty writes without an answer, then answers that say nothing of them: every subset may have
+/// happened.
 fn adversarial() -> String {
     let mut book = Linearizability::default();
     let put = |id: OpId| Action::Put { key: "k".into(), value: format!("x,{id}"), lease: 0 };

@@ -1,7 +1,9 @@
-//! An etcd-v3 server that lies, once: the harness's own test is that it finds the lie, and whose it is.
+//! An etcd-v3 server that lies, once: the harness's own test is that it finds the lie, and whose it
+//! is.
 //!
-//! It stands in front of one real server, which it starts, and which dies with it. Where the server's arguments say `@inner@`, it
-//! gets an address of its own; at `--client` this program serves, once the server does, and passes everything on, but for one lie:
+//! It stands in front of one real server, which it starts, and which dies with it. Where the
+//! server's arguments say `@inner@`, it gets an address of its own; at `--client` this program
+//! serves, once the server does, and passes everything on, but for one lie:
 //!
 //! | lie | told about the Nth | what is false |
 //! | --- | --- | --- |
@@ -9,8 +11,8 @@
 //! | `drop-write` | transaction that succeeds and has two puts or more | its last put is left out |
 //! | `hide-key` | range that returns a key, and every serializable one after it | that key, its first, is left out |
 //!
-//! One cluster has one liar: all its members are started alike, with `--name` for who each is and `--only` for who lies. Whoever does
-//! not, becomes the real server, with no proxy in between.
+//! One cluster has one liar: all its members are started alike, with `--name` for who each is and
+//! `--only` for who lies. Whoever does not, becomes the real server, with no proxy in between.
 //!
 //! A SIGSTOP stops the lies and not the server.
 
@@ -108,8 +110,9 @@ fn server(args: &Args, address: SocketAddr) -> Command {
     command
 }
 
-/// Waits until the server of an earlier life behind `client` is gone: it is killed a moment later than the liar before it, and
-/// whoever restarts a member knows of the liar alone. Both are to hold the name that is returned, so it is free when both are dead.
+/// Waits until the server of an earlier life behind `client` is gone: it is killed a moment later
+/// than the liar before it, and whoever restarts a member knows of the liar alone. Both are to hold
+/// the name that is returned, so it is free when both are dead.
 fn outlive_the_last_one(client: SocketAddr) -> io::Result<UnixListener> {
     let name = unix::SocketAddr::from_abstract_name(format!("lying-member/{client}"))?;
     loop {
@@ -193,8 +196,8 @@ struct Liar {
 }
 
 impl Liar {
-    /// Counts a request that `lie` can be told about, and answers whether it is to be told now. Whoever does not get to tell
-    /// it, calls [`Liar::keep`].
+    /// Counts a request that `lie` can be told about, and answers whether it is to be told now.
+    /// Whoever does not get to tell it, calls [`Liar::keep`].
     fn due(&self, lie: Lie) -> bool {
         self.lie == lie
             && self.met.fetch_add(1, Ordering::Relaxed) + 1 >= self.nth

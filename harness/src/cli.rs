@@ -72,8 +72,8 @@ pub struct RunArgs {
     /// Number of cycles [default: the scenario's].
     #[arg(long, conflicts_with = "sweep", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CYCLES_MAX)))]
     pub cycles: Option<u32>,
-    /// Draw nothing: kill at every window of the scenario, at a first and a later pass, in each role
-    /// that passes it.
+    /// Draw nothing: kill at every window of the scenario, at a first and a later pass, in each
+    /// role that passes it.
     #[arg(long)]
     pub sweep: bool,
     /// Clusters that share the cycles and run side by side: a number, or `auto` for as many as this
@@ -94,8 +94,8 @@ pub struct PlanArgs {
     /// Number of cycles [default: the scenario's].
     #[arg(long, conflicts_with = "sweep", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CYCLES_MAX)))]
     pub cycles: Option<u32>,
-    /// Draw nothing: kill at every window of the scenario, at a first and a later pass, in each role
-    /// that passes it.
+    /// Draw nothing: kill at every window of the scenario, at a first and a later pass, in each
+    /// role that passes it.
     #[arg(long)]
     pub sweep: bool,
     /// Clusters that share the cycles and run side by side: a number, or `auto` for as many as this

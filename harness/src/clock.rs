@@ -1,7 +1,7 @@
 //! The only source of time. Everything else asks here, so that no timing hides in the pipeline.
 //!
-//! Waiting is always for an event with a bound ([`within`]); [`sleep`] exists for the workload's pacing and for
-//! kills that the plan wants at a time, never as a stand-in for a condition.
+//! Waiting is always for an event with a bound ([`within`]); [`sleep`] exists for the workload's
+//! pacing and for kills that the plan wants at a time, never as a stand-in for a condition.
 #![allow(clippy::disallowed_methods, reason = "this file is where the rest of the crate gets its time from")]
 
 use nix::time::ClockId;
@@ -62,8 +62,8 @@ pub fn utc_stamp() -> String {
     utc_now().replace(['-', ':'], "")
 }
 
-/// A seed for a run that was given none. Wall time is enough: it only has to differ between runs, and it is
-/// printed and stored like a given one.
+/// A seed for a run that was given none. Wall time is enough: it only has to differ between runs,
+/// and it is printed and stored like a given one.
 pub fn seed_from_time() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     since.as_secs() ^ (u64::from(since.subsec_nanos()) << 32)

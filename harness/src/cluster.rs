@@ -1,12 +1,12 @@
 //! The cluster: members in fixed slots, each of which lives many lives.
 //!
-//! A **slot** (1 to n) is a place: its ports, the clients' endpoint, the watch stream that follows it. An **id** is a
-//! life of one raft log: its data directory, its log file, its votes, its applied index. A member that is replaced leaves
-//! its slot to another id, and an id never comes back: one whose raft log is gone has forgotten what it voted for and
-//! what it acknowledged.
+//! A **slot** (1 to n) is a place: its ports, the clients' endpoint, the watch stream that follows
+//! it. An **id** is a life of one raft log: its data directory, its log file, its votes, its
+//! applied index. A member that is replaced leaves its slot to another id, and an id never comes
+//! back: one whose raft log is gone has forgotten what it voted for and what it acknowledged.
 //!
-//! [`Site`] is what all lives share; [`Member`] is one member, dead or alive; whatever goes wrong with one is a
-//! [`Trouble`], which knows whom to blame.
+//! [`Site`] is what all lives share; [`Member`] is one member, dead or alive; whatever goes wrong
+//! with one is a [`Trouble`], which knows whom to blame.
 
 pub mod links;
 pub mod member;
@@ -47,7 +47,8 @@ pub struct Site {
     pub spawner: Spawner,
     pub target: Target,
     pub paths: Paths,
-    /// Ids and addresses of those that founded the cluster, ascending; at first each id is the number of its slot.
+    /// Ids and addresses of those that founded the cluster, ascending; at first each id is the
+    /// number of its slot.
     pub founders: Vec<(u64, Addresses)>,
     /// Which members serve, by slot.
     pub board: Board,
@@ -90,7 +91,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Reserves ports and directories for members with the ids 1 to n that run `engines`; starts nothing.
+    /// Reserves ports and directories for members with the ids 1 to n that run `engines`; starts
+    /// nothing.
     pub fn prepare(spawner: Spawner, target: Target, paths: Paths, engines: &[Engine]) -> anyhow::Result<Self> {
         std::fs::create_dir_all(paths.nodes()).with_context(|| format!("cannot create {}", paths.nodes().display()))?;
         let mut ports = Vec::new();
@@ -112,7 +114,8 @@ impl Cluster {
         Ok(Self { site, members, ids_used, applied_by_the_gone: 0, _ports: ports })
     }
 
-    /// The members of a run whose harness is dead: all of them dead, at the same addresses, because those are in the membership.
+    /// The members of a run whose harness is dead: all of them dead, at the same addresses, because
+    /// those are in the membership.
     ///
     /// # Errors
     /// Somebody else listens at one of the addresses by now.
@@ -145,7 +148,8 @@ impl Cluster {
         Ok(Self { site, members, ids_used, applied_by_the_gone: 0, _ports: ports })
     }
 
-    /// Puts proxies between the members, so that their links can be disturbed. To be called before any is started.
+    /// Puts proxies between the members, so that their links can be disturbed. To be called before
+    /// any is started.
     ///
     /// # Errors
     /// No port is free.
@@ -155,7 +159,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Puts the data directories under the fault filesystem, if the target asks for it. To be called before any member is started.
+    /// Puts the data directories under the fault filesystem, if the target asks for it. To be
+    /// called before any member is started.
     ///
     /// # Errors
     /// This machine, or this user, has no FUSE.
@@ -196,7 +201,8 @@ impl Cluster {
         &self.ids_used
     }
 
-    /// Gives the slot of the dead member `old` to a new member with the id `id`, which joins the running cluster.
+    /// Gives the slot of the dead member `old` to a new member with the id `id`, which joins the
+    /// running cluster.
     ///
     /// # Errors
     /// There is no such member, it is not dead, or the id was used before.
@@ -215,9 +221,10 @@ impl Cluster {
         Ok(())
     }
 
-    /// Begins another cluster in the places of this one, whose members are all dead: in each of `slots` a founder with an id
-    /// that was never used, on that engine. Nothing that was applied before counts any more. The members of other slots stay
-    /// what they are, dead, until they are replaced.
+    /// Begins another cluster in the places of this one, whose members are all dead: in each of
+    /// `slots` a founder with an id that was never used, on that engine. Nothing that was applied
+    /// before counts any more. The members of other slots stay what they are, dead, until they are
+    /// replaced.
     ///
     /// # Errors
     /// A member lives.
@@ -251,8 +258,8 @@ impl Cluster {
         self.members.iter_mut().find(|member| member.id == id)
     }
 
-    /// The highest applied index that any member has ever reported: an applied entry is committed, so every
-    /// member has to get there again.
+    /// The highest applied index that any member has ever reported: an applied entry is committed,
+    /// so every member has to get there again.
     pub fn applied_mark(&self) -> u64 {
         self.members.iter().map(Member::applied_received).max().unwrap_or(0).max(self.applied_by_the_gone)
     }
@@ -266,7 +273,8 @@ impl Cluster {
             .collect()
     }
 
-    /// Every member with its role, ascending by slot, once there is a leader and it is up; `None` if there is none within the bound.
+    /// Every member with its role, ascending by slot, once there is a leader and it is up; `None`
+    /// if there is none within the bound.
     pub async fn roles(&self) -> Option<Vec<(u64, Role)>> {
         let elected = async {
             loop {

@@ -16,7 +16,8 @@ use control::Control;
 use tokio::sync::watch;
 use tonic::Status;
 
-/// A cheap handle: clones share the connection. What a target cannot do ends in an `Unimplemented`; the pipeline asks beforehand.
+/// A cheap handle: clones share the connection. What a target cannot do ends in an `Unimplemented`;
+/// the pipeline asks beforehand.
 #[derive(Debug, Clone)]
 pub enum Contact {
     Control(Control),
@@ -35,7 +36,8 @@ impl Contact {
         })
     }
 
-    /// Becomes ready when the member serves. `false`: its standard output closed before, so it never will.
+    /// Becomes ready when the member serves. `false`: its standard output closed before, so it
+    /// never will.
     pub async fn serves(&self, said: watch::Receiver<NodeState>) -> bool {
         match self {
             Contact::Control(_) => says_so(said).await,
@@ -62,7 +64,8 @@ impl Contact {
         }
     }
 
-    /// The part of `status` that can be compared with others of the same life: what it says in one breath.
+    /// The part of `status` that can be compared with others of the same life: what it says in one
+    /// breath.
     pub fn testimony(&self, status: &Standing) -> Standing {
         match self {
             Contact::Control(_) => status.clone(),
@@ -118,6 +121,7 @@ impl Contact {
 }
 
 async fn says_so(mut said: watch::Receiver<NodeState>) -> bool {
-    // The pipe closes after the last line: whoever waits for a line that will not come learns it from there.
+    // The pipe closes after the last line: whoever waits for a line that will not come learns it
+    // from there.
     said.wait_for(|said| said.serving || said.closed).await.is_ok_and(|said| said.serving)
 }

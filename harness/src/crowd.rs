@@ -1,10 +1,12 @@
-//! The crowd: clients that hold what a member has and give it no work. Connections that never speak, connections that begin HTTP/2
-//! and say no more, watches and snapshots that are never read. They come to each member as soon as it serves, in every life, and
-//! stay for as long as they are let.
+//! The crowd: clients that hold what a member has and give it no work. Connections that never
+//! speak, connections that begin HTTP/2 and say no more, watches and snapshots that are never read.
+//! They come to each member as soon as it serves, in every life, and stay for as long as they are
+//! let.
 //!
-//! They prove nothing by themselves: a member that runs out of descriptors, threads or memory because of them dies, is late, or
-//! serves the load no more, and all that is judged anyway. What they add to a report is how many came, so that a run cannot pass
-//! because they stayed away, and how long small answers on long streams took meanwhile ([`pulse`]).
+//! They prove nothing by themselves: a member that runs out of descriptors, threads or memory
+//! because of them dies, is late, or serves the load no more, and all that is judged anyway. What
+//! they add to a report is how many came, so that a run cannot pass because they stayed away, and
+//! how long small answers on long streams took meanwhile ([`pulse`]).
 
 mod pulse;
 mod visitor;
@@ -24,7 +26,8 @@ use visitor::Kind;
 
 /// The load and the watches find a member that serves at once; the crowd comes a moment later.
 const HEAD_START: Duration = Duration::from_millis(300);
-/// They come one after the other, so that the kernel's backlog, 128 connections on many machines, does not turn clients away.
+/// They come one after the other, so that the kernel's backlog, 128 connections on many machines,
+/// does not turn clients away.
 const STRIDE: Duration = Duration::from_millis(5);
 /// Between two visits of one that was sent away or not let in.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -115,7 +118,8 @@ fn make_room(connections: u64) -> anyhow::Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, needed, hard).context("cannot raise the limit of open files for the crowd")
 }
 
-/// One of the crowd: visits the member in its place whenever that serves, and stays until it is sent away or the member is gone.
+/// One of the crowd: visits the member in its place whenever that serves, and stays until it is
+/// sent away or the member is gone.
 async fn come_and_stay(
     kind: Kind,
     at: SocketAddr,
@@ -144,7 +148,8 @@ mod tests {
     use super::*;
     use tokio::net::TcpListener;
 
-    /// A member that takes connections is crowded in each of its lives; one that does not serve is left alone.
+    /// A member that takes connections is crowded in each of its lives; one that does not serve is
+    /// left alone.
     #[tokio::test]
     async fn the_crowd_comes_when_a_member_serves_and_again_after_it_was_gone() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -5,18 +5,22 @@
 //! {:index 1, :time 2000000, :type :ok, :process 3, :f :txn, :value [[:append "a/00001#3000000017" 3000000017]]}
 //! ```
 //!
-//! - `:type` is `:invoke`, then `:ok`, `:fail` (certainly not done: refused, or its comparison failed) or `:info` (unknown).
-//!   An invocation has at most one completion. `:index` ascends; `:time` is in nanoseconds since the history began.
-//! - `:process` is the client's number. After an `:info` the client goes on as another process, [`THREADS`] higher, because the
-//!   old one's operation may still be under way: with a concurrency of [`THREADS`], `:process` modulo that is the client.
-//! - An operation writes one number wherever it writes: `client × 1,000,000,000 + seq`. So every write is recognisable.
-//! - `:f :txn` has micro-operations: `[:w key n]` and `[:r key n]` for registers (`c/`, `l/`, `p/`), `[:append key n]` and `[:r key [n …]]`
-//!   for append lists (`a/`). An append list starts over, and a deleted one begins anew: `key#n`, with the first number in
-//!   it, names one that only grows. What a transaction deletes beside its writes is left out, and so is what a read found absent:
-//!   a checker would take it for the initial state, which a deleted key is not.
-//! - Everything else is exported under its own name and is not a transaction: `:delete`, `:range` (a read of several keys),
-//!   `:serializable` and `:historic` (reads that promise no real time), `:grant`, `:revoke`, `:compact`. A checker of transactions
-//!   keeps `:f :txn`.
+//! - `:type` is `:invoke`, then `:ok`, `:fail` (certainly not done: refused, or its comparison
+//!   failed) or `:info` (unknown). An invocation has at most one completion. `:index` ascends;
+//!   `:time` is in nanoseconds since the history began.
+//! - `:process` is the client's number. After an `:info` the client goes on as another process,
+//!   [`THREADS`] higher, because the old one's operation may still be under way: with a concurrency
+//!   of [`THREADS`], `:process` modulo that is the client.
+//! - An operation writes one number wherever it writes: `client × 1,000,000,000 + seq`. So every
+//!   write is recognisable.
+//! - `:f :txn` has micro-operations: `[:w key n]` and `[:r key n]` for registers (`c/`, `l/`,
+//!   `p/`), `[:append key n]` and `[:r key [n …]]` for append lists (`a/`). An append list starts
+//!   over, and a deleted one begins anew: `key#n`, with the first number in it, names one that only
+//!   grows. What a transaction deletes beside its writes is left out, and so is what a read found
+//!   absent: a checker would take it for the initial state, which a deleted key is not.
+//! - Everything else is exported under its own name and is not a transaction: `:delete`, `:range`
+//!   (a read of several keys), `:serializable` and `:historic` (reads that promise no real time),
+//!   `:grant`, `:revoke`, `:compact`. A checker of transactions keeps `:f :txn`.
 //!
 //! The history is read and written line by line: memory follows the clients, not the run.
 
@@ -26,7 +30,8 @@ use crate::operation::{Action, Effect, KeyState, OpId, Reply};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 
-/// By how much a client's process grows after an answer that never came; more than there can be clients.
+/// By how much a client's process grows after an answer that never came; more than there can be
+/// clients.
 pub const THREADS: u64 = 1_000;
 /// See the module's documentation.
 const SEQS: u64 = 1_000_000_000;

@@ -1,14 +1,16 @@
-//! Which endpoints serve. The code that starts and kills members knows; clients read it here instead of waiting.
+//! Which endpoints serve. The code that starts and kills members knows; clients read it here
+//! instead of waiting.
 //!
-//! A member that is being started may have bound its port seconds before it answers; a client that asks it then waits for all of its
-//! operation timeout, though two others serve. So a member says here when it is seen to serve, and that it does not before it is
-//! killed. That is all that clients learn: who stands still, who is cut off or who has died of itself is theirs to find out.
+//! A member that is being started may have bound its port seconds before it answers; a client that
+//! asks it then waits for all of its operation timeout, though two others serve. So a member says
+//! here when it is seen to serve, and that it does not before it is killed. That is all that
+//! clients learn: who stands still, who is cut off or who has died of itself is theirs to find out.
 
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Shared by the members of a cluster and their clients; copies are the same board. A place is an endpoint's index among those
-/// of the cluster, from 0. At first none serves.
+/// Shared by the members of a cluster and their clients; copies are the same board. A place is an
+/// endpoint's index among those of the cluster, from 0. At first none serves.
 #[derive(Debug, Clone)]
 pub struct Board(Arc<watch::Sender<Vec<bool>>>);
 
@@ -30,7 +32,8 @@ impl Board {
         self.0.borrow().get(place).copied().unwrap_or(false)
     }
 
-    /// The next place after `place`, going round, whose endpoint serves: `place` itself if no other one does; `None` if none serves.
+    /// The next place after `place`, going round, whose endpoint serves: `place` itself if no other
+    /// one does; `None` if none serves.
     pub fn next_serving(&self, place: usize) -> Option<usize> {
         let board = self.0.borrow();
         (1..=board.len()).map(|step| (place + step) % board.len()).find(|next| board[*next])

@@ -1,4 +1,5 @@
-//! Evidence: everything that the harness did and saw, as a type. A line of `history.jsonl` is one piece of it.
+//! Evidence: everything that the harness did and saw, as a type. A line of `history.jsonl` is one
+//! piece of it.
 //!
 //! What a judge needs is evidence, and nothing else is: [`crate::oracle::Ledger::record`] writes a
 //! piece down and judges it, under one lock, so the history's order is the order of judging. A fold
@@ -6,8 +7,9 @@
 //! are testimony: that a bound passed, or that a process died of itself, only the run could see.
 //! Those are [`Evidence::Told`], with the finding in full.
 //!
-//! Both directions of the format are here, and a variant is all that a new kind of evidence needs. Lines are small: filler is a
-//! length ([`text`]), a revision that another stream has delivered before is a mark, equal answers are written once.
+//! Both directions of the format are here, and a variant is all that a new kind of evidence needs.
+//! Lines are small: filler is a length ([`text`]), a revision that another stream has delivered
+//! before is a mark, equal answers are written once.
 
 mod answer;
 mod line;
@@ -160,7 +162,8 @@ pub enum Evidence {
         slot: Slot,
         changes: Vec<Change>,
     },
-    /// The stream of `slot` delivered a revision that the history has already; the mark is of its changes.
+    /// The stream of `slot` delivered a revision that the history has already; the mark is of its
+    /// changes.
     Again {
         revision: u64,
         slot: Slot,
@@ -202,13 +205,15 @@ pub enum Evidence {
         member: u64,
         engine: Engine,
     },
-    /// `member` is about to be asked for a snapshot: whatever was acknowledged by now has to be in it.
+    /// `member` is about to be asked for a snapshot: whatever was acknowledged by now has to be in
+    /// it.
     Saving {
         cycle: u32,
         member: u64,
     },
-    /// All members are dead, load and watches have ended, and what goes on is another cluster: it begins with the snapshot that was
-    /// saved last, of `revision`, at raft index `index`. Nothing that was acknowledged at a later revision is expected to be there.
+    /// All members are dead, load and watches have ended, and what goes on is another cluster: it
+    /// begins with the snapshot that was saved last, of `revision`, at raft index `index`. Nothing
+    /// that was acknowledged at a later revision is expected to be there.
     Restored {
         cycle: u32,
         revision: u64,
@@ -224,7 +229,8 @@ pub enum Evidence {
         member: u64,
         status: Marks,
     },
-    /// A SIGKILL of ours ended `member`. `None`: it was `migrate`, working on the member's directory.
+    /// A SIGKILL of ours ended `member`. `None`: it was `migrate`, working on the member's
+    /// directory.
     Killed {
         cycle: u32,
         member: u64,
@@ -260,15 +266,16 @@ pub enum Evidence {
         cycle: u32,
         answers: Answers,
     },
-    /// All members showed their state at `revision`. A first `reading` (1) in which they disagree is followed by a second one, and
-    /// only that is judged.
+    /// All members showed their state at `revision`. A first `reading` (1) in which they disagree
+    /// is followed by a second one, and only that is judged.
     KvFence {
         cycle: u32,
         /// A raft index at or above the one that made the revision.
         index: u64,
         revision: u64,
         reading: u32,
-        /// They are etcd's own, so that its rows are known, and with them what HashKV has to be (by its version).
+        /// They are etcd's own, so that its rows are known, and with them what HashKV has to be (by
+        /// its version).
         etcd: bool,
         answers: Vec<KvAnswer>,
     },
@@ -288,7 +295,8 @@ pub enum Evidence {
         healing: Healing,
         bounds: Bounds,
     },
-    /// The load has ended, and the leases of seconds had until `bound_ms` beyond their time to end as well, or have ended.
+    /// The load has ended, and the leases of seconds had until `bound_ms` beyond their time to end
+    /// as well, or have ended.
     LeasesAwaited {
         bound_ms: u64,
     },
@@ -327,7 +335,8 @@ pub enum Evidence {
     CycleEnd {
         record: CycleRecord,
     },
-    /// The harness was killed, and with it all members; it goes on after cycle `after_cycle`, for the `times`-th time.
+    /// The harness was killed, and with it all members; it goes on after cycle `after_cycle`, for
+    /// the `times`-th time.
     Resumed {
         times: u32,
         after_cycle: u32,

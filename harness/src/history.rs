@@ -1,10 +1,11 @@
-//! `history.jsonl`: everything that the harness did and saw, one JSON line per event, in the order in which it
-//! learnt of it.
+//! `history.jsonl`: everything that the harness did and saw, one JSON line per event, in the order
+//! in which it learnt of it.
 //!
-//! An invocation is written before its operation is sent, a completion after the answer came: an operation
-//! without a completion has an unknown outcome. Each line is one `write` to a file opened for
-//! appending, straight to the kernel with no buffer of ours in between, so a SIGKILL of the harness loses
-//! nothing that it acted on. (Power loss of the harness's machine is out of scope: the file is not synced.)
+//! An invocation is written before its operation is sent, a completion after the answer came: an
+//! operation without a completion has an unknown outcome. Each line is one `write` to a file opened
+//! for appending, straight to the kernel with no buffer of ours in between, so a SIGKILL of the
+//! harness loses nothing that it acted on. (Power loss of the harness's machine is out of scope:
+//! the file is not synced.)
 
 use crate::clock;
 use crate::evidence::{Evidence, read_line};
@@ -57,7 +58,8 @@ struct Line<'a> {
 }
 
 impl History {
-    /// Opens `path` for appending, creating it if need be: a resumed run goes on where the last one stopped.
+    /// Opens `path` for appending, creating it if need be: a resumed run goes on where the last one
+    /// stopped.
     ///
     /// # Errors
     /// Those of opening a file.
@@ -97,7 +99,8 @@ impl History {
         }
     }
 
-    /// The first event that could not be written, if any: the run's evidence is incomplete from there on.
+    /// The first event that could not be written, if any: the run's evidence is incomplete from
+    /// there on.
     pub fn failure(&self) -> Option<Finding> {
         let failed = self.failed.borrow();
         let error = failed.as_ref()?;
@@ -183,8 +186,9 @@ impl<R: BufRead> Lines<R> {
         Self { path, file, line: Vec::new(), number: 0, at_us: 0, whole: 0, torn: false }
     }
 
-    /// The next piece of evidence, and the number of its line; `None` at the end. A last line without an end is one that a kill
-    /// of the harness cut off: nothing was done yet that it speaks of.
+    /// The next piece of evidence, and the number of its line; `None` at the end. A last line
+    /// without an end is one that a kill of the harness cut off: nothing was done yet that it
+    /// speaks of.
     ///
     /// # Errors
     /// The file cannot be read, or a line is none of a history.

@@ -1,8 +1,8 @@
 //! Reads dead directories: evidence that does not pass through the node under test.
 //!
-//! The directory of a killed member is copied before anything may write to it again (SST files by hard link,
-//! because they never change; everything else byte by byte), and a separate binary reads the copy. The original is never
-//! opened, so that the next life finds exactly what the kill left.
+//! The directory of a killed member is copied before anything may write to it again (SST files by
+//! hard link, because they never change; everything else byte by byte), and a separate binary reads
+//! the copy. The original is never opened, so that the next life finds exactly what the kill left.
 
 use crate::limits;
 use crate::process::{Launch, Spawner};
@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
 
-/// A dead member, as `inspect --json` prints it. All indexes are raft indexes; `None`: there is none.
+/// A dead member, as `inspect --json` prints it. All indexes are raft indexes; `None`: there is
+/// none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeadMember {
@@ -53,12 +54,13 @@ pub struct Inspected {
     pub log: Result<RaftLog, raft_log::Error>,
 }
 
-/// Copies `data_dir` to `copy` (replacing what is there) and reads the copy: its raft log with our own decoder, which writes
-/// nothing, then all of it with `inspector`.
+/// Copies `data_dir` to `copy` (replacing what is there) and reads the copy: its raft log with our
+/// own decoder, which writes nothing, then all of it with `inspector`.
 ///
 /// # Errors
-/// The copy or the inspector failed, or printed what is no [`DeadMember`]: the harness's trouble, and not the node's.
-/// What is wrong *inside* the directory is reported in the fields that end in `_error`.
+/// The copy or the inspector failed, or printed what is no [`DeadMember`]: the harness's trouble,
+/// and not the node's. What is wrong *inside* the directory is reported in the fields that end in
+/// `_error`.
 pub async fn inspect(spawner: &Spawner, inspector: &Path, data_dir: &Path, copy: &Path) -> anyhow::Result<Inspected> {
     let (from, to) = (data_dir.to_owned(), copy.to_owned());
     let copied = move || copy_dead_dir(&from, &to).map(|()| (raft_log::read(&to), install_under_way(&to)));
@@ -129,7 +131,8 @@ mod tests {
     use super::*;
     use std::os::unix::fs::MetadataExt;
 
-    /// Reading the copy must not be able to change the original, and must not cost its size in SSTs.
+    /// Reading the copy must not be able to change the original, and must not cost its size in
+    /// SSTs.
     #[test]
     fn only_ssts_share_their_bytes_with_the_original() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,11 +1,12 @@
 //! Known findings: signatures that a scenario lists, so that one known bug does not hide the next.
 //!
-//! There is one place where findings are split: the ledger, through which all of them pass. What matches a signature is counted
-//! here and written to the history, and goes no further. So no stage behind the ledger (a cycle, a lane, the verdict) sees it,
-//! and growing the ledger again from the history (`verify`, `run --resume`) leads to the same counts.
+//! There is one place where findings are split: the ledger, through which all of them pass. What
+//! matches a signature is counted here and written to the history, and goes no further. So no stage
+//! behind the ledger (a cycle, a lane, the verdict) sees it, and growing the ledger again from the
+//! history (`verify`, `run --resume`) leads to the same counts.
 //!
-//! What follows from a known finding is another finding: a member that dies of what was suppressed, or a model that a lost write
-//! leaves behind, needs a signature of its own.
+//! What follows from a known finding is another finding: a member that dies of what was suppressed,
+//! or a model that a lost write leaves behind, needs a signature of its own.
 
 use crate::limits;
 use crate::record::known::KnownRecord;
@@ -56,7 +57,8 @@ impl Signature {
     }
 }
 
-/// Whether a finding of `class` can be known: what says nothing about the system cannot be one of its bugs.
+/// Whether a finding of `class` can be known: what says nothing about the system cannot be one of
+/// its bugs.
 pub fn may_be_known(class: Class) -> bool {
     !matches!(class, Class::HarnessError | Class::MachineExhausted | Class::NotProven)
 }

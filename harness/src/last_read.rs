@@ -12,12 +12,13 @@ use crate::verdict::Finding;
 use crate::verdict::findings::{Harness, Members};
 use etcd_client::{Client, ConnectOptions};
 
-/// Reads all members and judges what they say. A read that fails is the harness's or liveness's matter, never silence.
-/// What it finds waits with the ledger, so that an interruption loses none.
+/// Reads all members and judges what they say. A read that fails is the harness's or liveness's
+/// matter, never silence. What it finds waits with the ledger, so that an interruption loses none.
 pub async fn read_and_check(cluster: &Cluster, ledger: &Ledger) {
     for (slot, endpoint) in cluster.endpoints() {
         let Some(member) = cluster.in_slot(slot).map(|member| member.id) else { continue };
-        // What its own watch has delivered it has applied; another member's stream may be ahead of it.
+        // What its own watch has delivered it has applied; another member's stream may be ahead of
+        // it.
         let revision = ledger.delivered(slot);
         match cluster.site.pace().within(limits::LAST_READ, read_all(&endpoint, revision)).await {
             Ok(Ok(rows)) => ledger.record(&Evidence::LastRead { member, revision, rows }),

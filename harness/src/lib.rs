@@ -1,7 +1,8 @@
 //! The controller `ninelives`: it spawns real node processes, drives writes, kills them on a seeded
 //! schedule, and after every restart proves that nothing diverged.
 //!
-//! The pipeline, one module per stage; a stage uses those above it and the vocabulary, never those below:
+//! The pipeline, one module per stage; a stage uses those above it and the vocabulary, never those
+//! below:
 //!
 //! ```text
 //!   scenario.toml + seed
@@ -30,9 +31,9 @@
 //! codes), [`output`] (what is said, and to whom), [`shell`] (commands to paste), [`text`]
 //! (bytes as the history writes them).
 //!
-//! Absences that are invariants: nothing here links the node (only its wire formats, `node-proto`); `oracle` and
-//! `model` never talk to a live node; only `clock` reads a clock and only `seed` draws at random; only
-//! `process::spawner` starts a process, only `process::child` signals one.
+//! Absences that are invariants: nothing here links the node (only its wire formats, `node-proto`);
+//! `oracle` and `model` never talk to a live node; only `clock` reads a clock and only `seed` draws
+//! at random; only `process::spawner` starts a process, only `process::child` signals one.
 
 pub mod cli;
 pub mod clock;

@@ -17,8 +17,8 @@ pub const CLUSTERS_MAX: u32 = 16;
 /// What `--clusters auto` takes for each core: a cluster spends about half of a cycle waiting for a
 /// window to be passed.
 pub const CLUSTERS_PER_CORE: f64 = 1.5;
-/// Raft gains nothing from an even number; a single member cannot be compared with another; the node
-/// takes up to five.
+/// Raft gains nothing from an even number; a single member cannot be compared with another; the
+/// node takes up to five.
 pub const MEMBERS: [u32; 2] = [3, 5];
 /// More clients than this exhaust file descriptors (1,024 by default) before they exhaust a node.
 pub const CLIENTS_MAX: u32 = 256;
@@ -135,8 +135,8 @@ pub const LANDED_PERCENT_MIN: u32 = 95;
 /// back. In the others the kill met an engine that had just flushed, and recovery had nothing to
 /// do.
 pub const BIT_PERCENT_MIN: u32 = 50;
-/// Kills from which on that is judged: of fewer, a few that met an engine which had just flushed are
-/// most.
+/// Kills from which on that is judged: of fewer, a few that met an engine which had just flushed
+/// are most.
 pub const BIT_JUDGED_MIN: u64 = 10;
 /// Cycles that have to come as far as a fence that all members answer; only a known finding ends
 /// one before that, and a run that is nothing but the known bug proves nothing.

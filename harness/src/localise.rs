@@ -1,16 +1,20 @@
-//! After a divergence: the first wrong raft index and revision, who is wrong, and what came before it.
+//! After a divergence: the first wrong raft index and revision, who is wrong, and what came before
+//! it.
 //!
 //! 1. The load stops, and the members come to rest; nothing that is read from here on moves.
-//! 2. Each living member shows its rows since the last fence on which all agreed with the model, over the client API: a new watch
-//!    reads them from the engine, tombstones included, as the hash does. Its keys at the fence are read as well.
+//! 2. Each living member shows its rows since the last fence on which all agreed with the model,
+//!    over the client API: a new watch reads them from the engine, tombstones included, as the hash
+//!    does. Its keys at the fence are read as well.
 //! 3. All members are killed, and all raft logs are decoded. A replay of the committed entries
 //!    ([`crate::oracle::log_replay`]) begins at that fence and goes on to the end: what it makes of
 //!    each revision is what must be there. It asks no member's apply code; which entries are
 //!    committed, a majority of the logs says and no single one of them (`quorum`).
-//! 4. The first revision at which a member's rows are others is the first wrong one; the replay knows which entry made it.
+//! 4. The first revision at which a member's rows are others is the first wrong one; the replay
+//!    knows which entry made it.
 //!
-//! What is beyond this is said to be so: a member that is down shows nothing; rows that a compaction dropped are gone; with no
-//! raft log that reaches back to the last fence, the watches' history has to do, and it knows no raft index.
+//! What is beyond this is said to be so: a member that is down shows nothing; rows that a
+//! compaction dropped are gone; with no raft log that reaches back to the last fence, the watches'
+//! history has to do, and it knows no raft index.
 //!
 //! A run that comes here is over: it leaves all members dead.
 
@@ -276,7 +280,8 @@ impl Evidence {
         };
         let mut differences: BTreeMap<u64, Difference> = self.witnesses.iter().filter_map(differs).collect();
         let first = differences.values().map(|difference| difference.revision).min();
-        // The watches' history may be the first wrong member's own word from there on, so it accuses no other member.
+        // The watches' history may be the first wrong member's own word from there on, so it
+        // accuses no other member.
         differences.retain(|_, difference| self.by_log || Some(difference.revision) == first);
         differences
     }
@@ -290,7 +295,8 @@ impl Evidence {
         self.witnesses.iter().filter_map(differs).collect()
     }
 
-    /// Whether `member` shows nothing of what was asked for before `revision`: a compaction took it.
+    /// Whether `member` shows nothing of what was asked for before `revision`: a compaction took
+    /// it.
     fn begins_at(&self, member: u64, revision: u64) -> bool {
         let shown = self.witnesses.iter().find(|witness| witness.member == member).and_then(|one| one.shown.as_ref());
         shown.is_some_and(|shown| shown.from == revision && shown.from > self.from)
@@ -416,7 +422,8 @@ fn wrong_keys(evidence: &Evidence, difference: &Difference) -> Vec<WrongKey> {
         .collect()
 }
 
-/// Keys whose values differ between members at the fence; their model is not asked, because it may have heard a wrong member first.
+/// Keys whose values differ between members at the fence; their model is not asked, because it may
+/// have heard a wrong member first.
 fn keys_at_fence(evidence: &Evidence) -> Vec<WrongKey> {
     let states: Vec<(u64, BTreeMap<&[u8], &KeyState>)> = evidence
         .witnesses
@@ -461,7 +468,8 @@ fn grouped(values: impl Iterator<Item = (u64, String)>) -> Vec<(Vec<u64>, String
     groups
 }
 
-/// The entries around `index`: from the log of `member`, or of anybody who still has it, or as a dead member's log told them.
+/// The entries around `index`: from the log of `member`, or of anybody who still has it, or as a
+/// dead member's log told them.
 fn excerpt(evidence: &Evidence, member: u64, index: u64) -> Option<Excerpt> {
     let revisions: BTreeMap<u64, u64> =
         evidence.truth.iter().filter_map(|(revision, (id, _))| Some(((*id)?.index, *revision))).collect();

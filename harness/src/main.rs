@@ -1,4 +1,5 @@
-//! `ninelives`: parse the command line, carry it out, end with the exit code that says what came of it.
+//! `ninelives`: parse the command line, carry it out, end with the exit code that says what came of
+//! it.
 
 use clap::Parser;
 use ninelives::cli::{Cli, dispatch};

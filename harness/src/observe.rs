@@ -1,9 +1,9 @@
-//! The observer: one etcd watch of all keys per slot, from revision 1, resumed across every crash at the
-//! revision after the last one it delivered. Each whole revision goes to the ledger, which judges the stream and
-//! grows the model.
+//! The observer: one etcd watch of all keys per slot, from revision 1, resumed across every crash
+//! at the revision after the last one it delivered. Each whole revision goes to the ledger, which
+//! judges the stream and grows the model.
 //!
-//! A stream that breaks is not an event worth judging: members are killed all the time. What counts is that it
-//! goes on exactly where it broke off.
+//! A stream that breaks is not an event worth judging: members are killed all the time. What counts
+//! is that it goes on exactly where it broke off.
 
 pub mod fresh;
 
@@ -25,8 +25,8 @@ use tokio::task::JoinSet;
 
 /// A connection on loopback takes microseconds; a stopped process may never take it.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// Pause before a broken stream is opened again: at first, and at most. A member that was killed is back within tens of
-/// milliseconds.
+/// Pause before a broken stream is opened again: at first, and at most. A member that was killed is
+/// back within tens of milliseconds.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
@@ -38,8 +38,9 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Starts a watch per slot on the current tokio runtime: `slots` is (slot, `http://host:port`), each with a member that is dead
-    /// or alive; `board` says which of them serve, in the same order.
+    /// Starts a watch per slot on the current tokio runtime: `slots` is (slot, `http://host:port`),
+    /// each with a member that is dead or alive; `board` says which of them serve, in the same
+    /// order.
     ///
     /// # Errors
     /// An endpoint that is no URI.
@@ -59,8 +60,8 @@ impl Observer {
         Ok(Self { delivered, tasks })
     }
 
-    /// Waits until `slot`'s stream has delivered everything up to `revision`. Returns what it has delivered:
-    /// less than `revision` if `bound`, counted from `lap` on, was over first.
+    /// Waits until `slot`'s stream has delivered everything up to `revision`. Returns what it has
+    /// delivered: less than `revision` if `bound`, counted from `lap` on, was over first.
     ///
     /// # Errors
     /// The slot is not observed, or its task ended.
@@ -137,8 +138,8 @@ impl Stream {
         }
     }
 
-    /// Hands the revisions of one response on. A revision never spans two responses: its second part would be
-    /// judged as a repetition.
+    /// Hands the revisions of one response on. A revision never spans two responses: its second
+    /// part would be judged as a repetition.
     fn deliver(&self, response: &WatchResponse) -> Result<(), String> {
         for (revision, changes) in whole_revisions(response)? {
             self.ledger.deliver(self.slot, revision, &changes);

@@ -1,8 +1,9 @@
-//! Operations of clients: request ([`Action`]), outcome ([`Outcome`]), and the values by which a write is recognised
-//! in the state.
+//! Operations of clients: request ([`Action`]), outcome ([`Outcome`]), and the values by which a
+//! write is recognised in the state.
 //!
-//! Every value ends with the id of the operation that wrote it, after the last comma: `2.9,3.17` is an append
-//! list whose last entry was added by operation 17 of client 3; `41,3.17` a counter; `xxxx,3.17` a plain put.
+//! Every value ends with the id of the operation that wrote it, after the last comma: `2.9,3.17` is
+//! an append list whose last entry was added by operation 17 of client 3; `41,3.17` a counter;
+//! `xxxx,3.17` a plain put.
 
 mod shape;
 
@@ -88,7 +89,8 @@ pub enum Effect {
     },
 }
 
-/// The only comparison that the workload uses: the revision of the key's last change (0: the key is absent).
+/// The only comparison that the workload uses: the revision of the key's last change (0: the key is
+/// absent).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compare {
     pub key: String,
@@ -109,8 +111,8 @@ pub enum Action {
     Delete {
         keys: Keys,
     },
-    /// Does all of `then` if all of `when` hold, nothing otherwise. Keys in `then` are disjoint, and at least one
-    /// is put.
+    /// Does all of `then` if all of `when` hold, nothing otherwise. Keys in `then` are disjoint,
+    /// and at least one is put.
     Txn {
         when: Vec<Compare>,
         then: Vec<Effect>,

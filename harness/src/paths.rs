@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-/// A report directory, by default `reports/<scenario>-seed<seed>-<UTC stamp>`, as one of the run's clusters sees it.
+/// A report directory, by default `reports/<scenario>-seed<seed>-<UTC stamp>`, as one of the run's
+/// clusters sees it.
 ///
-/// Clusters share nothing: each has a history and members of its own. The first one's have plain names, those of the others
-/// say whose they are (`history-2.jsonl`, `nodes/c2-n1`).
+/// Clusters share nothing: each has a history and members of its own. The first one's have plain
+/// names, those of the others say whose they are (`history-2.jsonl`, `nodes/c2-n1`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
     root: PathBuf,
@@ -87,7 +88,8 @@ impl Paths {
         self.nodes().join(self.own(&format!("n{id}")))
     }
 
-    /// The snapshot that was saved in cycle `cycle`, to be restored; removed after the cycle, unless that found something.
+    /// The snapshot that was saved in cycle `cycle`, to be restored; removed after the cycle,
+    /// unless that found something.
     pub fn saved(&self, cycle: u32) -> PathBuf {
         self.nodes().join(self.own(&format!("saved-{cycle}")))
     }

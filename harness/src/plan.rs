@@ -15,12 +15,14 @@
 //! cycle 8  isolate leader for 800ms at applied +12 + kill follower#0 at time 240ms
 //! ```
 //!
-//! A fault composes *what*, *whom* and *when* ([`fault`]). `#k` is a rank: members are counted in ascending slot order from
-//! the k-th on (modulo their number), so that the plan is fixed before the leader is known. An upgrade names a slot
-//! ([`upgrade`]), and so does a restore ([`restore`]). How a window is reached (a prior kill, an election, a member kept away) follows from the window
-//! ([`crate::target::Reach`]). Faults that are joined by ` + ` go on at once: those that end by themselves begin, each at its
-//! place, and then the kill strikes. Lines may be deleted, and faults of a line: the rest is still a plan. The same scenario
-//! and seed give the same bytes. Without a line `clusters` there is one.
+//! A fault composes *what*, *whom* and *when* ([`fault`]). `#k` is a rank: members are counted in
+//! ascending slot order from the k-th on (modulo their number), so that the plan is fixed before
+//! the leader is known. An upgrade names a slot ([`upgrade`]), and so does a restore ([`restore`]).
+//! How a window is reached (a prior kill, an election, a member kept away) follows from the window
+//! ([`crate::target::Reach`]). Faults that are joined by ` + ` go on at once: those that end by
+//! themselves begin, each at its place, and then the kill strikes. Lines may be deleted, and faults
+//! of a line: the rest is still a plan. The same scenario and seed give the same bytes. Without a
+//! line `clusters` there is one.
 
 mod draw;
 mod draw_lasting;
@@ -69,14 +71,15 @@ pub struct Plan {
     pub seed: u64,
     /// Cycles as planned first; steps may be fewer once lines were deleted.
     pub cycles: u32,
-    /// Clusters that carry it out side by side, at least 1: cycle c is cluster ((c − 1) mod clusters) + 1's, whatever lines were
-    /// deleted.
+    /// Clusters that carry it out side by side, at least 1: cycle c is cluster ((c − 1) mod
+    /// clusters) + 1's, whatever lines were deleted.
     pub clusters: u32,
     pub steps: Vec<Step>,
 }
 
 impl Plan {
-    /// The schedule that `scenario` and `seed` make, `cycles` steps long, for `clusters` clusters side by side.
+    /// The schedule that `scenario` and `seed` make, `cycles` steps long, for `clusters` clusters
+    /// side by side.
     pub fn generate(scenario: &Scenario, seed: &Seed, cycles: u32, clusters: u32) -> Self {
         let clusters = clusters.max(1);
         let mut draw = Draw::new(scenario, seed);
@@ -330,7 +333,8 @@ mod tests {
         assert!(misfits("kill leader at raft.fsync hit 1", &files));
     }
 
-    /// A window of small weight, in the role that is chosen least, gets what its quota asks for, and more cycles still only append.
+    /// A window of small weight, in the role that is chosen least, gets what its quota asks for,
+    /// and more cycles still only append.
     #[test]
     fn a_plan_is_drawn_towards_its_quotas() {
         let mut scenario = gate();

@@ -1,7 +1,8 @@
 //! A run among many, for what it finds: replays, a shrinker's trials, runs against planted bugs.
 //!
-//! It is the same run as any other, with a report of its own; it only says nothing on the terminal, and ends as an interrupted
-//! run does once it takes longer than its caller can wait. Such an end proves nothing.
+//! It is the same run as any other, with a report of its own; it only says nothing on the terminal,
+//! and ends as an interrupted run does once it takes longer than its caller can wait. Such an end
+//! proves nothing.
 
 use crate::exit::Exit;
 use crate::record::RunSummary;
@@ -31,7 +32,8 @@ impl Sighting {
 /// The class at the head of a report; `None` if it found nothing, or was ended before it could.
 pub fn headline(run: &RunSummary) -> Option<Class> {
     let first = run.findings.first().map(|finding| finding.class());
-    // "Interrupted" and "too few kills" say how much a run was worth, and not what is wrong with the system.
+    // "Interrupted" and "too few kills" say how much a run was worth, and not what is wrong with
+    // the system.
     first.filter(|class| *class != Class::NotProven)
 }
 
@@ -66,8 +68,9 @@ async fn wanted(interrupt: &mut watch::Receiver<bool>) {
     }
 }
 
-/// Runs `jobs`, at most `lanes` of them side by side, each on a cluster and ports of its own. `ended` hears of each as it
-/// ends, with its place in `jobs`; none is begun once it returned `false`, or after an interruption.
+/// Runs `jobs`, at most `lanes` of them side by side, each on a cluster and ports of its own.
+/// `ended` hears of each as it ends, with its place in `jobs`; none is begun once it returned
+/// `false`, or after an interruption.
 ///
 /// # Errors
 /// The first error of a run; the others are ended first.
@@ -101,7 +104,8 @@ pub async fn side_by_side(
     failed.map_or(Ok(()), Err)
 }
 
-/// How many runs side by side this machine carries without their bounds becoming those of the machine.
+/// How many runs side by side this machine carries without their bounds becoming those of the
+/// machine.
 pub fn lanes() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(limits::LANES_MAX)
 }

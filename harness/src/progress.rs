@@ -1,7 +1,7 @@
 //! Progress of a run on standard error: a bar on a terminal, plain lines elsewhere.
 //!
-//! It only consumes events: a line or a redraw happens when a cycle ends, never because time passed, and it
-//! reads no clock (the caller says how far the run is).
+//! It only consumes events: a line or a redraw happens when a cycle ends, never because time
+//! passed, and it reads no clock (the caller says how far the run is).
 
 use crate::record::{CycleRecord, Outcome};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -78,7 +78,8 @@ impl Progress {
         }
     }
 
-    /// Leaves the last state where it is, and the cursor on a line of its own. The bar is gone after an error too.
+    /// Leaves the last state where it is, and the cursor on a line of its own. The bar is gone
+    /// after an error too.
     pub fn finish(&mut self) {
         if let Sink::Bar(bar) = &self.sink {
             bar.abandon();

@@ -1,4 +1,5 @@
-//! What ran, and on what: digests of the binaries, the machine's kernel and filesystem, the tree's git revision.
+//! What ran, and on what: digests of the binaries, the machine's kernel and filesystem, the tree's
+//! git revision.
 //!
 //! Nothing here can end a run: what cannot be found out is reported as unknown.
 
@@ -30,11 +31,12 @@ pub async fn binary(spawner: &Spawner, path: &Path) -> anyhow::Result<BinaryId> 
     Ok(BinaryId { path: path.display().to_string(), sha256, version })
 }
 
-/// Which bytes a file holds, as far as the filesystem can say: device, inode, length, time of the last change (s, ns).
+/// Which bytes a file holds, as far as the filesystem can say: device, inode, length, time of the
+/// last change (s, ns).
 type Stamp = (u64, u64, u64, i64, i64);
 
-/// Digests of files that have not changed since. A command that makes many runs would spend more time on its binaries than on some
-/// of the runs.
+/// Digests of files that have not changed since. A command that makes many runs would spend more
+/// time on its binaries than on some of the runs.
 static DIGESTS: Mutex<BTreeMap<Stamp, String>> = Mutex::new(BTreeMap::new());
 
 /// SHA-256 of the file at `path`, lower-case hex.
@@ -89,7 +91,8 @@ fn filesystem_in(mounts: &str, path: &Path) -> Option<String> {
     mounts.lines().filter_map(of_line).max_by_key(|(length, _)| *length).map(|(_, kind)| kind)
 }
 
-/// The revision of the git tree around the current directory, with `-dirty` if it was changed since.
+/// The revision of the git tree around the current directory, with `-dirty` if it was changed
+/// since.
 pub async fn git_revision(spawner: &Spawner) -> Option<String> {
     let args = ["describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"].map(OsString::from).to_vec();
     let output = spawner.output(Launch::new("git", args), limits::VERSION, limits::INSPECT_BYTES_MAX).await.ok()?;

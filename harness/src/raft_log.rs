@@ -1,13 +1,16 @@
-//! The second decoder of a member's raft log: what the log of a stopped member says, read without a line of the node's code.
+//! The second decoder of a member's raft log: what the log of a stopped member says, read without a
+//! line of the node's code.
 //!
-//! It reads a *copy* of the member's directory ([`crate::inspect`] makes one), and that into memory: redb repairs a file that a
-//! kill left half-written when it is opened, and writes to it whenever it is; neither the original, of which the next life must find
-//! what the kill left, nor the copy, which the inspector reads, ever sees that. It costs no sync either.
+//! It reads a *copy* of the member's directory ([`crate::inspect`] makes one), and that into
+//! memory: redb repairs a file that a kill left half-written when it is opened, and writes to it
+//! whenever it is; neither the original, of which the next life must find what the kill left, nor
+//! the copy, which the inspector reads, ever sees that. It costs no sync either.
 //!
 //! # Format
-//! `<data-dir>/member/raft/raft-log.redb` is a redb file with two tables. `meta`, by name: `format` (one byte, 1), `vote`,
-//! `committed` and `purged` (LogIds of 16 bytes: term, index, big-endian), and more that no judge needs. `log`: entry index
-//! (`u64`) → the entry. An entry and the vote are postcard bytes, without names, lengths or padding between their fields:
+//! `<data-dir>/member/raft/raft-log.redb` is a redb file with two tables. `meta`, by name: `format`
+//! (one byte, 1), `vote`, `committed` and `purged` (LogIds of 16 bytes: term, index, big-endian),
+//! and more that no judge needs. `log`: entry index (`u64`) → the entry. An entry and the vote are
+//! postcard bytes, without names, lengths or padding between their fields:
 //!
 //! | what | bytes |
 //! | --- | --- |
@@ -41,7 +44,8 @@ const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const FORMAT_VERSION: &[u8] = &[1];
 
-/// The log of a killed member is a few hundred entries; redb's own default cache would be a gigabyte.
+/// The log of a killed member is a few hundred entries; redb's own default cache would be a
+/// gigabyte.
 const CACHE_BYTES: usize = 4 << 20;
 
 /// A stopped member's raft log.
@@ -50,7 +54,8 @@ pub struct RaftLog {
     /// Ascending and contiguous; the first one follows `purged`.
     pub entries: Vec<Entry>,
     pub vote: Option<Vote>,
-    /// What the log had saved as committed; may lag, and may be above the last entry only if the log lies.
+    /// What the log had saved as committed; may lag, and may be above the last entry only if the
+    /// log lies.
     pub committed: Option<LogId>,
     /// The last purged entry.
     pub purged: Option<LogId>,
@@ -116,7 +121,8 @@ pub fn read(data_dir: &Path) -> Result<RaftLog, Error> {
     read_file(&path_in(data_dir))
 }
 
-/// Likewise, the log at `path`. redb takes some damaged files for impossible and panics: that ends here, as an error.
+/// Likewise, the log at `path`. redb takes some damaged files for impossible and panics: that ends
+/// here, as an error.
 fn read_file(path: &Path) -> Result<RaftLog, Error> {
     std::panic::catch_unwind(|| read_tables(path)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();

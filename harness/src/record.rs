@@ -1,4 +1,5 @@
-//! What a cycle and a run leave behind: the data that `verdict.json` stores and every report is drawn from.
+//! What a cycle and a run leave behind: the data that `verdict.json` stores and every report is
+//! drawn from.
 //!
 //! Plain data, no behaviour beyond sums: a stored record must read back without a cluster.
 
@@ -46,13 +47,15 @@ fn is_first(cluster: &u32) -> bool {
 pub enum Outcome {
     /// The SIGKILL was ours, and it landed where the plan said.
     Landed,
-    /// The planned step was not reached (no leader to kill, window not passed in its bound): data, not an error.
+    /// The planned step was not reached (no leader to kill, window not passed in its bound): data,
+    /// not an error.
     Skipped { why: String },
     /// The process is dead, but not provably by our signal in the planned place.
     Indeterminate { why: String },
 }
 
-/// Milliseconds spent in each phase of a cycle. Phases of several victims overlap: the longest one counts.
+/// Milliseconds spent in each phase of a cycle. Phases of several victims overlap: the longest one
+/// counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PhasesMs {
     /// From the cycle's start until the last victim is dead.
@@ -89,13 +92,14 @@ pub struct LastingRecord {
     /// Links that were disturbed, counted in directions.
     #[serde(default)]
     pub links: u32,
-    /// How long it lasted, milliseconds; `None`: it never began, or the run did not live to see its end.
+    /// How long it lasted, milliseconds; `None`: it never began, or the run did not live to see its
+    /// end.
     pub lasted_ms: Option<u64>,
     /// Entries that the victim furthest behind lacked in the end, as far as it was heard of.
     #[serde(default)]
     pub behind: u64,
-    /// The members that all heard each other while it lasted, if they are a majority and it was the only fault: they had to
-    /// acknowledge a write.
+    /// The members that all heard each other while it lasted, if they are a majority and it was the
+    /// only fault: they had to acknowledge a write.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub majority: Vec<u64>,
     /// From its beginning until they did, milliseconds; `None`: not while it lasted.
@@ -131,15 +135,17 @@ pub struct CycleRecord {
     pub victims: Vec<Victim>,
     /// The plan's step, as text: `kill follower#1 at flush.completed hit 2`.
     pub trigger: String,
-    /// The crash window in which the kill was planned; `None` for a kill at an applied index or a time.
+    /// The crash window in which the kill was planned; `None` for a kill at an applied index or a
+    /// time.
     pub window: Option<String>,
     pub hit: Option<u64>,
     pub outcome: Outcome,
-    /// The planned step does not exist on the engine of the member that it was for: a skip that says nothing about how well
-    /// the faults landed.
+    /// The planned step does not exist on the engine of the member that it was for: a skip that
+    /// says nothing about how well the faults landed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub not_applicable: bool,
-    /// SIGKILLs of ours that landed in this cycle (several for a majority, or a second kill in recovery).
+    /// SIGKILLs of ours that landed in this cycle (several for a majority, or a second kill in
+    /// recovery).
     pub kills: u32,
     /// Those of them that hit a member, by its engine.
     #[serde(default)]
@@ -169,15 +175,16 @@ pub struct CycleRecord {
     /// The cluster was restored from a snapshot, and is another one since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restored: bool,
-    /// Lower bound of the applied entries that the kills took out of memtables, summed over the victims: the
-    /// highest applied index received before the kill, minus what the dead directory still proves (E).
+    /// Lower bound of the applied entries that the kills took out of memtables, summed over the
+    /// victims: the highest applied index received before the kill, minus what the dead directory
+    /// still proves (E).
     pub lost_entries: u64,
     /// Entries of (N, E] that the restarted members verified, summed.
     pub verified: u64,
     /// Entries above E that the restarted members applied again, summed.
     pub replayed: u64,
-    /// Entries that the cluster had applied, when all served again, beyond what the victim furthest behind was heard to have
-    /// applied before its death.
+    /// Entries that the cluster had applied, when all served again, beyond what the victim furthest
+    /// behind was heard to have applied before its death.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub behind: u64,
     /// N of the first victim, as the dead directory has it; `None`: never persisted.
@@ -197,7 +204,8 @@ pub struct CycleRecord {
     /// Whole cycle, milliseconds.
     pub duration_ms: u64,
     pub phases: PhasesMs,
-    /// Why this cycle proved nothing about replay, if it did not ("nothing was lost or replayed"); `None` if it did.
+    /// Why this cycle proved nothing about replay, if it did not ("nothing was lost or replayed");
+    /// `None` if it did.
     pub proved_nothing: Option<String>,
 }
 
@@ -221,7 +229,8 @@ impl CycleRecord {
         !self.kills_by_engine.is_empty() && self.kills_by_engine.keys().all(|engine| *engine == Engine::Opaque)
     }
 
-    /// Whether a member with an LSM engine died, which has memtables to lose; on redb it is a group at most.
+    /// Whether a member with an LSM engine died, which has memtables to lose; on redb it is a group
+    /// at most.
     pub fn killed_an_lsm(&self) -> bool {
         self.kills_by_engine.get(&Engine::Rocksdb).is_some_and(|kills| *kills > 0)
     }
@@ -250,7 +259,8 @@ pub struct Replayed {
     pub unreplayed: u64,
     /// How often the replay had to start anew.
     pub gaps: u64,
-    /// Revisions that the log made and the watches never delivered to us, or that were too old by then.
+    /// Revisions that the log made and the watches never delivered to us, or that were too old by
+    /// then.
     pub uncompared: u64,
 }
 
@@ -356,7 +366,8 @@ pub struct RunSummary {
     pub schema_version: u32,
     pub verdict: Verdict,
     pub findings: Vec<Finding>,
-    /// The findings that the scenario knows, one record for each signature: they count for no verdict.
+    /// The findings that the scenario knows, one record for each signature: they count for no
+    /// verdict.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub known: Vec<KnownRecord>,
     /// The scenario's name, the stem of its file.
@@ -391,7 +402,8 @@ pub struct RunSummary {
     /// older than this.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub operations: Vec<StepRecord>,
-    /// How long the load ran, milliseconds; of several clusters the longest. 0: not at all, or the record is older than this number.
+    /// How long the load ran, milliseconds; of several clusters the longest. 0: not at all, or the
+    /// record is older than this number.
     #[serde(default)]
     pub load_ms: u64,
     /// How slow the machine was; `None`: the record is older than that, or nothing was measured.
@@ -451,7 +463,8 @@ impl RunSummary {
         self.cycles.iter().filter(|cycle| cycle.landed()).count()
     }
 
-    /// Acknowledged writes per second of load, all clusters together, rounded down; `None`: it is not known how long the load ran.
+    /// Acknowledged writes per second of load, all clusters together, rounded down; `None`: it is
+    /// not known how long the load ran.
     pub fn writes_per_second(&self) -> Option<u64> {
         self.acked_writes.saturating_mul(1_000).checked_div(self.load_ms)
     }
@@ -475,7 +488,8 @@ impl RunSummary {
         !self.slots.is_empty() && self.slots.iter().all(|slot| slot.engine_at_start == Engine::Opaque)
     }
 
-    /// Entries that killed members had to catch up with, summed over the victim furthest behind of each cycle.
+    /// Entries that killed members had to catch up with, summed over the victim furthest behind of
+    /// each cycle.
     pub fn behind(&self) -> u64 {
         self.cycles.iter().map(|cycle| cycle.behind).sum()
     }

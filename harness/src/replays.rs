@@ -1,8 +1,9 @@
 //! How often a failure came back: the tally of a report's replays.
 //!
-//! A seed fixes what is done, and not how the operating system interleaves it. What that is worth is measured: the stored plan runs
-//! several times, up to the cycle that failed, and what counts is the class at the head of each report. A kill at a window is
-//! what makes a replay land on the same step, so how many of those landed where they had landed before is counted as well.
+//! A seed fixes what is done, and not how the operating system interleaves it. What that is worth
+//! is measured: the stored plan runs several times, up to the cycle that failed, and what counts is
+//! the class at the head of each report. A kill at a window is what makes a replay land on the same
+//! step, so how many of those landed where they had landed before is counted as well.
 
 use crate::exit::Exit;
 use crate::plan::Plan;
@@ -14,7 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The result of a replay that would pass if one plan were enough.
 const NOTHING: &str = "nothing";
 
-/// `plan` up to the cycle in which `before` found what heads it; all of it, if that was found in the last look or nothing was.
+/// `plan` up to the cycle in which `before` found what heads it; all of it, if that was found in
+/// the last look or nothing was.
 pub fn up_to_the_failure(plan: &Plan, before: Option<&RunSummary>) -> Plan {
     let failed = before.filter(|run| headline(run).is_some()).and_then(|run| run.findings.first()?.cycle);
     let steps = plan.steps.iter().filter(|step| failed.is_none_or(|failed| step.cycle <= failed));
@@ -116,7 +118,8 @@ impl Replays {
         (same, self.counted().count())
     }
 
-    /// The worst verdict of the replays; where the report had failed and none of them did, nothing is proven.
+    /// The worst verdict of the replays; where the report had failed and none of them did, nothing
+    /// is proven.
     pub fn exit(&self) -> Exit {
         let found = self.counted().filter(|seen| seen.headline.is_some());
         let worst = found.map(|seen| seen.verdict).min();

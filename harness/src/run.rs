@@ -1,8 +1,9 @@
 //! A run from beginning to end: launch → drive → fault → heal → verify → report.
 //!
-//! Loading and planning come before ([`crate::cli`]): a [`Job`] is a scenario and a plan that can be run. The plan's cycles are
-//! dealt out to its clusters, which run side by side ([`lane`]). A run ends with its plan, with the first cycle that found
-//! something, or with a signal; in each case the nodes are killed and the report is written.
+//! Loading and planning come before ([`crate::cli`]): a [`Job`] is a scenario and a plan that can
+//! be run. The plan's cycles are dealt out to its clusters, which run side by side ([`lane`]). A
+//! run ends with its plan, with the first cycle that found something, or with a signal; in each
+//! case the nodes are killed and the report is written.
 
 mod lane;
 mod launch;
@@ -102,7 +103,8 @@ pub(crate) struct Outcome {
 /// Runs `job` and writes its report. `interrupt` turns true when the run is to end early.
 ///
 /// # Errors
-/// The harness could not do its part before there was anything to report, or could not write the report.
+/// The harness could not do its part before there was anything to report, or could not write the
+/// report.
 pub async fn run(job: &Job, interrupt: watch::Receiver<bool>) -> anyhow::Result<(RunSummary, Exit)> {
     let (started, started_utc) = (clock::now(), clock::utc_now());
     let environment = Environment::of_caller(&job.scenario.environment);
@@ -134,8 +136,8 @@ pub async fn run(job: &Job, interrupt: watch::Receiver<bool>) -> anyhow::Result<
     Ok((summary, exit))
 }
 
-/// Carries the plan out, a lane for each cluster. A finding in one lane ends all: what the others were in the middle of is no
-/// cycle, and whatever they had found by then counts.
+/// Carries the plan out, a lane for each cluster. A finding in one lane ends all: what the others
+/// were in the middle of is no cycle, and whatever they had found by then counts.
 async fn side_by_side(
     job: &Job,
     spawner: &Spawner,
@@ -158,7 +160,8 @@ async fn side_by_side(
         let hands = (spawner.clone(), Arc::clone(&machine));
         let lane = (Arc::clone(&shared), (cluster, end), hands, halted.clone(), ends.clone());
         let runtime = Handle::current();
-        // On a thread of its own: judging takes CPU time, and must hold up neither the clients nor another lane.
+        // On a thread of its own: judging takes CPU time, and must hold up neither the clients nor
+        // another lane.
         lanes.spawn_blocking(move || {
             let (job, cluster, hands, halted, ends) = lane;
             runtime.block_on(lane::run(job, cluster, hands, halted, ends))
@@ -235,7 +238,8 @@ impl Outcome {
     }
 }
 
-/// An interruption says how the run ended; that the system broke a promise before it is the greater news.
+/// An interruption says how the run ended; that the system broke a promise before it is the greater
+/// news.
 pub(crate) fn exit_of(summary: &RunSummary) -> Exit {
     match summary.verdict {
         Verdict::Violation => Exit::Violation,

@@ -1,8 +1,8 @@
 //! The scenario: what to do, as a person wrote it.
 //!
-//! Loading either yields a [`Scenario`] that can be run as it stands, or a [`Refusal`] that names file, line, the
-//! fields in question, what was expected and what was found. Nothing is ever quietly adjusted: a value
-//! that cannot be honoured is refused.
+//! Loading either yields a [`Scenario`] that can be run as it stands, or a [`Refusal`] that names
+//! file, line, the fields in question, what was expected and what was found. Nothing is ever
+//! quietly adjusted: a value that cannot be honoured is refused.
 
 mod cluster;
 mod crowd;
@@ -94,10 +94,12 @@ pub struct ClusterSpec {
     pub engines: Vec<Engine>,
     /// `None`: no member ever runs rocksdb.
     pub memtable_bytes: Option<u64>,
-    /// Entries of the raft log that a purge leaves below N; 0, like the next one, where the node is not the target.
+    /// Entries of the raft log that a purge leaves below N; 0, like the next one, where the node is
+    /// not the target.
     pub keep_entries: u64,
     pub snapshot_every_entries: u64,
-    /// Limit of open files of each member, soft and hard; `None`: what the harness was started with.
+    /// Limit of open files of each member, soft and hard; `None`: what the harness was started
+    /// with.
     pub nofile: Option<u64>,
 }
 

@@ -1,8 +1,9 @@
 //! The only source of chance: a tree of named ChaCha streams that grows from one root seed.
 //!
-//! `seed.stream("schedule")` and `seed.stream("client/3")` are independent: their keys are SHA-256 of the root
-//! and the name, so one more draw from one stream never moves another. Every draw is defined here, bit for
-//! bit, and not by a library's notion of uniformity: the same seed gives the same plan in every version.
+//! `seed.stream("schedule")` and `seed.stream("client/3")` are independent: their keys are SHA-256
+//! of the root and the name, so one more draw from one stream never moves another. Every draw is
+//! defined here, bit for bit, and not by a library's notion of uniformity: the same seed gives the
+//! same plan in every version.
 
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -103,8 +104,8 @@ mod tests {
         assert_ne!(draws(7, "client/3"), draws(8, "client/3"));
     }
 
-    /// The bits themselves: a plan made by an older version must come out the same. This fails when the
-    /// key derivation, the cipher or the byte order changes.
+    /// The bits themselves: a plan made by an older version must come out the same. This fails when
+    /// the key derivation, the cipher or the byte order changes.
     #[test]
     fn the_first_draws_are_fixed_for_ever() {
         let mut stream = Seed::new(7).stream("schedule");

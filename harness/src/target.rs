@@ -1,4 +1,5 @@
-//! The target: what is under test. Everything that differs from one system to the next is behind this seam.
+//! The target: what is under test. Everything that differs from one system to the next is behind
+//! this seam.
 //!
 //! | question | `node-under-test` ([`node`]) | any server that speaks etcd's API ([`server`]) |
 //! | --- | --- | --- |
@@ -9,10 +10,11 @@
 //! | where can it die? | at windows, applied indexes, times | at applied indexes and times; under the fault filesystem at windows of its files |
 //! | what is left of it? | a directory that an inspector reads | a directory of which nothing is known |
 //!
-//! Nothing outside asks which target it is; what one cannot do, it says ([`Target::inspector`], [`Fences`], [`Window::exists_on`]).
+//! Nothing outside asks which target it is; what one cannot do, it says ([`Target::inspector`],
+//! [`Fences`], [`Window::exists_on`]).
 //!
-//! The harness never links the node, so the window table here is its own; a node that does not know a window
-//! refuses to arm it, which is a harness error and never a silent skip.
+//! The harness never links the node, so the window table here is its own; a node that does not know
+//! a window refuses to arm it, which is a harness error and never a silent skip.
 
 mod etcd;
 pub mod events;
@@ -97,8 +99,8 @@ impl fmt::Display for Engine {
     }
 }
 
-/// A place in the cluster, from 1: its ports, and all that is tied to them. Never an id: those change when a member is
-/// replaced.
+/// A place in the cluster, from 1: its ports, and all that is tied to them. Never an id: those
+/// change when a member is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Slot(pub u64);
@@ -136,7 +138,8 @@ pub struct Life<'a> {
     pub origin: Origin<'a>,
     /// A window that is armed from the first instruction on, and its hit.
     pub arm: Option<(&'a str, u64)>,
-    /// Where it connects to (second) instead of where the membership says that another member is (first).
+    /// Where it connects to (second) instead of where the membership says that another member is
+    /// (first).
     pub detours: &'a [(SocketAddr, SocketAddr)],
 }
 
@@ -189,7 +192,8 @@ impl Target {
         }
     }
 
-    /// Whether the rows behind its HashKV are etcd's. What a server says of its version does not tell: others claim one as well.
+    /// Whether the rows behind its HashKV are etcd's. What a server says of its version does not
+    /// tell: others claim one as well.
     pub fn is_etcd(&self) -> bool {
         match self {
             Target::Node(_) => false,
@@ -212,7 +216,8 @@ impl Target {
         }
     }
 
-    /// The arguments that change the engine of the dead directory `data_dir`; `None`: its members cannot.
+    /// The arguments that change the engine of the dead directory `data_dir`; `None`: its members
+    /// cannot.
     pub fn migrate_args(&self, data_dir: &Path, to: Engine, arm: Option<(&str, u64)>) -> Option<Vec<OsString>> {
         match self {
             Target::Node(_) => Some(Node::migrate_args(data_dir, to, arm)),
@@ -220,7 +225,8 @@ impl Target {
         }
     }
 
-    /// The arguments that make a member's data directory out of a saved snapshot; `None`: nothing here can.
+    /// The arguments that make a member's data directory out of a saved snapshot; `None`: nothing
+    /// here can.
     pub fn restore_args(
         &self,
         file: &Path,
@@ -234,7 +240,8 @@ impl Target {
         }
     }
 
-    /// The checks that this target does not allow, and why, one per line of the report. `version`: what its binary says of itself.
+    /// The checks that this target does not allow, and why, one per line of the report. `version`:
+    /// what its binary says of itself.
     pub fn unchecked(&self, version: Option<&str>) -> Vec<String> {
         match self {
             Target::Node(_) => Vec::new(),

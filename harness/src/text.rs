@@ -1,7 +1,8 @@
 //! Bytes as text: what the history writes for keys and values.
 //!
-//! Most are printable, and most of a value is filler. So: UTF-8 stands for itself; filler in front (`xxxxxxxx…`) is `~x<length>~`
-//! before the rest; anything else is `~h~` and the bytes in hex. A text of our own never begins with `~` otherwise.
+//! Most are printable, and most of a value is filler. So: UTF-8 stands for itself; filler in front
+//! (`xxxxxxxx…`) is `~x<length>~` before the rest; anything else is `~h~` and the bytes in hex. A
+//! text of our own never begins with `~` otherwise.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;

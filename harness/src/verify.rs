@@ -6,10 +6,12 @@
 //! without its evidence, or evidence that was changed since. The ledger's books of both are
 //! compared as well, field by field: a judge that goes by anything but the evidence is found here.
 //!
-//! Testimony is not judged again: that a bound passed or that a process died of itself, only the run could see. It counts as it was
-//! told, and is told apart. So are the records of cycles; what the evidence says of them is compared.
+//! Testimony is not judged again: that a bound passed or that a process died of itself, only the
+//! run could see. It counts as it was told, and is told apart. So are the records of cycles; what
+//! the evidence says of them is compared.
 //!
-//! A run whose harness was killed has no verdict, and a history that ends somewhere. What is there is judged; it proves no pass.
+//! A run whose harness was killed has no verdict, and a history that ends somewhere. What is there
+//! is judged; it proves no pass.
 
 mod replayed;
 
@@ -219,7 +221,8 @@ impl Verification {
     }
 }
 
-/// How many findings of each class a report keeps. (Their order within a class depends on who asked first.)
+/// How many findings of each class a report keeps. (Their order within a class depends on who asked
+/// first.)
 fn classes(findings: &[Finding]) -> String {
     let mut findings = findings.to_vec();
     oracle::cause_first(&mut findings);

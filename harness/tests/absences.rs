@@ -138,8 +138,8 @@ fn no_diagnostic_can_end_the_harness() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
-/// Replies of a member's control endpoint become evidence where they are received, and nothing turns
-/// them back.
+/// Replies of a member's control endpoint become evidence where they are received, and nothing
+/// turns them back.
 #[test]
 fn wire_types_become_evidence_in_one_place() {
     let found = offenders(&["harness/src"], &["node_proto::control"], &["harness/src/contact/"]);

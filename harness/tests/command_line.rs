@@ -64,7 +64,8 @@ fn a_bad_scenario_exits_64_with_file_and_line() {
     );
 }
 
-/// A node that cannot even start says nothing about durability: the harness's trouble, with a complete report.
+/// A node that cannot even start says nothing about durability: the harness's trouble, with a
+/// complete report.
 #[test]
 fn a_node_that_never_starts_is_no_violation() {
     let dir = tempfile::tempdir().unwrap();
@@ -359,7 +360,8 @@ fn what_is_no_report_exits_64() {
     }
 }
 
-/// A report that is damaged is none: nothing that it says, or does not say, is a verdict of the harness.
+/// A report that is damaged is none: nothing that it says, or does not say, is a verdict of the
+/// harness.
 #[test]
 fn what_cannot_be_read_as_a_report_exits_64() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! The documents are true where a machine can tell: links resolve, commands parse, prose is narrow, the README is short.
+//! The documents are true where a machine can tell: links resolve, commands parse, prose is narrow,
+//! the README is short.
 
 use clap::Parser;
 use ninelives::cli::Cli;
@@ -215,7 +216,8 @@ fn every_command_of_the_harness_parses() {
     assert!(parsed > 10, "the search found {parsed} commands: it would prove little");
 }
 
-/// What a command line says as Unix words of its own: an inline `make gate`, or one with variables before it.
+/// What a command line says as Unix words of its own: an inline `make gate`, or one with variables
+/// before it.
 fn makes(code: &str) -> Option<Vec<&str>> {
     let mut words = code.split_whitespace().skip_while(|word| word.contains('='));
     (words.next() == Some("make")).then(|| words.filter(|word| !word.contains('=')).collect())
@@ -248,8 +250,8 @@ fn every_target_of_make_exists_and_is_documented() {
     }
 }
 
-/// The node's own command line is not linked here. Its binary ends with 2 if it does not understand its flags, and with 1 if it
-/// does, because no file of these commands exists.
+/// The node's own command line is not linked here. Its binary ends with 2 if it does not understand
+/// its flags, and with 1 if it does, because no file of these commands exists.
 #[test]
 fn every_command_of_the_node_parses() {
     let node = Path::new(env!("CARGO_BIN_EXE_ninelives")).with_file_name("node-under-test");
@@ -281,7 +283,8 @@ fn prose_is_narrow() {
     assert!(wide.is_empty(), "expected at most {COLUMNS_MAX} columns: {wide:#?}");
 }
 
-/// Lines that hold a comment and nothing else. Tables, addresses and blocks of code cannot be wrapped.
+/// Lines that hold a comment and nothing else. Tables, addresses and blocks of code cannot be
+/// wrapped.
 #[test]
 fn comments_are_narrow() {
     let mut files = Vec::new();

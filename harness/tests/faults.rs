@@ -5,7 +5,8 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A kill into a partition and a restart within it, a pause, kills in recovery itself, and links that are slow and one-way.
+/// A kill into a partition and a restart within it, a pause, kills in recovery itself, and links
+/// that are slow and one-way.
 const STEPS: &str = "\
 cycle 1  isolate leader for 700ms at applied +5 + kill leader at time 100ms
 cycle 2  pause leader for 1000ms at applied +5

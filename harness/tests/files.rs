@@ -1,5 +1,6 @@
-//! The fault filesystem under real etcd: killed between two system calls, it loses nothing; a run that was killed leaves no dead mount
-//! behind once it is resumed; and a machine without FUSE proves nothing.
+//! The fault filesystem under real etcd: killed between two system calls, it loses nothing; a run
+//! that was killed leaves no dead mount behind once it is resumed; and a machine without FUSE
+//! proves nothing.
 //!
 //! On a machine, or for a user, that cannot mount, every one of these is the last one.
 

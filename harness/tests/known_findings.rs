@@ -1,4 +1,5 @@
-//! Whole runs of `ninelives` whose scenario knows what they find: it is suppressed, counted, shown, and hides nothing else.
+//! Whole runs of `ninelives` whose scenario knows what they find: it is suppressed, counted, shown,
+//! and hides nothing else.
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -6,7 +7,8 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Kills at times alone, on redb: no floor depends on a window that may be missed or a memtable that may be empty.
+/// Kills at times alone, on redb: no floor depends on a window that may be missed or a memtable
+/// that may be empty.
 const SCENARIO: &str = r#"cycles = 6
 [cluster]
 members = 3
@@ -115,7 +117,8 @@ impl Run {
     }
 }
 
-/// Each of six cycles finds it, and so does the last look; killed and resumed in between, all the same.
+/// Each of six cycles finds it, and so does the last look; killed and resumed in between, all the
+/// same.
 #[test]
 fn a_known_bug_is_counted_and_ends_nothing() {
     let mut run = Run::sabotaged(CONSTANT_HASH);
@@ -152,7 +155,8 @@ fn a_signature_that_does_not_match_hides_nothing() {
     assert_eq!(run.counts()[0].1, 0);
 }
 
-/// A member that dies in the middle of a cycle takes the cycle with it, and not the run: all members are killed and come back.
+/// A member that dies in the middle of a cycle takes the cycle with it, and not the run: all
+/// members are killed and come back.
 #[test]
 fn a_run_goes_on_after_a_death_that_is_known() {
     let known = "[[known]]\nname = \"aborts\"\nclass = \"node-died\"\nwhat = \"died\"\nfields = { ended = { killed-by-other = 6 } }\nbecause = \"this test's\"\n";

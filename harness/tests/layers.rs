@@ -1,4 +1,5 @@
-//! The table of layers that opens `ARCHITECTURE.md`, kept: code names only what stands above it there.
+//! The table of layers that opens `ARCHITECTURE.md`, kept: code names only what stands above it
+//! there.
 //!
 //! A row names a place, its layers from the lowest to the highest (`→` between them), and why they
 //! lie so. The place `crates` orders the crates; a directory orders the modules in it, and a folder
@@ -81,8 +82,9 @@ fn is_identifier(character: char) -> bool {
     character.is_ascii_alphanumeric() || character == '_'
 }
 
-/// The paths in `code` that begin at the root of a crate, by the lines they begin in: of one's own as `crate`, `module`, …, of
-/// another as `node_base`, `module`, …. `here` is the module of `code`. Of a group, its members.
+/// The paths in `code` that begin at the root of a crate, by the lines they begin in: of one's own
+/// as `crate`, `module`, …, of another as `node_base`, `module`, …. `here` is the module of `code`.
+/// Of a group, its members.
 fn paths(code: &str, here: &[String], crates: &[String]) -> Vec<(usize, Vec<String>)> {
     let mut found = Vec::new();
     let (mut before, mut rest, mut line) = (' ', code, 1);
@@ -190,7 +192,8 @@ fn crates(scopes: &BTreeMap<String, Scope>) -> BTreeMap<String, String> {
     scopes["crates"].layer_of.keys().map(|directory| (name(directory), directory.clone())).collect()
 }
 
-/// What of `used`, a path that a file of `module` in the crate `own` names, the table does not allow.
+/// What of `used`, a path that a file of `module` in the crate `own` names, the table does not
+/// allow.
 struct Check<'a> {
     scopes: &'a BTreeMap<String, Scope>,
     crates: &'a BTreeMap<String, String>,

@@ -1,4 +1,5 @@
-//! The liar that the harness is tested with, by itself, in front of a real etcd: true until it lies, then false in one thing.
+//! The liar that the harness is tested with, by itself, in front of a real etcd: true until it
+//! lies, then false in one thing.
 
 use etcd_client::{Client, Compare, CompareOp, GetOptions, PutOptions, Txn, TxnOp, TxnOpResponse};
 use ninelives::clock;

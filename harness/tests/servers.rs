@@ -1,5 +1,5 @@
-//! Servers of which only etcd's API is known: real etcd passes, the node passes when it is treated like one, and a member that lies is
-//! found, with what it lied about.
+//! Servers of which only etcd's API is known: real etcd passes, the node passes when it is treated
+//! like one, and a member that lies is found, with what it lied about.
 //!
 //! These need etcd; `make setup` installs it, and leaves no service running.
 
@@ -129,7 +129,8 @@ fn about_the_liar(report: &Path, kinds: &[&str]) -> Option<serde_json::Value> {
     findings(report).into_iter().find(fits)
 }
 
-/// Demands that `finding` has a revision and keys, and that the account of where it begins names n2, that revision and such a key.
+/// Demands that `finding` has a revision and keys, and that the account of where it begins names
+/// n2, that revision and such a key.
 fn is_localised(report: &Path, finding: &serde_json::Value) {
     let (revision, keys) = (&finding["revision"], finding["keys"].as_array().cloned().unwrap_or_default());
     assert!(revision.as_u64() > Some(1) && !keys.is_empty(), "{finding}");

@@ -1,4 +1,5 @@
-//! From a failing run to a small plan that fails the same way again, against real members with a planted bug.
+//! From a failing run to a small plan that fails the same way again, against real members with a
+//! planted bug.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,5 +1,5 @@
-//! Process supervision with real children: states arrive as events, strangers' signals are told apart, and no
-//! child survives the harness, even one that is killed with SIGKILL.
+//! Process supervision with real children: states arrive as events, strangers' signals are told
+//! apart, and no child survives the harness, even one that is killed with SIGKILL.
 
 use ninelives::ended::Ended;
 use ninelives::process::{Launch, NodeState, Spawner, events};
@@ -98,8 +98,9 @@ async fn a_program_that_is_not_there_is_named() {
     assert!(error.to_string().contains("/nonexistent/node"), "{error:#}");
 }
 
-/// The harness's role in [`no_child_survives_a_killed_harness`]: this test, run in another process, spawns two
-/// children (one of them stopped, as at a crash window), prints their ids and waits to be killed.
+/// The harness's role in [`no_child_survives_a_killed_harness`]: this test, run in another process,
+/// spawns two children (one of them stopped, as at a crash window), prints their ids and waits to
+/// be killed.
 #[tokio::test]
 async fn act_as_a_harness() {
     if std::env::var_os("NINELIVES_TEST_ACT").is_none() {

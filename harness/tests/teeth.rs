@@ -1,7 +1,9 @@
-//! The harness has teeth: every planted bug ends in its class, and the same run without a bug passes.
+//! The harness has teeth: every planted bug ends in its class, and the same run without a bug
+//! passes.
 //!
-//! These are whole runs of `ninelives` against real clusters, by the table of `ninelives mutants`, with one seed each. `make test`
-//! builds what they need: the node, and the same node with the feature `sabotage` under another name.
+//! These are whole runs of `ninelives` against real clusters, by the table of `ninelives mutants`,
+//! with one seed each. `make test` builds what they need: the node, and the same node with the
+//! feature `sabotage` under another name.
 
 use ninelives::mutants::Table;
 use std::path::{Path, PathBuf};

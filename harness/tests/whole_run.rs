@@ -41,7 +41,8 @@ fn processes_of(dir: &Path) -> Vec<i32> {
         .collect()
 }
 
-/// The harness does not link the node, so the node is asked, and a window added on one side only fails here.
+/// The harness does not link the node, so the node is asked, and a window added on one side only
+/// fails here.
 #[test]
 fn the_node_and_the_harness_name_the_same_windows() {
     let refused = Command::new(node()).args(["serve", "--arm", "nowhere=1"]).output().expect("the node starts");
@@ -67,7 +68,8 @@ fn verdict(report: &Path) -> serde_json::Value {
     serde_json::from_slice(&verdict).expect("verdict.json is JSON")
 }
 
-/// Killed with SIGKILL in mid-run, resumed, and none of its cycles missing or there twice; what it says its evidence shows.
+/// Killed with SIGKILL in mid-run, resumed, and none of its cycles missing or there twice; what it
+/// says its evidence shows.
 #[test]
 fn a_killed_run_is_resumed_and_verifies() {
     let dir = tempfile::tempdir().unwrap();
@@ -164,7 +166,8 @@ fn two_runs_at_once_both_pass() {
     }
 }
 
-/// Once around: each of three members becomes rocksdb, and redb again, by one way or the other, killed on the way or not.
+/// Once around: each of three members becomes rocksdb, and redb again, by one way or the other,
+/// killed on the way or not.
 #[test]
 fn a_rolling_upgrade_there_and_back_passes() {
     let dir = tempfile::tempdir().unwrap();
@@ -178,7 +181,8 @@ fn a_rolling_upgrade_there_and_back_passes() {
     assert_eq!(upgraded.count(), 6, "{}", verdict["slots"]);
 }
 
-/// Restored four times, by one founder and by all, in the same engines and in others; the evidence judged again says the same.
+/// Restored four times, by one founder and by all, in the same engines and in others; the evidence
+/// judged again says the same.
 #[test]
 fn a_cluster_that_is_restored_again_and_again_passes_and_verifies() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,11 +1,12 @@
-//! Generates the wire formats from every `.proto` file of this directory, without a system `protoc`.
+//! Generates the wire formats from every `.proto` file of this directory, without a system
+//! `protoc`.
 
 use std::error::Error;
 use std::path::Path;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // Cargo runs this in the package's directory. Not the path it was compiled at: a build directory that several
-    // checkouts share may hold the script of another one, which may be gone.
+    // Cargo runs this in the package's directory. Not the path it was compiled at: a build
+    // directory that several checkouts share may hold the script of another one, which may be gone.
     let dir = Path::new(".");
     let mut protos = Vec::new();
     for entry in std::fs::read_dir(dir)? {

@@ -1,7 +1,8 @@
 //! The state machine that raft drives: replay first, then apply, and snapshots both ways.
 //!
-//! Entries arrive one at a time, in log order, from N+1 on. Each goes through [`Replay`], which decides
-//! whether the engine holds it already; what it does not hold is applied as one batch with its LogId.
+//! Entries arrive one at a time, in log order, from N+1 on. Each goes through [`Replay`], which
+//! decides whether the engine holds it already; what it does not hold is applied as one batch with
+//! its LogId.
 
 use crate::recovery::{self, Evidence, Replay, Step};
 use crate::space::Space;
@@ -110,7 +111,8 @@ impl StateMachine for Applier {
             self.engine.verified(entry.log_id).map_err(io_error)?;
         }
         match step {
-            // The proposer of an entry of an earlier life is gone, so no request waits for this answer.
+            // The proposer of an entry of an earlier life is gone, so no request waits for this
+            // answer.
             Step::Verified | Step::Dropped => Ok(Bytes::new()),
             Step::Replay | Step::Fresh => {
                 failpoint::pass(Window::ApplyBefore);
@@ -126,8 +128,9 @@ impl StateMachine for Applier {
     }
 
     fn open_snapshot(&self) -> io::Result<OutgoingSnapshot> {
-        // The image holds one membership and its meta names one, and they must be the same: memberships only move
-        // forward, so if it is the same before and after the image was taken, it is the image's.
+        // The image holds one membership and its meta names one, and they must be the same:
+        // memberships only move forward, so if it is the same before and after the image was taken,
+        // it is the image's.
         let before = self.membership()?;
         let room = self.space.for_image(&*self.engine);
         room.map_err(|sentence| io::Error::new(io::ErrorKind::WouldBlock, sentence))?;

@@ -1,4 +1,5 @@
-//! The command line: `serve` runs a member, `inspect` reads a copy of a stopped one, the others work offline on a stopped one.
+//! The command line: `serve` runs a member, `inspect` reads a copy of a stopped one, the others
+//! work offline on a stopped one.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use node_backend::engine::EngineKind;
@@ -9,7 +10,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// An etcd-v3-compatible raft key-value store on one of two engines: redb, or RocksDB without a write-ahead log.
+/// An etcd-v3-compatible raft key-value store on one of two engines: redb, or RocksDB without a
+/// write-ahead log.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 pub struct Cli {
@@ -21,7 +23,8 @@ pub struct Cli {
 pub enum Command {
     /// Run one member of a cluster until it is told to stop (SIGTERM, SIGINT, SIGHUP).
     Serve(Box<Serve>),
-    /// Read a stopped member's N, E, raft log and vote. Give it a copy: opening repairs what a kill left.
+    /// Read a stopped member's N, E, raft log and vote. Give it a copy: opening repairs what a kill
+    /// left.
     Inspect(Inspect),
     /// A snapshot that `etcdctl snapshot save` has saved.
     #[command(subcommand)]
@@ -40,9 +43,11 @@ pub enum Command {
 
 #[derive(Debug, Subcommand)]
 pub enum Snapshot {
-    /// Prove a saved snapshot, and print its hash, revision, number of rows, size, engine and raft position.
+    /// Prove a saved snapshot, and print its hash, revision, number of rows, size, engine and raft
+    /// position.
     Status(SnapshotStatus),
-    /// Make the data directory of a member of a new cluster from it; once for each member, from the same file.
+    /// Make the data directory of a member of a new cluster from it; once for each member, from the
+    /// same file.
     Restore(Restore),
 }
 
@@ -171,14 +176,17 @@ pub struct Serve {
     /// Where this member keeps everything.
     #[arg(long)]
     pub data_dir: PathBuf,
-    /// The storage engine; a data directory belongs to the one that it was made with (`migrate` changes that).
+    /// The storage engine; a data directory belongs to the one that it was made with (`migrate`
+    /// changes that).
     #[arg(long, value_enum, default_value_t = BackendKind::Redb)]
     pub backend: BackendKind,
-    /// This member was added to a running cluster (etcdctl member add): it founds nothing and waits for the leader.
+    /// This member was added to a running cluster (etcdctl member add): it founds nothing and waits
+    /// for the leader.
     #[arg(long)]
     pub join: bool,
-    /// A member, as ID=NAME@PEER_HOST:PORT/CLIENT_HOST:PORT; each of the 1, 3 or 5 founding members, by commas or by several flags. With
-    /// --join, this member's own; others are optional, the raft log names them.
+    /// A member, as ID=NAME@PEER_HOST:PORT/CLIENT_HOST:PORT; each of the 1, 3 or 5 founding
+    /// members, by commas or by several flags. With --join, this member's own; others are optional,
+    /// the raft log names them.
     #[arg(long = "member", required = true, value_delimiter = ',', value_parser = parse_member)]
     pub members: Vec<Member>,
     /// Address of the private control endpoint (loopback only); none without it.
@@ -187,7 +195,8 @@ pub struct Serve {
     /// RocksDB only: size at which a memtable is sealed and flushed [default: 16 MiB].
     #[arg(long, value_parser = clap::value_parser!(u64).range(64 << 10..=1 << 30))]
     pub memtable_bytes: Option<u64>,
-    /// RocksDB only: flush when more entries than this are applied but not yet flushed, which bounds the replay [default: 50000].
+    /// RocksDB only: flush when more entries than this are applied but not yet flushed, which
+    /// bounds the replay [default: 50000].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub unflushed_entries_max: Option<u64>,
     /// Raft log entries to keep behind the last flushed index, for members that lag.
@@ -202,12 +211,13 @@ pub struct Serve {
     /// Shortest election timeout; the longest is one and a half times that.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(2..))]
     pub election_ms: u64,
-    /// Connect to TO wherever the membership says that another member is at FROM, as FROM=TO, both HOST:PORT; for relays.
-    /// The membership itself never holds it.
+    /// Connect to TO wherever the membership says that another member is at FROM, as FROM=TO, both
+    /// HOST:PORT; for relays. The membership itself never holds it.
     #[arg(long = "dial", value_name = "FROM=TO", value_parser = parse_detour)]
     pub detours: Vec<(SocketAddr, SocketAddr)>,
-    /// Bytes of the disk that are kept free: with less, requests that add data are refused until there is room again; 0: none
-    /// [default: an eighth of the filesystem, at least 16 MiB and at most 256 MiB].
+    /// Bytes of the disk that are kept free: with less, requests that add data are refused until
+    /// there is room again; 0: none [default: an eighth of the filesystem, at least 16 MiB and at
+    /// most 256 MiB].
     #[arg(long, value_parser = clap::value_parser!(u64).range(..=1 << 50))]
     pub disk_reserve_bytes: Option<u64>,
     /// Arm a crash window at start, as WINDOW=HIT.
@@ -262,8 +272,8 @@ fn parse_arm(text: &str) -> Result<(Window, u64), String> {
 }
 
 impl Serve {
-    /// Checks what no single flag can: this member is in the list, ids are unique, a founding list names 1, 3 or 5,
-    /// and everything listens on loopback.
+    /// Checks what no single flag can: this member is in the list, ids are unique, a founding list
+    /// names 1, 3 or 5, and everything listens on loopback.
     pub fn validate(&self) -> anyhow::Result<()> {
         let mut ids: Vec<_> = self.members.iter().map(|member| member.id).collect();
         ids.sort_unstable();

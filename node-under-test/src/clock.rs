@@ -1,4 +1,5 @@
-//! The node's only way to time. Nothing that is replicated may come from here: apply is deterministic.
+//! The node's only way to time. Nothing that is replicated may come from here: apply is
+//! deterministic.
 
 #![expect(clippy::disallowed_methods, reason = "this module is the one that the rule points to")]
 

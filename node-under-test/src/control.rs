@@ -1,4 +1,5 @@
-//! The private control endpoint (`control.proto`): crash windows, watermarks, replay evidence, fences.
+//! The private control endpoint (`control.proto`): crash windows, watermarks, replay evidence,
+//! fences.
 //!
 //! Every wait is on an event of [`Watermarks`] or of the fence book; nothing here polls.
 

@@ -1,5 +1,5 @@
-//! The node's only source of randomness. Nothing that applies a command may draw from it: what is drawn goes
-//! into a command before it is proposed, so that every member applies the same.
+//! The node's only source of randomness. Nothing that applies a command may draw from it: what is
+//! drawn goes into a command before it is proposed, so that every member applies the same.
 
 use std::hash::{BuildHasher, RandomState};
 

@@ -1,7 +1,8 @@
 //! `inspect`: what a stopped member's directory says, read without starting the member.
 //!
-//! It is evidence against the node, so it shares only the file formats with the serving path: it neither
-//! repairs the protocol's state nor judges it. Each part that cannot be read is reported, not skipped.
+//! It is evidence against the node, so it shares only the file formats with the serving path: it
+//! neither repairs the protocol's state nor judges it. Each part that cannot be read is reported,
+//! not skipped.
 
 use crate::cli::Inspect;
 use crate::output;

@@ -1,4 +1,5 @@
-//! Standard output of the offline commands: it is their product, so a line that cannot be written is an error.
+//! Standard output of the offline commands: it is their product, so a line that cannot be written
+//! is an error.
 
 use anyhow::Context;
 use std::fmt::Display;

@@ -1,7 +1,8 @@
 //! A member tells the cluster what it is called and where it serves clients, through the raft log.
 //!
-//! The membership says who there is; what a member is called it says itself when it runs, as in etcd. Until then others
-//! list it without a name and without client addresses. A founding member's row holds both from the start.
+//! The membership says who there is; what a member is called it says itself when it runs, as in
+//! etcd. Until then others list it without a name and without client addresses. A founding member's
+//! row holds both from the start.
 
 use crate::clock;
 use crate::state::command;
@@ -12,7 +13,8 @@ use node_raft::{Member, RaftNode};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Between two attempts: the first may have been made while there was no leader, or the engine not have been readable.
+/// Between two attempts: the first may have been made while there was no leader, or the engine not
+/// have been readable.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
 /// Runs until the row says what `own` says; waits until this member has a row.
@@ -25,7 +27,8 @@ pub async fn run(raft: RaftNode, store: Arc<Store>, own: Member) {
         match is_published(&store, &own).await {
             Ok(true) => return,
             Ok(false) => {}
-            // A failing engine ends the process elsewhere; if it does not, the row still has to be written.
+            // A failing engine ends the process elsewhere; if it does not, the row still has to be
+            // written.
             Err(error) => {
                 tracing::error!(error = %chain(&error), "cannot read this member's own row");
                 clock::sleep_until(clock::now() + RETRY_EVERY).await;
@@ -34,7 +37,8 @@ pub async fn run(raft: RaftNode, store: Arc<Store>, own: Member) {
         }
         let command = command::publish_member(own.id, &own.name, &own.client_addr);
         match raft.propose(command).await {
-            // It is applied on the leader; the next look at the row must not come before it is applied here.
+            // It is applied on the leader; the next look at the row must not come before it is
+            // applied here.
             Ok(proposed) => {
                 let index = proposed.log_id.index;
                 tracing::info!(index, "published this member's name and client address");

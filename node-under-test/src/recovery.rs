@@ -1,22 +1,28 @@
 //! Start-up: from what a crash left on disk to a state machine that raft can drive.
 //!
-//! Letters: **N** the persisted last-flushed index, **E** the engine's consistent index, **L** the raft log's
-//! last index.
+//! Letters: **N** the persisted last-flushed index, **E** the engine's consistent index, **L** the
+//! raft log's last index.
 //!
-//! 1. The raft log is opened first: whether a missing N is innocent depends on its last purged index.
-//! 2. N is read. Corrupt is refused. Missing means "nothing flushed" only while the log was never purged.
-//! 3. What an earlier life may have left in the page cache is synced *before* any peer is answered: a
-//!    SIGKILL keeps un-synced writes readable, and a later power loss would take back what we then said.
-//! 4. The engine is opened and E read. E < N means that flushed data vanished: exit code 65, never served.
-//! 5. LogId(N) is looked up: in the log, or as its last purged position. If the log does not know it, N came
-//!    from an installed snapshot whose log purge a crash interrupted: then E = N, the engine names the
-//!    LogId, and raft drops the log up to it.
-//! 6. Raft is told that LogId(N) is applied, so its scan starts at N+1. Entries in (N, E] are verified and not
-//!    applied; entries from E+1 on are applied. [`Replay`] enforces that, entry by entry, and keeps the evidence.
+//! 1. The raft log is opened first: whether a missing N is innocent depends on its last purged
+//!    index.
+//! 2. N is read. Corrupt is refused. Missing means "nothing flushed" only while the log was never
+//!    purged.
+//! 3. What an earlier life may have left in the page cache is synced *before* any peer is answered:
+//!    a SIGKILL keeps un-synced writes readable, and a later power loss would take back what we
+//!    then said.
+//! 4. The engine is opened and E read. E < N means that flushed data vanished: exit code 65, never
+//!    served.
+//! 5. LogId(N) is looked up: in the log, or as its last purged position. If the log does not know
+//!    it, N came from an installed snapshot whose log purge a crash interrupted: then E = N, the
+//!    engine names the LogId, and raft drops the log up to it.
+//! 6. Raft is told that LogId(N) is applied, so its scan starts at N+1. Entries in (N, E] are
+//!    verified and not applied; entries from E+1 on are applied. [`Replay`] enforces that, entry by
+//!    entry, and keeps the evidence.
 //!
-//! 7. Apply waits until the local log is durable through its entry, so L ≥ E after a crash, with one exception: a kill
-//!    inside a snapshot install, between the exchange and N, leaves E = M > N and a log that does not know M. The
-//!    exchange is the point of no return, so start-up finishes that install: N = E is persisted, and raft drops the log.
+//! 7. Apply waits until the local log is durable through its entry, so L ≥ E after a crash, with
+//!    one exception: a kill inside a snapshot install, between the exchange and N, leaves E = M > N
+//!    and a log that does not know M. The exchange is the point of no return, so start-up finishes
+//!    that install: N = E is persisted, and raft drops the log.
 
 use node_base::failpoint::{self, Window};
 use node_base::sabotage::{Bug, planted};
@@ -60,7 +66,8 @@ pub struct Evidence {
     pub snapshot_installed: Option<u64>,
 }
 
-/// Watches every entry that raft hands over: contiguous from N+1, nothing twice, LogIds as the engine proves.
+/// Watches every entry that raft hands over: contiguous from N+1, nothing twice, LogIds as the
+/// engine proves.
 #[derive(Debug)]
 pub struct Replay {
     evidence: Evidence,
@@ -88,8 +95,8 @@ impl Replay {
         &self.evidence
     }
 
-    /// Accounts for `id`. A gap, a repetition or a LogId that contradicts the engine ends the process with
-    /// exit code 65: going on would make this replica differ in silence.
+    /// Accounts for `id`. A gap, a repetition or a LogId that contradicts the engine ends the
+    /// process with exit code 65: going on would make this replica differ in silence.
     pub fn step(&mut self, id: LogId) -> Step {
         self.check_contiguous(id);
         let first_of_life = self.evidence.scan_start.is_none();
@@ -103,8 +110,8 @@ impl Replay {
         }
         self.evidence.complete = self.evidence.complete || self.is_complete();
         match step {
-            // `replay-skips-one`: the first entry that a restart has to apply again is lost when it follows N, and the
-            // evidence does not say so.
+            // `replay-skips-one`: the first entry that a restart has to apply again is lost when it
+            // follows N, and the evidence does not say so.
             Step::Replay if first_of_life && planted(Bug::ReplaySkipsOne) => Step::Dropped,
             // `replay-again`: what the engine holds is applied a second time.
             Step::Verified if planted(Bug::ReplayAgain) => Step::Replay,
@@ -120,7 +127,8 @@ impl Replay {
     /// A snapshot at `id` replaced the engine's state: the scan goes on after it.
     pub fn installed(&mut self, id: LogId) {
         self.last = Some(id);
-        // What the scan began behind is the evidence; a later snapshot does not change where it began.
+        // What the scan began behind is the evidence; a later snapshot does not change where it
+        // began.
         if self.evidence.scan_start.is_none() {
             self.evidence.snapshot_installed = None;
         }
@@ -222,7 +230,8 @@ pub fn locate(
     let id = match (in_log, from_engine) {
         (Some(in_log), _) if from_engine.is_none_or(|engine| engine == in_log) => in_log,
         (_, Some(engine)) => engine,
-        // Only reachable with a purge above N let through: replay can then start only where the log does.
+        // Only reachable with a purge above N let through: replay can then start only where the log
+        // does.
         (_, None) if planted(Bug::PurgePastFlushed) => last_purged.unwrap_or(LogId::new(0, last_flushed)),
         _ => {
             let (last, engine) = (log_last.map(|id| id.index), engine_index);
@@ -232,7 +241,8 @@ pub fn locate(
     Ok(Found { last_flushed: Some(id), ..found })
 }
 
-/// Claim 7: the position of an install that a kill interrupted after its exchange. `engine_in_log` is what the log knows at E.
+/// Claim 7: the position of an install that a kill interrupted after its exchange. `engine_in_log`
+/// is what the log knows at E.
 pub fn interrupted_install(found: &Found, engine_in_log: Option<LogId>) -> Option<LogId> {
     let engine = found.engine?;
     let beyond_purge = found.last_purged.is_none_or(|purged| purged.index < engine.index);

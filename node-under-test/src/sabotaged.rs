@@ -1,5 +1,5 @@
-//! `node-under-test-sabotaged`: the same process, built with the feature that can plant bugs. It has a name of its own so
-//! that it can stand beside the release binary and never be taken for it.
+//! `node-under-test-sabotaged`: the same process, built with the feature that can plant bugs. It
+//! has a name of its own so that it can stand beside the release binary and never be taken for it.
 
 use std::process::ExitCode;
 

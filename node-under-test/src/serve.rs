@@ -36,11 +36,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch::{self, error::RecvError};
 use tonic::service::Routes;
 
-/// Runs until a signal or its own removal (exit 0), a refusal because it lost its log (exit 1), or a storage failure
-/// (exit 74).
+/// Runs until a signal or its own removal (exit 0), a refusal because it lost its log (exit 1), or
+/// a storage failure (exit 74).
 ///
 /// # Errors
-/// Whatever keeps the member from starting; nothing on disk was changed beyond what recovery repairs.
+/// Whatever keeps the member from starting; nothing on disk was changed beyond what recovery
+/// repairs.
 pub fn run(options: Serve) -> anyhow::Result<ExitCode> {
     options.validate()?;
     start_logging(options.log_format);
@@ -54,7 +55,8 @@ pub fn run(options: Serve) -> anyhow::Result<ExitCode> {
     let engine_files = budget::claim()?;
     let raft = runtime("raft", WORKERS)?;
     let clients = runtime("clients", client_workers())?;
-    // Listeners come first: a second process with the same addresses must fail before it touches data.
+    // Listeners come first: a second process with the same addresses must fail before it touches
+    // data.
     let listeners = raft.block_on(Listeners::bind(&options))?;
     let member = open(&options, engine_files)?;
     let code = raft.block_on(serve(&options, listeners, member, clients.handle()));
@@ -168,7 +170,8 @@ fn open(options: &Serve, engine_files: u32) -> anyhow::Result<Opened> {
     log.attach(marks.clone());
     engine.attach(marks.clone())?;
     if let Some(engine_id) = found.engine {
-        // The log holds this very LogId, or the install that brought it is finished: a flush may make it N.
+        // The log holds this very LogId, or the install that brought it is finished: a flush may
+        // make it N.
         engine.verified(engine_id)?;
     }
     let store = Arc::new(Store::open(engine.clone()).context("cannot read the state out of the engine")?);
@@ -177,9 +180,10 @@ fn open(options: &Serve, engine_files: u32) -> anyhow::Result<Opened> {
     Ok(Opened { log, marks, applier, space, open_micros: stopwatch.elapsed_micros(), _lock: lock })
 }
 
-/// A restored directory founds a new cluster, with founders that were restored alike. Entries from a running cluster's
-/// beginning would be applied on top of another cluster's keys; so would a founder's first entry on a directory that
-/// stands at no position, as earlier versions restored it, while a newcomer would apply it to nothing.
+/// A restored directory founds a new cluster, with founders that were restored alike. Entries from
+/// a running cluster's beginning would be applied on top of another cluster's keys; so would a
+/// founder's first entry on a directory that stands at no position, as earlier versions restored
+/// it, while a newcomer would apply it to nothing.
 fn refuse_misplaced(options: &Serve, found: &Found, log: &LogStore, store: &Store) -> anyhow::Result<()> {
     let dir = options.data_dir.display();
     anyhow::ensure!(
@@ -314,8 +318,8 @@ fn announce(event: &str) {
     let _ = writeln!(out, "{{\"event\":\"{event}\"}}").and_then(|()| out.flush());
 }
 
-/// The signals that end this member in order, caught from now on. SIGHUP is one of them, unless it was ignored when the process
-/// began: that is what `nohup` asks for.
+/// The signals that end this member in order, caught from now on. SIGHUP is one of them, unless it
+/// was ignored when the process began: that is what `nohup` asks for.
 struct StopSignals {
     terminate: Signal,
     interrupt: Signal,

@@ -1,20 +1,24 @@
 //! Room on the disk: writes stop before there is none.
 //!
-//! A member cannot go on after ENOSPC: a transaction that failed, a flush that failed and a sync that failed are not tried again
-//! (the process ends, exit 74). So the disk must not become full while there is something to write.
+//! A member cannot go on after ENOSPC: a transaction that failed, a flush that failed and a sync
+//! that failed are not tried again (the process ends, exit 74). So the disk must not become full
+//! while there is something to write.
 //!
-//! 1. *A reserve.* With less than [`Space::reserve`] bytes free, a member is *short*, and says so with every message of raft
-//!    (`node_raft`'s `space`). While any member that the leader hears from is short, requests that add data are refused by all, as
-//!    etcd refuses them under its NOSPACE alarm; reads, deletes, compactions, revokes and membership changes go on.
-//! 2. *The reserve covers what is under way*: proposals that were accepted before (their bytes are bounded), in the log and again
-//!    in the engine, memtables that are still to be flushed, votes, N.
-//! 3. *A ballast.* Somebody else may fill the disk faster than that. A file of a quarter of the reserve is held back, and removed
-//!    when half of the reserve is gone.
-//! 4. *It heals by itself.* With a quarter more than the reserve free the member is no longer short, and with twice the reserve it
-//!    takes its ballast back. Between the two limits nothing changes, so that it does not waver.
+//! 1. *A reserve.* With less than [`Space::reserve`] bytes free, a member is *short*, and says so
+//!    with every message of raft (`node_raft`'s `space`). While any member that the leader hears
+//!    from is short, requests that add data are refused by all, as etcd refuses them under its
+//!    NOSPACE alarm; reads, deletes, compactions, revokes and membership changes go on.
+//! 2. *The reserve covers what is under way*: proposals that were accepted before (their bytes are
+//!    bounded), in the log and again in the engine, memtables that are still to be flushed, votes,
+//!    N.
+//! 3. *A ballast.* Somebody else may fill the disk faster than that. A file of a quarter of the
+//!    reserve is held back, and removed when half of the reserve is gone.
+//! 4. *It heals by itself.* With a quarter more than the reserve free the member is no longer
+//!    short, and with twice the reserve it takes its ballast back. Between the two limits nothing
+//!    changes, so that it does not waver.
 //!
-//! There is no timer: each question looks, but at most every [`LOOK_EVERY`]. Quotas of users are not seen by the system call; they end the
-//! process like a full disk, with the same advice.
+//! There is no timer: each question looks, but at most every [`LOOK_EVERY`]. Quotas of users are
+//! not seen by the system call; they end the process like a full disk, with the same advice.
 
 use crate::clock::{self, Moment};
 use node_base::backend::Backend;
@@ -30,8 +34,8 @@ use std::time::Duration;
 /// At a gigabyte a second, 10 MB can vanish between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Without a flag: an eighth of the filesystem, within these bounds. The upper one is what full memtables, their flush and the
-/// log need at the default sizes, twice.
+/// Without a flag: an eighth of the filesystem, within these bounds. The upper one is what full
+/// memtables, their flush and the log need at the default sizes, twice.
 const RESERVE_BYTES: std::ops::RangeInclusive<u64> = 16 << 20..=256 << 20;
 const BALLAST_BYTES_MAX: u64 = 16 << 20;
 
@@ -66,9 +70,11 @@ enum Ballast {
 }
 
 impl Space {
-    /// The room of `dir`, which exists. `reserve`: in bytes, 0 for none; by default it follows the size of the filesystem.
+    /// The room of `dir`, which exists. `reserve`: in bytes, 0 for none; by default it follows the
+    /// size of the filesystem.
     ///
-    /// Takes the ballast if there is room for it; if the disk is full, an earlier life's is released before anything is opened.
+    /// Takes the ballast if there is room for it; if the disk is full, an earlier life's is
+    /// released before anything is opened.
     ///
     /// # Errors
     /// The filesystem cannot be asked.
@@ -120,7 +126,8 @@ impl Space {
         Err(format!("expected room for {bytes} bytes beside the {reserve} that are kept free on the disk, found less"))
     }
 
-    /// The same for an image of the state, or for a defragmented copy of it: of an engine whose images are copies.
+    /// The same for an image of the state, or for a defragmented copy of it: of an engine whose
+    /// images are copies.
     pub fn for_image(&self, engine: &dyn Backend) -> Result<(), String> {
         if !engine.images_are_copies() {
             return Ok(());
@@ -179,7 +186,8 @@ impl Space {
         state.ballast = match taken {
             Ok(()) => Ballast::Held,
             Err(error) => {
-                // Part of one is of no use. Removing what could not be made may fail as well, and costs nothing then.
+                // Part of one is of no use. Removing what could not be made may fail as well, and
+                // costs nothing then.
                 let _ = std::fs::remove_file(&path);
                 if durable::is_full(&error) {
                     Ballast::Released
@@ -261,7 +269,8 @@ mod tests {
         assert_eq!(rig.at(32 * MIB), (false, true));
     }
 
-    /// Recovery itself needs room: a ballast of an earlier life is given up before anything is opened.
+    /// Recovery itself needs room: a ballast of an earlier life is given up before anything is
+    /// opened.
     #[test]
     fn a_start_on_a_full_disk_releases_the_ballast_of_an_earlier_life() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! What a member does when the machine gives it less than it asks for: file descriptors, room on the disk, somebody who reads what
-//! it says. Real processes.
+//! What a member does when the machine gives it less than it asks for: file descriptors, room on
+//! the disk, somebody who reads what it says. Real processes.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail there")]
 
@@ -44,7 +44,8 @@ fn after(before: &str, command: &Command) -> Command {
     shell
 }
 
-/// TCP sockets of the process `pid` that are connected and bound to one of `ports`, and whether small messages leave them at once.
+/// TCP sockets of the process `pid` that are connected and bound to one of `ports`, and whether
+/// small messages leave them at once.
 fn nodelay_of(pid: u32, ports: &[u16]) -> Vec<bool> {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
@@ -72,7 +73,8 @@ fn is_nodelay(fd: OwnedFd) -> bool {
     rustix::net::sockopt::tcp_nodelay(&fd).unwrap()
 }
 
-/// Answers on long streams took 40 ms, because `tonic` sets the option only on sockets that it accepted by itself.
+/// Answers on long streams took 40 ms, because `tonic` sets the option only on sockets that it
+/// accepted by itself.
 #[tokio::test]
 async fn small_answers_leave_at_once_on_every_listener() {
     let dir = tempfile::tempdir().unwrap();
@@ -127,7 +129,8 @@ fn too_few_descriptors_are_refused_in_words() {
     assert!(!dir.path().join("n1").exists(), "nothing was made");
 }
 
-/// A snapshot that was never read pinned a thread and an image for ever; enough of them stopped installs.
+/// A snapshot that was never read pinned a thread and an image for ever; enough of them stopped
+/// installs.
 #[tokio::test]
 async fn snapshots_that_nobody_reads_are_few() {
     let dir = tempfile::tempdir().unwrap();
@@ -292,7 +295,8 @@ struct Writer {
 }
 
 impl Writer {
-    /// One write to the next member in turn; again if nobody leads now. Whether it was acknowledged, or refused for want of room.
+    /// One write to the next member in turn; again if nobody leads now. Whether it was
+    /// acknowledged, or refused for want of room.
     async fn write(&mut self) -> bool {
         loop {
             self.number += 1;
@@ -332,8 +336,8 @@ impl Writer {
     }
 }
 
-/// All members shared a disk that filled up, and all of them ended. Now writes stop before, reads go on, and there is no other
-/// cure needed than room.
+/// All members shared a disk that filled up, and all of them ended. Now writes stop before, reads
+/// go on, and there is no other cure needed than room.
 async fn a_disk_that_fills_up(backend: &str) {
     let Some(disk) = Tmpfs::mount(160) else { return };
     let mut cluster = common::Cluster::start(disk.path(), backend);

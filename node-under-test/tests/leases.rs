@@ -1,5 +1,5 @@
-//! Leases and their streams in a cluster of three real processes: many keep-alives through a follower, and what members
-//! say when there is no leader.
+//! Leases and their streams in a cluster of three real processes: many keep-alives through a
+//! follower, and what members say when there is no leader.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail there")]
 
@@ -30,7 +30,8 @@ fn requiring_a_leader<T>(message: T) -> Request<T> {
     request
 }
 
-/// Each in a frame of its own, as clients send them: h2 closes a connection on which some two thousand such frames wait.
+/// Each in a frame of its own, as clients send them: h2 closes a connection on which some two
+/// thousand such frames wait.
 fn one_by_one(requests: Vec<LeaseKeepAliveRequest>) -> impl Stream<Item = LeaseKeepAliveRequest> + Send + 'static {
     futures_util::stream::iter(requests).then(|request| async move {
         tokio::task::yield_now().await;
@@ -107,7 +108,8 @@ fn an_expired_lease_goes_with_its_key_and_a_renewed_one_stays() {
     });
 }
 
-/// The keys of a lease may be more than a client takes in one message by default: the leader's answer is not cut short.
+/// The keys of a lease may be more than a client takes in one message by default: the leader's
+/// answer is not cut short.
 #[test]
 fn a_follower_tells_all_keys_of_a_large_lease() {
     run(async {

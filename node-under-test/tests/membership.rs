@@ -60,7 +60,8 @@ impl Cluster {
     fn spawn(&mut self, id: u64, join: bool) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_node-under-test"));
         command.args(["serve", "--id", &id.to_string()]);
-        // A mixed cluster: odd ids on the default engine, redb; so snapshots have to be converted both ways.
+        // A mixed cluster: odd ids on the default engine, redb; so snapshots have to be converted
+        // both ways.
         if id.is_multiple_of(2) {
             command.args(["--backend", "rocksdb", "--memtable-bytes", "65536"]);
         }
@@ -135,7 +136,8 @@ impl Cluster {
         answer.into_inner().count == 1
     }
 
-    /// Writes until no member's log reaches back to its beginning: whoever joins then gets a snapshot.
+    /// Writes until no member's log reaches back to its beginning: whoever joins then gets a
+    /// snapshot.
     async fn purge_all(&self) {
         for (id, round) in self.running.keys().zip(0..) {
             eventually(async || {
@@ -161,7 +163,8 @@ impl Cluster {
         assert!(added.members.iter().any(|listed| listed.id == id));
     }
 
-    /// Starts the added member, waits until it has published its name, and promotes it once it is in sync.
+    /// Starts the added member, waits until it has published its name, and promotes it once it is
+    /// in sync.
     async fn join_and_promote(&mut self, by: u64, id: u64) {
         self.spawn(id, true);
         self.serving(id);
@@ -230,7 +233,8 @@ async fn a_cluster_grows_shrinks_and_refuses_a_wiped_member() {
     let cluster_id = founded.header.unwrap().cluster_id;
     assert_ne!(cluster_id, 0);
 
-    // Grow: a learner, listed without a name until it runs, then a voter. It starts with a snapshot.
+    // Grow: a learner, listed without a name until it runs, then a voter. It starts with a
+    // snapshot.
     cluster.purge_all().await;
     cluster.add_learner(2, 4).await;
     let unready = cluster.members(3).member_promote(MemberPromoteRequest { id: 4 }).await.unwrap_err();

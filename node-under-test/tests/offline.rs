@@ -1,5 +1,5 @@
-//! The offline tool against real members: what is saved can be proven and restored, engines can be changed, and nothing is
-//! done to a directory whose member lives.
+//! The offline tool against real members: what is saved can be proven and restored, engines can be
+//! changed, and nothing is done to a directory whose member lives.
 
 mod common;
 
@@ -89,7 +89,8 @@ async fn a_saved_snapshot_is_proven_restored_and_hashes_as_the_old_cluster_did()
             assert_eq!(code, 0, "{said}{error}");
             let (code, _, error) = tool(&["snapshot", "restore"], &[("", &saved), ("--data-dir", &dir)]);
             assert!(code == 1 && error.contains("never overwrites a member"), "{code} {error}");
-            // In place of a founding member of its new cluster it must not become a member of a running one.
+            // In place of a founding member of its new cluster it must not become a member of a
+            // running one.
             let (code, _, error) = tool(
                 &["serve", "--join", "--id", "9", "--backend", into, "--member", "9=n9@127.0.0.1:0/127.0.0.1:0"],
                 &[("--data-dir", &dir)],
@@ -147,7 +148,8 @@ async fn a_member_changes_its_engine_and_back() {
         let member = Member::start_on(tmp.path(), engine);
         fill(&member).await;
         let hash = member.hash_kv().await;
-        // What a kill takes from a memtable only the raft log has: offline hashes see the engine alone.
+        // What a kill takes from a memtable only the raft log has: offline hashes see the engine
+        // alone.
         member.flush().await;
         member.kill();
         for to in [other(engine), engine] {

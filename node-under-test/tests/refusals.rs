@@ -1,4 +1,5 @@
-//! Data directories that a member must refuse, each with its clear error, and those that it must not.
+//! Data directories that a member must refuse, each with its clear error, and those that it must
+//! not.
 
 mod common;
 

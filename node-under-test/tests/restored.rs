@@ -1,5 +1,5 @@
-//! Real processes: a saved snapshot becomes a new cluster, which then grows; and a kill at any step of a restore leaves
-//! nothing, or a whole member.
+//! Real processes: a saved snapshot becomes a new cluster, which then grows; and a kill at any step
+//! of a restore leaves nothing, or a whole member.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail there")]
 
@@ -54,7 +54,8 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// Addresses for five members, of which `founders` are to found the cluster; nothing is started.
+    /// Addresses for five members, of which `founders` are to found the cluster; nothing is
+    /// started.
     fn new(founders: &[u64]) -> Self {
         // All are bound before any is released, so that no two get the same port.
         let listeners: Vec<_> = (0..15).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
@@ -147,7 +148,8 @@ impl Cluster {
         eventually(asked).await.into_inner().leases.iter().map(|lease| lease.id).collect()
     }
 
-    /// Adds a learner through member 1, starts it, waits until it holds what the cluster does, and promotes it.
+    /// Adds a learner through member 1, starts it, waits until it holds what the cluster does, and
+    /// promotes it.
     async fn grow(&mut self, id: u64, engine: &'static str) {
         let peer = format!("http://{}", self.addresses[&id][0]);
         let add = MemberAddRequest { peer_ur_ls: vec![peer], is_learner: true };
@@ -230,7 +232,8 @@ fn founder(id: u64, engine: &'static str) -> Place {
     Place { id, engine, join: false }
 }
 
-/// The restored state is there on every member, newcomers of both engines included, and after a kill of all.
+/// The restored state is there on every member, newcomers of both engines included, and after a
+/// kill of all.
 async fn grows(mut cluster: Cluster, places: &[Place], hash: u32, newcomers: [(u64, &'static str); 2]) {
     cluster.start(places);
     assert_eq!(cluster.all(1).await.count, 41);
@@ -300,8 +303,8 @@ async fn founders_that_were_restored_from_different_states_are_other_clusters() 
     assert!(ids[0] != ids[2] && ids[0] != ids[3] && ids[2] != ids[3], "{ids:?}");
 }
 
-/// Two founders that were restored alike are a quorum; the third one, which was not, never gets anything from them, and all
-/// say why.
+/// Two founders that were restored alike are a quorum; the third one, which was not, never gets
+/// anything from them, and all say why.
 #[tokio::test]
 async fn a_founder_that_was_not_restored_alike_is_refused_in_words() {
     for (keys, held) in [(None, 0), (Some(5), 6)] {

@@ -21,9 +21,9 @@ pub struct ReplayArgs {
     /// Report directory.
     pub report_dir: PathBuf,
     /// Run it this many times, each time up to the cycle that failed, and count how often the same
-    /// class comes back. Reports go to REPORT_DIR/replays or into --report; replays that found nothing
-    /// are removed unless --keep is given. The exit code is that of the worst replay, or 2 if the
-    /// report had failed and no replay did.
+    /// class comes back. Reports go to REPORT_DIR/replays or into --report; replays that found
+    /// nothing are removed unless --keep is given. The exit code is that of the worst replay, or 2
+    /// if the report had failed and no replay did.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::REPLAYS_MAX)))]
     pub times: Option<u32>,
     #[command(flatten)]

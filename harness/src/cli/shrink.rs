@@ -145,7 +145,8 @@ fn failed(before: Option<&RunSummary>, dir: &Path) -> Result<Failed, Failure> {
     }
 }
 
-/// The plan up to the cycle that failed, of the cluster that failed, on its scenario with a word about where it comes from.
+/// The plan up to the cycle that failed, of the cluster that failed, on its scenario with a word
+/// about where it comes from.
 fn start(stored: &Stored, finding: &Finding, class: Class, out: &Path) -> Result<Candidate, Failure> {
     let cluster = finding.cluster.unwrap_or(1);
     let steps = stored.plan.steps_of(cluster).filter(|step| finding.cycle.is_none_or(|cycle| step.cycle <= cycle));
@@ -163,7 +164,8 @@ fn start(stored: &Stored, finding: &Finding, class: Class, out: &Path) -> Result
     Candidate::new(scenario, plan).map_err(Failure::Usage)
 }
 
-/// Where probes leave their reports: beside the small report, which takes the place of one of them by a rename.
+/// Where probes leave their reports: beside the small report, which takes the place of one of them
+/// by a rename.
 fn beside(out: &Path) -> PathBuf {
     let mut name = out.as_os_str().to_owned();
     name.push(".probes");

@@ -2,8 +2,8 @@
 //!
 //! The first one ends the run: members are killed, and the report is written as a partial one.
 //! Later ones change nothing, so that a CI job that sends INT, then TERM, still finds a report.
-//! Under `nohup` SIGHUP stays ignored. SIGINT is heeded even if it was ignored at the start, because
-//! shells start background jobs that way.
+//! Under `nohup` SIGHUP stays ignored. SIGINT is heeded even if it was ignored at the start,
+//! because shells start background jobs that way.
 
 use nix::sys::signal::Signal;
 use std::io;

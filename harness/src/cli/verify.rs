@@ -11,10 +11,11 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Report directory. Its evidence is judged again; no file is changed and no process started. The
-    /// exit code is that of the run's own verdict if report and evidence agree: 1 for a run that found
-    /// a violation. It is also 1 if the evidence shows a violation that the report lacks, 70 if the
-    /// report claims what the evidence does not show, and 64 if this is not a readable report.
+    /// Report directory. Its evidence is judged again; no file is changed and no process started.
+    /// The exit code is that of the run's own verdict if report and evidence agree: 1 for a run
+    /// that found a violation. It is also 1 if the evidence shows a violation that the report
+    /// lacks, 70 if the report claims what the evidence does not show, and 64 if this is not a
+    /// readable report.
     pub report_dir: PathBuf,
 }
 
@@ -103,7 +104,8 @@ fn words(verification: &Verification) -> String {
     text
 }
 
-/// Explains the exit code, so that a failed run that verifies is not taken for a failed verification.
+/// Explains the exit code, so that a failed run that verifies is not taken for a failed
+/// verification.
 fn exit_in_words(verification: &Verification) -> String {
     let (exit, verdict) = (verification.exit(), verification.run.verdict);
     let code = exit as u8;

@@ -1,8 +1,9 @@
 //! The peer links of a cluster, one per directed pair of slots, and what is done to them.
 //!
-//! A link `a → b` carries what a *sends* to b: the requests on connections that a made, and the answers on those that b made.
-//! So there are two proxies per pair of slots, one for each member that dials, and each of them has both directions of the
-//! pair. Links belong to slots, not to the members in them. Only runs whose plan disturbs links have proxies.
+//! A link `a → b` carries what a *sends* to b: the requests on connections that a made, and the
+//! answers on those that b made. So there are two proxies per pair of slots, one for each member
+//! that dials, and each of them has both directions of the pair. Links belong to slots, not to the
+//! members in them. Only runs whose plan disturbs links have proxies.
 
 use super::proxy::{Passage, Proxy};
 use crate::plan::Link;
@@ -50,8 +51,8 @@ impl Links {
         self.peers.iter().filter_map(detour).collect()
     }
 
-    /// Disturbs the links between `group` and the other slots, or those between all if there are no others; until the answer
-    /// is dropped.
+    /// Disturbs the links between `group` and the other slots, or those between all if there are no
+    /// others; until the answer is dropped.
     pub fn disturb(&self, link: Link, group: &BTreeSet<Slot>) -> Disturbance {
         let everybody = self.peers.iter().all(|(slot, _)| group.contains(slot));
         let between = |(from, to): &Pair| match (group.contains(from), group.contains(to)) {

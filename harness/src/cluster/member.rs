@@ -1,8 +1,8 @@
 //! One member (an id in a slot) and its lives.
 //!
-//! While it is up, a task follows its applied index, because the highest index
-//! *received* before a kill is the harness's own evidence of what there was to lose. Every request is raced
-//! against the process's end, so that a death is reported as a death and not as a timeout.
+//! While it is up, a task follows its applied index, because the highest index *received* before a
+//! kill is the harness's own evidence of what there was to lose. Every request is raced against the
+//! process's end, so that a death is reported as a death and not as a timeout.
 
 use super::pause::Paused;
 use super::readings::Readings;
@@ -40,7 +40,8 @@ pub struct Member {
     joined: bool,
     lives: u64,
     life: Option<Life>,
-    /// What its data directory lies under; after the life, because a process dies before its disk goes. `None`: it is a plain one.
+    /// What its data directory lies under; after the life, because a process dies before its disk
+    /// goes. `None`: it is a plain one.
     files: Option<Mount>,
     /// Highest applied index ever received from it, plus one; 0: none.
     applied: Arc<AtomicU64>,
@@ -121,7 +122,8 @@ impl Member {
         Self { id, slot, joined: true, ..Self::founder(id, addresses, engine) }
     }
 
-    /// One that lived before, under a harness that is dead: what it starts from is what a kill left.
+    /// One that lived before, under a harness that is dead: what it starts from is what a kill
+    /// left.
     pub fn returning(self) -> Self {
         Self { lives: 1, ..self }
     }
@@ -211,7 +213,8 @@ impl Member {
             let contact = life.contact.clone();
             life.follower = Some(tokio::spawn(async move {
                 let (mut index, mut asked) = (0, readings.ask());
-                // The first error ends it: the next life gets its own. The mark is a lower bound either way.
+                // The first error ends it: the next life gets its own. The mark is a lower bound
+                // either way.
                 while let Ok(status) = contact.wait_applied(index).await {
                     readings.answered(asked, &contact.testimony(&status));
                     note(&mark, status.applied);
@@ -227,7 +230,8 @@ impl Member {
         self.kill_unless(|_| false).await
     }
 
-    /// Likewise, a member that was removed from its cluster: it may have learnt of that, and ended by itself.
+    /// Likewise, a member that was removed from its cluster: it may have learnt of that, and ended
+    /// by itself.
     pub async fn kill_removed(&mut self) -> Option<Result<Death, Trouble>> {
         self.kill_unless(|ended| ended == Ended::Exited(0)).await
     }
@@ -257,8 +261,8 @@ impl Member {
         }
     }
 
-    /// Becomes ready when it stands still in `window`, or ends. Borrows nothing: what happens to other members meanwhile is
-    /// up to the caller.
+    /// Becomes ready when it stands still in `window`, or ends. Borrows nothing: what happens to
+    /// other members meanwhile is up to the caller.
     pub fn stop(&self, window: &str) -> impl Future<Output = Stop> + use<> {
         let life = self
             .life
@@ -267,7 +271,8 @@ impl Member {
         let (window, of_files) = (window.to_owned(), is_of_files(window));
         async move {
             let Some((mut state, mut said, left)) = life else { return Stop::Ended };
-            // First the name, then the stop: a pause is a stop as well, and an earlier window was left.
+            // First the name, then the stop: a pause is a stop as well, and an earlier window was
+            // left.
             let here = |said: &NodeState| {
                 let now = if of_files { said.held } else { said.windows > left };
                 now && said.window.as_ref().is_some_and(|(at, _)| *at == window)
@@ -314,8 +319,8 @@ impl Member {
         self.ask("arm a window", limits::CONTROL_REQUEST, arm).await
     }
 
-    /// Likewise, a window of its files. It is disarmed with nothing in between: either it stands still there, and has said so, or
-    /// it never will.
+    /// Likewise, a window of its files. It is disarmed with nothing in between: either it stands
+    /// still there, and has said so, or it never will.
     async fn arm_files(&self, window: &str, hit: u64) -> Result<(), Trouble> {
         let gate = self.gate().ok_or_else(|| {
             anyhow!("{window} is to be armed at n{}, whose files are not under the fault filesystem", self.id)
@@ -354,7 +359,8 @@ impl Member {
         Ok(status)
     }
 
-    /// [`Member::wait_applied`] for a member that has to get there: if it does not, its own account may say why.
+    /// [`Member::wait_applied`] for a member that has to get there: if it does not, its own account
+    /// may say why.
     pub async fn catch_up(&self, index: u64, bound: Duration) -> Result<(), Trouble> {
         match self.wait_applied(index, bound).await {
             Ok(_) => Ok(()),
@@ -389,7 +395,8 @@ impl Member {
         self.ask(&what, bound, |contact: Contact| async move { contact.fence_answer(index).await }).await
     }
 
-    /// The newest revision of the cluster, by a linearizable read here. `None`: it does not answer now (no leader, an election).
+    /// The newest revision of the cluster, by a linearizable read here. `None`: it does not answer
+    /// now (no leader, an election).
     pub async fn newest_revision(&self, bound: Duration) -> Result<Option<u64>, Trouble> {
         let Life { contact, pace, .. } = self.life()?;
         let asked = pace.within(bound, contact.newest_revision());
@@ -450,14 +457,16 @@ impl Member {
         }
     }
 
-    /// Its end, if it ends within the time that such news may take. To be asked after a connection broke.
+    /// Its end, if it ends within the time that such news may take. To be asked after a connection
+    /// broke.
     pub async fn death_news(&self) -> Option<Trouble> {
         let life = self.life.as_ref()?;
         let ended = life.pace.within(limits::DEATH_NEWS, life.child.ended()).await.ok()?;
         Some(self.died(life, ended))
     }
 
-    /// What is wrong with a member whose event pipe has closed: its death, as soon as that is known.
+    /// What is wrong with a member whose event pipe has closed: its death, as soon as that is
+    /// known.
     pub async fn trouble_of_a_broken_pipe(&self) -> Trouble {
         match self.death_news().await {
             Some(trouble) => trouble,

@@ -1,8 +1,9 @@
 //! Changing who is in the cluster, over etcd's Cluster service.
 //!
-//! A request whose answer never came may have been done, or may still be done. So none is assumed to have failed:
-//! before it is sent again, the member list is asked whether it was done. Sending twice is harmless: an id is removed
-//! and promoted once, and a peer address belongs to one member, so a second learner there is refused.
+//! A request whose answer never came may have been done, or may still be done. So none is assumed
+//! to have failed: before it is sent again, the member list is asked whether it was done. Sending
+//! twice is harmless: an id is removed and promoted once, and a peer address belongs to one member,
+//! so a second learner there is refused.
 
 use super::Trouble;
 use crate::pace::Pace;
@@ -12,7 +13,8 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
-/// Words with which a server says that the member is a voter already, and that it is not yet fit to be one.
+/// Words with which a server says that the member is a voter already, and that it is not yet fit to
+/// be one.
 const NO_LEARNER: &str = "can only promote a learner member";
 const NOT_IN_SYNC: &str = "which is in sync with leader";
 

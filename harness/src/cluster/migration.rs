@@ -17,7 +17,8 @@ pub enum Migration {
     Done(Option<Migrated>),
 }
 
-/// Runs `migrate` on the directory of the dead member `id`, and kills it in the window of `arm`, if it gets there.
+/// Runs `migrate` on the directory of the dead member `id`, and kills it in the window of `arm`, if
+/// it gets there.
 ///
 /// # Errors
 /// It ended in any other way, or not at all within its bound.

@@ -1,10 +1,11 @@
 //! A member that stands still by our doing.
 //!
-//! A SIGSTOP is a fault that the system cannot see coming and the member itself cannot see at all: its clocks go on, its
-//! connections stay, and when it goes on it believes what it believed before.
+//! A SIGSTOP is a fault that the system cannot see coming and the member itself cannot see at all:
+//! its clocks go on, its connections stay, and when it goes on it believes what it believed before.
 //!
-//! At a window of its files some of its threads wait for their filesystem, where no signal reaches them: those stand still there, and the
-//! others stop. It then goes on with what it was about to do.
+//! At a window of its files some of its threads wait for their filesystem, where no signal reaches
+//! them: those stand still there, and the others stop. It then goes on with what it was about to
+//! do.
 
 use crate::faultfs::Gate;
 use crate::process::{NodeState, Pauser};
@@ -45,7 +46,8 @@ impl Paused {
         }
     }
 
-    /// Sends the SIGCONT, and waits until it goes on. One that was killed meanwhile goes nowhere, and that is fine.
+    /// Sends the SIGCONT, and waits until it goes on. One that was killed meanwhile goes nowhere,
+    /// and that is fine.
     ///
     /// # Errors
     /// The signal cannot be sent.

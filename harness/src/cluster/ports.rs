@@ -1,9 +1,10 @@
 //! Loopback ports that stay ours for a whole run, across all lives of a member.
 //!
-//! A holder binds the port with SO_REUSEADDR and never listens. The node, which binds with SO_REUSEADDR as well (the
-//! standard library does so on Unix), can then bind and listen beside it, as often as it likes; but the kernel hands the
-//! port neither to another `bind` to port 0 nor to an outgoing connection. So harnesses side by side never collide, and
-//! nothing takes a port while its member is dead.
+//! A holder binds the port with SO_REUSEADDR and never listens. The node, which binds with
+//! SO_REUSEADDR as well (the standard library does so on Unix), can then bind and listen beside it,
+//! as often as it likes; but the kernel hands the port neither to another `bind` to port 0 nor to
+//! an outgoing connection. So harnesses side by side never collide, and nothing takes a port while
+//! its member is dead.
 
 use rustix::fd::OwnedFd;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
@@ -22,7 +23,8 @@ impl PortHolder {
     pub fn reserve() -> io::Result<Self> {
         // Close-on-exec: a node that inherited the holder would keep the port past the harness.
         let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        // Free first, shared after: with SO_REUSEADDR already set, port 0 may yield a port that another holder has.
+        // Free first, shared after: with SO_REUSEADDR already set, port 0 may yield a port that
+        // another holder has.
         bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
         let address = SocketAddr::try_from(getsockname(&socket)?)?;
         sockopt::set_socket_reuseaddr(&socket, true)?;
@@ -58,7 +60,8 @@ mod tests {
         for _ in 0..3 {
             let node = TcpListener::bind(holder.address()).unwrap();
             let _client = TcpStream::connect(holder.address()).unwrap();
-            // Accepted and dropped by the server first: its side goes to TIME_WAIT, as after a kill.
+            // Accepted and dropped by the server first: its side goes to TIME_WAIT, as after a
+            // kill.
             drop(node.accept().unwrap());
         }
     }

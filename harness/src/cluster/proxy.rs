@@ -1,13 +1,17 @@
-//! One peer link, from one member to one other: a listener that the first dials, and that copies bytes to the second and back.
+//! One peer link, from one member to one other: a listener that the first dials, and that copies
+//! bytes to the second and back.
 //!
-//! What a link does to bytes is a [`Passage`] per direction. A cut *holds* them, as TCP does while its segments are lost and
-//! sent again: nothing arrives, and after the healing everything does, in order, if the connection still exists. So late
-//! messages of a leader that was cut off arrive at members that have another one by then. Dropping bytes out of the middle of a
-//! stream is nothing that a network does to TCP.
-//! - New connections are taken and nothing comes of them while a link is cut, as when a SYN is lost.
-//! - The end of a stream is held like its bytes: who is cut off does not learn that the other one died.
-//! - Memory is bounded: a direction that stands still reads at most [`CHUNKS_MAX`] chunks ahead, then TCP's own window does
-//!   the rest.
+//! What a link does to bytes is a [`Passage`] per direction. A cut *holds* them, as TCP does while
+//! its segments are lost and sent again: nothing arrives, and after the healing everything does, in
+//! order, if the connection still exists. So late messages of a leader that was cut off arrive at
+//! members that have another one by then. Dropping bytes out of the middle of a stream is nothing
+//! that a network does to TCP.
+//! - New connections are taken and nothing comes of them while a link is cut, as when a SYN is
+//!   lost.
+//! - The end of a stream is held like its bytes: who is cut off does not learn that the other one
+//!   died.
+//! - Memory is bounded: a direction that stands still reads at most [`CHUNKS_MAX`] chunks ahead,
+//!   then TCP's own window does the rest.
 
 use crate::clock;
 use std::io;
@@ -23,11 +27,13 @@ use tokio::task::JoinSet;
 const CHUNK_BYTES: usize = 16 * 1024;
 /// Chunks that a direction reads ahead of what it may pass on: 1 MiB.
 const CHUNKS_MAX: usize = 64;
-/// How long a connection to a member that is down stays open before it is closed. Where nobody listens the kernel would have
-/// refused it; a member that is told of a broken connection tries again at once, and would keep a core busy.
+/// How long a connection to a member that is down stays open before it is closed. Where nobody
+/// listens the kernel would have refused it; a member that is told of a broken connection tries
+/// again at once, and would keep a core busy.
 const REFUSED_PAUSE: Duration = Duration::from_millis(20);
 
-/// What one direction of a link does to bytes. Disturbances overlap: each adds its part, and takes it away again.
+/// What one direction of a link does to bytes. Disturbances overlap: each adds its part, and takes
+/// it away again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Passage {
     /// Disturbances that let nothing pass.
@@ -44,8 +50,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens on a port of 127.0.0.1 for whoever dials `target`. `there` is what happens to the dialler's bytes, `back` to
-    /// those of the answers.
+    /// Listens on a port of 127.0.0.1 for whoever dials `target`. `there` is what happens to the
+    /// dialler's bytes, `back` to those of the answers.
     pub async fn start(
         target: SocketAddr,
         there: watch::Receiver<Passage>,
@@ -84,7 +90,8 @@ async fn accept(
     }
 }
 
-/// Connects to `target`, once the link lets anything pass, and copies both ways until one side is gone.
+/// Connects to `target`, once the link lets anything pass, and copies both ways until one side is
+/// gone.
 async fn connect(
     mut dialler: TcpStream,
     target: SocketAddr,
@@ -101,7 +108,8 @@ async fn connect(
     let _ = (dialler.set_nodelay(true), listener.set_nodelay(true));
     let (from_dialler, to_dialler) = dialler.split();
     let (from_listener, to_listener) = listener.split();
-    // An error on either side is the end of both; an orderly end of one side is handed on, and the other may go on.
+    // An error on either side is the end of both; an orderly end of one side is handed on, and the
+    // other may go on.
     let _ = tokio::try_join!(copy(from_dialler, to_listener, there), copy(from_listener, to_dialler, back));
 }
 
@@ -116,8 +124,8 @@ async fn copy(from: ReadHalf<'_>, to: WriteHalf<'_>, passage: watch::Receiver<Pa
     tokio::try_join!(read, write(to, pull, passage)).map(drop)
 }
 
-/// Hands chunks on with the time at which they were read. An error ends the stream like its end does: what was read before it
-/// is still on its way.
+/// Hands chunks on with the time at which they were read. An error ends the stream like its end
+/// does: what was read before it is still on its way.
 async fn read(mut from: ReadHalf<'_>, chunks: mpsc::Sender<(Instant, Vec<u8>)>) {
     loop {
         let mut chunk = vec![0; CHUNK_BYTES];
@@ -144,7 +152,8 @@ async fn write(
     to.shutdown().await
 }
 
-/// Waits until what was read at `read` may pass. A disturbance that ends meanwhile lets it pass at once.
+/// Waits until what was read at `read` may pass. A disturbance that ends meanwhile lets it pass at
+/// once.
 async fn let_pass(read: Instant, passage: &mut watch::Receiver<Passage>) {
     loop {
         let now = *passage.borrow_and_update();

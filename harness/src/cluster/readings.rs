@@ -1,5 +1,5 @@
-//! What a member says of itself, kept until a cycle judges it: every answer that has its watermarks in it, from whichever task
-//! asked. Bounded: what is not taken is replaced by the newest.
+//! What a member says of itself, kept until a cycle judges it: every answer that has its watermarks
+//! in it, from whichever task asked. Bounded: what is not taken is replaced by the newest.
 
 use crate::contact::Standing;
 use crate::limits;

@@ -1,4 +1,5 @@
-//! A cluster is saved and restored: the snapshot of a live member in a file, what that file is, and a directory made of it.
+//! A cluster is saved and restored: the snapshot of a live member in a file, what that file is, and
+//! a directory made of it.
 
 use super::tool::{self, Run};
 use super::{Site, Trouble};
@@ -28,8 +29,8 @@ pub enum Restoration {
     Done,
 }
 
-/// Saves a snapshot of the member at `endpoint` to `file`, once it has applied everything that was acknowledged before: a
-/// linearizable read says so, because a snapshot is what one member has.
+/// Saves a snapshot of the member at `endpoint` to `file`, once it has applied everything that was
+/// acknowledged before: a linearizable read says so, because a snapshot is what one member has.
 ///
 /// # Errors
 /// It cannot be had from there, or the file cannot be written.
@@ -79,8 +80,8 @@ pub async fn status(site: &Site, file: &Path) -> anyhow::Result<SavedStatus> {
         .with_context(|| format!("expected one JSON object of `snapshot status`, found {:?}", output.text()))
 }
 
-/// Makes the directory of the member `id`, on `into`, out of the saved snapshot `file`; kills the command in the window of `arm`, if
-/// it gets there.
+/// Makes the directory of the member `id`, on `into`, out of the saved snapshot `file`; kills the
+/// command in the window of `arm`, if it gets there.
 ///
 /// # Errors
 /// It ended in any other way, or not at all within its bound.

@@ -1,4 +1,5 @@
-//! The node's offline commands as children: one may be armed, and is then killed where it stands still.
+//! The node's offline commands as children: one may be armed, and is then killed where it stands
+//! still.
 
 use super::{Site, Trouble};
 use crate::ended::Ended;
@@ -18,8 +19,8 @@ pub(super) enum Run {
     Ended(Ended, NodeState),
 }
 
-/// Runs the command `name` for the member `id` with `args`; `what` it is to do within `bound`. What it writes to standard error
-/// goes to the member's log.
+/// Runs the command `name` for the member `id` with `args`; `what` it is to do within `bound`. What
+/// it writes to standard error goes to the member's log.
 ///
 /// # Errors
 /// It did not end in time, or stood still somewhere else than in a window.

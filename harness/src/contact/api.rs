@@ -1,10 +1,11 @@
 //! A member of which only etcd's API is known.
 //!
-//! There is no event for "it serves now" or "it has applied that": both are asked for again and again, with a pause. (Where the
-//! port is bound before anybody serves, as etcd does, the first question waits in the socket and is answered at once.)
+//! There is no event for "it serves now" or "it has applied that": both are asked for again and
+//! again, with a pause. (Where the port is bound before anybody serves, as etcd does, the first
+//! question waits in the socket and is answered at once.)
 //!
-//! Members are called by the harness's ids; a server has an id of its own, by which others name it as their leader. [`Ids`]
-//! remembers which is which.
+//! Members are called by the harness's ids; a server has an id of its own, by which others name it
+//! as their leader. [`Ids`] remembers which is which.
 
 use super::{Standing, rows};
 use crate::evidence::KvAnswer;
@@ -91,7 +92,8 @@ impl Api {
             term: said.raft_term(),
             leader_id: self.ids.ours(said.leader()),
             applied: Some(said.raft_applied_index()),
-            // Read before the applied index, and so below it at times; what is applied is committed.
+            // Read before the applied index, and so below it at times; what is applied is
+            // committed.
             committed: Some(said.raft_index().max(said.raft_applied_index())),
             revision: header.revision(),
             ..Standing::default()
@@ -108,7 +110,8 @@ impl Api {
         }
     }
 
-    /// Leader and term are read one after the other: an election in between makes a pair that never was.
+    /// Leader and term are read one after the other: an election in between makes a pair that never
+    /// was.
     pub(super) fn testimony(status: &Standing) -> Standing {
         Standing { leader_id: 0, ..status.clone() }
     }

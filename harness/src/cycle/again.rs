@@ -1,8 +1,9 @@
 //! Killed again, and again: each time in a life that the kill before it led to.
 //!
-//! Recovery has to be safe to repeat from any of its own steps. So the first victim is started with the next window armed, and
-//! dies there; what it leaves is inspected and judged like after any other kill. The others that died with it come back
-//! meanwhile. A window that is not passed ends the series: the member is up by then, and serves.
+//! Recovery has to be safe to repeat from any of its own steps. So the first victim is started with
+//! the next window armed, and dies there; what it leaves is inspected and judged like after any
+//! other kill. The others that died with it come back meanwhile. A window that is not passed ends
+//! the series: the member is up by then, and serves.
 
 use super::{Stage, Work};
 use crate::cluster::Trouble;

@@ -1,12 +1,16 @@
-//! The fence at a revision: every replica shows its state as of the newest revision, while newer ones come.
+//! The fence at a revision: every replica shows its state as of the newest revision, while newer
+//! ones come.
 //!
-//! 1. A linearizable read names the revision; the raft index where that member stands then is at or above it.
+//! 1. A linearizable read names the revision; the raft index where that member stands then is at or
+//!    above it.
 //! 2. Every member applies through that index.
-//! 3. Every member is asked for its own hash at the revision and for all of its keys there. Hashes can be compared only under one compact
-//!    revision: if a compaction came in between, all is asked again.
+//! 3. Every member is asked for its own hash at the revision and for all of its keys there. Hashes
+//!    can be compared only under one compact revision: if a compaction came in between, all is
+//!    asked again.
 //!
-//! The revision makes the answers comparable for ever, so a difference is a divergence. It is looked at a second time all the
-//! same, when all have come to rest: both readings are in the history.
+//! The revision makes the answers comparable for ever, so a difference is a divergence. It is
+//! looked at a second time all the same, when all have come to rest: both readings are in the
+//! history.
 //!
 //! Looks go on for as long as the bound lasts. A member whose compact revision stood still all that
 //! time, below another's, is late; if all moved on and none of the looks was comparable, nothing is
@@ -33,7 +37,8 @@ impl Stage<'_> {
         let (lap, mut levels, mut pause) =
             (self.cluster.site.pace().begin(), Levels::default(), limits::FENCE_RETRY_PAUSE);
         while levels.looks < limits::LOOKS_MIN || !lap.is_over(bound) {
-            // The second reading is of the first one's revision: what was acknowledged in between is not in it.
+            // The second reading is of the first one's revision: what was acknowledged in between
+            // is not in it.
             if at.is_none() {
                 self.ledger.record(&Evidence::Mark { cycle: work.step.cycle });
             }

@@ -1,14 +1,16 @@
 //! Faults that end by themselves: members that stand still, and links that are disturbed.
 //!
-//! Each waits for its place, all at once; the step goes on when every one of them has begun, or was not reached. From its
-//! beginning on each has a task of its own that ends it when its time is over. The task holds what undoes the fault: however it ends (a
-//! cycle that fails, an interruption), members go on and links heal.
+//! Each waits for its place, all at once; the step goes on when every one of them has begun, or was
+//! not reached. From its beginning on each has a task of its own that ends it when its time is
+//! over. The task holds what undoes the fault: however it ends (a cycle that fails, an
+//! interruption), members go on and links heal.
 //!
-//! A cut that leaves a majority whose members all hear each other must not keep it from serving: it is written to from the
-//! beginning on ([`connected_majority`]), and judged by when it first acknowledged a write.
+//! A cut that leaves a majority whose members all hear each other must not keep it from serving: it
+//! is written to from the beginning on ([`connected_majority`]), and judged by when it first
+//! acknowledged a write.
 //!
-//! Shortly before the end the others are written to, and then the victims read from ([`Prober`]): a victim that still takes
-//! itself for the leader must not answer from what it has.
+//! Shortly before the end the others are written to, and then the victims read from ([`Prober`]): a
+//! victim that still takes itself for the leader must not answer from what it has.
 
 use super::revive::first_trouble;
 use super::strike::Reached;
@@ -307,8 +309,8 @@ async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> i
     ended.map(|(lasted_ms, behind)| Ended { lasted_ms, behind, majority_wrote_ms, machine_percent })
 }
 
-/// The places of more than half of `members` members that all hear each other while `link` is done to those in the places
-/// `cut`; empty: no such are certain.
+/// The places of more than half of `members` members that all hear each other while `link` is done
+/// to those in the places `cut`; empty: no such are certain.
 fn connected_majority(link: Link, cut: &[usize], members: usize) -> Vec<usize> {
     let others: Vec<_> = (0..members).filter(|at| !cut.contains(at)).collect();
     match link {

@@ -1,4 +1,5 @@
-//! Upgrade by `migrate`: kill, inspect, migrate (killed on the way, if the step says so), inspect, and again.
+//! Upgrade by `migrate`: kill, inspect, migrate (killed on the way, if the step says so), inspect,
+//! and again.
 
 use super::{Stage, Work};
 use crate::cluster::Trouble;
@@ -67,8 +68,8 @@ impl Stage<'_> {
         self.set_engine(id, to)
     }
 
-    /// After an interrupted `migrate`, start-up itself has to finish the change or undo it. Which one follows from what
-    /// lies there; undone, it is migrated once more.
+    /// After an interrupted `migrate`, start-up itself has to finish the change or undo it. Which
+    /// one follows from what lies there; undone, it is migrated once more.
     async fn serve_what_is_there(&mut self, work: &mut Work, id: u64, to: Engine) -> Result<(), Trouble> {
         let found = work.last_dead(id).and_then(|dead| dead.engine);
         let Some(found) = found else {
@@ -87,7 +88,8 @@ impl Stage<'_> {
         self.migrate_to_the_end(work, id, to).await
     }
 
-    /// Reads the directory anew, and judges it against what it was; from here on this is what the next life starts from.
+    /// Reads the directory anew, and judges it against what it was; from here on this is what the
+    /// next life starts from.
     pub(super) async fn inspect_migrated(&self, work: &mut Work, id: u64, look: Look) -> Result<(), Trouble> {
         let site = &self.cluster.site;
         let Some(inspector) = site.target.inspector() else { return Ok(()) };

@@ -1,4 +1,5 @@
-//! A trouble ended a cycle half-way, and the scenario knows it: the run goes on, from members that all begin anew.
+//! A trouble ended a cycle half-way, and the scenario knows it: the run goes on, from members that
+//! all begin anew.
 
 use super::{Stage, Work};
 use crate::cluster::Trouble;
@@ -8,7 +9,8 @@ use anyhow::anyhow;
 use std::collections::BTreeSet;
 
 impl Stage<'_> {
-    /// Blames somebody for `trouble`. If all of it is known, the next cycle gets members that are up and have no window armed.
+    /// Blames somebody for `trouble`. If all of it is known, the next cycle gets members that are
+    /// up and have no window armed.
     pub(super) async fn outlive(&mut self, work: &mut Work, trouble: &Trouble) {
         let mut dead = BTreeSet::new();
         if let Trouble::Died { member, .. } = trouble {
@@ -34,7 +36,8 @@ impl Stage<'_> {
         }
     }
 
-    /// Windows may be armed, and members are `dead` of a trouble: all lives end here, and what comes next starts from that.
+    /// Windows may be armed, and members are `dead` of a trouble: all lives end here, and what
+    /// comes next starts from that.
     async fn begin_anew(&mut self, work: &mut Work, dead: &BTreeSet<u64>) -> Result<(), Trouble> {
         drop(std::mem::take(&mut work.lasting));
         self.note(work.step.cycle, Did::BeginAnew, None, None);

@@ -1,7 +1,8 @@
-//! Upgrade by replacement: remove, kill, add a learner, start it empty, let it be sent everything, promote it.
+//! Upgrade by replacement: remove, kill, add a learner, start it empty, let it be sent everything,
+//! promote it.
 //!
-//! The slot keeps its place, and the new member is another one: an id is a life of one raft log, and a wiped member under
-//! its old id would be amnesia.
+//! The slot keeps its place, and the new member is another one: an id is a life of one raft log,
+//! and a wiped member under its old id would be amnesia.
 
 use super::strike::unknown;
 use super::wait::Miss;
@@ -82,8 +83,8 @@ impl Stage<'_> {
         Ok(id)
     }
 
-    /// Starts the new member, on an empty directory; kills it, or the leader that sends it the state, in the
-    /// planned window. `Err`: why not.
+    /// Starts the new member, on an empty directory; kills it, or the leader that sends it the
+    /// state, in the planned window. `Err`: why not.
     async fn first_life(
         &mut self,
         work: &mut Work,
@@ -111,7 +112,8 @@ impl Stage<'_> {
         self.member(id)?.catch_up(self.cluster.applied_mark(), bound).await?;
         self.note(work.step.cycle, Did::MemberPromote, Some(id), None);
         others.promote(id, bound).await?;
-        // Not asked before: the applied index moves with an install, and a member writes its account of it down after that.
+        // Not asked before: the applied index moves with an install, and a member writes its
+        // account of it down after that.
         let recovery = self.member(id)?.recovery().await?;
         work.record.snapshot_installed |= recovery.is_some_and(|recovery| recovery.snapshot_installed.is_some());
         Ok(())

@@ -1,9 +1,11 @@
-//! Disaster recovery: a live member is saved under load, all are killed, and the snapshot becomes a new cluster in the same places.
+//! Disaster recovery: a live member is saved under load, all are killed, and the snapshot becomes a
+//! new cluster in the same places.
 //!
-//! Every directory of the old cluster is inspected like any dead one, and then left behind. What is restored has new ids, a raft
-//! log that begins behind the image, and the revision of the snapshot; the ledger cuts the history there
-//! ([`Evidence::Restored`]). Load and watches end with the old cluster and begin anew with the new one, so that no answer of
-//! the old one is taken for an answer of the new one. Founded by all members, or by one, to which the others are added empty. The
+//! Every directory of the old cluster is inspected like any dead one, and then left behind. What is
+//! restored has new ids, a raft log that begins behind the image, and the revision of the snapshot;
+//! the ledger cuts the history there ([`Evidence::Restored`]). Load and watches end with the old
+//! cluster and begin anew with the new one, so that no answer of the old one is taken for an answer
+//! of the new one. Founded by all members, or by one, to which the others are added empty. The
 //! cycle then catches up, fences and verifies as always.
 
 use super::strike::unknown;
@@ -70,7 +72,8 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Saves the snapshot of `source`, and lets the load go on for a while: what is acknowledged now is what a restore loses.
+    /// Saves the snapshot of `source`, and lets the load go on for a while: what is acknowledged
+    /// now is what a restore loses.
     async fn save(&mut self, work: &Work, (source, slot): (u64, Slot), file: &Path) -> Result<u64, Trouble> {
         let cycle = work.step.cycle;
         self.note(cycle, Did::Save, Some(source), None);
@@ -90,7 +93,8 @@ impl Stage<'_> {
         Ok(revision)
     }
 
-    /// Ends the load, so that nothing is in flight, and the watches. New ones wait until somebody serves.
+    /// Ends the load, so that nothing is in flight, and the watches. New ones wait until somebody
+    /// serves.
     async fn end_load_and_watches(&mut self) -> Result<(), Trouble> {
         self.load.stop().await?;
         let endpoints = self.cluster.endpoints();
@@ -187,7 +191,8 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Adds a learner in every slot but the founder's, and promotes each once it has what the cluster has.
+    /// Adds a learner in every slot but the founder's, and promotes each once it has what the
+    /// cluster has.
     async fn grow(&mut self, work: &mut Work, places: &[(Slot, Engine)], founder: Slot) -> Result<(), Trouble> {
         let doors: Vec<_> =
             self.cluster.in_slot(founder).into_iter().map(|member| (member.id, member.addresses)).collect();

@@ -1,5 +1,6 @@
-//! Once a fence is answered: does the cluster serve again? A linearizable read at every member, and on each one that was restarted
-//! watches that are opened anew in the past. A few milliseconds; what it finds is judged by `oracle`.
+//! Once a fence is answered: does the cluster serve again? A linearizable read at every member, and
+//! on each one that was restarted watches that are opened anew in the past. A few milliseconds;
+//! what it finds is judged by `oracle`.
 
 use super::{Stage, Work};
 use crate::cluster::trouble::excused;

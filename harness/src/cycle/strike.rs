@@ -416,8 +416,8 @@ async fn catch_up(member: &mut Member, index: u64, restart_ms: u64, catch_up_ms:
     member.catch_up(index, Duration::from_millis(catch_up_ms)).await
 }
 
-/// Waits until a member that has caught up applies one entry more. An installation moves the applied
-/// index before its last steps, and the entry that follows the image is applied after them.
+/// Waits until a member that has caught up applies one entry more. An installation moves the
+/// applied index before its last steps, and the entry that follows the image is applied after them.
 async fn past_the_image(member: &Member, bound: Duration) -> Result<(), Trouble> {
     let applied = member.status().await?.applied.unwrap_or(0);
     match member.wait_applied(applied + 1, bound).await {

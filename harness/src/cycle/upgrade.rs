@@ -1,7 +1,8 @@
-//! A member changes its engine while the others serve: by `migrate` on its dead directory, or replaced under a new id.
+//! A member changes its engine while the others serve: by `migrate` on its dead directory, or
+//! replaced under a new id.
 //!
-//! Both ways begin with a member that dies by our SIGKILL and is inspected like any other, and end with all members
-//! serving; the cycle then catches up, fences and verifies as always.
+//! Both ways begin with a member that dies by our SIGKILL and is inspected like any other, and end
+//! with all members serving; the cycle then catches up, fences and verifies as always.
 
 use super::strike::unknown;
 use super::{Stage, Work};

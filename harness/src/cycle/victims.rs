@@ -1,5 +1,5 @@
-//! Who is killed: a pure function of the plan's *whom* and the roles as they are. Ranks count slots: which ids live there
-//! may change.
+//! Who is killed: a pure function of the plan's *whom* and the roles as they are. Ranks count
+//! slots: which ids live there may change.
 
 use crate::plan::Whom;
 use crate::record::{Role, Victim};
@@ -8,7 +8,8 @@ use crate::scenario::WhomKind;
 /// No victims of no cluster, for a check without a fault.
 pub(super) const NOBODY: Whom = Whom { kind: WhomKind::All, rank: 0 };
 
-/// The victims, the one that is armed first. `roles` has every member, ascending by slot, one of them the leader.
+/// The victims, the one that is armed first. `roles` has every member, ascending by slot, one of
+/// them the leader.
 pub(super) fn choose(whom: &Whom, roles: &[(u64, Role)]) -> Vec<Victim> {
     let minority = roles.len().saturating_sub(1) / 2;
     let all = |_: &Role| true;

@@ -63,7 +63,8 @@ fn field<'a>(line: &'a str, name: &str) -> &'a str {
 }
 
 proptest! {
-    /// Whatever a history holds: indices ascend, a process has one operation at a time, and none has two completions.
+    /// Whatever a history holds: indices ascend, a process has one operation at a time, and none
+    /// has two completions.
     #[test]
     fn every_operation_of_a_process_is_invoked_then_completed(
         events in prop::collection::vec((0u32..4, 0u64..6, 0u8..5), 0..80),

@@ -89,7 +89,8 @@ pub struct FenceAnswer {
     pub leases: Vec<Lease>,
 }
 
-/// The members' answers for one fence. Written as groups of members that say the same: mostly there is one.
+/// The members' answers for one fence. Written as groups of members that say the same: mostly there
+/// is one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answers(pub Vec<(u64, FenceAnswer)>);
 

@@ -4,7 +4,8 @@ use fuser::{FileAttr, FileType, INodeNo};
 use rustix::fs::{FileType as Kind, Stat};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What FUSE is told of a file that the kernel below tells so of. `ino`: under which number it is known above.
+/// What FUSE is told of a file that the kernel below tells so of. `ino`: under which number it is
+/// known above.
 pub fn attr(ino: u64, stat: &Stat) -> FileAttr {
     let (atime, mtime, ctime) = (
         time(stat.st_atime, stat.st_atime_nsec),

@@ -1,7 +1,9 @@
-//! The gate: everything that changes a member's directory passes here, one by one counted, and is held once it stands still.
+//! The gate: everything that changes a member's directory passes here, one by one counted, and is
+//! held once it stands still.
 //!
-//! No thread waits inside it. A held request is kept aside with what it would do and with its answer; the threads that serve the
-//! mount go on, because a member that stands still must still be able to read, and to die.
+//! No thread waits inside it. A held request is kept aside with what it would do and with its
+//! answer; the threads that serve the mount go on, because a member that stands still must still be
+//! able to read, and to die.
 
 use super::point::{Class, Deed, Point, Side};
 use crate::process::NodeState;
@@ -26,7 +28,8 @@ struct State {
     armed: Option<Armed>,
     /// Requests that are being carried out.
     under_way: usize,
-    /// What is to be said as soon as nothing is under way any more: only then nothing else reaches the directory.
+    /// What is to be said as soon as nothing is under way any more: only then nothing else reaches
+    /// the directory.
     unsaid: Option<(String, u64)>,
     held: VecDeque<Held>,
     /// The receiver of holds: this life of the member.
@@ -58,7 +61,8 @@ impl fmt::Debug for Gate {
 }
 
 impl Gate {
-    /// A new life begins, and `said` is where holds are told. The life before is dead: its leftover requests are refused.
+    /// A new life begins, and `said` is where holds are told. The life before is dead: its leftover
+    /// requests are refused.
     pub fn open(&self, said: watch::Sender<NodeState>) {
         self.refuse();
         let mut state = self.state();
@@ -83,7 +87,8 @@ impl Gate {
         self.state().mode == Mode::Holding
     }
 
-    /// Lets a member that stands still go on: what is held is carried out in its order, and answered.
+    /// Lets a member that stands still go on: what is held is carried out in its order, and
+    /// answered.
     pub fn go_on(&self) {
         loop {
             let mut state = self.state();
@@ -101,8 +106,8 @@ impl Gate {
         }
     }
 
-    /// The member is dead, or has been sent its SIGKILL: from now on nothing of it is carried out, and whatever is held is
-    /// answered, without which it could not die.
+    /// The member is dead, or has been sent its SIGKILL: from now on nothing of it is carried out,
+    /// and whatever is held is answered, without which it could not die.
     pub fn refuse(&self) {
         let mut state = self.state();
         (state.mode, state.armed, state.unsaid, state.said) = (Mode::Refusing, None, None, None);
@@ -111,7 +116,8 @@ impl Gate {
         held.into_iter().for_each(|held| held(false));
     }
 
-    /// Carries `work` out and answers with its outcome; or holds both, or refuses. `touches`: what it does to which class of file.
+    /// Carries `work` out and answers with its outcome; or holds both, or refuses. `touches`: what
+    /// it does to which class of file.
     pub(super) fn pass<T: Send + 'static>(
         &self,
         touches: Option<(Class, Deed)>,
@@ -284,7 +290,8 @@ mod tests {
         assert!(bench.gate.arm("raft.append", 1).is_err());
     }
 
-    /// What had begun before is done first, and only then it is said that nothing more reaches the directory.
+    /// What had begun before is done first, and only then it is said that nothing more reaches the
+    /// directory.
     #[test]
     fn a_hold_is_told_once_nothing_is_under_way() {
         let bench = Bench::new();

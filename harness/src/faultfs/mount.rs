@@ -1,7 +1,7 @@
 //! Mounting and unmounting, by ourselves: `fuser` only serves the connection.
 //!
-//! (Its own mount guard looks at the connection's state the wrong way round, and takes the next mount at the same place away
-//! when it is dropped.)
+//! (Its own mount guard looks at the connection's state the wrong way round, and takes the next
+//! mount at the same place away when it is dropped.)
 
 use super::below::Below;
 use super::gate::Gate;
@@ -19,7 +19,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A directory under the fault filesystem. Dropping it unmounts it, which breaks files that are still open.
+/// A directory under the fault filesystem. Dropping it unmounts it, which breaks files that are
+/// still open.
 #[derive(Debug)]
 pub struct Mount {
     at: PathBuf,
@@ -28,7 +29,8 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// Puts the filesystem over `dir`, which is made if it is not there. A mount that a killed harness left is taken away first.
+    /// Puts the filesystem over `dir`, which is made if it is not there. A mount that a killed
+    /// harness left is taken away first.
     ///
     /// # Errors
     /// What this machine, or this user, lacks.
@@ -70,7 +72,8 @@ impl Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         self.gate.refuse();
-        // Forced, so that the connection ends despite open files; detached, so that the directory is free at once.
+        // Forced, so that the connection ends despite open files; detached, so that the directory
+        // is free at once.
         let unmounted = umount2(&self.at, MntFlags::MNT_FORCE | MntFlags::MNT_DETACH).is_ok();
         // Without the unmounting its threads would never end.
         if let Some(session) = self.session.take().filter(|_| unmounted) {

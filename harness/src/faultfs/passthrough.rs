@@ -1,4 +1,5 @@
-//! FUSE's requests, each handed to [`Below`]: what only looks at once, what changes something through the [`Gate`].
+//! FUSE's requests, each handed to [`Below`]: what only looks at once, what changes something
+//! through the [`Gate`].
 
 use super::below::{Below, Changes};
 use super::gate::Gate;
@@ -21,8 +22,8 @@ pub struct Passthrough {
 
 /// Inodes are never given twice while the kernel knows them.
 const GENERATION: Generation = Generation(0);
-/// Closing writes nothing here. The page cache is emptied by each opening, so that a life never reads what another one wrote and
-/// the directory below never got.
+/// Closing writes nothing here. The page cache is emptied by each opening, so that a life never
+/// reads what another one wrote and the directory below never got.
 const OPENED: FopenFlags = FopenFlags::FOPEN_NOFLUSH;
 
 impl Passthrough {

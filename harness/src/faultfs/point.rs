@@ -6,7 +6,8 @@ use std::path::Path;
 /// A class of file, by its place in etcd's data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
-    /// A segment of the raft log, `member/wal/*.wal`; not the files that are kept in reserve for the next one.
+    /// A segment of the raft log, `member/wal/*.wal`; not the files that are kept in reserve for
+    /// the next one.
     Wal,
     /// The state, `member/snap/db`.
     Db,

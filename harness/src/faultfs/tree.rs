@@ -1,7 +1,9 @@
-//! The files that the kernel knows of a mount: by number, with a descriptor of each and with its name.
+//! The files that the kernel knows of a mount: by number, with a descriptor of each and with its
+//! name.
 //!
-//! A number is the file's inode below, so that it stays the same however often the kernel forgets it and asks again; only the root
-//! has the one that FUSE demands. A descriptor outlives renaming and unlinking, and keeps the number from being given twice.
+//! A number is the file's inode below, so that it stays the same however often the kernel forgets
+//! it and asks again; only the root has the one that FUSE demands. A descriptor outlives renaming
+//! and unlinking, and keeps the number from being given twice.
 
 use fuser::Errno;
 use rustix::fd::OwnedFd;
@@ -26,7 +28,8 @@ struct Node {
     fd: Arc<OwnedFd>,
     /// How often the kernel was given it, and has not forgotten it.
     lookups: u64,
-    /// Directory and name by which it was last found; `None`: it has lost its name. (Of several hard links it is the last one.)
+    /// Directory and name by which it was last found; `None`: it has lost its name. (Of several
+    /// hard links it is the last one.)
     place: Option<(u64, OsString)>,
 }
 

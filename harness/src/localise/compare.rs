@@ -1,4 +1,5 @@
-//! The first revision at which a member's rows are not those that the model demands, and the shape of the difference.
+//! The first revision at which a member's rows are not those that the model demands, and the shape
+//! of the difference.
 
 use crate::oracle::log_replay::Effect;
 use crate::raft_log::LogId;
@@ -21,8 +22,8 @@ pub(super) struct Shown {
 pub(super) enum Shape {
     /// The revision holds nothing, or too little, and what follows is in its place.
     Missing,
-    /// It holds what an entry so many revisions later makes: those in between were skipped, and everything behind them is so much
-    /// early.
+    /// It holds what an entry so many revisions later makes: those in between were skipped, and
+    /// everything behind them is so much early.
     Skipped(u64),
     /// It holds again what an earlier entry made, at this revision: that one was applied twice.
     Again(u64),
@@ -70,7 +71,8 @@ fn shape(truth: &Truth, shown: &Shown, at: u64) -> Shape {
     // One entry may be skipped, or all that a kill took.
     let skipped = (1..=SKIPPED_MAX).find(|ahead| truth.contains_key(&(at + ahead)) && goes_on(*ahead as i64));
     let few = found(at).len() < made(at).len() && found(at).iter().all(|effect| made(at).contains(effect));
-    // The next ones may be lost as well; a row in its place behind them shows that no revision was skipped.
+    // The next ones may be lost as well; a row in its place behind them shows that no revision was
+    // skipped.
     let behind = (at + 1..=at + IN_PLACE_MAX).any(|next| next > shown.through || same_writes(found(next), made(next)));
     if few && behind && !goes_on(1) {
         return Shape::Missing;
@@ -93,7 +95,8 @@ const IN_PLACE_MAX: u64 = 8;
 /// How far back an entry is looked for that may have been applied again.
 const AGAIN_MAX: usize = 400;
 
-/// Whether the same keys get the same values, whatever else differs: what is applied at another place gets other revisions.
+/// Whether the same keys get the same values, whatever else differs: what is applied at another
+/// place gets other revisions.
 fn same_writes(a: &[Effect], b: &[Effect]) -> bool {
     !a.is_empty()
         && a.len() == b.len()

@@ -1,4 +1,5 @@
-//! What a living member shows of its state over the client API: its history since a revision, and its keys at one.
+//! What a living member shows of its state over the client API: its history since a revision, and
+//! its keys at one.
 
 use super::compare::Shown;
 use crate::contact::rows;
@@ -16,9 +17,9 @@ pub(super) async fn connect(endpoint: &str) -> anyhow::Result<Client> {
     Ok(Client::connect([endpoint], Some(options)).await?)
 }
 
-/// The member's rows of the revisions `from` to `through`: a new watch reads them from its engine, as the hash does, tombstones
-/// included. An absent row has no event, so the end is a silence once all writers have stopped. What is compacted is left out:
-/// the result says from where on it is.
+/// The member's rows of the revisions `from` to `through`: a new watch reads them from its engine,
+/// as the hash does, tombstones included. An absent row has no event, so the end is a silence once
+/// all writers have stopped. What is compacted is left out: the result says from where on it is.
 pub(super) async fn history(client: &mut Client, (from, through): (u64, u64), pace: &Pace) -> anyhow::Result<Shown> {
     let mut shown = Shown { from, through, ..Shown::default() };
     while shown.from <= through {

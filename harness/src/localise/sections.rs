@@ -1,4 +1,5 @@
-//! Sections of the state that have no revision: membership and leases. All that can be told is which entries write them.
+//! Sections of the state that have no revision: membership and leases. All that can be told is
+//! which entries write them.
 
 use super::Evidence;
 use crate::oracle::log_replay::{Logged, Step, in_words};
@@ -44,7 +45,8 @@ fn says_empty(what: &What) -> bool {
     matches!(what, What::Replicas(Replicas::ReplicasDisagree { says, .. }) if says.iter().any(empty))
 }
 
-/// What is to be said of a finding about one of those sections, and the entry that must be the wrong one, if only one can be.
+/// What is to be said of a finding about one of those sections, and the entry that must be the
+/// wrong one, if only one can be.
 pub(super) fn conclusion(finding: &Finding, evidence: &Evidence) -> Option<(String, Option<u64>)> {
     let (section, writes): (_, fn(&Step) -> bool) = match Section::of(&finding.what)? {
         Section::Membership => ("membership", |step| matches!(step, Step::Membership | Step::Publish)),

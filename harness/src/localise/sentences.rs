@@ -6,8 +6,8 @@ use crate::oracle::log_replay::Effect;
 use crate::record::localisation::{FirstWrong, Watermarks};
 use std::collections::BTreeMap;
 
-/// Who is wrong and who is right; where it begins; how; after what. `older`: the members' keys differ, though no row does that can
-/// be compared by its revision.
+/// Who is wrong and who is right; where it begins; how; after what. `older`: the members' keys
+/// differ, though no row does that can be compared by its revision.
 pub(super) fn conclusion(
     evidence: &Evidence,
     differences: &BTreeMap<u64, Difference>,

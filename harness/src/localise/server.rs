@@ -1,14 +1,19 @@
 //! Where a divergence begins among servers of which only the API is known.
 //!
-//! There are no logs and no dead directories. There is what every member showed at the fence, row by row, if something was wrong
-//! there; the history of each, heard by a new watch; the history that the watches had delivered before, which is what the model is made of;
-//! and whom an answer came from. So the place is
+//! There are no logs and no dead directories. There is what every member showed at the fence, row
+//! by row, if something was wrong there; the history of each, heard by a new watch; the history
+//! that the watches had delivered before, which is what the model is made of; and whom an answer
+//! came from. So the place is
 //!
-//! 1. the first revision of a member's history that is not the watches', unless it is behind a fence where its keys were wrong already;
-//! 2. or else the first of the keys that a member shows at the fence's revision, and the model has otherwise;
-//! 3. or else nothing of that: the members hold what the watches told, and the finding itself says whose answer does not fit.
+//! 1. the first revision of a member's history that is not the watches', unless it is behind a
+//!    fence where its keys were wrong already;
+//! 2. or else the first of the keys that a member shows at the fence's revision, and the model has
+//!    otherwise;
+//! 3. or else nothing of that: the members hold what the watches told, and the finding itself says
+//!    whose answer does not fit.
 //!
-//! A member that skipped an entry is off in most of its keys, and its history alone says where that began.
+//! A member that skipped an entry is off in most of its keys, and its history alone says where that
+//! began.
 
 use super::compare::{Difference, Shown};
 use super::sentences::{is_or_are, list, members, shape};
@@ -96,8 +101,8 @@ async fn hear(endpoint: &str, (from, through): (u64, u64), pace: &Pace) -> anyho
     live::history(&mut client, (from, through), pace).await
 }
 
-/// The rows that members showed at one revision, the model's, and the keys that differ anywhere, by the revision from which on they
-/// do.
+/// The rows that members showed at one revision, the model's, and the keys that differ anywhere, by
+/// the revision from which on they do.
 struct AtRevision<'a> {
     revision: u64,
     wrong: &'a BTreeSet<(u64, Vec<u8>)>,
@@ -119,7 +124,8 @@ fn differing(rows: &BTreeMap<u64, Vec<KeyState>>, must: &[KeyState]) -> BTreeSet
     wrong
 }
 
-/// A later write than the last one that there was is wrong where it claims to be; anything else lacks that last one.
+/// A later write than the last one that there was is wrong where it claims to be; anything else
+/// lacks that last one.
 fn wrong_since(shown: Option<&KeyState>, must: Option<&KeyState>) -> u64 {
     let [shown, must] = [shown, must].map(|row| row.map(|row| row.mod_revision));
     match (shown, must) {
@@ -212,7 +218,8 @@ fn by_history(finding: &Finding, evidence: &Evidence, rows: Option<&AtRevision<'
         return true;
     }
     found.wrong = differences.keys().copied().collect();
-    // From there on the watches' history may be a wrong member's word, and then its rows accuse everybody.
+    // From there on the watches' history may be a wrong member's word, and then its rows accuse
+    // everybody.
     let agrees =
         |counts: &BTreeMap<u64, usize>| counts.iter().all(|(id, count)| found.wrong.contains(id) == (*count > 0));
     let rows = rows.map(|rows| (rows, counts(rows))).filter(|(_, counts)| agrees(counts));
@@ -244,8 +251,8 @@ fn by_history(finding: &Finding, evidence: &Evidence, rows: Option<&AtRevision<'
     true
 }
 
-/// No member shows what the watches delivered first: it came from a member whose history has changed since, so no member can be
-/// measured by it.
+/// No member shows what the watches delivered first: it came from a member whose history has
+/// changed since, so no member can be measured by it.
 fn disputed(finding: &Finding, evidence: &Evidence, difference: &Difference, found: &mut Localisation) {
     let revision = difference.revision;
     found.sentences.push(format!(
@@ -345,7 +352,8 @@ mod tests {
         }
     }
 
-    /// n2 skipped what made revision 7: its b is gone, and c, which was next, is one revision early.
+    /// n2 skipped what made revision 7: its b is gone, and c, which was next, is one revision
+    /// early.
     #[test]
     fn a_skipped_entry_is_found_in_the_history_and_not_in_the_oldest_key() {
         let put = |key: &str, revision: u64| {
@@ -397,7 +405,8 @@ mod tests {
         assert!(text(&found).contains("The first of them is b, written at revision 7"), "{}", text(&found));
     }
 
-    /// The watches heard a member that shows something else by now: the others are not accused by its word.
+    /// The watches heard a member that shows something else by now: the others are not accused by
+    /// its word.
     #[test]
     fn a_word_that_nobody_stands_by_accuses_nobody() {
         let put = |version| {

@@ -1,6 +1,8 @@
-//! What the history says about the cycle of a finding: the fault, and what each member's watermarks were.
+//! What the history says about the cycle of a finding: the fault, and what each member's watermarks
+//! were.
 //!
-//! The end of `history.jsonl` is read back: what was written down is what there is to go by, here as in a check that is done later.
+//! The end of `history.jsonl` is read back: what was written down is what there is to go by, here
+//! as in a check that is done later.
 
 use crate::evidence::{Did, Evidence, EvidenceKind, FenceAnswer, IndexRange, Look, Marks, Recovered};
 use crate::history::{self, Lines};
@@ -125,8 +127,8 @@ impl Trail {
         })
     }
 
-    /// The committed entries from `first` to `last` that dead members' logs told, with the member that told each: a log that is
-    /// read now may have purged them.
+    /// The committed entries from `first` to `last` that dead members' logs told, with the member
+    /// that told each: a log that is read now may have purged them.
     pub fn logged(&self, first: u64, last: u64) -> impl DoubleEndedIterator<Item = &(u64, Logged)> {
         self.logged.range(first..=last.max(first)).map(|(_, told)| told)
     }

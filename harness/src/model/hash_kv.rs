@@ -1,12 +1,15 @@
-//! What etcd's `Maintenance.HashKV` has to answer, from the model: so that a member's own hash is not taken on trust.
+//! What etcd's `Maintenance.HashKV` has to answer, from the model: so that a member's own hash is
+//! not taken on trust.
 //!
-//! etcd 3.4 and 3.5 (`HashByRev` of package `mvcc`): CRC-32C over the bucket's name, then over each row's key and value, ascending, as
-//! the engine holds them: rows above the compact revision and up to the one asked for, and of the older ones those that are live at
-//! it. Where none is live, whatever the engine still holds is hashed, and the model cannot know. Nor does it at the compact revision
-//! itself: 3.4 and the first 3.5 refuse that, and 3.5.16 answers with the tombstones that it keeps there.
+//! etcd 3.4 and 3.5 (`HashByRev` of package `mvcc`): CRC-32C over the bucket's name, then over each
+//! row's key and value, ascending, as the engine holds them: rows above the compact revision and up
+//! to the one asked for, and of the older ones those that are live at it. Where none is live,
+//! whatever the engine still holds is hashed, and the model cannot know. Nor does it at the compact
+//! revision itself: 3.4 and the first 3.5 refuse that, and 3.5.16 answers with the tombstones that
+//! it keeps there.
 //!
-//! A row's key is `u64 main, '_', u64 sub`, with a `t` behind it for a tombstone; its value is a `mvccpb.KeyValue`, of which a
-//! tombstone has the key alone.
+//! A row's key is `u64 main, '_', u64 sub`, with a `t` behind it for a tombstone; its value is a
+//! `mvccpb.KeyValue`, of which a tombstone has the key alone.
 
 use super::row::Row;
 use super::{Model, Position};
@@ -16,8 +19,8 @@ use prost::Message;
 const BUCKET: &[u8] = b"key";
 
 impl Model {
-    /// The answer for `revision`, from a member whose compact revision is `compact`. Executes that compaction. `None`: the model
-    /// cannot know.
+    /// The answer for `revision`, from a member whose compact revision is `compact`. Executes that
+    /// compaction. `None`: the model cannot know.
     pub fn hash_kv(&mut self, revision: u64, compact: u64) -> Option<u32> {
         if revision > self.revision || compact < self.compacted || compact >= revision {
             return None;
@@ -97,7 +100,8 @@ mod tests {
         model
     }
 
-    /// What etcd 3.4.23, 3.5.1, 3.5.16 and 3.5.30 answered for that history: revision, compact revision, hash.
+    /// What etcd 3.4.23, 3.5.1, 3.5.16 and 3.5.30 answered for that history: revision, compact
+    /// revision, hash.
     #[test]
     fn it_is_what_etcd_answers() {
         let mut model = model();

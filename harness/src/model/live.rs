@@ -1,7 +1,7 @@
 //! A digest of what a client can read at one revision: the live keys, without their history.
 //!
-//! Ascending by key: `u32 key length, key, u64 create revision, u64 mod revision, u64 version, u64 lease (two's complement),
-//! u32 value length, value`, all integers big-endian.
+//! Ascending by key: `u32 key length, key, u64 create revision, u64 mod revision, u64 version, u64
+//! lease (two's complement), u32 value length, value`, all integers big-endian.
 
 use super::{KvDigest, Live, Model};
 use sha2::{Digest, Sha256};

@@ -97,8 +97,8 @@ impl Naive {
 }
 
 proptest! {
-    /// Revisions of one or two changes over a few keys, with fences that compact in between: digest, reads and
-    /// memory are those of a recomputation from the whole history.
+    /// Revisions of one or two changes over a few keys, with fences that compact in between:
+    /// digest, reads and memory are those of a recomputation from the whole history.
     #[test]
     fn the_model_equals_a_recomputation(
         revisions in proptest::collection::vec(proptest::collection::btree_map(0u8..5, any::<Option<u8>>(), 1..3), 1..40),

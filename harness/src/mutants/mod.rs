@@ -1,9 +1,11 @@
 //! The detection table: does the harness catch what it is there to catch, and how soon?
 //!
-//! A gate that never went red proves nothing. Each planted bug of a table ([`table`]) is run with several seeds through the same
-//! pipeline as any run, until it is detected; a control without a bug has to stay green. A row holds if *every* seed ends in the
-//! class that is expected, within the budget: [`limits::MUTANT_MEDIAN_CYCLES_MAX`] cycles in the median and
-//! [`limits::MUTANT_CYCLES_MAX`] at most. Another class does not count: it would mislead the reader of the report.
+//! A gate that never went red proves nothing. Each planted bug of a table ([`table`]) is run with
+//! several seeds through the same pipeline as any run, until it is detected; a control without a
+//! bug has to stay green. A row holds if *every* seed ends in the class that is expected, within
+//! the budget: [`limits::MUTANT_MEDIAN_CYCLES_MAX`] cycles in the median and
+//! [`limits::MUTANT_CYCLES_MAX`] at most. Another class does not count: it would mislead the reader
+//! of the report.
 
 pub mod table;
 mod text;
@@ -60,7 +62,8 @@ pub struct Row {
 pub struct Certificate {
     pub schema_version: u32,
     pub rows: Vec<Row>,
-    /// Bugs of the table that no trial can show, because their fault is not among those that are injected.
+    /// Bugs of the table that no trial can show, because their fault is not among those that are
+    /// injected.
     pub elsewhere: Vec<String>,
     pub median_cycles_max: u32,
     pub cycles_max: u32,

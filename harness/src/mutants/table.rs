@@ -1,5 +1,5 @@
-//! The file that says which bug has to end how: `scenarios/mutants.toml` for those that are planted in the node,
-//! `scenarios/etcd-releases.toml` for one that was released.
+//! The file that says which bug has to end how: `scenarios/mutants.toml` for those that are planted
+//! in the node, `scenarios/etcd-releases.toml` for one that was released.
 
 use crate::limits;
 use crate::verdict::{Class, Verdict};
@@ -14,14 +14,15 @@ pub struct Expected {
     pub name: String,
     /// The scenario that shows it, beside the table.
     pub scenario: String,
-    /// A path, or a name on `PATH`: what the scenario is run on, and has the bug by itself. Absent: the node, and the bug is
-    /// planted.
+    /// A path, or a name on `PATH`: what the scenario is run on, and has the bug by itself. Absent:
+    /// the node, and the bug is planted.
     pub binary: Option<String>,
     /// Classes that may head the report. All of them lead to one verdict.
     pub headline: Vec<Class>,
     /// At least one of these classes must be among the findings; empty if `headline` is enough.
     symptom: Option<Vec<Class>>,
-    /// A kill at a window shows it, so that it does not depend on luck: it is tried with more seeds.
+    /// A kill at a window shows it, so that it does not depend on luck: it is tried with more
+    /// seeds.
     pub pinned: bool,
     /// Cycles, instead of the scenario's.
     pub cycles: Option<u32>,

@@ -1,4 +1,5 @@
-//! An operation as the judges remember it: what was asked, and of whom. Alarms about an answer accuse the member that gave it.
+//! An operation as the judges remember it: what was asked, and of whom. Alarms about an answer
+//! accuse the member that gave it.
 
 use crate::operation::{Action, Effect, Keys, OpId, Purpose};
 use crate::verdict::Finding;

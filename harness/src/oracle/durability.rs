@@ -1,15 +1,16 @@
-//! Promise: every acknowledged write is in the history at the revision of its answer, with exactly its
-//! effects on the state before it; a write whose answer never came is there once or not at all; nothing is there
-//! that no client wrote.
+//! Promise: every acknowledged write is in the history at the revision of its answer, with exactly
+//! its effects on the state before it; a write whose answer never came is there once or not at all;
+//! nothing is there that no client wrote.
 //!
-//! The history is the sequence of revisions that the watch streams deliver. A revision with a put names its
-//! operation in the value. A revision of deletes alone names no operation: it belongs to the one that was
-//! acknowledged with that revision, or is *unclaimed*: its candidates are the open operations that would have done
-//! exactly this to the state before it. None: a phantom. A candidate that turns out to be elsewhere is struck
-//! off, and the last one struck off makes a phantom as well.
+//! The history is the sequence of revisions that the watch streams deliver. A revision with a put
+//! names its operation in the value. A revision of deletes alone names no operation: it belongs to
+//! the one that was acknowledged with that revision, or is *unclaimed*: its candidates are the open
+//! operations that would have done exactly this to the state before it. None: a phantom. A
+//! candidate that turns out to be elsewhere is struck off, and the last one struck off makes a
+//! phantom as well.
 //!
-//! Memory: only open operations are kept, each until it is settled. What is found and not open was refused, or never sent; what is
-//! found again is `exactly_once`'s to judge.
+//! Memory: only open operations are kept, each until it is settled. What is found and not open was
+//! refused, or never sent; what is found again is `exactly_once`'s to judge.
 
 use super::Alarms;
 use super::asked::Asked;
@@ -56,10 +57,12 @@ fn expiry(lease: i64) -> OpId {
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     open: BTreeMap<OpId, Open>,
-    /// Acknowledged, and not yet delivered, by revision. Of several the history will say which one has it.
+    /// Acknowledged, and not yet delivered, by revision. Of several the history will say which one
+    /// has it.
     acked: BTreeMap<u64, Vec<OpId>>,
     unclaimed: BTreeMap<u64, Unclaimed>,
-    /// Revocations that were answered, by a revision that is not below their own: candidates until then.
+    /// Revocations that were answered, by a revision that is not below their own: candidates until
+    /// then.
     revoked: BTreeMap<u64, Vec<OpId>>,
 }
 
@@ -68,7 +71,8 @@ impl Writes {
         self.open.insert(asked.id, Open { asked, answer: Answer::Pending, observed: None });
     }
 
-    /// The lease may end by itself from here on, once: what it deletes then is explained by nothing else.
+    /// The lease may end by itself from here on, once: what it deletes then is explained by nothing
+    /// else.
     pub fn invoke_expiry(&mut self, lease: i64) {
         let id = expiry(lease);
         let asked = Arc::new(Asked { id, member: 0, action: Action::Revoke { lease }, purpose: None });
@@ -118,7 +122,8 @@ impl Writes {
         }
     }
 
-    /// Whether several operations were acknowledged at `revision`, and the history has yet to say which of them it holds.
+    /// Whether several operations were acknowledged at `revision`, and the history has yet to say
+    /// which of them it holds.
     pub fn contested(&self, revision: u64) -> bool {
         self.acked.get(&revision).is_some_and(|claims| claims.len() > 1)
     }
@@ -134,8 +139,8 @@ impl Writes {
         self.strike_off(id, alarms);
     }
 
-    /// A revocation was answered when the store stood at `revision`. That does not say which revision it took,
-    /// if any: what it may have deleted until then counts as explained by it.
+    /// A revocation was answered when the store stood at `revision`. That does not say which
+    /// revision it took, if any: what it may have deleted until then counts as explained by it.
     pub fn revoked(&mut self, model: &Model, id: OpId, revision: u64) {
         self.revoked.entry(revision).or_default().push(id);
         self.settle_revoked(model);
@@ -214,9 +219,10 @@ impl Writes {
     }
 
     /// Finds who wrote deletes, which name their operation nowhere. The acknowledgements of their
-    /// revision in `claims` come first, if what they claim fits; then an open operation that would do
-    /// exactly this, whose answer may be on its way. Without either, a claim is taken at its word,
-    /// and judged by it. `None`: an open operation has yet to settle it, or there is a finding.
+    /// revision in `claims` come first, if what they claim fits; then an open operation that would
+    /// do exactly this, whose answer may be on its way. Without either, a claim is taken at its
+    /// word, and judged by it. `None`: an open operation has yet to settle it, or there is a
+    /// finding.
     fn author_of_deletes(
         &mut self,
         before: &Model,
@@ -272,8 +278,8 @@ impl Writes {
         });
     }
 
-    /// Settles what no answer can settle any more: deletes all of whose candidates are unknown. A sole candidate
-    /// is found; among several any may be it, so all of them stay open.
+    /// Settles what no answer can settle any more: deletes all of whose candidates are unknown. A
+    /// sole candidate is found; among several any may be it, so all of them stay open.
     pub fn tidy(&mut self) {
         let open = &mut self.open;
         self.unclaimed.retain(|_, one| {

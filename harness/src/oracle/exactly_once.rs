@@ -1,9 +1,11 @@
-//! Promise: what was asked for once happened at most once, and counts for one: no operation is in two revisions of the
-//! history, a counter goes up by one with each, an append list grows by the operation's id at its end.
+//! Promise: what was asked for once happened at most once, and counts for one: no operation is in
+//! two revisions of the history, a counter goes up by one with each, an append list grows by the
+//! operation's id at its end.
 //!
-//! Judged over the history's revisions alone, in their order, from the values themselves: independent of the answers,
-//! of what `durability` remembers of open operations, and of the model. That every acknowledged operation is there at all is
-//! `durability`'s to say; together that is *exactly* once.
+//! Judged over the history's revisions alone, in their order, from the values themselves:
+//! independent of the answers, of what `durability` remembers of open operations, and of the model.
+//! That every acknowledged operation is there at all is `durability`'s to say; together that is
+//! *exactly* once.
 //!
 //! Memory is bounded by the clients and the keys.
 
@@ -15,8 +17,8 @@ use crate::verdict::Finding;
 use crate::verdict::findings::Writes as Broken;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Operations that are remembered per client, the newest. A client has one in flight, so one that comes back after this many
-/// was given up long ago, and `durability` calls it a phantom.
+/// Operations that are remembered per client, the newest. A client has one in flight, so one that
+/// comes back after this many was given up long ago, and `durability` calls it a phantom.
 const REMEMBERED_PER_CLIENT: usize = 2_048;
 /// Keys of counters and of append lists begin so.
 const COUNTERS: &[u8] = b"c/";
@@ -31,7 +33,8 @@ pub(super) struct ExactlyOnce {
 }
 
 impl ExactlyOnce {
-    /// The cluster was restored: the history ends with the last revision of `model`, which holds what is left of it.
+    /// The cluster was restored: the history ends with the last revision of `model`, which holds
+    /// what is left of it.
     pub fn restored(&mut self, model: &Model) {
         let last = model.revision();
         self.held.values_mut().for_each(|held| held.retain(|_, revision| *revision <= last));
@@ -40,7 +43,8 @@ impl ExactlyOnce {
         self.values = kept.map(|(key, live)| (key.to_vec(), live.value.to_vec())).collect();
     }
 
-    /// The next revision of the history. Returns whether an operation of it was in the history before.
+    /// The next revision of the history. Returns whether an operation of it was in the history
+    /// before.
     pub fn deliver(&mut self, revision: u64, changes: &[Change], alarms: &mut Alarms) -> bool {
         let mut again = false;
         let authors: BTreeSet<OpId> = changes.iter().filter_map(author).collect();

@@ -1,8 +1,8 @@
-//! Promise: at a fence all replicas have one state, section by section, and it is the state that the history
-//! leads to.
+//! Promise: at a fence all replicas have one state, section by section, and it is the state that
+//! the history leads to.
 //!
-//! A fence's answers are readings at exactly one raft index, so a difference is a divergence: no second
-//! reading is needed.
+//! A fence's answers are readings at exactly one raft index, so a difference is a divergence: no
+//! second reading is needed.
 
 use super::Alarms;
 use super::ledger::{Books, FenceMark};
@@ -13,8 +13,9 @@ use crate::verdict::findings::{Harness, Replicas};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-/// Judges the answers of all replicas for one fence that was proposed after `mark` was taken. The caller has
-/// waited until the watch streams delivered the fence's revision, or has given up waiting.
+/// Judges the answers of all replicas for one fence that was proposed after `mark` was taken. The
+/// caller has waited until the watch streams delivered the fence's revision, or has given up
+/// waiting.
 pub(super) fn check_fence(books: &mut Books, cycle: u32, mark: &FenceMark, answers: &[(u64, Answer)]) -> Vec<Finding> {
     let mut findings = compare_replicas(answers);
     if let (Some((_, answer)), true) = (answers.first(), findings.is_empty()) {
@@ -27,19 +28,22 @@ pub(super) fn check_fence(books: &mut Books, cycle: u32, mark: &FenceMark, answe
         books.writes.tidy();
         findings.extend(alarms);
     }
-    // Whatever is wrong with the replicas, what clients were told is evidence of its own; the ledger keeps what it finds.
+    // Whatever is wrong with the replicas, what clients were told is evidence of its own; the
+    // ledger keeps what it finds.
     books.judge_linearizability();
     findings.into_iter().map(|finding| finding.in_cycle(cycle)).collect()
 }
 
-/// A fence is missed rightly only where recovery or a snapshot covered its index. A member that applied that index by
-/// itself, and found no fence there, has another log than the member that committed one.
+/// A fence is missed rightly only where recovery or a snapshot covered its index. A member that
+/// applied that index by itself, and found no fence there, has another log than the member that
+/// committed one.
 pub(super) fn check_missed(cycle: u32, member: u64, index: u64, recovery: &Recovered) -> Option<Finding> {
     let diverged = applied_by_itself(recovery, index);
     diverged.then(|| Finding::new(Replicas::FenceNotFound { member, index }).in_cycle(cycle).at_member(member))
 }
 
-/// Whether the life that `recovery` tells of applied `index` entry by entry. With a snapshot in that life: not certainly.
+/// Whether the life that `recovery` tells of applied `index` entry by entry. With a snapshot in
+/// that life: not certainly.
 fn applied_by_itself(recovery: &Recovered, index: u64) -> bool {
     recovery.snapshot_installed.is_none()
         && recovery.scan_start.is_some_and(|start| start <= index)
@@ -87,7 +91,8 @@ fn compare_replicas(answers: &[(u64, Answer)]) -> Vec<Finding> {
     findings
 }
 
-/// `groups`: members by what they say. One against several is named; who is right, only the model knows.
+/// `groups`: members by what they say. One against several is named; who is right, only the model
+/// knows.
 pub(super) fn disagreement(at: Anchor, part: Part, groups: &BTreeMap<String, Vec<u64>>) -> Finding {
     let says = groups.iter().map(|(value, members)| Says { members: members.clone(), value: value.clone() }).collect();
     let total: usize = groups.values().map(Vec::len).sum();
@@ -129,7 +134,8 @@ pub(super) fn judge_compaction(books: &Books, mark: &FenceMark, compact: u64, at
     }
 }
 
-/// Whether the watches have delivered `revision`, so that the model can judge a fence there. If not, that is counted, or said.
+/// Whether the watches have delivered `revision`, so that the model can judge a fence there. If
+/// not, that is counted, or said.
 pub(super) fn history_reaches(books: &mut Books, revision: u64, at: Anchor, alarms: &mut Alarms) -> bool {
     let known = books.model.revision();
     if revision <= known {

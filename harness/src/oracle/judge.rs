@@ -12,7 +12,8 @@ use crate::operation::{Outcome, Reason};
 use crate::verdict::findings::Restarts;
 use crate::verdict::{Class, Finding};
 
-/// Whether `evidence` is a cycle's fence at which replicas held other keys, or another history of them.
+/// Whether `evidence` is a cycle's fence at which replicas held other keys, or another history of
+/// them.
 fn keys_differ(evidence: &Evidence) -> bool {
     match evidence {
         Evidence::FenceAnswers { cycle: 1.., answers } => answers.0.windows(2).any(|pair| pair[0].1.kv != pair[1].1.kv),

@@ -1,9 +1,9 @@
-//! Promise: at one revision all replicas hold the same keys, with the same history since the compaction, and they are the
-//! model's; a lease is known where it must be, and nowhere else.
+//! Promise: at one revision all replicas hold the same keys, with the same history since the
+//! compaction, and they are the model's; a lease is known where it must be, and nowhere else.
 //!
-//! Three readings of each member, none of which is trusted alone: its own HashKV, our digest of all keys that a serializable
-//! range shows, and its leases. The first two are compared between members and with the model: for servers whose rows are known
-//! the model says what HashKV has to be.
+//! Three readings of each member, none of which is trusted alone: its own HashKV, our digest of all
+//! keys that a serializable range shows, and its leases. The first two are compared between members
+//! and with the model: for servers whose rows are known the model says what HashKV has to be.
 
 use super::Alarms;
 use super::fence::{history_reaches, judge_compaction};
@@ -16,8 +16,9 @@ use crate::verdict::findings::parts::{Anchor, Part};
 use crate::verdict::findings::{Harness, Replicas};
 use std::collections::BTreeMap;
 
-/// Judges what all members showed at `revision`, which was read after `mark` was taken. The caller has waited until the watch
-/// streams delivered the revision, or has given up waiting. `etcd`: the members are etcd's own.
+/// Judges what all members showed at `revision`, which was read after `mark` was taken. The caller
+/// has waited until the watch streams delivered the revision, or has given up waiting. `etcd`: the
+/// members are etcd's own.
 pub(super) fn check_kv_fence(
     books: &mut Books,
     cycle: u32,

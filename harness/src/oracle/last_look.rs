@@ -1,5 +1,5 @@
-//! Promise: read in full at the end (or when a digest is wrong, to name the rows), a member's keys are the
-//! model's, no fewer and no more.
+//! Promise: read in full at the end (or when a digest is wrong, to name the rows), a member's keys
+//! are the model's, no fewer and no more.
 
 use super::ledger::Books;
 use super::reads::compare_rows;
@@ -10,8 +10,8 @@ use crate::verdict::findings::parts::Reader;
 
 /// Compares `rows`, every key of `member` at `revision` in ascending order, with the model.
 ///
-/// A key that is missing or older than the history has it is a lost write: whatever a watch delivered was
-/// committed. A key that is newer, or that no revision holds, is a phantom.
+/// A key that is missing or older than the history has it is a lost write: whatever a watch
+/// delivered was committed. A key that is newer, or that no revision holds, is a phantom.
 pub(super) fn final_check(books: &Books, member: u64, revision: u64, rows: &[KeyState]) -> Vec<Finding> {
     let model = &books.model;
     if revision > model.revision() || revision < model.compacted() {

@@ -1,18 +1,21 @@
-//! Promise: a lease of seconds whose grant or renewal was acknowledged lives for its time to live; one that ended, or whose
-//! revocation was acknowledged, is never renewed; an unrenewed lease ends.
+//! Promise: a lease of seconds whose grant or renewal was acknowledged lives for its time to live;
+//! one that ended, or whose revocation was acknowledged, is never renewed; an unrenewed lease ends.
 //!
-//! Times are those of the history: an invocation is written before its request is sent, an answer and a watch event after
-//! they came. That is the sound direction for each sentence:
+//! Times are those of the history: an invocation is written before its request is sent, an answer
+//! and a watch event after they came. That is the sound direction for each sentence:
 //!
-//! - *It lives*: the server counts from some moment after the request was sent, so the lease exists at least until *sent
-//!   plus TTL*. Its end is known by the watch event of its key's delete, which comes after the delete (every delete is such
-//!   an event, so no read could see more), or by an answer that there is no such lease. If even that is before the promised
-//!   time, the lease ended too early. An acknowledgement of a renewal that was sent after the end is the same sentence.
+//! - *It lives*: the server counts from some moment after the request was sent, so the lease exists
+//!   at least until *sent plus TTL*. Its end is known by the watch event of its key's delete, which
+//!   comes after the delete (every delete is such an event, so no read could see more), or by an
+//!   answer that there is no such lease. If even that is before the promised time, the lease ended
+//!   too early. An acknowledgement of a renewal that was sent after the end is the same sentence.
 //! - *It stays revoked*: a renewal that was sent after the revocation was answered finds nothing.
-//! - *It ends*: judged once, after the load has ended and the cluster was healed: what was last asked for longer ago than
-//!   twice its TTL (a new leader starts over) and the bound, and still has its key, does not end.
+//! - *It ends*: judged once, after the load has ended and the cluster was healed: what was last
+//!   asked for longer ago than twice its TTL (a new leader starts over) and the bound, and still
+//!   has its key, does not end.
 //!
-//! A renewal without an answer promises nothing. A restart of the harness forgets all promises, because its clock starts over.
+//! A renewal without an answer promises nothing. A restart of the harness forgets all promises,
+//! because its clock starts over.
 
 use super::Alarms;
 use super::asked::Asked;

@@ -1,10 +1,11 @@
-//! Promise: a lease whose grant was acknowledged before a fence is in every replica's list at the fence, with
-//! its TTL, unless its revocation was sent; one whose revocation was acknowledged before is not; and no lease
-//! is there that no client granted.
+//! Promise: a lease whose grant was acknowledged before a fence is in every replica's list at the
+//! fence, with its TTL, unless its revocation was sent; one whose revocation was acknowledged
+//! before is not; and no lease is there that no client granted.
 //!
-//! Leases have no revision: what is certain at a fence is only what was acknowledged before the fence was
-//! proposed ([`LeaseMark`]). Most live so long that none expires in a run; one that lives for seconds may be gone at any
-//! time, as if a revocation had been sent whose answer never came (`lease_clock` judges when).
+//! Leases have no revision: what is certain at a fence is only what was acknowledged before the
+//! fence was proposed ([`LeaseMark`]). Most live so long that none expires in a run; one that lives
+//! for seconds may be gone at any time, as if a revocation had been sent whose answer never came
+//! (`lease_clock` judges when).
 
 use super::Alarms;
 use super::lease_clock::is_short;
@@ -77,7 +78,8 @@ impl LeaseBook {
         }
     }
 
-    /// The revocation was refused. Of a lease that was granted and never revoked, "not found" means that it is lost.
+    /// The revocation was refused. Of a lease that was granted and never revoked, "not found" means
+    /// that it is lost.
     pub fn revoke_refused(&mut self, id: i64, why: &str, alarms: &mut Alarms) {
         let Some(lease) = self.leases.get_mut(&id) else { return };
         let not_found = lease.granted && why.contains("not found");
@@ -92,8 +94,9 @@ impl LeaseBook {
         }
     }
 
-    /// The cluster was restored from a snapshot that was asked for when `saved` was taken. What was certain then is certain, unless
-    /// a revocation was sent since; all else is in the snapshot or is not, and the first list settles it.
+    /// The cluster was restored from a snapshot that was asked for when `saved` was taken. What was
+    /// certain then is certain, unless a revocation was sent since; all else is in the snapshot or
+    /// is not, and the first list settles it.
     pub fn restored(&mut self, saved: &LeaseMark) {
         for (id, lease) in &mut self.leases {
             let present = saved.present.contains(id) && !lease.revoke_sent;
@@ -132,7 +135,8 @@ impl LeaseBook {
         }
     }
 
-    /// Forgets the leases that were certainly over when `mark` was taken: every list since has been judged.
+    /// Forgets the leases that were certainly over when `mark` was taken: every list since has been
+    /// judged.
     pub fn forget(&mut self, mark: &LeaseMark) {
         for id in &mark.absent {
             self.leases.remove(id);

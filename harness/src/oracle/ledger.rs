@@ -1,5 +1,5 @@
-//! The one place where evidence meets: what clients did and heard, what the watch streams delivered, and the
-//! model that grows from it.
+//! The one place where evidence meets: what clients did and heard, what the watch streams
+//! delivered, and the model that grows from it.
 //!
 //! Everything comes by [`Ledger::record`], one piece of [`Evidence`] at a time: it is written down
 //! in the history and then judged (`judge.rs`), under one lock. A fold over the history
@@ -7,15 +7,17 @@
 //! it ended, a revision when a stream delivered it. Every finding waits in one queue, with the
 //! piece of evidence that raised it, until [`Ledger::drain`].
 //!
-//! Real time: an operation that is sent after another was acknowledged comes after it in the history. So a
-//! write's revision is above, and a linearizable read's at or above, the newest revision acknowledged before it
-//! was sent. A write that breaks this took a revision that is taken: what was there is gone. A read that breaks it is stale
-//! if the history still comes to that revision; if it does not, the fence says what is lost.
+//! Real time: an operation that is sent after another was acknowledged comes after it in the
+//! history. So a write's revision is above, and a linearizable read's at or above, the newest
+//! revision acknowledged before it was sent. A write that breaks this took a revision that is
+//! taken: what was there is gone. A read that breaks it is stale if the history still comes to that
+//! revision; if it does not, the fence says what is lost.
 //!
 //! What a scenario knows already ([`Ledger::know`]) does not get into the queue: it is counted
 //! here, before any caller sees it.
 //!
-//! Memory is bounded by the open operations, the state since the last compaction, and the slowest stream.
+//! Memory is bounded by the open operations, the state since the last compaction, and the slowest
+//! stream.
 
 use super::Alarms;
 use super::asked::{Asked, Newest};
@@ -62,7 +64,8 @@ pub struct FenceMark {
     pub(super) leases: LeaseMark,
 }
 
-/// A request under way, and the newest acknowledgements before it was sent: of any member, and of the member it was sent to.
+/// A request under way, and the newest acknowledgements before it was sent: of any member, and of
+/// the member it was sent to.
 #[derive(Debug)]
 struct Pending {
     asked: Arc<Asked>,
@@ -91,7 +94,8 @@ pub(super) struct Books {
     /// By member: an id's, never a slot's.
     watermarks: BTreeMap<u64, Watermarks>,
     leaders: Leaders,
-    /// Answers below what had been acknowledged before they were asked for, by that revision: the history has not come to it yet.
+    /// Answers below what had been acknowledged before they were asked for, by that revision: the
+    /// history has not come to it yet.
     stale: BTreeMap<u64, Alarms>,
     /// Sent and not completed.
     pending: BTreeMap<OpId, Pending>,
@@ -110,11 +114,13 @@ pub(super) struct Books {
     pub mark: FenceMark,
     /// The member that was last asked for a snapshot to restore from, and what was certain then.
     pub saving: Option<(u64, FenceMark)>,
-    /// Raft index and revision at which all members were last seen to show what the model has, by the API.
+    /// Raft index and revision at which all members were last seen to show what the model has, by
+    /// the API.
     pub agreed: Option<(u64, u64)>,
     /// Each member's last known vote; an id's, never a slot's.
     pub votes: BTreeMap<u64, Vote>,
-    /// The members that died in this cycle: what was last found in their directories, and what they were heard to have applied.
+    /// The members that died in this cycle: what was last found in their directories, and what they
+    /// were heard to have applied.
     pub dead: BTreeMap<u64, (DeadMember, Option<u64>)>,
     /// Where evidence is written down; `None`: it was read from there.
     history: Option<Arc<History>>,
@@ -124,7 +130,8 @@ pub(super) struct Books {
     pub resumptions: Vec<u32>,
     /// Whether a lost write that the scenario does not list was ever found.
     pub lost_write: bool,
-    /// A watch was wrong, known to be so or not: the model, which lives on watches, may never learn of what it left out.
+    /// A watch was wrong, known to be so or not: the model, which lives on watches, may never learn
+    /// of what it left out.
     pub watch_broken: bool,
 }
 
@@ -133,7 +140,8 @@ pub(super) struct Books {
 pub struct Ledger(Mutex<Books>);
 
 impl Ledger {
-    /// For a cluster of `slots`, each with a member of the same number, whose store is empty. Writes nothing down.
+    /// For a cluster of `slots`, each with a member of the same number, whose store is empty.
+    /// Writes nothing down.
     pub fn new(slots: &[Slot]) -> Arc<Self> {
         Self::open(slots, None)
     }
@@ -206,7 +214,8 @@ impl Ledger {
         self.books().queue.drain()
     }
 
-    /// Leases of seconds whose keys are there, as far as the history is known, with the seconds that they live.
+    /// Leases of seconds whose keys are there, as far as the history is known, with the seconds
+    /// that they live.
     pub fn short_leases(&self) -> Vec<(i64, i64)> {
         let books = self.books();
         books.lease_clock.alive(&books.model)
@@ -306,7 +315,8 @@ impl Ledger {
         self.books().replay.evidence(cycle, member, log, applied)
     }
 
-    /// Raft index and revision of the last fence at which all members agreed with the model; `None`: there was none.
+    /// Raft index and revision of the last fence at which all members agreed with the model;
+    /// `None`: there was none.
     pub fn last_agreed(&self) -> Option<(u64, u64)> {
         let books = self.books();
         books.replay.last_fence().or(books.agreed)
@@ -337,8 +347,9 @@ impl Ledger {
         known.contains(&revision).then(|| books.model.range_at(b"", None, revision).map(row).collect())
     }
 
-    /// The watches to be opened anew on a restarted member, now that every stream has delivered `upto`; `draw` chooses how far back.
-    /// Every member has executed the compaction at `compacted`.
+    /// The watches to be opened anew on a restarted member, now that every stream has delivered
+    /// `upto`; `draw` chooses how far back. Every member has executed the compaction at
+    /// `compacted`.
     pub fn fresh_watches(&self, upto: u64, draw: u64, compacted: u64) -> Vec<Resumption> {
         let books = self.books();
         streams::resumptions(&books.model, upto, draw, (books.compact_sent, compacted))
@@ -519,8 +530,9 @@ impl Books {
         pending.into_iter().for_each(|id| self.completed(id, &lost));
     }
 
-    /// What goes on is another cluster, which begins with the saved snapshot, of `revision`, at raft index `index`. The history is
-    /// cut there: what it held above is expected to be gone, whoever acknowledged it, and nothing of it may come back.
+    /// What goes on is another cluster, which begins with the saved snapshot, of `revision`, at
+    /// raft index `index`. The history is cut there: what it held above is expected to be gone,
+    /// whoever acknowledged it, and nothing of it may come back.
     pub fn restored(
         &mut self,
         cycle: u32,
@@ -554,7 +566,8 @@ impl Books {
         findings
     }
 
-    /// Whether a snapshot of `revision` holds what was acknowledged before `source` was asked for it, and nothing that no watch told.
+    /// Whether a snapshot of `revision` holds what was acknowledged before `source` was asked for
+    /// it, and nothing that no watch told.
     fn judge_saved(&self, cycle: u32, source: u64, revision: u64, saved: &FenceMark) -> Vec<Finding> {
         let (member, acknowledged, told) = (source, saved.revision_min, self.model.revision());
         let what = if revision < acknowledged {
@@ -776,7 +789,8 @@ impl Books {
         }
         if wrote {
             writes.acked(model, id, revision, alarms);
-            // Which of the two answers is wrong cannot be said here. Where the history has yet to come to that revision, it will say.
+            // Which of the two answers is wrong cannot be said here. Where the history has yet to
+            // come to that revision, it will say.
             if revision <= floor.revision && !writes.contested(revision) {
                 let (request, floor) = (asked.request(), floor.floor());
                 let what = findings::Writes::RevisionTaken { member, request, acknowledged: revision, floor };
@@ -820,8 +834,9 @@ fn digest_of(field: &dyn fmt::Debug) -> String {
     hex(&hashed.0.finalize()[..8])
 }
 
-/// Whether the answer was given at a revision that must not be older than anything acknowledged before the request. (A
-/// grant or a compaction is not about keys, and a write that breaks this has its own words.)
+/// Whether the answer was given at a revision that must not be older than anything acknowledged
+/// before the request. (A grant or a compaction is not about keys, and a write that breaks this has
+/// its own words.)
 fn promises_real_time(action: &Action, reply: &Reply) -> bool {
     matches!(
         (action, reply),

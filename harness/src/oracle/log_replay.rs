@@ -1,34 +1,39 @@
-//! Promise: what the raft log says was committed is what the store did, revision by revision; and the logs agree on it.
+//! Promise: what the raft log says was committed is what the store did, revision by revision; and
+//! the logs agree on it.
 //!
-//! After each kill the copy of the dead member's raft log is decoded ([`crate::raft_log`]: none of the node's code), and an
-//! independent store ([`store`]) replays the committed entries. Each revision that it makes must be the one that the watches
-//! delivered: the same keys in the same order, with the same values, versions, create revisions and leases. At a fence's index it
-//! must stand at the fence's revision and compact revision, with the fence's leases. So the kv section that the watch-fed model
-//! hashes at a fence is also that of the log: both hold the same rows.
+//! After each kill the copy of the dead member's raft log is decoded ([`crate::raft_log`]: none of
+//! the node's code), and an independent store ([`store`]) replays the committed entries. Each
+//! revision that it makes must be the one that the watches delivered: the same keys in the same
+//! order, with the same values, versions, create revisions and leases. At a fence's index it must
+//! stand at the fence's revision and compact revision, with the fence's leases. So the kv section
+//! that the watch-fed model hashes at a fence is also that of the log: both hold the same rows.
 //!
 //! # What is committed
-//! An entry that is in a log need not be committed: a follower may die with a tail that its next leader overwrites. Of one
-//! member's log, every entry up to the greatest of these is:
-//! - what it was heard to have applied, or its engine has applied (E), or its log had saved as committed;
-//! - an entry that is known as committed by (term, index), because a log that holds it holds everything before it (log matching):
-//!   another member's committed entry, or a fence's, which a quorum of members answered for.
+//! An entry that is in a log need not be committed: a follower may die with a tail that its next
+//! leader overwrites. Of one member's log, every entry up to the greatest of these is:
+//! - what it was heard to have applied, or its engine has applied (E), or its log had saved as
+//!   committed;
+//! - an entry that is known as committed by (term, index), because a log that holds it holds
+//!   everything before it (log matching): another member's committed entry, or a fence's, which a
+//!   quorum of members answered for.
 //!
 //! # Across cycles
-//! A copy holds the entries (purged, last]. Those that are contiguous with what was replayed go on from there. After a gap the
-//! replay starts anew from the watch-fed model's state at a fence whose successor is in the log; what lies between is
-//! counted as unreplayed, and a report says so.
+//! A copy holds the entries (purged, last]. Those that are contiguous with what was replayed go on
+//! from there. After a gap the replay starts anew from the watch-fed model's state at a fence whose
+//! successor is in the log; what lies between is counted as unreplayed, and a report says so.
 //!
 //! # A restored cluster
-//! Its log begins behind the snapshot that it was restored from, and index and term begin anew. Which compaction and which
-//! leases the snapshot holds is not known before the first fence, so the replay begins there, as after a gap; what was known of the
-//! old cluster's log is forgotten.
+//! Its log begins behind the snapshot that it was restored from, and index and term begin anew.
+//! Which compaction and which leases the snapshot holds is not known before the first fence, so the
+//! replay begins there, as after a gap; what was known of the old cluster's log is forgotten.
 //!
 //! # Evidence
-//! [`LogEvidence`] is what a log adds to what is known: only committed entries, and none that was recorded before. It
-//! is written down before it is judged, and judging it needs nothing else, so it can be judged again from the history.
+//! [`LogEvidence`] is what a log adds to what is known: only committed entries, and none that was
+//! recorded before. It is written down before it is judged, and judging it needs nothing else, so
+//! it can be judged again from the history.
 //!
-//! Memory: marks of the entries of the last few thousand indexes, of the newest state, and of the revisions that only one of log and
-//! watches has told so far.
+//! Memory: marks of the entries of the last few thousand indexes, of the newest state, and of the
+//! revisions that only one of log and watches has told so far.
 
 mod admission;
 mod step;
@@ -49,18 +54,19 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use step::Value;
 
-/// Committed entries whose marks are kept, to be compared with those of another log. A log is purged to a few hundred entries; a
-/// member that was away keeps a few thousand.
+/// Committed entries whose marks are kept, to be compared with those of another log. A log is
+/// purged to a few hundred entries; a member that was away keeps a few thousand.
 const KNOWN_MAX: usize = 20_000;
 /// Fences that are remembered: a log holds those of the last few cycles.
 const FENCES_MAX: usize = 256;
-/// States at fences from which a replay may start anew. The log of the next victim begins before the last fence or the one before.
+/// States at fences from which a replay may start anew. The log of the next victim begins before
+/// the last fence or the one before.
 const BASES_MAX: usize = 4;
-/// Revisions that the watches delivered and no log has told yet. A victim a cycle tells them within a few hundred; where no
-/// member dies for long, the oldest go unchecked and are counted.
+/// Revisions that the watches delivered and no log has told yet. A victim a cycle tells them within
+/// a few hundred; where no member dies for long, the oldest go unchecked and are counted.
 const DELIVERED_MAX: usize = 50_000;
-/// Revisions that are remembered with what the log made them of, to find the first wrong one: those of several
-/// cycles.
+/// Revisions that are remembered with what the log made them of, to find the first wrong one: those
+/// of several cycles.
 const LATELY_MAX: usize = 8_000;
 
 /// What a dead member's log adds to what is known. A line of the history.
@@ -148,13 +154,15 @@ impl Default for LogReplay {
 }
 
 impl LogReplay {
-    /// Of a cluster that was restored from a snapshot of `revision`, at raft index `index`; the sums go on.
+    /// Of a cluster that was restored from a snapshot of `revision`, at raft index `index`; the
+    /// sums go on.
     pub fn restored(&self, revision: u64, index: Option<u64>) -> Self {
         let at = At::Lost(index.map_or(0, |index| index + 1));
         Self { at, watched: revision, totals: self.totals(), ..Self::default() }
     }
 
-    /// What `log`, that of `member`, adds. `applied`: the highest index that this very member is known to have applied.
+    /// What `log`, that of `member`, adds. `applied`: the highest index that this very member is
+    /// known to have applied.
     pub fn evidence(&self, cycle: u32, member: u64, log: &RaftLog, applied: Option<u64>) -> LogEvidence {
         let committed = self.committed_in(log, applied);
         let new = |entry: &Logged| {
@@ -302,8 +310,8 @@ impl LogReplay {
         }
     }
 
-    /// All members answered the fence alike, and the watch-fed model agrees: what it holds at that revision is where a replay
-    /// may start.
+    /// All members answered the fence alike, and the watch-fed model agrees: what it holds at that
+    /// revision is where a replay may start.
     pub fn fenced(&mut self, answer: &FenceAnswer, model: &Model) {
         let (Ok(revision), Ok(compact)) =
             (u64::try_from(answer.revision), u64::try_from(answer.compact_revision.max(0)))
@@ -339,7 +347,8 @@ impl LogReplay {
         entries.iter().for_each(|entry| self.advance(entry, &mut Alarms::new()));
     }
 
-    /// By revision, what the log made of it, and which entry that was; the last few thousand without a gap.
+    /// By revision, what the log made of it, and which entry that was; the last few thousand
+    /// without a gap.
     pub fn lately(&self) -> &BTreeMap<u64, (LogId, Vec<Effect>)> {
         &self.lately
     }

@@ -1,5 +1,6 @@
-//! Promise: a change of engine on a dead directory keeps the state's index, the raft log and the vote, wherever it is
-//! interrupted: there is always one engine that opens, with exactly what was there before.
+//! Promise: a change of engine on a dead directory keeps the state's index, the raft log and the
+//! vote, wherever it is interrupted: there is always one engine that opens, with exactly what was
+//! there before.
 
 use super::replay_start::Restart;
 use crate::inspect::DeadMember;
@@ -9,8 +10,9 @@ use crate::verdict::findings::Restarts;
 use crate::verdict::findings::parts::{DeadMark, Migration, Store, Vote};
 use std::cmp::Ordering;
 
-/// Judges the directory `restart.dead` after a `migrate`, against `before` it. `to`: the engine that it must have by now;
-/// `None`: `migrate` was interrupted, and it may be either. N is no matter here: it is written late, and recovery's to judge.
+/// Judges the directory `restart.dead` after a `migrate`, against `before` it. `to`: the engine
+/// that it must have by now; `None`: `migrate` was interrupted, and it may be either. N is no
+/// matter here: it is written late, and recovery's to judge.
 pub fn check_kept(restart: &Restart<'_>, before: &DeadMember, to: Option<Engine>) -> Vec<Finding> {
     let dead = restart.dead;
     let after = if to.is_some() { Migration::Finished } else { Migration::Killed };
@@ -46,8 +48,8 @@ pub fn check_kept(restart: &Restart<'_>, before: &DeadMember, to: Option<Engine>
     findings
 }
 
-/// N of an interrupted migration, as start-up has to leave it: the old one if it is undone, E if it is finished, because
-/// the new engine holds a complete and synced image.
+/// N of an interrupted migration, as start-up has to leave it: the old one if it is undone, E if it
+/// is finished, because the new engine holds a complete and synced image.
 pub fn settle_index(before: &DeadMember, dead: &mut DeadMember) {
     dead.last_flushed_index = if dead.engine == before.engine { before.last_flushed_index } else { dead.engine_index };
     dead.last_flushed_index_error = None;

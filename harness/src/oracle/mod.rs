@@ -27,8 +27,9 @@
 //! | [`migration`] | a change of engine, interrupted or not, keeps what it found |
 //! | [`last_look`] | a full read at the end holds the model's rows, no fewer and no more |
 //!
-//! Readings are compared at an exact revision or raft index, never "now": a second reading could not differ,
-//! so an alarm needs none. A judge of readings without such an anchor has to wait and read again first.
+//! Readings are compared at an exact revision or raft index, never "now": a second reading could
+//! not differ, so an alarm needs none. A judge of readings without such an anchor has to wait and
+//! read again first.
 
 mod asked;
 mod durability;
@@ -69,8 +70,8 @@ pub use watermarks::Reading;
 
 use crate::verdict::{Class, Finding};
 
-/// Classes from cause to symptom. One bug raises several alarms (a replica that lost a delete also answers
-/// reads and watches wrongly); the first of these that is present names the bug best.
+/// Classes from cause to symptom. One bug raises several alarms (a replica that lost a delete also
+/// answers reads and watches wrongly); the first of these that is present names the bug best.
 pub(crate) const CAUSE_FIRST: [Class; 21] = [
     Class::IndexAheadOfEngine,
     Class::PurgedAboveN,
@@ -101,11 +102,12 @@ pub fn cause_first(findings: &mut [Finding]) {
     findings.sort_by_key(|finding| (rank(finding.class()), finding.cycle));
 }
 
-/// Findings of one class that a report keeps: the first says what broke, the next few show the shape, and a hundred
-/// more of the same would bury them.
+/// Findings of one class that a report keeps: the first says what broke, the next few show the
+/// shape, and a hundred more of the same would bury them.
 const KEPT_PER_CLASS: usize = 4;
 
-/// Sorts findings by [`cause_first`] and drops the tail of each class, counting it in the last one that is kept.
+/// Sorts findings by [`cause_first`] and drops the tail of each class, counting it in the last one
+/// that is kept.
 pub fn condense(mut findings: Vec<Finding>) -> Vec<Finding> {
     cause_first(&mut findings);
     let mut kept: Vec<Finding> = Vec::new();
@@ -118,8 +120,8 @@ pub fn condense(mut findings: Vec<Finding>) -> Vec<Finding> {
     kept
 }
 
-/// Alarms raised while judging one piece of evidence: findings without a cycle, and without a member unless they are about what
-/// one answered. The ledger adds what it knows.
+/// Alarms raised while judging one piece of evidence: findings without a cycle, and without a
+/// member unless they are about what one answered. The ledger adds what it knows.
 pub type Alarms = Vec<Finding>;
 
 #[cfg(test)]

@@ -12,7 +12,8 @@ pub(super) struct Expected {
     put: Option<(Vec<u8>, i64)>,
 }
 
-/// The changes of `action` on the newest state of `model`, ascending by key (an operation changes a key once).
+/// The changes of `action` on the newest state of `model`, ascending by key (an operation changes a
+/// key once).
 ///
 /// # Errors
 /// The comparison that does not hold there: the operation changes nothing.

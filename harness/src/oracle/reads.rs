@@ -1,7 +1,8 @@
 //! Promise: what an answer says about the state at a revision is what the model holds there.
 //!
-//! The answer may arrive before the watch has delivered that revision: it is then deferred until the model
-//! stands there. One whose revision the model has compacted meanwhile cannot be judged, and is counted.
+//! The answer may arrive before the watch has delivered that revision: it is then deferred until
+//! the model stands there. One whose revision the model has compacted meanwhile cannot be judged,
+//! and is counted.
 
 use super::Alarms;
 use super::asked::{Asked, first};
@@ -89,8 +90,8 @@ impl Claims {
     }
 }
 
-/// The first difference between what a read of `keys` at `revision` returned and what the model holds, with its key and the
-/// revision that wrote it. `by`: what read.
+/// The first difference between what a read of `keys` at `revision` returned and what the model
+/// holds, with its key and the revision that wrote it. `by`: what read.
 pub(super) fn compare_rows(
     model: &Model,
     keys: &Keys,

@@ -1,6 +1,7 @@
-//! Promise (with N the persisted last-flushed index, E the engine's own consistent index, both read from the
-//! dead directory by a separate binary): a restart scans the raft log from N+1, verifies (N, E] without
-//! applying it, applies from E+1 on without a gap, and at least what had been applied before; the log was purged to N at most.
+//! Promise (with N the persisted last-flushed index, E the engine's own consistent index, both read
+//! from the dead directory by a separate binary): a restart scans the raft log from N+1, verifies
+//! (N, E] without applying it, applies from E+1 on without a gap, and at least what had been
+//! applied before; the log was purged to N at most.
 //!
 //! ```text
 //!   purged ≤ N          E            last
@@ -11,7 +12,8 @@
 //!
 //! On redb N is E, and there is nothing to verify.
 //!
-//! Where an index is absent, nothing has that property yet: it counts as one below the first index, 0.
+//! Where an index is absent, nothing has that property yet: it counts as one below the first
+//! index, 0.
 
 use crate::evidence::{IndexRange, Recovered};
 use crate::inspect::DeadMember;
@@ -134,7 +136,8 @@ pub fn check_replay_start(restart: &Restart<'_>, recovery: &Recovered) -> Vec<Fi
             check_reached(restart, recovery.replayed, &mut broken);
         }
         Some(at) => {
-            // An install that our kill interrupted behind its exchange is finished at open. On redb N is the new one by then.
+            // An install that our kill interrupted behind its exchange is finished at open. On redb
+            // N is the new one by then.
             let finished = dead.engine == Some(Engine::Redb) && e == Some(at);
             if after(Some(at)) <= after(n) && !finished {
                 broken.push(Restarts::SnapshotNotAbove { snapshot: at, persisted: n });
@@ -178,7 +181,8 @@ fn check_replayed(e: Option<u64>, log_last: Option<u64>, replayed: Option<IndexR
     }
 }
 
-/// What was applied before the kill was committed, so the next life applies it again, as far as its log holds it.
+/// What was applied before the kill was committed, so the next life applies it again, as far as its
+/// log holds it.
 fn check_reached(restart: &Restart<'_>, replayed: Option<IndexRange>, broken: &mut Vec<Restarts>) {
     let (e, log_last) = (restart.dead.engine_index, restart.dead.log_last);
     let applied = restart.applied_received.min(log_last);
@@ -188,8 +192,8 @@ fn check_reached(restart: &Restart<'_>, replayed: Option<IndexRange>, broken: &m
     }
 }
 
-/// A snapshot at `at` replaces the state: entries up to `at` need no replay, so a scan that had not begun by then
-/// starts behind it, and one that had begun started at N+1.
+/// A snapshot at `at` replaces the state: entries up to `at` need no replay, so a scan that had not
+/// begun by then starts behind it, and one that had begun started at N+1.
 fn check_under_snapshot(at: u64, (n, e): (Option<u64>, Option<u64>), recovery: &Recovered, broken: &mut Vec<Restarts>) {
     if let Some(found) = recovery.verified
         && (found.first != after(n) || found.last >= after(e))

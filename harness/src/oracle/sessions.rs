@@ -1,8 +1,10 @@
-//! Promise: a member never answers from before what it acknowledged itself. A client that wrote through a member, and reads there
-//! without asking a quorum, finds what was written; and the revision that a write was answered with is not one of the future.
+//! Promise: a member never answers from before what it acknowledged itself. A client that wrote
+//! through a member, and reads there without asking a quorum, finds what was written; and the
+//! revision that a write was answered with is not one of the future.
 //!
-//! It holds in one life of a member, between an acknowledgement and a read that was sent after it: a member that was killed may
-//! serve such reads before it has replayed everything. That two members differ breaks no promise.
+//! It holds in one life of a member, between an acknowledgement and a read that was sent after it:
+//! a member that was killed may serve such reads before it has replayed everything. That two
+//! members differ breaks no promise.
 
 use super::Alarms;
 use super::asked::{Asked, Newest};
@@ -33,8 +35,8 @@ impl Sessions {
         self.members.get(&member).cloned().unwrap_or_default()
     }
 
-    /// The member that `asked` was sent to has answered at `revision`. An answer of a life that is over by now, and was on its
-    /// way, says nothing about the next one.
+    /// The member that `asked` was sent to has answered at `revision`. An answer of a life that is
+    /// over by now, and was on its way, says nothing about the next one.
     pub fn answered(&mut self, asked: &Arc<Asked>, own: &Own, revision: u64) {
         let now = self.members.entry(asked.member).or_default();
         if now.life == own.life {

@@ -1,11 +1,12 @@
-//! Promise: the watch of each slot, resumed after every crash and every change of the member in it where it broke off,
-//! delivers every revision once, in order, whole, and the same as every other's. And a fresh watch from any revision that is
-//! not compacted, of all keys or of some, delivers what the history holds from there on; one from below a finished
-//! compaction is refused, with the compact revision in the refusal.
+//! Promise: the watch of each slot, resumed after every crash and every change of the member in it
+//! where it broke off, delivers every revision once, in order, whole, and the same as every
+//! other's. And a fresh watch from any revision that is not compacted, of all keys or of some,
+//! delivers what the history holds from there on; one from below a finished compaction is refused,
+//! with the compact revision in the refusal.
 //!
-//! The store's revision grows by one with each change and a watch of all keys sees each, so the sequence has
-//! no holes to guess at: after r comes r + 1. The first stream to deliver a revision feeds the model; a
-//! mark of it is kept until the slowest stream has delivered it as well.
+//! The store's revision grows by one with each change and a watch of all keys sees each, so the
+//! sequence has no holes to guess at: after r comes r + 1. The first stream to deliver a revision
+//! feeds the model; a mark of it is kept until the slowest stream has delivered it as well.
 
 use super::Alarms;
 use super::log_replay::Mark;
@@ -68,8 +69,8 @@ impl Streams {
         self.last.get(&slot).copied().unwrap_or(1)
     }
 
-    /// What every stream has delivered. Compacting above it would make a stream lose events that it still
-    /// needs when it resumes.
+    /// What every stream has delivered. Compacting above it would make a stream lose events that it
+    /// still needs when it resumes.
     pub fn slowest(&self) -> u64 {
         self.last.values().copied().min().unwrap_or(1)
     }
@@ -150,8 +151,9 @@ pub struct Heard {
     pub ended: Option<String>,
 }
 
-/// The watches to be opened on a restarted member, when all streams have delivered `upto`: `draw` chooses how far back. Compactions
-/// up to `compact_sent` may be under way, those up to `compact_acked` are done.
+/// The watches to be opened on a restarted member, when all streams have delivered `upto`: `draw`
+/// chooses how far back. Compactions up to `compact_sent` may be under way, those up to
+/// `compact_acked` are done.
 pub(super) fn resumptions(model: &Model, upto: u64, draw: u64, (sent, acked): (u64, u64)) -> Vec<Resumption> {
     let lowest = sent.max(model.compacted()).max(1) + 1;
     let mut asked = Vec::new();
@@ -184,8 +186,8 @@ fn expected(model: &Model, from: u64, upto: u64, keys: Option<&Keys>) -> Vec<(u6
         .collect()
 }
 
-/// Judges what came of a resumption. `sent`: the highest compaction that was asked for by now, `acked`: the highest that was done
-/// when the watch was opened.
+/// Judges what came of a resumption. `sent`: the highest compaction that was asked for by now,
+/// `acked`: the highest that was done when the watch was opened.
 pub(super) fn judge_resumed(model: &Model, asked: &Resumption, heard: &Heard, (sent, acked): (u64, u64)) -> Alarms {
     let watch = FreshWatch { keys: asked.keys.clone(), from: asked.from };
     let alarm = |what: Watches| vec![Finding::new(what)];

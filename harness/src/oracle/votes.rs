@@ -1,9 +1,10 @@
 //! Promise: a vote never goes back, and a term has one leader.
 //!
-//! The vote is read from the dead directory by a separate binary, and compared with the last one known of the same raft log
-//! (an id's, never a slot's): its term only grows, and within a term it moves only from a candidate to the leader that
-//! a quorum chose. A member that forgot its vote may give it twice, and two leaders of one term is what comes of that: so
-//! who leads is also compared between all members, as they say it of themselves while they live.
+//! The vote is read from the dead directory by a separate binary, and compared with the last one
+//! known of the same raft log (an id's, never a slot's): its term only grows, and within a term it
+//! moves only from a candidate to the leader that a quorum chose. A member that forgot its vote may
+//! give it twice, and two leaders of one term is what comes of that: so who leads is also compared
+//! between all members, as they say it of themselves while they live.
 
 use super::Alarms;
 use super::replay_start::Restart;
@@ -22,8 +23,8 @@ impl Vote {
     }
 }
 
-/// Compares a member's vote with the last one known of it. Its term never goes back; within a term the vote
-/// moves only from a candidate to the leader that a quorum chose.
+/// Compares a member's vote with the last one known of it. Its term never goes back; within a term
+/// the vote moves only from a candidate to the leader that a quorum chose.
 pub fn check_vote(restart: &Restart<'_>, known: Option<Vote>) -> Option<Finding> {
     // A log that cannot be read tells no vote; that it cannot be read has been said.
     let known = known.filter(|_| restart.dead.log_error.is_none())?;
@@ -45,7 +46,8 @@ fn moved(known: Vote, vote: Vote) -> Option<(u64, u64)> {
     (from != to && (known.committed || !vote.committed)).then_some((from, to))
 }
 
-/// Terms whose leader is remembered: an old term is over once every member has left it, long before this many.
+/// Terms whose leader is remembered: an old term is over once every member has left it, long before
+/// this many.
 const TERMS_REMEMBERED: usize = 64;
 
 /// The leader of each term, as all members report it.

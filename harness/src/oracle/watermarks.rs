@@ -4,13 +4,14 @@
 //!   purged ≤ persisted N ≤ flushed ≤ applied ≤ committed        log durable ≤ log last
 //! ```
 //!
-//! and neither a mark nor the revision nor the term ever goes back. (A log that is cut where a new leader has other entries
-//! loses what was never committed: its ends may go back.) The log is read after the marks, so what was purged is compared
-//! with the N of a later reading.
+//! and neither a mark nor the revision nor the term ever goes back. (A log that is cut where a new
+//! leader has other entries loses what was never committed: its ends may go back.) The log is read
+//! after the marks, so what was purged is compared with the N of a later reading.
 //!
-//! A member asserts the middle of it itself at every move; this is the outside's look at the same figures. Readings of one
-//! life are compared in the order in which they were *asked for*: only what was answered before another was asked is older
-//! than it ([`Reading::after`]). Absent counts as below the first index.
+//! A member asserts the middle of it itself at every move; this is the outside's look at the same
+//! figures. Readings of one life are compared in the order in which they were *asked for*: only
+//! what was answered before another was asked is older than it ([`Reading::after`]). Absent counts
+//! as below the first index.
 
 use super::Alarms;
 use crate::verdict::Finding;
@@ -19,8 +20,8 @@ use crate::verdict::findings::parts::Mark;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// What a member said of itself, at some moment of one of its lives. Indexes are counts of entries: one more than the
-/// index, 0 for none.
+/// What a member said of itself, at some moment of one of its lives. Indexes are counts of entries:
+/// one more than the index, 0 for none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "[u64; 13]", into = "[u64; 13]")]
 pub struct Reading {

@@ -1,5 +1,5 @@
-//! Drawing a cycle's faults. Each kind of choice has a stream of its own, so that one more weight moves as little of a plan
-//! as possible.
+//! Drawing a cycle's faults. Each kind of choice has a stream of its own, so that one more weight
+//! moves as little of a plan as possible.
 
 use super::draw_lasting::DrawLasting;
 use super::quota::Lack;
@@ -59,7 +59,8 @@ impl<'a> Draw<'a> {
         // Drawn for a cell as well, so that the choice there moves no other draw.
         let by_weight = victims.weighted(&fit).copied().unwrap_or(WhomKind::Follower);
         let kind = cell.map_or(by_weight, |(_, kind)| kind);
-        // The rank is drawn for every kind, so that one more weight for leaders does not move the followers' ranks.
+        // The rank is drawn for every kind, so that one more weight for leaders does not move the
+        // followers' ranks.
         let rank = victims.below(u64::from(scenario.cluster.members)) as u32;
         Fault::Kill { whom: whom(kind, rank), when, again: self.again(when) }
     }

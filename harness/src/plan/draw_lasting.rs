@@ -1,5 +1,5 @@
-//! Drawing pauses and disturbances of links. Everything that one may need is drawn for each, used or not, so that one more
-//! weight moves as little of a plan as possible.
+//! Drawing pauses and disturbances of links. Everything that one may need is drawn for each, used
+//! or not, so that one more weight moves as little of a plan as possible.
 
 use super::draw::whom;
 use super::{Fault, Link, When, Whom};
@@ -71,7 +71,8 @@ impl<'a> DrawLasting<'a> {
     }
 }
 
-/// Whom, and when, by the scenario's weights for kills; of its windows only those that load alone leads to.
+/// Whom, and when, by the scenario's weights for kills; of its windows only those that load alone
+/// leads to.
 fn place(scenario: &Scenario, stream: &mut Stream) -> (Whom, When) {
     let windows: Vec<_> = scenario.windows.iter().copied().filter(|(window, _)| window.reach == Reach::Load).collect();
     let kind = stream.weighted(&scenario.when).copied();

@@ -50,7 +50,8 @@ pub struct At {
     pub hit: u64,
 }
 
-/// What is done to the peer links between the victims and the others; for all members, to every link.
+/// What is done to the peer links between the victims and the others; for all members, to every
+/// link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Link {
     /// Nothing passes, either way.
@@ -121,7 +122,8 @@ impl fmt::Display for At {
 }
 
 impl Fault {
-    /// Whether it can be done to a server whose API alone is known. `files`: the server is under the fault filesystem.
+    /// Whether it can be done to a server whose API alone is known. `files`: the server is under
+    /// the fault filesystem.
     pub fn fits_a_server(&self, files: bool) -> bool {
         let fits = |when: &When| match when {
             When::Window { window, .. } => files && window.is_of_files(),

@@ -4,7 +4,8 @@ use super::{PLAN_VERSION, Plan, Step, parse_fault};
 use crate::limits;
 use std::str::FromStr;
 
-/// A text that does not parse as a plan: the line (from 1), what was expected there and what was found.
+/// A text that does not parse as a plan: the line (from 1), what was expected there and what was
+/// found.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("line {line}: expected {expected}, found {found:?}")]
 pub struct PlanError {

@@ -152,7 +152,8 @@ fn check_victims(whom: &Whom, window: &target::Window) -> Result<(), String> {
     Err(format!("{} as the one that passes {}", fit.join(" or "), window.name))
 }
 
-/// A member that is started again passes what recovery passes; and an installation, if one was interrupted.
+/// A member that is started again passes what recovery passes; and an installation, if one was
+/// interrupted.
 fn check_again(when: When, again: &[At]) -> Result<(), String> {
     if again.len() > limits::PLAN_AGAIN_MAX {
         return Err(format!("at most {} times `then at`", limits::PLAN_AGAIN_MAX));
@@ -174,7 +175,8 @@ fn check_again(when: When, again: &[At]) -> Result<(), String> {
     }
 }
 
-/// A fault that ends by itself needs no preparation: it begins at a window that load alone leads to, or without one.
+/// A fault that ends by itself needs no preparation: it begins at a window that load alone leads
+/// to, or without one.
 fn check_lasting(when: When) -> Result<(), String> {
     check_when(when)?;
     match when {

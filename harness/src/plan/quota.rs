@@ -1,7 +1,9 @@
-//! Drawing windows with quotas in mind: as long as cells lack kills, every other window is drawn from those cells, each by
-//! what it still lacks; the others by the scenario's weights, as without quotas.
+//! Drawing windows with quotas in mind: as long as cells lack kills, every other window is drawn
+//! from those cells, each by what it still lacks; the others by the scenario's weights, as without
+//! quotas.
 //!
-//! Only kills of one leader or one follower count for a cell, because the members of a minority are not known beforehand.
+//! Only kills of one leader or one follower count for a cell, because the members of a minority are
+//! not known beforehand.
 
 use crate::limits;
 use crate::scenario::{Quota, Scenario, WhomKind, whom_of};
@@ -19,8 +21,8 @@ impl Lack {
         Self { cells: cells.collect() }
     }
 
-    /// The cell that is to be filled next; `None`: the scenario's weights decide. Nothing is drawn without quotas, so that
-    /// such a scenario's plans stay what they were.
+    /// The cell that is to be filled next; `None`: the scenario's weights decide. Nothing is drawn
+    /// without quotas, so that such a scenario's plans stay what they were.
     pub fn draw(&mut self, stream: &mut Stream) -> Option<(&'static Window, WhomKind)> {
         if self.cells.iter().all(|(_, lacking)| *lacking == 0) || !stream.chance(1, 2) {
             return None;

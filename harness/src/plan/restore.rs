@@ -5,9 +5,10 @@
 //! cycle 12  restore slot#1 by one into other at restore.logged hit 1
 //! ```
 //!
-//! The slot names the member that is asked for the snapshot; with `by one` its place is also that of the single founder. `into
-//! other`: every member gets the engine that it did not have. Like an upgrade it never names an id: all members get new
-//! ones, because an id is a life of one raft log, and a restored cluster begins another.
+//! The slot names the member that is asked for the snapshot; with `by one` its place is also that
+//! of the single founder. `into other`: every member gets the engine that it did not have. Like an
+//! upgrade it never names an id: all members get new ones, because an id is a life of one raft log,
+//! and a restored cluster begins another.
 
 use super::At;
 use super::parse_fault::parse_at;

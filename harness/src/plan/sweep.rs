@@ -1,8 +1,11 @@
 //! The sweep: not at random, but each step of the protocols once.
 //!
-//! A kill at every window that a member of the cluster can pass, in each role that passes it, at its first and at a later
-//! pass; kills in the recovery from a kill and in an installation, three in a row; and, where the scenario has upgrades, an interruption of `migrate` at each of its windows, ended by `migrate` and by
-//! `serve`; and, where it has restores, one interrupted at each of its windows, founded by all members and by one. The seed decides who is first among the followers, and nothing else.
+//! A kill at every window that a member of the cluster can pass, in each role that passes it, at
+//! its first and at a later pass; kills in the recovery from a kill and in an installation, three
+//! in a row; and, where the scenario has upgrades, an interruption of `migrate` at each of its
+//! windows, ended by `migrate` and by `serve`; and, where it has restores, one interrupted at each
+//! of its windows, founded by all members and by one. The seed decides who is first among the
+//! followers, and nothing else.
 
 use super::{At, Fault, Plan, Restore, Step, Then, Upgrade, Way, When, Whom};
 use crate::record::{QuotaRecord, Role};
@@ -61,7 +64,8 @@ fn kills(scenario: &Scenario, window: &'static Window, ranks: &mut Stream) -> Ve
     roles.flat_map(|kind| hits(window).into_iter().map(move |hit| (kind, hit))).map(kill).collect()
 }
 
-/// A first and a later pass. What a member passes once in its life, or once in a transfer, has no later one.
+/// A first and a later pass. What a member passes once in its life, or once in a transfer, has no
+/// later one.
 fn hits(window: &Window) -> Vec<u64> {
     match window.reach {
         Reach::Load | Reach::LoadOfLeader => vec![1, window.hit_max.max(2)],
@@ -70,8 +74,8 @@ fn hits(window: &Window) -> Vec<u64> {
     }
 }
 
-/// Kills in the recovery from a kill, three in a row: each window of recovery after one under load, and each window of an
-/// installation after the one before it.
+/// Kills in the recovery from a kill, three in a row: each window of recovery after one under load,
+/// and each window of an installation after the one before it.
 fn again(scenario: &Scenario, ranks: &mut Stream) -> Vec<Fault> {
     let all = || windows(scenario);
     let installing: Vec<_> = all().filter(|window| window.reach == Reach::SnapshotReceiver).collect();
@@ -91,8 +95,8 @@ fn again(scenario: &Scenario, ranks: &mut Stream) -> Vec<Fault> {
     of_recovery.chain(of_installs).map(kill).collect()
 }
 
-/// On the first slot of the cluster whose turn it is, there and back: each window is passed towards one engine with `then
-/// migrate`, and towards the other with `then serve`.
+/// On the first slot of the cluster whose turn it is, there and back: each window is passed towards
+/// one engine with `then migrate`, and towards the other with `then serve`.
 fn migrations(scenario: &Scenario, clusters: u32) -> Vec<Fault> {
     let Some(engine) = scenario.upgrade.as_ref().and(scenario.cluster.engines.first().copied()) else {
         return Vec::new();
@@ -155,7 +159,8 @@ mod tests {
         assert_eq!(plan.cells().iter().map(|cell| cell.kills as usize).sum::<usize>() + again + 24, plan.steps.len());
     }
 
-    /// Each window of files, before and after, on leaders and followers; none without the fault filesystem.
+    /// Each window of files, before and after, on leaders and followers; none without the fault
+    /// filesystem.
     #[test]
     fn a_server_is_swept_at_the_windows_of_its_files() {
         let files = scenario("etcd-files.toml");

@@ -7,8 +7,8 @@
 //! cycle 18  upgrade slot#2 to redb by replace
 //! ```
 //!
-//! A step names a slot: which id lives there by then the cluster decides. It never names an id, because a member that is
-//! replaced comes back under a new one.
+//! A step names a slot: which id lives there by then the cluster decides. It never names an id,
+//! because a member that is replaced comes back under a new one.
 
 use super::At;
 use super::parse_fault::parse_at;
@@ -55,8 +55,8 @@ impl Upgrade {
     }
 }
 
-/// Walks the slots: every member becomes rocksdb, one after the other, then every one redb again, and so on. A slot that
-/// has the round's engine already is passed over.
+/// Walks the slots: every member becomes rocksdb, one after the other, then every one redb again,
+/// and so on. A slot that has the round's engine already is passed over.
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
     spec: &'a UpgradeSpec,

@@ -36,7 +36,8 @@ pub fn begin_clean(command: &mut Command) {
     }
 }
 
-/// Gives `command`'s child a limit of open files, soft and hard, that it cannot raise again unless it is root.
+/// Gives `command`'s child a limit of open files, soft and hard, that it cannot raise again unless
+/// it is root.
 pub fn limit_open_files(command: &mut Command, limit: u64) {
     // SAFETY: as above; the closure makes one system call with two integers that it owns.
     unsafe {
@@ -46,7 +47,8 @@ pub fn limit_open_files(command: &mut Command, limit: u64) {
 
 fn set_death_signal(parent: Pid) -> io::Result<()> {
     set_pdeathsig(Signal::SIGKILL)?;
-    // A parent that died before the line above sends nothing any more: then this child must end by itself.
+    // A parent that died before the line above sends nothing any more: then this child must end by
+    // itself.
     if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
 }
 

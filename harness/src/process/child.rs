@@ -1,8 +1,9 @@
 //! One child process: what state it is in, as events, and signals to it.
 //!
-//! A thread per child waits on its pidfd, for stops and continuations as well as for its end, and publishes each
-//! change in a `watch` channel. A signal that we sent is remembered *before* it is sent, so that an end by a
-//! signal that the harness did not send is told apart: the OOM killer, or a stranger.
+//! A thread per child waits on its pidfd, for stops and continuations as well as for its end, and
+//! publishes each change in a `watch` channel. A signal that we sent is remembered *before* it is
+//! sent, so that an end by a signal that the harness did not send is told apart: the OOM killer, or
+//! a stranger.
 
 use crate::ended::Ended;
 use nix::errno::Errno;
@@ -61,7 +62,8 @@ impl Child {
         self.state.clone()
     }
 
-    /// Sends SIGKILL. A child that is already dead is not an error: its end tells whether this signal caused it.
+    /// Sends SIGKILL. A child that is already dead is not an error: its end tells whether this
+    /// signal caused it.
     pub fn kill(&self) -> io::Result<()> {
         self.kill_sent.store(true, Ordering::SeqCst);
         self.signal(RawSignal::KILL)

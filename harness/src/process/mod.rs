@@ -1,11 +1,12 @@
 //! Child processes, of which none survives the harness, whatever ends it.
 //!
-//! 1. Every child is spawned by one thread that lives as long as the last handle to it or to a child, because
-//!    the parent-death signal fires when the *thread* that spawned ends, not the process ([`spawner`]).
-//! 2. Every child gets SIGKILL when the harness dies, set between fork and exec; `getppid` is checked after it, for
-//!    a harness that died in between ([`before_exec`]).
-//! 3. A child is watched and signalled through its pidfd: no number that could by now mean another process is
-//!    ever used, and every change of state is an event ([`child`]).
+//! 1. Every child is spawned by one thread that lives as long as the last handle to it or to a
+//!    child, because the parent-death signal fires when the *thread* that spawned ends, not the
+//!    process ([`spawner`]).
+//! 2. Every child gets SIGKILL when the harness dies, set between fork and exec; `getppid` is
+//!    checked after it, for a harness that died in between ([`before_exec`]).
+//! 3. A child is watched and signalled through its pidfd: no number that could by now mean another
+//!    process is ever used, and every change of state is an event ([`child`]).
 //! 4. A child's standard output is its event pipe ([`events`]).
 //! 5. A child inherits nothing that could change a verdict and that no report tells
 //!    ([`environment`]).

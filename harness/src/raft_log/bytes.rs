@@ -1,4 +1,5 @@
-//! Postcard's bytes, read one field after the other. Nothing here panics, and nothing allocates more than the input is long.
+//! Postcard's bytes, read one field after the other. Nothing here panics, and nothing allocates
+//! more than the input is long.
 
 /// What is left of the input.
 pub(super) struct Reader<'a> {
@@ -21,7 +22,8 @@ impl<'a> Reader<'a> {
         Ok(*first)
     }
 
-    /// A LEB128 integer; only its shortest form is one that a member writes, but longer ones mean the same and are taken.
+    /// A LEB128 integer; only its shortest form is one that a member writes, but longer ones mean
+    /// the same and are taken.
     pub fn integer(&mut self, what: &str) -> Result<u64, String> {
         let (start, mut value) = (self.at(), 0u64);
         for shift in (0..70).step_by(7) {
@@ -54,7 +56,8 @@ impl<'a> Reader<'a> {
             .map_err(|_| format!("expected {what}, a text, at byte {start}, found bytes that are none"))
     }
 
-    /// How many elements follow. Each takes a byte at least, so a number above what is left is a lie.
+    /// How many elements follow. Each takes a byte at least, so a number above what is left is a
+    /// lie.
     pub fn count(&mut self, what: &str) -> Result<u64, String> {
         let count = self.integer(what)?;
         if count > self.left.len() as u64 { Err(self.short(what, count)) } else { Ok(count) }

@@ -35,7 +35,8 @@ fn describe_request(request: &Request) -> String {
     }
 }
 
-/// The operation of a client that proposed the entry, if its values say so. Deletes and leases do not.
+/// The operation of a client that proposed the entry, if its values say so. Deletes and leases do
+/// not.
 pub fn operation(request: &Request) -> Option<OpId> {
     match request {
         Request::Put(put) => OpId::of_value(&put.value),

@@ -56,7 +56,8 @@ impl CrowdRecord {
     }
 }
 
-/// Durations in tenths of a millisecond, rounded down, with how often each was met: exact where it matters, and flat in memory.
+/// Durations in tenths of a millisecond, rounded down, with how often each was met: exact where it
+/// matters, and flat in memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Histogram(BTreeMap<u32, u64>);

@@ -3,7 +3,8 @@
 use crate::verdict::{Class, Finding};
 use serde::{Deserialize, Serialize};
 
-/// A signature of the scenario, and what was suppressed by it. One that nothing matched has its record as well: it may be stale.
+/// A signature of the scenario, and what was suppressed by it. One that nothing matched has its
+/// record as well: it may be stale.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownRecord {
     pub name: String,

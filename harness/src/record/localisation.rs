@@ -1,4 +1,5 @@
-//! Where a divergence begins, and what led to it: the data that `verdict.json` stores under `localisation`.
+//! Where a divergence begins, and what led to it: the data that `verdict.json` stores under
+//! `localisation`.
 
 use crate::verdict::Class;
 use serde::{Deserialize, Serialize};
@@ -57,7 +58,8 @@ pub struct Watermarks {
     pub when: String,
     /// N.
     pub persisted: Option<u64>,
-    /// What the engine has flushed; in a dead directory and at its recovery E, what the engine proves.
+    /// What the engine has flushed; in a dead directory and at its recovery E, what the engine
+    /// proves.
     pub flushed: Option<u64>,
     pub applied: Option<u64>,
     pub committed: Option<u64>,

@@ -1,6 +1,7 @@
 //! The chart of a run: recovery time and entries lost per cycle, as one inline SVG.
 //!
-//! Three paths, whatever the number of cycles, so that a thousand of them cost some twenty kilobytes.
+//! Three paths, whatever the number of cycles, so that a thousand of them cost some twenty
+//! kilobytes.
 
 use super::text::{number, quantile};
 use crate::record::CycleRecord;

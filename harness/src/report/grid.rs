@@ -1,4 +1,5 @@
-//! The grid of crash windows: window × role, kills landed, the quota, breadth. For the report and for the terminal.
+//! The grid of crash windows: window × role, kills landed, the quota, breadth. For the report and
+//! for the terminal.
 
 use super::worth::{NO_WINDOW, WindowHits, Worth};
 use crate::record::{Role, RunSummary};
@@ -21,7 +22,8 @@ pub struct Row<'a> {
 }
 
 pub struct Grid<'a> {
-    /// Known windows in the order of the protocols, then strange ones, then the kills outside of any window.
+    /// Known windows in the order of the protocols, then strange ones, then the kills outside of
+    /// any window.
     pub rows: Vec<Row<'a>>,
 }
 
@@ -95,7 +97,8 @@ impl<'a> Grid<'a> {
     }
 }
 
-/// Whether a member can pass `window` in this role; unknown windows, and kills without a window, are possible in any role.
+/// Whether a member can pass `window` in this role; unknown windows, and kills without a window,
+/// are possible in any role.
 fn is_possible(window: &str, role: Role) -> bool {
     // An upgrade's or a restore's window has the role of the member whose directory it is.
     find_window(window).is_none_or(|known| known.passed_by(role).is_ok() || known.is_of_an_operation())

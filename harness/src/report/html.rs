@@ -1,7 +1,9 @@
-//! `report.html`: one file, no external asset, readable offline, in light and in dark, with and without scripts.
+//! `report.html`: one file, no external asset, readable offline, in light and in dark, with and
+//! without scripts.
 //!
-//! Order: the verdict; where a divergence begins, and what was found or suppressed, if anything was; what the verdict is worth; then the evidence behind
-//! it. Every text that comes from outside goes through [`escape`]; the page forbids itself any request.
+//! Order: the verdict; where a divergence begins, and what was found or suppressed, if anything
+//! was; what the verdict is worth; then the evidence behind it. Every text that comes from outside
+//! goes through [`escape`]; the page forbids itself any request.
 
 use super::split::Split;
 use super::text::{duration, escape, number, percent};

@@ -1,6 +1,8 @@
-//! `verdict.json`: the run's record and its worth, with a schema version; what every later command reads.
+//! `verdict.json`: the run's record and its worth, with a schema version; what every later command
+//! reads.
 //!
-//! Fields are only added while the version stays the same, so an older reader reads a newer file of its version.
+//! Fields are only added while the version stays the same, so an older reader reads a newer file of
+//! its version.
 
 use super::{Error, put};
 use crate::paths::Paths;

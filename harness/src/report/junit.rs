@@ -1,7 +1,8 @@
 //! `junit.xml` for CI systems: one test case for the run, and one for each class of evidence.
 //!
-//! Nothing goes green without evidence: a class without a finding passes only if at least one cycle was a
-//! trial (see [`worth`](super::worth)) and the run came to its end, and is otherwise reported as skipped.
+//! Nothing goes green without evidence: a class without a finding passes only if at least one cycle
+//! was a trial (see [`worth`](super::worth)) and the run came to its end, and is otherwise reported
+//! as skipped.
 
 use super::worth::{BIT_FLOOR, Worth};
 use super::{Error, known, partial, percent, verdict_sentence};
@@ -10,7 +11,8 @@ use crate::verdict::{Class, Finding, Verdict};
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
 use std::time::Duration;
 
-/// The classes of evidence, in the order of the test cases, and what each one states when it passes.
+/// The classes of evidence, in the order of the test cases, and what each one states when it
+/// passes.
 const CLASSES: &[(Class, &str)] = &[
     (Class::StateHash, "replicas agree at every fence"),
     (Class::Model, "the independent model agrees with the replicas"),
@@ -231,7 +233,8 @@ mod tests {
         assert_eq!(text.matches("<skipped").count(), CLASSES.len() - classes, "{text}");
     }
 
-    /// A class that is added to the vocabulary must get its test case; `match` makes forgetting it an error.
+    /// A class that is added to the vocabulary must get its test case; `match` makes forgetting it
+    /// an error.
     #[test]
     fn every_class_has_a_test_case() {
         let listed = |class| CLASSES.iter().any(|(listed, _)| *listed == class);

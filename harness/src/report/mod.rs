@@ -8,7 +8,8 @@
 //! run begins ([`reserve`]), they are written first and into that room, and what cannot be written
 //! keeps nothing else from being written.
 //!
-//! `plan.txt`, `scenario.toml`, `history.jsonl` and `nodes/` are written by the stages that produce them.
+//! `plan.txt`, `scenario.toml`, `history.jsonl` and `nodes/` are written by the stages that produce
+//! them.
 
 mod chart;
 pub mod grid;
@@ -62,7 +63,8 @@ pub enum Error {
 /// which exists.
 ///
 /// # Errors
-/// The first file that could not be written; all others were tried as well, and those that could be written are complete.
+/// The first file that could not be written; all others were tried as well, and those that could be
+/// written are complete.
 pub fn write(paths: &Paths, run: &RunSummary) -> Result<(), Error> {
     let verdict = json::write(paths, run);
     let junit = junit::render(run).and_then(|text| put(&paths.junit_xml(), text.as_bytes(), 0o644));

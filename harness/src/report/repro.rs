@@ -1,7 +1,8 @@
 //! `repro.sh`: paste its path, and the same schedule runs again, from any directory.
 //!
-//! It replays the plan stored beside it, with the binaries that the report names unless the environment names
-//! others, and first says both digests of each: what ran then, and what is about to run.
+//! It replays the plan stored beside it, with the binaries that the report names unless the
+//! environment names others, and first says both digests of each: what ran then, and what is about
+//! to run.
 
 use super::{partial, verdict_sentence};
 use crate::record::{BinaryId, RunSummary};
@@ -74,7 +75,8 @@ mod tests {
         sample::assert_golden("repro.sh", &render(&sample::failing()));
     }
 
-    /// The script is run with binaries that only print: words with quotes and blanks must arrive whole.
+    /// The script is run with binaries that only print: words with quotes and blanks must arrive
+    /// whole.
     #[test]
     fn it_replays_its_own_directory_and_says_both_digests() {
         let dir = tempfile::Builder::new().prefix("it's a report ").tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! Fixed runs for the golden files: a pass that holds every kind of cycle, and a failure with text that must be escaped.
+//! Fixed runs for the golden files: a pass that holds every kind of cycle, and a failure with text
+//! that must be escaped.
 //!
 //! The golden files are in `harness/tests/golden/`; `NINELIVES_BLESS=1` rewrites them.
 

@@ -5,9 +5,10 @@ use super::text::{escape, number, quantile};
 use super::worth::{NO_WINDOW, Worth};
 use crate::record::{AgainRecord, CycleRecord, LastingKind, LastingRecord, Outcome, RunSummary};
 
-/// Window × role, with the number of kills that landed, and beside it the quota. Every known window has a row, hit or not: a
-/// hole in the coverage must be seen. Windows that the run has and this binary does not know come last, with the kills outside
-/// of any window, whose number does not enter the shading.
+/// Window × role, with the number of kills that landed, and beside it the quota. Every known window
+/// has a row, hit or not: a hole in the coverage must be seen. Windows that the run has and this
+/// binary does not know come last, with the kills outside of any window, whose number does not
+/// enter the shading.
 pub fn window_grid(run: &RunSummary, worth: &Worth) -> String {
     let grid = Grid::of(run, worth);
     let windows = || worth.windows.iter().filter(|(name, _)| *name != NO_WINDOW).map(|(_, hits)| hits);
@@ -32,7 +33,8 @@ fn grid_row(row: &Row<'_>, most: u32) -> String {
             None | Some(0) if quota.is_empty() => none.to_owned(),
             None | Some(0) => format!("<td class=\"none missed\">0{quota}</td>"),
             Some(count) => {
-                // From 8 % to 50 % of the accent colour: visible at one hit, still readable at the most.
+                // From 8 % to 50 % of the accent colour: visible at one hit, still readable at the
+                // most.
                 let heat = 8 + 42 * count.min(most) / most;
                 format!("<td class=\"hit\" style=\"--heat:{heat}\">{}{quota}</td>", number(count.into()))
             }

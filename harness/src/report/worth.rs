@@ -1,9 +1,11 @@
-//! What a verdict is worth: how much happened, how much of it can count as evidence, and what it bounds.
+//! What a verdict is worth: how much happened, how much of it can count as evidence, and what it
+//! bounds.
 //!
-//! A pure function of the run's record. A cycle counts as a **trial** only if its fault landed, every replica
-//! answered its fence and something was there to lose or replay; all others are counted, and shown, as what
-//! they are. The bound is the rule of three: no divergence in *n* independent trials puts the rate below 3/n
-//! with 95 % confidence. The trials of one run share machine, mix and history, so the caveat travels with the number.
+//! A pure function of the run's record. A cycle counts as a **trial** only if its fault landed,
+//! every replica answered its fence and something was there to lose or replay; all others are
+//! counted, and shown, as what they are. The bound is the rule of three: no divergence in *n*
+//! independent trials puts the rate below 3/n with 95 % confidence. The trials of one run share
+//! machine, mix and history, so the caveat travels with the number.
 
 use crate::record::{CycleRecord, Outcome, Role, RunSummary};
 use crate::verdict::Verdict;
@@ -14,7 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const CAVEAT: &str =
     "rule of three: holds if the cycles were independent trials, for this workload and fault mix only";
 
-/// Fault classes that a run may cover, with what each one tests. A run names those that it did cover.
+/// Fault classes that a run may cover, with what each one tests. A run names those that it did
+/// cover.
 pub const FAULT_CLASSES: &[(&str, &str)] = &[
     ("kill", "SIGKILL: the process dies, the page cache stays; tests replay, never a missing fsync"),
     ("kill again", "SIGKILL of a member that has not yet recovered from the one before"),
@@ -25,7 +28,8 @@ pub const FAULT_CLASSES: &[(&str, &str)] = &[
     ("pause", "SIGSTOP, later SIGCONT"),
 ];
 
-/// Landed and missed faults of one crash window (or of the kills without one), by the role of the victim.
+/// Landed and missed faults of one crash window (or of the kills without one), by the role of the
+/// victim.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowHits {
     pub leader: u32,
@@ -58,7 +62,8 @@ impl WindowHits {
 pub struct Worth {
     pub cycles_planned: u32,
     pub cycles_run: u32,
-    /// Cycles whose fault landed as planned, was skipped, or ended indeterminate: they sum to `cycles_run`.
+    /// Cycles whose fault landed as planned, was skipped, or ended indeterminate: they sum to
+    /// `cycles_run`.
     pub landed: u32,
     pub skipped: u32,
     pub indeterminate: u32,
@@ -79,7 +84,8 @@ pub struct Worth {
     pub unforced_terms: u64,
     /// By window name; kills at an applied index or a time are under [`NO_WINDOW`].
     pub windows: BTreeMap<String, WindowHits>,
-    /// Upper end of the 95 % interval of the divergence rate per cycle; `None` after a violation or without a trial.
+    /// Upper end of the 95 % interval of the divergence rate per cycle; `None` after a violation or
+    /// without a trial.
     pub divergence_rate_max_95: Option<f64>,
     pub divergence_rate_caveat: String,
     pub fault_classes_covered: Vec<String>,
@@ -152,7 +158,8 @@ fn windows(cycles: &[CycleRecord]) -> BTreeMap<String, WindowHits> {
         if let (Some(window), Some(hit)) = (&cycle.window, cycle.hit) {
             hits.breadth += u32::from(hits_seen.insert((window, hit)));
         }
-        // A window was passed by the first victim alone; the others died on the way to it, or with it.
+        // A window was passed by the first victim alone; the others died on the way to it, or with
+        // it.
         let there = if cycle.window.is_some() { 1 } else { cycle.victims.len() };
         for victim in cycle.victims.iter().take(there) {
             match victim.role {

@@ -1,7 +1,9 @@
-//! A lane: one cluster with a load, watches, a ledger and a history of its own, and its share of the plan.
+//! A lane: one cluster with a load, watches, a ledger and a history of its own, and its share of
+//! the plan.
 //!
-//! Lanes run side by side and share nothing but the report directory. Each one launches, carries its steps out one after the
-//! other, takes a last look and ends; a finding of its own ends it at once, another's through [`Halt`].
+//! Lanes run side by side and share nothing but the report directory. Each one launches, carries
+//! its steps out one after the other, takes a last look and ends; a finding of its own ends it at
+//! once, another's through [`Halt`].
 
 use super::launch::{self, Running};
 use super::resume::{self, Reopened};
@@ -55,7 +57,8 @@ impl LaneEnd {
     }
 }
 
-/// Runs the lane of `cluster` (from 1) to its end, and adds to `end` what it comes to; each cycle that was carried out goes to `ends`.
+/// Runs the lane of `cluster` (from 1) to its end, and adds to `end` what it comes to; each cycle
+/// that was carried out goes to `ends`.
 pub(super) async fn run(
     job: Arc<Job>,
     (cluster, end): (u32, LaneEnd),
@@ -174,7 +177,8 @@ impl Lane {
         Ok(())
     }
 
-    /// All of its cycles, then the last look. Ends early at the first finding, and when it is to halt.
+    /// All of its cycles, then the last look. Ends early at the first finding, and when it is to
+    /// halt.
     async fn drive(&mut self, job: &Job, running: &mut Running, reopened: Option<&Reopened>) {
         let Running { cluster, ledger, observer, workload, .. } = running;
         let options = launch::options_of(job, self.number, reopened);

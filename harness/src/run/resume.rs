@@ -1,10 +1,11 @@
 //! Resuming: a cluster's part of a run whose harness was killed.
 //!
-//! The parent-death signal took all members with the harness, so its death was a kill of them all, and is judged like one: the
-//! directories are read as they are, the members start on them, catch up, are fenced and verified, before any cycle begins. The
-//! ledger is grown again from the history, by the very lines that it was grown from. Operations that were under way have an
-//! unknown outcome; watches go on where they broke off; clients begin anew under numbers that were never used. The cycle that was
-//! under way is run again: at most one is lost.
+//! The parent-death signal took all members with the harness, so its death was a kill of them all,
+//! and is judged like one: the directories are read as they are, the members start on them, catch
+//! up, are fenced and verified, before any cycle begins. The ledger is grown again from the
+//! history, by the very lines that it was grown from. Operations that were under way have an
+//! unknown outcome; watches go on where they broke off; clients begin anew under numbers that were
+//! never used. The cycle that was under way is run again: at most one is lost.
 
 use super::Job;
 use crate::cluster::{Cluster, Seat};
@@ -153,8 +154,9 @@ impl Reopened {
         self.cycles.last().map_or(0, |record| record.cycle)
     }
 
-    /// How long the load ran before, milliseconds: as long as the cycles took that were carried out. (What it did in the cycle that
-    /// the harness died in counts among the writes and not here.)
+    /// How long the load ran before, milliseconds: as long as the cycles took that were carried
+    /// out. (What it did in the cycle that the harness died in counts among the writes and not
+    /// here.)
     pub fn load_ms(&self) -> u64 {
         self.cycles.iter().map(|record| record.duration_ms).sum()
     }

@@ -11,7 +11,8 @@ use toml::Spanned;
 #[serde(deny_unknown_fields)]
 pub(super) struct RawCluster {
     members: Spanned<u32>,
-    /// A name, or a list of names. This and what follows is the node's; any other target has none of it.
+    /// A name, or a list of names. This and what follows is the node's; any other target has none
+    /// of it.
     backend: Option<Spanned<toml::Value>>,
     memtable_bytes: Option<Spanned<u64>>,
     keep_entries: Option<Spanned<u64>>,
@@ -21,7 +22,8 @@ pub(super) struct RawCluster {
 }
 
 impl Check<'_> {
-    /// `upgrades`: members change their engine, so that each may become rocksdb whatever it starts with.
+    /// `upgrades`: members change their engine, so that each may become rocksdb whatever it starts
+    /// with.
     pub(super) fn cluster(
         &self,
         raw: &RawCluster,

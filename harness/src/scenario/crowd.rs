@@ -1,4 +1,5 @@
-//! The `[crowd]` table: clients that hold connections and streams at each member, and never use them.
+//! The `[crowd]` table: clients that hold connections and streams at each member, and never use
+//! them.
 
 use super::raw::Check;
 use super::{CrowdSpec, Refusal};

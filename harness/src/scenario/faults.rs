@@ -1,4 +1,5 @@
-//! The tables `[faults]`, `[links]` and `[again]`: what a cycle's faults are, beside who is hit and when.
+//! The tables `[faults]`, `[links]` and `[again]`: what a cycle's faults are, beside who is hit and
+//! when.
 //!
 //! ```toml
 //! [faults]            # without this table: kills alone

@@ -1,8 +1,9 @@
 //! The named mixes: what a load is made of, and so what stands in a member's hands when it dies.
 //!
-//! A mix is a weight for each kind of step. Which steps a client takes is the mix's and the seed's; what they are about is the
-//! generator's. The names are part of a scenario's form, and a stored seed means the same steps for ever: a mix that others have
-//! run is not changed, another one is added.
+//! A mix is a weight for each kind of step. Which steps a client takes is the mix's and the seed's;
+//! what they are about is the generator's. The names are part of a scenario's form, and a stored
+//! seed means the same steps for ever: a mix that others have run is not changed, another one is
+//! added.
 
 use crate::target::edits;
 
@@ -40,8 +41,8 @@ pub struct Mix {
     pub large: bool,
 }
 
-/// What a scenario has that names none. Most of it is what shows a repeated or a lost apply; reads are few because the watch and
-/// the fence read everything anyway.
+/// What a scenario has that names none. Most of it is what shows a repeated or a lost apply; reads
+/// are few because the watch and the fence read everything anyway.
 pub static MIXED: Mix = Mix {
     name: "mixed",
     doc: "a bit of everything",
@@ -60,7 +61,8 @@ pub static MIXED: Mix = Mix {
     large: false,
 };
 
-/// Reading before writing halves the pressure, so appends and counters are few: enough to show a repeated apply.
+/// Reading before writing halves the pressure, so appends and counters are few: enough to show a
+/// repeated apply.
 static WRITES: Mix = Mix {
     name: "writes",
     doc: "put pressure: plain puts, some appends and counters",
@@ -68,7 +70,8 @@ static WRITES: Mix = Mix {
     large: false,
 };
 
-/// The small ones collide and fail their comparison, the big ones mostly do not: both branches are taken.
+/// The small ones collide and fail their comparison, the big ones mostly do not: both branches are
+/// taken.
 static TRANSACTIONS: Mix = Mix {
     name: "transactions",
     doc: "transactions that compare and change up to 32 keys",
@@ -151,7 +154,8 @@ static LIMITS: Mix = Mix {
     large: false,
 };
 
-/// Blocks bring back within a moment what a delete of everything takes away; the rest is load beside it.
+/// Blocks bring back within a moment what a delete of everything takes away; the rest is load
+/// beside it.
 static LONG: Mix = Mix {
     name: "long",
     doc: "reads and deletes of everything and defragmentations, beside blocks and puts",
@@ -169,8 +173,8 @@ static LONG: Mix = Mix {
     large: false,
 };
 
-/// Each member is asked for what it has just acknowledged: an answer that comes before the member has applied the write is found
-/// out by the next question.
+/// Each member is asked for what it has just acknowledged: an answer that comes before the member
+/// has applied the write is found out by the next question.
 static SESSIONS: Mix = Mix {
     name: "sessions",
     doc: "puts, each read back at once from the member that answered it",

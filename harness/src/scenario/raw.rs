@@ -1,5 +1,5 @@
-//! The file's form, and the checks that turn it into a [`Scenario`]. Every value carries its place in the file, so that a
-//! refusal can name the line.
+//! The file's form, and the checks that turn it into a [`Scenario`]. Every value carries its place
+//! in the file, so that a refusal can name the line.
 
 use super::cluster::RawCluster;
 use super::crowd::RawCrowd;
@@ -231,7 +231,8 @@ impl Check<'_> {
         Ok(table)
     }
 
-    /// The window table, in the order of the protocols; checked against who may be killed and what is purged.
+    /// The window table, in the order of the protocols; checked against who may be killed and what
+    /// is purged.
     fn windows(
         &self,
         raw: &Raw,

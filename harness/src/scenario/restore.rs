@@ -1,4 +1,5 @@
-//! The `[restore]` table: how often a saved snapshot becomes a new cluster, how that one is founded, and where it is interrupted.
+//! The `[restore]` table: how often a saved snapshot becomes a new cluster, how that one is
+//! founded, and where it is interrupted.
 
 use super::raw::Check;
 use super::{ClusterSpec, Refusal};
@@ -13,7 +14,8 @@ use toml::Spanned;
 pub enum RestoreKind {
     /// All members are restored from the same file, and found the cluster together.
     All,
-    /// One member is restored and founds it alone; the others are added empty, as learners, and promoted.
+    /// One member is restored and founds it alone; the others are added empty, as learners, and
+    /// promoted.
     One,
 }
 
@@ -36,7 +38,8 @@ impl RestoreKind {
 /// Restores in a scenario.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoreSpec {
-    /// Each cycle whose number is a multiple of this is a restore; it takes the place of an upgrade.
+    /// Each cycle whose number is a multiple of this is a restore; it takes the place of an
+    /// upgrade.
     pub every_cycles: u32,
     pub kinds: Vec<(RestoreKind, u32)>,
     /// Whether the members change their engines on the way.

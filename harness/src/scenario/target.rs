@@ -1,4 +1,5 @@
-//! The `[target]` table: what the members are. Without it they are the node that ships with the harness.
+//! The `[target]` table: what the members are. Without it they are the node that ships with the
+//! harness.
 //!
 //! ```toml
 //! [target.etcd]                     # etcd itself, 3.4 to 3.6; every key is optional
@@ -14,8 +15,9 @@
 //! peer = "{name}=http://{peer}"     # one member in {peers}
 //! ```
 //!
-//! Of such a server nothing is known but its API: it has no windows (but those of etcd's files, under the fault filesystem), no engine, and
-//! its peer links cannot be disturbed. Whatever asks for one of these is refused.
+//! Of such a server nothing is known but its API: it has no windows (but those of etcd's files,
+//! under the fault filesystem), no engine, and its peer links cannot be disturbed. Whatever asks
+//! for one of these is refused.
 
 use super::raw::{Check, Raw};
 use super::{Refusal, TargetSpec};

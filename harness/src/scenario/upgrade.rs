@@ -1,4 +1,5 @@
-//! The `[upgrade]` table: how often a member changes its engine, by which way, and where that is interrupted.
+//! The `[upgrade]` table: how often a member changes its engine, by which way, and where that is
+//! interrupted.
 
 use super::raw::Check;
 use super::{ClusterSpec, Refusal};

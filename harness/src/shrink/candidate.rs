@@ -5,7 +5,8 @@ use crate::plan::{Fault, Plan, Step, Way};
 use crate::scenario::Scenario;
 use std::path::Path;
 
-/// Something that can be run as it stands: the plan parses back, it fits the scenario, and it bears the scenario's digest.
+/// Something that can be run as it stands: the plan parses back, it fits the scenario, and it bears
+/// the scenario's digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     scenario: Scenario,
@@ -47,7 +48,8 @@ impl Candidate {
         self.plan.steps.iter().flat_map(|step| &step.faults).map(weight).sum()
     }
 
-    /// The same scenario with other steps. `None`: nothing would be left, or what is left cannot be run.
+    /// The same scenario with other steps. `None`: nothing would be left, or what is left cannot be
+    /// run.
     pub fn with_steps(&self, steps: Vec<Step>) -> Option<Self> {
         let cycles = steps.last()?.cycle;
         Self::new(self.scenario.clone(), Plan { cycles, steps, ..self.plan.clone() }).ok()

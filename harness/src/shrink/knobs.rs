@@ -1,5 +1,5 @@
-//! What a scenario can be reduced in, and the edit of its text that does it: everything else in the file, comments
-//! included, stays as a person wrote it.
+//! What a scenario can be reduced in, and the edit of its text that does it: everything else in the
+//! file, comments included, stays as a person wrote it.
 
 use crate::limits;
 use crate::scenario::Scenario;

@@ -1,13 +1,16 @@
-//! The search for the smallest candidate that still fails the same way. Pure: it knows no cluster, and asks an oracle.
+//! The search for the smallest candidate that still fails the same way. Pure: it knows no cluster,
+//! and asks an oracle.
 //!
 //! In order, each until nothing more can be taken away:
-//! 1. the **steps**: the last ones alone, because what shows a bug is mostly the last thing that was done; then Zeller's ddmin by
-//!    complements: without one half, one quarter, … one step. The order is kept.
+//! 1. the **steps**: the last ones alone, because what shows a bug is mostly the last thing that
+//!    was done; then Zeller's ddmin by complements: without one half, one quarter, … one step. The
+//!    order is kept.
 //! 2. the **faults** of each step that is left ([`super::simpler`]);
 //! 3. the **scenario** ([`super::knobs`]).
 //!
-//! If 2 or 3 changed anything, 1 begins again: a simpler fault may need less that leads to it. Everything that is accepted is
-//! smaller than what it replaces, and nothing is asked twice, so the search ends, also with an oracle that answers at random.
+//! If 2 or 3 changed anything, 1 begins again: a simpler fault may need less that leads to it.
+//! Everything that is accepted is smaller than what it replaces, and nothing is asked twice, so the
+//! search ends, also with an oracle that answers at random.
 
 use super::candidate::Candidate;
 use super::knobs::Knob;
@@ -292,7 +295,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// Whatever set of steps it takes, that set is found; nothing that the oracle refused is ever the best; the order stays.
+        /// Whatever set of steps it takes, that set is found; nothing that the oracle refused is
+        /// ever the best; the order stays.
         #[test]
         fn any_set_of_needed_steps_is_found(all in 1..60usize, needed in prop::collection::btree_set(1..60usize, 1..5)) {
             let needed: Vec<_> = needed.into_iter().filter(|cycle| *cycle <= all).collect();

@@ -1,4 +1,5 @@
-//! Making a failing report small: the fewest steps, faults and clients with which the same class still comes back.
+//! Making a failing report small: the fewest steps, faults and clients with which the same class
+//! still comes back.
 //!
 //! ```text
 //!   report → candidate → minimise (decides, runs nothing) ⇄ prober (runs, decides nothing) → confirm → report
@@ -14,10 +15,12 @@
 //! | [`prober`] | the oracle: real runs, within a budget |
 //! | [`progress`] | how far it is |
 //!
-//! A reduction counts only if the *same class* heads the report again: another failure is another bug, and a shrinker that follows
-//! it ends somewhere else than where it was asked to go. A seed fixes what is done and not how an operating system interleaves
-//! it, so one run may miss what the next one shows; [`ruling`] says what that means for a candidate. What comes out is confirmed
-//! by further runs, and if those miss too often, the search's last larger candidate that holds is the result.
+//! A reduction counts only if the *same class* heads the report again: another failure is another
+//! bug, and a shrinker that follows it ends somewhere else than where it was asked to go. A seed
+//! fixes what is done and not how an operating system interleaves it, so one run may miss what the
+//! next one shows; [`ruling`] says what that means for a candidate. What comes out is confirmed by
+//! further runs, and if those miss too often, the search's last larger candidate that holds is the
+//! result.
 
 pub mod candidate;
 pub mod knobs;

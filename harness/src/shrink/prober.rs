@@ -1,9 +1,12 @@
-//! The oracle that asks real clusters: runs of a candidate, as many as [`super::ruling`] needs, within a budget.
+//! The oracle that asks real clusters: runs of a candidate, as many as [`super::ruling`] needs,
+//! within a budget.
 //!
-//! A probe ends at its first finding, as every run does. One that takes several times as long as any that failed is ended: for
-//! the search that is a miss. With less load a kill at a window comes later; one that comes near its bound here is not reached at
-//! all on a busier machine, so a failure with less load counts only if its kills came about as soon as with all of it. Two of one candidate run side by side, so that one look at the clock mostly decides. Of each
-//! candidate that was accepted, the report of its last failing run is kept until the end.
+//! A probe ends at its first finding, as every run does. One that takes several times as long as
+//! any that failed is ended: for the search that is a miss. With less load a kill at a window comes
+//! later; one that comes near its bound here is not reached at all on a busier machine, so a
+//! failure with less load counts only if its kills came about as soon as with all of it. Two of one
+//! candidate run side by side, so that one look at the clock mostly decides. Of each candidate that
+//! was accepted, the report of its last failing run is kept until the end.
 
 use super::candidate::Candidate;
 use super::minimise::{Answer, Shrunk};
@@ -47,7 +50,8 @@ pub struct Prober {
     rate: Rate,
     /// Digest of its scenario.
     scenario: String,
-    /// Digest of the start's scenario, and how long the quickest failing run on it waited for its slowest kill.
+    /// Digest of the start's scenario, and how long the quickest failing run on it waited for its
+    /// slowest kill.
     start: (String, Option<Duration>),
     /// The search is over.
     confirming: bool,
@@ -79,8 +83,8 @@ pub struct Confirmed {
 struct Ended;
 
 impl Prober {
-    /// Probes run as `base` does, and fail if they are headed by `class`; `failed_ms` is how long the report's run took. Their
-    /// reports are made in `dir`.
+    /// Probes run as `base` does, and fail if they are headed by `class`; `failed_ms` is how long
+    /// the report's run took. Their reports are made in `dir`.
     ///
     /// # Errors
     /// `dir` cannot be made.
@@ -116,8 +120,8 @@ impl Prober {
         })
     }
 
-    /// How often `start` fails: two runs if both do, more if not. A rate without a hit: it never did, in so many runs as a quarter
-    /// of the time has room for.
+    /// How often `start` fails: two runs if both do, more if not. A rate without a hit: it never
+    /// did, in so many runs as a quarter of the time has room for.
     ///
     /// # Errors
     /// A run could not be carried out.
@@ -165,7 +169,8 @@ impl Prober {
         }
     }
 
-    /// Confirms the smallest candidate that comes back reliably; if none does, the one that does so most often.
+    /// Confirms the smallest candidate that comes back reliably; if none does, the one that does so
+    /// most often.
     ///
     /// # Errors
     /// A run could not be carried out, or no candidate failed again.
@@ -212,7 +217,8 @@ impl Prober {
         Ok(Confirmed { candidate, rate, evidence, unreliable })
     }
 
-    /// What headed runs that did not fail as they should have, and how many: `nothing 3, state-hash 2`.
+    /// What headed runs that did not fail as they should have, and how many: `nothing 3, state-hash
+    /// 2`.
     pub fn instead(&self) -> String {
         self.instead.iter().map(|(seen, runs)| format!("{seen} {runs}")).collect::<Vec<_>>().join(", ")
     }

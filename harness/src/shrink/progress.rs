@@ -1,4 +1,5 @@
-//! How far a search is, on standard error: a line that redraws itself on a terminal, plain lines elsewhere. It only consumes events.
+//! How far a search is, on standard error: a line that redraws itself on a terminal, plain lines
+//! elsewhere. It only consumes events.
 
 use super::candidate::Candidate;
 use crate::progress::minutes_and_seconds;
@@ -6,7 +7,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-/// Off a terminal: a line at each candidate that is accepted, and at the first probe that ends this long after the line before it.
+/// Off a terminal: a line at each candidate that is accepted, and at the first probe that ends this
+/// long after the line before it.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 pub struct Progress {

@@ -1,15 +1,17 @@
 //! How many runs decide about one candidate.
 //!
-//! One run may miss what the next one shows. A search that always believes the first hit ends with a plan that fails
-//! once in ten times: each acceptance may be worse than the one before it, and none is asked twice. So as long as the best
-//! candidate comes back reliably, another one has to do the same: so many hits in a row ([`wanted`]), or all but one of two
-//! more. Only a failure that was rare from the beginning is followed at its first hit, and given up after as many misses as leave it
-//! a tenth of a chance.
+//! One run may miss what the next one shows. A search that always believes the first hit ends with
+//! a plan that fails once in ten times: each acceptance may be worse than the one before it, and
+//! none is asked twice. So as long as the best candidate comes back reliably, another one has to do
+//! the same: so many hits in a row ([`wanted`]), or all but one of two more. Only a failure that
+//! was rare from the beginning is followed at its first hit, and given up after as many misses as
+//! leave it a tenth of a chance.
 
 /// From here on a failure comes back reliably.
 pub const RELIABLE: f64 = 0.8;
 
-/// A candidate that comes back as often as the best one, and is given up all the same: this often, when the best is not reliable.
+/// A candidate that comes back as often as the best one, and is given up all the same: this often,
+/// when the best is not reliable.
 const UNLUCKY: f64 = 0.1;
 
 /// Runs that a candidate may miss at most, when the best is not reliable.
@@ -51,8 +53,9 @@ pub enum Ruling {
     Open(u32),
 }
 
-/// Hits in a row that a candidate needs beside a reliable best. Fewer steps mostly fail as often as before, and whoever reads them
-/// gains by each that is gone. Less load fails more and more rarely, and nobody has to understand a number: it has to prove itself.
+/// Hits in a row that a candidate needs beside a reliable best. Fewer steps mostly fail as often as
+/// before, and whoever reads them gains by each that is gone. Less load fails more and more rarely,
+/// and nobody has to understand a number: it has to prove itself.
 pub fn wanted(less_load: bool) -> u32 {
     if less_load { 4 } else { 2 }
 }

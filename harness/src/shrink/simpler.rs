@@ -1,7 +1,8 @@
-//! What a step can be replaced by: each replacement does less, or says the same of fewer and nearer things.
+//! What a step can be replaced by: each replacement does less, or says the same of fewer and nearer
+//! things.
 //!
-//! A window stays as it is: it is what makes a replay land on the same step. So do a kill's applied index and its time, which no
-//! smaller number brings nearer to anything.
+//! A window stays as it is: it is what makes a replay land on the same step. So do a kill's applied
+//! index and its time, which no smaller number brings nearer to anything.
 
 use crate::plan::{At, Fault, Link, Restore, Step, Upgrade, Way, When, Whom};
 use crate::scenario::WhomKind;
@@ -113,7 +114,8 @@ fn briefer(ms: u64) -> Vec<u64> {
     found
 }
 
-/// The same restore, interrupted by nothing, or at the first hit, and into the engines that the members have.
+/// The same restore, interrupted by nothing, or at the first hit, and into the engines that the
+/// members have.
 fn plainer(restore: Restore) -> Vec<Restore> {
     let unharmed = restore.kill.map(|_| Restore { kill: None, ..restore });
     let first = restore.kill.filter(|at| at.hit > 1).map(|at| Restore { kill: Some(At { hit: 1, ..at }), ..restore });

@@ -6,7 +6,8 @@ use super::ServerSpec;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EtcdOptions {
     pub program: String,
-    /// Applied entries between two snapshots, after which the raft log is cut: it bounds a restart's replay.
+    /// Applied entries between two snapshots, after which the raft log is cut: it bounds a
+    /// restart's replay.
     pub snapshot_every_entries: u64,
     pub heartbeat_ms: u64,
     /// etcd wants it to be five times the heartbeat, at least.

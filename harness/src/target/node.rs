@@ -1,11 +1,12 @@
-//! `node-under-test`: the node that ships with the harness. It has a control endpoint, crash windows and data that can be read
-//! when it is dead.
+//! `node-under-test`: the node that ships with the harness. It has a control endpoint, crash
+//! windows and data that can be read when it is dead.
 
 use super::{Engine, Life, Origin};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// Planted bugs of RocksDB's own protocol, or of its form of a snapshot: on redb there is nothing to plant them in.
+/// Planted bugs of RocksDB's own protocol, or of its form of a snapshot: on redb there is nothing
+/// to plant them in.
 const LSM_BUGS: &[&str] = &[
     "capture-at-flush-begin",
     "capture-at-flush-end",
@@ -18,7 +19,8 @@ const LSM_BUGS: &[&str] = &[
     "wire-size-body-only",
 ];
 
-/// Whether a member with this engine can have the planted bug called `name`; the node refuses unknown names.
+/// Whether a member with this engine can have the planted bug called `name`; the node refuses
+/// unknown names.
 pub fn bug_exists_on(name: &str, engine: Engine) -> bool {
     engine == Engine::Rocksdb || !LSM_BUGS.contains(&name)
 }
@@ -27,7 +29,8 @@ pub fn bug_exists_on(name: &str, engine: Engine) -> bool {
 #[derive(Debug, Clone)]
 pub struct Node {
     pub node: PathBuf,
-    /// Reads dead directories; ideally another build than `node`, above all when a bug is planted in that one.
+    /// Reads dead directories; ideally another build than `node`, above all when a bug is planted
+    /// in that one.
     pub inspector: PathBuf,
     /// For members that run rocksdb; `None`: no member ever does.
     pub memtable_bytes: Option<u64>,
@@ -84,7 +87,8 @@ impl Node {
         args
     }
 
-    /// The arguments that make the data directory `data_dir`, for `into`, out of the saved snapshot `file`.
+    /// The arguments that make the data directory `data_dir`, for `into`, out of the saved snapshot
+    /// `file`.
     pub fn restore_args(&self, file: &Path, data_dir: &Path, into: Engine, arm: Option<(&str, u64)>) -> Vec<OsString> {
         let mut args: Vec<OsString> = vec!["snapshot".into(), "restore".into(), file.into()];
         args.extend(["--data-dir".into(), data_dir.into(), "--backend".into(), into.name().into()]);

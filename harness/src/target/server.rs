@@ -10,7 +10,8 @@
 //! | `{peer}`, `{client}` | where it has to listen for the other members, and for clients: `127.0.0.1:40123` |
 //! | `{peers}` | all members, each as the template's item for a peer says, joined by commas |
 //!
-//! The program must stay in the foreground, keep its data across a SIGKILL, and serve only loopback addresses that it is given.
+//! The program must stay in the foreground, keep its data across a SIGKILL, and serve only loopback
+//! addresses that it is given.
 
 use super::ids::Ids;
 use super::{Life, Origin, etcd};
@@ -25,7 +26,8 @@ pub struct ServerSpec {
     /// A path, or a name that is looked for on `PATH`.
     pub program: String,
     pub args: Vec<String>,
-    /// How one member is written in `{peers}`; `{id}`, `{name}`, `{peer}` and `{client}` stand for it.
+    /// How one member is written in `{peers}`; `{id}`, `{name}`, `{peer}` and `{client}` stand for
+    /// it.
     pub peer_item: String,
     /// It is etcd itself: more is known of it than its API.
     pub is_etcd: bool,

@@ -162,7 +162,8 @@ impl Replayed {
             self.disagreements.push(format!("kills of cycle {cycle}: its record says {claims}, the evidence {shows}"));
         }
         if let Some(index) = record.fence_index.filter(|index| !self.fences.contains(index)) {
-            // A fence that no member's watch ever reached is answered, and not judged: the finding says so.
+            // A fence that no member's watch ever reached is answered, and not judged: the finding
+            // says so.
             if record.findings == 0 {
                 self.disagreements.push(format!("cycle {cycle}: no evidence of the fence at raft index {index}"));
             }
@@ -182,7 +183,8 @@ impl Replayed {
         }
     }
 
-    /// What the run wrote down as known has to match the scenario's signature of that name, and to be found again.
+    /// What the run wrote down as known has to match the scenario's signature of that name, and to
+    /// be found again.
     fn compare_known(&mut self, signatures: &[Signature]) {
         let matches = |(name, finding): &&(String, Finding)| {
             signatures.iter().any(|signature| signature.name == *name && signature.matches(finding))

@@ -80,7 +80,8 @@ fn report() -> Report {
     report_of(SCENARIO, |_| {})
 }
 
-/// Likewise, whose fence is answered by n3 as `alter` has it, and of a scenario that knows whatever that leads to.
+/// Likewise, whose fence is answered by n3 as `alter` has it, and of a scenario that knows whatever
+/// that leads to.
 fn report_of(text: &str, alter: fn(&mut FenceAnswer)) -> Report {
     let report = Report { dir: tempfile::tempdir().unwrap() };
     let paths = report.paths();

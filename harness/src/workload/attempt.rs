@@ -5,8 +5,8 @@ use crate::evidence::Evidence;
 use crate::operation::{Action, OpId, Outcome, Purpose};
 use crate::oracle::Ledger;
 
-/// Sends `action` once, as `op`, to the `endpoint`-th member. The invocation is evidence before it is sent, the outcome
-/// once it is known.
+/// Sends `action` once, as `op`, to the `endpoint`-th member. The invocation is evidence before it
+/// is sent, the outcome once it is known.
 pub(super) async fn attempt(
     ledger: &Ledger,
     op: OpId,

@@ -1,9 +1,9 @@
-//! One client: carries out its generator's steps one after the other, writing down each request before it is
-//! sent and each answer after.
+//! One client: carries out its generator's steps one after the other, writing down each request
+//! before it is sent and each answer after.
 //!
-//! It has a home member, moves on to the next one at an error, and comes home after a while. After an error it pauses, briefly at
-//! first. Members known not to serve are passed over; while none serves, nothing is sent. No request is ever sent
-//! twice.
+//! It has a home member, moves on to the next one at an error, and comes home after a while. After
+//! an error it pauses, briefly at first. Members known not to serve are passed over; while none
+//! serves, nothing is sent. No request is ever sent twice.
 
 use super::WorkloadOptions;
 use super::attempt::attempt;
@@ -196,8 +196,8 @@ impl Client {
         self.send(Action::Txn { when, then }).await;
     }
 
-    /// Compacts no more than every member's watch has delivered: a watch that resumes further back would
-    /// rightly be refused, and would prove nothing.
+    /// Compacts no more than every member's watch has delivered: a watch that resumes further back
+    /// would rightly be refused, and would prove nothing.
     async fn compact(&mut self, keep: u64) {
         let revision = self.ledger.revision().saturating_sub(keep).min(self.ledger.compaction_ceiling());
         if revision > 1 {
@@ -207,8 +207,8 @@ impl Client {
         }
     }
 
-    /// Revokes the lease that waits longest: this one, unless an earlier revocation never reached a server. A
-    /// second revocation catches up, so that leases do not pile up over many outages.
+    /// Revokes the lease that waits longest: this one, unless an earlier revocation never reached a
+    /// server. A second revocation catches up, so that leases do not pile up over many outages.
     async fn revoke(&mut self, lease: i64) {
         self.to_revoke.push_back(lease);
         for _ in 0..2 {
@@ -223,7 +223,8 @@ impl Client {
         }
     }
 
-    /// A request of this step is not sent: it keeps its number, so that later ones have the same ids in every run.
+    /// A request of this step is not sent: it keeps its number, so that later ones have the same
+    /// ids in every run.
     fn skip(&mut self) {
         self.seq += 1;
     }
@@ -245,7 +246,8 @@ impl Client {
         OpId { client: self.generator.client(), seq: self.seq }
     }
 
-    /// Sends `action` to a member that is known to serve. If none does, it is not sent, and is not evidence.
+    /// Sends `action` to a member that is known to serve. If none does, it is not sent, and is not
+    /// evidence.
     async fn send(&mut self, action: Action) -> Outcome {
         let op = self.next_id();
         self.seq += 1;

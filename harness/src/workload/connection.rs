@@ -14,12 +14,12 @@ use node_proto::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse};
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 
-/// Establishing a connection on loopback takes microseconds; a stopped process or a full backlog must not cost a client
-/// more than this.
+/// Establishing a connection on loopback takes microseconds; a stopped process or a full backlog
+/// must not cost a client more than this.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// One lazy connection per endpoint: nothing is sent before the first request, and each request to a dead
-/// endpoint tries to connect again and fails at once.
+/// One lazy connection per endpoint: nothing is sent before the first request, and each request to
+/// a dead endpoint tries to connect again and fails at once.
 pub(super) async fn connect(endpoints: &[String], op_timeout: Duration) -> anyhow::Result<Vec<Connection>> {
     let mut connections = Vec::with_capacity(endpoints.len());
     for endpoint in endpoints {
@@ -38,7 +38,8 @@ pub(super) async fn connect(endpoints: &[String], op_timeout: Duration) -> anyho
 #[derive(Clone)]
 pub(super) struct Connection {
     client: Client,
-    /// For what the library does not send, or whose answers it keeps to itself; connects when it is first needed.
+    /// For what the library does not send, or whose answers it keeps to itself; connects when it is
+    /// first needed.
     by_hand: Channel,
     op_timeout: Duration,
 }
@@ -159,7 +160,8 @@ fn txn(when: &[Compare], then: &[Effect]) -> Txn {
     Txn::new().when(compares).and_then(effects)
 }
 
-/// Revisions are positive on the wire; a negative one is impossible and becomes one that no check accepts.
+/// Revisions are positive on the wire; a negative one is impossible and becomes one that no check
+/// accepts.
 fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }

@@ -9,7 +9,8 @@ use crate::scenario::mix::{Kind, Mix};
 use crate::seed::Stream;
 use std::collections::VecDeque;
 
-/// One step: the decision. The requests that carry it out (one, or a read and a write) get their parameters later.
+/// One step: the decision. The requests that carry it out (one, or a read and a write) get their
+/// parameters later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
     /// Reads the list at `key` and extends it, unless it has changed meanwhile.
@@ -33,15 +34,16 @@ pub(super) enum Step {
         from: String,
         to: String,
     },
-    /// Puts all of `puts` and deletes `delete`; if `guarded`, only if the first key is as it was just read.
+    /// Puts all of `puts` and deletes `delete`; if `guarded`, only if the first key is as it was
+    /// just read.
     Multi {
         puts: Vec<String>,
         delete: Option<String>,
         guarded: bool,
         filler: u64,
     },
-    /// Reads a block of neighbouring keys, and if none of them has changed since, puts `puts` and deletes `deletes`: the block.
-    /// At least one is put.
+    /// Reads a block of neighbouring keys, and if none of them has changed since, puts `puts` and
+    /// deletes `deletes`: the block. At least one is put.
     Block {
         puts: Vec<String>,
         deletes: Vec<String>,
@@ -80,7 +82,8 @@ pub(super) enum Step {
     },
     /// Has the member give unused space back.
     Defragment,
-    /// Puts a value, and reads it back from the member that answered, at the revision of the answer, without a quorum.
+    /// Puts a value, and reads it back from the member that answered, at the revision of the
+    /// answer, without a quorum.
     Session {
         key: String,
         filler: u64,
@@ -129,7 +132,8 @@ impl Step {
 const LEASES_MAX: usize = 4;
 /// Keys that a range operation spans at most.
 const SPAN_MAX: u64 = 4;
-/// Keys that a block has at most; etcd takes transactions of up to 128 comparisons and 128 operations.
+/// Keys that a block has at most; etcd takes transactions of up to 128 comparisons and 128
+/// operations.
 const BLOCK_KEYS_MAX: u64 = 32;
 /// Transactions that are nested side by side at most.
 const WIDE_MAX: u64 = 32;
@@ -146,8 +150,8 @@ pub(super) struct Generator {
     filler_min: u64,
     filler_max: u64,
     block_max: u64,
-    /// The client's own stretch of the plain keys: its beginning, and how many. Blocks that many clients draw anywhere collide, and
-    /// a transaction that fails its comparisons writes nothing.
+    /// The client's own stretch of the plain keys: its beginning, and how many. Blocks that many
+    /// clients draw anywhere collide, and a transaction that fails its comparisons writes nothing.
     stretch: (u64, u64),
     mix: &'static Mix,
     compact_every: u64,
@@ -281,7 +285,8 @@ impl Generator {
             0..=34 => Shape::Deep(between(1, DEPTH_TAKEN)),
             35..=64 => Shape::Wide,
             65 => Shape::Padded(between(PADDING_TAKEN / 2, PADDING_TAKEN)),
-            // Between what every server takes and what every server refuses lie servers' own limits.
+            // Between what every server takes and what every server refuses lie servers' own
+            // limits.
             66..=73 => Shape::Deep(between(DEPTH_TAKEN, DEPTH_REFUSED)),
             74..=79 => Shape::Deep(between(DEPTH_REFUSED, 4 * DEPTH_REFUSED)),
             80 => Shape::Padded(PADDING_REFUSED),
@@ -317,7 +322,8 @@ fn all_plain() -> (String, String) {
     ("p/".to_owned(), "p0".to_owned())
 }
 
-/// The stretch of `keys` plain keys that is the `nth` client's of `clients`; all of them, where there are too few to share out.
+/// The stretch of `keys` plain keys that is the `nth` client's of `clients`; all of them, where
+/// there are too few to share out.
 fn stretch(nth: u32, clients: u32, keys: u64) -> (u64, u64) {
     let clients = u64::from(clients.max(1));
     let nth = u64::from(nth) % clients;
@@ -350,7 +356,8 @@ mod tests {
         assert_ne!(steps(7, 3, 500), steps(7, 4, 500));
     }
 
-    /// The steps themselves: what a stored seed meant when no scenario named a mix, it means for ever.
+    /// The steps themselves: what a stored seed meant when no scenario named a mix, it means for
+    /// ever.
     #[test]
     fn the_default_mix_draws_what_it_always_drew() {
         let all: String = (0..4).map(|client| format!("{:?}", steps(7, client, 3_000))).collect();

@@ -1,10 +1,12 @@
 //! A client that holds leases of seconds, one after the other, as a lock's owner does.
 //!
-//! A lease has one key, and is kept alive through one member for as long as it is held, whatever that member answers:
-//! so a member that is cut off is asked by its own clients, while their leases are renewed nowhere else. Then the lease is
-//! revoked, or left to end by itself, and asked for once more.
+//! A lease has one key, and is kept alive through one member for as long as it is held, whatever
+//! that member answers: so a member that is cut off is asked by its own clients, while their leases
+//! are renewed nowhere else. Then the lease is revoked, or left to end by itself, and asked for
+//! once more.
 //!
-//! Which member, for how long and how it ends comes from the seed; what is renewed when, the clock decides.
+//! Which member, for how long and how it ends comes from the seed; what is renewed when, the clock
+//! decides.
 
 use super::WorkloadOptions;
 use super::attempt::attempt;
@@ -18,8 +20,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Renewals of a lease, at least and at most: from less than one to several times its TTL, so that some leases see a leader
-/// come and go, and some end in the middle.
+/// Renewals of a lease, at least and at most: from less than one to several times its TTL, so that
+/// some leases see a leader come and go, and some end in the middle.
 const ROUNDS: (u64, u64) = (2, 24);
 /// Renewals in one TTL; clients of etcd send three.
 const ROUNDS_PER_TTL: u32 = 4;

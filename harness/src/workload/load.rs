@@ -1,4 +1,5 @@
-//! The load of one cluster over a whole run: it ends when the cluster is restored, and another one begins.
+//! The load of one cluster over a whole run: it ends when the cluster is restored, and another one
+//! begins.
 
 use super::{Workload, WorkloadOptions};
 use crate::endpoints::Board;
@@ -42,8 +43,8 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// Starts the load of a cluster that was restored: with other clients, whose draws are other ones, because what they know of the
-    /// store is nothing.
+    /// Starts the load of a cluster that was restored: with other clients, whose draws are other
+    /// ones, because what they know of the store is nothing.
     ///
     /// # Errors
     /// An endpoint that is no URI.

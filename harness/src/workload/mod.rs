@@ -1,10 +1,11 @@
-//! The load: concurrent clients over etcd's API, whose operations make double apply, lost apply and wrong order
-//! visible, and which go on while members die.
+//! The load: concurrent clients over etcd's API, whose operations make double apply, lost apply and
+//! wrong order visible, and which go on while members die.
 //!
-//! What a client does is a function of the seed alone (stream `client/k`, or `cluster/c/client/k` in the other clusters of a run): the same seed gives each client the
-//! same sequence of operations, whatever the answers were. Only parameters that must come from an answer do:
-//! the revision that a compare-and-swap expects, the list that an append extends. Keys are bounded, values too,
-//! and one client compacts, so the store stays the same size however long a run is.
+//! What a client does is a function of the seed alone (stream `client/k`, or `cluster/c/client/k`
+//! in the other clusters of a run): the same seed gives each client the same sequence of
+//! operations, whatever the answers were. Only parameters that must come from an answer do: the
+//! revision that a compare-and-swap expects, the list that an append extends. Keys are bounded,
+//! values too, and one client compacts, so the store stays the same size however long a run is.
 
 mod attempt;
 mod client;
@@ -98,7 +99,8 @@ impl WorkloadOptions {
     }
 }
 
-/// A running load. Dropping it aborts the clients in mid-operation; [`Workload::stop`] lets them finish.
+/// A running load. Dropping it aborts the clients in mid-operation; [`Workload::stop`] lets them
+/// finish.
 #[derive(Debug)]
 pub struct Workload {
     stop: watch::Sender<bool>,
@@ -107,8 +109,8 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// Starts the clients on the current tokio runtime. `endpoints` has one `http://host:port` per member, dead or alive; `board`
-    /// says which of them serve, in the same order.
+    /// Starts the clients on the current tokio runtime. `endpoints` has one `http://host:port` per
+    /// member, dead or alive; `board` says which of them serve, in the same order.
     ///
     /// # Errors
     /// An endpoint that is no URI.
@@ -143,8 +145,9 @@ impl Workload {
         clock::ms_since(self.started)
     }
 
-    /// Lets every client finish the operation that it is in (bounded by the operation timeout), and start no
-    /// other. An operation that timed out may still happen: drained clients are not a quiescent server.
+    /// Lets every client finish the operation that it is in (bounded by the operation timeout), and
+    /// start no other. An operation that timed out may still happen: drained clients are not a
+    /// quiescent server.
     ///
     /// # Errors
     /// A client panicked.
@@ -165,8 +168,9 @@ mod tests {
     use crate::target::Slot;
     use std::net::TcpListener;
 
-    /// Where the requests of a load went that ran for a moment, while only the endpoints in `serving` were known to serve. The first
-    /// endpoint takes connections and never answers, as a member that is starting; at the second one nobody listens.
+    /// Where the requests of a load went that ran for a moment, while only the endpoints in
+    /// `serving` were known to serve. The first endpoint takes connections and never answers, as a
+    /// member that is starting; at the second one nobody listens.
     async fn asked(serving: &[usize]) -> Vec<usize> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("history.jsonl");

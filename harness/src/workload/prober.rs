@@ -1,13 +1,15 @@
 //! Reads at a member that may have been left behind.
 //!
-//! A member that stood still, or was cut off, believes what it believed before: if it led, that it leads. The clients have
-//! moved on to the others by then, or wait for its answer, so nobody would ask it in the moment when it is most likely to answer
-//! wrongly. The prober does. First it has the others acknowledge a write, if they can; then it sends reads to the one left
-//! behind. They lie in its socket while it stands still, and are the first thing that it finds when it goes on: an answer below
-//! the write's revision is stale.
+//! A member that stood still, or was cut off, believes what it believed before: if it led, that it
+//! leads. The clients have moved on to the others by then, or wait for its answer, so nobody would
+//! ask it in the moment when it is most likely to answer wrongly. The prober does. First it has the
+//! others acknowledge a write, if they can; then it sends reads to the one left behind. They lie in
+//! its socket while it stands still, and are the first thing that it finds when it goes on: an
+//! answer below the write's revision is stale.
 //!
-//! While a cut lasts that leaves a majority connected, it writes there from the beginning on, until one write is acknowledged:
-//! liveness is promised to such a majority, whatever the one that was cut off still believes and sends.
+//! While a cut lasts that leaves a majority connected, it writes there from the beginning on, until
+//! one write is acknowledged: liveness is promised to such a majority, whatever the one that was
+//! cut off still believes and sends.
 //!
 //! They are operations like any client's: recorded, and judged by the ledger.
 
@@ -22,7 +24,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Readers at one member, each with one read in flight: the first answer after a SIGCONT is a race that a single one may lose.
+/// Readers at one member, each with one read in flight: the first answer after a SIGCONT is a race
+/// that a single one may lose.
 const READERS: u32 = 8;
 
 /// Shared by all probes of one cluster.
@@ -53,8 +56,8 @@ impl Prober {
         Ok(Self { connections, ledger, first_client, keys, seq: Arc::default() })
     }
 
-    /// The `nth` prober beside this one, from 0, with clients of its own: a client has one operation in flight, and faults that
-    /// go on at once are probed at once.
+    /// The `nth` prober beside this one, from 0, with clients of its own: a client has one
+    /// operation in flight, and faults that go on at once are probed at once.
     pub fn beside(&self, nth: u32) -> Self {
         let clients = (READERS + 2) * self.connections.len() as u32;
         Self { first_client: self.first_client + clients * nth, ..self.clone() }
@@ -72,8 +75,8 @@ impl Prober {
         join_all(writes).await;
     }
 
-    /// Writes at one after the other of the members in the places `at`, until one of them acknowledges a write or `end` has
-    /// come. Whether one did before.
+    /// Writes at one after the other of the members in the places `at`, until one of them
+    /// acknowledges a write or `end` has come. Whether one did before.
     pub async fn write_until(&self, at: &[usize], end: Instant) -> bool {
         let first = self.first_client + (READERS + 1) * self.connections.len() as u32;
         for at in at.iter().copied().cycle() {
@@ -92,7 +95,8 @@ impl Prober {
         false
     }
 
-    /// Reads at the member in place `at`, from several clients, one read of each after the other until `end`; at least one each.
+    /// Reads at the member in place `at`, from several clients, one read of each after the other
+    /// until `end`; at least one each.
     pub async fn read_until(&self, at: usize, end: Instant) {
         let readers = self.connections.get(at).map(|connection| {
             let first = self.first_client + READERS * at as u32;

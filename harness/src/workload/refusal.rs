@@ -1,24 +1,26 @@
 //! Which errors prove that a request was not done, and never will be. All others leave it unknown.
 //!
 //! Certain are:
-//! - the connection could not be established, so nothing was sent (the transport does not retry a request);
+//! - the connection could not be established, so nothing was sent (the transport does not retry a
+//!   request);
 //! - the client library refused the arguments, so nothing was sent;
-//! - the server itself judged the request and said why: one of the codes below *and* a message that begins
-//!   with `etcdserver: `, or gRPC's own of a request that is larger than the server takes. The code alone is not
-//!   enough: the client's own transport also makes up `OutOfRange` (an answer too large to decode) and `InvalidArgument`.
+//! - the server itself judged the request and said why: one of the codes below *and* a message that
+//!   begins with `etcdserver: `, or gRPC's own of a request that is larger than the server takes.
+//!   The code alone is not enough: the client's own transport also makes up `OutOfRange` (an answer
+//!   too large to decode) and `InvalidArgument`.
 //!
-//! `Unavailable`, `DeadlineExceeded`, `Cancelled`, `Unknown`, `Internal`, `Aborted` and `DataLoss` never prove
-//! anything, whatever they say: a proposal may have been replicated before its server failed.
+//! `Unavailable`, `DeadlineExceeded`, `Cancelled`, `Unknown`, `Internal`, `Aborted` and `DataLoss`
+//! never prove anything, whatever they say: a proposal may have been replicated before its server
+//! failed.
 
 use crate::operation::{Outcome, Reason};
 use etcd_client::Error;
 use tonic::{Code, ConnectError, Status};
 
 /// Codes with which the server rejects a request before or instead of applying it: malformed
-/// (`InvalidArgument`); compacted or future revision (`OutOfRange`); no such lease (`NotFound`); lease exists
-/// (`FailedPrecondition`, `AlreadyExists`); not allowed (`PermissionDenied`, `Unauthenticated`); not offered
-/// (`Unimplemented`); too large or too many
-/// (`ResourceExhausted`).
+/// (`InvalidArgument`); compacted or future revision (`OutOfRange`); no such lease (`NotFound`);
+/// lease exists (`FailedPrecondition`, `AlreadyExists`); not allowed (`PermissionDenied`,
+/// `Unauthenticated`); not offered (`Unimplemented`); too large or too many (`ResourceExhausted`).
 const JUDGED: [Code; 9] = [
     Code::InvalidArgument,
     Code::OutOfRange,

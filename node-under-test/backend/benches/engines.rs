@@ -1,9 +1,11 @@
-//! What the engines cost: applying, moving a whole state between any two of them, and changing from one to the other.
+//! What the engines cost: applying, moving a whole state between any two of them, and changing from
+//! one to the other.
 //!
 //! `cargo bench --workspace --bench engines` prints
 //! - how fast each applies entries, in groups of several sizes;
-//! - for each pair of engines the time of a snapshot between two processes and the peak memory of each, for a small and a
-//!   large state: memory that grows with the state is a bug, and shows in the second line of a pair;
+//! - for each pair of engines the time of a snapshot between two processes and the peak memory of
+//!   each, for a small and a large state: memory that grows with the state is a bug, and shows in
+//!   the second line of a pair;
 //! - how long an engine takes to open after its process was aborted;
 //! - a change of engine there and back, with equal hashes.
 //!
@@ -88,7 +90,8 @@ fn measure() {
     }
 }
 
-/// Entries of 300 bytes per second, a settle after each `group` of them: how fast a member that has a backlog catches up.
+/// Entries of 300 bytes per second, a settle after each `group` of them: how fast a member that has
+/// a backlog catches up.
 fn apply_rate(kind: EngineKind, dir: &Path, group: u64) -> f64 {
     const ENTRIES: u64 = 8_192;
     let backend = open(kind, dir);
@@ -206,7 +209,8 @@ fn say_outcome(wire_size: u64) {
     eprintln!("{wire_size} {}", peak.unwrap());
 }
 
-/// Sends the head (length, whether there is a digest, the digest) and the stream to standard output.
+/// Sends the head (length, whether there is a digest, the digest) and the stream to standard
+/// output.
 fn send(kind: EngineKind, dir: &Path) {
     let backend = open(kind, dir);
     let mut snapshot = backend.snapshot().unwrap();

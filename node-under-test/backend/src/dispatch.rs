@@ -11,8 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 impl EngineKind {
-    /// Opens the image at `path`, which has no other writer. A redb image is repaired first if a kill left it so; hence
-    /// a dead member's is to be a copy, or the tool's own to repair.
+    /// Opens the image at `path`, which has no other writer. A redb image is repaired first if a
+    /// kill left it so; hence a dead member's is to be a copy, or the tool's own to repair.
     ///
     /// # Errors
     /// It is not this engine's, or is damaged.
@@ -23,7 +23,8 @@ impl EngineKind {
         }
     }
 
-    /// The same for bytes that came from elsewhere: a redb image has every page's checksum verified before it is trusted.
+    /// The same for bytes that came from elsewhere: a redb image has every page's checksum verified
+    /// before it is trusted.
     ///
     /// # Errors
     /// As [`open_image`](Self::open_image).
@@ -34,8 +35,9 @@ impl EngineKind {
         }
     }
 
-    /// Writes every row that `source` sees into a new image at `path`, where nothing is yet. Complete when it returns, and
-    /// not synced. Memory does not grow with the image. `progress` is told after each batch of rows.
+    /// Writes every row that `source` sees into a new image at `path`, where nothing is yet.
+    /// Complete when it returns, and not synced. Memory does not grow with the image. `progress` is
+    /// told after each batch of rows.
     ///
     /// # Errors
     /// Either engine failed; what is at `path` is to be removed.
@@ -46,7 +48,8 @@ impl EngineKind {
         }
     }
 
-    /// Whether the image at `path` holds exactly what `source` sees: the same rows at the same consistent index. Reads both.
+    /// Whether the image at `path` holds exactly what `source` sees: the same rows at the same
+    /// consistent index. Reads both.
     pub fn is_copy(self, path: &Path, source: &dyn ReadView) -> Result<bool> {
         let copy = self.open_image(path)?;
         Ok(hash(source)? == hash(&*copy)? && consistent_index(source)? == consistent_index(&*copy)?)

@@ -5,7 +5,8 @@
 //! | redb, the default | 0x00 | a file | at the end of its group ([`Backend::settle`]) | the consistent index of the last durable commit, by definition |
 //! | rocksdb | 0x01 | a directory | when its memtable is flushed | the file `last-flushed-index` |
 //!
-//! This is vocabulary: it knows no engine. A new engine is a kind here and an arm in each `match` of `dispatch`.
+//! This is vocabulary: it knows no engine. A new engine is a kind here and an arm in each `match`
+//! of `dispatch`.
 
 use crate::layout::DataDir;
 use node_base::LogId;
@@ -16,7 +17,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// An engine of this build. The names and ids are part of the formats: the marker's first word, a snapshot's byte 16.
+/// An engine of this build. The names and ids are part of the formats: the marker's first word, a
+/// snapshot's byte 16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineKind {
     Redb,
@@ -45,7 +47,8 @@ impl EngineKind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// The engine whose `db` could be what lies at `path`: a file is redb's, a directory is RocksDB's.
+    /// The engine whose `db` could be what lies at `path`: a file is redb's, a directory is
+    /// RocksDB's.
     pub fn by_nature(path: &Path) -> io::Result<Option<Self>> {
         match std::fs::symlink_metadata(path) {
             Ok(meta) if meta.is_file() => Ok(Some(EngineKind::Redb)),
@@ -70,9 +73,11 @@ pub struct EngineOptions {
     pub cache_bytes: usize,
     /// RocksDB: tables that it may hold open. At least 20.
     pub open_files_max: u32,
-    /// RocksDB: a memtable of this size is sealed and flushed. At least [`MEMTABLE_BYTES_MIN`](crate::rocksdb::MEMTABLE_BYTES_MIN).
+    /// RocksDB: a memtable of this size is sealed and flushed. At least
+    /// [`MEMTABLE_BYTES_MIN`](crate::rocksdb::MEMTABLE_BYTES_MIN).
     pub memtable_bytes: usize,
-    /// RocksDB: a flush is asked for when this many entries are applied and not flushed: the bound on the replay.
+    /// RocksDB: a flush is asked for when this many entries are applied and not flushed: the bound
+    /// on the replay.
     pub lag_entries_max: u64,
     /// RocksDB: the same in bytes of batches.
     pub lag_bytes_max: u64,
@@ -105,19 +110,22 @@ pub trait Engine: Backend {
     fn dir(&self) -> &DataDir;
     /// N and E as they were found at open.
     fn opened(&self) -> Opened;
-    /// Finishes an install that a kill interrupted between the exchange and N: persists N = E. Before
-    /// [`attach`](Self::attach), and after the exchange was made durable ([`DataDir::sync_leftovers`]).
+    /// Finishes an install that a kill interrupted between the exchange and N: persists N = E.
+    /// Before [`attach`](Self::attach), and after the exchange was made durable
+    /// ([`DataDir::sync_leftovers`]).
     fn finish_install(&self) -> Result<()>;
     /// Starts to move `marks`. Once, before the first commit.
     fn attach(&self, marks: Arc<Watermarks>) -> Result<()>;
-    /// Says that the entry `id` of (N, E] was found, with this LogId, in the durable raft log. Only such entries
-    /// and committed ones can become N.
+    /// Says that the entry `id` of (N, E] was found, with this LogId, in the durable raft log. Only
+    /// such entries and committed ones can become N.
     fn verified(&self, id: LogId) -> Result<()>;
-    /// Installs what [`snapshot::receive`](crate::snapshot::receive()) staged, in the order that [`snapshot`](crate::snapshot)
-    /// explains. `purge_log` purges the raft log durably up to `image`. The calling thread holds no view.
+    /// Installs what [`snapshot::receive`](crate::snapshot::receive()) staged, in the order that
+    /// [`snapshot`](crate::snapshot) explains. `purge_log` purges the raft log durably up to
+    /// `image`. The calling thread holds no view.
     ///
     /// # Errors
-    /// [`SnapshotError::Refused`] if this member is already at `image` or beyond. Any other error is final: the process must end.
+    /// [`SnapshotError::Refused`] if this member is already at `image` or beyond. Any other error
+    /// is final: the process must end.
     fn install_snapshot(
         &self,
         image: LogId,

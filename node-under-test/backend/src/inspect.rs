@@ -1,7 +1,7 @@
 //! What a dead member's data directory proves, read from a copy.
 //!
-//! Never from the original: opening a database replays and deletes files. Nothing here repairs or refuses; each fact is
-//! read by itself and says what is wrong with it.
+//! Never from the original: opening a database replays and deletes files. Nothing here repairs or
+//! refuses; each fact is read by itself and says what is wrong with it.
 
 use crate::dispatch;
 use crate::engine::EngineKind;
@@ -18,7 +18,8 @@ use std::path::Path;
 pub struct Inspection {
     /// The engine that the marker names, if there is one.
     pub engine_marker: Result<Option<&'static str>, String>,
-    /// The engine whose database is there, by its nature: while a migration is under way the marker may still say another.
+    /// The engine whose database is there, by its nature: while a migration is under way the marker
+    /// may still say another.
     pub engine: Result<Option<&'static str>, String>,
     /// N; `Ok(None)`: nothing was persisted. Of redb it is E by definition.
     pub last_flushed_index: Result<Option<u64>, String>,
@@ -37,7 +38,8 @@ impl Inspection {
     }
 }
 
-/// Inspects `copy`, a copy of a stopped member's data directory. redb repairs the copy of its file first.
+/// Inspects `copy`, a copy of a stopped member's data directory. redb repairs the copy of its file
+/// first.
 pub fn inspect_dead(copy: &Path) -> Inspection {
     let dir = DataDir::new(copy);
     let leftovers = [dir.incoming(), dir.foreign(), dir.fresh(), dir.old(), dir.outgoing(), dir.engine_migration()];
@@ -65,8 +67,9 @@ pub fn inspect_dead(copy: &Path) -> Inspection {
     }
 }
 
-/// Copies the data directory `from` of a *stopped* member to the new directory `to`: SSTs, which never change, as hard links
-/// where that is possible, all else byte by byte. `skip` names what to leave out.
+/// Copies the data directory `from` of a *stopped* member to the new directory `to`: SSTs, which
+/// never change, as hard links where that is possible, all else byte by byte. `skip` names what to
+/// leave out.
 pub fn copy_dead(from: &Path, to: &Path, skip: &dyn Fn(&Path) -> bool) -> io::Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {

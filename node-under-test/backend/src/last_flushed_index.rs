@@ -6,9 +6,9 @@
 //! | 4 | 8 | N, big-endian |
 //! | 12 | 4 | CRC-32 (IEEE) of the twelve bytes before it, big-endian |
 //!
-//! An index, not a log position: its term is looked up in the raft log (or is that of the last purged entry,
-//! or, right after an installed snapshot, of the engine's consistent index when E = N). It is never stored
-//! in the engine, because it must prove something *about* the engine.
+//! An index, not a log position: its term is looked up in the raft log (or is that of the last
+//! purged entry, or, right after an installed snapshot, of the engine's consistent index when E =
+//! N). It is never stored in the engine, because it must prove something *about* the engine.
 
 use node_base::backend::{BackendError, BackendErrorKind};
 use node_base::durable::{self, Step};
@@ -128,8 +128,8 @@ impl IndexFile {
     }
 }
 
-/// Planted bug `torn-index-file`: the steps of [`durable::replace_file`] on the file itself. A kill after either of the first two
-/// leaves a part of it.
+/// Planted bug `torn-index-file`: the steps of [`durable::replace_file`] on the file itself. A kill
+/// after either of the first two leaves a part of it.
 fn overwrite(path: &Path, bytes: &[u8], mut after: impl FnMut(Step)) -> io::Result<()> {
     use std::io::Write;
     let (head, rest) = bytes.split_at(bytes.len() / 2);

@@ -98,8 +98,8 @@ impl DataDir {
         self.snap().join("outgoing")
     }
 
-    /// Takes this directory, which exists, for this process: until the lock is dropped, or the process ends in whatever
-    /// way, no other process gets it.
+    /// Takes this directory, which exists, for this process: until the lock is dropped, or the
+    /// process ends in whatever way, no other process gets it.
     ///
     /// # Errors
     /// [`LockError::Held`] at once if another process has it.
@@ -117,10 +117,11 @@ impl DataDir {
     /// Syncs what an earlier life may have left in the page cache: the marker, N, and the names of
     /// everything down to the engine's directory.
     ///
-    /// A kill leaves a rename or a new directory visible but not durable. A process that builds on it without this
-    /// (answers a peer, purges a log) loses it in a power failure *after* having promised something that
-    /// stands on it. RocksDB's own files need no help: it syncs an SST and its directory before the
-    /// MANIFEST names it, and writes and syncs a new MANIFEST at each open. redb's file is synced like the others.
+    /// A kill leaves a rename or a new directory visible but not durable. A process that builds on
+    /// it without this (answers a peer, purges a log) loses it in a power failure *after* having
+    /// promised something that stands on it. RocksDB's own files need no help: it syncs an SST and
+    /// its directory before the MANIFEST names it, and writes and syncs a new MANIFEST at each
+    /// open. redb's file is synced like the others.
     pub fn sync_leftovers(&self) -> io::Result<()> {
         for path in [self.engine_marker(), self.last_flushed_index(), self.db()] {
             match File::open(&path) {

@@ -1,6 +1,6 @@
-//! Storage engines under the [`Backend`](node_base::backend::Backend) seam, the durability protocol that
-//! makes an engine without a write-ahead log safe, and the snapshots that carry an engine's state between
-//! members.
+//! Storage engines under the [`Backend`](node_base::backend::Backend) seam, the durability protocol
+//! that makes an engine without a write-ahead log safe, and the snapshots that carry an engine's
+//! state between members.
 //!
 //! | module | what | names an engine's crate |
 //! | --- | --- | --- |
@@ -16,8 +16,9 @@
 //! | [`rocksdb`] | the engine; `rocksdb/sys.rs` holds all `unsafe` of this crate | RocksDB's |
 //! | [`inspect`] | what a dead data directory proves, read from a copy | no |
 //!
-//! A start-up calls, in this order: [`layout::DataDir::lock`], [`migrate::resume`], [`marker::claim`], [`snapshot::tidy`],
-//! [`layout::DataDir::sync_leftovers`], [`dispatch::open`], its own check E ≥ N, [`engine::Engine::attach`].
+//! A start-up calls, in this order: [`layout::DataDir::lock`], [`migrate::resume`],
+//! [`marker::claim`], [`snapshot::tidy`], [`layout::DataDir::sync_leftovers`], [`dispatch::open`],
+//! its own check E ≥ N, [`engine::Engine::attach`].
 
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "a print that fails panics: see `node_base::diagnostics`")]
 
@@ -33,22 +34,22 @@ pub mod redb;
 pub mod rocksdb;
 pub mod snapshot;
 
-/// Exit code of a process whose storage failed (a background error of the engine, a failed sync of N): the
-/// `EX_IOERR` of sysexits. Not 65: nothing of ours is broken, the disk is.
+/// Exit code of a process whose storage failed (a background error of the engine, a failed sync of
+/// N): the `EX_IOERR` of sysexits. Not 65: nothing of ours is broken, the disk is.
 pub const EXIT_STORAGE: i32 = 74;
 
-/// Reports a storage failure on standard error and ends the process with [`EXIT_STORAGE`], from any thread, the
-/// engine's own included.
+/// Reports a storage failure on standard error and ends the process with [`EXIT_STORAGE`], from any
+/// thread, the engine's own included.
 ///
-/// There is no retry: after a failed sync it is unknown what is durable, and a second sync that succeeds
-/// proves nothing about the pages that the first one dropped.
+/// There is no retry: after a failed sync it is unknown what is durable, and a second sync that
+/// succeeds proves nothing about the pages that the first one dropped.
 pub(crate) fn storage_failed(sentence: &str) -> ! {
     node_base::say!("{}", node_base::durable::last_words(sentence));
     node_base::process::end(EXIT_STORAGE)
 }
 
-/// The value behind a lock, whether or not another thread panicked while it held it: every critical section
-/// here leaves its value whole between two statements.
+/// The value behind a lock, whether or not another thread panicked while it held it: every critical
+/// section here leaves its value whole between two statements.
 pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

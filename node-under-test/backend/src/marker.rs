@@ -1,8 +1,10 @@
-//! The engine marker: which engine a data directory belongs to, written durably before that engine exists.
+//! The engine marker: which engine a data directory belongs to, written durably before that engine
+//! exists.
 //!
-//! One text line, `<engine> <layout version>`, for example `rocksdb 1`. The engine's files come into being after the
-//! marker, so a database without a marker is not something a crash of ours leaves behind; and a marker without a database is
-//! what a crash right after the marker leaves: the engine is made then, and the raft log replayed from its beginning.
+//! One text line, `<engine> <layout version>`, for example `rocksdb 1`. The engine's files come
+//! into being after the marker, so a database without a marker is not something a crash of ours
+//! leaves behind; and a marker without a database is what a crash right after the marker leaves:
+//! the engine is made then, and the raft log replayed from its beginning.
 
 use crate::engine::EngineKind;
 use crate::layout::DataDir;
@@ -48,8 +50,9 @@ pub enum MarkerError {
     Io { dir: String, source: io::Error },
 }
 
-/// Claims `dir` for `engine`: creates the directory and its marker if there is none, and refuses a directory
-/// that belongs to another engine, that is not what its marker says, or that holds data and no marker.
+/// Claims `dir` for `engine`: creates the directory and its marker if there is none, and refuses a
+/// directory that belongs to another engine, that is not what its marker says, or that holds data
+/// and no marker.
 pub fn claim(dir: &DataDir, engine: EngineKind) -> Result<(), MarkerError> {
     let io_error = |source| MarkerError::Io { dir: name(dir), source };
     match read(dir)? {
@@ -104,7 +107,8 @@ pub fn read(dir: &DataDir) -> Result<Option<EngineKind>, MarkerError> {
 pub(crate) fn write(dir: &DataDir, engine: EngineKind) -> io::Result<()> {
     let (path, line) = (dir.engine_marker(), line(engine));
     if planted(Bug::MarkerNoDirFsync) {
-        // Kills keep the page cache: only a power loss takes the name back, from under an engine that is durable.
+        // Kills keep the page cache: only a power loss takes the name back, from under an engine
+        // that is durable.
         let tmp = path.with_extension("unsynced");
         std::fs::write(&tmp, line)?;
         return std::fs::rename(tmp, path);
@@ -189,7 +193,8 @@ mod tests {
         assert!(matches!(claim(&dir, Redb), Err(MarkerError::StrayIndex { .. })));
     }
 
-    /// Each step of the marker's replacement: a crash there leaves no marker and no data, or the marker.
+    /// Each step of the marker's replacement: a crash there leaves no marker and no data, or the
+    /// marker.
     #[test]
     fn a_crash_before_the_rename_leaves_an_unclaimed_directory() {
         let (_tmp, dir) = fresh();

@@ -10,11 +10,13 @@
 //! | 6 | the old database is gone | finishes it |
 //! | 7 | the intent is gone | has nothing to do |
 //!
-//! The exchange is the point of no return. On which side of it a kill fell, the nature of `db` says: a file is redb's, a
-//! directory RocksDB's. Steps 4 to 7 can be repeated without harm, so finishing is doing them all again.
+//! The exchange is the point of no return. On which side of it a kill fell, the nature of `db`
+//! says: a file is redb's, a directory RocksDB's. Steps 4 to 7 can be repeated without harm, so
+//! finishing is doing them all again.
 //!
-//! N = E is right for the new image: all its rows are durable before it is exchanged, and apply had waited until the local
-//! log was durable through E, so the log knows E, or an interrupted install is finished by the start as ever (E = N there too).
+//! N = E is right for the new image: all its rows are durable before it is exchanged, and apply had
+//! waited until the local log was durable through E, so the log knows E, or an interrupted install
+//! is finished by the start as ever (E = N there too).
 
 use crate::engine::EngineKind;
 use crate::last_flushed_index::IndexFile;
@@ -173,8 +175,8 @@ fn remove_intent(dir: &DataDir) -> Result<(), MigrateError> {
     durable::sync_dir(dir.root()).map_err(io_error("removing the intent"))
 }
 
-/// Finishes or undoes what a kill left of a migration; `None`: nothing was under way. At every start, before the marker
-/// is looked at, by whoever holds the lock of `dir`.
+/// Finishes or undoes what a kill left of a migration; `None`: nothing was under way. At every
+/// start, before the marker is looked at, by whoever holds the lock of `dir`.
 pub fn resume(dir: &DataDir) -> Result<Option<Resumed>, MigrateError> {
     let Some((from, to)) = read_intent(dir)? else { return Ok(None) };
     // Where names cannot be exchanged, a kill between two renames leaves no `db`.

@@ -1,5 +1,6 @@
-//! The claims of `durability`, each by number, against a real engine; crashes are SIGKILLs of a real process.
-//! Claims 2, 3 and 4 have their models beside the ring; 8 is also shown by the installs of `snapshot.rs`.
+//! The claims of `durability`, each by number, against a real engine; crashes are SIGKILLs of a
+//! real process. Claims 2, 3 and 4 have their models beside the ring; 8 is also shown by the
+//! installs of `snapshot.rs`.
 
 #![allow(clippy::unwrap_used, reason = "a test may end where it fails")]
 
@@ -27,7 +28,8 @@ fn child() {
         while member.backend.commit(entry(member.next), at(member.next)).is_ok() {
             member.next += 1;
         }
-        // The writer was told first. Ending here is the callback's business: without it, this test hangs.
+        // The writer was told first. Ending here is the callback's business: without it, this test
+        // hangs.
         loop {
             std::thread::park();
         }
@@ -56,13 +58,15 @@ fn n_of(root: &std::path::Path) -> Option<u64> {
     last_flushed_index::read(&DataDir::new(root).last_flushed_index()).unwrap()
 }
 
-/// Kills at unrelated moments, life after life on the same directory: each state is a prefix, and N ≤ E.
+/// Kills at unrelated moments, life after life on the same directory: each state is a prefix, and N
+/// ≤ E.
 #[test]
 fn claims_1_and_5_hold_at_any_kill() {
     let tmp = tempfile::tempdir().unwrap();
     let mut before = None;
     for life in 0..15 {
-        // Every third life lasts until N has moved, so that a slow disk cannot make this test vacuous.
+        // Every third life lasts until N has moved, so that a slow disk cannot make this test
+        // vacuous.
         let arm = (life % 3 == 2).then_some((Window::IndexPersisted, 1));
         let mut victim = Victim::spawn(tmp.path(), &Orders { arm, ..Orders::default() });
         if arm.is_some() {
@@ -81,8 +85,9 @@ fn claims_1_and_5_hold_at_any_kill() {
     assert!(before > Some(0), "nothing was ever flushed: this test showed nothing");
 }
 
-/// N follows the flush, not the other way round: killed at the completion of a flush, E knows more than N. (In one of a few
-/// kills at least: a stop takes effect only microseconds after its window.)
+/// N follows the flush, not the other way round: killed at the completion of a flush, E knows more
+/// than N. (In one of a few kills at least: a stop takes effect only microseconds after its
+/// window.)
 #[test]
 fn claim_5_the_flush_comes_first() {
     let e_ahead = (0..5).any(|_| {
@@ -121,7 +126,8 @@ fn claim_5_holds_in_every_window_of_a_flush() {
     }
 }
 
-/// A flush that holds everything applied gives an N that is E, neither more nor one less; N comes from the completion event alone here.
+/// A flush that holds everything applied gives an N that is E, neither more nor one less; N comes
+/// from the completion event alone here.
 #[test]
 fn claim_2_n_is_exactly_what_the_flush_holds() {
     let tmp = tempfile::tempdir().unwrap();
@@ -161,8 +167,8 @@ fn claim_6_e_at_open_does_not_become_n_before_it_is_verified() {
     assert_eq!((n_of(tmp.path()), marks.now().persisted), (Some(49), Some(at(49))));
 }
 
-/// Flushes from several threads beside a busy writer: each covers what was applied before it; no assertion of the marks
-/// (flushed ≤ applied among them) ends the process.
+/// Flushes from several threads beside a busy writer: each covers what was applied before it; no
+/// assertion of the marks (flushed ≤ applied among them) ends the process.
 #[test]
 fn claim_7_a_flush_covers_what_was_applied_before_it() {
     let tmp = tempfile::tempdir().unwrap();

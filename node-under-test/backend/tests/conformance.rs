@@ -1,7 +1,7 @@
 //! One suite for every engine: what the seam promises.
 //!
-//! Each test is instantiated once per engine, so a run prints which engine holds which promise. The memory engine takes
-//! what needs no disk.
+//! Each test is instantiated once per engine, so a run prints which engine holds which promise. The
+//! memory engine takes what needs no disk.
 #![allow(clippy::unwrap_used, reason = "a test may end where it fails")]
 
 mod common;
@@ -65,7 +65,8 @@ enum Step {
 }
 
 fn any_key() -> impl Strategy<Value = Vec<u8>> {
-    // Few keys, so that steps meet; the empty one and those that end in 0xff are where bounds go wrong.
+    // Few keys, so that steps meet; the empty one and those that end in 0xff are where bounds go
+    // wrong.
     prop_oneof![
         prop::collection::vec(prop::sample::select(vec![0u8, b'a', b'b', 0xff]), 0..3),
         prop::collection::vec(any::<u8>(), 0..40)
@@ -289,7 +290,8 @@ fn a_sweep_moves_no_index(backend: &dyn Engine) {
     assert_eq!(consistent_index(&*backend.read()).unwrap(), Some(at(1)));
 }
 
-/// Kills of a real process in each window that the engine passes: what is left is a prefix, and N ≤ E.
+/// Kills of a real process in each window that the engine passes: what is left is a prefix, and N ≤
+/// E.
 fn a_kill_at_each_step_leaves_a_prefix(kind: EngineKind, windows: &[Window]) {
     for window in windows {
         for hit in [1, 3] {
@@ -311,7 +313,8 @@ fn a_kill_at_each_step_leaves_a_prefix(kind: EngineKind, windows: &[Window]) {
     }
 }
 
-/// A directory as a crash between marker and engine leaves it, at every step: the next start makes the engine.
+/// A directory as a crash between marker and engine leaves it, at every step: the next start makes
+/// the engine.
 fn a_crash_while_the_engine_is_made_is_no_loss(kind: EngineKind) {
     let leave: [(&str, fn(&DataDir)); 4] = [
         ("the marker alone", |_| ()),

@@ -1,5 +1,6 @@
-//! The bytes of both forms, frozen in `tests/golden/`: what this build makes is what earlier ones made, and what earlier ones
-//! made stays readable. `NINELIVES_BLESS=1` writes them anew, which is a change of the format.
+//! The bytes of both forms, frozen in `tests/golden/`: what this build makes is what earlier ones
+//! made, and what earlier ones made stays readable. `NINELIVES_BLESS=1` writes them anew, which is
+//! a change of the format.
 #![allow(clippy::unwrap_used, reason = "a test may end where it fails")]
 
 mod common;
@@ -40,7 +41,8 @@ fn a_checkpoint_streams_as_the_golden_bytes() {
     assert!(bytes == std::fs::read(path).unwrap(), "the stream of the same files is another one than it was");
 }
 
-/// redb's own bytes are redb's to choose; that a file of an earlier build is a stream that this one takes is ours.
+/// redb's own bytes are redb's to choose; that a file of an earlier build is a stream that this one
+/// takes is ours.
 #[test]
 fn a_legacy_stream_of_an_earlier_build_is_taken_by_both_engines() {
     let path = golden("legacy.snapshot");

@@ -70,7 +70,8 @@ const STEPS: [(Window, bool); 6] = [
     (Window::MigrateMarker, true),
 ];
 
-/// `what_next` finds the directory as the kill in that window left it; `past`: the exchange had happened.
+/// `what_next` finds the directory as the kill in that window left it; `past`: the exchange had
+/// happened.
 fn killed_at_each_step(what_next: impl Fn(&DataDir, EngineKind, EngineKind, bool)) {
     for from in EngineKind::ALL {
         for (window, past) in STEPS {

@@ -19,7 +19,8 @@ fn child() {
     common::write_on(EngineKind::Rocksdb, &root, small());
 }
 
-/// Kills fresh members until `bitten` says of a dead directory that the bug shows; the number of kills it took.
+/// Kills fresh members until `bitten` says of a dead directory that the bug shows; the number of
+/// kills it took.
 fn kills_until(bug: Option<&'static str>, window: Window, bitten: impl Fn(&std::path::Path) -> bool) -> Option<u64> {
     (1..=KILLS_MAX).find(|kill| {
         let tmp = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! RocksDB's snapshots: when one is given and taken, and the form of their stream, every malformed one by name. Transfers
-//! between members, whatever their engines, are in `transfer.rs`.
+//! RocksDB's snapshots: when one is given and taken, and the form of their stream, every malformed
+//! one by name. Transfers between members, whatever their engines, are in `transfer.rs`.
 #![allow(clippy::unwrap_used, reason = "a test may end where it fails")]
 
 mod common;
@@ -45,7 +45,8 @@ fn an_install_waits_for_readers_and_the_next_view_sees_the_new_state() {
     let last = |view: &dyn node_base::backend::ReadView| view.get(node_base::backend::Bucket::Meta, b"last").unwrap();
     std::thread::scope(|scope| {
         let install = scope.spawn(|| member.backend.install_snapshot(at(499), &mut || Ok(())));
-        // Whether or not the install is waiting by now: this view's database is open, and unchanged.
+        // Whether or not the install is waiting by now: this view's database is open, and
+        // unchanged.
         assert_eq!(last(&*view), Some(8u64.to_be_bytes().to_vec()));
         drop(view);
         install.join().unwrap().unwrap();
@@ -69,8 +70,8 @@ fn what_this_member_has_already_is_refused() {
     assert!(!DataDir::new(tmp.path()).incoming().exists());
 }
 
-/// A restarted leader may be asked for a snapshot before it has replayed a single entry: that is "not yet", never a
-/// storage failure; and when N = E there is nothing to wait for.
+/// A restarted leader may be asked for a snapshot before it has replayed a single entry: that is
+/// "not yet", never a storage failure; and when N = E there is nothing to wait for.
 #[test]
 fn after_a_restart_an_image_waits_for_the_replay_and_no_longer() {
     let tmp = tempfile::tempdir().unwrap();

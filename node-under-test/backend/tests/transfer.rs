@@ -1,5 +1,5 @@
-//! Snapshots between any two engines: the streams' lengths, the state that arrives, every malformed legacy stream, and an
-//! install that is killed at each of its steps.
+//! Snapshots between any two engines: the streams' lengths, the state that arrives, every malformed
+//! legacy stream, and an install that is killed at each of its steps.
 #![allow(clippy::unwrap_used, reason = "a test may end where it fails")]
 
 mod common;
@@ -77,7 +77,8 @@ fn what_is_declared_is_what_goes_out() {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
-    /// Whatever the rows: the declared length is the stream's, and ends in a block's 32 bytes where there is a trailer.
+    /// Whatever the rows: the declared length is the stream's, and ends in a block's 32 bytes where
+    /// there is a trailer.
     #[test]
     fn any_content_is_as_long_as_declared(
         rows in prop::collection::btree_map(prop::collection::vec(any::<u8>(), 1..60), prop::collection::vec(any::<u8>(), 0..3_000), 0..60),
@@ -130,8 +131,8 @@ fn any_engine_takes_any_engines_snapshot_and_writing_goes_on() {
     }
 }
 
-/// The table of `snapshot`'s contract, row by row, each by a kill of a real process in that window; a stream of the own
-/// engine, and one that has to be converted.
+/// The table of `snapshot`'s contract, row by row, each by a kill of a real process in that window;
+/// a stream of the own engine, and one that has to be converted.
 #[test]
 fn a_kill_at_any_step_of_an_install_leaves_the_old_state_or_the_new_one() {
     let (old, new) = (Some(299), Some(499));
@@ -181,7 +182,8 @@ fn a_kill_at_any_step_of_an_install_leaves_the_old_state_or_the_new_one() {
     }
 }
 
-/// RocksDB, after a kill between exchange and N: nothing up to E is proven by this life, so raft may send M again.
+/// RocksDB, after a kill between exchange and N: nothing up to E is proven by this life, so raft
+/// may send M again.
 fn the_same_snapshot_is_accepted_again(root: &Path, stream: &Stream) {
     let backend = RocksBackend::open(DataDir::new(root), small()).unwrap();
     let opened = backend.opened();
@@ -193,7 +195,8 @@ fn the_same_snapshot_is_accepted_again(root: &Path, stream: &Stream) {
     assert_eq!(open_dead_on(Rocksdb, root), (Some(499), Some(499)));
 }
 
-/// Takes in `bytes` on a member of `to`; a refusal must leave the state as it was, and nothing beside it.
+/// Takes in `bytes` on a member of `to`; a refusal must leave the state as it was, and nothing
+/// beside it.
 fn refusal(to: EngineKind, bytes: &[u8], declared: Declared) -> String {
     let tmp = tempfile::tempdir().unwrap();
     let dir = DataDir::new(tmp.path());

@@ -1,8 +1,9 @@
 //! The seam between the replicated state machine and a storage engine.
 //!
-//! Above it nothing knows an engine; below it nothing knows keys, leases or revisions. A commit carries the
-//! [`LogId`] of the raft entry that it belongs to, and the engine stores it as the *last key of the same
-//! batch*: whatever state an engine recovers is therefore an exact prefix of the raft log.
+//! Above it nothing knows an engine; below it nothing knows keys, leases or revisions. A commit
+//! carries the [`LogId`] of the raft entry that it belongs to, and the engine stores it as the
+//! *last key of the same batch*: whatever state an engine recovers is therefore an exact prefix of
+//! the raft log.
 
 use crate::LogId;
 use crate::chain::Chained;
@@ -42,8 +43,8 @@ pub const CONSISTENT_INDEX: &[u8] = b"consistent_index";
 /// A consistent, unchanging view of the engine.
 pub trait ReadView: Send {
     fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<Vec<u8>>>;
-    /// Visits the rows of `bucket` with `from <= key` (and `key < to`, if there is one) in ascending key
-    /// order until `visit` breaks.
+    /// Visits the rows of `bucket` with `from <= key` (and `key < to`, if there is one) in
+    /// ascending key order until `visit` breaks.
     fn scan(
         &self,
         bucket: Bucket,
@@ -53,10 +54,10 @@ pub trait ReadView: Send {
     ) -> Result<()>;
 }
 
-/// SHA-256 over every row of `view` except the consistent index: engine-neutral, so two engines with the same rows have
-/// the same hash. Per bucket, in ascending order of their bytes: `u8 bucket`, then for each row, ascending by key,
-/// `u32 key length, key, u32 value length, value`, all big-endian. Unlike the state hash it sees rows that a
-/// compaction has yet to sweep.
+/// SHA-256 over every row of `view` except the consistent index: engine-neutral, so two engines
+/// with the same rows have the same hash. Per bucket, in ascending order of their bytes: `u8
+/// bucket`, then for each row, ascending by key, `u32 key length, key, u32 value length, value`,
+/// all big-endian. Unlike the state hash it sees rows that a compaction has yet to sweep.
 pub fn hash(view: &dyn ReadView) -> Result<[u8; 32]> {
     let mut hasher = Sha256::new();
     for bucket in Bucket::ALL {
@@ -96,7 +97,8 @@ pub struct Size {
 
 /// A storage engine. All methods may be called from any thread; commits come one at a time.
 pub trait Backend: Send + Sync {
-    /// A view of everything committed so far. It holds no lock: writers go on, and it may outlive a commit.
+    /// A view of everything committed so far. It holds no lock: writers go on, and it may outlive a
+    /// commit.
     fn read(&self) -> Box<dyn ReadView + '_>;
     /// Makes `batch` and `at` visible in one step, `at` last; when that becomes *durable* is the
     /// engine's matter. Between that and the moment from which on `at` counts as applied it calls
@@ -109,18 +111,21 @@ pub trait Backend: Send + Sync {
     /// Removes rows that no entry's outcome depends on any more. It belongs to no entry, so it
     /// moves no index, and a kill may take it back. May be called beside a commit.
     fn sweep(&self, batch: Batch) -> Result<()>;
-    /// Says that no commit follows at once: an engine that makes commits durable in groups ends its group here.
+    /// Says that no commit follows at once: an engine that makes commits durable in groups ends its
+    /// group here.
     fn settle(&self) -> Result<()>;
     /// Makes everything committed so far durable, and waits until it is.
     fn flush(&self) -> Result<()>;
-    /// An image of everything committed so far, or a little later, as a stream. Blocking; commits go on meanwhile.
+    /// An image of everything committed so far, or a little later, as a stream. Blocking; commits
+    /// go on meanwhile.
     fn snapshot(&self) -> std::result::Result<Snapshot, SnapshotError>;
     /// See [`hash`].
     fn hash(&self) -> Result<[u8; 32]> {
         hash(&*self.read())
     }
     fn size(&self) -> Result<Size>;
-    /// Whether an image, or a defragmented database, takes as much room on the disk as the state while it is made.
+    /// Whether an image, or a defragmented database, takes as much room on the disk as the state
+    /// while it is made.
     fn images_are_copies(&self) -> bool {
         false
     }

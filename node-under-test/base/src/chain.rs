@@ -4,8 +4,8 @@ use std::error::Error;
 use std::fmt::{self, Write as _};
 use std::io;
 
-/// The text of `error` and of what caused it, joined by ": ". A cause that its effect quotes already
-/// is left out: not every library keeps the two apart.
+/// The text of `error` and of what caused it, joined by ": ". A cause that its effect quotes
+/// already is left out: not every library keeps the two apart.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

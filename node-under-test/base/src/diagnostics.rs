@@ -1,13 +1,16 @@
-//! Words for people, on standard error. They can be lost, and they never end or hold up the process.
+//! Words for people, on standard error. They can be lost, and they never end or hold up the
+//! process.
 //!
-//! 1. *A line that cannot be written is lost*, and counted: the log's disk is full, or its reader is gone. `eprintln!` would
-//!    panic there, and so does the fallback of `tracing` when its own writer fails.
-//! 2. *A reader that stands still is waited for once*, for [`PATIENCE`]. Until it reads again, lines that do not fit are lost
-//!    at once, so that no thread of raft waits behind a pipe.
+//! 1. *A line that cannot be written is lost*, and counted: the log's disk is full, or its reader
+//!    is gone. `eprintln!` would panic there, and so does the fallback of `tracing` when its own
+//!    writer fails.
+//! 2. *A reader that stands still is waited for once*, for [`PATIENCE`]. Until it reads again,
+//!    lines that do not fit are lost at once, so that no thread of raft waits behind a pipe.
 //! 3. *The next line that can be written says how many were lost.*
 //!
-//! Lines go out in pieces of at most `PIPE_BUF` bytes, each after `poll` has promised room for it; a pipe takes such a piece
-//! whole. Only another writer of the same pipe can take that room away in between.
+//! Lines go out in pieces of at most `PIPE_BUF` bytes, each after `poll` has promised room for it;
+//! a pipe takes such a piece whole. Only another writer of the same pipe can take that room away in
+//! between.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fmt;
@@ -48,7 +51,8 @@ pub fn lost() -> u64 {
     state().lost
 }
 
-/// Standard error as a writer that never fails, for the subscriber of `tracing`, which hands over whole lines.
+/// Standard error as a writer that never fails, for the subscriber of `tracing`, which hands over
+/// whole lines.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Lines;
 
@@ -112,7 +116,8 @@ impl State {
         Ok(())
     }
 
-    /// Waits until `out` takes a piece, or fails at once if it is not the first time that it does not.
+    /// Waits until `out` takes a piece, or fails at once if it is not the first time that it does
+    /// not.
     fn wait(&mut self, out: &impl AsFd) -> io::Result<()> {
         let patience = if self.stalled { AT_ONCE } else { PATIENCE };
         let mut polled = [PollFd::new(out, PollFlags::OUT)];

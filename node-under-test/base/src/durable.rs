@@ -1,10 +1,10 @@
 //! Replacing a small file so that a crash at any point leaves the old content or the new one.
 //!
-//! The order: write `<name>.tmp`, sync it, rename it over `<name>`, sync the directory. Each step has a
-//! hook, so that the caller can name its crash windows, and a test can stop there.
+//! The order: write `<name>.tmp`, sync it, rename it over `<name>`, sync the directory. Each step
+//! has a hook, so that the caller can name its crash windows, and a test can stop there.
 //!
-//! What an error of storage asks of the operator is said here too ([`remedy`]): a full disk is no damage, and advice that fits
-//! damage (remove the member) would cost a healthy one.
+//! What an error of storage asks of the operator is said here too ([`remedy`]): a full disk is no
+//! damage, and advice that fits damage (remove the member) would cost a healthy one.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -22,8 +22,8 @@ pub enum Step {
 /// Replaces `path` by `bytes`, durably, calling `after` at each [`Step`].
 ///
 /// # Errors
-/// Any failed step. After an error the old content is still what a reader sees, unless the rename had
-/// already happened; a failed sync must not be retried and believed.
+/// Any failed step. After an error the old content is still what a reader sees, unless the rename
+/// had already happened; a failed sync must not be retried and believed.
 pub fn replace_file(path: &Path, bytes: &[u8], mut after: impl FnMut(Step)) -> io::Result<()> {
     let parent =
         path.parent().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a file path without a parent"))?;
@@ -46,8 +46,8 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Creates `dir` and its missing parents, syncing the parent of each directory that it makes, so that no
-/// later sync inside is lost with a name above it.
+/// Creates `dir` and its missing parents, syncing the parent of each directory that it makes, so
+/// that no later sync inside is lost with a name above it.
 pub fn create_dir_durably(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
@@ -72,8 +72,8 @@ pub fn sync_tree(path: &Path) -> io::Result<()> {
     sync_dir(path)
 }
 
-/// What the machine, and not the data, is to blame for: a part of the error's text as the C library words it, and the remedy.
-/// Engines pass errors of the system on as text alone.
+/// What the machine, and not the data, is to blame for: a part of the error's text as the C library
+/// words it, and the remedy. Engines pass errors of the system on as text alone.
 const REMEDIES: [(&str, &str); 8] = [
     ("No space left on device", FULL),
     ("Disk quota exceeded", FULL),
@@ -88,8 +88,8 @@ const REMEDIES: [(&str, &str); 8] = [
 const FULL: &str = "the disk is full: make room on it, then start again; the data is sound, and what was \
                     acknowledged is in it";
 
-/// What the operator can do about a storage error whose text is `error`; `None`: the text tells nothing that the machine is to
-/// blame for.
+/// What the operator can do about a storage error whose text is `error`; `None`: the text tells
+/// nothing that the machine is to blame for.
 pub fn remedy(error: &str) -> Option<&'static str> {
     REMEDIES.iter().find(|(text, _)| error.contains(text)).map(|(_, remedy)| *remedy)
 }
@@ -109,7 +109,8 @@ pub fn last_words(failure: &str) -> String {
 mod tests {
     use super::*;
 
-    /// A full disk must never be answered by advice to remove the member; other errors keep the advice of who reports them.
+    /// A full disk must never be answered by advice to remove the member; other errors keep the
+    /// advice of who reports them.
     #[test]
     fn the_machines_troubles_have_remedies_of_their_own() {
         let errno = |errno| io::Error::from_raw_os_error(errno).to_string();
@@ -125,8 +126,8 @@ mod tests {
         assert!(last_words("x").ends_with("check the disk, then start again"));
     }
 
-    /// At every step a reader sees the old content or the new one, whole: this fails when the file is
-    /// written in place, or renamed before it is written.
+    /// At every step a reader sees the old content or the new one, whole: this fails when the file
+    /// is written in place, or renamed before it is written.
     #[test]
     fn every_step_leaves_old_or_new() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,9 +1,9 @@
 //! Crash windows: the named steps of the protocols in which the controller can kill this process.
 //!
-//! A window costs one relaxed atomic load while it is not armed. When an armed window has been passed its
-//! hit count's number of times, the process prints one JSON line on standard output
-//! (`{"event":"window","name":"…","hit":n}`), and stops itself with SIGSTOP: every thread stands still, and
-//! its parent sees it stopped and sends the SIGKILL. A SIGCONT instead lets it go on.
+//! A window costs one relaxed atomic load while it is not armed. When an armed window has been
+//! passed its hit count's number of times, the process prints one JSON line on standard output
+//! (`{"event":"window","name":"…","hit":n}`), and stops itself with SIGSTOP: every thread stands
+//! still, and its parent sees it stopped and sends the SIGKILL. A SIGCONT instead lets it go on.
 //!
 //! Windows are part of the release binary: the binary that is gated is the binary that ships.
 
@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! windows {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// A named step of a protocol. The text form is what plans, reports and the control endpoint use.
+        /// A named step of a protocol. The text form is what plans, reports and the control
+        /// endpoint use.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Window { $($(#[$doc])* $variant,)* }
 
@@ -44,7 +45,8 @@ windows! {
     VoteSave = "vote.save",
     /// The vote is durable, the answer has not been sent.
     VoteSaved = "vote.saved",
-    /// A follower's vote was answered, counted, and won: the leader's first append is here, nothing of it in the log.
+    /// A follower's vote was answered, counted, and won: the leader's first append is here, nothing
+    /// of it in the log.
     VoteAnswered = "vote.answered",
     /// An entry is about to be applied: its batch is not in the engine.
     ApplyBefore = "apply.before-batch",
@@ -54,7 +56,8 @@ windows! {
     ApplyAnswered = "apply.answered",
     /// Part of what compactions made unreachable is removed; the rest may still be there.
     CompactBatch = "compact.batch",
-    /// redb: a group of entries is applied and visible, the commit that makes it durable has not begun.
+    /// redb: a group of entries is applied and visible, the commit that makes it durable has not
+    /// begun.
     GroupVisible = "group.visible",
     /// redb: the group is durable, so N is there; nothing that waits for it has moved.
     GroupDurable = "group.durable",
@@ -94,13 +97,15 @@ windows! {
     SnapshotReceive = "snapshot.receive",
     /// The receiver is in the middle of unpacking into `db.incoming`.
     SnapshotUnpack = "snapshot.unpack",
-    /// The stream is unpacked and its digest right; nothing is synced, and the image was not opened.
+    /// The stream is unpacked and its digest right; nothing is synced, and the image was not
+    /// opened.
     SnapshotProven = "snapshot.proven",
     /// Unpacked and verified, files and directories synced, not exchanged.
     SnapshotUnpacked = "snapshot.unpacked",
     /// The old database is closed, nothing is exchanged.
     SnapshotExchange = "snapshot.exchange",
-    /// `db` and `db.incoming` are exchanged, their parent is not synced. On redb N is M from here on.
+    /// `db` and `db.incoming` are exchanged, their parent is not synced. On redb N is M from here
+    /// on.
     SnapshotExchanged = "snapshot.exchanged",
     /// The exchange is durable, N is still the old one.
     SnapshotPersist = "snapshot.persist",
@@ -118,13 +123,15 @@ windows! {
     MigrateCopied = "migrate.copied",
     /// A change of engine: the databases are exchanged, their parent is not synced.
     MigrateExchanged = "migrate.exchanged",
-    /// A change of engine: the exchange is durable and so is N in the new engine's way; the marker is the old one.
+    /// A change of engine: the exchange is durable and so is N in the new engine's way; the marker
+    /// is the old one.
     MigrateIndex = "migrate.index",
     /// A change of engine: the marker is the new one, the old database and the intent still exist.
     MigrateMarker = "migrate.marker",
     /// A restore: the saved file is proven and unpacked, nothing of the new member exists.
     RestoreUnpacked = "restore.unpacked",
-    /// A restore: the new member's database is complete under the scratch name, not synced; it has no raft log.
+    /// A restore: the new member's database is complete under the scratch name, not synced; it has
+    /// no raft log.
     RestoreImage = "restore.image",
     /// A restore: the raft log that begins behind the image exists, nothing is renamed.
     RestoreLogged = "restore.logged",
@@ -132,9 +139,11 @@ windows! {
     RestoreSynced = "restore.synced",
     /// A restore: the new member has its name, which is not synced.
     RestoreRenamed = "restore.renamed",
-    /// Start-up: the directory has its engine marker (a first life has just written it), log and engine are not open.
+    /// Start-up: the directory has its engine marker (a first life has just written it), log and
+    /// engine are not open.
     RecoveryMarked = "recovery.marked",
-    /// Start-up: the raft log is open and repaired, the last life's leftovers are neither cleaned up nor synced.
+    /// Start-up: the raft log is open and repaired, the last life's leftovers are neither cleaned
+    /// up nor synced.
     RecoveryLogOpened = "recovery.log-opened",
     /// Start-up: what was left of snapshots is removed, the leftovers are not synced.
     RecoveryTidied = "recovery.tidied",
@@ -146,9 +155,11 @@ windows! {
     RecoveryInstall = "recovery.install",
     /// Start-up: N of an interrupted install is durable, nothing else has moved.
     RecoveryInstalled = "recovery.installed",
-    /// Start-up: the log does not hold N, because an install was interrupted before its purge; nothing is dropped yet.
+    /// Start-up: the log does not hold N, because an install was interrupted before its purge;
+    /// nothing is dropped yet.
     RecoveryLogRepair = "recovery.log-repair",
-    /// Start-up: the founding membership is durable in the raft log of a member that is new or restored; raft does not run.
+    /// Start-up: the founding membership is durable in the raft log of a member that is new or
+    /// restored; raft does not run.
     RecoveryFounded = "recovery.founded",
     /// Start-up: raft runs, what was saved as committed is applied again, no request was answered.
     RecoveryRaftStarted = "recovery.raft-started",
@@ -170,7 +181,8 @@ impl FromStr for Window {
 #[error("unknown window {0:?}; the windows are: {known}", known = Window::ALL.iter().map(|w| w.name()).collect::<Vec<_>>().join(", "))]
 pub struct UnknownWindow(String);
 
-/// Arms `window`: the `hit_count`-th pass from now (1 = the next one) stops the process. 0 disarms it.
+/// Arms `window`: the `hit_count`-th pass from now (1 = the next one) stops the process. 0 disarms
+/// it.
 pub fn arm(window: Window, hit_count: u64) {
     ARMED_AT[window as usize].store(hit_count, Ordering::Relaxed);
     COUNTDOWN[window as usize].store(hit_count, Ordering::Release);
@@ -194,7 +206,8 @@ fn pass_armed(window: Window) {
 }
 
 fn stop_here(window: Window, hit: u64) {
-    // The line is written with one write call while the lock is held, so it cannot interleave with another.
+    // The line is written with one write call while the lock is held, so it cannot interleave with
+    // another.
     let line = format!("{{\"event\":\"window\",\"name\":\"{}\",\"hit\":{hit}}}\n", window.name());
     let mut out = std::io::stdout().lock();
     // With nobody left to read the pipe there is nobody to kill us either: stopping would leave a

@@ -19,10 +19,12 @@ pub mod watermarks;
 
 pub use log_id::LogId;
 
-/// Exit code of a node that found its own durability invariant broken (E < N, a gap in the replay, …).
+/// Exit code of a node that found its own durability invariant broken (E < N, a gap in the replay,
+/// …).
 pub const EXIT_INVARIANT: i32 = 65;
 
-/// Reports a broken durability invariant on standard error and ends the process with [`EXIT_INVARIANT`].
+/// Reports a broken durability invariant on standard error and ends the process with
+/// [`EXIT_INVARIANT`].
 ///
 /// Unwinding would run destructors on state that is known to be wrong, so the process ends at once.
 pub fn invariant_broken(sentence: &str) -> ! {

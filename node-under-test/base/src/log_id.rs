@@ -2,8 +2,8 @@ use serde::{Deserialize, Serialize};
 
 /// A position in the raft log: the term of the leader that wrote the entry, and the entry's index.
 ///
-/// Index 0 is a valid position (the entry that founds the cluster), so "none yet" is `Option<LogId>`.
-/// Ordered by term, then index, as raft compares logs.
+/// Index 0 is a valid position (the entry that founds the cluster), so "none yet" is
+/// `Option<LogId>`. Ordered by term, then index, as raft compares logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LogId {
     pub term: u64,

@@ -1,5 +1,5 @@
-//! For tests only: an engine that is an ordered map. The conformance suite runs over it as over the others, and whatever
-//! stands above the seam can be tested without a disk.
+//! For tests only: an engine that is an ordered map. The conformance suite runs over it as over the
+//! others, and whatever stands above the seam can be tested without a disk.
 
 use crate::LogId;
 use crate::backend::{Backend, Batch, Bucket, CONSISTENT_INDEX, ReadView, Result, Size, Snapshot, SnapshotError};

@@ -1,4 +1,5 @@
-//! This process: ending and stopping it from any thread, its file descriptors, the signals that it was told to ignore.
+//! This process: ending and stopping it from any thread, its file descriptors, the signals that it
+//! was told to ignore.
 
 #![expect(unsafe_code, reason = "two functions of the C library, neither of which can break memory safety")]
 
@@ -15,16 +16,18 @@ unsafe extern "C" {
 
 /// Ends the process at once, without destructors.
 ///
-/// `std::process::exit` would run the static destructors of C++ libraries while our threads still use them: now and then
-/// the process then dies of a signal instead, and its exit code, which is a verdict, is lost.
+/// `std::process::exit` would run the static destructors of C++ libraries while our threads still
+/// use them: now and then the process then dies of a signal instead, and its exit code, which is a
+/// verdict, is lost.
 pub fn end(code: i32) -> ! {
     _exit(code)
 }
 
-/// Stops the whole process (SIGSTOP) with the calling thread at this very instruction; returns after a SIGCONT.
+/// Stops the whole process (SIGSTOP) with the calling thread at this very instruction; returns
+/// after a SIGCONT.
 ///
-/// A signal sent to the process would go to any thread, usually the main one, and this thread would run on for a moment:
-/// enough to leave the step in which it had to stop.
+/// A signal sent to the process would go to any thread, usually the main one, and this thread would
+/// run on for a moment: enough to leave the step in which it had to stop.
 pub fn stop_here() {
     raise(Signal::STOP.as_raw());
 }
@@ -36,7 +39,8 @@ pub fn descriptors_max() -> u64 {
 
 /// Raises the soft limit of file descriptors to the hard one, and returns what holds now.
 ///
-/// The soft limit of a login or of a service, 1,024, is there for programs that use `select`; a server is expected to raise it.
+/// The soft limit of a login or of a service, 1,024, is there for programs that use `select`; a
+/// server is expected to raise it.
 pub fn raise_descriptors_max() -> u64 {
     let found = getrlimit(Resource::Nofile);
     // A refusal leaves the limit as it was, and what it allows is what counts.
@@ -44,7 +48,8 @@ pub fn raise_descriptors_max() -> u64 {
     descriptors_max()
 }
 
-/// Whether an error says that this process, or the machine, has no descriptor or no buffer left for now.
+/// Whether an error says that this process, or the machine, has no descriptor or no buffer left for
+/// now.
 pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
@@ -57,7 +62,8 @@ pub fn hangup_is_ignored() -> bool {
     ignores(&status, Signal::HUP)
 }
 
-/// `status` as in proc(5): its line `SigIgn` is a mask in hexadecimal, with signal 1 in the lowest bit.
+/// `status` as in proc(5): its line `SigIgn` is a mask in hexadecimal, with signal 1 in the lowest
+/// bit.
 fn ignores(status: &str, signal: Signal) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);

@@ -1,7 +1,7 @@
 //! Planted bugs: the harness's proof that it has teeth.
 //!
-//! They exist only with the feature `sabotage`; without it [`planted`] is a constant `false`, the compiler
-//! removes every branch that asks for it, and the binary holds none of the names.
+//! They exist only with the feature `sabotage`; without it [`planted`] is a constant `false`, the
+//! compiler removes every branch that asks for it, and the binary holds none of the names.
 
 macro_rules! bugs {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
@@ -43,7 +43,8 @@ bugs! {
     HashConstant = "hash-constant",
     /// A restarted leader resumes its old term without an election.
     LeaderRestore = "leader-restore",
-    /// A sender counts the body of its snapshot alone; only the form with header and trailer has more.
+    /// A sender counts the body of its snapshot alone; only the form with header and trailer has
+    /// more.
     WireSizeBodyOnly = "wire-size-body-only",
     /// A sender announces a block more than it sends.
     WireSizeTooBig = "wire-size-too-big",
@@ -70,9 +71,11 @@ bugs! {
     LogHole = "log-hole",
     /// A leader that no quorum answers goes on sending heartbeats.
     DeafLeaderStays = "deaf-leader-stays",
-    /// A member that forwarded a proposal answers when the leader has applied it, before it has done so itself.
+    /// A member that forwarded a proposal answers when the leader has applied it, before it has
+    /// done so itself.
     AckBeforeOwnApply = "ack-before-own-apply",
-    /// A restored member begins at no position with an empty raft log: a newcomer replays from entry 0 onto nothing.
+    /// A restored member begins at no position with an empty raft log: a newcomer replays from
+    /// entry 0 onto nothing.
     RestoreForgetsPosition = "restore-forgets-position",
     /// A restored member lacks the leases of its snapshot.
     RestoreDropsLeases = "restore-drops-leases",
@@ -81,9 +84,11 @@ bugs! {
     /// What a client may send is not what apply can decode, and a committed command that cannot be
     /// decoded ends the process.
     ApplyNotTotal = "apply-not-total",
-    /// Clients get connections for as long as there are descriptors, those that the engine and the log need included.
+    /// Clients get connections for as long as there are descriptors, those that the engine and the
+    /// log need included.
     AcceptWithoutLimit = "accept-without-limit",
-    /// A member that was deposed goes on revoking the leases that it saw run out, through its successor.
+    /// A member that was deposed goes on revoking the leases that it saw run out, through its
+    /// successor.
     LeaseRevokedByDeposed = "lease-revoked-by-deposed",
     /// A member that believes that it leads renews leases from its own memory, without its quorum.
     KeepaliveUnconfirmed = "keepalive-unconfirmed",

@@ -10,9 +10,10 @@
 //!              disk   │  persisted  │  a kill)  │
 //! ```
 //!
-//! Within one life of a process: `persisted N ≤ flushed ≤ applied ≤ committed`, checked at every move; a
-//! move that breaks it ends the process with exit code 65. Across lives only N ≤ E holds (E: what the
-//! engine proves when it is opened), because `committed` restarts from what the log and the engine prove.
+//! Within one life of a process: `persisted N ≤ flushed ≤ applied ≤ committed`, checked at every
+//! move; a move that breaks it ends the process with exit code 65. Across lives only N ≤ E holds
+//! (E: what the engine proves when it is opened), because `committed` restarts from what the log
+//! and the engine prove.
 
 use crate::{LogId, invariant_broken};
 use tokio::sync::watch;
@@ -20,7 +21,8 @@ use tokio::sync::watch;
 /// One reading of all four watermarks. `None`: nothing yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Marks {
-    /// N: `last-flushed-index` on disk says so, and the file, its rename and its directory are synced.
+    /// N: `last-flushed-index` on disk says so, and the file, its rename and its directory are
+    /// synced.
     pub persisted: Option<LogId>,
     /// The SSTs hold every entry up to here.
     pub flushed: Option<LogId>,
@@ -52,8 +54,8 @@ pub struct Watermarks {
 }
 
 impl Watermarks {
-    /// The marks at start: N from its file, E from the engine (flushed and applied), and what raft's log
-    /// had saved as committed, which may lag E.
+    /// The marks at start: N from its file, E from the engine (flushed and applied), and what
+    /// raft's log had saved as committed, which may lag E.
     pub fn at_start(persisted: Option<LogId>, engine: Option<LogId>, saved_committed: Option<u64>) -> Self {
         let marks = Marks {
             persisted,

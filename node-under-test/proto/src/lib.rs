@@ -1,5 +1,5 @@
-//! The wire formats that both halves of the project speak, generated from the `.proto` files beside this
-//! crate's sources.
+//! The wire formats that both halves of the project speak, generated from the `.proto` files beside
+//! this crate's sources.
 //!
 //! Nothing here has behaviour but how bytes are decoded: this is the only crate of the node that
 //! the harness may link.
@@ -19,7 +19,8 @@ pub mod etcdserverpb {
     tonic::include_proto!("etcdserverpb");
 }
 
-/// Our own packages, nested as their names say because generated code refers to itself by these paths.
+/// Our own packages, nested as their names say because generated code refers to itself by these
+/// paths.
 pub mod ninelives {
     pub mod command {
         pub mod v1 {

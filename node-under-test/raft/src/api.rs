@@ -43,8 +43,8 @@ pub struct Roster {
 }
 
 impl Roster {
-    /// Whether `id` was a member once and is none any more. Ids are given in ascending order and never again, so this
-    /// stays true once it is.
+    /// Whether `id` was a member once and is none any more. Ids are given in ascending order and
+    /// never again, so this stays true once it is.
     pub fn is_removed(&self, id: u64) -> bool {
         id <= self.greatest_id && !self.members.contains_key(&id)
     }
@@ -120,23 +120,27 @@ pub enum Farewell {
 #[derive(Debug, Clone)]
 pub struct RaftOptions {
     pub id: u64,
-    /// The founding members, this one included; the same list on each of them. With `join`: this one, and others
-    /// that it may be reached by until the log says who there is.
+    /// The founding members, this one included; the same list on each of them. With `join`: this
+    /// one, and others that it may be reached by until the log says who there is.
     pub members: Vec<Member>,
     /// This member was added to a running cluster: it founds nothing, and waits for the leader.
     pub join: bool,
-    /// The id of the cluster that this member belongs to, not 0, as far as its state or the founding list says; what
-    /// its log says goes before. `None`: the first leader that it hears from will tell.
+    /// The id of the cluster that this member belongs to, not 0, as far as its state or the
+    /// founding list says; what its log says goes before. `None`: the first leader that it hears
+    /// from will tell.
     pub cluster: Option<u64>,
     /// Milliseconds between two heartbeats of a leader.
     pub heartbeat_ms: u64,
     /// The bounds (milliseconds, low < high) from which each election timeout is drawn.
     pub election_ms: (u64, u64),
-    /// A new snapshot position, and with it a purge, each time N has grown by this many entries. At least 1.
+    /// A new snapshot position, and with it a purge, each time N has grown by this many entries. At
+    /// least 1.
     pub snapshot_every_entries: u64,
-    /// Entries at or below the snapshot position that stay in the log, so that a slow member needs no snapshot.
+    /// Entries at or below the snapshot position that stay in the log, so that a slow member needs
+    /// no snapshot.
     pub keep_entries: u64,
-    /// Where to connect to instead of where a membership says that a member is; for tests and relays.
+    /// Where to connect to instead of where a membership says that a member is; for tests and
+    /// relays.
     pub dial: Dial,
 }
 
@@ -145,8 +149,8 @@ pub enum Payload {
     /// What a new leader writes first.
     Blank,
     Command(Bytes),
-    /// The membership in force from here on, its own position included. The state machine stores it as it is
-    /// and hands it back; [`crate::decode_membership`] lists the members.
+    /// The membership in force from here on, its own position included. The state machine stores it
+    /// as it is and hands it back; [`crate::decode_membership`] lists the members.
     Membership(Bytes),
 }
 
@@ -176,7 +180,8 @@ pub struct OutgoingSnapshot {
 
 /// What raft drives. `apply` is called from one thread at a time, in log order, starting at N+1.
 ///
-/// Every error ends the process, except that of `receive_snapshot`, and "not yet" of `open_snapshot`.
+/// Every error ends the process, except that of `receive_snapshot`, and "not yet" of
+/// `open_snapshot`.
 pub trait StateMachine: Send + Sync + 'static {
     /// LogId(N): where raft's replay starts after.
     fn replay_after(&self) -> Option<LogId>;
@@ -184,11 +189,12 @@ pub trait StateMachine: Send + Sync + 'static {
     /// The last membership that was applied, as [`Payload::Membership`] brought it.
     ///
     /// # Errors
-    /// The engine failed; an empty membership in its place would take this member out of its cluster.
+    /// The engine failed; an empty membership in its place would take this member out of its
+    /// cluster.
     fn membership(&self) -> io::Result<Option<Bytes>>;
 
-    /// The greatest id that any member ever had in a membership that was applied; 0: there was none. Equal on every
-    /// replica that has applied the same.
+    /// The greatest id that any member ever had in a membership that was applied; 0: there was
+    /// none. Equal on every replica that has applied the same.
     ///
     /// # Errors
     /// The engine failed.
@@ -206,15 +212,16 @@ pub trait StateMachine: Send + Sync + 'static {
     /// sensible changes nothing.
     fn apply(&self, entry: Entry, awaited: bool) -> io::Result<Bytes>;
 
-    /// Nothing more is ready to be applied: what was applied in a group may be made durable now. Blocking.
+    /// Nothing more is ready to be applied: what was applied in a group may be made durable now.
+    /// Blocking.
     fn settle(&self) -> io::Result<()>;
 
-    /// Takes an image to send. Blocking. Its position M is that of the image; persisted N ≥ M when it returns.
-    /// [`io::ErrorKind::WouldBlock`]: not yet, it is asked for again.
+    /// Takes an image to send. Blocking. Its position M is that of the image; persisted N ≥ M when
+    /// it returns. [`io::ErrorKind::WouldBlock`]: not yet, it is asked for again.
     fn open_snapshot(&self) -> io::Result<OutgoingSnapshot>;
 
-    /// Bytes that a snapshot may have at most to be received. One that announces more is refused, before the first of them
-    /// is taken.
+    /// Bytes that a snapshot may have at most to be received. One that announces more is refused,
+    /// before the first of them is taken.
     ///
     /// # Errors
     /// As for `receive_snapshot`.
@@ -224,21 +231,23 @@ pub trait StateMachine: Send + Sync + 'static {
     /// left there. Blocking; one call at a time. Err: refused, the old state is untouched.
     fn receive_snapshot(&self, meta: &SnapshotMeta, declared: Declared, reader: &mut dyn Read) -> io::Result<()>;
 
-    /// Installs what `receive_snapshot` staged: exchange, sync, persist N = M, then `purge_log()` (returns when the
-    /// log is durably purged up to M), then delete the old. Blocking.
+    /// Installs what `receive_snapshot` staged: exchange, sync, persist N = M, then `purge_log()`
+    /// (returns when the log is durably purged up to M), then delete the old. Blocking.
     fn install_snapshot(&self, meta: &SnapshotMeta, purge_log: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()>;
 
-    /// Whether this member's disk has too little room for more writes. Asked for with each message: cheap.
+    /// Whether this member's disk has too little room for more writes. Asked for with each message:
+    /// cheap.
     fn is_short_of_space(&self) -> bool {
         false
     }
 }
 
-/// Answers what members ask their leader. Asking must be harmless: a question may arrive more than once.
+/// Answers what members ask their leader. Asking must be harmless: a question may arrive more than
+/// once.
 pub trait LeaderService: Send + Sync + 'static {
-    /// Answers `question` on the leader of `term`: a quorum has confirmed it after the question arrived, and the term's
-    /// first entry is applied. An error says why this member does not answer, as when the term is over; whoever asked
-    /// asks again.
+    /// Answers `question` on the leader of `term`: a quorum has confirmed it after the question
+    /// arrived, and the term's first entry is applied. An error says why this member does not
+    /// answer, as when the term is over; whoever asked asks again.
     fn answer(&self, term: u64, question: Bytes) -> BoxFuture<'_, Result<Bytes, String>>;
 }
 
@@ -256,8 +265,8 @@ pub enum ProposeError {
     /// Certainly not proposed.
     #[error("no leader was elected in time; certainly not proposed, try again")]
     NoLeader,
-    /// It was sent, and may or may not be committed, now or later; or it was, and this member has not applied it yet. Never to
-    /// be retried blindly.
+    /// It was sent, and may or may not be committed, now or later; or it was, and this member has
+    /// not applied it yet. Never to be retried blindly.
     #[error("outcome unknown: {0}")]
     Unknown(String),
     /// Certainly not proposed, and never to be: it could not be applied.
@@ -269,7 +278,8 @@ pub enum ProposeError {
     /// Asked for, and more than a message holds; certainly not proposed.
     #[error("{what}: expected at most {max} bytes, found {found}")]
     TooLarge { what: &'static str, found: usize, max: usize },
-    /// This member's storage failed or raft was shut down: the process is ending. The outcome is unknown.
+    /// This member's storage failed or raft was shut down: the process is ending. The outcome is
+    /// unknown.
     #[error("raft has stopped on this member, outcome unknown: {0}")]
     Fatal(String),
 }

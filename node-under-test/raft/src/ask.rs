@@ -1,13 +1,14 @@
 //! Questions that only a leader may answer which has just made sure that it leads.
 //!
-//! 1. *The leadership is confirmed by a quorum, and the confirmation begins after the question arrived.* One round
-//!    confirms it for every question that waits when the round begins.
-//! 2. *The answer is given in the confirmed term, from a state that holds the term's first entry*: the round yields an
-//!    index at or above that entry, and the answer waits until it is applied.
-//! 3. *Asking is harmless.* Whatever goes wrong on the way, the question may be asked again, here or elsewhere.
+//! 1. *The leadership is confirmed by a quorum, and the confirmation begins after the question
+//!    arrived.* One round confirms it for every question that waits when the round begins.
+//! 2. *The answer is given in the confirmed term, from a state that holds the term's first entry*:
+//!    the round yields an index at or above that entry, and the answer waits until it is applied.
+//! 3. *Asking is harmless.* Whatever goes wrong on the way, the question may be asked again, here
+//!    or elsewhere.
 //!
-//! Proposals that only the leader of one term may make ([`Router::propose_in_term`]) stand here as well: they are
-//! never forwarded, and the library refuses them in any other term.
+//! Proposals that only the leader of one term may make ([`Router::propose_in_term`]) stand here as
+//! well: they are never forwarded, and the library refuses them in any other term.
 
 use crate::api::{LeaderService, ProposeError, Proposed};
 use crate::clock::Deadline;
@@ -106,8 +107,8 @@ impl Desk {
         }
     }
 
-    /// The planted bug `keepalive-unconfirmed`: the term of which this member was the elected leader, as far as its
-    /// own log knows.
+    /// The planted bug `keepalive-unconfirmed`: the term of which this member was the elected
+    /// leader, as far as its own log knows.
     fn believed_term(&self) -> Option<u64> {
         let vote = self.router.log.facts().vote?;
         (vote.committed && vote.node_id == self.router.own_id()).then_some(vote.term)
@@ -135,8 +136,8 @@ impl Desk {
             .await
     }
 
-    /// Asks another member. Given up at once when this member hears of another leader or term: the one that was asked
-    /// may be cut off, and would leave every question behind it waiting.
+    /// Asks another member. Given up at once when this member hears of another leader or term: the
+    /// one that was asked may be cut off, and would leave every question behind it waiting.
     async fn ask_at(&self, leader: u64, question: Bytes) -> Attempt<Bytes> {
         let router = &self.router;
         let Some(mut client) = router.messages(leader) else { return unknown_member(leader) };
@@ -179,8 +180,9 @@ impl Desk {
 const ANSWER_BYTES_MAX: usize = peers::ANSWER_BYTES_MAX - 1024;
 
 impl Router {
-    /// Where a leader must have applied before it may speak for the cluster; confirmed by a quorum after the call.
-    /// The position is at or above the first entry of the term that was confirmed, and of that term.
+    /// Where a leader must have applied before it may speak for the cluster; confirmed by a quorum
+    /// after the call. The position is at or above the first entry of the term that was confirmed,
+    /// and of that term.
     async fn confirm_here(&self) -> Attempt<LogId> {
         let confirm = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(READ_WAIT);
         match self.raft.get_read_log_id(confirm).await {
@@ -193,7 +195,8 @@ impl Router {
         }
     }
 
-    /// Proposes here if this member leads `term`. Never forwarded, never proposed in another term, never tried again.
+    /// Proposes here if this member leads `term`. Never forwarded, never proposed in another term,
+    /// never tried again.
     ///
     /// # Errors
     /// As for [`Router::propose`].

@@ -1,8 +1,9 @@
 //! Whom a member still believes to lead.
 //!
-//! The library keeps a leader's name until it hears of another one, so a member that is cut off would name its old
-//! leader for ever, and a leader without a quorum would name itself. What a client is told has to time out: a follower
-//! believes in a leader whose messages arrive, a leader in itself while a quorum answers it.
+//! The library keeps a leader's name until it hears of another one, so a member that is cut off
+//! would name its old leader for ever, and a leader without a quorum would name itself. What a
+//! client is told has to time out: a follower believes in a leader whose messages arrive, a leader
+//! in itself while a quorum answers it.
 
 use crate::clock::{Moment, pause};
 use crate::identity::Identity;
@@ -13,8 +14,9 @@ use openraft::async_runtime::watch::WatchReceiver;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Shortest silence after which a leader is forgotten: etcd's default election timeout. A busy machine keeps members
-/// from hearing each other for longer than a short election timeout, and the cluster goes on all the same.
+/// Shortest silence after which a leader is forgotten: etcd's default election timeout. A busy
+/// machine keeps members from hearing each other for longer than a short election timeout, and the
+/// cluster goes on all the same.
 const SILENCE_MIN: Duration = Duration::from_secs(1);
 /// Looks in one such silence.
 const LOOKS: u32 = 8;

@@ -1,8 +1,9 @@
 //! Changing the membership on the leader, wherever it is.
 //!
-//! A change goes the way of a proposal (`propose`), and its outcome is as honest: made, certainly not proposed, or unknown.
-//! On the leader, changes take turns, and each is derived from one state that is applied there, after everything that
-//! was committed before it began is applied; the entry is refused, before it is written, if the membership has moved on since.
+//! A change goes the way of a proposal (`propose`), and its outcome is as honest: made, certainly
+//! not proposed, or unknown. On the leader, changes take turns, and each is derived from one state
+//! that is applied there, after everything that was committed before it began is applied; the entry
+//! is refused, before it is written, if the membership has moved on since.
 
 use crate::api::{ChangeError, ChangeRefusal, Changed, MembershipChange, ProposeError};
 use crate::clock::{self, Deadline};
@@ -22,7 +23,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-/// A member that answered the leader within this time counts as running: some dozen heartbeats by default.
+/// A member that answered the leader within this time counts as running: some dozen heartbeats by
+/// default.
 const ACTIVE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Made, or refused for what it is.
@@ -60,7 +62,8 @@ impl Router {
         let index = match self.read_index_here().await {
             Attempt::Done(index) => index,
             Attempt::Refused { leader, reason } => return Attempt::Refused { leader, reason },
-            // Nothing was proposed yet, and a process that is ending will answer no second question either.
+            // Nothing was proposed yet, and a process that is ending will answer no second question
+            // either.
             Attempt::Failed(error) => return Attempt::Failed(error),
         };
         if !self.has_applied(index).await {
@@ -76,7 +79,8 @@ impl Router {
         }
     }
 
-    /// A leader that was elected a moment ago has heard from a quorum only: the others get the time to answer.
+    /// A leader that was elected a moment ago has heard from a quorum only: the others get the time
+    /// to answer.
     async fn plan(
         &self,
         now: &RawMembership,
@@ -193,7 +197,8 @@ impl Router {
             Some(Outcome::Unknown(reason)) => Attempt::Failed(ProposeError::Unknown(reason)),
             Some(Outcome::Refused(refusal)) => match from_wire_refusal(refusal) {
                 Some(refusal) => Attempt::Done(Err(refusal)),
-                // A reason of a newer version; what it says in any case is that nothing was proposed.
+                // A reason of a newer version; what it says in any case is that nothing was
+                // proposed.
                 None => Attempt::Failed(ProposeError::Unavailable(format!("member {leader}: refusal {refusal}"))),
             },
             None => Attempt::Failed(ProposeError::Unknown(format!("member {leader} gave no outcome"))),

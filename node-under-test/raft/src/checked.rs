@@ -1,20 +1,25 @@
 //! What another member says, before the library hears it.
 //!
-//! The library trusts its peers: it asserts what an honest one can only say, compares positions by their term first, and adds
-//! one to terms and indexes. Here every message and every answer is held against what it is sure of, and refused in words;
-//! a member that lies can be wrong in ways that no receiver sees, but it cannot end another member.
+//! The library trusts its peers: it asserts what an honest one can only say, compares positions by
+//! their term first, and adds one to terms and indexes. Here every message and every answer is held
+//! against what it is sure of, and refused in words; a member that lies can be wrong in ways that
+//! no receiver sees, but it cannot end another member.
 //!
-//! 1. *Bounded.* A term lies at most [`TERM_AHEAD_MAX`] above this member's own, an index below [`INDEX_MAX`]; a message has
-//!    at most [`ENTRIES_MAX`] entries, a membership at most [`MEMBERS_MAX`] members.
-//! 2. *In its own name.* A candidate asks for itself, a leader speaks for itself, in a term that has begun.
-//! 3. *Consistent with itself.* Entries follow each other and what they are appended to, without a hole; terms never fall, and
-//!    none is above the leader's.
-//! 4. *Consistent with what is committed here.* Of two positions of one history, the one with the greater index never has
-//!    the smaller term. What is committed is of the history of every leader of this term or a later one; an earlier leader
-//!    is told so by the library, which looks at no more than its vote.
-//! 5. *A membership is one that this program makes*: a single configuration, not empty, of members that it describes.
-//! 6. *An answer fits its question.* It confirms nothing that was not sent, and grants no vote but the one that was asked
-//!    for; a higher vote is a reason to step down, never one to lead.
+//! 1. *Bounded.* A term lies at most [`TERM_AHEAD_MAX`] above this member's own, an index below
+//!    [`INDEX_MAX`]; a message has at most [`ENTRIES_MAX`] entries, a membership at most
+//!    [`MEMBERS_MAX`] members.
+//! 2. *In its own name.* A candidate asks for itself, a leader speaks for itself, in a term that
+//!    has begun.
+//! 3. *Consistent with itself.* Entries follow each other and what they are appended to, without a
+//!    hole; terms never fall, and none is above the leader's.
+//! 4. *Consistent with what is committed here.* Of two positions of one history, the one with the
+//!    greater index never has the smaller term. What is committed is of the history of every leader
+//!    of this term or a later one; an earlier leader is told so by the library, which looks at no
+//!    more than its vote.
+//! 5. *A membership is one that this program makes*: a single configuration, not empty, of members
+//!    that it describes.
+//! 6. *An answer fits its question.* It confirms nothing that was not sent, and grants no vote but
+//!    the one that was asked for; a higher vote is a reason to step down, never one to lead.
 
 use crate::types::{
     RawEntry, RawLogId, RawMembership, RawPayload, RawSnapshotMeta, RawVote, TypeConfig, log_id, vote_parts,
@@ -87,8 +92,8 @@ impl Known {
 
     pub fn vote_answer(&self, asked: &VoteRequest<TypeConfig>, answer: &VoteResponse<TypeConfig>) -> Checked {
         self.term(vote_parts(&answer.vote).0)?;
-        // A preliminary vote is granted without being adopted, so only the real one is compared; but neither is granted by
-        // a member that has seen a later term.
+        // A preliminary vote is granted without being adopted, so only the real one is compared;
+        // but neither is granted by a member that has seen a later term.
         let granted = !answer.vote_granted || vote_parts(&answer.vote).0 <= vote_parts(&asked.vote).0;
         expect(granted, || format!("a vote for {}, found one that is granted and {}", asked.vote, answer.vote))?;
         expect(answer.last_log_id.as_ref().is_none_or(|at| log_id(at).index < INDEX_MAX), || {
@@ -125,8 +130,8 @@ impl Known {
     fn higher(&self, asked: &RawVote, vote: &RawVote) -> Checked {
         let (term, node_id) = vote_parts(vote);
         self.term(term)?;
-        // The one that this member leads by comes back in answers; another one of its own would make it the leader of a
-        // term that it was never elected in.
+        // The one that this member leads by comes back in answers; another one of its own would
+        // make it the leader of a term that it was never elected in.
         let own = node_id == self.own_id && vote.committed && vote != asked;
         expect(!own, || format!("a vote that this member may follow, found one of its own: {vote}"))
     }
@@ -303,7 +308,8 @@ mod tests {
         assert!(refused(|lie| *lie = append(Some(at(2, 11)), vec![])).contains("committed here"));
         // From behind what is committed, and an overlap with it, as when an answer was lost.
         assert_eq!(KNOWN.append_request(2, &append(Some(at(2, 8)), vec![entry(3, 9), entry(3, 10)])), Ok(()));
-        // An earlier leader may hold uncommitted entries; it learns from the library that it is deposed.
+        // An earlier leader may hold uncommitted entries; it learns from the library that it is
+        // deposed.
         let mut old = append(Some(at(2, 30)), vec![]);
         old.vote = Vote::new_committed(4, 2);
         assert_eq!(KNOWN.append_request(2, &old), Ok(()));

@@ -1,4 +1,5 @@
-//! The crate's only way to time: deadlines of remote calls, and nothing that decides what is replicated.
+//! The crate's only way to time: deadlines of remote calls, and nothing that decides what is
+//! replicated.
 
 #![allow(clippy::disallowed_methods, reason = "this module is the one that the rule points to")]
 

@@ -1,8 +1,9 @@
 //! Where to connect to, when that is not where the membership says that a member is.
 //!
-//! A relay between two members sees only what is dialled through it, and a membership cannot name it: each member would have to
-//! be elsewhere for each of the others. So a member may be told, for itself alone, to connect elsewhere. The detour begins at the
-//! connection and nowhere above: no message, no log entry and no row ever holds it.
+//! A relay between two members sees only what is dialled through it, and a membership cannot name
+//! it: each member would have to be elsewhere for each of the others. So a member may be told, for
+//! itself alone, to connect elsewhere. The detour begins at the connection and nowhere above: no
+//! message, no log entry and no row ever holds it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -27,7 +28,8 @@ impl Dial {
         Ok(dial)
     }
 
-    /// The address to connect to for whom a membership says to be at `named`. Detours are not chained.
+    /// The address to connect to for whom a membership says to be at `named`. Detours are not
+    /// chained.
     pub fn resolve<'a>(&self, named: &'a str) -> Cow<'a, str> {
         match named.parse().ok().and_then(|from: SocketAddr| self.detours.get(&from)) {
             Some(to) => to.to_string().into(),

@@ -1,33 +1,38 @@
 //! Who is who: an id is a life of one raft log, in one cluster.
 //!
-//! Ports are used again, by members of other clusters too. And a member that comes back under its id without its log has
-//! forgotten votes and entries that it had acknowledged, and raft's promises with them. So each log has an *incarnation*,
-//! random and made with the log, and belongs to one *cluster*; every request and every answer between members names a
-//! [`Life`]: id, incarnation, cluster. Every member remembers, durably in its own log and before it acts on or counts the
+//! Ports are used again, by members of other clusters too. And a member that comes back under its
+//! id without its log has forgotten votes and entries that it had acknowledged, and raft's promises
+//! with them. So each log has an *incarnation*, random and made with the log, and belongs to one
+//! *cluster*; every request and every answer between members names a [`Life`]: id, incarnation,
+//! cluster. Every member remembers, durably in its own log and before it acts on or counts the
 //! first message, the first incarnation that it met of each id.
 //!
-//! 1. *A stranger is refused*: nothing that names another cluster is acted on, counted, remembered or heeded. The founding
-//!    members know their cluster's id from the start. A member that joins does not ask; it takes the id from the
-//!    first valid message of a leader that names its id and no other life of it, durably and for ever.
-//! 2. *Another life under a known id is refused*, as a sender and as the one who answers: its vote is not counted, nor is
-//!    its word that it holds an entry.
-//! 3. *No message ends a member.* What ends it is the refusal of its own question: over a connection that it made itself, to
-//!    an address of its own membership, by a member of its cluster whose life is not another than the one it knows, and that
-//!    names the life that is refused: this one. A request that takes this member for another life is refused, and has it
+//! 1. *A stranger is refused*: nothing that names another cluster is acted on, counted, remembered
+//!    or heeded. The founding members know their cluster's id from the start. A member that joins
+//!    does not ask; it takes the id from the first valid message of a leader that names its id and
+//!    no other life of it, durably and for ever.
+//! 2. *Another life under a known id is refused*, as a sender and as the one who answers: its vote
+//!    is not counted, nor is its word that it holds an entry.
+//! 3. *No message ends a member.* What ends it is the refusal of its own question: over a
+//!    connection that it made itself, to an address of its own membership, by a member of its
+//!    cluster whose life is not another than the one it knows, and that names the life that is
+//!    refused: this one. A request that takes this member for another life is refused, and has it
 //!    ask everybody at once.
-//! 4. *The wiped member learns it* so from the first member that knew its old life: it greets all members when it starts.
-//!    One that waits to join has no membership to ask: it asks the member that took it for another life, at the address that
-//!    this one gives, and goes by its word while no leader has welcomed it.
-//! 5. *A removed id is refused* by every member that has applied its removal, and so hears of it, though the leader stops
-//!    replicating to it before it may have got the entry.
-//! 6. *What is remembered is bounded*: lives of members, and of at most [`UNKNOWN_MAX`] others whom a membership that is not
-//!    applied here yet may name.
+//! 4. *The wiped member learns it* so from the first member that knew its old life: it greets all
+//!    members when it starts. One that waits to join has no membership to ask: it asks the member
+//!    that took it for another life, at the address that this one gives, and goes by its word while
+//!    no leader has welcomed it.
+//! 5. *A removed id is refused* by every member that has applied its removal, and so hears of it,
+//!    though the leader stops replicating to it before it may have got the entry.
+//! 6. *What is remembered is bounded*: lives of members, and of at most [`UNKNOWN_MAX`] others whom
+//!    a membership that is not applied here yet may name.
 //!
-//! What this proves: two members that both met the old life never count a word of the new one, for as long as their own
-//! logs live. What it cannot: a member that never met the old life takes the new one for the first (which is why members
-//! greet each other when a membership comes into force, see `probe`), as does one that was itself wiped; an older copy
-//! of the *same* log put back has the same incarnation, and is not recognised at all; and there are no secrets in it: a
-//! malicious program that can reach the ports can claim to be any member.
+//! What this proves: two members that both met the old life never count a word of the new one, for
+//! as long as their own logs live. What it cannot: a member that never met the old life takes the
+//! new one for the first (which is why members greet each other when a membership comes into force,
+//! see `probe`), as does one that was itself wiped; an older copy of the *same* log put back has
+//! the same incarnation, and is not recognised at all; and there are no secrets in it: a malicious
+//! program that can reach the ports can claim to be any member.
 
 use crate::api::{Farewell, Member, Roster};
 use crate::clock::Pace;
@@ -44,8 +49,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tonic::{Code, Status};
 
-/// Members beyond those that are known here, of whom a life may be remembered; and how far their ids may lie above the
-/// greatest known one. A member that lags learns of so many additions at once at most.
+/// Members beyond those that are known here, of whom a life may be remembered; and how far their
+/// ids may lie above the greatest known one. A member that lags learns of so many additions at once
+/// at most.
 pub const UNKNOWN_MAX: usize = 64;
 
 /// Between two lines in the log about refusals; the others are counted.
@@ -138,7 +144,8 @@ impl Identity {
         Life { id: *own_id, incarnation: log.incarnation(), cluster: log.cluster().unwrap_or(0) }
     }
 
-    /// What a request to member `to` carries; `None` while this member has not joined a cluster, because it asks no member then.
+    /// What a request to member `to` carries; `None` while this member has not joined a cluster,
+    /// because it asks no member then.
     pub fn route(&self, to: u64) -> Option<Route> {
         let from = self.own().filter(|own| own.cluster != 0)?;
         let to_incarnation = self.inner.log.known_incarnation(to).unwrap_or_default();
@@ -210,11 +217,12 @@ impl Identity {
         self.inner.doubted.swap(false, Ordering::Relaxed)
     }
 
-    /// Whether a request may be acted on, once it proved valid and its sender is remembered ([`Identity::remember`]).
-    /// Changes nothing.
+    /// Whether a request may be acted on, once it proved valid and its sender is remembered
+    /// ([`Identity::remember`]). Changes nothing.
     ///
     /// # Errors
-    /// FAILED_PRECONDITION or UNAVAILABLE: it may not, and claims 1 to 6 say why. INVALID_ARGUMENT: it is malformed.
+    /// FAILED_PRECONDITION or UNAVAILABLE: it may not, and claims 1 to 6 say why. INVALID_ARGUMENT:
+    /// it is malformed.
     pub fn examine(&self, route: Option<&Route>, word: Word) -> Result<Sender, Status> {
         let own = self.life();
         let malformed = || Status::invalid_argument("expected a request that says who asks whom, found none");
@@ -281,7 +289,8 @@ impl Identity {
         Ok(())
     }
 
-    /// Whether an answer may be counted as that of member `asked`. When this returns, it is known durably.
+    /// Whether an answer may be counted as that of member `asked`. When this returns, it is known
+    /// durably.
     ///
     /// # Errors
     /// A sentence: it may not.
@@ -300,7 +309,8 @@ impl Identity {
         Ok(())
     }
 
-    /// Looks whether member `asked`, which this one asked over a connection of its own, refused it for good. Claim 3.
+    /// Looks whether member `asked`, which this one asked over a connection of its own, refused it
+    /// for good. Claim 3.
     pub fn heed(&self, asked: u64, status: &Status) {
         if status.code() != Code::FailedPrecondition || status.details().is_empty() {
             return;
@@ -323,7 +333,8 @@ impl Identity {
         }
     }
 
-    /// Looks whether `doubter`, which this one asked, stands by it. A leader may have welcomed this member meanwhile.
+    /// Looks whether `doubter`, which this one asked, stands by it. A leader may have welcomed this
+    /// member meanwhile.
     pub fn heed_doubter(&self, doubter: &Doubter, status: &Status) {
         let own = self.life();
         let Ok(Refusal { why: Some(refusal::Why::Wiped(wiped)), from }) = Refusal::decode(status.details()) else {

@@ -1,11 +1,13 @@
 //! From the membership in force to the next one.
 //!
-//! 1. *One entry, one step.* A change adds or removes at most one voter, so any quorum of the old voters meets any
-//!    quorum of the new ones, and no joint membership is needed: the change is in force when its entry is in the log, and
-//!    its outcome is as certain as that of any other proposal.
-//! 2. *Ids ascend and are never given twice*: the next one is one more than the greatest that any member ever had.
-//! 3. *A change must leave a quorum of running voters.* In raft the *new* voters commit it: one that they cannot commit
-//!    would hold up everything behind it.
+//! 1. *One entry, one step.* A change adds or removes at most one voter, so any quorum of the old
+//!    voters meets any quorum of the new ones, and no joint membership is needed: the change is in
+//!    force when its entry is in the log, and its outcome is as certain as that of any other
+//!    proposal.
+//! 2. *Ids ascend and are never given twice*: the next one is one more than the greatest that any
+//!    member ever had.
+//! 3. *A change must leave a quorum of running voters.* In raft the *new* voters commit it: one
+//!    that they cannot commit would hold up everything behind it.
 
 use crate::api::{ChangeRefusal, MembershipChange, Roster, StateMachine};
 use crate::types::{MemberNode, RawMembership, decode_membership};
@@ -27,7 +29,8 @@ pub struct LeaderView {
 }
 
 impl LeaderView {
-    /// As etcd has it, at least nine tenths of the leader's log; and few entries in absolute terms too.
+    /// As etcd has it, at least nine tenths of the leader's log; and few entries in absolute terms
+    /// too.
     fn is_in_sync(&self, id: u64) -> bool {
         self.matched.get(&id).is_some_and(|matched| {
             let lag = self.last_log.saturating_sub(*matched);

@@ -1,6 +1,7 @@
 //! Carrying the library's own messages to the other members.
 //!
-//! A call that is dropped resets its own stream and nothing else, so the next call cannot read a stale answer.
+//! A call that is dropped resets its own stream and nothing else, so the next call cannot read a
+//! stale answer.
 
 use crate::api::StateMachine;
 use crate::checked::{Checked, Known};
@@ -29,8 +30,8 @@ use std::time::Duration;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
-/// An append waits for the follower's fsync, which shared disks stall for 150 ms now and then: the library's own
-/// limit, one heartbeat interval, would send the same entries again and again.
+/// An append waits for the follower's fsync, which shared disks stall for 150 ms now and then: the
+/// library's own limit, one heartbeat interval, would send the same entries again and again.
 const APPEND_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Makes the library's clients.
@@ -67,8 +68,8 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     }
 }
 
-/// The library's client for one member. Where that is, is looked up for each call: the library keeps this for as long as
-/// the member is one, and the member may move.
+/// The library's client for one member. Where that is, is looked up for each call: the library
+/// keeps this for as long as the member is one, and the member may move.
 pub struct PeerNetwork {
     target: u64,
     snapshots: bool,
@@ -146,7 +147,8 @@ fn unusable(error: &io::Error) -> RPCError<TypeConfig> {
     Unreachable::new(error).into()
 }
 
-/// Back off when no process listens or the answer was a refusal; a broken connection is tried again at once.
+/// Back off when no process listens or the answer was a refusal; a broken connection is tried again
+/// at once.
 fn rpc_error(status: &Status) -> RPCError<TypeConfig> {
     let broken = status.code() == Code::Unknown || status.code() == Code::Cancelled;
     if broken { NetworkError::new(status).into() } else { Unreachable::new(status).into() }

@@ -50,10 +50,11 @@ struct Inner {
 }
 
 impl RaftNode {
-    /// Repairs the log, writes the founding membership into it if this member founds a cluster, and starts raft.
+    /// Repairs the log, writes the founding membership into it if this member founds a cluster, and
+    /// starts raft.
     ///
-    /// Returns after the entries after N that were saved as committed have been applied (or verified) again. Must
-    /// be called in a runtime; give it more than one thread.
+    /// Returns after the entries after N that were saved as committed have been applied (or
+    /// verified) again. Must be called in a runtime; give it more than one thread.
     ///
     /// # Errors
     /// [`StartError`]; no request was answered.
@@ -123,16 +124,18 @@ impl RaftNode {
         self.inner.service.clone().into_server()
     }
 
-    /// Proposes a command on the leader, wherever it is, and waits until it is applied there and here.
+    /// Proposes a command on the leader, wherever it is, and waits until it is applied there and
+    /// here.
     ///
     /// # Errors
-    /// See [`ProposeError`]; only `NoLeader`, `Unavailable` and `Unfit` say that nothing was proposed.
+    /// See [`ProposeError`]; only `NoLeader`, `Unavailable` and `Unfit` say that nothing was
+    /// proposed.
     pub async fn propose(&self, command: Bytes) -> Result<Proposed, ProposeError> {
         self.inner.router.propose(command).await
     }
 
-    /// An index that covers everything acknowledged before this call, confirmed by a quorum. A read is linearizable
-    /// once this member has applied it.
+    /// An index that covers everything acknowledged before this call, confirmed by a quorum. A read
+    /// is linearizable once this member has applied it.
     ///
     /// # Errors
     /// As for [`RaftNode::propose`], though nothing is ever proposed.
@@ -140,7 +143,8 @@ impl RaftNode {
         self.inner.reads.next().await?
     }
 
-    /// From here on `service` answers what is asked of this member while it leads; false: another one does already.
+    /// From here on `service` answers what is asked of this member while it leads; false: another
+    /// one does already.
     pub fn answer_by(&self, service: Arc<dyn LeaderService>) -> bool {
         self.inner.desk.open(service)
     }
@@ -153,7 +157,8 @@ impl RaftNode {
         self.inner.desk.ask(question).await
     }
 
-    /// The term that this member leads, confirmed by a quorum after the call; the term's first entry is applied here.
+    /// The term that this member leads, confirmed by a quorum after the call; the term's first
+    /// entry is applied here.
     ///
     /// # Errors
     /// It does not lead, or no quorum says so in time.
@@ -165,7 +170,8 @@ impl RaftNode {
         }
     }
 
-    /// Proposes a command if this member leads `term`, and waits until it is applied here. Never forwarded.
+    /// Proposes a command if this member leads `term`, and waits until it is applied here. Never
+    /// forwarded.
     ///
     /// # Errors
     /// See [`ProposeError`]; only `NoLeader` and `Unavailable` say that nothing was proposed.
@@ -173,8 +179,8 @@ impl RaftNode {
         self.inner.router.propose_in_term(term, command).await
     }
 
-    /// The leader that this member believes in: `None` once nothing was heard of it for [`RaftNode::silence`], or, at
-    /// the leader itself, of a quorum.
+    /// The leader that this member believes in: `None` once nothing was heard of it for
+    /// [`RaftNode::silence`], or, at the leader itself, of a quorum.
     pub fn believed_leader(&self) -> watch::Receiver<Option<u64>> {
         self.inner.believed.clone()
     }
@@ -184,14 +190,17 @@ impl RaftNode {
         self.inner.silence
     }
 
-    /// Changes the membership, on the leader, wherever it is, and waits until the change is applied there and here; a member
-    /// that removes itself may never come to know of it by its log, and does not wait.
+    /// Changes the membership, on the leader, wherever it is, and waits until the change is applied
+    /// there and here; a member that removes itself may never come to know of it by its log, and
+    /// does not wait.
     ///
     /// # Errors
-    /// See [`ChangeError`]; a refusal says that nothing was proposed, and so do `NoLeader` and `Unavailable`.
+    /// See [`ChangeError`]; a refusal says that nothing was proposed, and so do `NoLeader` and
+    /// `Unavailable`.
     pub async fn change_membership(&self, change: MembershipChange) -> Result<Changed, ChangeError> {
         let router = self.inner.router.clone();
-        // In a task of its own, as the server does it: the waiter may go away, and the change still runs to its end.
+        // In a task of its own, as the server does it: the waiter may go away, and the change still
+        // runs to its end.
         let changed = tokio::spawn(async move { router.change(change).await }).await;
         changed.unwrap_or_else(|error| Err(ProposeError::Fatal(error.to_string()).into()))
     }
@@ -207,12 +216,14 @@ impl RaftNode {
         self.roster().borrow().members.get(&own_id).copied().unwrap_or(false)
     }
 
-    /// Holds the reason, once there is one, why this member must not go on: it was removed, or it lost its log.
+    /// Holds the reason, once there is one, why this member must not go on: it was removed, or it
+    /// lost its log.
     pub fn farewell(&self) -> watch::Receiver<Option<Farewell>> {
         self.inner.router.identity.farewell()
     }
 
-    /// How many messages of others were refused for what they say or for who says it, and answers not believed.
+    /// How many messages of others were refused for what they say or for who says it, and answers
+    /// not believed.
     pub fn refused_messages(&self) -> u64 {
         self.inner.router.identity.refused()
     }
@@ -227,7 +238,8 @@ impl RaftNode {
         status_of(&metrics.borrow_watched())
     }
 
-    /// A member, this one included, that has too little room on its disk for more writes, as far as is known here.
+    /// A member, this one included, that has too little room on its disk for more writes, as far as
+    /// is known here.
     pub fn short_of_space(&self) -> Option<u64> {
         let router = &self.inner.router;
         if router.state_machine.is_short_of_space() { Some(router.own_id()) } else { router.peers.shortage.any() }
@@ -238,8 +250,8 @@ impl RaftNode {
         self.inner.status.clone()
     }
 
-    /// Resolves, with the reason, when raft has died of an error of the log or of the state machine: the process
-    /// must exit. Never resolves because of [`RaftNode::shutdown`].
+    /// Resolves, with the reason, when raft has died of an error of the log or of the state
+    /// machine: the process must exit. Never resolves because of [`RaftNode::shutdown`].
     pub async fn fatal(&self) -> String {
         let mut log_failed = self.inner.log.failed();
         let log_failed = async {
@@ -302,8 +314,8 @@ fn config(options: &RaftOptions) -> Result<Config, StartError> {
         // A laggard gets entries for as long as there are any.
         replication_lag_threshold: 1 << 40,
         max_payload_entries: ENTRIES_MAX as u64,
-        // The core waits once this many batches of committed entries wait to be applied, and a core that waits sends no
-        // heartbeats. An entry that changes every key may take seconds.
+        // The core waits once this many batches of committed entries wait to be applied, and a core
+        // that waits sends no heartbeats. An entry that changes every key may take seconds.
         state_machine_channel_size: Some(65_536),
         backoff: "20ms 40ms 80ms ..80ms".to_owned(),
         ..Config::default()
@@ -337,14 +349,16 @@ fn watch_status(
             let (now, leads) = {
                 let metrics = metrics.borrow_watched();
                 let (now, membership) = (status_of(&metrics), *metrics.membership_config.log_id());
-                // The library's clients live on when a member moves: they ask `peers` for each call.
+                // The library's clients live on when a member moves: they ask `peers` for each
+                // call.
                 if leadership.borrow().membership != membership {
                     let nodes = metrics.membership_config.membership().nodes();
                     nodes.for_each(|(id, node)| peers.learn(*id, &node.peer_addr));
                 }
                 (now, Leadership { term: now.term, leader: now.leader, membership })
             };
-            // Who wakes because the status changed, and proposes, must not be sent to the leader of before.
+            // Who wakes because the status changed, and proposes, must not be sent to the leader of
+            // before.
             leadership.send_if_modified(|old| std::mem::replace(old, leads) != leads);
             status.send_if_modified(|old| std::mem::replace(old, now) != now);
             tokio::select! {
@@ -356,8 +370,8 @@ fn watch_status(
     (status_receiver, leadership_receiver)
 }
 
-/// Each time N has grown: the deferred rest of a purge, and every so often a new snapshot position, after which the
-/// library purges what it need not keep.
+/// Each time N has grown: the deferred rest of a purge, and every so often a new snapshot position,
+/// after which the library purges what it need not keep.
 async fn follow_flushes(
     raft: RawRaft,
     log: LogStore,
@@ -369,7 +383,8 @@ async fn follow_flushes(
     let every = if greedy { 8 } else { options.snapshot_every_entries };
     let position = |marks: &Marks| if greedy { marks.applied } else { marks.persisted }.map(|id| id.index);
     let mut seen = position(&marks.borrow_and_update());
-    // From what was purged, not from this life's N: a member that always dies young must purge as well.
+    // From what was purged, not from this life's N: a member that always dies young must purge as
+    // well.
     let mut snapshot_at = log.facts().last_purged.map_or(0, |id| id.index);
     loop {
         tokio::select! {

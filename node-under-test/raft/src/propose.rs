@@ -1,14 +1,18 @@
 //! Finding the leader, and asking it at most once.
 //!
-//! 1. *A proposal that may have been sent is never sent again.* It goes to another member only after an answer that
-//!    says it was not proposed, or when the connection for it was never made.
-//! 2. *Waiting is for leadership (or the membership, which says where the leader is) to change*, an event, and bounded: with no leader in time, the answer is `NoLeader`.
-//! 3. *Nothing is proposed that cannot be applied*: it is vetted before it is passed on, and once more by the leader. A
-//!    peer may be of another version, or no peer; and what is committed is applied by every member, for ever.
-//! 4. *A leader forwards nothing*: what it is asked remotely it does itself or refuses, so requests do not wander.
-//! 5. *An outcome is told by a member that has applied it*: a member that forwarded a proposal waits until it has come so far
-//!    itself, and whoever asked it reads what was written. The wait is bounded; a member that lags for longer knows that the
-//!    proposal was applied, and cannot stand by it yet, so its answer is that of an unknown outcome.
+//! 1. *A proposal that may have been sent is never sent again.* It goes to another member only
+//!    after an answer that says it was not proposed, or when the connection for it was never made.
+//! 2. *Waiting is for leadership (or the membership, which says where the leader is) to change*, an
+//!    event, and bounded: with no leader in time, the answer is `NoLeader`.
+//! 3. *Nothing is proposed that cannot be applied*: it is vetted before it is passed on, and once
+//!    more by the leader. A peer may be of another version, or no peer; and what is committed is
+//!    applied by every member, for ever.
+//! 4. *A leader forwards nothing*: what it is asked remotely it does itself or refuses, so requests
+//!    do not wander.
+//! 5. *An outcome is told by a member that has applied it*: a member that forwarded a proposal
+//!    waits until it has come so far itself, and whoever asked it reads what was written. The wait
+//!    is bounded; a member that lags for longer knows that the proposal was applied, and cannot
+//!    stand by it yet, so its answer is that of an unknown outcome.
 
 use crate::api::{ProposeError, Proposed, StateMachine};
 use crate::clock::Deadline;
@@ -42,7 +46,8 @@ pub const LEASE_WAIT: Duration = Duration::from_secs(1);
 pub const COMMIT_WAIT: Duration = Duration::from_secs(7);
 /// The same as seen by a member that forwarded it, so that the leader's answer comes first.
 pub const FORWARD_WAIT: Duration = Duration::from_secs(9);
-/// How long a proposal that the leader has applied may take to be applied by the member that forwarded it.
+/// How long a proposal that the leader has applied may take to be applied by the member that
+/// forwarded it.
 pub const OWN_APPLY_WAIT: Duration = Duration::from_secs(5);
 /// How long a quorum has to confirm a leader for a read; followers confirm behind their fsyncs.
 pub const READ_WAIT: Duration = Duration::from_secs(1);
@@ -52,8 +57,8 @@ pub const READ_WAIT: Duration = Duration::from_secs(1);
 pub struct Leadership {
     pub term: u64,
     pub leader: Option<u64>,
-    /// Where the membership in force stands in the log. A member that has just joined hears of its leader first, and
-    /// learns where that is from the membership.
+    /// Where the membership in force stands in the log. A member that has just joined hears of its
+    /// leader first, and learns where that is from the membership.
     pub membership: Option<RawLogId>,
 }
 
@@ -105,7 +110,8 @@ impl Router {
         self.leadership.borrow().leader == Some(self.own_id())
     }
 
-    /// Everybody else whom the membership in force names, or, before there is one, whom this member was told of.
+    /// Everybody else whom the membership in force names, or, before there is one, whom this member
+    /// was told of.
     pub fn others(&self) -> Vec<u64> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -114,7 +120,8 @@ impl Router {
         others.into_iter().filter(|id| *id != self.own_id()).collect()
     }
 
-    /// A client for member `id`; `None`: nothing says where it is. The membership in force may be news to `peers`.
+    /// A client for member `id`; `None`: nothing says where it is. The membership in force may be
+    /// news to `peers`.
     pub fn messages(&self, id: u64) -> Option<PeerClient<Channel>> {
         let metrics = self.raft.metrics();
         if let Some(node) = metrics.borrow_watched().membership_config.membership().get_node(&id) {
@@ -197,7 +204,8 @@ impl Router {
                     Attempt::Failed(error) => return Err(error),
                     Attempt::Refused { leader: next, reason } => {
                         last_refusal = Some(format!("member {leader}: {reason}"));
-                        // One redirection per change of leadership: two confused members must not play ping-pong.
+                        // One redirection per change of leadership: two confused members must not
+                        // play ping-pong.
                         redirected = next.filter(|next| *next != leader && !was_redirected);
                     }
                 }
@@ -231,7 +239,8 @@ impl Router {
                 Err(RaftError::APIError(error)) => return Attempt::Failed(ProposeError::Unknown(error.to_string())),
                 Err(RaftError::Fatal(error)) => return Attempt::Failed(ProposeError::Fatal(error.to_string())),
             };
-            // Rejected before it entered the log, by a leader whose quorum is slow: it may have it back in a moment.
+            // Rejected before it entered the log, by a leader whose quorum is slow: it may have it
+            // back in a moment.
             let retry = forward.reason == ForwardReason::LeaseExpired;
             if !retry || deadline.bound(metrics.changed()).await.is_none_or(|changed| changed.is_err()) {
                 return Attempt::not_leading(&forward);
@@ -292,8 +301,9 @@ impl Router {
         }
     }
 
-    /// The planted bug `stale-read`: where this member's own commits stand, if it has committed as the leader that it last knew
-    /// itself to be. True for as long as it leads; a member that was paused or cut off does not know that it was deposed.
+    /// The planted bug `stale-read`: where this member's own commits stand, if it has committed as
+    /// the leader that it last knew itself to be. True for as long as it leads; a member that was
+    /// paused or cut off does not know that it was deposed.
     fn believed_index(&self) -> Option<u64> {
         let facts = self.log.facts();
         let elected = facts.vote.filter(|vote| vote.committed && vote.node_id == self.own_id())?;

@@ -1,7 +1,8 @@
 //! One round of read index at a time, shared by every read that came before it started.
 //!
-//! A read may use any index that was confirmed after the read began, so reads that arrive while a round is under
-//! way wait for the next one, all together: a thousand readers cost one heartbeat round, not a thousand.
+//! A read may use any index that was confirmed after the read began, so reads that arrive while a
+//! round is under way wait for the next one, all together: a thousand readers cost one heartbeat
+//! round, not a thousand.
 
 use crate::api::ProposeError;
 use tokio::sync::{mpsc, oneshot};

@@ -1,12 +1,14 @@
 //! Answering the other members.
 //!
-//! 1. *A request is let in, or refused and forgotten*: `identity` examines its sender (ports are used again, and a message for a
-//!    dead cluster's member, or by one that lost its log, must not reach this one's), it decodes, `checked` finds nothing
-//!    in it that contradicts what is known, and only then is its sender remembered, and only then is it acted on.
-//! 2. *One snapshot is received at a time*, in a task of its own, so that a sender that goes away in the middle never leaves
-//!    two of them writing into the staging area; and its place is held only for as long as enough bytes arrive.
-//! 3. *A snapshot is handed to the library only with its body*, held once more against the library's own state: one that is not
-//!    needed is answered here.
+//! 1. *A request is let in, or refused and forgotten*: `identity` examines its sender (ports are
+//!    used again, and a message for a dead cluster's member, or by one that lost its log, must not
+//!    reach this one's), it decodes, `checked` finds nothing in it that contradicts what is known,
+//!    and only then is its sender remembered, and only then is it acted on.
+//! 2. *One snapshot is received at a time*, in a task of its own, so that a sender that goes away
+//!    in the middle never leaves two of them writing into the staging area; and its place is held
+//!    only for as long as enough bytes arrive.
+//! 3. *A snapshot is handed to the library only with its body*, held once more against the
+//!    library's own state: one that is not needed is answered here.
 
 use crate::api::ProposeError;
 use crate::ask::Desk;
@@ -74,7 +76,8 @@ impl PeerService {
         &self.router.identity
     }
 
-    /// What a message is held against. The library may know of a later commit; the check of a snapshot asks it.
+    /// What a message is held against. The library may know of a later commit; the check of a
+    /// snapshot asks it.
     fn known(&self) -> Known {
         let metrics = self.raft().metrics();
         let committed = metrics.borrow_watched().local_committed.as_ref().map(log_id);
@@ -211,7 +214,8 @@ impl Peer for PeerService {
         self.plain(request.route.as_ref()).await?;
         let wanted = request.change.ok_or_else(|| Status::invalid_argument("expected a change, found none"))?;
         let (router, from) = (self.router.clone(), self.identity().own());
-        // In a task of its own: a caller that goes away must not leave the turn to the next one before the outcome is known.
+        // In a task of its own: a caller that goes away must not leave the turn to the next one
+        // before the outcome is known.
         let changed = tokio::spawn(async move { router.change_here(&change::from_wire(wanted)).await }).await;
         let outcome = change::outcome(changed.map_err(|error| Status::internal(error.to_string()))?);
         Ok(Response::new(ChangeResponse { outcome: Some(outcome), from }))
@@ -284,8 +288,8 @@ impl Transfer {
         installed
     }
 
-    /// This member's vote, if it has no use for the snapshot: it has committed as much, or knows of a later leader; both
-    /// stay so. Claim 3.
+    /// This member's vote, if it has no use for the snapshot: it has committed as much, or knows of
+    /// a later leader; both stay so. Claim 3.
     async fn unneeded(&self) -> Result<Option<RawVote>, Status> {
         let Offer { from, vote: leader, offered } = &self.offer;
         let state =

@@ -1,18 +1,20 @@
 //! Falling silent: what a leader does that its quorum no longer answers.
 //!
-//! The library never deposes a leader that cannot hear. It refuses proposals, and goes on sending, so its followers, whom
-//! its messages still reach, never stand for election; and a connected majority stays without a leader for as long as the
-//! cut lasts.
+//! The library never deposes a leader that cannot hear. It refuses proposals, and goes on sending,
+//! so its followers, whom its messages still reach, never stand for election; and a connected
+//! majority stays without a leader for as long as the cut lasts.
 //!
-//! 1. *A leader that no quorum has answered for a while sends no entries and no heartbeats*, neither new ones nor again: each
-//!    of them would renew its lease at whom it reaches. Its followers elect another leader among themselves if they can.
-//! 2. *It speaks again from time to time.* Where no other member can be elected (the others' logs are shorter, or the others
-//!    were away) one answer of a quorum is all that it needs to go on.
-//! 3. *Patience is longer than what a disk may stall*: three of the longest election timeouts. An answer that comes later
-//!    than that ends the silence at once.
+//! 1. *A leader that no quorum has answered for a while sends no entries and no heartbeats*,
+//!    neither new ones nor again: each of them would renew its lease at whom it reaches. Its
+//!    followers elect another leader among themselves if they can.
+//! 2. *It speaks again from time to time.* Where no other member can be elected (the others' logs
+//!    are shorter, or the others were away) one answer of a quorum is all that it needs to go on.
+//! 3. *Patience is longer than what a disk may stall*: three of the longest election timeouts. An
+//!    answer that comes later than that ends the silence at once.
 //!
-//! The library's own `quorum_loss_probe_interval` is not used. It begins after a single election timeout, which an fsync on
-//! a busy disk may take, and it holds back heartbeats alone: entries that wait for a quorum are sent again and again.
+//! The library's own `quorum_loss_probe_interval` is not used. It begins after a single election
+//! timeout, which an fsync on a busy disk may take, and it holds back heartbeats alone: entries
+//! that wait for a quorum are sent again and again.
 
 use crate::clock::{self, Moment};
 use crate::state_machine::RawRaft;
@@ -88,8 +90,8 @@ pub async fn run(raft: RawRaft, silence: Silence, rhythm: Rhythm, mut stopped: w
     }
 }
 
-/// For how long no quorum has answered this leader. `None`: it does not lead, or is a quorum by itself. `leading` remembers
-/// the term and since when it is led.
+/// For how long no quorum has answered this leader. `None`: it does not lead, or is a quorum by
+/// itself. `leading` remembers the term and since when it is led.
 fn unheard(raft: &RawRaft, leading: &mut Option<(u64, Moment)>) -> Option<Duration> {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();

@@ -1,9 +1,9 @@
-//! A snapshot on its way between two members: a blocking reader here, a blocking writer there, and a stream of
-//! chunks between them.
+//! A snapshot on its way between two members: a blocking reader here, a blocking writer there, and
+//! a stream of chunks between them.
 //!
-//! Both ends hold a handful of chunks, whatever the snapshot weighs. A stream that breaks off is an error to its
-//! reader, never an end: only the sender's own end of stream ends it, and what is short or long is refused by
-//! whoever unpacks it.
+//! Both ends hold a handful of chunks, whatever the snapshot weighs. A stream that breaks off is an
+//! error to its reader, never an end: only the sender's own end of stream ends it, and what is
+//! short or long is refused by whoever unpacks it.
 
 use crate::api::{SnapshotMeta, StateMachine};
 use crate::clock::{Deadline, Moment};
@@ -32,17 +32,18 @@ use tonic::transport::Channel;
 const CHUNK_BYTES_MAX: u64 = 256 << 10;
 /// Chunks in flight between a blocking thread and the transport.
 const CHUNKS_QUEUED: usize = 4;
-/// A transfer may take this long, plus a second for each MiB: neither side must hold the other one for ever. A receiver
-/// counts what has arrived, not what was announced.
+/// A transfer may take this long, plus a second for each MiB: neither side must hold the other one
+/// for ever. A receiver counts what has arrived, not what was announced.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Until the first frame of a stream.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Takes an image and sends it; the receiver's answer comes when it has installed it. An image may cost as much as the state
-/// is large, so it is taken only for somebody who is there.
+/// Takes an image and sends it; the receiver's answer comes when it has installed it. An image may
+/// cost as much as the state is large, so it is taken only for somebody who is there.
 ///
 /// # Errors
-/// An image that cannot be taken is a storage error, and fatal. Anything on the way backs off and starts anew.
+/// An image that cannot be taken is a storage error, and fatal. Anything on the way backs off and
+/// starts anew.
 pub async fn send(
     mut client: PeerClient<Channel>,
     identity: &Identity,
@@ -81,14 +82,16 @@ pub async fn send(
 
 fn checkpoint_failed(error: io::Error) -> StreamingError<TypeConfig> {
     if error.kind() == io::ErrorKind::WouldBlock {
-        // A leader that has just restarted may be asked before its own replay is through: the library backs off and
-        // asks again. Anything else is a storage error, and those end the process.
+        // A leader that has just restarted may be asked before its own replay is through: the
+        // library backs off and asks again. Anything else is a storage error, and those end the
+        // process.
         return Unreachable::from_string(error.to_string()).into();
     }
     StorageError::read_snapshot(None, BoxedErrorSource::from_error(&error)).into()
 }
 
-/// Turns `reader` into frames until as many bytes as the head announces are out, or until the receiver is gone.
+/// Turns `reader` into frames until as many bytes as the head announces are out, or until the
+/// receiver is gone.
 fn read_frames(
     head: SnapshotHead,
     reader: Box<dyn Read + Send>,
@@ -181,7 +184,8 @@ impl Incoming {
     async fn pump(&mut self, items: mpsc::Sender<Item>) {
         let (begun, mut received) = (Moment::now(), 0);
         loop {
-            // A sender that stands still, or sends a byte now and then, must not keep others from sending.
+            // A sender that stands still, or sends a byte now and then, must not keep others from
+            // sending.
             let item = match Deadline::at(begun, patience(received)).bound(self.stream.message()).await {
                 Some(Ok(Some(SnapshotFrame { frame: Some(Frame::Chunk(chunk)) }))) => chunk_item(chunk),
                 Some(Ok(Some(_))) => Item::Broken("expected a chunk, found another frame".to_owned()),
@@ -305,7 +309,8 @@ mod tests {
         let roster = Roster { members: [(1, false), (2, false)].into(), greatest_id: 2 };
         let identity = Identity::new(1, LogStore::open(dir.path(), 7).unwrap(), &[], roster);
         let sent = send(PeerClient::new(channel), &identity, 2, Bytes::new(), Arc::new(NoImage)).await;
-        // A storage error, which the state machine's would be, ends the process; this one is asked again.
+        // A storage error, which the state machine's would be, ends the process; this one is asked
+        // again.
         assert!(matches!(sent, Err(StreamingError::Unreachable(_))), "{sent:?}");
     }
 

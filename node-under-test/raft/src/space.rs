@@ -1,9 +1,10 @@
 //! Which members have too little room on their disks to take more writes.
 //!
-//! Entries reach a follower through append messages alone, so that is the way on which it says that it is short: each answer to
-//! its leader says so or not. The leader's own messages say in turn whether any member is short, itself included, so that each
-//! member can refuse a write where its client asked. What a member passes on is its own measurement, or, if it leads, a
-//! follower's; never what it was told by a leader, or two members would keep a shortage alive between them.
+//! Entries reach a follower through append messages alone, so that is the way on which it says that
+//! it is short: each answer to its leader says so or not. The leader's own messages say in turn
+//! whether any member is short, itself included, so that each member can refuse a write where its
+//! client asked. What a member passes on is its own measurement, or, if it leads, a follower's;
+//! never what it was told by a leader, or two members would keep a shortage alive between them.
 //!
 //! A word holds for [`WORD_HOLDS`]: a member that is gone does not stop the others.
 

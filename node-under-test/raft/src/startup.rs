@@ -2,21 +2,25 @@
 //!
 //! N is the persisted last-flushed index, E the engine's consistent index.
 //!
-//! 1. *Normally the log holds LogId(N)*, as an entry or as the last purged position, because N is persisted only when
-//!    the log is durable through it. Then there is nothing to do.
-//! 2. *An interrupted snapshot install leaves E = N without it*: the exchange and N are durable, the purge is not. The
-//!    log ends before N, or holds another entry there. The purge is finished: everything up to N goes, and where the
-//!    log contradicts the engine at N, everything after N goes too. N was committed, so what follows a contradicting
-//!    entry never was, and no member was told that it is.
-//! 3. *Anything else is refused*: a log that was purged beyond where replay starts has lost entries that the engine may
-//!    lack; a log that does not know N while the engine is past it was not left by any crash of ours, and neither
-//!    was one without a vote, because a snapshot is taken only from a leader whose vote was saved first.
-//! 4. *Doing it again is harmless*: after a crash in the middle the same conditions hold, or claim 1 does.
-//! 5. *Every founder writes the same first entry at the same position*, before it starts raft: the founding membership, in
-//!    term 0, in which no member ever leads. An empty log gets it at index 0. The log of a restored member begins behind
-//!    its image: it holds nothing, was purged up to a position in term 0, and gets the entry right after that. So a
-//!    newcomer finds no log that reaches back to its beginning and is sent the image. A founder is recognised by its
-//!    log alone: no entry, no vote.
+//! 1. *Normally the log holds LogId(N)*, as an entry or as the last purged position, because N is
+//!    persisted only when the log is durable through it. Then there is nothing to do.
+//! 2. *An interrupted snapshot install leaves E = N without it*: the exchange and N are durable,
+//!    the purge is not. The log ends before N, or holds another entry there. The purge is finished:
+//!    everything up to N goes, and where the log contradicts the engine at N, everything after N
+//!    goes too. N was committed, so what follows a contradicting entry never was, and no member was
+//!    told that it is.
+//! 3. *Anything else is refused*: a log that was purged beyond where replay starts has lost entries
+//!    that the engine may lack; a log that does not know N while the engine is past it was not left
+//!    by any crash of ours, and neither was one without a vote, because a snapshot is taken only
+//!    from a leader whose vote was saved first.
+//! 4. *Doing it again is harmless*: after a crash in the middle the same conditions hold, or claim
+//!    1 does.
+//! 5. *Every founder writes the same first entry at the same position*, before it starts raft: the
+//!    founding membership, in term 0, in which no member ever leads. An empty log gets it at
+//!    index 0. The log of a restored member begins behind its image: it holds nothing, was purged
+//!    up to a position in term 0, and gets the entry right after that. So a newcomer finds no log
+//!    that reaches back to its beginning and is sent the image. A founder is recognised by its log
+//!    alone: no entry, no vote.
 
 use crate::api::Member;
 use crate::log_store::{LogError, LogFacts, LogStore, VoteFacts};

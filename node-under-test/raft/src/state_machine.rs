@@ -1,19 +1,22 @@
-//! Between the library and the node's [`StateMachine`]: apply in order behind the local fsync, and snapshots that
-//! exist only as a promise until somebody needs one.
+//! Between the library and the node's [`StateMachine`]: apply in order behind the local fsync, and
+//! snapshots that exist only as a promise until somebody needs one.
 //!
 //! 0. *Entries are applied on a thread of their own* ([`ApplyThread`]), and so are snapshots
 //!    installed: an entry may change as many keys as the store has, and an engine may stall. What
 //!    raft's core, its timers and its peers need goes on meanwhile.
-//! 1. *An entry is applied only when the local log is durable through it*, though a quorum without this member may
-//!    have committed it earlier: the engine is then never ahead of the log, and after a crash L ≥ E.
-//! 2. *A snapshot's position is min(N, what the library was told is applied).* N alone can be ahead at start-up, when
-//!    the engine holds (N, E] and flushes it again before those entries were handed over; the library would then
-//!    install its own promise. It is `None` only while nothing is flushed, and then nothing was purged either.
-//! 3. *The library believes that a follower that took a snapshot matches at that position.* The image that was sent
-//!    is newer, never older, so the follower holds more than it is believed to; entries below what it committed
-//!    it accepts without looking (`has_log_id`), so being sent some of them again is harmless.
-//! 4. *An image's membership is the one that its meta names*: the library goes by the meta, the rest of the node by the
-//!    image. What the library was promised earlier plays no part in it.
+//! 1. *An entry is applied only when the local log is durable through it*, though a quorum without
+//!    this member may have committed it earlier: the engine is then never ahead of the log, and
+//!    after a crash L ≥ E.
+//! 2. *A snapshot's position is min(N, what the library was told is applied).* N alone can be ahead
+//!    at start-up, when the engine holds (N, E] and flushes it again before those entries were
+//!    handed over; the library would then install its own promise. It is `None` only while nothing
+//!    is flushed, and then nothing was purged either.
+//! 3. *The library believes that a follower that took a snapshot matches at that position.* The
+//!    image that was sent is newer, never older, so the follower holds more than it is believed to;
+//!    entries below what it committed it accepts without looking (`has_log_id`), so being sent some
+//!    of them again is harmless.
+//! 4. *An image's membership is the one that its meta names*: the library goes by the meta, the
+//!    rest of the node by the image. What the library was promised earlier plays no part in it.
 
 use crate::api::StateMachine;
 use crate::identity::Identity;
@@ -159,7 +162,8 @@ impl Adapter {
     /// Claim 2.
     fn promised(&self, applied: Option<LogId>) -> Option<LogId> {
         let marks = self.marks.now();
-        // The planted bug promises, and so lets the log be purged up to, what only the memtable holds.
+        // The planted bug promises, and so lets the log be purged up to, what only the memtable
+        // holds.
         let flushed = if planted(Bug::PurgePastFlushed) { marks.applied } else { marks.persisted };
         let (flushed, applied) = (flushed?, applied?);
         Some(if flushed.index <= applied.index { flushed } else { applied })

@@ -1,4 +1,5 @@
-//! The library's types as this crate instantiates them, and the way between them and [`crate::api`].
+//! The library's types as this crate instantiates them, and the way between them and
+//! [`crate::api`].
 
 use crate::api::{Enrolled, Entry, Member, Payload, SnapshotMeta};
 use bytes::Bytes;
@@ -14,7 +15,8 @@ use std::fmt;
 use std::io;
 
 openraft::declare_raft_types!(
-    /// One leader per term (`leader_id_std`), so that (term, index) names an entry, as etcd's clients expect.
+    /// One leader per term (`leader_id_std`), so that (term, index) names an entry, as etcd's
+    /// clients expect.
     pub TypeConfig:
         D = Blob,
         R = Blob,
@@ -94,8 +96,8 @@ impl Visitor<'_> for BlobVisitor {
     }
 }
 
-/// What the membership says about a member, beside its id. Name and client address are those of the founding list;
-/// what a member publishes later is the state machine's.
+/// What the membership says about a member, beside its id. Name and client address are those of the
+/// founding list; what a member publishes later is the state machine's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberNode {
     pub name: String,
@@ -163,7 +165,8 @@ pub fn raw_snapshot_meta(meta: &SnapshotMeta) -> io::Result<RawSnapshotMeta> {
     })
 }
 
-/// The members that [`Payload::Membership`] or [`SnapshotMeta::membership`] names, in ascending id order.
+/// The members that [`Payload::Membership`] or [`SnapshotMeta::membership`] names, in ascending id
+/// order.
 ///
 /// # Errors
 /// When the bytes are not what this crate wrote.
@@ -198,7 +201,8 @@ pub fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> io::Result<T> {
     }
 }
 
-/// An append message with at most `entries_max` entries: more are refused before there is memory for them.
+/// An append message with at most `entries_max` entries: more are refused before there is memory
+/// for them.
 ///
 /// # Errors
 /// As [`decode`].

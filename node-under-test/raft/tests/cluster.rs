@@ -1,5 +1,6 @@
-//! Three members in one process: real logs on disk, real gRPC on loopback, a state machine in memory that loses on
-//! a restart what was not flushed, as an engine without a write-ahead log does.
+//! Three members in one process: real logs on disk, real gRPC on loopback, a state machine in
+//! memory that loses on a restart what was not flushed, as an engine without a write-ahead log
+//! does.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail there")]
 
@@ -63,8 +64,8 @@ fn concurrent_proposals_are_all_applied_once() {
     });
 }
 
-/// Each member in turn, the leader among them: what was not flushed is replayed from N+1 on (the state machine
-/// refuses a gap), and nothing acknowledged is lost.
+/// Each member in turn, the leader among them: what was not flushed is replayed from N+1 on (the
+/// state machine refuses a gap), and nothing acknowledged is lost.
 #[test]
 fn members_restart_and_replay_what_was_not_flushed() {
     run(async {
@@ -155,8 +156,8 @@ fn the_log_is_purged_behind_n_and_a_laggard_gets_a_snapshot() {
     });
 }
 
-/// Votes, appends, forwarded proposals, read indexes, greetings and a snapshot all find their way, and no membership
-/// knows of it.
+/// Votes, appends, forwarded proposals, read indexes, greetings and a snapshot all find their way,
+/// and no membership knows of it.
 #[test]
 fn every_message_takes_its_detour() {
     run(async {
@@ -263,7 +264,8 @@ fn a_log_purged_beyond_n_is_refused() {
     });
 }
 
-/// Its messages still arrive, and would keep the others from electing another one for as long as the cut lasts.
+/// Its messages still arrive, and would keep the others from electing another one for as long as
+/// the cut lasts.
 #[test]
 fn a_leader_that_hears_nothing_makes_way() {
     run(async {

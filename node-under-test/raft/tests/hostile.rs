@@ -1,4 +1,5 @@
-//! No process exits because of what a peer says: the cases that once did, and drawn ones. `make fuzz` has more.
+//! No process exits because of what a peer says: the cases that once did, and drawn ones. `make
+//! fuzz` has more.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail there")]
 

@@ -1,4 +1,5 @@
-//! Changes of the membership, and members that come back without their log, as `cluster.rs` runs them.
+//! Changes of the membership, and members that come back without their log, as `cluster.rs` runs
+//! them.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail there")]
 
@@ -61,7 +62,8 @@ fn a_member_is_added_promoted_and_removed_through_any_member() {
         cluster.write("with a learner").await;
         assert_eq!(cluster.roles_known_to(4), (vec![1, 2, 3], vec![4]));
         assert!(cluster.node(4).is_learner());
-        // A learner forwards, to a leader that its own command line does not name, and keeps what it has across a restart.
+        // A learner forwards, to a leader that its own command line does not name, and keeps what
+        // it has across a restart.
         cluster.restart(4).await;
         cluster.node(4).propose("from the learner".into()).await.unwrap();
         promote(&cluster, 4, 4).await;
@@ -85,7 +87,8 @@ fn a_member_is_added_promoted_and_removed_through_any_member() {
     });
 }
 
-/// The removed leader commits its own removal, answers, and hands nothing on; the others elect another one.
+/// The removed leader commits its own removal, answers, and hands nothing on; the others elect
+/// another one.
 #[test]
 fn a_leader_that_is_removed_steps_down() {
     run(async {
@@ -189,7 +192,8 @@ fn a_learner_that_starts_empty_gets_a_snapshot_and_its_membership() {
     });
 }
 
-/// A voter that was never a learner moves, and is found at its new address, by the leader's replication as well as by who forwards to it.
+/// A voter that was never a learner moves, and is found at its new address, by the leader's
+/// replication as well as by who forwards to it.
 #[test]
 fn a_member_moves_to_another_address() {
     run(async {
@@ -212,8 +216,8 @@ fn a_member_moves_to_another_address() {
     });
 }
 
-/// The outcome of a proposal at `at`. As long as a connection to a stopped leader of this same process lingers, what is
-/// forwarded over it ends unknown, and says nothing here.
+/// The outcome of a proposal at `at`. As long as a connection to a stopped leader of this same
+/// process lingers, what is forwarded over it ends unknown, and says nothing here.
 #[allow(clippy::disallowed_methods, reason = "a connection's end gives no event")]
 async fn definite(cluster: &Cluster, at: u64, command: &str) -> Result<Proposed, ProposeError> {
     let asked = async {
@@ -227,8 +231,8 @@ async fn definite(cluster: &Cluster, at: u64, command: &str) -> Result<Proposed,
     tokio::time::timeout(Duration::from_secs(30), asked).await.expect("a definite outcome in time")
 }
 
-/// The leader is down and a follower comes back without its log: the other follower must not win with its vote, nor
-/// commit with its word.
+/// The leader is down and a follower comes back without its log: the other follower must not win
+/// with its vote, nor commit with its word.
 #[test]
 fn a_wiped_member_neither_votes_nor_counts() {
     run(async {
@@ -257,7 +261,8 @@ fn a_wiped_member_neither_votes_nor_counts() {
         assert!(!cluster.node(survivor).status().is_leader);
         assert_eq!(cluster.commands(wiped), [""; 0]);
         cluster.stop(wiped).await;
-        // With a true quorum, and the wiped one replaced under a new id, the cluster is whole again.
+        // With a true quorum, and the wiped one replaced under a new id, the cluster is whole
+        // again.
         cluster.start(leader).await;
         cluster.write("again").await;
         let address = free_address();
@@ -301,8 +306,8 @@ fn a_change_that_would_leave_no_quorum_is_refused() {
     });
 }
 
-/// Ports are used again. Both clusters have a member 3 at that address, know other lives of members 1 and 2, and would take
-/// each other's for wiped ones.
+/// Ports are used again. Both clusters have a member 3 at that address, know other lives of members
+/// 1 and 2, and would take each other's for wiped ones.
 #[test]
 fn a_member_of_another_cluster_on_a_used_address_ends_nobody() {
     run(async {
@@ -331,7 +336,8 @@ fn a_member_of_another_cluster_on_a_used_address_ends_nobody() {
     });
 }
 
-/// It was told no address but its own, and waits for a leader: the leader's own message says where to ask.
+/// It was told no address but its own, and waits for a leader: the leader's own message says where
+/// to ask.
 #[test]
 fn a_joined_member_that_was_wiped_is_told() {
     run(async {

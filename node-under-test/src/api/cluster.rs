@@ -1,7 +1,7 @@
 //! `etcdserverpb.Cluster`: the members, and changes of the membership, in etcd's words.
 //!
-//! Any member takes a change and hands it to the leader. The answer lists the members as this one has them once it has
-//! applied the change; a member that removes itself answers without.
+//! Any member takes a change and hands it to the leader. The answer lists the members as this one
+//! has them once it has applied the change; a member that removes itself answers without.
 
 use super::{Node, propose_status};
 use crate::state::Rejection;
@@ -29,7 +29,8 @@ impl ClusterService {
 
     /// Makes the change, and returns it with the members afterwards.
     async fn change(&self, change: MembershipChange) -> Result<(Changed, Vec<Member>), Status> {
-        // No timeout of its own: raft bounds each of its steps, and a cut here would only make the outcome unknown.
+        // No timeout of its own: raft bounds each of its steps, and a cut here would only make the
+        // outcome unknown.
         let changed = self.0.raft.change_membership(change).await.map_err(change_status)?;
         Ok((changed, self.members().await?))
     }
@@ -88,8 +89,9 @@ fn member(row: MemberRecord) -> Member {
         id: row.id,
         name: row.name,
         peer_ur_ls: vec![format!("http://{}", row.peer_addr)],
-        // Without a scheme: etcdctl 3.4 copies an advertised URL into `:authority` for its per-member calls, and a
-        // server that holds to RFC 9113, as ours does, resets a stream whose authority is a URL.
+        // Without a scheme: etcdctl 3.4 copies an advertised URL into `:authority` for its
+        // per-member calls, and a server that holds to RFC 9113, as ours does, resets a stream
+        // whose authority is a URL.
         client_ur_ls: Some(row.client_addr).filter(|address| !address.is_empty()).into_iter().collect(),
         is_learner: row.is_learner,
     }

@@ -1,9 +1,11 @@
-//! Planted bug `ack-before-quorum`: a proposer on the leader is answered as soon as the leader's *own* log holds the
-//! entry durably, with what applying it will say if nothing happens to that leader.
+//! Planted bug `ack-before-quorum`: a proposer on the leader is answered as soon as the leader's
+//! *own* log holds the entry durably, with what applying it will say if nothing happens to that
+//! leader.
 //!
-//! As long as the leader lives, no client can tell: the answer is computed on a copy of the state from every entry that
-//! is not applied yet, and a read index covers the whole log (`Router::read_index_here`). What was answered is lost when
-//! the leader dies, or is deposed, before a quorum has the entry.
+//! As long as the leader lives, no client can tell: the answer is computed on a copy of the state
+//! from every entry that is not applied yet, and a read index covers the whole log
+//! (`Router::read_index_here`). What was answered is lost when the leader dies, or is deposed,
+//! before a quorum has the entry.
 
 use super::{Node, outcome, propose_status, stopped};
 use bytes::Bytes;

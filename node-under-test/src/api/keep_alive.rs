@@ -1,9 +1,9 @@
 //! One client's stream of keep-alives.
 //!
-//! Requests are read as they come, whatever the leader or the client's reading does: h2 closes a connection on which
-//! many small frames wait, with all its streams. What waits is a count per lease, so a stream holds no more than its
-//! leases. Everything that waits is one wish to the leader; a lease that is being revoked holds up its own answers, and
-//! those of no other.
+//! Requests are read as they come, whatever the leader or the client's reading does: h2 closes a
+//! connection on which many small frames wait, with all its streams. What waits is a count per
+//! lease, so a stream holds no more than its leases. Everything that waits is one wish to the
+//! leader; a lease that is being revoked holds up its own answers, and those of no other.
 
 use super::{REQUEST_TIMEOUT, propose_status};
 use crate::clock::{self, Moment};
@@ -117,7 +117,8 @@ impl<A: Ask, H: Fn() -> Option<ResponseHeader>> KeepAlive<A, H> {
         Ok(())
     }
 
-    /// Asks for everything that waits, if no question is under way and the client has taken the last answers.
+    /// Asks for everything that waits, if no question is under way and the client has taken the
+    /// last answers.
     fn begin(&mut self) {
         if self.asked.is_some() || !self.ready.is_empty() || self.wanted.is_empty() {
             return;
@@ -207,7 +208,8 @@ mod tests {
     use tokio::sync::{Semaphore, watch};
     use tokio_stream::wrappers::UnboundedReceiverStream;
 
-    /// A leader that knows leases 1 to 9, of which it is revoking those in `revoking`; answers when it is let.
+    /// A leader that knows leases 1 to 9, of which it is revoking those in `revoking`; answers when
+    /// it is let.
     #[derive(Clone)]
     struct Leader {
         open: Arc<Semaphore>,

@@ -1,9 +1,10 @@
-//! `hasleader`, the metadata by which a client says that it wants no answer of a member without a leader
-//! (clientv3's `WithRequireLeader`).
+//! `hasleader`, the metadata by which a client says that it wants no answer of a member without a
+//! leader (clientv3's `WithRequireLeader`).
 //!
-//! As in etcd: a call that carries it is refused at once while this member knows no leader, and a stream that carries it
-//! ends once there has been none for a while, so that the client goes to another member. Other metadata of etcd:
-//! `client-api-version` is for its metrics alone, `token` and `authorization` belong to auth, which is not served.
+//! As in etcd: a call that carries it is refused at once while this member knows no leader, and a
+//! stream that carries it ends once there has been none for a while, so that the client goes to
+//! another member. Other metadata of etcd: `client-api-version` is for its metrics alone, `token`
+//! and `authorization` belong to auth, which is not served.
 
 use crate::clock;
 use futures_util::stream::{self, BoxStream};
@@ -17,8 +18,9 @@ use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
 const HAS_LEADER: &str = "hasleader";
-/// Silences (see `RaftNode::silence`) without a leader after which a stream ends, beyond the one in which it was
-/// forgotten: etcd looks once an election timeout, and ends a stream at the third look without one.
+/// Silences (see `RaftNode::silence`) without a leader after which a stream ends, beyond the one in
+/// which it was forgotten: etcd looks once an election timeout, and ends a stream at the third look
+/// without one.
 const SILENCES: u32 = 2;
 
 /// What of it a service needs; clones share it.

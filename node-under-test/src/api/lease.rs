@@ -1,5 +1,5 @@
-//! `etcdserverpb.Lease`. Granting and revoking are replicated; how long a lease still lives only the leader
-//! knows, so it is asked that, from whichever member.
+//! `etcdserverpb.Lease`. Granting and revoking are replicated; how long a lease still lives only
+//! the leader knows, so it is asked that, from whichever member.
 
 use super::keep_alive::KeepAlive;
 use super::leader_required::LeaderRequired;

@@ -1,5 +1,5 @@
-//! What clients may ask for at once. Beyond it they wait or are refused, in etcd's words, and what the member needs for itself
-//! stays free.
+//! What clients may ask for at once. Beyond it they wait or are refused, in etcd's words, and what
+//! the member needs for itself stays free.
 
 use node_proto::command::command::Request as Command;
 use node_proto::etcdserverpb::request_op::Request as Op;
@@ -8,10 +8,12 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
-/// Bytes of commands that were proposed here and are not answered yet. The reserve on the disk counts on a bound.
+/// Bytes of commands that were proposed here and are not answered yet. The reserve on the disk
+/// counts on a bound.
 const PROPOSED_BYTES_MAX: usize = 64 << 20;
 
-/// Images for clients at a time. Each holds a copy of the state on the disk, or tables that compactions have replaced.
+/// Images for clients at a time. Each holds a copy of the state on the disk, or tables that
+/// compactions have replaced.
 const IMAGES_MAX: usize = 4;
 
 /// The limits of one member.
@@ -56,8 +58,8 @@ pub fn no_space() -> Status {
     Status::resource_exhausted("etcdserver: mvcc: database space exceeded")
 }
 
-/// Whether a command needs room for itself in the state, as etcd's quota sees it: puts, wherever they stand, and leases. All else
-/// frees room, or is small and keeps the cluster going.
+/// Whether a command needs room for itself in the state, as etcd's quota sees it: puts, wherever
+/// they stand, and leases. All else frees room, or is small and keeps the cluster going.
 pub fn adds_data(command: &Command) -> bool {
     match command {
         Command::Put(_) | Command::LeaseGrant(_) => true,

@@ -1,6 +1,7 @@
 //! `etcdserverpb.Maintenance`.
 //!
-//! Hashes are of the logical state, not of etcd's bytes: they compare between members of this program only.
+//! Hashes are of the logical state, not of etcd's bytes: they compare between members of this
+//! program only.
 
 use super::Node;
 use super::leader_required::LeaderRequired;

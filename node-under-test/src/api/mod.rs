@@ -1,7 +1,8 @@
 //! etcd's v3 services: they check, replicate or read, and answer in etcd's words.
 //!
-//! Nothing here holds state of its own beyond a stream's. A write is answered by what applying it answered; a
-//! linearizable read asks a quorum for the read index and waits until that is applied here.
+//! Nothing here holds state of its own beyond a stream's. A write is answered by what applying it
+//! answered; a linearizable read asks a quorum for the read index and waits until that is applied
+//! here.
 
 mod cluster;
 #[cfg(feature = "sabotage")]
@@ -87,12 +88,14 @@ pub fn routes(
         .add_service(admitted(ClusterServer::new(cluster::ClusterService(node)), &required)))
 }
 
-/// A service that is handed no message above the limit, and no call that asks for a leader while there is none.
+/// A service that is handed no message above the limit, and no call that asks for a leader while
+/// there is none.
 fn admitted<S>(service: S, required: &LeaderRequired) -> Limited<InterceptedService<S, LeaderRequired>> {
     Limited(InterceptedService::new(service, required.clone()))
 }
 
-/// The cluster that this member belongs to, as far as its state or, if it founds one, the founding list says.
+/// The cluster that this member belongs to, as far as its state or, if it founds one, the founding
+/// list says.
 ///
 /// # Errors
 /// The engine cannot be read.
@@ -136,7 +139,8 @@ impl Node {
         ResponseHeader { cluster_id: self.cluster_id(), member_id: self.member_id, revision, raft_term }
     }
 
-    /// The same on every member, also on one that joined later; 0: this one has not heard of its cluster yet.
+    /// The same on every member, also on one that joined later; 0: this one has not heard of its
+    /// cluster yet.
     fn cluster_id(&self) -> u64 {
         if let Some(id) = self.cluster_id.get() {
             return *id;
@@ -190,7 +194,8 @@ impl Node {
         sweep.wait_for(|sweep| sweep.done >= revision).await.map(|_| ()).map_err(|_| stopped())
     }
 
-    /// Waits until this member has applied everything that was acknowledged anywhere before the call.
+    /// Waits until this member has applied everything that was acknowledged anywhere before the
+    /// call.
     async fn catch_up(&self) -> Result<(), Status> {
         let caught_up = async {
             let index = self.raft.read_index().await.map_err(propose_status)?;
@@ -218,8 +223,8 @@ fn stopped() -> Status {
     Status::unavailable("etcdserver: server stopped")
 }
 
-/// etcd's words for a request that raft did not bring to an end. Whether it was certainly not proposed is
-/// something that no client of etcd can tell from its error, so only the log says it.
+/// etcd's words for a request that raft did not bring to an end. Whether it was certainly not
+/// proposed is something that no client of etcd can tell from its error, so only the log says it.
 fn propose_status(error: ProposeError) -> Status {
     tracing::debug!(%error, "not committed, as far as this member knows");
     match error {

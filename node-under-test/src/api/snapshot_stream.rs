@@ -1,9 +1,11 @@
 //! An image on its way to a client that may stop reading at any time.
 //!
-//! 1. *No thread waits for a client.* A blocking thread reads a piece of the image and ends; the task that hands the piece on
-//!    waits without one.
-//! 2. *A client that takes nothing for a while loses the stream*, and the image goes: it holds room on the disk.
-//! 3. *A stream that did not get to its end never looks complete*: it ends with an error, also when the task died.
+//! 1. *No thread waits for a client.* A blocking thread reads a piece of the image and ends; the
+//!    task that hands the piece on waits without one.
+//! 2. *A client that takes nothing for a while loses the stream*, and the image goes: it holds room
+//!    on the disk.
+//! 3. *A stream that did not get to its end never looks complete*: it ends with an error, also when
+//!    the task died.
 
 use futures_util::{Stream, stream};
 use node_base::chain::chain;

@@ -1,8 +1,9 @@
 //! `etcdserverpb.Watch`: one task for each stream, however many watches it carries.
 //!
-//! Events are not pushed to it. The task is woken when there is a new revision, and reads from the store what its
-//! watches have not seen; a client that does not read stops only its own task, which later goes on where
-//! it was, from the store. So no watch buffers more than a few responses, and none can miss an event.
+//! Events are not pushed to it. The task is woken when there is a new revision, and reads from the
+//! store what its watches have not seen; a client that does not read stops only its own task, which
+//! later goes on where it was, from the store. So no watch buffers more than a few responses, and
+//! none can miss an event.
 
 use super::Node;
 use super::leader_required::LeaderRequired;
@@ -48,7 +49,8 @@ impl Watch for WatchService {
     }
 }
 
-/// Runs until the client goes away, or `lost` comes. A client that ends only its own side goes on hearing.
+/// Runs until the client goes away, or `lost` comes. A client that ends only its own side goes on
+/// hearing.
 async fn serve(
     node: &Node,
     mut requests: Streaming<WatchRequest>,

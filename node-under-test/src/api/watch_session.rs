@@ -1,7 +1,8 @@
 //! The watches of one stream, and what each is to be sent next. No I/O but reads of the store.
 //!
-//! Invariants: a watch has been sent every matching event below its `next` revision, in order, and nothing
-//! else; the events of a revision are in one response (or in consecutive fragments, if it asked for those).
+//! Invariants: a watch has been sent every matching event below its `next` revision, in order, and
+//! nothing else; the events of a revision are in one response (or in consecutive fragments, if it
+//! asked for those).
 
 use crate::state::mvcc::row::Kind;
 use crate::state::{Change, Error, History, Interval, Rejection, Store, Wanted};
@@ -279,7 +280,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the pace, each watch gets every matching event once, in order, with revisions whole.
+        /// Whatever the pace, each watch gets every matching event once, in order, with revisions
+        /// whole.
         #[test]
         fn every_watch_gets_its_events_once_and_in_order(
             ops in proptest::collection::vec(("[a-c]", any::<bool>(), any::<bool>()), 1..60),

@@ -62,8 +62,8 @@ pub async fn time_to_live(
     }
 }
 
-/// How long a question is repeated while it has no answer: a quorum may be slow, or an election take a few tries. Below
-/// the limit of a request, so that the answer is still of use.
+/// How long a question is repeated while it has no answer: a quorum may be slow, or an election
+/// take a few tries. Below the limit of a request, so that the answer is still of use.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 async fn ask(raft: &RaftNode, about: Question) -> Result<Answer, ProposeError> {

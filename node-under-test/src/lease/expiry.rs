@@ -1,7 +1,7 @@
 //! What the leader of a term knows of leases running out. Pure: every moment comes from outside.
 //!
-//! Invariants: a lease that is being revoked has no deadline, and cannot be renewed; all that is known belongs to one
-//! term, and is forgotten with it.
+//! Invariants: a lease that is being revoked has no deadline, and cannot be renewed; all that is
+//! known belongs to one term, and is forgotten with it.
 
 use super::deadlines::Deadlines;
 use crate::clock::Moment;
@@ -36,7 +36,8 @@ impl Expiry {
         term > self.newest
     }
 
-    /// A new leader cannot know how much of a lease its predecessor saw pass: every lease starts over.
+    /// A new leader cannot know how much of a lease its predecessor saw pass: every lease starts
+    /// over.
     pub fn lead(&mut self, term: u64, leases: impl IntoIterator<Item = (i64, i64)>, now: Moment) {
         self.stand_by();
         (self.term, self.newest) = (Some(term), self.newest.max(term));
@@ -96,7 +97,8 @@ impl Expiry {
         begins
     }
 
-    /// The revocation of `id` was certainly not proposed in `term`: it may be renewed again, and is due at `again`.
+    /// The revocation of `id` was certainly not proposed in `term`: it may be renewed again, and is
+    /// due at `again`.
     pub fn not_revoked(&mut self, term: u64, id: i64, again: Moment) {
         if self.term == Some(term) && self.revoking.remove(&id) {
             self.deadlines.set(id, again);

@@ -1,17 +1,19 @@
-//! The leader's half of leases: it watches deadlines, revokes what ran out, and renews; all others stand by.
+//! The leader's half of leases: it watches deadlines, revokes what ran out, and renews; all others
+//! stand by.
 //!
-//! 1. *A lease is revoked by a leader that has just made sure that it leads, in that term, and the revocation is never
-//!    forwarded.* Clients may have renewed it at a successor.
-//! 2. *A lease is renewed by such a leader alone*, after it has applied its term's first entry; whatever an earlier
-//!    leader revoked is gone by then.
-//! 3. *A lease that is being revoked is not renewed.* The wish waits until the revocation has happened, or certainly was
-//!    not proposed.
+//! 1. *A lease is revoked by a leader that has just made sure that it leads, in that term, and the
+//!    revocation is never forwarded.* Clients may have renewed it at a successor.
+//! 2. *A lease is renewed by such a leader alone*, after it has applied its term's first entry;
+//!    whatever an earlier leader revoked is gone by then.
+//! 3. *A lease that is being revoked is not renewed.* The wish waits until the revocation has
+//!    happened, or certainly was not proposed.
 //!
-//! Why a renewal holds: the quorum that confirmed the leader, after the wish arrived, elects no other one before, and
-//! a successor gives every lease its whole TTL again. So the lease lives for a TTL from the moment the wish was sent.
+//! Why a renewal holds: the quorum that confirmed the leader, after the wish arrived, elects no
+//! other one before, and a successor gives every lease its whole TTL again. So the lease lives for
+//! a TTL from the moment the wish was sent.
 //!
-//! Every wait is on an event (leadership, a lease that came or went, an answered revocation) or on the earliest
-//! deadline.
+//! Every wait is on an event (leadership, a lease that came or went, an answered revocation) or on
+//! the earliest deadline.
 
 use super::expiry::{Expiry, Renewal};
 use crate::clock::{self, Moment};
@@ -34,7 +36,8 @@ use tokio::task::JoinSet;
 
 /// Revocations in flight at once.
 const REVOKES_MAX: usize = 64;
-/// An expired lease that certainly was not revoked is tried again after this long, and so is a confirmation.
+/// An expired lease that certainly was not revoked is tried again after this long, and so is a
+/// confirmation.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 /// How long a question waits for revocations; the asker then asks again.
 const SETTLE_WAIT: Duration = Duration::from_secs(2);
@@ -199,8 +202,8 @@ impl<L: Leadership> Lessor<L> {
         }
     }
 
-    /// The refusal came from a leader that was deposed, with the revocation in its log, or from one that still leads, and
-    /// then nothing was proposed: only a confirmation tells which.
+    /// The refusal came from a leader that was deposed, with the revocation in its log, or from one
+    /// that still leads, and then nothing was proposed: only a confirmation tells which.
     async fn release(&self, term: u64, id: i64) {
         let mut status = self.leadership.status_watch();
         while self.expiry().term() == Some(term) {
@@ -216,7 +219,8 @@ impl<L: Leadership> Lessor<L> {
         }
     }
 
-    /// In `term`, which was confirmed: the seconds that each lease has again (0: there is none), or that it is being revoked.
+    /// In `term`, which was confirmed: the seconds that each lease has again (0: there is none), or
+    /// that it is being revoked.
     fn renew(&self, term: u64, ids: &[i64]) -> Result<wire::Renewed, String> {
         let now = clock::now();
         let mut expiry = self.expiry();
@@ -236,7 +240,8 @@ impl<L: Leadership> Lessor<L> {
         Ok(wire::Renewed { renewals: ids.iter().map(renew).collect() })
     }
 
-    /// Makes sure that `expiry` is about `term`, which was confirmed: the task may not have noticed yet.
+    /// Makes sure that `expiry` is about `term`, which was confirmed: the task may not have noticed
+    /// yet.
     fn in_term(&self, expiry: &mut Expiry, term: u64) -> Result<(), String> {
         if expiry.is_news(term) {
             expiry.lead(term, self.store.leases(), clock::now());

@@ -1,5 +1,6 @@
-//! Renewals of one member's clients on their way to the leader: one question at a time, which holds every lease that
-//! waited when it was asked. So a thousand clients cost the leader one confirmation, and none waits behind another.
+//! Renewals of one member's clients on their way to the leader: one question at a time, which holds
+//! every lease that waited when it was asked. So a thousand clients cost the leader one
+//! confirmation, and none waits behind another.
 
 use super::ask::{Ask, Renewed};
 use node_raft::ProposeError;

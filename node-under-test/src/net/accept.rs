@@ -14,11 +14,12 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 
-/// Descriptors that something else than a connection of ours gives back come without an event: then it is looked again after
-/// this time.
+/// Descriptors that something else than a connection of ours gives back come without an event: then
+/// it is looked again after this time.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// A client speaks as soon as it is connected. One that has said nothing for so long gives its place up if another one waits.
+/// A client speaks as soon as it is connected. One that has said nothing for so long gives its
+/// place up if another one waits.
 const SILENCE: Duration = Duration::from_millis(250);
 
 /// Connections that have spoken are forgotten once there are so many beyond the open ones.
@@ -64,7 +65,8 @@ impl Gate {
         }
     }
 
-    /// Ends the oldest connection that has been silent for long enough. When the next one will have been, if one is silent.
+    /// Ends the oldest connection that has been silent for long enough. When the next one will have
+    /// been, if one is silent.
     fn let_go_of_the_silent(&self, now: Moment) -> Option<Moment> {
         let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
         silent.retain(|(_, end)| !end.is_closed());
@@ -77,7 +79,8 @@ impl Gate {
         silent.front().map(|(since, _)| *since + SILENCE)
     }
 
-    /// Remembers a connection that has not spoken yet; the receiver hears when it has to go, and is dropped when it speaks.
+    /// Remembers a connection that has not spoken yet; the receiver hears when it has to go, and is
+    /// dropped when it speaks.
     pub fn note_silent(&self, since: Moment) -> oneshot::Receiver<()> {
         let (end, ended) = oneshot::channel();
         let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,8 +139,9 @@ async fn accept(listener: &TcpListener, gate: &Gate) -> TcpStream {
     }
 }
 
-/// An error of `accept` is about the connection that is gone, so that the next one can be taken at once, or about this process:
-/// then the same connection is still there, and asking again at once would go round in circles.
+/// An error of `accept` is about the connection that is gone, so that the next one can be taken at
+/// once, or about this process: then the same connection is still there, and asking again at once
+/// would go round in circles.
 async fn wait_after(error: &io::Error, gate: &Gate) {
     if !is_out_of_descriptors(error) {
         tracing::debug!(%error, "a connection ended before it was taken");

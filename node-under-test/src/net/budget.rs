@@ -6,16 +6,19 @@
 //! │ own, members, control                    │ the engine's tables           │ clients
 //! ```
 //!
-//! The first part is fixed. Of the rest the engine gets half, up to a maximum that is plenty for it, and clients what is left.
-//! The engine's part is decided when it is opened; clients' shares follow the limit that holds when one of them connects, so
-//! that a limit which is lowered under a running member binds it as well.
+//! The first part is fixed. Of the rest the engine gets half, up to a maximum that is plenty for
+//! it, and clients what is left. The engine's part is decided when it is opened; clients' shares
+//! follow the limit that holds when one of them connects, so that a limit which is lowered under a
+//! running member binds it as well.
 
 use node_base::process;
 use node_base::sabotage::{Bug, planted};
 
-/// Standard streams, listeners, poll descriptors, lock, raft log, N, images that are sent or received, connections to members.
+/// Standard streams, listeners, poll descriptors, lock, raft log, N, images that are sent or
+/// received, connections to members.
 const OWN: u64 = 72;
-/// Connections from members: each has two, and a relay or a member that restarts may hold more for a while.
+/// Connections from members: each has two, and a relay or a member that restarts may hold more for
+/// a while.
 const PEERS: u64 = 64;
 const CONTROL: u64 = 14;
 /// What the member keeps back for itself, as many as etcd.
@@ -67,7 +70,8 @@ fn engine_files(descriptors: u64) -> u64 {
     (descriptors.saturating_sub(RESERVED) / 2).min(ENGINE_MAX)
 }
 
-/// Raises this process's limit as far as it may, and returns how many files the engine may hold open.
+/// Raises this process's limit as far as it may, and returns how many files the engine may hold
+/// open.
 ///
 /// # Errors
 /// There are fewer descriptors than a member needs.
@@ -106,7 +110,8 @@ mod tests {
         assert_eq!(engine_files(1 << 20), ENGINE_MAX);
     }
 
-    /// A limit may be lowered below what any member starts with: clients then come one at a time, and members still can.
+    /// A limit may be lowered below what any member starts with: clients then come one at a time,
+    /// and members still can.
     #[test]
     fn a_limit_that_is_lowered_later_leaves_one_client() {
         assert_eq!((Class::Clients.share(64), Class::Peers.share(64)), (1, PEERS));

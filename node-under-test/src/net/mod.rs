@@ -1,14 +1,16 @@
 //! Sockets: how many connections a member takes, from whom, and on which terms.
 //!
-//! 1. *No client starves the member.* File descriptors are divided by [`budget`]: first what the member needs of itself, then its
-//!    engine, then connections, of members, of the control endpoint and of clients each in a share of its own. A class that has
-//!    used its share up waits in the kernel's backlog until one of its own connections ends.
-//! 2. *Waiting costs nothing* ([`accept`]): a full share and a process without descriptors wait for a connection to end, and
-//!    never ask the kernel in a loop.
-//! 3. *A connection that never speaks ends* ([`connection`]) after ten seconds, and where others wait for its place almost at
-//!    once, so that idle sockets cannot keep clients out; a peer that is gone without a word is found by pings.
-//! 4. *A small message leaves at once*: TCP_NODELAY is set on every accepted socket. `tonic` sets it only on those that it has
-//!    accepted by itself.
+//! 1. *No client starves the member.* File descriptors are divided by [`budget`]: first what the
+//!    member needs of itself, then its engine, then connections, of members, of the control
+//!    endpoint and of clients each in a share of its own. A class that has used its share up waits
+//!    in the kernel's backlog until one of its own connections ends.
+//! 2. *Waiting costs nothing* ([`accept`]): a full share and a process without descriptors wait for
+//!    a connection to end, and never ask the kernel in a loop.
+//! 3. *A connection that never speaks ends* ([`connection`]) after ten seconds, and where others
+//!    wait for its place almost at once, so that idle sockets cannot keep clients out; a peer that
+//!    is gone without a word is found by pings.
+//! 4. *A small message leaves at once*: TCP_NODELAY is set on every accepted socket. `tonic` sets
+//!    it only on those that it has accepted by itself.
 //! 5. *A connection's memory and streams are bounded* by [`http2`].
 
 mod accept;
@@ -24,7 +26,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::service::Routes;
 
-/// Serves `routes` to everybody who connects, until `stopped`, and then until the requests under way are answered.
+/// Serves `routes` to everybody who connects, until `stopped`, and then until the requests under
+/// way are answered.
 ///
 /// # Errors
 /// The transport failed as a whole; single connections fail by themselves.

@@ -15,7 +15,8 @@ use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
 /// # Errors
-/// The directory is no stopped member's; a row that this program cannot have written; standard output is closed.
+/// The directory is no stopped member's; a row that this program cannot have written; standard
+/// output is closed.
 pub fn dump(options: &Dump) -> anyhow::Result<ExitCode> {
     let view = Stopped::open(&options.at.data_dir)?.view()?;
     let mut out = BufWriter::new(io::stdout().lock());

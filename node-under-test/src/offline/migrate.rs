@@ -1,4 +1,5 @@
-//! `migrate`: another engine for a stopped member. The steps, and what a kill leaves, are in `node_backend::migrate`.
+//! `migrate`: another engine for a stopped member. The steps, and what a kill leaves, are in
+//! `node_backend::migrate`.
 
 use super::hold;
 use crate::cli::Migrate;
@@ -21,7 +22,8 @@ struct Record {
 }
 
 /// # Errors
-/// The directory is not a stopped member's, or an engine failed; the same command continues from there.
+/// The directory is not a stopped member's, or an engine failed; the same command continues from
+/// there.
 pub fn migrate(options: &Migrate) -> anyhow::Result<ExitCode> {
     for (window, hit) in &options.arm {
         failpoint::arm(*window, *hit);

@@ -1,7 +1,9 @@
-//! Work on a stopped member's directory, or on a saved snapshot: etcdutl's commands, for this program's files.
+//! Work on a stopped member's directory, or on a saved snapshot: etcdutl's commands, for this
+//! program's files.
 //!
-//! Each takes the directory's lock first, so a member that lives is never touched; none talks to a cluster. Reading an
-//! engine is not always without a trace: redb repairs its file when a kill left it half-written, exactly as a start would.
+//! Each takes the directory's lock first, so a member that lives is never touched; none talks to a
+//! cluster. Reading an engine is not always without a trace: redb repairs its file when a kill left
+//! it half-written, exactly as a start would.
 
 mod dump;
 mod migrate;
@@ -36,7 +38,8 @@ struct Stopped {
 
 impl Stopped {
     /// # Errors
-    /// The directory holds no member, its member is running, or a change of its engine was interrupted.
+    /// The directory holds no member, its member is running, or a change of its engine was
+    /// interrupted.
     fn open(path: &Path) -> anyhow::Result<Self> {
         let (dir, lock) = hold(path)?;
         anyhow::ensure!(
@@ -79,7 +82,8 @@ fn marked(dir: &DataDir) -> anyhow::Result<EngineKind> {
     Ok(engine)
 }
 
-/// Prints a record: a line of JSON, or its fields as etcdutl's plain form has them, separated by commas.
+/// Prints a record: a line of JSON, or its fields as etcdutl's plain form has them, separated by
+/// commas.
 fn print<T: Serialize>(record: &T, plain: &[String], form: WriteOut) -> anyhow::Result<()> {
     match form {
         WriteOut::Json => output::line(serde_json::to_string(record)?),

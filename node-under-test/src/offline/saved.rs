@@ -1,7 +1,8 @@
 //! `snapshot status` and `snapshot restore`: what `etcdctl snapshot save` has saved.
 //!
-//! A saved file is the stream as `Maintenance.Snapshot` sent it: RocksDB's form as it is, or a legacy file with its SHA-256
-//! behind it. It is proven and unpacked by the same reader as a stream between members.
+//! A saved file is the stream as `Maintenance.Snapshot` sent it: RocksDB's form as it is, or a
+//! legacy file with its SHA-256 behind it. It is proven and unpacked by the same reader as a stream
+//! between members.
 
 use super::print;
 use crate::cli::{Restore, SnapshotStatus};
@@ -74,15 +75,18 @@ pub fn status(options: &SnapshotStatus) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes the data directory of one member of a *new* cluster: keys and leases of the snapshot, no member, no vote, and a raft
-/// log that begins behind the image ([`crate::restored`]). Two ways lead to a cluster: each founder's directory is restored from
-/// the same file, or that of a single founder, which then adds the others.
+/// Makes the data directory of one member of a *new* cluster: keys and leases of the snapshot, no
+/// member, no vote, and a raft log that begins behind the image ([`crate::restored`]). Two ways
+/// lead to a cluster: each founder's directory is restored from the same file, or that of a single
+/// founder, which then adds the others.
 ///
-/// Everything is made under a scratch name and synced; the rename is the moment at which the member exists. A kill before it
-/// leaves no `--data-dir`, and a scratch directory that the next attempt empties; a kill after it leaves the whole member.
+/// Everything is made under a scratch name and synced; the rename is the moment at which the member
+/// exists. A kill before it leaves no `--data-dir`, and a scratch directory that the next attempt
+/// empties; a kill after it leaves the whole member.
 ///
 /// # Errors
-/// The file is no snapshot of this program's; the directory exists. Nothing is left behind, or what the next attempt removes.
+/// The file is no snapshot of this program's; the directory exists. Nothing is left behind, or what
+/// the next attempt removes.
 pub fn restore(options: &Restore) -> anyhow::Result<ExitCode> {
     #[cfg(feature = "sabotage")]
     if let Some(bug) = &options.sabotage {

@@ -1,5 +1,6 @@
-//! `verify`: whether a stopped member could start, and whether what it holds can be trusted. Every check is made, whatever
-//! the ones before it found; nothing is repaired beyond what opening repairs.
+//! `verify`: whether a stopped member could start, and whether what it holds can be trusted. Every
+//! check is made, whatever the ones before it found; nothing is repaired beyond what opening
+//! repairs.
 
 use super::hold;
 use crate::cli::DataDirArgs;
@@ -20,7 +21,8 @@ use std::process::ExitCode;
 #[derive(Default)]
 struct Checks {
     failed: u32,
-    /// Of the failed ones, those for which the machine and not the data is to blame, and what helps against the last of them.
+    /// Of the failed ones, those for which the machine and not the data is to blame, and what helps
+    /// against the last of them.
     machine: u32,
     remedy: Option<&'static str>,
     /// The first failure to print.
@@ -61,7 +63,8 @@ impl Checks {
         }
     }
 
-    /// What to do about the failed checks: damage is worse than trouble with the machine, and says more.
+    /// What to do about the failed checks: damage is worse than trouble with the machine, and says
+    /// more.
     fn next_step(&self) -> &'static str {
         let damage = "do not start this member; restore it, or remove it and add it under a new id";
         self.remedy.filter(|_| self.machine == self.failed).unwrap_or(damage)
@@ -119,7 +122,8 @@ fn marked(dir: &DataDir) -> anyhow::Result<(EngineKind, String)> {
     Ok((engine, engine.to_string()))
 }
 
-/// Reads every row: RocksDB verifies the checksum of each block that it reads, redb those of all pages as it opens.
+/// Reads every row: RocksDB verifies the checksum of each block that it reads, redb those of all
+/// pages as it opens.
 fn engine_checksums(dir: &DataDir, engine: EngineKind) -> anyhow::Result<(Box<dyn ReadView>, String)> {
     let view = engine.open_foreign_image(&dir.db())?;
     let hash = hex(&hash(&*view)?);
@@ -158,7 +162,8 @@ fn reaches_back(n: Option<u64>, log: &LogFacts) -> anyhow::Result<((), String)> 
     Ok(((), format!("purged up to {purged:?}")))
 }
 
-/// Apply waits for the local log, so it ends at E or later; or an install was interrupted, and the next start finishes it.
+/// Apply waits for the local log, so it ends at E or later; or an install was interrupted, and the
+/// next start finishes it.
 fn knows_engine(n: Option<u64>, e: Option<LogId>, log: &LogFacts) -> anyhow::Result<((), String)> {
     let (last, e) = (log.last.map(|id| id.index), e.map(|e| e.index));
     if last >= e {

@@ -1,8 +1,8 @@
 //! This member's answers to fences.
 //!
-//! A fence is hashed from a view taken while its entry is applied, by a thread of its own, so that applying
-//! goes on meanwhile. An answer exists only for a fence that this life applied: one that recovery verified or
-//! a snapshot skipped stays `missed`, for ever.
+//! A fence is hashed from a view taken while its entry is applied, by a thread of its own, so that
+//! applying goes on meanwhile. An answer exists only for a fence that this life applied: one that
+//! recovery verified or a snapshot skipped stays `missed`, for ever.
 
 use super::error::Result;
 use super::hash::{self, StateHash};
@@ -36,8 +36,8 @@ impl Default for FenceBook {
 }
 
 impl FenceBook {
-    /// The answer for the fence at `index`, once it is hashed. The caller has waited until this member has
-    /// applied `index`: what was not begun by then is missed.
+    /// The answer for the fence at `index`, once it is hashed. The caller has waited until this
+    /// member has applied `index`: what was not begun by then is missed.
     pub async fn answer(&self, index: u64) -> FenceAnswerResponse {
         let mut book = self.book.subscribe();
         let missed = FenceAnswerResponse { missed: true, index, ..FenceAnswerResponse::default() };
@@ -53,7 +53,8 @@ impl FenceBook {
         self.book.borrow().failure.clone()
     }
 
-    /// Announces that the fence at `index` is being applied: from here on questions for it wait for its hash.
+    /// Announces that the fence at `index` is being applied: from here on questions for it wait for
+    /// its hash.
     pub fn expect(&self, index: u64) {
         self.book.send_modify(|book| {
             book.answers.insert(index, None);
@@ -63,8 +64,8 @@ impl FenceBook {
         });
     }
 
-    /// Hashes the state as it is now, which must be that of the expected fence at `at`; returns as soon as the
-    /// state may change again.
+    /// Hashes the state as it is now, which must be that of the expected fence at `at`; returns as
+    /// soon as the state may change again.
     pub fn hash_at(self: &Arc<Self>, at: LogId, backend: &Arc<dyn Backend>) {
         let (book, backend) = (self.clone(), backend.clone());
         let (viewed, wait_viewed) = mpsc::sync_channel(1);
@@ -75,7 +76,8 @@ impl FenceBook {
             book.record(at, hash::compute(&*view));
         };
         match std::thread::Builder::new().name("fence".to_owned()).spawn(hash) {
-            // An error here means that the thread died before it took its view; its panic is on record.
+            // An error here means that the thread died before it took its view; its panic is on
+            // record.
             Ok(_) => drop(wait_viewed.recv()),
             Err(error) => self.fail(format!("no thread to hash it with: {error}")),
         }
@@ -84,7 +86,8 @@ impl FenceBook {
     fn record(&self, at: LogId, hash: Result<StateHash>) {
         match hash {
             Ok(hash) => self.book.send_modify(|book| {
-                // Not there any more: so many newer fences came that no question can still wait for this one.
+                // Not there any more: so many newer fences came that no question can still wait for
+                // this one.
                 let cached = planted(Bug::HashCached).then(|| cached(&book.answers, at.index)).flatten();
                 if let Some(answer) = book.answers.get_mut(&at.index) {
                     let fresh = response(at, hash);
@@ -101,7 +104,8 @@ impl FenceBook {
     }
 }
 
-/// Planted bug `hash-cached`: the keys' digest of the fence before, for every third fence of this life.
+/// Planted bug `hash-cached`: the keys' digest of the fence before, for every third fence of this
+/// life.
 fn cached(answers: &BTreeMap<u64, Option<FenceAnswerResponse>>, index: u64) -> Option<Vec<u8>> {
     const EVERY: usize = 3;
     let (_, before) = answers.range(..index).next_back()?;
@@ -139,8 +143,8 @@ mod tests {
     use node_proto::command::command::Request;
     use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-    /// The answer is of the fence's own index, although the state has moved on; and there is none for an
-    /// entry that was no fence of this life.
+    /// The answer is of the fence's own index, although the state has moved on; and there is none
+    /// for an entry that was no fence of this life.
     #[tokio::test]
     async fn a_fence_answers_for_its_own_index_or_not_at_all() {
         let mut real = TestStore::default();
@@ -159,7 +163,8 @@ mod tests {
         assert!(real.store.fences().answer(index).await.missed, "another life");
     }
 
-    /// Asks for the fence in the very commit that makes it applied, as a waiter that this commit wakes would.
+    /// Asks for the fence in the very commit that makes it applied, as a waiter that this commit
+    /// wakes would.
     #[derive(Default)]
     struct AsksAtCommit {
         inner: MemoryBackend,

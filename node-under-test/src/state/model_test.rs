@@ -352,7 +352,8 @@ proptest! {
         compare_history(&real, &model, bytes_max);
     }
 
-    /// The same log twice, once with a restart after every entry: the same bytes answered, the same rows.
+    /// The same log twice, once with a restart after every entry: the same bytes answered, the same
+    /// rows.
     #[test]
     fn replay_is_deterministic(ops in proptest::collection::vec(op(), 1..40)) {
         let (mut once, mut again) = (TestStore::default(), TestStore::default());

@@ -50,7 +50,8 @@ pub fn serve_command(data_dir: &Path, backend: &str, [peer, client, control]: [S
     command
 }
 
-/// Starts a member of the RocksDB engine and waits for its end; for data that it must refuse. Exit code and standard error.
+/// Starts a member of the RocksDB engine and waits for its end; for data that it must refuse. Exit
+/// code and standard error.
 pub fn refused(data_dir: &Path) -> (i32, String) {
     refused_by(data_dir, "rocksdb")
 }

@@ -176,7 +176,8 @@ fn a_watch_that_is_known_to_break_leaves_a_fence_that_cannot_be_compared() {
     assert_eq!((ledger.known()[0].count, ledger.tally().fences_uncompared), (1, 1));
 }
 
-/// A lost write that counts explains a model that differs; one that is suppressed would hide whatever else does.
+/// A lost write that counts explains a model that differs; one that is suppressed would hide
+/// whatever else does.
 #[test]
 fn a_lost_write_that_is_known_does_not_silence_the_model() {
     let differs = |known: bool| {

@@ -11,7 +11,8 @@ use std::sync::Arc;
 const SECOND: u64 = 1_000_000;
 const LEASE: i64 = 7;
 
-/// Lease 7 of two seconds, granted by a request that was sent at second 1; its key is put at revision 2.
+/// Lease 7 of two seconds, granted by a request that was sent at second 1; its key is put at
+/// revision 2.
 struct Told {
     ledger: Arc<Ledger>,
     seq: u64,

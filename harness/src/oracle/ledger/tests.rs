@@ -351,7 +351,8 @@ fn settled_operations_are_forgotten() {
     assert_eq!((classes(&ledger), ledger.tally().open), (vec![], 0));
 }
 
-/// The watch is the slot's, so a member that moves in takes it over; what is wrong with it is the member's.
+/// The watch is the slot's, so a member that moves in takes it over; what is wrong with it is the
+/// member's.
 #[test]
 fn a_replaced_member_takes_its_slots_watch_over() {
     let ledger = Ledger::new(&[1, 2].map(Slot));
@@ -502,7 +503,8 @@ fn what_is_known_is_counted_and_leaves_room_for_what_is_not() {
     assert_eq!(ledger.judged(&told(5)).len(), 1, "the same kind with another field is news");
 }
 
-/// A write before the snapshot (revision 2), one after it (revision 3), and a restore from revision `revision`.
+/// A write before the snapshot (revision 2), one after it (revision 3), and a restore from revision
+/// `revision`.
 fn restored(revision: u64) -> (Arc<Ledger>, Vec<Finding>) {
     let ledger = ledger();
     ledger.invoke(A, &put("a", A));
@@ -557,7 +559,8 @@ fn a_snapshot_without_what_was_acknowledged_before_it_is_a_lost_write() {
     assert_eq!(findings.iter().map(|finding| finding.class()).collect::<Vec<_>>(), [Phantom], "no watch told it");
 }
 
-/// An operation of the old cluster that comes back is in the history twice, or is one that nobody sent.
+/// An operation of the old cluster that comes back is in the history twice, or is one that nobody
+/// sent.
 #[test]
 fn nothing_of_the_old_cluster_comes_back() {
     for (id, class) in [(A, Class::ExactlyOnce), (B, Phantom)] {

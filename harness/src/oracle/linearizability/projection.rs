@@ -14,8 +14,8 @@ pub(super) struct Projection {
     pub shows: bool,
 }
 
-/// The parts of `action`, which was answered with `answer` (a revision and a reply), or never. Nothing for
-/// operations that touch no key, and for reads without a promise about real time.
+/// The parts of `action`, which was answered with `answer` (a revision and a reply), or never.
+/// Nothing for operations that touch no key, and for reads without a promise about real time.
 pub(super) fn project<S>(
     action: &Action,
     answer: Option<(u64, &Reply)>,
@@ -108,7 +108,8 @@ fn transaction<S>(when: &[Compare], then: &[Effect], known: &BTreeMap<Box<[u8]>,
     parts
 }
 
-/// What a read says about each key: those that it returned, and the others of its range, which are absent.
+/// What a read says about each key: those that it returned, and the others of its range, which are
+/// absent.
 fn read<'a, S>(
     keys: &'a Keys,
     rows: &'a [KeyState],

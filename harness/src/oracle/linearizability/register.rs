@@ -1,4 +1,5 @@
-//! The sequential specification: one key, and what one operation does to it and may answer about it.
+//! The sequential specification: one key, and what one operation does to it and may answer about
+//! it.
 
 use crate::operation::KeyState;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,7 +11,8 @@ pub(super) fn fingerprint(value: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// A key that exists. A revision is unknown while nothing told at which one an unanswered put happened.
+/// A key that exists. A revision is unknown while nothing told at which one an unanswered put
+/// happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Row {
     pub modified: Option<u64>,
@@ -56,7 +58,8 @@ impl Default for Register {
 /// Where in the order of all operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Place {
-    /// Of a write: it is that revision. Of an answer about the state: behind that revision, and before the next.
+    /// Of a write: it is that revision. Of an answer about the state: behind that revision, and
+    /// before the next.
     At(u64),
     /// Not after this revision.
     UpTo(u64),

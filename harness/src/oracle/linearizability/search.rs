@@ -25,7 +25,8 @@ struct Part {
 }
 
 impl Part {
-    /// Its rank among those that have a revision: writes before what was answered about the same revision.
+    /// Its rank among those that have a revision: writes before what was answered about the same
+    /// revision.
     fn rank(&self) -> Option<(u64, bool, u32)> {
         match self.place {
             Place::At(at) => Some((at, !self.does.writes(), self.number)),
@@ -156,8 +157,8 @@ impl Search {
         if place == Place::Anywhere { self.free.push(part) } else { self.waiting.push(part) }
     }
 
-    /// The unanswered operation `op` is known to have happened at `revision`. Where an explanation uses it already it stays
-    /// without a revision, which explains no less.
+    /// The unanswered operation `op` is known to have happened at `revision`. Where an explanation
+    /// uses it already it stays without a revision, which explains no less.
     pub fn place(&mut self, op: OpId, revision: u64) {
         let used = |part: &Part| self.configs.iter().any(|config| config.has(part));
         if let Some(at) = self.free.iter().position(|part| part.op == op && !used(part)) {
@@ -251,8 +252,8 @@ impl Search {
         format!("{before}; open beside it: {listed}")
     }
 
-    /// Every explanation of all so far that holds `part` as well. Lowe's step: open operations take effect only as far as that
-    /// needs it, `part` last.
+    /// Every explanation of all so far that holds `part` as well. Lowe's step: open operations take
+    /// effect only as far as that needs it, `part` last.
     fn extend(&self, part: &Part, basis: Basis, budget: &mut Budget) -> Result<Vec<Config>, String> {
         let mut stack = self.configs.clone();
         let mut seen: HashSet<Config> = HashSet::new();
@@ -288,7 +289,8 @@ impl Search {
                     stack.push(after);
                 }
             };
-            // Those with a revision have one order: the lowest first, and all below `part`'s before `part`.
+            // Those with a revision have one order: the lowest first, and all below `part`'s before
+            // `part`.
             let due = self.open.iter().chain([part]).filter(|one| !config.has(one) && is_due(one, part));
             let lowest = due.min_by_key(|one| one.rank());
             // Operations without one may come before it: each is a branch.
@@ -296,7 +298,8 @@ impl Search {
             let free = self.free.iter().filter(|one| one.invoked < part.returned && may_happen(one, basis));
             let mut tried: Vec<Does> = Vec::new();
             for one in loose.chain(free).filter(|one| !config.has(one)) {
-                // Unanswered operations with the same effect stand for each other: the oldest goes first.
+                // Unanswered operations with the same effect stand for each other: the oldest goes
+                // first.
                 if one.place == Place::Anywhere {
                     if tried.contains(&one.does) {
                         continue;
@@ -312,7 +315,8 @@ impl Search {
         Ok(self.prune(next))
     }
 
-    /// Drops explanations that are dead, double, or have fewer possibilities left than another one with the same register.
+    /// Drops explanations that are dead, double, or have fewer possibilities left than another one
+    /// with the same register.
     fn prune(&self, mut next: Vec<Config>) -> Vec<Config> {
         next.retain(|config| self.open.iter().all(|one| config.has(one) || !overtaken(one, config.register)));
         if next.len() < 2 {
@@ -333,7 +337,8 @@ impl Search {
         kept
     }
 
-    /// Whether `this` can go on in every way that `other` can: it is the same but for unanswered operations that it has left.
+    /// Whether `this` can go on in every way that `other` can: it is the same but for unanswered
+    /// operations that it has left.
     fn covers(&self, this: &Config, other: &Config) -> bool {
         this.register == other.register
             && this.took_effect.iter().all(|number| other.took_effect.binary_search(number).is_ok())
@@ -376,7 +381,8 @@ fn later_than(part: &Part, basis: Basis) -> bool {
     }
 }
 
-/// Whether an unanswered operation may have happened: with a history, one that its value would name has not.
+/// Whether an unanswered operation may have happened: with a history, one that its value would name
+/// has not.
 fn may_happen(one: &Part, basis: Basis) -> bool {
     basis == Basis::Answers || !one.shows
 }

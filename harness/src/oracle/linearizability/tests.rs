@@ -326,8 +326,8 @@ struct Random {
     answered: u32,
 }
 
-/// Carries `kinds` out on one register, one after the other, each sent up to `before` earlier and answered up to
-/// `after` later than it happened.
+/// Carries `kinds` out on one register, one after the other, each sent up to `before` earlier and
+/// answered up to `after` later than it happened.
 fn history(kinds: &[(u8, u8, u8)]) -> Vec<Random> {
     let (mut revision, mut now): (u64, Option<KeyState>) = (1, None);
     let mut all = Vec::new();
@@ -376,8 +376,8 @@ fn judge(all: &[Random]) -> Vec<Class> {
     book.check(Basis::Answers).into_iter().map(|alarm| alarm.class()).collect()
 }
 
-/// Whether any order explains the history: tries them all. It shares the specification of the register with the search, and
-/// nothing of the search.
+/// Whether any order explains the history: tries them all. It shares the specification of the
+/// register with the search, and nothing of the search.
 fn explicable(all: &[Random]) -> bool {
     let known: BTreeMap<Box<[u8]>, ()> = [(Box::from(&b"k"[..]), ())].into();
     let parts: Vec<(u32, u32, bool, Vec<Projection>)> = all
@@ -431,8 +431,8 @@ proptest! {
                 all[at].answered += 15;
             }
         }
-        // The book learns where an unanswered write happened from the reads that show it, which trying every order does not:
-        // it may explain less than the search, never more.
+        // The book learns where an unanswered write happened from the reads that show it, which
+        // trying every order does not: it may explain less than the search, never more.
         let refused = judge(&all).contains(&Class::Linearizability);
         let shown = all.iter().any(|one| matches!(one.outcome, Outcome::Unknown { .. }));
         if !shown {

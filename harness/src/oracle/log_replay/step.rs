@@ -1,8 +1,10 @@
-//! A committed entry as the replay needs it and as the history keeps it: what it does, with each value as a mark.
+//! A committed entry as the replay needs it and as the history keeps it: what it does, with each
+//! value as a mark.
 //!
-//! A mark is 16 bytes of the value's SHA-256, and the operation that wrote it. Two marks are equal if and only if the values are,
-//! as far as anybody can tell; so a replay of marks proves as much as one of values, and a line of the history holds a few dozen
-//! bytes for an entry in place of a few hundred.
+//! A mark is 16 bytes of the value's SHA-256, and the operation that wrote it. Two marks are equal
+//! if and only if the values are, as far as anybody can tell; so a replay of marks proves as much
+//! as one of values, and a line of the history holds a few dozen bytes for an entry in place of a
+//! few hundred.
 
 use super::admission;
 use crate::operation::OpId;
@@ -132,7 +134,8 @@ impl<'de> Deserialize<'de> for Value {
     }
 }
 
-/// Keys as a request names them: one; from one up to before another; or all from one on, which etcd writes as `to` of one zero.
+/// Keys as a request names them: one; from one up to before another; or all from one on, which etcd
+/// writes as `to` of one zero.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span(pub String, #[serde(default)] pub Option<String>);
 

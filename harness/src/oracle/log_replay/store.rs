@@ -1,7 +1,7 @@
 //! The rules of the store, written a third time: what a committed entry does to keys and leases.
 //!
-//! Neither the node's apply code nor the watch-fed model ([`crate::model`]) is asked: this one starts from the log and says what
-//! the watches must deliver.
+//! Neither the node's apply code nor the watch-fed model ([`crate::model`]) is asked: this one
+//! starts from the log and says what the watches must deliver.
 
 use super::step::{Change, Condition, Number, Order, Span, Step, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,8 +55,8 @@ impl Default for Store {
 }
 
 impl Store {
-    /// Applies `step`, and returns what it changes, in order; nothing if it was refused or had nothing to change. All changes
-    /// are of one revision, which is `self.revision` afterwards.
+    /// Applies `step`, and returns what it changes, in order; nothing if it was refused or had
+    /// nothing to change. All changes are of one revision, which is `self.revision` afterwards.
     ///
     /// # Errors
     /// What is beyond this model; nothing was changed.

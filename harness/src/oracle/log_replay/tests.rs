@@ -71,8 +71,8 @@ fn log(first: u64, requests: &[Option<Request>]) -> RaftLog {
     RaftLog { entries, purged, ..RaftLog::default() }
 }
 
-/// The log of a small life: a blank, a put under a lease, two more, a transaction that holds and one that does not, a delete of
-/// a range, a revocation, a compaction, a fence at index 10.
+/// The log of a small life: a blank, a put under a lease, two more, a transaction that holds and
+/// one that does not, a delete of a range, a revocation, a compaction, a fence at index 10.
 fn life() -> RaftLog {
     log(
         0,
@@ -195,7 +195,8 @@ fn a_fence_that_stands_elsewhere_than_the_log_is_refused() {
     assert_eq!(at(answer(9, 6, 3, &[])), [Class::Model], "no fence is there");
     let mut other = answer(10, 6, 3, &[]);
     other.term = 2;
-    // Then nothing says that the log's entry is the committed one but the member's own word, which is wrong.
+    // Then nothing says that the log's entry is the committed one but the member's own word, which
+    // is wrong.
     assert_eq!(at(other), [Class::Model], "another term");
 }
 

@@ -1,8 +1,8 @@
-//! Any bytes as a snapshot: the reader refuses or accepts, and never panics, overruns its declared length, or leaves
-//! anything behind that it refused.
+//! Any bytes as a snapshot: the reader refuses or accepts, and never panics, overruns its declared
+//! length, or leaves anything behind that it refused.
 //!
-//! The first byte chooses how much of the rest the fuzzer has to get right: a digest is something it would never guess, so it is
-//! computed for it in all modes but the first.
+//! The first byte chooses how much of the rest the fuzzer has to get right: a digest is something
+//! it would never guess, so it is computed for it in all modes but the first.
 
 #![no_main]
 
@@ -35,8 +35,9 @@ fn sealed(parts: &[&[u8]]) -> Vec<u8> {
     stream
 }
 
-/// A tar of what `input` describes: for each file the length of its name, its name, the length of its content in bytes of a
-/// repeated one; with one byte changed where the first two bytes say, if they say anything.
+/// A tar of what `input` describes: for each file the length of its name, its name, the length of
+/// its content in bytes of a repeated one; with one byte changed where the first two bytes say, if
+/// they say anything.
 fn tar_of(input: &[u8]) -> Vec<u8> {
     const NAME_CHARS: &[u8] = b"ABCDEFGHIJKLMNOP0123456789.-_/";
     let [high, low, change, rest @ ..] = input else { return Vec::new() };

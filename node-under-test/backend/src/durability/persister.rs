@@ -1,8 +1,8 @@
 //! The thread that turns completed flushes into N.
 //!
-//! Callbacks of the engine may neither block nor call the engine, so they send an [`Event`] and return. The
-//! persister owns the [`IndexFile`], hence it is the only writer of N while it lives; it takes what has
-//! queued up in one go, so a burst of flushes costs one replacement of the file.
+//! Callbacks of the engine may neither block nor call the engine, so they send an [`Event`] and
+//! return. The persister owns the [`IndexFile`], hence it is the only writer of N while it lives;
+//! it takes what has queued up in one go, so a burst of flushes costs one replacement of the file.
 
 use super::Ring;
 use crate::last_flushed_index::IndexFile;
@@ -22,7 +22,8 @@ pub enum Event {
         /// Planted bugs only: what a wrong capture took for the flush's index.
         miscaptured: Option<LogId>,
     },
-    /// The SSTs hold everything up to here, shown by other means than an event; `done` hears when N does too.
+    /// The SSTs hold everything up to here, shown by other means than an event; `done` hears when N
+    /// does too.
     Proven { id: LogId, done: SyncSender<()> },
     /// Too much is applied and not flushed (claim 10).
     LagExceeded,
@@ -123,9 +124,9 @@ impl Persister {
 
     fn persist(&mut self, round: &Round) -> std::io::Result<()> {
         if let Some(wrong) = round.miscaptured {
-            // Planted bugs: the wrong N goes to disk, the marks stay right. Their assertion would stop this
-            // process at once, and the harness would learn nothing about its own eyes: it must find
-            // index-ahead-of-engine in the dead data.
+            // Planted bugs: the wrong N goes to disk, the marks stay right. Their assertion would
+            // stop this process at once, and the harness would learn nothing about its own eyes: it
+            // must find index-ahead-of-engine in the dead data.
             self.index.advance(wrong.index)?;
         }
         let Some(flushed) = round.flushed else { return Ok(()) };

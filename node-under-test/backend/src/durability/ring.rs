@@ -1,10 +1,12 @@
-//! Which LogId goes with which sequence number of the engine, for batches that no flush has proven yet.
+//! Which LogId goes with which sequence number of the engine, for batches that no flush has proven
+//! yet.
 
 use node_base::{LogId, invariant_broken};
 use std::collections::VecDeque;
 
 /// Records in ascending order of sequence number. Bounded by claim 10: a flush is asked for when
-/// [`entries`](Self::entries) or [`bytes`](Self::bytes) pass their limits, and a flush drops what it proves.
+/// [`entries`](Self::entries) or [`bytes`](Self::bytes) pass their limits, and a flush drops what
+/// it proves.
 #[derive(Debug, Default)]
 pub struct Ring {
     records: VecDeque<Record>,
@@ -20,7 +22,8 @@ struct Record {
 }
 
 impl Ring {
-    /// Records that the batch of `id` ends at `seqno`. Called by the single writer, *after* the write (claim 3).
+    /// Records that the batch of `id` ends at `seqno`. Called by the single writer, *after* the
+    /// write (claim 3).
     pub fn record(&mut self, seqno: u64, id: LogId, batch_bytes: u64) {
         if let Some(last) = self.records.back()
             && (last.seqno >= seqno || last.id.index >= id.index)
@@ -33,8 +36,8 @@ impl Ring {
         self.bytes += batch_bytes;
     }
 
-    /// Planted bug `noop-does-not-advance`: nothing was written for `id`, and it counts as flushed with what was
-    /// written before it.
+    /// Planted bug `noop-does-not-advance`: nothing was written for `id`, and it counts as flushed
+    /// with what was written before it.
     pub fn record_unwritten(&mut self, seqno: u64, id: LogId) {
         match self.records.back_mut().filter(|last| last.seqno >= seqno) {
             Some(last) => last.id = id,
@@ -42,8 +45,9 @@ impl Ring {
         }
     }
 
-    /// The greatest LogId whose batch a flush up to `largest_seqno` contains; drops it and all before it.
-    /// `None` if an earlier call has taken them all, or the flush ends inside the first batch.
+    /// The greatest LogId whose batch a flush up to `largest_seqno` contains; drops it and all
+    /// before it. `None` if an earlier call has taken them all, or the flush ends inside the first
+    /// batch.
     pub fn take_flushed(&mut self, largest_seqno: u64) -> Option<LogId> {
         let mut flushed = None;
         while let Some(record) = self.records.pop_front_if(|record| record.seqno <= largest_seqno) {
@@ -93,8 +97,8 @@ mod tests {
     }
 
     proptest! {
-        /// Claims 2 and 4 against a model: after any completions in any order, the maximum returned is the
-        /// greatest entry that ends at or below the greatest completion.
+        /// Claims 2 and 4 against a model: after any completions in any order, the maximum returned
+        /// is the greatest entry that ends at or below the greatest completion.
         #[test]
         fn claim_4_the_maximum_is_right_in_any_order(
             steps in prop::collection::vec(1u64..5, 1..60),

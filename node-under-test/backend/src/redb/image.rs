@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 /// An image is written or read once, from end to end: more cache would not be hit.
 const CACHE_BYTES: usize = 16 << 20;
-/// Rows of this many bytes go into one transaction of a copy: what a copy holds in memory, beside its cache.
+/// Rows of this many bytes go into one transaction of a copy: what a copy holds in memory, beside
+/// its cache.
 const CHUNK_BYTES: usize = 8 << 20;
 
 /// Who made the file.
@@ -138,7 +139,8 @@ impl Chunk<'_> {
     }
 }
 
-/// Makes `db` with its empty tables, durably, under another name first: a kill in between leaves no half-made file.
+/// Makes `db` with its empty tables, durably, under another name first: a kill in between leaves no
+/// half-made file.
 pub(super) fn create_empty(dir: &DataDir) -> io::Result<()> {
     let fresh = dir.fresh();
     install::remove(&fresh)?;

@@ -1,18 +1,20 @@
-//! The redb engine: one file, a copy-on-write B+ tree, a table per bucket. Only this folder names redb's crate (and the
-//! raft log, which is another file with another purpose).
+//! The redb engine: one file, a copy-on-write B+ tree, a table per bucket. Only this folder names
+//! redb's crate (and the raft log, which is another file with another purpose).
 //!
-//! 1. *An entry is one transaction*: its rows and its LogId become visible together, so what a kill leaves is a prefix of
-//!    the raft log.
-//! 2. *A group of entries is made durable at once.* [`commit`](Backend::commit) is visible and not durable;
-//!    [`settle`](Backend::settle), which apply calls when nothing more is ready, commits once more with an fsync, and that makes
-//!    all transactions before it durable. So one fsync serves as many entries as were waiting, and a member that lags
-//!    catches up at the speed of memory. *Broken by* acknowledging a purge or a snapshot before the group is settled.
-//! 3. *N is E*: the consistent index of the last durable transaction. There is no index file, and nothing to capture.
-//!    `persisted` moves when a group has been settled, and only then.
-//! 4. *A view owns its transaction*: it holds up no commit, and outlives an install or a defragmentation, which put
-//!    another file in this one's place (`defrag.rs` has the claims of the latter).
-//! 5. *An image is a copy of one view in a fresh file*, closed before a byte of it is sent: redb has no backup call, and
-//!    the live file is never complete without the pages in memory.
+//! 1. *An entry is one transaction*: its rows and its LogId become visible together, so what a kill
+//!    leaves is a prefix of the raft log.
+//! 2. *A group of entries is made durable at once.* [`commit`](Backend::commit) is visible and not
+//!    durable; [`settle`](Backend::settle), which apply calls when nothing more is ready, commits
+//!    once more with an fsync, and that makes all transactions before it durable. So one fsync
+//!    serves as many entries as were waiting, and a member that lags catches up at the speed of
+//!    memory. *Broken by* acknowledging a purge or a snapshot before the group is settled.
+//! 3. *N is E*: the consistent index of the last durable transaction. There is no index file, and
+//!    nothing to capture. `persisted` moves when a group has been settled, and only then.
+//! 4. *A view owns its transaction*: it holds up no commit, and outlives an install or a
+//!    defragmentation, which put another file in this one's place (`defrag.rs` has the claims of
+//!    the latter).
+//! 5. *An image is a copy of one view in a fresh file*, closed before a byte of it is sent: redb
+//!    has no backup call, and the live file is never complete without the pages in memory.
 
 mod defrag;
 mod errors;
@@ -52,8 +54,8 @@ pub struct RedbBackend {
     /// `None` only inside an install, after one that failed halfway, or once closed.
     db: RwLock<Option<Arc<Database>>>,
     marks: OnceLock<Arc<Watermarks>>,
-    /// The last LogId of the group that is visible and not durable. Held through a commit, and while the file is
-    /// replaced. Taken before `db`.
+    /// The last LogId of the group that is visible and not durable. Held through a commit, and
+    /// while the file is replaced. Taken before `db`.
     group: Mutex<Option<LogId>>,
     images: AtomicU64,
     in_use: InUse,
@@ -63,7 +65,8 @@ pub struct RedbBackend {
 }
 
 impl RedbBackend {
-    /// Opens (or makes) the file of `dir` and reads E, which is N. Repairs the file after a kill: that reads all of it.
+    /// Opens (or makes) the file of `dir` and reads E, which is N. Repairs the file after a kill:
+    /// that reads all of it.
     ///
     /// # Errors
     /// A file that is not redb's, is damaged, or is open elsewhere.
@@ -174,7 +177,8 @@ impl Backend for RedbBackend {
         Box::new(self.db().map_or_else(View::failed, View::of))
     }
 
-    /// The caller has made the local raft log durable through `at`, and told the marks that `at` is committed.
+    /// The caller has made the local raft log durable through `at`, and told the marks that `at` is
+    /// committed.
     fn commit_then(&self, batch: Batch, at: LogId, visible: &mut dyn FnMut()) -> Result<()> {
         let marks = self.marks()?;
         let mut group = lock(&self.group);
@@ -221,7 +225,8 @@ impl Backend for RedbBackend {
         self.settle()
     }
 
-    /// Copies a view while commits go on, then hashes the copy: two passes over the data, in constant memory.
+    /// Copies a view while commits go on, then hashes the copy: two passes over the data, in
+    /// constant memory.
     fn snapshot(&self) -> std::result::Result<Snapshot, SnapshotError> {
         let outgoing = self.dir.outgoing();
         std::fs::create_dir_all(&outgoing).map_err(SnapshotError::io(format!("creating {}", outgoing.display())))?;
@@ -257,7 +262,8 @@ impl Backend for RedbBackend {
         true
     }
 
-    /// Readers go on, in the old file if they began there; commits wait for the last round of the copy alone.
+    /// Readers go on, in the old file if they began there; commits wait for the last round of the
+    /// copy alone.
     fn defrag(&self) -> Result<()> {
         self.defragment()
     }
@@ -311,7 +317,8 @@ impl Engine for RedbBackend {
         // Commits are shut out by the group; readers see the old file until the new one is there.
         drop(self.replace_db(None));
         install::exchange(&self.dir).map_err(SnapshotError::io("exchanging db and db.incoming"))?;
-        // With the exchange N is M: there is no file to write. The windows stand for the same states as RocksDB's.
+        // With the exchange N is M: there is no file to write. The windows stand for the same
+        // states as RocksDB's.
         pass(Window::SnapshotPersist);
         self.replace_db(Some(open_db(&self.dir, self.cache_bytes)?));
         self.in_use.forget();

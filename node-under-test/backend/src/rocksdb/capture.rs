@@ -1,8 +1,9 @@
-//! Planted bugs: the wrong answers to "which index goes with this flush". In a build without the feature
-//! `sabotage` every function here is empty.
+//! Planted bugs: the wrong answers to "which index goes with this flush". In a build without the
+//! feature `sabotage` every function here is empty.
 //!
-//! Expected class, in dead data, for the first three: index-ahead-of-engine (N > E). With `open-check-missing` the
-//! restart goes on from N+1 all the same, the entries in (E, N] are lost, and the class is state-hash.
+//! Expected class, in dead data, for the first three: index-ahead-of-engine (N > E). With
+//! `open-check-missing` the restart goes on from N+1 all the same, the entries in (E, N] are lost,
+//! and the class is state-hash.
 
 use crate::durability::Progress;
 use crate::last_flushed_index;
@@ -27,8 +28,8 @@ impl Capture {
         if planted(Bug::PersistBeforeFlush)
             && let Some(id) = self.progress.proven()
         {
-            // Here, not by way of the persister: N is on disk before this flush writes its first byte.
-            // A failure leaves N low, which is harmless, so it is ignored here.
+            // Here, not by way of the persister: N is on disk before this flush writes its first
+            // byte. A failure leaves N low, which is harmless, so it is ignored here.
             let path = self.index_path.with_extension("early");
             let early = last_flushed_index::read(&self.index_path);
             if early.is_ok_and(|n| n < Some(id.index))

@@ -25,7 +25,8 @@ impl FlushListener for Listener {
     fn flush_completed(&self, largest_seqno: u64) {
         let miscaptured = self.capture.at_flush_completed();
         pass(Window::FlushCompleted);
-        // Without a persister to hear it the database is being closed: N stays lower (claim 3's direction).
+        // Without a persister to hear it the database is being closed: N stays lower (claim 3's
+        // direction).
         let _ = self.events.send(Event::FlushCompleted { largest_seqno, miscaptured });
     }
 

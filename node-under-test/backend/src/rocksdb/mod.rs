@@ -1,8 +1,9 @@
 //! The RocksDB engine, its write-ahead log disabled. Only this folder names RocksDB.
 //!
-//! [`RocksBackend`] survives the database that it holds: an installed snapshot replaces the database under it.
-//! A held [`ReadView`] keeps that database open, and an install waits for it; hence two rules: the thread that
-//! installs holds no view, and no thread asks for a second view while holding one.
+//! [`RocksBackend`] survives the database that it holds: an installed snapshot replaces the
+//! database under it. A held [`ReadView`] keeps that database open, and an install waits for it;
+//! hence two rules: the thread that installs holds no view, and no thread asks for a second view
+//! while holding one.
 
 mod capture;
 mod image;
@@ -45,8 +46,9 @@ pub struct RocksBackend {
     /// `None` only inside an install, after one that failed halfway, or once closed.
     engine: RwLock<Option<OpenEngine>>,
     marks: OnceLock<Arc<Watermarks>>,
-    /// Held by a commit from its write to its record, so its holder sees no commit half done. Taken after
-    /// `engine`, never before: an install that waits for `engine` would otherwise complete a circle.
+    /// Held by a commit from its write to its record, so its holder sees no commit half done. Taken
+    /// after `engine`, never before: an install that waits for `engine` would otherwise complete a
+    /// circle.
     writer: Mutex<()>,
     checkpoints: AtomicU64,
 }
@@ -55,7 +57,8 @@ impl RocksBackend {
     /// Opens (or creates) the database of `dir` and reads N and E. Blocking, milliseconds.
     ///
     /// # Errors
-    /// Bad options, a corrupt `last-flushed-index`, an N without a database, a database that does not open.
+    /// Bad options, a corrupt `last-flushed-index`, an N without a database, a database that does
+    /// not open.
     pub fn open(dir: DataDir, options: EngineOptions) -> Result<Self> {
         options::check(&options)?;
         let index = IndexFile::open(dir.last_flushed_index())?;
@@ -114,7 +117,8 @@ impl Backend for RocksBackend {
         Box::new(View { snapshot })
     }
 
-    /// The caller has made the local raft log durable through `at`, and told the marks that `at` is committed.
+    /// The caller has made the local raft log durable through `at`, and told the marks that `at` is
+    /// committed.
     fn commit_then(&self, batch: Batch, at: LogId, visible: &mut dyn FnMut()) -> Result<()> {
         let marks = self.marks()?;
         let guard = self.engine()?;
@@ -135,8 +139,8 @@ impl Backend for RocksBackend {
         engine.db.db.write_opt(rows, &options::write()).map_err(engine_error)?;
         visible();
 
-        // The mark follows the write, the record follows the mark: as soon as the record is there, the persister may
-        // move "flushed" up to it, which must not pass "applied".
+        // The mark follows the write, the record follows the mark: as soon as the record is there,
+        // the persister may move "flushed" up to it, which must not pass "applied".
         marks.applied(at);
         engine.progress.prove(at);
         let lagging = {
@@ -189,15 +193,16 @@ impl Backend for RocksBackend {
         Ok(Size { allocated: allocated + memory, in_use: tables + memory })
     }
 
-    /// Merges everything into the last level, which drops overwritten rows and tombstones; readers and commits go on.
+    /// Merges everything into the last level, which drops overwritten rows and tombstones; readers
+    /// and commits go on.
     fn defrag(&self) -> Result<()> {
         self.flush()?;
         self.engine()?.get().db.db.compact_range(None::<&[u8]>, None::<&[u8]>);
         Ok(())
     }
 
-    /// Waits for the last reader and joins the persister; flushes nothing, so an orderly end and a kill leave the same
-    /// data behind.
+    /// Waits for the last reader and joins the persister; flushes nothing, so an orderly end and a
+    /// kill leave the same data behind.
     fn close(&self) -> Result<()> {
         let engine = self.engine.write().unwrap_or_else(PoisonError::into_inner).take();
         engine.map_or(Ok(()), |engine| engine.close().map(drop))
@@ -277,9 +282,9 @@ fn rows_of(batch: &Batch) -> WriteBatch {
     rows
 }
 
-/// Planted bug: etcd#13766. The consistent index is durable before its entry's rows are even written. A kill from
-/// here until the next flush loses the rows, and replay believes them applied: state-hash. Now and then only, or
-/// nothing would ever be in a memtable to lose.
+/// Planted bug: etcd#13766. The consistent index is durable before its entry's rows are even
+/// written. A kill from here until the next flush loses the rows, and replay believes them applied:
+/// state-hash. Now and then only, or nothing would ever be in a memtable to lose.
 fn write_index_first(db: &DB, batch: &Batch, at: LogId) -> Result<()> {
     const EVERY: u64 = 16;
     if batch.is_empty() || !at.index.is_multiple_of(EVERY) {

@@ -1,5 +1,5 @@
-//! One open database and the persister of its life. Opening reads E; closing is a kill without the kill:
-//! nothing is flushed, and when it returns nothing can write N any more (claim 8).
+//! One open database and the persister of its life. Opening reads E; closing is a kill without the
+//! kill: nothing is flushed, and when it returns nothing can write N any more (claim 8).
 
 use super::capture::Capture;
 use super::image::RowsOf;
@@ -46,14 +46,16 @@ pub(super) struct OpenEngine {
 
 /// Who has the index file.
 enum Keeper {
-    /// Opened, not attached: events queue up in the channel, so none is lost and none is persisted early.
+    /// Opened, not attached: events queue up in the channel, so none is lost and none is persisted
+    /// early.
     Waiting(IndexFile, Receiver<Event>),
     Running(JoinHandle<IndexFile>),
     Gone,
 }
 
 impl OpenEngine {
-    /// Opens the database of `dir`. It is created only where there is no N: an N without a database is damage.
+    /// Opens the database of `dir`. It is created only where there is no N: an N without a database
+    /// is damage.
     pub fn open(dir: &DataDir, chosen: &EngineOptions, index: IndexFile) -> Result<Self> {
         let path = dir.db();
         let create = index.value().is_none();
@@ -135,11 +137,12 @@ impl OpenEngine {
         self.db.db.flush_opt(&options::flush(true)).map_err(engine_error)
     }
 
-    /// Closes the database: waits for the last reader, then for RocksDB's threads, then for the persister,
-    /// and takes the index file back.
+    /// Closes the database: waits for the last reader, then for RocksDB's threads, then for the
+    /// persister, and takes the index file back.
     pub fn close(self) -> Result<IndexFile> {
         drop(self.db);
-        // Nothing is ever sent: this wakes up when the last share of the database is gone and closed.
+        // Nothing is ever sent: this wakes up when the last share of the database is gone and
+        // closed.
         let _ = lock(&self.closed).recv();
         let _ = self.events.send(Event::Closed);
         match self.keeper.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {

@@ -10,7 +10,8 @@ use rocksdb::{
 /// A copy's memtables: with one being filled and one being flushed, what a copy holds in memory.
 const COPY_MEMTABLE_BYTES: usize = 16 << 20;
 
-/// RocksDB silently raises a smaller limit of open tables to this, so a smaller one is refused instead.
+/// RocksDB silently raises a smaller limit of open tables to this, so a smaller one is refused
+/// instead.
 const OPEN_FILES_MIN: u32 = 20;
 
 /// Tables that a copy or its reader holds open: they are read one after the other.
@@ -42,26 +43,30 @@ pub(super) fn check(options: &EngineOptions) -> Result<()> {
 pub(super) fn live(options: &EngineOptions, create: bool, listener: impl sys::FlushListener) -> Options {
     let mut db = read_only();
     db.create_if_missing(create);
-    // A table that cannot be opened is a failed read, and fatal: this has to fit in what the process may open.
+    // A table that cannot be opened is a failed read, and fatal: this has to fit in what the
+    // process may open.
     db.set_max_open_files(i32::try_from(options.open_files_max).unwrap_or(i32::MAX));
     sys::add_listener(&mut db, listener);
     sys::set_unwrapped_options(&mut db);
 
     db.set_write_buffer_size(options.memtable_bytes);
-    // A memtable is full when its arena blocks are, so blocks must be small beside it or small memtables
-    // would overshoot by whole blocks; RocksDB's own rule is an eighth.
+    // A memtable is full when its arena blocks are, so blocks must be small beside it or small
+    // memtables would overshoot by whole blocks; RocksDB's own rule is an eighth.
     db.set_arena_block_size((options.memtable_bytes / 8).clamp(4 << 10, 1 << 20));
-    // One writer: concurrent inserts would only add per-core arena shards, which distort small memtables.
+    // One writer: concurrent inserts would only add per-core arena shards, which distort small
+    // memtables.
     db.set_allow_concurrent_memtable_write(false);
     // A burst may seal several memtables while one flush syncs; only then does the writer stall.
     db.set_max_write_buffer_number(6);
     db.set_min_write_buffer_number_to_merge(1);
-    // Small memtables make many small files at level 0: let compaction merge them early, stall late.
+    // Small memtables make many small files at level 0: let compaction merge them early, stall
+    // late.
     db.set_level_zero_file_num_compaction_trigger(4);
     db.set_level_zero_slowdown_writes_trigger(40);
     db.set_level_zero_stop_writes_trigger(64);
     db.set_max_background_jobs(2);
-    // A mempurge would "flush" a memtable into another memtable. 0 is the default; the protocol stands on it.
+    // A mempurge would "flush" a memtable into another memtable. 0 is the default; the protocol
+    // stands on it.
     db.set_experimental_mempurge_threshold(0.0);
 
     let mut table = BlockBasedOptions::default();
@@ -84,11 +89,12 @@ pub(super) fn copy() -> Options {
     db
 }
 
-/// Options that suffice to read a database: a checkpoint, a staged snapshot, a dead directory's copy.
+/// Options that suffice to read a database: a checkpoint, a staged snapshot, a dead directory's
+/// copy.
 pub(super) fn read_only() -> Options {
     let mut db = Options::default();
-    // At open, every SST that the MANIFEST names has to be there, with its size: a missing one is found then, not by an unlucky
-    // read later.
+    // At open, every SST that the MANIFEST names has to be there, with its size: a missing one is
+    // found then, not by an unlucky read later.
     db.set_paranoid_checks(true);
     db.set_max_open_files(OPEN_FILES_COPY);
     db.set_stats_dump_period_sec(0);

@@ -15,8 +15,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 impl RocksBackend {
-    /// Makes a checkpoint (hard links), and waits until N is at least its index. Blocking, a flush long; commits
-    /// go on meanwhile.
+    /// Makes a checkpoint (hard links), and waits until N is at least its index. Blocking, a flush
+    /// long; commits go on meanwhile.
     ///
     /// # Errors
     /// [`SnapshotError::NotYet`] while the replay has not come to what the engine already holds.
@@ -28,7 +28,8 @@ impl RocksBackend {
         let guard = self.engine()?;
         let engine = guard.get();
         Checkpoint::new(&engine.db.db)
-            // 0: flush whatever the memtable holds; any other value may leave unflushed entries out.
+            // 0: flush whatever the memtable holds; any other value may leave unflushed entries
+            // out.
             .and_then(|maker| maker.create_checkpoint_with_log_size(checkpoint.path(), 0))
             .map_err(|error| engine_error(error).during("making a checkpoint"))?;
         let log_id = EngineKind::Rocksdb
@@ -42,8 +43,8 @@ impl RocksBackend {
         Ok(Snapshot { log_id, declared, reader: Box::new(reader) })
     }
 
-    /// The image consists of SSTs that the database itself holds, so `image` is proven flushed, unless this life has
-    /// not come to it (claim 6).
+    /// The image consists of SSTs that the database itself holds, so `image` is proven flushed,
+    /// unless this life has not come to it (claim 6).
     fn persist_image_index(&self, engine: &OpenEngine, image: LogId) -> Result<(), SnapshotError> {
         let proven = self.settled(engine);
         if proven.is_none_or(|proven| proven.index < image.index) {
@@ -63,7 +64,8 @@ impl RocksBackend {
         // Shuts out commits, flushes and new views alike.
         let mut slot = self.engine.write().unwrap_or_else(PoisonError::into_inner);
         let open = slot.as_ref().ok_or_else(closed)?;
-        // What this life has proven, not E: after a kill inside an install, E may equal an image that comes again.
+        // What this life has proven, not E: after a kill inside an install, E may equal an image
+        // that comes again.
         install::refuse_older(&self.dir, open.progress.proven().max(marks.now().persisted), image)?;
         let engine = slot.take().ok_or_else(closed)?;
         // From here on nothing of the old database can write N.

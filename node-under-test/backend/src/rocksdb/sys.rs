@@ -1,5 +1,5 @@
-//! All `unsafe` of this crate: the parts of RocksDB's C API that the `rocksdb` crate does not wrap, and a
-//! snapshot that owns its database.
+//! All `unsafe` of this crate: the parts of RocksDB's C API that the `rocksdb` crate does not wrap,
+//! and a snapshot that owns its database.
 #![allow(unsafe_code, reason = "RocksDB's event listener exists only in its C API; this is the one file that may")]
 
 use librocksdb_sys as ffi;
@@ -7,11 +7,13 @@ use rocksdb::{AsRawPtr, DB, Options, SnapshotWithThreadMode};
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::Arc;
 
-/// What this crate wants to hear from RocksDB. Called on RocksDB's threads and, for `memtable_sealed`, on
-/// the writer's. An implementation must not call the database and must not block on anything that waits for
-/// it; a panic in it aborts the process, because unwinding stops at an `extern "C"` function.
+/// What this crate wants to hear from RocksDB. Called on RocksDB's threads and, for
+/// `memtable_sealed`, on the writer's. An implementation must not call the database and must not
+/// block on anything that waits for it; a panic in it aborts the process, because unwinding stops
+/// at an `extern "C"` function.
 pub trait FlushListener: Send + Sync + 'static {
-    /// A memtable was sealed and is already in the immutable list: a flush may have taken it before this call.
+    /// A memtable was sealed and is already in the immutable list: a flush may have taken it before
+    /// this call.
     fn memtable_sealed(&self);
     /// A flush has picked its memtables; the writer goes on meanwhile.
     fn flush_begin(&self);
@@ -25,13 +27,14 @@ pub trait FlushListener: Send + Sync + 'static {
     fn background_error(&self, message: String);
 }
 
-/// Lets every database opened with `options` report to `listener`, which is dropped with the last of them.
+/// Lets every database opened with `options` report to `listener`, which is dropped with the last
+/// of them.
 pub fn add_listener<L: FlushListener>(options: &mut Options, listener: L) {
     let state = Box::into_raw(Box::new(listener)).cast::<c_void>();
-    // SAFETY: the callbacks match the C declarations, each is given `state` as its first argument, and all
-    // are set, because the C++ side calls them without a null check. The listener object belongs to a
-    // shared pointer in the options and in each database opened with them; it calls `drop_listener` once,
-    // when the last is gone, and nothing afterwards.
+    // SAFETY: the callbacks match the C declarations, each is given `state` as its first argument,
+    // and all are set, because the C++ side calls them without a null check. The listener object
+    // belongs to a shared pointer in the options and in each database opened with them; it calls
+    // `drop_listener` once, when the last is gone, and nothing afterwards.
     unsafe {
         let raw = ffi::rocksdb_eventlistener_create(
             state,
@@ -51,8 +54,9 @@ pub fn add_listener<L: FlushListener>(options: &mut Options, listener: L) {
     }
 }
 
-/// The options that the `rocksdb` crate has no setters for: the first background error is final, and closing
-/// a database flushes nothing (a close is then no different from a kill, so no second path needs proof).
+/// The options that the `rocksdb` crate has no setters for: the first background error is final,
+/// and closing a database flushes nothing (a close is then no different from a kill, so no second
+/// path needs proof).
 pub fn set_unwrapped_options(options: &mut Options) {
     // SAFETY: the pointer is valid while `options` is borrowed; both setters only store the value.
     unsafe {
@@ -64,7 +68,8 @@ pub fn set_unwrapped_options(options: &mut Options) {
 /// # Safety
 /// `state` is the pointer that [`add_listener`] made for `L`, and not yet dropped.
 unsafe fn listener<'a, L>(state: *mut c_void) -> &'a L {
-    // SAFETY: by this function's contract; `L` is `Sync`, so shared references on many threads are fine.
+    // SAFETY: by this function's contract; `L` is `Sync`, so shared references on many threads are
+    // fine.
     unsafe { &*state.cast::<L>() }
 }
 
@@ -92,7 +97,8 @@ unsafe extern "C" fn on_flush_completed<L: FlushListener>(
     _: *mut ffi::rocksdb_t,
     info: *const ffi::rocksdb_flushjobinfo_t,
 ) {
-    // SAFETY: `info` is valid for the duration of the callback; the state is the one RocksDB was given.
+    // SAFETY: `info` is valid for the duration of the callback; the state is the one RocksDB was
+    // given.
     let largest_seqno = unsafe { ffi::rocksdb_flushjobinfo_largest_seqno(info) };
     // SAFETY: as above.
     unsafe { listener::<L>(state) }.flush_completed(largest_seqno);
@@ -104,8 +110,8 @@ unsafe extern "C" fn on_background_error<L: FlushListener>(
     status: *mut ffi::rocksdb_status_ptr_t,
 ) {
     let mut message: *mut c_char = std::ptr::null_mut();
-    // SAFETY: `status` is valid for the duration of the callback; the message, if there is one, is a
-    // NUL-terminated string that is ours to free.
+    // SAFETY: `status` is valid for the duration of the callback; the message, if there is one, is
+    // a NUL-terminated string that is ours to free.
     let message = unsafe {
         ffi::rocksdb_status_ptr_get_error(status, &mut message);
         if message.is_null() {
@@ -156,8 +162,9 @@ pub struct PinnedSnapshot<D: std::borrow::Borrow<DB> + Send + Sync + 'static> {
 
 impl<D: std::borrow::Borrow<DB> + Send + Sync + 'static> PinnedSnapshot<D> {
     pub fn new(db: Arc<D>) -> Self {
-        // SAFETY: the reference points into the allocation of `db`, which neither moves nor goes away while
-        // `_db` holds a share of it; `snapshot` is dropped before `_db`, and is only lent out with a shorter life.
+        // SAFETY: the reference points into the allocation of `db`, which neither moves nor goes
+        // away while `_db` holds a share of it; `snapshot` is dropped before `_db`, and is only
+        // lent out with a shorter life.
         let borrowed: &'static DB = unsafe { &*std::ptr::from_ref::<DB>((*db).borrow()) };
         Self { snapshot: borrowed.snapshot(), _db: db }
     }

@@ -15,7 +15,8 @@ pub const HEADER_BYTES: u64 = 21;
 pub const BLOCK_BYTES: u64 = 512;
 /// Two zero blocks end a tar.
 pub const TAR_END_BYTES: u64 = 2 * BLOCK_BYTES;
-/// What brings header and padding to a whole block, so that with the trailer 32 modulo 512 bytes go out.
+/// What brings header and padding to a whole block, so that with the trailer 32 modulo 512 bytes go
+/// out.
 pub const PADDING_BYTES: u64 = 491;
 pub const TRAILER_BYTES: u64 = 32;
 /// Longest name of a file: what a ustar header holds without its prefix field.
@@ -52,8 +53,8 @@ pub fn is_plain_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
 }
 
-/// The one tar header that a file of this name and length may have: fixed mode, no times, no owners, so that
-/// the same checkpoint gives the same bytes anywhere.
+/// The one tar header that a file of this name and length may have: fixed mode, no times, no
+/// owners, so that the same checkpoint gives the same bytes anywhere.
 pub fn file_header(name: &str, len: u64) -> Result<[u8; BLOCK_BYTES as usize], SnapshotError> {
     if !is_plain_name(name) || len > FILE_BYTES_MAX {
         return Err(SnapshotError::Refused(format!(

@@ -1,5 +1,5 @@
-//! Exchanging the database with the staged one, and cleaning up what a kill left of it. A database is a directory or a
-//! file; nothing here cares which.
+//! Exchanging the database with the staged one, and cleaning up what a kill left of it. A database
+//! is a directory or a file; nothing here cares which.
 
 use crate::layout::DataDir;
 use node_base::LogId;
@@ -12,11 +12,12 @@ use rustix::io::Errno;
 use std::io;
 use std::path::Path;
 
-/// Puts `db.incoming` in the place of `db`; the old database is in `db.incoming` (or `db.old`) afterwards.
+/// Puts `db.incoming` in the place of `db`; the old database is in `db.incoming` (or `db.old`)
+/// afterwards.
 ///
-/// One step where the filesystem can exchange names. Where it cannot, two renames: a kill between them leaves
-/// no `db` and the old one in `db.old`, which [`tidy`] puts back. There is no instant at which a start finds no
-/// database and takes that for an empty one.
+/// One step where the filesystem can exchange names. Where it cannot, two renames: a kill between
+/// them leaves no `db` and the old one in `db.old`, which [`tidy`] puts back. There is no instant
+/// at which a start finds no database and takes that for an empty one.
 pub(crate) fn swap(dir: &DataDir) -> io::Result<()> {
     match renameat_with(CWD, dir.incoming(), CWD, dir.db(), RenameFlags::EXCHANGE) {
         Ok(()) => {}
@@ -32,7 +33,8 @@ pub fn exchange(dir: &DataDir) -> io::Result<()> {
     swap(dir)?;
     pass(Window::SnapshotExchanged);
     if planted(Bug::SnapshotNoDirFsync) {
-        // Kills keep the page cache: only a power loss takes the exchange back, after N and the purge stood on it.
+        // Kills keep the page cache: only a power loss takes the exchange back, after N and the
+        // purge stood on it.
         return Ok(());
     }
     durable::sync_dir(&dir.snap())
@@ -40,7 +42,8 @@ pub fn exchange(dir: &DataDir) -> io::Result<()> {
 
 fn rename_twice(dir: &DataDir) -> io::Result<()> {
     std::fs::rename(dir.db(), dir.old())?;
-    // The two names must not reach the disk in the other order: `db` gone and `db.old` not there yet.
+    // The two names must not reach the disk in the other order: `db` gone and `db.old` not there
+    // yet.
     durable::sync_dir(&dir.snap())?;
     std::fs::rename(dir.incoming(), dir.db())
 }
@@ -54,8 +57,8 @@ pub(crate) fn refuse_older(dir: &DataDir, own: Option<LogId>, image: LogId) -> R
     Err(SnapshotError::Refused(format!("this member is at {own:?} already, the snapshot is at {image}")))
 }
 
-/// What is left of an install once N = M is durable, in this order: nobody may need the old database, or entries up to
-/// M, when they go.
+/// What is left of an install once N = M is durable, in this order: nobody may need the old
+/// database, or entries up to M, when they go.
 pub(crate) fn purge_and_delete_old(
     dir: &DataDir,
     purge_log: &mut dyn FnMut() -> io::Result<()>,
@@ -74,8 +77,8 @@ pub fn delete_old(dir: &DataDir) -> io::Result<()> {
     durable::sync_dir(&dir.snap())
 }
 
-/// Removes what an earlier life left of snapshots, and undoes a half-done exchange; says what it did.
-/// Before the engine is opened.
+/// Removes what an earlier life left of snapshots, and undoes a half-done exchange; says what it
+/// did. Before the engine is opened.
 pub fn tidy(dir: &DataDir) -> io::Result<Vec<String>> {
     let mut done = Vec::new();
     if put_back_old(dir)? {

@@ -1,4 +1,5 @@
-//! Receives a snapshot: strictly, as a stream, to a place where it is not opened until all of it is proven.
+//! Receives a snapshot: strictly, as a stream, to a place where it is not opened until all of it is
+//! proven.
 
 use super::format::{
     self, BLOCK_BYTES, FILES_MAX, HEADER_BYTES, LEGACY_MAGIC, MAGIC, PADDING_BYTES, ROUTING_BYTES, TAR_END_BYTES,
@@ -17,8 +18,8 @@ use std::path::{Path, PathBuf};
 const CHUNK_BYTES: usize = 64 << 10;
 const WIRE_SIZE_MIN: u64 = HEADER_BYTES + TAR_END_BYTES + PADDING_BYTES + TRAILER_BYTES;
 
-/// Bytes that claim to be a snapshot. The only way on is [`unpack`](Self::unpack), which proves length, form
-/// and digest.
+/// Bytes that claim to be a snapshot. The only way on is [`unpack`](Self::unpack), which proves
+/// length, form and digest.
 pub struct RawSnapshot<'a> {
     source: &'a mut dyn Read,
     engine: EngineKind,

@@ -1,9 +1,10 @@
 //! From a stream to a synced image of this member's own engine in the staging area.
 //!
-//! The order: unpack while hashing, into `db.incoming`, or into `db.foreign` if the stream is the other engine's; prove
-//! length, digest and form; sync; open it, every checksum that can be verified verified, and read its consistent index, which
-//! must be the announced one. A foreign image is then copied, row by row, into one of our own in `db.incoming`, which must hash
-//! alike and is synced as well. Nothing here touches `db`; what is refused leaves nothing behind.
+//! The order: unpack while hashing, into `db.incoming`, or into `db.foreign` if the stream is the
+//! other engine's; prove length, digest and form; sync; open it, every checksum that can be
+//! verified verified, and read its consistent index, which must be the announced one. A foreign
+//! image is then copied, row by row, into one of our own in `db.incoming`, which must hash alike
+//! and is synced as well. Nothing here touches `db`; what is refused leaves nothing behind.
 
 use super::install;
 use super::read::{RawSnapshot, Unpacked};
@@ -18,10 +19,12 @@ use node_base::sabotage::{Bug, planted};
 use std::io::{self, Read};
 use std::path::Path;
 
-/// Stages a snapshot for the member of `engine`, whose running database is not involved. One at a time.
+/// Stages a snapshot for the member of `engine`, whose running database is not involved. One at a
+/// time.
 ///
 /// # Errors
-/// [`SnapshotError::Refused`] for anything wrong with the stream or the image in it; nothing is left behind then.
+/// [`SnapshotError::Refused`] for anything wrong with the stream or the image in it; nothing is
+/// left behind then.
 pub fn receive(
     engine: &dyn Engine,
     expected: LogId,

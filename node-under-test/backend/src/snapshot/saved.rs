@@ -1,5 +1,5 @@
-//! A snapshot in a file, as `Maintenance.Snapshot` sends it to a client: RocksDB's form as it is, or a legacy file with its
-//! SHA-256 behind it, as etcd does.
+//! A snapshot in a file, as `Maintenance.Snapshot` sends it to a client: RocksDB's form as it is,
+//! or a legacy file with its SHA-256 behind it, as etcd does.
 
 use super::format::{MAGIC, TRAILER_BYTES};
 use super::read::RawSnapshot;
@@ -29,8 +29,8 @@ pub struct Saved {
     pub wire_size: u64,
 }
 
-/// Unpacks the saved snapshot `file` to `path`, where no file is yet, and opens it. The caller removes what is
-/// there in the end.
+/// Unpacks the saved snapshot `file` to `path`, where no file is yet, and opens it. The caller
+/// removes what is there in the end.
 ///
 /// # Errors
 /// [`SnapshotError::Refused`] for anything wrong with it.

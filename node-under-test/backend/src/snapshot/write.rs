@@ -1,4 +1,5 @@
-//! Making streams of images: the length is known before the first byte, and memory does not grow with it.
+//! Making streams of images: the length is known before the first byte, and memory does not grow
+//! with it.
 
 use super::format::{self, HEADER_BYTES, PADDING_BYTES, TAR_END_BYTES, TRAILER_BYTES};
 use super::install;

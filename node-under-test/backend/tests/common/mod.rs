@@ -1,7 +1,8 @@
-//! A member in small: a model of what each entry writes, a child process that writes them, and its killing.
+//! A member in small: a model of what each entry writes, a child process that writes them, and its
+//! killing.
 //!
-//! A copy of a live directory is only nearly what a kill leaves; these tests therefore kill a real process. The
-//! child is this test binary, told by the environment to be one.
+//! A copy of a live directory is only nearly what a kill leaves; these tests therefore kill a real
+//! process. The child is this test binary, told by the environment to be one.
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test may end where it fails")]
 
@@ -29,7 +30,8 @@ pub fn small() -> EngineOptions {
     EngineOptions { memtable_bytes: 64 << 10, cache_bytes: 1 << 20, ..EngineOptions::default() }
 }
 
-/// What entry `index` writes: a row of its own, one that every entry overwrites, a delete; every fifth nothing.
+/// What entry `index` writes: a row of its own, one that every entry overwrites, a delete; every
+/// fifth nothing.
 pub fn entry(index: u64) -> Batch {
     let mut batch = Batch::default();
     if index % 5 != 4 {
@@ -112,7 +114,8 @@ impl Member {
     }
 }
 
-/// N and E of a dead directory of the RocksDB engine, after a check that E's state is a prefix (claim 1).
+/// N and E of a dead directory of the RocksDB engine, after a check that E's state is a prefix
+/// (claim 1).
 pub fn open_dead(root: &Path) -> (Option<u64>, Option<u64>) {
     open_dead_on(EngineKind::Rocksdb, root)
 }
@@ -209,7 +212,8 @@ pub fn engine_of(role: &str) -> EngineKind {
     role.split(' ').find_map(EngineKind::parse).unwrap_or(EngineKind::Rocksdb)
 }
 
-/// Applies entries until it is killed (or a bound that a lost parent cannot raise), a line for each hundred.
+/// Applies entries until it is killed (or a bound that a lost parent cannot raise), a line for each
+/// hundred.
 pub fn write_on(kind: EngineKind, root: &Path, options: EngineOptions) {
     let mut member = Member::on(kind, root, options);
     for _ in 0..3_000 {

@@ -1,8 +1,8 @@
-//! Any bytes as what other members say: a live member, its log in a temporary directory, is told one thing after the other,
-//! answers each, lives, and starts again from its disk.
+//! Any bytes as what other members say: a live member, its log in a temporary directory, is told
+//! one thing after the other, answers each, lives, and starts again from its disk.
 //!
-//! A byte chooses the act, the next ones fill it in: messages whose form is right and whose contents are not go deep, and
-//! bytes without a form are among the acts.
+//! A byte chooses the act, the next ones fill it in: messages whose form is right and whose
+//! contents are not go deep, and bytes without a form are among the acts.
 
 #![no_main]
 

@@ -1,7 +1,7 @@
 //! The log's file, `raft-log.redb`, and its format.
 //!
-//! Table `log`: entry index (redb `u64` key) → postcard bytes of the library's entry: term and index as varints,
-//! then the payload's tag (0 blank, 1 command, 2 membership) and the payload.
+//! Table `log`: entry index (redb `u64` key) → postcard bytes of the library's entry: term and
+//! index as varints, then the payload's tag (0 blank, 1 command, 2 membership) and the payload.
 //! Table `meta`, by name:
 //!
 //! | key | value |
@@ -14,12 +14,13 @@
 //! | `cluster` | the id of the cluster that this member belongs to: u64, big-endian, not 0; absent while it has not joined one |
 //! | `met:ID` | the first incarnation that this member met of member ID (decimal): u64, big-endian |
 //!
-//! The incarnation is written with the log itself. A log that was made before there were incarnations gets one when it is
-//! opened, which is sound: no member can have met another incarnation of it.
+//! The incarnation is written with the log itself. A log that was made before there were
+//! incarnations gets one when it is opened, which is sound: no member can have met another
+//! incarnation of it.
 //!
-//! Each transaction commits with one fsync (`Durability::Immediate`, one phase, no quick-repair). After a kill
-//! redb repairs the file when it is opened; a new file is made under a temporary name, so that a kill in between
-//! leaves no half-made log behind.
+//! Each transaction commits with one fsync (`Durability::Immediate`, one phase, no quick-repair).
+//! After a kill redb repairs the file when it is opened; a new file is made under a temporary name,
+//! so that a kill in between leaves no half-made log behind.
 
 use super::LogError;
 use crate::types::{RawEntry, RawVote, decode, encode, entry_log_id};
@@ -47,7 +48,8 @@ const MET: &str = "met:";
 const FORMAT_VERSION: &[u8] = &[1];
 const FILE_NAME: &str = "raft-log.redb";
 
-/// The tail of the log is served from memory, so redb's own cache only has to hold the tree's spine.
+/// The tail of the log is served from memory, so redb's own cache only has to hold the tree's
+/// spine.
 const CACHE_BYTES: usize = 32 << 20;
 
 /// Bytes of entries that a check of all of them holds at a time.
@@ -63,7 +65,8 @@ pub(super) struct Found {
     pub vote: Option<RawVote>,
     /// `None`: a log from before there were incarnations.
     pub incarnation: Option<u64>,
-    /// `None`: a member that has not joined a cluster yet, or a log from before this was written down.
+    /// `None`: a member that has not joined a cluster yet, or a log from before this was written
+    /// down.
     pub cluster: Option<u64>,
     /// By member, the first incarnation that was met of it.
     pub met: BTreeMap<u64, u64>,
@@ -85,7 +88,8 @@ impl Disk {
         Self::open_file(dir, path, false)
     }
 
-    /// Makes a log in `dir`, durably, as the life `incarnation`, that holds nothing and was purged through `purged`.
+    /// Makes a log in `dir`, durably, as the life `incarnation`, that holds nothing and was purged
+    /// through `purged`.
     pub fn create_purged(dir: &Path, incarnation: u64, purged: LogId) -> Result<(), LogError> {
         let path = dir.join(FILE_NAME);
         if path.exists() {
@@ -150,7 +154,8 @@ impl Disk {
         work(db.as_ref().ok_or_else(|| io::Error::other("the raft log is closed"))?)
     }
 
-    /// Fsyncs the file and its name. redb's locks belong to its own open file, so opening it again is harmless.
+    /// Fsyncs the file and its name. redb's locks belong to its own open file, so opening it again
+    /// is harmless.
     pub fn sync(&self) -> io::Result<()> {
         File::open(self.dir.join(FILE_NAME))?.sync_all()?;
         sync_dir(&self.dir)
@@ -205,7 +210,8 @@ impl Disk {
         })
     }
 
-    /// Runs `work` in a transaction; `before_commit` runs when everything is written and nothing is synced.
+    /// Runs `work` in a transaction; `before_commit` runs when everything is written and nothing is
+    /// synced.
     pub fn transact(
         &self,
         work: impl FnOnce(&mut Changes<'_>) -> io::Result<()>,

@@ -1,8 +1,9 @@
-//! The one thread that writes the log: it takes everything that waits, commits it with one fsync, and only
-//! then tells anybody.
+//! The one thread that writes the log: it takes everything that waits, commits it with one fsync,
+//! and only then tells anybody.
 //!
-//! Purging happens in small transactions between the groups, so that a vote or an append never waits for a
-//! long one. Any error ends the log: all waiters hear it, the thread ends, and nothing is tried again.
+//! Purging happens in small transactions between the groups, so that a vote or an append never
+//! waits for a long one. Any error ends the log: all waiters hear it, the thread ends, and nothing
+//! is tried again.
 
 use super::disk::Changes;
 use super::shared::{Op, Shared};
@@ -47,7 +48,8 @@ struct Group {
 impl Writer {
     fn run(&mut self) -> io::Result<()> {
         while let Some(group) = self.next_group() {
-            // A snapshot may have moved the log's start beyond its end: what follows must not leave a hole behind.
+            // A snapshot may have moved the log's start beyond its end: what follows must not leave
+            // a hole behind.
             while self.purge_is_ahead() {
                 self.purge_chunk()?;
             }
@@ -178,8 +180,8 @@ fn pass_if(condition: bool, window: Window) {
     }
 }
 
-/// An append may have waited while a snapshot purged the log beyond it: what the purge covers is not written, or the log
-/// would end before it begins.
+/// An append may have waited while a snapshot purged the log beyond it: what the purge covers is
+/// not written, or the log would end before it begins.
 fn write(changes: &mut Changes<'_>, op: &Op, purged: Option<u64>, last: &mut Option<u64>) -> io::Result<()> {
     match op {
         Op::Append { entries, .. } => {

@@ -1,19 +1,21 @@
 //! The raft log on disk: entries, vote, commit position and what was purged, in one file.
 //!
-//! 1. *Nothing is said before its fsync.* A vote's caller returns, and an append's callback runs, after the
-//!    transaction that holds it is durable. Appends, votes and truncations are committed in the order in which
-//!    they were made, as many as wait in one transaction, by one thread.
-//! 2. *[`LogStore::durable`] is a promise about indexes as they read now.* It falls when entries are truncated and
-//!    rises when what took their place is durable; it never counts an entry that a later write has replaced.
+//! 1. *Nothing is said before its fsync.* A vote's caller returns, and an append's callback runs,
+//!    after the transaction that holds it is durable. Appends, votes and truncations are committed
+//!    in the order in which they were made, as many as wait in one transaction, by one thread.
+//! 2. *[`LogStore::durable`] is a promise about indexes as they read now.* It falls when entries
+//!    are truncated and rises when what took their place is durable; it never counts an entry that
+//!    a later write has replaced.
 //! 3. *Entries are readable the moment `append` returns*, durable or not: from memory.
-//! 4. *The disk is purged only up to N*, whatever raft asks for; the rest follows when N grows. A snapshot that is
-//!    installed purges up to itself, after N was persisted there.
-//! 5. *The saved commit position never exceeds the log* and has no fsync of its own: it rides on the next
-//!    transaction, behind the entries that it speaks of, and may lag.
-//! 6. *A life is met once, and a cluster joined once.* The log has an incarnation of its own, and remembers, durably before
-//!    [`LogStore::meet`] and [`LogStore::join`] return, the first one that it met of every other member, and the first
-//!    cluster.
-//! 7. *An error is final.* redb's state after a failed commit is not trusted, and nothing is tried again.
+//! 4. *The disk is purged only up to N*, whatever raft asks for; the rest follows when N grows. A
+//!    snapshot that is installed purges up to itself, after N was persisted there.
+//! 5. *The saved commit position never exceeds the log* and has no fsync of its own: it rides on
+//!    the next transaction, behind the entries that it speaks of, and may lag.
+//! 6. *A life is met once, and a cluster joined once.* The log has an incarnation of its own, and
+//!    remembers, durably before [`LogStore::meet`] and [`LogStore::join`] return, the first one
+//!    that it met of every other member, and the first cluster.
+//! 7. *An error is final.* redb's state after a failed commit is not trusted, and nothing is tried
+//!    again.
 
 mod disk;
 mod io_thread;
@@ -79,8 +81,8 @@ impl VoteFacts {
     }
 }
 
-/// What the log holds. Of a running member: what it will hold once everything queued is written, except
-/// `last_purged` and `durable`, which are about the disk.
+/// What the log holds. Of a running member: what it will hold once everything queued is written,
+/// except `last_purged` and `durable`, which are about the disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogFacts {
     /// The first entry that is there.
@@ -96,8 +98,8 @@ pub struct LogFacts {
 }
 
 impl LogFacts {
-    /// The facts of a stopped member's log, or a copy of it. redb may have to repair the file after a kill, so it is
-    /// opened for writing; what it says does not change.
+    /// The facts of a stopped member's log, or a copy of it. redb may have to repair the file after
+    /// a kill, so it is opened for writing; what it says does not change.
     ///
     /// # Errors
     /// [`LogError::Missing`] if there is no log in `dir`: it is not made.
@@ -105,8 +107,8 @@ impl LogFacts {
         Ok(Self::of(&Disk::open(dir, None)?.found()?))
     }
 
-    /// The same, after every checksum of the file was verified and every entry read: they decode, and follow each other
-    /// without a gap.
+    /// The same, after every checksum of the file was verified and every entry read: they decode,
+    /// and follow each other without a gap.
     ///
     /// # Errors
     /// As [`LogFacts::read`]; [`LogError::Unreadable`] says where it is broken.
@@ -141,8 +143,8 @@ struct Inner {
 }
 
 impl LogStore {
-    /// Opens the log in `dir`, making both durably if need be. Blocking; repairs the file after a kill.
-    /// `fresh` is the incarnation of a log that has none yet: random, not 0.
+    /// Opens the log in `dir`, making both durably if need be. Blocking; repairs the file after a
+    /// kill. `fresh` is the incarnation of a log that has none yet: random, not 0.
     ///
     /// # Errors
     /// [`LogError::InUse`] while another process has it open; a damaged file is refused.
@@ -160,8 +162,8 @@ impl LogStore {
         Ok(Self { inner: Arc::new(Inner { shared, writer: Mutex::new(Some(writer)) }) })
     }
 
-    /// Makes the log of a member that begins at `position` without a single entry: durable when this returns, and read by
-    /// the next [`LogStore::open`]. `incarnation` is random, not 0.
+    /// Makes the log of a member that begins at `position` without a single entry: durable when
+    /// this returns, and read by the next [`LogStore::open`]. `incarnation` is random, not 0.
     ///
     /// # Errors
     /// [`LogError::Exists`] if there is a log in `dir`.
@@ -208,7 +210,8 @@ impl LogStore {
         self.inner.shared.durable.subscribe()
     }
 
-    /// From here on the disk is purged only up to `marks.persisted`, and commit positions move `marks.committed`.
+    /// From here on the disk is purged only up to `marks.persisted`, and commit positions move
+    /// `marks.committed`.
     pub fn attach(&self, marks: Arc<Watermarks>) {
         self.inner.shared.attach(marks);
     }
@@ -218,7 +221,8 @@ impl LogStore {
         Ok(self.inner.shared.disk.sync()?)
     }
 
-    /// The life of this log: the same for as long as the file lives, and another one for another file.
+    /// The life of this log: the same for as long as the file lives, and another one for another
+    /// file.
     pub fn incarnation(&self) -> u64 {
         self.inner.shared.incarnation
     }
@@ -228,8 +232,8 @@ impl LogStore {
         self.inner.shared.known_incarnation(id)
     }
 
-    /// Meets member `id` in its life `incarnation`, and returns the first life that was met of it, which is durable
-    /// then: the caller may act on what it heard only if the two are equal.
+    /// Meets member `id` in its life `incarnation`, and returns the first life that was met of it,
+    /// which is durable then: the caller may act on what it heard only if the two are equal.
     pub(crate) async fn meet(&self, id: u64, incarnation: u64) -> io::Result<u64> {
         durably(self.inner.shared.meet(id, incarnation)?).await
     }
@@ -244,7 +248,8 @@ impl LogStore {
         self.inner.shared.cluster()
     }
 
-    /// Joins `cluster` if this member belongs to none, and returns the one that it belongs to, which is durable then.
+    /// Joins `cluster` if this member belongs to none, and returns the one that it belongs to,
+    /// which is durable then.
     pub(crate) async fn join(&self, cluster: u64) -> io::Result<u64> {
         durably(self.inner.shared.join(cluster)?).await
     }
@@ -254,7 +259,8 @@ impl LogStore {
         self.inner.shared.lock().own_id = Some(id);
     }
 
-    /// Purges up to `upto`, which is durable in the engine. Blocking: returns when the disk is purged.
+    /// Purges up to `upto`, which is durable in the engine. Blocking: returns when the disk is
+    /// purged.
     pub(crate) fn purge_through_blocking(&self, upto: LogId) -> io::Result<()> {
         self.inner.shared.purge_through(upto)?.blocking_recv().unwrap_or_else(|_| Err(closed()))
     }

@@ -1,4 +1,5 @@
-//! Reading the log: from memory where it can, from disk below that, and never a mixture of two histories.
+//! Reading the log: from memory where it can, from disk below that, and never a mixture of two
+//! histories.
 
 use super::LogStore;
 use super::shared::Shared;
@@ -12,8 +13,8 @@ use std::ops::{Bound, RangeBounds};
 const MESSAGE_BYTES_MAX: usize = 4 << 20;
 
 impl Shared {
-    /// The entries of `first..end` that the log holds, in order and without a hole, until together they exceed
-    /// `bytes_max`.
+    /// The entries of `first..end` that the log holds, in order and without a hole, until together
+    /// they exceed `bytes_max`.
     pub fn read(&self, first: u64, end: u64, bytes_max: usize) -> io::Result<Vec<RawEntry>> {
         loop {
             let (from, end, tail_first, truncations, in_memory) = {

@@ -1,8 +1,10 @@
-//! The log as everybody but the I/O thread sees it: one lock, one queue, and the `durable` watermark.
+//! The log as everybody but the I/O thread sees it: one lock, one queue, and the `durable`
+//! watermark.
 //!
-//! Every write changes this state and enters the queue under the same lock, so that the order in which the
-//! disk sees the writes is the order in which readers saw them. `durable` is lowered *here*, when a truncation
-//! is queued: the entries that will take the truncated ones' places are not durable until they are.
+//! Every write changes this state and enters the queue under the same lock, so that the order in
+//! which the disk sees the writes is the order in which readers saw them. `durable` is lowered
+//! *here*, when a truncation is queued: the entries that will take the truncated ones' places are
+//! not durable until they are.
 
 use super::disk::{Disk, Found};
 use super::tail::Tail;
@@ -47,7 +49,8 @@ pub(super) enum Op {
     },
 }
 
-/// What is remembered once: the first life that was met of a member, or the first cluster that was joined.
+/// What is remembered once: the first life that was met of a member, or the first cluster that was
+/// joined.
 pub(super) enum First {
     /// It is durable.
     Known(u64),
@@ -88,7 +91,8 @@ pub(super) struct State {
 
 pub(super) struct Shared {
     pub incarnation: u64,
-    /// Beside the state, because every message looks here. Where both are locked, this one comes first.
+    /// Beside the state, because every message looks here. Where both are locked, this one comes
+    /// first.
     met: Mutex<BTreeMap<u64, Remembered>>,
     /// Likewise.
     cluster: Mutex<Option<Remembered>>,
@@ -113,7 +117,8 @@ impl Shared {
             purge_waiters: Vec::new(),
             purged_on_disk: found.purged,
             vote: found.vote,
-            // Never beyond the log: the library would look for entries that are not there, and not start.
+            // Never beyond the log: the library would look for entries that are not there, and not
+            // start.
             committed: found
                 .committed
                 .map(|id| found.last.map_or(id, |last| if last.index < id.index { last } else { id })),
@@ -147,8 +152,8 @@ impl Shared {
         guard.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The error of all callers after a failure. Writers ask under the lock: the dying thread empties the queue
-    /// under it, so that nothing waits in there for ever.
+    /// The error of all callers after a failure. Writers ask under the lock: the dying thread
+    /// empties the queue under it, so that nothing waits in there for ever.
     pub fn check_alive(&self) -> io::Result<()> {
         match &*self.failed.borrow() {
             None => Ok(()),
@@ -157,7 +162,8 @@ impl Shared {
     }
 
     /// # Errors
-    /// When `entries` do not follow the log: a hole would be found only when it is read, much later.
+    /// When `entries` do not follow the log: a hole would be found only when it is read, much
+    /// later.
     pub fn append(&self, entries: Vec<RawEntry>, done: IOFlushed<TypeConfig>) -> io::Result<()> {
         let mut state = self.lock();
         self.check_alive()?;
@@ -194,8 +200,8 @@ impl Shared {
         self.lock_cluster().filter(|cluster| cluster.durable).map(|cluster| cluster.first)
     }
 
-    /// Joins `cluster`, unless this member belongs to one. A caller that comes while the first one is being written writes it
-    /// again, and so waits for it as well.
+    /// Joins `cluster`, unless this member belongs to one. A caller that comes while the first one
+    /// is being written writes it again, and so waits for it as well.
     pub fn join(&self, cluster: u64) -> io::Result<First> {
         let mut joined = self.lock_cluster();
         let Remembered { first, durable } = *joined.get_or_insert(Remembered { first: cluster, durable: false });
@@ -226,7 +232,8 @@ impl Shared {
         self.lock_met().keys().copied().collect()
     }
 
-    /// A caller that comes while the first meeting is being written writes it again, and so waits for it as well.
+    /// A caller that comes while the first meeting is being written writes it again, and so waits
+    /// for it as well.
     pub fn meet(&self, member: u64, incarnation: u64) -> io::Result<First> {
         let mut met = self.lock_met();
         let Remembered { first, durable } =
@@ -255,7 +262,8 @@ impl Shared {
         let from = after.map_or(0, |id| id.index + 1);
         let queued = self.enqueue(|state, done| {
             state.tail.truncate(from);
-            // Nothing is there to truncate when the log ends before `after`, and it must not seem to end later.
+            // Nothing is there to truncate when the log ends before `after`, and it must not seem
+            // to end later.
             if state.last.map(|id| id.index) > after.map(|id| id.index) {
                 state.last = after;
             }
@@ -298,7 +306,8 @@ impl Shared {
         }
     }
 
-    /// Purges up to `upto` as far as N allows, and the rest when N has grown. Does not wait for the disk.
+    /// Purges up to `upto` as far as N allows, and the rest when N has grown. Does not wait for the
+    /// disk.
     pub fn purge(&self, upto: LogId) {
         self.lock().purge_wanted.raise(upto);
         self.recheck_purge();
@@ -318,7 +327,8 @@ impl Shared {
         self.work.notify_all();
     }
 
-    /// Purges up to `upto`, which the caller knows to be durable in the engine; the receiver hears when the disk is.
+    /// Purges up to `upto`, which the caller knows to be durable in the engine; the receiver hears
+    /// when the disk is.
     pub fn purge_through(&self, upto: LogId) -> io::Result<oneshot::Receiver<io::Result<()>>> {
         let (done, receiver) = oneshot::channel();
         let mut state = self.lock();
@@ -368,7 +378,8 @@ impl State {
         }
     }
 
-    /// Readers no longer see what is at or below `upto`. Beyond the log's end the log restarts there.
+    /// Readers no longer see what is at or below `upto`. Beyond the log's end the log restarts
+    /// there.
     fn purge_to(&mut self, upto: LogId) {
         if self.purge_target.is_some_and(|target| target.index >= upto.index) {
             return;
@@ -382,8 +393,8 @@ impl State {
         }
     }
 
-    /// How much of what is written through `upto` counts: a truncation that was queued meanwhile has taken some of it
-    /// back.
+    /// How much of what is written through `upto` counts: a truncation that was queued meanwhile
+    /// has taken some of it back.
     pub fn durable_after(&self, upto: Option<u64>) -> Option<u64> {
         self.queue.iter().fold(upto, |durable, op| match op {
             Op::Truncate { from, .. } => durable.min(from.checked_sub(1)),

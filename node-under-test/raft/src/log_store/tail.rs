@@ -1,4 +1,5 @@
-//! The end of the log in memory: what is not written yet, and what replication and apply are about to read.
+//! The end of the log in memory: what is not written yet, and what replication and apply are about
+//! to read.
 
 use crate::types::{RawEntry, RawPayload};
 use std::collections::VecDeque;
@@ -35,7 +36,8 @@ impl Tail {
         self.first
     }
 
-    /// The caller has checked that `entry` follows what is there; into an empty tail any index goes.
+    /// The caller has checked that `entry` follows what is there; into an empty tail any index
+    /// goes.
     pub fn push(&mut self, entry: RawEntry) {
         if self.entries.is_empty() {
             self.first = entry.log_id.index;

@@ -97,7 +97,8 @@ async fn facts_of_no_log_are_an_error_and_make_none() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
-/// The rewritten entries are in memory at once; `durable` must not count them, nor the old ones, before their fsync.
+/// The rewritten entries are in memory at once; `durable` must not count them, nor the old ones,
+/// before their fsync.
 #[tokio::test]
 async fn claim_2_truncation_lowers_durable_when_it_is_queued() {
     let (_dir, log) = open();
@@ -112,7 +113,8 @@ async fn claim_2_truncation_lowers_durable_when_it_is_queued() {
     assert_eq!(indexes(&log), [0, 1, 2, 3, 4, 5, 6]);
 }
 
-/// The I/O thread finishes an append while a truncation that takes part of it back is already queued.
+/// The I/O thread finishes an append while a truncation that takes part of it back is already
+/// queued.
 #[tokio::test]
 async fn claim_2_a_finished_append_does_not_raise_durable_over_a_queued_truncation() {
     let (_dir, log) = open();
@@ -130,7 +132,8 @@ async fn claim_2_a_finished_append_does_not_raise_durable_over_a_queued_truncati
     shared.lock().queue.clear();
 }
 
-/// An append still waits while an installed snapshot purges the log beyond it: what is left must not end before it begins.
+/// An append still waits while an installed snapshot purges the log beyond it: what is left must
+/// not end before it begins.
 #[tokio::test]
 async fn an_append_that_a_purge_has_overtaken_is_not_written() {
     let (dir, log) = open();
@@ -229,7 +232,8 @@ async fn claim_5_the_commit_position_stays_within_the_log() {
     assert_eq!(LogFacts::read(dir.path()).unwrap().committed, Some(id(1, 4)));
 }
 
-/// The first life is the one that counts, across a restart as well, and this log's own one is drawn once.
+/// The first life is the one that counts, across a restart as well, and this log's own one is drawn
+/// once.
 #[tokio::test]
 async fn claim_6_the_first_life_of_a_member_is_remembered() {
     let (dir, log) = open();

@@ -1,9 +1,10 @@
-//! A member that is told anything at all: bytes that are no message, and messages that no honest member sends, alone and one
-//! after the other, by callers that know its cluster and its life.
+//! A member that is told anything at all: bytes that are no message, and messages that no honest
+//! member sends, alone and one after the other, by callers that know its cluster and its life.
 //!
-//! Whatever it hears, it answers, it neither ends nor parts, it still takes a vote request afterwards, and it starts again from
-//! what is on its disk. The acts are plain data: a fuzzer reads them from bytes, a property test draws them. What the
-//! library's messages look like on the wire is spelled out here, so that lies need no constructor's consent.
+//! Whatever it hears, it answers, it neither ends nor parts, it still takes a vote request
+//! afterwards, and it starts again from what is on its disk. The acts are plain data: a fuzzer
+//! reads them from bytes, a property test draws them. What the library's messages look like on the
+//! wire is spelled out here, so that lies need no constructor's consent.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
@@ -465,7 +466,8 @@ impl WireBody {
             Body::Blank => Self::Blank,
             Body::Command => Self::Normal("x"),
             Body::Membership(voters, nodes) => {
-                // Most include the victim and its observer: a membership without them may well part them.
+                // Most include the victim and its observer: a membership without them may well part
+                // them.
                 let voters = voters.iter().map(|id| u64::from(id % 8)).collect();
                 let node = |id: u64| (id, (String::new(), format!("127.0.0.{}:9", id % 8), String::new()));
                 let own = [VICTIM, OBSERVER.id];

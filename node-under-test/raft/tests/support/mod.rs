@@ -259,7 +259,8 @@ impl Cluster {
         }
     }
 
-    /// The membership names addresses at which nobody listens: whatever arrives was dialled by way of a detour.
+    /// The membership names addresses at which nobody listens: whatever arrives was dialled by way
+    /// of a detour.
     pub fn behind_detours(size: u64) -> Self {
         let mut cluster = Self::new(size);
         let detour = |member: &Member| (member.peer_addr.clone(), free_address());
@@ -269,7 +270,8 @@ impl Cluster {
         cluster
     }
 
-    /// Another cluster of three, founded with other members, whose member `id` is where this one's was.
+    /// Another cluster of three, founded with other members, whose member `id` is where this one's
+    /// was.
     pub fn successor_of(&self, id: u64) -> Self {
         let mut other = Self::new(3);
         other.cluster_id = self.cluster_id + 1;
@@ -356,14 +358,15 @@ impl Cluster {
         let Some(running) = self.running.remove(&id) else { return };
         running.node.shutdown().await;
         let _ = running.stop_serving.send(());
-        // Connections of the others would keep a graceful end waiting, as they would not with a killed process.
+        // Connections of the others would keep a graceful end waiting, as they would not with a
+        // killed process.
         running.serving.abort();
         let _ = running.serving.await;
         self.failed_over(id).await;
     }
 
-    /// Waits until the running members, if they are a quorum, follow somebody else: a proposal that they forward to
-    /// a member on its way out ends with an unknown outcome, and rightly so.
+    /// Waits until the running members, if they are a quorum, follow somebody else: a proposal that
+    /// they forward to a member on its way out ends with an unknown outcome, and rightly so.
     async fn failed_over(&self, from: u64) {
         let Some(reader) = self.running.values().next() else { return };
         let roster = reader.node.roster().borrow().clone();

@@ -1,5 +1,5 @@
-//! A link from one member to another that can be cut in a single direction: the bytes are held, as TCP holds them while
-//! its segments are lost.
+//! A link from one member to another that can be cut in a single direction: the bytes are held, as
+//! TCP holds them while its segments are lost.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

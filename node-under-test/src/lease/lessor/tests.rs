@@ -7,7 +7,8 @@ use tokio::sync::mpsc;
 
 type Verdict = Result<(), ProposeError>;
 
-/// Leadership as a test tells it: each confirmation gives what `confirmed` holds, each revocation waits for its verdict.
+/// Leadership as a test tells it: each confirmation gives what `confirmed` holds, each revocation
+/// waits for its verdict.
 #[derive(Clone)]
 struct Fake {
     status: watch::Sender<RaftStatus>,

@@ -15,9 +15,10 @@ const FETCH_KEYS: usize = 8;
 /// Bytes of a row that count as one more.
 const BYTES_PER_KEY: usize = 128;
 
-/// How many keys the comparisons and deletes of one transaction may still pass by. Every member evaluates them, and each must
-/// come to the same end: so this counts keys that are a function of the applied commands (not those that a compaction is
-/// about to remove, each member in its own time), and never time.
+/// How many keys the comparisons and deletes of one transaction may still pass by. Every member
+/// evaluates them, and each must come to the same end: so this counts keys that are a function of
+/// the applied commands (not those that a compaction is about to remove, each member in its own
+/// time), and never time.
 #[derive(Debug)]
 pub struct Keys {
     left: usize,

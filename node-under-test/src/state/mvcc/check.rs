@@ -1,4 +1,5 @@
-//! Checks of a request by itself, before it is proposed: they need no state, so every member would answer alike.
+//! Checks of a request by itself, before it is proposed: they need no state, so every member would
+//! answer alike.
 //!
 //! They are etcd's, with two exceptions: an unknown comparison is refused, where etcd lets it hold;
 //! and a key that is put in one nested transaction and deleted in another is refused in whichever
@@ -167,7 +168,8 @@ fn changes(ops: &[RequestOp]) -> Result<Changes, Rejection> {
     Ok(all)
 }
 
-/// Whether a transaction can change nothing, whichever branches it takes: then it need not be replicated.
+/// Whether a transaction can change nothing, whichever branches it takes: then it need not be
+/// replicated.
 pub fn is_read_only(request: &TxnRequest) -> bool {
     request.success.iter().chain(&request.failure).all(|op| match &op.request {
         Some(Request::RequestPut(_) | Request::RequestDeleteRange(_)) => false,

@@ -73,7 +73,8 @@ impl KeyIndex {
         }
     }
 
-    /// The version of `key` that a reader at main revision `at` sees; `None` if it is deleted or not there.
+    /// The version of `key` that a reader at main revision `at` sees; `None` if it is deleted or
+    /// not there.
     pub fn get(&self, key: &[u8], at: i64) -> Option<&Version> {
         visible(self.keys.get(key)?, at)
     }
@@ -87,8 +88,9 @@ impl KeyIndex {
         self.live
     }
 
-    /// Keys in `interval`, counted up to `max`: those that are there, and deleted ones that no compaction at `compact`
-    /// may forget. How far the removal of the others has come differs between members, so they do not count.
+    /// Keys in `interval`, counted up to `max`: those that are there, and deleted ones that no
+    /// compaction at `compact` may forget. How far the removal of the others has come differs
+    /// between members, so they do not count.
     pub fn count_up_to(&self, interval: &Interval, compact: i64, max: usize) -> usize {
         let counts = |newest: &Version| newest.is_live() || newest.revision.main >= compact;
         let keys = (!interval.is_empty()).then(|| self.keys.range::<[u8], _>(interval.bounds()));

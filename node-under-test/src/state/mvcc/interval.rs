@@ -1,4 +1,5 @@
-//! A request's key range, as etcd writes it: `key` alone, `[key, range_end)`, or `key` and all that follow.
+//! A request's key range, as etcd writes it: `key` alone, `[key, range_end)`, or `key` and all that
+//! follow.
 
 use bytes::Bytes;
 use std::ops::Bound;
@@ -57,7 +58,8 @@ impl Interval {
         }
     }
 
-    /// Bounds for a sorted map; only for an interval that is not empty (an inverted pair panics there).
+    /// Bounds for a sorted map; only for an interval that is not empty (an inverted pair panics
+    /// there).
     pub fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
         let start = Bound::Included(self.start.as_ref());
         match &self.end {

@@ -1,7 +1,7 @@
 //! Range reads: which versions a request sees, and in what shape it gets them.
 //!
-//! Two steps, so that the first can run under the store's lock (it touches the key index only) and the
-//! second on a view of the engine without it.
+//! Two steps, so that the first can run under the store's lock (it touches the key index only) and
+//! the second on a view of the engine without it.
 
 use super::budget::Room;
 use super::interval::Interval;

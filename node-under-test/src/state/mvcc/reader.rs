@@ -1,4 +1,5 @@
-//! Reads of one consistent state: memory, the engine's view that belongs to it, and what is not committed yet.
+//! Reads of one consistent state: memory, the engine's view that belongs to it, and what is not
+//! committed yet.
 
 use super::budget::Room;
 use super::interval::Interval;

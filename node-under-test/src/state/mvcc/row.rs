@@ -1,8 +1,8 @@
 //! Rows of [`Bucket::Key`]: one per change of a key, in revision order.
 //!
-//! Key: `u64 main, u64 sub` (big-endian), then the kind byte. Value: a prost `mvccpb.KeyValue`; a tombstone
-//! holds the key and its mod revision only. Because the order of the rows is the order of the changes, a
-//! scan is history, and no row is ever rewritten.
+//! Key: `u64 main, u64 sub` (big-endian), then the kind byte. Value: a prost `mvccpb.KeyValue`; a
+//! tombstone holds the key and its mod revision only. Because the order of the rows is the order of
+//! the changes, a scan is history, and no row is ever rewritten.
 
 use super::Error;
 use node_base::backend::Bucket;
@@ -12,8 +12,8 @@ use prost::Message;
 pub const BUCKET: Bucket = Bucket::Key;
 pub const ROW_KEY_BYTES: usize = 17;
 
-/// A position in history: `main` counts the entries that changed keys (the first is 2, as in etcd), `sub`
-/// the changes inside one entry.
+/// A position in history: `main` counts the entries that changed keys (the first is 2, as in etcd),
+/// `sub` the changes inside one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision {
     pub main: i64,

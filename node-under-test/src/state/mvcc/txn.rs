@@ -1,9 +1,9 @@
 //! Transactions: decide every branch on the state before the first change, check, then execute.
 //!
-//! Nothing is changed until every operation of the chosen branches is known to succeed, so a refused
-//! transaction leaves no trace. What its comparisons and deletes cost is bounded, because every member pays for
-//! them; what its ranges cost, on the member at which a caller waits:
-//! the others do not read them.
+//! Nothing is changed until every operation of the chosen branches is known to succeed, so a
+//! refused transaction leaves no trace. What its comparisons and deletes cost is bounded, because
+//! every member pays for them; what its ranges cost, on the member at which a caller waits: the
+//! others do not read them.
 
 use super::budget::{Keys, Room};
 use super::interval::Interval;
