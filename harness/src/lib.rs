@@ -1,26 +1,28 @@
 //! The controller `ninelives`: it spawns real node processes, drives writes, kills them on a seeded
 //! schedule, and after every restart proves that nothing diverged.
 //!
-//! The pipeline, one module per stage; a stage uses those above it and the vocabulary, never those
-//! below:
+//! The pipeline, from above to below. Which module may name which says the table of layers that
+//! opens `ARCHITECTURE.md`, and a test keeps it.
 //!
 //! ```text
 //!   scenario.toml + seed
-//!        │ scenario, seed                 what to do, as the user said it
-//!        ▼
-//!      plan                               the schedule as text, a line per cycle
-//!        ▼
-//!      process, machine, faultfs, target, cluster  real processes, what they stand on, their disks, ports, control endpoints
-//!        ▼
-//!      model, oracle                      what must hold, from evidence outside the node's own claims
-//!        ▲ answers, events, dead directories
-//!      workload ∥ observe ∥ crowd ∥ cycle writes and watches go on while a cycle kills and restarts
-//!        │    history, inspect, raft_log  what happened, written ahead; what the dead directory and its raft log say
-//!        ▼
-//!      run, localise, report, progress    the verdict and its worth; where a divergence begins
-//!        ▼
-//!      probe: replays, shrink, mutants    many runs, each with a report: how often, how small, which bugs
-//!      verify                             a report's history, judged again
+//!     │ scenario, seed            what to do, as the user said it
+//!     ▼
+//!   plan                          the schedule as text, a line per cycle
+//!     ▼
+//!   process, machine, faultfs     real processes, what they stand on, their disks
+//!   target, contact, cluster      what is under test, one life of a member, all of them
+//!     ▼
+//!   workload ∥ observe ∥ crowd ∥ cycle
+//!     │                           writes and watches go on while a cycle kills and restarts
+//!     │ history, inspect, raft_log  what happened, written ahead; what a dead directory says
+//!     ▼
+//!   model, oracle, fold           what must hold, from evidence outside the node's own claims
+//!     ▼
+//!   run, localise, report         the verdict and its worth; where a divergence begins
+//!     ▼
+//!   probe: replays, shrink, mutants  many runs: how often, how small, which bugs
+//!   verify                        a report's history, judged again
 //! ```
 //!
 //! Vocabulary: [`operation`] (what clients do), [`evidence`] (what was done and seen), [`edn`] (a
@@ -28,8 +30,9 @@
 //! (findings that a scenario expects), [`record`] (what a cycle and a run leave behind), [`paths`]
 //! (the report directory), [`provenance`] (what ran, and on what), [`limits`] (every bound, with
 //! its reason), [`clock`] and [`seed`] (the only sources of time and of chance), [`exit`] (the exit
-//! codes), [`output`] (what is said, and to whom), [`shell`] (commands to paste), [`text`]
-//! (bytes as the history writes them).
+//! codes), [`ended`] (how a process ended), [`stretched`] (bounds that follow the machine's pace),
+//! [`output`] (what is said, and to whom), [`shell`] (commands to paste), [`text`] (bytes as the
+//! history writes them).
 //!
 //! Absences that are invariants: nothing here links the node (only its wire formats, `node-proto`);
 //! `oracle` and `model` never talk to a live node; only `clock` reads a clock and only `seed` draws
