@@ -65,6 +65,7 @@ fn what_once_ended_a_member_is_refused() {
                 follow: true,
                 commit: Some((n(20), n(0))),
             },
+            Act::Ask(vec![0xff; 40]),
             // Another life, by one who is let in.
             Act::Greeting { rpc: 8, to: n(1), to_incarnation: n(12), id: n(2), incarnation: n(22), cluster: n(0) },
             Act::Lead,
@@ -119,6 +120,7 @@ fn act() -> impl Strategy<Value = Act> {
                 Act::Snapshot { vote, at, members, wire_size, chunks, headless }
             }),
         1 => (0..600_u16).prop_map(Act::Command),
+        1 => bytes().prop_map(Act::Ask),
         1 => (any::<u8>(), number()).prop_map(|(kind, id)| Act::Change { kind, id }),
         4 => Just(Act::Lead),
     ]

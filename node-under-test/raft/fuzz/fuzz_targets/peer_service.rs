@@ -94,9 +94,10 @@ impl Input<'_> {
                 incarnation: self.number(),
                 cluster: Number(0),
             },
-            14 => match self.byte() % 3 {
+            14 => match self.byte() % 4 {
                 0 => Act::Command(u16::from(self.byte())),
                 1 => Act::Change { kind: self.byte(), id: self.number() },
+                2 => Act::Ask(self.bytes()),
                 _ => Act::Lead,
             },
             _ => Act::Lead,

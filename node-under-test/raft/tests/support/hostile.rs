@@ -13,7 +13,7 @@ use node_base::backend::Declared;
 use node_base::watermarks::Watermarks;
 use node_proto::peer::peer_server::PeerServer;
 use node_proto::peer::{
-    ChangeRequest, HelloRequest, Life, ProposeRequest, RaftMessage, ReadIndexRequest, Route, SnapshotFrame,
+    AskRequest, ChangeRequest, HelloRequest, Life, ProposeRequest, RaftMessage, ReadIndexRequest, Route, SnapshotFrame,
     SnapshotHead, change_request, snapshot_frame,
 };
 use node_raft::{
@@ -34,7 +34,7 @@ const CLUSTER: u64 = 0xc1;
 const VICTIM: u64 = 1;
 /// Who looks after the victim, and is honest.
 const OBSERVER: Life = Life { id: 3, incarnation: 33, cluster: CLUSTER };
-const RPCS: [&str; 9] = [
+const RPCS: [&str; 10] = [
     "AppendEntries",
     "Vote",
     "PreVote",
@@ -44,6 +44,7 @@ const RPCS: [&str; 9] = [
     "ReadIndex",
     "ChangeMembership",
     "Hello",
+    "Ask",
 ];
 
 /// A number in few bits: small, near a bound, or huge.
@@ -141,6 +142,8 @@ pub enum Act {
         kind: u8,
         id: Number,
     },
+    /// Any bytes as a question that only a leader answers.
+    Ask(Vec<u8>),
     /// An honest leader's round: at its own next term, one entry behind what is committed.
     Lead,
 }
@@ -367,6 +370,7 @@ impl Victim {
                 let bytes = match rpc {
                     "Hello" => HelloRequest { route }.encode_to_vec(),
                     "ReadIndex" => ReadIndexRequest { route }.encode_to_vec(),
+                    "Ask" => AskRequest { route, question: Bytes::new() }.encode_to_vec(),
                     _ => RaftMessage { route, payload: Bytes::new(), short_of_space: false }.encode_to_vec(),
                 };
                 (rpc, frame(&bytes))
@@ -415,6 +419,10 @@ impl Victim {
                         })
                         .freeze(),
                 )
+            }
+            Act::Ask(question) => {
+                let request = AskRequest { route: Some(liar.clone()), question: Bytes::copy_from_slice(question) };
+                ("Ask", frame(&request.encode_to_vec()))
             }
             Act::Command(len) => {
                 let request =
