@@ -330,6 +330,8 @@ pub const SHORTAGE_AFTERMATH: Duration = Duration::from_secs(60);
 pub const LAST_WORDS_BYTES: u64 = 64 * 1024;
 /// … and how many of them are looked at.
 pub const LAST_WORDS_READ: u64 = 16 * 1024;
+/// Characters of a member's last line that a finding quotes.
+pub const REMARK_CHARS_MAX: usize = 300;
 /// Room for `verdict.json` and for `junit.xml` that is taken before a run begins: for what is there
 /// without a cycle, …
 pub const REPORT_BYTES: u64 = 512 * 1024;

@@ -2,6 +2,7 @@
 
 use crate::contact::Standing;
 use crate::ended::Ended;
+use crate::limits;
 use crate::machine::{self, Resource, Shortage};
 use crate::stretched::Stretched;
 use crate::target::Engine;
@@ -51,7 +52,12 @@ impl Trouble {
     /// The finding that this trouble is. Our own clean crash is the only thing that happened to
     /// these nodes: a node that dies of itself, or refuses to start after it, broke a promise.
     pub fn finding(&self, cycle: Option<u32>) -> Finding {
-        let finding = match (Finding::new(self.what()), self.accused()) {
+        self.finding_with(None, cycle)
+    }
+
+    /// Likewise, with the end of the member's log, which is quoted if it said nothing else.
+    fn finding_with(&self, words: Option<&str>, cycle: Option<u32>) -> Finding {
+        let finding = match (Finding::new(self.what(words)), self.accused()) {
             (finding, Some(member)) => finding.at_member(member),
             (finding, None) => finding,
         };
@@ -63,7 +69,7 @@ impl Trouble {
 }
 
 impl Trouble {
-    fn what(&self) -> What {
+    fn what(&self, words: Option<&str>) -> What {
         match self {
             Trouble::Died { member, ended, .. }
             | Trouble::MigrateFailed { member, ended, .. }
@@ -73,7 +79,8 @@ impl Trouble {
                 Members::EndedFromOutside { member: *member, ended: *ended }.into()
             }
             Trouble::Died { member, ended, served, lived_before, remark } => {
-                let (member, ended, remark) = (*member, *ended, remark.clone());
+                let remark = remark.clone().or_else(|| words.and_then(last_line));
+                let (member, ended) = (*member, *ended);
                 let what = match (served, lived_before) {
                     (true, _) => Members::Died { member, ended, remark },
                     (false, true) => Members::RefusedToStart { member, ended, remark },
@@ -120,7 +127,7 @@ impl Trouble {
     /// The finding that it is on a machine that was `short` of something a moment ago. `words`: the
     /// member's last ones.
     pub fn weighed(&self, short: &[Shortage], words: Option<&str>, cycle: Option<u32>) -> Finding {
-        let finding = self.finding(cycle);
+        let finding = self.finding_with(words, cycle);
         match self.by_the_machine(short, words) {
             Some(why) => excused(finding, &why),
             None => finding,
@@ -199,6 +206,12 @@ impl From<anyhow::Error> for Trouble {
     }
 }
 
+/// The last line that says something, cut to what a sentence can hold.
+fn last_line(words: &str) -> Option<String> {
+    let line = words.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+    Some(line.chars().take(limits::REMARK_CHARS_MAX).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,6 +234,19 @@ mod tests {
         }
         let late = Trouble::Late { member: 1, what: "serve".into(), bound: Stretched::idle(Duration::from_millis(30)) };
         assert_eq!(late.finding(None).class(), Class::Liveness);
+    }
+
+    #[test]
+    fn a_death_is_told_with_the_last_line_of_the_log_if_the_member_said_nothing_else() {
+        let died = |remark: Option<&str>| {
+            let (ended, remark) = (Ended::Exited(1), remark.map(str::to_owned));
+            Trouble::Died { member: 2, ended, served: false, lived_before: true, remark }
+        };
+        let told = |remark| died(remark).weighed(&[], Some("starting\nlisten: address in use\n\n"), None).what;
+        for (remark, expected) in [(None, "listen: address in use"), (Some("panicked"), "panicked")] {
+            let what = Members::RefusedToStart { member: 2, ended: Ended::Exited(1), remark: Some(expected.into()) };
+            assert_eq!(told(remark), What::from(what));
+        }
     }
 
     #[test]
