@@ -28,11 +28,12 @@ pub use trouble::Trouble;
 
 use crate::contact::Standing;
 use crate::endpoints::Board;
+use crate::member::Role;
+use crate::member::{Engine, Slot};
 use crate::pace::Pace;
 use crate::paths::Paths;
 use crate::process::Spawner;
-use crate::record::Role;
-use crate::target::{Addresses, Engine, Slot, Target};
+use crate::target::{Addresses, Target};
 use crate::verdict::findings::Worth;
 use crate::{clock, limits};
 use anyhow::{Context, anyhow};

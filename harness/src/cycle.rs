@@ -26,23 +26,25 @@ mod upgrade;
 mod victims;
 mod wait;
 
-pub use crate::record::{CycleRecord, Outcome, PhasesMs, Role, Victim};
+pub use crate::member::Role;
+pub use crate::record::{CycleRecord, Outcome, PhasesMs, Victim};
 
 use crate::clock;
 use crate::cluster::trouble::excused;
 use crate::cluster::{Cluster, Death, Trouble};
 use crate::ended::Ended;
+use crate::evidence::DeadMember;
 use crate::evidence::{Did, Evidence, EvidenceKind, Look};
-use crate::inspect::{DeadMember, remove_dir};
+use crate::inspect::remove_dir;
 use crate::limits;
 use crate::machine::{Machine, Shortage};
+use crate::member::Engine;
 use crate::observe::Observer;
 use crate::oracle::{Ledger, Raised};
 use crate::pace::{Lap, Pace};
 use crate::plan::{Fault, Step, When};
 use crate::scenario::Scenario;
 use crate::stretched::AS_IDLE;
-use crate::target::Engine;
 use crate::verdict::findings::Harness;
 use crate::verdict::{Class, Finding, Verdict};
 use crate::workload::{Load, Prober};

@@ -12,21 +12,28 @@
 //! before is a mark, equal answers are written once.
 
 mod answer;
+mod change;
+mod dead;
+mod fresh_watch;
 mod line;
+pub mod logged;
+mod reading;
+mod timed;
+
+pub use change::Change;
+pub use dead::DeadMember;
+pub use fresh_watch::{Heard, Resumption};
+pub use reading::Reading;
+pub use timed::{Bounds, Cut, Healing, Served};
 
 pub use answer::{Answers, FenceAnswer, IndexRange, KvAnswer, Lease, Marks, Recovered};
 pub use line::read_line;
 
-use crate::inspect::DeadMember;
-use crate::model::Change;
+use crate::member::{Engine, Slot};
 use crate::operation::{Action, KeyState, OpId, Outcome, Purpose, Reason, Reply};
-use crate::oracle::Reading;
-use crate::oracle::liveness::{Bounds, Cut, Healing};
-use crate::oracle::log_replay::{LogEvidence, Mark};
-use crate::oracle::streams::{Heard, Resumption};
 use crate::record::{CycleRecord, QuotaRecord, SlotRecord};
-use crate::target::{Engine, Slot};
 use crate::verdict::Finding;
+use logged::{LogEvidence, Mark};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::SocketAddr;

@@ -29,6 +29,7 @@ mod trail;
 
 use crate::cluster::Cluster;
 use crate::contact::Standing;
+use crate::hex::hex;
 use crate::limits;
 use crate::operation::KeyState;
 use crate::oracle::Ledger;
@@ -36,7 +37,6 @@ use crate::oracle::log_replay::{Effect, LogReplay, effect, in_words};
 use crate::pace::Pace;
 use crate::raft_log::{self, LogId, Payload, RaftLog};
 use crate::record::localisation::{Excerpt, ExcerptLine, FirstWrong, Localisation, WrongKey};
-use crate::scenario::hex;
 use crate::verdict::{Class, Finding};
 use crate::workload::Workload;
 use compare::{Difference, Shape, Shown, Truth, first_difference};

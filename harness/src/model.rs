@@ -11,8 +11,9 @@ mod live;
 mod row;
 
 pub use live::live_digest;
-pub use row::{Change, Live};
+pub use row::Live;
 
+use crate::evidence::Change;
 use crate::verdict::findings::Writes;
 use row::Row;
 use sha2::{Digest, Sha256};

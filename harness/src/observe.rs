@@ -9,12 +9,12 @@ pub mod fresh;
 
 use crate::clock;
 use crate::endpoints::Board;
+use crate::evidence::Change;
 use crate::evidence::Evidence;
 use crate::limits;
-use crate::model::Change;
+use crate::member::Slot;
 use crate::oracle::Ledger;
 use crate::pace::Lap;
-use crate::target::Slot;
 use anyhow::bail;
 use etcd_client::{Client, ConnectOptions, EventType, WatchClient, WatchOptions, WatchResponse};
 use std::collections::BTreeMap;

@@ -39,9 +39,10 @@ pub use parse::PlanError;
 pub use restore::Restore;
 pub use upgrade::{Then, Upgrade, Way};
 
-use crate::scenario::{Scenario, TargetSpec, hex};
+use crate::hex::hex;
+use crate::member::Engine;
+use crate::scenario::{Scenario, TargetSpec};
 use crate::seed::Seed;
-use crate::target::Engine;
 use draw::Draw;
 use restore::Restores;
 use sha2::{Digest, Sha256};
@@ -187,10 +188,11 @@ impl fmt::Display for Plan {
 mod tests {
     use super::*;
     use crate::limits;
-    use crate::record::Role;
+    use crate::member::Role;
+    use crate::member::Slot;
     use crate::scenario::Quota;
     use crate::scenario::{FaultKind, RestoreKind, WayKind, WhomKind};
-    use crate::target::{Reach, Slot, WINDOWS, Window};
+    use crate::target::{Reach, WINDOWS, Window};
     use proptest::prelude::*;
     use std::path::Path;
 

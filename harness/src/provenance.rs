@@ -3,10 +3,10 @@
 //!
 //! Nothing here can end a run: what cannot be found out is reported as unknown.
 
+use crate::hex::hex;
 use crate::limits;
 use crate::process::{Launch, Spawner};
 use crate::record::BinaryId;
-use crate::scenario::hex;
 use anyhow::Context;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;

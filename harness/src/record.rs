@@ -10,8 +10,8 @@ pub mod localisation;
 pub mod pace;
 pub mod refused;
 
-pub use crate::target::Role;
-use crate::target::{Engine, Slot};
+pub use crate::member::Role;
+use crate::member::{Engine, Slot};
 use crate::verdict::{Finding, Verdict};
 use books::BooksRecord;
 use crowd::CrowdRecord;

@@ -27,9 +27,11 @@ pub use refusal::Refusal;
 pub use restore::{RestoreKind, RestoreSpec};
 pub use upgrade::{UpgradeSpec, WayKind};
 
+use crate::hex::hex;
 use crate::known::Signature;
 use crate::limits;
-use crate::target::{Engine, Reach, ServerSpec, Window, all_windows};
+use crate::member::Engine;
+use crate::target::{Reach, ServerSpec, Window, all_windows};
 use mix::Mix;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -266,11 +268,6 @@ impl Scenario {
     pub fn digest(&self) -> String {
         hex(&Sha256::digest(self.text.as_bytes()))
     }
-}
-
-/// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! (`xxxxxxxx…`) is `~x<length>~` before the rest; anything else is `~h~` and the bytes in hex. A
 //! text of our own never begins with `~` otherwise.
 
+use crate::hex::{hex, unhex};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 
@@ -16,7 +17,7 @@ pub fn encode(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) if filler >= FILLER_MIN => Cow::Owned(format!("~x{filler}~{}", &text[filler..])),
         Ok(text) if !text.starts_with('~') => Cow::Borrowed(text),
-        _ => Cow::Owned(bytes.iter().fold("~h~".to_owned(), |text, byte| text + &format!("{byte:02x}"))),
+        _ => Cow::Owned(format!("~h~{}", hex(bytes))),
     }
 }
 
@@ -29,9 +30,7 @@ pub fn decode(text: &str) -> Result<Vec<u8>, String> {
     let wrong = || format!("expected text, ~x<length>~ and text, or ~h~ and hex, found {text:?}");
     let (kind, rest) = coded.split_once('~').ok_or_else(wrong)?;
     if kind == "h" {
-        let digits =
-            rest.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2));
-        return digits.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect::<Option<_>>().ok_or_else(wrong);
+        return unhex(rest).ok_or_else(wrong);
     }
     let length: usize = kind.strip_prefix('x').and_then(|length| length.parse().ok()).ok_or_else(wrong)?;
     // Nobody writes a value that is longer than a request may be.

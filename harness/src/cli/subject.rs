@@ -2,9 +2,10 @@
 
 use super::{With, absolute, beside_this_executable};
 use crate::exit::Failure;
+use crate::member::Engine;
 use crate::scenario::{Scenario, TargetSpec};
 use crate::target::node::bug_exists_on;
-use crate::target::{Engine, Node, Server, ServerSpec, Target};
+use crate::target::{Node, Server, ServerSpec, Target};
 use std::env;
 use std::path::{Path, PathBuf};
 

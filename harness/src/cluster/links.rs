@@ -6,8 +6,8 @@
 //! members in them. Only runs whose plan disturbs links have proxies.
 
 use super::proxy::{Passage, Proxy};
+use crate::member::Slot;
 use crate::plan::Link;
-use crate::target::Slot;
 use anyhow::Context;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

@@ -4,8 +4,8 @@ use super::tool::{self, Run};
 use super::{Site, Trouble};
 use crate::ended::Ended;
 use crate::limits;
+use crate::member::Engine;
 use crate::process::Migrated;
-use crate::target::Engine;
 use anyhow::anyhow;
 
 /// How one run of `migrate` ended.

@@ -2,8 +2,8 @@
 //! in it, from whichever task asked. Bounded: what is not taken is replaced by the newest.
 
 use crate::contact::Standing;
+use crate::evidence::Reading;
 use crate::limits;
-use crate::oracle::Reading;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

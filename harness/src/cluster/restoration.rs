@@ -4,9 +4,10 @@
 use super::tool::{self, Run};
 use super::{Site, Trouble};
 use crate::ended::Ended;
+use crate::member::Engine;
 use crate::pace::Pace;
 use crate::process::Launch;
-use crate::target::{Engine, Node};
+use crate::target::Node;
 use crate::{clock, limits};
 use anyhow::{Context, anyhow, bail};
 use etcd_client::{Client, ConnectOptions, GetOptions};

@@ -4,12 +4,13 @@
 use super::{Stage, Work};
 use crate::cluster::Trouble;
 use crate::cluster::migration::{Migration, migrate};
+use crate::evidence::DeadMember;
 use crate::evidence::{Did, Evidence, Look};
-use crate::inspect::{DeadMember, inspect};
+use crate::inspect::inspect;
+use crate::member::Engine;
 use crate::oracle::settle_index;
 use crate::plan::{At, Then};
 use crate::process::Migrated;
-use crate::target::Engine;
 use anyhow::anyhow;
 
 impl Stage<'_> {

@@ -9,9 +9,11 @@ use super::wait::Miss;
 use super::{Casualty, Stage, Work};
 use crate::cluster::{Membership, Trouble};
 use crate::evidence::{Did, Evidence};
+use crate::member::Engine;
+use crate::member::Role;
 use crate::plan::At;
-use crate::record::{Role, Victim};
-use crate::target::{Engine, Reach};
+use crate::record::Victim;
+use crate::target::Reach;
 use std::time::Duration;
 
 impl Stage<'_> {

@@ -5,9 +5,10 @@
 use super::{Stage, Work};
 use crate::cluster::trouble::excused;
 use crate::evidence::Evidence;
+use crate::evidence::{Bounds, Healing, Served};
+use crate::evidence::{Heard, Resumption};
 use crate::observe::fresh;
-use crate::oracle::liveness::{Bounds, Healing, Served, check_healing};
-use crate::oracle::streams::{Heard, Resumption};
+use crate::oracle::liveness::check_healing;
 use crate::verdict::findings::Watches;
 use crate::verdict::{Class, Finding};
 use crate::{clock, limits};

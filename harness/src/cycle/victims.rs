@@ -1,8 +1,9 @@
 //! Who is killed: a pure function of the plan's *whom* and the roles as they are. Ranks count
 //! slots: which ids live there may change.
 
+use crate::member::Role;
 use crate::plan::Whom;
-use crate::record::{Role, Victim};
+use crate::record::Victim;
 use crate::scenario::WhomKind;
 
 /// No victims of no cluster, for a check without a fault.

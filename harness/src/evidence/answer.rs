@@ -1,7 +1,7 @@
 //! What members say on their control endpoint, as the history writes it. Replies of the wire become
 //! these types where they are received (`contact/wire.rs`), and nothing turns them back.
 
-use crate::scenario::hex;
+use crate::hex::{hex, unhex};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Raft indexes from `first` to `last`, both inclusive; written as `[first, last]`.
@@ -150,7 +150,9 @@ impl<'de> Deserialize<'de> for Answers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut answers = Vec::new();
         for group in Vec::<Group>::deserialize(deserializer)? {
-            let digest = |text: &str| unhex(text).map_err(serde::de::Error::custom);
+            let digest = |text: &str| {
+                unhex(text).ok_or_else(|| serde::de::Error::custom(format!("expected bytes in hex, found {text:?}")))
+            };
             let answer = FenceAnswer {
                 missed: group.missed,
                 index: group.index,
@@ -206,14 +208,6 @@ fn as_hex<S: Serializer>(digest: &[u8; 32], serializer: S) -> Result<S::Ok, S::E
 }
 
 fn from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
-    let bytes = unhex(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)?;
+    let bytes = unhex(&String::deserialize(deserializer)?).unwrap_or_default();
     bytes.try_into().map_err(|_| serde::de::Error::custom("expected 32 bytes in hex"))
-}
-
-fn unhex(text: &str) -> Result<Vec<u8>, String> {
-    let wrong = || format!("expected bytes in hex, found {text:?}");
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
-        return Err(wrong());
-    }
-    (0..text.len() / 2).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| wrong())).collect()
 }

@@ -1,8 +1,8 @@
 //! Every kind of line reads back as it was written, and small.
 
 use super::*;
+use crate::evidence::Served;
 use crate::operation::{Compare, Effect, Expected, Keys, Shape};
-use crate::oracle::liveness::Served;
 use crate::report::sample;
 use crate::verdict::Class;
 use proptest::prelude::*;

@@ -106,7 +106,7 @@ fn same_writes(a: &[Effect], b: &[Effect]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Change;
+    use crate::evidence::Change;
     use crate::oracle::log_replay::effect;
 
     fn put(revision: u64, key: &str, writer: u64) -> Vec<Effect> {

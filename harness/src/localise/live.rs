@@ -3,8 +3,8 @@
 
 use super::compare::Shown;
 use crate::contact::rows;
+use crate::evidence::Change;
 use crate::limits;
-use crate::model::Change;
 use crate::observe;
 use crate::operation::KeyState;
 use crate::oracle::log_replay::effect;

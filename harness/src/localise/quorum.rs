@@ -8,7 +8,8 @@
 //! Before it, purges leave entries that fewer logs hold. Those count too, if every log that holds
 //! them agrees, and none of these logs contradicts the majority anywhere.
 
-use crate::oracle::log_replay::{Logged, Mark};
+use crate::evidence::logged::{Logged, Mark};
+use crate::oracle::log_replay::logged;
 use crate::raft_log::RaftLog;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +20,7 @@ pub(super) fn entries(logs: &[&RaftLog], members: usize) -> Vec<Logged> {
     let mut by_index: BTreeMap<u64, Vec<(usize, Logged)>> = BTreeMap::new();
     for (witness, log) in logs.iter().enumerate() {
         for entry in &log.entries {
-            by_index.entry(entry.id.index).or_default().push((witness, Logged::of(entry)));
+            by_index.entry(entry.id.index).or_default().push((witness, logged(entry)));
         }
     }
     let chosen: BTreeMap<u64, &Logged> =

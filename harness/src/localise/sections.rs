@@ -2,7 +2,9 @@
 //! which entries write them.
 
 use super::Evidence;
-use crate::oracle::log_replay::{Logged, Step, in_words};
+use crate::evidence::logged::{Logged, Step};
+use crate::oracle::log_replay::in_words;
+use crate::oracle::log_replay::logged;
 use crate::verdict::findings::parts::{Part, Says};
 use crate::verdict::findings::{Leases, Replicas, What};
 use crate::verdict::{Class, Finding};
@@ -59,7 +61,7 @@ pub(super) fn conclusion(finding: &Finding, evidence: &Evidence) -> Option<(Stri
     }
     let logs = evidence.witnesses.iter().filter_map(|witness| witness.log.as_ref());
     for entry in logs.flat_map(|log| &log.entries).filter(|entry| (agreed..=fence).contains(&entry.id.index)) {
-        entries.entry(entry.id.index).or_insert_with(|| Logged::of(entry));
+        entries.entry(entry.id.index).or_insert_with(|| logged(entry));
     }
     entries.retain(|_, entry| writes(&entry.step));
     let named: Vec<String> = entries

@@ -310,7 +310,7 @@ fn by_answer(finding: &Finding, evidence: &Evidence, found: &mut Localisation) {
 mod tests {
     use super::super::compare::Truth;
     use super::*;
-    use crate::model::Change;
+    use crate::evidence::Change;
     use crate::report::localisation::text;
     use crate::verdict::Class;
 

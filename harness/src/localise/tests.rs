@@ -1,8 +1,8 @@
 //! Conclusions from made-up evidence, in the words that a report has.
 
 use super::*;
+use crate::evidence::Change;
 use crate::history::Lines;
-use crate::model::Change;
 use crate::report::localisation;
 use crate::report::sample::assert_golden;
 use crate::verdict::findings::Replicas;

@@ -48,7 +48,7 @@ fn may_delete(entry: &Entry) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Change;
+    use crate::evidence::Change;
     use crate::oracle::log_replay::effect;
     use node_proto::etcdserverpb::{DeleteRangeRequest, PutRequest};
 

@@ -4,13 +4,13 @@
 //! The end of `history.jsonl` is read back: what was written down is what there is to go by, here
 //! as in a check that is done later.
 
+use crate::evidence::DeadMember;
+use crate::evidence::logged::Logged;
 use crate::evidence::{Did, Evidence, EvidenceKind, FenceAnswer, IndexRange, Look, Marks, Recovered};
+use crate::hex::hex;
 use crate::history::{self, Lines};
-use crate::inspect::DeadMember;
 use crate::operation::{KeyState, Reply};
-use crate::oracle::log_replay::Logged;
 use crate::record::localisation::Watermarks;
-use crate::scenario::hex;
 use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::Path;

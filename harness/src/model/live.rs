@@ -44,7 +44,7 @@ impl Model {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Change;
+    use crate::evidence::Change;
 
     fn put(key: &str, value: &str, create_revision: u64, version: u64, lease: i64) -> Change {
         Change::Put { key: key.into(), value: value.into(), create_revision, version, lease }

@@ -3,7 +3,7 @@
 
 use super::{CONNECT_TIMEOUT, whole_revisions};
 use crate::evidence::mark_of;
-use crate::oracle::streams::{Heard, Resumption};
+use crate::evidence::{Heard, Resumption};
 use crate::pace::Lap;
 use crate::{clock, limits};
 use etcd_client::{Client, ConnectOptions, WatchOptions};

@@ -15,7 +15,8 @@
 use super::Alarms;
 use super::asked::Asked;
 use super::predict::{difference, in_words, matches, predict};
-use crate::model::{Change, Model};
+use crate::evidence::Change;
+use crate::model::Model;
 use crate::operation::{Action, OpId};
 use crate::verdict::Finding;
 use crate::verdict::findings::Writes as Broken;

@@ -10,8 +10,9 @@
 //! Memory is bounded by the clients and the keys.
 
 use super::Alarms;
+use crate::evidence::Change;
 use crate::limits;
-use crate::model::{Change, Model};
+use crate::model::Model;
 use crate::operation::OpId;
 use crate::verdict::Finding;
 use crate::verdict::findings::Writes as Broken;

@@ -7,6 +7,7 @@
 use super::Alarms;
 use super::ledger::{Books, FenceMark};
 use crate::evidence::{FenceAnswer as Answer, Recovered};
+use crate::hex::hex;
 use crate::verdict::Finding;
 use crate::verdict::findings::parts::{Anchor, Part, Says};
 use crate::verdict::findings::{Harness, Replicas};
@@ -197,7 +198,7 @@ fn lease_list(answer: &Answer) -> Vec<(i64, i64)> {
 
 /// The first eight bytes of a digest, in hex.
 fn short(digest: &[u8]) -> String {
-    let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex(&digest[..digest.len().min(8)]);
     if hex.is_empty() { "(none)".to_owned() } else { hex }
 }
 

@@ -9,7 +9,7 @@ use super::Alarms;
 use super::fence::{history_reaches, judge_compaction};
 use super::ledger::{Books, FenceMark};
 use crate::evidence::KvAnswer;
-use crate::scenario::hex;
+use crate::hex::hex;
 use crate::target::predicts_hash_kv;
 use crate::verdict::Finding;
 use crate::verdict::findings::parts::{Anchor, Part};

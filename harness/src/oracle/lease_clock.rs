@@ -19,7 +19,8 @@
 
 use super::Alarms;
 use super::asked::Asked;
-use crate::model::{Change, Model};
+use crate::evidence::Change;
+use crate::model::Model;
 use crate::operation::{Action, OpId, Reply};
 use crate::record::LeasesJudged;
 use crate::verdict::Finding;

@@ -39,20 +39,19 @@ mod admission;
 mod step;
 mod store;
 
-pub use step::{Logged, Mark, Step};
+pub use step::logged;
 pub use store::{Effect, Row, Store};
 
 use super::Alarms;
-use crate::evidence::FenceAnswer;
-use crate::model::{Change, Model};
+use crate::evidence::logged::{self, LogEvidence, Logged, Mark, Span, Step, Value};
+use crate::evidence::{Change, FenceAnswer};
+use crate::model::Model;
 use crate::raft_log::{LogId, RaftLog};
 use crate::record::Replayed;
 use crate::verdict::Finding;
 use crate::verdict::findings::RaftLogs;
 use crate::verdict::findings::parts::{Differs, Figure, Told};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use step::Value;
 
 /// Committed entries whose marks are kept, to be compared with those of another log. A log is
 /// purged to a few hundred entries; a member that was away keeps a few thousand.
@@ -68,20 +67,6 @@ const DELIVERED_MAX: usize = 50_000;
 /// Revisions that are remembered with what the log made them of, to find the first wrong one: those
 /// of several cycles.
 const LATELY_MAX: usize = 8_000;
-
-/// What a dead member's log adds to what is known. A line of the history.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogEvidence {
-    pub cycle: u32,
-    pub member: u64,
-    /// The entries that the log holds; `None`: none.
-    pub first: Option<u64>,
-    pub last: Option<u64>,
-    /// The last entry that is certainly committed.
-    pub committed: Option<u64>,
-    /// The committed ones among them that were not known before, or not so, ascending.
-    pub entries: Vec<Logged>,
-}
 
 /// What is certain about a fence that all members answered alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,7 +160,7 @@ impl LogReplay {
             .entries
             .iter()
             .filter(|entry| committed >= Some(entry.id.index) && entry.id.index >= forgotten)
-            .map(Logged::of)
+            .map(step::logged)
             .filter(new)
             .collect();
         let (first, last) = (log.entries.first(), log.entries.last());
@@ -419,7 +404,7 @@ fn lease_list(leases: &BTreeMap<i64, i64>) -> String {
 
 /// The effect of a step, in words.
 pub fn in_words(step: &Step) -> String {
-    let span = |span: &step::Span| match &span.1 {
+    let span = |span: &Span| match &span.1 {
         None => format!("delete {}", span.0),
         Some(to) => format!("delete [{}, {})", span.0, to.escape_default()),
     };
@@ -432,9 +417,9 @@ pub fn in_words(step: &Step) -> String {
         Step::Delete(keys) => span(keys),
         Step::Txn { then, .. } => {
             let steps = then.iter().take(LISTED_MAX).map(|change| match change {
-                step::Change::Put(key, value, _) => format!("put {key} = {value}"),
-                step::Change::Delete(keys) => span(keys),
-                step::Change::Txn { .. } => "a nested transaction".to_owned(),
+                logged::Change::Put(key, value, _) => format!("put {key} = {value}"),
+                logged::Change::Delete(keys) => span(keys),
+                logged::Change::Txn { .. } => "a nested transaction".to_owned(),
             });
             format!("txn: {}", steps.collect::<Vec<_>>().join(", "))
         }

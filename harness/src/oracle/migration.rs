@@ -3,8 +3,8 @@
 //! there before.
 
 use super::replay_start::Restart;
-use crate::inspect::DeadMember;
-use crate::target::Engine;
+use crate::evidence::DeadMember;
+use crate::member::Engine;
 use crate::verdict::Finding;
 use crate::verdict::findings::Restarts;
 use crate::verdict::findings::parts::{DeadMark, Migration, Store, Vote};

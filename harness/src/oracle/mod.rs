@@ -66,7 +66,6 @@ pub use raised::{LISTED_PER_CLASS_MAX, Origin, Raised};
 pub use replay_start::Restart;
 pub use sums::{Sums, Tally};
 pub use votes::Vote;
-pub use watermarks::Reading;
 
 use crate::verdict::{Class, Finding};
 

@@ -1,7 +1,8 @@
 //! What an operation does to a state: the rules of the store, applied to the model.
 
 use super::asked::first;
-use crate::model::{Change, Model};
+use crate::evidence::Change;
+use crate::model::Model;
 use crate::operation::{Action, Compare, Effect, Keys};
 use std::collections::BTreeMap;
 

@@ -15,9 +15,9 @@
 //! Where an index is absent, nothing has that property yet: it counts as one below the first
 //! index, 0.
 
+use crate::evidence::DeadMember;
 use crate::evidence::{IndexRange, Recovered};
-use crate::inspect::DeadMember;
-use crate::target::Engine;
+use crate::member::Engine;
 use crate::verdict::Finding;
 use crate::verdict::findings::parts::{DeadMark, Span};
 use crate::verdict::findings::{Restarts, What};

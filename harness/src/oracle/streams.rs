@@ -9,16 +9,15 @@
 //! feeds the model; a mark of it is kept until the slowest stream has delivered it as well.
 
 use super::Alarms;
-use super::log_replay::Mark;
-use crate::evidence::mark_of;
+use crate::evidence::logged::Mark;
+use crate::evidence::{Change, Heard, Resumption, mark_of};
 use crate::limits;
-use crate::model::{Change, Model};
+use crate::member::Slot;
+use crate::model::Model;
 use crate::operation::Keys;
-use crate::target::Slot;
 use crate::verdict::Finding;
 use crate::verdict::findings::Watches;
 use crate::verdict::findings::parts::FreshWatch;
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
 #[derive(Debug)]
@@ -127,28 +126,6 @@ impl Streams {
             self.first += 1;
         }
     }
-}
-
-/// A watch to be opened anew: what it is to deliver is known.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resumption {
-    pub from: u64,
-    /// `None`: all keys.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub keys: Option<Keys>,
-    /// The last revision of the history that it has to deliver; 0: it has to be refused.
-    pub upto: u64,
-}
-
-/// What a watch that was opened anew delivered, up to the revision that it was asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Heard {
-    /// Each revision, with the mark of its changes.
-    pub revisions: Vec<(u64, Mark<8>)>,
-    /// It was cancelled because everything below this revision is compacted.
-    pub compacted: Option<u64>,
-    /// Why it ended before it had delivered everything.
-    pub ended: Option<String>,
 }
 
 /// The watches to be opened on a restarted member, when all streams have delivered `upto`: `draw`

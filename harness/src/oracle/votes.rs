@@ -8,8 +8,8 @@
 
 use super::Alarms;
 use super::replay_start::Restart;
-use super::watermarks::Reading;
-use crate::inspect::DeadMember;
+use crate::evidence::DeadMember;
+use crate::evidence::Reading;
 use crate::verdict::Finding;
 use crate::verdict::findings::RaftLogs;
 pub use crate::verdict::findings::parts::Vote;

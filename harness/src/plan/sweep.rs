@@ -8,10 +8,12 @@
 //! followers, and nothing else.
 
 use super::{At, Fault, Plan, Restore, Step, Then, Upgrade, Way, When, Whom};
-use crate::record::{QuotaRecord, Role};
+use crate::member::Role;
+use crate::member::Slot;
+use crate::record::QuotaRecord;
 use crate::scenario::{RestoreKind, Scenario, WayKind, whom_of};
 use crate::seed::{Seed, Stream};
-use crate::target::{Reach, Slot, WINDOWS, Window};
+use crate::target::{Reach, WINDOWS, Window};
 
 impl Plan {
     /// The sweep of `scenario`, for `clusters` clusters side by side.

@@ -12,9 +12,10 @@
 
 use super::At;
 use super::parse_fault::parse_at;
+use crate::member::{Engine, Slot};
 use crate::scenario::{Scenario, UpgradeSpec, WayKind};
 use crate::seed::{Seed, Stream};
-use crate::target::{self, Engine, Slot};
+use crate::target;
 use std::fmt;
 
 /// How the member changes its engine.

@@ -2,7 +2,8 @@
 //! for the terminal.
 
 use super::worth::{NO_WINDOW, WindowHits, Worth};
-use crate::record::{Role, RunSummary};
+use crate::member::Role;
+use crate::record::RunSummary;
 use crate::target::{FILE_WINDOWS, WINDOWS, find_window};
 use std::fmt::Write;
 

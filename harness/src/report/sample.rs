@@ -3,9 +3,9 @@
 //!
 //! The golden files are in `harness/tests/golden/`; `NINELIVES_BLESS=1` rewrites them.
 
+use crate::member::{Engine, Slot};
 use crate::record::localisation::{Excerpt, ExcerptLine, FirstWrong, Localisation, Watermarks, WrongKey};
 use crate::record::*;
-use crate::target::{Engine, Slot};
 use crate::verdict::findings::parts::{Anchor, Part, Says};
 use crate::verdict::findings::{Replicas, Worth};
 use crate::verdict::{Class, Finding, Verdict};

@@ -7,7 +7,8 @@
 //! independent trials puts the rate below 3/n with 95 % confidence. The trials of one run share
 //! machine, mix and history, so the caveat travels with the number.
 
-use crate::record::{CycleRecord, Outcome, Role, RunSummary};
+use crate::member::Role;
+use crate::record::{CycleRecord, Outcome, RunSummary};
 use crate::verdict::Verdict;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};

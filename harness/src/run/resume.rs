@@ -170,8 +170,8 @@ impl Reopened {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inspect::DeadMember;
-    use crate::target::{Engine, Slot};
+    use crate::evidence::DeadMember;
+    use crate::member::{Engine, Slot};
 
     fn place(slot: u64) -> Evidence {
         let at = "127.0.0.1:9".parse().unwrap();

@@ -233,9 +233,10 @@ pub(super) fn fault_classes(cycles: &[CycleRecord]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Outcome, Role, Victim};
+    use crate::member::Engine;
+    use crate::member::Role;
+    use crate::record::{Outcome, Victim};
     use crate::report::sample;
-    use crate::target::Engine;
 
     fn run(landed: usize, skipped: usize, idle: usize) -> RunSummary {
         let mut run = sample::run();

@@ -3,7 +3,7 @@
 use super::raw::Check;
 use super::{ClusterSpec, Refusal, TargetSpec};
 use crate::limits;
-use crate::target::Engine;
+use crate::member::Engine;
 use serde::Deserialize;
 use toml::Spanned;
 

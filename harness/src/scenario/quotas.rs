@@ -14,7 +14,8 @@
 use super::raw::Check;
 use super::{Refusal, WhomKind};
 use crate::limits;
-use crate::record::{QuotaRecord, Role};
+use crate::member::Role;
+use crate::record::QuotaRecord;
 use crate::target::{self, Window};
 use serde::Deserialize;
 use std::collections::BTreeMap;

@@ -1,7 +1,8 @@
 //! `node-under-test`: the node that ships with the harness. It has a control endpoint, crash
 //! windows and data that can be read when it is dead.
 
-use super::{Engine, Life, Origin};
+use super::{Life, Origin};
+use crate::member::Engine;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 

@@ -165,7 +165,8 @@ fn fill(text: &str, of: &[(&str, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::{Addresses, Engine};
+    use crate::member::Engine;
+    use crate::target::Addresses;
     use std::net::SocketAddr;
     use std::path::Path;
 

@@ -1,8 +1,8 @@
 //! The crash windows that a scenario may name, and how each can be reached: the node's own, and
 //! those of a server's files, which the fault filesystem makes.
 
-use super::{Engine, Role};
 use crate::limits;
+use crate::member::{Engine, Role};
 
 /// What must happen to a member before it passes a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,17 +1,17 @@
 //! A small report that verifies; and every way of changing it is noticed.
 
 use super::*;
+use crate::evidence::Change;
+use crate::evidence::DeadMember;
 use crate::evidence::{Answers, End, Evidence, FenceAnswer, HISTORY_VERSION, Head, IndexRange, Look, Recovered};
 use crate::fold::Fold;
 use crate::history::History;
-use crate::inspect::DeadMember;
-use crate::model::Change;
+use crate::member::{Engine, Slot};
 use crate::operation::{Action, KeyState, Keys, OpId, Outcome, Reply};
 use crate::oracle::Ledger;
 use crate::record::{CycleRecord, Outcome as Ending, SlotRecord};
 use crate::report::sample;
 use crate::seed::Seed;
-use crate::target::{Engine, Slot};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 

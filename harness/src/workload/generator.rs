@@ -334,7 +334,7 @@ fn stretch(nth: u32, clients: u32, keys: u64) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::hex;
+    use crate::hex::hex;
     use crate::scenario::mix;
     use crate::seed::Seed;
     use sha2::{Digest, Sha256};

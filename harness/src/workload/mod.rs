@@ -165,7 +165,7 @@ mod tests {
     use super::*;
     use crate::evidence::Evidence;
     use crate::history::{History, Lines};
-    use crate::target::Slot;
+    use crate::member::Slot;
     use std::net::TcpListener;
 
     /// Where the requests of a load went that ran for a moment, while only the endpoints in

@@ -1,11 +1,11 @@
 use super::super::Ledger;
 use super::*;
+use crate::evidence::Change;
 use crate::evidence::{Answers, Evidence};
 use crate::evidence::{IndexRange, Lease};
 use crate::known::Signature;
-use crate::model::Change;
+use crate::member::Slot;
 use crate::operation::{Action, OpId, Outcome, Reply};
-use crate::target::Slot;
 use crate::verdict::Class;
 use crate::verdict::findings::What;
 use std::sync::Arc;

@@ -1,10 +1,10 @@
 use super::super::Ledger;
 use super::*;
+use crate::evidence::Change;
 use crate::evidence::Evidence;
 use crate::known::Signature;
-use crate::model::Change;
+use crate::member::Slot;
 use crate::operation::{Action, OpId, Outcome, Reply};
-use crate::target::Slot;
 use crate::verdict::Class;
 use std::sync::Arc;
 

@@ -1,10 +1,10 @@
 //! Hand-written evidence: a ledger that is told what happened, and when.
 
+use crate::evidence::Change;
 use crate::evidence::Evidence;
-use crate::model::Change;
+use crate::member::Slot;
 use crate::operation::{Action, OpId, Reply};
 use crate::oracle::Ledger;
-use crate::target::Slot;
 use crate::verdict::{Class, Finding};
 use std::sync::Arc;
 

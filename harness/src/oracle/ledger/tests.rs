@@ -1,8 +1,8 @@
 //! Small histories: each one must be accepted, or refused as exactly the class that it is.
 
 use super::*;
+use crate::member::Engine;
 use crate::operation::{Compare, Effect, KeyState, Keys, Reason, Shape};
-use crate::target::Engine;
 use Class::{Linearizability, LostWrite, Model as Wrong, Phantom};
 
 const A: OpId = OpId { client: 1, seq: 1 };

@@ -455,7 +455,7 @@ fn equal_values_have_equal_fingerprints_and_others_hardly_ever() {
 #[test]
 fn a_restored_book_begins_with_the_keys_of_the_snapshot() {
     let mut model = Model::default();
-    let change = |key: &str, id: OpId| crate::model::Change::Put {
+    let change = |key: &str, id: OpId| crate::evidence::Change::Put {
         key: key.into(),
         value: format!("x,{id}").into_bytes(),
         create_revision: 2,

@@ -3,7 +3,7 @@
 //! Neither the node's apply code nor the watch-fed model ([`crate::model`]) is asked: this one
 //! starts from the log and says what the watches must deliver.
 
-use super::step::{Change, Condition, Number, Order, Span, Step, Value};
+use crate::evidence::logged::{Change, Condition, Number, Order, Span, Step, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 

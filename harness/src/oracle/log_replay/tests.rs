@@ -287,7 +287,7 @@ fn a_replay_that_begins_at_the_last_fence_forgets_what_single_logs_told() {
     replay.read(&evidence, &mut Alarms::new());
     let mut again = replay.at_last_fence();
     let truth = log(11, &[Some(put("d", "x,1.6", 0)), Some(put("d", "x,1.7", 0))]);
-    again.read_committed(&truth.entries.iter().map(Logged::of).collect::<Vec<_>>());
+    again.read_committed(&truth.entries.iter().map(step::logged).collect::<Vec<_>>());
     let made: Vec<(u64, u64)> = again.lately().iter().map(|(revision, (id, _))| (*revision, id.index)).collect();
     assert_eq!(made, [(7, 11), (8, 12)]);
     let writer = again.lately()[&7].1[0].row.unwrap().value.writer().unwrap();
@@ -312,14 +312,14 @@ fn a_transaction_is_refused_as_a_whole() {
     let value = Value::of(b"x,1.1");
     let step = Step::Txn {
         when: Vec::new(),
-        then: vec![step::Change::Put("a".into(), value, 0), step::Change::Put("b".into(), value, 5)],
+        then: vec![logged::Change::Put("a".into(), value, 0), logged::Change::Put("b".into(), value, 5)],
         or: Vec::new(),
     };
     assert_eq!(store.apply(&step), Ok(Vec::new()), "there is no lease 5");
     assert_eq!(store, Store::default());
     let twice = Step::Txn {
         when: Vec::new(),
-        then: vec![step::Change::Put("a".into(), value, 0), step::Change::Delete(step::Span("a".into(), None))],
+        then: vec![logged::Change::Put("a".into(), value, 0), logged::Change::Delete(Span("a".into(), None))],
         or: Vec::new(),
     };
     assert!(store.apply(&twice).is_err());
@@ -424,13 +424,13 @@ proptest! {
                 }
                 2 => {
                     if exists(&naive, &from) { expected.push((at, from.clone(), false)); }
-                    Step::Delete(step::Span(from, None))
+                    Step::Delete(Span(from, None))
                 }
                 _ => {
                     for key in (a..b).map(|key| format!("k{key}")) {
                         if exists(&naive, &key) { expected.push((at, key, false)); }
                     }
-                    Step::Delete(step::Span(from, Some(to)))
+                    Step::Delete(Span(from, Some(to)))
                 }
             };
             let made = store.apply(&step).unwrap();

@@ -2,8 +2,8 @@
 
 use super::parts::{Healed, ids};
 use crate::ended::Ended;
+use crate::member::Engine;
 use crate::stretched::Stretched;
-use crate::target::Engine;
 
 /// The last line that a member wrote, in brackets.
 fn quoted(remark: Option<&String>) -> String {

@@ -3,10 +3,10 @@
 
 use super::{What, Worth};
 use crate::ended::Ended;
+use crate::member::Role;
+use crate::member::{Engine, Slot};
 use crate::operation::{Keys, OpId};
 use crate::stretched::Stretched;
-use crate::target::Role;
-use crate::target::{Engine, Slot};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 

@@ -2,7 +2,7 @@
 //! last-flushed index, E the engine's own.
 
 use super::parts::{DeadMark, Migration, Span, Store, Vote, or_nothing};
-use crate::target::Engine;
+use crate::member::Engine;
 
 findings! {
     /// A dead directory proves what was promised, and a restart begins where it says.

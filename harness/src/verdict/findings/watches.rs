@@ -2,8 +2,8 @@
 //! resumable.
 
 use super::parts::FreshWatch;
+use crate::member::Slot;
 use crate::stretched::Stretched;
-use crate::target::Slot;
 
 findings! {
     /// A watch delivers every revision once, in order and whole, and a fresh one what the history

@@ -1,0 +1,27 @@
+//! Bytes in lower-case hex: the one codec.
+
+/// `bytes`, two digits each.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes that `text` stands for; `None` if it is not hex.
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let clean = text.len() % 2 == 0 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    clean.then(|| text.as_bytes().chunks(2).map(digits).collect())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_read_back_and_nothing_else_does() {
+        assert_eq!(hex(&[0, 15, 255]), "000fff");
+        assert_eq!(unhex("000fFf"), Some(vec![0, 15, 255]));
+        for wrong in ["0", "0g", "+f", "é"] {
+            assert_eq!(unhex(wrong), None, "{wrong}");
+        }
+    }
+}
