@@ -1,12 +1,12 @@
-//! The cluster: members in fixed slots, each of which lives many lives.
+//! The cluster: members in fixed slots. Each member lives many lives.
 //!
 //! A **slot** (1 to n) is a place: its ports, the clients' endpoint, the watch stream that follows
 //! it. An **id** is a life of one raft log: its data directory, its log file, its votes, its
 //! applied index. A member that is replaced leaves its slot to another id, and an id never comes
 //! back: one whose raft log is gone has forgotten what it voted for and what it acknowledged.
 //!
-//! [`Site`] is what all lives share; [`Member`] is one member, dead or alive; whatever goes wrong
-//! with one is a [`Trouble`], which knows whom to blame.
+//! [`Site`] is what all lives share; [`Member`] is one member, dead or alive; a [`Trouble`] is
+//! anything that goes wrong with a member, and knows whom to blame.
 
 pub mod links;
 pub mod member;
@@ -118,7 +118,7 @@ impl Cluster {
     /// those are in the membership.
     ///
     /// # Errors
-    /// Somebody else listens at one of the addresses by now.
+    /// Another process listens at one of the addresses by now.
     pub fn of_the_dead(
         spawner: Spawner,
         target: Target,
@@ -363,7 +363,7 @@ mod tests {
         assert_eq!(cluster.members.iter().map(|member| (member.slot, member.addresses)).collect::<Vec<_>>(), places);
         assert_eq!(cluster.site.founders.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [5, 6, 7]);
         assert_eq!((cluster.applied_mark(), cluster.member(4).is_none()), (0, true));
-        // By one: the others stay in their places, dead, until somebody is added there.
+        // By one: the others stay in their places, dead, until a member is added there.
         assert_eq!(cluster.refound(&[(Slot(2), Engine::Rocksdb)]).unwrap(), [(Slot(2), 8, Engine::Rocksdb)]);
         assert_eq!(cluster.members.iter().map(|member| member.id).collect::<Vec<_>>(), [5, 8, 7]);
         assert_eq!(cluster.site.founders.len(), 1);

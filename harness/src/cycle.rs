@@ -89,8 +89,7 @@ impl Casualty {
     }
 }
 
-/// A cycle under way. Whoever drives it owns it, so that what it has found outlives an
-/// interruption.
+/// A cycle under way. The caller owns it, so that its findings outlive an interruption.
 pub struct Work {
     step: Step,
     /// From its beginning.
@@ -538,7 +537,7 @@ mod tests {
         assert!(proved_nothing(&record).unwrap().contains("fence"));
     }
 
-    /// A kill of the leader, of a majority, of somebody else on the way, or a pause can each force
+    /// A kill of the leader, of a majority, of another member on the way, or a pause can each force
     /// an election.
     #[test]
     fn only_kills_of_a_minority_of_followers_force_no_election() {

@@ -74,8 +74,8 @@ impl History {
     }
 
     /// Appends one line: a JSON object with `at_us`, microseconds since this history was opened,
-    /// beside the evidence's own fields. An error is kept for [`History::failure`], and whoever
-    /// waits for [`History::failed`] hears of it.
+    /// beside the evidence's own fields. An error is kept for [`History::failure`], and ends every
+    /// wait for [`History::failed`].
     pub fn record(&self, evidence: &Evidence) {
         self.record_at(self.now_us(), evidence);
     }

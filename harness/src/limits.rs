@@ -172,8 +172,8 @@ pub const LOCALISE: Duration = Duration::from_secs(45);
 pub const LOCALISE_LOAD: Duration = Duration::from_secs(10);
 /// Until all members that can have applied the same.
 pub const LOCALISE_REST: Duration = Duration::from_secs(5);
-/// A watch that has delivered nothing for this long, with nobody writing, has delivered all that is
-/// there: it reads tens of thousands of rows a second.
+/// While no client writes, a watch that has delivered nothing for this long has delivered
+/// everything: it reads tens of thousands of rows a second.
 pub const LOCALISE_SILENCE: Duration = Duration::from_millis(700);
 /// Entries of the raft log that are shown on each side of the wrong one.
 pub const EXCERPT_ENTRIES: u64 = 4;
@@ -234,8 +234,8 @@ pub const PAUSE_MS_DRAWN: (u64, u64) = (200, 800);
 /// Likewise a drawn disturbance of links; beside a kill it lasts the lower bound longer, so that
 /// the restart falls into it.
 pub const NETWORK_MS_DRAWN: (u64, u64) = (300, 1_000);
-/// Milliseconds by which a drawn disturbance delays: from what nobody notices to what makes a
-/// heartbeat late.
+/// Milliseconds by which a drawn disturbance delays: from a delay without effect to one that makes
+/// a heartbeat late.
 pub const DELAY_MS_DRAWN: (u64, u64) = (2, 60);
 /// Further kills that are drawn for one member: three deaths in a row in its recovery.
 pub const AGAIN_DRAWN_MAX: usize = 3;
@@ -244,8 +244,8 @@ pub const PLAN_FAULTS_MAX: usize = 4;
 /// Kills that a step may add to its first one, each in the next life: after four in a row a fifth
 /// meets nothing new.
 pub const PLAN_AGAIN_MAX: usize = 4;
-/// Milliseconds that a plan may let a member stand still: below [`CONTROL_REQUEST`], so that nobody
-/// who asks the member takes it for broken.
+/// Milliseconds that a plan may let a member stand still: below [`CONTROL_REQUEST`], so that a
+/// request to the member does not time out.
 pub const PLAN_PAUSE_MS_MAX: u64 = 3_000;
 /// Milliseconds that a plan may disturb the peer links: several elections, and well below the
 /// bounds on what comes after.
@@ -339,9 +339,9 @@ pub const REPORT_BYTES_PER_CYCLE: u64 = 2 * 1024;
 // ---- the machine's pace --------------------------------------------------------------------
 
 /// The floor of a cycle (see `pace.rs`) where the bounds in this file were measured: beside one run
-/// of `smoke.toml` on two cores that did nothing else, 43 ms on average, of which 36 ms are the
-/// burst, 5 ms the syncs and 2 ms the round trips. Before a run it is 9 ms; beside a load of 8 as
-/// well, 110 ms.
+/// of `smoke.toml` on two cores that did nothing else, 43 ms on average: 36 ms for the burst, 5 ms
+/// for the syncs and 2 ms for the round trips. Before a run it is 9 ms; beside a load of 8 as well,
+/// 110 ms.
 pub const FLOOR_REFERENCE: Duration = Duration::from_millis(40);
 /// Of that floor, the processor time: more than two slices of the scheduler, so that a thread that
 /// competes has to wait for others.
@@ -366,8 +366,8 @@ pub const PACE_FACTOR_MAX: f64 = 8.0;
 /// Threads that serve one mount: a sync below takes milliseconds, and beside it a server writes its
 /// log, its state and reads.
 pub const FAULTFS_THREADS: usize = 4;
-/// For how long the kernel may take names and attributes for granted: nobody changes the directory
-/// but through the mount.
+/// Time for which the kernel may cache names and attributes: the directory is changed only through
+/// the mount.
 pub const KERNEL_REMEMBERS: Duration = Duration::from_secs(3600);
 /// Dead mounts over one directory: one for each time that a run was killed and resumed.
 pub const STALE_MOUNTS_MAX: u32 = 100;

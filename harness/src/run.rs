@@ -136,8 +136,8 @@ pub async fn run(job: &Job, interrupt: watch::Receiver<bool>) -> anyhow::Result<
     Ok((summary, exit))
 }
 
-/// Carries the plan out, a lane for each cluster. A finding in one lane ends all: what the others
-/// were in the middle of is no cycle, and whatever they had found by then counts.
+/// Carries the plan out, a lane for each cluster. A finding in one lane ends all: the unfinished
+/// cycles of the others do not count as cycles, but their findings up to then count.
 async fn side_by_side(
     job: &Job,
     spawner: &Spawner,

@@ -129,7 +129,7 @@ pub struct Finding {
     pub revision: Option<u64>,
     /// The keys that it is about, the first few.
     pub keys: Vec<String>,
-    /// What followed from it, and is no finding of its own.
+    /// Consequences of it, which are not findings of their own.
     pub then: Vec<What>,
     /// How many more of its class were found, which a report leaves out.
     pub more: u64,

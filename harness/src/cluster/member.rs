@@ -45,7 +45,7 @@ pub struct Member {
     files: Option<Mount>,
     /// Highest applied index ever received from it, plus one; 0: none.
     applied: Arc<AtomicU64>,
-    /// What it said of itself since somebody last judged it.
+    /// Readings that it gave of itself since the last judgement.
     pub readings: Readings,
     /// Where its log ended when its life began.
     log_from: u64,

@@ -34,7 +34,7 @@ impl PortHolder {
     /// Reserves that very port, which was held by a harness that is dead.
     ///
     /// # Errors
-    /// Somebody listens there.
+    /// Another process listens there.
     pub fn reserve_again(address: SocketAddr) -> io::Result<Self> {
         let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         // Before, not after: connections of the dead may still be winding up there.

@@ -27,9 +27,9 @@ use tokio::task::JoinSet;
 const CHUNK_BYTES: usize = 16 * 1024;
 /// Chunks that a direction reads ahead of what it may pass on: 1 MiB.
 const CHUNKS_MAX: usize = 64;
-/// How long a connection to a member that is down stays open before it is closed. Where nobody
-/// listens the kernel would have refused it; a member that is told of a broken connection tries
-/// again at once, and would keep a core busy.
+/// Pause before the proxy closes a connection to a member that is down. Without a proxy the kernel
+/// would refuse such a connection; a member whose connection breaks tries again at once, and would
+/// keep a core busy.
 const REFUSED_PAUSE: Duration = Duration::from_millis(20);
 
 /// What one direction of a link does to bytes. Disturbances overlap: each adds its part, and takes
@@ -50,7 +50,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens on a port of 127.0.0.1 for whoever dials `target`. `there` is what happens to the
+    /// Listens on a port of 127.0.0.1 in place of `target`. `there` is what happens to the
     /// dialler's bytes, `back` to those of the answers.
     pub async fn start(
         target: SocketAddr,

@@ -170,9 +170,9 @@ pub fn excused(finding: Finding, why: &str) -> Finding {
     Finding { what: what.into(), ..finding }
 }
 
-/// Whether an end says that somebody else ended it: HUP, INT, KILL and TERM are never a process's
-/// own, a node exits with 0 only when a signal tells it to stop, and an end that nobody saw cannot
-/// be blamed on it.
+/// Whether a stranger ended the process: a process never sends itself HUP, INT, KILL or TERM, a
+/// node exits with 0 only when a signal tells it to stop, and an end that was not observed cannot
+/// be blamed on the process.
 fn by_a_stranger(ended: Ended) -> bool {
     matches!(ended, Ended::Exited(0) | Ended::KilledByOther(1 | 2 | 9 | 15) | Ended::Unknown)
 }

@@ -1,8 +1,8 @@
-//! A member of which only etcd's API is known.
+//! A member that is known by etcd's API only.
 //!
 //! There is no event for "it serves now" or "it has applied that": both are asked for again and
-//! again, with a pause. (Where the port is bound before anybody serves, as etcd does, the first
-//! question waits in the socket and is answered at once.)
+//! again, with a pause. (etcd binds its port before it serves: the first question waits in the
+//! socket until it can be answered.)
 //!
 //! Members are called by the harness's ids; a server has an id of its own, by which others name it
 //! as their leader. [`Ids`] remembers which is which.

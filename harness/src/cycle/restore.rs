@@ -93,7 +93,7 @@ impl Stage<'_> {
         Ok(revision)
     }
 
-    /// Ends the load, so that nothing is in flight, and the watches. New ones wait until somebody
+    /// Ends the load, so that nothing is in flight, and the watches. New ones wait until a member
     /// serves.
     async fn end_load_and_watches(&mut self) -> Result<(), Trouble> {
         self.load.stop().await?;

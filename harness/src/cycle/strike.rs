@@ -138,9 +138,10 @@ impl Stage<'_> {
         }
     }
 
-    /// All others are armed, the leader dies, and the election brings one of them to the window;
-    /// which one, nobody knows beforehand (a candidate, for one, answers no vote). Whoever stands
-    /// there first is the victim; who came there as well before it was disarmed dies with it.
+    /// Arms all other members and kills the leader, so that the election brings one of them to the
+    /// window. Which one is unknown beforehand (a candidate, for example, answers no vote). The
+    /// first member that stands there is the victim; another one that got there before it was
+    /// disarmed dies with it.
     async fn reach_by_election(
         &mut self,
         work: &mut Work,
@@ -330,8 +331,8 @@ impl Stage<'_> {
         hit: u64,
     ) -> Result<Reached, Trouble> {
         self.start(work, first, Some((window.name, hit))).await?;
-        // What its log still holds may be committed though nobody has reported it yet, and is
-        // replayed then: with the load going on, that index comes either way.
+        // Entries that its log still holds may be committed although no member has reported that
+        // yet, and are replayed then: with the load going on, that index comes either way.
         let dead = work.last_casualties().find(|casualty| casualty.member == first);
         let log_last = dead.and_then(|casualty| casualty.dead.as_ref()?.log_last).unwrap_or(0);
         let (mark, bounds) = (self.cluster.applied_mark().max(log_last), self.scenario.bounds);

@@ -161,7 +161,7 @@ impl Gate {
 }
 
 impl State {
-    /// Counts a pass, and says whether it is the one that somebody waits for.
+    /// Counts a pass, and says whether it is the one that the gate is armed for.
     fn hits(&mut self, touches: Option<(Class, Deed)>, side: Side) -> bool {
         let (Some((class, deed)), Some(armed)) = (touches, &mut self.armed) else { return false };
         if armed.point != (Point { class, deed, side }) {

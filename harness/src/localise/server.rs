@@ -1,4 +1,4 @@
-//! Where a divergence begins among servers of which only the API is known.
+//! The place where a divergence begins, among servers that are known by their API only.
 //!
 //! There are no logs and no dead directories. There is what every member showed at the fence, row
 //! by row, if something was wrong there; the history of each, heard by a new watch; the history

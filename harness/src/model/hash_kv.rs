@@ -9,7 +9,7 @@
 //! it keeps there.
 //!
 //! A row's key is `u64 main, '_', u64 sub`, with a `t` behind it for a tombstone; its value is a
-//! `mvccpb.KeyValue`, of which a tombstone has the key alone.
+//! `mvccpb.KeyValue`, where a tombstone has only the key.
 
 use super::row::Row;
 use super::{Model, Position};

@@ -63,7 +63,7 @@ impl Expected {
         self.symptom.as_deref().unwrap_or(&self.headline)
     }
 
-    /// How many seeds it is tried with unless somebody says otherwise.
+    /// Number of seeds that it is tried with by default.
     pub fn seeds(&self) -> u32 {
         match (self.headline.is_empty(), self.pinned) {
             (true, _) => 1,

@@ -530,9 +530,9 @@ impl Books {
         pending.into_iter().for_each(|id| self.completed(id, &lost));
     }
 
-    /// What goes on is another cluster, which begins with the saved snapshot, of `revision`, at
-    /// raft index `index`. The history is cut there: what it held above is expected to be gone,
-    /// whoever acknowledged it, and nothing of it may come back.
+    /// Goes on with another cluster, which begins with the saved snapshot, of `revision`, at raft
+    /// index `index`. Cuts the history there: everything above is expected to be gone, even if it
+    /// was acknowledged, and must not come back.
     pub fn restored(
         &mut self,
         cycle: u32,

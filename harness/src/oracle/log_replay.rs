@@ -334,9 +334,9 @@ impl LogReplay {
         }
     }
 
-    /// A replay that stands at the last fence on which all agreed with the model, and has heard no
-    /// member's log since; at the beginning, if there was none. For whoever looks for a wrong
-    /// member, whose own word about its log may have been taken meanwhile.
+    /// A replay that stands at the last fence on which all members agreed with the model, and has
+    /// read no member's log since; without such a fence it stands at the beginning. It serves the
+    /// search for a wrong member, because this replay may have read that member's log since.
     pub fn at_last_fence(&self) -> Self {
         let Some((fence, base)) = self.bases.last_key_value() else { return Self::default() };
         Self { store: base.clone(), at: At::Next(fence + 1), ..Self::default() }
@@ -375,7 +375,7 @@ fn bound<T>(map: &mut BTreeMap<u64, T>, max: usize) {
     }
 }
 
-/// The keys that exist at `revision`; `None` if the model cannot know, or a key is no text.
+/// The keys that exist at `revision`; `None` if the model cannot know, or a key is not text.
 fn state_at(model: &Model, revision: u64) -> Option<BTreeMap<String, Row>> {
     if revision < model.compacted() || revision > model.revision() {
         return None;

@@ -278,8 +278,8 @@ impl Lane {
         }
     }
 
-    /// Looks for the place where a divergence begins, unless the user wants no more: whoever sends
-    /// a signal waits a few seconds and no minute.
+    /// Looks for the place where a divergence begins, unless a signal asked the run to stop: then
+    /// the user waits a few seconds at most, not a minute.
     async fn localise(
         &mut self,
         cluster: &mut Cluster,

@@ -1,4 +1,4 @@
-//! The summary of a run of which only scenario and plan are known.
+//! The summary of a run when only its scenario and plan are known.
 
 use crate::known::Signature;
 use crate::plan::Plan;

@@ -178,14 +178,14 @@ fn ended_by_known(cycle: &CycleRecord) -> bool {
     cycle.fence_index.is_none() && cycle.findings == 0
 }
 
-/// Whether the cycle had a memtable to lose, or is of a server of which only that can be said what
-/// it had to catch up with.
+/// Whether the cycle killed a member that had a memtable to lose, or only servers whose data is
+/// unknown, which are judged by what they had to catch up with.
 fn judged_for_bite(cycle: &CycleRecord) -> bool {
     cycle.landed() && (cycle.killed_an_lsm() || cycle.killed_only_opaque())
 }
 
-/// Whether a kill landed, and took something away that had to come back. A snapshot that was
-/// installed, and replaced nothing that the kill had taken, is no such case.
+/// Whether a kill landed, and took something away that had to come back. The installation of a
+/// snapshot alone, which replaced nothing that the kill had taken, does not count.
 fn bit(cycle: &CycleRecord) -> bool {
     judged_for_bite(cycle)
         && cycle.proved_nothing.is_none()

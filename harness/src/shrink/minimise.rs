@@ -25,7 +25,7 @@ pub enum Answer {
     Same,
     /// It did not: a pass, or another class.
     Other,
-    /// No more questions: the budget is used up, or somebody wants an end.
+    /// No more questions: the budget is used up, or the user asked to stop.
     Stop,
 }
 

@@ -53,9 +53,10 @@ pub enum Ruling {
     Open(u32),
 }
 
-/// Hits in a row that a candidate needs beside a reliable best. Fewer steps mostly fail as often as
-/// before, and whoever reads them gains by each that is gone. Less load fails more and more rarely,
-/// and nobody has to understand a number: it has to prove itself.
+/// Hits in a row that a candidate needs beside a reliable best. A plan with fewer steps mostly
+/// fails as often as before, and each removed step makes it easier to read. A plan with less load
+/// fails more and more rarely, and a smaller number is no easier to read: such a candidate has to
+/// prove itself.
 pub fn wanted(less_load: bool) -> u32 {
     if less_load { 4 } else { 2 }
 }

@@ -23,7 +23,7 @@ const QUOTA_BYTES: u64 = 8 << 30;
 
 /// The versions that the flags and the hash were written for.
 const KNOWN: [&str; 3] = ["3.4.", "3.5.", "3.6."];
-/// Those of which it was seen that HashKV covers the rows that the model says.
+/// Versions whose HashKV was seen to cover the rows that the model says.
 const PREDICTED: [&str; 2] = ["3.4.", "3.5."];
 
 /// How it is started.

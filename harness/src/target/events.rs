@@ -2,7 +2,7 @@
 //!
 //! `{"event":"serving"}` once its listeners are bound; `{"event":"window","name":"…","hit":n}` just
 //! before it stops itself at an armed window. Other events are ignored, so that a node may say more
-//! than this harness knows; a line that is no JSON object is kept as a remark, because a panic
+//! than this harness knows; a line that is not a JSON object is kept as a remark, because a panic
 //! message on the wrong stream is a clue.
 
 use crate::limits;

@@ -260,7 +260,8 @@ impl Client {
         outcome
     }
 
-    /// A server's own refusal is no reason to leave it; any other error is.
+    /// Stays with the server after an answer or the server's own refusal; leaves it after any other
+    /// error.
     fn after(&mut self, outcome: &Outcome) {
         if outcome.is_answer() {
             self.pause = Duration::ZERO;

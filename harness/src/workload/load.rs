@@ -43,11 +43,11 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// Starts the load of a cluster that was restored: with other clients, whose draws are other
-    /// ones, because what they know of the store is nothing.
+    /// Starts the load of a cluster that was restored: with new clients, which draw differently,
+    /// because they know nothing of the store.
     ///
     /// # Errors
-    /// An endpoint that is no URI.
+    /// An endpoint is not a URI.
     pub async fn begin_anew(&mut self, at: (&[String], Board), ledger: Arc<Ledger>) -> anyhow::Result<()> {
         self.options.restored += 1;
         self.options.first_client += CLIENTS_STRIDE;

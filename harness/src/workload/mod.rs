@@ -113,7 +113,7 @@ impl Workload {
     /// member, dead or alive; `board` says which of them serve, in the same order.
     ///
     /// # Errors
-    /// An endpoint that is no URI.
+    /// An endpoint is not a URI.
     pub async fn start(
         options: &WorkloadOptions,
         (endpoints, board): (&[String], Board),
@@ -168,9 +168,9 @@ mod tests {
     use crate::target::Slot;
     use std::net::TcpListener;
 
-    /// Where the requests of a load went that ran for a moment, while only the endpoints in
-    /// `serving` were known to serve. The first endpoint takes connections and never answers, as a
-    /// member that is starting; at the second one nobody listens.
+    /// The endpoints that the requests of a short load went to, while only those in `serving` were
+    /// known to serve. The first endpoint takes connections and never answers, like a member that
+    /// is starting; the second one refuses connections.
     async fn asked(serving: &[usize]) -> Vec<usize> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("history.jsonl");

@@ -559,8 +559,8 @@ fn a_snapshot_without_what_was_acknowledged_before_it_is_a_lost_write() {
     assert_eq!(findings.iter().map(|finding| finding.class()).collect::<Vec<_>>(), [Phantom], "no watch told it");
 }
 
-/// An operation of the old cluster that comes back is in the history twice, or is one that nobody
-/// sent.
+/// An operation of the old cluster that comes back is in the history twice, or is one that no
+/// client sent.
 #[test]
 fn nothing_of_the_old_cluster_comes_back() {
     for (id, class) in [(A, Class::ExactlyOnce), (B, Phantom)] {
