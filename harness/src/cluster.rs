@@ -41,7 +41,7 @@ use ports::PortHolder;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// What all lives of all members share.
+/// State that all lives of all members share.
 #[derive(Debug)]
 pub struct Site {
     pub spawner: Spawner,
@@ -59,17 +59,17 @@ pub struct Site {
 }
 
 impl Site {
-    /// What bounds on members are stretched by.
+    /// The pace by which bounds on members are stretched.
     pub fn pace(&self) -> &Pace {
         self.spawner.pace()
     }
 }
 
-/// Who was where when a harness died.
+/// The member in one slot when a harness died.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seat {
     pub slot: Slot,
-    /// Who founded the cluster here; `None`: it was founded without a member in this slot.
+    /// The founder of the cluster in this slot; `None`: it was founded without a member here.
     pub founder: Option<u64>,
     pub member: u64,
     pub engine: Engine,

@@ -77,7 +77,7 @@ pub struct CycleEnd {
 /// A kill of ours, and what it left.
 struct Casualty {
     member: u64,
-    /// What it ran when it died.
+    /// The engine that it ran when it died.
     engine: Engine,
     death: Death,
     dead: Option<DeadMember>,
@@ -260,12 +260,12 @@ impl<'a> Stage<'a> {
         self.judge(work, &Evidence::Told { finding });
     }
 
-    /// What there was too little of on this machine, now or a moment ago.
+    /// The resources that this machine was short of, now or a moment ago.
     fn shortages(&self) -> Vec<Shortage> {
         self.machine.short(limits::SHORTAGE_AFTERMATH)
     }
 
-    /// A lateness on a machine that was short of something is the machine's.
+    /// Blames a lateness on the machine if the machine was short of something.
     fn excuse(&self, finding: Finding) -> Finding {
         match self.shortages().first() {
             Some(short) if finding.class() == Class::Liveness => excused(finding, &short.to_string()),
@@ -507,7 +507,7 @@ mod tests {
         assert!(found.sentence().contains("; then n2: expected it to start"), "{found}");
     }
 
-    /// What a client was told of a member explains no death.
+    /// An alarm about a member's answers does not explain its death.
     #[test]
     fn a_death_beside_an_alarm_of_the_load_keeps_its_class() {
         let mut work = work();

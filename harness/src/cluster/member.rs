@@ -33,21 +33,21 @@ use tonic::{Code, Status};
 pub struct Member {
     pub id: u64,
     pub slot: Slot,
-    /// What its next life runs.
+    /// The engine that its next life runs.
     pub engine: Engine,
     pub addresses: Addresses,
     /// It was added to the running cluster.
     joined: bool,
     lives: u64,
     life: Option<Life>,
-    /// What its data directory lies under; after the life, because a process dies before its disk
-    /// goes. `None`: it is a plain one.
+    /// The mount over its data directory; declared after the life, because a process dies before
+    /// its disk goes. `None`: a plain directory.
     files: Option<Mount>,
     /// Highest applied index ever received from it, plus one; 0: none.
     applied: Arc<AtomicU64>,
     /// Readings that it gave of itself since the last judgement.
     pub readings: Readings,
-    /// Where its log ended when its life began.
+    /// The index at which its log ended when its life began.
     log_from: u64,
 }
 
@@ -57,7 +57,7 @@ struct Life {
     said: watch::Receiver<NodeState>,
     contact: Contact,
     board: Board,
-    /// What bounds on it are stretched by.
+    /// The pace by which bounds on it are stretched.
     pace: Pace,
     follower: Option<JoinHandle<()>>,
     /// Windows in which it stood still and went on again.
@@ -72,7 +72,7 @@ impl Drop for Life {
     }
 }
 
-/// What a wait for a window ends with.
+/// Result of a wait for a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
     AtWindow,
@@ -156,7 +156,7 @@ impl Member {
         Ok(())
     }
 
-    /// Where its changes of files pass, if they are looked at.
+    /// The gate that its changes of files pass, if it has one.
     fn gate(&self) -> Option<&Arc<Gate>> {
         self.files.as_ref().map(Mount::gate)
     }
@@ -374,7 +374,7 @@ impl Member {
         }
     }
 
-    /// What this life's recovery did so far; `None`: the target gives no account.
+    /// This life's account of its recovery so far; `None`: the target gives no account.
     pub async fn recovery(&self) -> Result<Option<Recovered>, Trouble> {
         let ask = |contact: Contact| async move { contact.recovery().await };
         self.ask("answer for its recovery", limits::CONTROL_REQUEST, ask).await
@@ -465,8 +465,7 @@ impl Member {
         Some(self.died(life, ended))
     }
 
-    /// What is wrong with a member whose event pipe has closed: its death, as soon as that is
-    /// known.
+    /// The trouble of a member whose event pipe has closed: its death, as soon as that is known.
     pub async fn trouble_of_a_broken_pipe(&self) -> Trouble {
         match self.death_news().await {
             Some(trouble) => trouble,

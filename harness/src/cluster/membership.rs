@@ -23,7 +23,7 @@ const NOT_IN_SYNC: &str = "which is in sync with leader";
 pub struct Membership {
     /// Id and client endpoint; never empty.
     doors: Vec<(u64, String)>,
-    /// What its bounds are stretched by.
+    /// The pace by which its bounds are stretched.
     pace: Pace,
 }
 

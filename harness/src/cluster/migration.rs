@@ -8,7 +8,7 @@ use crate::process::Migrated;
 use crate::target::Engine;
 use anyhow::anyhow;
 
-/// How one run of `migrate` ended.
+/// Result of one run of `migrate`.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Migration {
     /// It stood still in the armed window, and was killed there.

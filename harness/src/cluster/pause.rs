@@ -20,7 +20,7 @@ pub struct Paused {
     pauser: Pauser,
     said: watch::Receiver<NodeState>,
     windows_left: Arc<AtomicU64>,
-    /// Where its files may hold it.
+    /// The gate at which its files may hold it.
     gate: Option<Arc<Gate>>,
     goes_on: bool,
 }

@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-/// What is read at once.
+/// Bytes that are read at once.
 const CHUNK_BYTES: usize = 16 * 1024;
 /// Chunks that a direction reads ahead of what it may pass on: 1 MiB.
 const CHUNKS_MAX: usize = 64;
@@ -32,8 +32,8 @@ const CHUNKS_MAX: usize = 64;
 /// keep a core busy.
 const REFUSED_PAUSE: Duration = Duration::from_millis(20);
 
-/// What one direction of a link does to bytes. Disturbances overlap: each adds its part, and takes
-/// it away again.
+/// The state of one direction of a link. Disturbances overlap: each adds its part, and takes it
+/// away again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Passage {
     /// Disturbances that let nothing pass.

@@ -1,5 +1,6 @@
-//! What a member says of itself, kept until a cycle judges it: every answer that has its watermarks
-//! in it, from whichever task asked. Bounded: what is not taken is replaced by the newest.
+//! Readings that a member gives of itself, kept until a cycle judges them: every answer with its
+//! watermarks, to any task that asked. Their number is bounded: newer readings replace those that
+//! are not taken.
 
 use crate::contact::Standing;
 use crate::limits;
@@ -56,13 +57,13 @@ impl Readings {
         }
     }
 
-    /// What was kept since the last call.
+    /// Takes the readings that were kept since the last call.
     pub fn take(&self) -> Vec<Reading> {
         self.lock().kept.drain(..).collect()
     }
 }
 
-/// What `status` says, as evidence. Indexes become counts of entries.
+/// The reading in `status`, as evidence. Indexes become counts of entries.
 fn reading(status: &Standing, asked: Asked) -> Reading {
     let entries = |index: Option<u64>| index.map_or(0, |index| index + 1);
     let number = |number: i64| u64::try_from(number).unwrap_or(0);

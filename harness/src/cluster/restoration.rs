@@ -21,7 +21,7 @@ pub struct SavedStatus {
     pub revision: u64,
 }
 
-/// How one run of `snapshot restore` ended.
+/// Result of one run of `snapshot restore`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restoration {
     /// It stood still in the armed window, and was killed there.
@@ -60,7 +60,7 @@ async fn save_now(endpoint: &str, file: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// What the saved snapshot `file` is, by the inspector.
+/// The inspector's account of the saved snapshot `file`.
 ///
 /// # Errors
 /// The file is not a snapshot, or is damaged.

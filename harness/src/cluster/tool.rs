@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// How one run ended.
+/// Result of one run.
 #[derive(Debug)]
 pub(super) enum Run {
     /// It stood still in the armed window, and was killed there.

@@ -1,4 +1,4 @@
-//! What can go wrong with a member, and whom it speaks against.
+//! Troubles with a member, and the party that each one speaks against.
 
 use crate::contact::Standing;
 use crate::ended::Ended;
@@ -13,7 +13,7 @@ const SIGKILL: i32 = 9;
 const SIGXCPU: i32 = 24;
 const SIGXFSZ: i32 = 25;
 
-/// Why a member is not where the cycle needs it.
+/// Reason why a member is not where the cycle needs it.
 #[derive(Debug)]
 pub enum Trouble {
     /// It ended, and not by a signal of ours.
@@ -127,7 +127,7 @@ impl Trouble {
         }
     }
 
-    /// What the machine had too little of, if that explains it: by the kernel's own account, and
+    /// The shortage of the machine, if one explains the trouble: by the kernel's own account, and
     /// never by a member's words alone.
     fn by_the_machine(&self, short: &[Shortage], words: Option<&str>) -> Option<String> {
         let of = |resource| short.iter().find(|one| one.resource == resource).map(Shortage::to_string);

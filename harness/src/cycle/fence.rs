@@ -91,7 +91,7 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// What members said of themselves since the last look.
+    /// Takes the readings that members gave of themselves since the last look.
     fn take_readings(&self, cycle: u32) {
         for member in &self.cluster.members {
             let readings = member.readings.take();

@@ -127,7 +127,7 @@ impl Levels {
         }
     }
 
-    /// What it says that no look was comparable, in all the time that was `waited`.
+    /// The trouble behind the fact that no look was comparable, in all the time that was `waited`.
     fn trouble(&self, waited: Stretched) -> Trouble {
         let highest = self.last.values().flatten().max().copied();
         let stuck = |(id, level): (&u64, &Option<u64>)| {

@@ -51,13 +51,13 @@ struct Ended {
     machine_percent: u32,
 }
 
-/// What undoes a fault.
+/// The handle that undoes a fault.
 enum Hold {
     Pause(Vec<Paused>),
     Network(Disturbance),
 }
 
-/// Who is hit, and what is needed to look after it.
+/// The members that a fault hits, and everything that is needed to look after them.
 struct Patient {
     /// From its beginning.
     lap: Lap,
@@ -67,14 +67,14 @@ struct Patient {
     fault: String,
     /// Places of the victims among the endpoints.
     endpoints: Vec<usize>,
-    /// Those of the majority that stays connected; empty: there is none to be sure of.
+    /// Places of the majority that stays connected; empty: no majority is sure to stay connected.
     majority: Vec<usize>,
     /// Applied indexes, plus one, as they were received: the victims' and everybody's.
     victims_applied: Vec<Arc<AtomicU64>>,
     all_applied: Vec<Arc<AtomicU64>>,
 }
 
-/// Why a fault did not begin.
+/// Reason why a fault did not begin.
 enum Skip {
     NotReached(String),
     /// Its window does not exist on the victim's engine.
@@ -86,7 +86,8 @@ pub(super) fn lasts(fault: &Fault) -> bool {
     matches!(fault, Fault::Pause { .. } | Fault::Network { .. })
 }
 
-/// Whom, when, for how many milliseconds, and which links; `None`: it does not last.
+/// The parts of a lasting fault: its victims, its moment, its milliseconds and its links; `None`:
+/// the fault does not last.
 fn parts(fault: &Fault) -> Option<(Whom, When, u64, Option<Link>)> {
     match *fault {
         Fault::Pause { whom, when, ms } => Some((whom, when, ms, None)),

@@ -117,7 +117,7 @@ impl Stage<'_> {
 }
 
 impl Work {
-    /// What the last inspection of member `id` found.
+    /// The result of the last inspection of member `id`.
     fn last_dead(&self, id: u64) -> Option<&DeadMember> {
         self.casualties.iter().rev().find(|casualty| casualty.member == id)?.dead.as_ref()
     }

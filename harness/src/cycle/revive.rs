@@ -134,8 +134,8 @@ impl Work {
     }
 }
 
-/// What an inspector of a copy ran out of, by its words and the kernel's account; it says nothing
-/// about what is in the directory then.
+/// The resource that an inspector of a copy ran out of, by its words and the kernel's account. In
+/// that case the inspector says nothing about the content of the directory.
 fn exhausted(dead: &DeadMember, short: &[Shortage]) -> Option<String> {
     let errors = [&dead.last_flushed_index_error, &dead.engine_error, &dead.log_error];
     errors.into_iter().flatten().find_map(|error| {
@@ -145,7 +145,7 @@ fn exhausted(dead: &DeadMember, short: &[Shortage]) -> Option<String> {
     })
 }
 
-/// Whose fault it is that our own decoder refuses a log that the inspector reads.
+/// The finding for a log that our own decoder refuses although the inspector reads it.
 fn unreadable(error: &raft_log::Error) -> RaftLogs {
     match error {
         raft_log::Error::Order { .. } => RaftLogs::LogOutOfOrder { error: error.to_string() },

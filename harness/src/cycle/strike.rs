@@ -19,7 +19,7 @@ use futures_util::future::{join_all, select_all};
 use std::future::Future;
 use std::time::Duration;
 
-/// How far the way to the planned place led.
+/// Result of the way to the planned place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reached {
     /// The first victim is there, alive: now the victims die.
@@ -387,8 +387,8 @@ impl Stage<'_> {
         }
     }
 
-    /// What the end of a wait for a window means. The pipe of a dying member closes before the
-    /// kernel tells of its death, so an end asks for that news before it blames the harness.
+    /// Interprets the end of a wait for a window. The pipe of a dying member closes before the
+    /// kernel reports its death, so this asks for that news before it blames the harness.
     async fn stopped(&self, member: u64, stop: Stop) -> Result<Reached, Trouble> {
         match stop {
             Stop::AtWindow => Ok(Reached::Yes),

@@ -37,7 +37,7 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// What member `id` runs from its next life on.
+    /// Sets the engine that member `id` runs from its next life on.
     pub(super) fn set_engine(&mut self, id: u64, engine: crate::target::Engine) -> Result<(), Trouble> {
         self.cluster.member_mut(id).ok_or_else(|| unknown(id))?.engine = engine;
         Ok(())

@@ -1,5 +1,5 @@
-//! Who is killed: a pure function of the plan's *whom* and the roles as they are. Ranks count
-//! slots: which ids live there may change.
+//! The choice of victims: a pure function of the plan's *whom* and the present roles. Ranks count
+//! slots, because the ids that live in them may change.
 
 use crate::plan::Whom;
 use crate::record::{Role, Victim};

@@ -18,7 +18,7 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-/// Why a planned place was not reached.
+/// Reason why a planned place was not reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Miss {
     /// No member was in the state that leads there.
@@ -54,7 +54,7 @@ impl fmt::Display for Miss {
     }
 }
 
-/// Why a wait is over.
+/// Reason why a wait is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Over {
     PassedBy,
@@ -62,7 +62,7 @@ enum Over {
     Trickle,
 }
 
-/// Why a wait ends without what it is for, after `applied` of `due` entries; `None`: it goes on.
+/// The reason to end a wait without success, after `applied` of `due` entries; `None`: it goes on.
 fn over(applied: u64, due: u64, passed: Passed) -> Option<Over> {
     match passed {
         Passed { one: true, .. } if applied >= due => Some(Over::PassedBy),
@@ -154,7 +154,7 @@ impl Stage<'_> {
         load_shape(self.scenario).purge()
     }
 
-    /// How long the load may stand still, on an idle machine, before a window counts as not
+    /// Time for which the load may stand still, on an idle machine, before a window counts as not
     /// reached.
     pub(super) fn window_bound(&self) -> Duration {
         Duration::from_millis(self.scenario.bounds.window_wait_ms_max)
@@ -169,7 +169,7 @@ fn miss(over: Over, (applied, due): (u64, u64), (began, moved): (&Lap, &Lap)) ->
     }
 }
 
-/// What of `scenario` says how many entries bring a window.
+/// The settings of `scenario` that determine how many entries bring a window.
 fn load_shape(scenario: &Scenario) -> LoadShape {
     let snapshot_every_entries = match &scenario.target {
         TargetSpec::Node => scenario.cluster.snapshot_every_entries,

@@ -21,7 +21,7 @@ pub fn read_line<T: DeserializeOwned>(line: &[u8]) -> serde_json::Result<T> {
     Ok(read)
 }
 
-/// How deep lists and objects are nested, at most.
+/// The greatest depth of nested lists and objects.
 fn depth(line: &[u8]) -> usize {
     let (mut now, mut most) = (0_usize, 0);
     let (mut in_text, mut escaped) = (false, false);

@@ -1,5 +1,4 @@
-//! What is done below: each operation as the system calls on the backing directory that it amounts
-//! to.
+//! The operations below: each one as its system calls on the backing directory.
 
 use super::attr::{self, attr};
 use super::point::Class;

@@ -28,8 +28,8 @@ struct State {
     armed: Option<Armed>,
     /// Requests that are being carried out.
     under_way: usize,
-    /// What is to be said as soon as nothing is under way any more: only then nothing else reaches
-    /// the directory.
+    /// The window and hit to report as soon as nothing is under way any more: only then nothing
+    /// else reaches the directory.
     unsaid: Option<(String, u64)>,
     held: VecDeque<Held>,
     /// The receiver of holds: this life of the member.
@@ -290,8 +290,8 @@ mod tests {
         assert!(bench.gate.arm("raft.append", 1).is_err());
     }
 
-    /// What had begun before is done first, and only then it is said that nothing more reaches the
-    /// directory.
+    /// Operations that had begun are finished first. Only then does the gate report that nothing
+    /// more reaches the directory.
     #[test]
     fn a_hold_is_told_once_nothing_is_under_way() {
         let bench = Bench::new();

@@ -54,7 +54,7 @@ impl Bench {
             .unwrap();
     }
 
-    /// What the directory holds once nothing lies over it.
+    /// The content of the directory without the mount.
     fn unmount(&mut self) -> BTreeMap<PathBuf, Vec<u8>> {
         drop(self.mount.take());
         tree(&self.dir.path().join("n1"))

@@ -159,7 +159,7 @@ impl Books {
         findings
     }
 
-    /// What the last look at the directory of `member` found.
+    /// The result of the last look at the directory of `member`.
     fn before(&self, member: u64) -> DeadMember {
         self.dead.get(&member).map(|(dead, _)| dead.clone()).unwrap_or_default()
     }

@@ -28,7 +28,7 @@ pub struct Served {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cut {
     pub cycle: u32,
-    /// As the plan has it.
+    /// The fault, in the words of the plan.
     pub fault: String,
     pub majority: Vec<u64>,
     pub lasted_ms: u64,
@@ -51,7 +51,7 @@ pub fn check_cut(cut: &Cut, bound_ms: u64) -> Option<Finding> {
     })
 }
 
-/// How a cycle healed.
+/// The healing of a cycle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Healing {
     pub cycle: u32,

@@ -69,7 +69,7 @@ const DELIVERED_MAX: usize = 50_000;
 /// of several cycles.
 const LATELY_MAX: usize = 8_000;
 
-/// What a dead member's log adds to what is known. A line of the history.
+/// News from a dead member's log. A line of the history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogEvidence {
     pub cycle: u32,
@@ -83,7 +83,7 @@ pub struct LogEvidence {
     pub entries: Vec<Logged>,
 }
 
-/// What is certain about a fence that all members answered alike.
+/// Facts that are certain about a fence that all members answered alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Fact {
     term: u64,
@@ -106,7 +106,7 @@ impl Known {
     }
 }
 
-/// Where the replay stands.
+/// The position of the replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum At {
     /// The next entry to replay.
@@ -154,14 +154,14 @@ impl Default for LogReplay {
 }
 
 impl LogReplay {
-    /// Of a cluster that was restored from a snapshot of `revision`, at raft index `index`; the
-    /// sums go on.
+    /// The replay of a cluster that was restored from a snapshot of `revision`, at raft index
+    /// `index`; the sums go on.
     pub fn restored(&self, revision: u64, index: Option<u64>) -> Self {
         let at = At::Lost(index.map_or(0, |index| index + 1));
         Self { at, watched: revision, totals: self.totals(), ..Self::default() }
     }
 
-    /// What `log`, that of `member`, adds. `applied`: the highest index that this very member is
+    /// The news in `log`, that of `member`. `applied`: the highest index that this very member is
     /// known to have applied.
     pub fn evidence(&self, cycle: u32, member: u64, log: &RaftLog, applied: Option<u64>) -> LogEvidence {
         let committed = self.committed_in(log, applied);
@@ -358,7 +358,8 @@ impl LogReplay {
         self.fences.last_key_value().map(|(index, fact)| (*index, fact.revision))
     }
 
-    /// What lies between a gap and the last fence is lost for good: no later log begins there.
+    /// The totals. Entries between a gap and the last fence count as not replayed, because no later
+    /// log begins there.
     pub fn totals(&self) -> Replayed {
         let mut totals = self.totals;
         if let (At::Lost(from), Some(last)) = (&self.at, self.fences.keys().next_back()) {

@@ -35,7 +35,7 @@ pub(super) struct Streams {
 pub(super) struct Delivered<'a> {
     pub slot: Slot,
     pub revision: u64,
-    /// Of its changes.
+    /// The mark of its changes.
     pub mark: Mark<8>,
     /// `None`: they are those of the history, if the mark is.
     pub changes: Option<&'a [Change]>,
@@ -69,8 +69,8 @@ impl Streams {
         self.last.get(&slot).copied().unwrap_or(1)
     }
 
-    /// What every stream has delivered. Compacting above it would make a stream lose events that it
-    /// still needs when it resumes.
+    /// The last revision that every stream has delivered. Compacting above it would make a stream
+    /// lose events that it still needs when it resumes.
     pub fn slowest(&self) -> u64 {
         self.last.values().copied().min().unwrap_or(1)
     }
@@ -140,14 +140,14 @@ pub struct Resumption {
     pub upto: u64,
 }
 
-/// What a watch that was opened anew delivered, up to the revision that it was asked for.
+/// Deliveries of a watch that was opened anew, up to the revision that it was asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heard {
     /// Each revision, with the mark of its changes.
     pub revisions: Vec<(u64, Mark<8>)>,
     /// It was cancelled because everything below this revision is compacted.
     pub compacted: Option<u64>,
-    /// Why it ended before it had delivered everything.
+    /// Reason why it ended before it had delivered everything.
     pub ended: Option<String>,
 }
 

@@ -20,7 +20,7 @@ use crate::verdict::findings::parts::Mark;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// What a member said of itself, at some moment of one of its lives. Indexes are counts of entries:
+/// A member's account of itself, at some moment of one of its lives. Indexes are counts of entries:
 /// one more than the index, 0 for none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "[u64; 13]", into = "[u64; 13]")]
@@ -148,7 +148,7 @@ pub(super) struct Watermarks {
     answered: u64,
     /// The newest readings of this life, in the order of their answers.
     recent: VecDeque<Reading>,
-    /// What all readings before those came to.
+    /// The floor that all earlier readings set.
     floor: Option<Reading>,
 }
 

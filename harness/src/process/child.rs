@@ -74,7 +74,8 @@ impl Child {
         self.signal(RawSignal::CONT)
     }
 
-    /// What stops this child and lets it go on, and does nothing else; it keeps no child alive.
+    /// A handle that stops this child and lets it go on, and does nothing else; it keeps no child
+    /// alive.
     pub fn pauser(&self) -> Pauser {
         Pauser { pidfd: Arc::clone(&self.pidfd), state: self.state.clone() }
     }

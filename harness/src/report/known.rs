@@ -5,7 +5,7 @@ use crate::record::RunSummary;
 use crate::record::known::KnownRecord;
 use crate::verdict::Class;
 
-/// What stands right behind the verdict's name: `, with 3 known findings suppressed`, or nothing.
+/// The words right behind the verdict's name: `, with 3 known findings suppressed`, or nothing.
 pub fn beside_the_verdict(run: &RunSummary) -> String {
     match run.suppressed() {
         0 => String::new(),

@@ -11,8 +11,8 @@ use crate::verdict::findings::Worth as Lack;
 use crate::verdict::findings::parts::Unmet;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What the run lacks to be worth a pass. Empty: nothing. `apart`: cycles at whose fence replicas
-/// disagreed, as is known.
+/// The shortcomings that keep the run from being worth a pass; empty: it has none. `apart`: cycles
+/// at whose fence replicas disagreed, as is known.
 pub(super) fn lacking(floors: &Floors, run: &RunSummary, apart: u64) -> Vec<Finding> {
     let cycles = run.cycles.len() as u64;
     let landed = run.landed() as u64;
@@ -78,7 +78,7 @@ fn restless(run: &RunSummary) -> Option<Lack> {
     })
 }
 
-/// What leases of seconds lack for their promises to have been tested.
+/// The shortcoming of a run that did not test the promises of leases of seconds.
 fn unjudged_leases(leases: LeasesJudged) -> Option<Lack> {
     let LeasesJudged { renewals, expiries, .. } = leases;
     (renewals == 0 || expiries == 0).then_some(Lack::LeasesUnjudged { renewals, expiries })
@@ -252,7 +252,7 @@ mod tests {
         run
     }
 
-    /// Of a run whose replicas agreed at every fence.
+    /// The shortcomings of a run whose replicas agreed at every fence.
     fn lacking(floors: &Floors, run: &RunSummary) -> Vec<Finding> {
         super::lacking(floors, run, 0)
     }

@@ -102,8 +102,8 @@ fn judged(why: &str) -> Outcome {
     Outcome::Refused { why: why.into(), reason }
 }
 
-/// What keeps the limits is done, as any write; what breaks them is refused; and where servers
-/// differ, both are right.
+/// Requests within the limits are carried out like any write, and those beyond them are refused.
+/// Where servers differ, both answers are right.
 #[test]
 fn a_request_at_the_limits_is_taken_and_one_beyond_them_refused() {
     const TOO_MANY: &str = "InvalidArgument: etcdserver: too many operations in txn request";

@@ -24,7 +24,8 @@ pub struct Logged {
     pub index: u64,
     #[serde(rename = "t")]
     pub term: u64,
-    /// Of the entry's bytes: (term, index) names an entry, and this shows whether it does.
+    /// Digest of the entry's bytes: (term, index) should name one entry, and the digest shows
+    /// whether it does.
     #[serde(rename = "d")]
     pub digest: Mark<8>,
     #[serde(rename = "s")]
@@ -139,7 +140,7 @@ impl<'de> Deserialize<'de> for Value {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span(pub String, #[serde(default)] pub Option<String>);
 
-/// What an entry does.
+/// The effect of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
@@ -161,7 +162,7 @@ pub enum Step {
     /// Lease, seconds.
     Grant(i64, i64),
     Revoke(i64),
-    /// What this model does not follow, in words: the replay goes on from the next fence.
+    /// An entry that this model does not follow, in words: the replay goes on from the next fence.
     Beyond(String),
 }
 

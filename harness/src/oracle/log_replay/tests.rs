@@ -100,7 +100,7 @@ fn gone(key: &str) -> Change {
     Change::Delete { key: key.into() }
 }
 
-/// What the watches have to tell of that life.
+/// The revisions of that life, as the watches have to deliver them.
 fn revisions() -> Vec<(u64, Vec<Change>)> {
     vec![
         (2, vec![told("a", "x,1.1", 2, 1, 7)]),
