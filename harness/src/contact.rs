@@ -1,4 +1,4 @@
-//! How the harness talks to one life of a member, whatever it is.
+//! The harness's contact to one life of a member, for every kind of target.
 
 mod api;
 mod control;
@@ -48,7 +48,7 @@ impl Contact {
         }
     }
 
-    /// Where it stands, now.
+    /// Its present standing.
     pub async fn status(&self) -> Result<Standing, Status> {
         match self {
             Contact::Control(control) => control.status().await,
@@ -80,7 +80,7 @@ impl Contact {
         }
     }
 
-    /// What this life's recovery did so far; `None`: it gives no account.
+    /// This life's account of its recovery so far; `None`: it gives none.
     pub async fn recovery(&self) -> Result<Option<Recovered>, Status> {
         match self {
             Contact::Control(control) => control.recovery().await.map(Some),

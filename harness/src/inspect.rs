@@ -18,15 +18,15 @@ use std::path::Path;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeadMember {
-    /// What the `db` in there is by nature.
+    /// The engine whose database `db` is, by its nature.
     pub engine: Option<Engine>,
     /// N. On redb it is E by definition.
     pub last_flushed_index: Option<u64>,
-    /// Why `last-flushed-index` cannot be read, if it exists and cannot.
+    /// Reason why `last-flushed-index` cannot be read, if it exists and cannot.
     pub last_flushed_index_error: Option<String>,
     /// E: the engine's own consistent index.
     pub engine_index: Option<u64>,
-    /// Why the engine cannot be opened, if it cannot.
+    /// Reason why the engine cannot be opened, if it cannot.
     pub engine_error: Option<String>,
     /// First and last entry that the raft log holds.
     pub log_first: Option<u64>,
@@ -35,9 +35,9 @@ pub struct DeadMember {
     pub vote_term: Option<u64>,
     pub vote_node: Option<u64>,
     pub vote_committed: Option<bool>,
-    /// What the log had saved as committed; may lag what was applied.
+    /// The index that the log had saved as committed; it may lag behind the applied index.
     pub committed: Option<u64>,
-    /// Why the raft log cannot be read, if it cannot; all that it would tell is absent then.
+    /// Reason why the raft log cannot be read, if it cannot; then the fields of the log are absent.
     pub log_error: Option<String>,
     /// A staged or an exchanged database lies beside `db`: a snapshot was being installed. Seen by
     /// the harness itself. `None`: the record is older than this.
@@ -48,7 +48,7 @@ pub struct DeadMember {
 /// A dead directory, read twice.
 #[derive(Debug)]
 pub struct Inspected {
-    /// What the inspector says.
+    /// The inspector's account.
     pub dead: DeadMember,
     /// The raft log, by our own decoder.
     pub log: Result<RaftLog, raft_log::Error>,

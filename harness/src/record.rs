@@ -245,7 +245,7 @@ pub struct BinaryId {
     pub version: Option<String>,
 }
 
-/// What the raft logs of dead members proved, replayed by a model of our own.
+/// Sums of the replay of dead members' raft logs by a model of our own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replayed {
     /// Committed entries that were replayed.
@@ -409,7 +409,7 @@ pub struct RunSummary {
     /// measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pace: Option<PaceRecord>,
-    /// What the raft logs of dead members proved, replayed by a model of our own.
+    /// Sums of the replay of dead members' raft logs by a model of our own.
     #[serde(default)]
     pub log_replayed: Replayed,
     /// Results of the crowd; `None`: the scenario has none.

@@ -47,7 +47,7 @@ pub struct Member {
     applied: Arc<AtomicU64>,
     /// Readings that it gave of itself since the last judgement.
     pub readings: Readings,
-    /// The index at which its log ended when its life began.
+    /// The length of its log file when its life began, in bytes.
     log_from: u64,
 }
 

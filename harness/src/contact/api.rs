@@ -39,10 +39,10 @@ impl std::fmt::Debug for Api {
 pub struct KvLook {
     /// The server's version, as it says it: `3.4.23`.
     pub version: String,
-    /// What it had applied before it was asked: a raft index.
+    /// The raft index that it had applied before it was asked.
     pub applied: u64,
     pub revision: u64,
-    /// When it was hashed; 0: never compacted.
+    /// The compact revision when it was hashed; 0: never compacted.
     pub compact_revision: u64,
     /// Its own hash of all rows up to the revision (Maintenance.HashKV).
     pub hash_kv: u32,
@@ -55,7 +55,7 @@ pub struct KvLook {
 }
 
 impl KvLook {
-    /// What `member` showed, as the history writes it.
+    /// The look at `member`, as the history writes it.
     pub fn answer(&self, member: u64) -> KvAnswer {
         KvAnswer {
             member,

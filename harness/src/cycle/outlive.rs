@@ -1,4 +1,4 @@
-//! How a run goes on after a known trouble ended a cycle half-way: all members begin anew.
+//! The way on after a known trouble ended a cycle half-way: all members begin anew.
 
 use super::{Stage, Work};
 use crate::cluster::Trouble;

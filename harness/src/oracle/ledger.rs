@@ -567,8 +567,8 @@ impl Books {
         findings
     }
 
-    /// Whether a snapshot of `revision` holds what was acknowledged before `source` was asked for
-    /// it, and nothing that no watch told.
+    /// Judges a snapshot of `revision`: it must hold everything that was acknowledged before
+    /// `source` was asked for it, and nothing that no watch delivered.
     fn judge_saved(&self, cycle: u32, source: u64, revision: u64, saved: &FenceMark) -> Vec<Finding> {
         let (member, acknowledged, told) = (source, saved.revision_min, self.model.revision());
         let what = if revision < acknowledged {

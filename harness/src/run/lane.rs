@@ -31,7 +31,7 @@ use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
-/// Whether lanes go on.
+/// Order to the lanes: go on or stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Halt {
     Go,

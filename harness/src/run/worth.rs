@@ -1,4 +1,5 @@
-//! Whether a run that found nothing proved anything: each floor that was not reached is a finding.
+//! The judgement whether a run without findings proved anything: each floor that was not reached is
+//! a finding.
 
 use crate::limits;
 use crate::record::refused::{self, StepRecord};

@@ -147,7 +147,7 @@ impl Window {
         }
     }
 
-    /// Whether a member that has this role when it is chosen can be brought to pass it.
+    /// Checks that a member that has this role when it is chosen can be brought to pass the window.
     ///
     /// # Errors
     /// Why it cannot.

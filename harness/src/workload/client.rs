@@ -143,7 +143,8 @@ impl Client {
         self.send(Action::Put { key, value, lease }).await;
     }
 
-    /// What a member answered, it must be able to show.
+    /// Writes to a member, and then reads there at the acknowledged revision: the member must be
+    /// able to show it.
     async fn session(&mut self, key: String, filler: u64) {
         let value = filled(filler, self.next_id());
         let at = self.at;

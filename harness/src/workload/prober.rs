@@ -126,7 +126,7 @@ impl Prober {
     }
 }
 
-/// What its requests are for.
+/// The purpose of its requests.
 fn probe() -> Purpose {
     Purpose { step: "probe".into(), refusal: Expected::Never }
 }
