@@ -1,5 +1,5 @@
-//! A cluster is saved and restored: the snapshot of a live member in a file, what that file is, and
-//! a directory made of it.
+//! Saving and restoring a cluster: the snapshot of a live member in a file, the inspector's account
+//! of that file, and a directory made from it.
 
 use super::tool::{self, Run};
 use super::{Site, Trouble};
@@ -29,11 +29,12 @@ pub enum Restoration {
     Done,
 }
 
-/// Saves a snapshot of the member at `endpoint` to `file`, once it has applied everything that was
-/// acknowledged before: a linearizable read says so, because a snapshot is what one member has.
+/// Saves a snapshot of the member at `endpoint` to `file`, once the member has applied everything
+/// that was acknowledged before. A linearizable read makes sure of that, because a snapshot holds
+/// the state of one member.
 ///
 /// # Errors
-/// It cannot be had from there, or the file cannot be written.
+/// The member gives no snapshot, or the file cannot be written.
 pub async fn save(endpoint: &str, file: &Path, pace: &Pace) -> anyhow::Result<()> {
     let saved = pace.within(limits::SAVE, save_now(endpoint, file)).await;
     saved.map_err(|bound| anyhow!("no snapshot was saved from {endpoint} within {bound}"))?
@@ -44,7 +45,7 @@ async fn save_now(endpoint: &str, file: &Path) -> anyhow::Result<()> {
     let client = Client::connect([endpoint], Some(options)).await?;
     let mut kv = client.kv_client();
     while kv.get("", Some(GetOptions::new().with_all_keys().with_count_only())).await.is_err() {
-        // During an election none is answered; whether there is one again, only asking tells.
+        // During an election no read is answered; only another read tells when a leader is back.
         clock::sleep(limits::LEADER_RETRY_PAUSE).await;
     }
     let mut stream = client.maintenance_client().snapshot().await.context("asking for a snapshot")?;

@@ -22,14 +22,15 @@ pub enum Trouble {
         ended: Ended,
         /// It had been serving in this life.
         served: bool,
-        /// It had lived before: what it starts from is what our kill left.
+        /// It had lived before: it starts from the directory that our kill left.
         lived_before: bool,
         /// The last line it wrote that was no event.
         remark: Option<String>,
     },
     /// It is alive, and did not do `what` within `bound`.
     Late { member: u64, what: String, bound: Stretched },
-    /// It was late, and its own account says why: each snapshot that it was sent it refused.
+    /// It was late, and its own account gives the reason: it refused each snapshot that it was
+    /// sent.
     SnapshotsRefused { member: u64, what: String, bound: Stretched, refused: u64, last: String },
     /// `migrate` on its dead directory ended with neither success nor our kill.
     MigrateFailed { member: u64, to: Engine, ended: Ended },
@@ -38,8 +39,8 @@ pub enum Trouble {
     RestoreFailed { member: u64, into: Engine, ended: Ended },
     /// A learner was given an id that a member before it had.
     IdUsedBefore { member: u64 },
-    /// The step proved nothing, and no member can be blamed; or this machine lacks what the
-    /// scenario asks for.
+    /// The step proved nothing, and no member can be blamed; or this machine lacks something that
+    /// the scenario asks for.
     Unproven(Worth),
     /// The machine had no room for a copy of the member's dead directory.
     NoRoomToInspect { member: u64, why: String },
@@ -48,8 +49,8 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// The finding that this trouble is. Our own clean crash is the only thing that happened to
-    /// these nodes: a node that dies of itself, or refuses to start after it, broke a promise.
+    /// The finding for this trouble. The only fault of these nodes was our own clean crash: a node
+    /// that dies by itself, or refuses to start after the crash, broke a promise.
     pub fn finding(&self, cycle: Option<u32>) -> Finding {
         let finding = match (Finding::new(self.what()), self.accused()) {
             (finding, Some(member)) => finding.at_member(member),
@@ -77,7 +78,7 @@ impl Trouble {
                 let what = match (served, lived_before) {
                     (true, _) => Members::Died { member, ended, remark },
                     (false, true) => Members::RefusedToStart { member, ended, remark },
-                    // It never ran at all, which says nothing about durability.
+                    // The program never ran, which says nothing about durability.
                     (false, false) => Members::NeverStarted { member, ended, remark },
                 };
                 what.into()
@@ -117,8 +118,8 @@ impl Trouble {
 }
 
 impl Trouble {
-    /// The finding that it is on a machine that was `short` of something a moment ago. `words`: the
-    /// member's last ones.
+    /// The finding for this trouble on a machine that was `short` of something a moment ago.
+    /// `words`: the last words of the member.
     pub fn weighed(&self, short: &[Shortage], words: Option<&str>, cycle: Option<u32>) -> Finding {
         let finding = self.finding(cycle);
         match self.by_the_machine(short, words) {
@@ -139,9 +140,10 @@ impl Trouble {
                 Ended::KilledByOther(SIGKILL) => of(Resource::Memory),
                 Ended::KilledByOther(SIGXCPU) => Some("the caller's limit on processor time".to_owned()),
                 Ended::KilledByOther(SIGXFSZ) => Some("the caller's limit on the size of files".to_owned()),
-                // It never ran, which says nothing about it anyhow.
+                // The program never ran, so its end says nothing about it.
                 _ if self.finding(None).class() == Class::HarnessError => short.first().map(Shortage::to_string),
-                // Whatever there was too little of: what it had written must not be wrong for it.
+                // No shortage excuses a broken invariant: what the member had written must not
+                // become wrong.
                 Ended::Exited(EXIT_INVARIANT) => None,
                 _ => of(machine::of_words(words?)?),
             },
@@ -164,7 +166,7 @@ impl Trouble {
     }
 }
 
-/// `finding`, which is the machine's and no member's: `why`.
+/// `finding`, blamed on the machine and not on a member, with the reason `why`.
 pub fn excused(finding: Finding, why: &str) -> Finding {
     let what = Harness::MachineRanShort { short: why.to_owned(), outcome: Box::new(finding.what) };
     Finding { what: what.into(), ..finding }
@@ -178,8 +180,8 @@ fn by_a_stranger(ended: Ended) -> bool {
 }
 
 impl Trouble {
-    /// Lateness with the late member's own account of its snapshots. Refusals explain it only if
-    /// none was installed.
+    /// Lateness with the late member's own account of its snapshots. Refused snapshots explain it
+    /// only if none was installed.
     pub fn with_account(self, account: &Standing) -> Self {
         match self {
             Trouble::Late { member, what, bound }

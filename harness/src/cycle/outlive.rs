@@ -53,7 +53,7 @@ impl Stage<'_> {
 }
 
 impl Work {
-    /// Whether its step is a restore that was not seen through.
+    /// Whether its step is a restore that was not completed.
     fn is_half_restored(&self) -> bool {
         !self.record.restored && self.step.faults.iter().any(|fault| matches!(fault, Fault::Restore(_)))
     }

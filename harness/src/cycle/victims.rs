@@ -5,7 +5,7 @@ use crate::plan::Whom;
 use crate::record::{Role, Victim};
 use crate::scenario::WhomKind;
 
-/// No victims of no cluster, for a check without a fault.
+/// The choice of a check without a fault, which has no victims.
 pub(super) const NOBODY: Whom = Whom { kind: WhomKind::All, rank: 0 };
 
 /// The victims, the one that is armed first. `roles` has every member, ascending by slot, one of
