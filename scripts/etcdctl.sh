@@ -61,8 +61,8 @@ expect_error() {
   expect_match "$what" "$pattern" "$out"
 }
 
-# Ports below the range that the kernel hands out by itself, which nobody listens at. Between this look and the
-# member's bind somebody may take one: the member then ends with a clear error, and so does the test.
+# Free ports below the range that the kernel hands out by itself. Between this look and the member's
+# bind another process may take one: the member then ends with a clear error, and so does the test.
 ports=()
 find_ports() { # COUNT
   local port

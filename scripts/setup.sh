@@ -28,7 +28,8 @@ have etcd || missing+=(etcd-server)               # a server that the harness te
 
 wants() { [[ " ${missing[*]} " == *" $1 "* ]]; }
 
-# Whoever starts services for a package, with systemd or without, asks this program first. 101: it may not.
+# Package scripts that start a service, with systemd or without, ask this program first. 101: they
+# may not.
 policy=/usr/sbin/policy-rc.d
 ours="# put here by ninelives' setup, for one installation"
 hold_services() {
@@ -49,7 +50,7 @@ disable_etcd() {
   ! have systemctl || "${as_root[@]}" systemctl disable etcd.service >/dev/null 2>&1 || true
   local enabled running=""
   enabled=$(compgen -G "/etc/systemd/system/*.wants/etcd.service"; compgen -G "/etc/rc[2-5].d/S??etcd") || true
-  # The service's processes are of a user of their own, which an etcd that somebody else started is not.
+  # The service's processes run as a user of their own; an etcd that another user started does not.
   if id etcd >/dev/null 2>&1; then running=$(find /proc -maxdepth 1 -user etcd -printf '%f ' 2>/dev/null) || true; fi
   [ -z "$enabled$running" ] && return
   echo "setup: expected no service of etcd-server, found it enabled by (${enabled//$'\n'/ }), running as ($running)" >&2
@@ -70,7 +71,7 @@ if ! have apt-get; then
 fi
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
-  # -n: never wait for a password that nobody may be there to type.
+  # -n: never wait for a password, because there may be no user to type it.
   if ! have sudo || ! sudo -n true 2>/dev/null; then
     echo "setup: these are missing, and this user may not install them; run:" >&2
     echo "  sudo apt-get install --no-install-recommends ${missing[*]}" >&2

@@ -11,8 +11,9 @@
 //! | `drop-write` | transaction that succeeds and has two puts or more | its last put is left out |
 //! | `hide-key` | range that returns a key, and every serializable one after it | that key, its first, is left out |
 //!
-//! One cluster has one liar: all its members are started alike, with `--name` for who each is and
-//! `--only` for who lies. Whoever does not, becomes the real server, with no proxy in between.
+//! One cluster has one liar: all its members are started alike, with `--name` for the name of each
+//! and `--only` for the name of the liar. Every other member becomes the real server, with no proxy
+//! in between.
 //!
 //! A SIGSTOP stops the lies and not the server.
 
@@ -111,15 +112,15 @@ fn server(args: &Args, address: SocketAddr) -> Command {
 }
 
 /// Waits until the server of an earlier life behind `client` is gone: it is killed a moment later
-/// than the liar before it, and whoever restarts a member knows of the liar alone. Both are to hold
-/// the name that is returned, so it is free when both are dead.
+/// than the liar before it, and the harness, which restarts members, knows of the liar alone. The
+/// new liar and its server must both hold the returned name, so that it is free once both are dead.
 fn outlive_the_last_one(client: SocketAddr) -> io::Result<UnixListener> {
     let name = unix::SocketAddr::from_abstract_name(format!("lying-member/{client}"))?;
     loop {
         match UnixListener::bind_addr(&name) {
             Ok(life) => return Ok(life),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                // Nobody ever accepts; the connection ends with the last holder.
+                // The listener never accepts; the connection ends with the last holder.
                 if let Ok(mut last) = UnixStream::connect_addr(&name) {
                     last.read_exact(&mut [0]).ok();
                 }
@@ -135,7 +136,7 @@ fn code_of(ended: ExitStatus) -> ExitCode {
 
 async fn serve(args: &Args, inner: SocketAddr) -> anyhow::Result<()> {
     let channel = Endpoint::from_shared(format!("http://{inner}"))?.connect_lazy();
-    // Whoever asks whether this member serves has to get the server's answer.
+    // A client that asks whether this member serves has to get the server's answer.
     while MaintenanceClient::new(channel.clone()).status(StatusRequest {}).await.is_err() {
         clock::sleep(STARTING_PAUSE).await;
     }
@@ -196,8 +197,8 @@ struct Liar {
 }
 
 impl Liar {
-    /// Counts a request that `lie` can be told about, and answers whether it is to be told now.
-    /// Whoever does not get to tell it, calls [`Liar::keep`].
+    /// Counts a request that `lie` can be told about, and answers whether it is to be told now. A
+    /// caller that cannot tell it after all calls [`Liar::keep`].
     fn due(&self, lie: Lie) -> bool {
         self.lie == lie
             && self.met.fetch_add(1, Ordering::Relaxed) + 1 >= self.nth

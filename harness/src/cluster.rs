@@ -1,12 +1,12 @@
-//! The cluster: members in fixed slots, each of which lives many lives.
+//! The cluster: members in fixed slots. Each member lives many lives.
 //!
 //! A **slot** (1 to n) is a place: its ports, the clients' endpoint, the watch stream that follows
 //! it. An **id** is a life of one raft log: its data directory, its log file, its votes, its
 //! applied index. A member that is replaced leaves its slot to another id, and an id never comes
-//! back: one whose raft log is gone has forgotten what it voted for and what it acknowledged.
+//! back: a member whose raft log is gone has forgotten its votes and its acknowledgements.
 //!
-//! [`Site`] is what all lives share; [`Member`] is one member, dead or alive; whatever goes wrong
-//! with one is a [`Trouble`], which knows whom to blame.
+//! [`Site`] is what all lives share; [`Member`] is one member, dead or alive; a [`Trouble`] is
+//! anything that goes wrong with a member, and knows whom to blame.
 
 pub mod links;
 pub mod member;
@@ -42,7 +42,7 @@ use ports::PortHolder;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// What all lives of all members share.
+/// State that all lives of all members share.
 #[derive(Debug)]
 pub struct Site {
     pub spawner: Spawner,
@@ -60,17 +60,17 @@ pub struct Site {
 }
 
 impl Site {
-    /// What bounds on members are stretched by.
+    /// The pace by which bounds on members are stretched.
     pub fn pace(&self) -> &Pace {
         self.spawner.pace()
     }
 }
 
-/// Who was where when a harness died.
+/// The member in one slot when a harness died.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seat {
     pub slot: Slot,
-    /// Who founded the cluster here; `None`: it was founded without a member in this slot.
+    /// The founder of the cluster in this slot; `None`: it was founded without a member here.
     pub founder: Option<u64>,
     pub member: u64,
     pub engine: Engine,
@@ -85,7 +85,7 @@ pub struct Cluster {
     pub members: Vec<Member>,
     /// Every id that any member ever had.
     ids_used: BTreeSet<u64>,
-    /// The highest applied index that any member reported that is gone by now.
+    /// The highest applied index that any of the members that are gone reported.
     applied_by_the_gone: u64,
     /// Reserve every port for the whole run.
     _ports: Vec<PortHolder>,
@@ -115,11 +115,11 @@ impl Cluster {
         Ok(Self { site, members, ids_used, applied_by_the_gone: 0, _ports: ports })
     }
 
-    /// The members of a run whose harness is dead: all of them dead, at the same addresses, because
-    /// those are in the membership.
+    /// The members of a run whose harness is dead: all of them are dead, and keep their addresses,
+    /// because the membership names those.
     ///
     /// # Errors
-    /// Somebody else listens at one of the addresses by now.
+    /// Another process listens at one of the addresses by now.
     pub fn of_the_dead(
         spawner: Spawner,
         target: Target,
@@ -149,8 +149,8 @@ impl Cluster {
         Ok(Self { site, members, ids_used, applied_by_the_gone: 0, _ports: ports })
     }
 
-    /// Puts proxies between the members, so that their links can be disturbed. To be called before
-    /// any is started.
+    /// Puts proxies between the members, so that their links can be disturbed. The caller does so
+    /// before it starts any member.
     ///
     /// # Errors
     /// No port is free.
@@ -160,8 +160,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Puts the data directories under the fault filesystem, if the target asks for it. To be
-    /// called before any member is started.
+    /// Puts the data directories under the fault filesystem, if the target asks for it. The caller
+    /// does so before it starts any member.
     ///
     /// # Errors
     /// This machine, or this user, has no FUSE.
@@ -222,9 +222,9 @@ impl Cluster {
         Ok(())
     }
 
-    /// Begins another cluster in the places of this one, whose members are all dead: in each of
-    /// `slots` a founder with an id that was never used, on that engine. Nothing that was applied
-    /// before counts any more. The members of other slots stay what they are, dead, until they are
+    /// Begins another cluster in the places of this one, whose members are all dead: each of
+    /// `slots` gets a founder with an id that was never used, on that engine. Entries that were
+    /// applied before do not count any more. The members of other slots stay dead until they are
     /// replaced.
     ///
     /// # Errors
@@ -265,7 +265,8 @@ impl Cluster {
         self.members.iter().map(Member::applied_received).max().unwrap_or(0).max(self.applied_by_the_gone)
     }
 
-    /// One reading of each member that is up and answers; one that stands still does not.
+    /// One reading of each member that is up and answers; a member that stands still does not
+    /// answer.
     pub async fn statuses(&self) -> Vec<Standing> {
         join_all(self.members.iter().filter(|member| member.is_up() && !member.is_stopped()).map(Member::status))
             .await
@@ -274,8 +275,8 @@ impl Cluster {
             .collect()
     }
 
-    /// Every member with its role, ascending by slot, once there is a leader and it is up; `None`
-    /// if there is none within the bound.
+    /// Every member with its role, ascending by slot, once there is a leader that is up; `None`:
+    /// there was none within the bound.
     pub async fn roles(&self) -> Option<Vec<(u64, Role)>> {
         let elected = async {
             loop {
@@ -364,7 +365,7 @@ mod tests {
         assert_eq!(cluster.members.iter().map(|member| (member.slot, member.addresses)).collect::<Vec<_>>(), places);
         assert_eq!(cluster.site.founders.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [5, 6, 7]);
         assert_eq!((cluster.applied_mark(), cluster.member(4).is_none()), (0, true));
-        // By one: the others stay in their places, dead, until somebody is added there.
+        // By one: the others stay in their places, dead, until a member is added there.
         assert_eq!(cluster.refound(&[(Slot(2), Engine::Rocksdb)]).unwrap(), [(Slot(2), 8, Engine::Rocksdb)]);
         assert_eq!(cluster.members.iter().map(|member| member.id).collect::<Vec<_>>(), [5, 8, 7]);
         assert_eq!(cluster.site.founders.len(), 1);

@@ -1,4 +1,4 @@
-//! How the harness talks to one life of a member, whatever it is.
+//! The harness's contact to one life of a member, for every kind of target.
 
 mod api;
 mod control;
@@ -25,10 +25,10 @@ pub enum Contact {
 }
 
 impl Contact {
-    /// How to talk to the member `id` of `target` at `at`, in one of its lives.
+    /// A contact to the member `id` of `target` at `at`, for one of its lives.
     ///
     /// # Errors
-    /// The address is no URI.
+    /// The address is not a URI.
     pub async fn with(target: &Target, id: u64, at: Addresses) -> anyhow::Result<Self> {
         Ok(match target {
             Target::Node(_) => Self::Control(Control::new(at.control)?),
@@ -48,7 +48,7 @@ impl Contact {
         }
     }
 
-    /// Where it stands, now.
+    /// Its present standing.
     pub async fn status(&self) -> Result<Standing, Status> {
         match self {
             Contact::Control(control) => control.status().await,
@@ -80,7 +80,7 @@ impl Contact {
         }
     }
 
-    /// What this life's recovery did so far; `None`: it gives no account.
+    /// This life's account of its recovery so far; `None`: it gives none.
     pub async fn recovery(&self) -> Result<Option<Recovered>, Status> {
         match self {
             Contact::Control(control) => control.recovery().await.map(Some),
@@ -121,7 +121,6 @@ impl Contact {
 }
 
 async fn says_so(mut said: watch::Receiver<NodeState>) -> bool {
-    // The pipe closes after the last line: whoever waits for a line that will not come learns it
-    // from there.
+    // The pipe closes after the last line: that ends a wait for a line that will not come.
     said.wait_for(|said| said.serving || said.closed).await.is_ok_and(|said| said.serving)
 }

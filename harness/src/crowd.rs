@@ -43,7 +43,7 @@ pub struct Crowd {
     tasks: JoinSet<()>,
 }
 
-/// What it met so far.
+/// Counts of the crowd so far.
 #[derive(Debug, Default)]
 struct Counts {
     connections: AtomicU64,
@@ -85,7 +85,7 @@ impl Crowd {
         Ok(crowd)
     }
 
-    /// What it came to by now.
+    /// The crowd's record up to now.
     pub fn record(&self) -> CrowdRecord {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let of = |histogram: &Mutex<Histogram>| histogram.lock().unwrap_or_else(PoisonError::into_inner).clone();

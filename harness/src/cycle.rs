@@ -1,13 +1,13 @@
-//! One cycle: choose victims, begin what lasts, strike, inspect the dead, restart, let what lasts
-//! end, catch up, fence, verify.
+//! One cycle: choose victims, begin lasting faults, strike, inspect the dead, restart, let lasting
+//! faults end, catch up, fence, verify.
 //!
 //! Pauses and disturbances of the peer links begin first, each at its place, and end after their
 //! time, whatever is going on by then: a kill may strike while they last, and a member may come
-//! back into a partition. Only once all have ended, the cluster has to be live.
+//! back into a partition. The cluster has to be live only after all of them have ended.
 //!
-//! Writes go on all the time. Whatever goes wrong on the way ends the cycle with a finding that
-//! says whom it speaks against; a step that cannot be reached (no leader, a window not passed) ends
-//! as a recorded skip. A cycle is written down step by step in the history, each step before it is
+//! Writes go on all the time. A failure on the way ends the cycle with a finding that names the
+//! party to blame; a step that cannot be reached (no leader, a window not passed) ends as a
+//! recorded skip. The history holds a cycle step by step, and each step is written before it is
 //! taken.
 
 mod again;
@@ -63,9 +63,9 @@ pub struct Stage<'a> {
     pub load: Load<'a>,
     machine: Arc<Machine>,
     fences: u64,
-    /// Added to the numbers of the prober's readers: those of a run that is resumed are other ones.
+    /// Offset of the numbers of the prober's readers: a resumed run uses new ones.
     readers_from: u32,
-    /// Made when it is needed first.
+    /// The prober, made at its first use.
     prober: Option<Prober>,
 }
 
@@ -79,7 +79,7 @@ pub struct CycleEnd {
 /// A kill of ours, and what it left.
 struct Casualty {
     member: u64,
-    /// What it ran when it died.
+    /// The engine that it ran when it died.
     engine: Engine,
     death: Death,
     dead: Option<DeadMember>,
@@ -91,8 +91,7 @@ impl Casualty {
     }
 }
 
-/// A cycle under way. Whoever drives it owns it, so that what it has found outlives an
-/// interruption.
+/// A cycle under way. The caller owns it, so that its findings outlive an interruption.
 pub struct Work {
     step: Step,
     /// From its beginning.
@@ -165,15 +164,15 @@ impl<'a> Stage<'a> {
         self.catch_up(work).await?;
         let fence = self.fence(work).await?;
         if work.forces_no_election(self.cluster.members.len()) {
-            // A member that could not be asked says nothing: what is counted is never too much.
+            // A member that could not be asked adds nothing, so the count is a lower bound.
             work.record.unforced_terms = Some(self.term().await.saturating_sub(term_before));
         }
         self.verify(work, &fence).await
     }
 
-    /// A look at all members after a death of the harness, which killed them all: what they left,
-    /// then whether it recovers like after any other kill. `work` is [`Work::without_fault`].
-    /// `migrating`: `migrate` may have been at work there.
+    /// Looks at all members after a death of the harness, which killed them all: first at their
+    /// directories, then at their recovery, like after any other kill. `work` is
+    /// [`Work::without_fault`]. `migrating`: `migrate` may have been at work there.
     pub async fn look_at_the_dead(&mut self, work: &mut Work, times: u32, migrating: &BTreeSet<u64>) {
         // Never used before, as the clients' numbers.
         self.fences = u64::from(times) << 32;
@@ -203,8 +202,8 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// The load has ended: waits until no lease of seconds is left, or their bound has passed, and
-    /// has them judged.
+    /// Waits, after the end of the load, until no lease of seconds is left or their bound has
+    /// passed, and has them judged.
     pub async fn await_leases(&mut self, work: &mut Work) {
         let load = &self.scenario.load;
         if load.lease_holders == 0 {
@@ -222,7 +221,7 @@ impl<'a> Stage<'a> {
         self.judge(work, &Evidence::LeasesAwaited { bound_ms });
     }
 
-    /// A last look at all members without a fault: heal, fence, verify. `work` is
+    /// Takes a last look at all members without a fault: heal, fence, verify. `work` is
     /// [`Work::without_fault`].
     pub async fn final_look(&mut self, work: &mut Work) {
         let looked = async {
@@ -235,8 +234,8 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Takes what `work` has found so far, however far it came, and writes it down. What a step of
-    /// the cycle raised comes before what the load did.
+    /// Takes the findings of `work` so far, however far it came, and writes them down. Findings of
+    /// the cycle's steps come before those of the load.
     pub fn findings_of(&self, work: &mut Work) -> Vec<Finding> {
         self.drain(work);
         work.findings.sort_by_key(|raised| raised.by.kind.is_of_the_load());
@@ -247,28 +246,28 @@ impl<'a> Stage<'a> {
         findings
     }
 
-    /// Records `evidence`, and hands what was raised by now to `work`.
+    /// Records `evidence`, and hands all findings raised by now to `work`.
     fn judge(&self, work: &mut Work, evidence: &Evidence) {
         self.ledger.record(evidence);
         self.drain(work);
     }
 
-    /// Hands what was raised by now to `work`, by this cycle's steps and by the load.
+    /// Hands the findings that this cycle's steps and the load have raised by now to `work`.
     fn drain(&self, work: &mut Work) {
         work.findings.extend(self.ledger.drain());
     }
 
-    /// A finding that only we can have: it is testimony.
+    /// Records a finding that only the harness can have: it is testimony.
     fn tell(&self, work: &mut Work, finding: Finding) {
         self.judge(work, &Evidence::Told { finding });
     }
 
-    /// What there was too little of on this machine, now or a moment ago.
+    /// The resources that this machine was short of, now or a moment ago.
     fn shortages(&self) -> Vec<Shortage> {
         self.machine.short(limits::SHORTAGE_AFTERMATH)
     }
 
-    /// A lateness on a machine that was short of something is the machine's.
+    /// Blames a lateness on the machine if the machine was short of something.
     fn excuse(&self, finding: Finding) -> Finding {
         match self.shortages().first() {
             Some(short) if finding.class() == Class::Liveness => excused(finding, &short.to_string()),
@@ -304,7 +303,7 @@ impl<'a> Stage<'a> {
         }
         let findings = self.findings_of(&mut work);
         let Work { lap, victims, casualties, kills_of_tools, lasting, mut record, .. } = work;
-        // A cycle that ended early left them: whatever still lasts ends here.
+        // A cycle that ended early left lasting faults behind: they end here.
         drop(lasting);
         record.cluster = self.number;
         record.victims = victims;
@@ -335,7 +334,7 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// The signal that a dying harness's members got.
+/// The signal that members get when their harness dies.
 const SIGKILL: i32 = 9;
 /// Numbers of readers between one resumption and the next, as of clients.
 const READERS_STRIDE: u32 = 100_000;
@@ -429,9 +428,9 @@ impl Work {
         }
     }
 
-    /// Whether no leader was touched and none can have lost its quorum. With pre-vote a follower
-    /// that comes back starts no election, so a term that passes all the same has another cause, in
-    /// the members or in the machine.
+    /// Whether no leader was touched and none can have lost its quorum. With pre-vote a returning
+    /// follower starts no election, so a new term has another cause, in the members or in the
+    /// machine.
     fn forces_no_election(&self, members: usize) -> bool {
         let followers_alone = self.victims.iter().all(|victim| victim.role == Role::Follower);
         let killed: BTreeSet<u64> = self.casualties.iter().map(|casualty| casualty.member).collect();
@@ -441,7 +440,7 @@ impl Work {
         !self.victims.is_empty() && followers_alone && as_chosen && quorum_left && kills_alone
     }
 
-    /// Whether a piece of evidence of this kind raised anything in this cycle.
+    /// Whether a piece of evidence of this kind raised a finding in this cycle.
     fn found_by(&self, kind: EvidenceKind) -> bool {
         self.findings.iter().any(|raised| raised.by.kind == kind)
     }
@@ -456,8 +455,8 @@ impl Work {
         self.record.not_applicable = true;
     }
 
-    /// The finding that a trouble is. `None`: of a member whose dead directory is already known to
-    /// be wrong, and which died of that; its death adds words, and no second class.
+    /// The finding for a trouble. `None`: the member died because of its dead directory, which is
+    /// already known to be wrong; its death adds words to that finding, but no second class.
     fn unexplained(&mut self, trouble: &Trouble, finding: Finding) -> Option<Finding> {
         let of_a_step = self.findings.iter_mut().filter(|raised| !raised.by.kind.is_of_the_load());
         let cause = of_a_step.map(|raised| &mut raised.finding).find(|known| {
@@ -510,7 +509,7 @@ mod tests {
         assert!(found.sentence().contains("; then n2: expected it to start"), "{found}");
     }
 
-    /// What a client was told of a member explains no death.
+    /// An alarm about a member's answers does not explain its death.
     #[test]
     fn a_death_beside_an_alarm_of_the_load_keeps_its_class() {
         let mut work = work();
@@ -540,7 +539,7 @@ mod tests {
         assert!(proved_nothing(&record).unwrap().contains("fence"));
     }
 
-    /// A kill of the leader, of a majority, of somebody else on the way, or a pause can each force
+    /// A kill of the leader, of a majority, of another member on the way, or a pause can each force
     /// an election.
     #[test]
     fn only_kills_of_a_minority_of_followers_force_no_election() {
@@ -608,8 +607,8 @@ mod tests {
         }
     }
 
-    /// There a commit is durable once it is answered: what is in the log and not in the engine is
-    /// all that can be missing.
+    /// On such an engine a commit is durable once it is answered: only entries that are in the log
+    /// and not in the engine can be missing.
     #[test]
     fn on_redb_a_replay_alone_is_proof() {
         let mut record = work().record;

@@ -37,7 +37,7 @@ pub const THREADS: u64 = 1_000;
 const SEQS: u64 = 1_000_000_000;
 const LISTS: &str = "a/";
 
-/// Why there is no export.
+/// Reason why there is no export.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -46,7 +46,7 @@ pub enum Error {
     Write(#[from] io::Error),
 }
 
-/// What was written.
+/// Counts of the written export.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Exported {
     pub invoked: u64,

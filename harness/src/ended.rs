@@ -1,9 +1,9 @@
-//! How a process ended, and whether this harness ended it.
+//! The end of a process, and whether this harness caused it.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// How a process ended.
+/// The end of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ended {

@@ -39,7 +39,7 @@ impl Board {
         (1..=board.len()).map(|step| (place + step) % board.len()).find(|next| board[*next])
     }
 
-    /// Becomes ready once somebody serves.
+    /// Becomes ready once a member serves.
     pub async fn somebody_serves(&self) {
         self.wait(|board| board.contains(&true)).await;
     }

@@ -53,12 +53,12 @@ pub struct Head {
     pub scenario_digest: String,
     pub plan_digest: String,
     pub seed: u64,
-    /// What `run --resume` needs beyond plan and scenario.
+    /// The settings that `run --resume` needs beyond plan and scenario.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobRecord>,
 }
 
-/// How a run was asked for.
+/// The settings with which a run was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobRecord {
     pub node: PathBuf,
@@ -71,7 +71,7 @@ pub struct JobRecord {
     pub repro: String,
 }
 
-/// Why a dead directory was read.
+/// Reason why a dead directory was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Look {
@@ -218,16 +218,17 @@ pub enum Evidence {
         cycle: u32,
         member: u64,
     },
-    /// All members are dead, load and watches have ended, and what goes on is another cluster: it
-    /// begins with the snapshot that was saved last, of `revision`, at raft index `index`. Nothing
-    /// that was acknowledged at a later revision is expected to be there.
+    /// All members are dead, load and watches have ended, and another cluster goes on: it begins
+    /// with the snapshot that was saved last, of `revision`, at raft index `index`. Writes that
+    /// were acknowledged at a later revision must not be there.
     Restored {
         cycle: u32,
         revision: u64,
-        /// Where the restored directories say that they begin; `None`: nowhere.
+        /// The index at which the restored directories say that they begin; `None`: they name no
+        /// index.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         index: Option<u64>,
-        /// Who founds it. The members in other slots are added later.
+        /// The founders. The members in other slots are added later.
         founders: Vec<(Slot, u64, Engine)>,
     },
     /// A member's own watermarks, read just before a kill.
@@ -252,7 +253,7 @@ pub enum Evidence {
         applied_received: Option<u64>,
         dead: DeadMember,
     },
-    /// What the dead member's raft log adds to what is known of it.
+    /// News from the dead member's raft log.
     RaftLog {
         log: LogEvidence,
     },
@@ -292,12 +293,13 @@ pub enum Evidence {
         member: u64,
         readings: Vec<Reading>,
     },
-    /// When a majority that a cut left connected first acknowledged a write, and when it had to.
+    /// The moment at which a majority that a cut left connected first acknowledged a write, and the
+    /// bound for it.
     Cut {
         cut: Cut,
         bound_ms: u64,
     },
-    /// How the cluster served after the fence, and within which bounds it had to.
+    /// The service of the cluster after the fence, and the bounds for it.
     Healed {
         healing: Healing,
         bounds: Bounds,
@@ -307,7 +309,7 @@ pub enum Evidence {
     LeasesAwaited {
         bound_ms: u64,
     },
-    /// What came of a watch that was opened anew on a restarted member.
+    /// The result of a watch that was opened anew on a restarted member.
     FreshWatch {
         cycle: u32,
         member: u64,
@@ -328,7 +330,7 @@ pub enum Evidence {
         rows: Vec<KeyState>,
     },
 
-    /// A finding that no evidence here leads to: the run's testimony.
+    /// A finding that does not follow from the evidence here: the run's testimony.
     Told {
         finding: Finding,
     },
@@ -352,19 +354,19 @@ pub enum Evidence {
     End(End),
 }
 
-/// How a cluster's part of a run ended. Those of all clusters add up to the run's.
+/// The end of a cluster's part of a run. The ends of all clusters add up to the run's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     pub interrupted: bool,
     pub slots: Vec<SlotRecord>,
     pub skipped_checks: Vec<String>,
-    /// How long the load ran, milliseconds, up to the last look; of several clusters the longest.
+    /// Milliseconds for which the load ran, up to the last look; of several clusters the longest.
     #[serde(default)]
     pub load_ms: u64,
 }
 
 impl End {
-    /// Adds how another cluster's part ended. A check that several skipped is listed once.
+    /// Adds the end of another cluster's part. A check that several skipped is listed once.
     pub fn add(&mut self, other: Self) {
         self.interrupted |= other.interrupted;
         self.slots.extend(other.slots);
@@ -402,7 +404,7 @@ impl Evidence {
         self.into()
     }
 
-    /// How `op` ended.
+    /// The evidence of the end of `op`.
     pub fn of_outcome(op: OpId, outcome: &Outcome) -> Self {
         match outcome.clone() {
             Outcome::Done { revision, term, reply } => Self::Done { op, revision, term, reply },

@@ -3,7 +3,7 @@
 use crate::verdict::Verdict;
 use std::process::ExitCode;
 
-/// How the process ends.
+/// The end of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {

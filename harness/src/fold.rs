@@ -11,7 +11,7 @@ use crate::oracle::Ledger;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What makes a history impossible to fold.
+/// Reason why a history cannot be folded.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -78,7 +78,7 @@ impl Fold {
         self.lines.torn()
     }
 
-    /// Where the last whole line ends.
+    /// The position at which the last whole line ends.
     pub fn whole_bytes(&self) -> u64 {
         self.lines.whole_bytes()
     }

@@ -74,8 +74,8 @@ impl History {
     }
 
     /// Appends one line: a JSON object with `at_us`, microseconds since this history was opened,
-    /// beside the evidence's own fields. An error is kept for [`History::failure`], and whoever
-    /// waits for [`History::failed`] hears of it.
+    /// beside the evidence's own fields. An error is kept for [`History::failure`], and ends every
+    /// wait for [`History::failed`].
     pub fn record(&self, evidence: &Evidence) {
         self.record_at(self.now_us(), evidence);
     }
@@ -121,7 +121,7 @@ impl History {
     }
 }
 
-/// What makes a history unreadable.
+/// Reason why a history cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot read {path}: {source}")]
@@ -210,7 +210,8 @@ impl<R: BufRead> Lines<R> {
         Ok(Some((self.number, read.evidence)))
     }
 
-    /// When the last line that was read was written: microseconds since its history was opened.
+    /// The moment at which the last line read was written: microseconds since its history was
+    /// opened.
     pub fn at_us(&self) -> u64 {
         self.at_us
     }
@@ -220,7 +221,7 @@ impl<R: BufRead> Lines<R> {
         self.torn
     }
 
-    /// Where the last whole line ends.
+    /// The position at which the last whole line ends.
     pub fn whole_bytes(&self) -> u64 {
         self.whole
     }

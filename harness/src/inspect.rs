@@ -16,7 +16,7 @@ use std::path::Path;
 /// A dead directory, read twice.
 #[derive(Debug)]
 pub struct Inspected {
-    /// What the inspector says.
+    /// The inspector's account.
     pub dead: DeadMember,
     /// The raft log, by our own decoder.
     pub log: Result<RaftLog, raft_log::Error>,

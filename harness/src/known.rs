@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 /// The signature of a known finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature {
-    /// How reports call it.
+    /// Its name in reports.
     pub name: String,
     pub class: Class,
     /// The name of its kind; `None`: any of the class.
@@ -25,7 +25,7 @@ pub struct Signature {
     pub fields: BTreeMap<String, serde_json::Value>,
     /// The member that it is about; `None`: any, or none.
     pub member: Option<u64>,
-    /// Why findings that match may be left out of the verdict.
+    /// Reason why matching findings may be left out of the verdict.
     pub because: String,
 }
 
@@ -37,13 +37,13 @@ impl Signature {
             && self.fields.iter().all(|(field, value)| finding.what.field(field) == *value)
     }
 
-    /// Of any finding of `class`.
+    /// The signature of any finding of `class`.
     #[cfg(test)]
     pub fn of(name: &str, class: Class) -> Self {
         Self { name: name.into(), class, what: None, fields: BTreeMap::new(), member: None, because: "b".into() }
     }
 
-    /// Of one kind of finding alone, with these fields.
+    /// Narrows the signature to one kind of finding, with these fields.
     #[cfg(test)]
     pub fn saying(mut self, what: &str, fields: &[(&str, serde_json::Value)]) -> Self {
         self.what = Some(what.to_owned());
@@ -57,13 +57,13 @@ impl Signature {
     }
 }
 
-/// Whether a finding of `class` can be known: what says nothing about the system cannot be one of
-/// its bugs.
+/// Whether a finding of `class` can be known: a finding that says nothing about the system cannot
+/// be one of its bugs.
 pub fn may_be_known(class: Class) -> bool {
     !matches!(class, Class::HarnessError | Class::MachineExhausted | Class::NotProven)
 }
 
-/// What one cluster saw of known findings.
+/// Known findings, as one cluster saw them.
 #[derive(Debug, Default)]
 pub struct Known(Vec<Seen>);
 
@@ -84,7 +84,7 @@ pub struct Suppressed {
 }
 
 impl Known {
-    /// Of nothing seen yet.
+    /// The signatures, none of them seen yet.
     pub fn new(signatures: &[Signature]) -> Self {
         let seen = |signature: &Signature| Seen {
             record: signature.unseen(),

@@ -44,7 +44,7 @@ fn tell(ledger: &Ledger, finding: Finding) {
     ledger.record(&Evidence::Told { finding });
 }
 
-/// How `member` ended, if that is why it does not answer.
+/// The death of `member`, if that is why it does not answer.
 async fn death_of(cluster: &Cluster, member: u64) -> Option<Trouble> {
     cluster.member(member)?.death_news().await
 }

@@ -14,8 +14,8 @@ pub const CYCLES_MAX: u32 = 100_000;
 /// Clusters side by side: each is three processes or more, with its load; beyond a few per core
 /// they only wait for each other.
 pub const CLUSTERS_MAX: u32 = 16;
-/// What `--clusters auto` takes for each core: a cluster spends about half of a cycle waiting for a
-/// window to be passed.
+/// Clusters for each core with `--clusters auto`: a cluster spends about half of a cycle waiting
+/// for a window to be passed.
 pub const CLUSTERS_PER_CORE: f64 = 1.5;
 /// Raft gains nothing from an even number; a single member cannot be compared with another; the
 /// node takes up to five.
@@ -25,8 +25,8 @@ pub const CLIENTS_MAX: u32 = 256;
 /// Each client has a connection to each member: this many leave room, among 1,024 file descriptors,
 /// for the harness's own.
 pub const CONNECTIONS_MAX: u32 = 900;
-/// Of each kind in a crowd, at each member: beyond what any listener keeps waiting, and well below
-/// the ports of a machine.
+/// Clients of each kind in a crowd, at each member: more than any listener keeps waiting, and well
+/// below the number of ports of a machine.
 pub const CROWD_MAX: u32 = 5_000;
 /// Limit of open files of a member: fewer than this leave a server nothing to start with.
 pub const NOFILE_MIN: u64 = 64;
@@ -62,10 +62,10 @@ pub const MEMTABLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 // ---- bounds on the system under test ------------------------------------------------------------
 
-/// How long an armed window may stay unpassed, at least, before the step is a recorded skip, if the
-/// load has made its progress by then (`cycle/wait.rs`); and how long the load may stand still. A
-/// flush of a small memtable comes every few hundred milliseconds under load; this is ten times
-/// that, and cheap enough to wait for.
+/// Milliseconds for which an armed window may stay unpassed, at least, before the step is a
+/// recorded skip, if the load has made its progress by then (`cycle/wait.rs`); and for which the
+/// load may stand still. A flush of a small memtable comes every few hundred milliseconds under
+/// load; this is ten times that, and cheap enough to wait for.
 pub const WINDOW_WAIT_MS_MAX: u64 = 4_000;
 /// After as many of these bounds a load that goes on, and is slow, is waited for no longer.
 pub const WINDOW_BOUNDS_MAX: u32 = 8;
@@ -74,7 +74,8 @@ pub const WINDOW_LOOK_PAUSE: Duration = Duration::from_millis(250);
 /// Times the entries that bring a window on average, before it counts as passed by: batches and
 /// memtables differ.
 pub const WINDOW_DUE_FACTOR: u64 = 2;
-/// What one entry leaves in a memtable at least: its rows' keys and positions, without a value.
+/// Bytes that one entry leaves in a memtable at least: its rows' keys and positions, without a
+/// value.
 pub const MEMTABLE_BYTES_PER_ENTRY_MIN: u64 = 100;
 /// Files of one memtable each that RocksDB lets pile up before it compacts them.
 pub const FLUSHES_PER_COMPACTION: u64 = 4;
@@ -172,8 +173,8 @@ pub const LOCALISE: Duration = Duration::from_secs(45);
 pub const LOCALISE_LOAD: Duration = Duration::from_secs(10);
 /// Until all members that can have applied the same.
 pub const LOCALISE_REST: Duration = Duration::from_secs(5);
-/// A watch that has delivered nothing for this long, with nobody writing, has delivered all that is
-/// there: it reads tens of thousands of rows a second.
+/// While no client writes, a watch that has delivered nothing for this long has delivered
+/// everything: it reads tens of thousands of rows a second.
 pub const LOCALISE_SILENCE: Duration = Duration::from_millis(700);
 /// Entries of the raft log that are shown on each side of the wrong one.
 pub const EXCERPT_ENTRIES: u64 = 4;
@@ -202,7 +203,7 @@ pub const SECOND_LOOK_RETRY_PAUSE: Duration = Duration::from_millis(50);
 pub const MEMBERSHIP_RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// Between two looks for a leader when a member that could be asked knows none.
 pub const LEADER_RETRY_PAUSE: Duration = Duration::from_millis(15);
-/// How long the cluster may take to elect a leader before a step that needs one is skipped.
+/// Time for the cluster to elect a leader before a step that needs one is skipped.
 pub const LEADER_WAIT: Duration = Duration::from_secs(10);
 /// The applied-index follower asks for the next this-many entries at once: small enough for a tight
 /// lower bound of what a kill takes away, large enough to cost two requests per hundred entries at
@@ -213,7 +214,7 @@ pub const APPLIED_STRIDE: u64 = 24;
 pub const PURGE_RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// One inspection of a copied directory: an engine open and a log open.
 pub const INSPECT: Duration = Duration::from_secs(30);
-/// What an inspection may print; its JSON is a few hundred bytes.
+/// Bytes that an inspection may print; its JSON is a few hundred bytes.
 pub const INSPECT_BYTES_MAX: u64 = 64 * 1024;
 /// One line of a node's event pipe.
 pub const EVENT_LINE_BYTES_MAX: usize = 4 * 1024;
@@ -224,7 +225,7 @@ pub const APPLIED_AHEAD_MAX: u64 = 200;
 /// Milliseconds that a kill at a time lies ahead of the beginning of its cycle: the span of a few
 /// flushes.
 pub const TIME_AHEAD_MS_MAX: u64 = 300;
-/// What a plan that was written by hand may ask for; longer than this is a slip of the finger.
+/// Entries ahead that a plan written by hand may ask for; a greater number is a slip of the finger.
 pub const PLAN_AHEAD_MAX: u64 = 1_000_000;
 /// Likewise, milliseconds.
 pub const PLAN_TIME_MS_MAX: u64 = 600_000;
@@ -234,8 +235,8 @@ pub const PAUSE_MS_DRAWN: (u64, u64) = (200, 800);
 /// Likewise a drawn disturbance of links; beside a kill it lasts the lower bound longer, so that
 /// the restart falls into it.
 pub const NETWORK_MS_DRAWN: (u64, u64) = (300, 1_000);
-/// Milliseconds by which a drawn disturbance delays: from what nobody notices to what makes a
-/// heartbeat late.
+/// Milliseconds by which a drawn disturbance delays: from a delay without effect to one that makes
+/// a heartbeat late.
 pub const DELAY_MS_DRAWN: (u64, u64) = (2, 60);
 /// Further kills that are drawn for one member: three deaths in a row in its recovery.
 pub const AGAIN_DRAWN_MAX: usize = 3;
@@ -244,8 +245,8 @@ pub const PLAN_FAULTS_MAX: usize = 4;
 /// Kills that a step may add to its first one, each in the next life: after four in a row a fifth
 /// meets nothing new.
 pub const PLAN_AGAIN_MAX: usize = 4;
-/// Milliseconds that a plan may let a member stand still: below [`CONTROL_REQUEST`], so that nobody
-/// who asks the member takes it for broken.
+/// Milliseconds that a plan may let a member stand still: below [`CONTROL_REQUEST`], so that a
+/// request to the member does not time out.
 pub const PLAN_PAUSE_MS_MAX: u64 = 3_000;
 /// Milliseconds that a plan may disturb the peer links: several elections, and well below the
 /// bounds on what comes after.
@@ -254,15 +255,15 @@ pub const PLAN_NETWORK_MS_MAX: u64 = 10_000;
 pub const PLAN_DELAY_MS_MAX: u64 = 500;
 /// Between two writes at a majority that was cut off from a leader, while it refuses them.
 pub const CUT_RETRY_PAUSE: Duration = Duration::from_millis(20);
-/// How long before the end of a pause or a disturbance the others are written to: a write that is
-/// committed takes a few milliseconds, on a busy disk a few dozen.
+/// Lead of the write to the others before the end of a pause or a disturbance: a committed write
+/// takes a few milliseconds, on a busy disk a few dozen.
 pub const PROBE_WRITE_LEAD: Duration = Duration::from_millis(100);
-/// How long before the end of a pause or a disturbance its victims are read from: sending takes
-/// well below a millisecond, and the shorter it is, the newer are the writes that a stale answer
+/// Lead of the reads from the victims before the end of a pause or a disturbance: sending takes
+/// well below a millisecond, and the shorter the lead, the newer are the writes that a stale answer
 /// would miss.
 pub const PROBE_LEAD: Duration = Duration::from_millis(15);
-/// How long after it: a heartbeat of the new leader reaches the victim within one interval of 30
-/// ms, and ends its belief.
+/// Time after that end during which the reads go on: a heartbeat of the new leader reaches the
+/// victim within one interval of 30 ms, and ends its belief.
 pub const PROBE_TAIL: Duration = Duration::from_millis(40);
 /// With more entries kept than this, a member that is away is caught up from the log within its
 /// bound, and no snapshot is ever sent: at ~1,500 writes per second this is about three seconds of
@@ -300,8 +301,8 @@ pub const LINEARIZABILITY_STEPS_MAX: u64 = 2_000_000;
 /// Explanations of one key's history that are kept apart at a time, ~150 bytes each: a few
 /// megabytes, then the key is given up.
 pub const LINEARIZABILITY_CONFIGS_MAX: usize = 20_000;
-/// How far back a fresh watch on a restarted member goes, at most: a few milliseconds, and about
-/// what a compaction keeps.
+/// Revisions that a fresh watch on a restarted member goes back, at most: a few milliseconds of
+/// load, and about as many as a compaction keeps.
 pub const RESUMED_REVISIONS_MAX: u64 = 200;
 /// A fresh watch, or read, on a healed member: milliseconds where nothing is wrong, an election or
 /// two on a machine that is busy.
@@ -321,7 +322,7 @@ pub const DISK_LOW_BYTES: u64 = 16 * 1024 * 1024;
 pub const DISK_LOW_INODES: u64 = 100;
 /// Below this it is full: not even a history's lines find room for long.
 pub const DISK_FULL_BYTES: u64 = 128 * 1024;
-/// Of the system's file table, the part from which on it is short.
+/// Percentage of the system's file table in use from which on it counts as short.
 pub const FILE_TABLE_PERCENT: u64 = 95;
 /// For how long a shortage that is over explains what a member does: a failed write ends a process
 /// at once, or the requests that wait for it once their bounds are over.
@@ -341,12 +342,12 @@ pub const REPORT_BYTES_PER_CYCLE: u64 = 2 * 1024;
 // ---- the machine's pace --------------------------------------------------------------------
 
 /// The floor of a cycle (see `pace.rs`) where the bounds in this file were measured: beside one run
-/// of `smoke.toml` on two cores that did nothing else, 43 ms on average, of which 36 ms are the
-/// burst, 5 ms the syncs and 2 ms the round trips. Before a run it is 9 ms; beside a load of 8 as
-/// well, 110 ms.
+/// of `smoke.toml` on two cores that did nothing else, 43 ms on average: 36 ms for the burst, 5 ms
+/// for the syncs and 2 ms for the round trips. Before a run it is 9 ms; beside a load of 8 as well,
+/// 110 ms.
 pub const FLOOR_REFERENCE: Duration = Duration::from_millis(40);
-/// Of that floor, the processor time: more than two slices of the scheduler, so that a thread that
-/// competes has to wait for others.
+/// The processor time in that floor: more than two slices of the scheduler, so that a competing
+/// thread has to wait for others.
 pub const FLOOR_BURST: Duration = Duration::from_millis(8);
 /// Syncs of one page in a floor, …
 pub const FLOOR_SYNCS: u32 = 2;
@@ -368,8 +369,8 @@ pub const PACE_FACTOR_MAX: f64 = 8.0;
 /// Threads that serve one mount: a sync below takes milliseconds, and beside it a server writes its
 /// log, its state and reads.
 pub const FAULTFS_THREADS: usize = 4;
-/// For how long the kernel may take names and attributes for granted: nobody changes the directory
-/// but through the mount.
+/// Time for which the kernel may cache names and attributes: the directory is changed only through
+/// the mount.
 pub const KERNEL_REMEMBERS: Duration = Duration::from_secs(3600);
 /// Dead mounts over one directory: one for each time that a run was killed and resumed.
 pub const STALE_MOUNTS_MAX: u32 = 100;
@@ -394,8 +395,8 @@ pub const SHRINK_START_TRIES: u32 = 8;
 /// … and at most, while a quarter of the time is not over: what comes back more rarely is not
 /// shrunk in any time.
 pub const SHRINK_START_TRIES_MAX: u32 = 40;
-/// Of the time that a window may stay unpassed, the part that less load may let it wait without
-/// being compared with all of it.
+/// Divisor of the time that a window may stay unpassed: under less load a wait up to that share is
+/// accepted, however short the wait under all of the load was.
 pub const SHRINK_WAIT_SHARE: u32 = 8;
 /// Runs that confirm what a shrinker found: nine of ten have to fail again. What fails in four of
 /// five only, passes here in three of eight times.

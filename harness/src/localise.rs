@@ -70,7 +70,7 @@ struct Evidence {
     by_log: bool,
     /// Index and revision of the last fence on which all agreed with the model.
     agreed: (u64, u64),
-    /// What was asked for begins here.
+    /// The first revision that was asked for.
     from: u64,
     /// By member: its own digest of the kv section at the fence, and the model's.
     digests: BTreeMap<u64, (String, String)>,
@@ -450,7 +450,7 @@ fn keys_at_fence(evidence: &Evidence) -> Vec<WrongKey> {
         .collect()
 }
 
-/// What a member has for a key, for a report.
+/// A member's value of a key, for a report.
 fn words(row: Option<&&KeyState>) -> String {
     let Some(row) = row else { return "absent".to_owned() };
     format!("{} (changed at {}, version {})", raft_log::shown_value(&row.value), row.mod_revision, row.version)

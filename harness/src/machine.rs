@@ -1,4 +1,4 @@
-//! What the machine has left, by the kernel's own account, while a run goes on.
+//! The resources that the machine has left, by the kernel's own account, while a run goes on.
 //!
 //! A machine that runs out of something makes members die, refuse and be late, and nothing of that
 //! says anything about the system. But a member's words alone excuse it of nothing, because a bug
@@ -39,7 +39,7 @@ pub enum Resource {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shortage {
     pub resource: Resource,
-    /// What the kernel said.
+    /// The kernel's words.
     pub found: String,
 }
 
@@ -119,7 +119,7 @@ impl Machine {
         seen.push((resource, clock::now(), found));
     }
 
-    /// What there was too little of now or within the last `lately`.
+    /// The shortages now and within the last `lately`.
     pub fn short(&self, lately: Duration) -> Vec<Shortage> {
         self.look();
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,7 +134,7 @@ impl Machine {
         }
     }
 
-    /// What was seen when the disk was first full; `None`: it never was.
+    /// The shortage when the disk was first full; `None`: it never was.
     pub fn was_full(&self) -> Option<Shortage> {
         self.full.borrow().clone()
     }
@@ -170,7 +170,7 @@ impl fmt::Display for Disk {
     }
 }
 
-/// What the filesystem of `path` has free for this user; `None`: it does not tell.
+/// Free space on the filesystem of `path` for this user; `None`: it does not tell.
 fn free(path: &Path) -> Option<Disk> {
     let stat = statvfs(path).ok()?;
     let (blocks, inodes) = if geteuid().is_root() {
@@ -207,7 +207,7 @@ fn file_table() -> Option<(u64, u64)> {
     Some((open, words.nth(1)?.parse().ok()?))
 }
 
-/// What an error of one of our own system calls says that there is none of.
+/// The resource that ran out, by an error of one of our own system calls.
 pub fn of_error(error: &anyhow::Error) -> Option<Resource> {
     error.chain().find_map(|cause| of_io(cause.downcast_ref::<std::io::Error>()?))
 }
@@ -222,8 +222,8 @@ pub fn of_io(error: &std::io::Error) -> Option<Resource> {
     }
 }
 
-/// What a program's words say that there was none of, as the C library and Go, Rust and C++
-/// programs put it.
+/// The resource that ran out, by a program's words, in the forms of the C library and of Go, Rust
+/// and C++ programs.
 pub fn of_words(text: &str) -> Option<Resource> {
     let text = text.to_lowercase();
     let says = |words: &[&str]| words.iter().any(|one| text.contains(one));

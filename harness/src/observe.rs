@@ -43,7 +43,7 @@ impl Observer {
     /// order.
     ///
     /// # Errors
-    /// An endpoint that is no URI.
+    /// An endpoint is not a URI.
     pub async fn start(slots: &[(Slot, String)], board: &Board, ledger: Arc<Ledger>) -> anyhow::Result<Self> {
         let (mut delivered, mut tasks) = (BTreeMap::new(), JoinSet::new());
         for (place, (slot, endpoint)) in slots.iter().enumerate() {

@@ -161,8 +161,8 @@ impl Action {
         )
     }
 
-    /// What a server has to do with it as far as the request alone can tell; most are taken or
-    /// refused by what the state is.
+    /// The fate that a server has to give it, as far as the request alone can tell; for most
+    /// requests it depends on the state.
     pub fn fate(&self) -> Fate {
         match self {
             Action::Packed { shape, .. } => shape.fate(),
@@ -216,7 +216,7 @@ impl Action {
     }
 }
 
-/// What a request is a part of.
+/// The step that a request is a part of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Purpose {
     /// The kind of step that its client drew.
@@ -225,15 +225,16 @@ pub struct Purpose {
     pub refusal: Expected,
 }
 
-/// Whether a refusal is a good answer to a request.
+/// Expectation of a refusal: whether it is a good answer to a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Expected {
     #[default]
     Never,
-    /// If it says that another request came first: what is read is compacted, a lease is revoked.
+    /// A refusal is a good answer if it says that another request came first: the read revision is
+    /// compacted, a lease is revoked.
     Sometimes,
-    /// It is beyond a limit on purpose.
+    /// The request is beyond a limit on purpose.
     Always,
 }
 
@@ -243,7 +244,7 @@ impl Expected {
     }
 }
 
-/// Why an operation was certainly not done.
+/// Reason why an operation was certainly not done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
@@ -268,7 +269,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What an answered request said, beside its revision.
+/// The answer to a request, beside its revision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
@@ -288,7 +289,7 @@ pub enum Reply {
     Read(Vec<KeyState>),
 }
 
-/// How an operation ended, as far as its client can know.
+/// The end of an operation, as far as its client can know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// Answered, with the store's revision and raft term in the answer's header.
@@ -299,8 +300,8 @@ pub enum Outcome {
     Unknown { why: String },
 }
 
-/// What a refusal begins with that a server says for itself, after its code; and gRPC's own, of a
-/// message that is too large.
+/// The beginning of a server's own refusal, after its code; and gRPC's refusal of a message that is
+/// too large.
 const SERVERS_WORDS: &str = "etcdserver: ";
 const TOO_LARGE_A_MESSAGE: &str = "grpc: received message larger than max";
 

@@ -23,7 +23,8 @@ pub fn product(text: &str) -> anyhow::Result<()> {
     delivered(print(text))
 }
 
-/// What became of a product: a reader that went away had enough of it.
+/// The delivery of a product: it is complete if its reader went away, because the reader had enough
+/// of it.
 ///
 /// # Errors
 /// Any other trouble with standard output.

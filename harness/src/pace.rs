@@ -1,4 +1,4 @@
-//! How slowly this machine goes now, by the harness's own measure, and bounds that are stretched by
+//! The present pace of this machine, by the harness's own measure, and bounds that are stretched by
 //! it.
 //!
 //! A bound in milliseconds was measured on a machine that did nothing else. On a busy one
@@ -48,7 +48,7 @@ struct State {
     at: Instant,
     /// Since `at`.
     factor: f64,
-    /// When the measurement under way began.
+    /// The beginning of the measurement under way.
     measuring: Option<Instant>,
     /// The last floors.
     floors: VecDeque<Duration>,
@@ -145,7 +145,7 @@ impl Lap {
         self.left(bound).is_zero()
     }
 
-    /// As [`Pace::within`], with a bound that is counted from when this began.
+    /// Like [`Pace::within`], with a bound that counts from the beginning of this lap.
     ///
     /// # Errors
     /// As [`Pace::within`].
@@ -184,7 +184,7 @@ impl Lap {
         clock::ms_since(self.at)
     }
 
-    /// What was waited so far, as a bound of an idle machine that was stretched to it.
+    /// The wait so far, as a bound of an idle machine that was stretched to it.
     pub fn waited(&self) -> Stretched {
         let factor_percent = self.factor_percent();
         let idle = self.elapsed().mul_f64(f64::from(AS_IDLE) / f64::from(factor_percent));
@@ -258,7 +258,7 @@ fn us(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// What a floor is made of.
+/// The tools that measure a floor.
 struct Probe {
     /// It has no name any more. `None`: the disk gives no room, which `machine.rs` tells.
     page: Option<File>,

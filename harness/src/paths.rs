@@ -94,7 +94,8 @@ impl Paths {
         self.nodes().join(self.own(&format!("saved-{cycle}")))
     }
 
-    /// Where copies of dead directories are inspected; removed after each inspection.
+    /// The directory in which a copy of a dead directory is inspected; it is removed after each
+    /// inspection.
     pub fn dead_copy(&self, id: u64) -> PathBuf {
         self.nodes().join(self.own(&format!("dead-n{id}")))
     }

@@ -117,7 +117,7 @@ impl Plan {
         self.steps.iter().filter(move |step| step.cycle.saturating_sub(1) % clusters + 1 == cluster)
     }
 
-    /// Why this plan cannot be run on `scenario`'s cluster; `None`: it can.
+    /// Reason why this plan cannot be run on `scenario`'s cluster; `None`: it can.
     pub fn misfit(&self, scenario: &Scenario) -> Option<String> {
         let (members, rocksdb) = (scenario.cluster.members, scenario.cluster.memtable_bytes.is_some());
         self.steps.iter().find_map(|step| match (&step.faults[..], &scenario.target) {

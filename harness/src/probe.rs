@@ -13,7 +13,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// What a probe came to.
+/// Result of a probe.
 #[derive(Debug, Clone)]
 pub struct Sighting {
     pub summary: RunSummary,
@@ -104,8 +104,8 @@ pub async fn side_by_side(
     failed.map_or(Ok(()), Err)
 }
 
-/// How many runs side by side this machine carries without their bounds becoming those of the
-/// machine.
+/// The number of runs side by side that this machine carries without becoming the limit of their
+/// bounds.
 pub fn lanes() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(limits::LANES_MAX)
 }

@@ -18,7 +18,7 @@ enum Sink {
     Lines { out: Box<dyn Write + Send>, last: Option<Duration> },
 }
 
-/// What has happened so far, and where it is shown.
+/// The progress so far, and the place where it is shown.
 pub struct Progress {
     sink: Sink,
     planned: u64,

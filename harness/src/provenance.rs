@@ -1,7 +1,7 @@
-//! What ran, and on what: digests of the binaries, the machine's kernel and filesystem, the tree's
-//! git revision.
+//! The provenance of a run: digests of the binaries, the machine's kernel and filesystem, the
+//! tree's git revision.
 //!
-//! Nothing here can end a run: what cannot be found out is reported as unknown.
+//! Nothing here can end a run: a fact that cannot be found out is reported as unknown.
 
 use crate::hex::hex;
 use crate::limits;

@@ -1,10 +1,10 @@
 //! The second decoder of a member's raft log: what the log of a stopped member says, read without a
 //! line of the node's code.
 //!
-//! It reads a *copy* of the member's directory ([`crate::inspect`] makes one), and that into
-//! memory: redb repairs a file that a kill left half-written when it is opened, and writes to it
-//! whenever it is; neither the original, of which the next life must find what the kill left, nor
-//! the copy, which the inspector reads, ever sees that. It costs no sync either.
+//! It reads a *copy* of the member's directory ([`crate::inspect`] makes one) into memory, because
+//! redb writes to every file that it opens, and repairs one that a kill left half-written. So
+//! neither the original changes, where the next life must find what the kill left, nor the copy,
+//! which the inspector reads. It costs no sync either.
 //!
 //! # Format
 //! `<data-dir>/member/raft/raft-log.redb` is a redb file with two tables. `meta`, by name: `format`
@@ -54,14 +54,14 @@ pub struct RaftLog {
     /// Ascending and contiguous; the first one follows `purged`.
     pub entries: Vec<Entry>,
     pub vote: Option<Vote>,
-    /// What the log had saved as committed; may lag, and may be above the last entry only if the
-    /// log lies.
+    /// The entry that the log had saved as committed; it may lag, and may be above the last entry
+    /// only if the log lies.
     pub committed: Option<LogId>,
     /// The last purged entry.
     pub purged: Option<LogId>,
 }
 
-/// Whom a member voted for.
+/// The vote of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vote {
     pub term: u64,
@@ -108,7 +108,7 @@ pub enum Error {
     Order { path: PathBuf, index: u64, why: String },
 }
 
-/// Where the log lies in a member's data directory.
+/// The path of the log in a member's data directory.
 pub fn path_in(data_dir: &Path) -> PathBuf {
     data_dir.join("member/raft/raft-log.redb")
 }
@@ -172,7 +172,7 @@ fn read_tables(path: &Path) -> Result<RaftLog, Error> {
     Ok(log)
 }
 
-/// Whether `entry`, which lies under `index`, is the one that follows `before`.
+/// Checks that `entry`, which lies under `index`, is the one that follows `before`.
 fn follows(index: u64, entry: &Entry, before: Option<LogId>) -> Result<(), String> {
     if entry.id.index != index {
         return Err(format!("expected an entry that says this index, found one that says {}", entry.id.index));

@@ -1,5 +1,5 @@
-//! What a cycle and a run leave behind: the data that `verdict.json` stores and every report is
-//! drawn from.
+//! Records of cycles and runs: the data that `verdict.json` stores, and that every report is drawn
+//! from.
 //!
 //! Plain data, no behaviour beyond sums: a stored record must read back without a cluster.
 
@@ -41,7 +41,7 @@ fn is_first(cluster: &u32) -> bool {
     *cluster == 1
 }
 
-/// How a planned fault ended.
+/// Result of a planned fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -72,7 +72,7 @@ pub struct PhasesMs {
     pub verify: u64,
 }
 
-/// What a fault that ends by itself does.
+/// The effect of a fault that ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LastingKind {
@@ -82,18 +82,17 @@ pub enum LastingKind {
     Network,
 }
 
-/// A pause, or a disturbance of peer links, and what came of it.
+/// A pause, or a disturbance of peer links, and its result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastingRecord {
-    /// As the plan has it: `pause leader for 400ms at applied +12`.
+    /// The fault in the words of the plan: `pause leader for 400ms at applied +12`.
     pub fault: String,
     pub kind: LastingKind,
     pub victims: Vec<Victim>,
     /// Links that were disturbed, counted in directions.
     #[serde(default)]
     pub links: u32,
-    /// How long it lasted, milliseconds; `None`: it never began, or the run did not live to see its
-    /// end.
+    /// Milliseconds for which it lasted; `None`: it never began, or the run ended before it.
     pub lasted_ms: Option<u64>,
     /// Entries that the victim furthest behind lacked in the end, as far as it was heard of.
     #[serde(default)]
@@ -105,10 +104,10 @@ pub struct LastingRecord {
     /// From its beginning until they did, milliseconds; `None`: not while it lasted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub majority_wrote_ms: Option<u64>,
-    /// Why it did not begin.
+    /// Reason why it did not begin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
-    /// It did not because its window does not exist on the victim's engine.
+    /// It did not begin, because its window does not exist on the victim's engine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub not_applicable: bool,
 }
@@ -119,7 +118,7 @@ pub struct AgainRecord {
     pub member: u64,
     pub window: String,
     pub hit: u64,
-    /// Why it was not reached; `None`: the kill landed.
+    /// Reason why the window was not reached; `None`: the kill landed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
 }
@@ -147,7 +146,7 @@ pub struct CycleRecord {
     /// SIGKILLs of ours that landed in this cycle (several for a majority, or a second kill in
     /// recovery).
     pub kills: u32,
-    /// Those of them that hit a member, by its engine.
+    /// Kills that hit a member, by its engine.
     #[serde(default)]
     pub kills_by_engine: BTreeMap<Engine, u32>,
     /// The step planned no kill, so that there is no memtable to lose.
@@ -204,8 +203,8 @@ pub struct CycleRecord {
     /// Whole cycle, milliseconds.
     pub duration_ms: u64,
     pub phases: PhasesMs,
-    /// Why this cycle proved nothing about replay, if it did not ("nothing was lost or replayed");
-    /// `None` if it did.
+    /// Reason why this cycle proved nothing about replay ("nothing was lost or replayed"); `None`:
+    /// it proved something.
     pub proved_nothing: Option<String>,
 }
 
@@ -224,13 +223,13 @@ impl CycleRecord {
         self.outcome == Outcome::Landed
     }
 
-    /// Whether all that died were servers of whose data nothing is known.
+    /// Whether only servers died whose data is unknown.
     pub fn killed_only_opaque(&self) -> bool {
         !self.kills_by_engine.is_empty() && self.kills_by_engine.keys().all(|engine| *engine == Engine::Opaque)
     }
 
-    /// Whether a member with an LSM engine died, which has memtables to lose; on redb it is a group
-    /// at most.
+    /// Whether a member with an LSM engine died. It has memtables to lose; a member on redb loses
+    /// one group of entries at most.
     pub fn killed_an_lsm(&self) -> bool {
         self.kills_by_engine.get(&Engine::Rocksdb).is_some_and(|kills| *kills > 0)
     }
@@ -246,7 +245,7 @@ pub struct BinaryId {
     pub version: Option<String>,
 }
 
-/// What the raft logs of dead members proved, replayed by a model of our own.
+/// Sums of the replay of dead members' raft logs by a model of our own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replayed {
     /// Committed entries that were replayed.
@@ -257,7 +256,7 @@ pub struct Replayed {
     pub fences: u64,
     /// Committed entries that no log held when it was read, or that lie beyond this model.
     pub unreplayed: u64,
-    /// How often the replay had to start anew.
+    /// Number of times that the replay had to start anew.
     pub gaps: u64,
     /// Revisions that the log made and the watches never delivered to us, or that were too old by
     /// then.
@@ -274,7 +273,7 @@ impl Replayed {
         self.uncompared += other.uncompared;
     }
 
-    /// What was not checked, in words; `None`: nothing.
+    /// The part that was not checked, in words; `None`: everything was checked.
     pub fn skipped(&self) -> Option<String> {
         if self.unreplayed == 0 && self.uncompared == 0 {
             return None;
@@ -291,12 +290,12 @@ impl Replayed {
     }
 }
 
-/// How many promises about leases of seconds were judged.
+/// Number of promises about leases of seconds that were judged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeasesJudged {
     /// Grants and renewals that were acknowledged, each a promise of that lease's time.
     pub promises: u64,
-    /// Of these, renewals.
+    /// Renewals among these promises.
     pub renewals: u64,
     /// Leases that were seen to end by themselves.
     pub expiries: u64,
@@ -313,7 +312,7 @@ impl LeasesJudged {
     }
 }
 
-/// Who was in a slot, at the start of a run and at its end.
+/// The member in a slot, at the start of a run and at its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotRecord {
     /// From 1.
@@ -343,7 +342,7 @@ pub struct QuotaRecord {
     pub kills: u32,
 }
 
-/// What children inherit of the caller.
+/// The environment that children inherit from the caller.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvironmentRecord {
     /// The variables that they have; `None`: the scenario passes it on, and the caller had none.
@@ -387,7 +386,7 @@ pub struct RunSummary {
     #[serde(default = "first", skip_serializing_if = "is_first")]
     pub clusters: u32,
     pub members: u32,
-    /// What the members started with: one name for all, or one for each.
+    /// The engine with which the members started: one name for all, or one for each.
     pub backend: String,
     #[serde(default)]
     pub slots: Vec<SlotRecord>,
@@ -398,18 +397,19 @@ pub struct RunSummary {
     pub acked_writes: u64,
     pub unknown_writes: u64,
     pub reads: u64,
-    /// What became of the operations, by the kind of step that asked for them. Empty: the record is
-    /// older than this.
+    /// The outcomes of the operations, by the kind of step that asked for them. Empty: the record
+    /// is older than this field.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub operations: Vec<StepRecord>,
-    /// How long the load ran, milliseconds; of several clusters the longest. 0: not at all, or the
-    /// record is older than this number.
+    /// Milliseconds for which the load ran; of several clusters the longest. 0: it did not run, or
+    /// the record is older than this field.
     #[serde(default)]
     pub load_ms: u64,
-    /// How slow the machine was; `None`: the record is older than that, or nothing was measured.
+    /// The slowness of the machine; `None`: the record is older than this field, or nothing was
+    /// measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pace: Option<PaceRecord>,
-    /// What the raft logs of dead members proved, replayed by a model of our own.
+    /// Sums of the replay of dead members' raft logs by a model of our own.
     #[serde(default)]
     pub log_replayed: Replayed,
     /// Results of the crowd; `None`: the scenario has none.
@@ -418,11 +418,11 @@ pub struct RunSummary {
     /// `None`: the load had no leases of seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leases: Option<LeasesJudged>,
-    /// What the ledger of each cluster held in the end; a fold over the histories has to come to
-    /// the same.
+    /// The books of each cluster's ledger at the end; a fold over the histories has to lead to the
+    /// same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub books: Vec<BooksRecord>,
-    /// Where a divergence begins, if one was found.
+    /// The place where a divergence begins, if one was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub localisation: Option<Localisation>,
     /// Checks that did not run, and why.
@@ -440,7 +440,7 @@ pub struct RunSummary {
     /// `None`: the target's dead directories are not read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inspector: Option<BinaryId>,
-    /// What members and inspector inherited.
+    /// The environment that members and inspector inherited.
     #[serde(default, skip_serializing_if = "EnvironmentRecord::is_empty")]
     pub environment: EnvironmentRecord,
     pub kernel: String,
@@ -469,7 +469,7 @@ impl RunSummary {
         self.acked_writes.saturating_mul(1_000).checked_div(self.load_ms)
     }
 
-    /// Of the writes that may have happened, the share (0 to 1) whose answer never came.
+    /// The share (0 to 1) of writes whose answer never came, among all that may have happened.
     pub fn unknown_share(&self) -> f64 {
         self.unknown_writes as f64 / (self.acked_writes + self.unknown_writes).max(1) as f64
     }

@@ -1,9 +1,9 @@
-//! How often a failure came back: the tally of a report's replays.
+//! The tally of a report's replays: how often a failure came back.
 //!
-//! A seed fixes what is done, and not how the operating system interleaves it. What that is worth
-//! is measured: the stored plan runs several times, up to the cycle that failed, and what counts is
-//! the class at the head of each report. A kill at a window is what makes a replay land on the same
-//! step, so how many of those landed where they had landed before is counted as well.
+//! A seed fixes the operations, and not how the operating system interleaves them. The replays
+//! measure how much that is worth: the stored plan runs several times, up to the cycle that failed,
+//! and the class at the head of each report counts. Kills at windows make a replay land on the same
+//! step, so the tally also counts how many of them landed where they had landed before.
 
 use crate::exit::Exit;
 use crate::plan::Plan;
@@ -23,7 +23,7 @@ pub fn up_to_the_failure(plan: &Plan, before: Option<&RunSummary>) -> Plan {
     Plan { steps: steps.cloned().collect(), ..plan.clone() }
 }
 
-/// Kills of one replay that were planned at windows and had landed before, and what became of them.
+/// Kills of one replay that were planned at windows and had landed before, and their results.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Windows {
     /// In the same window, at the same hit.
@@ -52,7 +52,7 @@ pub struct Replays {
 }
 
 impl Replays {
-    /// Of a report, `planned` times. `None`: nothing is known of the first run.
+    /// The replays of a report, `planned` of them. `None`: nothing is known of the first run.
     pub fn of(before: Option<&RunSummary>, planned: u32) -> Self {
         let cycles = before.map(|run| run.cycles.as_slice()).unwrap_or_default();
         let landed = cycles.iter().filter(|cycle| cycle.landed()).map(|cycle| (cycle.cycle, cycle.clone())).collect();

@@ -62,8 +62,8 @@ pub struct Job {
     pub quiet: bool,
 }
 
-/// What one cluster's part of a run came to, beside its cycles: of a lane that was carried out, and
-/// of a history that `verify` folded.
+/// The result of one cluster's part of a run, beside its cycles: from a lane that was carried out,
+/// or from a history that `verify` folded.
 #[derive(Debug, Default)]
 pub(crate) struct Share {
     pub findings: Vec<Finding>,
@@ -92,7 +92,7 @@ pub(crate) fn mark<'a>(findings: impl IntoIterator<Item = &'a mut Finding>, clus
     }
 }
 
-/// What the cycles came to, and what the shares of all clusters add up to.
+/// The cycles of a run, and the sum of the shares of all clusters.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub cycles: Vec<CycleRecord>,
@@ -136,8 +136,8 @@ pub async fn run(job: &Job, interrupt: watch::Receiver<bool>) -> anyhow::Result<
     Ok((summary, exit))
 }
 
-/// Carries the plan out, a lane for each cluster. A finding in one lane ends all: what the others
-/// were in the middle of is no cycle, and whatever they had found by then counts.
+/// Carries the plan out, a lane for each cluster. A finding in one lane ends all: the unfinished
+/// cycles of the others do not count as cycles, but their findings up to then count.
 async fn side_by_side(
     job: &Job,
     spawner: &Spawner,

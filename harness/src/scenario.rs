@@ -41,7 +41,7 @@ use std::path::{Path, PathBuf};
 pub enum WhomKind {
     Follower,
     Leader,
-    /// As many as the cluster can lose and still serve, whatever their role.
+    /// As many members as the cluster can lose and still serve, whatever their role.
     Minority,
     /// One more than that.
     Majority,
@@ -73,7 +73,7 @@ impl WhomKind {
     }
 }
 
-/// What a kill waits for, without its numbers.
+/// The event that a kill waits for, without its numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WhenKind {
     Window,
@@ -81,7 +81,7 @@ pub enum WhenKind {
     Time,
 }
 
-/// What the members are.
+/// The program that the members run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TargetSpec {
     /// The node that ships with the harness.
@@ -92,7 +92,7 @@ pub enum TargetSpec {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterSpec {
     pub members: u32,
-    /// What each slot starts with, in their order; as many as members.
+    /// The engine with which each slot starts, in the order of slots; one for each member.
     pub engines: Vec<Engine>,
     /// `None`: no member ever runs rocksdb.
     pub memtable_bytes: Option<u64>,
@@ -100,8 +100,7 @@ pub struct ClusterSpec {
     /// not the target.
     pub keep_entries: u64,
     pub snapshot_every_entries: u64,
-    /// Limit of open files of each member, soft and hard; `None`: what the harness was started
-    /// with.
+    /// Limit of open files of each member, soft and hard; `None`: the limits of the harness.
     pub nofile: Option<u64>,
 }
 
@@ -119,7 +118,7 @@ pub struct CrowdSpec {
 }
 
 impl CrowdSpec {
-    /// How many connections it holds at one member.
+    /// The number of connections that it holds at one member.
     pub fn connections(&self) -> u32 {
         self.idle + self.half_open + self.stalled_watches + self.stalled_snapshots
     }
@@ -137,7 +136,7 @@ impl ClusterSpec {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadSpec {
-    /// What it is made of.
+    /// The mix of steps.
     pub mix: &'static Mix,
     pub clients: u32,
     pub keys: u32,
@@ -184,7 +183,7 @@ pub struct Floors {
     pub acked_writes_per_cycle_min: u64,
     /// 0: no floor.
     pub writes_per_second_min: u64,
-    /// Of each kind of operation, and of all.
+    /// The least share of operations carried out, in per cent, of each kind and of all.
     pub carried_out_percent_min: u32,
 }
 

@@ -36,7 +36,7 @@ impl Stretched {
         Self { idle_ms: u64::try_from(bound.as_millis()).unwrap_or(u64::MAX), factor_percent: AS_IDLE }
     }
 
-    /// What it comes to, milliseconds.
+    /// The stretched bound, in milliseconds.
     pub fn ms(&self) -> u64 {
         self.idle_ms.saturating_mul(u64::from(self.factor_percent)) / u64::from(AS_IDLE)
     }

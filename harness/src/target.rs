@@ -45,16 +45,16 @@ pub struct Addresses {
     pub control: SocketAddr,
 }
 
-/// How a member comes to its cluster.
+/// The way in which a member comes to its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin<'a> {
     /// It founds the cluster together with these (ids and addresses, ascending), itself among them.
     Founder(&'a [(u64, Addresses)]),
-    /// It was added to a running cluster, and learns from the log who else there is.
+    /// It was added to a running cluster, and learns of the other members from the log.
     Joined,
 }
 
-/// One life of one member: what its command line says beyond the [`Target`].
+/// One life of one member: the part of its command line beyond the [`Target`].
 #[derive(Debug, Clone, Copy)]
 pub struct Life<'a> {
     pub id: u64,
@@ -64,12 +64,12 @@ pub struct Life<'a> {
     pub origin: Origin<'a>,
     /// A window that is armed from the first instruction on, and its hit.
     pub arm: Option<(&'a str, u64)>,
-    /// Where it connects to (second) instead of where the membership says that another member is
-    /// (first).
+    /// Detours: it connects to the second address, where the membership names the first for another
+    /// member.
     pub detours: &'a [(SocketAddr, SocketAddr)],
 }
 
-/// How replicas are brought to one comparable state while writes go on.
+/// The way in which replicas are brought to one comparable state while writes go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fences {
     /// A raft command by which each hashes its state at that very index.
@@ -78,7 +78,7 @@ pub enum Fences {
     AtRevision,
 }
 
-/// What is under test: binaries and options that are the same for every member and every life.
+/// The program under test: binaries and options that are the same for every member and every life.
 #[derive(Debug, Clone)]
 pub enum Target {
     Node(Node),

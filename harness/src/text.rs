@@ -33,7 +33,7 @@ pub fn decode(text: &str) -> Result<Vec<u8>, String> {
         return unhex(rest).ok_or_else(wrong);
     }
     let length: usize = kind.strip_prefix('x').and_then(|length| length.parse().ok()).ok_or_else(wrong)?;
-    // Nobody writes a value that is longer than a request may be.
+    // No written value is longer than a request may be.
     if length > crate::limits::VALUE_BYTES_MAX as usize {
         return Err(wrong());
     }

@@ -10,8 +10,8 @@ use findings::What;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What kind of thing a finding is about. The kebab-case names are part of the `verdict.json`
-/// schema, and are what a planted bug is expected to be caught as.
+/// The class of a finding. The kebab-case names are part of the `verdict.json` schema, and tables
+/// of planted bugs name the expected findings by them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Class {
@@ -113,15 +113,15 @@ impl fmt::Display for Class {
 
 /// One thing that a check found.
 ///
-/// Written down, it has its class and its sentence beside `what` and `fields`, for readers. Read
-/// back, the class has to be that of the kind, and the sentence is made anew.
+/// The written form has the class and the sentence beside `what` and `fields`, for readers. When it
+/// is read back, the class has to be that of the kind, and the sentence is made anew.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub struct Finding {
     pub what: What,
     /// The cycle in which it was found; `None` for a finding about the whole run.
     pub cycle: Option<u32>,
-    /// Where several clusters ran side by side, the one (from 1) that it is about.
+    /// The cluster that it is about, from 1, if several ran side by side.
     pub cluster: Option<u32>,
     /// The member it is about; `None` if it is about several, or about none.
     pub member: Option<u64>,
@@ -129,9 +129,9 @@ pub struct Finding {
     pub revision: Option<u64>,
     /// The keys that it is about, the first few.
     pub keys: Vec<String>,
-    /// What followed from it, and is no finding of its own.
+    /// Consequences of it, which are not findings of their own.
     pub then: Vec<What>,
-    /// How many more of its class were found, which a report leaves out.
+    /// The number of further findings of its class, which a report leaves out.
     pub more: u64,
 }
 
@@ -173,8 +173,8 @@ impl Finding {
         self.what.class()
     }
 
-    /// What was expected, what was found, and what to look at next. For people: code matches
-    /// [`Finding::what`].
+    /// A sentence for human readers: the expectation, the finding, and where to look next. Code
+    /// matches [`Finding::what`].
     pub fn sentence(&self) -> String {
         let mut sentence = self.what.to_string();
         for then in &self.then {
@@ -255,7 +255,7 @@ impl TryFrom<Written> for Finding {
     }
 }
 
-/// What a run amounts to, in order of precedence: the first that any finding leads to wins.
+/// The verdict on a run, in order of precedence: the first one that any finding leads to wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {

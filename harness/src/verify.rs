@@ -34,12 +34,12 @@ use replayed::Replayed;
 use std::collections::BTreeMap;
 use std::io;
 
-/// What came of judging a report again.
+/// Result of judging a report again.
 #[derive(Debug)]
 pub struct Verification {
     /// The run, as the evidence has it.
     pub run: RunSummary,
-    /// What the report says; `None`: its run ended before it could.
+    /// The summary in the report; `None`: the run ended before it wrote one.
     pub claimed: Option<RunSummary>,
     pub counts: Counts,
     /// By class, all findings: judged again, and told.
@@ -48,7 +48,7 @@ pub struct Verification {
     pub torn: u32,
     /// Histories that have no end.
     unended: u32,
-    /// Where evidence and report differ, in words.
+    /// Differences between evidence and report, in words.
     pub disagreements: Vec<String>,
 }
 
@@ -80,12 +80,12 @@ pub fn not_a_report(paths: &Paths) -> Option<String> {
     paths.lacking(&[paths.scenario_toml(), paths.plan_txt(), paths.history_jsonl()])
 }
 
-/// What a report claims: all of it but its evidence.
+/// The claims of a report: all of it but its evidence.
 #[derive(Debug)]
 pub struct Claims {
     scenario: Scenario,
     plan: Plan,
-    /// `None`: its run ended before it could.
+    /// `None`: the run ended before it wrote one.
     run: Option<RunSummary>,
 }
 
@@ -221,8 +221,8 @@ impl Verification {
     }
 }
 
-/// How many findings of each class a report keeps. (Their order within a class depends on who asked
-/// first.)
+/// The number of findings of each class that a report keeps. (Their order within a class depends on
+/// the order of tasks.)
 fn classes(findings: &[Finding]) -> String {
     let mut findings = findings.to_vec();
     oracle::cause_first(&mut findings);
@@ -232,13 +232,13 @@ fn classes(findings: &[Finding]) -> String {
     if classes.is_empty() { "none".to_owned() } else { classes.join(", ") }
 }
 
-/// How many findings were suppressed, by signature.
+/// The number of suppressed findings, by signature.
 fn known(records: &[KnownRecord]) -> String {
     let counts: Vec<_> = records.iter().map(|one| format!("{} as {:?}", one.count, one.name)).collect();
     if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
 }
 
-/// What became of the operations, kind by kind.
+/// The outcomes of the operations, kind by kind.
 fn operations(records: &[StepRecord]) -> String {
     serde_json::to_string(records).unwrap_or_default()
 }

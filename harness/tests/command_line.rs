@@ -244,7 +244,7 @@ fn closed() -> Stdio {
     writer.into()
 }
 
-/// Diagnostics never end the program, and a summary that nobody can read changes no verdict; a
+/// Diagnostics never end the program, and a summary that cannot be written changes no verdict; a
 /// product that is lost is a failure.
 #[test]
 fn a_stream_that_takes_nothing_changes_no_exit_code_but_a_products() {
@@ -328,7 +328,7 @@ fn a_member_is_given_nothing_that_the_report_does_not_tell() {
         assert!(!seen.contains(absent), "{absent}: {seen}");
     }
     let ignored = seen.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
-    // 32 and 33 are the C library's own, which lets nobody touch them.
+    // Signals 32 and 33 are the C library's own; it lets no program change them.
     let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap() & !(0b11 << 31);
     assert_eq!(ignored, 0, "{ignored:x}");
     let verdict: serde_json::Value =

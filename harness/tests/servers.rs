@@ -1,4 +1,4 @@
-//! Servers of which only etcd's API is known: real etcd passes, the node passes when it is treated
+//! Servers that are known by etcd's API only: real etcd passes, the node passes when it is treated
 //! like one, and a member that lies is found, with what it lied about.
 //!
 //! These need etcd; `make setup` installs it, and leaves no service running.

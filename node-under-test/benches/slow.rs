@@ -1,11 +1,11 @@
-//! Whether one slow thing stops the rest: three members with many keys, a load of puts, and beside
-//! it one long operation after the other: counts, full ranges, a compaction, a delete of
+//! Benchmark: does one slow operation stop the rest? Three members with many keys, a load of puts,
+//! and beside it one long operation after the other: counts, full ranges, a compaction, a delete of
 //! everything, defragmentations.
 //!
 //! `make bench-slow` prints for each operation how long it took, the puts beside it (p50, p99, the
-//! longest, and how many failed), and by how many terms raft moved on: 0, or somebody missed
-//! heartbeats. `KEYS` (default 1000000), `CLIENTS` (default 8) and `ENGINES` (default "redb
-//! rocksdb") set the sizes.
+//! longest, and how many failed), and by how many terms raft moved on: more than 0 means that a
+//! member missed heartbeats. `KEYS` (default 1000000), `CLIENTS` (default 8) and `ENGINES` (default
+//! "redb rocksdb") set the sizes.
 
 #![allow(
     clippy::unwrap_used,

@@ -81,7 +81,7 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// The rows of [`Bucket::Meta`], of which there are a handful, in their order.
+    /// The rows of [`Bucket::Meta`], a handful, in their order.
     fn meta(&self, from: &[u8], to: Option<&[u8]>) -> backend::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
         let within = |key: &[u8]| key >= from && to.is_none_or(|to| key < to);
         let added = self.added.iter().filter(|(key, _)| within(key));

@@ -11,8 +11,8 @@
 //! 2. *The reserve covers what is under way*: proposals that were accepted before (their bytes are
 //!    bounded), in the log and again in the engine, memtables that are still to be flushed, votes,
 //!    N.
-//! 3. *A ballast.* Somebody else may fill the disk faster than that. A file of a quarter of the
-//!    reserve is held back, and removed when half of the reserve is gone.
+//! 3. *A ballast.* Another program may fill the disk faster than that. So the member keeps a file
+//!    of a quarter of the reserve, and removes it when half of the reserve is gone.
 //! 4. *It heals by itself.* With a quarter more than the reserve free the member is no longer
 //!    short, and with twice the reserve it takes its ballast back. Between the two limits nothing
 //!    changes, so that it does not waver.

@@ -1,5 +1,5 @@
-//! What a member does when the machine gives it less than it asks for: file descriptors, room on
-//! the disk, somebody who reads what it says. Real processes.
+//! Tests of a member to which the machine gives less than it asks for: file descriptors, room on
+//! the disk, a reader of its output. Real processes.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail there")]
 
@@ -179,7 +179,8 @@ fn a_log_that_cannot_be_written_ends_nothing() {
     }
 }
 
-/// Nobody reads, and nobody has to: the process does not wait behind a pipe that is full either.
+/// No process reads the log, and none has to: the member does not wait behind a pipe that is full
+/// either.
 #[test]
 fn a_log_that_nobody_reads_holds_nothing_up() {
     let (reader, writer) = std::io::pipe().unwrap();
@@ -295,8 +296,8 @@ struct Writer {
 }
 
 impl Writer {
-    /// One write to the next member in turn; again if nobody leads now. Whether it was
-    /// acknowledged, or refused for want of room.
+    /// Sends one write to the next member in turn, and again while the cluster has no leader. True:
+    /// it was acknowledged; false: refused for want of room.
     async fn write(&mut self) -> bool {
         loop {
             self.number += 1;
@@ -350,12 +351,12 @@ async fn a_disk_that_fills_up(backend: &str) {
         assert!(writer.write().await, "there is room");
     }
     assert_eq!(disk.ballasts(), 3);
-    // Somebody else takes all but a little, and the load the rest of what is not kept free.
+    // Another program takes all but a little, and the load takes the rest of what is not kept free.
     disk.fill(24 << 20);
     while writer.write().await {
         assert!(writer.number < 2_000, "125 MiB went into 24");
     }
-    // Somebody else goes on, beyond what any reserve could know of.
+    // The other program goes on, beyond what any reserve could cover.
     disk.fill(6 << 20);
     for at in 0..3 {
         assert!(writer.reads(at, "key/1").await, "reads go on");

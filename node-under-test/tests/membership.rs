@@ -136,7 +136,7 @@ impl Cluster {
         answer.into_inner().count == 1
     }
 
-    /// Writes until no member's log reaches back to its beginning: whoever joins then gets a
+    /// Writes until no member's log reaches back to its beginning: a member that joins then gets a
     /// snapshot.
     async fn purge_all(&self) {
         for (id, round) in self.running.keys().zip(0..) {

@@ -54,8 +54,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// Addresses for five members, of which `founders` are to found the cluster; nothing is
-    /// started.
+    /// Addresses for five members; `founders` are to found the cluster. Nothing is started.
     fn new(founders: &[u64]) -> Self {
         // All are bound before any is released, so that no two get the same port.
         let listeners: Vec<_> = (0..15).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();

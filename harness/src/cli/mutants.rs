@@ -101,7 +101,7 @@ pub(super) async fn mutants(args: &MutantsArgs) -> Result<Exit, Failure> {
         if trial.caught && !args.keep {
             broken = broken.take().or(inspect::remove_dir(&roots[place]).err());
         }
-        // An interrupted run is no trial.
+        // An interrupted run does not count as a trial.
         if trial.caught || !sighting.summary.interrupted || sighting.late {
             trials.rows[row].trials.push(trial);
         }

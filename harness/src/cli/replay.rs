@@ -30,7 +30,7 @@ pub struct ReplayArgs {
     pub with: With,
 }
 
-/// What a report directory stores of a run.
+/// The part of a run that a report directory stores.
 pub(super) struct Stored {
     pub scenario: Scenario,
     pub plan: Plan,

@@ -164,8 +164,8 @@ fn start(stored: &Stored, finding: &Finding, class: Class, out: &Path) -> Result
     Candidate::new(scenario, plan).map_err(Failure::Usage)
 }
 
-/// Where probes leave their reports: beside the small report, which takes the place of one of them
-/// by a rename.
+/// The directory for the reports of probes: beside the small report, so that one of them becomes
+/// the small report by a rename.
 fn beside(out: &Path) -> PathBuf {
     let mut name = out.as_os_str().to_owned();
     name.push(".probes");

@@ -1,4 +1,4 @@
-//! The peer links of a cluster, one per directed pair of slots, and what is done to them.
+//! The peer links of a cluster, one per directed pair of slots, and their disturbances.
 //!
 //! A link `a → b` carries what a *sends* to b: the requests on connections that a made, and the
 //! answers on those that b made. So there are two proxies per pair of slots, one for each member
@@ -14,14 +14,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// From whom to whom.
+/// The sending and the receiving slot.
 type Pair = (Slot, Slot);
 
 /// All links of one cluster.
 #[derive(Debug)]
 pub struct Links {
     passages: BTreeMap<Pair, watch::Sender<Passage>>,
-    /// By who dials whom.
+    /// By the dialling slot and the dialled one.
     proxies: BTreeMap<Pair, Proxy>,
     /// Each slot's real peer address.
     peers: Vec<(Slot, SocketAddr)>,
@@ -45,14 +45,15 @@ impl Links {
         Ok(Self { passages, proxies, peers: peers.to_vec() })
     }
 
-    /// For the member in `slot`: each other member's peer address, and where to connect instead.
+    /// For the member in `slot`: each other member's peer address, and the address to connect to
+    /// instead.
     pub fn detours(&self, slot: Slot) -> Vec<(SocketAddr, SocketAddr)> {
         let detour = |(to, at): &(Slot, SocketAddr)| Some((*at, self.proxies.get(&(slot, *to))?.address()));
         self.peers.iter().filter_map(detour).collect()
     }
 
-    /// Disturbs the links between `group` and the other slots, or those between all if there are no
-    /// others; until the answer is dropped.
+    /// Disturbs the links between `group` and the other slots, or the links between all slots if
+    /// there are no others, until the result is dropped.
     pub fn disturb(&self, link: Link, group: &BTreeSet<Slot>) -> Disturbance {
         let everybody = self.peers.iter().all(|(slot, _)| group.contains(slot));
         let between = |(from, to): &Pair| match (group.contains(from), group.contains(to)) {

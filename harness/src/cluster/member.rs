@@ -34,21 +34,21 @@ use tonic::{Code, Status};
 pub struct Member {
     pub id: u64,
     pub slot: Slot,
-    /// What its next life runs.
+    /// The engine that its next life runs.
     pub engine: Engine,
     pub addresses: Addresses,
     /// It was added to the running cluster.
     joined: bool,
     lives: u64,
     life: Option<Life>,
-    /// What its data directory lies under; after the life, because a process dies before its disk
-    /// goes. `None`: it is a plain one.
+    /// The mount over its data directory; declared after the life, because a process dies before
+    /// its disk goes. `None`: a plain directory.
     files: Option<Mount>,
     /// Highest applied index ever received from it, plus one; 0: none.
     applied: Arc<AtomicU64>,
-    /// What it said of itself since somebody last judged it.
+    /// Readings that it gave of itself since the last judgement.
     pub readings: Readings,
-    /// Where its log ended when its life began.
+    /// The length of its log file when its life began, in bytes.
     log_from: u64,
 }
 
@@ -58,7 +58,7 @@ struct Life {
     said: watch::Receiver<NodeState>,
     contact: Contact,
     board: Board,
-    /// What bounds on it are stretched by.
+    /// The pace by which bounds on it are stretched.
     pace: Pace,
     follower: Option<JoinHandle<()>>,
     /// Windows in which it stood still and went on again.
@@ -73,7 +73,7 @@ impl Drop for Life {
     }
 }
 
-/// What a wait for a window ends with.
+/// Result of a wait for a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
     AtWindow,
@@ -91,7 +91,7 @@ pub struct Death {
 }
 
 impl Member {
-    /// One of those that found the cluster: its id is the number of its slot.
+    /// A member that founds the cluster: its id is the number of its slot.
     pub fn founder(id: u64, addresses: Addresses, engine: Engine) -> Self {
         Self {
             id,
@@ -108,23 +108,23 @@ impl Member {
         }
     }
 
-    /// Likewise, in a slot that had others before.
+    /// Likewise, in a slot that had other members before.
     pub fn founder_in(slot: Slot, id: u64, addresses: Addresses, engine: Engine) -> Self {
         Self { slot, ..Self::founder(id, addresses, engine) }
     }
 
-    /// Its cluster is gone, and what it had applied with it.
+    /// Its cluster is gone, and so are the entries that it had applied.
     pub(super) fn forget_applied(&mut self) {
         self.applied = Arc::default();
     }
 
-    /// One that is added to the running cluster, in `slot`.
+    /// A member that is added to the running cluster, in `slot`.
     pub fn joiner(slot: Slot, id: u64, addresses: Addresses, engine: Engine) -> Self {
         Self { id, slot, joined: true, ..Self::founder(id, addresses, engine) }
     }
 
-    /// One that lived before, under a harness that is dead: what it starts from is what a kill
-    /// left.
+    /// A member that lived before, under a harness that is dead: it starts from the directory that
+    /// a kill left.
     pub fn returning(self) -> Self {
         Self { lives: 1, ..self }
     }
@@ -151,13 +151,13 @@ impl Member {
     /// Puts its data directory under the fault filesystem, for all its lives.
     ///
     /// # Errors
-    /// What this machine, or this user, lacks.
+    /// This machine, or this user, lacks FUSE.
     pub(super) fn mount(&mut self, site: &Site) -> anyhow::Result<()> {
         self.files = Some(Mount::over(&site.paths.node_data(self.id))?);
         Ok(())
     }
 
-    /// Where its changes of files pass, if they are looked at.
+    /// The gate that its changes of files pass, if it has one.
     fn gate(&self) -> Option<&Arc<Gate>> {
         self.files.as_ref().map(Mount::gate)
     }
@@ -214,8 +214,8 @@ impl Member {
             let contact = life.contact.clone();
             life.follower = Some(tokio::spawn(async move {
                 let (mut index, mut asked) = (0, readings.ask());
-                // The first error ends it: the next life gets its own. The mark is a lower bound
-                // either way.
+                // The first error ends the follower, and the next life gets its own. The mark is a
+                // lower bound either way.
                 while let Ok(status) = contact.wait_applied(index).await {
                     readings.answered(asked, &contact.testimony(&status));
                     note(&mark, status.applied);
@@ -231,8 +231,8 @@ impl Member {
         self.kill_unless(|_| false).await
     }
 
-    /// Likewise, a member that was removed from its cluster: it may have learnt of that, and ended
-    /// by itself.
+    /// Likewise, for a member that was removed from its cluster: it may have learnt of that, and
+    /// ended by itself.
     pub async fn kill_removed(&mut self) -> Option<Result<Death, Trouble>> {
         self.kill_unless(|ended| ended == Ended::Exited(0)).await
     }
@@ -245,7 +245,8 @@ impl Member {
             return Some(Err(Trouble::Harness(anyhow!("cannot signal n{}: {error}", self.id))));
         }
         if let Some(gate) = self.gate() {
-            // Only now, so that no process can act on the answers. Without them it could not die.
+            // The requests are answered only now, so that no process can act on the answers.
+            // Without answers it could not die.
             gate.refuse();
         }
         let Ok(ended) = life.pace.within(limits::DEATH, life.child.ended()).await else {
@@ -262,8 +263,8 @@ impl Member {
         }
     }
 
-    /// Becomes ready when it stands still in `window`, or ends. Borrows nothing: what happens to
-    /// other members meanwhile is up to the caller.
+    /// Becomes ready when it stands still in `window`, or ends. It borrows nothing, so the caller
+    /// can act on other members meanwhile.
     pub fn stop(&self, window: &str) -> impl Future<Output = Stop> + use<> {
         let life = self
             .life
@@ -272,8 +273,8 @@ impl Member {
         let (window, of_files) = (window.to_owned(), is_of_files(window));
         async move {
             let Some((mut state, mut said, left)) = life else { return Stop::Ended };
-            // First the name, then the stop: a pause is a stop as well, and an earlier window was
-            // left.
+            // The name is checked first, then the stop, because a pause is a stop as well, and the
+            // member has left earlier windows.
             let here = |said: &NodeState| {
                 let now = if of_files { said.held } else { said.windows > left };
                 now && said.window.as_ref().is_some_and(|(at, _)| *at == window)
@@ -286,7 +287,7 @@ impl Member {
         }
     }
 
-    /// Stops it, and waits until it stands still; at a window it may do so already.
+    /// Stops it, and waits until it stands still; at a window it may stand still already.
     pub async fn pause(&self) -> Result<Paused, Trouble> {
         let life = self.life()?;
         let gate = self.gate().cloned();
@@ -330,7 +331,7 @@ impl Member {
         if hit == 0 && gate.is_holding() {
             let mut said = self.life()?.said.clone();
             let told = async { said.wait_for(|said| said.held).await.map(drop) };
-            // Without a sender the member is dead, which the next question finds out.
+            // Without a sender the member is dead; the next request finds that out.
             let _ = self.or_death(told).await?;
         }
         Ok(())
@@ -348,7 +349,7 @@ impl Member {
         self.read(&format!("apply index {index}"), bound, wait).await
     }
 
-    /// Asks for where it stands, and keeps the answer to be judged.
+    /// Asks for its standing, and keeps the answer to be judged.
     async fn read<F>(&self, what: &str, bound: Duration, call: impl FnOnce(Contact) -> F) -> Result<Standing, Trouble>
     where
         F: Future<Output = Result<Standing, Status>>,
@@ -361,7 +362,7 @@ impl Member {
     }
 
     /// [`Member::wait_applied`] for a member that has to get there: if it does not, its own account
-    /// may say why.
+    /// may give the reason.
     pub async fn catch_up(&self, index: u64, bound: Duration) -> Result<(), Trouble> {
         match self.wait_applied(index, bound).await {
             Ok(_) => Ok(()),
@@ -375,15 +376,15 @@ impl Member {
         }
     }
 
-    /// What this life's recovery did so far; `None`: the target gives no account.
+    /// This life's account of its recovery so far; `None`: the target gives no account.
     pub async fn recovery(&self) -> Result<Option<Recovered>, Trouble> {
         let ask = |contact: Contact| async move { contact.recovery().await };
         self.ask("answer for its recovery", limits::CONTROL_REQUEST, ask).await
     }
 
     /// Proposes a fence, and gives its raft index. `None`: refused or without an answer (no leader,
-    /// an election); whether it was proposed all the same is unknown, and does not matter: another
-    /// one follows.
+    /// an election); it may have been proposed all the same, which does not matter, because another
+    /// fence follows.
     pub async fn propose_fence(&self, id: u64, bound: Duration) -> Result<Option<u64>, Trouble> {
         let Life { contact, pace, .. } = self.life()?;
         let proposed = pace.within(bound, contact.propose_fence(id));
@@ -416,7 +417,7 @@ impl Member {
         self.ask(&what, bound, look).await
     }
 
-    /// The last that this life has written to its log; `None`: it cannot be read.
+    /// The last words of this life in its log; `None`: the log cannot be read.
     pub fn last_words(&self, site: &Site) -> Option<String> {
         let mut log = File::open(site.paths.node_log(self.id)).ok()?;
         let length = log.metadata().ok()?.len();
@@ -458,16 +459,15 @@ impl Member {
         }
     }
 
-    /// Its end, if it ends within the time that such news may take. To be asked after a connection
-    /// broke.
+    /// Its end, if it ends within the time that such news may take. The caller asks after a broken
+    /// connection.
     pub async fn death_news(&self) -> Option<Trouble> {
         let life = self.life.as_ref()?;
         let ended = life.pace.within(limits::DEATH_NEWS, life.child.ended()).await.ok()?;
         Some(self.died(life, ended))
     }
 
-    /// What is wrong with a member whose event pipe has closed: its death, as soon as that is
-    /// known.
+    /// The trouble of a member whose event pipe has closed: its death, as soon as that is known.
     pub async fn trouble_of_a_broken_pipe(&self) -> Trouble {
         match self.death_news().await {
             Some(trouble) => trouble,

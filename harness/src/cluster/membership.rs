@@ -1,9 +1,9 @@
-//! Changing who is in the cluster, over etcd's Cluster service.
+//! Changes of the membership, over etcd's Cluster service.
 //!
-//! A request whose answer never came may have been done, or may still be done. So none is assumed
-//! to have failed: before it is sent again, the member list is asked whether it was done. Sending
-//! twice is harmless: an id is removed and promoted once, and a peer address belongs to one member,
-//! so a second learner there is refused.
+//! A request whose answer never came may have been carried out, or may still be. So no request is
+//! assumed to have failed: before it is sent again, the member list shows whether it was carried
+//! out. A second sending is harmless: an id is removed and promoted once, and a peer address
+//! belongs to one member, so a second learner at it is refused.
 
 use super::Trouble;
 use crate::pace::Pace;
@@ -13,8 +13,8 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
-/// Words with which a server says that the member is a voter already, and that it is not yet fit to
-/// be one.
+/// A server's words for a member that is a voter already, and for one that is not yet fit to be a
+/// voter.
 const NO_LEARNER: &str = "can only promote a learner member";
 const NOT_IN_SYNC: &str = "which is in sync with leader";
 
@@ -23,7 +23,7 @@ const NOT_IN_SYNC: &str = "which is in sync with leader";
 pub struct Membership {
     /// Id and client endpoint; never empty.
     doors: Vec<(u64, String)>,
-    /// What its bounds are stretched by.
+    /// The pace by which its bounds are stretched.
     pace: Pace,
 }
 
@@ -39,7 +39,7 @@ struct Listed {
 #[derive(Debug, PartialEq, Eq)]
 enum Settled<T> {
     Done(T),
-    /// Not known to be done; the words of the last answer.
+    /// Not known to be carried out; the words of the last answer.
     Open(String),
 }
 
@@ -96,7 +96,8 @@ impl Membership {
         .await
     }
 
-    /// Asks one member after the other until one of them, or its list, says that it is done.
+    /// Asks one member after the other until one of them, or its list, says that the change is
+    /// done.
     async fn until_settled<T>(
         &self,
         what: &str,
@@ -139,7 +140,7 @@ async fn within<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T,
     }
 }
 
-/// Asks the member list whether a request that ended with `why` was done all the same.
+/// Asks the member list whether a request that ended with `why` was carried out all the same.
 async fn settle<T>(client: &mut ClusterClient, why: String, done: impl Fn(&[Listed]) -> Option<T>) -> Settled<T> {
     let Ok(answer) = within(client.member_list()).await else { return Settled::Open(why) };
     let listed = |member: &etcd_client::Member| Listed {
@@ -156,7 +157,7 @@ fn removed(list: &[Listed], id: u64) -> Option<()> {
     (!list.is_empty() && list.iter().all(|member| member.id != id)).then_some(())
 }
 
-/// An old list may still show who was at `peer` before.
+/// An old list may still show the member that was at `peer` before.
 fn added(list: &[Listed], peer: &str, used: &BTreeSet<u64>) -> Option<u64> {
     list.iter().find(|member| !used.contains(&member.id) && member.peers.iter().any(|at| at == peer)).map(|one| one.id)
 }

@@ -8,7 +8,7 @@ use crate::member::Engine;
 use crate::process::Migrated;
 use anyhow::anyhow;
 
-/// How one run of `migrate` ended.
+/// Result of one run of `migrate`.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Migration {
     /// It stood still in the armed window, and was killed there.

@@ -1,11 +1,11 @@
-//! A member that stands still by our doing.
+//! A member that the harness has stopped.
 //!
 //! A SIGSTOP is a fault that the system cannot see coming and the member itself cannot see at all:
 //! its clocks go on, its connections stay, and when it goes on it believes what it believed before.
 //!
-//! At a window of its files some of its threads wait for their filesystem, where no signal reaches
-//! them: those stand still there, and the others stop. It then goes on with what it was about to
-//! do.
+//! At a window of its files some of its threads wait for their filesystem, and no signal reaches
+//! them: those threads stand still there, and the SIGSTOP stops the others. Later the member goes
+//! on with the operation that it was about to do.
 
 use crate::faultfs::Gate;
 use crate::process::{NodeState, Pauser};
@@ -20,7 +20,7 @@ pub struct Paused {
     pauser: Pauser,
     said: watch::Receiver<NodeState>,
     windows_left: Arc<AtomicU64>,
-    /// Where its files may hold it.
+    /// The gate at which its files may hold it.
     gate: Option<Arc<Gate>>,
     goes_on: bool,
 }
@@ -37,7 +37,7 @@ impl Paused {
         Ok(Self { pauser, said, windows_left, gate, goes_on: false })
     }
 
-    /// Waits until it stands still; `false`: it is dead.
+    /// Waits until the member stands still; `false`: it is dead.
     pub(super) async fn stopped(&mut self) -> bool {
         let mut said = self.said.clone();
         tokio::select! {
@@ -46,8 +46,8 @@ impl Paused {
         }
     }
 
-    /// Sends the SIGCONT, and waits until it goes on. One that was killed meanwhile goes nowhere,
-    /// and that is fine.
+    /// Sends the SIGCONT, and waits until the member goes on. It is not an error if the member was
+    /// killed meanwhile.
     ///
     /// # Errors
     /// The signal cannot be sent.
@@ -61,7 +61,8 @@ impl Paused {
         if std::mem::replace(&mut self.goes_on, true) {
             return Ok(());
         }
-        // Before it goes on, so that later waits are for another window.
+        // The window is counted before the member goes on, so that later waits are for another
+        // window.
         self.windows_left.store(self.said.borrow().windows, Ordering::Release);
         if let Some(gate) = &self.gate {
             gate.go_on();

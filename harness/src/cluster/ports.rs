@@ -3,8 +3,8 @@
 //! A holder binds the port with SO_REUSEADDR and never listens. The node, which binds with
 //! SO_REUSEADDR as well (the standard library does so on Unix), can then bind and listen beside it,
 //! as often as it likes; but the kernel hands the port neither to another `bind` to port 0 nor to
-//! an outgoing connection. So harnesses side by side never collide, and nothing takes a port while
-//! its member is dead.
+//! an outgoing connection. So harnesses side by side never collide, and no process takes a port
+//! while its member is dead.
 
 use rustix::fd::OwnedFd;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
@@ -31,13 +31,13 @@ impl PortHolder {
         Ok(Self { address, _socket: socket })
     }
 
-    /// Reserves that very port, which was held by a harness that is dead.
+    /// Reserves the port again that a dead harness held.
     ///
     /// # Errors
-    /// Somebody listens there.
+    /// Another process listens there.
     pub fn reserve_again(address: SocketAddr) -> io::Result<Self> {
         let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        // Before, not after: connections of the dead may still be winding up there.
+        // Set before the bind, because connections of dead processes may still be winding up there.
         sockopt::set_socket_reuseaddr(&socket, true)?;
         bind(&socket, &address)?;
         Ok(Self { address, _socket: socket })

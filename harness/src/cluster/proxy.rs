@@ -1,17 +1,16 @@
-//! One peer link, from one member to one other: a listener that the first dials, and that copies
-//! bytes to the second and back.
+//! One peer link, from one member to another: a listener that the first member dials, and that
+//! copies bytes to the second and back.
 //!
-//! What a link does to bytes is a [`Passage`] per direction. A cut *holds* them, as TCP does while
-//! its segments are lost and sent again: nothing arrives, and after the healing everything does, in
-//! order, if the connection still exists. So late messages of a leader that was cut off arrive at
-//! members that have another one by then. Dropping bytes out of the middle of a stream is nothing
-//! that a network does to TCP.
-//! - New connections are taken and nothing comes of them while a link is cut, as when a SYN is
-//!   lost.
-//! - The end of a stream is held like its bytes: who is cut off does not learn that the other one
-//!   died.
+//! Each direction of a link has a [`Passage`], which decides what happens to its bytes. A cut
+//! *holds* them, as TCP does while its segments are lost and sent again: nothing arrives, and after
+//! the healing everything arrives, in order, if the connection still exists. So late messages of a
+//! leader that was cut off arrive at members that have another leader by then. A network never
+//! drops bytes out of the middle of a TCP stream, so a link does not either.
+//! - While a link is cut, it takes new connections and does not serve them, as if a SYN were lost.
+//! - The end of a stream is held like its bytes: a member that is cut off does not learn that the
+//!   other one died.
 //! - Memory is bounded: a direction that stands still reads at most [`CHUNKS_MAX`] chunks ahead,
-//!   then TCP's own window does the rest.
+//!   then TCP's own window stops the sender.
 
 use crate::clock;
 use std::io;
@@ -23,17 +22,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-/// What is read at once.
+/// Bytes that are read at once.
 const CHUNK_BYTES: usize = 16 * 1024;
 /// Chunks that a direction reads ahead of what it may pass on: 1 MiB.
 const CHUNKS_MAX: usize = 64;
-/// How long a connection to a member that is down stays open before it is closed. Where nobody
-/// listens the kernel would have refused it; a member that is told of a broken connection tries
-/// again at once, and would keep a core busy.
+/// Pause before the proxy closes a connection to a member that is down. Without a proxy the kernel
+/// would refuse such a connection; a member whose connection breaks tries again at once, and would
+/// keep a core busy.
 const REFUSED_PAUSE: Duration = Duration::from_millis(20);
 
-/// What one direction of a link does to bytes. Disturbances overlap: each adds its part, and takes
-/// it away again.
+/// The state of one direction of a link. Disturbances overlap: each adds its part, and takes it
+/// away again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Passage {
     /// Disturbances that let nothing pass.
@@ -50,7 +49,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens on a port of 127.0.0.1 for whoever dials `target`. `there` is what happens to the
+    /// Listens on a port of 127.0.0.1 in place of `target`. `there` is what happens to the
     /// dialler's bytes, `back` to those of the answers.
     pub async fn start(
         target: SocketAddr,
@@ -82,7 +81,7 @@ async fn accept(
                 Ok((dialler, _)) => {
                     connections.spawn(connect(dialler, target, there.clone(), back.clone()));
                 }
-                // Out of descriptors, or the dialler is gone again: neither ends the link.
+                // Descriptors have run out, or the dialler is gone again: neither ends the link.
                 Err(_) => clock::sleep(REFUSED_PAUSE).await,
             },
             Some(_) = connections.join_next() => {}
@@ -108,8 +107,8 @@ async fn connect(
     let _ = (dialler.set_nodelay(true), listener.set_nodelay(true));
     let (from_dialler, to_dialler) = dialler.split();
     let (from_listener, to_listener) = listener.split();
-    // An error on either side is the end of both; an orderly end of one side is handed on, and the
-    // other may go on.
+    // An error on either side ends both; an orderly end of one side is handed on, and the other
+    // side may go on.
     let _ = tokio::try_join!(copy(from_dialler, to_listener, there), copy(from_listener, to_dialler, back));
 }
 
@@ -120,12 +119,12 @@ async fn copy(from: ReadHalf<'_>, to: WriteHalf<'_>, passage: watch::Receiver<Pa
         read(from, push).await;
         Ok(())
     };
-    // An end that cannot be written to closes both, even if the other side has nothing more to say.
+    // A side that cannot be written to closes both, even if the other side sends nothing more.
     tokio::try_join!(read, write(to, pull, passage)).map(drop)
 }
 
-/// Hands chunks on with the time at which they were read. An error ends the stream like its end
-/// does: what was read before it is still on its way.
+/// Hands chunks on with the time at which they were read. An error ends the stream like its orderly
+/// end: chunks that were read before it are still on their way.
 async fn read(mut from: ReadHalf<'_>, chunks: mpsc::Sender<(Instant, Vec<u8>)>) {
     loop {
         let mut chunk = vec![0; CHUNK_BYTES];
@@ -152,7 +151,7 @@ async fn write(
     to.shutdown().await
 }
 
-/// Waits until what was read at `read` may pass. A disturbance that ends meanwhile lets it pass at
+/// Waits until a chunk that was read at `read` may pass. The end of a disturbance lets it pass at
 /// once.
 async fn let_pass(read: Instant, passage: &mut watch::Receiver<Passage>) {
     loop {
@@ -255,7 +254,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_way_is_one_way() {
-        // The other side's bytes pass though ours are held: a server that speaks first.
+        // The other side's bytes pass although ours are held: the server speaks first.
         let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let (there, back) = (watch::Sender::new(Passage::default()), watch::Sender::new(Passage::default()));
         let proxy = Proxy::start(server.local_addr().unwrap(), there.subscribe(), back.subscribe()).await.unwrap();

@@ -1,5 +1,6 @@
-//! What a member says of itself, kept until a cycle judges it: every answer that has its watermarks
-//! in it, from whichever task asked. Bounded: what is not taken is replaced by the newest.
+//! Readings that a member gives of itself, kept until a cycle judges them: every answer with its
+//! watermarks, to any task that asked. Their number is bounded: newer readings replace those that
+//! are not taken.
 
 use crate::contact::Standing;
 use crate::evidence::Reading;
@@ -14,11 +15,11 @@ struct Taken {
     kept: VecDeque<Reading>,
 }
 
-/// Shared by all that ask one member.
+/// Shared by all tasks that ask one member.
 #[derive(Debug, Clone, Default)]
 pub struct Readings(Arc<Mutex<Taken>>);
 
-/// A question that was sent to a life, before its answer.
+/// A question to one life, before its answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked {
     life: u64,
@@ -30,22 +31,22 @@ impl Readings {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A life begins: its readings have nothing to do with those before.
+    /// Begins a life: its readings have nothing to do with earlier ones.
     pub fn begin(&self, life: u64) {
         let mut taken = self.lock();
         (taken.life, taken.answered) = (life, 0);
     }
 
-    /// To be taken before a question is sent.
+    /// Takes the mark of a question, before the caller sends it.
     pub fn ask(&self) -> Asked {
         let taken = self.lock();
         Asked { life: taken.life, after: taken.answered }
     }
 
-    /// Its answer.
+    /// Keeps the answer to a question.
     pub fn answered(&self, asked: Asked, status: &Standing) {
         let mut taken = self.lock();
-        // An answer from the life before, that was read late.
+        // An answer from the life before, which was read late.
         if asked.life != taken.life {
             return;
         }
@@ -56,13 +57,13 @@ impl Readings {
         }
     }
 
-    /// What was kept since the last call.
+    /// Takes the readings that were kept since the last call.
     pub fn take(&self) -> Vec<Reading> {
         self.lock().kept.drain(..).collect()
     }
 }
 
-/// What `status` says, as evidence. Indexes become counts of entries.
+/// The reading in `status`, as evidence. Indexes become counts of entries.
 fn reading(status: &Standing, asked: Asked) -> Reading {
     let entries = |index: Option<u64>| index.map_or(0, |index| index + 1);
     let number = |number: i64| u64::try_from(number).unwrap_or(0);

@@ -1,5 +1,5 @@
-//! A cluster is saved and restored: the snapshot of a live member in a file, what that file is, and
-//! a directory made of it.
+//! Saving and restoring a cluster: the snapshot of a live member in a file, the inspector's account
+//! of that file, and a directory made from it.
 
 use super::tool::{self, Run};
 use super::{Site, Trouble};
@@ -22,7 +22,7 @@ pub struct SavedStatus {
     pub revision: u64,
 }
 
-/// How one run of `snapshot restore` ended.
+/// Result of one run of `snapshot restore`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restoration {
     /// It stood still in the armed window, and was killed there.
@@ -30,11 +30,12 @@ pub enum Restoration {
     Done,
 }
 
-/// Saves a snapshot of the member at `endpoint` to `file`, once it has applied everything that was
-/// acknowledged before: a linearizable read says so, because a snapshot is what one member has.
+/// Saves a snapshot of the member at `endpoint` to `file`, once the member has applied everything
+/// that was acknowledged before. A linearizable read makes sure of that, because a snapshot holds
+/// the state of one member.
 ///
 /// # Errors
-/// It cannot be had from there, or the file cannot be written.
+/// The member gives no snapshot, or the file cannot be written.
 pub async fn save(endpoint: &str, file: &Path, pace: &Pace) -> anyhow::Result<()> {
     let saved = pace.within(limits::SAVE, save_now(endpoint, file)).await;
     saved.map_err(|bound| anyhow!("no snapshot was saved from {endpoint} within {bound}"))?
@@ -45,7 +46,7 @@ async fn save_now(endpoint: &str, file: &Path) -> anyhow::Result<()> {
     let client = Client::connect([endpoint], Some(options)).await?;
     let mut kv = client.kv_client();
     while kv.get("", Some(GetOptions::new().with_all_keys().with_count_only())).await.is_err() {
-        // During an election none is answered; whether there is one again, only asking tells.
+        // During an election no read is answered; only another read tells when a leader is back.
         clock::sleep(limits::LEADER_RETRY_PAUSE).await;
     }
     let mut stream = client.maintenance_client().snapshot().await.context("asking for a snapshot")?;
@@ -61,7 +62,7 @@ async fn save_now(endpoint: &str, file: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// What the saved snapshot `file` is, by the inspector.
+/// The inspector's account of the saved snapshot `file`.
 ///
 /// # Errors
 /// The file is not a snapshot, or is damaged.

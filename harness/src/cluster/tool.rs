@@ -1,5 +1,5 @@
-//! The node's offline commands as children: one may be armed, and is then killed where it stands
-//! still.
+//! The node's offline commands as children: a command may be armed, and is then killed where it
+//! stands still.
 
 use super::{Site, Trouble};
 use crate::ended::Ended;
@@ -10,20 +10,20 @@ use std::ffi::OsString;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// How one run ended.
+/// Result of one run.
 #[derive(Debug)]
 pub(super) enum Run {
     /// It stood still in the armed window, and was killed there.
     Killed,
-    /// It ended by itself, and had said this.
+    /// It ended by itself; its news until then.
     Ended(Ended, NodeState),
 }
 
-/// Runs the command `name` for the member `id` with `args`; `what` it is to do within `bound`. What
-/// it writes to standard error goes to the member's log.
+/// Runs the command `name` for the member `id` with `args`; it has to do `what` within `bound`. Its
+/// standard error goes to the member's log.
 ///
 /// # Errors
-/// It did not end in time, or stood still somewhere else than in a window.
+/// It did not end in time, or stood still outside of a window.
 pub(super) async fn run(
     site: &Site,
     id: u64,
@@ -57,7 +57,7 @@ pub(super) async fn run(
         .within(limits::DEATH, child.ended())
         .await
         .map_err(|_| anyhow!("`{name}` of n{id} did not end within {:?}: is its disk stuck?", limits::DEATH))?;
-    // All that it said is read before it is judged.
+    // All of its output is read before it is judged.
     let said = said.wait_for(|said| said.closed).await.map(|said| said.clone()).unwrap_or_default();
     Ok(match ended {
         Ended::KilledByUs(_) => Run::Killed,

@@ -1,4 +1,4 @@
-//! What can go wrong with a member, and whom it speaks against.
+//! Troubles with a member, and the party that each one speaks against.
 
 use crate::contact::Standing;
 use crate::ended::Ended;
@@ -14,7 +14,7 @@ const SIGKILL: i32 = 9;
 const SIGXCPU: i32 = 24;
 const SIGXFSZ: i32 = 25;
 
-/// Why a member is not where the cycle needs it.
+/// Reason why a member is not where the cycle needs it.
 #[derive(Debug)]
 pub enum Trouble {
     /// It ended, and not by a signal of ours.
@@ -23,14 +23,15 @@ pub enum Trouble {
         ended: Ended,
         /// It had been serving in this life.
         served: bool,
-        /// It had lived before: what it starts from is what our kill left.
+        /// It had lived before: it starts from the directory that our kill left.
         lived_before: bool,
         /// The last line it wrote that was no event.
         remark: Option<String>,
     },
     /// It is alive, and did not do `what` within `bound`.
     Late { member: u64, what: String, bound: Stretched },
-    /// It was late, and its own account says why: each snapshot that it was sent it refused.
+    /// It was late, and its own account gives the reason: it refused each snapshot that it was
+    /// sent.
     SnapshotsRefused { member: u64, what: String, bound: Stretched, refused: u64, last: String },
     /// `migrate` on its dead directory ended with neither success nor our kill.
     MigrateFailed { member: u64, to: Engine, ended: Ended },
@@ -39,8 +40,8 @@ pub enum Trouble {
     RestoreFailed { member: u64, into: Engine, ended: Ended },
     /// A learner was given an id that a member before it had.
     IdUsedBefore { member: u64 },
-    /// The step proved nothing, and no member can be blamed; or this machine lacks what the
-    /// scenario asks for.
+    /// The step proved nothing, and no member can be blamed; or this machine lacks something that
+    /// the scenario asks for.
     Unproven(Worth),
     /// The machine had no room for a copy of the member's dead directory.
     NoRoomToInspect { member: u64, why: String },
@@ -49,8 +50,8 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// The finding that this trouble is. Our own clean crash is the only thing that happened to
-    /// these nodes: a node that dies of itself, or refuses to start after it, broke a promise.
+    /// The finding for this trouble. The only fault of these nodes was our own clean crash: a node
+    /// that dies by itself, or refuses to start after the crash, broke a promise.
     pub fn finding(&self, cycle: Option<u32>) -> Finding {
         self.finding_with(None, cycle)
     }
@@ -84,7 +85,7 @@ impl Trouble {
                 let what = match (served, lived_before) {
                     (true, _) => Members::Died { member, ended, remark },
                     (false, true) => Members::RefusedToStart { member, ended, remark },
-                    // It never ran at all, which says nothing about durability.
+                    // The program never ran, which says nothing about durability.
                     (false, false) => Members::NeverStarted { member, ended, remark },
                 };
                 what.into()
@@ -124,8 +125,8 @@ impl Trouble {
 }
 
 impl Trouble {
-    /// The finding that it is on a machine that was `short` of something a moment ago. `words`: the
-    /// member's last ones.
+    /// The finding for this trouble on a machine that was `short` of something a moment ago.
+    /// `words`: the last words of the member.
     pub fn weighed(&self, short: &[Shortage], words: Option<&str>, cycle: Option<u32>) -> Finding {
         let finding = self.finding_with(words, cycle);
         match self.by_the_machine(short, words) {
@@ -134,7 +135,7 @@ impl Trouble {
         }
     }
 
-    /// What the machine had too little of, if that explains it: by the kernel's own account, and
+    /// The shortage of the machine, if one explains the trouble: by the kernel's own account, and
     /// never by a member's words alone.
     fn by_the_machine(&self, short: &[Shortage], words: Option<&str>) -> Option<String> {
         let of = |resource| short.iter().find(|one| one.resource == resource).map(Shortage::to_string);
@@ -146,9 +147,10 @@ impl Trouble {
                 Ended::KilledByOther(SIGKILL) => of(Resource::Memory),
                 Ended::KilledByOther(SIGXCPU) => Some("the caller's limit on processor time".to_owned()),
                 Ended::KilledByOther(SIGXFSZ) => Some("the caller's limit on the size of files".to_owned()),
-                // It never ran, which says nothing about it anyhow.
+                // The program never ran, so its end says nothing about it.
                 _ if self.finding(None).class() == Class::HarnessError => short.first().map(Shortage::to_string),
-                // Whatever there was too little of: what it had written must not be wrong for it.
+                // No shortage excuses a broken invariant: what the member had written must not
+                // become wrong.
                 Ended::Exited(EXIT_INVARIANT) => None,
                 _ => of(machine::of_words(words?)?),
             },
@@ -171,22 +173,22 @@ impl Trouble {
     }
 }
 
-/// `finding`, which is the machine's and no member's: `why`.
+/// `finding`, blamed on the machine and not on a member, with the reason `why`.
 pub fn excused(finding: Finding, why: &str) -> Finding {
     let what = Harness::MachineRanShort { short: why.to_owned(), outcome: Box::new(finding.what) };
     Finding { what: what.into(), ..finding }
 }
 
-/// Whether an end says that somebody else ended it: HUP, INT, KILL and TERM are never a process's
-/// own, a node exits with 0 only when a signal tells it to stop, and an end that nobody saw cannot
-/// be blamed on it.
+/// Whether a stranger ended the process: a process never sends itself HUP, INT, KILL or TERM, a
+/// node exits with 0 only when a signal tells it to stop, and an end that was not observed cannot
+/// be blamed on the process.
 fn by_a_stranger(ended: Ended) -> bool {
     matches!(ended, Ended::Exited(0) | Ended::KilledByOther(1 | 2 | 9 | 15) | Ended::Unknown)
 }
 
 impl Trouble {
-    /// Lateness with the late member's own account of its snapshots. Refusals explain it only if
-    /// none was installed.
+    /// Lateness with the late member's own account of its snapshots. Refused snapshots explain it
+    /// only if none was installed.
     pub fn with_account(self, account: &Standing) -> Self {
         match self {
             Trouble::Late { member, what, bound }

@@ -1,8 +1,8 @@
-//! A member of which only etcd's API is known.
+//! A member that is known by etcd's API only.
 //!
 //! There is no event for "it serves now" or "it has applied that": both are asked for again and
-//! again, with a pause. (Where the port is bound before anybody serves, as etcd does, the first
-//! question waits in the socket and is answered at once.)
+//! again, with a pause. (etcd binds its port before it serves: the first question waits in the
+//! socket until it can be answered.)
 //!
 //! Members are called by the harness's ids; a server has an id of its own, by which others name it
 //! as their leader. [`Ids`] remembers which is which.
@@ -39,10 +39,10 @@ impl std::fmt::Debug for Api {
 pub struct KvLook {
     /// The server's version, as it says it: `3.4.23`.
     pub version: String,
-    /// What it had applied before it was asked: a raft index.
+    /// The raft index that it had applied before it was asked.
     pub applied: u64,
     pub revision: u64,
-    /// When it was hashed; 0: never compacted.
+    /// The compact revision when it was hashed; 0: never compacted.
     pub compact_revision: u64,
     /// Its own hash of all rows up to the revision (Maintenance.HashKV).
     pub hash_kv: u32,
@@ -55,7 +55,7 @@ pub struct KvLook {
 }
 
 impl KvLook {
-    /// What `member` showed, as the history writes it.
+    /// The look at `member`, as the history writes it.
     pub fn answer(&self, member: u64) -> KvAnswer {
         KvAnswer {
             member,

@@ -5,7 +5,7 @@ use crate::limits;
 use crate::operation::KeyState;
 use etcd_client::{Client, Error, GetOptions, KeyValue};
 
-/// Every key at `revision`, ascending, by serializable reads: the member asks nobody.
+/// Every key at `revision`, ascending, by serializable reads: the member asks no other.
 ///
 /// # Errors
 /// Those of the reads; `OutOfRange` if the member has compacted the revision, or not applied it.

@@ -4,8 +4,8 @@
 use crate::evidence::{FenceAnswer, IndexRange, Lease, Marks, Recovered};
 use node_proto::control;
 
-/// Where a member stands, by its own account. Of a server that has no control endpoint, `Api` fills
-/// in what its API tells.
+/// The standing of a member, by its own account. For a server without a control endpoint, `Api`
+/// fills in the fields that its API tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
     pub member_id: u64,
@@ -22,7 +22,7 @@ pub struct Standing {
     pub last_purged: Option<u64>,
     pub revision: i64,
     pub compact_revision: i64,
-    /// What this life did with the snapshots that it was sent.
+    /// The fates of the snapshots that this life was sent.
     pub snapshots_refused: u64,
     pub last_snapshot_refusal: String,
     pub snapshots_installed: u64,

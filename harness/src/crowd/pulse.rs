@@ -1,7 +1,7 @@
-//! How long small answers on long streams take: a keep-alive of a lease that does not exist, and a
-//! request for progress on a stream of watches. Neither changes anything. Both streams live as long
-//! as the member does, as those of real clients do, so what delays a small message on them (Nagle's
-//! algorithm, a queue behind something large) shows here.
+//! The latency of small answers on long streams: to a keep-alive of a lease that does not exist,
+//! and to a request for progress on a stream of watches. Neither changes anything. Both streams
+//! live as long as the member does, as those of real clients do, so what delays a small message on
+//! them (Nagle's algorithm, a queue behind something large) shows here.
 
 use super::Counts;
 use crate::endpoints::Board;

@@ -1,4 +1,4 @@
-//! What one of the crowd does: it opens something, and holds it.
+//! One client of the crowd: it opens something, and holds it.
 
 use super::Counts;
 use crate::scenario::CrowdSpec;
@@ -15,10 +15,11 @@ use tokio::net::TcpStream;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
-/// How HTTP/2 begins, with an empty SETTINGS frame behind it. Pings are never answered.
+/// The beginning of HTTP/2, with an empty SETTINGS frame behind it. Pings are never answered.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// What a client of the crowd takes in before its member has to wait: HTTP/2's own default, small.
+/// Bytes that a client of the crowd takes in before its member has to wait: HTTP/2's own default,
+/// which is small.
 const WINDOW_BYTES: u32 = 65_535;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,9 @@
-//! Killed again, and again: each time in a life that the kill before it led to.
+//! Further kills of the first victim, each in the life that follows the kill before it.
 //!
 //! Recovery has to be safe to repeat from any of its own steps. So the first victim is started with
-//! the next window armed, and dies there; what it leaves is inspected and judged like after any
+//! the next window armed, and dies there; its directory is inspected and judged like after any
 //! other kill. The others that died with it come back meanwhile. A window that is not passed ends
-//! the series: the member is up by then, and serves.
+//! the series, because the member is up by then and serves.
 
 use super::{Stage, Work};
 use crate::cluster::Trouble;
@@ -33,7 +33,7 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// `Err`: why it was not reached.
+    /// Kills `first` once more, at `at`. `Err`: the reason why the window was not reached.
     async fn kill_again(&mut self, work: &mut Work, first: u64, at: &At) -> Result<Result<(), String>, Trouble> {
         let engine = self.member(first)?.engine;
         if !at.window.exists_on(engine) {

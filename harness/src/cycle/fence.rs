@@ -1,7 +1,7 @@
-//! The fence, and what is judged at it: one comparable state of every replica, while writes go on.
+//! The fence: one comparable state of every replica while writes go on, and the judgement of it.
 //!
-//! Which kind it is, the target says ([`Fences`]). A fence counts only if every member answered for
-//! it; running out of tries is never a pass.
+//! The target determines the kind of fence ([`Fences`]). A fence counts only if every member
+//! answered for it; a cycle that runs out of tries never passes.
 
 use super::{Stage, Work};
 use crate::cluster::Trouble;
@@ -14,7 +14,7 @@ use crate::{clock, limits};
 use futures_util::future::join_all;
 use std::time::Duration;
 
-/// A fence that every member answered.
+/// A fence that every member has answered.
 pub(super) struct Fence {
     /// Raft index: of the command, or one that every member had applied when it was asked.
     pub index: u64,
@@ -23,14 +23,16 @@ pub(super) struct Fence {
     pub compacted: u64,
     /// The answers to judge.
     pub evidence: Evidence,
-    /// The rows behind it, by member, where they were read: they name what a digest only compares.
+    /// The rows behind the answers, by member, if they were read: a digest shows only that keys
+    /// differ, and the rows name them.
     pub looks: Vec<(u64, KvLook)>,
 }
 
 impl Stage<'_> {
     pub(super) async fn fence(&mut self, work: &mut Work) -> Result<Fence, Trouble> {
         let lap = self.cluster.site.pace().begin();
-        // Boxed: in an unoptimized build they are larger together than the stack of a thread bears.
+        // Boxed, because together they are too large for the stack of a thread in an unoptimized
+        // build.
         let fence = match self.cluster.site.target.fences() {
             Fences::ByCommand => Box::pin(self.fence_by_command(work)).await?,
             Fences::AtRevision => Box::pin(self.fence_at_revision(work)).await?,
@@ -41,9 +43,9 @@ impl Stage<'_> {
         Ok(fence)
     }
 
-    /// Judges the fence's answers, and each restarted member's recovery: at the fence every entry
-    /// that its log held at the start has been applied or replaced, so a recovery that is not
-    /// complete now never will be.
+    /// Judges the fence's answers, and each restarted member's recovery. At the fence a member has
+    /// applied or replaced every entry that its log held at the start, so a recovery that is
+    /// incomplete now never becomes complete.
     pub(super) async fn verify(&mut self, work: &mut Work, fence: &Fence) -> Result<(), Trouble> {
         let (start, cycle) = (clock::now(), work.step.cycle);
         self.observe(work, fence.revision).await?;
@@ -76,7 +78,8 @@ impl Stage<'_> {
     async fn observe(&self, work: &mut Work, revision: u64) -> Result<(), Trouble> {
         let (lap, bound) = (self.cluster.site.pace().begin(), Duration::from_millis(limits::OBSERVE_MS_MAX));
         let waits = self.cluster.members.iter().map(|member| async {
-            // The watch is the slot's; what it fails to deliver is the member's.
+            // The watch belongs to the slot, but the member is to blame for a revision that it does
+            // not deliver.
             let delivered = self.observer.wait_revision(member.slot, revision, (&lap, bound)).await?;
             Ok::<_, anyhow::Error>((member.id, delivered))
         });
@@ -91,7 +94,7 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// What members said of themselves since the last look.
+    /// Takes the readings that members gave of themselves since the last look.
     fn take_readings(&self, cycle: u32) {
         for member in &self.cluster.members {
             let readings = member.readings.take();
@@ -101,7 +104,7 @@ impl Stage<'_> {
 }
 
 impl Work {
-    /// Adds what a restarted member had to do.
+    /// Adds the work of a restarted member's recovery.
     fn add_recovery(&mut self, recovery: &Recovered) {
         let length = |range: Option<IndexRange>| range.map_or(0, |range| range.last.saturating_sub(range.first) + 1);
         self.record.verified += length(recovery.verified);

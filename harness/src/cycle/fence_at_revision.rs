@@ -1,20 +1,20 @@
 //! The fence at a revision: every replica shows its state as of the newest revision, while newer
 //! ones come.
 //!
-//! 1. A linearizable read names the revision; the raft index where that member stands then is at or
-//!    above it.
+//! 1. A linearizable read names the revision; the raft index of that member after the read is at or
+//!    above the one that made the revision.
 //! 2. Every member applies through that index.
 //! 3. Every member is asked for its own hash at the revision and for all of its keys there. Hashes
-//!    can be compared only under one compact revision: if a compaction came in between, all is
-//!    asked again.
+//!    can be compared only under one compact revision: after a compaction in between, all members
+//!    are asked again.
 //!
-//! The revision makes the answers comparable for ever, so a difference is a divergence. It is
-//! looked at a second time all the same, when all have come to rest: both readings are in the
-//! history.
+//! The revision makes the answers comparable for ever, so a difference is a divergence. All the
+//! same, the members are read a second time once they have come to rest, and both readings are in
+//! the history.
 //!
-//! Looks go on for as long as the bound lasts. A member whose compact revision stood still all that
-//! time, below another's, is late; if all moved on and none of the looks was comparable, nothing is
-//! proven, and no member is to blame.
+//! Looks go on until the bound is over. A member whose compact revision stood still all that time,
+//! below another's, is late. If all compact revisions moved on and no look was comparable, nothing
+//! is proven, and no member is to blame.
 
 use super::fence::Fence;
 use super::revive::first_trouble;
@@ -37,8 +37,8 @@ impl Stage<'_> {
         let (lap, mut levels, mut pause) =
             (self.cluster.site.pace().begin(), Levels::default(), limits::FENCE_RETRY_PAUSE);
         while levels.looks < limits::LOOKS_MIN || !lap.is_over(bound) {
-            // The second reading is of the first one's revision: what was acknowledged in between
-            // is not in it.
+            // The second reading is at the revision of the first one: writes that were acknowledged
+            // in between are not in it.
             if at.is_none() {
                 self.ledger.record(&Evidence::Mark { cycle: work.step.cycle });
             }
@@ -65,7 +65,7 @@ impl Stage<'_> {
             if agreed || reading == 2 {
                 return Ok(Fence { index, revision, compacted, evidence, looks });
             }
-            // Recorded, and judged only with the second reading.
+            // This reading is recorded, and judged only with the second one.
             self.judge(work, &evidence);
             (reading, at) = (2, Some(revision));
             self.come_to_rest().await;
@@ -127,7 +127,7 @@ impl Levels {
         }
     }
 
-    /// What it says that no look was comparable, in all the time that was `waited`.
+    /// The trouble behind the fact that no look was comparable, in all the time that was `waited`.
     fn trouble(&self, waited: Stretched) -> Trouble {
         let highest = self.last.values().flatten().max().copied();
         let stuck = |(id, level): (&u64, &Option<u64>)| {

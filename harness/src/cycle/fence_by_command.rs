@@ -1,9 +1,9 @@
 //! The fence that is a raft command: every replica hashes its state at exactly its index.
 //!
 //! A replica may skip a fence, because its recovery or a snapshot covered it. That proves nothing,
-//! so another one follows once all have applied what there is, for as long as the bound lasts. What
-//! is left then says nothing against the system: a log that is cut short at once makes members
-//! catch up by snapshots, and they may do so for ever.
+//! so another fence follows once all members have applied everything, until the bound is over. A
+//! fence that is still skipped then says nothing against the system: where logs are cut short at
+//! once, members catch up by snapshots, and may do so for ever.
 
 use super::fence::Fence;
 use super::revive::first_trouble;
@@ -53,8 +53,8 @@ impl Stage<'_> {
         }
     }
 
-    /// Judges the members that skipped a fence; whether one of them is found to have applied
-    /// another entry in its place.
+    /// Judges the members that skipped a fence, and returns whether one of them has applied another
+    /// entry in its place.
     async fn judge_missed(&self, work: &mut Work, missed: &[(u64, u64)]) -> Result<bool, Trouble> {
         for (member, index) in missed {
             let Some(one) = self.cluster.member(*member) else { continue };
@@ -65,7 +65,8 @@ impl Stage<'_> {
         Ok(work.found_by(EvidenceKind::Missed))
     }
 
-    /// Proposes on one member after the other until one takes it: during an election none does.
+    /// Proposes the fence to one member after the other until one takes it; during an election none
+    /// does.
     async fn propose(&mut self, work: &Work, bound: Duration) -> Result<u64, Trouble> {
         let lap = self.cluster.site.pace().begin();
         let members: Vec<_> = self.cluster.members.iter().map(|member| member.id).collect();

@@ -1,16 +1,16 @@
 //! Faults that end by themselves: members that stand still, and links that are disturbed.
 //!
-//! Each waits for its place, all at once; the step goes on when every one of them has begun, or was
-//! not reached. From its beginning on each has a task of its own that ends it when its time is
-//! over. The task holds what undoes the fault: however it ends (a cycle that fails, an
-//! interruption), members go on and links heal.
+//! All faults of a step wait for their places at once; the step goes on when each of them has
+//! begun, or was not reached. From its beginning on each fault has a task of its own that ends it
+//! when its time is over. The task holds the handle that undoes the fault, so members go on and
+//! links heal however the task ends (a failed cycle, an interruption).
 //!
-//! A cut that leaves a majority whose members all hear each other must not keep it from serving: it
-//! is written to from the beginning on ([`connected_majority`]), and judged by when it first
-//! acknowledged a write.
+//! A cut that leaves a majority whose members all hear each other must not keep that majority from
+//! serving: the prober writes to it from the beginning on ([`connected_majority`]), and its first
+//! acknowledgement is judged.
 //!
-//! Shortly before the end the others are written to, and then the victims read from ([`Prober`]): a
-//! victim that still takes itself for the leader must not answer from what it has.
+//! Shortly before the end the prober writes to the others, and then reads from the victims
+//! ([`Prober`]): a victim that still believes that it leads must not answer from its old state.
 
 use super::revive::first_trouble;
 use super::strike::Reached;
@@ -35,10 +35,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-/// The tasks that end what lasts; dropping them ends it at once.
+/// The tasks that end the lasting faults; dropping them ends the faults at once.
 #[derive(Default)]
 pub(super) struct UnderWay {
-    /// By place in the record; one task in each that began.
+    /// By place in the record: one task for each fault that began.
     tasks: Vec<JoinSet<io::Result<Ended>>>,
     /// The highest term of the cluster when the first one began.
     term: u64,
@@ -52,13 +52,13 @@ struct Ended {
     machine_percent: u32,
 }
 
-/// What undoes a fault.
+/// The handle that undoes a fault.
 enum Hold {
     Pause(Vec<Paused>),
     Network(Disturbance),
 }
 
-/// Who is hit, and what is needed to look after it.
+/// The members that a fault hits, and everything that is needed to look after them.
 struct Patient {
     /// From its beginning.
     lap: Lap,
@@ -68,14 +68,14 @@ struct Patient {
     fault: String,
     /// Places of the victims among the endpoints.
     endpoints: Vec<usize>,
-    /// Those of the majority that stays connected; empty: there is none to be sure of.
+    /// Places of the majority that stays connected; empty: no majority is sure to stay connected.
     majority: Vec<usize>,
     /// Applied indexes, plus one, as they were received: the victims' and everybody's.
     victims_applied: Vec<Arc<AtomicU64>>,
     all_applied: Vec<Arc<AtomicU64>>,
 }
 
-/// Why a fault did not begin.
+/// Reason why a fault did not begin.
 enum Skip {
     NotReached(String),
     /// Its window does not exist on the victim's engine.
@@ -87,7 +87,8 @@ pub(super) fn lasts(fault: &Fault) -> bool {
     matches!(fault, Fault::Pause { .. } | Fault::Network { .. })
 }
 
-/// Whom, when, for how many milliseconds, and which links; `None`: it does not last.
+/// The parts of a lasting fault: its victims, its moment, its milliseconds and its links; `None`:
+/// the fault does not last.
 fn parts(fault: &Fault) -> Option<(Whom, When, u64, Option<Link>)> {
     match *fault {
         Fault::Pause { whom, when, ms } => Some((whom, when, ms, None)),
@@ -152,7 +153,8 @@ impl Stage<'_> {
                 let disturbance = self.disturb(link, &victims)?;
                 record.links = disturbance.links() as u32;
                 if matches!(when, When::Window { .. }) {
-                    // It stood still there by itself; the fault is the link's, so it goes on.
+                    // The member stood still there by itself; the fault concerns its links, so it
+                    // goes on.
                     self.member(first)?.pause().await?.go_on().await.context("cannot let a member go on")?;
                 }
                 Hold::Network(disturbance)
@@ -167,7 +169,8 @@ impl Stage<'_> {
         Ok((record, task))
     }
 
-    /// Waits until `first` is where a fault begins. `Some`: why it did not get there.
+    /// Waits until `first` is at the place where a fault begins. `Some`: the reason why it did not
+    /// get there.
     async fn reach_begin(&self, first: u64, when: When) -> Result<Option<Skip>, Trouble> {
         let reached = match when {
             When::Time { ms } => {
@@ -272,7 +275,7 @@ impl Stage<'_> {
     }
 }
 
-/// Lets the fault last, has its victims read from, and ends it.
+/// Lets the fault last, has the prober read from its victims, and ends it.
 async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> io::Result<Ended> {
     let end = since + Duration::from_millis(ms);
     let before = |lead| end.checked_sub(lead).unwrap_or(since);
@@ -310,8 +313,8 @@ async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> i
     ended.map(|(lasted_ms, behind)| Ended { lasted_ms, behind, majority_wrote_ms, machine_percent })
 }
 
-/// The places of more than half of `members` members that all hear each other while `link` is done
-/// to those in the places `cut`; empty: no such are certain.
+/// The places of more than half of `members` members that certainly all hear each other while
+/// `link` disturbs those in the places `cut`; empty: there is no such majority.
 fn connected_majority(link: Link, cut: &[usize], members: usize) -> Vec<usize> {
     let others: Vec<_> = (0..members).filter(|at| !cut.contains(at)).collect();
     match link {
@@ -333,7 +336,7 @@ impl Patient {
 }
 
 impl Work {
-    /// The outcome of a step without a kill: it landed if everything that it planned began.
+    /// The outcome of a step without a kill: it landed if all of its faults began.
     pub(super) fn judge_lasting_alone(&mut self) {
         let skipped: Vec<_> = self.record.lasting.iter().filter(|lasting| lasting.skipped.is_some()).collect();
         let why: Vec<_> = skipped.iter().filter_map(|lasting| lasting.skipped.clone()).collect();

@@ -62,15 +62,16 @@ impl Stage<'_> {
         }
     }
 
-    /// The directory is what `migrate` says it is, and the next life runs on it.
+    /// Judges the directory by the report of `migrate`; the next life runs on it.
     async fn migrated(&mut self, work: &mut Work, id: u64, to: Engine, said: Option<Migrated>) -> Result<(), Trouble> {
         let index = said.and_then(|said| said.index);
         self.inspect_migrated(work, id, Look::Migrated { to, index }).await?;
         self.set_engine(id, to)
     }
 
-    /// After an interrupted `migrate`, start-up itself has to finish the change or undo it. Which
-    /// one follows from what lies there; undone, it is migrated once more.
+    /// Starts the member after an interrupted `migrate`: start-up itself has to finish the change
+    /// or undo it, depending on the content of the directory. If it undoes the change, the
+    /// directory is migrated once more.
     async fn serve_what_is_there(&mut self, work: &mut Work, id: u64, to: Engine) -> Result<(), Trouble> {
         let found = work.last_dead(id).and_then(|dead| dead.engine);
         let Some(found) = found else {
@@ -89,8 +90,8 @@ impl Stage<'_> {
         self.migrate_to_the_end(work, id, to).await
     }
 
-    /// Reads the directory anew, and judges it against what it was; from here on this is what the
-    /// next life starts from.
+    /// Reads the directory anew, and judges it against its earlier state; the next life starts from
+    /// the new one.
     pub(super) async fn inspect_migrated(&self, work: &mut Work, id: u64, look: Look) -> Result<(), Trouble> {
         let site = &self.cluster.site;
         let Some(inspector) = site.target.inspector() else { return Ok(()) };
@@ -118,7 +119,7 @@ impl Stage<'_> {
 }
 
 impl Work {
-    /// What the last inspection of member `id` found.
+    /// The result of the last inspection of member `id`.
     fn last_dead(&self, id: u64) -> Option<&DeadMember> {
         self.casualties.iter().rev().find(|casualty| casualty.member == id)?.dead.as_ref()
     }

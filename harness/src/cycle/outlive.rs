@@ -1,5 +1,4 @@
-//! A trouble ended a cycle half-way, and the scenario knows it: the run goes on, from members that
-//! all begin anew.
+//! The way on after a known trouble ended a cycle half-way: all members begin anew.
 
 use super::{Stage, Work};
 use crate::cluster::Trouble;
@@ -9,7 +8,7 @@ use anyhow::anyhow;
 use std::collections::BTreeSet;
 
 impl Stage<'_> {
-    /// Blames somebody for `trouble`. If all of it is known, the next cycle gets members that are
+    /// Blames `trouble` on its cause. If all of it is known, the next cycle gets members that are
     /// up and have no window armed.
     pub(super) async fn outlive(&mut self, work: &mut Work, trouble: &Trouble) {
         let mut dead = BTreeSet::new();
@@ -36,8 +35,8 @@ impl Stage<'_> {
         }
     }
 
-    /// Windows may be armed, and members are `dead` of a trouble: all lives end here, and what
-    /// comes next starts from that.
+    /// Ends all lives and starts all members again, because windows may be armed, and the members
+    /// in `dead` died of a trouble.
     async fn begin_anew(&mut self, work: &mut Work, dead: &BTreeSet<u64>) -> Result<(), Trouble> {
         drop(std::mem::take(&mut work.lasting));
         self.note(work.step.cycle, Did::BeginAnew, None, None);
@@ -54,7 +53,7 @@ impl Stage<'_> {
 }
 
 impl Work {
-    /// Whether its step is a restore that was not seen through.
+    /// Whether its step is a restore that was not completed.
     fn is_half_restored(&self) -> bool {
         !self.record.restored && self.step.faults.iter().any(|fault| matches!(fault, Fault::Restore(_)))
     }

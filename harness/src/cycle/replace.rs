@@ -1,8 +1,8 @@
-//! Upgrade by replacement: remove, kill, add a learner, start it empty, let it be sent everything,
-//! promote it.
+//! Upgrade by replacement: remove and kill the member, add a learner, start it empty, let it
+//! receive everything, promote it.
 //!
-//! The slot keeps its place, and the new member is another one: an id is a life of one raft log,
-//! and a wiped member under its old id would be amnesia.
+//! The slot stays, and gets a new member with a new id: an id stands for the life of one raft log,
+//! and a wiped member under its old id would have amnesia.
 
 use super::strike::unknown;
 use super::wait::Miss;
@@ -42,7 +42,7 @@ impl Stage<'_> {
         self.bring_in(work, id, &others).await
     }
 
-    /// Every member but `id` may be asked to change the membership.
+    /// The members that may be asked to change the membership: all but `id`.
     fn membership_without(&self, id: u64) -> Membership {
         let endpoints = self.cluster.members.iter().zip(self.cluster.endpoints());
         let others = endpoints.filter(|(member, _)| member.id != id);
@@ -66,7 +66,7 @@ impl Stage<'_> {
         self.inspect_dead(work).await
     }
 
-    /// Has a learner added where `old` was, and gives it the slot.
+    /// Has a learner added in place of `old`, and gives it the slot.
     pub(super) async fn add(
         &mut self,
         work: &mut Work,
@@ -86,7 +86,7 @@ impl Stage<'_> {
     }
 
     /// Starts the new member, on an empty directory; kills it, or the leader that sends it the
-    /// state, in the planned window. `Err`: why not.
+    /// state, in the planned window. `Err`: the reason why the window was not reached.
     async fn first_life(
         &mut self,
         work: &mut Work,
@@ -108,7 +108,7 @@ impl Stage<'_> {
         self.strike_the_sender(work, leader, id, (window, hit)).await
     }
 
-    /// Waits until the new member has what the cluster had, and makes it a voter.
+    /// Waits until the new member has everything that the cluster had, and makes it a voter.
     pub(super) async fn bring_in(&mut self, work: &mut Work, id: u64, others: &Membership) -> Result<(), Trouble> {
         let bound = Duration::from_millis(self.scenario.bounds.catch_up_ms_max);
         self.member(id)?.catch_up(self.cluster.applied_mark(), bound).await?;

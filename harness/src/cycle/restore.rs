@@ -1,12 +1,12 @@
 //! Disaster recovery: a live member is saved under load, all are killed, and the snapshot becomes a
 //! new cluster in the same places.
 //!
-//! Every directory of the old cluster is inspected like any dead one, and then left behind. What is
-//! restored has new ids, a raft log that begins behind the image, and the revision of the snapshot;
-//! the ledger cuts the history there ([`Evidence::Restored`]). Load and watches end with the old
-//! cluster and begin anew with the new one, so that no answer of the old one is taken for an answer
-//! of the new one. Founded by all members, or by one, to which the others are added empty. The
-//! cycle then catches up, fences and verifies as always.
+//! Every directory of the old cluster is inspected like any dead one, and then left behind. The
+//! restored cluster has new ids, a raft log that begins behind the image, and the revision of the
+//! snapshot; the ledger cuts the history there ([`Evidence::Restored`]). Load and watches end with
+//! the old cluster and begin anew with the new one, so that no answer of the old one is taken for
+//! an answer of the new one. All members found the new cluster, or one founds it and the others are
+//! added empty. The cycle then catches up, fences and verifies as always.
 
 use super::strike::unknown;
 use super::{Stage, Work};
@@ -69,13 +69,13 @@ impl Stage<'_> {
             work.landed();
         }
         work.record.restored = true;
-        // Of a cycle that found something it stays, as evidence.
+        // The snapshot of a cycle with a finding stays, as evidence.
         std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
         Ok(())
     }
 
-    /// Saves the snapshot of `source`, and lets the load go on for a while: what is acknowledged
-    /// now is what a restore loses.
+    /// Saves the snapshot of `source`, and lets the load go on for a while: the restore loses the
+    /// writes that are acknowledged after the snapshot.
     async fn save(&mut self, work: &Work, (source, slot): (u64, Slot), file: &Path) -> Result<u64, Trouble> {
         let cycle = work.step.cycle;
         self.note(cycle, Did::Save, Some(source), None);
@@ -95,7 +95,7 @@ impl Stage<'_> {
         Ok(revision)
     }
 
-    /// Ends the load, so that nothing is in flight, and the watches. New ones wait until somebody
+    /// Ends the load, so that nothing is in flight, and the watches. New ones wait until a member
     /// serves.
     async fn end_load_and_watches(&mut self) -> Result<(), Trouble> {
         self.load.stop().await?;

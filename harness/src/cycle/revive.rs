@@ -1,5 +1,5 @@
-//! After the kill: what the dead directories say, the restart, and the way back to where the
-//! cluster is.
+//! The steps after the kill: the inspection of the dead directories, the restart, and the way back
+//! to the state of the cluster.
 
 use super::{Casualty, Stage, Work};
 use crate::clock;
@@ -16,8 +16,8 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 impl Stage<'_> {
-    /// Inspects every dead directory that has not been, and judges what is in it. A finding does
-    /// not end the cycle: how the restart and the fence come out is evidence as well.
+    /// Inspects every dead directory that has not been inspected, and judges its content. A finding
+    /// does not end the cycle: the results of the restart and of the fence are evidence as well.
     pub(super) async fn inspect_dead(&mut self, work: &mut Work) -> Result<(), Trouble> {
         let start = clock::now();
         let site = &self.cluster.site;
@@ -51,7 +51,7 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Replays what the dead member's raft log adds to what is known. `applied`: what it had
+    /// Replays the news in the dead member's raft log. `applied`: the highest index that it had
     /// certainly applied.
     fn read_log(
         &self,
@@ -67,7 +67,7 @@ impl Stage<'_> {
                 let evidence = self.ledger.log_evidence(cycle, member, &log, applied);
                 self.judge(work, &Evidence::RaftLog { log: evidence });
             }
-            // A log that the inspector cannot read either has been judged.
+            // If the inspector cannot read the log either, that has been judged already.
             Err(_) if dead.log_error.is_some() => {}
             // Killed in its first life, before it had made one.
             Err(raft_log::Error::Io { source, .. })
@@ -105,8 +105,8 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Waits until every member has applied what any of them ever had: applied is committed, so all
-    /// get there.
+    /// Waits until every member has applied everything that any of them ever applied: applied
+    /// entries are committed, so all members get there.
     pub(super) async fn catch_up(&mut self, work: &mut Work) -> Result<(), Trouble> {
         let lap = self.cluster.site.pace().begin();
         let mark = self.cluster.applied_mark();
@@ -121,10 +121,10 @@ impl Stage<'_> {
 }
 
 impl Work {
-    /// Adds what the dead directory of `member` says of the kill's worth.
+    /// Adds the worth of the kill, by the dead directory of `member`.
     fn add_dead(&mut self, member: u64, applied: Option<u64>, dead: &DeadMember) {
-        // Counted once per member: the second kill of one cycle takes again what the first had
-        // taken.
+        // Counted once per member, because the second kill of one cycle takes the same entries
+        // again.
         let kills = self.casualties.iter().filter(|casualty| casualty.member == member).count();
         if kills == 1 {
             self.record.lost_entries += lost(applied, dead.engine_index);
@@ -135,8 +135,8 @@ impl Work {
     }
 }
 
-/// What an inspector of a copy ran out of, by its words and the kernel's account; it says nothing
-/// about what is in the directory then.
+/// The resource that an inspector of a copy ran out of, by its words and the kernel's account. In
+/// that case the inspector says nothing about the content of the directory.
 fn exhausted(dead: &DeadMember, short: &[Shortage]) -> Option<String> {
     let errors = [&dead.last_flushed_index_error, &dead.engine_error, &dead.log_error];
     errors.into_iter().flatten().find_map(|error| {
@@ -146,7 +146,7 @@ fn exhausted(dead: &DeadMember, short: &[Shortage]) -> Option<String> {
     })
 }
 
-/// Whose fault it is that our own decoder refuses a log that the inspector reads.
+/// The finding for a log that our own decoder refuses although the inspector reads it.
 fn unreadable(error: &raft_log::Error) -> RaftLogs {
     match error {
         raft_log::Error::Order { .. } => RaftLogs::LogOutOfOrder { error: error.to_string() },
@@ -160,8 +160,8 @@ fn lost(applied_received: Option<u64>, engine_index: Option<u64>) -> u64 {
     entries(applied_received).saturating_sub(entries(engine_index))
 }
 
-/// All results, or the trouble that explains most: a death before a bound that was passed waiting
-/// for the dead.
+/// All results, or the trouble that explains most: a death comes before a bound that passed in a
+/// wait for the dead member.
 pub(super) fn first_trouble<T>(results: Vec<Result<T, Trouble>>) -> Result<Vec<T>, Trouble> {
     let mut fine = Vec::new();
     let mut trouble: Option<Trouble> = None;

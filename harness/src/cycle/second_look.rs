@@ -1,6 +1,6 @@
-//! Once a fence is answered: does the cluster serve again? A linearizable read at every member, and
-//! on each one that was restarted watches that are opened anew in the past. A few milliseconds;
-//! what it finds is judged by `oracle`.
+//! The look after an answered fence: does the cluster serve again? It reads linearizably at every
+//! member, and opens watches in the past on each restarted one. It takes a few milliseconds;
+//! `oracle` judges the results.
 
 use super::{Stage, Work};
 use crate::cluster::trouble::excused;
@@ -32,7 +32,7 @@ impl Stage<'_> {
         let served = join_all(reads).await;
         let bounds = Bounds {
             catch_up: self.scenario.bounds.catch_up_ms_max,
-            // Several fences may be needed, each with its bound.
+            // The cycle may need several fences, each with its bound.
             fence: self.scenario.bounds.fence_ms_max * u64::from(limits::FENCE_TRIES_MAX),
             read: u64::try_from(limits::SECOND_LOOK.as_millis()).unwrap_or(u64::MAX),
             machine_percent: work.healing_percent.max(lap.factor_percent()),

@@ -1,8 +1,8 @@
 //! The strike: bringing the victims to the planned place, and killing them there.
 //!
-//! A window stops the process by itself, so the kill lands exactly there. A window that the load
-//! goes by without passing ([`super::wait`]) is disarmed and recorded as a skip; members killed on
-//! the way to it are still revived, fenced and verified like any other victim.
+//! A window stops the process by itself, so the kill lands exactly there. If the load goes by and
+//! the window is not passed ([`super::wait`]), it is disarmed and recorded as a skip; members that
+//! were killed on the way to it are still revived, fenced and verified like any other victim.
 
 use super::wait::Miss;
 use super::{Casualty, Stage, Work};
@@ -20,7 +20,7 @@ use futures_util::future::{join_all, select_all};
 use std::future::Future;
 use std::time::Duration;
 
-/// How far the way to the planned place led.
+/// Result of the way to the planned place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reached {
     /// The first victim is there, alive: now the victims die.
@@ -50,7 +50,7 @@ impl Stage<'_> {
         }
         let reached = match when {
             When::Time { ms } => {
-                // Beside faults that last it is told from when they have begun.
+                // Beside lasting faults, the time counts from the moment when they have begun.
                 let gone = if work.record.lasting.is_empty() { work.lap.elapsed() } else { Duration::ZERO };
                 clock::sleep(Duration::from_millis(ms).saturating_sub(gone)).await;
                 Reached::Yes
@@ -72,8 +72,8 @@ impl Stage<'_> {
 
     /// Kills those of `members` that are up, all at once.
     pub(super) async fn kill(&mut self, work: &mut Work, members: &[u64]) -> Result<(), Trouble> {
-        // A last reading of what there is to lose; a member that stands still cannot answer, its
-        // follower's mark has to do.
+        // A last reading shows how much there is to lose. A member that stands still cannot answer,
+        // so the mark of its follower task has to do.
         let readings = self
             .cluster
             .members
@@ -139,9 +139,10 @@ impl Stage<'_> {
         }
     }
 
-    /// All others are armed, the leader dies, and the election brings one of them to the window;
-    /// which one, nobody knows beforehand (a candidate, for one, answers no vote). Whoever stands
-    /// there first is the victim; who came there as well before it was disarmed dies with it.
+    /// Arms all other members and kills the leader, so that the election brings one of them to the
+    /// window. Which one is unknown beforehand (a candidate, for example, answers no vote). The
+    /// first member that stands there is the victim; another one that got there before it was
+    /// disarmed dies with it.
     async fn reach_by_election(
         &mut self,
         work: &mut Work,
@@ -187,7 +188,7 @@ impl Stage<'_> {
         Ok(if there.is_empty() { Reached::No(miss) } else { Reached::Yes })
     }
 
-    /// The victims die once, and the first one dies again while it recovers.
+    /// Kills the victims, and the first one again while it recovers.
     async fn reach_in_recovery(
         &mut self,
         work: &mut Work,
@@ -211,7 +212,8 @@ impl Stage<'_> {
         Ok(self.strike_alone(work, first, reached).await?.into())
     }
 
-    /// The victim dies while it installs a snapshot, and again while it recovers from that.
+    /// Kills the victim while it installs a snapshot, and brings it to the window while it recovers
+    /// from that.
     async fn reach_after_an_install(
         &mut self,
         work: &mut Work,
@@ -229,8 +231,8 @@ impl Stage<'_> {
         self.restart_towards(work, first, window, hit).await
     }
 
-    /// The victim is kept away until the others cannot serve it from their logs, and dies while it
-    /// installs.
+    /// Keeps the victim away until the others cannot serve it from their logs, and brings it to the
+    /// window while it installs a snapshot.
     async fn reach_as_receiver(
         &mut self,
         work: &mut Work,
@@ -246,7 +248,7 @@ impl Stage<'_> {
         self.restart_towards(work, first, window, hit).await
     }
 
-    /// A follower is kept away likewise, and the leader dies while it sends.
+    /// Keeps a follower away likewise, and kills the leader while it sends a snapshot.
     async fn reach_as_sender(&mut self, work: &mut Work, window: &Window, hit: u64) -> Result<Reached, Trouble> {
         let followers = self.cluster.roles().await.unwrap_or_default();
         let Some((laggard, _)) = followers.into_iter().find(|(_, role)| *role == Role::Follower) else {
@@ -283,7 +285,7 @@ impl Stage<'_> {
         self.strike_alone(work, leader, reached).await
     }
 
-    /// Lets `laggard` catch up from `leader`, until that one stands in its window or nothing is
+    /// Lets `laggard` catch up from `leader`, until `leader` stands in its window or has nothing
     /// left to send.
     async fn send_to(
         &mut self,
@@ -297,7 +299,7 @@ impl Stage<'_> {
         let stop = tokio::select! {
             biased;
             stop = stop => Some(stop),
-            // Whether it got there is judged later, like of every member.
+            // A later step judges whether it caught up, as for every member.
             _ = catch_up(laggard, mark, bounds.restart_ms_max, bounds.catch_up_ms_max) => None,
         };
         match stop {
@@ -306,8 +308,8 @@ impl Stage<'_> {
         }
     }
 
-    /// Kills `member`, and none of the other victims, if it stands in its window. `Err`: why it
-    /// does not.
+    /// Kills `member`, and none of the other victims, if it stands in its window. `Err`: the reason
+    /// why it does not.
     pub(super) async fn strike_alone(
         &mut self,
         work: &mut Work,
@@ -331,8 +333,9 @@ impl Stage<'_> {
         hit: u64,
     ) -> Result<Reached, Trouble> {
         self.start(work, first, Some((window.name, hit))).await?;
-        // What its log still holds may be committed though nobody has reported it yet, and is
-        // replayed then: with the load going on, that index comes either way.
+        // Entries that its log still holds may be committed although no member has reported that
+        // yet, and are then replayed. While the load goes on, the cluster reaches that index either
+        // way.
         let dead = work.last_casualties().find(|casualty| casualty.member == first);
         let log_last = dead.and_then(|casualty| casualty.dead.as_ref()?.log_last).unwrap_or(0);
         let (mark, bounds) = (self.cluster.applied_mark().max(log_last), self.scenario.bounds);
@@ -355,8 +358,8 @@ impl Stage<'_> {
         }
     }
 
-    /// Waits until every member that is up has purged its log past what `away` has. `Some`: why
-    /// they did not.
+    /// Waits until every member that is up has purged its log past the entries of `away`. `Some`:
+    /// the reason why they did not.
     async fn away_until_purged(&mut self, work: &Work, away: u64) -> Result<Option<Miss>, Trouble> {
         let dead = work
             .casualties
@@ -387,8 +390,8 @@ impl Stage<'_> {
         }
     }
 
-    /// What the end of a wait for a window means. The pipe of a dying member closes before the
-    /// kernel tells of its death, so an end asks for that news before it blames the harness.
+    /// Interprets the end of a wait for a window. The pipe of a dying member closes before the
+    /// kernel reports its death, so this asks for that news before it blames the harness.
     async fn stopped(&self, member: u64, stop: Stop) -> Result<Reached, Trouble> {
         match stop {
             Stop::AtWindow => Ok(Reached::Yes),
@@ -428,8 +431,8 @@ async fn past_the_image(member: &Member, bound: Duration) -> Result<(), Trouble>
     }
 }
 
-/// Arms a window. Whether the process stands still there already: it may do so before its answer is
-/// out.
+/// Arms a window. Returns whether the process stands still there already, which may happen before
+/// its answer is out.
 async fn arm(member: &Member, window: &str, hit: u64) -> Result<bool, Trouble> {
     tokio::select! {
         biased;
@@ -438,7 +441,7 @@ async fn arm(member: &Member, window: &str, hit: u64) -> Result<bool, Trouble> {
     }
 }
 
-/// Disarms a window that was missed. A stop may have overtaken it: another answer after it proves
+/// Disarms a window that was missed. A stop may have come first: another answer afterwards proves
 /// that none has.
 async fn disarm(member: &Member, window: &str, miss: Miss) -> Result<Reached, Trouble> {
     let disarmed = async {

@@ -1,12 +1,12 @@
-//! Who is killed: a pure function of the plan's *whom* and the roles as they are. Ranks count
-//! slots: which ids live there may change.
+//! The choice of victims: a pure function of the plan's *whom* and the present roles. Ranks count
+//! slots, because the ids that live in them may change.
 
 use crate::member::Role;
 use crate::plan::Whom;
 use crate::record::Victim;
 use crate::scenario::WhomKind;
 
-/// No victims of no cluster, for a check without a fault.
+/// The choice of a check without a fault, which has no victims.
 pub(super) const NOBODY: Whom = Whom { kind: WhomKind::All, rank: 0 };
 
 /// The victims, the one that is armed first. `roles` has every member, ascending by slot, one of

@@ -1,10 +1,10 @@
 //! Waiting for a planned place while the load goes on.
 //!
-//! What brings a member to a window is the load: entries that it applies. So a wait ends without
-//! the window only when the load has really gone by ([`Window::entries_due`]) and the bound,
-//! stretched by the machine's pace, is over as well, because some passes are a timer's. The clock
-//! alone ends it in two cases: nothing was applied any more for a whole bound, or the load went on
-//! so slowly that even [`limits::WINDOW_BOUNDS_MAX`] bounds did not bring what was due.
+//! The load brings a member to a window, by the entries that the member applies. So a wait ends
+//! without the window only when the load has really gone by ([`Window::entries_due`]) and the
+//! bound, stretched by the machine's pace, is over as well, because timers bring some passes. The
+//! clock alone ends a wait in two cases: no entry was applied for a whole bound, or the load was so
+//! slow that the due entries were not applied within [`limits::WINDOW_BOUNDS_MAX`] bounds.
 
 use super::Stage;
 use super::strike::Reached;
@@ -18,14 +18,14 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-/// Why a planned place was not reached.
+/// Reason why a planned place was not reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Miss {
     /// No member was in the state that leads there.
     NoWay,
     /// The member caught up without passing it.
     CaughtUp,
-    /// The load that had to bring it has gone by.
+    /// The load that had to bring the pass has gone by.
     PassedBy { applied: u64, due: u64, waited: Stretched },
     /// Nothing was applied any more.
     Standstill { applied: u64, waited: Stretched },
@@ -54,7 +54,7 @@ impl fmt::Display for Miss {
     }
 }
 
-/// Why a wait is over.
+/// Reason why a wait is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Over {
     PassedBy,
@@ -62,7 +62,7 @@ enum Over {
     Trickle,
 }
 
-/// Why a wait ends without what it is for, after `applied` of `due` entries; `None`: it goes on.
+/// The reason to end a wait without success, after `applied` of `due` entries; `None`: it goes on.
 fn over(applied: u64, due: u64, passed: Passed) -> Option<Over> {
     match passed {
         Passed { one: true, .. } if applied >= due => Some(Over::PassedBy),
@@ -72,19 +72,19 @@ fn over(applied: u64, due: u64, passed: Passed) -> Option<Over> {
     }
 }
 
-/// Which bounds are over.
+/// The bounds that are over.
 #[derive(Debug, Clone, Copy)]
 struct Passed {
-    /// One, since the wait began.
+    /// One bound, since the wait began.
     one: bool,
-    /// One, since something was applied.
+    /// One bound, since the last entry was applied.
     still: bool,
-    /// All that a load is given that goes on.
+    /// All bounds that a load gets while it goes on.
     all: bool,
 }
 
 impl Stage<'_> {
-    /// Waits for `reached` while one of `members` applies what is `due`.
+    /// Waits for `reached` while one of `members` applies `due` entries.
     pub(super) async fn while_the_load_goes_on<T>(
         &self,
         members: &[u64],
@@ -99,7 +99,7 @@ impl Stage<'_> {
             if let Some(reached) = clock::within(limits::WINDOW_LOOK_PAUSE, &mut reached).await {
                 return Ok(reached);
             }
-            // Asked anew, because the members' own news come in strides.
+            // The members are asked anew, because their own news come in large steps.
             tokio::select! {
                 biased;
                 reached = &mut reached => return Ok(reached),
@@ -131,7 +131,7 @@ impl Stage<'_> {
         let bound = self.window_bound();
         let member = self.member(first)?;
         let from = member.status().await?.applied.unwrap_or(0);
-        // Its own bound is none: what ends the wait is the load.
+        // The wait has no bound of its own: the load ends it.
         let wait = member.wait_applied(from + ahead, bound * limits::WINDOW_BOUNDS_MAX);
         match self.while_the_load_goes_on(&[first], ahead.saturating_add(1), bound, wait).await {
             Ok(Ok(_)) => Ok(Reached::Yes),
@@ -149,12 +149,12 @@ impl Stage<'_> {
         window.entries_due(hit, &load_shape(self.scenario))
     }
 
-    /// Entries that have to bring all others past what a member has that is away.
+    /// Entries that have to bring the logs of all others past the entries of a member that is away.
     pub(super) fn purge_due(&self) -> u64 {
         load_shape(self.scenario).purge()
     }
 
-    /// How long the load may stand still, on an idle machine, before a window counts as not
+    /// Time for which the load may stand still, on an idle machine, before a window counts as not
     /// reached.
     pub(super) fn window_bound(&self) -> Duration {
         Duration::from_millis(self.scenario.bounds.window_wait_ms_max)
@@ -169,7 +169,7 @@ fn miss(over: Over, (applied, due): (u64, u64), (began, moved): (&Lap, &Lap)) ->
     }
 }
 
-/// What of `scenario` says how many entries bring a window.
+/// The settings of `scenario` that determine how many entries bring a window.
 fn load_shape(scenario: &Scenario) -> LoadShape {
     let snapshot_every_entries = match &scenario.target {
         TargetSpec::Node => scenario.cluster.snapshot_every_entries,

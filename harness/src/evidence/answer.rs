@@ -1,5 +1,5 @@
-//! What members say on their control endpoint, as the history writes it. Replies of the wire become
-//! these types where they are received (`contact/wire.rs`), and nothing turns them back.
+//! Members' answers on their control endpoint, as the history writes them. Replies of the wire
+//! become these types where they are received (`contact/wire.rs`), and nothing turns them back.
 
 use crate::hex::{hex, unhex};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -197,7 +197,8 @@ impl KvAnswer {
         answers.windows(2).all(|pair| pair[0].state() == pair[1].state())
     }
 
-    /// What has to be the same on all members. Leases are read at no common moment.
+    /// The part that has to be the same on all members. Leases are left out, because they are not
+    /// read at one moment.
     fn state(&self) -> (u64, u32, [u8; 32], u64) {
         (self.compact_revision, self.hash_kv, self.sha256, self.rows)
     }

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 const DEPTH_MAX: usize = 512;
 
 /// # Errors
-/// The line is no JSON of a `T`, or is deeper than a history's lines are.
+/// The line is not the JSON of a `T`, or is deeper than a history's lines are.
 pub fn read_line<T: DeserializeOwned>(line: &[u8]) -> serde_json::Result<T> {
     let mut reader = serde_json::Deserializer::from_slice(line);
     if depth(line) <= DEPTH_MAX {
@@ -21,7 +21,7 @@ pub fn read_line<T: DeserializeOwned>(line: &[u8]) -> serde_json::Result<T> {
     Ok(read)
 }
 
-/// How deep lists and objects are nested, at most.
+/// The greatest depth of nested lists and objects.
 fn depth(line: &[u8]) -> usize {
     let (mut now, mut most) = (0_usize, 0);
     let (mut in_text, mut escaped) = (false, false);

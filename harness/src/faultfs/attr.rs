@@ -4,8 +4,8 @@ use fuser::{FileAttr, FileType, INodeNo};
 use rustix::fs::{FileType as Kind, Stat};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What FUSE is told of a file that the kernel below tells so of. `ino`: under which number it is
-/// known above.
+/// The attributes of a file for FUSE, from those that the kernel below gives. `ino`: its number
+/// above.
 pub fn attr(ino: u64, stat: &Stat) -> FileAttr {
     let (atime, mtime, ctime) = (
         time(stat.st_atime, stat.st_atime_nsec),

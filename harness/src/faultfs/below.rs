@@ -1,5 +1,4 @@
-//! What is done below: each operation as the system calls on the backing directory that it amounts
-//! to.
+//! The operations below: each one as its system calls on the backing directory.
 
 use super::attr::{self, attr};
 use super::point::Class;
@@ -146,9 +145,9 @@ impl Below {
         self.lookup(parent, name)
     }
 
-    /// `flags`: those of `open(2)`, of which only the way of access counts. Appending and syncing
-    /// the kernel turns into writes at offsets and syncs of their own; below they would be done
-    /// twice.
+    /// `flags`: those of `open(2)`; only the access mode counts. The kernel turns appending and
+    /// syncing into writes at offsets and separate syncs; passed on to the file below, both would
+    /// happen twice.
     pub fn open(&self, ino: u64, flags: i32) -> Done<u64> {
         let fd =
             rustix::fs::openat(CWD, by_descriptor(&*self.fd(ino)?), access(flags), Mode::empty()).map_err(errno)?;

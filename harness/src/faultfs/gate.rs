@@ -28,8 +28,8 @@ struct State {
     armed: Option<Armed>,
     /// Requests that are being carried out.
     under_way: usize,
-    /// What is to be said as soon as nothing is under way any more: only then nothing else reaches
-    /// the directory.
+    /// The window and hit to report as soon as nothing is under way any more: only then nothing
+    /// else reaches the directory.
     unsaid: Option<(String, u64)>,
     held: VecDeque<Held>,
     /// The receiver of holds: this life of the member.
@@ -161,7 +161,7 @@ impl Gate {
 }
 
 impl State {
-    /// Counts a pass, and says whether it is the one that somebody waits for.
+    /// Counts a pass, and says whether it is the one that the gate is armed for.
     fn hits(&mut self, touches: Option<(Class, Deed)>, side: Side) -> bool {
         let (Some((class, deed)), Some(armed)) = (touches, &mut self.armed) else { return false };
         if armed.point != (Point { class, deed, side }) {
@@ -290,8 +290,8 @@ mod tests {
         assert!(bench.gate.arm("raft.append", 1).is_err());
     }
 
-    /// What had begun before is done first, and only then it is said that nothing more reaches the
-    /// directory.
+    /// Operations that had begun are finished first. Only then does the gate report that nothing
+    /// more reaches the directory.
     #[test]
     fn a_hold_is_told_once_nothing_is_under_way() {
         let bench = Bench::new();

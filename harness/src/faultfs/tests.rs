@@ -54,7 +54,7 @@ impl Bench {
             .unwrap();
     }
 
-    /// What the directory holds once nothing lies over it.
+    /// The content of the directory without the mount.
     fn unmount(&mut self) -> BTreeMap<PathBuf, Vec<u8>> {
         drop(self.mount.take());
         tree(&self.dir.path().join("n1"))
@@ -158,8 +158,8 @@ fn a_mapping_sees_what_is_written() {
     file.set_len(16_384).unwrap();
     // SAFETY: the mapping is read within its length, and unmapped before the file goes.
     let page = unsafe { mmap(std::ptr::null_mut(), 16_384, ProtFlags::READ, MapFlags::SHARED, &file, 0) }.unwrap();
-    // SAFETY: it is mapped, and nobody holds a reference to it; volatile, because it changes behind
-    // the compiler's back.
+    // SAFETY: it is mapped, and no reference to it exists; volatile, because it changes behind the
+    // compiler's back.
     let read = |at: usize| unsafe { page.cast::<u8>().add(at).read_volatile() };
     assert_eq!(read(5_000), 0);
     file.write_all_at(b"xyz", 5_000).unwrap();

@@ -26,7 +26,7 @@ pub struct Tree {
 struct Node {
     /// Opened with `O_PATH`: it names the file, and cannot read it.
     fd: Arc<OwnedFd>,
-    /// How often the kernel was given it, and has not forgotten it.
+    /// The number of times that the kernel was given it and has not forgotten it.
     lookups: u64,
     /// Directory and name by which it was last found; `None`: it has lost its name. (Of several
     /// hard links it is the last one.)
@@ -89,7 +89,7 @@ impl Tree {
         }
     }
 
-    /// What was at `from` is at `to` now; with `exchange` the other way round as well.
+    /// Records that the file at `from` is at `to` now; with `exchange` the other way round as well.
     pub fn renamed(&mut self, from: (u64, &OsStr), to: (u64, &OsStr), exchange: bool) {
         for node in self.nodes.values_mut() {
             if node.is_at(from.0, from.1) {
@@ -100,7 +100,7 @@ impl Tree {
         }
     }
 
-    /// Where it is, from the root; `None`: it has no name any more.
+    /// Its path from the root; `None`: it has no name any more.
     pub fn path(&self, ino: u64) -> Option<PathBuf> {
         let (mut at, mut names) = (ino, Vec::new());
         while at != ROOT {

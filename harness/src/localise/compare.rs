@@ -5,10 +5,10 @@ use crate::oracle::log_replay::Effect;
 use crate::raft_log::LogId;
 use std::collections::BTreeMap;
 
-/// What must be, revision by revision.
+/// The correct history, revision by revision.
 pub(super) type Truth = BTreeMap<u64, (Option<LogId>, Vec<Effect>)>;
 
-/// What a member's own history shows.
+/// A member's own history.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Shown {
     /// The revisions from which and up to which it was asked for, both inclusive.
@@ -17,7 +17,7 @@ pub(super) struct Shown {
     pub changes: BTreeMap<u64, Vec<Effect>>,
 }
 
-/// How a member's history leaves the truth.
+/// The way in which a member's history leaves the truth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     /// The revision holds nothing, or too little, and what follows is in its place.
@@ -86,13 +86,13 @@ fn shape(truth: &Truth, shown: &Shown, at: u64) -> Shape {
     again.last().map_or(Shape::Other, Shape::Again)
 }
 
-/// How far ahead of its place a row is looked for.
+/// Distance ahead of its place within which a row is looked for.
 const SKIPPED_MAX: u64 = 400;
 
-/// How far behind a missing row one that is in its place is looked for.
+/// Distance behind a missing row within which a row in its place is looked for.
 const IN_PLACE_MAX: u64 = 8;
 
-/// How far back an entry is looked for that may have been applied again.
+/// Distance back within which an entry that may have been applied again is looked for.
 const AGAIN_MAX: usize = 400;
 
 /// Whether the same keys get the same values, whatever else differs: what is applied at another

@@ -1,5 +1,5 @@
-//! What a living member shows of its state over the client API: its history since a revision, and
-//! its keys at one.
+//! The state of a living member over the client API: its history since a revision, and its keys at
+//! a revision.
 
 use super::compare::Shown;
 use crate::contact::rows;

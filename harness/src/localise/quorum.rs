@@ -47,7 +47,7 @@ pub(super) fn entries(logs: &[&RaftLog], members: usize) -> Vec<Logged> {
     by_index.range(..=last).filter_map(entry).collect()
 }
 
-/// What makes an entry the same one.
+/// The identity of an entry: entries with the same term and digest are the same.
 fn name(entry: &Logged) -> (u64, Mark<8>) {
     (entry.term, entry.digest)
 }

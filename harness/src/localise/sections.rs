@@ -47,8 +47,8 @@ fn says_empty(what: &What) -> bool {
     matches!(what, What::Replicas(Replicas::ReplicasDisagree { says, .. }) if says.iter().any(empty))
 }
 
-/// What is to be said of a finding about one of those sections, and the entry that must be the
-/// wrong one, if only one can be.
+/// The conclusion about a finding in one of those sections, and the wrong entry, if only one entry
+/// can be wrong.
 pub(super) fn conclusion(finding: &Finding, evidence: &Evidence) -> Option<(String, Option<u64>)> {
     let (section, writes): (_, fn(&Step) -> bool) = match Section::of(&finding.what)? {
         Section::Membership => ("membership", |step| matches!(step, Step::Membership | Step::Publish)),

@@ -6,8 +6,9 @@ use crate::oracle::log_replay::Effect;
 use crate::record::localisation::{FirstWrong, Watermarks};
 use std::collections::BTreeMap;
 
-/// Who is wrong and who is right; where it begins; how; after what. `older`: the members' keys
-/// differ, though no row does that can be compared by its revision.
+/// The conclusion: which members are wrong and which are right; where it begins; how; after which
+/// fault. `older`: the members' keys differ, although no row differs that can be compared by its
+/// revision.
 pub(super) fn conclusion(
     evidence: &Evidence,
     differences: &BTreeMap<u64, Difference>,
@@ -163,7 +164,7 @@ fn fault(evidence: &Evidence, member: u64, entry: Option<(u64, Shape)>) -> Optio
     Some(sentence)
 }
 
-/// Where `index` lay when the member died, and what its recovery had to make of it.
+/// The place of `index` when the member died, and what its recovery had to do with it.
 fn recovery(index: u64, shape: Shape, dead: &Watermarks) -> String {
     let after = |mark: Option<u64>| mark.map_or(0, |mark| mark + 1);
     let words = |mark: Option<u64>| mark.map_or_else(|| "none".to_owned(), |mark| mark.to_string());
@@ -206,7 +207,7 @@ fn same_rows(evidence: &Evidence, right: &[u64]) -> String {
     )
 }
 
-/// Where the rows are right and the hash is not.
+/// The sentence for a fence at which the rows are right and the hash is not.
 fn digests(evidence: &Evidence) -> Option<String> {
     let wrong: Vec<u64> =
         evidence.digests.iter().filter(|(_, (told, must))| told != must).map(|(member, _)| *member).collect();

@@ -1,4 +1,4 @@
-//! Where a divergence begins among servers of which only the API is known.
+//! The place where a divergence begins, among servers that are known by their API only.
 //!
 //! There are no logs and no dead directories. There is what every member showed at the fence, row
 //! by row, if something was wrong there; the history of each, heard by a new watch; the history
@@ -157,7 +157,7 @@ fn conclude(finding: &Finding, evidence: &Evidence, rows: Option<AtRevision<'_>>
     found
 }
 
-/// How many of each member's keys are wrong at the fence.
+/// The number of wrong keys of each member at the fence.
 fn counts(at: &AtRevision<'_>) -> BTreeMap<u64, usize> {
     let must = by_key(at.must);
     let count = |rows: &BTreeMap<&[u8], &KeyState>| {
@@ -166,7 +166,8 @@ fn counts(at: &AtRevision<'_>) -> BTreeMap<u64, usize> {
     at.rows.iter().map(|(member, rows)| (*member, count(&by_key(rows)))).collect()
 }
 
-/// Who is wrong at the fence of `at`, in how many keys, and who is right.
+/// Names the members that are wrong at the fence of `at`, in how many keys, and those that are
+/// right.
 fn who(at: &AtRevision<'_>, counts: &BTreeMap<u64, usize>, wrong: &[u64]) -> String {
     let count = wrong.first().and_then(|member| counts.get(member)).copied().unwrap_or(0);
     let right: Vec<u64> = counts.keys().copied().filter(|member| !wrong.contains(member)).collect();
@@ -325,7 +326,7 @@ mod tests {
         }
     }
 
-    /// What is concluded where n1 and n3 show the model's rows of revision 9 and n2 shows `second`.
+    /// The conclusion where n1 and n3 show the model's rows of revision 9 and n2 shows `second`.
     fn conclusion(second: Vec<KeyState>) -> Localisation {
         conclusion_from(second, &Evidence::default())
     }

@@ -43,7 +43,7 @@ fn shown(change_at: impl Fn(u64) -> Option<Change>) -> Option<Shown> {
     Some(Shown { from: 2, through: 9, changes: changes.collect() })
 }
 
-/// What happened to n2, which died with N = 11, E = 14 and a log to 17.
+/// The trail of n2, which died with N = 11, E = 14 and a log to 17.
 fn trail(snapshot: &str) -> Trail {
     let text = format!(
         r#"{{"at_us":1,"event":"cycle","cycle":4,"what":"kill follower#1 at flush.completed hit 2"}}

@@ -1,8 +1,7 @@
-//! What the history says about the cycle of a finding: the fault, and what each member's watermarks
-//! were.
+//! The history's account of the cycle of a finding: the fault, and each member's watermarks.
 //!
-//! The end of `history.jsonl` is read back: what was written down is what there is to go by, here
-//! as in a check that is done later.
+//! It reads the end of `history.jsonl` back, so that the live run and a later check rely on the
+//! same evidence.
 
 use crate::evidence::DeadMember;
 use crate::evidence::logged::Logged;
@@ -21,9 +20,10 @@ const TAIL_BYTES: u64 = 32 << 20;
 /// The part of the history that belongs to one cycle.
 #[derive(Debug, Default)]
 pub(super) struct Trail {
-    /// What the pipeline did and saw; of the load only what may name the author of a revision.
+    /// Evidence of the pipeline; of the load only operations that may have written a revision.
     pieces: Vec<Evidence>,
-    /// What dead members' logs told, in the cycles before as well, by index; and whose log it was.
+    /// Entries in dead members' logs, of earlier cycles as well, by index, with the member whose
+    /// log held each.
     logged: BTreeMap<u64, (u64, Logged)>,
 }
 
@@ -87,7 +87,7 @@ impl Trail {
         })
     }
 
-    /// Where `member` installed a snapshot in its last recovery, if it did.
+    /// The index of the snapshot that `member` installed in its last recovery, if it did.
     pub fn snapshot(&self, member: u64) -> Option<u64> {
         let last = self.pieces.iter().rev().find_map(|piece| match piece {
             Evidence::Recovery { member: one, recovery, .. } if *one == member => Some(recovery),
@@ -105,7 +105,7 @@ impl Trail {
         last.unwrap_or_default()
     }
 
-    /// What members showed in full reads, by revision and member.
+    /// The rows that members showed in full reads, by revision and member.
     pub fn rows(&self) -> BTreeMap<u64, BTreeMap<u64, Vec<KeyState>>> {
         let mut shown: BTreeMap<u64, BTreeMap<u64, Vec<KeyState>>> = BTreeMap::new();
         for piece in &self.pieces {
@@ -133,7 +133,7 @@ impl Trail {
         self.logged.range(first..=last.max(first)).map(|(_, told)| told)
     }
 
-    /// What `member`'s watermarks were, in order of time.
+    /// The watermarks of `member`, in order of time.
     pub fn watermarks(&self, member: u64) -> Vec<Watermarks> {
         let row = |piece: &Evidence| match piece {
             Evidence::Reading { member: one, status, .. } if *one == member => Some(reading(member, status)),

@@ -1,5 +1,5 @@
-//! What etcd's `Maintenance.HashKV` has to answer, from the model: so that a member's own hash is
-//! not taken on trust.
+//! The answer that etcd's `Maintenance.HashKV` has to give, from the model, so that a member's own
+//! hash is not taken on trust.
 //!
 //! etcd 3.4 and 3.5 (`HashByRev` of package `mvcc`): CRC-32C over the bucket's name, then over each
 //! row's key and value, ascending, as the engine holds them: rows above the compact revision and up
@@ -9,7 +9,7 @@
 //! it keeps there.
 //!
 //! A row's key is `u64 main, '_', u64 sub`, with a `t` behind it for a tombstone; its value is a
-//! `mvccpb.KeyValue`, of which a tombstone has the key alone.
+//! `mvccpb.KeyValue`, where a tombstone has only the key.
 
 use super::row::Row;
 use super::{Model, Position};
@@ -100,7 +100,7 @@ mod tests {
         model
     }
 
-    /// What etcd 3.4.23, 3.5.1, 3.5.16 and 3.5.30 answered for that history: revision, compact
+    /// Answers of etcd 3.4.23, 3.5.1, 3.5.16 and 3.5.30 for that history: revision, compact
     /// revision, hash.
     #[test]
     fn it_is_what_etcd_answers() {

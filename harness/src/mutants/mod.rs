@@ -23,13 +23,13 @@ use std::collections::BTreeMap;
 /// Version of `mutants.json`.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// How one run ended.
+/// Result of one run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Trial {
     pub seed: u64,
     /// It ended as expected.
     pub caught: bool,
-    /// What headed its report, or its verdict if nothing did.
+    /// The class at the head of its report, or its verdict if the report has none.
     pub class: String,
     /// The first finding, if it is not an expected one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,10 +44,10 @@ pub struct Row {
     /// `control` if there is none.
     pub bug: String,
     pub scenario: String,
-    /// As the table names it, if that is not the node.
+    /// The binary as the table names it, if it is not the node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub binary: Option<String>,
-    /// What was found under that name.
+    /// The binary that was found under that name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub binary_id: Option<BinaryId>,
     /// Classes that may head its report; empty: it has to pass.
@@ -69,7 +69,7 @@ pub struct Certificate {
     pub cycles_max: u32,
     pub elapsed_ms: u64,
     pub started_utc: String,
-    /// What the rows without a binary of their own were run on.
+    /// The binary that ran the rows without a binary of their own.
     pub node: Option<BinaryId>,
     pub inspector: Option<BinaryId>,
     pub holds: bool,
@@ -108,7 +108,7 @@ impl Row {
         cycles
     }
 
-    /// Of an even number the greater one of the two in the middle.
+    /// The median; of an even number the greater one of the two in the middle.
     pub fn median(&self) -> Option<u32> {
         let cycles = self.cycles();
         cycles.get(cycles.len() / 2).copied()
@@ -118,7 +118,7 @@ impl Row {
         self.cycles().last().copied()
     }
 
-    /// What it ended in instead, and how often.
+    /// Other results of its trials, and how often each came.
     pub fn others(&self) -> BTreeMap<&str, usize> {
         let mut others = BTreeMap::new();
         for trial in self.trials.iter().filter(|trial| !trial.caught) {
@@ -131,7 +131,7 @@ impl Row {
         self.trials.iter().map(|trial| trial.elapsed_ms).sum()
     }
 
-    /// Why the row does not hold; `None`: it does.
+    /// Reason why the row does not hold; `None`: it does.
     pub fn lacks(&self) -> Option<String> {
         let (caught, planned) = (self.caught(), self.planned as usize);
         let (what, max) = (if self.is_control() { "green" } else { "caught" }, limits::MUTANT_MEDIAN_CYCLES_MAX);

@@ -6,16 +6,16 @@ use crate::verdict::{Class, Verdict};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
-/// A bug and what it has to end in; or a control, which has to pass.
+/// A bug and its expected result; or a control, which has to pass.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expected {
-    /// As the node knows it, if it is planted there.
+    /// The bug's name: the node's, if it is planted there.
     pub name: String,
     /// The scenario that shows it, beside the table.
     pub scenario: String,
-    /// A path, or a name on `PATH`: what the scenario is run on, and has the bug by itself. Absent:
-    /// the node, and the bug is planted.
+    /// A path, or a name on `PATH`: the binary that runs the scenario, and has the bug by itself.
+    /// Absent: the node, and the bug is planted.
     pub binary: Option<String>,
     /// Classes that may head the report. All of them lead to one verdict.
     pub headline: Vec<Class>,
@@ -55,7 +55,7 @@ pub struct Table {
     pub elsewhere: Vec<String>,
 }
 
-/// What a control is called where bugs are named.
+/// The name of a control where bugs are named.
 pub const CONTROL: &str = "control";
 
 impl Expected {
@@ -63,7 +63,7 @@ impl Expected {
         self.symptom.as_deref().unwrap_or(&self.headline)
     }
 
-    /// How many seeds it is tried with unless somebody says otherwise.
+    /// Number of seeds that it is tried with by default.
     pub fn seeds(&self) -> u32 {
         match (self.headline.is_empty(), self.pinned) {
             (true, _) => 1,

@@ -41,7 +41,7 @@ pub fn render(certificate: &Certificate) -> String {
     text
 }
 
-/// What a row with a binary of its own was run on.
+/// The binary of a row that has one of its own.
 fn binary(row: &Row) -> Option<String> {
     let (name, id) = (row.binary.as_ref()?, row.binary_id.as_ref()?);
     let version = id.version.as_deref().and_then(|version| version.lines().next()).unwrap_or("of unknown version");

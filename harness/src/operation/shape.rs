@@ -1,13 +1,13 @@
 //! Shapes of transactions near etcd's limits, and beyond them.
 //!
-//! What such a request does, if it is carried out, is what its effects say, whatever its shape; so
-//! every judge of writes judges it as any other. Its shape says one thing more: whether a server
-//! has to take it. The limits are etcd's defaults (128 operations, counted from each transaction
-//! down through those nested in it; 1.5 MiB a request, 2 MiB a message).
+//! If such a request is carried out, it does what its effects say, whatever its shape; so every
+//! judge of writes judges it like any other. Its shape only adds whether a server has to take it.
+//! The limits are etcd's defaults (128 operations, counted from each transaction down through those
+//! nested in it; 1.5 MiB a request, 2 MiB a message).
 
 use serde::{Deserialize, Serialize};
 
-/// How a transaction's effects are packed.
+/// The packing of a transaction's effects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shape {
@@ -28,7 +28,7 @@ pub enum Shape {
     Empty,
 }
 
-/// What a server has to do with a request.
+/// The fate that a server has to give a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     Taken,

@@ -46,7 +46,7 @@ impl Asked {
         }
     }
 
-    /// As findings name it: `operation 3.17 (put p/1, delete [q/, q0))`.
+    /// The operation as findings name it: `operation 3.17 (put p/1, delete [q/, q0))`.
     pub fn request(&self) -> Request {
         let does = match &self.action {
             Action::Put { key, .. } => format!("put {key}"),
@@ -71,7 +71,7 @@ fn effects(then: &[Effect]) -> String {
     }))
 }
 
-/// The newest revision that any answer acknowledged, and what was answered with it.
+/// The newest revision that any answer acknowledged, and the request that was answered with it.
 #[derive(Debug, Clone)]
 pub(super) struct Newest {
     pub revision: u64,
@@ -79,14 +79,14 @@ pub(super) struct Newest {
 }
 
 impl Default for Newest {
-    /// That of an empty store.
+    /// The newest revision of an empty store.
     fn default() -> Self {
         Self { revision: 1, asked: None }
     }
 }
 
 impl Newest {
-    /// That of a store that begins at `revision`.
+    /// The newest revision of a store that begins at `revision`.
     pub fn at(revision: u64) -> Self {
         Self { revision, asked: None }
     }
@@ -97,7 +97,7 @@ impl Newest {
         }
     }
 
-    /// As findings name it.
+    /// The revision as findings name it.
     pub fn floor(&self) -> Floor {
         let answered = |asked: &Arc<Asked>| Answered { member: asked.member, request: asked.request() };
         Floor { revision: self.revision, answered: self.asked.as_ref().map(answered) }

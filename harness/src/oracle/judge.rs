@@ -28,7 +28,7 @@ impl Books {
     pub(super) fn judge(&mut self, evidence: &Evidence) {
         let mut disagree = false;
         for mut finding in self.dispatch(evidence) {
-            // The look without a fault is no cycle.
+            // The look without a fault does not count as a cycle.
             finding.cycle = finding.cycle.filter(|cycle| *cycle > 0);
             if self.suppress(&finding) {
                 // Replicas that disagree have no one state that the model could be compared with.
@@ -159,7 +159,7 @@ impl Books {
         findings
     }
 
-    /// What the last look at the directory of `member` found.
+    /// The result of the last look at the directory of `member`.
     fn before(&self, member: u64) -> DeadMember {
         self.dead.get(&member).map(|(dead, _)| dead.clone()).unwrap_or_default()
     }

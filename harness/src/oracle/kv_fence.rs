@@ -1,9 +1,10 @@
 //! Promise: at one revision all replicas hold the same keys, with the same history since the
 //! compaction, and they are the model's; a lease is known where it must be, and nowhere else.
 //!
-//! Three readings of each member, none of which is trusted alone: its own HashKV, our digest of all
-//! keys that a serializable range shows, and its leases. The first two are compared between members
-//! and with the model: for servers whose rows are known the model says what HashKV has to be.
+//! Each member gives three readings: its own HashKV, our digest of all keys that a serializable
+//! range shows, and its leases. None of them is trusted alone. The first two are compared between
+//! members and with the model: for servers whose rows are known the model says what HashKV has to
+//! be.
 
 use super::Alarms;
 use super::fence::{history_reaches, judge_compaction};

@@ -37,10 +37,10 @@ pub fn is_short(ttl_seconds: i64) -> bool {
 }
 
 const MICROS: u64 = 1_000_000;
-/// How long a lease is remembered that has ended: many times what a request about it may take.
+/// Time for which an ended lease is remembered: many times as long as a request about it may take.
 const REMEMBERED_US: u64 = 120 * MICROS;
 
-/// What a revision means for a lease.
+/// The meaning of a revision for a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leased {
     /// It ended by itself.
@@ -69,18 +69,18 @@ struct Life {
     /// The one that reaches furthest.
     promise: Option<Promise>,
     revoke_sent: bool,
-    /// When the acknowledgement of its revocation came.
+    /// The moment at which its revocation was acknowledged.
     revoked_us: Option<u64>,
-    /// When it was known to have ended, and how.
+    /// The moment at which it was known to have ended, and the way in which it ended.
     gone: Option<(u64, LeaseEnd)>,
-    /// When it was last asked for, or an answer about it came.
+    /// The moment of the last request or answer about it.
     touched_us: u64,
 }
 
 #[derive(Debug, Default)]
 pub struct LeaseClock {
     lives: BTreeMap<i64, Life>,
-    /// When requests about leases were sent that are not answered yet.
+    /// The moments at which unanswered requests about leases were sent.
     sent: BTreeMap<OpId, u64>,
     tally: LeasesJudged,
 }

@@ -25,7 +25,7 @@ struct Lease {
     revoked: bool,
 }
 
-/// What is certain about leases at any fence that is proposed from here on.
+/// Facts about leases that are certain at any fence that is proposed from here on.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LeaseMark {
     present: Vec<i64>,

@@ -81,7 +81,7 @@ pub(super) struct Books {
     pub model: Model,
     pub leases: LeaseBook,
     pub lease_clock: LeaseClock,
-    /// When the evidence that is being judged was recorded, on the clock of its history.
+    /// The moment at which the evidence under judgement was recorded, on the clock of its history.
     pub at_us: u64,
     /// Lines of the history so far.
     lines: u64,
@@ -108,24 +108,25 @@ pub(super) struct Books {
     pub tally: Tally,
     refusals: Refusals,
     pub cycle: Option<u32>,
-    /// What is being judged.
+    /// The origin of the evidence under judgement.
     by: Origin,
     /// Findings on their only way out.
     queue: Queue,
     known: Known,
-    /// What was certain when the last fence was about to be proposed.
+    /// Facts that were certain when the last fence was about to be proposed.
     pub mark: FenceMark,
-    /// The member that was last asked for a snapshot to restore from, and what was certain then.
+    /// The member that was last asked for a snapshot to restore from, and the facts that were
+    /// certain then.
     pub saving: Option<(u64, FenceMark)>,
     /// Raft index and revision at which all members were last seen to show what the model has, by
     /// the API.
     pub agreed: Option<(u64, u64)>,
     /// Each member's last known vote; an id's, never a slot's.
     pub votes: BTreeMap<u64, Vote>,
-    /// The members that died in this cycle: what was last found in their directories, and what they
-    /// were heard to have applied.
+    /// The members that died in this cycle: the last look at their directories, and the highest
+    /// index that they were heard to have applied.
     pub dead: BTreeMap<u64, (DeadMember, Option<u64>)>,
-    /// Where evidence is written down; `None`: it was read from there.
+    /// The history to which evidence is written; `None`: the evidence was read from a history.
     history: Option<Arc<History>>,
     /// The last piece of evidence was taken.
     pub ended: bool,
@@ -229,12 +230,12 @@ impl Ledger {
         self.books().known = Known::new(signatures);
     }
 
-    /// What was suppressed, one record for each signature.
+    /// The suppressed findings, one record for each signature.
     pub fn known(&self) -> Vec<KnownRecord> {
         self.books().known.records()
     }
 
-    /// From here on evidence is written to `history`, which is what it came from so far.
+    /// From here on evidence is written to `history`. Until now it was read from there.
     pub fn go_on(&self, history: Arc<History>) {
         self.books().history = Some(history);
     }
@@ -251,7 +252,7 @@ impl Ledger {
         self.drain().into_iter().map(|raised| raised.finding).collect()
     }
 
-    /// What `evidence` and everything since the last call raised.
+    /// The findings that `evidence` and everything since the last call raised.
     #[cfg(test)]
     pub fn judged(&self, evidence: &Evidence) -> Vec<Finding> {
         self.record(evidence);
@@ -295,7 +296,7 @@ impl Ledger {
         self.books().streams.slowest()
     }
 
-    /// What is certain from here on.
+    /// Facts that are certain from here on.
     #[cfg(test)]
     pub fn mark(&self) -> FenceMark {
         self.books().mark_now()
@@ -311,9 +312,9 @@ impl Ledger {
         model.digest(revision, compact)
     }
 
-    /// What `log`, that of the dead `member`, adds to what is known of the raft log. To be recorded
-    /// as [`Evidence::RaftLog`]. `applied`: the highest index that this very member is known to
-    /// have applied.
+    /// The news that `log`, that of the dead `member`, adds to the known raft log. The caller
+    /// records it as [`Evidence::RaftLog`]. `applied`: the highest index that this very member is
+    /// known to have applied.
     pub fn log_evidence(&self, cycle: u32, member: u64, log: &RaftLog, applied: Option<u64>) -> LogEvidence {
         self.books().replay.evidence(cycle, member, log, applied)
     }
@@ -533,9 +534,9 @@ impl Books {
         pending.into_iter().for_each(|id| self.completed(id, &lost));
     }
 
-    /// What goes on is another cluster, which begins with the saved snapshot, of `revision`, at
-    /// raft index `index`. The history is cut there: what it held above is expected to be gone,
-    /// whoever acknowledged it, and nothing of it may come back.
+    /// Goes on with another cluster, which begins with the saved snapshot, of `revision`, at raft
+    /// index `index`. Cuts the history there: everything above is expected to be gone, even if it
+    /// was acknowledged, and must not come back.
     pub fn restored(
         &mut self,
         cycle: u32,
@@ -569,8 +570,8 @@ impl Books {
         findings
     }
 
-    /// Whether a snapshot of `revision` holds what was acknowledged before `source` was asked for
-    /// it, and nothing that no watch told.
+    /// Judges a snapshot of `revision`: it must hold everything that was acknowledged before
+    /// `source` was asked for it, and nothing that no watch delivered.
     fn judge_saved(&self, cycle: u32, source: u64, revision: u64, saved: &FenceMark) -> Vec<Finding> {
         let (member, acknowledged, told) = (source, saved.revision_min, self.model.revision());
         let what = if revision < acknowledged {
@@ -674,7 +675,7 @@ impl Books {
         }
     }
 
-    /// What came of a watch that was opened anew on `member`.
+    /// Judges a watch that was opened anew on `member`.
     pub fn watched_anew(&mut self, member: u64, asked: &Resumption, heard: &Heard) {
         // Whatever is compacted by the revision asked for was so when it was; more may be by now.
         let acked = if asked.upto == 0 { asked.from + 1 } else { 0 };

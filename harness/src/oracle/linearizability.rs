@@ -49,7 +49,7 @@ use register::{Does, Place, Register, Row};
 use search::{End, NEVER, Search};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What else is known beside the answers.
+/// Knowledge beside the answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Basis {
     /// Nothing: an unanswered write may have happened wherever it does not contradict an answer.
@@ -73,7 +73,7 @@ pub struct Linearizability {
     clock: u64,
     /// In flight.
     open: BTreeMap<OpId, Open>,
-    /// When those in flight were invoked.
+    /// Invocations of the operations in flight.
     in_flight: BTreeSet<u64>,
     keys: BTreeMap<Box<[u8]>, Search>,
     /// The keys that were ever put under a lease.

@@ -91,7 +91,7 @@ impl Known {
     }
 }
 
-/// Where the replay stands.
+/// The position of the replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum At {
     /// The next entry to replay.
@@ -139,14 +139,14 @@ impl Default for LogReplay {
 }
 
 impl LogReplay {
-    /// Of a cluster that was restored from a snapshot of `revision`, at raft index `index`; the
-    /// sums go on.
+    /// The replay of a cluster that was restored from a snapshot of `revision`, at raft index
+    /// `index`; the sums go on.
     pub fn restored(&self, revision: u64, index: Option<u64>) -> Self {
         let at = At::Lost(index.map_or(0, |index| index + 1));
         Self { at, watched: revision, totals: self.totals(), ..Self::default() }
     }
 
-    /// What `log`, that of `member`, adds. `applied`: the highest index that this very member is
+    /// The news in `log`, that of `member`. `applied`: the highest index that this very member is
     /// known to have applied.
     pub fn evidence(&self, cycle: u32, member: u64, log: &RaftLog, applied: Option<u64>) -> LogEvidence {
         let committed = self.committed_in(log, applied);
@@ -319,9 +319,9 @@ impl LogReplay {
         }
     }
 
-    /// A replay that stands at the last fence on which all agreed with the model, and has heard no
-    /// member's log since; at the beginning, if there was none. For whoever looks for a wrong
-    /// member, whose own word about its log may have been taken meanwhile.
+    /// A replay that stands at the last fence on which all members agreed with the model, and has
+    /// read no member's log since; without such a fence it stands at the beginning. It serves the
+    /// search for a wrong member, because this replay may have read that member's log since.
     pub fn at_last_fence(&self) -> Self {
         let Some((fence, base)) = self.bases.last_key_value() else { return Self::default() };
         Self { store: base.clone(), at: At::Next(fence + 1), ..Self::default() }
@@ -343,7 +343,8 @@ impl LogReplay {
         self.fences.last_key_value().map(|(index, fact)| (*index, fact.revision))
     }
 
-    /// What lies between a gap and the last fence is lost for good: no later log begins there.
+    /// The totals. Entries between a gap and the last fence count as not replayed, because no later
+    /// log begins there.
     pub fn totals(&self) -> Replayed {
         let mut totals = self.totals;
         if let (At::Lost(from), Some(last)) = (&self.at, self.fences.keys().next_back()) {
@@ -360,7 +361,7 @@ fn bound<T>(map: &mut BTreeMap<u64, T>, max: usize) {
     }
 }
 
-/// The keys that exist at `revision`; `None` if the model cannot know, or a key is no text.
+/// The keys that exist at `revision`; `None` if the model cannot know, or a key is not text.
 fn state_at(model: &Model, revision: u64) -> Option<BTreeMap<String, Row>> {
     if revision < model.compacted() || revision > model.revision() {
         return None;

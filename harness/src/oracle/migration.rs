@@ -11,8 +11,8 @@ use crate::verdict::findings::parts::{DeadMark, Migration, Store, Vote};
 use std::cmp::Ordering;
 
 /// Judges the directory `restart.dead` after a `migrate`, against `before` it. `to`: the engine
-/// that it must have by now; `None`: `migrate` was interrupted, and it may be either. N is no
-/// matter here: it is written late, and recovery's to judge.
+/// that it must have by now; `None`: `migrate` was interrupted, and it may be either. N is not
+/// judged here: it is written late, and the judge of recovery looks at it.
 pub fn check_kept(restart: &Restart<'_>, before: &DeadMember, to: Option<Engine>) -> Vec<Finding> {
     let dead = restart.dead;
     let after = if to.is_some() { Migration::Finished } else { Migration::Killed };

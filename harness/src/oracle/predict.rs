@@ -1,4 +1,4 @@
-//! What an operation does to a state: the rules of the store, applied to the model.
+//! The effect of an operation on a state: the rules of the store, applied to the model.
 
 use super::asked::first;
 use crate::evidence::Change;

@@ -29,7 +29,7 @@ pub(super) struct Queue {
     /// By class, how many were raised since the cycle began. It follows from the evidence alone, so
     /// a fold lists the same ones.
     pub of_cycle: BTreeMap<Class, u64>,
-    /// Those that are counted and not listed.
+    /// Findings that are counted and not listed.
     pub unlisted: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What became of the operations, by the kind of step that asked for them: carried out, refused and
+//! The outcomes of operations, by the kind of step that asked for them: carried out, refused and
 //! why, never answered.
 //!
 //! A refusal breaks no promise by itself, and a load that is refused proves nothing: the members
@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 
 /// Reasons of one kind of operation that are told apart; the others are counted together.
 const REASONS_MAX: usize = 16;
-/// What a refusal says that depends on the state: on a compaction, or on who granted or revoked a
-/// lease first.
+/// Texts of refusals that depend on the state: on a compaction, or on which client granted or
+/// revoked a lease first.
 const STATE_DEPENDENT: [&str; 4] = [
     "required revision has been compacted",
     "required revision is a future revision",

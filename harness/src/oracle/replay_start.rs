@@ -181,8 +181,8 @@ fn check_replayed(e: Option<u64>, log_last: Option<u64>, replayed: Option<IndexR
     }
 }
 
-/// What was applied before the kill was committed, so the next life applies it again, as far as its
-/// log holds it.
+/// Checks the end of the replay: entries that were applied before the kill were committed, so the
+/// next life applies them again, as far as its log holds them.
 fn check_reached(restart: &Restart<'_>, replayed: Option<IndexRange>, broken: &mut Vec<Restarts>) {
     let (e, log_last) = (restart.dead.engine_index, restart.dead.log_last);
     let applied = restart.applied_received.min(log_last);

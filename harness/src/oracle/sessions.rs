@@ -13,7 +13,7 @@ use crate::verdict::findings::Answers;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What etcd answers to a read at a revision that it has not come to.
+/// etcd's answer to a read at a revision that it has not reached.
 const FUTURE: &str = "required revision is a future revision";
 
 /// Acknowledgements of one member in one of its lives.
@@ -23,14 +23,14 @@ pub(super) struct Own {
     newest: Newest,
 }
 
-/// What each member has acknowledged in its present life.
+/// Acknowledgements of each member in its present life.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     members: BTreeMap<u64, Own>,
 }
 
 impl Sessions {
-    /// What `member` has acknowledged, for a request that is about to be sent to it.
+    /// The acknowledgements of `member`, for a request that is about to be sent to it.
     pub fn of(&self, member: u64) -> Own {
         self.members.get(&member).cloned().unwrap_or_default()
     }

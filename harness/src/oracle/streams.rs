@@ -34,7 +34,7 @@ pub(super) struct Streams {
 pub(super) struct Delivered<'a> {
     pub slot: Slot,
     pub revision: u64,
-    /// Of its changes.
+    /// The mark of its changes.
     pub mark: Mark<8>,
     /// `None`: they are those of the history, if the mark is.
     pub changes: Option<&'a [Change]>,
@@ -68,8 +68,8 @@ impl Streams {
         self.last.get(&slot).copied().unwrap_or(1)
     }
 
-    /// What every stream has delivered. Compacting above it would make a stream lose events that it
-    /// still needs when it resumes.
+    /// The last revision that every stream has delivered. Compacting above it would make a stream
+    /// lose events that it still needs when it resumes.
     pub fn slowest(&self) -> u64 {
         self.last.values().copied().min().unwrap_or(1)
     }

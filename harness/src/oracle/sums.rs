@@ -1,5 +1,5 @@
-//! What a cluster's part of a run adds up to. The live run and `verify` take it from the ledger
-//! alike, and add it up alike.
+//! The sums of a cluster's part of a run. The live run and `verify` take them from the ledger in
+//! the same way, and add them up in the same way.
 
 use crate::record::books::BooksRecord;
 use crate::record::known::KnownRecord;
@@ -17,8 +17,8 @@ pub struct Tally {
     pub reads: u64,
     /// Answers about the state that were compared with the model.
     pub reads_checked: u64,
-    /// Those that could not be, because their revision was compacted before the history reached
-    /// them.
+    /// Answers that could not be compared, because their revision was compacted before the history
+    /// reached them.
     pub reads_unchecked: u64,
     /// Operations that are not settled yet.
     pub open: u64,
@@ -30,7 +30,7 @@ pub struct Tally {
     pub cycles_apart: u64,
     /// Findings that were counted and not listed: there were too many of their class in one cycle.
     pub findings_unlisted: u64,
-    /// Of leases of seconds.
+    /// Promises about leases of seconds.
     pub leases: LeasesJudged,
 }
 
@@ -68,10 +68,10 @@ impl Tally {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sums {
     pub tally: Tally,
-    /// What became of the operations, by the kind of step that asked for them.
+    /// The outcomes of the operations, by the kind of step that asked for them.
     pub operations: Vec<StepRecord>,
     pub log_replayed: Replayed,
-    /// What was suppressed, one record for each signature.
+    /// The suppressed findings, one record for each signature.
     pub known: Vec<KnownRecord>,
     pub resumed: Vec<ResumedRecord>,
     /// One for each cluster.

@@ -69,7 +69,7 @@ pub(super) struct Watermarks {
     answered: u64,
     /// The newest readings of this life, in the order of their answers.
     recent: VecDeque<Reading>,
-    /// What all readings before those came to.
+    /// The floor that all earlier readings set.
     floor: Option<Reading>,
 }
 

@@ -65,7 +65,7 @@ impl<'a> Draw<'a> {
         Fault::Kill { whom: whom(kind, rank), when, again: self.again(when) }
     }
 
-    /// Where the first victim is killed again, after a kill at `when`.
+    /// Windows in which the first victim is killed again, after a kill at `when`.
     fn again(&mut self, when: When) -> Vec<At> {
         let table = self.scenario.faults.again.iter().copied();
         let table: Vec<_> = table.filter(|(window, _)| window.is_none_or(|window| may_follow(when, window))).collect();
@@ -98,7 +98,7 @@ fn may_follow(when: When, window: &Window) -> bool {
     }
 }
 
-/// Where there is nothing to choose, a rank says nothing.
+/// Victims with their rank, which is 0 where there is nothing to choose.
 pub(super) fn whom(kind: WhomKind, rank: u32) -> Whom {
     Whom { kind, rank: if matches!(kind, WhomKind::Leader | WhomKind::All) { 0 } else { rank } }
 }

@@ -22,11 +22,12 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Whom {
     pub kind: WhomKind,
-    /// Where counting starts; always 0 where there is nothing to choose (the leader, all).
+    /// The rank at which counting starts; always 0 where there is nothing to choose (the leader,
+    /// all).
     pub rank: u32,
 }
 
-/// What a fault waits for.
+/// The event that a fault waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
     Window {
@@ -50,7 +51,7 @@ pub struct At {
     pub hit: u64,
 }
 
-/// What is done to the peer links between the victims and the others; for all members, to every
+/// A disturbance of the peer links between the victims and the others; for all members, of every
 /// link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Link {
@@ -75,14 +76,14 @@ impl Link {
     }
 }
 
-/// What is done to the cluster.
+/// A fault that is done to the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// SIGKILL.
     Kill {
         whom: Whom,
         when: When,
-        /// Where the first victim is killed again, and again, each time by its next start.
+        /// Windows in which the first victim is killed again, each one in its next life.
         again: Vec<At>,
     },
     /// SIGSTOP, and SIGCONT after this long.

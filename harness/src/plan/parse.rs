@@ -177,7 +177,7 @@ mod tests {
         assert!(kill.contains("passed by an upgrade by migrate alone"), "{kill}");
     }
 
-    /// What must be refused, and words of why.
+    /// Faults that must be refused, and words from the reasons.
     #[test]
     fn faults_that_cannot_be_carried_out_are_refused() {
         let step = |faults: &str| error(&format!("{HEAD}cycle 4  {faults}\n"));

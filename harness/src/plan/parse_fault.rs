@@ -81,7 +81,7 @@ fn parse_ms(text: &str) -> Option<u64> {
     text.strip_suffix("ms")?.parse().ok()
 }
 
-/// Whether the faults of one step go together.
+/// Checks that the faults of one step go together.
 pub(super) fn check_together(faults: &[Fault]) -> Result<(), String> {
     let count = |wanted: fn(&Fault) -> bool| faults.iter().filter(|fault| wanted(fault)).count();
     if faults.len() > limits::PLAN_FAULTS_MAX {
@@ -101,7 +101,7 @@ pub(super) fn check_together(faults: &[Fault]) -> Result<(), String> {
     faults.iter().try_for_each(check)
 }
 
-/// Whether what a fault asks for can be reached, and within reason.
+/// Checks that the place of a fault can be reached, and that its numbers are within reason.
 fn check(fault: &Fault) -> Result<(), String> {
     match fault {
         Fault::Kill { whom, when, again } => {

@@ -10,7 +10,7 @@ use crate::scenario::{Quota, Scenario, WhomKind, whom_of};
 use crate::seed::Stream;
 use crate::target::Window;
 
-/// What the cells of the grid still lack.
+/// Kills that the cells of the grid still lack.
 pub(super) struct Lack {
     cells: Vec<(Quota, u32)>,
 }

@@ -24,7 +24,8 @@ pub struct Restore {
     pub by: RestoreKind,
     /// Into the other engine.
     pub other: bool,
-    /// Where the first `snapshot restore` is killed, or the first founder in its first life.
+    /// The window in which the first `snapshot restore` is killed, or the first founder in its
+    /// first life.
     pub kill: Option<At>,
 }
 
@@ -37,7 +38,7 @@ pub(super) struct Restores<'a> {
 }
 
 impl<'a> Restores<'a> {
-    /// Those of cluster `cluster`, from 1.
+    /// The restores of cluster `cluster`, from 1.
     pub fn new(scenario: &'a Scenario, seed: &Seed, cluster: u32) -> Option<Self> {
         let spec = scenario.restore.as_ref()?;
         let stream = if cluster == 1 { "restore".to_owned() } else { format!("cluster/{cluster}/restore") };

@@ -18,15 +18,15 @@ use crate::seed::{Seed, Stream};
 use crate::target;
 use std::fmt;
 
-/// How the member changes its engine.
+/// The way in which the member changes its engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     Migrate {
-        /// Where `migrate` is killed, and what is done next.
+        /// The window in which `migrate` is killed, and the next action.
         kill: Option<(At, Then)>,
     },
     Replace {
-        /// Where the new member, or its sender, is killed.
+        /// The window in which the new member, or its sender, is killed.
         kill: Option<At>,
     },
 }
@@ -67,7 +67,7 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// That of cluster `cluster`, from 1.
+    /// The walk of cluster `cluster`, from 1.
     pub fn new(scenario: &'a Scenario, seed: &Seed, cluster: u32) -> Option<Self> {
         let spec = scenario.upgrade.as_ref()?;
         let engines = scenario.cluster.engines.clone();
@@ -179,7 +179,7 @@ fn refuse_an_id(kind: WayKind, rest: &str) -> Result<(), String> {
     Err(WHY_NO_ID.to_owned())
 }
 
-/// Why no step may say under which id a wiped member comes back.
+/// Reason why a step must not name the id under which a wiped member comes back.
 pub(super) const WHY_NO_ID: &str = "`by replace` without an id: the cluster picks one that was never used, because a wiped member \
                                     under its old id is amnesia: an id whose raft log is gone has forgotten its votes and \
                                     acknowledgements, and raft promises nothing then";

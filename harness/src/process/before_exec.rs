@@ -67,7 +67,7 @@ fn forget_inheritance() {
     let marked = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if marked != 0 {
         for descriptor in 3..DESCRIPTORS_MAX {
-            // SAFETY: as above; a number that is no descriptor is refused.
+            // SAFETY: as above; the kernel refuses a number that is not a descriptor.
             unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
         }
     }

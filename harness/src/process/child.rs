@@ -74,7 +74,8 @@ impl Child {
         self.signal(RawSignal::CONT)
     }
 
-    /// What stops this child and lets it go on, and does nothing else; it keeps no child alive.
+    /// A handle that stops this child and lets it go on, and does nothing else; it keeps no child
+    /// alive.
     pub fn pauser(&self) -> Pauser {
         Pauser { pidfd: Arc::clone(&self.pidfd), state: self.state.clone() }
     }
@@ -106,8 +107,8 @@ impl Drop for Child {
     }
 }
 
-/// Sends `signal`; a dead process takes none, and that is no error. Pidfds are opened and signalled
-/// through `rustix`, because `nix` has no calls for them.
+/// Sends `signal`; that the process is dead already is not an error. Pidfds are opened and
+/// signalled through `rustix`, because `nix` has no calls for them.
 fn send(pidfd: &OwnedFd, signal: RawSignal) -> io::Result<()> {
     match pidfd_send_signal(pidfd, signal) {
         Err(rustix::io::Errno::SRCH) | Ok(()) => Ok(()),

@@ -1,4 +1,4 @@
-//! What a child inherits; everything else is withheld.
+//! The environment that a child inherits; everything else is withheld.
 //!
 //! A verdict is about what the scenario says, so whatever else could change it is removed or
 //! written down. Every etcd flag has an environment variable, and a Go or Rust program has more. So
@@ -42,7 +42,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// What of the caller's environment is passed on, and what `spec` adds.
+    /// The part of the caller's environment that is passed on, with the additions of `spec`.
     pub fn of_caller(spec: &EnvironmentSpec) -> Self {
         Self::of(std::env::vars_os(), spec)
     }
@@ -87,8 +87,8 @@ impl Environment {
     }
 }
 
-/// What children have of the caller beside variables, by name. What the kernel does not tell is
-/// left out.
+/// Settings that children inherit from the caller beside variables, by name. Settings that the
+/// kernel does not tell are left out.
 fn inherited() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();

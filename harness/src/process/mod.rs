@@ -1,4 +1,4 @@
-//! Child processes, of which none survives the harness, whatever ends it.
+//! Child processes. None of them survives the harness, whatever ends it.
 //!
 //! 1. Every child is spawned by one thread that lives as long as the last handle to it or to a
 //!    child, because the parent-death signal fires when the *thread* that spawned ends, not the

@@ -67,7 +67,7 @@ pub struct Started {
     pub stderr: Option<pipe::Receiver>,
 }
 
-/// What a process that ran to its end said.
+/// The output of a process that ran to its end.
 #[derive(Debug)]
 pub struct Output {
     pub ended: Ended,
@@ -103,7 +103,7 @@ struct Raw {
 #[derive(Debug, Clone)]
 pub struct Spawner {
     requests: mpsc::Sender<(Launch, Spawner, Reply)>,
-    /// What bounds on its children are stretched by.
+    /// The pace by which bounds on its children are stretched.
     pace: Pace,
 }
 

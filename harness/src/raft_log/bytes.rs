@@ -1,7 +1,7 @@
 //! Postcard's bytes, read one field after the other. Nothing here panics, and nothing allocates
 //! more than the input is long.
 
-/// What is left of the input.
+/// The rest of the input.
 pub(super) struct Reader<'a> {
     left: &'a [u8],
     length: usize,
@@ -56,8 +56,8 @@ impl<'a> Reader<'a> {
             .map_err(|_| format!("expected {what}, a text, at byte {start}, found bytes that are none"))
     }
 
-    /// How many elements follow. Each takes a byte at least, so a number above what is left is a
-    /// lie.
+    /// The number of elements that follow. Each takes a byte at least, so a number above the rest
+    /// of the input is a lie.
     pub fn count(&mut self, what: &str) -> Result<u64, String> {
         let count = self.integer(what)?;
         if count > self.left.len() as u64 { Err(self.short(what, count)) } else { Ok(count) }

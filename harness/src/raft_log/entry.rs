@@ -25,19 +25,20 @@ impl fmt::Display for LogId {
 pub struct Entry {
     pub id: LogId,
     pub payload: Payload,
-    /// As they lie in the file.
+    /// The entry's bytes, as they lie in the file.
     pub bytes: Vec<u8>,
 }
 
-/// Every field of a request has a total equality, floating-point numbers there are none.
+/// Every field of a request has a total equality, because none is a floating-point number.
 impl Eq for Entry {}
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Payload {
-    /// What a new leader writes first.
+    /// The first entry of a new leader.
     Blank,
     Command(Request),
-    /// A command's bytes that are none, and why. A member that applies it changes nothing.
+    /// Bytes in place of a command that are not a command, and why. A member that applies them
+    /// changes nothing.
     NoCommand(String),
     Membership(Membership),
 }

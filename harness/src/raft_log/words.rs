@@ -12,7 +12,7 @@ const VALUE_SHOWN: usize = 24;
 /// Steps of a transaction that are shown.
 const STEPS_SHOWN: usize = 4;
 
-/// What the entry does, on one line: `put k/7 = …,3.17`.
+/// The effect of the entry, on one line: `put k/7 = …,3.17`.
 pub fn describe(entry: &Entry) -> String {
     match &entry.payload {
         Payload::Blank => "blank, the first entry of a new leader".to_owned(),

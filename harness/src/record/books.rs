@@ -1,10 +1,10 @@
-//! The books of a ledger, field by field, as digests: what the live run and a fold over its history
-//! have to agree on.
+//! The books of a ledger, field by field, as digests: the live run and a fold over its history have
+//! to agree on them.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What one cluster's ledger held when its part had ended.
+/// The content of one cluster's ledger when its part had ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BooksRecord {
     /// From 1.

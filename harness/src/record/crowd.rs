@@ -1,4 +1,4 @@
-//! What the crowd met, and how long small answers took meanwhile.
+//! Results of the crowd, and the latencies of small answers meanwhile.
 
 use crate::verdict::findings::Worth;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use std::time::Duration;
 pub struct CrowdRecord {
     /// Connections that had to come: all of the crowd to each member once.
     pub expected: u64,
-    /// That came, in all lives.
+    /// Connections that came, in all lives.
     pub connections: u64,
     /// Raw ones that a member ended, or that ended with it.
     pub ended_by_members: u64,
@@ -37,7 +37,7 @@ impl CrowdRecord {
         self.watch.add(other.watch);
     }
 
-    /// Why the run says nothing about a crowd, if it does not.
+    /// The reason why the run says nothing about a crowd; `None`: it says something.
     pub fn lacking(&self) -> Option<Worth> {
         let (came, expected) = (self.connections, self.expected);
         (came < expected).then_some(Worth::CrowdStayedAway { expected, came })

@@ -1,15 +1,15 @@
-//! What a run saw of the findings that its scenario knows.
+//! The known findings of a scenario, as a run saw them.
 
 use crate::verdict::{Class, Finding};
 use serde::{Deserialize, Serialize};
 
-/// A signature of the scenario, and what was suppressed by it. One that nothing matched has its
-/// record as well: it may be stale.
+/// A signature of the scenario, and the findings that it suppressed. A signature without a match
+/// has a record as well, because it may be stale.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownRecord {
     pub name: String,
     pub class: Class,
-    /// Why findings that match it may be left out of the verdict.
+    /// Reason why matching findings may be left out of the verdict.
     pub because: String,
     /// Findings that matched.
     pub count: u64,

@@ -1,10 +1,11 @@
-//! Where a divergence begins, and what led to it: the data that `verdict.json` stores under
+//! The place where a divergence begins, and its cause: the data that `verdict.json` stores under
 //! `localisation`.
 
 use crate::verdict::Class;
 use serde::{Deserialize, Serialize};
 
-/// Written for an engineer who was not there. What cannot be said is said to be so, in `unknown`.
+/// An account for an engineer who was not there. Questions without an answer are listed in
+/// `unknown`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Localisation {
     /// The class of the finding that is looked into.
@@ -17,14 +18,14 @@ pub struct Localisation {
     pub sentences: Vec<String>,
     /// The members whose state is wrong by the model; empty: none, or it cannot be said.
     pub wrong: Vec<u64>,
-    /// Where the first of them leaves the model.
+    /// The revision at which the first of them leaves the model.
     pub first: Option<FirstWrong>,
     /// The keys of that revision, as they must be and as each member has them.
     pub keys: Vec<WrongKey>,
-    /// What the members' watermarks were in that cycle, in order of time.
+    /// The watermarks of the members in that cycle, in order of time.
     pub watermarks: Vec<Watermarks>,
     pub excerpt: Option<Excerpt>,
-    /// What could not be found out, and why.
+    /// Questions that could not be answered, and why.
     pub unknown: Vec<String>,
 }
 
@@ -37,7 +38,7 @@ pub struct FirstWrong {
     pub term: Option<u64>,
     /// The operation of the workload (`client.number`) that proposed it, if it can be told.
     pub operation: Option<String>,
-    /// What that entry does.
+    /// The effect of that entry.
     pub does: Option<String>,
 }
 
@@ -46,7 +47,7 @@ pub struct WrongKey {
     pub key: String,
     /// By the model.
     pub expected: String,
-    /// Members, and what they all have.
+    /// Groups of members, each with the value that all of them have.
     pub found: Vec<(Vec<u64>, String)>,
 }
 
@@ -54,25 +55,25 @@ pub struct WrongKey {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watermarks {
     pub member: u64,
-    /// At which moment of the cycle.
+    /// The moment in the cycle.
     pub when: String,
     /// N.
     pub persisted: Option<u64>,
-    /// What the engine has flushed; in a dead directory and at its recovery E, what the engine
-    /// proves.
+    /// The index that the engine has flushed; in a dead directory and at its recovery E, the index
+    /// that the engine proves.
     pub flushed: Option<u64>,
     pub applied: Option<u64>,
     pub committed: Option<u64>,
     pub log_last: Option<u64>,
     pub purged: Option<u64>,
-    /// What else is known of that moment.
+    /// Further facts about that moment.
     pub remark: Option<String>,
 }
 
 /// A few entries of one member's raft log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Excerpt {
-    /// Whose log it is.
+    /// The member whose log it is.
     pub member: u64,
     pub entries: Vec<ExcerptLine>,
 }

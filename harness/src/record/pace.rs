@@ -1,10 +1,10 @@
-//! How slowly the machine went during a run, and by how much that stretched a bound.
+//! The pace of the machine during a run, and the factors by which it stretched bounds.
 
 use crate::stretched::Factor;
 use serde::{Deserialize, Serialize};
 
-/// The pace of a machine over one run, as the harness measured it by itself. Of a run that was
-/// resumed, since the last time.
+/// The pace of a machine over one run, as the harness measured it by itself. For a resumed run it
+/// covers the time since the last resumption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaceRecord {
     /// The floor of a cycle beside a run that has an idle machine for itself, microseconds: what

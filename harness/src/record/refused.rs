@@ -1,4 +1,4 @@
-//! What became of a run's operations, by the kind of step that asked for them.
+//! The outcomes of a run's operations, by the kind of step that asked for them.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -32,8 +32,8 @@ impl StepRecord {
         self.done + self.refused + self.expected + self.unknown
     }
 
-    /// Of those that were answered and had to be carried out, the share in per cent, rounded down;
-    /// `None`: there were none.
+    /// The share in per cent, rounded down, that was carried out, among the answered operations
+    /// that had to be; `None`: there were none.
     pub fn carried_out_percent(&self) -> Option<u64> {
         (self.done * 100).checked_div(self.done + self.refused)
     }

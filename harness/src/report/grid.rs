@@ -56,7 +56,7 @@ impl<'a> Grid<'a> {
         self.rows.iter().any(|row| row.window != NO_WINDOW && row.hits.is_some())
     }
 
-    /// How much of the grid was hit.
+    /// A sentence on how much of the grid was hit.
     pub fn sentence(&self) -> String {
         let windows = self.rows.iter().filter(|row| row.window != NO_WINDOW);
         let planned: Vec<_> = windows.filter_map(|row| row.hits).collect();

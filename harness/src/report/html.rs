@@ -130,7 +130,7 @@ fn finding(finding: &Finding, report: &str) -> String {
     )
 }
 
-/// What to paste next.
+/// The command to paste next.
 fn next_command(finding: &Finding, report: &str) -> String {
     let report = crate::shell::quote(report);
     match (finding.class(), finding.member) {
@@ -293,7 +293,7 @@ fn environment(run: &RunSummary) -> String {
     format!("<dl class=\"env\">{rows}</dl>")
 }
 
-/// What members and inspector had of the caller's environment.
+/// The part of the caller's environment that members and inspector had.
 fn inherited(run: &RunSummary) -> Vec<(&'static str, String)> {
     let told = &run.environment;
     let code = |text: String| format!("<code>{}</code>", escape(&text));
@@ -317,7 +317,7 @@ fn inherited(run: &RunSummary) -> Vec<(&'static str, String)> {
     rows.into_iter().filter(|(_, value)| !value.is_empty()).collect()
 }
 
-/// Where the run went on after its harness had died, if it did.
+/// The places where the run went on after its harness had died, if it did.
 fn resumed(run: &RunSummary) -> Option<(&'static str, String)> {
     let times = run.resumed.iter().map(|one| format!("cluster {} after cycle {}", one.cluster, one.after_cycle));
     let times: Vec<_> = times.collect();
@@ -325,7 +325,7 @@ fn resumed(run: &RunSummary) -> Option<(&'static str, String)> {
     (!times.is_empty()).then(|| ("resumed", format!("{}; {why}", times.join(", "))))
 }
 
-/// Who was in each slot, and what it ran, at the start and at the end.
+/// The member in each slot, and its engine, at the start and at the end.
 fn slots(run: &RunSummary) -> String {
     let line = |slot: &SlotRecord| {
         let (start, end) = ((slot.member_at_start, slot.engine_at_start), (slot.member_at_end, slot.engine_at_end));

@@ -157,7 +157,7 @@ fn described(finding: &Finding) -> String {
     format!("{finding}\n{what}\n")
 }
 
-/// Why the absence of findings of `class` says nothing.
+/// Reason why the absence of findings of `class` says nothing; `None`: it says something.
 fn unproven(run: &RunSummary, worth: &Worth, class: Class) -> Option<String> {
     let ended_by_a_finding = matches!(run.verdict, Verdict::Violation | Verdict::Liveness | Verdict::HarnessError);
     match class {

@@ -5,7 +5,7 @@ use crate::record::RunSummary;
 use crate::record::known::KnownRecord;
 use crate::verdict::Class;
 
-/// What stands right behind the verdict's name: `, with 3 known findings suppressed`, or nothing.
+/// The words right behind the verdict's name: `, with 3 known findings suppressed`, or nothing.
 pub fn beside_the_verdict(run: &RunSummary) -> String {
     match run.suppressed() {
         0 => String::new(),
@@ -31,8 +31,8 @@ fn line(run: &RunSummary, known: &KnownRecord) -> String {
     }
 }
 
-/// Why the absence of other findings of `class` is no promise kept; `None`: none of them was
-/// suppressed.
+/// Reason why the absence of other findings of `class` does not show that the promise was kept;
+/// `None`: none of them was suppressed.
 pub fn of_class(run: &RunSummary, class: Class) -> Option<String> {
     let seen = run.known.iter().filter(|known| known.class == class && known.count > 0);
     let names: Vec<_> = seen.map(|known| format!("{} as \"{}\"", findings(known.count), known.name)).collect();

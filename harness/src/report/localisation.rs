@@ -1,4 +1,5 @@
-//! Where a divergence begins, for people: lines for a terminal, a section for `report.html`.
+//! The place where a divergence begins, for human readers: lines for a terminal, a section for
+//! `report.html`.
 
 use super::text::escape;
 use crate::record::localisation::{Excerpt, Localisation, Watermarks, WrongKey};

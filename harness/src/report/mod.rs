@@ -109,7 +109,7 @@ fn report_name(paths: &Paths) -> String {
     paths.root().display().to_string()
 }
 
-/// Why this report covers less than was planned; `None` if it covers all of it.
+/// Reason why this report covers less than was planned; `None`: it covers all of it.
 fn partial(run: &RunSummary) -> Option<String> {
     let (cycles, cycles_planned) = (run.cycles.len() as u64, u64::from(run.cycles_planned));
     let (done, planned) = (text::number(cycles), text::number(cycles_planned));

@@ -1,8 +1,8 @@
-//! Where the time of a cycle goes, in the mean.
+//! The mean time that each phase of a cycle takes.
 
 use crate::record::{PhasesMs, RunSummary};
 
-/// The phases in their order: what each is called, and how long it took, milliseconds.
+/// The phases in their order: the name of each, and the milliseconds that it took.
 type Phase = (&'static str, fn(&PhasesMs) -> u64);
 
 const PHASES: [Phase; 6] = [
@@ -20,7 +20,7 @@ pub struct Split {
     pub cycle: f64,
     /// Only those that took any time.
     pub phases: Vec<(&'static str, f64)>,
-    /// Of all clusters together.
+    /// Cycles per minute of all clusters together.
     pub cycles_per_minute: f64,
 }
 

@@ -121,7 +121,7 @@ fn lasting_note(lasting: &LastingRecord) -> String {
     }
 }
 
-/// What the majority did that the cut left connected.
+/// A note on the majority that the cut left connected.
 fn majority_note(lasting: &LastingRecord) -> String {
     match lasting.majority_wrote_ms {
         _ if lasting.majority.is_empty() => String::new(),

@@ -1,5 +1,5 @@
-//! What a verdict is worth: how much happened, how much of it can count as evidence, and what it
-//! bounds.
+//! The worth of a verdict: how much happened, how much of it can count as evidence, and which bound
+//! follows.
 //!
 //! A pure function of the run's record. A cycle counts as a **trial** only if its fault landed,
 //! every replica answered its fence and something was there to lose or replay; all others are

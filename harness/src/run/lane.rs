@@ -31,7 +31,7 @@ use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
-/// Whether lanes go on.
+/// Order to the lanes: go on or stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Halt {
     Go,
@@ -41,7 +41,7 @@ pub(super) enum Halt {
     Interrupted,
 }
 
-/// What a lane came to, beside its cycles.
+/// Result of a lane, beside its cycles.
 #[derive(Default)]
 pub(super) struct LaneEnd {
     pub share: Share,
@@ -50,15 +50,15 @@ pub(super) struct LaneEnd {
 }
 
 impl LaneEnd {
-    /// Of a lane that is yet to run, and that will not do `checks`.
+    /// The result of a lane that has not run yet, and that will not do `checks`.
     pub fn skipping(checks: Vec<String>) -> Self {
         let end = End { skipped_checks: checks, ..End::default() };
         Self { share: Share { end, ..Share::default() }, ..Self::default() }
     }
 }
 
-/// Runs the lane of `cluster` (from 1) to its end, and adds to `end` what it comes to; each cycle
-/// that was carried out goes to `ends`.
+/// Runs the lane of `cluster` (from 1) to its end, and adds its result to `end`; each cycle that
+/// was carried out goes to `ends`.
 pub(super) async fn run(
     job: Arc<Job>,
     (cluster, end): (u32, LaneEnd),
@@ -92,7 +92,8 @@ pub(super) async fn run(
     end
 }
 
-/// What is still with `ledger` although its lane has ended: a finding of its own, and not lost.
+/// The findings that are still with `ledger` although its lane has ended: they are not lost, and
+/// that they were left is a finding as well.
 fn left_with(ledger: &Ledger) -> Vec<Finding> {
     let mut left: Vec<_> = ledger.drain().into_iter().map(|raised| raised.finding).collect();
     if !left.is_empty() {
@@ -278,8 +279,8 @@ impl Lane {
         }
     }
 
-    /// Looks for the place where a divergence begins, unless the user wants no more: whoever sends
-    /// a signal waits a few seconds and no minute.
+    /// Looks for the place where a divergence begins, unless a signal asked the run to stop: then
+    /// the user waits a few seconds at most, not a minute.
     async fn localise(
         &mut self,
         cluster: &mut Cluster,
@@ -320,7 +321,7 @@ impl Lane {
     }
 }
 
-/// Who founds the cluster: ids are the numbers of the slots.
+/// The founders of the cluster: ids are the numbers of the slots.
 fn founders(job: &Job, cluster: u32) -> Vec<SlotRecord> {
     let founder = |(slot, engine): (u64, &Engine)| SlotRecord {
         cluster,

@@ -171,7 +171,7 @@ async fn run_beside(
     Ok(Running { cluster, ledger, observer, crowd, workload: Some(workload) })
 }
 
-/// What the load of cluster `cluster` is, from 1; of a run that is resumed it is another one.
+/// The load of cluster `cluster`, from 1; a resumed run has a different load.
 pub(super) fn options_of(job: &Job, cluster: u32, reopened: Option<&Reopened>) -> WorkloadOptions {
     let load = &job.scenario.load;
     WorkloadOptions {

@@ -1,4 +1,4 @@
-//! The summary of a run of which only scenario and plan are known.
+//! The summary of a run when only its scenario and plan are known.
 
 use crate::known::Signature;
 use crate::plan::Plan;
@@ -7,7 +7,7 @@ use crate::scenario::Scenario;
 use crate::verdict::Verdict;
 
 impl RunSummary {
-    /// What scenario and plan say of a run, before anything is known of it.
+    /// A summary from scenario and plan alone, before the run.
     pub fn planned(scenario: &Scenario, plan: &Plan, quotas: Vec<QuotaRecord>) -> Self {
         let unknown = || BinaryId { path: String::new(), sha256: String::new(), version: None };
         Self {

@@ -29,7 +29,7 @@ pub(super) struct Reopened {
     pub cycles: Vec<CycleRecord>,
     /// The cluster's part was complete.
     pub end: Option<End>,
-    /// How often it was resumed, this time included.
+    /// The number of times that it was resumed, this time included.
     pub times: u32,
     seats: Vec<Seat>,
     ids_used: BTreeSet<u64>,
@@ -154,9 +154,8 @@ impl Reopened {
         self.cycles.last().map_or(0, |record| record.cycle)
     }
 
-    /// How long the load ran before, milliseconds: as long as the cycles took that were carried
-    /// out. (What it did in the cycle that the harness died in counts among the writes and not
-    /// here.)
+    /// Milliseconds for which the load ran before: the sum over the cycles that were carried out.
+    /// (The load of the cycle in which the harness died counts among the writes and not here.)
     pub fn load_ms(&self) -> u64 {
         self.cycles.iter().map(|record| record.duration_ms).sum()
     }

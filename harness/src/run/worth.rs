@@ -1,4 +1,5 @@
-//! Whether a run that found nothing proved anything: each floor that was not reached is a finding.
+//! The judgement whether a run without findings proved anything: each floor that was not reached is
+//! a finding.
 
 use crate::limits;
 use crate::record::refused::{self, StepRecord};
@@ -11,8 +12,8 @@ use crate::verdict::findings::Worth as Lack;
 use crate::verdict::findings::parts::Unmet;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What the run lacks to be worth a pass. Empty: nothing. `apart`: cycles at whose fence replicas
-/// disagreed, as is known.
+/// The shortcomings that keep the run from being worth a pass; empty: it has none. `apart`: cycles
+/// at whose fence replicas disagreed, as is known.
 pub(super) fn lacking(floors: &Floors, run: &RunSummary, apart: u64) -> Vec<Finding> {
     let cycles = run.cycles.len() as u64;
     let landed = run.landed() as u64;
@@ -78,7 +79,7 @@ fn restless(run: &RunSummary) -> Option<Lack> {
     })
 }
 
-/// What leases of seconds lack for their promises to have been tested.
+/// The shortcoming of a run that did not test the promises of leases of seconds.
 fn unjudged_leases(leases: LeasesJudged) -> Option<Lack> {
     let LeasesJudged { renewals, expiries, .. } = leases;
     (renewals == 0 || expiries == 0).then_some(Lack::LeasesUnjudged { renewals, expiries })
@@ -178,14 +179,14 @@ fn ended_by_known(cycle: &CycleRecord) -> bool {
     cycle.fence_index.is_none() && cycle.findings == 0
 }
 
-/// Whether the cycle had a memtable to lose, or is of a server of which only that can be said what
-/// it had to catch up with.
+/// Whether the cycle killed a member that had a memtable to lose, or only servers whose data is
+/// unknown, which are judged by what they had to catch up with.
 fn judged_for_bite(cycle: &CycleRecord) -> bool {
     cycle.landed() && (cycle.killed_an_lsm() || cycle.killed_only_opaque())
 }
 
-/// Whether a kill landed, and took something away that had to come back. A snapshot that was
-/// installed, and replaced nothing that the kill had taken, is no such case.
+/// Whether a kill landed, and took something away that had to come back. The installation of a
+/// snapshot alone, which replaced nothing that the kill had taken, does not count.
 fn bit(cycle: &CycleRecord) -> bool {
     judged_for_bite(cycle)
         && cycle.proved_nothing.is_none()
@@ -253,7 +254,7 @@ mod tests {
         run
     }
 
-    /// Of a run whose replicas agreed at every fence.
+    /// The shortcomings of a run whose replicas agreed at every fence.
     fn lacking(floors: &Floors, run: &RunSummary) -> Vec<Finding> {
         super::lacking(floors, run, 0)
     }

@@ -30,7 +30,7 @@ pub(super) struct RawKnown {
     what: Option<Spanned<String>>,
     #[serde(default)]
     fields: BTreeMap<String, Spanned<toml::Value>>,
-    /// What `what` and `fields` have replaced: words of the sentence.
+    /// Words of the sentence: the older form, which `what` and `fields` have replaced.
     contains: Option<Spanned<toml::Value>>,
     member: Option<Spanned<u64>>,
     because: Spanned<String>,

@@ -7,7 +7,7 @@
 
 use crate::target::edits;
 
-/// What kind of step a client takes next.
+/// The kind of a client's next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Append,
@@ -34,15 +34,15 @@ pub enum Kind {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mix {
     pub name: &'static str,
-    /// What it is made of, in a few words.
+    /// Its steps, in a few words.
     pub doc: &'static str,
     pub weights: &'static [(Kind, u32)],
     /// Plain values are at least half as long as they may be.
     pub large: bool,
 }
 
-/// What a scenario has that names none. Most of it is what shows a repeated or a lost apply; reads
-/// are few because the watch and the fence read everything anyway.
+/// The default mix. Most of its steps show a repeated or a lost apply; reads are few, because the
+/// watch and the fence read everything anyway.
 pub static MIXED: Mix = Mix {
     name: "mixed",
     doc: "a bit of everything",
@@ -118,7 +118,7 @@ static LEASES: Mix = Mix {
     large: false,
 };
 
-/// As many puts as it takes for the deletes to find something.
+/// Deletes, with enough puts for them to find something.
 static DELETES: Mix = Mix {
     name: "deletes",
     doc: "keys and ranges deleted as fast as puts bring them back",
@@ -134,8 +134,8 @@ static DELETES: Mix = Mix {
     large: false,
 };
 
-/// What others do keeps the packed ones company: after one that ends a member, everything else is
-/// lost as well.
+/// Packed requests, with other requests beside them: after a packed request that ends a member,
+/// everything else is lost as well.
 static LIMITS: Mix = Mix {
     name: "limits",
     doc: "requests at the limits, which members take, and beyond them, which they refuse",

@@ -31,7 +31,8 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// What a run of `cycles` of the scenario's `of` cycles is held to; `None`: nothing.
+    /// The share of this quota for a run of `cycles` of the scenario's `of` cycles; `None`: no
+    /// kills.
     pub fn share(&self, cycles: u32, of: u32) -> Option<QuotaRecord> {
         let kills = u64::from(self.kills) * u64::from(cycles.min(of)) / u64::from(of.max(1));
         let kills = u32::try_from(kills).ok().filter(|kills| *kills > 0)?;
@@ -70,7 +71,7 @@ impl RawQuota {
 
 pub(super) type RawQuotas = BTreeMap<Spanned<String>, Spanned<RawQuota>>;
 
-/// Who has to be chosen for a member of that role to stand in the window.
+/// The choice of victims that brings a member of that role to the window.
 pub fn whom_of(role: Role) -> WhomKind {
     match role {
         Role::Leader => WhomKind::Leader,

@@ -1,4 +1,4 @@
-//! Why a scenario cannot be run: file, line, fields, expected and found.
+//! Reasons why a scenario cannot be run: file, line, fields, expected and found.
 
 use std::fmt;
 use std::ops::Range;

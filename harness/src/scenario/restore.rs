@@ -9,7 +9,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use toml::Spanned;
 
-/// Who founds the cluster.
+/// The founders of the restored cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RestoreKind {
     /// All members are restored from the same file, and found the cluster together.
@@ -42,7 +42,7 @@ pub struct RestoreSpec {
     /// upgrade.
     pub every_cycles: u32,
     pub kinds: Vec<(RestoreKind, u32)>,
-    /// Whether the members change their engines on the way.
+    /// Weights for members to change their engines on the way, or not.
     pub other: Vec<(bool, u32)>,
     /// `None`: no kill on the way.
     pub windows: Vec<(Option<&'static Window>, u32)>,

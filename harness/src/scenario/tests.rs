@@ -249,7 +249,7 @@ fn a_memtable_is_for_those_who_have_one() {
         missing.contains("`cluster.memtable_bytes` is missing") && missing.contains("`cluster.backend`"),
         "{missing}"
     );
-    // Whoever starts on redb may become rocksdb.
+    // A member that starts on redb may become rocksdb.
     let later = parse(&(redb() + UPGRADE)).unwrap_err().to_string();
     assert!(later.contains("`cluster.memtable_bytes` is missing") && later.contains("`[upgrade]`"), "{later}");
 }

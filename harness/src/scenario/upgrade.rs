@@ -9,7 +9,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use toml::Spanned;
 
-/// How a member changes its engine.
+/// The way in which a member changes its engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WayKind {
     /// Offline, on its data directory: raft log and vote are kept.

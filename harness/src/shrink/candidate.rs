@@ -80,7 +80,7 @@ impl Candidate {
         Self::new(scenario, self.plan.clone())
     }
 
-    /// What tells it from every other candidate.
+    /// The key that tells it from every other candidate.
     pub fn key(&self) -> String {
         self.plan.to_string()
     }

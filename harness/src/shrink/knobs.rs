@@ -1,5 +1,5 @@
-//! What a scenario can be reduced in, and the edit of its text that does it: everything else in the
-//! file, comments included, stays as a person wrote it.
+//! The numbers by which a scenario can be reduced, and the edit of its text for each: everything
+//! else in the file, comments included, stays as its author wrote it.
 
 use crate::limits;
 use crate::scenario::Scenario;
@@ -17,7 +17,7 @@ pub enum Knob {
     ValueBytes,
 }
 
-/// Where the numbers stand in the text.
+/// The places of the numbers in the text.
 #[derive(Deserialize)]
 struct Spots {
     cluster: ClusterSpots,

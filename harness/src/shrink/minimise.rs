@@ -18,21 +18,21 @@ use super::simpler::simpler;
 use crate::plan::Step;
 use std::collections::HashSet;
 
-/// What an oracle says of a candidate.
+/// An oracle's answer about a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// The same class came back.
     Same,
     /// It did not: a pass, or another class.
     Other,
-    /// No more questions: the budget is used up, or somebody wants an end.
+    /// No more questions: the budget is used up, or the user asked to stop.
     Stop,
 }
 
 /// The result of a search.
 #[derive(Debug)]
 pub struct Shrunk {
-    /// What was accepted, from the start to the smallest. Never empty.
+    /// Accepted candidates, from the start to the smallest. Never empty.
     pub trail: Vec<Candidate>,
     /// Nothing is left that could be taken away. Otherwise the oracle stopped the search.
     pub complete: bool,
@@ -79,7 +79,7 @@ impl<O: AsyncFnMut(&Candidate) -> Answer> Search<O> {
         }
     }
 
-    /// Whether `candidate` is accepted as the best; `None` never is.
+    /// Asks whether `candidate` is accepted as the best; `None` never is.
     async fn offer(&mut self, candidate: Option<Candidate>) -> Result<bool, Stopped> {
         let Some(candidate) = candidate.filter(|candidate| !self.asked.contains(&candidate.key())) else {
             return Ok(false);

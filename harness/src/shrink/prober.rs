@@ -26,10 +26,10 @@ use tokio::sync::watch;
 /// The share of the confirming runs that have to fail again.
 const CONFIRMED: f64 = 0.9;
 
-/// How long a shrinker may take.
+/// The time and the probes that a shrinker may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
-    /// Everything, from the first probe on.
+    /// The total time, from the first probe on.
     pub total: Duration,
     /// Probes of the search; the confirming runs come on top.
     pub probes: u32,
@@ -37,7 +37,7 @@ pub struct Budget {
 
 /// Runs candidates.
 pub struct Prober {
-    /// What is the same in every probe.
+    /// The job that is the same in every probe.
     base: Job,
     class: Class,
     /// Reports of probes; removed with this value.
@@ -46,7 +46,7 @@ pub struct Prober {
     interrupt: watch::Receiver<bool>,
     budget: Budget,
     started: Instant,
-    /// Of the best candidate.
+    /// The rate of the best candidate.
     rate: Rate,
     /// Digest of its scenario.
     scenario: String,
@@ -60,7 +60,7 @@ pub struct Prober {
     /// The longest that runs side by side have taken, start and end of a run included.
     batch: Duration,
     probes: u32,
-    /// What headed runs that did not fail as they should have.
+    /// The heads of runs that did not fail as they should have.
     instead: BTreeMap<String, u32>,
     /// By candidate: the report of its last failing run.
     evidence: HashMap<String, PathBuf>,
@@ -79,7 +79,7 @@ pub struct Confirmed {
     pub unreliable: Vec<(usize, usize, Rate)>,
 }
 
-/// Why there are no further runs.
+/// The end of a search: there are no further runs.
 struct Ended;
 
 impl Prober {
@@ -120,8 +120,8 @@ impl Prober {
         })
     }
 
-    /// How often `start` fails: two runs if both do, more if not. A rate without a hit: it never
-    /// did, in so many runs as a quarter of the time has room for.
+    /// Measures how often `start` fails: by two runs if both fail, and by more if not. A rate
+    /// without a hit: it did not fail in any of the runs that fit into a quarter of the time.
     ///
     /// # Errors
     /// A run could not be carried out.
@@ -217,8 +217,8 @@ impl Prober {
         Ok(Confirmed { candidate, rate, evidence, unreliable })
     }
 
-    /// What headed runs that did not fail as they should have, and how many: `nothing 3, state-hash
-    /// 2`.
+    /// The heads of runs that did not fail as they should have, with their numbers: `nothing 3,
+    /// state-hash 2`.
     pub fn instead(&self) -> String {
         self.instead.iter().map(|(seen, runs)| format!("{seen} {runs}")).collect::<Vec<_>>().join(", ")
     }
@@ -309,7 +309,7 @@ impl Prober {
         }
     }
 
-    /// What one probe may take.
+    /// The time that one probe may take.
     fn bound(&self) -> Duration {
         let several = Duration::from_millis(self.longest_ms) * limits::SHRINK_PROBE_FACTOR;
         several.max(limits::SHRINK_PROBE_MIN)

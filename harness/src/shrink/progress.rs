@@ -1,5 +1,5 @@
-//! How far a search is, on standard error: a line that redraws itself on a terminal, plain lines
-//! elsewhere. It only consumes events.
+//! The progress of a search, on standard error: a line that redraws itself on a terminal, plain
+//! lines elsewhere. It only consumes events.
 
 use super::candidate::Candidate;
 use crate::progress::minutes_and_seconds;
@@ -32,7 +32,7 @@ impl Progress {
         Self { bar, total, probes: 0, accepted: 0, best: String::new(), last: Duration::ZERO }
     }
 
-    /// What the search begins with.
+    /// Shows the candidate with which the search begins.
     pub fn best(&mut self, candidate: &Candidate) {
         self.best = size(candidate);
     }

@@ -1,11 +1,11 @@
-//! How many runs decide about one candidate.
+//! The number of runs that decide about one candidate.
 //!
-//! One run may miss what the next one shows. A search that always believes the first hit ends with
-//! a plan that fails once in ten times: each acceptance may be worse than the one before it, and
-//! none is asked twice. So as long as the best candidate comes back reliably, another one has to do
-//! the same: so many hits in a row ([`wanted`]), or all but one of two more. Only a failure that
-//! was rare from the beginning is followed at its first hit, and given up after as many misses as
-//! leave it a tenth of a chance.
+//! One run may miss a failure that the next one shows. A search that always believes the first hit
+//! ends with a plan that fails once in ten times: each accepted candidate may be worse than the one
+//! before it, and none is tried twice. So while the best candidate fails reliably, another one has
+//! to do the same: by a number of hits in a row ([`wanted`]), or by all hits but one in two more
+//! runs. Only a failure that was rare from the beginning is followed at its first hit, and given up
+//! after so many misses that its chance is down to a tenth.
 
 /// From here on a failure comes back reliably.
 pub const RELIABLE: f64 = 0.8;
@@ -17,7 +17,7 @@ const UNLUCKY: f64 = 0.1;
 /// Runs that a candidate may miss at most, when the best is not reliable.
 const MISSES_MAX: u32 = 6;
 
-/// How often a class came back.
+/// The rate at which a class came back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rate {
     pub hits: u32,
@@ -44,7 +44,7 @@ impl Rate {
     }
 }
 
-/// What the runs of a candidate so far amount to.
+/// The ruling on a candidate after its runs so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ruling {
     Accept,
@@ -53,14 +53,15 @@ pub enum Ruling {
     Open(u32),
 }
 
-/// Hits in a row that a candidate needs beside a reliable best. Fewer steps mostly fail as often as
-/// before, and whoever reads them gains by each that is gone. Less load fails more and more rarely,
-/// and nobody has to understand a number: it has to prove itself.
+/// Hits in a row that a candidate needs beside a reliable best. A plan with fewer steps mostly
+/// fails as often as before, and each removed step makes it easier to read. A plan with less load
+/// fails more and more rarely, and a smaller number is no easier to read: such a candidate has to
+/// prove itself.
 pub fn wanted(less_load: bool) -> u32 {
     if less_load { 4 } else { 2 }
 }
 
-/// Whether a candidate with `own` runs replaces one with `best`; see [`wanted`].
+/// The ruling whether a candidate with `own` runs replaces one with `best`; see [`wanted`].
 pub fn rule(own: Rate, best: Rate, wanted: u32) -> Ruling {
     if best.is_reliable() { as_reliable(own, wanted) } else { at_first_hit(own, best) }
 }

@@ -1,8 +1,7 @@
-//! What a step can be replaced by: each replacement does less, or says the same of fewer and nearer
-//! things.
+//! Replacements of a step: each one does less, or says the same of fewer and nearer things.
 //!
-//! A window stays as it is: it is what makes a replay land on the same step. So do a kill's applied
-//! index and its time, which no smaller number brings nearer to anything.
+//! A window stays as it is, because it makes a replay land on the same step. A kill's applied index
+//! and its time stay as well, because a smaller number is no simplification.
 
 use crate::plan::{At, Fault, Link, Restore, Step, Upgrade, Way, When, Whom};
 use crate::scenario::WhomKind;

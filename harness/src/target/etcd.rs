@@ -2,7 +2,7 @@
 
 use super::ServerSpec;
 
-/// What a scenario may set.
+/// Options that a scenario may set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EtcdOptions {
     pub program: String,
@@ -23,10 +23,10 @@ const QUOTA_BYTES: u64 = 8 << 30;
 
 /// The versions that the flags and the hash were written for.
 const KNOWN: [&str; 3] = ["3.4.", "3.5.", "3.6."];
-/// Those of which it was seen that HashKV covers the rows that the model says.
+/// Versions whose HashKV was seen to cover the rows that the model says.
 const PREDICTED: [&str; 2] = ["3.4.", "3.5."];
 
-/// How it is started.
+/// The way in which etcd is started.
 pub fn spec(options: EtcdOptions) -> ServerSpec {
     let EtcdOptions { program, snapshot_every_entries, heartbeat_ms, election_ms, flags, fault_filesystem } = options;
     let own = [
@@ -64,7 +64,7 @@ fn is_one_of(series: &[&str], version: &str) -> bool {
     series.iter().any(|series| version.starts_with(series))
 }
 
-/// What cannot be said of this version, by what `etcd --version` prints.
+/// The checks that are not possible with this version, by the output of `etcd --version`.
 pub(super) fn doubts(version: Option<&str>) -> Vec<String> {
     let number = version.and_then(|text| text.lines().next()?.strip_prefix("etcd Version: ")).unwrap_or("unknown");
     let mut doubts = Vec::new();

@@ -2,7 +2,7 @@
 //!
 //! `{"event":"serving"}` once its listeners are bound; `{"event":"window","name":"…","hit":n}` just
 //! before it stops itself at an armed window. Other events are ignored, so that a node may say more
-//! than this harness knows; a line that is no JSON object is kept as a remark, because a panic
+//! than this harness knows; a line that is not a JSON object is kept as a remark, because a panic
 //! message on the wrong stream is a clue.
 
 use crate::limits;
@@ -11,13 +11,13 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
-/// What a node has said about itself in this life.
+/// The news that a node has given of itself in this life.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeState {
     pub serving: bool,
     /// The last window it reported, with its hit count.
     pub window: Option<(String, u64)>,
-    /// How many it has reported.
+    /// The number of windows that it has reported.
     pub windows: u64,
     /// It stands still at the last one, and not by itself: its filesystem holds what it asked for.
     pub held: bool,
@@ -29,7 +29,7 @@ pub struct NodeState {
     pub closed: bool,
 }
 
-/// What `migrate` says when it is done.
+/// The report of `migrate` when it is done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Migrated {
     pub from: String,

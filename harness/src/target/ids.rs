@@ -1,4 +1,4 @@
-//! Which member is meant by the id that a server gives itself.
+//! The members by the ids that servers give themselves.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ impl Ids {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(theirs, ours);
     }
 
-    /// 0: nobody that was met.
+    /// The harness's id of the server `theirs`; 0: unknown.
     pub fn ours(&self, theirs: u64) -> u64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&theirs).copied().unwrap_or(0)
     }

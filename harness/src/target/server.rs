@@ -18,16 +18,16 @@ use super::{Life, Origin, etcd};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// How servers are started, as a scenario says it.
+/// The command line of a server, as a scenario gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerSpec {
-    /// What reports call it.
+    /// Its name in reports.
     pub name: String,
     /// A path, or a name that is looked for on `PATH`.
     pub program: String,
     pub args: Vec<String>,
-    /// How one member is written in `{peers}`; `{id}`, `{name}`, `{peer}` and `{client}` stand for
-    /// it.
+    /// The form of one member in `{peers}`; `{id}`, `{name}`, `{peer}` and `{client}` are replaced
+    /// by its values.
     pub peer_item: String,
     /// It is etcd itself: more is known of it than its API.
     pub is_etcd: bool,
@@ -42,7 +42,7 @@ const IN_ARGS: [&str; 6] = ["{id}", "{name}", "{data_dir}", "{peer}", "{client}"
 const IN_ITEM: [&str; 4] = ["{id}", "{name}", "{peer}", "{client}"];
 
 impl ServerSpec {
-    /// What is wrong with the template, in words; `None`: nothing.
+    /// The fault of the template, in words; `None`: it has none.
     pub fn fault(&self) -> Option<String> {
         let mut all = self.args.concat();
         if all.contains("{peers}") {

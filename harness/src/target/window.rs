@@ -4,7 +4,7 @@
 use crate::limits;
 use crate::member::{Engine, Role};
 
-/// What must happen to a member before it passes a window.
+/// The event that brings a member to a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
     /// Writes are enough, on any member.
@@ -41,11 +41,11 @@ pub struct Window {
     pub reach: Reach,
     /// Plans draw the hit from `1..=hit_max`: how many passes surely come within one cycle's load.
     pub hit_max: u64,
-    /// What of the load brings a pass.
+    /// The part of the load that brings a pass.
     pub brought_by: BroughtBy,
 }
 
-/// What of the load brings a member to one more pass of a window.
+/// The part of the load that brings a member to one more pass of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BroughtBy {
     /// Entries that are under way together: one of each client at the most.
@@ -64,7 +64,7 @@ pub enum BroughtBy {
     Segment,
 }
 
-/// What of a scenario says how many entries bring a window.
+/// The settings of a scenario that determine how many entries bring a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadShape {
     pub clients: u64,
@@ -147,7 +147,7 @@ impl Window {
         }
     }
 
-    /// Whether a member that has this role when it is chosen can be brought to pass it.
+    /// Checks that a member that has this role when it is chosen can be brought to pass the window.
     ///
     /// # Errors
     /// Why it cannot.

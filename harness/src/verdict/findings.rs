@@ -174,7 +174,7 @@ fn kebab(variant: &str) -> String {
 
 macro_rules! groups {
     ($($group:ident),* $(,)?) => {
-        /// What was broken.
+        /// The broken promise.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
         #[serde(untagged)]
         pub enum What {
@@ -184,7 +184,7 @@ macro_rules! groups {
         impl What {
             const GROUPS: &'static [&'static [Kind]] = &[$($group::KINDS),*];
 
-            /// What kind of thing it is about.
+            /// The class of the finding.
             pub fn class(&self) -> Class {
                 match self {
                     $(What::$group(one) => one.class(),)*

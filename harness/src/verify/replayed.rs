@@ -58,26 +58,26 @@ impl Counts {
     }
 }
 
-/// What a history leads to.
+/// The result of folding a history.
 #[derive(Debug, Default)]
 pub(super) struct Replayed {
     pub cluster: u32,
     pub share: Share,
     /// Places in the share's findings of those that are testimony.
     pub told: BTreeSet<usize>,
-    /// What the run wrote down as its findings.
+    /// The findings that the run wrote down.
     claimed: Vec<Finding>,
-    /// What it wrote down as known, and by which signature.
+    /// The findings that it wrote down as known, each with its signature's name.
     claimed_known: Vec<(String, Finding)>,
     pub cycles: Vec<CycleRecord>,
     /// The history has its last line.
     pub ended: bool,
     pub counts: Counts,
     pub torn: bool,
-    /// What the plan was held to.
+    /// The quotas of the plan.
     pub quotas: Option<Vec<QuotaRecord>>,
     pub disagreements: Vec<String>,
-    /// Of the cycle under way: kills, and indexes of fences that were answered.
+    /// Kills in the cycle under way, and indexes of its answered fences.
     kills: u32,
     fences: BTreeSet<u64>,
 }
@@ -174,7 +174,7 @@ impl Replayed {
         self.cycles.push(record);
     }
 
-    /// What the run wrote down as found has to be found again.
+    /// Checks that the findings that the run wrote down are found again.
     fn compare_findings(&mut self) {
         let key = |finding: &Finding| (finding.class(), finding.cycle, finding.member);
         let found: BTreeSet<_> = self.share.findings.iter().map(key).collect();
@@ -183,8 +183,8 @@ impl Replayed {
         }
     }
 
-    /// What the run wrote down as known has to match the scenario's signature of that name, and to
-    /// be found again.
+    /// Checks that the findings that the run wrote down as known match the scenario's signature of
+    /// that name, and are found again.
     fn compare_known(&mut self, signatures: &[Signature]) {
         let matches = |(name, finding): &&(String, Finding)| {
             signatures.iter().any(|signature| signature.name == *name && signature.matches(finding))

@@ -143,7 +143,8 @@ impl Client {
         self.send(Action::Put { key, value, lease }).await;
     }
 
-    /// What a member answered, it must be able to show.
+    /// Writes to a member, and then reads there at the acknowledged revision: the member must be
+    /// able to show it.
     async fn session(&mut self, key: String, filler: u64) {
         let value = filled(filler, self.next_id());
         let at = self.at;
@@ -260,7 +261,8 @@ impl Client {
         outcome
     }
 
-    /// A server's own refusal is no reason to leave it; any other error is.
+    /// Stays with the server after an answer or the server's own refusal; leaves it after any other
+    /// error.
     fn after(&mut self, outcome: &Outcome) {
         if outcome.is_answer() {
             self.pause = Duration::ZERO;

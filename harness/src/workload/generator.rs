@@ -1,4 +1,4 @@
-//! What a client does next, from its stream alone.
+//! The next step of a client, from its stream alone.
 
 use super::WorkloadOptions;
 use crate::limits;
@@ -137,7 +137,7 @@ const SPAN_MAX: u64 = 4;
 const BLOCK_KEYS_MAX: u64 = 32;
 /// Transactions that are nested side by side at most.
 const WIDE_MAX: u64 = 32;
-/// How far back a read of the past goes.
+/// Revisions that a read of the past goes back at most.
 const BACK_MAX: u64 = 200;
 /// Lease ids of a client: `(client + 1) * LEASE_STRIDE + n`.
 const LEASE_STRIDE: i64 = 1_000_000_000;
@@ -374,7 +374,8 @@ mod tests {
         }
     }
 
-    /// Of 4,000 steps of client 1, which compacts nothing, those that are so, in per cent.
+    /// The share, in per cent, of `steps` that are so. They are 4,000 steps of client 1, which
+    /// compacts nothing.
     fn percent(steps: &[Step], so: impl Fn(&Step) -> bool) -> usize {
         steps.iter().filter(|step| so(step)).count() * 100 / steps.len()
     }

@@ -31,7 +31,7 @@ const KEYS: u64 = 16;
 const LEASE_STRIDE: i64 = 1_000_000_000;
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 
-/// How one lease is held.
+/// The plan for holding one lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Plan {
     /// The place of the member through which it is kept alive.

@@ -10,23 +10,23 @@ use std::sync::Arc;
 /// Numbers of clients between one restore and the next: more than a load and its readers take.
 const CLIENTS_STRIDE: u32 = 1_000;
 
-/// The load that runs, and what the next one is.
+/// The running load, and the settings of the next one.
 pub struct Load<'a> {
     /// `None` once it was stopped.
     running: &'a mut Option<Workload>,
     options: WorkloadOptions,
     seed: Seed,
-    /// How long those that were stopped had run, milliseconds.
+    /// Milliseconds for which the stopped loads had run.
     ran_ms: u64,
 }
 
 impl<'a> Load<'a> {
-    /// `options` are those that the one that runs was started with.
+    /// `options`: those with which the running load was started.
     pub fn new(running: &'a mut Option<Workload>, options: WorkloadOptions, seed: Seed) -> Self {
         Self { running, options, seed, ran_ms: 0 }
     }
 
-    /// How long the load ran until now, milliseconds.
+    /// Milliseconds for which the load ran until now.
     pub fn ran_ms(&self) -> u64 {
         self.ran_ms + self.running.as_ref().map_or(0, Workload::ran_ms)
     }
@@ -43,11 +43,11 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// Starts the load of a cluster that was restored: with other clients, whose draws are other
-    /// ones, because what they know of the store is nothing.
+    /// Starts the load of a cluster that was restored: with new clients, which draw differently,
+    /// because they know nothing of the store.
     ///
     /// # Errors
-    /// An endpoint that is no URI.
+    /// An endpoint is not a URI.
     pub async fn begin_anew(&mut self, at: (&[String], Board), ledger: Arc<Ledger>) -> anyhow::Result<()> {
         self.options.restored += 1;
         self.options.first_client += CLIENTS_STRIDE;
@@ -55,7 +55,7 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    /// What is left of it when the run ends.
+    /// The load that is still running when the run ends.
     pub fn into_running(self) -> &'a mut Option<Workload> {
         self.running
     }

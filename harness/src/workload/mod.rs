@@ -39,13 +39,13 @@ use tokio::task::JoinSet;
 pub struct WorkloadOptions {
     /// Which of the run's clusters it is for, from 1: each has streams of its own.
     pub cluster: u32,
-    /// The number of the first client: those of a run that is resumed are other ones.
+    /// The number of the first client: a resumed run has new clients.
     pub first_client: u32,
-    /// How often the run was resumed before.
+    /// The number of times that the run was resumed before.
     pub resumed: u32,
-    /// How often the cluster was restored since.
+    /// The number of times that the cluster was restored since.
     pub restored: u32,
-    /// What the load is made of.
+    /// The mix of steps of the load.
     pub mix: &'static Mix,
     /// Concurrent clients, each with one operation in flight.
     pub clients: u32,
@@ -113,7 +113,7 @@ impl Workload {
     /// member, dead or alive; `board` says which of them serve, in the same order.
     ///
     /// # Errors
-    /// An endpoint that is no URI.
+    /// An endpoint is not a URI.
     pub async fn start(
         options: &WorkloadOptions,
         (endpoints, board): (&[String], Board),
@@ -140,7 +140,7 @@ impl Workload {
         Ok(Self { stop, clients, started: clock::now() })
     }
 
-    /// How long it has run by now, milliseconds.
+    /// Milliseconds for which it has run by now.
     pub fn ran_ms(&self) -> u64 {
         clock::ms_since(self.started)
     }
@@ -168,9 +168,9 @@ mod tests {
     use crate::member::Slot;
     use std::net::TcpListener;
 
-    /// Where the requests of a load went that ran for a moment, while only the endpoints in
-    /// `serving` were known to serve. The first endpoint takes connections and never answers, as a
-    /// member that is starting; at the second one nobody listens.
+    /// The endpoints that the requests of a short load went to, while only those in `serving` were
+    /// known to serve. The first endpoint takes connections and never answers, like a member that
+    /// is starting; the second one refuses connections.
     async fn asked(serving: &[usize]) -> Vec<usize> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("history.jsonl");

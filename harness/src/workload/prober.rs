@@ -1,17 +1,17 @@
 //! Reads at a member that may have been left behind.
 //!
-//! A member that stood still, or was cut off, believes what it believed before: if it led, that it
-//! leads. The clients have moved on to the others by then, or wait for its answer, so nobody would
-//! ask it in the moment when it is most likely to answer wrongly. The prober does. First it has the
-//! others acknowledge a write, if they can; then it sends reads to the one left behind. They lie in
-//! its socket while it stands still, and are the first thing that it finds when it goes on: an
-//! answer below the write's revision is stale.
+//! A member that stood still, or was cut off, believes what it believed before: a former leader
+//! believes that it leads. By then the clients have moved on to the others, or wait for its answer,
+//! so no client would ask it at the moment when it is most likely to answer wrongly. The prober
+//! does. First it has the others acknowledge a write, if they can; then it sends reads to the one
+//! left behind. The reads lie in its socket while it stands still, and are the first thing that it
+//! finds when it goes on: an answer below the write's revision is stale.
 //!
-//! While a cut lasts that leaves a majority connected, it writes there from the beginning on, until
-//! one write is acknowledged: liveness is promised to such a majority, whatever the one that was
-//! cut off still believes and sends.
+//! While a cut leaves a majority connected, the prober writes to that majority, from the beginning
+//! of the cut until one write is acknowledged: liveness is promised to such a majority, whatever
+//! the member that was cut off still believes and sends.
 //!
-//! They are operations like any client's: recorded, and judged by the ledger.
+//! The prober's requests are operations like any client's: recorded, and judged by the ledger.
 
 use super::attempt::attempt;
 use super::connection::{self, Connection};
@@ -44,7 +44,7 @@ impl Prober {
     /// `endpoints` by slot; `clients` and `keys` as the load has them.
     ///
     /// # Errors
-    /// An endpoint that is no URI.
+    /// An endpoint is not a URI.
     pub async fn new(
         endpoints: &[String],
         op_timeout: Duration,
@@ -126,7 +126,7 @@ impl Prober {
     }
 }
 
-/// What its requests are for.
+/// The purpose of its requests.
 fn probe() -> Purpose {
     Purpose { step: "probe".into(), refusal: Expected::Never }
 }

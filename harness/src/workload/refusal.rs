@@ -33,7 +33,7 @@ const JUDGED: [Code; 9] = [
     Code::ResourceExhausted,
 ];
 
-/// Of the words of a refusal, what is told apart.
+/// Characters of a refusal's text by which reasons are told apart.
 const TEXT_CLASS_CHARS_MAX: usize = 120;
 
 /// The outcome of a request that ended in `error`.

@@ -175,8 +175,8 @@ fn remove_intent(dir: &DataDir) -> Result<(), MigrateError> {
     durable::sync_dir(dir.root()).map_err(io_error("removing the intent"))
 }
 
-/// Finishes or undoes what a kill left of a migration; `None`: nothing was under way. At every
-/// start, before the marker is looked at, by whoever holds the lock of `dir`.
+/// Finishes or undoes a migration that a kill interrupted; `None`: nothing was under way. Every
+/// start calls it before it looks at the marker, and holds the lock of `dir` meanwhile.
 pub fn resume(dir: &DataDir) -> Result<Option<Resumed>, MigrateError> {
     let Some((from, to)) = read_intent(dir)? else { return Ok(None) };
     // Where names cannot be exchanged, a kill between two renames leaves no `db`.

@@ -169,7 +169,7 @@ fn agrees_with_the_map(steps: &[Step], open: &mut dyn FnMut() -> Arc<dyn Backend
     Ok(())
 }
 
-/// Views taken along the way, each of which must still see what it saw.
+/// Views taken along the way: each must still see what it saw at first.
 fn views_never_change(backend: &dyn Engine) {
     let mut views = Vec::new();
     for index in 0..40 {

@@ -3,8 +3,8 @@
 //! The order: write `<name>.tmp`, sync it, rename it over `<name>`, sync the directory. Each step
 //! has a hook, so that the caller can name its crash windows, and a test can stop there.
 //!
-//! What an error of storage asks of the operator is said here too ([`remedy`]): a full disk is no
-//! damage, and advice that fits damage (remove the member) would cost a healthy one.
+//! [`remedy`] says what the operator has to do after an error of storage: a full disk is not
+//! damage, and advice that fits damage (remove the member) would cost a healthy member.
 
 use std::fs::File;
 use std::io::{self, Write};

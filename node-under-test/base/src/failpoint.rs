@@ -210,8 +210,8 @@ fn stop_here(window: Window, hit: u64) {
     // another.
     let line = format!("{{\"event\":\"window\",\"name\":\"{}\",\"hit\":{hit}}}\n", window.name());
     let mut out = std::io::stdout().lock();
-    // With nobody left to read the pipe there is nobody to kill us either: stopping would leave a
-    // stopped orphan, so go on instead.
+    // If the reader of the pipe is gone, the harness that would kill this process is gone too:
+    // stopping would leave a stopped orphan, so go on instead.
     if out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_ok() {
         process::stop_here();
     }

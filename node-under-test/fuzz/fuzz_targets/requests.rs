@@ -24,7 +24,7 @@ enum Item {
     Command(Bytes),
     Range(RangeRequest),
     Txn(TxnRequest),
-    /// Bytes that are no request: the transport refuses them.
+    /// Bytes that are not a request: the transport refuses them.
     Nothing,
 }
 

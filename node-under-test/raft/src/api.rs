@@ -247,7 +247,7 @@ pub trait StateMachine: Send + Sync + 'static {
 pub trait LeaderService: Send + Sync + 'static {
     /// Answers `question` on the leader of `term`: a quorum has confirmed it after the question
     /// arrived, and the term's first entry is applied. An error says why this member does not
-    /// answer, as when the term is over; whoever asked asks again.
+    /// answer, for example because the term is over; the caller asks again.
     fn answer(&self, term: u64, question: Bytes) -> BoxFuture<'_, Result<Bytes, String>>;
 }
 

@@ -107,7 +107,7 @@ impl Desk {
         }
     }
 
-    /// The planted bug `keepalive-unconfirmed`: the term of which this member was the elected
+    /// The planted bug `keepalive-unconfirmed`: the term in which this member was the elected
     /// leader, as far as its own log knows.
     fn believed_term(&self) -> Option<u64> {
         let vote = self.router.log.facts().vote?;

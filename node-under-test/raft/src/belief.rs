@@ -33,7 +33,7 @@ struct Look {
     term: u64,
     /// A follower: the leader's messages so far.
     messages: u64,
-    /// A leader: the newest moment of which a quorum has answered.
+    /// A leader: the newest moment that a quorum has confirmed.
     acknowledged: Option<Moment>,
 }
 

@@ -421,7 +421,8 @@ mod tests {
         ids.iter().map(member).collect()
     }
 
-    /// A member of three, of cluster `cluster`; 0: it has not joined one, and knows nobody.
+    /// A member of three, of cluster `cluster`; 0: it has not joined one, and knows no other
+    /// member.
     async fn member_of(cluster: u64, id: u64, incarnation: u64) -> (TempDir, Identity) {
         let dir = tempfile::tempdir().unwrap();
         let log = LogStore::open(dir.path(), incarnation).unwrap();

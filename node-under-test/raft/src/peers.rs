@@ -33,7 +33,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// A channel to `address` (`host:port`) that connects on demand.
 ///
 /// # Errors
-/// When that is no address.
+/// `address` cannot be parsed.
 fn channel(address: &str) -> Result<Channel, tonic::transport::Error> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?
         .connect_timeout(CONNECT_TIMEOUT)
@@ -106,10 +106,10 @@ impl Peers {
         self.read(id, |channels| client(channels.messages.clone()))
     }
 
-    /// A client for who is at `address`, which no membership names: it is not kept.
+    /// A client for the member at `address`, which no membership names. The client is not kept.
     ///
     /// # Errors
-    /// When that is no address.
+    /// `address` cannot be parsed.
     pub fn stranger(&self, address: &str) -> Result<PeerClient<Channel>, tonic::transport::Error> {
         Ok(client(channel(&self.dial.resolve(address))?))
     }

@@ -1,11 +1,11 @@
 //! Greeting the other members.
 //!
-//! Raft's own messages are not enough to know each other by. Two followers never talk while a
-//! leader serves both, so a wiped one would find the other unprepared; a learner asks nobody for
-//! anything, so one that was removed before the entry reached it would wait for ever. So each
-//! member greets those that it never met, and all, while no leader talks to it or when one of them
-//! took it for another life. A member that has not joined a cluster has nothing to say who it is,
-//! and greets only the one that takes it for another life.
+//! Raft's own messages are not enough for members to know each other. Two followers never talk
+//! while a leader serves both, so a wiped one would find the other unprepared; a learner never asks
+//! for votes, so one that was removed before the entry reached it would wait for ever. So each
+//! member greets the members that it never met. It greets all members while no leader talks to it,
+//! or when one of them took it for another life. A member that has not joined a cluster has no
+//! identity to show, and greets only a member that takes it for another life.
 
 use crate::clock;
 use crate::hello::{self, hello};

@@ -10,9 +10,9 @@
 //! 4. *A leader forwards nothing*: what it is asked remotely it does itself or refuses, so requests
 //!    do not wander.
 //! 5. *An outcome is told by a member that has applied it*: a member that forwarded a proposal
-//!    waits until it has come so far itself, and whoever asked it reads what was written. The wait
-//!    is bounded; a member that lags for longer knows that the proposal was applied, and cannot
-//!    stand by it yet, so its answer is that of an unknown outcome.
+//!    waits until it has applied the entry itself, so that its client reads there what was written.
+//!    The wait is bounded; a member that lags for longer knows that the proposal was applied, but
+//!    cannot show it yet, so it answers that the outcome is unknown.
 
 use crate::api::{ProposeError, Proposed, StateMachine};
 use crate::clock::Deadline;

@@ -2,8 +2,8 @@
 //! a stream of chunks between them.
 //!
 //! Both ends hold a handful of chunks, whatever the snapshot weighs. A stream that breaks off is an
-//! error to its reader, never an end: only the sender's own end of stream ends it, and what is
-//! short or long is refused by whoever unpacks it.
+//! error to its reader, never an end: only the sender's own end of stream ends it, and the
+//! receiver, which unpacks it, refuses a stream that is too short or too long.
 
 use crate::api::{SnapshotMeta, StateMachine};
 use crate::clock::{Deadline, Moment};
@@ -38,8 +38,8 @@ const TRANSFER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Until the first frame of a stream.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Takes an image and sends it; the receiver's answer comes when it has installed it. An image may
-/// cost as much as the state is large, so it is taken only for somebody who is there.
+/// Takes an image and sends it; the receiver's answer comes when it has installed it. The cost of
+/// an image may grow with the state, so it is taken only for a receiver that is there.
 ///
 /// # Errors
 /// An image that cannot be taken is a storage error, and fatal. Anything on the way backs off and
@@ -256,7 +256,7 @@ mod tests {
     use crate::api::{Entry, OutgoingSnapshot, Roster};
     use crate::log_store::LogStore;
 
-    /// Of which no image may be taken.
+    /// A state machine that must not be asked for an image.
     struct NoImage;
 
     impl StateMachine for NoImage {

@@ -1,5 +1,5 @@
 //! Between the library and the node's [`StateMachine`]: apply in order behind the local fsync, and
-//! snapshots that exist only as a promise until somebody needs one.
+//! snapshots that exist only as a promise until one is needed.
 //!
 //! 0. *Entries are applied on a thread of their own* ([`ApplyThread`]), and so are snapshots
 //!    installed: an entry may change as many keys as the store has, and an engine may stall. What

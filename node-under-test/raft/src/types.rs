@@ -44,7 +44,7 @@ pub type RawSnapshot = alias::SnapshotOf<TypeConfig, SnapshotData>;
 /// What the library passes around in place of a snapshot's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SnapshotData {
-    /// Nothing exists yet: the image is taken when somebody needs it.
+    /// Nothing exists yet: the image is taken when it is needed.
     Deferred,
     /// A received image lies verified in the state machine's staging area.
     Staged,

@@ -285,7 +285,7 @@ fn a_leader_that_hears_nothing_makes_way() {
     });
 }
 
-/// Whoever proposes by way of a follower finds there at once what was applied.
+/// A caller that proposes by way of a follower finds there at once what was applied.
 #[test]
 fn an_answer_comes_when_the_member_that_gives_it_has_applied() {
     run(async {

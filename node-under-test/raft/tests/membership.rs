@@ -76,7 +76,7 @@ fn a_member_is_added_promoted_and_removed_through_any_member() {
         change(&cluster, by, MembershipChange::Remove { id: 4 }).await.unwrap();
         assert_eq!(cluster.farewell(4).await, Farewell::Removed { id: 4 });
         cluster.stop(4).await;
-        // The greatest id stays taken, though nobody has it.
+        // The greatest id stays taken, although no member has it.
         let added = change(&cluster, by, learner(&free_address())).await.unwrap();
         assert_eq!(added.member_id, 5);
         assert_eq!(
@@ -135,7 +135,7 @@ fn proposals_find_a_leader_that_no_command_line_names() {
     });
 }
 
-/// A removed learner asks nobody for anything, and the leader no longer talks to it.
+/// A removed learner never asks for votes, and the leader no longer talks to it.
 #[test]
 fn a_member_that_was_removed_while_it_was_away_hears_of_it() {
     run(async {
@@ -255,7 +255,7 @@ fn a_wiped_member_neither_votes_nor_counts() {
         cluster.start(wiped).await;
         let found = cluster.log(wiped).incarnation();
         assert_eq!(cluster.farewell(wiped).await, Farewell::Wiped { id: wiped, expected, found });
-        // It goes on here, as no real one does: still nobody counts it.
+        // It goes on here, which no real member does: the others still do not count it.
         let proposed = definite(&cluster, survivor, "on one leg").await;
         assert!(matches!(proposed, Err(ProposeError::NoLeader | ProposeError::Unavailable(_))), "{proposed:?}");
         assert!(!cluster.node(survivor).status().is_leader);

@@ -208,8 +208,8 @@ mod tests {
     use tokio::sync::{Semaphore, watch};
     use tokio_stream::wrappers::UnboundedReceiverStream;
 
-    /// A leader that knows leases 1 to 9, of which it is revoking those in `revoking`; answers when
-    /// it is let.
+    /// A leader that knows leases 1 to 9, and is revoking those in `revoking`; answers when it is
+    /// let.
     #[derive(Clone)]
     struct Leader {
         open: Arc<Semaphore>,

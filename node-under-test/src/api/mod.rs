@@ -54,7 +54,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
 /// The services of one member. Starts the task that expires leases, so it needs a running runtime.
 ///
 /// # Errors
-/// Somebody answers already what members ask this one about leases, or the engine cannot be read.
+/// Another service answers the members' questions about leases already, or the engine cannot be
+/// read.
 pub fn routes(
     options: &Serve,
     raft: RaftNode,

@@ -15,7 +15,7 @@ use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
 /// # Errors
-/// The directory is no stopped member's; a row that this program cannot have written; standard
+/// The directory is not a stopped member's; a row that this program cannot have written; standard
 /// output is closed.
 pub fn dump(options: &Dump) -> anyhow::Result<ExitCode> {
     let view = Stopped::open(&options.at.data_dir)?.view()?;

@@ -94,7 +94,7 @@ fn print<T: Serialize>(record: &T, plain: &[String], form: WriteOut) -> anyhow::
 /// `hashkv`: what a live member answers to HashKV at that revision.
 ///
 /// # Errors
-/// The revision is compacted or in the future; the directory is no stopped member's.
+/// The revision is compacted or in the future; the directory is not a stopped member's.
 pub fn hashkv(options: &HashKv) -> anyhow::Result<ExitCode> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]

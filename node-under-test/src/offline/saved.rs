@@ -85,8 +85,8 @@ pub fn status(options: &SnapshotStatus) -> anyhow::Result<ExitCode> {
 /// empties; a kill after it leaves the whole member.
 ///
 /// # Errors
-/// The file is no snapshot of this program's; the directory exists. Nothing is left behind, or what
-/// the next attempt removes.
+/// The file is not a snapshot of this program's; the directory exists. An error leaves nothing
+/// behind, or only what the next attempt removes.
 pub fn restore(options: &Restore) -> anyhow::Result<ExitCode> {
     #[cfg(feature = "sabotage")]
     if let Some(bug) = &options.sabotage {

@@ -78,8 +78,8 @@ impl LeaseTable {
     }
 }
 
-/// The set of leases that came or went since somebody last looked: bounded by the leases, not by
-/// time.
+/// The set of leases that came or went since the last look: its size is bounded by the leases, not
+/// by time.
 #[derive(Debug, Default)]
 pub struct LeaseChanges {
     /// Id → whether it was granted (again) since.
@@ -100,8 +100,8 @@ impl LeaseChanges {
         }
     }
 
-    /// The leases that came or went, and whether each was granted since somebody last looked: one
-    /// that was revoked and granted again in between is another lease, with a deadline of its own.
+    /// The leases that came or went, and whether each was granted since the last look: one that was
+    /// revoked and granted again in between is another lease, with a deadline of its own.
     pub fn take(&self) -> BTreeMap<i64, bool> {
         std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -162,7 +162,7 @@ fn request() -> impl Strategy<Value = Request> {
     ]
 }
 
-/// Commands as they are encoded; some with a byte changed, some cut short, some that are no
+/// Commands as they are encoded; some with a byte changed, some cut short, some that are not
 /// commands at all.
 fn command_bytes() -> impl Strategy<Value = Bytes> {
     let damaged = (request(), any::<proptest::sample::Index>(), any::<u8>()).prop_map(|(request, at, byte)| {

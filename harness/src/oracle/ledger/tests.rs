@@ -102,8 +102,8 @@ fn judged(why: &str) -> Outcome {
     Outcome::Refused { why: why.into(), reason }
 }
 
-/// What keeps the limits is done, as any write; what breaks them is refused; and where servers
-/// differ, both are right.
+/// Requests within the limits are carried out like any write, and those beyond them are refused.
+/// Where servers differ, both answers are right.
 #[test]
 fn a_request_at_the_limits_is_taken_and_one_beyond_them_refused() {
     const TOO_MANY: &str = "InvalidArgument: etcdserver: too many operations in txn request";
@@ -559,8 +559,8 @@ fn a_snapshot_without_what_was_acknowledged_before_it_is_a_lost_write() {
     assert_eq!(findings.iter().map(|finding| finding.class()).collect::<Vec<_>>(), [Phantom], "no watch told it");
 }
 
-/// An operation of the old cluster that comes back is in the history twice, or is one that nobody
-/// sent.
+/// An operation of the old cluster that comes back is in the history twice, or is one that no
+/// client sent.
 #[test]
 fn nothing_of_the_old_cluster_comes_back() {
     for (id, class) in [(A, Class::ExactlyOnce), (B, Phantom)] {

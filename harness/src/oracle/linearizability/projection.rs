@@ -1,4 +1,4 @@
-//! What an operation of the workload is to each single key.
+//! The projection of an operation of the workload onto each single key.
 
 use super::register::{Does, Place, Row, fingerprint};
 use crate::operation::{Action, Compare, Effect, KeyState, Keys, Reply};
@@ -108,8 +108,8 @@ fn transaction<S>(when: &[Compare], then: &[Effect], known: &BTreeMap<Box<[u8]>,
     parts
 }
 
-/// What a read says about each key: those that it returned, and the others of its range, which are
-/// absent.
+/// The statements of a read about single keys: the keys that it returned, and the others of its
+/// range, which are absent.
 fn read<'a, S>(
     keys: &'a Keys,
     rows: &'a [KeyState],

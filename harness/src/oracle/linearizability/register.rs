@@ -55,11 +55,11 @@ impl Default for Register {
     }
 }
 
-/// Where in the order of all operations.
+/// A place in the order of all operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Place {
-    /// Of a write: it is that revision. Of an answer about the state: behind that revision, and
-    /// before the next.
+    /// A write is that revision. An answer about the state lies behind that revision, and before
+    /// the next.
     At(u64),
     /// Not after this revision.
     UpTo(u64),
@@ -67,7 +67,7 @@ pub(super) enum Place {
     Anywhere,
 }
 
-/// What one operation is to one key.
+/// The part of one operation that concerns one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Does {
     /// `when`: only if the key was last changed at this revision (0: if it is absent).

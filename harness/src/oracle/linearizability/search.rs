@@ -84,7 +84,7 @@ impl Config {
     }
 }
 
-/// Why a key is judged no further.
+/// Reason why a key is judged no further.
 pub(super) enum End {
     /// `ordered` answers have an order, which ends with `last` and does not go on to `next`.
     /// `beside`: the key before that, and what was open.

@@ -321,7 +321,7 @@ struct Random {
     id: OpId,
     action: Action,
     outcome: Outcome,
-    /// When it was sent and answered, in arbitrary units.
+    /// The moments at which it was sent and answered, in arbitrary units.
     sent: u32,
     answered: u32,
 }
@@ -413,7 +413,7 @@ proptest! {
         prop_assert!(!classes.contains(&Class::Linearizability), "{classes:?}");
     }
 
-    /// What is told wrongly is refused exactly if no order explains it.
+    /// A falsified history is refused if and only if no order explains it.
     #[test]
     fn a_mutated_history_is_judged_as_by_trying_every_order(
         kinds in prop::collection::vec((0u8..5, 0u8..4, 0u8..10), 1..7),

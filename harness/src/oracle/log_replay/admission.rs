@@ -20,7 +20,7 @@ const TARGET_MAX: i32 = 4;
 const ORDER_MAX: i32 = 2;
 const SORT_TARGET_MAX: i32 = 4;
 
-/// Why `request` is refused, whatever the state is.
+/// The reason to refuse `request` in any state; `None`: some state admits it.
 pub(super) fn refusal(request: &Request) -> Option<String> {
     let admitted = match request {
         Request::Put(request) => put(request),
@@ -85,8 +85,8 @@ fn known(what: &str, number: i32, max: i32) -> Result<(), String> {
     if (0..=max).contains(&number) { Ok(()) } else { Err(format!("an unknown {what}, {number}")) }
 }
 
-/// What a branch may put and delete. Nothing here is fast: a log of the workload's holds a few
-/// dozen operations an entry.
+/// The puts and deletes of a branch. Speed does not matter here: an entry of the workload's log
+/// holds a few dozen operations.
 #[derive(Default)]
 struct Changes<'t> {
     puts: Vec<&'t [u8]>,

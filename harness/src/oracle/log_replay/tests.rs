@@ -100,7 +100,7 @@ fn gone(key: &str) -> Change {
     Change::Delete { key: key.into() }
 }
 
-/// What the watches have to tell of that life.
+/// The revisions of that life, as the watches have to deliver them.
 fn revisions() -> Vec<(u64, Vec<Change>)> {
     vec![
         (2, vec![told("a", "x,1.1", 2, 1, 7)]),
@@ -337,8 +337,8 @@ fn put_op(key: &str, value: &str) -> RequestOp {
     RequestOp { request: Some(Op::RequestPut(put_request(key, value, 0))) }
 }
 
-/// Nested transactions do what they say, and those that no member takes do nothing, nor do bytes
-/// that are no command.
+/// Nested transactions do what they say. Those that members refuse do nothing, and neither do bytes
+/// that are not a command.
 #[test]
 fn what_a_member_refuses_by_its_bytes_changes_nothing() {
     let mut log = log(

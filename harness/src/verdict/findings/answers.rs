@@ -1,10 +1,10 @@
-//! Answers: each fits the state at its revision, and none is from before what had been
-//! acknowledged.
+//! Answers: each fits the state at its revision, and none is older than the revision that had been
+//! acknowledged before.
 
 use super::parts::{Floor, Reader, Request};
 
 findings! {
-    /// What an answer says about the state is what the model holds there, and one order explains
+    /// An answer says the same about the state as the model at its revision, and one order explains
     /// all answers.
     Answers:
 

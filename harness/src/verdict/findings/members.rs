@@ -10,7 +10,7 @@ fn quoted(remark: Option<&String>) -> String {
     remark.map(|line| format!(" (it said {line:?})")).unwrap_or_default()
 }
 
-/// How a member ended, and whether that is how it ends when it finds its own invariant broken.
+/// The end of a member in words, with a note if it ended because it found its own invariant broken.
 fn end(ended: Ended) -> String {
     let own = if ended == Ended::Exited(super::parts::EXIT_INVARIANT) { ", its own broken invariant" } else { "" };
     format!("{ended}{own}")

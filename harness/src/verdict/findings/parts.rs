@@ -1,5 +1,4 @@
-//! What findings are made of: values of several variants, each with the words that it has in a
-//! sentence.
+//! Parts of findings: values of several variants, each with its words in a sentence.
 
 use super::{What, Worth};
 use crate::ended::Ended;
@@ -98,7 +97,7 @@ impl<T: Sample> Sample for Option<T> {
 }
 
 part! {
-    /// An operation, and what it was to do.
+    /// An operation, and its effects in words.
     Request {
         id: OpId,
         /// With its first few keys: `put p/1, delete [q/, q0)`.
@@ -135,7 +134,7 @@ impl fmt::Display for Floor {
     }
 }
 
-/// Where all replicas were read.
+/// The place at which all replicas were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Anchor {
@@ -148,7 +147,7 @@ pub enum Anchor {
 }
 
 impl Anchor {
-    /// What was done there, after which something is missing.
+    /// The action at that place, after which something is missing.
     pub(super) fn done(&self) -> &'static str {
         match self {
             Anchor::Fence { .. } | Anchor::Agreed { .. } => "proposed",
@@ -212,7 +211,7 @@ impl fmt::Display for Says {
 }
 
 words! {
-    /// Why an operation was answered without having written anything.
+    /// The reason why an operation was answered without having written anything.
     NoEffect {
         DeletedNothing = "was answered as deleting nothing",
         ComparisonFailed = "was answered as failing its comparison",
@@ -220,7 +219,7 @@ words! {
     }
 }
 
-/// What returned rows.
+/// The read that returned rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reader {
@@ -262,7 +261,7 @@ impl fmt::Display for FreshWatch {
     }
 }
 
-/// How a lease was known to have ended.
+/// The evidence that a lease had ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeaseEnd {
@@ -294,7 +293,7 @@ words! {
 }
 
 words! {
-    /// How a migration ended.
+    /// The end of a migration.
     Migration {
         Finished = "after the migration",
         Killed = "after our kill of the migration",
@@ -341,7 +340,7 @@ part! {
     #[derive(Copy)]
     Vote {
         term: u64,
-        /// Whom it was given to, if the source tells.
+        /// The member that it was given to, if the source tells.
         node: Option<u64>,
         /// A quorum granted it: `node` is the leader of `term`.
         committed: bool,
@@ -359,7 +358,7 @@ impl fmt::Display for Vote {
 }
 
 part! {
-    /// What a member's raft log has at an index.
+    /// The entry of a member's raft log at an index.
     Told {
         member: u64,
         term: u64,
@@ -391,7 +390,7 @@ impl fmt::Display for Differs {
 }
 
 words! {
-    /// What a healed cluster has to do within a bound.
+    /// The service that a healed cluster owes within a bound.
     Healed {
         CatchUp = "catch up",
         Fence = "commit a write, and every member to apply it,",

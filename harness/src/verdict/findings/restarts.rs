@@ -40,7 +40,7 @@ findings! {
         "the dead directory has {mark} = {dead}, the next life found {told}",
         dead = or_nothing(*dead), told = or_nothing(*told);
 
-    /// What had to be verified, and what was.
+    /// The entries that had to be verified, and those that were.
     ReplayStart VerifiedOtherEntries { expected: Option<Span>, found: Option<Span> }
         "(N, E] to verify is {expected}, verified was {found}",
         expected = or_nothing(*expected), found = or_nothing(*found);

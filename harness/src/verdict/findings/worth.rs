@@ -19,7 +19,7 @@ findings! {
         "expected at least {percent_min} % of the planned faults to land, found {landed} of \
          {planned}; the skips say why";
 
-    /// Of servers of whose data nothing is known.
+    /// Only for servers whose data is unknown.
     NotProven TooFewToCatchUp { percent_min: u32, bit: u64, judged: u64 }
         "expected at least {percent_min} % of the kills that landed to leave their victims \
          something to catch up with, found {bit} of {judged}; raise the load";

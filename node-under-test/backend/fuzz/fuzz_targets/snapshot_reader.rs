@@ -48,7 +48,7 @@ fn tar_of(input: &[u8]) -> Vec<u8> {
         let [len, fill, more @ ..] = more else { break };
         let name: String = name.iter().map(|at| char::from(NAME_CHARS[usize::from(*at) % NAME_CHARS.len()])).collect();
         let len = usize::from(*len) * 5;
-        // What the format does not allow has no header, and so is no file.
+        // A file that the format does not allow has no header, and so is left out.
         if let Ok(header) = format::file_header(&name, len as u64) {
             tar.extend_from_slice(&header);
             tar.extend(std::iter::repeat_n(*fill, len));

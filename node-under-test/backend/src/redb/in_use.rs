@@ -1,8 +1,8 @@
-//! How many bytes of the file hold rows, or lead to them.
+//! The number of bytes of the file that hold rows, or lead to them.
 //!
-//! redb can tell only by reading every page. So the pages are counted once for each file, when
-//! somebody asks first, and from there on commits say by how many bytes their rows differ from
-//! those that they replace: asking again costs nothing.
+//! redb can tell only by reading every page. So the pages are counted once for each file, at the
+//! first question; from then on each commit says by how many bytes its rows differ from those that
+//! they replace. Asking again costs nothing.
 
 use super::lock;
 use node_base::backend::Result;

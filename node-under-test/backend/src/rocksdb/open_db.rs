@@ -122,7 +122,7 @@ impl OpenEngine {
         Ok(())
     }
 
-    /// Waits until N is at least `id`, of which the caller knows that the SSTs hold it.
+    /// Waits until N is at least `id`. The caller knows that the SSTs hold `id`.
     pub fn persist_proven(&self, id: LogId) -> Result<()> {
         if matches!(*lock(&self.keeper), Keeper::Waiting(..)) {
             return Err(BackendError::refused("the engine must be attached before it is flushed"));

@@ -57,8 +57,8 @@ pub(crate) fn refuse_older(dir: &DataDir, own: Option<LogId>, image: LogId) -> R
     Err(SnapshotError::Refused(format!("this member is at {own:?} already, the snapshot is at {image}")))
 }
 
-/// What is left of an install once N = M is durable, in this order: nobody may need the old
-/// database, or entries up to M, when they go.
+/// Finishes an install once N = M is durable, in this order: the old database and the entries up to
+/// M must not be needed any more when they go.
 pub(crate) fn purge_and_delete_old(
     dir: &DataDir,
     purge_log: &mut dyn FnMut() -> io::Result<()>,

@@ -1,7 +1,7 @@
-//! A member that is told anything at all: bytes that are no message, and messages that no honest
-//! member sends, alone and one after the other, by callers that know its cluster and its life.
+//! A member under hostile input: bytes that are not a message, and messages that no honest member
+//! sends, alone and one after the other, from callers that know its cluster and its life.
 //!
-//! Whatever it hears, it answers, it neither ends nor parts, it still takes a vote request
+//! Whatever it receives, it answers, it neither ends nor parts, it still takes a vote request
 //! afterwards, and it starts again from what is on its disk. The acts are plain data: a fuzzer
 //! reads them from bytes, a property test draws them. What the library's messages look like on the
 //! wire is spelled out here, so that lies need no constructor's consent.
@@ -241,7 +241,7 @@ impl StateMachine for Machine {
     }
 }
 
-/// One of three members; nobody is at the addresses of the others.
+/// One of three members; no process listens at the addresses of the others.
 pub struct Victim {
     dir: TempDir,
     engine: Arc<Mutex<Engine>>,
@@ -265,7 +265,7 @@ impl Victim {
         let member = |id: u64| Member {
             id,
             name: format!("m{id}"),
-            // Discard: nobody listens there.
+            // Discard: no process listens there.
             peer_addr: format!("127.0.0.{id}:9"),
             client_addr: String::new(),
         };

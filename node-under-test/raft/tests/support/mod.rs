@@ -259,8 +259,8 @@ impl Cluster {
         }
     }
 
-    /// The membership names addresses at which nobody listens: whatever arrives was dialled by way
-    /// of a detour.
+    /// The membership names addresses where no process listens: every message that arrives took a
+    /// detour.
     pub fn behind_detours(size: u64) -> Self {
         let mut cluster = Self::new(size);
         let detour = |member: &Member| (member.peer_addr.clone(), free_address());
@@ -365,8 +365,8 @@ impl Cluster {
         self.failed_over(id).await;
     }
 
-    /// Waits until the running members, if they are a quorum, follow somebody else: a proposal that
-    /// they forward to a member on its way out ends with an unknown outcome, and rightly so.
+    /// Waits until the running members, if they are a quorum, follow another member: a proposal
+    /// that they forward to a member on its way out ends with an unknown outcome, and rightly so.
     async fn failed_over(&self, from: u64) {
         let Some(reader) = self.running.values().next() else { return };
         let roster = reader.node.roster().borrow().clone();
