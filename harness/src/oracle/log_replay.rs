@@ -160,7 +160,7 @@ impl LogReplay {
             .entries
             .iter()
             .filter(|entry| committed >= Some(entry.id.index) && entry.id.index >= forgotten)
-            .map(step::logged)
+            .map(logged)
             .filter(new)
             .collect();
         let (first, last) = (log.entries.first(), log.entries.last());

@@ -287,7 +287,7 @@ fn a_replay_that_begins_at_the_last_fence_forgets_what_single_logs_told() {
     replay.read(&evidence, &mut Alarms::new());
     let mut again = replay.at_last_fence();
     let truth = log(11, &[Some(put("d", "x,1.6", 0)), Some(put("d", "x,1.7", 0))]);
-    again.read_committed(&truth.entries.iter().map(step::logged).collect::<Vec<_>>());
+    again.read_committed(&truth.entries.iter().map(logged).collect::<Vec<_>>());
     let made: Vec<(u64, u64)> = again.lately().iter().map(|(revision, (id, _))| (*revision, id.index)).collect();
     assert_eq!(made, [(7, 11), (8, 12)]);
     let writer = again.lately()[&7].1[0].row.unwrap().value.writer().unwrap();
