@@ -12,6 +12,7 @@ use node_backend::layout::DataDir;
 use node_backend::rocksdb::RocksBackend;
 use node_backend::{inspect, last_flushed_index};
 use node_base::backend::{Backend, Bucket};
+use node_base::chain::chain;
 use node_base::failpoint::Window;
 use std::future::Future;
 use std::pin::pin;
@@ -243,7 +244,7 @@ fn damage_is_refused_by_name() {
         inspect::copy_dead(tmp.path(), copy.path(), &|_| false).unwrap();
         let copied = DataDir::new(copy.path());
         damage(&copied);
-        RocksBackend::open(copied, small()).err().expect("must be refused").to_string()
+        chain(&RocksBackend::open(copied, small()).err().expect("must be refused"))
     };
     let corrupt = refusal(&|dir| std::fs::write(dir.last_flushed_index(), [0; 16]).unwrap());
     assert!(corrupt.contains("corrupt") && corrupt.contains("restore"), "{corrupt}");
