@@ -1,8 +1,8 @@
-//! A committed entry as the replay needs it and as the history keeps it: what it does, with each
+//! A committed entry as the replay needs it and as the history keeps it: its effect, with each
 //! value as a mark.
 //!
 //! A mark is 16 bytes of the value's SHA-256, and the operation that wrote it. Two marks are equal
-//! if and only if the values are, as far as anybody can tell; so a replay of marks proves as much
+//! if and only if the values are, for all practical purposes; so a replay of marks proves as much
 //! as one of values, and a line of the history holds a few dozen bytes for an entry in place of a
 //! few hundred.
 
@@ -175,7 +175,8 @@ pub enum Change {
     Txn { when: Vec<Condition>, then: Vec<Change>, or: Vec<Change> },
 }
 
-/// Key, which of its numbers (of an absent key all are 0), how it must compare, with what.
+/// The key, the number of it that is compared (all are 0 for an absent key), the comparison, and
+/// the other side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Condition(pub String, pub Number, pub Order, pub i64);
 
