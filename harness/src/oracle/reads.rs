@@ -45,7 +45,7 @@ impl Claims {
         }
     }
 
-    /// The history ends before the deferred answers.
+    /// Forgets the deferred answers: the history ends before their revisions.
     pub fn forget_deferred(&mut self) {
         self.deferred.clear();
     }

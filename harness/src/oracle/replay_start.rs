@@ -111,7 +111,7 @@ pub(super) fn carry_install(before: &DeadMember, dead: &mut DeadMember) {
 pub fn check_replay_start(restart: &Restart<'_>, recovery: &Recovered) -> Vec<Finding> {
     let dead = restart.dead;
     if dead.log_error.is_some() {
-        // There is nothing to compare with; that the directory cannot be read has been reported.
+        // There is nothing to compare with; that the log cannot be read has been reported.
         return Vec::new();
     }
     let mut broken = Vec::new();

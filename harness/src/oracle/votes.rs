@@ -59,7 +59,7 @@ pub(super) struct Leaders {
 }
 
 impl Leaders {
-    /// `member` said, alive, who leads its term.
+    /// Takes the leader of its term, as `member` reported it while it lived.
     pub fn reading(&mut self, member: u64, reading: &Reading) -> Alarms {
         if reading.leader == 0 {
             return Alarms::new();

@@ -55,7 +55,7 @@ pub enum Ruling {
 
 /// Hits in a row that a candidate needs beside a reliable best. A plan with fewer steps mostly
 /// fails as often as before, and each removed step makes it easier to read. A plan with less load
-/// fails more and more rarely, and a smaller number is no easier to read: such a candidate has to
+/// fails more and more rarely, and a smaller number is not easier to read: such a candidate has to
 /// prove itself.
 pub fn wanted(less_load: bool) -> u32 {
     if less_load { 4 } else { 2 }

@@ -1,7 +1,7 @@
 //! Replacements of a step: each one does less, or says the same of fewer and nearer things.
 //!
 //! A window stays as it is, because it makes a replay land on the same step. A kill's applied index
-//! and its time stay as well, because a smaller number is no simplification.
+//! and its time stay as well, because a smaller number makes a step no simpler.
 
 use crate::plan::{At, Fault, Link, Restore, Step, Upgrade, Way, When, Whom};
 use crate::scenario::WhomKind;

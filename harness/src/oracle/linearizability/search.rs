@@ -338,7 +338,7 @@ impl Search {
     }
 
     /// Whether `this` can go on in every way that `other` can: they differ only in unanswered
-    /// operations, which `this` has left.
+    /// operations, which `this` can still use.
     fn covers(&self, this: &Config, other: &Config) -> bool {
         this.register == other.register
             && this.took_effect.iter().all(|number| other.took_effect.binary_search(number).is_ok())
