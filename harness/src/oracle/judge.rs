@@ -1,5 +1,5 @@
-//! The one table of which judge gets which piece of evidence, for the live run and for a fold over
-//! its history.
+//! The one table of judges and their pieces of evidence, for the live run and for a fold over its
+//! history.
 
 use super::ledger::Books;
 use super::liveness::{check_cut, check_healing};
