@@ -71,7 +71,7 @@ pub fn seed_from_time() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    /// A thread that waits has none.
+    /// A waiting thread uses no processor time.
     #[test]
     fn processor_time_is_the_threads_own() {
         let (wall, before) = (super::now(), super::thread_time().unwrap());

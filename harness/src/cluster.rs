@@ -87,7 +87,7 @@ pub struct Cluster {
     ids_used: BTreeSet<u64>,
     /// The highest applied index that any of the members that are gone reported.
     applied_by_the_gone: u64,
-    /// Reserve every port for the whole run.
+    /// Reservations of every port for the whole run.
     _ports: Vec<PortHolder>,
 }
 

@@ -16,8 +16,8 @@ use control::Control;
 use tokio::sync::watch;
 use tonic::Status;
 
-/// A cheap handle: clones share the connection. What a target cannot do ends in an `Unimplemented`;
-/// the pipeline asks beforehand.
+/// A cheap handle: clones share the connection. A request that the target does not support ends in
+/// an `Unimplemented`; the pipeline asks beforehand.
 #[derive(Debug, Clone)]
 pub enum Contact {
     Control(Control),
@@ -64,8 +64,8 @@ impl Contact {
         }
     }
 
-    /// The part of `status` that can be compared with others of the same life: what it says in one
-    /// breath.
+    /// The part of `status` that can be compared with others of the same life, because its values
+    /// were read at one moment.
     pub fn testimony(&self, status: &Standing) -> Standing {
         match self {
             Contact::Control(_) => status.clone(),

@@ -1,12 +1,12 @@
-//! The crowd: clients that hold what a member has and give it no work. Connections that never
+//! The crowd: clients that hold a member's resources and give it no work. Connections that never
 //! speak, connections that begin HTTP/2 and say no more, watches and snapshots that are never read.
-//! They come to each member as soon as it serves, in every life, and stay for as long as they are
-//! let.
+//! They come to each member as soon as it serves, in every life, and stay as long as the member
+//! lets them.
 //!
 //! They prove nothing by themselves: a member that runs out of descriptors, threads or memory
-//! because of them dies, is late, or serves the load no more, and all that is judged anyway. What
-//! they add to a report is how many came, so that a run cannot pass because they stayed away, and
-//! how long small answers on long streams took meanwhile ([`pulse`]).
+//! because of them dies, is late, or does not serve the load any more, and all that is judged
+//! anyway. A report adds their number, so that a run cannot pass because they stayed away, and the
+//! latency of small answers on long streams meanwhile ([`pulse`]).
 
 mod pulse;
 mod visitor;
@@ -29,7 +29,7 @@ const HEAD_START: Duration = Duration::from_millis(300);
 /// They come one after the other, so that the kernel's backlog, 128 connections on many machines,
 /// does not turn clients away.
 const STRIDE: Duration = Duration::from_millis(5);
-/// Between two visits of one that was sent away or not let in.
+/// Pause between two visits of a client that was sent away or not let in.
 const PAUSE: Duration = Duration::from_secs(2);
 /// Descriptors of the harness itself and of its load, beside the crowd's.
 const OWN_DESCRIPTORS: u64 = 1_024;
@@ -148,8 +148,8 @@ mod tests {
     use super::*;
     use tokio::net::TcpListener;
 
-    /// A member that takes connections is crowded in each of its lives; one that does not serve is
-    /// left alone.
+    /// A member that takes connections is crowded in each of its lives; the crowd leaves a member
+    /// alone that does not serve.
     #[tokio::test]
     async fn the_crowd_comes_when_a_member_serves_and_again_after_it_was_gone() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

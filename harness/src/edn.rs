@@ -16,8 +16,9 @@
 //! - `:f :txn` has micro-operations: `[:w key n]` and `[:r key n]` for registers (`c/`, `l/`,
 //!   `p/`), `[:append key n]` and `[:r key [n …]]` for append lists (`a/`). An append list starts
 //!   over, and a deleted one begins anew: `key#n`, with the first number in it, names one that only
-//!   grows. What a transaction deletes beside its writes is left out, and so is what a read found
-//!   absent: a checker would take it for the initial state, which a deleted key is not.
+//!   grows. Keys that a transaction deletes beside its writes are left out, and so are keys that a
+//!   read found absent: a checker would take them for the initial state, and a deleted key is not
+//!   in it.
 //! - Everything else is exported under its own name and is not a transaction: `:delete`, `:range`
 //!   (a read of several keys), `:serializable` and `:historic` (reads that promise no real time),
 //!   `:grant`, `:revoke`, `:compact`. A checker of transactions keeps `:f :txn`.
@@ -30,8 +31,8 @@ use crate::operation::{Action, Effect, KeyState, OpId, Reply};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 
-/// By how much a client's process grows after an answer that never came; more than there can be
-/// clients.
+/// The step by which a client's process grows after an answer that never came; more than there can
+/// be clients.
 pub const THREADS: u64 = 1_000;
 /// See the module's documentation.
 const SEQS: u64 = 1_000_000_000;
@@ -60,7 +61,7 @@ struct Open {
     op: OpId,
     f: &'static str,
     value: String,
-    /// A read, whose value is what it found.
+    /// A read: its value is the result.
     reads: bool,
 }
 
@@ -75,7 +76,7 @@ struct Writer<W> {
 /// Writes the operations of a history, which `lines` reads, to `to`.
 ///
 /// # Errors
-/// Reading, writing, or a line that is none of a history.
+/// Reading or writing failed, or a line is not one of a history.
 pub fn export(mut lines: Lines<impl BufRead>, to: impl Write) -> Result<Exported, Error> {
     let mut writer =
         Writer { to, index: 0, process: BTreeMap::new(), open: BTreeMap::new(), exported: Exported::default() };
@@ -222,7 +223,7 @@ fn write(id: OpId, key: &str, value: &str) -> String {
     }
 }
 
-/// A row as a read returned it; `None`: it has no value that is ours.
+/// A row as a read returned it; `None`: its value is not one of ours.
 fn found(row: &KeyState) -> Option<String> {
     let (key, value) = (str::from_utf8(&row.key).ok()?, str::from_utf8(&row.value).ok()?);
     match entries(value).filter(|_| key.starts_with(LISTS)) {

@@ -13,7 +13,8 @@ pub enum Ended {
     KilledByUs(i32),
     /// This signal ended it, and we had not: its own abort, the OOM killer, a stranger.
     KilledByOther(i32),
-    /// It is gone, and how is not known: another process reaped it, or a real-time signal ended it.
+    /// It is gone, and its end is unknown: another process reaped it, or a real-time signal ended
+    /// it.
     Unknown,
 }
 

@@ -1,10 +1,11 @@
-//! Which endpoints serve. The code that starts and kills members knows; clients read it here
-//! instead of waiting.
+//! The endpoints that serve. The code that starts and kills members knows them; clients read them
+//! here instead of waiting.
 //!
-//! A member that is being started may have bound its port seconds before it answers; a client that
-//! asks it then waits for all of its operation timeout, though two others serve. So a member says
-//! here when it is seen to serve, and that it does not before it is killed. That is all that
-//! clients learn: who stands still, who is cut off or who has died of itself is theirs to find out.
+//! A starting member may bind its port seconds before it answers; a client that asks it then waits
+//! for its whole operation timeout, although two others serve. So the board shows that a member
+//! serves once it was seen to, and that it does not before it is killed. Clients learn no more:
+//! they have to find out themselves which members stand still, are cut off, or have died by
+//! themselves.
 
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -55,7 +56,7 @@ impl Board {
     }
 
     async fn wait(&self, so: impl Fn(&[bool]) -> bool) {
-        // The sender is ours and lives: no error is possible.
+        // The sender belongs to this board and lives, so an error is impossible.
         let _ = self.0.subscribe().wait_for(|board| so(board)).await;
     }
 }

@@ -1,10 +1,10 @@
 //! Evidence: everything that the harness did and saw, as a type. A line of `history.jsonl` is one
 //! piece of it.
 //!
-//! What a judge needs is evidence, and nothing else is: [`crate::oracle::Ledger::record`] writes a
-//! piece down and judges it, under one lock, so the history's order is the order of judging. A fold
-//! over the lines ([`crate::fold`]) comes to the same books and the same findings. Some findings
-//! are testimony: that a bound passed, or that a process died of itself, only the run could see.
+//! Evidence is exactly the input of the judges: [`crate::oracle::Ledger::record`] writes a piece
+//! down and judges it, under one lock, so the history's order is the order of judging. A fold over
+//! the lines ([`crate::fold`]) comes to the same books and the same findings. Some findings are
+//! testimony, because only the run could see that a bound passed, or that a process died by itself.
 //! Those are [`Evidence::Told`], with the finding in full.
 //!
 //! Both directions of the format are here, and a variant is all that a new kind of evidence needs.
@@ -79,7 +79,7 @@ pub enum Look {
     Killed,
     /// `migrate` was killed while it worked on the directory.
     MigrateKilled,
-    /// `migrate` ended with success: what it was to make, and the index that it claims.
+    /// `migrate` ended with success: the engine that it had to make, and the index that it claims.
     Migrated { to: Engine, index: Option<u64> },
 }
 
@@ -113,7 +113,7 @@ pub enum Did {
     BeginAnew,
 }
 
-/// One thing that was done or seen.
+/// One action or observation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, EnumDiscriminants)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[strum_discriminants(
@@ -125,7 +125,7 @@ pub enum Did {
 pub enum Evidence {
     History(Head),
 
-    /// About to be sent to the `endpoint`-th member.
+    /// A request is about to be sent to the `endpoint`-th member.
     Invoke {
         op: OpId,
         endpoint: usize,
@@ -163,7 +163,8 @@ pub enum Evidence {
         slot: Slot,
         why: String,
     },
-    /// The stream of `slot` delivered a revision that the history does not have, or has otherwise.
+    /// The stream of `slot` delivered a revision that the history does not have, or has with other
+    /// changes.
     Revision {
         revision: u64,
         slot: Slot,
@@ -212,8 +213,8 @@ pub enum Evidence {
         member: u64,
         engine: Engine,
     },
-    /// `member` is about to be asked for a snapshot: whatever was acknowledged by now has to be in
-    /// it.
+    /// `member` is about to be asked for a snapshot, which has to hold every write that was
+    /// acknowledged by now.
     Saving {
         cycle: u32,
         member: u64,
@@ -257,7 +258,8 @@ pub enum Evidence {
     RaftLog {
         log: LogEvidence,
     },
-    /// A fence is about to be proposed: whatever was acknowledged by now has to be in it.
+    /// A fence is about to be proposed, whose state has to hold every write that was acknowledged
+    /// by now.
     Mark {
         cycle: u32,
     },
@@ -282,8 +284,8 @@ pub enum Evidence {
         index: u64,
         revision: u64,
         reading: u32,
-        /// They are etcd's own, so that its rows are known, and with them what HashKV has to be (by
-        /// its version).
+        /// The members are etcd's own, so that the rows are known, and with them the correct HashKV
+        /// (by the version).
         etcd: bool,
         answers: Vec<KvAnswer>,
     },

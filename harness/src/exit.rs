@@ -1,4 +1,4 @@
-//! Exit codes as a type: the one table that says what the shell sees.
+//! Exit codes as a type: the one table of the codes that the shell sees.
 
 use crate::verdict::Verdict;
 use std::process::ExitCode;
@@ -13,9 +13,9 @@ pub enum Exit {
     Violation = 1,
     /// Too little happened for a pass to mean anything.
     Inconclusive = 2,
-    /// It did not come back inside its bound.
+    /// The system under test did not come back within its bound.
     Liveness = 3,
-    /// The command line, the scenario or the plan is not one that can be run.
+    /// The command line, the scenario or the plan cannot be run.
     Usage = 64,
     /// The harness itself failed: says nothing about the system under test.
     Harness = 70,
@@ -44,7 +44,7 @@ impl From<Exit> for ExitCode {
 /// A failure that ends the command, with the exit code that it ends with.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// Something that the user can put right; the message says what.
+    /// A mistake that the user can correct; the message names it.
     #[error("{0}")]
     Usage(String),
     /// The harness failed.

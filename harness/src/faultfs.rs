@@ -10,14 +10,15 @@
 //! ```
 //!
 //! The mount lies *over* the directory whose contents it shows: the descriptor that was opened
-//! before leads below it. So nothing has another path than without it, and what remains after the
-//! unmounting is a plain directory.
+//! before leads below it. So all paths are the same as without it, and a plain directory remains
+//! after the unmounting.
 //!
-//! What it promises: all that reached the directory before a hold is there, the operation in
-//! question is there or not as its window says, and nothing else reaches it until the member goes
-//! on, or is dead and started again. What it does not: that un-synced data is lost: a process is
-//! killed, not a machine. And what a server writes through a shared mapping is written by the
-//! kernel when it likes (etcd maps its files to read them).
+//! It promises that everything that reached the directory before a hold is there, that the
+//! operation in question is there or not as its window says, and that nothing else reaches the
+//! directory until the member goes on, or is dead and started again. It does not promise that
+//! un-synced data is lost, because a process is killed and not a machine. And the kernel decides
+//! when it writes changes that a server makes through a shared mapping (etcd maps its files only to
+//! read them).
 //!
 //! It runs in the harness's own process. A harness that is killed takes the connection with it, and
 //! leaves a mount that answers "transport endpoint is not connected"; `run --resume` takes such

@@ -1,8 +1,8 @@
 //! The fold over a stored history: its lines, recorded one after the other in a ledger of its own.
 //!
 //! The live run records its evidence in a ledger ([`Ledger::record`]); `verify` and `run --resume`
-//! fold what was stored. Both go through the same judges in the same order, so they come to equal
-//! books, which `verify` compares field by field.
+//! fold the stored evidence. Both go through the same judges in the same order, so they come to
+//! equal books, which `verify` compares field by field.
 
 use crate::evidence::{Evidence, HISTORY_VERSION, Head};
 use crate::history::{self, Lines};

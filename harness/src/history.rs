@@ -38,12 +38,13 @@ struct Appended {
 }
 
 impl Appended {
-    /// Appends `line`, or cuts off what there was room for: the file ends with a whole line.
+    /// Appends `line`, or cuts off the part of it that was written: the file ends with a whole
+    /// line.
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
         let written = self.file.write_all(line);
         match &written {
             Ok(()) => self.whole += line.len() as u64,
-            // The write's error is the one to be told.
+            // The error of the write is the one to report.
             Err(_) => drop(self.file.set_len(self.whole)),
         }
         written
@@ -159,8 +160,8 @@ impl Lines {
         Ok(Self::of(name, BufReader::new(file)))
     }
 
-    /// Begins with the first whole line of the last `bytes` bytes. What is before them is counted
-    /// in lines, and not read.
+    /// Begins with the first whole line of the last `bytes` bytes. The lines before them are
+    /// counted, and not read.
     ///
     /// # Errors
     /// Those of reading a file.
@@ -186,12 +187,11 @@ impl<R: BufRead> Lines<R> {
         Self { path, file, line: Vec::new(), number: 0, at_us: 0, whole: 0, torn: false }
     }
 
-    /// The next piece of evidence, and the number of its line; `None` at the end. A last line
-    /// without an end is one that a kill of the harness cut off: nothing was done yet that it
-    /// speaks of.
+    /// The next piece of evidence, and the number of its line; `None` at the end. A kill of the
+    /// harness has cut off a last line without an end: the step that it announces was not taken.
     ///
     /// # Errors
-    /// The file cannot be read, or a line is none of a history.
+    /// The file cannot be read, or a line is not one of a history.
     pub fn read(&mut self) -> Result<Option<(u64, Evidence)>, Error> {
         self.line.clear();
         let read = self.file.read_until(b'\n', &mut self.line);

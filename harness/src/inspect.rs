@@ -26,9 +26,9 @@ pub struct Inspected {
 /// own decoder, which writes nothing, then all of it with `inspector`.
 ///
 /// # Errors
-/// The copy or the inspector failed, or printed what is no [`DeadMember`]: the harness's trouble,
-/// and not the node's. What is wrong *inside* the directory is reported in the fields that end in
-/// `_error`.
+/// The copy or the inspector failed, or the output is not a [`DeadMember`]: that is the harness's
+/// trouble, and not the node's. The fields that end in `_error` report faults *inside* the
+/// directory.
 pub async fn inspect(spawner: &Spawner, inspector: &Path, data_dir: &Path, copy: &Path) -> anyhow::Result<Inspected> {
     let (from, to) = (data_dir.to_owned(), copy.to_owned());
     let copied = move || copy_dead_dir(&from, &to).map(|()| (raft_log::read(&to), install_under_way(&to)));
@@ -58,7 +58,7 @@ fn install_under_way(data_dir: &Path) -> bool {
     ["db.incoming", "db.old"].iter().any(|name| snap.join(name).exists())
 }
 
-/// The file of a node that only takes up room.
+/// The file of a node that only reserves room.
 const BALLAST: &str = "ballast";
 
 fn copy_dead_dir(from: &Path, to: &Path) -> anyhow::Result<()> {

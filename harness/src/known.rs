@@ -1,12 +1,12 @@
 //! Known findings: signatures that a scenario lists, so that one known bug does not hide the next.
 //!
-//! There is one place where findings are split: the ledger, through which all of them pass. What
-//! matches a signature is counted here and written to the history, and goes no further. So no stage
-//! behind the ledger (a cycle, a lane, the verdict) sees it, and growing the ledger again from the
-//! history (`verify`, `run --resume`) leads to the same counts.
+//! The ledger, through which all findings pass, is the one place that separates known ones. A
+//! finding that matches a signature is counted here and written to the history, and goes no
+//! further. So no stage behind the ledger (a cycle, a lane, the verdict) sees it, and building the
+//! ledger again from the history (`verify`, `run --resume`) leads to the same counts.
 //!
-//! What follows from a known finding is another finding: a member that dies of what was suppressed,
-//! or a model that a lost write leaves behind, needs a signature of its own.
+//! A consequence of a known finding is another finding: the death of a member after a suppressed
+//! finding, or a model that misses a lost write, needs a signature of its own.
 
 use crate::limits;
 use crate::record::known::KnownRecord;
@@ -94,7 +94,7 @@ impl Known {
         Self(signatures.iter().map(seen).collect())
     }
 
-    /// Counts `finding` under the first signature that it matches; `None`: it is news.
+    /// Counts `finding` under the first signature that it matches; `None`: it is not known.
     pub fn take(&mut self, finding: &Finding) -> Option<Suppressed> {
         let seen = self.0.iter_mut().find(|seen| seen.signature.matches(finding))?;
         seen.record.count += 1;

@@ -1,6 +1,6 @@
 //! The last look at a run: every key of every member, read over the public API at one revision.
 //!
-//! The fences compare what the engines hold; this compares what a client is told.
+//! The fences compare the content of engines; this compares the answers to a client.
 
 use crate::cluster::{Cluster, Trouble};
 use crate::contact::rows;
@@ -12,13 +12,14 @@ use crate::verdict::Finding;
 use crate::verdict::findings::{Harness, Members};
 use etcd_client::{Client, ConnectOptions};
 
-/// Reads all members and judges what they say. A read that fails is the harness's or liveness's
-/// matter, never silence. What it finds waits with the ledger, so that an interruption loses none.
+/// Reads all members and judges their answers. A failed read leads to a finding about the harness
+/// or about liveness, and is never passed over. Findings wait with the ledger, so that an
+/// interruption loses none.
 pub async fn read_and_check(cluster: &Cluster, ledger: &Ledger) {
     for (slot, endpoint) in cluster.endpoints() {
         let Some(member) = cluster.in_slot(slot).map(|member| member.id) else { continue };
-        // What its own watch has delivered it has applied; another member's stream may be ahead of
-        // it.
+        // A member has applied the revisions that its own watch has delivered; another member's
+        // stream may be ahead of it.
         let revision = ledger.delivered(slot);
         match cluster.site.pace().within(limits::LAST_READ, read_all(&endpoint, revision)).await {
             Ok(Ok(rows)) => ledger.record(&Evidence::LastRead { member, revision, rows }),

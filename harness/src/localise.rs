@@ -1,22 +1,23 @@
-//! After a divergence: the first wrong raft index and revision, who is wrong, and what came before
-//! it.
+//! The search after a divergence: for the first wrong raft index and revision, the wrong members,
+//! and the fault before it.
 //!
-//! 1. The load stops, and the members come to rest; nothing that is read from here on moves.
-//! 2. Each living member shows its rows since the last fence on which all agreed with the model,
-//!    over the client API: a new watch reads them from the engine, tombstones included, as the hash
-//!    does. Its keys at the fence are read as well.
+//! 1. The load stops, and the members come to rest; from here on the state does not change while it
+//!    is read.
+//! 2. Each living member shows its rows since the last fence on which all members agreed with the
+//!    model, over the client API: a new watch reads them from the engine, tombstones included, as
+//!    the hash does. Its keys at the fence are read as well.
 //! 3. All members are killed, and all raft logs are decoded. A replay of the committed entries
-//!    ([`crate::oracle::log_replay`]) begins at that fence and goes on to the end: what it makes of
-//!    each revision is what must be there. It asks no member's apply code; which entries are
-//!    committed, a majority of the logs says and no single one of them (`quorum`).
-//! 4. The first revision at which a member's rows are others is the first wrong one; the replay
-//!    knows which entry made it.
+//!    ([`crate::oracle::log_replay`]) begins at that fence and goes on to the end: its rows of each
+//!    revision are the correct ones. It uses no member's apply code. A majority of the logs decides
+//!    which entries are committed, and no single log does (`quorum`).
+//! 4. The first revision at which a member's rows differ is the first wrong one; the replay knows
+//!    which entry made it.
 //!
-//! What is beyond this is said to be so: a member that is down shows nothing; rows that a
-//! compaction dropped are gone; with no raft log that reaches back to the last fence, the watches'
-//! history has to do, and it knows no raft index.
+//! The report names the limits of the search: a member that is down shows nothing; rows that a
+//! compaction dropped are gone; if no raft log reaches back to the last fence, the search uses the
+//! watches' history, which knows no raft index.
 //!
-//! A run that comes here is over: it leaves all members dead.
+//! A run that gets here is over: the search leaves all members dead.
 
 mod compare;
 mod live;
@@ -44,7 +45,7 @@ use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use trail::Trail;
 
-/// Classes that say that some state is not what it must be, from the one that says most.
+/// Classes of findings about a wrong state, the most telling one first.
 const LOCALISED: [Class; 6] =
     [Class::StateHash, Class::Model, Class::LostWrite, Class::Phantom, Class::Watch, Class::Linearizability];
 
@@ -60,15 +61,15 @@ struct Witness {
     log: Option<RaftLog>,
 }
 
-/// Everything there is to conclude from.
+/// The evidence for the conclusion.
 #[derive(Default)]
 struct Evidence {
     witnesses: Vec<Witness>,
     trail: Trail,
     truth: Truth,
-    /// The truth comes from the raft logs, and not from what the watches told.
+    /// The truth comes from the raft logs, and not from the watches.
     by_log: bool,
-    /// Index and revision of the last fence on which all agreed with the model.
+    /// Index and revision of the last fence on which all members agreed with the model.
     agreed: (u64, u64),
     /// The first revision that was asked for.
     from: u64,
@@ -77,7 +78,8 @@ struct Evidence {
     unknown: Vec<String>,
 }
 
-/// Looks into the first of `findings` that is about the state; `None`: none is. Kills all members.
+/// Looks into the first of `findings` that is about the state; `None`: there is none. Kills all
+/// members.
 pub async fn localise(
     cluster: &mut Cluster,
     ledger: &Ledger,
@@ -139,7 +141,7 @@ async fn look(
     conclude(finding, &evidence)
 }
 
-/// Stops the load, and reads what happened in the cycle of `finding`.
+/// Stops the load, and reads the trail of the cycle of `finding`.
 async fn stop_load(cluster: &Cluster, workload: &mut Option<Workload>, finding: &Finding, evidence: &mut Evidence) {
     if let Some(workload) = workload.take()
         && cluster.site.pace().within(limits::LOCALISE_LOAD, workload.stop()).await.is_err()
@@ -152,7 +154,7 @@ async fn stop_load(cluster: &Cluster, workload: &mut Option<Workload>, finding: 
     }
 }
 
-/// Hears all members that live.
+/// Asks all living members for their rows.
 async fn witness(cluster: &Cluster, evidence: &mut Evidence) {
     let mark = cluster.applied_mark();
     join_all(cluster.members.iter().map(|member| member.wait_applied(mark, limits::LOCALISE_REST))).await;
@@ -214,7 +216,7 @@ fn read_logs(cluster: &Cluster, evidence: &mut Evidence) {
 }
 
 impl Evidence {
-    /// From when on something may be wrong, for a sentence.
+    /// The beginning of the range in which the state may be wrong, for a sentence.
     fn since(&self) -> String {
         match self.agreed {
             (0, _) => "since the cluster was founded".to_owned(),
@@ -222,7 +224,7 @@ impl Evidence {
         }
     }
 
-    /// The raft index of the last fence; without one, all that there is.
+    /// The raft index of the last fence; without a fence, no limit.
     fn fence_index(&self) -> u64 {
         self.trail.answers().first().map_or(u64::MAX, |(_, answer)| answer.index)
     }
@@ -233,8 +235,8 @@ impl Evidence {
         answer.and_then(|(_, answer)| u64::try_from(answer.revision).ok())
     }
 
-    /// Lets `replay` go on through what the logs of a cluster of `members` show to be committed.
-    /// Whatever it finds is not judged: the finding that led here is enough.
+    /// Lets `replay` go on through the entries that the logs of a cluster of `members` members show
+    /// to be committed. Its alarms are not judged, because the finding that led here is enough.
     fn replay(&self, mut replay: LogReplay, members: usize) -> LogReplay {
         let logs: Vec<&RaftLog> = self.witnesses.iter().filter_map(|witness| witness.log.as_ref()).collect();
         replay.read_committed(&quorum::entries(&logs, members));
@@ -272,7 +274,7 @@ impl Evidence {
         }
     }
 
-    /// Each member's first difference, if it shows anything and has one.
+    /// The first difference of each member that shows its rows and has one.
     fn differences(&self) -> BTreeMap<u64, Difference> {
         let differs = |witness: &Witness| {
             let difference = first_difference(&self.truth, witness.shown.as_ref()?)?;
@@ -280,13 +282,14 @@ impl Evidence {
         };
         let mut differences: BTreeMap<u64, Difference> = self.witnesses.iter().filter_map(differs).collect();
         let first = differences.values().map(|difference| difference.revision).min();
-        // The watches' history may be the first wrong member's own word from there on, so it
+        // From there on the watches' history may come from the first wrong member itself, so it
         // accuses no other member.
         differences.retain(|_, difference| self.by_log || Some(difference.revision) == first);
         differences
     }
 
-    /// Members that leave the watches' history only behind the first wrong one, and where.
+    /// Members that leave the watches' history only behind the first wrong revision, and the place
+    /// where each does.
     fn doubtful(&self, differences: &BTreeMap<u64, Difference>) -> Vec<(u64, u64)> {
         let differs = |witness: &Witness| {
             let difference = first_difference(&self.truth, witness.shown.as_ref()?)?;
@@ -295,8 +298,8 @@ impl Evidence {
         self.witnesses.iter().filter_map(differs).collect()
     }
 
-    /// Whether `member` shows nothing of what was asked for before `revision`: a compaction took
-    /// it.
+    /// Whether `member` shows none of the requested revisions before `revision`, because a
+    /// compaction dropped them.
     fn begins_at(&self, member: u64, revision: u64) -> bool {
         let shown = self.witnesses.iter().find(|witness| witness.member == member).and_then(|one| one.shown.as_ref());
         shown.is_some_and(|shown| shown.from == revision && shown.from > self.from)
@@ -422,7 +425,7 @@ fn wrong_keys(evidence: &Evidence, difference: &Difference) -> Vec<WrongKey> {
         .collect()
 }
 
-/// Keys whose values differ between members at the fence; their model is not asked, because it may
+/// Keys whose values differ between members at the fence. The model is not asked, because it may
 /// have heard a wrong member first.
 fn keys_at_fence(evidence: &Evidence) -> Vec<WrongKey> {
     let states: Vec<(u64, BTreeMap<&[u8], &KeyState>)> = evidence
@@ -456,7 +459,7 @@ fn words(row: Option<&&KeyState>) -> String {
     format!("{} (changed at {}, version {})", raft_log::shown_value(&row.value), row.mod_revision, row.version)
 }
 
-/// Members by what they have, in the order of the first of each.
+/// Members by their values, in the order of the first member of each group.
 fn grouped(values: impl Iterator<Item = (u64, String)>) -> Vec<(Vec<u64>, String)> {
     let mut groups: Vec<(Vec<u64>, String)> = Vec::new();
     for (member, value) in values {
@@ -468,8 +471,8 @@ fn grouped(values: impl Iterator<Item = (u64, String)>) -> Vec<(Vec<u64>, String
     groups
 }
 
-/// The entries around `index`: from the log of `member`, or of anybody who still has it, or as a
-/// dead member's log told them.
+/// The entries around `index`: from the log of `member`, or of another member that still has it, or
+/// as a dead member's log told them.
 fn excerpt(evidence: &Evidence, member: u64, index: u64) -> Option<Excerpt> {
     let revisions: BTreeMap<u64, u64> =
         evidence.truth.iter().filter_map(|(revision, (id, _))| Some(((*id)?.index, *revision))).collect();

@@ -1,5 +1,4 @@
-//! `ninelives`: parse the command line, carry it out, end with the exit code that says what came of
-//! it.
+//! `ninelives`: parse the command line, carry it out, end with the exit code of the result.
 
 use clap::Parser;
 use ninelives::cli::{Cli, dispatch};
@@ -29,7 +28,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints a usage error, or the help or version that was asked for: that is a product.
+/// Prints a usage error, or the requested help or version, which is a product.
 fn answer(error: &clap::Error) -> Exit {
     let printed = error.print();
     if error.use_stderr() {

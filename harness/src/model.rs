@@ -3,8 +3,8 @@
 //! It shares no code with the node. It computes create revisions and versions itself, encodes rows
 //! as `node-under-test/docs/state-hash.md` says, and compacts *logically*: a row survives a
 //! compaction at C if its main revision is above C, or if it is a put and the newest row of its key
-//! at or below C. Rows are encoded once, when they arrive, and hashed straight from there; what a
-//! compaction drops is dropped, so memory follows the state and not the run.
+//! at or below C. Rows are encoded once, when they arrive, and hashed straight from there; rows
+//! that a compaction drops are freed, so memory follows the state and not the run.
 
 mod hash_kv;
 mod live;
@@ -54,7 +54,7 @@ impl Model {
         self.revision
     }
 
-    /// The newest revision below which nothing is remembered but what survives.
+    /// The newest revision below which only surviving rows are remembered.
     pub fn compacted(&self) -> u64 {
         self.compacted
     }
@@ -64,9 +64,9 @@ impl Model {
         self.rows.len()
     }
 
-    /// Applies the changes of the next revision, in their order. What the deliverer claims about a
-    /// put (create revision, version) is compared with what it must be; each difference is in the
-    /// result, and the model keeps what *it* computed.
+    /// Applies the changes of the next revision, in their order. The delivered values of a put
+    /// (create revision, version) are compared with the correct ones; each difference is in the
+    /// result, and the model keeps the values that *it* computed.
     pub fn apply(&mut self, revision: u64, changes: &[Change]) -> Vec<Writes> {
         let mut complaints = Vec::new();
         for (sub, change) in (0u32..).zip(changes) {

@@ -2,8 +2,8 @@
 //! at the revision after the last one it delivered. Each whole revision goes to the ledger, which
 //! judges the stream and grows the model.
 //!
-//! A stream that breaks is not an event worth judging: members are killed all the time. What counts
-//! is that it goes on exactly where it broke off.
+//! A broken stream is not judged, because members are killed all the time. It has to go on exactly
+//! where it broke off.
 
 pub mod fresh;
 
@@ -174,7 +174,7 @@ fn whole_revisions(response: &WatchResponse) -> Result<Vec<(u64, Vec<Change>)>, 
 /// One event as (revision, change).
 ///
 /// # Errors
-/// What the event lacks.
+/// The part that the event lacks.
 pub(crate) fn read_event(event: &etcd_client::Event) -> Result<(u64, Change), String> {
     let kv = event.kv().ok_or("an event has no key")?;
     let number = |value: i64| u64::try_from(value).map_err(|_| format!("an event has a negative number: {value}"));

@@ -1,11 +1,11 @@
 //! Output of commands. The reader may be gone, and a stream may be full or closed: none of that
 //! ends the program.
 //!
-//! Standard error is for people: words that cannot be written there are lost, and nothing else.
-//! Standard output carries one of two things. A *product* is what the command was run for (a plan,
-//! a history, a help text): if it cannot be written the command failed. A *summary* repeats what a
-//! report directory and the exit code say as well: the exit code stays the verdict's. A reader that
-//! has seen enough (`| head -1`) is never a failure.
+//! Standard error is for human readers: if words cannot be written there, only the words are lost.
+//! Standard output carries one of two things. A *product* is the purpose of the command (a plan, a
+//! history, a help text): if it cannot be written, the command failed. A *summary* repeats the
+//! report directory and the exit code: if it cannot be written, the exit code stays the verdict's.
+//! A reader that has seen enough (`| head -1`) is never a failure.
 
 use anyhow::Context;
 use std::io::{self, ErrorKind, Write};
@@ -18,7 +18,7 @@ pub fn say(text: &str) {
 /// Prints a command's product.
 ///
 /// # Errors
-/// Standard output took less than all of it, and not because its reader went away.
+/// Standard output did not take all of it, for a reason other than that its reader went away.
 pub fn product(text: &str) -> anyhow::Result<()> {
     delivered(print(text))
 }

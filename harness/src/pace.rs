@@ -1,20 +1,18 @@
 //! The present pace of this machine, by the harness's own measure, and bounds that are stretched by
 //! it.
 //!
-//! A bound in milliseconds was measured on a machine that did nothing else. On a busy one
-//! everything takes longer, and a bound that does not know it turns the neighbours' work into a
-//! verdict on the system under test. So such bounds are counted on a clock that goes slower while
-//! the machine does.
+//! A bound in milliseconds was measured on a machine that did nothing else. On a busy machine
+//! everything takes longer, and a fixed bound would turn the neighbours' work into a verdict on the
+//! system under test. So such bounds are counted on a clock that slows down with the machine.
 //!
-//! What is measured is the *floor* of a cycle: the pieces that every cycle is made of, at their
-//! smallest. A burst of processor time, syncs of one page to the report's disk, and round trips
-//! over the loopback, which take the scheduler's delays with them. (A spawn is processor time and
-//! page faults; forking this process twice a second would be a load of its own.) One thread of the
-//! harness does all of it: no member's behaviour enters, so a member that hangs does not stretch
-//! the bound that it is held to.
+//! The measure is the *floor* of a cycle, the smallest parts of every cycle: a burst of processor
+//! time, syncs of one page to the report's disk, and round trips over the loopback, which include
+//! the scheduler's delays. (A spawn is processor time and page faults; forking this process twice a
+//! second would be a load of its own.) One thread of the harness does all of it: the behaviour of
+//! members has no influence, so a member that hangs does not stretch its own bound.
 //!
-//! The factor is the floor now over the one where bounds were measured
-//! ([`limits::FLOOR_REFERENCE`]), where a run had the machine for itself and kept it busy: never
+//! The factor is the present floor divided by the floor where bounds were measured
+//! ([`limits::FLOOR_REFERENCE`]), by a run that had the machine for itself and kept it busy: never
 //! below 1, and never above [`limits::PACE_FACTOR_MAX`].
 
 use crate::record::pace::PaceRecord;
@@ -87,7 +85,7 @@ impl Pace {
                 probe.floor();
                 lock(&shared).take(clock::now(), began);
                 if let Some(tell) = tell.take() {
-                    // A caller that waits no more ends the channel as well.
+                    // A caller that does not wait any more ends the channel as well.
                     let _ = tell.send(());
                 }
                 if gone.recv_timeout(limits::PACE_PAUSE) != Err(RecvTimeoutError::Timeout) {
@@ -99,7 +97,7 @@ impl Pace {
         Ok(Self { state, _sampler: Some(Arc::new(sampler)) })
     }
 
-    /// One that measures nothing and stretches nothing.
+    /// A pace that measures nothing and stretches nothing.
     pub fn idle() -> Self {
         Self { state: Arc::new(Mutex::new(State::new(clock::now()))), _sampler: None }
     }
@@ -113,7 +111,7 @@ impl Pace {
     /// `future`'s output, if it comes within `bound`, stretched; the future is dropped otherwise.
     ///
     /// # Errors
-    /// It does not: what `bound` came to.
+    /// It does not come in time; the error is the stretched `bound`.
     pub async fn within<F: Future>(&self, bound: Duration, future: F) -> Result<F::Output, Stretched> {
         self.begin().within(bound, future).await
     }
@@ -207,7 +205,7 @@ impl State {
         }
     }
 
-    /// The factor at `now`: a measurement that does not end is already a slow one.
+    /// The factor at `now`: a measurement that has not ended yet counts as a slow one already.
     fn factor_at(&self, now: Instant) -> f64 {
         let under_way = self.measuring.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
         self.factor.max(factor_of(under_way))
@@ -287,7 +285,7 @@ impl Probe {
         Ok(Self { page, near })
     }
 
-    /// Does all of it once. What fails is left out: it took what it took.
+    /// Measures one floor. A part that fails is left out, and the time that it took still counts.
     fn floor(&mut self) {
         burn(limits::FLOOR_BURST);
         for _ in 0..limits::FLOOR_SYNCS {

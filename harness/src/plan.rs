@@ -19,10 +19,10 @@
 //! ascending slot order from the k-th on (modulo their number), so that the plan is fixed before
 //! the leader is known. An upgrade names a slot ([`upgrade`]), and so does a restore ([`restore`]).
 //! How a window is reached (a prior kill, an election, a member kept away) follows from the window
-//! ([`crate::target::Reach`]). Faults that are joined by ` + ` go on at once: those that end by
-//! themselves begin, each at its place, and then the kill strikes. Lines may be deleted, and faults
-//! of a line: the rest is still a plan. The same scenario and seed give the same bytes. Without a
-//! line `clusters` there is one.
+//! ([`crate::target::Reach`]). Faults that are joined by ` + ` go on at the same time: those that
+//! end by themselves begin, each at its place, and then the kill strikes. Lines may be deleted, and
+//! faults of a line: the rest is still a plan. The same scenario and seed give the same bytes.
+//! Without a line `clusters` there is one.
 
 mod draw;
 mod draw_lasting;
@@ -84,11 +84,11 @@ impl Plan {
     pub fn generate(scenario: &Scenario, seed: &Seed, cycles: u32, clusters: u32) -> Self {
         let clusters = clusters.max(1);
         let mut draw = Draw::new(scenario, seed);
-        // Which engine a slot has is each cluster's own affair.
+        // A slot may have a different engine in each cluster.
         let mut walks: Vec<_> = (1..=clusters).map(|cluster| Walk::new(scenario, seed, cluster)).collect();
         let mut restores: Vec<_> = (1..=clusters).map(|cluster| Restores::new(scenario, seed, cluster)).collect();
         let steps = (1..=cycles).map(|cycle| {
-            // Drawn for every cycle: upgrades and restores move no other cycle's faults.
+            // Drawn for every cycle, so that upgrades and restores move no other cycle's faults.
             let faults = draw.faults();
             let (turn, at) = ((cycle - 1) / clusters + 1, ((cycle - 1) % clusters) as usize);
             if let Some(restore) = restores[at].as_mut().and_then(|restores| restores.step(turn)) {
@@ -254,7 +254,7 @@ mod tests {
         }
     }
 
-    /// Whatever a scenario may name in `[again]`: what is drawn of it, parsing takes.
+    /// Parsing accepts everything that is drawn from windows that a scenario may name in `[again]`.
     #[test]
     fn no_kill_again_is_drawn_where_it_cannot_follow() {
         let mut scenario = chaos();

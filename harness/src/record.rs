@@ -149,7 +149,7 @@ pub struct CycleRecord {
     /// Kills that hit a member, by its engine.
     #[serde(default)]
     pub kills_by_engine: BTreeMap<Engine, u32>,
-    /// The step planned no kill, so that there is no memtable to lose.
+    /// The step planned no kill, so that no memtable can be lost.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub without_kill: bool,
     /// Kills that followed the first one; a skip here does not skip the cycle.
@@ -161,8 +161,8 @@ pub struct CycleRecord {
     /// Raft terms that passed from the first of them until all had ended.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub terms_passed: u64,
-    /// Raft terms that passed in a cycle whose fault cannot have caused an election; `None`: it can
-    /// have.
+    /// Raft terms that passed in a cycle whose fault cannot have caused an election; `None`: the
+    /// fault may have caused one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unforced_terms: Option<u64>,
     /// The machine's factor over the cycle, percent: how much slower than idle it was.
@@ -171,7 +171,7 @@ pub struct CycleRecord {
     /// A member changed its engine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub upgraded: bool,
-    /// The cluster was restored from a snapshot, and is another one since.
+    /// The cluster was restored from a snapshot, and is a new one since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restored: bool,
     /// Lower bound of the applied entries that the kills took out of memtables, summed over the
@@ -258,8 +258,7 @@ pub struct Replayed {
     pub unreplayed: u64,
     /// Number of times that the replay had to start anew.
     pub gaps: u64,
-    /// Revisions that the log made and the watches never delivered to us, or that were too old by
-    /// then.
+    /// Revisions that the log made and the watches never delivered, or that were too old by then.
     pub uncompared: u64,
 }
 
@@ -392,7 +391,7 @@ pub struct RunSummary {
     pub slots: Vec<SlotRecord>,
     /// The planted bug that the nodes ran with, if any.
     pub sabotage: Option<String>,
-    /// Fault classes that this run covers, and by omission those that it does not.
+    /// Fault classes that this run covers; it does not cover the others.
     pub fault_classes: Vec<String>,
     pub acked_writes: u64,
     pub unknown_writes: u64,
@@ -483,7 +482,7 @@ impl RunSummary {
         self.cycles.iter().map(|cycle| cycle.lost_entries).sum()
     }
 
-    /// Whether nothing is known of what the members keep their state in.
+    /// Whether the members' engine is unknown.
     pub fn is_opaque(&self) -> bool {
         !self.slots.is_empty() && self.slots.iter().all(|slot| slot.engine_at_start == Engine::Opaque)
     }

@@ -41,7 +41,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 
-/// Everything that a run needs to know.
+/// The inputs of a run.
 #[derive(Debug, Clone)]
 pub struct Job {
     pub scenario: Scenario,
@@ -110,7 +110,7 @@ pub async fn run(job: &Job, interrupt: watch::Receiver<bool>) -> anyhow::Result<
     let environment = Environment::of_caller(&job.scenario.environment);
     let inherited = environment.record();
     if job.resume {
-        // What it said when it was interrupted is about to be untrue.
+        // The verdict of the interrupted run is about to become untrue.
         report::forget(&job.paths)?;
     } else {
         launch::write_inputs(job)?;
@@ -127,7 +127,7 @@ pub async fn run(job: &Job, interrupt: watch::Receiver<bool>) -> anyhow::Result<
     let done = written.and_then(|()| tidy(job, &summary));
     let exit = exit_of(&summary);
     match done {
-        // What was found is said all the same; only a pass needs all of its report.
+        // The findings are reported all the same; only a pass needs its whole report.
         Err(error) if exit != Exit::Pass => {
             say(&format!("note: {error:#}; the exit code is the verdict's all the same\n"))
         }
@@ -155,7 +155,8 @@ async fn side_by_side(
     let unchecked = job.target.unchecked(summary.node.version.as_deref());
     let mut lanes = JoinSet::new();
     for cluster in 1..=job.plan.clusters {
-        // In each lane's own evidence, which is all that a later look has.
+        // The impossible checks go into each lane's own evidence, because a later check has nothing
+        // else.
         let end = LaneEnd::skipping(unchecked.clone());
         let hands = (spawner.clone(), Arc::clone(&machine));
         let lane = (Arc::clone(&shared), (cluster, end), hands, halted.clone(), ends.clone());
@@ -174,7 +175,7 @@ async fn side_by_side(
     loop {
         tokio::select! {
             biased;
-            // Each lane tells it, in its own evidence.
+            // Each lane records it in its own evidence.
             _ = &mut full, if *halt.borrow() == Halt::Go => halt_for_a_finding(&halt),
             () = &mut interrupted, if *halt.borrow() != Halt::Interrupted => {
                 halt.send_replace(Halt::Interrupted);
@@ -218,7 +219,7 @@ impl Outcome {
         self.share.add(share);
     }
 
-    /// Adds what a lane came to, and its share of the sums.
+    /// Adds the result of a lane, and its share of the sums.
     fn take_lane(&mut self, joined: Result<LaneEnd, JoinError>, halt: &watch::Sender<Halt>, summary: &mut RunSummary) {
         let end = joined.unwrap_or_else(|error| LaneEnd {
             share: Share {
@@ -238,8 +239,8 @@ impl Outcome {
     }
 }
 
-/// An interruption says how the run ended; that the system broke a promise before it is the greater
-/// news.
+/// An interruption says how the run ended; a promise that the system broke before is more
+/// important.
 pub(crate) fn exit_of(summary: &RunSummary) -> Exit {
     match summary.verdict {
         Verdict::Violation => Exit::Violation,
@@ -255,7 +256,7 @@ async fn interrupted(mut interrupt: watch::Receiver<bool>) {
     }
 }
 
-/// Fills in what can be said before anything runs.
+/// Fills in the fields that are known before anything runs.
 async fn describe(job: &Job, spawner: &Spawner, started_utc: String) -> anyhow::Result<RunSummary> {
     let own = std::env::current_exe().context("cannot find this executable")?;
     let node = provenance::binary(spawner, job.target.binary()).await?;
@@ -333,7 +334,7 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: Outco
     summary.verdict = Verdict::of(&summary.findings);
 }
 
-/// Removes what only a failure needs.
+/// Removes the files that only a failure needs.
 fn tidy(job: &Job, summary: &RunSummary) -> anyhow::Result<()> {
     if summary.verdict != Verdict::Pass {
         return Ok(());

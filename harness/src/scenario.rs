@@ -1,8 +1,8 @@
-//! The scenario: what to do, as a person wrote it.
+//! The scenario: the task of a run, as a person wrote it.
 //!
 //! Loading either yields a [`Scenario`] that can be run as it stands, or a [`Refusal`] that names
-//! file, line, the fields in question, what was expected and what was found. Nothing is ever
-//! quietly adjusted: a value that cannot be honoured is refused.
+//! file, line, the fields in question, the expected and the found value. Nothing is ever quietly
+//! adjusted: a value that cannot be honoured is refused.
 
 mod cluster;
 mod crowd;
@@ -36,14 +36,14 @@ use mix::Mix;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
-/// Which members a kill is for, without the rank that a plan adds.
+/// The members that a kill is for, without the rank that a plan adds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WhomKind {
     Follower,
     Leader,
     /// As many members as the cluster can lose and still serve, whatever their role.
     Minority,
-    /// One more than that.
+    /// One member more than a minority.
     Majority,
     All,
 }
@@ -151,7 +151,7 @@ pub struct LoadSpec {
     pub lease_ttl_seconds: u32,
 }
 
-/// Past these the system under test is not live. Milliseconds.
+/// Bounds in milliseconds, beyond which the system under test is not live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     pub window_wait_ms_max: u64,
@@ -175,7 +175,7 @@ impl Default for Bounds {
     }
 }
 
-/// Below these a run proves nothing.
+/// Floors, below which a run proves nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Floors {
     pub landed_percent_min: u32,
@@ -247,7 +247,7 @@ impl Scenario {
         raw::parse(path, text)
     }
 
-    /// A short name of what the members run: the node's engines, or the server's name.
+    /// A short name for the program of the members: the node's engines, or the server's name.
     pub fn backend(&self) -> String {
         match &self.target {
             TargetSpec::Node => self.cluster.backend(),
@@ -255,7 +255,7 @@ impl Scenario {
         }
     }
 
-    /// The windows that some member can pass with what it starts with.
+    /// The windows that some member can pass with the engine with which it starts.
     pub fn known_windows(&self) -> impl Iterator<Item = &'static Window> {
         // Only the fault filesystem reports on a server's files.
         let hidden = matches!(&self.target, TargetSpec::Server(server) if !server.fault_filesystem);
@@ -263,7 +263,7 @@ impl Scenario {
         all_windows().filter(move |_| !hidden).filter(exists)
     }
 
-    /// SHA-256 of the text, lower-case hex: two runs of equal digest were asked for the same thing.
+    /// SHA-256 of the text, lower-case hex: two runs of equal digest had the same task.
     pub fn digest(&self) -> String {
         hex(&Sha256::digest(self.text.as_bytes()))
     }

@@ -1,4 +1,4 @@
-//! The target: what is under test. Everything that differs from one system to the next is behind
+//! The target: the system under test. Everything that differs from one system to the next is behind
 //! this seam.
 //!
 //! | question | `node-under-test` ([`node`]) | any server that speaks etcd's API ([`server`]) |
@@ -8,10 +8,10 @@
 //! | where does it stand? | control endpoint | Status |
 //! | how is it fenced? | by a command in its raft log | at a revision: HashKV, and our own digest of a serializable range |
 //! | where can it die? | at windows, applied indexes, times | at applied indexes and times; under the fault filesystem at windows of its files |
-//! | what is left of it? | a directory that an inspector reads | a directory of which nothing is known |
+//! | what is left of it? | a directory that an inspector reads | a directory with unknown content |
 //!
-//! Nothing outside asks which target it is; what one cannot do, it says ([`Target::inspector`],
-//! [`Fences`], [`Window::exists_on`]).
+//! No code outside asks for the kind of target; a target itself says what it cannot do
+//! ([`Target::inspector`], [`Fences`], [`Window::exists_on`]).
 //!
 //! The harness never links the node, so the window table here is its own; a node that does not know
 //! a window refuses to arm it, which is a harness error and never a silent skip.
@@ -72,9 +72,9 @@ pub struct Life<'a> {
 /// The way in which replicas are brought to one comparable state while writes go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fences {
-    /// A raft command by which each hashes its state at that very index.
+    /// By a raft command: each replica hashes its state at exactly the command's index.
     ByCommand,
-    /// All are asked for the state at one revision.
+    /// By a revision: all replicas are asked for the state at it.
     AtRevision,
 }
 
@@ -118,8 +118,8 @@ impl Target {
         }
     }
 
-    /// Whether the rows behind its HashKV are etcd's. What a server says of its version does not
-    /// tell: others claim one as well.
+    /// Whether the rows behind its HashKV are etcd's. The version that a server reports does not
+    /// show that, because other servers report etcd's versions as well.
     pub fn is_etcd(&self) -> bool {
         match self {
             Target::Node(_) => false,
@@ -167,7 +167,7 @@ impl Target {
     }
 
     /// The checks that this target does not allow, and why, one per line of the report. `version`:
-    /// what its binary says of itself.
+    /// the output of its binary.
     pub fn unchecked(&self, version: Option<&str>) -> Vec<String> {
         match self {
             Target::Node(_) => Vec::new(),

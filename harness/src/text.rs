@@ -1,4 +1,4 @@
-//! Bytes as text: what the history writes for keys and values.
+//! Bytes as text: the form of keys and values in the history.
 //!
 //! Most are printable, and most of a value is filler. So: UTF-8 stands for itself; filler in front
 //! (`xxxxxxxx…`) is `~x<length>~` before the rest; anything else is `~h~` and the bytes in hex. A

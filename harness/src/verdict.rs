@@ -1,5 +1,5 @@
-//! Blame as a type: what kind of thing a check found ([`Class`]), the finding itself ([`Finding`]),
-//! and what a whole run amounts to ([`Verdict`]).
+//! Blame as a type: the class of a finding ([`Class`]), the finding itself ([`Finding`]), and the
+//! verdict on a whole run ([`Verdict`]).
 //!
 //! A violation by the system, an inconclusive run and a broken harness never share a class, a
 //! verdict or an exit code.
@@ -34,7 +34,7 @@ pub enum Class {
     ExactlyOnce,
     /// A lease ended before its acknowledged time, was renewed after its end, or did not end.
     Lease,
-    /// Something is there that no client wrote.
+    /// The store holds something that no client wrote.
     Phantom,
     /// All replicas agree, and the independent model does not.
     Model,
@@ -53,7 +53,7 @@ pub enum Class {
     /// A member that needs a snapshot was sent some and refused them all, so that it never caught
     /// up: liveness, with a cause.
     SnapshotTransfer,
-    /// A node ended by its own doing (panic, own invariant), and nothing more precise is known.
+    /// A node ended by itself (panic, own invariant), and nothing more precise is known.
     NodeDied,
     /// It did not come back, or not catch up, inside its bound.
     Liveness,

@@ -113,7 +113,7 @@ impl Member {
         Self { slot, ..Self::founder(id, addresses, engine) }
     }
 
-    /// Its cluster is gone, and so are the entries that it had applied.
+    /// Forgets its applied index: its cluster is gone, and so are the entries that it had applied.
     pub(super) fn forget_applied(&mut self) {
         self.applied = Arc::default();
     }

@@ -25,7 +25,7 @@ pub enum Trouble {
         served: bool,
         /// It had lived before: it starts from the directory that our kill left.
         lived_before: bool,
-        /// The last line it wrote that was no event.
+        /// The last line it wrote that was not an event.
         remark: Option<String>,
     },
     /// It is alive, and did not do `what` within `bound`.

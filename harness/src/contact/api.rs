@@ -1,7 +1,7 @@
 //! A member that is known by etcd's API only.
 //!
-//! There is no event for "it serves now" or "it has applied that": both are asked for again and
-//! again, with a pause. (etcd binds its port before it serves: the first question waits in the
+//! There is no event for "it serves now" or "it has applied that": the harness asks for both again
+//! and again, with a pause. (etcd binds its port before it serves: the first question waits in the
 //! socket until it can be answered.)
 //!
 //! Members are called by the harness's ids; a server has an id of its own, by which others name it
@@ -92,8 +92,8 @@ impl Api {
             term: said.raft_term(),
             leader_id: self.ids.ours(said.leader()),
             applied: Some(said.raft_applied_index()),
-            // Read before the applied index, and so below it at times; what is applied is
-            // committed.
+            // The server reads it before the applied index, so it is lower at times; applied
+            // entries are committed.
             committed: Some(said.raft_index().max(said.raft_applied_index())),
             revision: header.revision(),
             ..Standing::default()
@@ -111,7 +111,7 @@ impl Api {
     }
 
     /// Leader and term are read one after the other: an election in between makes a pair that never
-    /// was.
+    /// existed.
     pub(super) fn testimony(status: &Standing) -> Standing {
         Standing { leader_id: 0, ..status.clone() }
     }

@@ -1,5 +1,5 @@
-//! All keys of one member at one revision, from its own state, page by page: an answer that holds
-//! them all may be larger than a message may be.
+//! All keys of one member at one revision, from its own state, page by page, because an answer with
+//! all keys may exceed the limit of a message.
 
 use crate::limits;
 use crate::operation::KeyState;

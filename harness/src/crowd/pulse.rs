@@ -1,7 +1,7 @@
 //! The latency of small answers on long streams: to a keep-alive of a lease that does not exist,
 //! and to a request for progress on a stream of watches. Neither changes anything. Both streams
-//! live as long as the member does, as those of real clients do, so what delays a small message on
-//! them (Nagle's algorithm, a queue behind something large) shows here.
+//! live as long as the member does, as those of real clients do, so everything that delays a small
+//! message on them (Nagle's algorithm, a queue behind a large message) shows here.
 
 use super::Counts;
 use crate::endpoints::Board;
@@ -18,9 +18,9 @@ use tokio::sync::mpsc;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
-/// Between two questions on one stream.
+/// Pause between two questions on one stream.
 const EVERY: Duration = Duration::from_millis(100);
-/// An answer that takes longer is none: the member is busy with an election, or gone.
+/// A later answer does not count: the member is busy with an election, or gone.
 const ANSWER: Duration = Duration::from_secs(5);
 /// A lease that no client ever grants: they draw theirs from small positive numbers.
 const NO_LEASE: i64 = i64::MAX;
@@ -63,7 +63,7 @@ pub(super) async fn watch(at: SocketAddr, (board, place): (Board, usize), counts
 
 async fn until_gone(asking: impl Future<Output = Result<(), Status>>, board: &Board, place: usize) {
     tokio::select! {
-        // Streams break when members die; what matters about that is judged elsewhere.
+        // Streams break when members die; other judges look at that.
         _ = asking => clock::sleep(EVERY).await,
         () = board.wait_gone(place) => {}
     }
@@ -79,7 +79,7 @@ fn questions<T: Send + 'static>(asked: mpsc::Receiver<T>) -> impl Stream<Item = 
     stream::unfold(asked, |mut asked| async move { asked.recv().await.map(|question| (question, asked)) })
 }
 
-/// One question after the other; ends with the first that has no answer.
+/// Asks one question after the other; ends with the first question without an answer.
 async fn beat<T>(mut answers: Streaming<T>, ask: impl Fn() -> bool, note: impl Fn(Duration)) -> Result<(), Status> {
     loop {
         clock::sleep(EVERY).await;

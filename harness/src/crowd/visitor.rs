@@ -52,7 +52,7 @@ impl Kind {
     }
 }
 
-/// Says `first`, and listens until the member has enough of it.
+/// Sends `first`, and listens until the member closes the connection.
 async fn hold(at: SocketAddr, first: &[u8], counts: &Counts) {
     let Some(Ok(mut stream)) = clock::within(limits::CONTROL_CONNECT, TcpStream::connect(at)).await else { return };
     let _ = stream.set_nodelay(true);
@@ -75,7 +75,7 @@ async fn connect(at: SocketAddr, counts: &Counts) -> Option<Channel> {
     Some(channel)
 }
 
-/// A watch of everything from the beginning; what it delivers is never taken.
+/// A watch of everything from the beginning; its deliveries are never read.
 async fn watch(at: SocketAddr, counts: &Counts) {
     let Some(channel) = connect(at, counts).await else { return };
     let all = WatchCreateRequest {
@@ -101,7 +101,7 @@ async fn snapshot(at: SocketAddr, counts: &Counts) {
             pending::<()>().await;
         }
         Err(status) if status.code() == Code::ResourceExhausted => Counts::add(&counts.snapshots_refused),
-        // It dies, or has nothing to send yet.
+        // The member dies, or has nothing to send yet.
         Err(_) => {}
     }
 }

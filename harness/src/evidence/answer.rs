@@ -71,11 +71,11 @@ impl From<Lease> for (i64, i64) {
     }
 }
 
-/// A member's answer for a fence. Digests and numbers are as it gave them: whether they can be
-/// right is judged.
+/// A member's answer for a fence. Digests and numbers are as the member gave them; the judges
+/// decide whether they can be right.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FenceAnswer {
-    /// It did not find the fence at its index; the rest says nothing then.
+    /// The member did not find the fence at its index; then the other fields mean nothing.
     pub missed: bool,
     pub index: u64,
     pub term: u64,
@@ -183,7 +183,7 @@ pub struct KvAnswer {
     pub compact_revision: u64,
     /// By its own account (Maintenance.HashKV).
     pub hash_kv: u32,
-    /// Our digest of its keys, and how many there are.
+    /// Our digest of its keys, and the number of keys.
     #[serde(serialize_with = "as_hex", deserialize_with = "from_hex")]
     pub sha256: [u8; 32],
     pub rows: u64,

@@ -75,12 +75,12 @@ impl Below {
         self.handles().open.get(&handle).cloned().ok_or(Errno::EBADF)
     }
 
-    /// The class of a file as it is called now.
+    /// The class of a file by its present name.
     pub fn class(&self, ino: u64) -> Option<Class> {
         self.tree().path(ino).and_then(|path| Class::of(&path))
     }
 
-    /// The class that a file called `name` in `parent` has.
+    /// The class of a file called `name` in `parent`.
     pub fn class_at(&self, parent: u64, name: &OsStr) -> Option<Class> {
         self.tree().path(parent).and_then(|path| Class::of(&path.join(name)))
     }
@@ -219,7 +219,7 @@ impl Below {
         for entry in rustix::fs::Dir::read_from(&*opened.file).map_err(errno)? {
             let entry = entry.map_err(errno)?;
             let name = OsString::from_vec(entry.file_name().to_bytes().to_vec());
-            // The kernel answers for `..` of the root itself; a number it needs all the same.
+            // The kernel itself answers for `..` of the root, but needs a number all the same.
             let ino = self.tree().above(entry.ino());
             entries.push(Entry { ino, kind: attr::kind(entry.file_type()), name });
         }

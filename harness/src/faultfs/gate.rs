@@ -1,9 +1,9 @@
-//! The gate: everything that changes a member's directory passes here, one by one counted, and is
-//! held once it stands still.
+//! The gate: every operation that changes a member's directory passes here. The gate counts them
+//! one by one, and holds them once the member stands still.
 //!
-//! No thread waits inside it. A held request is kept aside with what it would do and with its
-//! answer; the threads that serve the mount go on, because a member that stands still must still be
-//! able to read, and to die.
+//! No thread waits inside it. A held request is kept aside with its work and its answer; the
+//! threads that serve the mount go on, because a member that stands still must still be able to
+//! read, and to die.
 
 use super::point::{Class, Deed, Point, Side};
 use crate::process::NodeState;
@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
-/// A request that is kept aside. `true`: do what is left of it, and answer; `false`: refuse it.
+/// A request that is kept aside. `true`: do the rest of it, and answer; `false`: refuse it.
 type Held = Box<dyn FnOnce(bool) + Send>;
 
 /// See the module's documentation.
@@ -42,7 +42,7 @@ enum Mode {
     Open,
     /// The member stands still, or is about to.
     Holding,
-    /// It is dead, or dying: nothing more of it is carried out.
+    /// The member is dead, or dying: its requests are not carried out any more.
     Refusing,
 }
 
@@ -61,7 +61,7 @@ impl fmt::Debug for Gate {
 }
 
 impl Gate {
-    /// A new life begins, and `said` is where holds are told. The life before is dead: its leftover
+    /// Begins a new life, whose holds are reported to `said`. The life before is dead: its leftover
     /// requests are refused.
     pub fn open(&self, said: watch::Sender<NodeState>) {
         self.refuse();
@@ -82,12 +82,12 @@ impl Gate {
         Ok(())
     }
 
-    /// Whether the member stands still here, or will as soon as what is under way is done.
+    /// Whether the member stands still here, or will as soon as the operations under way are done.
     pub fn is_holding(&self) -> bool {
         self.state().mode == Mode::Holding
     }
 
-    /// Lets a member that stands still go on: what is held is carried out in its order, and
+    /// Lets a member that stands still go on: held requests are carried out in their order, and
     /// answered.
     pub fn go_on(&self) {
         loop {
@@ -106,8 +106,8 @@ impl Gate {
         }
     }
 
-    /// The member is dead, or has been sent its SIGKILL: from now on nothing of it is carried out,
-    /// and whatever is held is answered, without which it could not die.
+    /// Refuses all requests of the member from now on: it is dead, or has been sent its SIGKILL.
+    /// Held requests are answered, because the member could not die otherwise.
     pub fn refuse(&self) {
         let mut state = self.state();
         (state.mode, state.armed, state.unsaid, state.said) = (Mode::Refusing, None, None, None);
@@ -116,8 +116,8 @@ impl Gate {
         held.into_iter().for_each(|held| held(false));
     }
 
-    /// Carries `work` out and answers with its outcome; or holds both, or refuses. `touches`: what
-    /// it does to which class of file.
+    /// Carries `work` out and answers with its outcome; or holds both, or refuses. `touches`: its
+    /// operation, and the class of file.
     pub(super) fn pass<T: Send + 'static>(
         &self,
         touches: Option<(Class, Deed)>,
@@ -145,7 +145,7 @@ impl Gate {
         let mut state = self.state();
         state.under_way -= 1;
         if state.mode == Mode::Open && outcome.is_ok() && state.hits(touches, Side::After) {
-            // It is done either way, and the kernel has to learn that.
+            // The work is done either way, and the kernel has to learn that.
             state.held.push_back(Box::new(move |_| answer(outcome)));
             state.hold();
             return;

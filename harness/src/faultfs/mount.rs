@@ -1,7 +1,7 @@
 //! Mounting and unmounting, by ourselves: `fuser` only serves the connection.
 //!
-//! (Its own mount guard looks at the connection's state the wrong way round, and takes the next
-//! mount at the same place away when it is dropped.)
+//! (Its own mount guard misreads the connection's state: when it is dropped, it takes away the next
+//! mount at the same place.)
 
 use super::below::Below;
 use super::gate::Gate;
@@ -33,7 +33,7 @@ impl Mount {
     /// harness left is taken away first.
     ///
     /// # Errors
-    /// What this machine, or this user, lacks.
+    /// This machine, or this user, lacks something that a mount needs.
     pub fn over(dir: &Path) -> anyhow::Result<Self> {
         let device = OpenOptions::new().read(true).write(true).open("/dev/fuse").context("cannot open /dev/fuse")?;
         take_stale_away(dir)?;

@@ -1,5 +1,5 @@
-//! FUSE's requests, each handed to [`Below`]: what only looks at once, what changes something
-//! through the [`Gate`].
+//! FUSE's requests, each handed to [`Below`]: requests that only read go there at once, and those
+//! that change something go through the [`Gate`].
 
 use super::below::{Below, Changes};
 use super::gate::Gate;
@@ -20,10 +20,10 @@ pub struct Passthrough {
     gate: Arc<Gate>,
 }
 
-/// Inodes are never given twice while the kernel knows them.
+/// No inode number is given twice while the kernel knows it.
 const GENERATION: Generation = Generation(0);
-/// Closing writes nothing here. The page cache is emptied by each opening, so that a life never
-/// reads what another one wrote and the directory below never got.
+/// Closing writes nothing here. Each opening empties the page cache, so that a life never reads
+/// data that another life wrote and that never reached the directory below.
 const OPENED: FopenFlags = FopenFlags::FOPEN_NOFLUSH;
 
 impl Passthrough {

@@ -1,4 +1,4 @@
-//! Points: which operation on which class of file, and on which side of it.
+//! Points: an operation on a class of file, and a side of it.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -52,7 +52,7 @@ impl Class {
         }
     }
 
-    /// The class of the file at `path` in a data directory; `None`: it is none of them.
+    /// The class of the file at `path` in a data directory; `None`: it has none.
     pub fn of(path: &Path) -> Option<Self> {
         let inner = path.strip_prefix("member").ok()?;
         let (dir, name) = (inner.parent()?, inner.file_name()?);

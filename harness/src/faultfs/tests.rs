@@ -1,4 +1,5 @@
-//! The mount as a whole, on a machine that has one; elsewhere these say so, and prove nothing.
+//! Tests of the mount as a whole, on a machine that has FUSE; elsewhere they say so, and prove
+//! nothing.
 
 use super::*;
 use crate::process::NodeState;
@@ -191,7 +192,7 @@ fn a_hold_before_leaves_below_what_was_there() {
         scope.spawn(move || told.send(file.write_all_at(b"new", 0).is_err()).unwrap());
         bench.wait_held();
         assert_eq!(bench.said.borrow().window, Some(("db.write".to_owned(), 2)));
-        // What only looks goes on; what changes something waits.
+        // Requests that only read go on; those that change something wait.
         assert_eq!(fs::read_dir(bench.at("member")).unwrap().count(), 1);
         scope.spawn(|| assert!(fs::create_dir(bench.at("other")).is_err()));
         assert!(answers.try_recv().is_err());
@@ -199,7 +200,7 @@ fn a_hold_before_leaves_below_what_was_there() {
     });
     assert!(answers.recv().unwrap(), "a held write is refused");
     assert!(file.sync_all().is_err(), "and whatever comes later");
-    // The kernel's cache knows no more than the directory.
+    // The kernel's cache holds no more than the directory.
     let (publish, _) = watch::channel(NodeState::default());
     bench.gate().open(publish);
     assert_eq!(fs::read(bench.at("member/snap/db")).unwrap(), b"mid");

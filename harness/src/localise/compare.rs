@@ -1,5 +1,5 @@
-//! The first revision at which a member's rows are not those that the model demands, and the shape
-//! of the difference.
+//! The first revision at which a member's rows differ from those that the model demands, and the
+//! shape of the difference.
 
 use crate::oracle::log_replay::Effect;
 use crate::raft_log::LogId;
@@ -20,12 +20,13 @@ pub(super) struct Shown {
 /// The way in which a member's history leaves the truth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// The revision holds nothing, or too little, and what follows is in its place.
+    /// The revision holds nothing, or too little, and the following revisions are in their places.
     Missing,
-    /// It holds what an entry so many revisions later makes: those in between were skipped, and
-    /// everything behind them is so much early.
+    /// It holds the effect of an entry so many revisions later: the entries in between were
+    /// skipped, and everything behind them is early by that number.
     Skipped(u64),
-    /// It holds again what an earlier entry made, at this revision: that one was applied twice.
+    /// It holds the effect of an earlier entry again, the one of this revision: that entry was
+    /// applied twice.
     Again(u64),
     /// Something else is there.
     Other,
@@ -39,7 +40,7 @@ pub(super) struct Difference {
     pub found: Vec<Effect>,
 }
 
-/// Compares over the revisions that both know.
+/// Compares member and truth over the revisions that both know.
 pub(super) fn first_difference(truth: &Truth, shown: &Shown) -> Option<Difference> {
     let (first, last) = (*truth.first_key_value()?.0, *truth.last_key_value()?.0);
     let nothing = (None, Vec::new());
@@ -63,15 +64,15 @@ fn shape(truth: &Truth, shown: &Shown, at: u64) -> Shape {
         let alike = |revision: u64| {
             revision.checked_add_signed(shift).is_some_and(|there| same_writes(found(revision), made(there)))
         };
-        // Two in a row, as far as the member has two: one may be chance.
+        // Two rows in sequence have to match, if the member has two: one may match by chance.
         alike(at)
             && (at + 1 > shown.through
                 || at.checked_add_signed(shift + 1).is_none_or(|next| !truth.contains_key(&next) || alike(at + 1)))
     };
-    // One entry may be skipped, or all that a kill took.
+    // One entry may be skipped, or all entries that a kill took.
     let skipped = (1..=SKIPPED_MAX).find(|ahead| truth.contains_key(&(at + ahead)) && goes_on(*ahead as i64));
     let few = found(at).len() < made(at).len() && found(at).iter().all(|effect| made(at).contains(effect));
-    // The next ones may be lost as well; a row in its place behind them shows that no revision was
+    // The next rows may be lost as well; a row in its place behind them shows that no revision was
     // skipped.
     let behind = (at + 1..=at + IN_PLACE_MAX).any(|next| next > shown.through || same_writes(found(next), made(next)));
     if few && behind && !goes_on(1) {
@@ -80,7 +81,7 @@ fn shape(truth: &Truth, shown: &Shown, at: u64) -> Shape {
     if let Some(ahead) = skipped {
         return Shape::Skipped(ahead);
     }
-    // An entry of the last few that had been applied is applied again.
+    // One of the entries that had been applied last is applied again.
     let again = truth.range(..at).rev().take(AGAIN_MAX).map(|(revision, _)| *revision);
     let again = again.filter(|revision| !found(at).is_empty() && same_writes(found(at), made(*revision)));
     again.last().map_or(Shape::Other, Shape::Again)
@@ -95,8 +96,8 @@ const IN_PLACE_MAX: u64 = 8;
 /// Distance back within which an entry that may have been applied again is looked for.
 const AGAIN_MAX: usize = 400;
 
-/// Whether the same keys get the same values, whatever else differs: what is applied at another
-/// place gets other revisions.
+/// Whether the same keys get the same values, whatever else differs: an entry that is applied at
+/// another place gets other revisions.
 fn same_writes(a: &[Effect], b: &[Effect]) -> bool {
     !a.is_empty()
         && a.len() == b.len()

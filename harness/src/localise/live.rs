@@ -18,8 +18,9 @@ pub(super) async fn connect(endpoint: &str) -> anyhow::Result<Client> {
 }
 
 /// The member's rows of the revisions `from` to `through`: a new watch reads them from its engine,
-/// as the hash does, tombstones included. An absent row has no event, so the end is a silence once
-/// all writers have stopped. What is compacted is left out: the result says from where on it is.
+/// as the hash does, tombstones included. An absent row has no event, so the end shows as a silence
+/// after all writers have stopped. Compacted revisions are left out; the result names its first
+/// revision.
 pub(super) async fn history(client: &mut Client, (from, through): (u64, u64), pace: &Pace) -> anyhow::Result<Shown> {
     let mut shown = Shown { from, through, ..Shown::default() };
     while shown.from <= through {

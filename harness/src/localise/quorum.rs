@@ -1,9 +1,9 @@
-//! Which entries are committed, by the logs of all members together.
+//! The choice of the committed entries, by the logs of all members together.
 //!
-//! Raft commits what a majority of the members holds. So here an entry counts if a majority of the
-//! logs holds it alike, byte by byte; the position that a log saved as committed, and what a member
-//! says that it applied, do not: the member that is looked for would accuse all others by such a
-//! word. Behind the last such entry nothing counts.
+//! Raft commits an entry that a majority of the members holds. So here an entry counts if a
+//! majority of the logs holds it alike, byte by byte. The position that a log saved as committed
+//! does not count, and neither does the index that a member says it applied, because the wrong
+//! member would accuse all others by it. Entries behind the last one with a majority do not count.
 //!
 //! Before it, purges leave entries that fewer logs hold. Those count too, if every log that holds
 //! them agrees, and none of these logs contradicts the majority anywhere.
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_suspects_own_word_commits_nothing() {
-        // It says that 9 is committed; no other log has its entries from 8 on.
+        // The log says that entry 9 is committed; no other log has its entries from 8 on.
         let mut suspect = sound(5..=7);
         suspect.extend([entry(1, 8, "wrong"), entry(1, 9, "wrong")]);
         let logs = [log(9, suspect), log(8, sound(5..=8)), log(8, sound(5..=8))];

@@ -1,5 +1,5 @@
-//! Sections of the state that have no revision: membership and leases. All that can be told is
-//! which entries write them.
+//! Sections of the state that have no revision: membership and leases. The search can only name the
+//! entries that write them.
 
 use super::Evidence;
 use crate::evidence::logged::{Logged, Step};
@@ -21,7 +21,7 @@ enum Section {
 }
 
 impl Section {
-    /// The one that a finding is about.
+    /// The section that a finding is about.
     fn of(what: &What) -> Option<Self> {
         match what {
             What::Replicas(Replicas::ReplicasDisagree { part: Part::MembershipSection, .. }) => Some(Self::Membership),
@@ -81,7 +81,7 @@ pub(super) fn conclusion(finding: &Finding, evidence: &Evidence) -> Option<(Stri
             named.join(", ")
         ),
     };
-    // Of any other class it is the member that answered an operation.
+    // In any other class the finding's member is the one that answered an operation.
     if let Some(member) = finding.member.filter(|_| finding.class() == Class::StateHash) {
         sentence.push_str(&format!(" n{member} stands alone against the others."));
     }

@@ -1,19 +1,19 @@
 //! The place where a divergence begins, among servers that are known by their API only.
 //!
-//! There are no logs and no dead directories. There is what every member showed at the fence, row
-//! by row, if something was wrong there; the history of each, heard by a new watch; the history
-//! that the watches had delivered before, which is what the model is made of; and whom an answer
-//! came from. So the place is
+//! There are no logs and no dead directories. The evidence is: the rows that every member showed at
+//! the fence, if something was wrong there; the history of each member, delivered to a new watch;
+//! the history that the watches had delivered before, from which the model was made; and the member
+//! that gave an answer. So the place is
 //!
-//! 1. the first revision of a member's history that is not the watches', unless it is behind a
-//!    fence where its keys were wrong already;
-//! 2. or else the first of the keys that a member shows at the fence's revision, and the model has
-//!    otherwise;
-//! 3. or else nothing of that: the members hold what the watches told, and the finding itself says
-//!    whose answer does not fit.
+//! 1. the first revision at which a member's history differs from the watches', unless it is behind
+//!    a fence where the member's keys were wrong already;
+//! 2. or else the first key that a member shows at the fence's revision with a row that differs
+//!    from the model's;
+//! 3. or else unknown: the members hold the watches' history, and the finding itself names the
+//!    member whose answer does not fit.
 //!
-//! A member that skipped an entry is off in most of its keys, and its history alone says where that
-//! began.
+//! A member that skipped an entry is wrong in most of its keys, and only its history shows where
+//! that began.
 
 use super::compare::{Difference, Shown};
 use super::sentences::{is_or_are, list, members, shape};
@@ -124,8 +124,8 @@ fn differing(rows: &BTreeMap<u64, Vec<KeyState>>, must: &[KeyState]) -> BTreeSet
     wrong
 }
 
-/// A later write than the last one that there was is wrong where it claims to be; anything else
-/// lacks that last one.
+/// A row with a later write than the correct last one is wrong from that write's revision on; any
+/// other wrong row lacks the correct last write, and is wrong from its revision on.
 fn wrong_since(shown: Option<&KeyState>, must: Option<&KeyState>) -> u64 {
     let [shown, must] = [shown, must].map(|row| row.map(|row| row.mod_revision));
     match (shown, must) {
@@ -206,7 +206,8 @@ fn by_rows(evidence: &Evidence, at: &AtRevision<'_>, found: &mut Localisation) {
     found.keys = at.wrong.iter().take(limits::WRONG_KEYS_MAX).map(of_key).collect();
 }
 
-/// `false`: no member's history differs from the watches', or only behind the fence of `rows`.
+/// `false`: no member's history differs from the watches', or it differs only behind the fence of
+/// `rows`.
 fn by_history(finding: &Finding, evidence: &Evidence, rows: Option<&AtRevision<'_>>, found: &mut Localisation) -> bool {
     let differences = evidence.differences();
     let through = rows.map_or(u64::MAX, |rows| rows.revision);
@@ -219,8 +220,8 @@ fn by_history(finding: &Finding, evidence: &Evidence, rows: Option<&AtRevision<'
         return true;
     }
     found.wrong = differences.keys().copied().collect();
-    // From there on the watches' history may be a wrong member's word, and then its rows accuse
-    // everybody.
+    // From there on the watches' history may come from a wrong member, and then its rows accuse all
+    // other members.
     let agrees =
         |counts: &BTreeMap<u64, usize>| counts.iter().all(|(id, count)| found.wrong.contains(id) == (*count > 0));
     let rows = rows.map(|rows| (rows, counts(rows))).filter(|(_, counts)| agrees(counts));
@@ -239,7 +240,8 @@ fn by_history(finding: &Finding, evidence: &Evidence, rows: Option<&AtRevision<'
         revision: difference.revision,
         index: None,
         term: None,
-        // Not by the answer that names the revision: a wrong member gives such answers too.
+        // The answer that names the revision does not prove that, because a wrong member gives such
+        // answers too.
         operation: writer.map(|id| id.to_string()),
         does: (!difference.expected.is_empty()).then(|| list(&difference.expected)),
     };
@@ -252,8 +254,8 @@ fn by_history(finding: &Finding, evidence: &Evidence, rows: Option<&AtRevision<'
     true
 }
 
-/// No member shows what the watches delivered first: it came from a member whose history has
-/// changed since, so no member can be measured by it.
+/// No member shows the row that the watches delivered first: it came from a member whose history
+/// has changed since, so no member can be measured by it.
 fn disputed(finding: &Finding, evidence: &Evidence, difference: &Difference, found: &mut Localisation) {
     let revision = difference.revision;
     found.sentences.push(format!(
@@ -353,7 +355,7 @@ mod tests {
         }
     }
 
-    /// n2 skipped what made revision 7: its b is gone, and c, which was next, is one revision
+    /// n2 skipped the entry of revision 7: its b is gone, and c, which was next, is one revision
     /// early.
     #[test]
     fn a_skipped_entry_is_found_in_the_history_and_not_in_the_oldest_key() {
@@ -387,7 +389,7 @@ mod tests {
         for words in ["n2 is wrong in 2 of the keys of revision 9", "is one revision early from there on"] {
             assert!(said.contains(words), "{words}: {said}");
         }
-        // A compaction took what came before.
+        // A compaction dropped the revisions before.
         let mut late = evidence;
         late.from = 3;
         let said = text(&conclusion_from(second.clone(), &late));
@@ -406,8 +408,8 @@ mod tests {
         assert!(text(&found).contains("The first of them is b, written at revision 7"), "{}", text(&found));
     }
 
-    /// The watches heard a member that shows something else by now: the others are not accused by
-    /// its word.
+    /// The watches heard a member that shows something else by now: its old history does not accuse
+    /// the others.
     #[test]
     fn a_word_that_nobody_stands_by_accuses_nobody() {
         let put = |version| {
@@ -447,7 +449,7 @@ mod tests {
         assert_eq!(differing(&[(1, must.to_vec())].into(), &must), BTreeSet::new());
     }
 
-    /// The members agree, and an answer does not fit: the finding itself says whose.
+    /// The members agree, and an answer does not fit: the finding itself names the member.
     #[test]
     fn where_members_agree_it_is_an_answer() {
         let put = Effect { key: "p/2".into(), row: None };

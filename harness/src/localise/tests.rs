@@ -58,7 +58,7 @@ fn trail(snapshot: &str) -> Trail {
     Trail::of(Lines::of("history.jsonl".to_owned(), text.as_bytes()), Some(4)).unwrap()
 }
 
-/// n1 and n3 are as they must be, n2 is what `second` says.
+/// n1 and n3 are correct, and n2 is as in `second`.
 fn evidence(second: Option<Shown>, snapshot: &str) -> Evidence {
     let log = RaftLog { entries: REVISIONS.map(entry).collect(), ..RaftLog::default() };
     let witness = |member, shown| Witness { member, shown, log: Some(log.clone()), ..Witness::default() };
@@ -105,7 +105,7 @@ fn golden_conclusions() {
     let other = shown(|revision| Some(if revision == 8 { put(8, 99) } else { change(revision) }));
     let mut told = evidence(lost(6), "null");
     told.by_log = false;
-    // n2's own words were the first from revision 8 on.
+    // From revision 8 on the watches heard n2 first.
     told.truth.insert(8, (None, vec![effect(8, &put(8, 99))]));
     let mut lies = evidence(shown(|revision| Some(change(revision))), "null");
     lies.digests = (1..=3).map(|member| (member, ("5a".repeat(8), "0b".repeat(8)))).collect();

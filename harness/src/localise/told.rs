@@ -1,4 +1,4 @@
-//! Which raft entry made a revision, where only the watches' history is at hand: values name the
+//! The raft entries that made revisions, if only the watches' history is at hand: values name the
 //! operations that wrote them, and so do the entries of the logs.
 
 use super::compare::Truth;
@@ -7,8 +7,8 @@ use crate::raft_log::{Entry, LogId, Payload, RaftLog, operation};
 use node_proto::command::command::Request;
 use std::collections::BTreeMap;
 
-/// Fills in the entries of `truth` that can be told from `logs`: those that put something, by their
-/// operation; and a delete, if it is the only entry without a put between its neighbours.
+/// Fills in the entries of `truth` that `logs` tell: entries with a put, by their operation; and a
+/// delete, if it is the only entry without a put between its neighbours.
 pub(super) fn find_entries(truth: &mut Truth, logs: &[&RaftLog]) {
     let mut by_operation: BTreeMap<OpId, LogId> = BTreeMap::new();
     let mut deletes: BTreeMap<u64, LogId> = BTreeMap::new();

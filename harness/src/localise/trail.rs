@@ -29,7 +29,7 @@ pub(super) struct Trail {
 
 impl Trail {
     /// # Errors
-    /// The file cannot be read, or a line is none of a history.
+    /// The file cannot be read, or a line is not one of a history.
     pub fn read(path: &Path, cycle: Option<u32>) -> Result<Self, history::Error> {
         Self::of(Lines::of_the_end(path, TAIL_BYTES)?, cycle)
     }
@@ -43,8 +43,8 @@ impl Trail {
                     let member = log.member;
                     trail.logged.extend(log.entries.into_iter().map(|entry| (entry.index, (member, entry))));
                 }
-                // The answers are what may name the author of a revision; the rest of the load is
-                // most of a history.
+                // Answers are kept because they may name the author of a revision; the rest of the
+                // load, which is most of a history, is not.
                 piece if piece.kind().is_of_the_load() && piece.kind() != EvidenceKind::Done => {}
                 piece => {
                     if let Evidence::Cycle { cycle: begun, .. } = &piece

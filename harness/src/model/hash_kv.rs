@@ -3,10 +3,10 @@
 //!
 //! etcd 3.4 and 3.5 (`HashByRev` of package `mvcc`): CRC-32C over the bucket's name, then over each
 //! row's key and value, ascending, as the engine holds them: rows above the compact revision and up
-//! to the one asked for, and of the older ones those that are live at it. Where none is live,
-//! whatever the engine still holds is hashed, and the model cannot know. Nor does it at the compact
-//! revision itself: 3.4 and the first 3.5 refuse that, and 3.5.16 answers with the tombstones that
-//! it keeps there.
+//! to the one asked for, and of the older ones those that are live at it. If none is live,
+//! everything that the engine still holds is hashed, and the model cannot know that. It cannot know
+//! the answer at the compact revision itself either: 3.4 and the first 3.5 refuse that, and 3.5.16
+//! answers with the tombstones that it keeps there.
 //!
 //! A row's key is `u64 main, '_', u64 sub`, with a `t` behind it for a tombstone; its value is a
 //! `mvccpb.KeyValue`, where a tombstone has only the key.

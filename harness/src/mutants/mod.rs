@@ -1,9 +1,9 @@
-//! The detection table: does the harness catch what it is there to catch, and how soon?
+//! The detection table: does the harness catch the bugs that it should catch, and how soon?
 //!
 //! A gate that never went red proves nothing. Each planted bug of a table ([`table`]) is run with
 //! several seeds through the same pipeline as any run, until it is detected; a control without a
-//! bug has to stay green. A row holds if *every* seed ends in the class that is expected, within
-//! the budget: [`limits::MUTANT_MEDIAN_CYCLES_MAX`] cycles in the median and
+//! bug has to stay green. A row holds if *every* seed ends in the expected class, within the
+//! budget: [`limits::MUTANT_MEDIAN_CYCLES_MAX`] cycles in the median and
 //! [`limits::MUTANT_CYCLES_MAX`] at most. Another class does not count: it would mislead the reader
 //! of the report.
 

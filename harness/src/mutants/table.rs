@@ -1,4 +1,4 @@
-//! The file that says which bug has to end how: `scenarios/mutants.toml` for those that are planted
+//! The file of bugs and their expected results: `scenarios/mutants.toml` for bugs that are planted
 //! in the node, `scenarios/etcd-releases.toml` for one that was released.
 
 use crate::limits;

@@ -1,5 +1,5 @@
-//! Clients that come anew to a member: one reads, one opens a watch in the past. Each is a
-//! connection of its own, bounded, and gone afterwards; nothing is judged here.
+//! Fresh clients of a member: one reads, one opens a watch in the past. Each has a connection of
+//! its own and a bound, and is gone afterwards; nothing is judged here.
 
 use super::{CONNECT_TIMEOUT, whole_revisions};
 use crate::evidence::mark_of;
@@ -14,11 +14,11 @@ async fn connect(endpoint: &str) -> Result<Client, String> {
     Client::connect([endpoint], Some(options)).await.map_err(|error| error.to_string())
 }
 
-/// A linearizable read at `endpoint`, asked for again while the answer is that it cannot be served
-/// now. Returns the revision of its answer.
+/// Reads linearizably at `endpoint`, again and again while the answer is that the read cannot be
+/// served now. Returns the revision of the answer.
 ///
 /// # Errors
-/// Why there is none within `bound`, counted from `lap` on.
+/// The reason why there is no answer within `bound`, counted from `lap` on.
 pub async fn read(endpoint: &str, (lap, bound): (&Lap, Duration)) -> Result<u64, String> {
     let mut last = None;
     let asked = async {
@@ -38,7 +38,7 @@ pub async fn read(endpoint: &str, (lap, bound): (&Lap, Duration)) -> Result<u64,
 }
 
 /// # Errors
-/// Whether it may go otherwise in a moment, and why there is no answer.
+/// Whether a second try may succeed in a moment, and the reason why there is no answer.
 async fn read_once(endpoint: &str) -> Result<u64, (bool, String)> {
     let mut client = connect(endpoint).await.map_err(|why| (true, why))?;
     let answer = client.get("p/", None).await.map_err(|error| (is_passing(&error), error.to_string()))?;
@@ -46,7 +46,7 @@ async fn read_once(endpoint: &str) -> Result<u64, (bool, String)> {
     revision.ok_or_else(|| (false, "an answer without a revision".to_owned()))
 }
 
-/// Whether an error is one of an election or a broken connection, and no judgement of the request.
+/// Whether an error comes from an election or a broken connection, and does not judge the request.
 fn is_passing(error: &etcd_client::Error) -> bool {
     use tonic::Code;
     match error {

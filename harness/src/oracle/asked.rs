@@ -1,5 +1,5 @@
-//! An operation as the judges remember it: what was asked, and of whom. Alarms about an answer
-//! accuse the member that gave it.
+//! An operation as the judges remember it: the request, and the member that it was sent to. Alarms
+//! about an answer accuse the member that gave it.
 
 use crate::operation::{Action, Effect, Keys, OpId, Purpose};
 use crate::verdict::Finding;
@@ -16,12 +16,12 @@ pub(super) struct Asked {
     /// The member that it was sent to; only this one can have answered.
     pub member: u64,
     pub action: Action,
-    /// `None`: the history is older than the question.
+    /// `None`: the history is older than this field.
     pub purpose: Option<Purpose>,
 }
 
 impl Asked {
-    /// An alarm about what the member made of it.
+    /// An alarm about the member's handling of the operation.
     pub fn alarm(&self, what: impl Into<What>) -> Finding {
         Finding::new(what).at_member(self.member).about(self.keys())
     }

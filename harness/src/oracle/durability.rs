@@ -1,16 +1,17 @@
 //! Promise: every acknowledged write is in the history at the revision of its answer, with exactly
 //! its effects on the state before it; a write whose answer never came is there once or not at all;
-//! nothing is there that no client wrote.
+//! the history holds nothing that no client wrote.
 //!
 //! The history is the sequence of revisions that the watch streams deliver. A revision with a put
 //! names its operation in the value. A revision of deletes alone names no operation: it belongs to
 //! the one that was acknowledged with that revision, or is *unclaimed*: its candidates are the open
-//! operations that would have done exactly this to the state before it. None: a phantom. A
-//! candidate that turns out to be elsewhere is struck off, and the last one struck off makes a
-//! phantom as well.
+//! operations that would have done exactly this to the state before it. A revision without
+//! candidates is a phantom. A candidate that turns out to be elsewhere is struck off, and when the
+//! last one is struck off, the revision is a phantom as well.
 //!
-//! Memory: only open operations are kept, each until it is settled. What is found and not open was
-//! refused, or never sent; what is found again is `exactly_once`'s to judge.
+//! Memory: only open operations are kept, each until it is settled. An operation that is found in
+//! the history and is not open was refused, or never sent; `exactly_once` judges operations that
+//! are found again.
 
 use super::Alarms;
 use super::asked::Asked;
@@ -58,8 +59,8 @@ fn expiry(lease: i64) -> OpId {
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     open: BTreeMap<OpId, Open>,
-    /// Acknowledged, and not yet delivered, by revision. Of several the history will say which one
-    /// has it.
+    /// Acknowledged, and not yet delivered, by revision. Of several operations the history will
+    /// show which one has the revision.
     acked: BTreeMap<u64, Vec<OpId>>,
     unclaimed: BTreeMap<u64, Unclaimed>,
     /// Revocations that were answered, by a revision that is not below their own: candidates until
@@ -72,8 +73,8 @@ impl Writes {
         self.open.insert(asked.id, Open { asked, answer: Answer::Pending, observed: None });
     }
 
-    /// The lease may end by itself from here on, once: what it deletes then is explained by nothing
-    /// else.
+    /// The lease may end by itself from here on, once. No other operation explains the keys that it
+    /// deletes then.
     pub fn invoke_expiry(&mut self, lease: i64) {
         let id = expiry(lease);
         let asked = Arc::new(Asked { id, member: 0, action: Action::Revoke { lease }, purpose: None });
@@ -93,7 +94,8 @@ impl Writes {
         self.open.keys().filter(|id| id.client != EXPIRIES).count()
     }
 
-    /// `id` was answered: it wrote, at `revision`. `model` tells what was delivered so far.
+    /// Takes the answer of `id`: it wrote, at `revision`. `model` holds everything that was
+    /// delivered so far.
     pub fn acked(&mut self, model: &Model, id: OpId, revision: u64, alarms: &mut Alarms) {
         let Some(open) = self.open.get_mut(&id) else { return };
         match open.observed {
@@ -129,7 +131,7 @@ impl Writes {
         self.acked.get(&revision).is_some_and(|claims| claims.len() > 1)
     }
 
-    /// `id` was answered, or refused: it wrote nothing.
+    /// Takes the answer or refusal of `id`: it wrote nothing.
     pub fn wrote_nothing(&mut self, id: OpId, answered: NoEffect, alarms: &mut Alarms) {
         let Some(open) = self.open.remove(&id) else { return };
         if let Some(found) = open.observed {
@@ -140,8 +142,9 @@ impl Writes {
         self.strike_off(id, alarms);
     }
 
-    /// A revocation was answered when the store stood at `revision`. That does not say which
-    /// revision it took, if any: what it may have deleted until then counts as explained by it.
+    /// Takes the answer of a revocation, which came when the store stood at `revision`. The answer
+    /// does not name the revision of the revocation, if it has one: deletes up to there that the
+    /// revocation may have caused count as explained by it.
     pub fn revoked(&mut self, model: &Model, id: OpId, revision: u64) {
         self.revoked.entry(revision).or_default().push(id);
         self.settle_revoked(model);
@@ -157,7 +160,7 @@ impl Writes {
         }
     }
 
-    /// No answer came. It stays open until the history settles it.
+    /// Notes that no answer came. The operation stays open until the history settles it.
     pub fn unknown(&mut self, id: OpId) {
         match self.open.get_mut(&id) {
             Some(open) if open.observed.is_none() => open.answer = Answer::Unknown,
@@ -219,11 +222,11 @@ impl Writes {
         }
     }
 
-    /// Finds who wrote deletes, which name their operation nowhere. The acknowledgements of their
-    /// revision in `claims` come first, if what they claim fits; then an open operation that would
-    /// do exactly this, whose answer may be on its way. Without either, a claim is taken at its
-    /// word, and judged by it. `None`: an open operation has yet to settle it, or there is a
-    /// finding.
+    /// Finds the operation that wrote a revision of deletes, which do not name it. The
+    /// acknowledgements of their revision in `claims` come first, if what they claim fits; then an
+    /// open operation that would do exactly this, whose answer may be on its way. Without either,
+    /// an acknowledgement is believed, and judged by its request. `None`: an open operation has yet
+    /// to settle it, or there is a finding.
     fn author_of_deletes(
         &mut self,
         before: &Model,
@@ -279,8 +282,9 @@ impl Writes {
         });
     }
 
-    /// Settles what no answer can settle any more: deletes all of whose candidates are unknown. A
-    /// sole candidate is found; among several any may be it, so all of them stay open.
+    /// Settles deletes that no answer can settle any more, because the answers of all candidates
+    /// are unknown. A sole candidate counts as found; of several candidates each may have written
+    /// them, so all stay open.
     pub fn tidy(&mut self) {
         let open = &mut self.open;
         self.unclaimed.retain(|_, one| {

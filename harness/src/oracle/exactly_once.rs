@@ -1,11 +1,11 @@
-//! Promise: what was asked for once happened at most once, and counts for one: no operation is in
-//! two revisions of the history, a counter goes up by one with each, an append list grows by the
-//! operation's id at its end.
+//! Promise: an operation that was requested once happened at most once, and had its effect once: no
+//! operation is in two revisions of the history, a counter goes up by one with each operation, and
+//! an append list grows by the operation's id at its end.
 //!
-//! Judged over the history's revisions alone, in their order, from the values themselves:
-//! independent of the answers, of what `durability` remembers of open operations, and of the model.
-//! That every acknowledged operation is there at all is `durability`'s to say; together that is
-//! *exactly* once.
+//! The judge goes through the history's revisions alone, in their order, and looks at the values
+//! themselves. It is independent of the answers, of the open operations in `durability`, and of the
+//! model. `durability` judges that every acknowledged operation is there at all; both together
+//! prove *exactly* once.
 //!
 //! Memory is bounded by the clients and the keys.
 
@@ -72,7 +72,7 @@ impl ExactlyOnce {
                 }
                 Change::Put { .. } => None,
             };
-            // A second apply of the same operation explains what it does to a value.
+            // A second apply of the same operation explains its effect on a value.
             alarms.extend(wrong.filter(|_| !again).map(Finding::new));
         }
         again
@@ -97,7 +97,7 @@ fn counted((revision, key): (u64, &[u8]), before: &[u8], after: &[u8], _: Option
     (is != Some(was + 1)).then(|| Broken::Miscounted { revision, key: key.escape_ascii().to_string(), was, is })
 }
 
-/// A list is what it was and the new id. It starts over with that id alone only once it is long.
+/// A list is its old value and the new id. It starts over with that id alone only when it is long.
 fn appended((revision, key): (u64, &[u8]), before: &[u8], after: &[u8], id: Option<OpId>) -> Option<Broken> {
     let own = id?.to_string().into_bytes();
     let longer = [before, b",", &own].concat();

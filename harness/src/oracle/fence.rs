@@ -29,32 +29,32 @@ pub(super) fn check_fence(books: &mut Books, cycle: u32, mark: &FenceMark, answe
         books.writes.tidy();
         findings.extend(alarms);
     }
-    // Whatever is wrong with the replicas, what clients were told is evidence of its own; the
-    // ledger keeps what it finds.
+    // Answers to clients are evidence of their own, whatever is wrong with the replicas; the ledger
+    // keeps the findings from them.
     books.judge_linearizability();
     findings.into_iter().map(|finding| finding.in_cycle(cycle)).collect()
 }
 
-/// A fence is missed rightly only where recovery or a snapshot covered its index. A member that
-/// applied that index by itself, and found no fence there, has another log than the member that
-/// committed one.
+/// A member may miss a fence only if recovery or a snapshot covered its index. A member that
+/// applied that index entry by entry, and found no fence there, has a different log from the member
+/// that committed the fence.
 pub(super) fn check_missed(cycle: u32, member: u64, index: u64, recovery: &Recovered) -> Option<Finding> {
     let diverged = applied_by_itself(recovery, index);
     diverged.then(|| Finding::new(Replicas::FenceNotFound { member, index }).in_cycle(cycle).at_member(member))
 }
 
-/// Whether the life that `recovery` tells of applied `index` entry by entry. With a snapshot in
-/// that life: not certainly.
+/// Whether the life that `recovery` tells of certainly applied `index` entry by entry. After a
+/// snapshot in that life it is not certain.
 fn applied_by_itself(recovery: &Recovered, index: u64) -> bool {
     recovery.snapshot_installed.is_none()
         && recovery.scan_start.is_some_and(|start| start <= index)
         && recovery.verified.is_none_or(|verified| verified.last < index)
 }
 
-/// A part of an answer, and how to print it.
+/// A part of an answer, and the function that prints it.
 type Printed = (Part, fn(&Answer) -> String);
 
-/// Replicas against each other: every part of the answer must be the same.
+/// Compares replicas with each other: every part of the answer must be the same.
 fn compare_replicas(answers: &[(u64, Answer)]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (member, answer) in answers {
@@ -92,8 +92,8 @@ fn compare_replicas(answers: &[(u64, Answer)]) -> Vec<Finding> {
     findings
 }
 
-/// `groups`: members by what they say. One against several is named; who is right, only the model
-/// knows.
+/// `groups`: members by their answers. If one member differs from several, the finding names it;
+/// only the model knows which side is right.
 pub(super) fn disagreement(at: Anchor, part: Part, groups: &BTreeMap<String, Vec<u64>>) -> Finding {
     let says = groups.iter().map(|(value, members)| Says { members: members.clone(), value: value.clone() }).collect();
     let total: usize = groups.values().map(Vec::len).sum();
@@ -105,7 +105,7 @@ pub(super) fn disagreement(at: Anchor, part: Part, groups: &BTreeMap<String, Vec
     }
 }
 
-/// All replicas against what must be.
+/// Compares all replicas with the model.
 fn judge_agreed(books: &mut Books, mark: &FenceMark, answer: &Answer, alarms: &mut Alarms) {
     let (Ok(revision), Ok(compact)) = (u64::try_from(answer.revision), u64::try_from(answer.compact_revision.max(0)))
     else {
@@ -136,13 +136,13 @@ pub(super) fn judge_compaction(books: &Books, mark: &FenceMark, compact: u64, at
 }
 
 /// Whether the watches have delivered `revision`, so that the model can judge a fence there. If
-/// not, that is counted, or said.
+/// not, that is counted, or is a finding.
 pub(super) fn history_reaches(books: &mut Books, revision: u64, at: Anchor, alarms: &mut Alarms) -> bool {
     let known = books.model.revision();
     if revision <= known {
         return true;
     }
-    // A broken watch is a finding of its own, and explains why the model stands still.
+    // A broken watch is a finding of its own, and explains the standstill of the model.
     if books.watch_broken {
         books.tally.fences_uncompared += 1;
     } else {

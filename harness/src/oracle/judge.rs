@@ -1,4 +1,4 @@
-//! Which judge a piece of evidence goes to: the one table, for the live run as for a fold over its
+//! The one table of judges and their pieces of evidence, for the live run and for a fold over its
 //! history.
 
 use super::ledger::Books;
@@ -23,7 +23,7 @@ fn keys_differ(evidence: &Evidence) -> bool {
 }
 
 impl Books {
-    /// Judges `evidence`, and raises what it says; alarms about operations and streams are filed on
+    /// Judges `evidence`, and raises its findings; alarms about operations and streams are filed on
     /// the way.
     pub(super) fn judge(&mut self, evidence: &Evidence) {
         let mut disagree = false;
@@ -31,7 +31,8 @@ impl Books {
             // The look without a fault does not count as a cycle.
             finding.cycle = finding.cycle.filter(|cycle| *cycle > 0);
             if self.suppress(&finding) {
-                // Replicas that disagree have no one state that the model could be compared with.
+                // Replicas that disagree do not have one state that could be compared with the
+                // model.
                 disagree |= finding.class() == Class::StateHash;
             } else {
                 self.raise(finding);
@@ -95,7 +96,7 @@ impl Books {
                 return self.restored(*cycle, (*revision, *index), founders);
             }
             Evidence::Told { finding } => return vec![finding.clone()],
-            // What it acknowledged, its next life may have yet to replay.
+            // Its next life may have yet to replay the writes that it acknowledged.
             Evidence::Killed { member, .. } => self.sessions.died(*member),
             Evidence::Resumed { after_cycle, .. } => self.resumed(*after_cycle),
             Evidence::End(_) => self.ended = true,

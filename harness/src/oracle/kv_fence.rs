@@ -17,9 +17,9 @@ use crate::verdict::findings::parts::{Anchor, Part};
 use crate::verdict::findings::{Harness, Replicas};
 use std::collections::BTreeMap;
 
-/// Judges what all members showed at `revision`, which was read after `mark` was taken. The caller
-/// has waited until the watch streams delivered the revision, or has given up waiting. `etcd`: the
-/// members are etcd's own.
+/// Judges the states that all members showed at `revision`, which was read after `mark` was taken.
+/// The caller has waited until the watch streams delivered the revision, or has given up waiting.
+/// `etcd`: the members are etcd's own.
 pub(super) fn check_kv_fence(
     books: &mut Books,
     cycle: u32,
@@ -72,7 +72,7 @@ fn compare_replicas(answers: &[KvAnswer], revision: u64, at: Anchor) -> Vec<Find
     parts.into_iter().filter_map(disagreement).collect()
 }
 
-/// Each member against what must be.
+/// Compares each member with the model.
 fn judge_state(
     books: &mut Books,
     mark: &FenceMark,
@@ -97,7 +97,7 @@ fn judge_state(
             return;
         }
     };
-    // Asked for in any case: it executes the compaction.
+    // The model is asked in any case, because the question executes the compaction.
     let hash = books.model.hash_kv(revision, compact).filter(|_| etcd);
     for answer in answers {
         let member = answer.member;

@@ -1,18 +1,18 @@
 //! Promise: a lease of seconds whose grant or renewal was acknowledged lives for its time to live;
 //! one that ended, or whose revocation was acknowledged, is never renewed; an unrenewed lease ends.
 //!
-//! Times are those of the history: an invocation is written before its request is sent, an answer
-//! and a watch event after they came. That is the sound direction for each sentence:
+//! Times are those of the history: it holds an invocation before its request is sent, and an answer
+//! or a watch event after it came. That is the sound direction for each of these sentences:
 //!
 //! - *It lives*: the server counts from some moment after the request was sent, so the lease exists
 //!   at least until *sent plus TTL*. Its end is known by the watch event of its key's delete, which
 //!   comes after the delete (every delete is such an event, so no read could see more), or by an
 //!   answer that there is no such lease. If even that is before the promised time, the lease ended
-//!   too early. An acknowledgement of a renewal that was sent after the end is the same sentence.
+//!   too early. An acknowledged renewal that was sent after the end breaks the same promise.
 //! - *It stays revoked*: a renewal that was sent after the revocation was answered finds nothing.
-//! - *It ends*: judged once, after the load has ended and the cluster was healed: what was last
-//!   asked for longer ago than twice its TTL (a new leader starts over) and the bound, and still
-//!   has its key, does not end.
+//! - *It ends*: judged once, after the load has ended and the cluster was healed. A lease does not
+//!   end if its last request is longer ago than twice its TTL (a new leader starts over) and the
+//!   bound, and its key is still there.
 //!
 //! A renewal without an answer promises nothing. A restart of the harness forgets all promises,
 //! because its clock starts over.
@@ -66,7 +66,7 @@ impl Promise {
 #[derive(Debug, Default)]
 struct Life {
     ttl_seconds: i64,
-    /// The one that reaches furthest.
+    /// The promise that reaches furthest.
     promise: Option<Promise>,
     revoke_sent: bool,
     /// The moment at which its revocation was acknowledged.
@@ -119,7 +119,7 @@ impl LeaseClock {
         }
     }
 
-    /// Forgets what has ended long ago: a late answer about it is not judged any more.
+    /// Forgets leases that have ended long ago: late answers about them are not judged any more.
     fn prune(&mut self, at_us: u64) {
         let over = |life: &Life| life.gone.is_some() || life.revoked_us.is_some();
         self.lives.retain(|_, life| !over(life) || at_us.saturating_sub(life.touched_us) < REMEMBERED_US);
@@ -174,7 +174,8 @@ impl LeaseClock {
         for change in changes {
             let Change::Delete { key } = change else { continue };
             let Some(lease) = before.live(key).map(|live| live.lease) else { continue };
-            // A client that deletes such a key would end nothing; the load's clients delete none.
+            // A client's delete of such a key would not end the lease, but the load's clients
+            // delete none.
             let Some(life) = self.lives.get_mut(&lease).filter(|life| life.gone.is_none()) else { continue };
             if life.revoke_sent {
                 ended.push((lease, Leased::Revoked));
@@ -195,7 +196,8 @@ impl LeaseClock {
         lives.map(|(lease, life)| (*lease, life.ttl_seconds)).collect()
     }
 
-    /// Nothing renews any more; `bound_ms`: what an expired lease may take to be revoked.
+    /// Judges after all renewals have stopped. `bound_ms`: the time until an expired lease has to
+    /// be revoked.
     pub(super) fn awaited(&self, at_us: u64, bound_ms: u64, model: &Model) -> Vec<Finding> {
         let overdue = |(lease, ttl_seconds): (i64, i64)| {
             let touched_us = self.lives.get(&lease)?.touched_us;

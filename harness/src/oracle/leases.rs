@@ -1,11 +1,11 @@
 //! Promise: a lease whose grant was acknowledged before a fence is in every replica's list at the
-//! fence, with its TTL, unless its revocation was sent; one whose revocation was acknowledged
-//! before is not; and no lease is there that no client granted.
+//! fence, with its TTL, unless its revocation was sent; a lease whose revocation was acknowledged
+//! before is not; and the lists hold no lease that no client granted.
 //!
-//! Leases have no revision: what is certain at a fence is only what was acknowledged before the
-//! fence was proposed ([`LeaseMark`]). Most live so long that none expires in a run; one that lives
-//! for seconds may be gone at any time, as if a revocation had been sent whose answer never came
-//! (`lease_clock` judges when).
+//! Leases have no revision: at a fence only those facts are certain that were acknowledged before
+//! the fence was proposed ([`LeaseMark`]). Most leases live so long that they do not expire in a
+//! run. A lease of seconds may be gone at any time, as if its revocation had been sent and never
+//! answered (`lease_clock` judges when).
 
 use super::Alarms;
 use super::lease_clock::is_short;
@@ -94,9 +94,9 @@ impl LeaseBook {
         }
     }
 
-    /// The cluster was restored from a snapshot that was asked for when `saved` was taken. What was
-    /// certain then is certain, unless a revocation was sent since; all else is in the snapshot or
-    /// is not, and the first list settles it.
+    /// The cluster was restored from a snapshot that was asked for when `saved` was taken. Facts
+    /// that were certain then are still certain, unless a revocation was sent since; the first list
+    /// settles whether the snapshot holds the other leases.
     pub fn restored(&mut self, saved: &LeaseMark) {
         for (id, lease) in &mut self.leases {
             let present = saved.present.contains(id) && !lease.revoke_sent;
@@ -106,7 +106,7 @@ impl LeaseBook {
         }
     }
 
-    /// To be taken before a fence is proposed.
+    /// The mark for a fence. The caller takes it before it proposes the fence.
     pub fn mark(&self) -> LeaseMark {
         let of = |keep: fn(&Lease) -> bool| self.leases.iter().filter(move |(_, l)| keep(l)).map(|(id, _)| *id);
         LeaseMark { present: of(|l| l.granted && !l.revoke_sent).collect(), absent: of(|l| l.revoked).collect() }
@@ -218,7 +218,7 @@ mod tests {
         book.revoke_sent(4);
         book.revoked(4);
         let saved = book.mark();
-        // Too late for the snapshot, or not: nothing says which.
+        // The grant may have come too late for the snapshot, or in time: that is unknown.
         book.granted(5);
         book.revoke_sent(3);
         book.revoked(3);

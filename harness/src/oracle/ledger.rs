@@ -1,20 +1,20 @@
-//! The one place where evidence meets: what clients did and heard, what the watch streams
-//! delivered, and the model that grows from it.
+//! The one place where all evidence meets: the requests and answers of clients, the deliveries of
+//! the watch streams, and the model that grows from them.
 //!
-//! Everything comes by [`Ledger::record`], one piece of [`Evidence`] at a time: it is written down
-//! in the history and then judged (`judge.rs`), under one lock. A fold over the history
-//! ([`crate::fold`]) comes to the same books. An operation is evidence before it is sent and when
-//! it ended, a revision when a stream delivered it. Every finding waits in one queue, with the
-//! piece of evidence that raised it, until [`Ledger::drain`].
+//! All evidence goes through [`Ledger::record`], one piece of [`Evidence`] at a time: the ledger
+//! writes it to the history and then judges it (`judge.rs`), under one lock. A fold over the
+//! history ([`crate::fold`]) comes to the same books. An operation is evidence before it is sent
+//! and when it ended, a revision when a stream delivered it. Every finding waits in one queue, with
+//! the piece of evidence that raised it, until [`Ledger::drain`].
 //!
 //! Real time: an operation that is sent after another was acknowledged comes after it in the
 //! history. So a write's revision is above, and a linearizable read's at or above, the newest
-//! revision acknowledged before it was sent. A write that breaks this took a revision that is
-//! taken: what was there is gone. A read that breaks it is stale if the history still comes to that
-//! revision; if it does not, the fence says what is lost.
+//! revision acknowledged before it was sent. A write that breaks this has overwritten an
+//! acknowledged revision, whose write is lost. A read that breaks it is stale if the history still
+//! comes to that revision; if it does not, the fence finds the lost writes.
 //!
-//! What a scenario knows already ([`Ledger::know`]) does not get into the queue: it is counted
-//! here, before any caller sees it.
+//! Findings that a scenario knows already ([`Ledger::know`]) do not get into the queue: they are
+//! counted here, before any caller sees them.
 //!
 //! Memory is bounded by the open operations, the state since the last compaction, and the slowest
 //! stream.
@@ -134,8 +134,8 @@ pub(super) struct Books {
     pub resumptions: Vec<u32>,
     /// Whether a lost write that the scenario does not list was ever found.
     pub lost_write: bool,
-    /// A watch was wrong, known to be so or not: the model, which lives on watches, may never learn
-    /// of what it left out.
+    /// A watch was wrong, as a known finding or not: the model, which lives on watches, may never
+    /// learn of the changes that the watch left out.
     pub watch_broken: bool,
 }
 
@@ -201,7 +201,7 @@ impl Ledger {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes `evidence` down, and judges it; what it raises waits in the queue. After
+    /// Writes `evidence` down, and judges it; the findings wait in the queue. After
     /// [`Evidence::End`] nothing is recorded any more.
     pub fn record(&self, evidence: &Evidence) {
         self.books().record(evidence);
@@ -408,8 +408,8 @@ impl Books {
         self.judge(evidence);
     }
 
-    /// By field, a digest of what it holds. Every field of evidence is here: what a fold over the
-    /// history has to come to as well.
+    /// By field, a digest of what it holds. Every field of evidence is here, and a fold over the
+    /// history has to come to the same.
     fn digests(&self) -> BTreeMap<String, String> {
         // Exhaustive: a new field does not compile before it is here.
         let Self {
@@ -444,14 +444,14 @@ impl Books {
             agreed,
             votes,
             dead,
-            // Where it is written to, and not what is in it.
+            // This is the place to which it is written, and not its content.
             history: _,
             ended,
             resumptions,
             lost_write,
             watch_broken,
         } = self;
-        // When it is drained is up to the caller; what was raised follows from the evidence.
+        // The caller decides when to drain it; the findings follow from the evidence.
         let raised = (&queue.of_cycle, queue.unlisted);
         let fields: [(&str, &dyn fmt::Debug); 35] = [
             ("model", model),
@@ -545,7 +545,7 @@ impl Books {
     ) -> Vec<Finding> {
         let (source, saved) = self.saving.take().unwrap_or_default();
         let findings = self.judge_saved(cycle, source, revision, &saved);
-        // What was answered about the part that stays is judged before the rest is forgotten.
+        // Answers about the part that stays are judged before the rest is forgotten.
         let alarms = self.linearizability.check(Basis::History(revision.min(self.model.revision())));
         self.file(None, alarms);
         self.model.forget_above(revision);
@@ -677,7 +677,8 @@ impl Books {
 
     /// Judges a watch that was opened anew on `member`.
     pub fn watched_anew(&mut self, member: u64, asked: &Resumption, heard: &Heard) {
-        // Whatever is compacted by the revision asked for was so when it was; more may be by now.
+        // Everything that the requested revision compacts was compacted when the watch was opened;
+        // more may be compacted by now.
         let acked = if asked.upto == 0 { asked.from + 1 } else { 0 };
         let alarms = streams::judge_resumed(&self.model, asked, heard, (self.compact_sent, acked));
         self.file(Some(member), alarms);
@@ -793,8 +794,8 @@ impl Books {
         }
         if wrote {
             writes.acked(model, id, revision, alarms);
-            // Which of the two answers is wrong cannot be said here. Where the history has yet to
-            // come to that revision, it will say.
+            // Which of the two answers is wrong is not known here. If the history has yet to come
+            // to that revision, it will show.
             if revision <= floor.revision && !writes.contested(revision) {
                 let (request, floor) = (asked.request(), floor.floor());
                 let what = findings::Writes::RevisionTaken { member, request, acknowledged: revision, floor };

@@ -5,35 +5,36 @@
 //! **The search** is Wing and Gong's in Lowe's just-in-time form: it goes through the answers in
 //! the order in which they came and keeps every *configuration* (the register, and which open
 //! operations took effect already) that explains all of them so far; equal configurations are one.
-//! An answer that no configuration can be extended to ends the longest linearizable prefix. What is
-//! carried from one answer to the next is the configurations and the open operations, so memory
-//! follows the concurrency and not the length of the run, and a run is judged bit by bit: at every
-//! fence, as far as everything is answered.
+//! The longest linearizable prefix ends at the first answer that no configuration explains. Only
+//! the configurations and the open operations are carried from one answer to the next. So memory
+//! grows with the concurrency and not with the length of the run, and a run is judged bit by bit:
+//! at every fence, as far as everything is answered.
 //!
 //! **Revisions** prune it to almost nothing. An answer carries the store's revision, and that
 //! orders all operations: an acknowledged write is *at* its revision, a read lies between the write
-//! of that revision and the next one. What is left to search is where operations without a revision
-//! went: deletes and revocations whose answer never came. A put or transaction whose answer never
-//! came is found by its value, in a read or in the watched history; until then it has not happened
-//! in what is judged ([`Basis`]).
+//! of that revision and the next one. Only operations without a revision are left to search for:
+//! deletes and revocations whose answer never came. A put or transaction whose answer never came is
+//! found by its value, in a read or in the watched history; until then it has not happened in the
+//! part that is judged ([`Basis`]).
 //!
 //! **Why a key at a time is enough.** Linearizability is local for operations on one object; an
-//! operation on several keys is not one. Here all its parts are placed at one revision, the
-//! operation's, whichever part told it; every key's order ascends in revisions; so sorting
-//! everything by revision (writes before reads) is one order that extends them all and has no
-//! operation in two places. A transaction that is torn, or a range that shows two moments, puts a
-//! part where its key's register denies it. Not tied together are the parts of a range delete or a
-//! revocation whose answer never came, and the count that a range delete answers: these are
-//! accepted more freely than they might be (and judged by the history, in `durability`). Real time
-//! *between* keys is the promise of the revision itself, which never goes back: [`super::ledger`]
-//! holds each answer against the newest revision acknowledged before it was asked for.
+//! operation on several keys is not such an operation. Here all its parts are placed at one
+//! revision, the operation's, whichever part told it; every key's order ascends in revisions; so
+//! sorting everything by revision (writes before reads) is one order that extends them all and has
+//! no operation in two places. A transaction that is torn, or a range that shows two moments, puts
+//! a part where its key's register denies it. The parts of a range delete or a revocation whose
+//! answer never came are not tied together, and neither is the count that a range delete answers:
+//! these are accepted more freely than they might be (and judged by the history, in `durability`).
+//! Real time *between* keys is the promise of the revision itself, which never goes back:
+//! [`super::ledger`] holds each answer against the newest revision acknowledged before it was asked
+//! for.
 //!
 //! Serializable reads and reads of the past promise no real time; `reads` judges them at their
 //! revision.
 //!
-//! **Budget.** Without a revision to go by the problem is NP-complete. Steps and configurations are
-//! counted, per key and fence; a key that exceeds them is given up, and said to be not proven.
-//! Steps, not seconds: a run that is judged again offline ends the same.
+//! **Budget.** Without revisions the problem is NP-complete. Steps and configurations are counted,
+//! per key and fence; a key that exceeds the budget is given up, and reported as not proven. The
+//! budget counts steps and not seconds, so that a run that is judged again offline ends the same.
 
 mod projection;
 mod register;
@@ -111,8 +112,8 @@ impl Linearizability {
     /// `id` is about to be sent.
     pub fn invoke(&mut self, id: OpId, action: &Action) {
         self.clock += 1;
-        // A key exists from the first request on that may write it: whatever a range answers about
-        // it counts.
+        // A key exists from the first request on that may write it: from then on the answers of
+        // ranges about it count.
         match action {
             Action::Put { key, lease, .. } => {
                 self.key(key.as_bytes());
@@ -213,8 +214,8 @@ impl Linearizability {
         }
     }
 
-    /// If the answer of `id` never came, it is known from here on that it happened, and where: all
-    /// its parts.
+    /// If the answer of `id` never came, it is known from here on that all its parts happened, and
+    /// where.
     fn resolve(&mut self, id: OpId, revision: u64) {
         if let Some(keys) = self.missing.remove(&id) {
             keys.iter().for_each(|key| self.key(key).place(id, revision));

@@ -1,13 +1,14 @@
-//! Promise: a majority whose members all hear each other takes a write within its bound, whatever
-//! is cut off from it; and after healing a cluster serves again, within its bounds: every member
-//! has caught up, a leader takes a write and a quorum commits it, and every member serves a
+//! Promise: a majority whose members all hear each other takes a write within its bound, whichever
+//! members are cut off from it; and after healing a cluster serves again, within its bounds: every
+//! member has caught up, a leader takes a write and a quorum commits it, and every member serves a
 //! linearizable read.
 //!
-//! Liveness is promised only where it is fair to: all members run, nothing stands still, and either
-//! no link is disturbed or a majority is not. A cut that ends before the bound, with no write,
-//! proves nothing. What counts as healed is the moment at which the last fault of a cycle ended and
-//! everybody serves; the bounds are the scenario's. The write is the fence, which goes through the
-//! same log as any other. Judged from what was timed, so that it can be judged again.
+//! Liveness is promised only under fair conditions: all members run, none stands still, and either
+//! no link is disturbed or a majority is left undisturbed. A cut that ends before the bound, with
+//! no write, proves nothing. A cluster counts as healed when the last fault of a cycle has ended
+//! and every member serves; the bounds are the scenario's. The write is the fence, which goes
+//! through the same log as any other write. The judge uses recorded times, so that it can judge
+//! them again.
 
 use crate::evidence::{Bounds, Cut, Healing, Served};
 use crate::stretched::Stretched;

@@ -1,4 +1,4 @@
-//! Promise: what the raft log says was committed is what the store did, revision by revision; and
+//! Promise: the store did exactly what the raft log says was committed, revision by revision; and
 //! the logs agree on it.
 //!
 //! After each kill the copy of the dead member's raft log is decoded ([`crate::raft_log`]: none of
@@ -11,8 +11,8 @@
 //! # What is committed
 //! An entry that is in a log need not be committed: a follower may die with a tail that its next
 //! leader overwrites. Of one member's log, every entry up to the greatest of these is:
-//! - what it was heard to have applied, or its engine has applied (E), or its log had saved as
-//!   committed;
+//! - the index that it was heard to have applied, or that its engine has applied (E), or that its
+//!   log had saved as committed;
 //! - an entry that is known as committed by (term, index), because a log that holds it holds
 //!   everything before it (log matching): another member's committed entry, or a fence's, which a
 //!   quorum of members answered for.
@@ -20,17 +20,17 @@
 //! # Across cycles
 //! A copy holds the entries (purged, last]. Those that are contiguous with what was replayed go on
 //! from there. After a gap the replay starts anew from the watch-fed model's state at a fence whose
-//! successor is in the log; what lies between is counted as unreplayed, and a report says so.
+//! successor is in the log; the entries in between count as unreplayed, and a report says so.
 //!
 //! # A restored cluster
-//! Its log begins behind the snapshot that it was restored from, and index and term begin anew.
-//! Which compaction and which leases the snapshot holds is not known before the first fence, so the
-//! replay begins there, as after a gap; what was known of the old cluster's log is forgotten.
+//! Its log begins behind the snapshot that it was restored from, and index and term begin anew. The
+//! compaction and the leases of the snapshot are not known before the first fence, so the replay
+//! begins there, as after a gap; it forgets the old cluster's log.
 //!
 //! # Evidence
-//! [`LogEvidence`] is what a log adds to what is known: only committed entries, and none that was
-//! recorded before. It is written down before it is judged, and judging it needs nothing else, so
-//! it can be judged again from the history.
+//! [`LogEvidence`] holds the news in a log: only committed entries, and none that was recorded
+//! before. It is written down before it is judged, and its judgement needs nothing else, so it can
+//! be judged again from the history.
 //!
 //! Memory: marks of the entries of the last few thousand indexes, of the newest state, and of the
 //! revisions that only one of log and watches has told so far.
@@ -64,8 +64,8 @@ const BASES_MAX: usize = 4;
 /// Revisions that the watches delivered and no log has told yet. A victim a cycle tells them within
 /// a few hundred; where no member dies for long, the oldest go unchecked and are counted.
 const DELIVERED_MAX: usize = 50_000;
-/// Revisions that are remembered with what the log made them of, to find the first wrong one: those
-/// of several cycles.
+/// Revisions that are remembered with the effects that the log gave them, to find the first wrong
+/// one: those of several cycles.
 const LATELY_MAX: usize = 8_000;
 
 /// What is certain about a fence that all members answered alike.
@@ -107,11 +107,11 @@ pub struct LogReplay {
     known: BTreeMap<u64, Known>,
     fences: BTreeMap<u64, Fact>,
     bases: BTreeMap<u64, Store>,
-    /// By revision, what the watches delivered and the log has not made yet.
+    /// By revision, changes that the watches delivered and the log has not made yet.
     delivered: BTreeMap<u64, Vec<Effect>>,
     /// The newest revision that the watches delivered.
     watched: u64,
-    /// By revision, what the log made and the watches have not delivered yet.
+    /// By revision, changes that the log made and the watches have not delivered yet.
     made: BTreeMap<u64, (LogId, Vec<Effect>)>,
     /// The last revisions that the log made.
     lately: BTreeMap<u64, (LogId, Vec<Effect>)>,
@@ -154,7 +154,7 @@ impl LogReplay {
             let known = self.known.get(&entry.index);
             known.is_none_or(|known| (known.term, known.digest) != (entry.term, entry.digest))
         };
-        // What is forgotten, because it is old, is not new again.
+        // Old entries that were forgotten are not new again.
         let forgotten = self.known.first_key_value().map_or(0, |(index, _)| *index);
         let entries = log
             .entries
@@ -178,7 +178,7 @@ impl LogReplay {
         own.max(fence).max(known)
     }
 
-    /// Replays what a log adds.
+    /// Replays the news in a log.
     pub fn read(&mut self, evidence: &LogEvidence, alarms: &mut Alarms) {
         for entry in &evidence.entries {
             let told = Known { term: entry.term, digest: entry.digest, member: evidence.member };
@@ -186,7 +186,7 @@ impl LogReplay {
                 Some(known) if (known.term, known.digest) != (told.term, told.digest) => {
                     let (first, second, does) = (known.named(), told.named(), in_words(&entry.step));
                     alarms.push(Finding::new(RaftLogs::LogsDisagree { index: entry.index, first, second, does }));
-                    // Which of the two was committed, the logs cannot say.
+                    // The logs cannot say which of the two was committed.
                     self.diverged = true;
                     return;
                 }
@@ -207,7 +207,7 @@ impl LogReplay {
         if let At::Lost(from) = self.at {
             let Some(base) = entry.index.checked_sub(1).and_then(|fence| self.bases.get(&fence)) else { return };
             self.store = base.clone();
-            // What is remembered has no gap.
+            // The remembered revisions have no gap.
             self.lately.clear();
             self.totals.unreplayed += entry.index.saturating_sub(from);
             self.at = At::Next(entry.index);
@@ -228,7 +228,7 @@ impl LogReplay {
         }
     }
 
-    /// Nothing from `index` on is replayed, until a fence.
+    /// Stops the replay from `index` on, until a fence.
     fn lose(&mut self, index: u64) {
         self.totals.gaps += 1;
         self.totals.uncompared += self.made.len() as u64;
@@ -243,7 +243,7 @@ impl LogReplay {
         bound(&mut self.lately, LATELY_MAX);
         match self.delivered.remove(&revision) {
             Some(delivered) => self.compare(revision, id, &effects, &delivered, alarms),
-            // A watch that left it out has been accused of that.
+            // The watch that left it out has been accused already.
             None if revision <= self.watched => self.totals.uncompared += 1,
             None => drop(self.made.insert(revision, (id, effects))),
         }
@@ -295,8 +295,8 @@ impl LogReplay {
         }
     }
 
-    /// All members answered the fence alike, and the watch-fed model agrees: what it holds at that
-    /// revision is where a replay may start.
+    /// Takes a fence that all members answered alike, and on which the watch-fed model agrees: a
+    /// replay may start from the model's state at that revision.
     pub fn fenced(&mut self, answer: &FenceAnswer, model: &Model) {
         let (Ok(revision), Ok(compact)) =
             (u64::try_from(answer.revision), u64::try_from(answer.compact_revision.max(0)))
@@ -332,8 +332,8 @@ impl LogReplay {
         entries.iter().for_each(|entry| self.advance(entry, &mut Alarms::new()));
     }
 
-    /// By revision, what the log made of it, and which entry that was; the last few thousand
-    /// without a gap.
+    /// By revision, the effects that the log gave it, and the entry; the last few thousand without
+    /// a gap.
     pub fn lately(&self) -> &BTreeMap<u64, (LogId, Vec<Effect>)> {
         &self.lately
     }

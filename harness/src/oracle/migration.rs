@@ -1,6 +1,6 @@
 //! Promise: a change of engine on a dead directory keeps the state's index, the raft log and the
-//! vote, wherever it is interrupted: there is always one engine that opens, with exactly what was
-//! there before.
+//! vote, wherever it is interrupted: there is always one engine that opens, with exactly the same
+//! state as before.
 
 use super::replay_start::Restart;
 use crate::evidence::DeadMember;

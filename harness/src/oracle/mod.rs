@@ -120,7 +120,7 @@ pub fn condense(mut findings: Vec<Finding>) -> Vec<Finding> {
 }
 
 /// Alarms raised while judging one piece of evidence: findings without a cycle, and without a
-/// member unless they are about what one answered. The ledger adds what it knows.
+/// member unless they are about what one answered. The ledger adds both as far as it knows them.
 pub type Alarms = Vec<Finding>;
 
 #[cfg(test)]

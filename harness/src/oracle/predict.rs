@@ -87,7 +87,7 @@ pub(super) fn matches(expected: &[Expected], changes: &[Change]) -> bool {
     found(changes) == expected
 }
 
-/// In which keys a revision's changes are not the `expected` ones.
+/// The keys in which a revision's changes are not the `expected` ones.
 pub(super) fn difference(expected: &[Expected], changes: &[Change]) -> String {
     let by_key = |changes: &[Expected]| -> BTreeMap<Vec<u8>, Expected> {
         changes.iter().map(|change| (change.key.clone(), change.clone())).collect()

@@ -1,4 +1,5 @@
-//! The one way out for findings: a queue, in which each one says which piece of evidence raised it.
+//! The one way out for findings: a queue, in which each finding names the piece of evidence that
+//! raised it.
 
 use crate::evidence::EvidenceKind;
 use crate::verdict::{Class, Finding};

@@ -1,8 +1,8 @@
-//! Promise: what an answer says about the state at a revision is what the model holds there.
+//! Promise: an answer says the same about the state at a revision as the model.
 //!
 //! The answer may arrive before the watch has delivered that revision: it is then deferred until
-//! the model stands there. One whose revision the model has compacted meanwhile cannot be judged,
-//! and is counted.
+//! the model stands there. An answer whose revision the model has compacted meanwhile cannot be
+//! judged, and is counted.
 
 use super::Alarms;
 use super::asked::{Asked, first};
@@ -45,12 +45,12 @@ impl Claims {
         }
     }
 
-    /// The history ends before what was deferred.
+    /// Forgets the deferred answers: the history ends before their revisions.
     pub fn forget_deferred(&mut self) {
         self.deferred.clear();
     }
 
-    /// Judges what was deferred up to the model's revision.
+    /// Judges the answers that were deferred up to the model's revision.
     pub fn settle(&mut self, model: &Model, alarms: &mut Alarms) {
         while let Some(entry) = self.deferred.first_entry().filter(|entry| *entry.key() <= model.revision()) {
             let (revision, claims) = entry.remove_entry();
@@ -90,8 +90,8 @@ impl Claims {
     }
 }
 
-/// The first difference between what a read of `keys` at `revision` returned and what the model
-/// holds, with its key and the revision that wrote it. `by`: what read.
+/// The first difference between the rows that a read of `keys` at `revision` returned and those of
+/// the model, with its key and the revision that wrote it. `by`: the read.
 pub(super) fn compare_rows(
     model: &Model,
     keys: &Keys,

@@ -27,7 +27,7 @@ const STATE_DEPENDENT: [&str; 4] = [
 pub(super) struct Refusals(BTreeMap<(String, &'static str), StepRecord>);
 
 impl Refusals {
-    /// `purpose` had `action` done, which ended with `outcome`.
+    /// Counts `action`, which `purpose` asked for, and which ended with `outcome`.
     pub fn count(&mut self, purpose: Option<&Purpose>, action: &Action, outcome: &Outcome) {
         let step = purpose.map_or("unknown", |purpose| &*purpose.step);
         let expected = purpose.map(|purpose| purpose.refusal).unwrap_or_default();

@@ -12,7 +12,7 @@
 //!
 //! On redb N is E, and there is nothing to verify.
 //!
-//! Where an index is absent, nothing has that property yet: it counts as one below the first
+//! An absent index means that no entry has that property yet: it counts as one below the first
 //! index, 0.
 
 use crate::evidence::DeadMember;
@@ -22,7 +22,7 @@ use crate::verdict::Finding;
 use crate::verdict::findings::parts::{DeadMark, Span};
 use crate::verdict::findings::{Restarts, What};
 
-/// One restart of one member, and what its dead directory said.
+/// One restart of one member, and the content of its dead directory.
 #[derive(Debug, Clone, Copy)]
 pub struct Restart<'a> {
     pub cycle: u32,
@@ -70,9 +70,9 @@ pub fn check_dead(restart: &Restart<'_>) -> Vec<Finding> {
     findings
 }
 
-/// Apply waits for the local log: what was applied must be in it, or purged from it. Only a
-/// snapshot whose installation was under way justifies an engine that is ahead of the whole log; it
-/// covers what was applied.
+/// Apply waits for the local log: applied entries must be in it, or purged from it. Only a snapshot
+/// whose installation was under way justifies an engine that is ahead of the whole log, because it
+/// covers the applied entries.
 fn check_log_end(restart: &Restart<'_>) -> Option<Finding> {
     let dead = restart.dead;
     let log_end = dead.log_last.max(dead.last_purged);
@@ -96,9 +96,9 @@ fn in_an_install(dead: &DeadMember) -> bool {
     dead.install_under_way != Some(false)
 }
 
-/// Carries an interrupted install on: a start removes what lies beside `db` before it makes N and
-/// the log fit, so a directory that a second kill leaves shows no install any more. `before`: what
-/// the last look at it found.
+/// Carries an interrupted install over to the next look: a start removes the database beside `db`
+/// before it makes N and the log fit, so a directory that a second kill leaves shows no install any
+/// more. `before`: the result of the last look.
 pub(super) fn carry_install(before: &DeadMember, dead: &mut DeadMember) {
     let log_end = before.log_last.max(before.last_purged);
     let interrupted = after(before.engine_index) > after(log_end) && in_an_install(before);
@@ -107,11 +107,11 @@ pub(super) fn carry_install(before: &DeadMember, dead: &mut DeadMember) {
     }
 }
 
-/// Judges what the next life reports of its recovery, once that is complete.
+/// Judges the report of the next life on its recovery, once that is complete.
 pub fn check_replay_start(restart: &Restart<'_>, recovery: &Recovered) -> Vec<Finding> {
     let dead = restart.dead;
     if dead.log_error.is_some() {
-        // Nothing to compare with; that it cannot be read has been said.
+        // There is nothing to compare with; that the log cannot be read has been reported.
         return Vec::new();
     }
     let mut broken = Vec::new();
@@ -157,7 +157,7 @@ fn check_verified(n: Option<u64>, e: Option<u64>, verified: Option<IndexRange>, 
 }
 
 fn check_scan_start(n: Option<u64>, log_last: Option<u64>, start: Option<u64>, broken: &mut Vec<Restarts>) {
-    // With nothing above N in the log, what comes first is a new entry: still N+1.
+    // If the log holds nothing above N, a new entry comes first, and its index is still N+1.
     let nothing_to_scan = after(log_last) <= after(n);
     match start {
         None if nothing_to_scan => {}

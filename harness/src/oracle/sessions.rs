@@ -1,10 +1,10 @@
-//! Promise: a member never answers from before what it acknowledged itself. A client that wrote
-//! through a member, and reads there without asking a quorum, finds what was written; and the
-//! revision that a write was answered with is not one of the future.
+//! Promise: a member never answers from a state older than its own acknowledgements. A client that
+//! wrote through a member, and reads there without a quorum, finds its write; and the revision in
+//! the answer to a write does not lie in the future.
 //!
 //! It holds in one life of a member, between an acknowledgement and a read that was sent after it:
-//! a member that was killed may serve such reads before it has replayed everything. That two
-//! members differ breaks no promise.
+//! a member that was killed may serve such reads before it has replayed everything. A difference
+//! between two members breaks no promise.
 
 use super::Alarms;
 use super::asked::{Asked, Newest};
@@ -56,7 +56,7 @@ impl Sessions {
 
     /// Judges an answer at `revision`; `own`: what the member had acknowledged before it was asked.
     pub fn check_answer(&self, asked: &Asked, own: &Own, revision: u64, alarms: &mut Alarms) {
-        // Others promise more, and are held to that.
+        // Other reads promise more, and other judges hold them to that.
         let Action::Read { serializable: true, .. } = asked.action else { return };
         if revision < own.newest.revision && self.lives(asked.member, own) {
             let (member, request, floor) = (asked.member, asked.request(), own.newest.floor());

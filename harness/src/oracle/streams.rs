@@ -1,7 +1,7 @@
-//! Promise: the watch of each slot, resumed after every crash and every change of the member in it
-//! where it broke off, delivers every revision once, in order, whole, and the same as every
-//! other's. And a fresh watch from any revision that is not compacted, of all keys or of some,
-//! delivers what the history holds from there on; one from below a finished compaction is refused,
+//! Promise: the watch of each slot delivers every revision once, in order, whole, and the same as
+//! every other watch. After every crash and every change of the member in the slot it is resumed
+//! where it broke off. And a fresh watch from any revision that is not compacted, of all keys or of
+//! some, delivers the history from there on; a watch from below a finished compaction is refused,
 //! with the compact revision in the refusal.
 //!
 //! The store's revision grows by one with each change and a watch of all keys sees each, so the
@@ -163,7 +163,7 @@ fn expected(model: &Model, from: u64, upto: u64, keys: Option<&Keys>) -> Vec<(u6
         .collect()
 }
 
-/// Judges what came of a resumption. `sent`: the highest compaction that was asked for by now,
+/// Judges the result of a resumption. `sent`: the highest compaction that was asked for by now,
 /// `acked`: the highest that was done when the watch was opened.
 pub(super) fn judge_resumed(model: &Model, asked: &Resumption, heard: &Heard, (sent, acked): (u64, u64)) -> Alarms {
     let watch = FreshWatch { keys: asked.keys.clone(), from: asked.from };

@@ -3,8 +3,8 @@
 //! The vote is read from the dead directory by a separate binary, and compared with the last one
 //! known of the same raft log (an id's, never a slot's): its term only grows, and within a term it
 //! moves only from a candidate to the leader that a quorum chose. A member that forgot its vote may
-//! give it twice, and two leaders of one term is what comes of that: so who leads is also compared
-//! between all members, as they say it of themselves while they live.
+//! give it twice, and then a term may have two leaders. So the leader of each term is also compared
+//! between all members, as they report it while they live.
 
 use super::Alarms;
 use super::replay_start::Restart;
@@ -26,7 +26,7 @@ impl Vote {
 /// Compares a member's vote with the last one known of it. Its term never goes back; within a term
 /// the vote moves only from a candidate to the leader that a quorum chose.
 pub fn check_vote(restart: &Restart<'_>, known: Option<Vote>) -> Option<Finding> {
-    // A log that cannot be read tells no vote; that it cannot be read has been said.
+    // A log that cannot be read tells no vote; that it cannot be read has been reported.
     let known = known.filter(|_| restart.dead.log_error.is_none())?;
     let what = match Vote::of(restart.dead) {
         None => RaftLogs::VoteGone { term: known.term },
@@ -40,7 +40,8 @@ pub fn check_vote(restart: &Restart<'_>, known: Option<Vote>) -> Option<Finding>
     Some(restart.finding(what))
 }
 
-/// From whom to whom a vote went within its term, unless it went to the leader that a quorum chose.
+/// The old and the new receiver of a vote that moved within its term, unless it moved to the leader
+/// that a quorum chose.
 fn moved(known: Vote, vote: Vote) -> Option<(u64, u64)> {
     let (from, to) = (known.node?, vote.node?);
     (from != to && (known.committed || !vote.committed)).then_some((from, to))
@@ -53,12 +54,12 @@ const TERMS_REMEMBERED: usize = 64;
 /// The leader of each term, as all members report it.
 #[derive(Debug, Default)]
 pub(super) struct Leaders {
-    /// By term: the leader, and who said so first.
+    /// By term: the leader, and the member that named it first.
     by_term: BTreeMap<u64, (u64, u64)>,
 }
 
 impl Leaders {
-    /// `member` said, alive, who leads its term.
+    /// Takes the leader of its term, as `member` reported it while it lived.
     pub fn reading(&mut self, member: u64, reading: &Reading) -> Alarms {
         if reading.leader == 0 {
             return Alarms::new();

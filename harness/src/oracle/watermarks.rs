@@ -5,13 +5,13 @@
 //! ```
 //!
 //! and neither a mark nor the revision nor the term ever goes back. (A log that is cut where a new
-//! leader has other entries loses what was never committed: its ends may go back.) The log is read
-//! after the marks, so what was purged is compared with the N of a later reading.
+//! leader has other entries loses entries that were never committed: its ends may go back.) The log
+//! is read after the marks, so the purged index is compared with the N of a later reading.
 //!
-//! A member asserts the middle of it itself at every move; this is the outside's look at the same
-//! figures. Readings of one life are compared in the order in which they were *asked for*: only
-//! what was answered before another was asked is older than it ([`Reading::after`]). Absent counts
-//! as below the first index.
+//! A member asserts the middle of the chain itself at every move; this judge looks at the same
+//! figures from outside. Readings of one life are compared in the order in which they were *asked
+//! for*: a reading is older than another only if it was answered before the other was asked for
+//! ([`Reading::after`]). Absent counts as below the first index.
 
 use super::Alarms;
 use crate::evidence::Reading;

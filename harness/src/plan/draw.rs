@@ -27,7 +27,8 @@ impl<'a> Draw<'a> {
 
     /// The faults of the next cycle.
     pub fn faults(&mut self) -> Vec<Fault> {
-        // Drawn for every cycle: what is beside it, or in its place, moves no other cycle's kill.
+        // Drawn for every cycle, so that faults beside it, or in its place, move no other cycle's
+        // kill.
         let kill = self.kill();
         let faults = self.lasting.beside(kill);
         for fault in &faults {
@@ -84,7 +85,7 @@ impl<'a> Draw<'a> {
 fn may_follow(when: When, window: &Window) -> bool {
     let died_at = |fits: fn(&Window) -> bool| matches!(when, When::Window { window, .. } if fits(window));
     match window.name {
-        // Only then a flush is there that N does not know of yet.
+        // Only then there is a flush that N does not cover yet.
         "recovery.replay-verify" => died_at(|window| {
             matches!(
                 window.name,

@@ -1,5 +1,5 @@
-//! Drawing pauses and disturbances of links. Everything that one may need is drawn for each, used
-//! or not, so that one more weight moves as little of a plan as possible.
+//! Drawing pauses and disturbances of links. All draws that a fault may need are made for each,
+//! used or not, so that one more weight moves as little of a plan as possible.
 
 use super::draw::whom;
 use super::{Fault, Link, When, Whom};
@@ -39,7 +39,7 @@ impl<'a> DrawLasting<'a> {
                     true => (pause, network, network_weight),
                     false => (network, pause, pause_weight),
                 };
-                // What has no weight is not part of the mix; then a kill is what is beside it.
+                // A fault without a weight is not part of the mix; then a kill stands beside it.
                 let with_kill = with_kill || other_weight == 0;
                 let both = other_weight > 0 && (both || !with_kill);
                 let second = both.then_some(second);
@@ -71,8 +71,8 @@ impl<'a> DrawLasting<'a> {
     }
 }
 
-/// Whom, and when, by the scenario's weights for kills; of its windows only those that load alone
-/// leads to.
+/// Victims and moment, by the scenario's weights for kills; of its windows only those that load
+/// alone reaches.
 fn place(scenario: &Scenario, stream: &mut Stream) -> (Whom, When) {
     let windows: Vec<_> = scenario.windows.iter().copied().filter(|(window, _)| window.reach == Reach::Load).collect();
     let kind = stream.weighted(&scenario.when).copied();

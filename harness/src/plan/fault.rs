@@ -18,7 +18,7 @@ use crate::scenario::WhomKind;
 use crate::target::Window;
 use std::fmt;
 
-/// Which members a fault is for.
+/// The members that a fault is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Whom {
     pub kind: WhomKind,
@@ -123,8 +123,8 @@ impl fmt::Display for At {
 }
 
 impl Fault {
-    /// Whether it can be done to a server whose API alone is known. `files`: the server is under
-    /// the fault filesystem.
+    /// Whether it can be done to a server that is known by its API only. `files`: the server is
+    /// under the fault filesystem.
     pub fn fits_a_server(&self, files: bool) -> bool {
         let fits = |when: &When| match when {
             When::Window { window, .. } => files && window.is_of_files(),

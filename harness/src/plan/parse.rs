@@ -4,8 +4,7 @@ use super::{PLAN_VERSION, Plan, Step, parse_fault};
 use crate::limits;
 use std::str::FromStr;
 
-/// A text that does not parse as a plan: the line (from 1), what was expected there and what was
-/// found.
+/// A text that does not parse as a plan: the line (from 1), and the expected and the found text.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("line {line}: expected {expected}, found {found:?}")]
 pub struct PlanError {
@@ -95,7 +94,7 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// The step, or what was expected instead.
+/// The step, or the expected form instead.
 fn step(line: &str) -> Result<Step, String> {
     let numbered = line.strip_prefix("cycle ").and_then(|rest| rest.split_once("  "));
     let numbered = numbered.and_then(|(cycle, action)| Some((cycle.parse().ok()?, action)));

@@ -5,7 +5,7 @@ use crate::limits;
 use crate::scenario::WhomKind;
 use crate::target::{self, Reach};
 
-/// The fault, or what was expected instead. `Ok(None)`: it is none of the known forms.
+/// The fault, or the expected form instead. `Ok(None)`: it has none of the known forms.
 ///
 /// # Errors
 /// A form that is understood and must not be run.
@@ -16,7 +16,7 @@ pub(super) fn parse(text: &str) -> Result<Option<Fault>, String> {
         "pause" => lasting(rest).map(|(whom, when, ms)| Fault::Pause { whom, when, ms }),
         "upgrade" => upgrade::parse(rest)?.map(Fault::Upgrade),
         "restore" => restore::parse(rest)?.map(Fault::Restore),
-        // How a person might write down amnesia.
+        // Forms in which a user might ask for amnesia.
         "replace" if rest.contains(" as ") => return Err(upgrade::WHY_NO_ID.to_owned()),
         _ => network(verb, rest),
     })

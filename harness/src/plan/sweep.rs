@@ -1,11 +1,11 @@
-//! The sweep: not at random, but each step of the protocols once.
+//! The sweep: each step of the protocols once, and not at random.
 //!
 //! A kill at every window that a member of the cluster can pass, in each role that passes it, at
 //! its first and at a later pass; kills in the recovery from a kill and in an installation, three
 //! in a row; and, where the scenario has upgrades, an interruption of `migrate` at each of its
 //! windows, ended by `migrate` and by `serve`; and, where it has restores, one interrupted at each
-//! of its windows, founded by all members and by one. The seed decides who is first among the
-//! followers, and nothing else.
+//! of its windows, founded by all members and by one. The seed decides only which follower is
+//! first.
 
 use super::{At, Fault, Plan, Restore, Step, Then, Upgrade, Way, When, Whom};
 use crate::member::Role;
@@ -50,7 +50,8 @@ impl Plan {
     }
 }
 
-/// The windows that some member of the cluster can pass while it runs what it started with.
+/// The windows that some member of the cluster can pass while it runs the engine with which it
+/// started.
 fn windows(scenario: &Scenario) -> impl Iterator<Item = &'static Window> {
     scenario.known_windows().filter(|window| !window.is_of_an_operation())
 }
@@ -66,8 +67,8 @@ fn kills(scenario: &Scenario, window: &'static Window, ranks: &mut Stream) -> Ve
     roles.flat_map(|kind| hits(window).into_iter().map(move |hit| (kind, hit))).map(kill).collect()
 }
 
-/// A first and a later pass. What a member passes once in its life, or once in a transfer, has no
-/// later one.
+/// A first and a later pass. A window that a member passes once in its life, or once in a transfer,
+/// has no later pass.
 fn hits(window: &Window) -> Vec<u64> {
     match window.reach {
         Reach::Load | Reach::LoadOfLeader => vec![1, window.hit_max.max(2)],

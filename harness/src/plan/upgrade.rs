@@ -7,7 +7,7 @@
 //! cycle 18  upgrade slot#2 to redb by replace
 //! ```
 //!
-//! A step names a slot: which id lives there by then the cluster decides. It never names an id,
+//! A step names a slot: the cluster decides which id lives there by then. It never names an id,
 //! because a member that is replaced comes back under a new one.
 
 use super::At;
@@ -89,7 +89,7 @@ impl<'a> Walk<'a> {
         Some(Upgrade { slot, to: self.target, way: self.way()? })
     }
 
-    /// Every member changes its engine otherwise.
+    /// Notes that a restore changes the engines of all members.
     pub fn all_change(&mut self) {
         self.engines.iter_mut().for_each(|engine| *engine = engine.other());
     }
@@ -146,7 +146,7 @@ pub(super) fn parse(text: &str) -> Result<Option<Upgrade>, String> {
         None => (rest, Then::Migrate),
     };
     let kill = match rest {
-        // Nothing was interrupted that `serve` could take up.
+        // Without an interruption `serve` has nothing to finish.
         "" if then == Then::Serve => return Ok(None),
         "" => None,
         rest => {

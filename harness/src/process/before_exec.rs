@@ -1,4 +1,4 @@
-//! The only unsafe code of the harness: what runs in a child between fork and exec.
+//! The only unsafe code of the harness: the code that runs in a child between fork and exec.
 #![allow(unsafe_code)]
 
 use nix::errno::Errno;
@@ -47,8 +47,8 @@ pub fn limit_open_files(command: &mut Command, limit: u64) {
 
 fn set_death_signal(parent: Pid) -> io::Result<()> {
     set_pdeathsig(Signal::SIGKILL)?;
-    // A parent that died before the line above sends nothing any more: then this child must end by
-    // itself.
+    // A parent that died before the line above causes no signal any more: then this child must end
+    // by itself.
     if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
 }
 
@@ -61,9 +61,9 @@ fn forget_inheritance() {
         // SAFETY: installs no handler.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
-    // Not closed at once: the standard library still tells through one of them why an exec failed.
-    // SAFETY: changes a flag of descriptors, and none is used after the exec but the standard
-    // three.
+    // Not closed at once, because the standard library still reports through one of them why an
+    // exec failed. SAFETY: changes a flag of descriptors, and none is used after the exec but the
+    // standard three.
     let marked = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if marked != 0 {
         for descriptor in 3..DESCRIPTORS_MAX {

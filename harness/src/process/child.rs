@@ -1,9 +1,8 @@
-//! One child process: what state it is in, as events, and signals to it.
+//! One child process: its state, as events, and signals to it.
 //!
 //! A thread per child waits on its pidfd, for stops and continuations as well as for its end, and
-//! publishes each change in a `watch` channel. A signal that we sent is remembered *before* it is
-//! sent, so that an end by a signal that the harness did not send is told apart: the OOM killer, or
-//! a stranger.
+//! publishes each change in a `watch` channel. The harness notes each signal *before* it sends it,
+//! so that it can tell an end by a foreign signal apart: the OOM killer's, or a stranger's.
 
 use crate::ended::Ended;
 use nix::errno::Errno;
@@ -33,7 +32,7 @@ pub struct Child {
     pidfd: Arc<OwnedFd>,
     kill_sent: Arc<AtomicBool>,
     state: watch::Receiver<Signals>,
-    /// Keeps the thread alive that this child would die with.
+    /// Keeps the thread alive with which this child would die.
     _spawner: super::Spawner,
 }
 
@@ -135,7 +134,7 @@ impl Pauser {
     /// Waits until it stands still (or goes on, as `stopped` says); `false`: it is dead.
     pub async fn stands_still(&self, stopped: bool) -> bool {
         let mut state = self.state.clone();
-        // Without the waiter nothing is known any more, as of a dead one.
+        // Without the waiter the state is unknown, so the child counts as dead.
         let there = state.wait_for(|state| state.stopped == stopped || state.ended.is_some()).await;
         there.is_ok_and(|state| state.ended.is_none())
     }
@@ -156,11 +155,11 @@ impl Waiter {
                 Ok(WaitStatus::Signaled(_, signal, _)) => break self.ended_by(signal),
                 Ok(WaitStatus::Stopped(..)) => self.publish.send_modify(|state| state.stopped = true),
                 Ok(WaitStatus::Continued(_)) => self.publish.send_modify(|state| state.stopped = false),
-                // The harness traces no child.
+                // The harness does not trace any child.
                 Ok(WaitStatus::PtraceEvent(..) | WaitStatus::PtraceSyscall(_) | WaitStatus::StillAlive)
                 | Err(Errno::EINTR) => {}
                 // Another thread reaped it, or the kernel did because SIGCHLD is ignored, or it
-                // ended by a real-time signal: no verdict may come of that.
+                // ended by a real-time signal: that must not lead to a verdict.
                 Err(_) => break Ended::Unknown,
             }
         };

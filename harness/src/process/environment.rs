@@ -1,12 +1,12 @@
 //! The environment that a child inherits; everything else is withheld.
 //!
-//! A verdict is about what the scenario says, so whatever else could change it is removed or
-//! written down. Every etcd flag has an environment variable, and a Go or Rust program has more. So
-//! a child gets the variables of [`PASSED_ON`] and those of the scenario's `[environment]`, and no
-//! others; the report lists them with their values, and names the others. Standard input is empty,
-//! signals have their defaults and none is blocked, the umask is 022, and no descriptor beyond the
-//! standard three is open. Limits, priority, control group and working directory stay the caller's,
-//! and are written down ([`inherited`]).
+//! A verdict is about the scenario, so all other influences on it are removed or written down.
+//! Every etcd flag has an environment variable, and a Go or Rust program has more. So a child gets
+//! the variables of [`PASSED_ON`] and those of the scenario's `[environment]`, and no others; the
+//! report lists them with their values, and names the others. Standard input is empty, signals have
+//! their defaults and none is blocked, the umask is 022, and no descriptor beyond the standard
+//! three is open. Limits, priority, control group and working directory stay the caller's, and are
+//! written down ([`inherited`]).
 
 use crate::record::EnvironmentRecord;
 use crate::scenario::EnvironmentSpec;

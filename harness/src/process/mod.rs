@@ -5,10 +5,10 @@
 //!    process ([`spawner`]).
 //! 2. Every child gets SIGKILL when the harness dies, set between fork and exec; `getppid` is
 //!    checked after it, for a harness that died in between ([`before_exec`]).
-//! 3. A child is watched and signalled through its pidfd: no number that could by now mean another
-//!    process is ever used, and every change of state is an event ([`child`]).
+//! 3. A child is watched and signalled through its pidfd: the harness never uses a number that
+//!    could mean another process by now, and every change of state is an event ([`child`]).
 //! 4. A child's standard output is its event pipe ([`events`]).
-//! 5. A child inherits nothing that could change a verdict and that no report tells
+//! 5. A child inherits nothing that could change a verdict, unless the report tells it
 //!    ([`environment`]).
 
 pub mod before_exec;

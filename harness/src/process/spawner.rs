@@ -108,8 +108,8 @@ pub struct Spawner {
 }
 
 impl Spawner {
-    /// Starts the thread, whose children have what every child is given of the caller's
-    /// environment. To be called within a tokio runtime.
+    /// Starts the thread, whose children have the part of the caller's environment that every child
+    /// gets. It must be called within a tokio runtime.
     ///
     /// # Errors
     /// The thread cannot be started, or SIGCHLD cannot be caught.
@@ -124,8 +124,8 @@ impl Spawner {
     /// As [`Spawner::start`].
     pub fn start_with(environment: Environment, pace: Pace) -> io::Result<Self> {
         // A parent may have handed down an ignored SIGCHLD: then the kernel reaps children unseen,
-        // and how they ended is lost. Caught once, it stays caught; what is caught, and not
-        // ignored, is default again in the nodes.
+        // and their ends are lost. A signal that is caught once stays caught; a caught signal,
+        // unlike an ignored one, is default again in the nodes.
         drop(signal(SignalKind::child())?);
         let (requests, queue) = mpsc::channel::<(Launch, Spawner, Reply)>();
         std::thread::Builder::new().name("spawner".to_owned()).spawn(move || {
@@ -158,7 +158,7 @@ impl Spawner {
         Ok(Started { child: raw.child, stdout: pipe::Receiver::from_owned_fd(raw.stdout)?, stderr })
     }
 
-    /// Runs a process to its end, and returns what it said.
+    /// Runs a process to its end, and returns its output.
     ///
     /// # Errors
     /// It cannot be started, took longer than `bound`, stretched (it is killed then), or said more
@@ -210,12 +210,12 @@ fn spawn(launch: &Launch, keep: Spawner, environment: &Environment) -> io::Resul
     Ok(Raw { child: Child::adopt(pid, keep)?, stdout, stderr })
 }
 
-/// Opens the log at its end, and takes room for what a child may have to say on a full disk.
+/// Opens the log at its end, and takes room for a child's last words on a full disk.
 fn open_log(path: &Path) -> io::Result<File> {
     let log = OpenOptions::new().create(true).append(true).open(path)?;
     let end = i64::try_from(log.metadata()?.len()).map_err(io::Error::other)?;
     match fallocate(&log, FallocateFlags::FALLOC_FL_KEEP_SIZE, end, limits::LAST_WORDS_BYTES as i64) {
-        // Where no room can be taken, a child speaks as long as there is some.
+        // If no room can be taken, a child writes as long as there is some.
         Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(log),
         Err(error) => Err(error.into()),
     }

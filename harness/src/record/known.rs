@@ -19,7 +19,7 @@ pub struct KnownRecord {
 }
 
 impl KnownRecord {
-    /// Adds what another cluster saw by the same signature.
+    /// Adds another cluster's findings under the same signature.
     fn add(&mut self, other: Self) {
         let when = |finding: &Finding| (finding.cycle.unwrap_or(u32::MAX), finding.cluster);
         self.count += other.count;

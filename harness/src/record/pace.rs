@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 /// covers the time since the last resumption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaceRecord {
-    /// The floor of a cycle beside a run that has an idle machine for itself, microseconds: what
-    /// the factors refer to.
+    /// The floor of a cycle beside a run that has an idle machine for itself, microseconds: the
+    /// reference of the factors.
     pub reference_floor_us: u64,
     /// The same floor on this machine before the run began, …
     pub launch_floor_us: u64,
@@ -23,7 +23,7 @@ pub struct PaceRecord {
 }
 
 impl PaceRecord {
-    /// One line for people.
+    /// One line for human readers.
     pub fn sentence(&self) -> String {
         format!(
             "a cycle's floor took {} ms at launch and {} ms on average, {} ms where bounds were measured; they were stretched by {} to \

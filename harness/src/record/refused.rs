@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 pub struct StepRecord {
     pub step: String,
     pub action: String,
-    /// The step asks for what has to be refused.
+    /// The step asks for something that has to be refused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub always_refused: bool,
     /// Answered as done.
@@ -27,7 +27,7 @@ pub struct StepRecord {
 }
 
 impl StepRecord {
-    /// Operations that a member had before it.
+    /// Operations that reached a member.
     pub fn sent(&self) -> u64 {
         self.done + self.refused + self.expected + self.unknown
     }

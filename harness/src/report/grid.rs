@@ -30,7 +30,7 @@ pub struct Grid<'a> {
 
 impl<'a> Grid<'a> {
     pub fn of(run: &'a RunSummary, worth: &'a Worth) -> Self {
-        // What the members could pass, planned or not.
+        // The windows that the members could pass, planned or not.
         let could = if run.is_opaque() { FILE_WINDOWS } else { WINDOWS };
         let known = could.iter().map(|window| window.name);
         let strange =
@@ -84,7 +84,7 @@ impl<'a> Grid<'a> {
             };
             let other = if hits.not_applicable > 0 { format!(" + {} n/a", hits.not_applicable) } else { String::new() };
             let missed = format!("{}{other}", hits.missed);
-            // Into a string nothing can fail.
+            // Writing into a String cannot fail.
             let _ = writeln!(
                 text,
                 "{:<26} {:>10} {:>10} {:>8} {missed:>10}",

@@ -1,9 +1,9 @@
 //! `report.html`: one file, no external asset, readable offline, in light and in dark, with and
 //! without scripts.
 //!
-//! Order: the verdict; where a divergence begins, and what was found or suppressed, if anything
-//! was; what the verdict is worth; then the evidence behind it. Every text that comes from outside
-//! goes through [`escape`]; the page forbids itself any request.
+//! Order: the verdict; the place where a divergence begins, and the findings, if there are any; the
+//! worth of the verdict; then the evidence behind it. Every text that comes from outside goes
+//! through [`escape`]; the page forbids itself any request.
 
 use super::split::Split;
 use super::text::{duration, escape, number, percent};
@@ -418,7 +418,7 @@ mod tests {
         assert!(render(&run, "r").contains("0 of 6 planned cycles"));
     }
 
-    /// A window that nothing hit has its row: a hole in the coverage is seen.
+    /// A window that no kill hit has its row, so that a hole in the coverage is seen.
     #[test]
     fn the_grid_shows_every_window() {
         let page = render(&sample::run(), "r");

@@ -1,5 +1,5 @@
-//! `verdict.json`: the run's record and its worth, with a schema version; what every later command
-//! reads.
+//! `verdict.json`: the run's record and its worth, with a schema version; every later command reads
+//! it.
 //!
 //! Fields are only added while the version stays the same, so an older reader reads a newer file of
 //! its version.

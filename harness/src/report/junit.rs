@@ -1,8 +1,8 @@
 //! `junit.xml` for CI systems: one test case for the run, and one for each class of evidence.
 //!
-//! Nothing goes green without evidence: a class without a finding passes only if at least one cycle
-//! was a trial (see [`worth`](super::worth)) and the run came to its end, and is otherwise reported
-//! as skipped.
+//! No test case passes without evidence: a class without a finding passes only if at least one
+//! cycle was a trial (see [`worth`](super::worth)) and the run came to its end; otherwise it is
+//! reported as skipped.
 
 use super::worth::{BIT_FLOOR, Worth};
 use super::{Error, known, partial, percent, verdict_sentence};
@@ -151,7 +151,7 @@ fn evidence(run: &RunSummary, worth: &Worth, class: Class, promise: &str) -> Tes
     case
 }
 
-/// A finding for people, and below it what it is for programs: its kind and fields.
+/// A finding for human readers, and below it its kind and fields for programs.
 fn described(finding: &Finding) -> String {
     let what = serde_json::to_string(&finding.what).unwrap_or_default();
     format!("{finding}\n{what}\n")

@@ -13,7 +13,7 @@ pub fn beside_the_verdict(run: &RunSummary) -> String {
     }
 }
 
-/// A line for each signature: what was suppressed by it, or that nothing was.
+/// A line for each signature: the findings that it suppressed, or that it suppressed none.
 pub fn lines(run: &RunSummary) -> Vec<String> {
     run.known.iter().map(|known| line(run, known)).collect()
 }
@@ -39,7 +39,7 @@ pub fn of_class(run: &RunSummary, class: Class) -> Option<String> {
     (!names.is_empty()).then(|| format!("known, and suppressed: {}", names.join(", ")))
 }
 
-/// The table of all signatures; nothing, if there are none.
+/// The table of all signatures; empty if there are none.
 pub fn html(run: &RunSummary) -> String {
     if run.known.is_empty() {
         return String::new();

@@ -7,7 +7,7 @@ use crate::record::localisation::{Excerpt, Localisation, Watermarks, WrongKey};
 /// Columns of a terminal that an excerpt's words may fill.
 const WORDS_MAX: usize = 100;
 
-/// Some lines, each ended; the first says what they are about.
+/// Some lines, each with its line break; the first one is the heading.
 pub fn text(found: &Localisation) -> String {
     let mut out = format!("where it begins ({}):\n", about(found));
     for sentence in &found.sentences {

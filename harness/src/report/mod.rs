@@ -1,12 +1,12 @@
-//! The report directory: what a run leaves for those who were not there.
+//! The report directory: the results of a run, for readers who were not there.
 //!
 //! Contract: every file is a pure function of the [`RunSummary`]; none of them asks a live node,
 //! the clock or the environment. Each file is replaced as a whole (temporary name, sync, rename). A
 //! run that ended early is reported the same way, and every file says that it is partial.
 //!
 //! A full disk must not take the verdict: room for `verdict.json` and `junit.xml` is taken when the
-//! run begins ([`reserve`]), they are written first and into that room, and what cannot be written
-//! keeps nothing else from being written.
+//! run begins ([`reserve`]), they are written first and into that room, and a file that cannot be
+//! written does not keep the others from being written.
 //!
 //! `plan.txt`, `scenario.toml`, `history.jsonl` and `nodes/` are written by the stages that produce
 //! them.
@@ -76,7 +76,7 @@ pub fn write(paths: &Paths, run: &RunSummary) -> Result<(), Error> {
 /// Takes room for the verdict of a run of `cycles` in its report directory, which exists.
 ///
 /// # Errors
-/// There is none.
+/// There is no room.
 pub fn reserve(paths: &Paths, cycles: u32) -> Result<(), Error> {
     let bytes = limits::REPORT_BYTES + u64::from(cycles) * limits::REPORT_BYTES_PER_CYCLE;
     for path in [paths.verdict_json(), paths.junit_xml()] {
@@ -92,7 +92,7 @@ pub fn reserve(paths: &Paths, cycles: u32) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes `verdict.json`, if there is one: the run that it is about goes on.
+/// Removes `verdict.json`, if there is one, because its run goes on.
 ///
 /// # Errors
 /// It cannot be removed.

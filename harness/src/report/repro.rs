@@ -1,8 +1,8 @@
 //! `repro.sh`: paste its path, and the same schedule runs again, from any directory.
 //!
 //! It replays the plan stored beside it, with the binaries that the report names unless the
-//! environment names others, and first says both digests of each: what ran then, and what is about
-//! to run.
+//! environment names others, and first prints both digests of each: of the binary that ran then,
+//! and of the one that is about to run.
 
 use super::{partial, verdict_sentence};
 use crate::record::{BinaryId, RunSummary};

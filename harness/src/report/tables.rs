@@ -62,7 +62,7 @@ fn grid_row(row: &Row<'_>, most: u32) -> String {
     )
 }
 
-/// Heading, whether the column is numeric, and what it means.
+/// The heading, whether the column is numeric, and its meaning.
 const COLUMNS: &[(&str, bool, &str)] = &[
     ("cycle", true, "number of the cycle"),
     ("victim", false, "members killed, with the role that they had"),

@@ -1,6 +1,6 @@
 //! Values as text for people: escaping, and numbers.
 
-/// `text` with everything escaped that means something in HTML content or in a quoted attribute.
+/// `text` with every character escaped that has a meaning in HTML content or in a quoted attribute.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -16,7 +16,7 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// With a comma between groups of three digits.
+/// `value` with a comma between groups of three digits.
 pub fn number(value: u64) -> String {
     let digits = value.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);

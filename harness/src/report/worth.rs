@@ -78,7 +78,7 @@ pub struct Worth {
     pub entries_replayed: u64,
     pub snapshots_installed: u32,
     /// Cycles whose fault cannot have caused an election, and the terms that passed in them all the
-    /// same: the members', or the machine's, doing.
+    /// same, because of the members or of the machine.
     #[serde(default)]
     pub quiet_cycles: u32,
     #[serde(default)]
@@ -159,8 +159,7 @@ fn windows(cycles: &[CycleRecord]) -> BTreeMap<String, WindowHits> {
         if let (Some(window), Some(hit)) = (&cycle.window, cycle.hit) {
             hits.breadth += u32::from(hits_seen.insert((window, hit)));
         }
-        // A window was passed by the first victim alone; the others died on the way to it, or with
-        // it.
+        // Only the first victim passed the window; the others died on the way to it, or with it.
         let there = if cycle.window.is_some() { 1 } else { cycle.victims.len() };
         for victim in cycle.victims.iter().take(there) {
             match victim.role {

@@ -123,7 +123,7 @@ impl Lane {
         self.see_through(job, &ledger, launched, None).await;
     }
 
-    /// Drives what was launched, if it was, to its end.
+    /// Drives the launched cluster to its end, if it was launched.
     async fn see_through(
         &mut self,
         job: &Job,
@@ -155,7 +155,7 @@ impl Lane {
         let (fold, mut reopened) = resume::read(job, self.number)?;
         let ledger = fold.ledger();
         self.ledger = Some(Arc::clone(&ledger));
-        // What the evidence leads to so far counts, even if the rest fails.
+        // The findings from the evidence so far count, even if the rest fails.
         self.drain(&ledger);
         self.history = Some(reopened.go_on(job, self.number, fold)?);
         for record in &reopened.cycles {
@@ -178,8 +178,8 @@ impl Lane {
         Ok(())
     }
 
-    /// All of its cycles, then the last look. Ends early at the first finding, and when it is to
-    /// halt.
+    /// Runs all of its cycles, then takes the last look. Ends early at the first finding, and when
+    /// it has to halt.
     async fn drive(&mut self, job: &Job, running: &mut Running, reopened: Option<&Reopened>) {
         let Running { cluster, ledger, observer, workload, .. } = running;
         let options = launch::options_of(job, self.number, reopened);
@@ -203,14 +203,14 @@ impl Lane {
         for step in job.plan.steps_of(self.number).filter(|step| step.cycle > done) {
             let mut work = Work::new(step, &pace);
             if self.unless(stage.run(&mut work)).await.is_none() {
-                // What the cycle had found by then counts, though the cycle does not.
+                // The findings of the cycle up to then count, although the cycle does not.
                 self.end.share.findings.extend(stage.findings_of(&mut work));
                 break;
             }
             let mut end = stage.close(work);
             mark(&mut end.findings, self.number, self.clusters);
             let (found, findings) = (!end.findings.is_empty(), end.findings.clone());
-            // Only a run that is ending by a panic listens no more.
+            // Only a run that ends by a panic does not listen any more.
             let _ = self.ends.send(end);
             if found {
                 self.end.share.end.load_ms = load_ms_before + stage.load.ran_ms();
@@ -257,8 +257,8 @@ impl Lane {
         trouble.weighed(&self.machine.short(limits::SHORTAGE_AFTERMATH), None, None)
     }
 
-    /// `future`'s output, or `None` if the lane is to halt, or nothing can be written down any
-    /// more; the future is dropped then.
+    /// `future`'s output; or `None` if the lane has to halt, or if nothing can be written down any
+    /// more: then the future is dropped.
     async fn unless<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
         let mut halt = self.halt.clone();
         let history = self.history.clone();
@@ -305,7 +305,7 @@ impl Lane {
         self.drain(ledger);
     }
 
-    /// Takes what was raised by now.
+    /// Takes the findings that were raised by now.
     fn drain(&mut self, ledger: &Ledger) {
         self.end.share.findings.extend(ledger.drain().into_iter().map(|raised| raised.finding));
     }

@@ -47,7 +47,7 @@ pub(super) fn write_inputs(job: &Job) -> anyhow::Result<()> {
 /// the name that it was run under, not that of the copy's file.
 ///
 /// # Errors
-/// One of them cannot be read as what it should be, or they are not of one run.
+/// One of them cannot be read as scenario or plan, or they are not of one run.
 pub fn read_inputs(paths: &Paths) -> Result<(Scenario, Plan), Failure> {
     let scenario = Scenario::load(&paths.scenario_toml()).map_err(|refusal| Failure::Usage(refusal.to_string()))?;
     let path = paths.plan_txt();
@@ -135,8 +135,7 @@ pub(super) async fn launch(job: &Job, number: u32, spawner: Spawner, ledger: Arc
     run_beside(job, cluster, options_of(job, number, None), ledger).await
 }
 
-/// Makes cluster `number` of a run whose harness was killed ready to be looked at: its members are
-/// dead.
+/// Prepares cluster `number` of a run whose harness was killed for a look: its members are dead.
 pub(super) async fn relaunch(
     job: &Job,
     number: u32,

@@ -1,11 +1,11 @@
 //! Resuming: a cluster's part of a run whose harness was killed.
 //!
-//! The parent-death signal took all members with the harness, so its death was a kill of them all,
-//! and is judged like one: the directories are read as they are, the members start on them, catch
-//! up, are fenced and verified, before any cycle begins. The ledger is grown again from the
-//! history, by the very lines that it was grown from. Operations that were under way have an
-//! unknown outcome; watches go on where they broke off; clients begin anew under numbers that were
-//! never used. The cycle that was under way is run again: at most one is lost.
+//! The parent-death signal killed all members with the harness, so its death was a kill of them
+//! all, and is judged like one: the directories are read as they are, the members start on them,
+//! catch up, are fenced and verified, before any cycle begins. The ledger is built again from the
+//! lines of the history. Operations that were under way have an unknown outcome; watches go on
+//! where they broke off; clients begin anew under numbers that were never used. The cycle that was
+//! under way is run again: at most one is lost.
 
 use super::Job;
 use crate::cluster::{Cluster, Seat};
@@ -68,7 +68,7 @@ impl Reopened {
     /// there from now on.
     ///
     /// # Errors
-    /// What the history tells of cannot be resumed, or it cannot be written.
+    /// The run in the history cannot be resumed, or the history cannot be written.
     pub fn go_on(&mut self, job: &Job, number: u32, fold: Fold) -> anyhow::Result<Arc<History>> {
         let path = job.paths.of_cluster(number).history_jsonl();
         if !self.began {
@@ -83,7 +83,7 @@ impl Reopened {
         }
         let file = OpenOptions::new().write(true).open(&path);
         let file = file.with_context(|| format!("cannot open {}", path.display()))?;
-        // A line that was cut off tells of nothing that was done.
+        // A line that was cut off stands for a step that was not taken.
         file.set_len(fold.whole_bytes()).with_context(|| format!("cannot cut {}", path.display()))?;
         self.times += 1;
         let history = History::create(&path).context("cannot reopen the history")?;
@@ -143,7 +143,7 @@ impl Reopened {
         }
     }
 
-    /// The cluster as it is: everybody dead, at the addresses that the membership has.
+    /// The cluster as it is: all members are dead, and have the addresses of the membership.
     pub fn cluster(&self, job: &Job, number: u32, spawner: Spawner) -> anyhow::Result<Cluster> {
         let paths = job.paths.of_cluster(number);
         Cluster::of_the_dead(spawner, job.target.clone(), paths, &self.seats, self.ids_used.clone())

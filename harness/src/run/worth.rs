@@ -59,13 +59,13 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary, apart: u64) -> Vec<Find
     lacks.into_iter().map(Finding::new).collect()
 }
 
-/// Elections that no fault forced, if they are many. One now and then is the machine's doing:
+/// Elections that no fault forced, if they are many. The machine causes one now and then, because
 /// heartbeats are some tens of milliseconds apart. Many do not prove a fault of the members, but
 /// they make the run worth little.
 fn restless(run: &RunSummary) -> Option<Lack> {
     let Worth { quiet_cycles, unforced_terms, .. } = Worth::of(run);
-    // A busy machine delays heartbeats, which no member can help: the bound follows the pace of the
-    // cycles that count.
+    // A busy machine delays heartbeats, and members cannot prevent that: the bound follows the pace
+    // of the cycles that count.
     let quiet = run.cycles.iter().filter(|cycle| cycle.unforced_terms.is_some());
     let factor = quiet.map(|cycle| u64::from(cycle.machine_percent)).sum::<u64>() / u64::from(quiet_cycles.max(1));
     let percent_max = limits::UNFORCED_TERMS_PERCENT_MAX;
@@ -105,8 +105,8 @@ fn refused(floors: &Floors, operations: &[StepRecord]) -> Vec<Lack> {
     };
     let mut lacks: Vec<Lack> = operations.iter().chain([&sum]).filter(below).map(mostly_refused).collect();
     let never = operations.iter().filter(|record| {
-        // One that is to be refused is answered well by that; one that may be refused has to be
-        // carried out at times.
+        // For a request that has to be refused a refusal is the right answer; a request that may be
+        // refused has to be carried out at times.
         min > 0
             && record.done + record.refused == 0
             && record.unknown.max(may_be(record)) >= limits::CARRIED_OUT_JUDGED_MIN
@@ -168,8 +168,8 @@ pub(super) fn not_applicable(run: &RunSummary) -> Vec<String> {
     why.map(|why| format!("{BIT_FLOOR}: n/a: {why}")).into_iter().collect()
 }
 
-/// Whether the cycle's fault had its chance. A step that does not exist on the victim's engine has
-/// none, and neither has one that a known finding forestalled.
+/// Whether the cycle's fault had its chance. A step that does not exist on the victim's engine had
+/// none, and neither had a fault before which a known finding ended the cycle.
 fn could_land(cycle: &CycleRecord) -> bool {
     !cycle.not_applicable && (cycle.landed() || !ended_by_known(cycle))
 }

@@ -1,4 +1,4 @@
-//! The `[cluster]` table: how many members, and which engine each of them starts with.
+//! The `[cluster]` table: the number of members, and the engine with which each of them starts.
 
 use super::raw::Check;
 use super::{ClusterSpec, Refusal, TargetSpec};
@@ -11,19 +11,19 @@ use toml::Spanned;
 #[serde(deny_unknown_fields)]
 pub(super) struct RawCluster {
     members: Spanned<u32>,
-    /// A name, or a list of names. This and what follows is the node's; any other target has none
-    /// of it.
+    /// A name, or a list of names. This key and the following ones belong to the node; other
+    /// targets do not have them.
     backend: Option<Spanned<toml::Value>>,
     memtable_bytes: Option<Spanned<u64>>,
     keep_entries: Option<Spanned<u64>>,
     snapshot_every_entries: Option<Spanned<u64>>,
-    /// Any target's.
+    /// A key of any target.
     nofile: Option<Spanned<u64>>,
 }
 
 impl Check<'_> {
-    /// `upgrades`: members change their engine, so that each may become rocksdb whatever it starts
-    /// with.
+    /// `upgrades`: members change their engine, so that each may become rocksdb, whichever engine
+    /// it starts with.
     pub(super) fn cluster(
         &self,
         raw: &RawCluster,
@@ -106,7 +106,7 @@ impl Check<'_> {
         let known = Engine::ALL.iter().map(|engine| engine.name()).collect::<Vec<_>>().join(", ");
         let parse = |name: &toml::Value| {
             name.as_str().and_then(Engine::parse).ok_or_else(|| {
-                // For anything but a string, its type is enough.
+                // For a value that is not a string, its type is enough.
                 let found = name.as_str().map_or_else(|| name.type_str().to_owned(), |name| format!("{name:?}"));
                 self.refuse(raw, format!("`cluster.backend`: expected one of {known}, found {found}"))
             })

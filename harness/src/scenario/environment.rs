@@ -1,4 +1,4 @@
-//! The `[environment]` table: variables that members have beyond those that every child is given.
+//! The `[environment]` table: variables that members have beyond those that every child gets.
 //!
 //! ```toml
 //! [environment]

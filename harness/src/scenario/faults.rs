@@ -1,5 +1,5 @@
-//! The tables `[faults]`, `[links]` and `[again]`: what a cycle's faults are, beside who is hit and
-//! when.
+//! The tables `[faults]`, `[links]` and `[again]`: the kinds of a cycle's faults; victims and
+//! moments are in other tables.
 //!
 //! ```toml
 //! [faults]            # without this table: kills alone
@@ -50,7 +50,7 @@ pub enum LinkKind {
 pub struct FaultMix {
     pub kinds: Vec<(FaultKind, u32)>,
     pub links: Vec<(LinkKind, u32)>,
-    /// `None`: not again. Empty: no kill is ever followed by another.
+    /// `None`: no further kill. Empty: a kill is never followed by another.
     pub again: Vec<(Option<&'static Window>, u32)>,
 }
 

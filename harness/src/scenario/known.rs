@@ -1,5 +1,5 @@
-//! The `[[known]]` tables: signatures of findings that are known, and that are counted and shown
-//! without ending a run.
+//! The `[[known]]` tables: signatures of known findings, which are counted and shown without ending
+//! a run.
 //!
 //! ```toml
 //! [[known]]
@@ -109,7 +109,7 @@ impl Check<'_> {
         }
     }
 
-    /// The values that fields of `kind` have to have, as findings write them down.
+    /// The values that fields of `kind` must have, as findings write them down.
     fn fields(
         &self,
         kind: Option<&Kind>,

@@ -1,4 +1,4 @@
-//! The `[lasting]` table: how long drawn pauses and disturbances of links last.
+//! The `[lasting]` table: the durations of drawn pauses and disturbances of links.
 //!
 //! ```toml
 //! [lasting]           # without this table: what it takes for the others to elect

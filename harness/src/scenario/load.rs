@@ -1,4 +1,4 @@
-//! The `[load]` table: what clients do to the members, and how hard.
+//! The `[load]` table: the operations of clients, and their pressure.
 
 use super::mix::{self, Mix};
 use super::raw::Check;
@@ -25,7 +25,7 @@ impl Check<'_> {
     pub(super) fn load(&self, raw: &RawLoad, members: u32) -> Result<LoadSpec, Refusal> {
         let clients = self.within("load.clients", &raw.clients, 1..=limits::CLIENTS_MAX)?;
         let (lease_holders, lease_ttl_seconds) = self.lease_holders(raw)?;
-        // A holder has one for keep-alives beside the other.
+        // A holder has a second connection, for keep-alives.
         let all = clients + 2 * lease_holders;
         if all * members > limits::CONNECTIONS_MAX {
             let message = format!(

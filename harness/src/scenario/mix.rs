@@ -1,9 +1,9 @@
-//! The named mixes: what a load is made of, and so what stands in a member's hands when it dies.
+//! The named mixes: the steps of a load, and so the work in a member's hands when it dies.
 //!
-//! A mix is a weight for each kind of step. Which steps a client takes is the mix's and the seed's;
-//! what they are about is the generator's. The names are part of a scenario's form, and a stored
-//! seed means the same steps for ever: a mix that others have run is not changed, another one is
-//! added.
+//! A mix is a weight for each kind of step. Mix and seed decide which steps a client takes; the
+//! generator decides their keys and values. The names are part of a scenario's form, and a stored
+//! seed means the same steps for ever: a mix that was run before is not changed; a new one is added
+//! instead.
 
 use crate::target::edits;
 
@@ -61,8 +61,8 @@ pub static MIXED: Mix = Mix {
     large: false,
 };
 
-/// Reading before writing halves the pressure, so appends and counters are few: enough to show a
-/// repeated apply.
+/// A read before each write halves the pressure, so appends and counters are few: just enough to
+/// show a repeated apply.
 static WRITES: Mix = Mix {
     name: "writes",
     doc: "put pressure: plain puts, some appends and counters",
@@ -70,8 +70,8 @@ static WRITES: Mix = Mix {
     large: false,
 };
 
-/// The small ones collide and fail their comparison, the big ones mostly do not: both branches are
-/// taken.
+/// Small transactions collide and fail their comparison, and big ones mostly do not: both branches
+/// are taken.
 static TRANSACTIONS: Mix = Mix {
     name: "transactions",
     doc: "transactions that compare and change up to 32 keys",
@@ -88,7 +88,7 @@ static TRANSACTIONS: Mix = Mix {
     large: false,
 };
 
-/// No appends: a list is as long as its entries are many, whatever else is large.
+/// No appends, because the length of a list depends only on the number of its entries.
 static LARGE: Mix = Mix {
     name: "large",
     doc: "values of half of value_bytes_max and more",
@@ -154,7 +154,7 @@ static LIMITS: Mix = Mix {
     large: false,
 };
 
-/// Blocks bring back within a moment what a delete of everything takes away; the rest is load
+/// Blocks quickly bring back the keys that a delete of everything takes away; the rest is load
 /// beside it.
 static LONG: Mix = Mix {
     name: "long",
@@ -173,8 +173,8 @@ static LONG: Mix = Mix {
     large: false,
 };
 
-/// Each member is asked for what it has just acknowledged: an answer that comes before the member
-/// has applied the write is found out by the next question.
+/// Each member is asked for the write that it has just acknowledged: if it answered before it
+/// applied the write, the next question shows that.
 static SESSIONS: Mix = Mix {
     name: "sessions",
     doc: "puts, each read back at once from the member that answered it",
@@ -190,7 +190,7 @@ pub fn find(name: &str) -> Option<&'static Mix> {
     MIXES.into_iter().find(|mix| mix.name == name)
 }
 
-/// The mix that a person who typed `name` most likely meant: at most two edits away.
+/// The mix that a user who typed `name` most likely meant: at most two edits away.
 pub fn nearest(name: &str) -> Option<&'static str> {
     let by_edits = MIXES.iter().map(|mix| (edits(name, mix.name), mix.name)).min();
     by_edits.filter(|(distance, _)| *distance <= 2).map(|(_, found)| found)

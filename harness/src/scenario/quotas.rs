@@ -1,5 +1,5 @@
-//! The `[quotas]` table: how many kills have to land in a window, by the role of the member that
-//! stood in it.
+//! The `[quotas]` table: the number of kills that have to land in a window, by the role of the
+//! member that stood in it.
 //!
 //! ```toml
 //! [quotas]
@@ -8,8 +8,8 @@
 //! "purge.between" = { leader = 1, follower = 4 }
 //! ```
 //!
-//! Plans are drawn with quotas in mind; what decides is how many kills landed. An unmet quota makes
-//! a run inconclusive.
+//! Plans are drawn with quotas in mind, but only landed kills count. An unmet quota makes a run
+//! inconclusive.
 
 use super::raw::Check;
 use super::{Refusal, WhomKind};

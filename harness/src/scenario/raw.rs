@@ -54,7 +54,7 @@ pub(super) struct Raw {
 }
 
 impl Raw {
-    /// Whether members may come to run another engine than they began with.
+    /// Whether members may come to run a different engine from the one they began with.
     fn changes_engines(&self) -> bool {
         self.upgrade.is_some() || self.restore.as_ref().is_some_and(|restore| restore.get_ref().changes_engines())
     }
@@ -231,8 +231,8 @@ impl Check<'_> {
         Ok(table)
     }
 
-    /// The window table, in the order of the protocols; checked against who may be killed and what
-    /// is purged.
+    /// The window table, in the order of the protocols; checked against the possible victims and
+    /// the purges.
     fn windows(
         &self,
         raw: &Raw,

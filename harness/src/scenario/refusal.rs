@@ -20,7 +20,7 @@ impl Refusal {
         Self { path: path.to_owned(), line: None, message: message.into(), hint: None }
     }
 
-    /// A refusal of what stands at the byte range `at` of `text`.
+    /// A refusal of the value at the byte range `at` of `text`.
     pub fn at(path: &Path, text: &str, at: Range<usize>, message: impl Into<String>) -> Self {
         let start = floor_to_char(text, at.start);
         let number = text[..start].matches('\n').count() + 1;

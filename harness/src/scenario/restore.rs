@@ -1,5 +1,5 @@
-//! The `[restore]` table: how often a saved snapshot becomes a new cluster, how that one is
-//! founded, and where it is interrupted.
+//! The `[restore]` table: the frequency with which a saved snapshot becomes a new cluster, the
+//! founders of that cluster, and the windows that interrupt the restore.
 
 use super::raw::Check;
 use super::{ClusterSpec, Refusal};
@@ -64,7 +64,7 @@ pub(super) struct RawRestore {
 }
 
 impl RawRestore {
-    /// Whether members may come to run another engine than they began with.
+    /// Whether members may come to run a different engine from the one they began with.
     pub(super) fn changes_engines(&self) -> bool {
         self.other > 0
     }

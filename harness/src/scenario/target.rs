@@ -1,5 +1,5 @@
-//! The `[target]` table: what the members are. Without it they are the node that ships with the
-//! harness.
+//! The `[target]` table: the program of the members. Without it they run the node that ships with
+//! the harness.
 //!
 //! ```toml
 //! [target.etcd]                     # etcd itself, 3.4 to 3.6; every key is optional
@@ -15,8 +15,8 @@
 //! peer = "{name}=http://{peer}"     # one member in {peers}
 //! ```
 //!
-//! Of such a server nothing is known but its API: it has no windows (but those of etcd's files,
-//! under the fault filesystem), no engine, and its peer links cannot be disturbed. Whatever asks
+//! Only the API of such a server is known: it has no windows (except those of etcd's files, under
+//! the fault filesystem), no engine, and its peer links cannot be disturbed. A scenario that asks
 //! for one of these is refused.
 
 use super::raw::{Check, Raw};
@@ -130,7 +130,7 @@ impl Check<'_> {
         }
     }
 
-    /// Refuses what a server does not have when its API alone is known.
+    /// Refuses settings that a server does not have if it is known by its API only.
     pub(super) fn fits_target(&self, raw: &Raw, target: &TargetSpec) -> Result<(), Refusal> {
         let TargetSpec::Server(server) = target else { return Ok(()) };
         let name = &server.name;

@@ -1,4 +1,4 @@
-//! Golden texts of the refusals: what a person sees is part of the contract.
+//! Golden texts of the refusals: the text that a user sees is part of the contract.
 
 use super::*;
 use crate::verdict::Class;
@@ -305,7 +305,7 @@ fn the_shipped_scenarios_are_good() {
     let mut seen = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
-        // Tables of bugs are none.
+        // Tables of bugs are not scenarios.
         let table = ["mutants.toml", "etcd-releases.toml"].iter().any(|table| path.ends_with(table));
         if path.extension().is_some_and(|extension| extension == "toml") && !table {
             let scenario = Scenario::load(&path).unwrap_or_else(|refusal| panic!("{refusal}"));

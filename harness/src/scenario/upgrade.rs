@@ -1,5 +1,5 @@
-//! The `[upgrade]` table: how often a member changes its engine, by which way, and where that is
-//! interrupted.
+//! The `[upgrade]` table: the frequency and the way of a member's changes of engine, and the
+//! windows that interrupt them.
 
 use super::raw::Check;
 use super::{ClusterSpec, Refusal};

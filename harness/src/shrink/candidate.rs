@@ -1,12 +1,12 @@
-//! A plan and its scenario: what one trial of a shrinker runs.
+//! A plan and its scenario, which one trial of a shrinker runs.
 
 use super::knobs::Knob;
 use crate::plan::{Fault, Plan, Step, Way};
 use crate::scenario::Scenario;
 use std::path::Path;
 
-/// Something that can be run as it stands: the plan parses back, it fits the scenario, and it bears
-/// the scenario's digest.
+/// A candidate that can be run as it stands: the plan parses back, fits the scenario, and bears the
+/// scenario's digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     scenario: Scenario,
@@ -17,7 +17,7 @@ impl Candidate {
     /// `plan` on `scenario`, under the plan's name for it.
     ///
     /// # Errors
-    /// Why the two cannot be run together.
+    /// The reason why the two cannot be run together.
     pub fn new(scenario: Scenario, plan: Plan) -> Result<Self, String> {
         let scenario = Scenario { name: plan.scenario.clone(), ..scenario };
         let plan = Plan { scenario_digest: scenario.digest(), ..plan };
@@ -48,7 +48,7 @@ impl Candidate {
         self.plan.steps.iter().flat_map(|step| &step.faults).map(weight).sum()
     }
 
-    /// The same scenario with other steps. `None`: nothing would be left, or what is left cannot be
+    /// The same scenario with other steps. `None`: no step would be left, or the rest cannot be
     /// run.
     pub fn with_steps(&self, steps: Vec<Step>) -> Option<Self> {
         let cycles = steps.last()?.cycle;
@@ -65,7 +65,7 @@ impl Candidate {
     /// The same plan on a scenario that is smaller in one respect.
     ///
     /// # Errors
-    /// Why there is no such scenario.
+    /// The reason why there is no such scenario.
     pub fn with_knob(&self, knob: Knob, value: u32) -> Result<Self, String> {
         let text = knob.set(&self.scenario.text, value)?;
         self.with_text(&self.scenario.path, text)
@@ -74,7 +74,7 @@ impl Candidate {
     /// The same plan on the scenario that `text` says.
     ///
     /// # Errors
-    /// Why it is none, or none for this plan.
+    /// The reason why the text is not a scenario, or does not fit this plan.
     pub fn with_text(&self, path: &Path, text: String) -> Result<Self, String> {
         let scenario = Scenario::parse(path, text).map_err(|refusal| refusal.to_string())?;
         Self::new(scenario, self.plan.clone())

@@ -104,7 +104,7 @@ impl fmt::Display for Knob {
 }
 
 fn replace(text: &str, mut edits: Vec<(Range<usize>, String)>) -> String {
-    // From the end on, so that the places of the others stay true.
+    // Edited from the end, so that the places of the other values stay valid.
     edits.sort_by_key(|(span, _)| std::cmp::Reverse(span.start));
     let mut text = text.to_owned();
     for (span, new) in edits {

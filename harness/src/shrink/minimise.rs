@@ -1,16 +1,15 @@
 //! The search for the smallest candidate that still fails the same way. Pure: it knows no cluster,
 //! and asks an oracle.
 //!
-//! In order, each until nothing more can be taken away:
-//! 1. the **steps**: the last ones alone, because what shows a bug is mostly the last thing that
-//!    was done; then Zeller's ddmin by complements: without one half, one quarter, … one step. The
-//!    order is kept.
+//! It reduces in this order, each part until no further reduction is possible:
+//! 1. the **steps**: the last ones alone, because the last steps mostly show the bug; then Zeller's
+//!    ddmin by complements: without one half, one quarter, … one step. The order is kept.
 //! 2. the **faults** of each step that is left ([`super::simpler`]);
 //! 3. the **scenario** ([`super::knobs`]).
 //!
-//! If 2 or 3 changed anything, 1 begins again: a simpler fault may need less that leads to it.
-//! Everything that is accepted is smaller than what it replaces, and nothing is asked twice, so the
-//! search ends, also with an oracle that answers at random.
+//! If 2 or 3 changed anything, 1 begins again: a simpler fault may need fewer steps before it. Each
+//! accepted candidate is smaller than the one before it, and no candidate is tried twice, so the
+//! search ends even with an oracle that answers at random.
 
 use super::candidate::Candidate;
 use super::knobs::Knob;
@@ -34,7 +33,7 @@ pub enum Answer {
 pub struct Shrunk {
     /// Accepted candidates, from the start to the smallest. Never empty.
     pub trail: Vec<Candidate>,
-    /// Nothing is left that could be taken away. Otherwise the oracle stopped the search.
+    /// No further reduction is possible. Otherwise the oracle stopped the search.
     pub complete: bool,
     /// Reductions that could not be offered, and why.
     pub refused: Vec<String>,
@@ -129,7 +128,7 @@ impl<O: AsyncFnMut(&Candidate) -> Answer> Search<O> {
                     from += chunk;
                 }
             }
-            // At single steps: until a whole round takes none away.
+            // At single steps the search goes on until a whole round removes none.
             chunk = if chunk == 1 && shorter { 1 } else { chunk / 2 };
         }
         Ok(())
@@ -295,8 +294,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// Whatever set of steps it takes, that set is found; nothing that the oracle refused is
-        /// ever the best; the order stays.
+        /// The search finds the set of steps that the failure needs, whichever it is; a candidate
+        /// that the oracle refused is never the best; the order stays.
         #[test]
         fn any_set_of_needed_steps_is_found(all in 1..60usize, needed in prop::collection::btree_set(1..60usize, 1..5)) {
             let needed: Vec<_> = needed.into_iter().filter(|cycle| *cycle <= all).collect();

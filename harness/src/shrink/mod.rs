@@ -16,11 +16,10 @@
 //! | [`progress`] | how far it is |
 //!
 //! A reduction counts only if the *same class* heads the report again: another failure is another
-//! bug, and a shrinker that follows it ends somewhere else than where it was asked to go. A seed
-//! fixes what is done and not how an operating system interleaves it, so one run may miss what the
-//! next one shows; [`ruling`] says what that means for a candidate. What comes out is confirmed by
-//! further runs, and if those miss too often, the search's last larger candidate that holds is the
-//! result.
+//! bug, and a shrinker that follows it does not reach its goal. A seed fixes the operations and not
+//! how an operating system interleaves them, so one run may miss a failure that the next one shows;
+//! [`ruling`] says how that affects a candidate. Further runs confirm the result, and if those miss
+//! too often, the result is the search's last larger candidate that holds.
 
 pub mod candidate;
 pub mod knobs;

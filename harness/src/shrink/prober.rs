@@ -1,12 +1,12 @@
 //! The oracle that asks real clusters: runs of a candidate, as many as [`super::ruling`] needs,
 //! within a budget.
 //!
-//! A probe ends at its first finding, as every run does. One that takes several times as long as
-//! any that failed is ended: for the search that is a miss. With less load a kill at a window comes
-//! later; one that comes near its bound here is not reached at all on a busier machine, so a
-//! failure with less load counts only if its kills came about as soon as with all of it. Two of one
-//! candidate run side by side, so that one look at the clock mostly decides. Of each candidate that
-//! was accepted, the report of its last failing run is kept until the end.
+//! A probe ends at its first finding, as every run does. A probe that takes several times as long
+//! as any failing one is ended: for the search that is a miss. With less load a kill at a window
+//! comes later; a kill that comes near its bound here would not land at all on a busier machine, so
+//! a failure with less load counts only if its kills came about as soon as with all of the load.
+//! Two probes of one candidate run side by side, so that one round mostly decides. For each
+//! accepted candidate the report of its last failing run is kept until the end.
 
 use super::candidate::Candidate;
 use super::minimise::{Answer, Shrunk};
@@ -169,8 +169,8 @@ impl Prober {
         }
     }
 
-    /// Confirms the smallest candidate that comes back reliably; if none does, the one that does so
-    /// most often.
+    /// Confirms the smallest candidate that comes back reliably; if none does, the candidate that
+    /// comes back most often.
     ///
     /// # Errors
     /// A run could not be carried out, or no candidate failed again.
@@ -280,7 +280,7 @@ impl Prober {
         if cut || self.failed.is_some() { Err(Ended) } else { Ok(()) }
     }
 
-    /// Whether the run failed as it should have; in the search, not by a hair's breadth either.
+    /// Whether the run failed as it should have; in the search, also with a margin.
     fn is_hit(&mut self, candidate: &Candidate, sighting: &Sighting) -> bool {
         if sighting.headline() != Some(self.class) {
             return false;
@@ -294,7 +294,7 @@ impl Prober {
         }
         let bound = Duration::from_millis(candidate.scenario().bounds.window_wait_ms_max);
         let soon = quickest.unwrap_or_default() * 3 / 2;
-        // What fails without its kill does not say whether there is load enough for one.
+        // A run that fails without its kill does not show whether there is enough load for a kill.
         let landed = sighting.summary.cycles.iter().all(|cycle| cycle.landed());
         self.confirming || landed && waited <= soon.max(bound / limits::SHRINK_WAIT_SHARE)
     }
@@ -347,7 +347,7 @@ impl Prober {
 
 impl Drop for Prober {
     fn drop(&mut self) {
-        // What was worth keeping is elsewhere by now.
+        // The reports that are worth keeping are elsewhere by now.
         let _ = std::fs::remove_dir_all(&self.dir);
     }
 }

@@ -10,8 +10,8 @@
 /// From here on a failure comes back reliably.
 pub const RELIABLE: f64 = 0.8;
 
-/// A candidate that comes back as often as the best one, and is given up all the same: this often,
-/// when the best is not reliable.
+/// The chance of giving up a candidate that comes back as often as the best one, when the best is
+/// not reliable.
 const UNLUCKY: f64 = 0.1;
 
 /// Runs that a candidate may miss at most, when the best is not reliable.
@@ -49,13 +49,13 @@ impl Rate {
 pub enum Ruling {
     Accept,
     Reject,
-    /// This many further runs are needed for either, at least.
+    /// The ruling needs this many further runs, at least.
     Open(u32),
 }
 
 /// Hits in a row that a candidate needs beside a reliable best. A plan with fewer steps mostly
 /// fails as often as before, and each removed step makes it easier to read. A plan with less load
-/// fails more and more rarely, and a smaller number is no easier to read: such a candidate has to
+/// fails more and more rarely, and a smaller number is not easier to read: such a candidate has to
 /// prove itself.
 pub fn wanted(less_load: bool) -> u32 {
     if less_load { 4 } else { 2 }

@@ -1,7 +1,7 @@
 //! Replacements of a step: each one does less, or says the same of fewer and nearer things.
 //!
 //! A window stays as it is, because it makes a replay land on the same step. A kill's applied index
-//! and its time stay as well, because a smaller number is no simplification.
+//! and its time stay as well, because a smaller number makes a step no simpler.
 
 use crate::plan::{At, Fault, Link, Restore, Step, Upgrade, Way, When, Whom};
 use crate::scenario::WhomKind;
@@ -64,7 +64,7 @@ fn simpler_fault(fault: &Fault) -> Vec<Fault> {
     }
 }
 
-/// Without any kill that follows, without the last one, and with first hits.
+/// The further kills reduced: to none, by one of them, and to first hits.
 fn shorter(again: &[At]) -> Vec<Vec<At>> {
     let mut found = Vec::new();
     if !again.is_empty() {
@@ -83,7 +83,7 @@ fn shorter(again: &[At]) -> Vec<Vec<At>> {
     found
 }
 
-/// Fewer members, from a single follower on, and the first of those there are to choose from.
+/// Fewer members, from a single follower on, and the first of the members that can be chosen.
 fn fewer_members(whom: Whom) -> Vec<Whom> {
     use WhomKind::{All, Follower, Leader, Majority, Minority};
     let kinds: &[WhomKind] = match whom.kind {

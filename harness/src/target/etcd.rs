@@ -1,4 +1,4 @@
-//! etcd itself, versions 3.4 to 3.6: its command line, and what is known of it beyond its API.
+//! etcd itself, versions 3.4 to 3.6: its command line, and facts about it beyond its API.
 
 use super::ServerSpec;
 

@@ -19,11 +19,11 @@ pub struct NodeState {
     pub window: Option<(String, u64)>,
     /// The number of windows that it has reported.
     pub windows: u64,
-    /// It stands still at the last one, and not by itself: its filesystem holds what it asked for.
+    /// It stands still at the last one, and not by itself: its filesystem holds its request.
     pub held: bool,
-    /// `migrate` is done: where the state stands, and its rows.
+    /// `migrate` is done: the index of the state, and its rows.
     pub migrated: Option<Migrated>,
-    /// The last line that was no event.
+    /// The last line that was not an event.
     pub remark: Option<String>,
     /// The pipe is closed: nothing more will come.
     pub closed: bool,
@@ -53,7 +53,7 @@ enum Line {
     Other,
 }
 
-/// Follows `pipe` until it closes, and tells `publish` what is said there.
+/// Follows `pipe` until it closes, and publishes its news to `publish`.
 pub fn follow(pipe: pipe::Receiver, publish: watch::Sender<NodeState>) {
     tokio::spawn(async move {
         let mut lines = BufReader::new(pipe);

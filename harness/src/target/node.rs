@@ -6,8 +6,8 @@ use crate::member::Engine;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// Planted bugs of RocksDB's own protocol, or of its form of a snapshot: on redb there is nothing
-/// to plant them in.
+/// Planted bugs of RocksDB's own protocol, or of its form of a snapshot: redb has no code to plant
+/// them in.
 const LSM_BUGS: &[&str] = &[
     "capture-at-flush-begin",
     "capture-at-flush-end",
@@ -30,8 +30,8 @@ pub fn bug_exists_on(name: &str, engine: Engine) -> bool {
 #[derive(Debug, Clone)]
 pub struct Node {
     pub node: PathBuf,
-    /// Reads dead directories; ideally another build than `node`, above all when a bug is planted
-    /// in that one.
+    /// The program that reads dead directories; ideally a different build from `node`, above all
+    /// when a bug is planted in `node`.
     pub inspector: PathBuf,
     /// For members that run rocksdb; `None`: no member ever does.
     pub memtable_bytes: Option<u64>,

@@ -1,6 +1,6 @@
 //! Any server that speaks etcd's v3 API, started by a template.
 //!
-//! In the template's arguments these stand for what differs from member to member:
+//! In the template's arguments these stand for the parts that differ from member to member:
 //!
 //! | text | stands for |
 //! | --- | --- |
@@ -29,7 +29,7 @@ pub struct ServerSpec {
     /// The form of one member in `{peers}`; `{id}`, `{name}`, `{peer}` and `{client}` are replaced
     /// by its values.
     pub peer_item: String,
-    /// It is etcd itself: more is known of it than its API.
+    /// It is etcd itself, so that more than its API is known.
     pub is_etcd: bool,
     /// Its data directories lie under the fault filesystem, which knows etcd's layout.
     pub fault_filesystem: bool,
@@ -63,13 +63,14 @@ impl ServerSpec {
     }
 }
 
-/// The first text in braces that stands for nothing.
+/// The first text in braces that is unknown.
 fn unknown(text: &str, known: &[&str]) -> Option<String> {
     let mut rest = text;
     while let Some(at) = rest.find('{') {
         let end = rest[at..].find('}').map_or(rest.len(), |end| at + end + 1);
         let word = &rest[at..end];
-        // `{"a":1}` is an argument like any other; only what looks like a name is taken for one.
+        // `{"a":1}` is an argument like any other; only a text that looks like a name is taken for
+        // one.
         let name = word.trim_matches(['{', '}']);
         if !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_') && !known.contains(&word) {
             return Some(word.to_owned());
@@ -123,7 +124,7 @@ impl Server {
         self.ids.clone()
     }
 
-    /// The checks that are impossible on a server whose API alone is known.
+    /// The checks that are impossible on a server that is known by its API only.
     pub(super) fn unchecked(&self, version: Option<&str>) -> Vec<String> {
         let name = &self.spec.name;
         let windows = if self.spec.fault_filesystem { "crash windows other than of files" } else { "crash windows" };
@@ -142,7 +143,7 @@ impl Server {
     }
 }
 
-/// `text` with each first replaced by its second; what comes in is not looked at again.
+/// `text` with each first text replaced by its second; replacements are not searched again.
 fn fill(text: &str, of: &[(&str, &str)]) -> String {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! The crash windows that a scenario may name, and how each can be reached: the node's own, and
+//! The crash windows that a scenario may name, and the way to each: the node's own windows, and
 //! those of a server's files, which the fault filesystem makes.
 
 use crate::limits;
@@ -26,9 +26,11 @@ pub enum Reach {
     SnapshotReceiver,
     /// The same, but the leader passes the window while it sends.
     SnapshotSender,
-    /// An offline change of engine: not the member passes it, but `migrate` on its data directory.
+    /// An offline change of engine: `migrate` passes it, and not the member whose directory it
+    /// works on.
     Migration,
-    /// A restore: not a member passes it, but `snapshot restore`, which makes a member's directory.
+    /// A restore: `snapshot restore`, which makes a member's directory, passes it, and not a
+    /// member.
     Restore,
     /// The first life of a member that founds a cluster: of one that was restored.
     Founding,
@@ -39,7 +41,7 @@ pub enum Reach {
 pub struct Window {
     pub name: &'static str,
     pub reach: Reach,
-    /// Plans draw the hit from `1..=hit_max`: how many passes surely come within one cycle's load.
+    /// Plans draw the hit from `1..=hit_max`: so many passes surely come within one cycle's load.
     pub hit_max: u64,
     /// The part of the load that brings a pass.
     pub brought_by: BroughtBy,
@@ -114,8 +116,8 @@ impl Window {
     }
 
     /// Entries that a member applies, under a load of this `shape`, until it has surely passed the
-    /// window `hit` times. (What passes it on its way into or out of a life, or in an election, has
-    /// done so with the first entries that follow.)
+    /// window `hit` times. (A member that passes it on its way into or out of a life, or in an
+    /// election, has passed it by the first entries that follow.)
     pub fn entries_due(&self, hit: u64, shape: &LoadShape) -> u64 {
         let per_pass = match self.brought_by {
             BroughtBy::Batch => shape.clients,
@@ -137,8 +139,8 @@ impl Window {
             ("recovery.replay-verify", Engine::Rocksdb) => Some("flush.completed"),
             // A memtable is hardly ever empty; a group is, most of the time.
             ("recovery.replay-apply", Engine::Redb) => Some("group.visible"),
-            // The exchange is the point of no return; what is missing after it is N, or the purge
-            // of the log.
+            // The exchange is the point of no return; after it only N, or the purge of the log, is
+            // missing.
             ("recovery.install" | "recovery.installed", Engine::Rocksdb) => Some("snapshot.persist"),
             ("recovery.log-repair", Engine::Rocksdb) => Some("snapshot.persisted"),
             // Here N moved with the exchange.
@@ -150,7 +152,7 @@ impl Window {
     /// Checks that a member that has this role when it is chosen can be brought to pass the window.
     ///
     /// # Errors
-    /// Why it cannot.
+    /// The reason why it cannot.
     pub fn passed_by(&self, role: Role) -> Result<(), &'static str> {
         match (self.reach, role) {
             (Reach::Load | Reach::Recovery | Reach::Start, _)
@@ -173,7 +175,7 @@ impl Window {
     }
 
     /// Whether it is reached by way of a snapshot, which a member is sent only once the others have
-    /// purged what it lacks.
+    /// purged the entries that it lacks.
     pub fn needs_a_snapshot(&self) -> bool {
         matches!(self.reach, Reach::SnapshotReceiver | Reach::SnapshotSender | Reach::Reinstall)
     }
@@ -256,15 +258,16 @@ pub const WINDOWS: &[Window] = &[
 /// The windows of a server's files, by class (`faultfs::Class`): before and after the n-th such
 /// operation.
 ///
-/// Only what etcd does under load is here: with small values some 400 writes and syncs of its log
-/// in a second, 250 writes and 40 syncs of its state, a snapshot each second or two
-/// (`snapshot_every_entries = 2000`). It renames no snapshot into place, but one that it is sent.
+/// The table holds only operations that etcd does under load: with small values some 400 writes and
+/// syncs of its log in a second, 250 writes and 40 syncs of its state, a snapshot each second or
+/// two (`snapshot_every_entries = 2000`). It renames a snapshot into place only if it was sent the
+/// snapshot.
 pub const FILE_WINDOWS: &[Window] = &[
     // A record, or a batch of them, is about to be written to the log; it is written, and not
     // synced.
     window("wal.write", Reach::Load, 40),
     window("wal.written", Reach::Load, 40),
-    // What was written to the log is about to be synced; it is durable, and the server does not
+    // The written part of the log is about to be synced; it is durable, and the server does not
     // know.
     window("wal.sync", Reach::Load, 40),
     window("wal.synced", Reach::Load, 40),
@@ -295,8 +298,8 @@ pub fn find_window(name: &str) -> Option<&'static Window> {
     all_windows().find(|window| window.name == name)
 }
 
-/// The window that a person who typed `name` most likely meant: at most two edits away, or the same
-/// last part.
+/// The window that a user who typed `name` most likely meant: at most two edits away, or with the
+/// same last part.
 pub fn nearest_window(name: &str) -> Option<&'static str> {
     let last = name.rsplit('.').next().unwrap_or(name);
     let by_edits = all_windows().map(|window| (edits(name, window.name), window.name)).min();
@@ -343,8 +346,8 @@ mod tests {
         }
     }
 
-    /// Each window belongs to a role, or to a stopped member; and the reasons are those of the
-    /// victims that plans may name.
+    /// Each window belongs to a role, or to a stopped member; and the reasons match the victims
+    /// that plans may name.
     #[test]
     fn every_window_is_passed_by_somebody() {
         for window in all_windows() {

@@ -1,5 +1,5 @@
-//! Findings as values: what was broken ([`What`]), one variant for each promise, with the member,
-//! revision, key or raft index that it is about as fields.
+//! Findings as values: the broken promise ([`What`]), one variant for each, with its member,
+//! revision, key or raft index as fields.
 //!
 //! A variant has one class, its fields, and the sentence that it becomes. The sentence is for
 //! people: code matches variants and fields, and so do the `[[known]]` tables of scenarios.
@@ -112,7 +112,7 @@ pub use watermarks::Watermarks;
 pub use worth::Worth;
 pub use writes::Writes;
 
-/// A kind of finding: what its table says of it.
+/// A kind of finding, by its row in the table.
 #[derive(Debug)]
 pub struct Kind {
     pub class: Class,

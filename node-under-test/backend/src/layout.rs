@@ -1,7 +1,7 @@
 //! The paths of a member's data directory. No other file joins path components.
 //!
 //! ```text
-//! <data-dir>/lock                             held by whoever works on this directory, while it lives
+//! <data-dir>/lock                             held by the process that works on this directory, while it lives
 //! <data-dir>/engine-marker                    which engine owns this directory
 //! <data-dir>/engine-migration                 the intent of a change of engine, while one is under way
 //! <data-dir>/member/raft/                     the raft log's

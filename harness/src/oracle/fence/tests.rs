@@ -140,7 +140,7 @@ fn know(ledger: &Ledger, class: Class, what: &str, fields: &[(&str, serde_json::
     ledger.know(&[Signature::of("known", class).saying(what, fields)]);
 }
 
-/// Takes the answers as evidence, so that what is known of them is left out.
+/// Takes the answers as evidence, so that known findings are left out.
 fn take(ledger: &Ledger, answers: [Answer; 3]) -> Vec<Finding> {
     ledger.record(&Evidence::Mark { cycle: 5 });
     let answers: Vec<_> = (1..).zip(answers).collect();
@@ -176,8 +176,8 @@ fn a_watch_that_is_known_to_break_leaves_a_fence_that_cannot_be_compared() {
     assert_eq!((ledger.known()[0].count, ledger.tally().fences_uncompared), (1, 1));
 }
 
-/// A lost write that counts explains a model that differs; one that is suppressed would hide
-/// whatever else does.
+/// A lost write that counts explains a different model; a suppressed one would hide all other
+/// causes.
 #[test]
 fn a_lost_write_that_is_known_does_not_silence_the_model() {
     let differs = |known: bool| {

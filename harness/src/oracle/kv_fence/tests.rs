@@ -43,7 +43,7 @@ fn fence(reading: u32, revision: u64, answer: &KvAnswer, alter: impl Fn(&mut KvA
     Evidence::KvFence { cycle: 5, index: 9, revision, reading, etcd: true, answers }
 }
 
-/// Class and member of what is found when the members answer so.
+/// Class and member of the findings when the members give these answers.
 fn found(alter: impl Fn(&mut KvAnswer)) -> Vec<(Class, Option<u64>)> {
     let (ledger, answer) = scene();
     ledger.record(&Evidence::Mark { cycle: 5 });
@@ -71,7 +71,7 @@ fn a_member_that_shows_other_keys_is_named_by_the_others_and_by_the_model() {
     assert_eq!(found(only(2, |answer| answer.sha256[0] ^= 1)), expected);
 }
 
-/// Equal keys with another history: what a compaction or an old revision would show.
+/// Equal keys with a different history, as a compaction or an old revision would show.
 #[test]
 fn a_member_with_another_hash_is_named_though_its_keys_are_right() {
     let expected = [(Class::StateHash, Some(3)), (Class::Model, Some(3))];
@@ -107,7 +107,7 @@ fn a_first_reading_that_disagrees_is_not_judged() {
     let odd = only(2, |answer| answer.sha256[0] ^= 1);
     ledger.record(&Evidence::Mark { cycle: 5 });
     assert_eq!(ledger.judged(&fence(1, 2, &answer, odd)), []);
-    // What comes in between is not asked of the second one.
+    // The second reading need not hold writes that came in between.
     ledger.invoke(OpId { client: 1, seq: 3 }, &Action::Put { key: "b".into(), value: "1.3".into(), lease: 0 });
     ledger.complete(OpId { client: 1, seq: 3 }, &Outcome::Done { revision: 3, term: 1, reply: Reply::Put });
     assert_eq!(ledger.judged(&fence(2, 2, &answer, |_| {})), []);
@@ -160,7 +160,7 @@ fn a_fence_that_the_model_cannot_be_compared_with_is_counted() {
     assert_eq!(ledger.tally().fences_uncompared, 2);
 }
 
-/// Anybody may claim a version; only etcd's own rows are known.
+/// Any server may claim a version; only etcd's own rows are known.
 #[test]
 fn the_hash_of_another_server_is_compared_with_the_others_alone() {
     let (ledger, answer) = scene();

@@ -1,4 +1,4 @@
-//! Small histories: each one must be accepted, or refused as exactly the class that it is.
+//! Small histories: each must be accepted, or refused as exactly the expected class.
 
 use super::*;
 use crate::member::Engine;
@@ -351,8 +351,8 @@ fn settled_operations_are_forgotten() {
     assert_eq!((classes(&ledger), ledger.tally().open), (vec![], 0));
 }
 
-/// The watch is the slot's, so a member that moves in takes it over; what is wrong with it is the
-/// member's.
+/// The watch belongs to the slot, so a member that moves in takes it over, and is to blame for its
+/// errors.
 #[test]
 fn a_replaced_member_takes_its_slots_watch_over() {
     let ledger = Ledger::new(&[1, 2].map(Slot));
@@ -524,7 +524,7 @@ fn what_was_acknowledged_after_the_snapshot_is_expected_to_be_gone() {
     let (ledger, findings) = restored(2);
     assert_eq!((findings, ledger.revision(), ledger.delivered(Slot(1))), (vec![], 2, 2));
     assert_eq!(ledger.last_agreed(), Some((1, 2)));
-    // Revision 3 is another one now, and B is nowhere.
+    // Revision 3 holds a different write now, and B is nowhere.
     let (d, e) = (OpId { client: 1_001, seq: 1 }, OpId { client: 1_001, seq: 2 });
     ledger.invoke(d, &put("a", d));
     ledger.deliver(Slot(1), 3, &[written("a", &format!("x,{d}"), 2, 2)]);

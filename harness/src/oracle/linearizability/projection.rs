@@ -15,7 +15,8 @@ pub(super) struct Projection {
 }
 
 /// The parts of `action`, which was answered with `answer` (a revision and a reply), or never.
-/// Nothing for operations that touch no key, and for reads without a promise about real time.
+/// There are none for operations that touch no key, and for reads without a promise about real
+/// time.
 pub(super) fn project<S>(
     action: &Action,
     answer: Option<(u64, &Reply)>,
@@ -34,13 +35,13 @@ pub(super) fn project<S>(
             touched(keys, known).map(|key| part(key, Does::Reads(None))).collect()
         }
         (Action::Delete { keys }, None | Some(Reply::Deleted(_))) => {
-            // How many of a range existed is known, but not which.
+            // The number of existing keys in the range is known, but not which keys.
             let found = keys.to.is_none() && reply.is_some();
             touched(keys, known).map(|key| part(key, Does::Delete { when: None, found })).collect()
         }
         (Action::Txn { when, .. }, Some(Reply::Txn { succeeded: false })) => match when.as_slice() {
             [only] => vec![part(only.key.as_bytes(), Does::Fails { modified: only.mod_revision })],
-            // One of several failed: no single key can be blamed.
+            // One of several comparisons failed: no single key can be blamed.
             _ => Vec::new(),
         },
         (Action::Txn { when, then }, None | Some(Reply::Txn { succeeded: true })) => {

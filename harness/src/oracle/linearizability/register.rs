@@ -1,5 +1,5 @@
-//! The sequential specification: one key, and what one operation does to it and may answer about
-//! it.
+//! The sequential specification: one key, the effect of one operation on it, and the answers that
+//! are allowed.
 
 use crate::operation::KeyState;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -33,7 +33,7 @@ impl Row {
         }
     }
 
-    /// This row with what `seen`, a complete one, adds to it; `None`: they are not the same row.
+    /// This row, completed by `seen`, a complete row; `None`: they are not the same row.
     fn confirmed(self, seen: Row) -> Option<Row> {
         let agree = |mine: Option<u64>, theirs| mine.is_none() || mine == theirs;
         let same = (self.version, self.value, self.lease) == (seen.version, seen.value, seen.lease);

@@ -25,7 +25,7 @@ struct Part {
 }
 
 impl Part {
-    /// Its rank among those that have a revision: writes before what was answered about the same
+    /// Its rank among the operations with a revision: writes come before answers about the same
     /// revision.
     fn rank(&self) -> Option<(u64, bool, u32)> {
         match self.place {
@@ -87,7 +87,7 @@ impl Config {
 /// Reason why a key is judged no further.
 pub(super) enum End {
     /// `ordered` answers have an order, which ends with `last` and does not go on to `next`.
-    /// `beside`: the key before that, and what was open.
+    /// `beside`: the key before that, and the open operations.
     Refused { ordered: u64, last: Option<String>, next: String, beside: String },
     /// The search reached the bound `why` at the answer `next`, the `judged`-th of `answers`.
     OutOfBudget { why: String, next: String, judged: u64, answers: u64, beside: String },
@@ -106,7 +106,7 @@ pub(super) struct Search {
     numbers: u32,
     judged: u64,
     last: Option<String>,
-    /// It was refused or given up: nothing follows from there.
+    /// The key was refused or given up, and is judged no further.
     over: bool,
 }
 
@@ -117,7 +117,7 @@ impl Default for Search {
 }
 
 impl From<Register> for Search {
-    /// A key that begins so.
+    /// The search on a key that begins with this register.
     fn from(register: Register) -> Self {
         Self {
             waiting: Vec::new(),
@@ -157,8 +157,8 @@ impl Search {
         if place == Place::Anywhere { self.free.push(part) } else { self.waiting.push(part) }
     }
 
-    /// The unanswered operation `op` is known to have happened at `revision`. Where an explanation
-    /// uses it already it stays without a revision, which explains no less.
+    /// Notes that the unanswered operation `op` happened at `revision`. In an explanation that uses
+    /// it already it stays without a revision, which explains no less.
     pub fn place(&mut self, op: OpId, revision: u64) {
         let used = |part: &Part| self.configs.iter().any(|config| config.has(part));
         if let Some(at) = self.free.iter().position(|part| part.op == op && !used(part)) {
@@ -167,7 +167,7 @@ impl Search {
         }
     }
 
-    /// Judges what was answered before the event `horizon` and lies in `basis`.
+    /// Judges the answers before the event `horizon` that lie in `basis`.
     pub fn run(&mut self, horizon: u64, basis: Basis) -> Option<End> {
         if self.over || self.waiting.is_empty() && self.open.iter().all(|part| part.returned == NEVER) {
             return None;
@@ -227,7 +227,7 @@ impl Search {
         None
     }
 
-    /// The key before the refusal, and what was in flight beside it.
+    /// The key before the refusal, and the operations in flight beside it.
     fn surroundings(&self, part: &Part) -> String {
         const LISTED_MAX: usize = 6;
         let before = self.configs.first().map_or_else(String::new, |config| {
@@ -252,8 +252,8 @@ impl Search {
         format!("{before}; open beside it: {listed}")
     }
 
-    /// Every explanation of all so far that holds `part` as well. Lowe's step: open operations take
-    /// effect only as far as that needs it, `part` last.
+    /// Every explanation of all answers so far that explains `part` as well. This is Lowe's step:
+    /// open operations take effect only as far as `part` needs them, and `part` takes effect last.
     fn extend(&self, part: &Part, basis: Basis, budget: &mut Budget) -> Result<Vec<Config>, String> {
         let mut stack = self.configs.clone();
         let mut seen: HashSet<Config> = HashSet::new();
@@ -289,11 +289,11 @@ impl Search {
                     stack.push(after);
                 }
             };
-            // Those with a revision have one order: the lowest first, and all below `part`'s before
-            // `part`.
+            // Operations with a revision have one order: the lowest first, and all below `part`'s
+            // revision before `part`.
             let due = self.open.iter().chain([part]).filter(|one| !config.has(one) && is_due(one, part));
             let lowest = due.min_by_key(|one| one.rank());
-            // Operations without one may come before it: each is a branch.
+            // Operations without a revision may come before it: each is a branch.
             let loose = self.open.iter().chain([part]).filter(|one| matches!(one.place, Place::UpTo(_)));
             let free = self.free.iter().filter(|one| one.invoked < part.returned && may_happen(one, basis));
             let mut tried: Vec<Does> = Vec::new();
@@ -324,7 +324,7 @@ impl Search {
         }
         let set: HashSet<Config> = next.drain(..).collect();
         let mut all: Vec<Config> = set.into_iter().collect();
-        // The order of a set is chance, and what is kept must not be.
+        // The order of a set is random, and the choice of kept explanations must not be.
         all.sort_unstable_by(|a, b| {
             (a.took_effect.len(), &a.took_effect, order(a)).cmp(&(b.took_effect.len(), &b.took_effect, order(b)))
         });
@@ -337,8 +337,8 @@ impl Search {
         kept
     }
 
-    /// Whether `this` can go on in every way that `other` can: it is the same but for unanswered
-    /// operations that it has left.
+    /// Whether `this` can go on in every way that `other` can: they differ only in unanswered
+    /// operations, which `this` can still use.
     fn covers(&self, this: &Config, other: &Config) -> bool {
         this.register == other.register
             && this.took_effect.iter().all(|number| other.took_effect.binary_search(number).is_ok())
@@ -373,7 +373,7 @@ fn order(config: &Config) -> (u64, Option<(Option<u64>, Option<u64>, u64, u64, i
     (config.register.revision, row)
 }
 
-/// Whether the answer lies beyond what the basis tells.
+/// Whether the answer lies beyond the basis.
 fn later_than(part: &Part, basis: Basis) -> bool {
     match (basis, part.place) {
         (Basis::History(known), Place::At(at) | Place::UpTo(at)) => at > known,

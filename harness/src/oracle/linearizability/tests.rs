@@ -431,8 +431,8 @@ proptest! {
                 all[at].answered += 15;
             }
         }
-        // The book learns where an unanswered write happened from the reads that show it, which
-        // trying every order does not: it may explain less than the search, never more.
+        // The book learns the place of an unanswered write from the reads that show it. The trial
+        // of every order does not learn it: it may explain less than the search, never more.
         let refused = judge(&all).contains(&Class::Linearizability);
         let shown = all.iter().any(|one| matches!(one.outcome, Outcome::Unknown { .. }));
         if !shown {

@@ -1,8 +1,8 @@
-//! Which requests every member refuses by their bytes alone, written once more: an entry that holds
-//! one changes nothing.
+//! The rules by which every member refuses requests by their bytes alone, written a second time: an
+//! entry with such a request changes nothing.
 //!
-//! A member proposes none of them. One that is in a log all the same was put there by something
-//! else, and no replica may make anything of it.
+//! No member proposes such a request. One that is in a log all the same came from another source,
+//! and no replica may act on it.
 
 use node_proto::command::command::Request;
 use node_proto::etcdserverpb::request_op::Request as Op;

@@ -1,7 +1,8 @@
-//! The rules of the store, written a third time: what a committed entry does to keys and leases.
+//! The rules of the store, written a third time: the effects of a committed entry on keys and
+//! leases.
 //!
-//! Neither the node's apply code nor the watch-fed model ([`crate::model`]) is asked: this one
-//! starts from the log and says what the watches must deliver.
+//! It uses neither the node's apply code nor the watch-fed model ([`crate::model`]): it starts from
+//! the log and says what the watches must deliver.
 
 use crate::evidence::logged::{Change, Condition, Number, Order, Span, Step, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,11 +56,11 @@ impl Default for Store {
 }
 
 impl Store {
-    /// Applies `step`, and returns what it changes, in order; nothing if it was refused or had
+    /// Applies `step`, and returns its changes, in order; there are none if it was refused or had
     /// nothing to change. All changes are of one revision, which is `self.revision` afterwards.
     ///
     /// # Errors
-    /// What is beyond this model; nothing was changed.
+    /// The step is beyond this model; nothing was changed.
     pub fn apply(&mut self, step: &Step) -> Result<Vec<Effect>, String> {
         let mut effects = Vec::new();
         let at = self.revision + 1;
@@ -135,7 +136,7 @@ impl Store {
                 if !puts.insert(key) || deletes.iter().any(|span| within(span, key)) {
                     return Err(format!("a transaction that changes {key} twice"));
                 }
-                // Nothing is done by halves.
+                // A step changes all or nothing.
                 if !self.takes(key, *lease) {
                     return Ok(());
                 }

@@ -1,4 +1,4 @@
-//! Small logs and watches: each must be accepted, or refused as exactly the class that it is.
+//! Small logs and watches: each must be accepted, or refused as exactly the expected class.
 
 use super::*;
 use crate::evidence::Lease;
@@ -116,7 +116,8 @@ fn answer(index: u64, revision: i64, compact: i64, leases: &[i64]) -> FenceAnswe
     FenceAnswer { index, term: 1, revision, compact_revision: compact, leases, ..FenceAnswer::default() }
 }
 
-/// Watches first, then the fence, then the log of n2, as in a run; and what came of it.
+/// Feeds the watches first, then the fence, then the log of n2, as in a run, and returns the
+/// findings.
 fn judge(log: &RaftLog, revisions: &[(u64, Vec<Change>)], fence: Option<FenceAnswer>) -> (Replayed, Alarms) {
     let (mut replay, mut model, mut alarms) = (LogReplay::default(), Model::default(), Alarms::new());
     for (revision, changes) in revisions {
@@ -127,7 +128,7 @@ fn judge(log: &RaftLog, revisions: &[(u64, Vec<Change>)], fence: Option<FenceAns
         replay.fenced(&answer, &model);
     }
     let evidence = replay.evidence(1, 2, log, log.last().map(|last| last.index));
-    // What is written down is what is judged.
+    // The written form is the one that is judged.
     let line = serde_json::to_string(&evidence).unwrap();
     assert_eq!(crate::evidence::read_line::<LogEvidence>(line.as_bytes()).unwrap(), evidence, "{line}");
     replay.read(&evidence, &mut alarms);
@@ -182,7 +183,8 @@ fn whatever_the_watches_tell_otherwise_is_a_divergence_from_the_log() {
     );
     assert_eq!(refused(|told| told[3].1 = vec![gone("a")]), [Class::Model], "another key was deleted");
     assert_eq!(refused(|told| told[4].1.push(gone("c"))), [Class::Model], "one change too many");
-    // One that was applied twice, or skipped, moves everything behind it: told once.
+    // An entry that was applied twice, or skipped, moves everything behind it; that is reported
+    // once.
     assert_eq!(refused(|told| told[4].1 = told[3].1.clone()), [Class::Model], "the revocation did nothing");
 }
 
@@ -195,7 +197,7 @@ fn a_fence_that_stands_elsewhere_than_the_log_is_refused() {
     assert_eq!(at(answer(9, 6, 3, &[])), [Class::Model], "no fence is there");
     let mut other = answer(10, 6, 3, &[]);
     other.term = 2;
-    // Then nothing says that the log's entry is the committed one but the member's own word, which
+    // Then only the member's own word says that the log's entry is the committed one, and that word
     // is wrong.
     assert_eq!(at(other), [Class::Model], "another term");
 }
@@ -205,7 +207,7 @@ fn two_logs_that_hold_different_committed_entries_have_diverged() {
     let (mut replay, mut alarms) = (LogReplay::default(), Alarms::new());
     let evidence = replay.evidence(1, 2, &life(), Some(10));
     replay.read(&evidence, &mut alarms);
-    // The same log again says nothing new.
+    // The same log brings no news the second time.
     let again = replay.evidence(2, 3, &life(), Some(10));
     assert_eq!((again.entries.len(), again.committed), (0, Some(10)));
     let mut other = life();
@@ -264,7 +266,7 @@ fn after_a_gap_the_replay_goes_on_from_a_fence_and_counts_what_it_missed() {
     assert_eq!((totals.entries, totals.revisions, totals.unreplayed, totals.gaps), (5, 3, 8, 1));
     let words = totals.skipped().unwrap();
     assert!(words.starts_with("raft log replay: 8 of 13 committed entries (in 1 gaps"), "{words}");
-    // What follows is judged as before.
+    // Later entries are judged as before.
     next.entries.push(entry(1, 13, Some(delete("d", ""))));
     let evidence = replay.evidence(3, 3, &next, Some(13));
     replay.read(&evidence, &mut alarms);
@@ -272,8 +274,8 @@ fn after_a_gap_the_replay_goes_on_from_a_fence_and_counts_what_it_missed() {
     assert_eq!(alarms.len(), 1);
 }
 
-/// A wrong member's log was taken for committed after the fence: who begins at the fence again,
-/// hears nothing of it.
+/// A wrong member's log was taken for committed after the fence: a replay that begins at the fence
+/// again does not hold it.
 #[test]
 fn a_replay_that_begins_at_the_last_fence_forgets_what_single_logs_told() {
     let (mut replay, mut model) = (LogReplay::default(), Model::default());
@@ -354,8 +356,8 @@ fn what_a_member_refuses_by_its_bytes_changes_nothing() {
             Some(fence(1)),
         ],
     );
-    // What is left of an entry of the node's whose command is garbage: read from its bytes, as they
-    // lie in a log.
+    // The payload of a node's entry whose command is garbage, read from its bytes, as they lie in a
+    // log.
     let garbage = Entry::decode(&[1, 8, 1, 2, 0xff, 0xff]).expect("an entry, if not a command");
     assert!(matches!(&garbage.payload, Payload::NoCommand(_)), "{garbage:?}");
     log.entries.push(garbage);
@@ -394,7 +396,7 @@ fn a_nested_transaction_is_decided_before_anything_is_changed() {
     assert_eq!((alarms, totals.entries, totals.gaps), (Alarms::new(), 3, 0));
 }
 
-/// A value of every kind, and what the history makes of it.
+/// A value of every kind, and its form in the history.
 #[test]
 fn golden_line() {
     let mut log = life();
