@@ -267,7 +267,7 @@ async fn serve(options: &Serve, listeners: Listeners, member: Opened, clients: &
         }
         Some(ended) = servers.join_next() => {
             ended??;
-            anyhow::bail!("a listener ended although nobody asked it to");
+            anyhow::bail!("a listener ended by itself");
         }
     };
     raft.shutdown().await;

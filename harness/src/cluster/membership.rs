@@ -105,7 +105,7 @@ impl Membership {
         ask: impl AsyncFn(&mut ClusterClient) -> Settled<T>,
     ) -> Result<T, Trouble> {
         let lap = self.pace.begin();
-        let mut last = (0, "nobody was asked".to_owned());
+        let mut last = (0, "no member was asked".to_owned());
         for (member, endpoint) in self.doors.iter().cycle() {
             if lap.is_over(bound) {
                 break;

@@ -44,7 +44,7 @@ impl Stage<'_> {
                 self.migrated(work, id, to, said).await
             }
             (Migration::Killed, None) => {
-                Err(Trouble::Harness(anyhow!("`migrate` of n{id} was killed, and nobody planned it")))
+                Err(Trouble::Harness(anyhow!("`migrate` of n{id} was killed, which was not planned")))
             }
         }
     }
@@ -58,7 +58,7 @@ impl Stage<'_> {
     async fn migrate_to_the_end(&mut self, work: &mut Work, id: u64, to: Engine) -> Result<(), Trouble> {
         match self.migrate(work, id, to, None).await? {
             Migration::Done(said) => self.migrated(work, id, to, said).await,
-            Migration::Killed => Err(Trouble::Harness(anyhow!("`migrate` of n{id} was killed, and nobody planned it"))),
+            Migration::Killed => Err(Trouble::Harness(anyhow!("`migrate` of n{id} was killed, which was not planned"))),
         }
     }
 

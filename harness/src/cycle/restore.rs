@@ -125,7 +125,7 @@ impl Stage<'_> {
                 return Ok(());
             }
             (Restoration::Killed, None) => {
-                return Err(Trouble::Harness(anyhow!("`snapshot restore` of n{id} was killed, and nobody planned it")));
+                return Err(Trouble::Harness(anyhow!("`snapshot restore` of n{id} was killed, which was not planned")));
             }
             (Restoration::Killed, Some(_)) => {}
         }
@@ -139,7 +139,7 @@ impl Stage<'_> {
         match restoration::restore(&self.cluster.site, id, file, engine, None).await? {
             Restoration::Done => Ok(()),
             Restoration::Killed => {
-                Err(Trouble::Harness(anyhow!("`snapshot restore` of n{id} was killed, and nobody planned it")))
+                Err(Trouble::Harness(anyhow!("`snapshot restore` of n{id} was killed, which was not planned")))
             }
         }
     }

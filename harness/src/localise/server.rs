@@ -153,7 +153,7 @@ fn conclude(finding: &Finding, evidence: &Evidence, rows: Option<AtRevision<'_>>
             found.watermarks.extend(evidence.trail.watermarks(member));
         }
     }
-    found.unknown.push("which raft entry made a revision: nobody reads the logs of this target".to_owned());
+    found.unknown.push("which raft entry made a revision: the logs of this target cannot be read".to_owned());
     found
 }
 

@@ -76,8 +76,8 @@ impl Reopened {
         }
         if self.replacing {
             bail!(
-                "{}: the harness died while it replaced a member or restored the cluster, and who is a member now nobody wrote down: run \
-                 the plan anew with `ninelives replay`",
+                "{}: cannot resume: the membership is unknown after a replacement or a restore that the harness did not finish: run the \
+                 plan anew with `ninelives replay`",
                 path.display()
             );
         }

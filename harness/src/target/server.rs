@@ -136,7 +136,7 @@ impl Server {
             why.extend(etcd::doubts(version));
         } else {
             why.push(format!(
-                "HashKV against the model: n/a on {name}, whose rows nobody knows; members are compared with each other"
+                "HashKV against the model: n/a on {name}, because its rows are unknown; members are compared with each other"
             ));
         }
         why

@@ -159,7 +159,7 @@ impl Window {
             | (Reach::LoadOfLeader | Reach::SnapshotSender, Role::Leader)
             | (Reach::Election | Reach::Reinstall | Reach::SnapshotReceiver, Role::Follower) => Ok(()),
             (Reach::LoadOfLeader, Role::Follower) => Err("a follower answers no proposer: the leader proposed for it"),
-            (Reach::Election, Role::Leader) => Err("a leader votes for nobody: it dies, and the others vote"),
+            (Reach::Election, Role::Leader) => Err("a leader casts no vote: it dies, and the others vote"),
             (Reach::SnapshotReceiver | Reach::Reinstall, Role::Leader) => Err("a leader is sent no snapshot"),
             (Reach::SnapshotSender, Role::Follower) => Err("a follower sends no snapshot"),
             (Reach::Migration, _) => Err("not a member passes it, but `migrate` on the directory of a stopped one"),

@@ -253,7 +253,7 @@ impl Client {
         let op = self.next_id();
         self.seq += 1;
         if !self.board.serves(self.at) && !self.move_on() {
-            return Outcome::Refused { why: "nobody serves: not sent".to_owned(), reason: Reason::NotSent };
+            return Outcome::Refused { why: "no member serves: not sent".to_owned(), reason: Reason::NotSent };
         }
         let to = (self.at, &mut self.connections[self.at]);
         let outcome = attempt(&self.ledger, op, to, (&action, self.purpose.clone())).await;
