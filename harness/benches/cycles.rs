@@ -21,7 +21,7 @@ use ninelives::report::split::Split;
 use ninelives::run::{self as runner, Job};
 use ninelives::scenario::{Scenario, TargetSpec};
 use ninelives::seed::Seed;
-use ninelives::target::{Node, Server, Target};
+use ninelives::subject::{Node, Server, Target};
 use ninelives::workload::{Workload, WorkloadOptions};
 use ninelives::{cli, clock};
 use std::path::{Path, PathBuf};

@@ -20,7 +20,7 @@ use crate::report::worth::Worth;
 use crate::run::{self, Job};
 use crate::scenario::Scenario;
 use crate::seed::Seed;
-use crate::target::Target;
+use crate::subject::Target;
 use crate::{clock, limits, output, provenance, report, shell};
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};

@@ -33,7 +33,7 @@ use crate::member::{Engine, Slot};
 use crate::pace::Pace;
 use crate::paths::Paths;
 use crate::process::Spawner;
-use crate::target::{Addresses, Target};
+use crate::subject::{Addresses, Target};
 use crate::verdict::findings::Worth;
 use crate::{clock, limits};
 use anyhow::{Context, anyhow};
@@ -313,7 +313,7 @@ fn leader_of(statuses: &[Standing]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::Node;
+    use crate::subject::Node;
 
     async fn cluster() -> (tempfile::TempDir, Cluster) {
         let dir = tempfile::tempdir().unwrap();

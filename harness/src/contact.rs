@@ -9,8 +9,8 @@ pub use api::KvLook;
 pub use wire::Standing;
 
 use crate::evidence::{FenceAnswer, Recovered};
-use crate::target::events::NodeState;
-use crate::target::{Addresses, Target};
+use crate::subject::events::NodeState;
+use crate::subject::{Addresses, Target};
 use api::Api;
 use control::Control;
 use tokio::sync::watch;

@@ -27,7 +27,7 @@ mod victims;
 mod wait;
 
 pub use crate::member::Role;
-pub use crate::record::{CycleRecord, Outcome, PhasesMs, Victim};
+pub use crate::record::{CycleRecord, FaultOutcome, PhasesMs, Victim};
 
 use crate::clock;
 use crate::cluster::trouble::excused;
@@ -47,7 +47,7 @@ use crate::scenario::Scenario;
 use crate::stretched::AS_IDLE;
 use crate::verdict::findings::Harness;
 use crate::verdict::{Class, Finding, Verdict};
-use crate::workload::{Load, Prober};
+use crate::workload::{Load, ReadProber};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +66,7 @@ pub struct Stage<'a> {
     /// Offset of the numbers of the prober's readers: a resumed run uses new ones.
     readers_from: u32,
     /// The prober, made at its first use.
-    prober: Option<Prober>,
+    prober: Option<ReadProber>,
 }
 
 /// A cycle that ended, well or not.
@@ -221,9 +221,9 @@ impl<'a> Stage<'a> {
         self.judge(work, &Evidence::LeasesAwaited { bound_ms });
     }
 
-    /// Takes a last look at all members without a fault: heal, fence, verify. `work` is
+    /// Heals, fences and verifies once more, without a fault, before the last read. `work` is
     /// [`Work::without_fault`].
-    pub async fn final_look(&mut self, work: &mut Work) {
+    pub async fn last_read(&mut self, work: &mut Work) {
         let looked = async {
             self.catch_up(work).await?;
             let fence = self.fence(work).await?;
@@ -346,7 +346,7 @@ fn kill_nobody() -> Fault {
 fn proved_nothing(record: &CycleRecord) -> Option<String> {
     let undisturbed = record.terms_passed == 0 && record.lasting.iter().all(|lasting| lasting.behind == 0);
     match &record.outcome {
-        Outcome::Skipped { why } if record.kills == 0 => Some(why.clone()),
+        FaultOutcome::Skipped { why } if record.kills == 0 => Some(why.clone()),
         _ if record.fence_index.is_none() => Some("no fence was answered".to_owned()),
         _ if record.without_kill && undisturbed => Some("nobody fell behind, and nobody was elected".to_owned()),
         _ if record.without_kill => None,
@@ -387,7 +387,7 @@ impl Work {
             trigger: step.action(),
             window,
             hit,
-            outcome: Outcome::Indeterminate { why: "the cycle ended before its kill".to_owned() },
+            outcome: FaultOutcome::Indeterminate { why: "the cycle ended before its kill".to_owned() },
             not_applicable: false,
             kills: 0,
             kills_by_engine: BTreeMap::new(),
@@ -446,7 +446,7 @@ impl Work {
     }
 
     fn skip(&mut self, why: impl Into<String>) {
-        self.record.outcome = Outcome::Skipped { why: why.into() };
+        self.record.outcome = FaultOutcome::Skipped { why: why.into() };
     }
 
     /// A skip because the step does not exist on the engine of the member that it is for.
@@ -583,7 +583,7 @@ mod tests {
     #[test]
     fn a_pause_that_nobody_noticed_proved_nothing() {
         let mut record = work().record;
-        (record.fence_index, record.without_kill, record.outcome) = (Some(9), true, Outcome::Landed);
+        (record.fence_index, record.without_kill, record.outcome) = (Some(9), true, FaultOutcome::Landed);
         record.lasting = vec![lasting(0)];
         assert!(proved_nothing(&record).unwrap().contains("nobody was elected"));
         record.terms_passed = 1;
@@ -597,9 +597,9 @@ mod tests {
         let mut work = work();
         let skipped = |not_applicable| LastingRecord { skipped: Some("why".into()), not_applicable, ..lasting(0) };
         for (second, outcome, not_applicable) in [
-            (lasting(0), Outcome::Landed, false),
-            (skipped(false), Outcome::Skipped { why: "why".into() }, false),
-            (skipped(true), Outcome::Skipped { why: "why".into() }, true),
+            (lasting(0), FaultOutcome::Landed, false),
+            (skipped(false), FaultOutcome::Skipped { why: "why".into() }, false),
+            (skipped(true), FaultOutcome::Skipped { why: "why".into() }, true),
         ] {
             work.record.lasting = vec![lasting(3), second];
             work.judge_lasting_alone();

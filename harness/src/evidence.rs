@@ -24,7 +24,7 @@ pub use change::Change;
 pub use dead::DeadMember;
 pub use fresh_watch::{Heard, Resumption};
 pub use reading::Reading;
-pub use timed::{Bounds, Cut, Healing, Served};
+pub use timed::{Cut, Healing, HealingBounds, Served};
 
 pub use answer::{Answers, FenceAnswer, IndexRange, KvAnswer, Lease, Marks, Recovered};
 pub use line::read_line;
@@ -304,7 +304,7 @@ pub enum Evidence {
     /// The service of the cluster after the fence, and the bounds for it.
     Healed {
         healing: Healing,
-        bounds: Bounds,
+        bounds: HealingBounds,
     },
     /// The load has ended, and the leases of seconds had until `bound_ms` beyond their time to end
     /// as well, or have ended.
@@ -362,7 +362,7 @@ pub struct End {
     pub interrupted: bool,
     pub slots: Vec<SlotRecord>,
     pub skipped_checks: Vec<String>,
-    /// Milliseconds for which the load ran, up to the last look; of several clusters the longest.
+    /// Milliseconds for which the load ran, up to the last read; of several clusters the longest.
     #[serde(default)]
     pub load_ms: u64,
 }

@@ -8,7 +8,7 @@ pub fn hex(bytes: &[u8]) -> String {
 /// The bytes that `text` stands for; `None` if it is not hex.
 pub fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    let clean = text.len() % 2 == 0 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let clean = text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     clean.then(|| text.as_bytes().chunks(2).map(digits).collect())?
 }
 

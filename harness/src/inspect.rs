@@ -8,7 +8,7 @@ use crate::evidence::DeadMember;
 use crate::limits;
 use crate::process::{Launch, Spawner};
 use crate::raft_log::{self, RaftLog};
-use crate::target::Node;
+use crate::subject::Node;
 use anyhow::{Context, bail};
 use std::fs;
 use std::path::Path;

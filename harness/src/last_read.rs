@@ -1,4 +1,4 @@
-//! The last look at a run: every key of every member, read over the public API at one revision.
+//! The last read of a run: every key of every member, read over the public API at one revision.
 //!
 //! The fences compare the content of engines; this compares the answers to a client.
 

@@ -11,7 +11,7 @@
 //!   plan                          the schedule as text, a line per cycle
 //!     ▼
 //!   process, machine, faultfs     real processes, what they stand on, their disks
-//!   target, contact, cluster      what is under test, one life of a member, all of them
+//!   subject, contact, cluster     what is under test, one life of a member, all of them
 //!     ▼
 //!   workload ∥ observe ∥ crowd ∥ cycle
 //!     │                           writes and watches go on while a cycle kills and restarts
@@ -83,7 +83,7 @@ pub mod seed;
 pub mod shell;
 pub mod shrink;
 pub mod stretched;
-pub mod target;
+pub mod subject;
 pub mod text;
 pub mod verdict;
 pub mod verify;

@@ -63,7 +63,7 @@ struct Witness {
 
 /// The evidence for the conclusion.
 #[derive(Default)]
-struct Evidence {
+struct Clues {
     witnesses: Vec<Witness>,
     trail: Trail,
     truth: Truth,
@@ -121,7 +121,7 @@ async fn look(
     workload: &mut Option<Workload>,
     finding: &Finding,
 ) -> Localisation {
-    let mut evidence = Evidence::default();
+    let mut evidence = Clues::default();
     stop_load(cluster, workload, finding, &mut evidence).await;
     evidence.agreed = ledger.last_agreed().unwrap_or((0, 1));
     for known in ledger.known().into_iter().filter(|known| known.count > 0 && LOCALISED.contains(&known.class)) {
@@ -142,7 +142,7 @@ async fn look(
 }
 
 /// Stops the load, and reads the trail of the cycle of `finding`.
-async fn stop_load(cluster: &Cluster, workload: &mut Option<Workload>, finding: &Finding, evidence: &mut Evidence) {
+async fn stop_load(cluster: &Cluster, workload: &mut Option<Workload>, finding: &Finding, evidence: &mut Clues) {
     if let Some(workload) = workload.take()
         && cluster.site.pace().within(limits::LOCALISE_LOAD, workload.stop()).await.is_err()
     {
@@ -155,7 +155,7 @@ async fn stop_load(cluster: &Cluster, workload: &mut Option<Workload>, finding: 
 }
 
 /// Asks all living members for their rows.
-async fn witness(cluster: &Cluster, evidence: &mut Evidence) {
+async fn witness(cluster: &Cluster, evidence: &mut Clues) {
     let mark = cluster.applied_mark();
     join_all(cluster.members.iter().map(|member| member.wait_applied(mark, limits::LOCALISE_REST))).await;
     let statuses = join_all(cluster.members.iter().map(|member| member.status())).await;
@@ -206,7 +206,7 @@ async fn hear(
 }
 
 /// Decodes the logs of the members, which are dead by now.
-fn read_logs(cluster: &Cluster, evidence: &mut Evidence) {
+fn read_logs(cluster: &Cluster, evidence: &mut Clues) {
     for witness in &mut evidence.witnesses {
         match raft_log::read(&cluster.site.paths.node_data(witness.member)) {
             Ok(log) => witness.log = Some(log),
@@ -215,7 +215,7 @@ fn read_logs(cluster: &Cluster, evidence: &mut Evidence) {
     }
 }
 
-impl Evidence {
+impl Clues {
     /// The beginning of the range in which the state may be wrong, for a sentence.
     fn since(&self) -> String {
         match self.agreed {
@@ -322,7 +322,7 @@ impl Evidence {
     }
 }
 
-fn conclude(finding: &Finding, evidence: &Evidence) -> Localisation {
+fn conclude(finding: &Finding, evidence: &Clues) -> Localisation {
     let differences = evidence.differences();
     let mut found = empty(finding, evidence.unknown.clone());
     found.wrong = differences.keys().copied().collect();
@@ -367,7 +367,7 @@ fn conclude(finding: &Finding, evidence: &Evidence) -> Localisation {
     found
 }
 
-fn first_wrong(evidence: &Evidence, member: u64, difference: &Difference) -> FirstWrong {
+fn first_wrong(evidence: &Clues, member: u64, difference: &Difference) -> FirstWrong {
     let made = match difference.shape {
         Shape::Again(earlier) => earlier,
         _ => difference.revision,
@@ -394,7 +394,7 @@ fn first_wrong(evidence: &Evidence, member: u64, difference: &Difference) -> Fir
 }
 
 /// The keys of the first wrong revision, as the model and as each member has them there.
-fn wrong_keys(evidence: &Evidence, difference: &Difference) -> Vec<WrongKey> {
+fn wrong_keys(evidence: &Clues, difference: &Difference) -> Vec<WrongKey> {
     let at = |effects: &[Effect], key: &str| {
         let of_key = effects.iter().find(|effect| effect.key == key);
         of_key.map_or_else(|| "no row".to_owned(), Effect::to_string)
@@ -427,7 +427,7 @@ fn wrong_keys(evidence: &Evidence, difference: &Difference) -> Vec<WrongKey> {
 
 /// Keys whose values differ between members at the fence. The model is not asked, because it may
 /// have heard a wrong member first.
-fn keys_at_fence(evidence: &Evidence) -> Vec<WrongKey> {
+fn keys_at_fence(evidence: &Clues) -> Vec<WrongKey> {
     let states: Vec<(u64, BTreeMap<&[u8], &KeyState>)> = evidence
         .witnesses
         .iter()
@@ -473,7 +473,7 @@ fn grouped(values: impl Iterator<Item = (u64, String)>) -> Vec<(Vec<u64>, String
 
 /// The entries around `index`: from the log of `member`, or of another member that still has it, or
 /// as a dead member's log told them.
-fn excerpt(evidence: &Evidence, member: u64, index: u64) -> Option<Excerpt> {
+fn excerpt(evidence: &Clues, member: u64, index: u64) -> Option<Excerpt> {
     let revisions: BTreeMap<u64, u64> =
         evidence.truth.iter().filter_map(|(revision, (id, _))| Some(((*id)?.index, *revision))).collect();
     let line = |index: u64, term: u64, does: String, wrong: u64| ExcerptLine {

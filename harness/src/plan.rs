@@ -19,7 +19,7 @@
 //! ascending slot order from the k-th on (modulo their number), so that the plan is fixed before
 //! the leader is known. An upgrade names a slot ([`upgrade`]), and so does a restore ([`restore`]).
 //! How a window is reached (a prior kill, an election, a member kept away) follows from the window
-//! ([`crate::target::Reach`]). Faults that are joined by ` + ` go on at the same time: those that
+//! ([`crate::subject::Reach`]). Faults that are joined by ` + ` go on at the same time: those that
 //! end by themselves begin, each at its place, and then the kill strikes. Lines may be deleted, and
 //! faults of a line: the rest is still a plan. The same scenario and seed give the same bytes.
 //! Without a line `clusters` there is one.
@@ -192,7 +192,7 @@ mod tests {
     use crate::member::Slot;
     use crate::scenario::Quota;
     use crate::scenario::{FaultKind, RestoreKind, WayKind, WhomKind};
-    use crate::target::{Reach, WINDOWS, Window};
+    use crate::subject::{Reach, WINDOWS, Window};
     use proptest::prelude::*;
     use std::path::Path;
 

@@ -3,7 +3,7 @@
 //! It only consumes events: a line or a redraw happens when a cycle ends, never because time
 //! passed, and it reads no clock (the caller says how far the run is).
 
-use crate::record::{CycleRecord, Outcome};
+use crate::record::{CycleRecord, FaultOutcome};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -58,7 +58,7 @@ impl Progress {
     pub fn cycle(&mut self, cycle: &CycleRecord, elapsed: Duration) {
         self.done += 1;
         self.kills += u64::from(cycle.kills);
-        self.skipped += u64::from(matches!(cycle.outcome, Outcome::Skipped { .. }));
+        self.skipped += u64::from(matches!(cycle.outcome, FaultOutcome::Skipped { .. }));
         self.findings += u64::from(cycle.findings);
         let state = self.state(elapsed);
         match &mut self.sink {

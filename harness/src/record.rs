@@ -44,7 +44,7 @@ fn is_first(cluster: &u32) -> bool {
 /// Result of a planned fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub enum FaultOutcome {
     /// The SIGKILL was ours, and it landed where the plan said.
     Landed,
     /// The planned step was not reached (no leader to kill, window not passed in its bound): data,
@@ -138,7 +138,7 @@ pub struct CycleRecord {
     /// time.
     pub window: Option<String>,
     pub hit: Option<u64>,
-    pub outcome: Outcome,
+    pub outcome: FaultOutcome,
     /// The planned step does not exist on the engine of the member that it was for: a skip that
     /// says nothing about how well the faults landed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -220,7 +220,7 @@ impl LastingRecord {
 
 impl CycleRecord {
     pub fn landed(&self) -> bool {
-        self.outcome == Outcome::Landed
+        self.outcome == FaultOutcome::Landed
     }
 
     /// Whether only servers died whose data is unknown.

@@ -193,7 +193,7 @@ fn where_it_was(run: &RunSummary, cycle: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Outcome;
+    use crate::record::FaultOutcome;
     use crate::report::sample;
     use crate::verdict::Finding;
 
@@ -248,7 +248,7 @@ mod tests {
     fn a_window_that_was_not_passed_again_is_named() {
         let before = run(&[Class::StateHash]);
         let mut missed = run(&[]);
-        missed.cycles[0].outcome = Outcome::Skipped { why: "not passed".to_owned() };
+        missed.cycles[0].outcome = FaultOutcome::Skipped { why: "not passed".to_owned() };
         let text = replays(&before, &[before.clone(), missed]).text(0);
         assert!(
             text.contains("1 of 2 that had landed before") && text.contains("not in replay 2, cycle 1: kill"),
@@ -279,9 +279,9 @@ mod tests {
             "plan 1\nscenario x ab\nseed 1\ncycles 3\ncycle 1  kill all at time 1ms\ncycle 3  kill all at time 1ms\n";
         let plan: Plan = text.parse().unwrap();
         assert_eq!(up_to_the_failure(&plan, Some(&run(&[Class::Model]))).steps.len(), 1);
-        let mut in_the_last_look = run(&[Class::Model]);
-        in_the_last_look.findings[0].cycle = None;
-        assert_eq!(up_to_the_failure(&plan, Some(&in_the_last_look)), plan);
+        let mut in_the_last_read = run(&[Class::Model]);
+        in_the_last_read.findings[0].cycle = None;
+        assert_eq!(up_to_the_failure(&plan, Some(&in_the_last_read)), plan);
         assert_eq!(up_to_the_failure(&plan, Some(&run(&[]))), plan);
         assert_eq!(up_to_the_failure(&plan, None), plan);
     }

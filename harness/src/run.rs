@@ -5,11 +5,11 @@
 //! run ends with its plan, with the first cycle that found something, or with a signal; in each
 //! case the nodes are killed and the report is written.
 
+mod floors;
 mod lane;
 mod launch;
 mod planned;
 mod resume;
-mod worth;
 
 pub use crate::record::RunSummary;
 pub use launch::read_inputs;
@@ -29,7 +29,7 @@ use crate::progress::Progress;
 use crate::record::QuotaRecord;
 use crate::record::crowd::CrowdRecord;
 use crate::scenario::{Floors, Scenario};
-use crate::target::Target;
+use crate::subject::Target;
 use crate::verdict::findings::{Harness, Worth as Lack};
 use crate::verdict::{Finding, Verdict};
 use crate::{clock, provenance, record, report};
@@ -94,7 +94,7 @@ pub(crate) fn mark<'a>(findings: impl IntoIterator<Item = &'a mut Finding>, clus
 
 /// The cycles of a run, and the sum of the shares of all clusters.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome {
+pub(crate) struct RunTotals {
     pub cycles: Vec<CycleRecord>,
     pub crowd: Option<CrowdRecord>,
     share: Share,
@@ -144,8 +144,8 @@ async fn side_by_side(
     interrupt: watch::Receiver<bool>,
     started: Instant,
     summary: &mut RunSummary,
-) -> Outcome {
-    let mut outcome = Outcome::default();
+) -> RunTotals {
+    let mut outcome = RunTotals::default();
     let planned = job.plan.steps.len() as u32;
     let mut progress = if job.quiet { Progress::silent() } else { Progress::new(planned) };
     let (halt, halted) = watch::channel(Halt::Go);
@@ -204,7 +204,7 @@ fn halt_for_a_finding(halt: &watch::Sender<Halt>) {
     });
 }
 
-impl Outcome {
+impl RunTotals {
     fn take_cycle(&mut self, end: CycleEnd, halt: &watch::Sender<Halt>, progress: &mut Progress, started: Instant) {
         progress.cycle(&end.record, Duration::from_millis(clock::ms_since(started)));
         if !end.findings.is_empty() {
@@ -279,8 +279,8 @@ async fn describe(job: &Job, spawner: &Spawner, started_utc: String) -> anyhow::
 }
 
 /// Turns the outcome into findings, their order and the verdict.
-pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: Outcome) {
-    let Outcome { mut cycles, crowd, share: Share { findings, sums, end } } = outcome;
+pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: RunTotals) {
+    let RunTotals { mut cycles, crowd, share: Share { findings, sums, end } } = outcome;
     let Sums { tally, operations, log_replayed, known, mut resumed, mut books } = sums;
     let End { interrupted, mut slots, skipped_checks, load_ms } = end;
     cycles.sort_by_key(|cycle| cycle.cycle);
@@ -288,7 +288,7 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: Outco
     resumed.sort_by_key(|death| (death.cluster, death.after_cycle));
     books.sort_by_key(|books| books.cluster);
     (summary.cycles, summary.slots, summary.resumed, summary.books) = (cycles, slots, resumed, books);
-    summary.fault_classes = worth::fault_classes(&summary.cycles);
+    summary.fault_classes = floors::fault_classes(&summary.cycles);
     summary.findings = oracle::condense(findings);
     summary.interrupted = interrupted;
     summary.crowd = crowd.or(summary.crowd.take());
@@ -317,7 +317,7 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: Outco
             oracle::LISTED_PER_CLASS_MAX
         ));
     }
-    summary.skipped_checks.extend(worth::unverified(summary, tally.cycles_apart));
+    summary.skipped_checks.extend(floors::unverified(summary, tally.cycles_apart));
     summary.skipped_checks.extend(summary.log_replayed.skipped());
     summary.skipped_checks.extend(skipped_checks);
     if summary.interrupted && summary.findings.is_empty() {
@@ -326,10 +326,10 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: Outco
     }
     // Floors apply only to runs without findings.
     if summary.findings.is_empty() {
-        summary.findings = worth::lacking(floors, summary, tally.cycles_apart);
+        summary.findings = floors::lacking(floors, summary, tally.cycles_apart);
         let stayed_away = summary.crowd.as_ref().and_then(CrowdRecord::lacking);
         summary.findings.extend(stayed_away.map(Finding::new));
-        summary.skipped_checks.extend(worth::not_applicable(summary));
+        summary.skipped_checks.extend(floors::not_applicable(summary));
     }
     summary.verdict = Verdict::of(&summary.findings);
 }

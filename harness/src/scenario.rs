@@ -31,7 +31,7 @@ use crate::hex::hex;
 use crate::known::Signature;
 use crate::limits;
 use crate::member::Engine;
-use crate::target::{Reach, ServerSpec, Window, all_windows};
+use crate::subject::{Reach, ServerSpec, Window, all_windows};
 use mix::Mix;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};

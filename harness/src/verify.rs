@@ -26,7 +26,7 @@ use crate::record::books::BooksRecord;
 use crate::record::known::KnownRecord;
 use crate::record::refused::StepRecord;
 use crate::report;
-use crate::run::{self, Outcome};
+use crate::run::{self, RunTotals};
 use crate::scenario::Scenario;
 use crate::verdict::findings::Worth;
 use crate::verdict::{Class, Finding, Verdict};
@@ -124,7 +124,7 @@ pub fn verify(paths: &Paths, claims: Claims) -> anyhow::Result<Verification> {
         unended: 0,
         disagreements: Vec::new(),
     };
-    let mut outcome = Outcome::default();
+    let mut outcome = RunTotals::default();
     for cluster in 1..=plan.clusters {
         let replayed = replayed::replay(paths, cluster, &scenario, &plan)?;
         verification.take(replayed, &mut outcome);
@@ -135,7 +135,7 @@ pub fn verify(paths: &Paths, claims: Claims) -> anyhow::Result<Verification> {
 }
 
 impl Verification {
-    fn take(&mut self, replayed: Replayed, outcome: &mut Outcome) {
+    fn take(&mut self, replayed: Replayed, outcome: &mut RunTotals) {
         let Replayed { cluster, mut share, told, ended, counts, torn, quotas, mut cycles, mut disagreements, .. } =
             replayed;
         for (place, finding) in share.findings.iter().enumerate() {

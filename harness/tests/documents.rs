@@ -91,8 +91,8 @@ fn sources(dir: &Path, extensions: &[&str], found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).expect("a source directory is readable") {
         let path = entry.expect("a directory entry is readable").path();
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-        // `src/target/` is a module; `target/` beside a manifest is build output.
-        if path.is_dir() && !(path.ends_with("target") && dir.join("Cargo.toml").exists()) {
+        // Cargo's build output.
+        if path.is_dir() && !path.ends_with("target") {
             sources(&path, extensions, found);
         } else if extensions.contains(&extension) {
             found.push(path);

@@ -117,7 +117,7 @@ impl Run {
     }
 }
 
-/// Each of six cycles finds it, and so does the last look; killed and resumed in between, all the
+/// Each of six cycles finds it, and so does the last read; killed and resumed in between, all the
 /// same.
 #[test]
 fn a_known_bug_is_counted_and_ends_nothing() {
@@ -129,7 +129,7 @@ fn a_known_bug_is_counted_and_ends_nothing() {
     assert_eq!(code, 0, "{text}");
     let counts = run.counts();
     let fences = counts[0].1;
-    assert!(fences >= 7, "six cycles and a last look, and more where it was resumed: {fences}");
+    assert!(fences >= 7, "six cycles and the last read, and more where it was resumed: {fences}");
     assert_eq!(counts[1], ("stale".to_owned(), 0));
     for said in [
         format!("pass, with {fences} known findings suppressed: 6 of 6 cycles"),

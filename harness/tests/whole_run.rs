@@ -49,7 +49,7 @@ fn the_node_and_the_harness_name_the_same_windows() {
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     let (_, known) = said.split_once("the windows are: ").unwrap_or_else(|| panic!("no list of windows: {said}"));
     let mut node: Vec<_> = known.lines().next().unwrap_or_default().split(", ").map(str::trim).collect();
-    let mut harness: Vec<_> = ninelives::target::WINDOWS.iter().map(|window| window.name).collect();
+    let mut harness: Vec<_> = ninelives::subject::WINDOWS.iter().map(|window| window.name).collect();
     node.sort_unstable();
     harness.sort_unstable();
     assert_eq!(node, harness);

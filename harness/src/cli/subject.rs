@@ -4,8 +4,8 @@ use super::{With, absolute, beside_this_executable};
 use crate::exit::Failure;
 use crate::member::Engine;
 use crate::scenario::{Scenario, TargetSpec};
-use crate::target::node::bug_exists_on;
-use crate::target::{Node, Server, ServerSpec, Target};
+use crate::subject::node::bug_exists_on;
+use crate::subject::{Node, Server, ServerSpec, Target};
 use std::env;
 use std::path::{Path, PathBuf};
 

@@ -16,7 +16,7 @@ use crate::member::{Engine, Slot};
 use crate::pace::Pace;
 use crate::process::{Child, Launch, NodeState, Signals, events};
 use crate::stretched::Stretched;
-use crate::target::{self, Addresses, Origin, Window};
+use crate::subject::{self, Addresses, Origin, Window};
 use crate::{clock, limits};
 use anyhow::{Context, anyhow};
 use std::fs::File;
@@ -174,7 +174,7 @@ impl Member {
         let origin = if self.joined { Origin::Joined } else { Origin::Founder(&site.founders) };
         let (id, engine, at) = (self.id, self.engine, self.addresses);
         let detours = site.links.as_ref().map(|links| links.detours(self.slot)).unwrap_or_default();
-        let life = target::Life { id, engine, at, data_dir: &data_dir, origin, arm, detours: &detours };
+        let life = subject::Life { id, engine, at, data_dir: &data_dir, origin, arm, detours: &detours };
         let args = site.target.serve_args(&life);
         let log = site.paths.node_log(self.id);
         self.log_from = std::fs::metadata(&log).map_or(0, |log| log.len());
@@ -491,7 +491,7 @@ impl Member {
 }
 
 fn is_of_files(window: &str) -> bool {
-    target::find_window(window).is_some_and(Window::is_of_files)
+    subject::find_window(window).is_some_and(Window::is_of_files)
 }
 
 fn note(mark: &AtomicU64, applied: Option<u64>) {

@@ -39,7 +39,7 @@ mod tests {
     use crate::endpoints::Board;
     use crate::paths::Paths;
     use crate::process::Spawner;
-    use crate::target::{Node, Target};
+    use crate::subject::{Node, Target};
     use crate::verdict::Class;
     use std::os::unix::fs::PermissionsExt;
 

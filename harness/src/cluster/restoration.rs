@@ -7,7 +7,7 @@ use crate::ended::Ended;
 use crate::member::Engine;
 use crate::pace::Pace;
 use crate::process::Launch;
-use crate::target::Node;
+use crate::subject::Node;
 use crate::{clock, limits};
 use anyhow::{Context, anyhow, bail};
 use etcd_client::{Client, ConnectOptions, GetOptions};

@@ -11,7 +11,7 @@ use super::{Standing, rows};
 use crate::evidence::KvAnswer;
 use crate::model::{Live, live_digest};
 use crate::operation::KeyState;
-use crate::target::Ids;
+use crate::subject::Ids;
 use crate::{clock, limits};
 use etcd_client::{Client, ConnectOptions, Error};
 use futures_util::future::try_join3;

@@ -9,13 +9,13 @@ use super::{Stage, Work};
 use crate::cluster::Trouble;
 use crate::evidence::Did;
 use crate::plan::At;
-use crate::record::{AgainRecord, Outcome};
+use crate::record::{AgainRecord, FaultOutcome};
 
 impl Stage<'_> {
     /// Kills the first victim again in each window of `again`, in their order.
     pub(super) async fn strike_again(&mut self, work: &mut Work, again: &[At]) -> Result<(), Trouble> {
         let first = work.victims.first().map(|victim| victim.member);
-        let landed = work.record.outcome == Outcome::Landed;
+        let landed = work.record.outcome == FaultOutcome::Landed;
         for (nth, at) in again.iter().enumerate() {
             let reached = match first {
                 Some(first) if landed => self.kill_again(work, first, at).await?,

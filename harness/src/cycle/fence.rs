@@ -7,7 +7,7 @@ use super::{Stage, Work};
 use crate::cluster::Trouble;
 use crate::contact::KvLook;
 use crate::evidence::{Evidence, IndexRange, Recovered};
-use crate::target::Fences;
+use crate::subject::Fences;
 use crate::verdict::Finding;
 use crate::verdict::findings::Watches;
 use crate::{clock, limits};

@@ -10,7 +10,7 @@
 //! acknowledgement is judged.
 //!
 //! Shortly before the end the prober writes to the others, and then reads from the victims
-//! ([`Prober`]): a victim that still believes that it leads must not answer from its old state.
+//! ([`ReadProber`]): a victim that still believes that it leads must not answer from its old state.
 
 use super::revive::first_trouble;
 use super::strike::Reached;
@@ -23,8 +23,8 @@ use crate::member::Slot;
 use crate::oracle::Ledger;
 use crate::pace::Lap;
 use crate::plan::{Fault, Link, When, Whom};
-use crate::record::{LastingKind, LastingRecord, Outcome, Victim};
-use crate::workload::Prober;
+use crate::record::{FaultOutcome, LastingKind, LastingRecord, Victim};
+use crate::workload::ReadProber;
 use crate::{clock, limits};
 use anyhow::{Context, anyhow};
 use futures_util::future::join_all;
@@ -63,7 +63,7 @@ struct Patient {
     /// From its beginning.
     lap: Lap,
     ledger: Arc<Ledger>,
-    prober: Prober,
+    prober: ReadProber,
     cycle: u32,
     fault: String,
     /// Places of the victims among the endpoints.
@@ -233,7 +233,7 @@ impl Stage<'_> {
             let ledger = Arc::clone(&self.ledger);
             let timeout = Duration::from_millis(load.op_timeout_ms);
             self.prober = Some(
-                Prober::new(
+                ReadProber::new(
                     &endpoints,
                     timeout,
                     (self.readers_from + load.clients + load.lease_holders, load.keys),
@@ -342,7 +342,7 @@ impl Work {
         let why: Vec<_> = skipped.iter().filter_map(|lasting| lasting.skipped.clone()).collect();
         let not_applicable = skipped.iter().all(|lasting| lasting.not_applicable);
         match why.is_empty() {
-            true => self.record.outcome = Outcome::Landed,
+            true => self.record.outcome = FaultOutcome::Landed,
             false if not_applicable => self.skip_as_not_applicable(why.join("; ")),
             false => self.skip(why.join("; ")),
         }

@@ -13,7 +13,7 @@ use crate::member::Engine;
 use crate::member::Role;
 use crate::plan::At;
 use crate::record::Victim;
-use crate::target::Reach;
+use crate::subject::Reach;
 use std::time::Duration;
 
 impl Stage<'_> {

@@ -21,7 +21,7 @@ use crate::observe::Observer;
 use crate::plan::{At, Restore};
 use crate::record::Victim;
 use crate::scenario::RestoreKind;
-use crate::target::Reach;
+use crate::subject::Reach;
 use anyhow::{Context, anyhow};
 use std::path::Path;
 use std::sync::Arc;

@@ -5,7 +5,7 @@
 use super::{Stage, Work};
 use crate::cluster::trouble::excused;
 use crate::evidence::Evidence;
-use crate::evidence::{Bounds, Healing, Served};
+use crate::evidence::{Healing, HealingBounds, Served};
 use crate::evidence::{Heard, Resumption};
 use crate::observe::fresh;
 use crate::oracle::liveness::check_healing;
@@ -30,7 +30,7 @@ impl Stage<'_> {
             Served { member: member.id, ms: clock::ms_since(start), answer }
         });
         let served = join_all(reads).await;
-        let bounds = Bounds {
+        let bounds = HealingBounds {
             catch_up: self.scenario.bounds.catch_up_ms_max,
             // The cycle may need several fences, each with its bound.
             fence: self.scenario.bounds.fence_ms_max * u64::from(limits::FENCE_TRIES_MAX),

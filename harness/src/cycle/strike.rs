@@ -12,8 +12,8 @@ use crate::contact::Standing;
 use crate::evidence::{Did, Evidence};
 use crate::member::Role;
 use crate::plan::When;
-use crate::record::{Outcome, Victim};
-use crate::target::{Reach, Window, find_window};
+use crate::record::{FaultOutcome, Victim};
+use crate::subject::{Reach, Window, find_window};
 use crate::{clock, limits};
 use anyhow::anyhow;
 use futures_util::future::{join_all, select_all};
@@ -62,9 +62,9 @@ impl Stage<'_> {
             Reached::Yes => {
                 let planned: Vec<_> = work.victims.iter().map(|victim| victim.member).collect();
                 self.kill(work, &planned).await?;
-                work.record.outcome = Outcome::Landed;
+                work.record.outcome = FaultOutcome::Landed;
             }
-            Reached::Struck => work.record.outcome = Outcome::Landed,
+            Reached::Struck => work.record.outcome = FaultOutcome::Landed,
             Reached::No(miss) => work.skip(format!("{when}: {miss}")),
         }
         Ok(())

@@ -9,7 +9,7 @@ use super::{Stage, Work};
 use crate::cluster::Trouble;
 use crate::member::Role;
 use crate::plan::{Upgrade, Way};
-use crate::record::{Outcome, Victim};
+use crate::record::{FaultOutcome, Victim};
 
 impl Stage<'_> {
     /// Carries `upgrade` out. `roles` has every member, with one leader.
@@ -47,6 +47,6 @@ impl Stage<'_> {
 
 impl Work {
     pub(super) fn landed(&mut self) {
-        self.record.outcome = Outcome::Landed;
+        self.record.outcome = FaultOutcome::Landed;
     }
 }

@@ -12,7 +12,7 @@ use crate::cluster::Trouble;
 use crate::pace::Lap;
 use crate::scenario::{Scenario, TargetSpec};
 use crate::stretched::Stretched;
-use crate::target::{LoadShape, Window};
+use crate::subject::{LoadShape, Window};
 use crate::{clock, limits};
 use std::fmt;
 use std::future::Future;

@@ -180,7 +180,7 @@ fn samples(kind: EvidenceKind) -> Vec<Evidence> {
             let healing = Healing { cycle, caught_up_ms: 9, fence_ms: 4, revision: 70, served };
             vec![Evidence::Healed {
                 healing,
-                bounds: Bounds { catch_up: 100, fence: 50, read: 20, machine_percent: 205 },
+                bounds: HealingBounds { catch_up: 100, fence: 50, read: 20, machine_percent: 205 },
             }]
         }
         K::LeasesAwaited => vec![Evidence::LeasesAwaited { bound_ms: 30_000 }],
@@ -201,7 +201,7 @@ fn samples(kind: EvidenceKind) -> Vec<Evidence> {
         K::End => vec![Evidence::End(End {
             interrupted: false,
             slots: run.slots.clone(),
-            skipped_checks: vec!["last look: no".into()],
+            skipped_checks: vec!["last read: no".into()],
             load_ms: 9,
         })],
     }

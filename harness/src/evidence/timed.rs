@@ -42,7 +42,7 @@ pub struct Served {
 
 /// Milliseconds, on an idle machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bounds {
+pub struct HealingBounds {
     pub catch_up: u64,
     pub fence: u64,
     pub read: u64,
@@ -51,7 +51,7 @@ pub struct Bounds {
     pub machine_percent: u32,
 }
 
-impl Bounds {
+impl HealingBounds {
     /// `idle_ms`, stretched.
     pub fn stretched(&self, idle_ms: u64) -> Stretched {
         Stretched { idle_ms, factor_percent: self.machine_percent }

@@ -1,7 +1,7 @@
 //! Sections of the state that have no revision: membership and leases. The search can only name the
 //! entries that write them.
 
-use super::Evidence;
+use super::Clues;
 use crate::evidence::logged::{Logged, Step};
 use crate::oracle::log_replay::in_words;
 use crate::oracle::log_replay::logged;
@@ -49,7 +49,7 @@ fn says_empty(what: &What) -> bool {
 
 /// The conclusion about a finding in one of those sections, and the wrong entry, if only one entry
 /// can be wrong.
-pub(super) fn conclusion(finding: &Finding, evidence: &Evidence) -> Option<(String, Option<u64>)> {
+pub(super) fn conclusion(finding: &Finding, evidence: &Clues) -> Option<(String, Option<u64>)> {
     let (section, writes): (_, fn(&Step) -> bool) = match Section::of(&finding.what)? {
         Section::Membership => ("membership", |step| matches!(step, Step::Membership | Step::Publish)),
         Section::Lease => ("lease", |step| matches!(step, Step::Grant(..) | Step::Revoke(_))),

@@ -1,6 +1,6 @@
 //! The conclusion in words.
 
-use super::Evidence;
+use super::Clues;
 use super::compare::{Difference, Shape};
 use crate::oracle::log_replay::Effect;
 use crate::record::localisation::{FirstWrong, Watermarks};
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 /// fault. `older`: the members' keys differ, although no row differs that can be compared by its
 /// revision.
 pub(super) fn conclusion(
-    evidence: &Evidence,
+    evidence: &Clues,
     differences: &BTreeMap<u64, Difference>,
     first: Option<&FirstWrong>,
     section: Option<String>,
@@ -49,7 +49,7 @@ pub(super) fn conclusion(
     sentences
 }
 
-fn source(evidence: &Evidence) -> &'static str {
+fn source(evidence: &Clues) -> &'static str {
     if evidence.by_log {
         "the committed entries of the raft logs, replayed by the harness's own model"
     } else {
@@ -57,7 +57,7 @@ fn source(evidence: &Evidence) -> &'static str {
     }
 }
 
-fn who(evidence: &Evidence, differences: &BTreeMap<u64, Difference>, right: &[u64]) -> String {
+fn who(evidence: &Clues, differences: &BTreeMap<u64, Difference>, right: &[u64]) -> String {
     let wrong: Vec<u64> = differences.keys().copied().collect();
     let from = evidence.from;
     let mut sentence = format!("{} {} wrong, measured by {}", members(&wrong), is_or_are(&wrong), source(evidence));
@@ -91,7 +91,7 @@ fn place(first: &FirstWrong, difference: &Difference) -> String {
     }
 }
 
-pub(super) fn shape(first: &FirstWrong, difference: &Difference, evidence: &Evidence) -> String {
+pub(super) fn shape(first: &FirstWrong, difference: &Difference, evidence: &Clues) -> String {
     let (member, revision) = (first.member, difference.revision);
     let next = evidence.truth.get(&(revision + 1)).and_then(|(id, _)| *id);
     match difference.shape {
@@ -131,7 +131,7 @@ pub(super) fn shape(first: &FirstWrong, difference: &Difference, evidence: &Evid
 }
 
 /// The fault before it, and where the entry lay in that member's recovery.
-fn fault(evidence: &Evidence, member: u64, entry: Option<(u64, Shape)>) -> Option<String> {
+fn fault(evidence: &Clues, member: u64, entry: Option<(u64, Shape)>) -> Option<String> {
     let step = evidence.trail.step()?;
     let killed = evidence.trail.killed();
     let kills = killed.iter().filter(|one| **one == member).count();
@@ -196,7 +196,7 @@ fn recovery(index: u64, shape: Shape, dead: &Watermarks) -> String {
     }
 }
 
-fn same_rows(evidence: &Evidence, right: &[u64]) -> String {
+fn same_rows(evidence: &Clues, right: &[u64]) -> String {
     let through = evidence.witnesses.iter().filter_map(|witness| Some(witness.shown.as_ref()?.through)).max();
     format!(
         "Every row that {} of revisions {} to {} is as it must be, measured by {}.",
@@ -208,7 +208,7 @@ fn same_rows(evidence: &Evidence, right: &[u64]) -> String {
 }
 
 /// The sentence for a fence at which the rows are right and the hash is not.
-fn digests(evidence: &Evidence) -> Option<String> {
+fn digests(evidence: &Clues) -> Option<String> {
     let wrong: Vec<u64> =
         evidence.digests.iter().filter(|(_, (told, must))| told != must).map(|(member, _)| *member).collect();
     let (told, must) = evidence.digests.get(wrong.first()?)?;

@@ -17,7 +17,7 @@
 
 use super::compare::{Difference, Shown};
 use super::sentences::{is_or_are, list, members, shape};
-use super::{Evidence, Witness, empty, grouped, live, stop_load, unsigned, words, wrong_keys};
+use super::{Clues, Witness, empty, grouped, live, stop_load, unsigned, words, wrong_keys};
 use crate::cluster::Cluster;
 use crate::limits;
 use crate::operation::{KeyState, OpId};
@@ -37,7 +37,7 @@ pub(super) async fn look(
     workload: &mut Option<Workload>,
     finding: &Finding,
 ) -> Localisation {
-    let mut evidence = Evidence::default();
+    let mut evidence = Clues::default();
     stop_load(cluster, workload, finding, &mut evidence).await;
     let agreed = ledger.last_agreed().unwrap_or((0, 1));
     let from = finding.revision.map_or(agreed.1 + 1, |revision| revision.min(agreed.1 + 1)).max(2);
@@ -66,7 +66,7 @@ pub(super) async fn look(
     )
 }
 
-async fn witness(cluster: &Cluster, evidence: &mut Evidence) {
+async fn witness(cluster: &Cluster, evidence: &mut Clues) {
     let mark = cluster.applied_mark();
     join_all(cluster.members.iter().map(|member| member.wait_applied(mark, limits::LOCALISE_REST))).await;
     for member in &cluster.members {
@@ -138,7 +138,7 @@ fn by_key(rows: &[KeyState]) -> BTreeMap<&[u8], &KeyState> {
     rows.iter().map(|row| (row.key.as_slice(), row)).collect()
 }
 
-fn conclude(finding: &Finding, evidence: &Evidence, rows: Option<AtRevision<'_>>) -> Localisation {
+fn conclude(finding: &Finding, evidence: &Clues, rows: Option<AtRevision<'_>>) -> Localisation {
     let mut found = empty(finding, evidence.unknown.clone());
     if !by_history(finding, evidence, rows.as_ref(), &mut found) {
         match &rows {
@@ -180,7 +180,7 @@ fn who(at: &AtRevision<'_>, counts: &BTreeMap<u64, usize>, wrong: &[u64]) -> Str
     }
 }
 
-fn by_rows(evidence: &Evidence, at: &AtRevision<'_>, found: &mut Localisation) {
+fn by_rows(evidence: &Clues, at: &AtRevision<'_>, found: &mut Localisation) {
     let must = by_key(at.must);
     let shown: BTreeMap<u64, _> = at.rows.iter().map(|(member, rows)| (*member, by_key(rows))).collect();
     let counts = counts(at);
@@ -208,7 +208,7 @@ fn by_rows(evidence: &Evidence, at: &AtRevision<'_>, found: &mut Localisation) {
 
 /// `false`: no member's history differs from the watches', or it differs only behind the fence of
 /// `rows`.
-fn by_history(finding: &Finding, evidence: &Evidence, rows: Option<&AtRevision<'_>>, found: &mut Localisation) -> bool {
+fn by_history(finding: &Finding, evidence: &Clues, rows: Option<&AtRevision<'_>>, found: &mut Localisation) -> bool {
     let differences = evidence.differences();
     let through = rows.map_or(u64::MAX, |rows| rows.revision);
     let first = differences.iter().min_by_key(|(_, difference)| difference.revision);
@@ -256,7 +256,7 @@ fn by_history(finding: &Finding, evidence: &Evidence, rows: Option<&AtRevision<'
 
 /// No member shows the row that the watches delivered first: it came from a member whose history
 /// has changed since, so no member can be measured by it.
-fn disputed(finding: &Finding, evidence: &Evidence, difference: &Difference, found: &mut Localisation) {
+fn disputed(finding: &Finding, evidence: &Clues, difference: &Difference, found: &mut Localisation) {
     let revision = difference.revision;
     found.sentences.push(format!(
         "The first revision in doubt is {revision}: no member shows there what the watches delivered first, so that was a wrong member's \
@@ -273,7 +273,7 @@ fn disputed(finding: &Finding, evidence: &Evidence, difference: &Difference, fou
     }
 }
 
-fn by_answer(finding: &Finding, evidence: &Evidence, found: &mut Localisation) {
+fn by_answer(finding: &Finding, evidence: &Clues, found: &mut Localisation) {
     let show: Vec<u64> =
         evidence.witnesses.iter().filter(|one| one.shown.is_some()).map(|witness| witness.member).collect();
     if show.is_empty() {
@@ -330,10 +330,10 @@ mod tests {
 
     /// The conclusion where n1 and n3 show the model's rows of revision 9 and n2 shows `second`.
     fn conclusion(second: Vec<KeyState>) -> Localisation {
-        conclusion_from(second, &Evidence::default())
+        conclusion_from(second, &Clues::default())
     }
 
-    fn conclusion_from(second: Vec<KeyState>, evidence: &Evidence) -> Localisation {
+    fn conclusion_from(second: Vec<KeyState>, evidence: &Clues) -> Localisation {
         let must = vec![row("a", 1, 4), row("b", 2, 7), row("c", 3, 5)];
         let rows: BTreeMap<_, _> = [(1, must.clone()), (2, second), (3, must.clone())].into();
         let wrong = differing(&rows, &must);
@@ -376,7 +376,7 @@ mod tests {
             ..Witness::default()
         };
         let witnesses = vec![witness(1, &right), witness(2, &early), witness(3, &right)];
-        let evidence = Evidence { witnesses, truth, from: 6, ..Evidence::default() };
+        let evidence = Clues { witnesses, truth, from: 6, ..Clues::default() };
         let second = vec![row("a", 1, 9), row("c", 3, 5)];
         let found = conclusion_from(second.clone(), &evidence);
         let first = found.first.as_ref().unwrap();
@@ -423,7 +423,7 @@ mod tests {
         };
         let witnesses = vec![witness(1, put(3)), witness(2, Vec::new()), witness(3, put(3))];
         let truth = [(7, (None, put(4)))].into();
-        let evidence = Evidence { witnesses, truth, from: 7, ..Evidence::default() };
+        let evidence = Clues { witnesses, truth, from: 7, ..Clues::default() };
         let found = conclusion_from(vec![row("a", 1, 9)], &evidence);
         assert_eq!((found.wrong.as_slice(), found.first.as_ref().map(|first| first.revision)), (&[2][..], Some(7)));
         let said = text(&found);
@@ -456,7 +456,7 @@ mod tests {
         let shown = Shown { from: 5, through: 9, changes: [(7, vec![put.clone()])].into() };
         let witnesses = [1, 2].map(|member| Witness { member, shown: Some(shown.clone()), ..Witness::default() });
         let truth = [(7, (None, vec![put]))].into();
-        let evidence = Evidence { witnesses: witnesses.into(), truth, from: 5, ..Evidence::default() };
+        let evidence = Clues { witnesses: witnesses.into(), truth, from: 5, ..Clues::default() };
         let finding = Finding::of_class(Class::LostWrite).at_member(2).at_revision(7).about(["p/1".into()]);
         let found = conclude(&finding, &evidence, None);
         assert_eq!((found.wrong.as_slice(), found.first.as_ref().map(|first| first.revision)), (&[2][..], Some(7)));

@@ -59,12 +59,12 @@ fn trail(snapshot: &str) -> Trail {
 }
 
 /// n1 and n3 are correct, and n2 is as in `second`.
-fn evidence(second: Option<Shown>, snapshot: &str) -> Evidence {
+fn evidence(second: Option<Shown>, snapshot: &str) -> Clues {
     let log = RaftLog { entries: REVISIONS.map(entry).collect(), ..RaftLog::default() };
     let witness = |member, shown| Witness { member, shown, log: Some(log.clone()), ..Witness::default() };
     let right = || shown(|revision| Some(change(revision)));
     let id = |revision: u64| Some(LogId { term: 3, index: revision + 10 });
-    Evidence {
+    Clues {
         witnesses: vec![witness(1, right()), witness(2, second), witness(3, right())],
         trail: trail(snapshot),
         truth: REVISIONS
@@ -73,7 +73,7 @@ fn evidence(second: Option<Shown>, snapshot: &str) -> Evidence {
         by_log: true,
         agreed: (0, 1),
         from: 2,
-        ..Evidence::default()
+        ..Clues::default()
     }
 }
 
@@ -85,7 +85,7 @@ fn disagree(part: Part) -> Finding {
     Finding::new(what).in_cycle(4).at_member(2)
 }
 
-fn words(evidence: &Evidence) -> String {
+fn words(evidence: &Clues) -> String {
     localisation::text(&conclude(&disagree(Part::KvSection), evidence))
 }
 

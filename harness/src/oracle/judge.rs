@@ -5,7 +5,7 @@ use super::ledger::Books;
 use super::liveness::{check_cut, check_healing};
 use super::replay_start::{Restart, carry_install, check_dead, check_replay_start};
 use super::votes::{Vote, check_vote};
-use super::{check_fence, check_kept, check_kv_fence, check_missed, final_check, migration};
+use super::{check_fence, check_kept, check_kv_fence, check_last_read, check_missed, migration};
 use crate::evidence::DeadMember;
 use crate::evidence::{Evidence, KvAnswer, Look, Recovered};
 use crate::operation::{Outcome, Reason};
@@ -85,7 +85,7 @@ impl Books {
                 return check_kv_fence(self, *cycle, &mark, (*revision, *etcd), answers);
             }
             Evidence::Recovery { cycle, member, recovery } => return self.recovered(*cycle, *member, recovery),
-            Evidence::LastRead { member, revision, rows } => return final_check(self, *member, *revision, rows),
+            Evidence::LastRead { member, revision, rows } => return check_last_read(self, *member, *revision, rows),
             Evidence::Readings { member, readings, .. } => self.said(*member, readings),
             Evidence::LeasesAwaited { bound_ms } => return self.leases_awaited(*bound_ms),
             Evidence::Cut { cut, bound_ms } => return check_cut(cut, *bound_ms).into_iter().collect(),

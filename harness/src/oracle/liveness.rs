@@ -10,7 +10,7 @@
 //! through the same log as any other write. The judge uses recorded times, so that it can judge
 //! them again.
 
-use crate::evidence::{Bounds, Cut, Healing, Served};
+use crate::evidence::{Cut, Healing, HealingBounds, Served};
 use crate::stretched::Stretched;
 use crate::verdict::Finding;
 use crate::verdict::findings::parts::Healed;
@@ -29,7 +29,7 @@ pub fn check_cut(cut: &Cut, bound_ms: u64) -> Option<Finding> {
 }
 
 /// Judges `healing`. A read from before the fence is stale, not late.
-pub fn check_healing(healing: &Healing, bounds: Bounds) -> Vec<Finding> {
+pub fn check_healing(healing: &Healing, bounds: HealingBounds) -> Vec<Finding> {
     let mut findings = Vec::new();
     let late = |task: Healed, took_ms: u64, idle_ms: u64| {
         let bound = bounds.stretched(idle_ms);
@@ -60,7 +60,7 @@ mod tests {
     use crate::stretched::AS_IDLE;
     use crate::verdict::Class;
 
-    const BOUNDS: Bounds = Bounds { catch_up: 100, fence: 50, read: 20, machine_percent: AS_IDLE };
+    const BOUNDS: HealingBounds = HealingBounds { catch_up: 100, fence: 50, read: 20, machine_percent: AS_IDLE };
 
     fn classes(alter: impl Fn(&mut Healing)) -> Vec<(Class, Option<u64>)> {
         let served = (1..=3).map(|member| Served { member, ms: 3, answer: Ok(40) }).collect();
@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(judge(9_000, Some(7_400), 150), None);
         let found = judge(9_000, Some(7_501), 150).unwrap();
         assert!(found.sentence().contains("within 7500 ms (5000 ms × 1.50, the machine's factor)"), "{found}");
-        let slow = Bounds { machine_percent: 200, ..BOUNDS };
+        let slow = HealingBounds { machine_percent: 200, ..BOUNDS };
         let healing = |fence_ms| Healing { cycle: 7, caught_up_ms: 0, fence_ms, revision: 40, served: Vec::new() };
         assert_eq!(check_healing(&healing(100), slow), []);
         let late = check_healing(&healing(101), slow);

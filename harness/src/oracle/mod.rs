@@ -25,7 +25,7 @@
 //! | [`votes`] | a vote never goes back, and a term has one leader |
 //! | [`watermarks`] | within one life marks stand in their order and never go back |
 //! | [`migration`] | a change of engine, interrupted or not, keeps what it found |
-//! | [`last_look`] | a full read at the end holds the model's rows, no fewer and no more |
+//! | [`last_read`] | a full read at the end holds the model's rows, no fewer and no more |
 //!
 //! Readings are compared at an exact revision or raft index, never "now": a second reading could
 //! not differ, so an alarm needs none. A judge of readings without such an anchor has to wait and
@@ -37,7 +37,7 @@ mod exactly_once;
 pub mod fence;
 mod judge;
 pub mod kv_fence;
-pub mod last_look;
+pub mod last_read;
 pub mod lease_clock;
 mod leases;
 pub mod ledger;
@@ -58,7 +58,7 @@ pub mod watermarks;
 
 use fence::{check_fence, check_missed};
 use kv_fence::check_kv_fence;
-use last_look::final_check;
+use last_read::check_last_read;
 pub use ledger::{FenceMark, Ledger};
 use migration::check_kept;
 pub use migration::settle_index;

@@ -7,7 +7,7 @@ use super::{At, Fault, When, Whom};
 use crate::limits;
 use crate::scenario::{Scenario, WhenKind, WhomKind};
 use crate::seed::{Seed, Stream};
-use crate::target::{Reach, Window};
+use crate::subject::{Reach, Window};
 
 pub(super) struct Draw<'a> {
     scenario: &'a Scenario,

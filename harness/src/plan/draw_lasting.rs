@@ -6,7 +6,7 @@ use super::{Fault, Link, When, Whom};
 use crate::limits;
 use crate::scenario::{FaultKind, LinkKind, Scenario, WhenKind, WhomKind};
 use crate::seed::{Seed, Stream};
-use crate::target::Reach;
+use crate::subject::Reach;
 
 pub(super) struct DrawLasting<'a> {
     scenario: &'a Scenario,

@@ -15,7 +15,7 @@
 use super::restore::Restore;
 use super::upgrade::Upgrade;
 use crate::scenario::WhomKind;
-use crate::target::Window;
+use crate::subject::Window;
 use std::fmt;
 
 /// The members that a fault is for.

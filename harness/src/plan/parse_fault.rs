@@ -3,7 +3,7 @@
 use super::{At, Fault, Link, When, Whom, restore, upgrade};
 use crate::limits;
 use crate::scenario::WhomKind;
-use crate::target::{self, Reach};
+use crate::subject::{self, Reach};
 
 /// The fault, or the expected form instead. `Ok(None)`: it has none of the known forms.
 ///
@@ -74,7 +74,7 @@ fn parse_when(text: &str) -> Option<When> {
 pub(super) fn parse_at(text: &str) -> Option<At> {
     let (name, hit) = text.split_once(" hit ")?;
     let hit = hit.parse().ok().filter(|hit| *hit > 0)?;
-    Some(At { window: target::find_window(name)?, hit })
+    Some(At { window: subject::find_window(name)?, hit })
 }
 
 fn parse_ms(text: &str) -> Option<u64> {
@@ -144,7 +144,7 @@ fn check_when(when: When) -> Result<(), String> {
     }
 }
 
-fn check_victims(whom: &Whom, window: &target::Window) -> Result<(), String> {
+fn check_victims(whom: &Whom, window: &subject::Window) -> Result<(), String> {
     if whom.kind.reaches(window.reach) {
         return Ok(());
     }
@@ -181,7 +181,7 @@ fn check_lasting(when: When) -> Result<(), String> {
     check_when(when)?;
     match when {
         When::Window { window, .. } if window.reach != Reach::Load => {
-            let fit: Vec<_> = target::all_windows().filter(|window| window.reach == Reach::Load).collect();
+            let fit: Vec<_> = subject::all_windows().filter(|window| window.reach == Reach::Load).collect();
             let names: Vec<_> = fit.iter().map(|window| window.name).collect();
             Err(format!("one of {} as the window in which a pause or a disturbance begins", names.join(", ")))
         }

@@ -8,7 +8,7 @@
 use crate::limits;
 use crate::scenario::{Quota, Scenario, WhomKind, whom_of};
 use crate::seed::Stream;
-use crate::target::Window;
+use crate::subject::Window;
 
 /// Kills that the cells of the grid still lack.
 pub(super) struct Lack {

@@ -15,7 +15,7 @@ use super::parse_fault::parse_at;
 use crate::member::Slot;
 use crate::scenario::{RestoreKind, RestoreSpec, Scenario};
 use crate::seed::{Seed, Stream};
-use crate::target;
+use crate::subject;
 use std::fmt;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +102,7 @@ pub(super) fn parse(text: &str) -> Result<Option<Restore>, String> {
 }
 
 fn fitting() -> String {
-    let fit = target::all_windows().filter(|window| RestoreKind::reaches(window.reach));
+    let fit = subject::all_windows().filter(|window| RestoreKind::reaches(window.reach));
     let names: Vec<_> = fit.map(|window| window.name).collect();
     format!("one of {} as a window of a restore", names.join(", "))
 }

@@ -13,7 +13,7 @@ use crate::member::Slot;
 use crate::record::QuotaRecord;
 use crate::scenario::{RestoreKind, Scenario, WayKind, whom_of};
 use crate::seed::{Seed, Stream};
-use crate::target::{Reach, WINDOWS, Window};
+use crate::subject::{Reach, WINDOWS, Window};
 
 impl Plan {
     /// The sweep of `scenario`, for `clusters` clusters side by side.
@@ -168,7 +168,7 @@ mod tests {
     fn a_server_is_swept_at_the_windows_of_its_files() {
         let files = scenario("etcd-files.toml");
         let plan = Plan::sweep(&files, &Seed::new(7), 1);
-        assert_eq!(plan.steps.len(), 4 * crate::target::FILE_WINDOWS.len());
+        assert_eq!(plan.steps.len(), 4 * crate::subject::FILE_WINDOWS.len());
         assert_eq!(plan.misfit(&files), None);
         assert_eq!(Plan::sweep(&scenario("etcd.toml"), &Seed::new(7), 1).steps, []);
     }

@@ -15,7 +15,7 @@ use super::parse_fault::parse_at;
 use crate::member::{Engine, Slot};
 use crate::scenario::{Scenario, UpgradeSpec, WayKind};
 use crate::seed::{Seed, Stream};
-use crate::target;
+use crate::subject;
 use std::fmt;
 
 /// The way in which the member changes its engine.
@@ -166,7 +166,7 @@ pub(super) fn parse(text: &str) -> Result<Option<Upgrade>, String> {
 
 fn fitting(kind: WayKind) -> String {
     let fit: Vec<_> =
-        target::WINDOWS.iter().filter(|window| kind.reaches(window.reach)).map(|window| window.name).collect();
+        subject::WINDOWS.iter().filter(|window| kind.reaches(window.reach)).map(|window| window.name).collect();
     format!("one of {} as a window of an upgrade by {}", fit.join(", "), kind.name())
 }
 

@@ -16,7 +16,7 @@ pub mod child;
 pub mod environment;
 pub mod spawner;
 
-pub use crate::target::events::{self, Migrated, NodeState};
+pub use crate::subject::events::{self, Migrated, NodeState};
 pub use child::{Child, Pauser, Signals};
 pub use environment::Environment;
 pub use spawner::{Launch, Output, Spawner};

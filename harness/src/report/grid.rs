@@ -4,7 +4,7 @@
 use super::worth::{NO_WINDOW, WindowHits, Worth};
 use crate::member::Role;
 use crate::record::RunSummary;
-use crate::target::{FILE_WINDOWS, WINDOWS, find_window};
+use crate::subject::{FILE_WINDOWS, WINDOWS, find_window};
 use std::fmt::Write;
 
 pub struct Cell {

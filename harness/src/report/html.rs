@@ -422,7 +422,7 @@ mod tests {
     #[test]
     fn the_grid_shows_every_window() {
         let page = render(&sample::run(), "r");
-        for window in crate::target::WINDOWS {
+        for window in crate::subject::WINDOWS {
             assert!(page.contains(&format!(">{}</th>", window.name)), "{}", window.name);
         }
     }

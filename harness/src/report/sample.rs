@@ -11,8 +11,8 @@ use crate::verdict::findings::{Replicas, Worth};
 use crate::verdict::{Class, Finding, Verdict};
 use std::path::Path;
 
-fn cycle(number: u32, victims: &[(u64, Role)], window: Option<(&str, u64)>, outcome: Outcome) -> CycleRecord {
-    let landed = outcome == Outcome::Landed;
+fn cycle(number: u32, victims: &[(u64, Role)], window: Option<(&str, u64)>, outcome: FaultOutcome) -> CycleRecord {
+    let landed = outcome == FaultOutcome::Landed;
     let n = u64::from(number);
     let from_kill = |value| if landed { value } else { 0 };
     CycleRecord {
@@ -71,21 +71,21 @@ fn binary(path: &str, digit: &str) -> BinaryId {
 pub fn run() -> RunSummary {
     use Role::{Follower, Leader};
     let mut cycles = vec![
-        cycle(1, &[(2, Follower)], Some(("flush.completed", 2)), Outcome::Landed),
-        cycle(2, &[(1, Leader)], Some(("raft.fsync", 5)), Outcome::Landed),
-        cycle(3, &[(1, Follower), (2, Leader), (3, Follower)], None, Outcome::Landed),
-        cycle(4, &[(3, Follower)], Some(("flush.completed", 1)), Outcome::Landed),
+        cycle(1, &[(2, Follower)], Some(("flush.completed", 2)), FaultOutcome::Landed),
+        cycle(2, &[(1, Leader)], Some(("raft.fsync", 5)), FaultOutcome::Landed),
+        cycle(3, &[(1, Follower), (2, Leader), (3, Follower)], None, FaultOutcome::Landed),
+        cycle(4, &[(3, Follower)], Some(("flush.completed", 1)), FaultOutcome::Landed),
         cycle(
             5,
             &[],
             Some(("purge.between", 1)),
-            Outcome::Skipped { why: "window not passed within 5000 ms".to_owned() },
+            FaultOutcome::Skipped { why: "window not passed within 5000 ms".to_owned() },
         ),
         cycle(
             6,
             &[(3, Follower)],
             Some(("index.renamed", 1)),
-            Outcome::Indeterminate { why: "exit status 9, but no stop was seen".to_owned() },
+            FaultOutcome::Indeterminate { why: "exit status 9, but no stop was seen".to_owned() },
         ),
     ];
     cycles[3].proved_nothing = Some("nothing was lost or replayed".to_owned());

@@ -3,7 +3,7 @@
 use super::grid::{Cell, Grid, Row};
 use super::text::{escape, number, quantile};
 use super::worth::{NO_WINDOW, Worth};
-use crate::record::{AgainRecord, CycleRecord, LastingKind, LastingRecord, Outcome, RunSummary};
+use crate::record::{AgainRecord, CycleRecord, FaultOutcome, LastingKind, LastingRecord, RunSummary};
 
 /// Window × role, with the number of kills that landed, and beside it the quota. Every known window
 /// has a row, hit or not: a hole in the coverage must be seen. Windows that the run has and this
@@ -139,9 +139,9 @@ fn cycle_row(cycle: &CycleRecord) -> String {
     let victims: Vec<String> =
         cycle.victims.iter().map(|victim| format!("n{} {}", victim.member, victim.role)).collect();
     let mut outcome = match &cycle.outcome {
-        Outcome::Landed => "landed".to_owned(),
-        Outcome::Skipped { why } => format!("skipped: {why}"),
-        Outcome::Indeterminate { why } => format!("indeterminate: {why}"),
+        FaultOutcome::Landed => "landed".to_owned(),
+        FaultOutcome::Skipped { why } => format!("skipped: {why}"),
+        FaultOutcome::Indeterminate { why } => format!("indeterminate: {why}"),
     };
     for note in [
         (cycle.findings > 0)

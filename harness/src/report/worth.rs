@@ -8,7 +8,7 @@
 //! machine, mix and history, so the caveat travels with the number.
 
 use crate::member::Role;
-use crate::record::{CycleRecord, Outcome, RunSummary};
+use crate::record::{CycleRecord, FaultOutcome, RunSummary};
 use crate::verdict::Verdict;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -108,9 +108,9 @@ impl Worth {
         Self {
             cycles_planned: run.cycles_planned,
             cycles_run: run.cycles.len() as u32,
-            landed: count(|cycle| cycle.outcome == Outcome::Landed),
-            skipped: count(|cycle| matches!(cycle.outcome, Outcome::Skipped { .. })),
-            indeterminate: count(|cycle| matches!(cycle.outcome, Outcome::Indeterminate { .. })),
+            landed: count(|cycle| cycle.outcome == FaultOutcome::Landed),
+            skipped: count(|cycle| matches!(cycle.outcome, FaultOutcome::Skipped { .. })),
+            indeterminate: count(|cycle| matches!(cycle.outcome, FaultOutcome::Indeterminate { .. })),
             kills: run.kills(),
             trials,
             entries_lost: run.lost_entries(),

@@ -2,7 +2,7 @@
 //! the plan.
 //!
 //! Lanes run side by side and share nothing but the report directory. Each one launches, carries
-//! its steps out one after the other, takes a last look and ends; a finding of its own ends it at
+//! its steps out one after the other, takes the last read and ends; a finding of its own ends it at
 //! once, another's through [`Halt`].
 
 use super::launch::{self, Running};
@@ -178,7 +178,7 @@ impl Lane {
         Ok(())
     }
 
-    /// Runs all of its cycles, then takes the last look. Ends early at the first finding, and when
+    /// Runs all of its cycles, then the last read. Ends early at the first finding, and when
     /// it has to halt.
     async fn drive(&mut self, job: &Job, running: &mut Running, reopened: Option<&Reopened>) {
         let Running { cluster, ledger, observer, workload, .. } = running;
@@ -194,7 +194,7 @@ impl Lane {
             if looked.is_none() || !findings.is_empty() {
                 self.localise(cluster, ledger, workload, &findings).await;
                 self.end.share.findings.extend(findings);
-                self.end.share.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
+                self.end.share.end.skipped_checks.push(NO_LAST_READ.to_owned());
                 return;
             }
         }
@@ -215,14 +215,14 @@ impl Lane {
             if found {
                 self.end.share.end.load_ms = load_ms_before + stage.load.ran_ms();
                 self.localise(cluster, ledger, workload, &findings).await;
-                self.end.share.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
+                self.end.share.end.skipped_checks.push(NO_LAST_READ.to_owned());
                 return;
             }
         }
         self.end.share.end.load_ms = load_ms_before + stage.load.ran_ms();
         let unwritten = self.history.as_ref().is_some_and(|history| history.failure().is_some());
         if *self.halt.borrow() != Halt::Go || unwritten {
-            self.end.share.end.skipped_checks.push(NO_LAST_LOOK.to_owned());
+            self.end.share.end.skipped_checks.push(NO_LAST_READ.to_owned());
             return;
         }
         // Writes go on through every cycle; only the last read is of a store without writers.
@@ -230,7 +230,7 @@ impl Lane {
         let look = async {
             let stopped = stage.load.stop().await;
             stage.await_leases(&mut work).await;
-            stage.final_look(&mut work).await;
+            stage.last_read(&mut work).await;
             stopped
         };
         let looked = self.unless(look).await;
@@ -245,7 +245,7 @@ impl Lane {
             None => None,
         };
         if read.is_none() {
-            self.end.share.end.skipped_checks.push("last look: it was cut short".to_owned());
+            self.end.share.end.skipped_checks.push("last read: it was cut short".to_owned());
         }
         self.drain(ledger);
         let findings = self.end.share.findings.clone();
@@ -334,7 +334,7 @@ fn founders(job: &Job, cluster: u32) -> Vec<SlotRecord> {
     (1..).zip(&job.scenario.cluster.engines).map(founder).collect()
 }
 
-const NO_LAST_LOOK: &str = "last look: the run ended before its last cycle";
+const NO_LAST_READ: &str = "last read: the run ended before its last cycle";
 
 /// Becomes ready when lanes are to halt; never, once the sender is gone.
 async fn halted(halt: &mut watch::Receiver<Halt>) -> Halt {

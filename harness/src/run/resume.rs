@@ -14,7 +14,7 @@ use crate::fold::{self, Fold};
 use crate::history::History;
 use crate::process::Spawner;
 use crate::record::CycleRecord;
-use crate::target::Addresses;
+use crate::subject::Addresses;
 use anyhow::{Context, bail};
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;

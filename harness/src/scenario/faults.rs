@@ -22,7 +22,7 @@
 
 use super::raw::Check;
 use super::{ClusterSpec, Refusal};
-use crate::target::{self, Reach, Window};
+use crate::subject::{self, Reach, Window};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use toml::Spanned;
@@ -178,7 +178,7 @@ impl Check<'_> {
             table.push((window, *weight.get_ref()));
         }
         // In the order of the protocols, whatever the order in the file.
-        table.sort_by_key(|(window, _)| target::all_windows().position(|known| Some(known) == *window));
+        table.sort_by_key(|(window, _)| subject::all_windows().position(|known| Some(known) == *window));
         let some = raw.iter().find(|(name, weight)| name.get_ref() != NO_KILL && *weight.get_ref() > 0);
         match (some, raw.iter().next()) {
             (None, Some((name, _))) => {
@@ -199,7 +199,7 @@ impl Check<'_> {
         if name.get_ref() == NO_KILL {
             return Ok(None);
         }
-        let window = target::find_window(name.get_ref()).ok_or_else(|| self.unknown_window("again", name))?;
+        let window = subject::find_window(name.get_ref()).ok_or_else(|| self.unknown_window("again", name))?;
         if matches!(window.reach, Reach::Recovery | Reach::Start | Reach::Reinstall | Reach::SnapshotReceiver) {
             return Ok(Some(window));
         }

@@ -5,7 +5,7 @@
 //! seed means the same steps for ever: a mix that was run before is not changed; a new one is added
 //! instead.
 
-use crate::target::edits;
+use crate::subject::edits;
 
 /// The kind of a client's next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use super::{Refusal, WhomKind};
 use crate::limits;
 use crate::member::Role;
 use crate::record::QuotaRecord;
-use crate::target::{self, Window};
+use crate::subject::{self, Window};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use toml::Spanned;
@@ -104,7 +104,7 @@ impl Check<'_> {
                 each = Some(kills);
                 continue;
             }
-            let window = target::find_window(name.get_ref()).ok_or_else(|| self.unknown_window("quotas", name))?;
+            let window = subject::find_window(name.get_ref()).ok_or_else(|| self.unknown_window("quotas", name))?;
             if !windows.iter().any(|(known, _)| *known == window) {
                 let message = format!(
                     "`quotas.\"{0}\"` can never be met: expected `windows.\"{0}\"` above 0, found it 0 or absent",

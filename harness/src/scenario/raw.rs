@@ -14,7 +14,7 @@ use super::target::RawTarget;
 use super::upgrade::RawUpgrade;
 use super::{Bounds, ClusterSpec, FaultKind, Floors, Refusal, Scenario, WhenKind, WhomKind};
 use crate::limits;
-use crate::target::{self, Reach, Window};
+use crate::subject::{self, Reach, Window};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
@@ -241,12 +241,12 @@ impl Check<'_> {
     ) -> Result<Vec<(&'static Window, u32)>, Refusal> {
         let mut weights = BTreeMap::new();
         for (name, weight) in &raw.windows {
-            let window = target::find_window(name.get_ref()).ok_or_else(|| self.unknown_window("windows", name))?;
+            let window = subject::find_window(name.get_ref()).ok_or_else(|| self.unknown_window("windows", name))?;
             self.window_is_possible(window, weight, whom, cluster)?;
             self.window_exists("windows", window, weight, cluster, raw.changes_engines())?;
             weights.insert(window.name, *weight.get_ref());
         }
-        let table: Vec<_> = target::all_windows()
+        let table: Vec<_> = subject::all_windows()
             .filter_map(|window| weights.get(window.name).map(|weight| (window, *weight)))
             .filter(|(_, weight)| *weight > 0)
             .collect();
@@ -265,10 +265,10 @@ impl Check<'_> {
     }
 
     pub(super) fn unknown_window(&self, table: &str, name: &Spanned<String>) -> Refusal {
-        let known = target::all_windows().map(|window| window.name).collect::<Vec<_>>().join(", ");
+        let known = subject::all_windows().map(|window| window.name).collect::<Vec<_>>().join(", ");
         let refusal =
             self.refuse(name, format!("`{table}`: unknown window {:?}; expected one of {known}", name.get_ref()));
-        match target::nearest_window(name.get_ref()) {
+        match subject::nearest_window(name.get_ref()) {
             Some(near) => refusal.hint(format!("did you mean \"{near}\"?")),
             None => refusal,
         }

@@ -4,7 +4,7 @@
 use super::raw::Check;
 use super::{ClusterSpec, Refusal};
 use crate::limits;
-use crate::target::{self, Reach, Window};
+use crate::subject::{self, Reach, Window};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use toml::Spanned;
@@ -82,7 +82,7 @@ impl Check<'_> {
             windows.push((self.restore_window(name)?, *weight));
         }
         // In the order of the protocols, whatever the order in the file.
-        windows.sort_by_key(|(window, _)| target::all_windows().position(|known| Some(known) == *window));
+        windows.sort_by_key(|(window, _)| subject::all_windows().position(|known| Some(known) == *window));
         let kinds = vec![(RestoreKind::All, table.all), (RestoreKind::One, table.one)];
         let other = vec![(false, table.same), (true, table.other)];
         for (keys, none) in [
@@ -110,7 +110,8 @@ impl Check<'_> {
         if name.get_ref() == NO_KILL {
             return Ok(None);
         }
-        let window = target::find_window(name.get_ref()).ok_or_else(|| self.unknown_window("restore.windows", name))?;
+        let window =
+            subject::find_window(name.get_ref()).ok_or_else(|| self.unknown_window("restore.windows", name))?;
         if RestoreKind::reaches(window.reach) {
             return Ok(Some(window));
         }

@@ -4,7 +4,7 @@
 use super::raw::Check;
 use super::{ClusterSpec, Refusal};
 use crate::limits;
-use crate::target::{self, Reach, Window};
+use crate::subject::{self, Reach, Window};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use toml::Spanned;
@@ -83,7 +83,7 @@ impl Check<'_> {
             self.way_is_open(window, weight, &ways)?;
         }
         // In the order of the protocols, whatever the order in the file.
-        windows.sort_by_key(|(window, _)| target::all_windows().position(|known| Some(known) == *window));
+        windows.sort_by_key(|(window, _)| subject::all_windows().position(|known| Some(known) == *window));
         let spec = UpgradeSpec { every_cycles, ways, windows };
         let open: Vec<_> = spec.ways.iter().filter(|(_, weight)| *weight > 0).map(|(kind, _)| *kind).collect();
         if open.is_empty() {
@@ -114,7 +114,8 @@ impl Check<'_> {
         if name.get_ref() == NO_KILL {
             return Ok(None);
         }
-        let window = target::find_window(name.get_ref()).ok_or_else(|| self.unknown_window("upgrade.windows", name))?;
+        let window =
+            subject::find_window(name.get_ref()).ok_or_else(|| self.unknown_window("upgrade.windows", name))?;
         if WayKind::ALL.iter().any(|kind| kind.reaches(window.reach)) {
             return Ok(Some(window));
         }

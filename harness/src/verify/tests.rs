@@ -9,7 +9,7 @@ use crate::history::History;
 use crate::member::{Engine, Slot};
 use crate::operation::{Action, KeyState, Keys, OpId, Outcome, Reply};
 use crate::oracle::Ledger;
-use crate::record::{CycleRecord, Outcome as Ending, SlotRecord};
+use crate::record::{CycleRecord, FaultOutcome, SlotRecord};
 use crate::report::sample;
 use crate::seed::Seed;
 use sha2::{Digest, Sha256};
@@ -199,7 +199,7 @@ fn kill_and_fence(ledger: &Ledger, alter: fn(&mut FenceAnswer)) {
     assert_eq!(ledger.judged(&Evidence::Recovery { cycle, member: 2, recovery }), []);
     let record = CycleRecord {
         cycle,
-        outcome: Ending::Landed,
+        outcome: FaultOutcome::Landed,
         kills: 1,
         kills_by_engine: [(Engine::Rocksdb, 1)].into(),
         fence_index: Some(12),

@@ -18,7 +18,7 @@ mod prober;
 mod refusal;
 
 pub use load::Load;
-pub use prober::Prober;
+pub use prober::ReadProber;
 
 use crate::clock;
 use crate::endpoints::Board;

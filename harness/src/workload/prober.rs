@@ -30,7 +30,7 @@ const READERS: u32 = 8;
 
 /// Shared by all probes of one cluster.
 #[derive(Clone)]
-pub struct Prober {
+pub struct ReadProber {
     connections: Vec<Connection>,
     ledger: Arc<Ledger>,
     /// Its first number as a client: above those of the load.
@@ -40,7 +40,7 @@ pub struct Prober {
     seq: Arc<AtomicU64>,
 }
 
-impl Prober {
+impl ReadProber {
     /// `endpoints` by slot; `clients` and `keys` as the load has them.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use crate::verdict::findings::parts::Reader;
 ///
 /// A key that is missing or older than the history has it is a lost write: whatever a watch
 /// delivered was committed. A key that is newer, or that no revision holds, is a phantom.
-pub(super) fn final_check(books: &Books, member: u64, revision: u64, rows: &[KeyState]) -> Vec<Finding> {
+pub(super) fn check_last_read(books: &Books, member: u64, revision: u64, rows: &[KeyState]) -> Vec<Finding> {
     let model = &books.model;
     if revision > model.revision() || revision < model.compacted() {
         let what = Answers::FullReadUnjudged { revision, oldest: model.compacted(), newest: model.revision() };

@@ -167,7 +167,7 @@ fn fill(text: &str, of: &[(&str, &str)]) -> String {
 mod tests {
     use super::*;
     use crate::member::Engine;
-    use crate::target::Addresses;
+    use crate::subject::Addresses;
     use std::net::SocketAddr;
     use std::path::Path;
 

@@ -116,7 +116,7 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::Addresses;
+    use crate::subject::Addresses;
     use std::net::SocketAddr;
 
     fn at(port: u16) -> SocketAddr {

@@ -236,19 +236,19 @@ mod tests {
     use super::*;
     use crate::member::Engine;
     use crate::member::Role;
-    use crate::record::{Outcome, Victim};
+    use crate::record::{FaultOutcome, Victim};
     use crate::report::sample;
 
     fn run(landed: usize, skipped: usize, idle: usize) -> RunSummary {
         let mut run = sample::run();
         let mut cycle = run.cycles[0].clone();
         cycle.window = None;
-        cycle.outcome = Outcome::Landed;
+        cycle.outcome = FaultOutcome::Landed;
         cycle.proved_nothing = None;
         run.cycles = vec![cycle.clone(); landed];
         cycle.proved_nothing = Some("nothing was lost".to_owned());
         run.cycles.extend(vec![cycle.clone(); idle]);
-        cycle.outcome = Outcome::Skipped { why: "not reached".to_owned() };
+        cycle.outcome = FaultOutcome::Skipped { why: "not reached".to_owned() };
         run.cycles.extend(vec![cycle; skipped]);
         run.acked_writes = 100_000;
         run
@@ -318,7 +318,7 @@ mod tests {
             cycle.window = Some("purge.between".to_owned());
         }
         assert!(lacking(&floors, &missed)[0].sentence().contains("purge.between, planned 3 times"));
-        missed.cycles[52].outcome = Outcome::Landed;
+        missed.cycles[52].outcome = FaultOutcome::Landed;
         assert_eq!(lacking(&floors, &missed), []);
         missed.cycles.pop();
         assert_eq!(lacking(&floors, &missed), [], "twice may be chance");
@@ -341,7 +341,7 @@ mod tests {
         assert_eq!(fault_classes(&run.cycles), ["kill"]);
         run.cycles[0].kills = 2;
         assert_eq!(fault_classes(&run.cycles), ["kill", "kill again"]);
-        run.cycles[0].outcome = Outcome::Skipped { why: "not reached".to_owned() };
+        run.cycles[0].outcome = FaultOutcome::Skipped { why: "not reached".to_owned() };
         assert_eq!(fault_classes(&run.cycles), ["kill"]);
         assert!(fault_classes(&[]).is_empty());
     }
