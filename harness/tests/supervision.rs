@@ -38,6 +38,7 @@ async fn a_stop_is_seen_and_the_kill_is_ours() {
     let mut state = started.child.subscribe();
     soon(state.wait_for(|state| state.stopped)).await.unwrap();
     soon(said.wait_for(|said| said.window == Some(("w".to_owned(), 3)))).await.unwrap();
+    assert!(started.child.threads_in_words().starts_with("1 × T"), "{}", started.child.threads_in_words());
     started.child.kill().unwrap();
     assert_eq!(soon(started.child.ended()).await, Ended::KilledByUs(9));
 }

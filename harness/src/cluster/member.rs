@@ -252,8 +252,9 @@ impl Member {
         let Ok(ended) = life.pace.within(limits::DEATH, life.child.ended()).await else {
             let bound = limits::DEATH;
             return Some(Err(Trouble::Harness(anyhow!(
-                "n{} did not end within {bound:?} of a SIGKILL: is its disk stuck?",
-                self.id
+                "n{} did not end within {bound:?} of a SIGKILL: is its disk stuck? its threads by state: {}",
+                self.id,
+                life.child.threads_in_words()
             ))));
         };
         match ended {

@@ -52,11 +52,10 @@ pub(super) async fn run(
         }
         child.kill().map_err(|error| anyhow!("cannot signal `{name}` of n{id}: {error}"))?;
     }
-    let ended = site
-        .pace()
-        .within(limits::DEATH, child.ended())
-        .await
-        .map_err(|_| anyhow!("`{name}` of n{id} did not end within {:?}: is its disk stuck?", limits::DEATH))?;
+    let ended = site.pace().within(limits::DEATH, child.ended()).await.map_err(|_| {
+        let (bound, threads) = (limits::DEATH, child.threads_in_words());
+        anyhow!("`{name}` of n{id} did not end within {bound:?}: is its disk stuck? its threads by state: {threads}")
+    })?;
     // All of its output is read before it is judged.
     let said = said.wait_for(|said| said.closed).await.map(|said| said.clone()).unwrap_or_default();
     Ok(match ended {

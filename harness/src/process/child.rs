@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use rustix::process::{Pid as RawPid, PidfdFlags, Signal as RawSignal, pidfd_open, pidfd_send_signal};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -81,6 +82,23 @@ impl Child {
 
     fn signal(&self, signal: RawSignal) -> io::Result<()> {
         send(&self.pidfd, signal)
+    }
+
+    /// The threads of the child that the kernel still has, in words: how many are in which state,
+    /// and where in the kernel they wait. It tells a child that cannot die from one that was never
+    /// reaped.
+    pub fn threads_in_words(&self) -> String {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid));
+        let mut states: BTreeMap<String, u32> = BTreeMap::new();
+        for task in tasks.into_iter().flatten().flatten() {
+            let read = |name: &str| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
+            let (stat, place) = (read("stat"), read("wchan"));
+            let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or('?');
+            let place = if matches!(place.as_str(), "" | "0") { String::new() } else { format!(" in {place}") };
+            *states.entry(format!("{state}{place}")).or_default() += 1;
+        }
+        let words: Vec<_> = states.into_iter().map(|(state, count)| format!("{count} × {state}")).collect();
+        if words.is_empty() { "none".to_owned() } else { words.join(", ") }
     }
 
     /// Waits until the child is dead and reaped.
