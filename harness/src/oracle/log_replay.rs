@@ -12,7 +12,7 @@
 //! An entry that is in a log need not be committed: a follower may die with a tail that its next
 //! leader overwrites. Of one member's log, every entry up to the greatest of these is:
 //! - the index that it was heard to have applied, or that its engine has applied (E), or that its
-//!   log had saved as committed;
+//!   log had saved as committed, unless that is beyond the log's end: then it came with a snapshot;
 //! - an entry that is known as committed by (term, index), because a log that holds it holds
 //!   everything before it (log matching): another member's committed entry, or a fence's, which a
 //!   quorum of members answered for.
@@ -170,8 +170,12 @@ impl LogReplay {
 
     /// The last entry of `log` that is certainly committed.
     fn committed_in(&self, log: &RaftLog, applied: Option<u64>) -> Option<u64> {
-        let own = applied.max(log.committed.map(|committed| committed.index));
-        let own = own.min(log.last().map(|last| last.index));
+        // A position beyond the end of the log came with a snapshot, and proves nothing about the log:
+        // it may end in the tail of a deposed leader, which the cluster has replaced.
+        let last = log.last().map(|last| last.index);
+        let within = |index: &u64| last >= Some(*index);
+        let saved = log.committed.map(|committed| committed.index);
+        let own = applied.filter(within).max(saved.filter(within));
         let same = |index: u64, term: u64| log.at(index).is_some_and(|entry| entry.id.term == term);
         let fence = self.fences.iter().rev().find(|(index, fact)| same(**index, fact.term)).map(|(index, _)| *index);
         let known = self.known.iter().rev().find(|(index, known)| same(**index, known.term)).map(|(index, _)| *index);

@@ -160,6 +160,15 @@ fn the_order_in_which_log_and_watches_tell_makes_no_difference() {
     assert_eq!(replay.lately()[&4].0, LogId { term: 1, index: 5 });
 }
 
+/// As a deposed leader leaves it that died while a snapshot of its successor was installed.
+#[test]
+fn what_a_snapshot_brought_commits_no_tail_of_a_log() {
+    let replay = LogReplay::default();
+    let log = RaftLog { committed: None, ..life() };
+    assert_eq!(replay.evidence(1, 2, &log, Some(10)).committed, Some(10));
+    assert_eq!(replay.evidence(1, 2, &log, Some(11)).committed, None);
+}
+
 #[test]
 fn whatever_the_watches_tell_otherwise_is_a_divergence_from_the_log() {
     let refused = |alter: fn(&mut Vec<(u64, Vec<Change>)>)| {
