@@ -28,8 +28,7 @@ pub use trouble::Trouble;
 
 use crate::contact::Standing;
 use crate::endpoints::Board;
-use crate::member::Role;
-use crate::member::{Engine, Slot};
+use crate::member::{Engine, Role, Slot};
 use crate::pace::Pace;
 use crate::paths::Paths;
 use crate::process::Spawner;

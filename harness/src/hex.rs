@@ -12,6 +12,15 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
     clean.then(|| text.as_bytes().chunks(2).map(digits).collect())?
 }
 
+/// The `BYTES` bytes that `text` stands for.
+///
+/// # Errors
+/// `text` is not that many bytes in hex; the error quotes it.
+pub fn unhex_exactly<const BYTES: usize>(text: &str) -> Result<[u8; BYTES], String> {
+    let bytes = unhex(text).and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| format!("expected {BYTES} bytes in hex, found {text:?}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -23,5 +32,7 @@ mod tests {
         for wrong in ["0", "0g", "+f", "é"] {
             assert_eq!(unhex(wrong), None, "{wrong}");
         }
+        assert_eq!(unhex_exactly("0fff"), Ok([15, 255]));
+        assert_eq!(unhex_exactly::<1>("0fff"), Err("expected 1 bytes in hex, found \"0fff\"".to_owned()));
     }
 }

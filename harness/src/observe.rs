@@ -9,8 +9,7 @@ pub mod fresh;
 
 use crate::clock;
 use crate::endpoints::Board;
-use crate::evidence::Change;
-use crate::evidence::Evidence;
+use crate::evidence::{Change, Evidence};
 use crate::limits;
 use crate::member::Slot;
 use crate::oracle::Ledger;

@@ -188,10 +188,8 @@ impl fmt::Display for Plan {
 mod tests {
     use super::*;
     use crate::limits;
-    use crate::member::Role;
-    use crate::member::Slot;
-    use crate::scenario::Quota;
-    use crate::scenario::{FaultKind, RestoreKind, WayKind, WhomKind};
+    use crate::member::{Role, Slot};
+    use crate::scenario::{FaultKind, Quota, RestoreKind, WayKind, WhomKind};
     use crate::subject::{Reach, WINDOWS, Window};
     use proptest::prelude::*;
     use std::path::Path;

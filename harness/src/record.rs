@@ -10,8 +10,7 @@ pub mod localisation;
 pub mod pace;
 pub mod refused;
 
-pub use crate::member::Role;
-use crate::member::{Engine, Slot};
+use crate::member::{Engine, Role, Slot};
 use crate::verdict::{Finding, Verdict};
 use books::BooksRecord;
 use crowd::CrowdRecord;

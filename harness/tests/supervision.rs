@@ -2,7 +2,8 @@
 //! apart, and no child survives the harness, even one that is killed with SIGKILL.
 
 use ninelives::ended::Ended;
-use ninelives::process::{Launch, NodeState, Spawner, events};
+use ninelives::process::{Launch, Spawner};
+use ninelives::subject::events::{self, NodeState};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};

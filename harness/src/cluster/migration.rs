@@ -5,7 +5,7 @@ use super::{Site, Trouble};
 use crate::ended::Ended;
 use crate::limits;
 use crate::member::Engine;
-use crate::process::Migrated;
+use crate::subject::events::Migrated;
 use anyhow::anyhow;
 
 /// Result of one run of `migrate`.

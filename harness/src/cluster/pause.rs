@@ -8,7 +8,8 @@
 //! on with the operation that it was about to do.
 
 use crate::faultfs::Gate;
-use crate::process::{NodeState, Pauser};
+use crate::process::Pauser;
+use crate::subject::events::NodeState;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

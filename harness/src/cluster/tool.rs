@@ -4,7 +4,8 @@
 use super::{Site, Trouble};
 use crate::ended::Ended;
 use crate::limits;
-use crate::process::{Launch, NodeState, events};
+use crate::process::Launch;
+use crate::subject::events::{self, NodeState};
 use anyhow::anyhow;
 use std::ffi::OsString;
 use std::time::Duration;

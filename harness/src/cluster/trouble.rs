@@ -5,6 +5,7 @@ use crate::ended::Ended;
 use crate::limits;
 use crate::machine::{self, Resource, Shortage};
 use crate::member::Engine;
+use crate::process::last_line;
 use crate::stretched::Stretched;
 use crate::verdict::findings::parts::EXIT_INVARIANT;
 use crate::verdict::findings::{Harness, Members, What, Worth};
@@ -80,7 +81,7 @@ impl Trouble {
                 Members::EndedFromOutside { member: *member, ended: *ended }.into()
             }
             Trouble::Died { member, ended, served, lived_before, remark } => {
-                let remark = remark.clone().or_else(|| words.and_then(last_line));
+                let remark = remark.clone().or_else(|| words.and_then(quotable));
                 let (member, ended) = (*member, *ended);
                 let what = match (served, lived_before) {
                     (true, _) => Members::Died { member, ended, remark },
@@ -208,10 +209,9 @@ impl From<anyhow::Error> for Trouble {
     }
 }
 
-/// The last line that says something, cut to what a sentence can hold.
-fn last_line(words: &str) -> Option<String> {
-    let line = words.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
-    Some(line.chars().take(limits::REMARK_CHARS_MAX).collect())
+/// The last line of `words`, cut to what a sentence can hold.
+fn quotable(words: &str) -> Option<String> {
+    Some(last_line(words)?.trim().chars().take(limits::REMARK_CHARS_MAX).collect())
 }
 
 #[cfg(test)]

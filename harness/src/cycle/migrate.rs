@@ -4,13 +4,12 @@
 use super::{Stage, Work};
 use crate::cluster::Trouble;
 use crate::cluster::migration::{Migration, migrate};
-use crate::evidence::DeadMember;
-use crate::evidence::{Did, Evidence, Look};
+use crate::evidence::{DeadMember, Did, Evidence, Look};
 use crate::inspect::inspect;
 use crate::member::Engine;
 use crate::oracle::settle_index;
 use crate::plan::{At, Then};
-use crate::process::Migrated;
+use crate::subject::events::Migrated;
 use anyhow::anyhow;
 
 impl Stage<'_> {

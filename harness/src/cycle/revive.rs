@@ -4,8 +4,7 @@
 use super::{Casualty, Stage, Work};
 use crate::clock;
 use crate::cluster::{Member, Trouble};
-use crate::evidence::DeadMember;
-use crate::evidence::{Evidence, Look};
+use crate::evidence::{DeadMember, Evidence, Look};
 use crate::inspect::{Inspected, inspect};
 use crate::machine::{self, Shortage};
 use crate::raft_log::{self, RaftLog};

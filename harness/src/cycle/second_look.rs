@@ -4,9 +4,7 @@
 
 use super::{Stage, Work};
 use crate::cluster::trouble::excused;
-use crate::evidence::Evidence;
-use crate::evidence::{Healing, HealingBounds, Served};
-use crate::evidence::{Heard, Resumption};
+use crate::evidence::{Evidence, Healing, HealingBounds, Heard, Resumption, Served};
 use crate::observe::fresh;
 use crate::oracle::liveness::check_healing;
 use crate::verdict::findings::Watches;

@@ -1,7 +1,7 @@
 //! Members' answers on their control endpoint, as the history writes them. Replies of the wire
 //! become these types where they are received (`contact/wire.rs`), and nothing turns them back.
 
-use crate::hex::{hex, unhex};
+use crate::hex::{hex, unhex, unhex_exactly};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Raft indexes from `first` to `last`, both inclusive; written as `[first, last]`.
@@ -209,6 +209,5 @@ fn as_hex<S: Serializer>(digest: &[u8; 32], serializer: S) -> Result<S::Ok, S::E
 }
 
 fn from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
-    let bytes = unhex(&String::deserialize(deserializer)?).unwrap_or_default();
-    bytes.try_into().map_err(|_| serde::de::Error::custom("expected 32 bytes in hex"))
+    unhex_exactly(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }

@@ -6,7 +6,7 @@
 //! of values, and a line of the history holds a few dozen bytes for an entry in place of a few
 //! hundred.
 
-use crate::hex::{hex, unhex};
+use crate::hex::{hex, unhex_exactly};
 use crate::operation::OpId;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -67,8 +67,7 @@ impl<const BYTES: usize> std::str::FromStr for Mark<BYTES> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bytes = unhex(text).and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self).ok_or_else(|| format!("expected {BYTES} bytes in hex, found {text:?}"))
+        unhex_exactly(text).map(Self)
     }
 }
 

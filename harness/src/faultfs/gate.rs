@@ -6,7 +6,7 @@
 //! read, and to die.
 
 use super::point::{Class, Deed, Point, Side};
-use crate::process::NodeState;
+use crate::subject::events::NodeState;
 use fuser::Errno;
 use std::collections::VecDeque;
 use std::fmt;

@@ -2,7 +2,7 @@
 //! nothing.
 
 use super::*;
-use crate::process::NodeState;
+use crate::subject::events::NodeState;
 use nix::fcntl::{FallocateFlags, RenameFlags, fallocate, renameat2};
 use proptest::prelude::*;
 use rustix::fs::FlockOperation;

@@ -3,8 +3,7 @@
 
 use super::Clues;
 use crate::evidence::logged::{Logged, Step};
-use crate::oracle::log_replay::in_words;
-use crate::oracle::log_replay::logged;
+use crate::oracle::log_replay::{in_words, logged};
 use crate::verdict::findings::parts::{Part, Says};
 use crate::verdict::findings::{Leases, Replicas, What};
 use crate::verdict::{Class, Finding};

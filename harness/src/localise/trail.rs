@@ -3,9 +3,8 @@
 //! It reads the end of `history.jsonl` back, so that the live run and a later check rely on the
 //! same evidence.
 
-use crate::evidence::DeadMember;
 use crate::evidence::logged::Logged;
-use crate::evidence::{Did, Evidence, EvidenceKind, FenceAnswer, IndexRange, Look, Marks, Recovered};
+use crate::evidence::{DeadMember, Did, Evidence, EvidenceKind, FenceAnswer, IndexRange, Look, Marks, Recovered};
 use crate::hex::hex;
 use crate::history::{self, Lines};
 use crate::operation::{KeyState, Reply};

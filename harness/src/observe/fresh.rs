@@ -2,8 +2,7 @@
 //! its own and a bound, and is gone afterwards; nothing is judged here.
 
 use super::{CONNECT_TIMEOUT, whole_revisions};
-use crate::evidence::mark_of;
-use crate::evidence::{Heard, Resumption};
+use crate::evidence::{Heard, Resumption, mark_of};
 use crate::pace::Lap;
 use crate::{clock, limits};
 use etcd_client::{Client, ConnectOptions, WatchOptions};

@@ -15,8 +15,7 @@
 //! An absent index means that no entry has that property yet: it counts as one below the first
 //! index, 0.
 
-use crate::evidence::DeadMember;
-use crate::evidence::{IndexRange, Recovered};
+use crate::evidence::{DeadMember, IndexRange, Recovered};
 use crate::member::Engine;
 use crate::verdict::Finding;
 use crate::verdict::findings::parts::{DeadMark, Span};

@@ -8,8 +8,7 @@
 
 use super::Alarms;
 use super::replay_start::Restart;
-use crate::evidence::DeadMember;
-use crate::evidence::Reading;
+use crate::evidence::{DeadMember, Reading};
 use crate::verdict::Finding;
 use crate::verdict::findings::RaftLogs;
 pub use crate::verdict::findings::parts::Vote;

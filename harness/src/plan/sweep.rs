@@ -8,8 +8,7 @@
 //! first.
 
 use super::{At, Fault, Plan, Restore, Step, Then, Upgrade, Way, When, Whom};
-use crate::member::Role;
-use crate::member::Slot;
+use crate::member::{Role, Slot};
 use crate::record::QuotaRecord;
 use crate::scenario::{RestoreKind, Scenario, WayKind, whom_of};
 use crate::seed::{Seed, Stream};

@@ -91,6 +91,7 @@ impl Child {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid));
         let mut states: BTreeMap<String, u32> = BTreeMap::new();
         for task in tasks.into_iter().flatten().flatten() {
+            // A thread may end between the listing and the reading; then it counts as `?`.
             let read = |name: &str| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
             let (stat, place) = (read("stat"), read("wchan"));
             let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or('?');

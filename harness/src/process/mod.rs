@@ -16,7 +16,6 @@ pub mod child;
 pub mod environment;
 pub mod spawner;
 
-pub use crate::subject::events::{self, Migrated, NodeState};
 pub use child::{Child, Pauser, Signals};
 pub use environment::Environment;
-pub use spawner::{Launch, Output, Spawner};
+pub use spawner::{Launch, Output, Spawner, last_line};

@@ -87,8 +87,13 @@ impl Output {
     /// The last line of standard error as `: "line"`, or nothing.
     pub fn stderr_tail(&self) -> String {
         let text = String::from_utf8_lossy(&self.stderr);
-        text.trim_end().lines().next_back().map(|line| format!(": {line:?}")).unwrap_or_default()
+        last_line(&text).map(|line| format!(": {line:?}")).unwrap_or_default()
     }
+}
+
+/// The last line of `text` that is not blank.
+pub fn last_line(text: &str) -> Option<&str> {
+    text.trim_end().lines().next_back()
 }
 
 type Reply = oneshot::Sender<io::Result<Raw>>;

@@ -153,6 +153,7 @@ fn evidence(run: &RunSummary, worth: &Worth, class: Class, promise: &str) -> Tes
 
 /// A finding for human readers, and below it its kind and fields for programs.
 fn described(finding: &Finding) -> String {
+    // Fields of a finding are numbers, strings and lists of them: writing them down cannot fail.
     let what = serde_json::to_string(&finding.what).unwrap_or_default();
     format!("{finding}\n{what}\n")
 }

@@ -3,7 +3,7 @@
 //!
 //! The golden files are in `harness/tests/golden/`; `NINELIVES_BLESS=1` rewrites them.
 
-use crate::member::{Engine, Slot};
+use crate::member::{Engine, Role, Slot};
 use crate::record::localisation::{Excerpt, ExcerptLine, FirstWrong, Localisation, Watermarks, WrongKey};
 use crate::record::*;
 use crate::verdict::findings::parts::{Anchor, Part, Says};

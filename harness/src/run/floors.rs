@@ -234,8 +234,7 @@ pub(super) fn fault_classes(cycles: &[CycleRecord]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::member::Engine;
-    use crate::member::Role;
+    use crate::member::{Engine, Role};
     use crate::record::{FaultOutcome, Victim};
     use crate::report::sample;
 

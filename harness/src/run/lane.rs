@@ -86,6 +86,7 @@ pub(super) async fn run(
         lane.end.share.findings.push(finding);
     }
     let Lane { number, clusters, history, ledger, mut end, .. } = lane;
+    // A lane that failed before it had a ledger has judged nothing.
     end.share.findings.extend(ledger.map(|ledger| left_with(&ledger)).unwrap_or_default());
     end.share.findings.extend(history.and_then(|history| history.failure()));
     end.share.mark(number, clusters);
@@ -108,9 +109,9 @@ struct Lane {
     halt: watch::Receiver<Halt>,
     ends: mpsc::UnboundedSender<CycleEnd>,
     machine: Arc<Machine>,
-    /// Once there is one.
+    /// Absent until the lane has opened it.
     history: Option<Arc<History>>,
-    /// Likewise.
+    /// Absent until the history is open.
     ledger: Option<Arc<Ledger>>,
     end: LaneEnd,
 }

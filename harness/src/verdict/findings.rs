@@ -226,6 +226,7 @@ impl What {
 
     /// A field as it is written down; null if there is no such field.
     pub fn field(&self, name: &str) -> serde_json::Value {
+        // Fields are numbers, strings and lists of them: writing them down cannot fail.
         let written = serde_json::to_value(self).unwrap_or_default();
         written.get("fields").and_then(|fields| fields.get(name)).cloned().unwrap_or_default()
     }

@@ -1,9 +1,9 @@
 //! A small report that verifies; and every way of changing it is noticed.
 
 use super::*;
-use crate::evidence::Change;
-use crate::evidence::DeadMember;
-use crate::evidence::{Answers, End, Evidence, FenceAnswer, HISTORY_VERSION, Head, IndexRange, Look, Recovered};
+use crate::evidence::{
+    Answers, Change, DeadMember, End, Evidence, FenceAnswer, HISTORY_VERSION, Head, IndexRange, Look, Recovered,
+};
 use crate::fold::Fold;
 use crate::history::History;
 use crate::member::{Engine, Slot};
@@ -262,15 +262,17 @@ fn a_changed_line_is_noticed() {
     );
 }
 
+/// A report whose `verdict.json` was changed, verified.
+fn changed(change: fn(&mut RunSummary)) -> Verification {
+    let report = report();
+    let mut run = report::read(&report.paths()).unwrap();
+    change(&mut run);
+    report::write(&report.paths(), &run).unwrap();
+    report.verify()
+}
+
 #[test]
 fn a_changed_verdict_is_noticed() {
-    let changed = |change: fn(&mut RunSummary)| {
-        let report = report();
-        let mut run = report::read(&report.paths()).unwrap();
-        change(&mut run);
-        report::write(&report.paths(), &run).unwrap();
-        report.verify()
-    };
     noticed(&changed(|run| run.verdict = Verdict::Liveness), Exit::Harness, "verdict.json says liveness");
     noticed(&changed(|run| run.findings.push(Finding::of_class(Class::StateHash))), Exit::Harness, "classes");
     noticed(&changed(|run| run.acked_writes += 1), Exit::Harness, "acknowledged writes");
@@ -389,13 +391,6 @@ fn a_count_that_was_changed_is_noticed() {
 /// A judge that goes by something else than the evidence would leave other books behind.
 #[test]
 fn books_that_differ_in_a_field_are_noticed() {
-    let changed = |change: fn(&mut RunSummary)| {
-        let report = report();
-        let mut run = report::read(&report.paths()).unwrap();
-        change(&mut run);
-        report::write(&report.paths(), &run).unwrap();
-        report.verify()
-    };
     let other = changed(|run| drop(run.books[0].fields.insert("sessions".to_owned(), "00".to_owned())));
     noticed(&other, Exit::Harness, "books of cluster 1, field sessions: verdict.json says 00");
     noticed(

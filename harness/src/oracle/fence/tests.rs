@@ -1,8 +1,6 @@
 use super::super::Ledger;
 use super::*;
-use crate::evidence::Change;
-use crate::evidence::{Answers, Evidence};
-use crate::evidence::{IndexRange, Lease};
+use crate::evidence::{Answers, Change, Evidence, IndexRange, Lease};
 use crate::known::Signature;
 use crate::member::Slot;
 use crate::operation::{Action, OpId, Outcome, Reply};

@@ -1,7 +1,6 @@
 use super::super::Ledger;
 use super::*;
-use crate::evidence::Change;
-use crate::evidence::Evidence;
+use crate::evidence::{Change, Evidence};
 use crate::known::Signature;
 use crate::member::Slot;
 use crate::operation::{Action, OpId, Outcome, Reply};

@@ -1,7 +1,6 @@
 //! Hand-written evidence: a ledger that is told what happened, and when.
 
-use crate::evidence::Change;
-use crate::evidence::Evidence;
+use crate::evidence::{Change, Evidence};
 use crate::member::Slot;
 use crate::operation::{Action, OpId, Reply};
 use crate::oracle::Ledger;

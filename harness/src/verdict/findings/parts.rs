@@ -2,8 +2,7 @@
 
 use super::{What, Worth};
 use crate::ended::Ended;
-use crate::member::Role;
-use crate::member::{Engine, Slot};
+use crate::member::{Engine, Role, Slot};
 use crate::operation::{Keys, OpId};
 use crate::stretched::Stretched;
 use serde::{Deserialize, Serialize};
