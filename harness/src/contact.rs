@@ -56,7 +56,7 @@ impl Contact {
         }
     }
 
-    /// Likewise, once it has applied `index`.
+    /// Its standing once it has applied `index`.
     pub async fn wait_applied(&self, index: u64) -> Result<Standing, Status> {
         match self {
             Contact::Control(control) => control.wait_applied(index).await,

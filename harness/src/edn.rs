@@ -38,7 +38,7 @@ pub const THREADS: u64 = 1_000;
 const SEQS: u64 = 1_000_000_000;
 const LISTS: &str = "a/";
 
-/// Reason why there is no export.
+/// An error of an export.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]

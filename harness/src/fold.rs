@@ -11,7 +11,7 @@ use crate::oracle::Ledger;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Reason why a history cannot be folded.
+/// An error of a fold.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]

@@ -86,7 +86,8 @@ impl History {
         u64::try_from((clock::now() - self.start).as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// Likewise, for evidence that is as old as `at_us`.
+    /// [`History::record`], for evidence that came `at_us` microseconds after the history was
+    /// opened.
     pub fn record_at(&self, at_us: u64, evidence: &Evidence) {
         if self.failed.borrow().is_some() {
             return;
@@ -122,7 +123,7 @@ impl History {
     }
 }
 
-/// Reason why a history cannot be read.
+/// An error of reading a history.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot read {path}: {source}")]

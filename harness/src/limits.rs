@@ -193,8 +193,8 @@ pub const CONTROL_CONNECT: Duration = Duration::from_secs(5);
 /// Between two attempts to propose a fence while there is no leader: an election takes 100–150 ms,
 /// so a tenth of it loses nothing.
 pub const FENCE_RETRY_PAUSE: Duration = Duration::from_millis(15);
-/// Likewise, the longest pause before another fence, or another look, after one that proved
-/// nothing: what covered it (a snapshot, a compaction) comes several times a second at the most.
+/// The longest pause before another fence, or another look, after one that proved nothing. A
+/// snapshot or a compaction covered it, and these come a few times a second.
 pub const FENCE_RETRY_PAUSE_MAX: Duration = Duration::from_millis(250);
 /// Between two reads at a healed member that answers with an error: an election takes 100 ms and
 /// more.
@@ -227,13 +227,13 @@ pub const APPLIED_AHEAD_MAX: u64 = 200;
 pub const TIME_AHEAD_MS_MAX: u64 = 300;
 /// Entries ahead that a plan written by hand may ask for; a greater number is a slip of the finger.
 pub const PLAN_AHEAD_MAX: u64 = 1_000_000;
-/// Likewise, milliseconds.
+/// Milliseconds ahead that a plan written by hand may ask for.
 pub const PLAN_TIME_MS_MAX: u64 = 600_000;
 /// Milliseconds that a drawn pause lasts: from above the longest election timeout (150 ms), so that
 /// the others elect, to a few elections.
 pub const PAUSE_MS_DRAWN: (u64, u64) = (200, 800);
-/// Likewise a drawn disturbance of links; beside a kill it lasts the lower bound longer, so that
-/// the restart falls into it.
+/// Milliseconds that a drawn disturbance of links lasts. Beside a kill it lasts the lower bound
+/// longer, so that the restart falls into it.
 pub const NETWORK_MS_DRAWN: (u64, u64) = (300, 1_000);
 /// Milliseconds by which a drawn disturbance delays: from a delay without effect to one that makes
 /// a heartbeat late.
@@ -278,7 +278,8 @@ pub const LAST_READING: Duration = Duration::from_millis(100);
 /// Between two questions to a member that is known by its API alone, while it does not serve yet:
 /// it takes 60 ms at the least.
 pub const SERVES_RETRY_PAUSE: Duration = Duration::from_millis(3);
-/// Likewise while it has not applied an index yet: a few writes at the fastest.
+/// Between two questions to such a member about an index that it has not applied yet: a few writes
+/// at the fastest.
 pub const APPLIED_RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// Keys that one answer of a full read holds: with the largest values 64 MiB.
 pub const ROWS_PER_PAGE: i64 = 1_000;

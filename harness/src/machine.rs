@@ -212,7 +212,7 @@ pub fn of_error(error: &anyhow::Error) -> Option<Resource> {
     error.chain().find_map(|cause| of_io(cause.downcast_ref::<std::io::Error>()?))
 }
 
-/// Likewise.
+/// The resource that ran out, by one system call's error.
 pub fn of_io(error: &std::io::Error) -> Option<Resource> {
     match Errno::from_raw(error.raw_os_error()?) {
         Errno::ENOSPC | Errno::EDQUOT => Some(Resource::Disk),

@@ -121,8 +121,8 @@ pub fn read(data_dir: &Path) -> Result<RaftLog, Error> {
     read_file(&path_in(data_dir))
 }
 
-/// Likewise, the log at `path`. redb takes some damaged files for impossible and panics: that ends
-/// here, as an error.
+/// Reads the raft log at `path`. redb panics on some damaged files; the panic becomes an error
+/// here.
 fn read_file(path: &Path) -> Result<RaftLog, Error> {
     std::panic::catch_unwind(|| read_tables(path)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();

@@ -155,8 +155,8 @@ fn start(stored: &Stored, finding: &Finding, class: Class, out: &Path) -> Result
     let plan = Plan { steps, cycles, clusters: 1, ..stored.plan.clone() };
     let when = finding.cycle.map_or_else(|| "in its last read".to_owned(), |cycle| format!("in cycle {cycle}"));
     let text = format!(
-        "# Shrunk from {} (SHA-256 {}), seed {}, which failed {when} as {class}. Whatever is smaller here\n\
-         # was not needed for that. The weights were not used; the plan beside this file was run.\n\n{}",
+        "# Shrunk from {} (SHA-256 {}), seed {}, which failed {when} as {class}. Shrinking removed\n\
+         # what this failure does not need. The weights were not used; the plan beside this file was run.\n\n{}",
         stored.plan.scenario, stored.plan.scenario_digest, stored.plan.seed, stored.scenario.text
     );
     let path = Paths::new(out).scenario_toml();

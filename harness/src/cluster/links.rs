@@ -52,8 +52,8 @@ impl Links {
         self.peers.iter().filter_map(detour).collect()
     }
 
-    /// Disturbs the links between `group` and the other slots, or the links between all slots if
-    /// there are no others, until the result is dropped.
+    /// Disturbs the links between `group` and the other slots until the result is dropped. If
+    /// `group` holds all slots, the links between them are disturbed.
     pub fn disturb(&self, link: Link, group: &BTreeSet<Slot>) -> Disturbance {
         let everybody = self.peers.iter().all(|(slot, _)| group.contains(slot));
         let between = |(from, to): &Pair| match (group.contains(from), group.contains(to)) {

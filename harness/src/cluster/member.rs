@@ -109,7 +109,7 @@ impl Member {
         }
     }
 
-    /// Likewise, in a slot that had other members before.
+    /// [`Member::founder`] in a slot that had other members before.
     pub fn founder_in(slot: Slot, id: u64, addresses: Addresses, engine: Engine) -> Self {
         Self { slot, ..Self::founder(id, addresses, engine) }
     }
@@ -232,7 +232,7 @@ impl Member {
         self.kill_unless(|_| false).await
     }
 
-    /// Likewise, for a member that was removed from its cluster: it may have learnt of that, and
+    /// [`Member::kill`] for a member that was removed from its cluster. It may have learnt that and
     /// ended by itself.
     pub async fn kill_removed(&mut self) -> Option<Result<Death, Trouble>> {
         self.kill_unless(|ended| ended == Ended::Exited(0)).await
@@ -323,8 +323,8 @@ impl Member {
         self.ask("arm a window", limits::CONTROL_REQUEST, arm).await
     }
 
-    /// Likewise, a window of its files. It is disarmed with nothing in between: either it stands
-    /// still there, and has said so, or it never will.
+    /// Arms a window of its files. Disarming takes effect at once: the member stands still there
+    /// already, and has said so, or does not stop there any more.
     async fn arm_files(&self, window: &str, hit: u64) -> Result<(), Trouble> {
         let gate = self.gate().ok_or_else(|| {
             anyhow!("{window} is to be armed at n{}, whose files are not under the fault filesystem", self.id)

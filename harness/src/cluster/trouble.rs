@@ -57,7 +57,8 @@ impl Trouble {
         self.finding_with(None, cycle)
     }
 
-    /// Likewise, with the end of the member's log, which is quoted if it said nothing else.
+    /// The same finding. It quotes `words`, the end of the member's log, if the member made no
+    /// remark.
     fn finding_with(&self, words: Option<&str>, cycle: Option<u32>) -> Finding {
         let finding = match (Finding::new(self.what(words)), self.accused()) {
             (finding, Some(member)) => finding.at_member(member),

@@ -1,8 +1,8 @@
 //! A member that is known by etcd's API only.
 //!
-//! There is no event for "it serves now" or "it has applied that": the harness asks for both again
-//! and again, with a pause. (etcd binds its port before it serves: the first question waits in the
-//! socket until it can be answered.)
+//! The API has no event for a member that begins to serve or has applied an index, so the harness
+//! polls for both, with a pause. (etcd binds its port before it serves: the first question waits in
+//! the socket until it can be answered.)
 //!
 //! Members are called by the harness's ids; a server has an id of its own, by which others name it
 //! as their leader. [`Ids`] remembers which is which.

@@ -46,7 +46,7 @@ pub(super) async fn keep_alives(at: SocketAddr, (board, place): (Board, usize), 
     }
 }
 
-/// Likewise, on a stream of watches.
+/// Measures the same on a stream of watches.
 pub(super) async fn watch(at: SocketAddr, (board, place): (Board, usize), counts: Arc<Counts>) {
     loop {
         board.wait_serves(place).await;

@@ -312,14 +312,14 @@ async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> i
 }
 
 /// The places of more than half of `members` members that certainly all hear each other while
-/// `link` disturbs those in the places `cut`; empty: there is no such majority.
+/// `link` disturbs the members in the places `cut`; empty if no majority is left.
 fn connected_majority(link: Link, cut: &[usize], members: usize) -> Vec<usize> {
     let others: Vec<_> = (0..members).filter(|at| !cut.contains(at)).collect();
     match link {
         // Nothing is cut: whether a leader keeps its followers depends on the delay.
         Link::Delay { .. } => Vec::new(),
         Link::Isolate | Link::Mute | Link::Deafen if others.len() * 2 > members => others,
-        // The links between all are cut where there are no others.
+        // If every member is disturbed, the links between all of them are cut.
         Link::Isolate | Link::Mute | Link::Deafen if !others.is_empty() && cut.len() * 2 > members => cut.to_vec(),
         Link::Isolate | Link::Mute | Link::Deafen => Vec::new(),
     }

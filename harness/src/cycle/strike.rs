@@ -248,7 +248,8 @@ impl Stage<'_> {
         self.restart_towards(work, first, window, hit).await
     }
 
-    /// Keeps a follower away likewise, and kills the leader while it sends a snapshot.
+    /// Keeps a follower away until the log is purged, and kills the leader while it sends a
+    /// snapshot.
     async fn reach_as_sender(&mut self, work: &mut Work, window: &Window, hit: u64) -> Result<Reached, Trouble> {
         let followers = self.cluster.roles().await.unwrap_or_default();
         let Some((laggard, _)) = followers.into_iter().find(|(_, role)| *role == Role::Follower) else {
@@ -425,7 +426,7 @@ async fn catch_up(member: &mut Member, index: u64, restart_ms: u64, catch_up_ms:
 async fn past_the_image(member: &Member, bound: Duration) -> Result<(), Trouble> {
     let applied = member.status().await?.applied.unwrap_or(0);
     match member.wait_applied(applied + 1, bound).await {
-        // Without a load there is no such entry; the member is judged later, like every other.
+        // If the load stands still, no entry follows. The cycle checks the member later anyway.
         Ok(_) | Err(Trouble::Late { .. }) => Ok(()),
         Err(trouble) => Err(trouble),
     }

@@ -147,7 +147,7 @@ impl Ledger {
         Self::open(slots, None)
     }
 
-    /// Likewise; writes its evidence to `history`.
+    /// [`Ledger::new`] that writes its evidence to `history`.
     pub fn recorded(slots: &[Slot], history: Arc<History>) -> Arc<Self> {
         Self::open(slots, Some(history))
     }
@@ -204,7 +204,8 @@ impl Ledger {
         self.books().record(evidence);
     }
 
-    /// Likewise, of evidence that was written down when its history was `at_us` microseconds old.
+    /// [`Ledger::record`], for evidence that was written down `at_us` microseconds after its
+    /// history was opened.
     pub fn record_at(&self, at_us: u64, evidence: &Evidence) {
         self.books().record_at(at_us, evidence);
     }

@@ -170,8 +170,8 @@ impl LogReplay {
 
     /// The last entry of `log` that is certainly committed.
     fn committed_in(&self, log: &RaftLog, applied: Option<u64>) -> Option<u64> {
-        // A position beyond the end of the log came with a snapshot, and proves nothing about the log:
-        // it may end in the tail of a deposed leader, which the cluster has replaced.
+        // A position beyond the end of the log came with a snapshot, and proves nothing about the
+        // log: it may end in the tail of a deposed leader, which the cluster has replaced.
         let last = log.last().map(|last| last.index);
         let within = |index: &u64| last >= Some(*index);
         let saved = log.committed.map(|committed| committed.index);

@@ -80,8 +80,7 @@ fn report() -> Report {
     report_of(SCENARIO, |_| {})
 }
 
-/// Likewise, whose fence is answered by n3 as `alter` has it, and of a scenario that knows whatever
-/// that leads to.
+/// The same run under the scenario `text`, with n3's answer for the fence changed by `alter`.
 fn report_of(text: &str, alter: fn(&mut FenceAnswer)) -> Report {
     let report = Report { dir: tempfile::tempdir().unwrap() };
     let paths = report.paths();

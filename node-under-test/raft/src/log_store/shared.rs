@@ -94,7 +94,7 @@ pub(super) struct Shared {
     /// Beside the state, because every message looks here. Where both are locked, this one comes
     /// first.
     met: Mutex<BTreeMap<u64, Remembered>>,
-    /// Likewise.
+    /// Beside the state for the same reason.
     cluster: Mutex<Option<Remembered>>,
     state: Mutex<State>,
     /// Wakes the I/O thread.
