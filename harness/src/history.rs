@@ -9,17 +9,16 @@
 
 use crate::clock;
 use crate::evidence::{Evidence, read_line};
-use crate::machine::of_io;
+use crate::resource::Resource;
+use crate::set_once::SetOnce;
 use crate::verdict::Finding;
 use crate::verdict::findings::Harness;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
-use tokio::sync::watch;
 
 /// An append-only file of events. Shared by everything that acts.
 #[derive(Debug)]
@@ -27,7 +26,7 @@ pub struct History {
     file: Mutex<Appended>,
     start: Instant,
     /// The first error. Nothing is written after it: a history with a hole proves nothing.
-    failed: watch::Sender<Option<Arc<io::Error>>>,
+    failed: SetOnce<io::Error>,
 }
 
 #[derive(Debug)]
@@ -70,7 +69,7 @@ impl History {
         Ok(Arc::new(Self {
             file: Mutex::new(Appended { file, whole }),
             start: clock::now(),
-            failed: watch::channel(None).0,
+            failed: SetOnce::default(),
         }))
     }
 
@@ -89,7 +88,7 @@ impl History {
     /// [`History::record`], for evidence that came `at_us` microseconds after the history was
     /// opened.
     pub fn record_at(&self, at_us: u64, evidence: &Evidence) {
-        if self.failed.borrow().is_some() {
+        if self.failed.get().is_some() {
             return;
         }
         let written = serde_json::to_vec(&Line { at_us, evidence }).map_err(io::Error::from).and_then(|mut line| {
@@ -97,16 +96,15 @@ impl History {
             self.file.lock().unwrap_or_else(PoisonError::into_inner).append(&line)
         });
         if let Err(error) = written {
-            self.failed.send_if_modified(|failed| failed.is_none() && failed.replace(Arc::new(error)).is_none());
+            self.failed.set(error);
         }
     }
 
     /// The first event that could not be written, if any: the run's evidence is incomplete from
     /// there on.
     pub fn failure(&self) -> Option<Finding> {
-        let failed = self.failed.borrow();
-        let error = failed.as_ref()?;
-        let no_room = of_io(error).is_some();
+        let error = self.failed.get()?;
+        let no_room = Resource::of_io(error).is_some();
         let error = error.to_string();
         Some(Finding::new(if no_room {
             Harness::NoRoomForHistory { error }
@@ -117,9 +115,7 @@ impl History {
 
     /// Becomes ready once an event could not be written.
     pub async fn failed(&self) {
-        if self.failed.subscribe().wait_for(Option::is_some).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        self.failed.wait().await;
     }
 }
 
@@ -233,6 +229,8 @@ mod tests {
     use super::*;
     use crate::operation::OpId;
     use crate::verdict::findings::What;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
 
     #[test]
     fn the_end_of_a_history_begins_with_a_whole_line_and_knows_its_number() {
@@ -275,12 +273,12 @@ mod tests {
     }
 
     /// `/dev/full` takes nothing, as a full disk.
-    #[tokio::test]
-    async fn a_history_that_cannot_be_written_says_whose_fault_that_is_and_goes_no_further() {
+    #[test]
+    fn a_history_that_cannot_be_written_says_whose_fault_that_is_and_goes_no_further() {
         let history = History::create(Path::new("/dev/full")).unwrap();
         assert!(history.failure().is_none());
         history.record(&Evidence::Mark { cycle: 1 });
-        history.failed().await;
+        assert!(pin!(history.failed()).poll(&mut Context::from_waker(Waker::noop())).is_ready());
         let finding = history.failure().unwrap();
         let What::Harness(Harness::NoRoomForHistory { error }) = finding.what else { panic!("{finding}") };
         assert!(error.contains("No space left on device"), "{error}");

@@ -17,8 +17,8 @@
 //! [`Class::MachineExhausted`]: crate::verdict::Class::MachineExhausted
 
 use crate::process::environment::unified;
+use crate::resource::Resource;
 use crate::{clock, limits};
-use nix::errno::Errno;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::geteuid;
 use std::fmt;
@@ -26,14 +26,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-
-/// The resource that ran out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resource {
-    Disk,
-    Memory,
-    Files,
-}
 
 /// A moment in which there was too little of something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,17 +201,7 @@ fn file_table() -> Option<(u64, u64)> {
 
 /// The resource that ran out, by an error of one of our own system calls.
 pub fn of_error(error: &anyhow::Error) -> Option<Resource> {
-    error.chain().find_map(|cause| of_io(cause.downcast_ref::<std::io::Error>()?))
-}
-
-/// The resource that ran out, by one system call's error.
-pub fn of_io(error: &std::io::Error) -> Option<Resource> {
-    match Errno::from_raw(error.raw_os_error()?) {
-        Errno::ENOSPC | Errno::EDQUOT => Some(Resource::Disk),
-        Errno::ENOMEM => Some(Resource::Memory),
-        Errno::EMFILE | Errno::ENFILE => Some(Resource::Files),
-        _ => None,
-    }
+    error.chain().find_map(|cause| Resource::of_io(cause.downcast_ref::<std::io::Error>()?))
 }
 
 /// The resource that ran out, by a program's words, in the forms of the C library and of Go, Rust

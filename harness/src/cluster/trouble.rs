@@ -3,8 +3,9 @@
 use crate::contact::Standing;
 use crate::ended::Ended;
 use crate::limits;
-use crate::machine::{self, Resource, Shortage};
+use crate::machine::{self, Shortage};
 use crate::member::Engine;
+use crate::resource::Resource;
 use crate::process::last_line;
 use crate::stretched::Stretched;
 use crate::verdict::findings::parts::EXIT_INVARIANT;

@@ -178,6 +178,7 @@ pub(super) fn first_trouble<T>(results: Vec<Result<T, Trouble>>) -> Result<Vec<T
 mod tests {
     use super::*;
     use crate::ended::Ended;
+    use crate::resource::Resource;
     use crate::stretched::Stretched;
     use crate::verdict::Class;
 
@@ -185,7 +186,7 @@ mod tests {
     fn an_inspector_without_room_says_nothing_about_the_directory() {
         let words = "While appending to file: No space left on device".to_owned();
         let dead = DeadMember { engine_error: Some(words), ..DeadMember::default() };
-        let short = [Shortage { resource: machine::Resource::Disk, found: "0 KiB free".to_owned() }];
+        let short = [Shortage { resource: Resource::Disk, found: "0 KiB free".to_owned() }];
         assert!(exhausted(&dead, &short).is_some_and(|why| why.contains("0 KiB free")));
         assert_eq!(exhausted(&dead, &[]), None, "its words alone excuse nothing");
         let corrupt = DeadMember { engine_error: Some("checksum mismatch".to_owned()), ..DeadMember::default() };

@@ -349,7 +349,7 @@ async fn halted(halt: &mut watch::Receiver<Halt>) -> Halt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::Resource;
+    use crate::resource::Resource;
     use crate::verdict::findings::Watches;
 
     #[tokio::test]
