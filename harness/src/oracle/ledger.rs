@@ -43,7 +43,6 @@ use crate::known::{Known, Signature};
 use crate::member::{Engine, Slot};
 use crate::model::{KvDigest, Live, Model};
 use crate::operation::{Action, Fate, KeyState, OpId, Outcome, Purpose, Reply};
-use crate::provenance;
 use crate::raft_log::RaftLog;
 use crate::record::ResumedRecord;
 use crate::record::books::BooksRecord;
@@ -357,9 +356,10 @@ impl Ledger {
         streams::resumptions(&books.model, upto, draw, (books.compact_sent, compacted))
     }
 
-    /// Everything that was counted, of cluster `cluster`, whose part has ended.
-    pub fn sums(&self, cluster: u32) -> Sums {
-        let (tally, build) = (self.tally(), provenance::own_build());
+    /// Everything that was counted, of cluster `cluster`, whose part has ended. `build`: the digest
+    /// of the executable that counted, if it could be read.
+    pub fn sums(&self, cluster: u32, build: Option<String>) -> Sums {
+        let tally = self.tally();
         let books = self.books();
         let resumed =
             books.resumptions.iter().map(|after_cycle| ResumedRecord { cluster, after_cycle: *after_cycle }).collect();

@@ -20,6 +20,7 @@ use crate::machine::Machine;
 use crate::member::{Engine, Slot};
 use crate::oracle::Ledger;
 use crate::process::Spawner;
+use crate::provenance;
 use crate::record::SlotRecord;
 use crate::record::crowd::CrowdRecord;
 use crate::record::localisation::Localisation;
@@ -165,7 +166,7 @@ impl Lane {
         self.drain(&ledger);
         if let Some(end) = &reopened.end {
             self.end.share.end = end.clone();
-            self.end.share.sums = ledger.sums(self.number);
+            self.end.share.sums = ledger.sums(self.number, provenance::own_build());
             return Ok(());
         }
         if !self.end.share.findings.is_empty() {
@@ -318,7 +319,7 @@ impl Lane {
         }
         ledger.record(&Evidence::End(self.end.share.end.clone()));
         self.drain(ledger);
-        self.end.share.sums = ledger.sums(self.number);
+        self.end.share.sums = ledger.sums(self.number, provenance::own_build());
     }
 }
 

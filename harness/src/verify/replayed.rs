@@ -6,6 +6,7 @@ use crate::known::Signature;
 use crate::oracle::Raised;
 use crate::paths::Paths;
 use crate::plan::Plan;
+use crate::provenance;
 use crate::record::{CycleRecord, QuotaRecord};
 use crate::run::Share;
 use crate::scenario::Scenario;
@@ -110,7 +111,7 @@ pub(super) fn replay(paths: &Paths, cluster: u32, scenario: &Scenario, plan: &Pl
         }
         replayed.share.findings.push(finding);
     }
-    replayed.share.sums = ledger.sums(cluster);
+    replayed.share.sums = ledger.sums(cluster, provenance::own_build());
     replayed.compare_findings();
     replayed.compare_known(&scenario.known);
     Ok(replayed)
