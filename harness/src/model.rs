@@ -10,6 +10,7 @@ mod hash_kv;
 mod live;
 mod row;
 
+pub use hash_kv::predicts_hash_kv;
 pub use live::live_digest;
 pub use row::Live;
 

@@ -23,7 +23,7 @@ pub mod node;
 pub mod server;
 mod window;
 
-pub use etcd::{EtcdOptions, predicts_hash_kv, spec as etcd_spec};
+pub use etcd::{EtcdOptions, spec as etcd_spec};
 pub use ids::Ids;
 pub use node::Node;
 pub use server::{Server, ServerSpec};

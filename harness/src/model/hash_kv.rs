@@ -18,6 +18,14 @@ use prost::Message;
 
 const BUCKET: &[u8] = b"key";
 
+/// Versions whose HashKV was seen to cover the rows that the model says.
+const PREDICTED: [&str; 2] = ["3.4.", "3.5."];
+
+/// Whether HashKV of this version (`3.4.23`) is the one that the model predicts.
+pub fn predicts_hash_kv(version: &str) -> bool {
+    PREDICTED.iter().any(|series| version.starts_with(series))
+}
+
 impl Model {
     /// The answer for `revision`, from a member whose compact revision is `compact`. Executes that
     /// compaction. `None`: the model cannot know.

@@ -11,7 +11,7 @@ use super::fence::{history_reaches, judge_compaction};
 use super::ledger::{Books, FenceMark};
 use crate::evidence::KvAnswer;
 use crate::hex::hex;
-use crate::subject::predicts_hash_kv;
+use crate::model::predicts_hash_kv;
 use crate::verdict::Finding;
 use crate::verdict::findings::parts::{Anchor, Part};
 use crate::verdict::findings::{Harness, Replicas};

@@ -1,6 +1,7 @@
 //! etcd itself, versions 3.4 to 3.6: its command line, and facts about it beyond its API.
 
 use super::ServerSpec;
+use crate::model::predicts_hash_kv;
 
 /// Options that a scenario may set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +24,6 @@ const QUOTA_BYTES: u64 = 8 << 30;
 
 /// The versions that the flags and the hash were written for.
 const KNOWN: [&str; 3] = ["3.4.", "3.5.", "3.6."];
-/// Versions whose HashKV was seen to cover the rows that the model says.
-const PREDICTED: [&str; 2] = ["3.4.", "3.5."];
 
 /// The way in which etcd is started.
 pub fn spec(options: EtcdOptions) -> ServerSpec {
@@ -55,20 +54,11 @@ pub fn spec(options: EtcdOptions) -> ServerSpec {
     }
 }
 
-/// Whether HashKV of this version (`3.4.23`) is the one that the model predicts.
-pub fn predicts_hash_kv(version: &str) -> bool {
-    is_one_of(&PREDICTED, version)
-}
-
-fn is_one_of(series: &[&str], version: &str) -> bool {
-    series.iter().any(|series| version.starts_with(series))
-}
-
 /// The checks that are not possible with this version, by the output of `etcd --version`.
 pub(super) fn doubts(version: Option<&str>) -> Vec<String> {
     let number = version.and_then(|text| text.lines().next()?.strip_prefix("etcd Version: ")).unwrap_or("unknown");
     let mut doubts = Vec::new();
-    if !is_one_of(&KNOWN, number) {
+    if !KNOWN.iter().any(|series| number.starts_with(series)) {
         doubts.push(format!(
             "etcd's version: expected 3.4, 3.5 or 3.6, found {number}: its flags and hash may be others"
         ));
