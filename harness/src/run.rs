@@ -31,7 +31,7 @@ use crate::record::crowd::CrowdRecord;
 use crate::scenario::{Floors, Scenario};
 use crate::subject::Target;
 use crate::verdict::findings::{Harness, Worth as Lack};
-use crate::verdict::{Finding, Verdict};
+use crate::verdict::{self, Finding, Verdict};
 use crate::{clock, provenance, record, report};
 use anyhow::Context;
 use lane::{Halt, LaneEnd};
@@ -289,7 +289,7 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: RunTo
     books.sort_by_key(|books| books.cluster);
     (summary.cycles, summary.slots, summary.resumed, summary.books) = (cycles, slots, resumed, books);
     summary.fault_classes = floors::fault_classes(&summary.cycles);
-    summary.findings = oracle::condense(findings);
+    summary.findings = verdict::condense(findings);
     summary.interrupted = interrupted;
     summary.crowd = crowd.or(summary.crowd.take());
     (summary.acked_writes, summary.unknown_writes, summary.reads) =

@@ -5,6 +5,9 @@
 //! verdict or an exit code.
 
 pub mod findings;
+mod ranking;
+
+pub use ranking::{cause_first, condense};
 
 use findings::What;
 use serde::{Deserialize, Serialize};

@@ -18,7 +18,6 @@ mod replayed;
 pub use replayed::Counts;
 
 use crate::exit::{Exit, Failure};
-use crate::oracle;
 use crate::paths::Paths;
 use crate::plan::Plan;
 use crate::record::RunSummary;
@@ -29,7 +28,7 @@ use crate::report;
 use crate::run::{self, RunTotals};
 use crate::scenario::Scenario;
 use crate::verdict::findings::Worth;
-use crate::verdict::{Class, Finding, Verdict};
+use crate::verdict::{self, Class, Finding, Verdict};
 use replayed::Replayed;
 use std::collections::BTreeMap;
 use std::io;
@@ -225,7 +224,7 @@ impl Verification {
 /// the order of tasks.)
 fn classes(findings: &[Finding]) -> String {
     let mut findings = findings.to_vec();
-    oracle::cause_first(&mut findings);
+    verdict::cause_first(&mut findings);
     let classes =
         findings.chunk_by(|a, b| a.class() == b.class()).map(|same| format!("{} ({})", same[0].class(), same.len()));
     let classes: Vec<_> = classes.collect();

@@ -2,8 +2,8 @@
 //! the tables, so none can be left out.
 
 use super::*;
-use crate::oracle::{CAUSE_FIRST, cause_first};
-use crate::verdict::{Finding, Verdict};
+use crate::verdict::ranking::CAUSE_FIRST;
+use crate::verdict::{Finding, Verdict, cause_first};
 use std::collections::BTreeSet;
 
 /// A finding of each kind, with everything that a finding may have beside it.
