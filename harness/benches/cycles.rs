@@ -23,7 +23,7 @@ use ninelives::scenario::{Scenario, TargetSpec};
 use ninelives::seed::Seed;
 use ninelives::subject::{Node, Server, Target};
 use ninelives::workload::{Workload, WorkloadOptions};
-use ninelives::{cli, clock};
+use ninelives::{cli, clock, timer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -202,7 +202,7 @@ async fn writes(target: &Target, scenario: &Scenario, dir: &Path) -> anyhow::Res
     let load =
         Workload::start(&options, (&urls, cluster.site.board.clone()), &Seed::new(SEED), Arc::clone(&ledger)).await?;
     let start = clock::now();
-    clock::sleep(LOAD).await;
+    timer::sleep(LOAD).await;
     load.stop().await?;
     let seconds = start.elapsed().as_secs_f64();
     let tally = ledger.tally();

@@ -18,9 +18,9 @@
 //! A SIGSTOP stops the lies and not the server.
 
 use clap::{Parser, ValueEnum};
-use ninelives::clock;
 use ninelives::cluster::ports::PortHolder;
 use ninelives::process::before_exec::begin_clean;
+use ninelives::timer;
 use node_proto::etcdserverpb::kv_client::KvClient;
 use node_proto::etcdserverpb::kv_server::{Kv, KvServer};
 use node_proto::etcdserverpb::maintenance_client::MaintenanceClient;
@@ -138,7 +138,7 @@ async fn serve(args: &Args, inner: SocketAddr) -> anyhow::Result<()> {
     let channel = Endpoint::from_shared(format!("http://{inner}"))?.connect_lazy();
     // A client that asks whether this member serves has to get the server's answer.
     while MaintenanceClient::new(channel.clone()).status(StatusRequest {}).await.is_err() {
-        clock::sleep(STARTING_PAUSE).await;
+        timer::sleep(STARTING_PAUSE).await;
     }
     let kv = KvServer::new(Liar {
         inner: KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX),

@@ -1,11 +1,7 @@
 //! The only source of time. Everything else asks here, so that no timing hides in the pipeline.
-//!
-//! Waiting is always for an event with a bound ([`within`]); [`sleep`] exists for the workload's
-//! pacing and for kills that the plan wants at a time, never as a stand-in for a condition.
-#![allow(clippy::disallowed_methods, reason = "this file is where the rest of the crate gets its time from")]
+#![allow(clippy::disallowed_methods, reason = "this file is where the rest of the harness gets its time from")]
 
 use nix::time::ClockId;
-use std::future::Future;
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -22,26 +18,6 @@ pub fn ms_since(start: Instant) -> u64 {
 /// A duration in whole milliseconds.
 pub fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Waits for `duration`.
-pub async fn sleep(duration: Duration) {
-    tokio::time::sleep(duration).await;
-}
-
-/// Waits until `deadline`; returns at once if that is over.
-pub async fn sleep_until(deadline: Instant) {
-    tokio::time::sleep_until(deadline.into()).await;
-}
-
-/// `future`'s output, or `None` if it takes longer than `bound`; the future is dropped then.
-pub async fn within<F: Future>(bound: Duration, future: F) -> Option<F::Output> {
-    tokio::time::timeout(bound, future).await.ok()
-}
-
-/// `future`'s output, or `None` once `deadline` is over.
-pub async fn before<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
-    tokio::time::timeout_at(deadline.into(), future).await.ok()
 }
 
 /// Processor time that the calling thread has had so far.

@@ -34,7 +34,7 @@ use crate::paths::Paths;
 use crate::process::Spawner;
 use crate::subject::{Addresses, Target};
 use crate::verdict::findings::Worth;
-use crate::{clock, limits};
+use crate::{limits, timer};
 use anyhow::{Context, anyhow};
 use futures_util::future::join_all;
 use ports::PortHolder;
@@ -283,7 +283,7 @@ impl Cluster {
                     return leader;
                 }
                 // An election has no event outside the members.
-                clock::sleep(limits::LEADER_RETRY_PAUSE).await;
+                timer::sleep(limits::LEADER_RETRY_PAUSE).await;
             }
         };
         let leader = self.site.pace().within(limits::LEADER_WAIT, elected).await.ok()?;

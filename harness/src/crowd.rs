@@ -11,10 +11,10 @@
 mod pulse;
 mod visitor;
 
-use crate::clock;
 use crate::endpoints::Board;
 use crate::record::crowd::{CrowdRecord, Histogram};
 use crate::scenario::CrowdSpec;
+use crate::timer;
 use anyhow::{Context, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::net::SocketAddr;
@@ -130,10 +130,10 @@ async fn come_and_stay(
     loop {
         board.wait_serves(place).await;
         let visits = async {
-            clock::sleep(after).await;
+            timer::sleep(after).await;
             loop {
                 kind.visit(at, &counts).await;
-                clock::sleep(PAUSE).await;
+                timer::sleep(PAUSE).await;
             }
         };
         tokio::select! {
@@ -166,7 +166,7 @@ mod tests {
             }
             // A connection is counted on this side a moment after it was accepted on the other.
             while crowd.record().connections < 2 * round {
-                clock::sleep(Duration::from_millis(1)).await;
+                timer::sleep(Duration::from_millis(1)).await;
             }
             board.set(0, false);
         }

@@ -44,6 +44,7 @@ use crate::pace::{Lap, Pace};
 use crate::plan::{Fault, Step, When};
 use crate::scenario::Scenario;
 use crate::stretched::AS_IDLE;
+use crate::timer;
 use crate::verdict::findings::Harness;
 use crate::verdict::{Class, Finding, Verdict};
 use crate::workload::{Load, ReadProber};
@@ -214,7 +215,7 @@ impl<'a> Stage<'a> {
         let own = Duration::from_millis(u64::from(load.lease_ttl_seconds) * 2_000 + 100);
         let lap = self.cluster.site.pace().begin();
         while !self.ledger.short_leases().is_empty() && !lap.is_over(bound + own) {
-            clock::sleep(limits::LEASE_PAUSE).await;
+            timer::sleep(limits::LEASE_PAUSE).await;
         }
         let bound_ms = lap.stretched(bound).ms();
         self.judge(work, &Evidence::LeasesAwaited { bound_ms });

@@ -29,14 +29,15 @@
 //! history for other checkers), [`endpoints`] (which of them serve), [`verdict`] (blame), [`known`]
 //! (findings that a scenario expects), [`record`] (what a cycle and a run leave behind), [`paths`]
 //! (the report directory), [`provenance`] (what ran, and on what), [`limits`] (every bound, with
-//! its reason), [`clock`] and [`seed`] (the only sources of time and of chance), [`exit`] (the exit
-//! codes), [`ended`] (how a process ended), [`stretched`] (bounds that follow the machine's pace),
-//! [`output`] (what is said, and to whom), [`shell`] (commands to paste), [`text`] (bytes as the
-//! history writes them).
+//! its reason), [`clock`] and [`seed`] (the only sources of time and of chance), [`timer`] (the
+//! only waits for time), [`exit`] (the exit codes), [`ended`] (how a process ended), [`stretched`]
+//! (bounds that follow the machine's pace), [`output`] (what is said, and to whom), [`shell`]
+//! (commands to paste), [`text`] (bytes as the history writes them).
 //!
 //! Absences that are invariants: nothing here links the node (only its wire formats, `node-proto`);
-//! `oracle` and `model` never talk to a live node; only `clock` reads a clock and only `seed` draws
-//! at random; only `process::spawner` starts a process, only `process::child` signals one.
+//! `oracle` and `model` never talk to a live node; only `clock` reads a clock, only `timer` waits
+//! for one, and only `seed` draws at random; only `process::spawner` starts a process, only
+//! `process::child` signals one.
 
 pub mod cli;
 pub mod clock;
@@ -87,6 +88,7 @@ pub mod shrink;
 pub mod stretched;
 pub mod subject;
 pub mod text;
+pub mod timer;
 pub mod verdict;
 pub mod verify;
 pub mod workload;

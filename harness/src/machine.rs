@@ -18,7 +18,7 @@
 
 use crate::process::environment::unified;
 use crate::resource::Resource;
-use crate::{clock, limits};
+use crate::{clock, limits, timer};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::geteuid;
 use std::fmt;
@@ -74,7 +74,7 @@ impl Machine {
                 machine.look();
                 drop(machine);
                 // There is no event for it.
-                clock::sleep(limits::MACHINE_LOOK_PAUSE).await;
+                timer::sleep(limits::MACHINE_LOOK_PAUSE).await;
             }
         });
         machine
@@ -275,6 +275,6 @@ mod tests {
         let machine = Machine::that_was_short(Resource::Disk);
         let found: Vec<_> = machine.short(Duration::from_secs(60)).into_iter().map(|one| one.resource).collect();
         assert!(found.contains(&Resource::Disk), "{found:?}");
-        assert!(clock::within(Duration::from_millis(20), machine.full()).await.is_none());
+        assert!(timer::within(Duration::from_millis(20), machine.full()).await.is_none());
     }
 }

@@ -7,13 +7,13 @@
 
 pub mod fresh;
 
-use crate::clock;
 use crate::endpoints::Board;
 use crate::evidence::{Change, Evidence};
 use crate::limits;
 use crate::member::Slot;
 use crate::oracle::Ledger;
 use crate::pace::Lap;
+use crate::timer;
 use anyhow::bail;
 use etcd_client::{Client, ConnectOptions, EventType, WatchClient, WatchOptions, WatchResponse};
 use std::collections::BTreeMap;
@@ -109,7 +109,7 @@ impl Stream {
             let moved = self.ledger.delivered(self.slot) >= from;
             self.ledger.record(&Evidence::WatchEnded { slot: self.slot, why });
             pause = if moved { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
-            clock::sleep(pause).await;
+            timer::sleep(pause).await;
         }
     }
 

@@ -17,7 +17,7 @@
 
 use crate::record::pace::PaceRecord;
 use crate::stretched::{AS_IDLE, Stretched};
-use crate::{clock, limits};
+use crate::{clock, limits, timer};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::future::Future;
@@ -152,7 +152,7 @@ impl Lap {
         loop {
             // The pace may change on the way: what is left is looked at again.
             let slice = self.left(bound).min(limits::PACE_PAUSE);
-            if let Some(output) = clock::within(slice, &mut future).await {
+            if let Some(output) = timer::within(slice, &mut future).await {
                 return Ok(output);
             }
             if self.is_over(bound) {

@@ -8,7 +8,7 @@ use crate::exit::Exit;
 use crate::record::RunSummary;
 use crate::run::{self, Job};
 use crate::verdict::Class;
-use crate::{clock, limits};
+use crate::{limits, timer};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -49,7 +49,7 @@ pub async fn probe(job: &Job, bound: Duration, mut interrupt: watch::Receiver<bo
     let early = tokio::select! {
         done = &mut run => Some(done),
         () = wanted(&mut interrupt) => None,
-        () = clock::sleep(bound) => { late = true; None }
+        () = timer::sleep(bound) => { late = true; None }
     };
     let (summary, exit) = match early {
         Some(done) => done?,

@@ -2,8 +2,8 @@
 //! lies, then false in one thing.
 
 use etcd_client::{Client, Compare, CompareOp, GetOptions, PutOptions, Txn, TxnOp, TxnOpResponse};
-use ninelives::clock;
 use ninelives::cluster::ports::PortHolder;
+use ninelives::timer;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::net::SocketAddr;
@@ -50,10 +50,10 @@ impl Member {
                 {
                     return client;
                 }
-                clock::sleep(Duration::from_millis(20)).await;
+                timer::sleep(Duration::from_millis(20)).await;
             }
         };
-        clock::within(SOON, connecting).await.expect("the member serves within 30 s")
+        timer::within(SOON, connecting).await.expect("the member serves within 30 s")
     }
 }
 

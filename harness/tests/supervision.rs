@@ -16,7 +16,7 @@ fn shell(script: &str) -> Launch {
 }
 
 async fn soon<F: Future>(future: F) -> F::Output {
-    ninelives::clock::within(Duration::from_secs(20), future).await.expect("an event within 20 s")
+    ninelives::timer::within(Duration::from_secs(20), future).await.expect("an event within 20 s")
 }
 
 #[tokio::test]

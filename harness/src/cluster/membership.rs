@@ -7,7 +7,7 @@
 
 use super::Trouble;
 use crate::pace::Pace;
-use crate::{clock, limits};
+use crate::{limits, timer};
 use etcd_client::{Client, ClusterClient, ConnectOptions, Error, MemberAddOptions};
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -115,7 +115,7 @@ impl Membership {
                 Settled::Done(value) => return Ok(value),
                 Settled::Open(why) => last = (*member, why),
             }
-            clock::sleep(limits::MEMBERSHIP_RETRY_PAUSE).await;
+            timer::sleep(limits::MEMBERSHIP_RETRY_PAUSE).await;
         }
         let (member, why) = last;
         Err(Trouble::Late { member, what: format!("{what} (the last answer was: {why})"), bound: lap.stretched(bound) })
@@ -132,7 +132,7 @@ async fn connect(endpoint: &str) -> Result<ClusterClient, Trouble> {
 
 /// The answer of one request, or words for why there is none.
 async fn within<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, String> {
-    match clock::within(limits::CONTROL_REQUEST, request).await {
+    match timer::within(limits::CONTROL_REQUEST, request).await {
         Some(Ok(answer)) => Ok(answer),
         Some(Err(Error::GRpcStatus(status))) => Err(status.message().to_owned()),
         Some(Err(other)) => Err(other.to_string()),

@@ -13,6 +13,7 @@
 //!   then TCP's own window stops the sender.
 
 use crate::clock;
+use crate::timer;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -82,7 +83,7 @@ async fn accept(
                     connections.spawn(connect(dialler, target, there.clone(), back.clone()));
                 }
                 // Descriptors have run out, or the dialler is gone again: neither ends the link.
-                Err(_) => clock::sleep(REFUSED_PAUSE).await,
+                Err(_) => timer::sleep(REFUSED_PAUSE).await,
             },
             Some(_) = connections.join_next() => {}
         }
@@ -101,7 +102,7 @@ async fn connect(
         return;
     }
     let Ok(mut listener) = TcpStream::connect(target).await else {
-        return clock::sleep(REFUSED_PAUSE).await;
+        return timer::sleep(REFUSED_PAUSE).await;
     };
     // Messages are small, and waiting to fill a segment would be an unplanned delay.
     let _ = (dialler.set_nodelay(true), listener.set_nodelay(true));
@@ -158,7 +159,7 @@ async fn let_pass(read: Instant, passage: &mut watch::Receiver<Passage>) {
         let now = *passage.borrow_and_update();
         let changed = match now {
             Passage { holds: 0, delay } if read + delay <= clock::now() => return,
-            Passage { holds: 0, delay } => clock::before(read + delay, passage.changed()).await,
+            Passage { holds: 0, delay } => timer::before(read + delay, passage.changed()).await,
             _ => Some(passage.changed().await),
         };
         // The run is over, so the link will not be healed.
@@ -215,7 +216,7 @@ mod tests {
         /// Nothing comes, for as long as a test can wait.
         async fn hears_nothing(&mut self) {
             let mut byte = [0];
-            assert!(clock::within(Duration::from_millis(80), self.stream.read(&mut byte)).await.is_none());
+            assert!(timer::within(Duration::from_millis(80), self.stream.read(&mut byte)).await.is_none());
         }
     }
 
@@ -266,7 +267,7 @@ mod tests {
         let mut heard = [0; 5];
         dialler.read_exact(&mut heard).await.unwrap();
         assert_eq!(&heard, b"heard");
-        assert!(clock::within(Duration::from_millis(80), listener.read(&mut heard)).await.is_none());
+        assert!(timer::within(Duration::from_millis(80), listener.read(&mut heard)).await.is_none());
         there.send_replace(Passage::default());
         assert_eq!(listener.read(&mut heard).await.unwrap(), 4);
     }
@@ -306,7 +307,7 @@ mod tests {
         let proxy = Proxy::start(gone, open.subscribe(), open.subscribe()).await.unwrap();
         let mut dialler = TcpStream::connect(proxy.address()).await.unwrap();
         let mut byte = [0];
-        let ended = clock::within(Duration::from_secs(5), dialler.read(&mut byte)).await;
+        let ended = timer::within(Duration::from_secs(5), dialler.read(&mut byte)).await;
         assert!(matches!(ended, Some(Ok(0) | Err(_))), "{ended:?}");
     }
 
@@ -318,7 +319,7 @@ mod tests {
         let Line { proxy, mut stream, .. } = line;
         drop(proxy);
         let mut byte = [0];
-        let ended = clock::within(Duration::from_secs(5), stream.read(&mut byte)).await;
+        let ended = timer::within(Duration::from_secs(5), stream.read(&mut byte)).await;
         assert!(matches!(ended, Some(Ok(0) | Err(_))), "{ended:?}");
     }
 }

@@ -8,7 +8,7 @@ use crate::member::Engine;
 use crate::pace::Pace;
 use crate::process::Launch;
 use crate::subject::Node;
-use crate::{clock, limits};
+use crate::{limits, timer};
 use anyhow::{Context, anyhow, bail};
 use etcd_client::{Client, ConnectOptions, GetOptions};
 use serde::Deserialize;
@@ -47,7 +47,7 @@ async fn save_now(endpoint: &str, file: &Path) -> anyhow::Result<()> {
     let mut kv = client.kv_client();
     while kv.get("", Some(GetOptions::new().with_all_keys().with_count_only())).await.is_err() {
         // During an election no read is answered; only another read tells when a leader is back.
-        clock::sleep(limits::LEADER_RETRY_PAUSE).await;
+        timer::sleep(limits::LEADER_RETRY_PAUSE).await;
     }
     let mut stream = client.maintenance_client().snapshot().await.context("asking for a snapshot")?;
     let mut out = File::create(file).with_context(|| format!("cannot create {}", file.display()))?;

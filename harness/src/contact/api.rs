@@ -12,7 +12,7 @@ use crate::evidence::KvAnswer;
 use crate::model::{Live, live_digest};
 use crate::operation::KeyState;
 use crate::subject::Ids;
-use crate::{clock, limits};
+use crate::{limits, timer};
 use etcd_client::{Client, ConnectOptions, Error};
 use futures_util::future::try_join3;
 use std::net::SocketAddr;
@@ -79,7 +79,7 @@ impl Api {
 
     pub(super) async fn serves(&self) {
         while self.status().await.is_err() {
-            clock::sleep(limits::SERVES_RETRY_PAUSE).await;
+            timer::sleep(limits::SERVES_RETRY_PAUSE).await;
         }
     }
 
@@ -106,7 +106,7 @@ impl Api {
             if status.applied >= Some(index) {
                 return Ok(status);
             }
-            clock::sleep(limits::APPLIED_RETRY_PAUSE).await;
+            timer::sleep(limits::APPLIED_RETRY_PAUSE).await;
         }
     }
 

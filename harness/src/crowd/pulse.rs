@@ -5,7 +5,7 @@
 
 use super::Counts;
 use crate::endpoints::Board;
-use crate::{clock, limits};
+use crate::{clock, limits, timer};
 use futures_util::{Stream, stream};
 use node_proto::etcdserverpb::lease_client::LeaseClient;
 use node_proto::etcdserverpb::watch_client::WatchClient;
@@ -64,7 +64,7 @@ pub(super) async fn watch(at: SocketAddr, (board, place): (Board, usize), counts
 async fn until_gone(asking: impl Future<Output = Result<(), Status>>, board: &Board, place: usize) {
     tokio::select! {
         // Streams break when members die; other judges look at that.
-        _ = asking => clock::sleep(EVERY).await,
+        _ = asking => timer::sleep(EVERY).await,
         () = board.wait_gone(place) => {}
     }
 }
@@ -82,12 +82,12 @@ fn questions<T: Send + 'static>(asked: mpsc::Receiver<T>) -> impl Stream<Item = 
 /// Asks one question after the other; ends with the first question without an answer.
 async fn beat<T>(mut answers: Streaming<T>, ask: impl Fn() -> bool, note: impl Fn(Duration)) -> Result<(), Status> {
     loop {
-        clock::sleep(EVERY).await;
+        timer::sleep(EVERY).await;
         let asked = clock::now();
         if !ask() {
             return Ok(());
         }
-        match clock::within(ANSWER, answers.message()).await {
+        match timer::within(ANSWER, answers.message()).await {
             Some(Ok(Some(_))) => note(asked.elapsed()),
             Some(Err(status)) => return Err(status),
             Some(Ok(None)) | None => return Ok(()),

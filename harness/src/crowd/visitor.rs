@@ -2,7 +2,7 @@
 
 use super::Counts;
 use crate::scenario::CrowdSpec;
-use crate::{clock, limits};
+use crate::{limits, timer};
 use futures_util::{StreamExt, stream};
 use node_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use node_proto::etcdserverpb::watch_client::WatchClient;
@@ -54,7 +54,7 @@ impl Kind {
 
 /// Sends `first`, and listens until the member closes the connection.
 async fn hold(at: SocketAddr, first: &[u8], counts: &Counts) {
-    let Some(Ok(mut stream)) = clock::within(limits::CONTROL_CONNECT, TcpStream::connect(at)).await else { return };
+    let Some(Ok(mut stream)) = timer::within(limits::CONTROL_CONNECT, TcpStream::connect(at)).await else { return };
     let _ = stream.set_nodelay(true);
     Counts::add(&counts.connections);
     let mut heard = [0; 256];

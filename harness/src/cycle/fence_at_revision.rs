@@ -25,7 +25,7 @@ use crate::evidence::{Did, Evidence, KvAnswer};
 use crate::stretched::Stretched;
 use crate::verdict::findings::Worth;
 use crate::verdict::findings::parts::Shown;
-use crate::{clock, limits};
+use crate::{limits, timer};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -53,7 +53,7 @@ impl Stage<'_> {
             let comparable = looks
                 .filter(|looks| looks.windows(2).all(|pair| pair[0].1.compact_revision == pair[1].1.compact_revision));
             let Some(looks) = comparable else {
-                clock::sleep(pause).await;
+                timer::sleep(pause).await;
                 pause = (pause * 2).min(limits::FENCE_RETRY_PAUSE_MAX);
                 continue;
             };
@@ -86,7 +86,7 @@ impl Stage<'_> {
                 let index = member.status().await?.applied.unwrap_or(0);
                 return Ok((revision, index));
             }
-            clock::sleep(limits::FENCE_RETRY_PAUSE).await;
+            timer::sleep(limits::FENCE_RETRY_PAUSE).await;
         }
         let first = self.cluster.members.first().map_or(0, |member| member.id);
         Err(Trouble::Late {
@@ -98,7 +98,7 @@ impl Stage<'_> {
 
     /// Waits, within a bound, until all members have applied what any of them has by now.
     async fn come_to_rest(&self) {
-        clock::sleep(limits::SECOND_READING_PAUSE).await;
+        timer::sleep(limits::SECOND_READING_PAUSE).await;
         let mark = self.cluster.statuses().await.iter().filter_map(|status| status.applied).max().unwrap_or(0);
         let waits = self.cluster.members.iter().map(|member| member.wait_applied(mark, limits::LOCALISE_REST));
         join_all(waits).await;

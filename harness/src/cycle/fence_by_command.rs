@@ -11,7 +11,7 @@ use super::{Stage, Work};
 use crate::cluster::{Member, Trouble};
 use crate::evidence::{Answers, Did, Evidence, EvidenceKind, FenceAnswer};
 use crate::verdict::findings::Worth;
-use crate::{clock, limits};
+use crate::{limits, timer};
 use futures_util::future::join_all;
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ impl Stage<'_> {
                 let keep_entries = self.scenario.cluster.keep_entries;
                 return Err(Trouble::Unproven(Worth::FenceNeverApplied { tries, waited_ms, skipped, keep_entries }));
             }
-            clock::sleep(pause).await;
+            timer::sleep(pause).await;
             pause = (pause * 2).min(limits::FENCE_RETRY_PAUSE_MAX);
             let mark = self.cluster.applied_mark();
             first_trouble(join_all(self.cluster.members.iter().map(|member| member.catch_up(mark, bound))).await)?;
@@ -84,7 +84,7 @@ impl Stage<'_> {
             if let Some(proposed) = proposed {
                 return Ok(proposed);
             }
-            clock::sleep(limits::FENCE_RETRY_PAUSE).await;
+            timer::sleep(limits::FENCE_RETRY_PAUSE).await;
         }
         Err(Trouble::Late {
             member: members.first().copied().unwrap_or(0),

@@ -23,7 +23,7 @@ use crate::pace::Lap;
 use crate::plan::{Fault, Link, When, Whom};
 use crate::record::{FaultOutcome, LastingKind, LastingRecord, Victim};
 use crate::workload::ReadProber;
-use crate::{clock, limits};
+use crate::{clock, limits, timer};
 use anyhow::{Context, anyhow};
 use futures_util::future::join_all;
 use std::collections::BTreeSet;
@@ -172,7 +172,7 @@ impl Stage<'_> {
     async fn reach_begin(&self, first: u64, when: When) -> Result<Option<Skip>, Trouble> {
         let reached = match when {
             When::Time { ms } => {
-                clock::sleep(Duration::from_millis(ms)).await;
+                timer::sleep(Duration::from_millis(ms)).await;
                 Reached::Yes
             }
             When::Applied { ahead } => self.reach_applied(first, ahead).await?,
@@ -278,11 +278,11 @@ async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> i
     let end = since + Duration::from_millis(ms);
     let before = |lead| end.checked_sub(lead).unwrap_or(since);
     let write = async {
-        clock::sleep_until(before(limits::PROBE_WRITE_LEAD)).await;
+        timer::sleep_until(before(limits::PROBE_WRITE_LEAD)).await;
         patient.prober.write((0..patient.all_applied.len()).filter(|at| !patient.endpoints.contains(at))).await;
     };
     let read = async {
-        clock::sleep_until(before(limits::PROBE_LEAD)).await;
+        timer::sleep_until(before(limits::PROBE_LEAD)).await;
         let reads = patient.endpoints.iter().map(|at| patient.prober.read_until(*at, end + limits::PROBE_TAIL));
         join_all(reads).await;
     };
@@ -291,7 +291,7 @@ async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> i
         wrote.then(|| clock::ms_since(since))
     };
     let undo = async {
-        clock::sleep_until(end).await;
+        timer::sleep_until(end).await;
         let behind = patient.behind();
         let lasted_ms = clock::ms_since(since);
         let what = Some(format!("{}, after {lasted_ms} ms", patient.fault));

@@ -14,7 +14,7 @@ use crate::member::Role;
 use crate::plan::When;
 use crate::record::{FaultOutcome, Victim};
 use crate::subject::{Reach, Window, find_window};
-use crate::{clock, limits};
+use crate::{limits, timer};
 use anyhow::anyhow;
 use futures_util::future::{join_all, select_all};
 use std::future::Future;
@@ -52,7 +52,7 @@ impl Stage<'_> {
             When::Time { ms } => {
                 // Beside lasting faults, the time counts from the moment when they have begun.
                 let gone = if work.record.lasting.is_empty() { work.lap.elapsed() } else { Duration::ZERO };
-                clock::sleep(Duration::from_millis(ms).saturating_sub(gone)).await;
+                timer::sleep(Duration::from_millis(ms).saturating_sub(gone)).await;
                 Reached::Yes
             }
             When::Applied { ahead } => self.reach_applied(first, ahead).await?,
@@ -80,7 +80,7 @@ impl Stage<'_> {
             .iter()
             .filter(|member| members.contains(&member.id) && member.is_up() && !member.is_stopped());
         let readings =
-            readings.map(|member| async { (member.id, clock::within(limits::LAST_READING, member.status()).await) });
+            readings.map(|member| async { (member.id, timer::within(limits::LAST_READING, member.status()).await) });
         for (member, reading) in join_all(readings).await {
             if let Some(Ok(status)) = reading {
                 self.record_reading(work.step.cycle, member, &status);
@@ -380,7 +380,7 @@ impl Stage<'_> {
                 if !statuses.is_empty() && statuses.iter().all(|status| status.last_purged > Some(log_last)) {
                     return Ok(());
                 }
-                clock::sleep(limits::PURGE_RETRY_PAUSE).await;
+                timer::sleep(limits::PURGE_RETRY_PAUSE).await;
             }
         };
         let others: Vec<_> = self.cluster.members.iter().map(|member| member.id).filter(|id| *id != away).collect();

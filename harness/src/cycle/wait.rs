@@ -13,7 +13,7 @@ use crate::pace::Lap;
 use crate::scenario::{Scenario, TargetSpec};
 use crate::stretched::Stretched;
 use crate::subject::{LoadShape, Window};
-use crate::{clock, limits};
+use crate::{limits, timer};
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
@@ -96,7 +96,7 @@ impl Stage<'_> {
         let (mut seen, mut moved) = (from, began.clone());
         tokio::pin!(reached);
         loop {
-            if let Some(reached) = clock::within(limits::WINDOW_LOOK_PAUSE, &mut reached).await {
+            if let Some(reached) = timer::within(limits::WINDOW_LOOK_PAUSE, &mut reached).await {
                 return Ok(reached);
             }
             // The members are asked anew, because their own news come in large steps.

@@ -4,7 +4,7 @@
 use super::{CONNECT_TIMEOUT, whole_revisions};
 use crate::evidence::{Heard, Resumption, mark_of};
 use crate::pace::Lap;
-use crate::{clock, limits};
+use crate::{limits, timer};
 use etcd_client::{Client, ConnectOptions, WatchOptions};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub async fn read(endpoint: &str, (lap, bound): (&Lap, Duration)) -> Result<u64,
                 Err((false, why)) => return Err(why),
                 Ok(revision) => return Ok(revision),
             }
-            clock::sleep(limits::SECOND_LOOK_RETRY_PAUSE).await;
+            timer::sleep(limits::SECOND_LOOK_RETRY_PAUSE).await;
         }
     };
     match lap.within(bound, asked).await {

@@ -110,7 +110,11 @@ fn report_of(text: &str, alter: fn(&mut FenceAnswer)) -> Report {
     assert_eq!(ledger.findings(), []);
     let mut fold = Fold::open(&paths.history_jsonl(), &scenario.known).unwrap();
     while fold.step().unwrap().is_some() {}
-    assert_eq!(fold.ledger().sums(1, None), ledger.sums(1, None), "the ledger that wrote the history, and a fold over it");
+    assert_eq!(
+        fold.ledger().sums(1, None),
+        ledger.sums(1, None),
+        "the ledger that wrote the history, and a fold over it"
+    );
     let run = report.verify().run;
     assert_eq!(run.verdict, Verdict::Pass, "{:?}", run.findings);
     report::write(&paths, &run).unwrap();

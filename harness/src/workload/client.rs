@@ -9,10 +9,10 @@ use super::WorkloadOptions;
 use super::attempt::attempt;
 use super::connection::Connection;
 use super::generator::{Generator, Step};
-use crate::clock;
 use crate::endpoints::Board;
 use crate::operation::{Action, Compare, Effect, Expected, KeyState, Keys, OpId, Outcome, Purpose, Reason, Reply};
 use crate::oracle::Ledger;
+use crate::timer;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,7 +82,7 @@ impl Client {
             tokio::select! {
                 biased;
                 _ = stopped.wait_for(|stop| *stop) => return,
-                () = clock::sleep(pause), if !pause.is_zero() => {}
+                () = timer::sleep(pause), if !pause.is_zero() => {}
                 () = tokio::task::yield_now(), if pause.is_zero() => {}
             }
         }

@@ -2,9 +2,9 @@
 
 use super::packed;
 use super::refusal::outcome_of;
-use crate::clock;
 use crate::contact::rows::key_state;
 use crate::operation::{Action, Compare, Effect, Keys, Outcome, Reply};
+use crate::timer;
 use etcd_client::{
     Client, CompareOp, ConnectOptions, DeleteOptions, Error, GetOptions, LeaseGrantOptions, PutOptions, ResponseHeader,
     Txn, TxnOp,
@@ -47,7 +47,7 @@ pub(super) struct Connection {
 impl Connection {
     /// Sends `action` once. Bounded by the operation timeout.
     pub async fn send(&mut self, action: &Action) -> Outcome {
-        match clock::within(self.op_timeout, self.call(action)).await {
+        match timer::within(self.op_timeout, self.call(action)).await {
             Some(Ok(outcome)) => outcome,
             Some(Err(error)) => outcome_of(&error),
             None => Outcome::Unknown { why: format!("no answer within {} ms", self.op_timeout.as_millis()) },

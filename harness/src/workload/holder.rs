@@ -11,11 +11,11 @@
 use super::WorkloadOptions;
 use super::attempt::attempt;
 use super::connection::Connection;
-use crate::clock;
 use crate::endpoints::Board;
 use crate::operation::{Action, Expected, OpId, Outcome, Purpose, Reply};
 use crate::oracle::Ledger;
 use crate::seed::Stream;
+use crate::timer;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -94,7 +94,7 @@ impl Holder {
         tokio::select! {
             biased;
             _ = self.stopped.wait_for(|stop| *stop) => false,
-            () = clock::sleep(pause) => true,
+            () = timer::sleep(pause) => true,
         }
     }
 

@@ -166,6 +166,7 @@ mod tests {
     use crate::evidence::Evidence;
     use crate::history::{History, Lines};
     use crate::member::Slot;
+    use crate::timer;
     use std::net::TcpListener;
 
     /// The endpoints that the requests of a short load went to, while only those in `serving` were
@@ -182,8 +183,8 @@ mod tests {
         serving.iter().for_each(|place| board.set(*place, true));
         let options = WorkloadOptions { clients: 2, op_timeout: Duration::from_secs(60), ..WorkloadOptions::default() };
         let load = Workload::start(&options, (&endpoints, board), &Seed::new(1), ledger).await.unwrap();
-        clock::sleep(Duration::from_millis(300)).await;
-        let stopped = clock::within(Duration::from_secs(20), load.stop()).await;
+        timer::sleep(Duration::from_millis(300)).await;
+        let stopped = timer::within(Duration::from_secs(20), load.stop()).await;
         stopped.expect("no client waits for who does not serve").unwrap();
         let (mut lines, mut asked) = (Lines::open(&path).unwrap(), Vec::new());
         while let Some((_, evidence)) = lines.read().unwrap() {

@@ -19,6 +19,7 @@ use crate::clock;
 use crate::limits;
 use crate::operation::{Action, Expected, Keys, OpId, Outcome, Purpose};
 use crate::oracle::Ledger;
+use crate::timer;
 use futures_util::future::join_all;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -90,7 +91,7 @@ impl ReadProber {
             if matches!(outcome, Outcome::Done { .. }) {
                 return clock::now() < end;
             }
-            clock::sleep(limits::CUT_RETRY_PAUSE).await;
+            timer::sleep(limits::CUT_RETRY_PAUSE).await;
         }
         false
     }
