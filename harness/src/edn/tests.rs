@@ -1,5 +1,5 @@
 use super::*;
-use crate::report::sample::assert_golden;
+use ninelives_golden::assert_golden;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 

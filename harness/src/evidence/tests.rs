@@ -3,7 +3,7 @@
 use super::*;
 use crate::evidence::Served;
 use crate::operation::{Compare, Effect, Expected, Keys, Shape};
-use crate::report::sample;
+use crate::record::RunSummary;
 use crate::verdict::Class;
 use proptest::prelude::*;
 use strum::IntoEnumIterator;
@@ -52,7 +52,7 @@ fn samples(kind: EvidenceKind) -> Vec<Evidence> {
     use EvidenceKind as K;
     let (slot, cycle, member) = (Slot(2), 1, 2);
     let at = "127.0.0.1:9".parse().unwrap();
-    let run = sample::failing();
+    let run: RunSummary = serde_json::from_str(&ninelives_golden::stored("verdict.json")).unwrap();
     let finding = || Finding::of_class(Class::StateHash).in_cycle(4).at_member(2);
     let recovery = || Recovered {
         last_flushed_index: Some(1),

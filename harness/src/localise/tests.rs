@@ -4,9 +4,9 @@ use super::*;
 use crate::evidence::Change;
 use crate::history::Lines;
 use crate::report::localisation;
-use crate::report::sample::assert_golden;
 use crate::verdict::findings::Replicas;
 use crate::verdict::findings::parts::{Anchor, Part, Says};
+use ninelives_golden::assert_golden;
 use node_proto::command::command::Request;
 use node_proto::etcdserverpb::{DeleteRangeRequest, PutRequest};
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::report::sample::assert_golden;
+use ninelives_golden::assert_golden;
 use node_proto::command::command::Request;
 use node_proto::command::{Command, Fence};
 use node_proto::etcdserverpb::PutRequest;
@@ -13,9 +13,7 @@ fn unhex(hex: &str) -> Vec<u8> {
 /// Entries that a real member wrote, byte by byte, and what they say.
 #[test]
 fn golden_entries_of_a_real_log() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/raft-log-entries.txt");
-    let stored = std::fs::read_to_string(path).unwrap();
-    let lines: Vec<String> = stored
+    let lines: Vec<String> = ninelives_golden::stored("raft-log-entries.txt")
         .lines()
         .map(|line| {
             let hex = line.split("  ").next().unwrap();

@@ -118,7 +118,7 @@ mod tests {
         run.quotas = vec![quota("flush.completed", Role::Follower, 2), quota("flush.completed", Role::Leader, 1)];
         let worth = Worth::of(&run);
         let grid = Grid::of(&run, &worth);
-        sample::assert_golden("grid.txt", &format!("{}{}\n", grid.text(), grid.sentence()));
+        ninelives_golden::assert_golden("grid.txt", &format!("{}{}\n", grid.text(), grid.sentence()));
     }
 
     #[test]

@@ -348,12 +348,15 @@ mod tests {
 
     #[test]
     fn golden_pass() {
-        sample::assert_golden("report-pass.html", content(&render(&sample::run(), "reports/sample-seed7")));
+        ninelives_golden::assert_golden("report-pass.html", content(&render(&sample::run(), "reports/sample-seed7")));
     }
 
     #[test]
     fn golden_failing() {
-        sample::assert_golden("report-failing.html", content(&render(&sample::failing(), "reports/it's a sample")));
+        ninelives_golden::assert_golden(
+            "report-failing.html",
+            content(&render(&sample::failing(), "reports/it's a sample")),
+        );
     }
 
     #[test]

@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn golden() {
-        sample::assert_golden("verdict.json", &render(&sample::failing()).unwrap());
+        ninelives_golden::assert_golden("verdict.json", &render(&sample::failing()).unwrap());
     }
 
     #[test]

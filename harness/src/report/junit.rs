@@ -181,12 +181,12 @@ mod tests {
 
     #[test]
     fn golden_pass() {
-        sample::assert_golden("junit-pass.xml", &render(&sample::run()).unwrap());
+        ninelives_golden::assert_golden("junit-pass.xml", &render(&sample::run()).unwrap());
     }
 
     #[test]
     fn golden_failing() {
-        sample::assert_golden("junit-failing.xml", &render(&sample::failing()).unwrap());
+        ninelives_golden::assert_golden("junit-failing.xml", &render(&sample::failing()).unwrap());
     }
 
     #[test]

@@ -180,12 +180,12 @@ mod tests {
 
     #[test]
     fn golden_text() {
-        sample::assert_golden("localisation.txt", &text(&sample::localisation()));
+        ninelives_golden::assert_golden("localisation.txt", &text(&sample::localisation()));
     }
 
     #[test]
     fn golden_html() {
-        sample::assert_golden("localisation.html", &html(&sample::localisation()));
+        ninelives_golden::assert_golden("localisation.html", &html(&sample::localisation()));
     }
 
     /// Keys and values are the store's, and may be anything.

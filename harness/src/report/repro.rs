@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn golden() {
-        sample::assert_golden("repro.sh", &render(&sample::failing()));
+        ninelives_golden::assert_golden("repro.sh", &render(&sample::failing()));
     }
 
     /// The script is run with binaries that only print: words with quotes and blanks must arrive

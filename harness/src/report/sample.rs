@@ -1,7 +1,5 @@
 //! Fixed runs for the golden files: a pass that holds every kind of cycle, and a failure with text
 //! that must be escaped.
-//!
-//! The golden files are in `harness/tests/golden/`; `NINELIVES_BLESS=1` rewrites them.
 
 use crate::member::{Engine, Role, Slot};
 use crate::record::localisation::{Excerpt, ExcerptLine, FirstWrong, Localisation, Watermarks, WrongKey};
@@ -9,7 +7,6 @@ use crate::record::*;
 use crate::verdict::findings::parts::{Anchor, Part, Says};
 use crate::verdict::findings::{Replicas, Worth};
 use crate::verdict::{Class, Finding, Verdict};
-use std::path::Path;
 
 fn cycle(number: u32, victims: &[(u64, Role)], window: Option<(&str, u64)>, outcome: FaultOutcome) -> CycleRecord {
     let landed = outcome == FaultOutcome::Landed;
@@ -233,15 +230,4 @@ pub fn localisation() -> Localisation {
         }),
         unknown: vec!["what n3 holds, because it does not answer: n3 is down".to_owned()],
     }
-}
-
-/// Compares `text` with the golden file `name`.
-pub fn assert_golden(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("NINELIVES_BLESS").is_some() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, text).unwrap();
-    }
-    let golden = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(golden == text, "{name} is not what it was; look at the change, then bless it with NINELIVES_BLESS=1");
 }

@@ -412,7 +412,7 @@ fn golden_line() {
     log.entries.push(entry(2, 11, Some(put("ü", "no value of ours", 0))));
     let evidence = LogReplay::default().evidence(4, 2, &log, Some(11));
     let text = serde_json::to_string(&evidence).unwrap().replace("{\"i\"", "\n{\"i\"");
-    crate::report::sample::assert_golden("raft-log-evidence.txt", &text);
+    ninelives_golden::assert_golden("raft-log-evidence.txt", &text);
 }
 
 proptest! {
