@@ -190,8 +190,7 @@ impl Finding {
         sentence
     }
 
-    /// Some finding of `class`.
-    #[cfg(test)]
+    /// Some finding of `class`: a sample.
     pub fn of_class(class: Class) -> Self {
         Self::new(What::of_class(class))
     }

@@ -232,7 +232,6 @@ impl What {
     }
 
     /// A sample of the first kind of `class`.
-    #[cfg(test)]
     pub fn of_class(class: Class) -> Self {
         What::GROUPS.iter().copied().flatten().find(|kind| kind.class == class).expect("each class has a kind").sample()
     }

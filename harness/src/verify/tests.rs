@@ -105,9 +105,9 @@ fn report_of(text: &str, alter: fn(&mut FenceAnswer)) -> Report {
     kill_and_fence(&ledger, alter);
     let other = KeyState { key: b"p/2".to_vec(), value: b"0.1".to_vec(), create_revision: 3, mod_revision: 3, ..row() };
     let rows = vec![row(), other];
-    assert_eq!(ledger.judged(&Evidence::LastRead { member: 1, revision: 3, rows }), []);
+    assert_eq!(judged(&ledger, &Evidence::LastRead { member: 1, revision: 3, rows }), []);
     ledger.record(&Evidence::End(End { slots: founders(), load_ms: 500, ..End::default() }));
-    assert_eq!(ledger.findings(), []);
+    assert_eq!(findings(&ledger), []);
     let mut fold = Fold::open(&paths.history_jsonl(), &scenario.known).unwrap();
     while fold.step().unwrap().is_some() {}
     assert_eq!(
@@ -138,18 +138,31 @@ fn row() -> KeyState {
     KeyState { key: b"p/1".to_vec(), value, create_revision: 2, mod_revision: 2, version: 1, lease: 0 }
 }
 
+fn invoke(ledger: &Ledger, op: OpId, action: Action) {
+    ledger.record(&Evidence::Invoke { op, endpoint: 0, action, purpose: None });
+}
+
+fn findings(ledger: &Ledger) -> Vec<Finding> {
+    ledger.drain().into_iter().map(|raised| raised.finding).collect()
+}
+
+fn judged(ledger: &Ledger, evidence: &Evidence) -> Vec<Finding> {
+    ledger.record(evidence);
+    findings(ledger)
+}
+
 fn write_and_read(ledger: &Ledger) {
     let done = |revision, reply| Outcome::Done { revision, term: 1, reply };
-    ledger.invoke(A, &Action::Put { key: "p/1".into(), value: "xxxxxxxxxxxx,0.0".into(), lease: 0 });
+    invoke(ledger, A, Action::Put { key: "p/1".into(), value: "xxxxxxxxxxxx,0.0".into(), lease: 0 });
     ledger.complete(A, &done(2, Reply::Put));
     let KeyState { key, value, .. } = row();
     let put = Change::Put { key, value, create_revision: 2, version: 1, lease: 0 };
     (1..=3).for_each(|slot| ledger.deliver(Slot(slot), 2, std::slice::from_ref(&put)));
-    ledger.invoke(B, &Action::Put { key: "p/2".into(), value: "0.1".into(), lease: 0 });
+    invoke(ledger, B, Action::Put { key: "p/2".into(), value: "0.1".into(), lease: 0 });
     ledger.complete(B, &done(3, Reply::Put));
     let put = Change::Put { key: b"p/2".to_vec(), value: b"0.1".to_vec(), create_revision: 3, version: 1, lease: 0 };
     (1..=3).for_each(|slot| ledger.deliver(Slot(slot), 3, std::slice::from_ref(&put)));
-    ledger.invoke(C, &Action::Read { keys: Keys::one("p/1"), revision: None, serializable: false });
+    invoke(ledger, C, Action::Read { keys: Keys::one("p/1"), revision: None, serializable: false });
     ledger.complete(C, &done(3, Reply::Read(vec![row()])));
 }
 
@@ -166,7 +179,7 @@ fn kill_and_fence(ledger: &Ledger, alter: fn(&mut FenceAnswer)) {
     };
     let applied_received = Some(7);
     let inspected = Evidence::Inspected { cycle, member: 2, look: Look::Killed, applied_received, dead };
-    assert_eq!(ledger.judged(&inspected), []);
+    assert_eq!(judged(ledger, &inspected), []);
     ledger.record(&Evidence::Mark { cycle });
     let digest = ledger.kv_digest(3, 0).unwrap();
     let nothing = Sha256::digest(b"").to_vec();
@@ -185,7 +198,7 @@ fn kill_and_fence(ledger: &Ledger, alter: fn(&mut FenceAnswer)) {
     };
     let mut answers: Vec<_> = (1..=3).map(|member| (member, answer.clone())).collect();
     alter(&mut answers[2].1);
-    assert_eq!(ledger.judged(&Evidence::FenceAnswers { cycle, answers: Answers::new(&answers) }), []);
+    assert_eq!(judged(ledger, &Evidence::FenceAnswers { cycle, answers: Answers::new(&answers) }), []);
     let recovery = Recovered {
         last_flushed_index: Some(4),
         engine_index: Some(4),
@@ -199,7 +212,7 @@ fn kill_and_fence(ledger: &Ledger, alter: fn(&mut FenceAnswer)) {
         open_micros: 7,
         snapshot_installed: None,
     };
-    assert_eq!(ledger.judged(&Evidence::Recovery { cycle, member: 2, recovery }), []);
+    assert_eq!(judged(ledger, &Evidence::Recovery { cycle, member: 2, recovery }), []);
     let record = CycleRecord {
         cycle,
         outcome: FaultOutcome::Landed,
