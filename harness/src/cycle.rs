@@ -26,9 +26,6 @@ mod upgrade;
 mod victims;
 mod wait;
 
-pub use crate::member::Role;
-pub use crate::record::{CycleRecord, FaultOutcome, PhasesMs, Victim};
-
 use crate::clock;
 use crate::cluster::trouble::excused;
 use crate::cluster::{Cluster, Death, Trouble};
@@ -38,10 +35,12 @@ use crate::inspect::remove_dir;
 use crate::limits;
 use crate::machine::{Machine, Shortage};
 use crate::member::Engine;
+use crate::member::Role;
 use crate::observe::Observer;
 use crate::oracle::{Ledger, Raised};
 use crate::pace::{Lap, Pace};
 use crate::plan::{Fault, Step, When};
+use crate::record::{CycleRecord, FaultOutcome, PhasesMs, Victim};
 use crate::scenario::Scenario;
 use crate::stretched::AS_IDLE;
 use crate::timer;

@@ -11,10 +11,10 @@ mod launch;
 mod planned;
 mod resume;
 
-pub use crate::record::RunSummary;
 pub use launch::read_inputs;
+pub use planned::planned;
 
-use crate::cycle::{CycleEnd, CycleRecord};
+use crate::cycle::CycleEnd;
 use crate::evidence::End;
 use crate::exit::Exit;
 use crate::inspect::remove_dir;
@@ -26,8 +26,8 @@ use crate::paths::Paths;
 use crate::plan::Plan;
 use crate::process::{Environment, Spawner};
 use crate::progress::Progress;
-use crate::record::QuotaRecord;
 use crate::record::crowd::CrowdRecord;
+use crate::record::{CycleRecord, QuotaRecord, RunSummary};
 use crate::scenario::{Floors, Scenario};
 use crate::subject::Target;
 use crate::verdict::findings::{Harness, Worth as Lack};
@@ -274,7 +274,7 @@ async fn describe(job: &Job, spawner: &Spawner, started_utc: String) -> anyhow::
         filesystem: provenance::filesystem(job.paths.root()),
         git_revision: provenance::git_revision(spawner).await,
         repro: job.repro.clone(),
-        ..RunSummary::planned(&job.scenario, &job.plan, job.quotas.clone())
+        ..planned(&job.scenario, &job.plan, job.quotas.clone())
     })
 }
 

@@ -115,7 +115,7 @@ impl Claims {
 pub fn verify(paths: &Paths, claims: Claims) -> anyhow::Result<Verification> {
     let Claims { scenario, plan, run: claimed } = claims;
     let mut verification = Verification {
-        run: RunSummary::planned(&scenario, &plan, Vec::new()),
+        run: run::planned(&scenario, &plan, Vec::new()),
         claimed,
         counts: Counts::default(),
         classes: BTreeMap::new(),

@@ -1,12 +1,12 @@
 //! The node's control endpoint.
 
-use super::Standing;
+use super::{Standing, wire};
 use crate::evidence::{FenceAnswer, Recovered};
 use crate::limits;
 use anyhow::Context;
 use node_proto::control::control_client::ControlClient;
 use node_proto::control::{
-    ArmRequest, FenceAnswerRequest, FenceRequest, RecoveryRequest, StatusRequest, WaitAppliedRequest,
+    ArmRequest, FenceAnswerRequest, FenceRequest, RecoveryRequest, StatusRequest, StatusResponse, WaitAppliedRequest,
 };
 use std::net::SocketAddr;
 use tonic::transport::{Channel, Endpoint};
@@ -25,11 +25,11 @@ impl Control {
     }
 
     pub(super) async fn status(&self) -> Result<Standing, Status> {
-        self.0.clone().status(StatusRequest {}).await.map(said)
+        self.0.clone().status(StatusRequest {}).await.map(standing)
     }
 
     pub(super) async fn wait_applied(&self, index: u64) -> Result<Standing, Status> {
-        self.0.clone().wait_applied(WaitAppliedRequest { index }).await.map(said)
+        self.0.clone().wait_applied(WaitAppliedRequest { index }).await.map(standing)
     }
 
     pub(super) async fn arm(&self, window: &str, hit: u64) -> Result<(), Status> {
@@ -37,7 +37,8 @@ impl Control {
     }
 
     pub(super) async fn recovery(&self) -> Result<Recovered, Status> {
-        self.0.clone().recovery(RecoveryRequest {}).await.map(said)
+        let said = self.0.clone().recovery(RecoveryRequest {}).await?;
+        Ok(wire::recovered(said.into_inner()))
     }
 
     /// The fence's raft index.
@@ -46,11 +47,11 @@ impl Control {
     }
 
     pub(super) async fn fence_answer(&self, index: u64) -> Result<FenceAnswer, Status> {
-        self.0.clone().fence_answer(FenceAnswerRequest { index }).await.map(said)
+        let said = self.0.clone().fence_answer(FenceAnswerRequest { index }).await?;
+        Ok(wire::fence_answer(said.into_inner()))
     }
 }
 
-/// A reply of the wire as the harness's own type.
-fn said<W, T: From<W>>(response: Response<W>) -> T {
-    response.into_inner().into()
+fn standing(said: Response<StatusResponse>) -> Standing {
+    said.into_inner().into()
 }

@@ -64,42 +64,40 @@ impl From<control::StatusResponse> for Standing {
     }
 }
 
-impl From<control::RecoveryResponse> for Recovered {
-    fn from(said: control::RecoveryResponse) -> Self {
-        let range = |range: Option<control::IndexRange>| {
-            range.map(|control::IndexRange { first, last }| IndexRange { first, last })
-        };
-        Self {
-            last_flushed_index: said.last_flushed_index,
-            engine_index: said.engine_index,
-            log_first: said.log_first,
-            log_last: said.log_last,
-            last_purged: said.last_purged,
-            scan_start: said.scan_start,
-            verified: range(said.verified),
-            replayed: range(said.replayed),
-            complete: said.complete,
-            open_micros: said.open_micros,
-            snapshot_installed: said.snapshot_installed,
-        }
+/// The account that a member gives of its recovery.
+pub fn recovered(said: control::RecoveryResponse) -> Recovered {
+    let range = |range: Option<control::IndexRange>| {
+        range.map(|control::IndexRange { first, last }| IndexRange { first, last })
+    };
+    Recovered {
+        last_flushed_index: said.last_flushed_index,
+        engine_index: said.engine_index,
+        log_first: said.log_first,
+        log_last: said.log_last,
+        last_purged: said.last_purged,
+        scan_start: said.scan_start,
+        verified: range(said.verified),
+        replayed: range(said.replayed),
+        complete: said.complete,
+        open_micros: said.open_micros,
+        snapshot_installed: said.snapshot_installed,
     }
 }
 
-impl From<control::FenceAnswerResponse> for FenceAnswer {
-    fn from(said: control::FenceAnswerResponse) -> Self {
-        let lease = |control::Lease { id, granted_ttl_seconds }| Lease { id, granted_ttl_seconds };
-        Self {
-            missed: said.missed,
-            index: said.index,
-            term: said.term,
-            revision: said.revision,
-            compact_revision: said.compact_revision,
-            kv: said.kv,
-            lease: said.lease,
-            auth: said.auth,
-            membership: said.membership,
-            kv_rows: said.kv_rows,
-            leases: said.leases.into_iter().map(lease).collect(),
-        }
+/// A member's state at a fence.
+pub fn fence_answer(said: control::FenceAnswerResponse) -> FenceAnswer {
+    let lease = |control::Lease { id, granted_ttl_seconds }| Lease { id, granted_ttl_seconds };
+    FenceAnswer {
+        missed: said.missed,
+        index: said.index,
+        term: said.term,
+        revision: said.revision,
+        compact_revision: said.compact_revision,
+        kv: said.kv,
+        lease: said.lease,
+        auth: said.auth,
+        membership: said.membership,
+        kv_rows: said.kv_rows,
+        leases: said.leases.into_iter().map(lease).collect(),
     }
 }

@@ -1,6 +1,7 @@
 //! What is left of a dead member.
 
 use crate::member::Engine;
+use crate::verdict::findings::parts::Vote;
 use serde::{Deserialize, Serialize};
 
 /// A dead member, as `inspect --json` prints it. All indexes are raft indexes; `None`: there is
@@ -33,4 +34,12 @@ pub struct DeadMember {
     /// the harness itself. `None`: the record is older than this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub install_under_way: Option<bool>,
+}
+
+impl DeadMember {
+    /// The vote in its log; `None`: it never voted.
+    pub fn vote(&self) -> Option<Vote> {
+        let committed = self.vote_committed == Some(true);
+        Some(Vote { term: self.vote_term?, node: self.vote_node, committed })
+    }
 }

@@ -4,7 +4,7 @@
 use super::ledger::Books;
 use super::liveness::{check_cut, check_healing};
 use super::replay_start::{Restart, carry_install, check_dead, check_replay_start};
-use super::votes::{Vote, check_vote};
+use super::votes::check_vote;
 use super::{check_fence, check_kept, check_kv_fence, check_last_read, check_missed, migration};
 use crate::evidence::{DeadMember, Evidence, KvAnswer, Look, Recovered};
 use crate::operation::{Outcome, Reason};
@@ -133,7 +133,7 @@ impl Books {
             Look::Killed => {
                 let mut findings = check_dead(&restart);
                 findings.extend(check_vote(&restart, self.votes.get(&member).copied()));
-                if let Some(vote) = Vote::of(&dead) {
+                if let Some(vote) = dead.vote() {
                     self.votes.insert(member, vote);
                 }
                 findings

@@ -7,7 +7,7 @@ use crate::evidence::DeadMember;
 use crate::member::Engine;
 use crate::verdict::Finding;
 use crate::verdict::findings::Restarts;
-use crate::verdict::findings::parts::{DeadMark, Migration, Store, Vote};
+use crate::verdict::findings::parts::{DeadMark, Migration, Store};
 use std::cmp::Ordering;
 
 /// Judges the directory `restart.dead` after a `migrate`, against `before` it. `to`: the engine
@@ -41,7 +41,7 @@ pub fn check_kept(restart: &Restart<'_>, before: &DeadMember, to: Option<Engine>
             Ordering::Equal => {}
         }
     }
-    let (was, is) = (Vote::of(before), Vote::of(dead));
+    let (was, is) = (before.vote(), dead.vote());
     if was != is {
         findings.push(restart.finding(Restarts::MigrationChangedVote { after, was, is }));
     }

@@ -65,7 +65,6 @@ pub use migration::settle_index;
 pub use raised::{LISTED_PER_CLASS_MAX, Origin, Raised};
 pub use replay_start::Restart;
 pub use sums::{Sums, Tally};
-pub use votes::Vote;
 
 use crate::verdict::Finding;
 

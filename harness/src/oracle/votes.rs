@@ -8,26 +8,18 @@
 
 use super::Alarms;
 use super::replay_start::Restart;
-use crate::evidence::{DeadMember, Reading};
+use crate::evidence::Reading;
 use crate::verdict::Finding;
 use crate::verdict::findings::RaftLogs;
-pub use crate::verdict::findings::parts::Vote;
+use crate::verdict::findings::parts::Vote;
 use std::collections::BTreeMap;
-
-impl Vote {
-    /// The vote in a dead log; `None`: it never voted.
-    pub fn of(dead: &DeadMember) -> Option<Self> {
-        let committed = dead.vote_committed == Some(true);
-        Some(Self { term: dead.vote_term?, node: dead.vote_node, committed })
-    }
-}
 
 /// Compares a member's vote with the last one known of it. Its term never goes back; within a term
 /// the vote moves only from a candidate to the leader that a quorum chose.
 pub fn check_vote(restart: &Restart<'_>, known: Option<Vote>) -> Option<Finding> {
     // A log that cannot be read tells no vote; that it cannot be read has been reported.
     let known = known.filter(|_| restart.dead.log_error.is_none())?;
-    let what = match Vote::of(restart.dead) {
+    let what = match restart.dead.vote() {
         None => RaftLogs::VoteGone { term: known.term },
         Some(vote) if vote.term < known.term => RaftLogs::VoteOfOlderTerm { was: known.term, is: vote.term },
         Some(vote) if vote.term == known.term => {
@@ -79,6 +71,7 @@ impl Leaders {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::DeadMember;
     use crate::verdict::Class;
 
     fn dead() -> DeadMember {

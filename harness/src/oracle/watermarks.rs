@@ -20,42 +20,40 @@ use crate::verdict::findings::Watermarks as Broken;
 use crate::verdict::findings::parts::Mark;
 use std::collections::VecDeque;
 
-impl Reading {
-    /// The marks that never go back, beside the term.
-    fn ascending(&self) -> [(Mark, u64); 7] {
-        [
-            (Mark::Purged, self.purged),
-            (Mark::Persisted, self.persisted),
-            (Mark::Flushed, self.flushed),
-            (Mark::Applied, self.applied),
-            (Mark::Committed, self.committed),
-            (Mark::Revision, self.revision),
-            (Mark::CompactRevision, self.compacted),
-        ]
-    }
+/// The marks that never go back, beside the term.
+fn ascending(reading: &Reading) -> [(Mark, u64); 7] {
+    [
+        (Mark::Purged, reading.purged),
+        (Mark::Persisted, reading.persisted),
+        (Mark::Flushed, reading.flushed),
+        (Mark::Applied, reading.applied),
+        (Mark::Committed, reading.committed),
+        (Mark::Revision, reading.revision),
+        (Mark::CompactRevision, reading.compacted),
+    ]
+}
 
-    /// Pairs that must be in this order, beside persisted and flushed.
-    fn order(&self) -> [((Mark, u64), (Mark, u64)); 3] {
-        [
-            ((Mark::Flushed, self.flushed), (Mark::Applied, self.applied)),
-            ((Mark::Applied, self.applied), (Mark::Committed, self.committed)),
-            ((Mark::LogDurable, self.log_durable), (Mark::LogLast, self.log_last)),
-        ]
-    }
+/// Pairs that must be in this order, beside persisted and flushed.
+fn order(reading: &Reading) -> [((Mark, u64), (Mark, u64)); 3] {
+    [
+        ((Mark::Flushed, reading.flushed), (Mark::Applied, reading.applied)),
+        ((Mark::Applied, reading.applied), (Mark::Committed, reading.committed)),
+        ((Mark::LogDurable, reading.log_durable), (Mark::LogLast, reading.log_last)),
+    ]
+}
 
-    /// The greater of each mark that never goes back.
-    fn at_least(self, other: &Self) -> Self {
-        Self {
-            term: self.term.max(other.term),
-            purged: self.purged.max(other.purged),
-            persisted: self.persisted.max(other.persisted),
-            flushed: self.flushed.max(other.flushed),
-            applied: self.applied.max(other.applied),
-            committed: self.committed.max(other.committed),
-            revision: self.revision.max(other.revision),
-            compacted: self.compacted.max(other.compacted),
-            ..*other
-        }
+/// The greater of each mark that never goes back.
+fn at_least(reading: Reading, other: &Reading) -> Reading {
+    Reading {
+        term: reading.term.max(other.term),
+        purged: reading.purged.max(other.purged),
+        persisted: reading.persisted.max(other.persisted),
+        flushed: reading.flushed.max(other.flushed),
+        applied: reading.applied.max(other.applied),
+        committed: reading.committed.max(other.committed),
+        revision: reading.revision.max(other.revision),
+        compacted: reading.compacted.max(other.compacted),
+        ..*other
     }
 }
 
@@ -83,7 +81,7 @@ impl Watermarks {
         if persisted > flushed {
             alarms.push(Finding::new(Broken::PersistedAboveFlushed { persisted, flushed }));
         }
-        for ((lower, low), (upper, high)) in reading.order() {
+        for ((lower, low), (upper, high)) in order(reading) {
             if low > high {
                 alarms.push(Finding::new(Broken::MarksOutOfOrder { lower, low, upper, high }));
             }
@@ -94,14 +92,14 @@ impl Watermarks {
             .len()
             .saturating_sub(usize::try_from(self.answered - reading.after.min(self.answered)).unwrap_or(0));
         let before = self.floor.iter().chain(self.recent.iter().take(older));
-        let before = before.fold(Reading::default(), |most, one| most.at_least(one));
+        let before = before.fold(Reading::default(), at_least);
         if before.purged > persisted {
             alarms.push(Finding::new(Broken::PurgedAboveLaterN { purged: before.purged, persisted }));
         }
         if reading.term < before.term {
             alarms.push(Finding::new(Broken::TermWentBack { was: before.term, is: reading.term }));
         }
-        for ((mark, was), (_, is)) in before.ascending().into_iter().zip(reading.ascending()) {
+        for ((mark, was), (_, is)) in ascending(&before).into_iter().zip(ascending(reading)) {
             if is < was {
                 alarms.push(Finding::new(Broken::MarkWentBack { mark, was, is }));
             }
@@ -111,7 +109,7 @@ impl Watermarks {
         if self.recent.len() > OVERLAP_MAX
             && let Some(oldest) = self.recent.pop_front()
         {
-            self.floor = Some(self.floor.map_or(oldest, |floor| floor.at_least(&oldest)));
+            self.floor = Some(self.floor.map_or(oldest, |floor| at_least(floor, &oldest)));
         }
         alarms
     }
