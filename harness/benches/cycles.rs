@@ -10,20 +10,21 @@
 
 use anyhow::{Context, ensure};
 use ninelives::cluster::Cluster;
-use ninelives::history::History;
 use ninelives::observe::Observer;
-use ninelives::oracle::Ledger;
 use ninelives::paths::Paths;
 use ninelives::plan::Plan;
 use ninelives::process::Spawner;
-use ninelives::record::RunSummary;
 use ninelives::report::split::Split;
 use ninelives::run::{self as runner, Job};
 use ninelives::scenario::{Scenario, TargetSpec};
 use ninelives::seed::Seed;
 use ninelives::subject::{Node, Server, Target};
 use ninelives::workload::{Workload, WorkloadOptions};
-use ninelives::{cli, clock, timer};
+use ninelives::{cli, timer};
+use ninelives_evidence::clock;
+use ninelives_evidence::history::History;
+use ninelives_evidence::record::RunSummary;
+use ninelives_oracle::Ledger;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;

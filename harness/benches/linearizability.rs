@@ -3,10 +3,10 @@
 //! once from the answers alone; and a history that no revision prunes, which has to end at its
 //! budget. `cargo bench -p ninelives --bench linearizability`; times drift with the machine.
 
-use ninelives::clock;
-use ninelives::operation::{Action, Compare, Effect, KeyState, Keys, OpId, Outcome, Reply};
-use ninelives::oracle::linearizability::{Basis, Linearizability};
 use ninelives::seed::{Seed, Stream};
+use ninelives_evidence::clock;
+use ninelives_evidence::operation::{Action, Compare, Effect, KeyState, Keys, OpId, Outcome, Reply};
+use ninelives_oracle::linearizability::{Basis, Linearizability};
 use std::collections::BTreeMap;
 
 const OPERATIONS: u64 = 100_000;

@@ -8,11 +8,11 @@ mod wire;
 pub use api::KvLook;
 pub use wire::Standing;
 
-use crate::evidence::{FenceAnswer, Recovered};
 use crate::subject::events::NodeState;
 use crate::subject::{Addresses, Target};
 use api::Api;
 use control::Control;
+use ninelives_evidence::{FenceAnswer, Recovered};
 use tokio::sync::watch;
 use tonic::Status;
 

@@ -12,10 +12,10 @@ mod pulse;
 mod visitor;
 
 use crate::endpoints::Board;
-use crate::record::crowd::{CrowdRecord, Histogram};
 use crate::scenario::CrowdSpec;
 use crate::timer;
 use anyhow::{Context, ensure};
+use ninelives_evidence::record::crowd::{CrowdRecord, Histogram};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

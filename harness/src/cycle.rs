@@ -26,27 +26,26 @@ mod upgrade;
 mod victims;
 mod wait;
 
-use crate::clock;
 use crate::cluster::trouble::excused;
 use crate::cluster::{Cluster, Death, Trouble};
-use crate::ended::Ended;
-use crate::evidence::{DeadMember, Did, Evidence, EvidenceKind, Look};
 use crate::inspect::remove_dir;
-use crate::limits;
 use crate::machine::{Machine, Shortage};
-use crate::member::Engine;
-use crate::member::Role;
 use crate::observe::Observer;
-use crate::oracle::{Ledger, Raised};
 use crate::pace::{Lap, Pace};
 use crate::plan::{Fault, Step, When};
-use crate::record::{CycleRecord, FaultOutcome, PhasesMs, Victim};
 use crate::scenario::Scenario;
-use crate::stretched::AS_IDLE;
 use crate::timer;
-use crate::verdict::findings::Harness;
-use crate::verdict::{Class, Finding, Verdict};
 use crate::workload::{Load, ReadProber};
+use ninelives_evidence::clock;
+use ninelives_evidence::ended::Ended;
+use ninelives_evidence::limits;
+use ninelives_evidence::member::{Engine, Role};
+use ninelives_evidence::record::{CycleRecord, FaultOutcome, PhasesMs, Victim};
+use ninelives_evidence::stretched::AS_IDLE;
+use ninelives_evidence::verdict::findings::Harness;
+use ninelives_evidence::verdict::{Class, Finding, Verdict};
+use ninelives_evidence::{DeadMember, Did, Evidence, EvidenceKind, Look};
+use ninelives_oracle::{Ledger, Raised};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -481,8 +480,8 @@ impl Work {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oracle::Origin;
-    use crate::record::{LastingKind, LastingRecord};
+    use ninelives_evidence::record::{LastingKind, LastingRecord};
+    use ninelives_oracle::Origin;
 
     fn work() -> Work {
         Work::new(&Step { cycle: 4, faults: vec![kill_nobody()] }, &Pace::idle())

@@ -1,6 +1,6 @@
 //! Exit codes as a type: the one table of the codes that the shell sees.
 
-use crate::verdict::Verdict;
+use ninelives_evidence::verdict::Verdict;
 use std::process::ExitCode;
 
 /// The end of this process.

@@ -4,12 +4,12 @@
 //! hard link, because they never change; everything else byte by byte), and a separate binary reads
 //! the copy. The original is never opened, so that the next life finds exactly what the kill left.
 
-use crate::evidence::DeadMember;
-use crate::limits;
 use crate::process::{Launch, Spawner};
-use crate::raft_log::{self, RaftLog};
 use crate::subject::Node;
 use anyhow::{Context, bail};
+use ninelives_evidence::DeadMember;
+use ninelives_evidence::limits;
+use ninelives_oracle::raft_log::{self, RaftLog};
 use std::fs;
 use std::path::Path;
 

@@ -4,13 +4,13 @@
 
 use crate::cluster::{Cluster, Trouble};
 use crate::contact::rows;
-use crate::evidence::Evidence;
-use crate::limits;
-use crate::operation::KeyState;
-use crate::oracle::Ledger;
-use crate::verdict::Finding;
-use crate::verdict::findings::{Harness, Members};
 use etcd_client::{Client, ConnectOptions};
+use ninelives_evidence::Evidence;
+use ninelives_evidence::limits;
+use ninelives_evidence::operation::KeyState;
+use ninelives_evidence::verdict::Finding;
+use ninelives_evidence::verdict::findings::{Harness, Members};
+use ninelives_oracle::Ledger;
 
 /// Reads all members and judges their answers. A failed read leads to a finding about the harness
 /// or about liveness, and is never passed over. Findings wait with the ledger, so that an

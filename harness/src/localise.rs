@@ -7,7 +7,7 @@
 //!    model, over the client API: a new watch reads them from the engine, tombstones included, as
 //!    the hash does. Its keys at the fence are read as well.
 //! 3. All members are killed, and all raft logs are decoded. A replay of the committed entries
-//!    ([`crate::oracle::log_replay`]) begins at that fence and goes on to the end: its rows of each
+//!    ([`ninelives_oracle::log_replay`]) begins at that fence and goes on to the end: its rows of each
 //!    revision are the correct ones. It uses no member's apply code. A majority of the logs decides
 //!    which entries are committed, and no single log does (`quorum`).
 //! 4. The first revision at which a member's rows differ is the first wrong one; the replay knows
@@ -30,18 +30,18 @@ mod trail;
 
 use crate::cluster::Cluster;
 use crate::contact::Standing;
-use crate::hex::hex;
-use crate::limits;
-use crate::operation::KeyState;
-use crate::oracle::Ledger;
-use crate::oracle::log_replay::{Effect, LogReplay, effect, in_words};
 use crate::pace::Pace;
-use crate::raft_log::{self, LogId, Payload, RaftLog};
-use crate::record::localisation::{Excerpt, ExcerptLine, FirstWrong, Localisation, WrongKey};
-use crate::verdict::{Class, Finding};
 use crate::workload::Workload;
 use compare::{Difference, Shape, Shown, Truth, first_difference};
 use futures_util::future::join_all;
+use ninelives_evidence::hex::hex;
+use ninelives_evidence::limits;
+use ninelives_evidence::operation::KeyState;
+use ninelives_evidence::record::localisation::{Excerpt, ExcerptLine, FirstWrong, Localisation, WrongKey};
+use ninelives_evidence::verdict::{Class, Finding};
+use ninelives_oracle::Ledger;
+use ninelives_oracle::log_replay::{Effect, LogReplay, effect, in_words};
+use ninelives_oracle::raft_log::{self, LogId, Payload, RaftLog};
 use std::collections::BTreeMap;
 use trail::Trail;
 

@@ -14,11 +14,12 @@
 //! A broken invariant, wrong data and wrong answers are the system's whatever the machine was short
 //! of: nothing here excuses them.
 //!
-//! [`Class::MachineExhausted`]: crate::verdict::Class::MachineExhausted
+//! [`Class::MachineExhausted`]: ninelives_evidence::verdict::Class::MachineExhausted
 
 use crate::process::environment::unified;
-use crate::resource::Resource;
-use crate::{clock, limits, timer};
+use crate::timer;
+use ninelives_evidence::resource::Resource;
+use ninelives_evidence::{clock, limits};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::geteuid;
 use std::fmt;

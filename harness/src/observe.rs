@@ -8,14 +8,14 @@
 pub mod fresh;
 
 use crate::endpoints::Board;
-use crate::evidence::{Change, Evidence};
-use crate::limits;
-use crate::member::Slot;
-use crate::oracle::Ledger;
 use crate::pace::Lap;
 use crate::timer;
 use anyhow::bail;
 use etcd_client::{Client, ConnectOptions, EventType, WatchClient, WatchOptions, WatchResponse};
+use ninelives_evidence::limits;
+use ninelives_evidence::member::Slot;
+use ninelives_evidence::{Change, Evidence};
+use ninelives_oracle::Ledger;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

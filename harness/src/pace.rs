@@ -15,9 +15,10 @@
 //! ([`limits::FLOOR_REFERENCE`]), by a run that had the machine for itself and kept it busy: never
 //! below 1, and never above [`limits::PACE_FACTOR_MAX`].
 
-use crate::record::pace::PaceRecord;
-use crate::stretched::{AS_IDLE, Stretched};
-use crate::{clock, limits, timer};
+use crate::timer;
+use ninelives_evidence::record::pace::PaceRecord;
+use ninelives_evidence::stretched::{AS_IDLE, Stretched};
+use ninelives_evidence::{clock, limits};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::future::Future;

@@ -39,11 +39,11 @@ pub use parse::PlanError;
 pub use restore::Restore;
 pub use upgrade::{Then, Upgrade, Way};
 
-use crate::hex::hex;
-use crate::member::Engine;
 use crate::scenario::{Scenario, TargetSpec};
 use crate::seed::Seed;
 use draw::Draw;
+use ninelives_evidence::hex::hex;
+use ninelives_evidence::member::Engine;
 use restore::Restores;
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -187,10 +187,10 @@ impl fmt::Display for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits;
-    use crate::member::{Role, Slot};
     use crate::scenario::{FaultKind, Quota, RestoreKind, WayKind, WhomKind};
     use crate::subject::{Reach, WINDOWS, Window};
+    use ninelives_evidence::limits;
+    use ninelives_evidence::member::{Role, Slot};
     use proptest::prelude::*;
     use std::path::Path;
 

@@ -5,11 +5,12 @@
 //! proves nothing.
 
 use crate::exit::Exit;
-use crate::record::RunSummary;
 use crate::run::{self, Job};
-use crate::verdict::Class;
-use crate::{limits, timer};
+use crate::timer;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use ninelives_evidence::limits;
+use ninelives_evidence::record::RunSummary;
+use ninelives_evidence::verdict::Class;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -114,7 +115,7 @@ pub fn lanes() -> usize {
 mod tests {
     use super::*;
     use crate::report::sample;
-    use crate::verdict::Finding;
+    use ninelives_evidence::verdict::Finding;
 
     #[test]
     fn what_a_run_was_worth_is_no_headline() {

@@ -3,8 +3,8 @@
 //! It only consumes events: a line or a redraw happens when a cycle ends, never because time
 //! passed, and it reads no clock (the caller says how far the run is).
 
-use crate::record::{CycleRecord, FaultOutcome};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ninelives_evidence::record::{CycleRecord, FaultOutcome};
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 

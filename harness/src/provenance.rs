@@ -3,11 +3,11 @@
 //!
 //! Nothing here can end a run: a fact that cannot be found out is reported as unknown.
 
-use crate::hex::hex;
-use crate::limits;
 use crate::process::{Launch, Spawner};
-use crate::record::BinaryId;
 use anyhow::Context;
+use ninelives_evidence::hex::hex;
+use ninelives_evidence::limits;
+use ninelives_evidence::record::BinaryId;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::ffi::OsString;

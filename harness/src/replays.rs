@@ -8,8 +8,8 @@
 use crate::exit::Exit;
 use crate::plan::Plan;
 use crate::probe::headline;
-use crate::record::{AgainRecord, CycleRecord, RunSummary};
-use crate::verdict::{Class, Verdict};
+use ninelives_evidence::record::{AgainRecord, CycleRecord, RunSummary};
+use ninelives_evidence::verdict::{Class, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The result of a replay that would pass if one plan were enough.
@@ -193,9 +193,9 @@ fn where_it_was(run: &RunSummary, cycle: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::FaultOutcome;
     use crate::report::sample;
-    use crate::verdict::Finding;
+    use ninelives_evidence::record::FaultOutcome;
+    use ninelives_evidence::verdict::Finding;
 
     /// A run of one landed kill at a window that found `classes`.
     fn run(classes: &[Class]) -> RunSummary {

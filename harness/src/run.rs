@@ -15,26 +15,27 @@ pub use launch::read_inputs;
 pub use planned::planned;
 
 use crate::cycle::CycleEnd;
-use crate::evidence::End;
 use crate::exit::Exit;
 use crate::inspect::remove_dir;
 use crate::machine::Machine;
-use crate::oracle::{self, Sums};
 use crate::output::say;
 use crate::pace::Pace;
 use crate::paths::Paths;
 use crate::plan::Plan;
 use crate::process::{Environment, Spawner};
 use crate::progress::Progress;
-use crate::record::crowd::CrowdRecord;
-use crate::record::{CycleRecord, QuotaRecord, RunSummary};
 use crate::scenario::{Floors, Scenario};
 use crate::subject::Target;
-use crate::verdict::findings::{Harness, Worth as Lack};
-use crate::verdict::{self, Finding, Verdict};
-use crate::{clock, provenance, record, report};
+use crate::{provenance, report};
 use anyhow::Context;
 use lane::{Halt, LaneEnd};
+use ninelives_evidence::End;
+use ninelives_evidence::record::crowd::CrowdRecord;
+use ninelives_evidence::record::{CycleRecord, QuotaRecord, RunSummary};
+use ninelives_evidence::verdict::findings::{Harness, Worth as Lack};
+use ninelives_evidence::verdict::{self, Finding, Verdict};
+use ninelives_evidence::{clock, record};
+use ninelives_oracle::{LISTED_PER_CLASS_MAX, Sums};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
@@ -313,8 +314,7 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: RunTo
     if tally.findings_unlisted > 0 {
         summary.skipped_checks.push(format!(
             "listing of {} further findings: a cycle lists {} of a class, and counts the rest",
-            tally.findings_unlisted,
-            oracle::LISTED_PER_CLASS_MAX
+            tally.findings_unlisted, LISTED_PER_CLASS_MAX
         ));
     }
     summary.skipped_checks.extend(floors::unverified(summary, tally.cycles_apart));

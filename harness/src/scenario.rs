@@ -27,12 +27,12 @@ pub use refusal::Refusal;
 pub use restore::{RestoreKind, RestoreSpec};
 pub use upgrade::{UpgradeSpec, WayKind};
 
-use crate::hex::hex;
-use crate::known::Signature;
-use crate::limits;
-use crate::member::Engine;
 use crate::subject::{Reach, ServerSpec, Window, all_windows};
 use mix::Mix;
+use ninelives_evidence::hex::hex;
+use ninelives_evidence::known::Signature;
+use ninelives_evidence::limits;
+use ninelives_evidence::member::Engine;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 

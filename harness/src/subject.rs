@@ -32,7 +32,7 @@ pub use window::{
     BroughtBy, FILE_WINDOWS, LoadShape, Reach, WINDOWS, Window, all_windows, find_window, nearest_window,
 };
 
-use crate::member::Engine;
+use ninelives_evidence::member::Engine;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::Path;

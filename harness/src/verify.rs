@@ -1,7 +1,7 @@
 //! `verify`: a report's evidence, judged again. Offline: no cluster, no node, no clock.
 //!
 //! The lines of a history go through the very judges that the run's evidence went through
-//! ([`crate::fold`]), in the same order, so the same findings come of them; what they amount to is
+//! ([`ninelives_oracle::fold`]), in the same order, so the same findings come of them; what they amount to is
 //! concluded by the run's own function as well. What then is left to disagree is what a report says
 //! without its evidence, or evidence that was changed since. The ledger's books of both are
 //! compared as well, field by field: a judge that goes by anything but the evidence is found here.
@@ -20,15 +20,15 @@ pub use replayed::Counts;
 use crate::exit::{Exit, Failure};
 use crate::paths::Paths;
 use crate::plan::Plan;
-use crate::record::RunSummary;
-use crate::record::books::BooksRecord;
-use crate::record::known::KnownRecord;
-use crate::record::refused::StepRecord;
 use crate::report;
 use crate::run::{self, RunTotals};
 use crate::scenario::Scenario;
-use crate::verdict::findings::Worth;
-use crate::verdict::{self, Class, Finding, Verdict};
+use ninelives_evidence::record::RunSummary;
+use ninelives_evidence::record::books::BooksRecord;
+use ninelives_evidence::record::known::KnownRecord;
+use ninelives_evidence::record::refused::StepRecord;
+use ninelives_evidence::verdict::findings::Worth;
+use ninelives_evidence::verdict::{self, Class, Finding, Verdict};
 use replayed::Replayed;
 use std::collections::BTreeMap;
 use std::io;

@@ -18,6 +18,11 @@ fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// The harness's own sources.
+const HARNESS: [&str; 4] = ["harness/src", "harness/evidence/src", "harness/golden/src", "harness/oracle/src"];
+/// Both halves.
+const ALL: [&str; 5] = [HARNESS[0], HARNESS[1], HARNESS[2], HARNESS[3], "node-under-test"];
+
 /// Files under `within` (workspace-relative) that contain one of `words` in code, outside `allowed`
 /// prefixes.
 fn offenders(within: &[&str], words: &[&str], allowed: &[&str]) -> Vec<String> {
@@ -50,11 +55,11 @@ fn offenders(within: &[&str], words: &[&str], allowed: &[&str]) -> Vec<String> {
 fn only_the_backend_crate_names_rocksdb() {
     let own = "node-under-test/backend/src/rocksdb";
     let always = ["use rocksdb", " ::rocksdb", "(::rocksdb", "<::rocksdb", "extern crate rocksdb", "librocksdb_sys"];
-    let found = offenders(&["node-under-test", "harness/src"], &always, &[own]);
+    let found = offenders(&ALL, &always, &[own]);
     assert!(found.is_empty(), "{found:#?}");
     // In the backend crate `rocksdb` is also a module of its own, which others may name.
     let bare = [" rocksdb::", "(rocksdb::", "<rocksdb::", "&rocksdb::", "[rocksdb::"];
-    let found = offenders(&["node-under-test", "harness/src"], &bare, &["node-under-test/backend/src/"]);
+    let found = offenders(&ALL, &bare, &["node-under-test/backend/src/"]);
     assert!(found.is_empty(), "{found:#?}");
 }
 
@@ -66,23 +71,23 @@ fn only_its_engine_and_the_raft_logs_file_name_redb() {
         "node-under-test/raft/src/log_store/disk.rs",
         "node-under-test/backend/tests/",
         // The second decoder of that file.
-        "harness/src/raft_log.rs",
+        "harness/oracle/src/raft_log.rs",
     ];
     let always = ["use redb", " ::redb", "(::redb", "<::redb", "extern crate redb", "redb::Database"];
-    let found = offenders(&["node-under-test", "harness/src"], &always, &own);
+    let found = offenders(&ALL, &always, &own);
     assert!(found.is_empty(), "{found:#?}");
     let bare = [" redb::", "(redb::", "<redb::", "&redb::", "[redb::"];
     let found = offenders(
-        &["node-under-test", "harness/src"],
+        &ALL,
         &bare,
-        &["node-under-test/backend/", "node-under-test/raft/src/log_store/disk.rs", "harness/src/raft_log.rs"],
+        &["node-under-test/backend/", "node-under-test/raft/src/log_store/disk.rs", "harness/oracle/src/raft_log.rs"],
     );
     assert!(found.is_empty(), "{found:#?}");
 }
 
 #[test]
 fn only_the_raft_crate_names_openraft() {
-    let found = offenders(&["node-under-test", "harness/src"], &["openraft::"], &["node-under-test/raft/"]);
+    let found = offenders(&ALL, &["openraft::"], &["node-under-test/raft/"]);
     assert!(found.is_empty(), "{found:#?}");
 }
 
@@ -97,19 +102,19 @@ fn the_judge_links_only_the_wire_formats_of_its_subject() {
 
 #[test]
 fn the_oracles_never_talk_to_a_live_node() {
-    let found = offenders(&["harness/src/oracle"], &["Client", "Channel", "tonic::", "etcd_client"], &[]);
+    let found = offenders(&["harness/oracle/src"], &["Client", "Channel", "tonic::", "etcd_client"], &[]);
     assert!(found.is_empty(), "{found:#?}");
 }
 
 #[test]
 fn one_place_starts_processes() {
-    let found = offenders(&["harness/src"], &["process::Command", "Command::new("], &["harness/src/process/"]);
+    let found = offenders(&HARNESS, &["process::Command", "Command::new("], &["harness/src/process/"]);
     assert!(found.is_empty(), "{found:#?}");
 }
 
 #[test]
 fn one_place_mounts() {
-    let found = offenders(&["harness/src"], &["nix::mount", "rustix::mount", "fuser::"], &["harness/src/faultfs"]);
+    let found = offenders(&HARNESS, &["nix::mount", "rustix::mount", "fuser::"], &["harness/src/faultfs"]);
     assert!(found.is_empty(), "{found:#?}");
 }
 
@@ -117,7 +122,7 @@ fn one_place_mounts() {
 /// `rustix` for pidfds and for a priority.
 #[test]
 fn process_control_goes_through_nix() {
-    let all = ["harness/src", "harness/tests", "harness/examples", "harness/benches"];
+    let all = [&HARNESS[..], &["harness/tests", "harness/examples", "harness/benches"]].concat();
     let own = ["harness/src/process/before_exec.rs", "harness/tests/absences.rs"];
     let found = offenders(&all, &["libc::"], &own);
     assert!(found.is_empty(), "{found:#?}");
@@ -134,7 +139,7 @@ fn process_control_goes_through_nix() {
 fn no_diagnostic_can_end_the_harness() {
     // The macros panic where a stream is full or closed; `output.rs` says what becomes of words
     // there.
-    let found = offenders(&["harness/src"], &["println!", "print!"], &["harness/src/faultfs/tests.rs"]);
+    let found = offenders(&HARNESS, &["println!", "print!"], &["harness/src/faultfs/tests.rs"]);
     assert!(found.is_empty(), "{found:#?}");
 }
 
@@ -142,21 +147,22 @@ fn no_diagnostic_can_end_the_harness() {
 /// turns them back.
 #[test]
 fn wire_types_become_evidence_in_one_place() {
-    let found = offenders(&["harness/src"], &["node_proto::control"], &["harness/src/contact/"]);
+    let found = offenders(&HARNESS, &["node_proto::control"], &["harness/src/contact/"]);
     assert!(found.is_empty(), "{found:#?}");
     let back = ["for control::", "for RecoveryResponse", "for StatusResponse", "for FenceAnswerResponse"];
-    let found = offenders(&["harness/src"], &back, &[]);
+    let found = offenders(&HARNESS, &back, &[]);
     assert!(found.is_empty(), "{found:#?}");
 }
 
 /// The live run records evidence in its ledger; a stored history goes through the fold alone.
 #[test]
 fn one_fold_reads_histories_for_the_judges() {
-    let own = ["harness/src/fold.rs", "harness/src/history.rs", "harness/src/oracle/ledger.rs"];
-    let found = offenders(&["harness/src"], &["record_at("], &own);
+    let own = ["harness/oracle/src/fold.rs", "harness/evidence/src/history.rs", "harness/oracle/src/judges/ledger.rs"];
+    let found = offenders(&HARNESS, &["record_at("], &own);
     let found: Vec<_> = found.into_iter().filter(|line| !line.contains("tests.rs:")).collect();
     assert!(found.is_empty(), "{found:#?}");
-    let found = offenders(&["harness/src"], &["read_line("], &["harness/src/evidence/", "harness/src/history.rs"]);
+    let found =
+        offenders(&HARNESS, &["read_line("], &["harness/evidence/src/evidence/", "harness/evidence/src/history.rs"]);
     let found: Vec<_> = found.into_iter().filter(|line| !line.contains("tests.rs:")).collect();
     assert!(found.is_empty(), "{found:#?}");
 }
@@ -168,7 +174,7 @@ fn nothing_matches_on_the_words_of_a_finding() {
     // Where findings are rendered: reports, the terminal, and the words of what a localiser could
     // not find out.
     let rendered = [
-        "harness/src/verdict.rs",
+        "harness/evidence/src/verdict.rs",
         "harness/src/report/",
         "harness/src/cli.rs",
         "harness/src/cli/verify.rs",
@@ -178,9 +184,9 @@ fn nothing_matches_on_the_words_of_a_finding() {
     let words = [".sentence()", "::sentence)", "what.to_string()", "finding.to_string()", "alarm.to_string()"];
     let in_product =
         |found: Vec<String>| -> Vec<String> { found.into_iter().filter(|line| !line.contains("tests.rs:")).collect() };
-    let found = in_product(offenders(&["harness/src"], &words, &rendered));
+    let found = in_product(offenders(&HARNESS, &words, &rendered));
     assert!(found.is_empty(), "match `Finding::what` instead: {found:#?}");
-    let rendering = in_product(offenders(&["harness/src"], &words, &[]));
+    let rendering = in_product(offenders(&HARNESS, &words, &[]));
     assert!(rendering.len() > 3, "the search finds no sentence anywhere: it would prove nothing");
     let matching = ["contains(", "starts_with(", "ends_with(", "find(", "==", "!=", "matches"];
     let found: Vec<_> = rendering.iter().filter(|line| matching.iter().any(|word| line.contains(word))).collect();

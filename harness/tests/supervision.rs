@@ -1,9 +1,9 @@
 //! Process supervision with real children: states arrive as events, strangers' signals are told
 //! apart, and no child survives the harness, even one that is killed with SIGKILL.
 
-use ninelives::ended::Ended;
 use ninelives::process::{Launch, Spawner};
 use ninelives::subject::events::{self, NodeState};
+use ninelives_evidence::ended::Ended;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,11 +1,12 @@
 //! `ninelives export`: a run's history in a format that other checkers read.
 
 use crate::exit::{Exit, Failure};
-use crate::history::{self, Lines};
 use crate::output::{delivered, say};
 use crate::paths::Paths;
-use crate::{edn, limits};
 use clap::Args;
+use ninelives_evidence::history::{self, Lines};
+use ninelives_evidence::limits;
+use ninelives_oracle::edn;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;

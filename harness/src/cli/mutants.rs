@@ -7,12 +7,13 @@ use crate::mutants::{Certificate, Expected, Row, SCHEMA_VERSION, Table, Trial, j
 use crate::plan::Plan;
 use crate::probe::{Sighting, lanes, side_by_side};
 use crate::progress::minutes_and_seconds;
-use crate::record::BinaryId;
 use crate::run::Job;
 use crate::seed::Seed;
-use crate::{clock, inspect, limits, output};
+use crate::{inspect, output};
 use anyhow::Context;
 use clap::Args;
+use ninelives_evidence::record::BinaryId;
+use ninelives_evidence::{clock, limits};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -6,14 +6,15 @@ use super::{
 use crate::exit::{Exit, Failure};
 use crate::paths::Paths;
 use crate::plan::Plan;
-use crate::record::RunSummary;
 use crate::replays::{Replays, up_to_the_failure};
 use crate::run::{self, Job};
 use crate::scenario::Scenario;
-use crate::verdict::Verdict;
-use crate::{clock, inspect, limits, output};
+use crate::{inspect, output};
 use anyhow::Context;
 use clap::Args;
+use ninelives_evidence::record::RunSummary;
+use ninelives_evidence::verdict::Verdict;
+use ninelives_evidence::{clock, limits};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]

@@ -1,13 +1,13 @@
 //! `ninelives run --resume`: reads from a report's history how its run was started.
 
 use super::{With, absolute, job_in, word};
-use crate::evidence::{Evidence, JobRecord};
 use crate::exit::Failure;
-use crate::history::Lines;
 use crate::paths::Paths;
 use crate::report;
 use crate::run::Job;
 use anyhow::Context;
+use ninelives_evidence::history::Lines;
+use ninelives_evidence::{Evidence, JobRecord};
 use std::path::Path;
 
 /// The job that continues the run of `report_dir`; `with` can replace binaries and `keep`.

@@ -2,10 +2,10 @@
 
 use super::{With, absolute, beside_this_executable};
 use crate::exit::Failure;
-use crate::member::Engine;
 use crate::scenario::{Scenario, TargetSpec};
 use crate::subject::node::bug_exists_on;
 use crate::subject::{Node, Server, ServerSpec, Target};
+use ninelives_evidence::member::Engine;
 use std::env;
 use std::path::{Path, PathBuf};
 

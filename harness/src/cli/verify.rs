@@ -3,10 +3,11 @@
 use super::{say, shown};
 use crate::exit::{Exit, Failure};
 use crate::paths::Paths;
-use crate::record::LeasesJudged;
 use crate::verify::{Claims, Verification, not_a_report, verify as judge};
-use crate::{limits, output, report};
+use crate::{output, report};
 use clap::Args;
+use ninelives_evidence::limits;
+use ninelives_evidence::record::LeasesJudged;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]

@@ -6,9 +6,9 @@
 //! members in them. Only runs whose plan disturbs links have proxies.
 
 use super::proxy::{Passage, Proxy};
-use crate::member::Slot;
 use crate::plan::Link;
 use anyhow::Context;
+use ninelives_evidence::member::Slot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -7,8 +7,9 @@
 
 use super::Trouble;
 use crate::pace::Pace;
-use crate::{limits, timer};
+use crate::timer;
 use etcd_client::{Client, ClusterClient, ConnectOptions, Error, MemberAddOptions};
+use ninelives_evidence::limits;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;

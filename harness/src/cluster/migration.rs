@@ -2,11 +2,11 @@
 
 use super::tool::{self, Run};
 use super::{Site, Trouble};
-use crate::ended::Ended;
-use crate::limits;
-use crate::member::Engine;
 use crate::subject::events::Migrated;
 use anyhow::anyhow;
+use ninelives_evidence::ended::Ended;
+use ninelives_evidence::limits;
+use ninelives_evidence::member::Engine;
 
 /// Result of one run of `migrate`.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ mod tests {
     use crate::paths::Paths;
     use crate::process::Spawner;
     use crate::subject::{Node, Target};
-    use crate::verdict::Class;
+    use ninelives_evidence::verdict::Class;
     use std::os::unix::fs::PermissionsExt;
 
     /// Runs a shell script in the place of the node's binary.

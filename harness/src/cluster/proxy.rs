@@ -12,8 +12,8 @@
 //! - Memory is bounded: a direction that stands still reads at most [`CHUNKS_MAX`] chunks ahead,
 //!   then TCP's own window stops the sender.
 
-use crate::clock;
 use crate::timer;
+use ninelives_evidence::clock;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};

@@ -3,8 +3,8 @@
 //! are not taken.
 
 use crate::contact::Standing;
-use crate::evidence::Reading;
-use crate::limits;
+use ninelives_evidence::Reading;
+use ninelives_evidence::limits;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

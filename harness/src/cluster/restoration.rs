@@ -3,14 +3,15 @@
 
 use super::tool::{self, Run};
 use super::{Site, Trouble};
-use crate::ended::Ended;
-use crate::member::Engine;
 use crate::pace::Pace;
 use crate::process::Launch;
 use crate::subject::Node;
-use crate::{limits, timer};
+use crate::timer;
 use anyhow::{Context, anyhow, bail};
 use etcd_client::{Client, ConnectOptions, GetOptions};
+use ninelives_evidence::ended::Ended;
+use ninelives_evidence::limits;
+use ninelives_evidence::member::Engine;
 use serde::Deserialize;
 use std::fs::File;
 use std::io::Write;

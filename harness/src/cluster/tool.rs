@@ -2,11 +2,11 @@
 //! stands still.
 
 use super::{Site, Trouble};
-use crate::ended::Ended;
-use crate::limits;
 use crate::process::Launch;
 use crate::subject::events::{self, NodeState};
 use anyhow::anyhow;
+use ninelives_evidence::ended::Ended;
+use ninelives_evidence::limits;
 use std::ffi::OsString;
 use std::time::Duration;
 use tokio::sync::watch;

@@ -1,16 +1,16 @@
 //! Troubles with a member, and the party that each one speaks against.
 
 use crate::contact::Standing;
-use crate::ended::Ended;
-use crate::limits;
 use crate::machine::{self, Shortage};
-use crate::member::Engine;
 use crate::process::last_line;
-use crate::resource::Resource;
-use crate::stretched::Stretched;
-use crate::verdict::findings::parts::EXIT_INVARIANT;
-use crate::verdict::findings::{Harness, Members, What, Worth};
-use crate::verdict::{Class, Finding};
+use ninelives_evidence::ended::Ended;
+use ninelives_evidence::limits;
+use ninelives_evidence::member::Engine;
+use ninelives_evidence::resource::Resource;
+use ninelives_evidence::stretched::Stretched;
+use ninelives_evidence::verdict::findings::parts::EXIT_INVARIANT;
+use ninelives_evidence::verdict::findings::{Harness, Members, What, Worth};
+use ninelives_evidence::verdict::{Class, Finding};
 
 const SIGKILL: i32 = 9;
 const SIGXCPU: i32 = 24;

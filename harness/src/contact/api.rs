@@ -8,13 +8,14 @@
 //! as their leader. [`Ids`] remembers which is which.
 
 use super::{Standing, rows};
-use crate::evidence::KvAnswer;
-use crate::model::{Live, live_digest};
-use crate::operation::KeyState;
 use crate::subject::Ids;
-use crate::{limits, timer};
+use crate::timer;
 use etcd_client::{Client, ConnectOptions, Error};
 use futures_util::future::try_join3;
+use ninelives_evidence::KvAnswer;
+use ninelives_evidence::limits;
+use ninelives_evidence::operation::KeyState;
+use ninelives_oracle::model::{Live, live_digest};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tonic::Status;

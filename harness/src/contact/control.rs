@@ -1,9 +1,9 @@
 //! The node's control endpoint.
 
 use super::{Standing, wire};
-use crate::evidence::{FenceAnswer, Recovered};
-use crate::limits;
 use anyhow::Context;
+use ninelives_evidence::limits;
+use ninelives_evidence::{FenceAnswer, Recovered};
 use node_proto::control::control_client::ControlClient;
 use node_proto::control::{
     ArmRequest, FenceAnswerRequest, FenceRequest, RecoveryRequest, StatusRequest, StatusResponse, WaitAppliedRequest,

@@ -1,9 +1,9 @@
 //! All keys of one member at one revision, from its own state, page by page, because an answer with
 //! all keys may exceed the limit of a message.
 
-use crate::limits;
-use crate::operation::KeyState;
 use etcd_client::{Client, Error, GetOptions, KeyValue};
+use ninelives_evidence::limits;
+use ninelives_evidence::operation::KeyState;
 
 /// Every key at `revision`, ascending, by serializable reads: the member asks no other.
 ///

@@ -1,7 +1,7 @@
 //! The edge of the wire: replies of the control endpoint become the harness's own types here, once,
 //! and nothing turns them back.
 
-use crate::evidence::{FenceAnswer, IndexRange, Lease, Marks, Recovered};
+use ninelives_evidence::{FenceAnswer, IndexRange, Lease, Marks, Recovered};
 use node_proto::control;
 
 /// The standing of a member, by its own account. For a server without a control endpoint, `Api`

@@ -5,8 +5,9 @@
 
 use super::Counts;
 use crate::endpoints::Board;
-use crate::{clock, limits, timer};
+use crate::timer;
 use futures_util::{Stream, stream};
+use ninelives_evidence::{clock, limits};
 use node_proto::etcdserverpb::lease_client::LeaseClient;
 use node_proto::etcdserverpb::watch_client::WatchClient;
 use node_proto::etcdserverpb::watch_request::RequestUnion;

@@ -2,8 +2,9 @@
 
 use super::Counts;
 use crate::scenario::CrowdSpec;
-use crate::{limits, timer};
+use crate::timer;
 use futures_util::{StreamExt, stream};
+use ninelives_evidence::limits;
 use node_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use node_proto::etcdserverpb::watch_client::WatchClient;
 use node_proto::etcdserverpb::watch_request::RequestUnion;

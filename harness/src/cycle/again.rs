@@ -7,9 +7,9 @@
 
 use super::{Stage, Work};
 use crate::cluster::Trouble;
-use crate::evidence::Did;
 use crate::plan::At;
-use crate::record::{AgainRecord, FaultOutcome};
+use ninelives_evidence::Did;
+use ninelives_evidence::record::{AgainRecord, FaultOutcome};
 
 impl Stage<'_> {
     /// Kills the first victim again in each window of `again`, in their order.

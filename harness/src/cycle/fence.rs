@@ -6,12 +6,12 @@
 use super::{Stage, Work};
 use crate::cluster::Trouble;
 use crate::contact::KvLook;
-use crate::evidence::{Evidence, IndexRange, Recovered};
 use crate::subject::Fences;
-use crate::verdict::Finding;
-use crate::verdict::findings::Watches;
-use crate::{clock, limits};
 use futures_util::future::join_all;
+use ninelives_evidence::verdict::Finding;
+use ninelives_evidence::verdict::findings::Watches;
+use ninelives_evidence::{Evidence, IndexRange, Recovered};
+use ninelives_evidence::{clock, limits};
 use std::time::Duration;
 
 /// A fence that every member has answered.

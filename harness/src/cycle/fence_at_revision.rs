@@ -21,12 +21,13 @@ use super::revive::first_trouble;
 use super::{Stage, Work};
 use crate::cluster::{Member, Trouble};
 use crate::contact::KvLook;
-use crate::evidence::{Did, Evidence, KvAnswer};
-use crate::stretched::Stretched;
-use crate::verdict::findings::Worth;
-use crate::verdict::findings::parts::Shown;
-use crate::{limits, timer};
+use crate::timer;
 use futures_util::future::join_all;
+use ninelives_evidence::limits;
+use ninelives_evidence::stretched::Stretched;
+use ninelives_evidence::verdict::findings::Worth;
+use ninelives_evidence::verdict::findings::parts::Shown;
+use ninelives_evidence::{Did, Evidence, KvAnswer};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -150,9 +151,9 @@ impl Levels {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::Class;
+    use ninelives_evidence::verdict::Class;
 
-    fn finding(looks: &[[Option<u64>; 3]]) -> crate::verdict::Finding {
+    fn finding(looks: &[[Option<u64>; 3]]) -> ninelives_evidence::verdict::Finding {
         let mut levels = Levels::default();
         for look in looks {
             levels.add((1..).zip(look.iter().copied()));

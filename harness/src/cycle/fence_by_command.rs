@@ -9,10 +9,11 @@ use super::fence::Fence;
 use super::revive::first_trouble;
 use super::{Stage, Work};
 use crate::cluster::{Member, Trouble};
-use crate::evidence::{Answers, Did, Evidence, EvidenceKind, FenceAnswer};
-use crate::verdict::findings::Worth;
-use crate::{limits, timer};
+use crate::timer;
 use futures_util::future::join_all;
+use ninelives_evidence::limits;
+use ninelives_evidence::verdict::findings::Worth;
+use ninelives_evidence::{Answers, Did, Evidence, EvidenceKind, FenceAnswer};
 use std::time::Duration;
 
 impl Stage<'_> {

@@ -4,13 +4,13 @@
 use super::{Stage, Work};
 use crate::cluster::Trouble;
 use crate::cluster::migration::{Migration, migrate};
-use crate::evidence::{DeadMember, Did, Evidence, Look};
 use crate::inspect::inspect;
-use crate::member::Engine;
-use crate::oracle::settle_index;
 use crate::plan::{At, Then};
 use crate::subject::events::Migrated;
 use anyhow::anyhow;
+use ninelives_evidence::member::Engine;
+use ninelives_evidence::{DeadMember, Did, Evidence, Look};
+use ninelives_oracle::settle_index;
 
 impl Stage<'_> {
     pub(super) async fn upgrade_by_migrate(

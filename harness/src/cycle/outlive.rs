@@ -2,9 +2,9 @@
 
 use super::{Stage, Work};
 use crate::cluster::Trouble;
-use crate::evidence::Did;
 use crate::plan::Fault;
 use anyhow::anyhow;
+use ninelives_evidence::Did;
 use std::collections::BTreeSet;
 
 impl Stage<'_> {

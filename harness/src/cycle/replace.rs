@@ -8,11 +8,11 @@ use super::strike::unknown;
 use super::wait::Miss;
 use super::{Casualty, Stage, Work};
 use crate::cluster::{Membership, Trouble};
-use crate::evidence::{Did, Evidence};
-use crate::member::{Engine, Role};
 use crate::plan::At;
-use crate::record::Victim;
 use crate::subject::Reach;
+use ninelives_evidence::member::{Engine, Role};
+use ninelives_evidence::record::Victim;
+use ninelives_evidence::{Did, Evidence};
 use std::time::Duration;
 
 impl Stage<'_> {

@@ -2,15 +2,15 @@
 //! to the state of the cluster.
 
 use super::{Casualty, Stage, Work};
-use crate::clock;
 use crate::cluster::{Member, Trouble};
-use crate::evidence::{DeadMember, Evidence, Look};
 use crate::inspect::{Inspected, inspect};
 use crate::machine::{self, Shortage};
-use crate::raft_log::{self, RaftLog};
-use crate::verdict::Finding;
-use crate::verdict::findings::RaftLogs;
 use futures_util::future::join_all;
+use ninelives_evidence::clock;
+use ninelives_evidence::verdict::Finding;
+use ninelives_evidence::verdict::findings::RaftLogs;
+use ninelives_evidence::{DeadMember, Evidence, Look};
+use ninelives_oracle::raft_log::{self, RaftLog};
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
@@ -177,10 +177,10 @@ pub(super) fn first_trouble<T>(results: Vec<Result<T, Trouble>>) -> Result<Vec<T
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ended::Ended;
-    use crate::resource::Resource;
-    use crate::stretched::Stretched;
-    use crate::verdict::Class;
+    use ninelives_evidence::ended::Ended;
+    use ninelives_evidence::resource::Resource;
+    use ninelives_evidence::stretched::Stretched;
+    use ninelives_evidence::verdict::Class;
 
     #[test]
     fn an_inspector_without_room_says_nothing_about_the_directory() {

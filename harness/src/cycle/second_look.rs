@@ -1,16 +1,16 @@
 //! The look after an answered fence: does the cluster serve again? It reads linearizably at every
 //! member, and opens watches in the past on each restarted one. It takes a few milliseconds;
-//! `oracle` judges the results.
+//! the oracle judges the results.
 
 use super::{Stage, Work};
 use crate::cluster::trouble::excused;
-use crate::evidence::{Evidence, Healing, HealingBounds, Heard, Resumption, Served};
 use crate::observe::fresh;
-use crate::oracle::liveness::check_healing;
-use crate::verdict::findings::Watches;
-use crate::verdict::{Class, Finding};
-use crate::{clock, limits};
 use futures_util::future::join_all;
+use ninelives_evidence::verdict::findings::Watches;
+use ninelives_evidence::verdict::{Class, Finding};
+use ninelives_evidence::{Evidence, Healing, HealingBounds, Heard, Resumption, Served};
+use ninelives_evidence::{clock, limits};
+use ninelives_oracle::liveness::check_healing;
 use std::collections::BTreeSet;
 
 impl Stage<'_> {

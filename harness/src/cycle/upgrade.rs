@@ -7,9 +7,9 @@
 use super::strike::unknown;
 use super::{Stage, Work};
 use crate::cluster::Trouble;
-use crate::member::Role;
 use crate::plan::{Upgrade, Way};
-use crate::record::{FaultOutcome, Victim};
+use ninelives_evidence::member::Role;
+use ninelives_evidence::record::{FaultOutcome, Victim};
 
 impl Stage<'_> {
     /// Carries `upgrade` out. `roles` has every member, with one leader.
@@ -39,7 +39,7 @@ impl Stage<'_> {
     }
 
     /// What member `id` runs from its next life on.
-    pub(super) fn set_engine(&mut self, id: u64, engine: crate::member::Engine) -> Result<(), Trouble> {
+    pub(super) fn set_engine(&mut self, id: u64, engine: ninelives_evidence::member::Engine) -> Result<(), Trouble> {
         self.cluster.member_mut(id).ok_or_else(|| unknown(id))?.engine = engine;
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! The choice of victims: a pure function of the plan's *whom* and the present roles. Ranks count
 //! slots, because the ids that live in them may change.
 
-use crate::member::Role;
 use crate::plan::Whom;
-use crate::record::Victim;
 use crate::scenario::WhomKind;
+use ninelives_evidence::member::Role;
+use ninelives_evidence::record::Victim;
 
 /// The choice of a check without a fault, which has no victims.
 pub(super) const NOBODY: Whom = Whom { kind: WhomKind::All, rank: 0 };

@@ -6,9 +6,9 @@
 use super::below::Below;
 use super::gate::Gate;
 use super::passthrough::Passthrough;
-use crate::limits;
 use anyhow::{Context, anyhow};
 use fuser::{BackgroundSession, Config, Session, SessionACL};
+use ninelives_evidence::limits;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};

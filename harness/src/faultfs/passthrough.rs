@@ -4,12 +4,12 @@
 use super::below::{Below, Changes};
 use super::gate::Gate;
 use super::point::Deed;
-use crate::limits;
 use fuser::{
     BsdFileFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, LockOwner, OpenFlags,
     RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs,
     ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
+use ninelives_evidence::limits;
 use rustix::fs::AtFlags;
 use std::ffi::OsStr;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! The first revision at which a member's rows differ from those that the model demands, and the
 //! shape of the difference.
 
-use crate::oracle::log_replay::Effect;
-use crate::raft_log::LogId;
+use ninelives_oracle::log_replay::Effect;
+use ninelives_oracle::raft_log::LogId;
 use std::collections::BTreeMap;
 
 /// The correct history, revision by revision.
@@ -107,8 +107,8 @@ fn same_writes(a: &[Effect], b: &[Effect]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::Change;
-    use crate::oracle::log_replay::effect;
+    use ninelives_evidence::Change;
+    use ninelives_oracle::log_replay::effect;
 
     fn put(revision: u64, key: &str, writer: u64) -> Vec<Effect> {
         let value = format!("x,1.{writer}").into_bytes();

@@ -3,14 +3,14 @@
 
 use super::compare::Shown;
 use crate::contact::rows;
-use crate::evidence::Change;
-use crate::limits;
 use crate::observe;
-use crate::operation::KeyState;
-use crate::oracle::log_replay::effect;
 use crate::pace::Pace;
 use anyhow::{Context, bail};
 use etcd_client::{Client, ConnectOptions, WatchOptions};
+use ninelives_evidence::Change;
+use ninelives_evidence::limits;
+use ninelives_evidence::operation::KeyState;
+use ninelives_oracle::log_replay::effect;
 
 pub(super) async fn connect(endpoint: &str) -> anyhow::Result<Client> {
     let options = ConnectOptions::new().with_connect_timeout(limits::CONTROL_CONNECT);

@@ -2,8 +2,8 @@
 
 use super::Clues;
 use super::compare::{Difference, Shape};
-use crate::oracle::log_replay::Effect;
-use crate::record::localisation::{FirstWrong, Watermarks};
+use ninelives_evidence::record::localisation::{FirstWrong, Watermarks};
+use ninelives_oracle::log_replay::Effect;
 use std::collections::BTreeMap;
 
 /// The conclusion: which members are wrong and which are right; where it begins; how; after which

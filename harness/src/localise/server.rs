@@ -19,15 +19,15 @@ use super::compare::{Difference, Shown};
 use super::sentences::{is_or_are, list, members, shape};
 use super::{Clues, Witness, empty, grouped, live, stop_load, unsigned, words, wrong_keys};
 use crate::cluster::Cluster;
-use crate::limits;
-use crate::operation::{KeyState, OpId};
-use crate::oracle::Ledger;
-use crate::oracle::log_replay::{Effect, effect};
 use crate::pace::Pace;
-use crate::record::localisation::{FirstWrong, Localisation, WrongKey};
-use crate::verdict::Finding;
 use crate::workload::Workload;
 use futures_util::future::join_all;
+use ninelives_evidence::limits;
+use ninelives_evidence::operation::{KeyState, OpId};
+use ninelives_evidence::record::localisation::{FirstWrong, Localisation, WrongKey};
+use ninelives_evidence::verdict::Finding;
+use ninelives_oracle::Ledger;
+use ninelives_oracle::log_replay::{Effect, effect};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Kills all members.
@@ -313,9 +313,9 @@ fn by_answer(finding: &Finding, evidence: &Clues, found: &mut Localisation) {
 mod tests {
     use super::super::compare::Truth;
     use super::*;
-    use crate::evidence::Change;
     use crate::report::localisation::text;
-    use crate::verdict::Class;
+    use ninelives_evidence::Change;
+    use ninelives_evidence::verdict::Class;
 
     fn row(key: &str, writer: u64, mod_revision: u64) -> KeyState {
         KeyState {

@@ -1,11 +1,11 @@
 //! Conclusions from made-up evidence, in the words that a report has.
 
 use super::*;
-use crate::evidence::Change;
-use crate::history::Lines;
 use crate::report::localisation;
-use crate::verdict::findings::Replicas;
-use crate::verdict::findings::parts::{Anchor, Part, Says};
+use ninelives_evidence::Change;
+use ninelives_evidence::history::Lines;
+use ninelives_evidence::verdict::findings::Replicas;
+use ninelives_evidence::verdict::findings::parts::{Anchor, Part, Says};
 use ninelives_golden::assert_golden;
 use node_proto::command::command::Request;
 use node_proto::etcdserverpb::{DeleteRangeRequest, PutRequest};

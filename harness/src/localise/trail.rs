@@ -3,12 +3,12 @@
 //! It reads the end of `history.jsonl` back, so that the live run and a later check rely on the
 //! same evidence.
 
-use crate::evidence::logged::Logged;
-use crate::evidence::{DeadMember, Did, Evidence, EvidenceKind, FenceAnswer, IndexRange, Look, Marks, Recovered};
-use crate::hex::hex;
-use crate::history::{self, Lines};
-use crate::operation::{KeyState, Reply};
-use crate::record::localisation::Watermarks;
+use ninelives_evidence::hex::hex;
+use ninelives_evidence::history::{self, Lines};
+use ninelives_evidence::logged::Logged;
+use ninelives_evidence::operation::{KeyState, Reply};
+use ninelives_evidence::record::localisation::Watermarks;
+use ninelives_evidence::{DeadMember, Did, Evidence, EvidenceKind, FenceAnswer, IndexRange, Look, Marks, Recovered};
 use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::Path;

@@ -13,10 +13,10 @@ mod text;
 pub use table::{Expected, Table};
 pub use text::render;
 
-use crate::limits;
 use crate::probe::{Sighting, headline};
-use crate::record::{BinaryId, RunSummary};
-use crate::verdict::{Finding, Verdict};
+use ninelives_evidence::limits;
+use ninelives_evidence::record::{BinaryId, RunSummary};
+use ninelives_evidence::verdict::{Finding, Verdict};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
     use crate::exit::Exit;
     use crate::report::sample;
-    use crate::verdict::Class;
+    use ninelives_evidence::verdict::Class;
 
     fn expected(headline: &[Class], symptom: Option<&[Class]>) -> Expected {
         Expected::for_test("b", headline, symptom)

@@ -1,8 +1,8 @@
 //! The file of bugs and their expected results: `scenarios/mutants.toml` for bugs that are planted
 //! in the node, `scenarios/etcd-releases.toml` for one that was released.
 
-use crate::limits;
-use crate::verdict::{Class, Verdict};
+use ninelives_evidence::limits;
+use ninelives_evidence::verdict::{Class, Verdict};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 

@@ -72,8 +72,8 @@ mod tests {
     use super::super::table::Expected;
     use super::super::{SCHEMA_VERSION, Trial};
     use super::*;
-    use crate::record::BinaryId;
-    use crate::verdict::Class;
+    use ninelives_evidence::record::BinaryId;
+    use ninelives_evidence::verdict::Class;
 
     #[test]
     fn the_table_says_what_was_caught_and_what_was_not() {

@@ -2,10 +2,11 @@
 //! its own and a bound, and is gone afterwards; nothing is judged here.
 
 use super::{CONNECT_TIMEOUT, whole_revisions};
-use crate::evidence::{Heard, Resumption, mark_of};
 use crate::pace::Lap;
-use crate::{limits, timer};
+use crate::timer;
 use etcd_client::{Client, ConnectOptions, WatchOptions};
+use ninelives_evidence::limits;
+use ninelives_evidence::{Heard, Resumption, mark_of};
 use std::time::Duration;
 
 async fn connect(endpoint: &str) -> Result<Client, String> {

@@ -4,10 +4,10 @@
 use super::draw_lasting::DrawLasting;
 use super::quota::Lack;
 use super::{At, Fault, When, Whom};
-use crate::limits;
 use crate::scenario::{Scenario, WhenKind, WhomKind};
 use crate::seed::{Seed, Stream};
 use crate::subject::{Reach, Window};
+use ninelives_evidence::limits;
 
 pub(super) struct Draw<'a> {
     scenario: &'a Scenario,

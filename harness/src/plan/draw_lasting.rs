@@ -3,10 +3,10 @@
 
 use super::draw::whom;
 use super::{Fault, Link, When, Whom};
-use crate::limits;
 use crate::scenario::{FaultKind, LinkKind, Scenario, WhenKind, WhomKind};
 use crate::seed::{Seed, Stream};
 use crate::subject::Reach;
+use ninelives_evidence::limits;
 
 pub(super) struct DrawLasting<'a> {
     scenario: &'a Scenario,

@@ -1,7 +1,7 @@
 //! Reading a plan back.
 
 use super::{PLAN_VERSION, Plan, Step, parse_fault};
-use crate::limits;
+use ninelives_evidence::limits;
 use std::str::FromStr;
 
 /// A text that does not parse as a plan: the line (from 1), and the expected and the found text.

@@ -1,9 +1,9 @@
 //! Reading one fault of a step, and whether it can be carried out.
 
 use super::{At, Fault, Link, When, Whom, restore, upgrade};
-use crate::limits;
 use crate::scenario::WhomKind;
 use crate::subject::{self, Reach};
+use ninelives_evidence::limits;
 
 /// The fault, or the expected form instead. `Ok(None)`: it has none of the known forms.
 ///

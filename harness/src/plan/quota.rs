@@ -5,10 +5,10 @@
 //! Only kills of one leader or one follower count for a cell, because the members of a minority are
 //! not known beforehand.
 
-use crate::limits;
 use crate::scenario::{Quota, Scenario, WhomKind, whom_of};
 use crate::seed::Stream;
 use crate::subject::Window;
+use ninelives_evidence::limits;
 
 /// Kills that the cells of the grid still lack.
 pub(super) struct Lack {

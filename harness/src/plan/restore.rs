@@ -12,10 +12,10 @@
 
 use super::At;
 use super::parse_fault::parse_at;
-use crate::member::Slot;
 use crate::scenario::{RestoreKind, RestoreSpec, Scenario};
 use crate::seed::{Seed, Stream};
 use crate::subject;
+use ninelives_evidence::member::Slot;
 use std::fmt;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

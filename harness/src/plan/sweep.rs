@@ -8,11 +8,11 @@
 //! first.
 
 use super::{At, Fault, Plan, Restore, Step, Then, Upgrade, Way, When, Whom};
-use crate::member::{Role, Slot};
-use crate::record::QuotaRecord;
 use crate::scenario::{RestoreKind, Scenario, WayKind, whom_of};
 use crate::seed::{Seed, Stream};
 use crate::subject::{Reach, WINDOWS, Window};
+use ninelives_evidence::member::{Role, Slot};
+use ninelives_evidence::record::QuotaRecord;
 
 impl Plan {
     /// The sweep of `scenario`, for `clusters` clusters side by side.

@@ -12,10 +12,10 @@
 
 use super::At;
 use super::parse_fault::parse_at;
-use crate::member::{Engine, Slot};
 use crate::scenario::{Scenario, UpgradeSpec, WayKind};
 use crate::seed::{Seed, Stream};
 use crate::subject;
+use ninelives_evidence::member::{Engine, Slot};
 use std::fmt;
 
 /// The way in which the member changes its engine.

@@ -4,7 +4,7 @@
 //! publishes each change in a `watch` channel. The harness notes each signal *before* it sends it,
 //! so that it can tell an end by a foreign signal apart: the OOM killer's, or a stranger's.
 
-use crate::ended::Ended;
+use ninelives_evidence::ended::Ended;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};

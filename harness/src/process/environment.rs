@@ -8,8 +8,8 @@
 //! three is open. Limits, priority, control group and working directory stay the caller's, and are
 //! written down ([`inherited`]).
 
-use crate::record::EnvironmentRecord;
 use crate::scenario::EnvironmentSpec;
+use ninelives_evidence::record::EnvironmentRecord;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;

@@ -7,11 +7,11 @@
 use super::before_exec::{begin_clean, limit_open_files};
 use super::child::Child;
 use super::environment::Environment;
-use crate::ended::Ended;
-use crate::limits;
 use crate::pace::Pace;
 use crate::scenario::EnvironmentSpec;
 use anyhow::{Context, anyhow, bail};
+use ninelives_evidence::ended::Ended;
+use ninelives_evidence::limits;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::unistd::Pid;

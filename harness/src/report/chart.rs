@@ -4,7 +4,7 @@
 //! kilobytes.
 
 use super::text::{number, quantile};
-use crate::record::CycleRecord;
+use ninelives_evidence::record::CycleRecord;
 use std::fmt::Write;
 
 const WIDTH: f64 = 1000.0;

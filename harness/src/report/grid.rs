@@ -2,9 +2,9 @@
 //! for the terminal.
 
 use super::worth::{NO_WINDOW, WindowHits, Worth};
-use crate::member::Role;
-use crate::record::RunSummary;
 use crate::subject::{FILE_WINDOWS, WINDOWS, find_window};
+use ninelives_evidence::member::Role;
+use ninelives_evidence::record::RunSummary;
 use std::fmt::Write;
 
 pub struct Cell {
@@ -108,8 +108,8 @@ fn is_possible(window: &str, role: Role) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::QuotaRecord;
     use crate::report::sample;
+    use ninelives_evidence::record::QuotaRecord;
 
     #[test]
     fn golden() {

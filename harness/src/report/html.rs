@@ -9,10 +9,10 @@ use super::split::Split;
 use super::text::{duration, escape, number, percent};
 use super::worth::{FAULT_CLASSES, Worth};
 use super::{chart, known, localisation, partial, tables, verdict_sentence};
-use crate::record::pace::thousandths;
-use crate::record::{BinaryId, RunSummary, SlotRecord};
-use crate::stretched::Factor;
-use crate::verdict::{Class, Finding, Verdict};
+use ninelives_evidence::record::pace::thousandths;
+use ninelives_evidence::record::{BinaryId, RunSummary, SlotRecord};
+use ninelives_evidence::stretched::Factor;
+use ninelives_evidence::verdict::{Class, Finding, Verdict};
 
 /// More than these are counted, not listed: the page stays readable, `verdict.json` has them all.
 const FINDINGS_LISTED_MAX: usize = 100;
@@ -378,7 +378,7 @@ mod tests {
     fn a_resumed_run_says_so() {
         let mut run = sample::run();
         assert!(!render(&run, "r").contains("<dt>resumed</dt>"));
-        run.resumed = vec![crate::record::ResumedRecord { cluster: 2, after_cycle: 4 }];
+        run.resumed = vec![ninelives_evidence::record::ResumedRecord { cluster: 2, after_cycle: 4 }];
         assert!(render(&run, "r").contains("<dt>resumed</dt><dd>cluster 2 after cycle 4; the harness's death"));
     }
 

@@ -6,8 +6,8 @@
 
 use super::{Error, put};
 use crate::paths::Paths;
-use crate::record::{RunSummary, SCHEMA_VERSION};
 use crate::report::worth::Worth;
+use ninelives_evidence::record::{RunSummary, SCHEMA_VERSION};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 

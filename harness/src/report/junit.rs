@@ -6,8 +6,8 @@
 
 use super::worth::{BIT_FLOOR, Worth};
 use super::{Error, known, partial, percent, verdict_sentence};
-use crate::record::{RunSummary, SlotRecord};
-use crate::verdict::{Class, Finding, Verdict};
+use ninelives_evidence::record::{RunSummary, SlotRecord};
+use ninelives_evidence::verdict::{Class, Finding, Verdict};
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! Known findings in reports: they do not count for the verdict, and must not be overlooked.
 
 use super::text::{escape, number};
-use crate::record::RunSummary;
-use crate::record::known::KnownRecord;
-use crate::verdict::Class;
+use ninelives_evidence::record::RunSummary;
+use ninelives_evidence::record::known::KnownRecord;
+use ninelives_evidence::verdict::Class;
 
 /// The words right behind the verdict's name: `, with 3 known findings suppressed`, or nothing.
 pub fn beside_the_verdict(run: &RunSummary) -> String {
@@ -74,8 +74,8 @@ fn known_findings(count: u64) -> String {
 mod tests {
     use super::*;
     use crate::report::{html, junit, sample};
-    use crate::verdict::Finding;
-    use crate::verdict::findings::Replicas;
+    use ninelives_evidence::verdict::Finding;
+    use ninelives_evidence::verdict::findings::Replicas;
 
     /// A pass in which one signature matched three times, and another never.
     fn run() -> RunSummary {

@@ -2,7 +2,7 @@
 //! `report.html`.
 
 use super::text::escape;
-use crate::record::localisation::{Excerpt, Localisation, Watermarks, WrongKey};
+use ninelives_evidence::record::localisation::{Excerpt, Localisation, Watermarks, WrongKey};
 
 /// Columns of a terminal that an excerpt's words may fill.
 const WORDS_MAX: usize = 100;

@@ -30,10 +30,10 @@ pub mod worth;
 pub use json::read;
 pub(crate) use text::percent;
 
-use crate::limits;
 use crate::paths::Paths;
-use crate::record::{RunSummary, SCHEMA_VERSION};
-use crate::verdict::Verdict;
+use ninelives_evidence::limits;
+use ninelives_evidence::record::{RunSummary, SCHEMA_VERSION};
+use ninelives_evidence::verdict::Verdict;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::{File, OpenOptions};

@@ -1,8 +1,8 @@
 //! Refused operations, wherever a report is read: a load that was refused never happened.
 
 use super::text::{escape, number};
-use crate::record::RunSummary;
-use crate::record::refused::{StepRecord, all};
+use ninelives_evidence::record::RunSummary;
+use ninelives_evidence::record::refused::{StepRecord, all};
 
 /// Kinds of operations that the terminal names; `verdict.json` and `report.html` have them all.
 const NAMED_MAX: usize = 5;

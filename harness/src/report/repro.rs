@@ -5,8 +5,8 @@
 //! and of the one that is about to run.
 
 use super::{partial, verdict_sentence};
-use crate::record::{BinaryId, RunSummary};
 use crate::shell::quote;
+use ninelives_evidence::record::{BinaryId, RunSummary};
 
 /// The text of `repro.sh`.
 pub fn render(run: &RunSummary) -> String {

@@ -1,12 +1,12 @@
 //! Fixed runs for the golden files: a pass that holds every kind of cycle, and a failure with text
 //! that must be escaped.
 
-use crate::member::{Engine, Role, Slot};
-use crate::record::localisation::{Excerpt, ExcerptLine, FirstWrong, Localisation, Watermarks, WrongKey};
-use crate::record::*;
-use crate::verdict::findings::parts::{Anchor, Part, Says};
-use crate::verdict::findings::{Replicas, Worth};
-use crate::verdict::{Class, Finding, Verdict};
+use ninelives_evidence::member::{Engine, Role, Slot};
+use ninelives_evidence::record::localisation::{Excerpt, ExcerptLine, FirstWrong, Localisation, Watermarks, WrongKey};
+use ninelives_evidence::record::*;
+use ninelives_evidence::verdict::findings::parts::{Anchor, Part, Says};
+use ninelives_evidence::verdict::findings::{Replicas, Worth};
+use ninelives_evidence::verdict::{Class, Finding, Verdict};
 
 fn cycle(number: u32, victims: &[(u64, Role)], window: Option<(&str, u64)>, outcome: FaultOutcome) -> CycleRecord {
     let landed = outcome == FaultOutcome::Landed;

@@ -1,6 +1,6 @@
 //! The mean time that each phase of a cycle takes.
 
-use crate::record::{PhasesMs, RunSummary};
+use ninelives_evidence::record::{PhasesMs, RunSummary};
 
 /// The phases in their order: the name of each, and the milliseconds that it took.
 type Phase = (&'static str, fn(&PhasesMs) -> u64);

@@ -3,7 +3,7 @@
 use super::grid::{Cell, Grid, Row};
 use super::text::{escape, number, quantile};
 use super::worth::{NO_WINDOW, Worth};
-use crate::record::{AgainRecord, CycleRecord, FaultOutcome, LastingKind, LastingRecord, RunSummary};
+use ninelives_evidence::record::{AgainRecord, CycleRecord, FaultOutcome, LastingKind, LastingRecord, RunSummary};
 
 /// Window × role, with the number of kills that landed, and beside it the quota. Every known window
 /// has a row, hit or not: a hole in the coverage must be seen. Windows that the run has and this

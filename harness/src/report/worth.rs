@@ -7,9 +7,9 @@
 //! independent trials puts the rate below 3/n with 95 % confidence. The trials of one run share
 //! machine, mix and history, so the caveat travels with the number.
 
-use crate::member::Role;
-use crate::record::{CycleRecord, FaultOutcome, RunSummary};
-use crate::verdict::Verdict;
+use ninelives_evidence::member::Role;
+use ninelives_evidence::record::{CycleRecord, FaultOutcome, RunSummary};
+use ninelives_evidence::verdict::Verdict;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -185,9 +185,9 @@ fn windows(cycles: &[CycleRecord]) -> BTreeMap<String, WindowHits> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{AgainRecord, Victim};
     use crate::report::sample;
-    use crate::verdict::{Class, Finding};
+    use ninelives_evidence::record::{AgainRecord, Victim};
+    use ninelives_evidence::verdict::{Class, Finding};
 
     /// A skipped cycle, one without a fence and one that proved nothing must not narrow the bound.
     #[test]

@@ -1,15 +1,15 @@
 //! The judgement whether a run without findings proved anything: each floor that was not reached is
 //! a finding.
 
-use crate::limits;
-use crate::record::refused::{self, StepRecord};
-use crate::record::{CycleRecord, LastingKind, LastingRecord, LeasesJudged, QuotaRecord, RunSummary};
 use crate::report;
 use crate::report::worth::{BIT_FLOOR, Worth};
 use crate::scenario::Floors;
-use crate::verdict::Finding;
-use crate::verdict::findings::Worth as Lack;
-use crate::verdict::findings::parts::Unmet;
+use ninelives_evidence::limits;
+use ninelives_evidence::record::refused::{self, StepRecord};
+use ninelives_evidence::record::{CycleRecord, LastingKind, LastingRecord, LeasesJudged, QuotaRecord, RunSummary};
+use ninelives_evidence::verdict::Finding;
+use ninelives_evidence::verdict::findings::Worth as Lack;
+use ninelives_evidence::verdict::findings::parts::Unmet;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The shortcomings that keep the run from being worth a pass; empty: it has none. `apart`: cycles
@@ -234,9 +234,9 @@ pub(super) fn fault_classes(cycles: &[CycleRecord]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::member::{Engine, Role};
-    use crate::record::{FaultOutcome, Victim};
     use crate::report::sample;
+    use ninelives_evidence::member::{Engine, Role};
+    use ninelives_evidence::record::{FaultOutcome, Victim};
 
     fn run(landed: usize, skipped: usize, idle: usize) -> RunSummary {
         let mut run = sample::run();

@@ -11,23 +11,23 @@ use super::{Job, Share, mark};
 use crate::cluster::{Cluster, Trouble};
 use crate::crowd::Crowd;
 use crate::cycle::{CycleEnd, Stage, Work};
-use crate::evidence::{End, Evidence};
-use crate::history::History;
 use crate::last_read;
-use crate::limits;
 use crate::localise::localise;
 use crate::machine::Machine;
-use crate::member::{Engine, Slot};
-use crate::oracle::Ledger;
 use crate::process::Spawner;
 use crate::provenance;
-use crate::record::SlotRecord;
-use crate::record::crowd::CrowdRecord;
-use crate::record::localisation::Localisation;
 use crate::seed::Seed;
-use crate::verdict::Finding;
-use crate::verdict::findings::Harness;
 use crate::workload::{Load, Workload};
+use ninelives_evidence::history::History;
+use ninelives_evidence::limits;
+use ninelives_evidence::member::{Engine, Slot};
+use ninelives_evidence::record::SlotRecord;
+use ninelives_evidence::record::crowd::CrowdRecord;
+use ninelives_evidence::record::localisation::Localisation;
+use ninelives_evidence::verdict::Finding;
+use ninelives_evidence::verdict::findings::Harness;
+use ninelives_evidence::{End, Evidence};
+use ninelives_oracle::Ledger;
 use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -350,8 +350,8 @@ async fn halted(halt: &mut watch::Receiver<Halt>) -> Halt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::Resource;
-    use crate::verdict::findings::Watches;
+    use ninelives_evidence::resource::Resource;
+    use ninelives_evidence::verdict::findings::Watches;
 
     #[tokio::test]
     async fn a_halt_drops_what_is_under_way() {

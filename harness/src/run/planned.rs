@@ -1,10 +1,12 @@
 //! The summary of a run when only its scenario and plan are known.
 
-use crate::known::Signature;
 use crate::plan::Plan;
-use crate::record::{BinaryId, EnvironmentRecord, LeasesJudged, QuotaRecord, Replayed, RunSummary, SCHEMA_VERSION};
 use crate::scenario::Scenario;
-use crate::verdict::Verdict;
+use ninelives_evidence::known::Signature;
+use ninelives_evidence::record::{
+    BinaryId, EnvironmentRecord, LeasesJudged, QuotaRecord, Replayed, RunSummary, SCHEMA_VERSION,
+};
+use ninelives_evidence::verdict::Verdict;
 
 /// A summary from scenario and plan alone, before the run.
 pub fn planned(scenario: &Scenario, plan: &Plan, quotas: Vec<QuotaRecord>) -> RunSummary {

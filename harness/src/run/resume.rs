@@ -9,13 +9,13 @@
 
 use super::Job;
 use crate::cluster::{Cluster, Seat};
-use crate::evidence::{Did, End, Evidence, Look};
-use crate::fold::{self, Fold};
-use crate::history::History;
 use crate::process::Spawner;
-use crate::record::CycleRecord;
 use crate::subject::Addresses;
 use anyhow::{Context, bail};
+use ninelives_evidence::history::History;
+use ninelives_evidence::record::CycleRecord;
+use ninelives_evidence::{Did, End, Evidence, Look};
+use ninelives_oracle::fold::{self, Fold};
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::sync::Arc;
@@ -169,8 +169,8 @@ impl Reopened {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::DeadMember;
-    use crate::member::{Engine, Slot};
+    use ninelives_evidence::DeadMember;
+    use ninelives_evidence::member::{Engine, Slot};
 
     fn place(slot: u64) -> Evidence {
         let at = "127.0.0.1:9".parse().unwrap();

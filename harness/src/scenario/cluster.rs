@@ -2,8 +2,8 @@
 
 use super::raw::Check;
 use super::{ClusterSpec, Refusal, TargetSpec};
-use crate::limits;
-use crate::member::Engine;
+use ninelives_evidence::limits;
+use ninelives_evidence::member::Engine;
 use serde::Deserialize;
 use toml::Spanned;
 

@@ -3,7 +3,7 @@
 
 use super::raw::Check;
 use super::{CrowdSpec, Refusal};
-use crate::limits;
+use ninelives_evidence::limits;
 use serde::Deserialize;
 use toml::Spanned;
 

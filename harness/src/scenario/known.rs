@@ -15,9 +15,9 @@
 
 use super::Refusal;
 use super::raw::Check;
-use crate::known::{Signature, may_be_known};
-use crate::verdict::Class;
-use crate::verdict::findings::{self, Kind};
+use ninelives_evidence::known::{Signature, may_be_known};
+use ninelives_evidence::verdict::Class;
+use ninelives_evidence::verdict::findings::{self, Kind};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use toml::Spanned;

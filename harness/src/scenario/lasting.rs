@@ -8,7 +8,7 @@
 
 use super::Refusal;
 use super::raw::Check;
-use crate::limits;
+use ninelives_evidence::limits;
 use serde::Deserialize;
 use toml::Spanned;
 

@@ -3,7 +3,7 @@
 use super::mix::{self, Mix};
 use super::raw::Check;
 use super::{LoadSpec, Refusal};
-use crate::limits;
+use ninelives_evidence::limits;
 use serde::Deserialize;
 use toml::Spanned;
 

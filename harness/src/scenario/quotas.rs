@@ -13,10 +13,10 @@
 
 use super::raw::Check;
 use super::{Refusal, WhomKind};
-use crate::limits;
-use crate::member::Role;
-use crate::record::QuotaRecord;
 use crate::subject::{self, Window};
+use ninelives_evidence::limits;
+use ninelives_evidence::member::Role;
+use ninelives_evidence::record::QuotaRecord;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use toml::Spanned;

@@ -3,8 +3,8 @@
 
 use super::raw::Check;
 use super::{ClusterSpec, Refusal};
-use crate::limits;
 use crate::subject::{self, Reach, Window};
+use ninelives_evidence::limits;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use toml::Spanned;

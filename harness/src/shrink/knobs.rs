@@ -1,8 +1,8 @@
 //! The numbers by which a scenario can be reduced, and the edit of its text for each: everything
 //! else in the file, comments included, stays as its author wrote it.
 
-use crate::limits;
 use crate::scenario::Scenario;
+use ninelives_evidence::limits;
 use serde::Deserialize;
 use std::fmt;
 use std::ops::Range;

@@ -1,7 +1,7 @@
 //! etcd itself, versions 3.4 to 3.6: its command line, and facts about it beyond its API.
 
 use super::ServerSpec;
-use crate::model::predicts_hash_kv;
+use ninelives_oracle::model::predicts_hash_kv;
 
 /// Options that a scenario may set.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 //! than this harness knows; a line that is not a JSON object is kept as a remark, because a panic
 //! message on the wrong stream is a clue.
 
-use crate::limits;
+use ninelives_evidence::limits;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe;

@@ -2,7 +2,7 @@
 //! windows and data that can be read when it is dead.
 
 use super::{Life, Origin};
-use crate::member::Engine;
+use ninelives_evidence::member::Engine;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 

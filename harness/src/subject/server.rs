@@ -166,8 +166,8 @@ fn fill(text: &str, of: &[(&str, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::member::Engine;
     use crate::subject::Addresses;
+    use ninelives_evidence::member::Engine;
     use std::net::SocketAddr;
     use std::path::Path;
 

@@ -1,8 +1,8 @@
 //! The crash windows that a scenario may name, and the way to each: the node's own windows, and
 //! those of a server's files, which the fault filesystem makes.
 
-use crate::limits;
-use crate::member::{Engine, Role};
+use ninelives_evidence::limits;
+use ninelives_evidence::member::{Engine, Role};
 
 /// The event that brings a member to a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

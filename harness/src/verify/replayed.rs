@@ -1,17 +1,17 @@
 //! One cluster's history, from its first line to its last.
 
-use crate::evidence::{End, Evidence, EvidenceKind, Head};
-use crate::fold::Fold;
-use crate::known::Signature;
-use crate::oracle::Raised;
 use crate::paths::Paths;
 use crate::plan::Plan;
 use crate::provenance;
-use crate::record::{CycleRecord, QuotaRecord};
 use crate::run::Share;
 use crate::scenario::Scenario;
-use crate::verdict::Finding;
 use anyhow::bail;
+use ninelives_evidence::known::Signature;
+use ninelives_evidence::record::{CycleRecord, QuotaRecord};
+use ninelives_evidence::verdict::Finding;
+use ninelives_evidence::{End, Evidence, EvidenceKind, Head};
+use ninelives_oracle::Raised;
+use ninelives_oracle::fold::Fold;
 use std::collections::BTreeSet;
 use std::path::Path;
 

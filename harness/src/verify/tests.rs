@@ -1,17 +1,17 @@
 //! A small report that verifies; and every way of changing it is noticed.
 
 use super::*;
-use crate::evidence::{
-    Answers, Change, DeadMember, End, Evidence, FenceAnswer, HISTORY_VERSION, Head, IndexRange, Look, Recovered,
-};
-use crate::fold::Fold;
-use crate::history::History;
-use crate::member::{Engine, Slot};
-use crate::operation::{Action, KeyState, Keys, OpId, Outcome, Reply};
-use crate::oracle::Ledger;
-use crate::record::{CycleRecord, FaultOutcome, SlotRecord};
 use crate::report::sample;
 use crate::seed::Seed;
+use ninelives_evidence::history::History;
+use ninelives_evidence::member::{Engine, Slot};
+use ninelives_evidence::operation::{Action, KeyState, Keys, OpId, Outcome, Reply};
+use ninelives_evidence::record::{CycleRecord, FaultOutcome, SlotRecord};
+use ninelives_evidence::{
+    Answers, Change, DeadMember, End, Evidence, FenceAnswer, HISTORY_VERSION, Head, IndexRange, Look, Recovered,
+};
+use ninelives_oracle::Ledger;
+use ninelives_oracle::fold::Fold;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 

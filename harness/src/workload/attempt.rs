@@ -1,9 +1,9 @@
 //! One operation from its invocation to its outcome, written down and judged on the way.
 
 use super::connection::Connection;
-use crate::evidence::Evidence;
-use crate::operation::{Action, OpId, Outcome, Purpose};
-use crate::oracle::Ledger;
+use ninelives_evidence::Evidence;
+use ninelives_evidence::operation::{Action, OpId, Outcome, Purpose};
+use ninelives_oracle::Ledger;
 
 /// Sends `action` once, as `op`, to the `endpoint`-th member. The invocation is evidence before it
 /// is sent, the outcome once it is known.

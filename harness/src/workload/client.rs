@@ -10,9 +10,11 @@ use super::attempt::attempt;
 use super::connection::Connection;
 use super::generator::{Generator, Step};
 use crate::endpoints::Board;
-use crate::operation::{Action, Compare, Effect, Expected, KeyState, Keys, OpId, Outcome, Purpose, Reason, Reply};
-use crate::oracle::Ledger;
 use crate::timer;
+use ninelives_evidence::operation::{
+    Action, Compare, Effect, Expected, KeyState, Keys, OpId, Outcome, Purpose, Reason, Reply,
+};
+use ninelives_oracle::Ledger;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,12 +3,12 @@
 use super::packed;
 use super::refusal::outcome_of;
 use crate::contact::rows::key_state;
-use crate::operation::{Action, Compare, Effect, Keys, Outcome, Reply};
 use crate::timer;
 use etcd_client::{
     Client, CompareOp, ConnectOptions, DeleteOptions, Error, GetOptions, LeaseGrantOptions, PutOptions, ResponseHeader,
     Txn, TxnOp,
 };
+use ninelives_evidence::operation::{Action, Compare, Effect, Keys, Outcome, Reply};
 use node_proto::etcdserverpb::lease_client::LeaseClient;
 use node_proto::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse};
 use std::time::Duration;

@@ -1,12 +1,12 @@
 //! The next step of a client, from its stream alone.
 
 use super::WorkloadOptions;
-use crate::limits;
-use crate::operation::{
-    DEPTH_REFUSED, DEPTH_TAKEN, Expected, Fate, PADDING_OVERFLOWS, PADDING_REFUSED, PADDING_TAKEN, Purpose, Shape,
-};
 use crate::scenario::mix::{Kind, Mix};
 use crate::seed::Stream;
+use ninelives_evidence::limits;
+use ninelives_evidence::operation::{
+    DEPTH_REFUSED, DEPTH_TAKEN, Expected, Fate, PADDING_OVERFLOWS, PADDING_REFUSED, PADDING_TAKEN, Purpose, Shape,
+};
 use std::collections::VecDeque;
 
 /// One step: the decision. The requests that carry it out (one, or a read and a write) get their
@@ -334,9 +334,9 @@ fn stretch(nth: u32, clients: u32, keys: u64) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hex::hex;
     use crate::scenario::mix;
     use crate::seed::Seed;
+    use ninelives_evidence::hex::hex;
     use sha2::{Digest, Sha256};
     use std::collections::BTreeSet;
 

@@ -3,8 +3,8 @@
 
 use super::{Workload, WorkloadOptions};
 use crate::endpoints::Board;
-use crate::oracle::Ledger;
 use crate::seed::Seed;
+use ninelives_oracle::Ledger;
 use std::sync::Arc;
 
 /// Numbers of clients between one restore and the next: more than a load and its readers take.

@@ -20,15 +20,15 @@ mod refusal;
 pub use load::Load;
 pub use prober::ReadProber;
 
-use crate::clock;
 use crate::endpoints::Board;
-use crate::limits;
-use crate::oracle::Ledger;
 use crate::scenario::mix::{self, Mix};
 use crate::seed::Seed;
 use client::Client;
 use generator::Generator;
 use holder::Holder;
+use ninelives_evidence::clock;
+use ninelives_evidence::limits;
+use ninelives_oracle::Ledger;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -163,10 +163,10 @@ impl Workload {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::Evidence;
-    use crate::history::{History, Lines};
-    use crate::member::Slot;
     use crate::timer;
+    use ninelives_evidence::Evidence;
+    use ninelives_evidence::history::{History, Lines};
+    use ninelives_evidence::member::Slot;
     use std::net::TcpListener;
 
     /// The endpoints that the requests of a short load went to, while only those in `serving` were

@@ -4,7 +4,7 @@
 
 use super::connection::answered;
 use super::refusal;
-use crate::operation::{Effect, Outcome, Reply, Shape};
+use ninelives_evidence::operation::{Effect, Outcome, Reply, Shape};
 use node_proto::etcdserverpb::kv_client::KvClient;
 use node_proto::etcdserverpb::request_op::Request;
 use node_proto::etcdserverpb::response_op::Response;
@@ -88,7 +88,7 @@ fn read() -> RequestOp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operation::Fate;
+    use ninelives_evidence::operation::Fate;
     use prost::Message;
 
     fn effects() -> Vec<Effect> {

@@ -15,12 +15,12 @@
 
 use super::attempt::attempt;
 use super::connection::{self, Connection};
-use crate::clock;
-use crate::limits;
-use crate::operation::{Action, Expected, Keys, OpId, Outcome, Purpose};
-use crate::oracle::Ledger;
 use crate::timer;
 use futures_util::future::join_all;
+use ninelives_evidence::clock;
+use ninelives_evidence::limits;
+use ninelives_evidence::operation::{Action, Expected, Keys, OpId, Outcome, Purpose};
+use ninelives_oracle::Ledger;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

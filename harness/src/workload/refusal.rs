@@ -13,8 +13,8 @@
 //! never prove anything, whatever they say: a proposal may have been replicated before its server
 //! failed.
 
-use crate::operation::{Outcome, Reason};
 use etcd_client::Error;
+use ninelives_evidence::operation::{Outcome, Reason};
 use tonic::{Code, ConnectError, Status};
 
 /// Codes with which the server rejects a request before or instead of applying it: malformed

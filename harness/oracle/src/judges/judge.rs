@@ -1,0 +1,178 @@
+//! The one table of judges and their pieces of evidence, for the live run and for a fold over its
+//! history.
+
+use super::ledger::Books;
+use super::liveness::{check_cut, check_healing};
+use super::replay_start::{Restart, carry_install, check_dead, check_replay_start};
+use super::votes::check_vote;
+use super::{check_fence, check_kept, check_kv_fence, check_last_read, check_missed, migration};
+use ninelives_evidence::operation::{Outcome, Reason};
+use ninelives_evidence::verdict::findings::Restarts;
+use ninelives_evidence::verdict::{Class, Finding};
+use ninelives_evidence::{DeadMember, Evidence, KvAnswer, Look, Recovered};
+
+/// Whether `evidence` is a cycle's fence at which replicas held other keys, or another history of
+/// them.
+fn keys_differ(evidence: &Evidence) -> bool {
+    match evidence {
+        Evidence::FenceAnswers { cycle: 1.., answers } => answers.0.windows(2).any(|pair| pair[0].1.kv != pair[1].1.kv),
+        Evidence::KvFence { cycle: 1.., answers, .. } => !KvAnswer::agree(answers),
+        _ => false,
+    }
+}
+
+impl Books {
+    /// Judges `evidence`, and raises its findings; alarms about operations and streams are filed on
+    /// the way.
+    pub(super) fn judge(&mut self, evidence: &Evidence) {
+        let mut disagree = false;
+        for mut finding in self.dispatch(evidence) {
+            // The look without a fault does not count as a cycle.
+            finding.cycle = finding.cycle.filter(|cycle| *cycle > 0);
+            if self.suppress(&finding) {
+                // Replicas that disagree do not have one state that could be compared with the
+                // model.
+                disagree |= finding.class() == Class::StateHash;
+            } else {
+                self.raise(finding);
+            }
+        }
+        self.tally.fences_uncompared += u64::from(disagree && matches!(evidence, Evidence::FenceAnswers { .. }));
+        self.tally.cycles_apart += u64::from(disagree && keys_differ(evidence));
+    }
+
+    fn dispatch(&mut self, evidence: &Evidence) -> Vec<Finding> {
+        match evidence {
+            Evidence::Invoke { op, endpoint, action, purpose } => {
+                self.invoked(*op, *endpoint, action, purpose.as_ref());
+            }
+            Evidence::Done { op, revision, term, reply } => {
+                let outcome = Outcome::Done { revision: *revision, term: *term, reply: reply.clone() };
+                self.completed(*op, &outcome);
+            }
+            Evidence::Refused { op, why, reason } => {
+                let reason = reason.clone().unwrap_or(Reason::Unrecorded);
+                self.completed(*op, &Outcome::Refused { why: why.clone(), reason });
+            }
+            Evidence::Unknown { op, why } => self.completed(*op, &Outcome::Unknown { why: why.clone() }),
+            Evidence::Revision { revision, slot, changes } => self.delivered(*slot, *revision, changes),
+            Evidence::Again { revision, slot, mark } => self.delivered_again(*slot, *revision, *mark),
+            Evidence::Skipped { slot, compacted } => self.stream_skipped(*slot, *compacted),
+            Evidence::Cycle { cycle, .. } => self.begin_cycle(*cycle),
+            Evidence::MovedIn { slot, member, .. } => {
+                // Its watch has to go on where the one before it broke off.
+                if let Some(old) = self.tenants.insert(*slot, *member) {
+                    self.votes.remove(&old);
+                }
+            }
+            Evidence::Inspected { cycle, member, look, applied_received, dead } => {
+                return self.inspected((*cycle, *member), look, *applied_received, dead);
+            }
+            Evidence::RaftLog { log } => self.log_read(log),
+            Evidence::Mark { .. } => self.mark = self.mark_now(),
+            Evidence::Missed { cycle, member, index, recovery } => {
+                return check_missed(*cycle, *member, *index, recovery).into_iter().collect();
+            }
+            Evidence::FenceAnswers { cycle, answers } => {
+                let mark = std::mem::take(&mut self.mark);
+                return check_fence(self, *cycle, &mark, &answers.0);
+            }
+            // Members that disagree in a first reading are read again and held to the same mark.
+            Evidence::KvFence { reading: 1, answers, .. } if !KvAnswer::agree(answers) => {}
+            Evidence::KvFence { cycle, revision, etcd, answers, .. } => {
+                let mark = std::mem::take(&mut self.mark);
+                return check_kv_fence(self, *cycle, &mark, (*revision, *etcd), answers);
+            }
+            Evidence::Recovery { cycle, member, recovery } => return self.recovered(*cycle, *member, recovery),
+            Evidence::LastRead { member, revision, rows } => return check_last_read(self, *member, *revision, rows),
+            Evidence::Readings { member, readings, .. } => self.said(*member, readings),
+            Evidence::LeasesAwaited { bound_ms } => return self.leases_awaited(*bound_ms),
+            Evidence::Cut { cut, bound_ms } => return check_cut(cut, *bound_ms).into_iter().collect(),
+            Evidence::Healed { healing, bounds } => return check_healing(healing, *bounds),
+            Evidence::FreshWatch { member, asked, heard, .. } => self.watched_anew(*member, asked, heard),
+            Evidence::Saving { member, .. } => self.saving = Some((*member, self.mark_now())),
+            Evidence::Restored { cycle, revision, index, founders } => {
+                return self.restored(*cycle, (*revision, *index), founders);
+            }
+            Evidence::Told { finding } => return vec![finding.clone()],
+            // Its next life may have yet to replay the writes that it acknowledged.
+            Evidence::Killed { member, .. } => self.sessions.died(*member),
+            Evidence::Resumed { after_cycle, .. } => self.resumed(*after_cycle),
+            Evidence::End(_) => self.ended = true,
+            Evidence::History(_)
+            | Evidence::Place { .. }
+            | Evidence::Watch { .. }
+            | Evidence::WatchEnded { .. }
+            | Evidence::Did { .. }
+            | Evidence::Reading { .. }
+            | Evidence::Finding { .. }
+            | Evidence::CycleEnd { .. } => {}
+        }
+        Vec::new()
+    }
+
+    /// Renewals have stopped; every lease had to end within `bound_ms` beyond its time.
+    fn leases_awaited(&mut self, bound_ms: u64) -> Vec<Finding> {
+        self.lease_clock.awaited(self.at_us, bound_ms, &self.model)
+    }
+
+    fn inspected(
+        &mut self,
+        (cycle, member): (u32, u64),
+        look: &Look,
+        applied_received: Option<u64>,
+        dead: &DeadMember,
+    ) -> Vec<Finding> {
+        let mut dead = dead.clone();
+        if let Some((before, _)) = self.dead.get(&member) {
+            carry_install(before, &mut dead);
+        }
+        let seen = dead.clone();
+        let restart = Restart { cycle, member, dead: &seen, applied_received };
+        let findings = match look {
+            Look::Killed => {
+                let mut findings = check_dead(&restart);
+                findings.extend(check_vote(&restart, self.votes.get(&member).copied()));
+                if let Some(vote) = dead.vote() {
+                    self.votes.insert(member, vote);
+                }
+                findings
+            }
+            Look::MigrateKilled => {
+                let before = self.before(member);
+                migration::settle_index(&before, &mut dead);
+                check_kept(&restart, &before, None)
+            }
+            Look::Migrated { to, index } => {
+                let mut findings = check_kept(&restart, &self.before(member), Some(*to));
+                if findings.is_empty() {
+                    findings.extend(check_dead(&restart));
+                }
+                if *index != dead.engine_index {
+                    let what = Restarts::MigrationClaims { claimed: *index, found: dead.engine_index };
+                    findings.push(Finding::new(what).in_cycle(cycle).at_member(member));
+                }
+                findings
+            }
+        };
+        self.dead.insert(member, (dead, applied_received));
+        findings
+    }
+
+    /// The result of the last look at the directory of `member`.
+    fn before(&self, member: u64) -> DeadMember {
+        self.dead.get(&member).map(|(dead, _)| dead.clone()).unwrap_or_default()
+    }
+
+    fn recovered(&mut self, cycle: u32, member: u64, recovery: &Recovered) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if !recovery.complete {
+            findings.push(Finding::new(Restarts::RecoveryIncomplete {}).in_cycle(cycle).at_member(member));
+        }
+        if let Some((dead, applied_received)) = self.dead.get(&member) {
+            let restart = Restart { cycle, member, dead, applied_received: *applied_received };
+            findings.extend(check_replay_start(&restart, recovery));
+        }
+        findings
+    }
+}

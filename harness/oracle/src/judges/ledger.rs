@@ -1,0 +1,860 @@
+//! The one place where all evidence meets: the requests and answers of clients, the deliveries of
+//! the watch streams, and the model that grows from them.
+//!
+//! All evidence goes through [`Ledger::record`], one piece of [`Evidence`] at a time: the ledger
+//! writes it to the history and then judges it (`judge.rs`), under one lock. A fold over the
+//! history ([`crate::fold`]) comes to the same books. An operation is evidence before it is sent
+//! and when it ended, a revision when a stream delivered it. Every finding waits in one queue, with
+//! the piece of evidence that raised it, until [`Ledger::drain`].
+//!
+//! Real time: an operation that is sent after another was acknowledged comes after it in the
+//! history. So a write's revision is above, and a linearizable read's at or above, the newest
+//! revision acknowledged before it was sent. A write that breaks this has overwritten an
+//! acknowledged revision, whose write is lost. A read that breaks it is stale if the history still
+//! comes to that revision; if it does not, the fence finds the lost writes.
+//!
+//! Findings that a scenario knows already ([`Ledger::know`]) do not get into the queue: they are
+//! counted here, before any caller sees them.
+//!
+//! Memory is bounded by the open operations, the state since the last compaction, and the slowest
+//! stream.
+
+use super::Alarms;
+use super::asked::{Asked, Newest};
+use super::durability::Writes;
+use super::exactly_once::ExactlyOnce;
+use super::lease_clock::{LeaseClock, Leased, is_short};
+use super::leases::{LeaseBook, LeaseMark};
+use super::linearizability::{Basis, Linearizability};
+use super::log_replay::LogReplay;
+use super::raised::{Origin, Queue, Raised};
+use super::reads::{Claim, Claims};
+use super::refusals::Refusals;
+use super::sessions::{Own, Sessions};
+use super::streams::{self, Delivered, Delivery, Streams};
+use super::sums::{Sums, Tally};
+use super::votes::Leaders;
+use super::watermarks::Watermarks;
+use crate::model::{KvDigest, Live, Model};
+use crate::raft_log::RaftLog;
+use ninelives_evidence::hex::hex;
+use ninelives_evidence::history::History;
+use ninelives_evidence::known::{Known, Signature};
+use ninelives_evidence::logged::{LogEvidence, Mark};
+use ninelives_evidence::member::{Engine, Slot};
+use ninelives_evidence::operation::{Action, Fate, KeyState, OpId, Outcome, Purpose, Reply};
+use ninelives_evidence::record::ResumedRecord;
+use ninelives_evidence::record::books::BooksRecord;
+use ninelives_evidence::record::known::KnownRecord;
+use ninelives_evidence::verdict::findings::parts::{NoEffect, Vote};
+use ninelives_evidence::verdict::findings::{self, Answers, Watches};
+use ninelives_evidence::verdict::{Class, Finding};
+use ninelives_evidence::{Change, DeadMember, Evidence, EvidenceKind, Heard, Reading, Resumption, mark_of};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Facts that hold at any fence proposed after the mark was taken.
+#[derive(Debug, Clone, Default)]
+pub struct FenceMark {
+    pub(super) revision_min: u64,
+    pub(super) compact_min: u64,
+    pub(super) leases: LeaseMark,
+}
+
+/// A request under way, and the newest acknowledgements before it was sent: of any member, and of
+/// the member it was sent to.
+#[derive(Debug)]
+struct Pending {
+    asked: Arc<Asked>,
+    floor: Newest,
+    own: Own,
+}
+
+#[derive(Debug)]
+pub(super) struct Books {
+    pub model: Model,
+    pub leases: LeaseBook,
+    pub lease_clock: LeaseClock,
+    /// The moment at which the evidence under judgement was recorded, on the clock of its history.
+    pub at_us: u64,
+    /// Lines of the history so far.
+    lines: u64,
+    pub writes: Writes,
+    pub replay: LogReplay,
+    streams: Streams,
+    /// The member in each slot: streams belong to slots, findings to members.
+    pub tenants: BTreeMap<Slot, u64>,
+    claims: Claims,
+    pub sessions: Sessions,
+    linearizability: Linearizability,
+    exactly_once: ExactlyOnce,
+    /// By member: an id's, never a slot's.
+    watermarks: BTreeMap<u64, Watermarks>,
+    leaders: Leaders,
+    /// Answers below what had been acknowledged before they were asked for, by that revision: the
+    /// history has not come to it yet.
+    stale: BTreeMap<u64, Alarms>,
+    /// Sent and not completed.
+    pending: BTreeMap<OpId, Pending>,
+    acked: Newest,
+    pub compact_acked: u64,
+    pub compact_sent: u64,
+    pub tally: Tally,
+    refusals: Refusals,
+    pub cycle: Option<u32>,
+    /// The origin of the evidence under judgement.
+    by: Origin,
+    /// Findings on their only way out.
+    queue: Queue,
+    known: Known,
+    /// Facts that were certain when the last fence was about to be proposed.
+    pub mark: FenceMark,
+    /// The member that was last asked for a snapshot to restore from, and the facts that were
+    /// certain then.
+    pub saving: Option<(u64, FenceMark)>,
+    /// Raft index and revision at which all members were last seen to show what the model has, by
+    /// the API.
+    pub agreed: Option<(u64, u64)>,
+    /// Each member's last known vote; an id's, never a slot's.
+    pub votes: BTreeMap<u64, Vote>,
+    /// The members that died in this cycle: the last look at their directories, and the highest
+    /// index that they were heard to have applied.
+    pub dead: BTreeMap<u64, (DeadMember, Option<u64>)>,
+    /// The history to which evidence is written; `None`: the evidence was read from a history.
+    history: Option<Arc<History>>,
+    /// The last piece of evidence was taken.
+    pub ended: bool,
+    /// The cycles after which the run was resumed.
+    pub resumptions: Vec<u32>,
+    /// Whether a lost write that the scenario does not list was ever found.
+    pub lost_write: bool,
+    /// A watch was wrong, as a known finding or not: the model, which lives on watches, may never
+    /// learn of the changes that the watch left out.
+    pub watch_broken: bool,
+}
+
+/// See the module's documentation. Shared by the clients, the observer and the pipeline.
+#[derive(Debug)]
+pub struct Ledger(Mutex<Books>);
+
+impl Ledger {
+    /// For a cluster of `slots`, each with a member of the same number, whose store is empty.
+    /// Writes nothing down.
+    pub fn new(slots: &[Slot]) -> Arc<Self> {
+        Self::open(slots, None)
+    }
+
+    /// [`Ledger::new`] that writes its evidence to `history`.
+    pub fn recorded(slots: &[Slot], history: Arc<History>) -> Arc<Self> {
+        Self::open(slots, Some(history))
+    }
+
+    fn open(slots: &[Slot], history: Option<Arc<History>>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Books {
+            model: Model::default(),
+            leases: LeaseBook::default(),
+            lease_clock: LeaseClock::default(),
+            at_us: 0,
+            lines: 0,
+            writes: Writes::default(),
+            replay: LogReplay::default(),
+            streams: Streams::new(slots),
+            tenants: slots.iter().map(|slot| (*slot, slot.0)).collect(),
+            claims: Claims::default(),
+            sessions: Sessions::default(),
+            linearizability: Linearizability::default(),
+            exactly_once: ExactlyOnce::default(),
+            watermarks: BTreeMap::new(),
+            leaders: Leaders::default(),
+            stale: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            acked: Newest::default(),
+            compact_acked: 0,
+            compact_sent: 0,
+            tally: Tally::default(),
+            refusals: Refusals::default(),
+            cycle: None,
+            by: Origin { line: 0, kind: EvidenceKind::History },
+            queue: Queue::default(),
+            known: Known::default(),
+            mark: FenceMark::default(),
+            saving: None,
+            agreed: None,
+            votes: BTreeMap::new(),
+            dead: BTreeMap::new(),
+            history,
+            ended: false,
+            resumptions: Vec::new(),
+            lost_write: false,
+            watch_broken: false,
+        })))
+    }
+
+    pub(super) fn books(&self) -> MutexGuard<'_, Books> {
+        // A panic elsewhere ends the run anyway; the books are still the best evidence there is.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes `evidence` down, and judges it; the findings wait in the queue. After
+    /// [`Evidence::End`] nothing is recorded any more.
+    pub fn record(&self, evidence: &Evidence) {
+        self.books().record(evidence);
+    }
+
+    /// [`Ledger::record`], for evidence that was written down `at_us` microseconds after its
+    /// history was opened.
+    pub fn record_at(&self, at_us: u64, evidence: &Evidence) {
+        self.books().record_at(at_us, evidence);
+    }
+
+    /// The findings since the last call, in the order in which they were raised.
+    #[must_use = "what is drained and dropped is lost"]
+    pub fn drain(&self) -> Vec<Raised> {
+        self.books().queue.drain()
+    }
+
+    /// Leases of seconds whose keys are there, as far as the history is known, with the seconds
+    /// that they live.
+    pub fn short_leases(&self) -> Vec<(i64, i64)> {
+        let books = self.books();
+        books.lease_clock.alive(&books.model)
+    }
+
+    /// From here on findings that match one of `signatures` are counted and suppressed.
+    pub fn know(&self, signatures: &[Signature]) {
+        self.books().known = Known::new(signatures);
+    }
+
+    /// The suppressed findings, one record for each signature.
+    pub fn known(&self) -> Vec<KnownRecord> {
+        self.books().known.records()
+    }
+
+    /// From here on evidence is written to `history`. Until now it was read from there.
+    pub fn go_on(&self, history: Arc<History>) {
+        self.books().history = Some(history);
+    }
+
+    /// `id` is about to be sent. Ids are never used twice.
+    #[cfg(test)]
+    pub fn invoke(&self, id: OpId, action: &Action) {
+        self.record(&Evidence::Invoke { op: id, endpoint: 0, action: action.clone(), purpose: None });
+    }
+
+    /// The findings since the last call, without their origin.
+    #[cfg(test)]
+    pub fn findings(&self) -> Vec<Finding> {
+        self.drain().into_iter().map(|raised| raised.finding).collect()
+    }
+
+    /// The findings that `evidence` and everything since the last call raised.
+    #[cfg(test)]
+    pub fn judged(&self, evidence: &Evidence) -> Vec<Finding> {
+        self.record(evidence);
+        self.findings()
+    }
+
+    /// `id` ended.
+    pub fn complete(&self, id: OpId, outcome: &Outcome) {
+        self.record(&Evidence::of_outcome(id, outcome));
+    }
+
+    /// `slot`'s stream delivered `revision`, all of it.
+    pub fn deliver(&self, slot: Slot, revision: u64, changes: &[Change]) {
+        let mut books = self.books();
+        let mark = mark_of(changes);
+        let evidence = if books.streams.expects(slot, revision, mark) {
+            Evidence::Again { revision, slot, mark }
+        } else {
+            Evidence::Revision { revision, slot, changes: changes.to_vec() }
+        };
+        books.record(&evidence);
+    }
+
+    /// `slot`'s stream was refused because everything below `compacted` is gone.
+    pub fn skipped(&self, slot: Slot, compacted: u64) {
+        self.record(&Evidence::Skipped { slot, compacted });
+    }
+
+    /// The revision up to which the history is known.
+    pub fn revision(&self) -> u64 {
+        self.books().model.revision()
+    }
+
+    /// The revision up to which `slot`'s stream has delivered.
+    pub fn delivered(&self, slot: Slot) -> u64 {
+        self.books().streams.last(slot)
+    }
+
+    /// The highest revision at which a compaction robs no stream of events that it still needs.
+    pub fn compaction_ceiling(&self) -> u64 {
+        self.books().streams.slowest()
+    }
+
+    /// Facts that are certain from here on.
+    #[cfg(test)]
+    pub fn mark(&self) -> FenceMark {
+        self.books().mark_now()
+    }
+
+    /// The model's digest of the kv section. The model stays as it is: only evidence changes the
+    /// books.
+    ///
+    /// # Errors
+    /// As [`Model::digest`].
+    pub fn kv_digest(&self, revision: u64, compact: u64) -> Result<KvDigest, String> {
+        let mut model = self.books().model.clone();
+        model.digest(revision, compact)
+    }
+
+    /// The news that `log`, that of the dead `member`, adds to the known raft log. The caller
+    /// records it as [`Evidence::RaftLog`]. `applied`: the highest index that this very member is
+    /// known to have applied.
+    pub fn log_evidence(&self, cycle: u32, member: u64, log: &RaftLog, applied: Option<u64>) -> LogEvidence {
+        self.books().replay.evidence(cycle, member, log, applied)
+    }
+
+    /// Raft index and revision of the last fence at which all members agreed with the model;
+    /// `None`: there was none.
+    pub fn last_agreed(&self) -> Option<(u64, u64)> {
+        let books = self.books();
+        books.replay.last_fence().or(books.agreed)
+    }
+
+    /// A copy of the replay as it stands, to continue without judging.
+    pub fn log_replay(&self) -> LogReplay {
+        self.books().replay.clone()
+    }
+
+    /// The changes of the revisions from `from` on, as the watches told them, without a gap.
+    pub fn told_since(&self, from: u64) -> Vec<(u64, Change)> {
+        self.books().model.changes_since(from)
+    }
+
+    /// All keys at `revision`, ascending, as the history has them; `None`: it does not reach there.
+    pub fn rows_at(&self, revision: u64) -> Option<Vec<KeyState>> {
+        let books = self.books();
+        let known = books.model.compacted()..=books.model.revision();
+        let row = |(key, live): (&[u8], Live<'_>)| KeyState {
+            key: key.to_vec(),
+            value: live.value.to_vec(),
+            create_revision: live.create_revision,
+            mod_revision: live.mod_revision,
+            version: live.version,
+            lease: live.lease,
+        };
+        known.contains(&revision).then(|| books.model.range_at(b"", None, revision).map(row).collect())
+    }
+
+    /// The watches to be opened anew on a restarted member, now that every stream has delivered
+    /// `upto`; `draw` chooses how far back. Every member has executed the compaction at
+    /// `compacted`.
+    pub fn fresh_watches(&self, upto: u64, draw: u64, compacted: u64) -> Vec<Resumption> {
+        let books = self.books();
+        streams::resumptions(&books.model, upto, draw, (books.compact_sent, compacted))
+    }
+
+    /// Everything that was counted, of cluster `cluster`, whose part has ended. `build`: the digest
+    /// of the executable that counted, if it could be read.
+    pub fn sums(&self, cluster: u32, build: Option<String>) -> Sums {
+        let tally = self.tally();
+        let books = self.books();
+        let resumed =
+            books.resumptions.iter().map(|after_cycle| ResumedRecord { cluster, after_cycle: *after_cycle }).collect();
+        Sums {
+            tally,
+            operations: books.refusals.records(),
+            log_replayed: books.replay.totals(),
+            known: books.known.records(),
+            resumed,
+            books: vec![BooksRecord { cluster, build, fields: books.digests() }],
+        }
+    }
+
+    pub fn tally(&self) -> Tally {
+        let books = self.books();
+        Tally {
+            reads_checked: books.claims.checked,
+            reads_unchecked: books.claims.unchecked,
+            open: books.writes.open() as u64,
+            leases: books.lease_clock.tally(),
+            findings_unlisted: books.queue.unlisted,
+            revisions: books.model.revision() - 1,
+            ..books.tally
+        }
+    }
+}
+
+impl Books {
+    fn record(&mut self, evidence: &Evidence) {
+        let at_us = self.history.as_ref().map_or(self.at_us, |history| history.now_us());
+        self.record_at(at_us, evidence);
+    }
+
+    fn record_at(&mut self, at_us: u64, evidence: &Evidence) {
+        if self.ended && !matches!(evidence, Evidence::Resumed { .. }) {
+            return;
+        }
+        self.at_us = at_us;
+        self.lines += 1;
+        if let Some(history) = &self.history {
+            history.record_at(at_us, evidence);
+        }
+        self.by = Origin { line: self.lines, kind: evidence.kind() };
+        self.judge(evidence);
+    }
+
+    /// By field, a digest of what it holds. Every field of evidence is here, and a fold over the
+    /// history has to come to the same.
+    fn digests(&self) -> BTreeMap<String, String> {
+        // Exhaustive: a new field does not compile before it is here.
+        let Self {
+            model,
+            leases,
+            lease_clock,
+            at_us,
+            lines,
+            writes,
+            replay,
+            streams,
+            tenants,
+            claims,
+            sessions,
+            linearizability,
+            exactly_once,
+            watermarks,
+            leaders,
+            stale,
+            pending,
+            acked,
+            compact_acked,
+            compact_sent,
+            tally,
+            refusals,
+            cycle,
+            by,
+            queue,
+            known,
+            mark,
+            saving,
+            agreed,
+            votes,
+            dead,
+            // This is the place to which it is written, and not its content.
+            history: _,
+            ended,
+            resumptions,
+            lost_write,
+            watch_broken,
+        } = self;
+        // The caller decides when to drain it; the findings follow from the evidence.
+        let raised = (&queue.of_cycle, queue.unlisted);
+        let fields: [(&str, &dyn fmt::Debug); 35] = [
+            ("model", model),
+            ("leases", leases),
+            ("lease_clock", lease_clock),
+            ("at_us", at_us),
+            ("lines", lines),
+            ("writes", writes),
+            ("replay", replay),
+            ("streams", streams),
+            ("tenants", tenants),
+            ("claims", claims),
+            ("sessions", sessions),
+            ("linearizability", linearizability),
+            ("exactly_once", exactly_once),
+            ("watermarks", watermarks),
+            ("leaders", leaders),
+            ("stale", stale),
+            ("pending", pending),
+            ("acked", acked),
+            ("compact_acked", compact_acked),
+            ("compact_sent", compact_sent),
+            ("tally", tally),
+            ("refusals", refusals),
+            ("cycle", cycle),
+            ("by", by),
+            ("raised", &raised),
+            ("known", known),
+            ("mark", mark),
+            ("saving", saving),
+            ("agreed", agreed),
+            ("votes", votes),
+            ("dead", dead),
+            ("ended", ended),
+            ("resumptions", resumptions),
+            ("lost_write", lost_write),
+            ("watch_broken", watch_broken),
+        ];
+        fields.into_iter().map(|(name, field)| (name.to_owned(), digest_of(field))).collect()
+    }
+
+    /// `id` is about to be sent to the `endpoint`-th slot.
+    pub fn invoked(&mut self, id: OpId, endpoint: usize, action: &Action, purpose: Option<&Purpose>) {
+        let slot = Slot(endpoint as u64 + 1);
+        let member = self.tenants.get(&slot).copied().unwrap_or(slot.0);
+        let asked = Arc::new(Asked { id, member, action: action.clone(), purpose: purpose.cloned() });
+        match action {
+            Action::Grant { lease, ttl_seconds } => {
+                self.leases.grant_sent(*lease, *ttl_seconds);
+                if is_short(*ttl_seconds) {
+                    // It may end by itself at any time: a revocation whose answer never comes.
+                    self.writes.invoke_expiry(*lease);
+                }
+            }
+            Action::Revoke { lease } => self.leases.revoke_sent(*lease),
+            Action::Compact { revision } => self.compact_sent = self.compact_sent.max(*revision),
+            _ => {}
+        }
+        if action.writes_keys() {
+            self.writes.invoke(Arc::clone(&asked));
+        }
+        self.lease_clock.invoked(self.at_us, &asked);
+        self.linearizability.invoke(id, action);
+        let (floor, own) = (self.acked.clone(), self.sessions.of(member));
+        self.pending.insert(id, Pending { asked, floor, own });
+    }
+
+    /// The harness was killed: operations under way have an unknown outcome.
+    pub fn resumed(&mut self, after_cycle: u32) {
+        self.resumptions.push(after_cycle);
+        self.ended = false;
+        self.mark = FenceMark::default();
+        // All members died with the harness, and it counts their lives anew.
+        self.watermarks.clear();
+        // The history's clock starts over.
+        self.lease_clock.forget();
+        self.sessions.all_died();
+        let pending: Vec<_> = self.pending.keys().copied().collect();
+        let lost = Outcome::Unknown { why: "the harness was killed".to_owned() };
+        pending.into_iter().for_each(|id| self.completed(id, &lost));
+    }
+
+    /// Goes on with another cluster, which begins with the saved snapshot, of `revision`, at raft
+    /// index `index`. Cuts the history there: everything above is expected to be gone, even if it
+    /// was acknowledged, and must not come back.
+    pub fn restored(
+        &mut self,
+        cycle: u32,
+        (revision, index): (u64, Option<u64>),
+        founders: &[(Slot, u64, Engine)],
+    ) -> Vec<Finding> {
+        let (source, saved) = self.saving.take().unwrap_or_default();
+        let findings = self.judge_saved(cycle, source, revision, &saved);
+        // Answers about the part that stays are judged before the rest is forgotten.
+        let alarms = self.linearizability.check(Basis::History(revision.min(self.model.revision())));
+        self.file(None, alarms);
+        self.model.forget_above(revision);
+        self.leases.restored(&saved.leases);
+        self.exactly_once.restored(&self.model);
+        self.linearizability = Linearizability::restored(&self.model);
+        self.streams = Streams::behind(self.streams.slots().collect::<Vec<_>>().into_iter(), revision);
+        self.replay = self.replay.restored(revision, index);
+        self.claims.forget_deferred();
+        // Leases of the snapshot begin their whole time anew, and its members know of no session.
+        self.lease_clock.forget();
+        self.sessions.all_died();
+        (self.writes, self.leaders) = (Writes::default(), Leaders::default());
+        (self.pending, self.stale) = (BTreeMap::new(), BTreeMap::new());
+        (self.watermarks, self.votes, self.dead) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        (self.acked, self.mark) = (Newest::at(revision), FenceMark::default());
+        (self.compact_acked, self.compact_sent) = (saved.compact_min, self.compact_sent.min(revision));
+        self.agreed = index.map(|index| (index, revision));
+        for (slot, member, _) in founders {
+            self.tenants.insert(*slot, *member);
+        }
+        findings
+    }
+
+    /// Judges a snapshot of `revision`: it must hold everything that was acknowledged before
+    /// `source` was asked for it, and nothing that no watch delivered.
+    fn judge_saved(&self, cycle: u32, source: u64, revision: u64, saved: &FenceMark) -> Vec<Finding> {
+        let (member, acknowledged, told) = (source, saved.revision_min, self.model.revision());
+        let what = if revision < acknowledged {
+            findings::Writes::SnapshotTooOld { member, revision, acknowledged }
+        } else if revision > told {
+            findings::Writes::SnapshotTooNew { member, revision, told }
+        } else {
+            return Vec::new();
+        };
+        vec![Finding::new(what).in_cycle(cycle).at_member(source)]
+    }
+
+    pub fn completed(&mut self, id: OpId, outcome: &Outcome) {
+        let Some(Pending { asked, floor, own }) = self.pending.remove(&id) else { return };
+        self.linearizability.complete(id, outcome);
+        self.refusals.count(asked.purpose.as_ref(), &asked.action, outcome);
+        let mut alarms = Alarms::new();
+        match outcome {
+            Outcome::Done { revision, reply, .. } => {
+                self.done(&asked, &floor, *revision, reply, &mut alarms);
+                self.sessions.check_answer(&asked, &own, *revision, &mut alarms);
+                self.acked.answered(*revision, &asked);
+                self.sessions.answered(&asked, &own, *revision);
+            }
+            Outcome::Refused { why, .. } => {
+                self.refused(&asked, why, outcome.found_unfit(), &mut alarms);
+                self.sessions.check_refusal(&asked, &own, why, &mut alarms);
+            }
+            Outcome::Unknown { .. } => {
+                self.lease_clock.ended(self.at_us, &asked);
+                if !matches!(asked.action, Action::Read { .. } | Action::Defragment | Action::KeepAlive { .. }) {
+                    self.tally.unknown_writes += 1;
+                }
+                if let Action::Revoke { lease } = asked.action {
+                    self.leases.revoke_unknown(lease);
+                }
+                self.writes.unknown(id);
+            }
+        }
+        self.settle_stale(&mut alarms);
+        self.file(None, alarms);
+    }
+
+    pub fn delivered(&mut self, slot: Slot, revision: u64, changes: &[Change]) {
+        let mut alarms = Alarms::new();
+        let delivered = Delivered { slot, revision, mark: mark_of(changes), changes: Some(changes) };
+        let delivery = self.streams.deliver(&delivered, &mut alarms);
+        self.file_at(slot, alarms);
+        if delivery == Delivery::Old {
+            return;
+        }
+        let mut alarms = Alarms::new();
+        let Books { model, writes, claims, replay, exactly_once, lease_clock, leases, at_us, .. } = &mut *self;
+        for (lease, how) in lease_clock.delivered(*at_us, model, changes, &mut alarms) {
+            if how == Leased::Ended {
+                leases.expired(lease);
+            }
+        }
+        replay.deliver(revision, changes, &mut alarms);
+        let again = exactly_once.deliver(revision, changes, &mut alarms);
+        writes.deliver(model, revision, changes, again, &mut alarms);
+        alarms.extend(model.apply(revision, changes).into_iter().map(Finding::new));
+        writes.settle_revoked(model);
+        claims.settle(model, &mut alarms);
+        if let Some(author) = author_of(changes) {
+            self.linearizability.found(author, revision);
+        }
+        self.settle_stale(&mut alarms);
+        self.file(None, alarms);
+    }
+
+    pub fn delivered_again(&mut self, slot: Slot, revision: u64, mark: Mark<8>) {
+        let mut alarms = Alarms::new();
+        let delivery = self.streams.deliver(&Delivered { slot, revision, mark, changes: None }, &mut alarms);
+        if delivery == Delivery::New {
+            alarms.push(Finding::new(Watches::DeliveredAgainUnknown { slot, revision }));
+        }
+        self.file_at(slot, alarms);
+    }
+
+    pub fn stream_skipped(&mut self, slot: Slot, compacted: u64) {
+        let last = self.streams.last(slot);
+        if compacted > last + 1 && compacted > self.compact_sent {
+            let what = Watches::ToldOfNoCompaction { slot, compacted, asked: self.compact_sent };
+            self.file_at(slot, vec![Finding::new(what)]);
+        }
+        self.streams.skip_to(slot, compacted);
+    }
+
+    pub fn log_read(&mut self, log: &LogEvidence) {
+        let mut alarms = Alarms::new();
+        self.replay.read(log, &mut alarms);
+        self.file(None, alarms);
+    }
+
+    pub fn mark_now(&self) -> FenceMark {
+        FenceMark {
+            revision_min: self.acked.revision.max(self.model.revision()),
+            compact_min: self.compact_acked,
+            leases: self.leases.mark(),
+        }
+    }
+
+    /// Judges a watch that was opened anew on `member`.
+    pub fn watched_anew(&mut self, member: u64, asked: &Resumption, heard: &Heard) {
+        // Everything that the requested revision compacts was compacted when the watch was opened;
+        // more may be compacted by now.
+        let acked = if asked.upto == 0 { asked.from + 1 } else { 0 };
+        let alarms = streams::judge_resumed(&self.model, asked, heard, (self.compact_sent, acked));
+        self.file(Some(member), alarms);
+    }
+
+    /// Status readings of `member`, in the order of its answers.
+    pub fn said(&mut self, member: u64, readings: &[Reading]) {
+        let mut alarms = Alarms::new();
+        for reading in readings {
+            alarms.extend(self.watermarks.entry(member).or_default().reading(reading));
+            alarms.extend(self.leaders.reading(member, reading));
+        }
+        self.file(Some(member), alarms);
+    }
+
+    /// Judges the linearizability of everything answered so far, as far as the history is known.
+    pub fn judge_linearizability(&mut self) {
+        let alarms = self.linearizability.check(Basis::History(self.model.revision()));
+        self.file(None, alarms);
+    }
+
+    fn settle_stale(&mut self, alarms: &mut Alarms) {
+        while let Some(entry) = self.stale.first_entry().filter(|entry| *entry.key() <= self.model.revision()) {
+            alarms.extend(entry.remove());
+        }
+    }
+
+    /// Alarms of a stream are about the member that it is connected to.
+    fn file_at(&mut self, slot: Slot, alarms: Alarms) {
+        let member = self.tenants.get(&slot).copied();
+        self.file(member, alarms);
+    }
+
+    /// `member`: the member that otherwise anonymous alarms accuse.
+    fn file(&mut self, member: Option<u64>, alarms: Alarms) {
+        for alarm in alarms {
+            let class = alarm.class();
+            self.watch_broken |= class == Class::Watch;
+            let finding = Finding { cycle: self.cycle, member: alarm.member.or(member), ..alarm };
+            if self.suppress(&finding) {
+                continue;
+            }
+            self.lost_write |= class == Class::LostWrite;
+            self.raise(finding);
+        }
+    }
+
+    /// Puts `finding` in the queue.
+    pub fn raise(&mut self, finding: Finding) {
+        self.queue.push(finding, self.by);
+    }
+
+    /// A cycle begins.
+    pub fn begin_cycle(&mut self, cycle: u32) {
+        self.cycle = Some(cycle);
+        self.dead.clear();
+        self.queue.begin_cycle();
+    }
+
+    /// Whether `finding` is known; it is counted then, and written down.
+    pub fn suppress(&mut self, finding: &Finding) -> bool {
+        let Some(suppressed) = self.known.take(finding) else { return false };
+        if let Some(history) = self.history.as_ref().filter(|_| suppressed.to_be_written) {
+            self.lines += 1;
+            history.record(&Evidence::Finding { finding: finding.clone(), known: Some(suppressed.name) });
+        }
+        true
+    }
+
+    fn done(&mut self, asked: &Arc<Asked>, floor: &Newest, revision: u64, reply: &Reply, alarms: &mut Alarms) {
+        let Asked { id, member, ref action, .. } = **asked;
+        let Books { model, writes, claims, leases, tally, lease_clock, at_us, .. } = self;
+        match action {
+            Action::Read { .. } => tally.reads += 1,
+            Action::Defragment | Action::KeepAlive { .. } => {}
+            _ => tally.acked_writes += 1,
+        }
+        lease_clock.done(*at_us, asked, reply, alarms);
+        let mut wrote = false;
+        match (action, reply) {
+            (Action::Put { .. }, Reply::Put)
+            | (Action::Txn { .. } | Action::Packed { .. }, Reply::Txn { succeeded: true }) => wrote = true,
+            (Action::Delete { .. }, Reply::Deleted(1..)) => wrote = true,
+            (Action::Delete { keys }, Reply::Deleted(0)) => {
+                writes.wrote_nothing(id, NoEffect::DeletedNothing, alarms);
+                claims.add(model, asked, revision, Claim::Empty { keys: keys.clone() }, alarms);
+            }
+            (Action::Txn { when, .. }, Reply::Txn { succeeded: false }) => {
+                writes.wrote_nothing(id, NoEffect::ComparisonFailed, alarms);
+                claims.add(model, asked, revision, Claim::CompareFails { when: when.clone() }, alarms);
+            }
+            (Action::Revoke { lease }, Reply::Revoked) => {
+                leases.revoked(*lease);
+                writes.forget_expiry(*lease);
+                writes.revoked(model, id, revision);
+                claims.add(model, asked, revision, Claim::Detached { lease: *lease }, alarms);
+            }
+            (Action::Grant { lease, .. }, Reply::Granted) => leases.granted(*lease),
+            (Action::Defragment, Reply::Defragmented) | (Action::KeepAlive { .. }, Reply::Renewed { .. }) => {}
+            (Action::Compact { revision }, Reply::Compacted) => self.compact_acked = self.compact_acked.max(*revision),
+            (Action::Read { keys, revision: at, .. }, Reply::Read(rows)) => {
+                let claim = Claim::Holds { keys: keys.clone(), rows: rows.to_vec() };
+                claims.add(model, asked, at.unwrap_or(revision), claim, alarms);
+            }
+            _ => alarms.push(asked.alarm(Answers::AnotherAnswer { member, request: asked.request() })),
+        }
+        if action.fate() == Fate::Refused {
+            alarms.push(asked.alarm(Answers::CarriedOutBeyondLimits { member, request: asked.request() }));
+        }
+        if revision < floor.revision && promises_real_time(action, reply) {
+            let what = Answers::StaleAnswer { member, request: asked.request(), revision, floor: floor.floor() };
+            self.stale.entry(floor.revision).or_default().push(asked.alarm(what));
+        }
+        if wrote {
+            writes.acked(model, id, revision, alarms);
+            // Which of the two answers is wrong is not known here. If the history has yet to come
+            // to that revision, it will show.
+            if revision <= floor.revision && !writes.contested(revision) {
+                let (request, floor) = (asked.request(), floor.floor());
+                let what = findings::Writes::RevisionTaken { member, request, acknowledged: revision, floor };
+                alarms.push(Finding::new(what));
+            }
+        }
+    }
+
+    fn refused(&mut self, asked: &Asked, why: &str, found_unfit: bool, alarms: &mut Alarms) {
+        if asked.action.fate() == Fate::Taken && found_unfit {
+            let (member, request, answer) = (asked.member, asked.request(), why.to_owned());
+            alarms.push(asked.alarm(Answers::RefusedWithinLimits { member, request, answer }));
+        }
+        self.lease_clock.ended(self.at_us, asked);
+        match &asked.action {
+            Action::Grant { lease, .. } => {
+                self.leases.grant_refused(*lease);
+                self.writes.forget_expiry(*lease);
+            }
+            Action::Revoke { lease } => self.leases.revoke_refused(*lease, why, alarms),
+            _ => {}
+        }
+        self.writes.wrote_nothing(asked.id, NoEffect::Refused, alarms);
+    }
+}
+
+/// The first bytes of the SHA-256 of `field` as its type shows it, in hex.
+fn digest_of(field: &dyn fmt::Debug) -> String {
+    struct Hashed(Sha256);
+    impl fmt::Write for Hashed {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0.update(text.as_bytes());
+            Ok(())
+        }
+    }
+    let mut hashed = Hashed(Sha256::new());
+    // Hashing never fails; a type that cannot be shown has a digest of its own.
+    if fmt::write(&mut hashed, format_args!("{field:?}")).is_err() {
+        return "unprintable".to_owned();
+    }
+    hex(&hashed.0.finalize()[..8])
+}
+
+/// Whether the answer was given at a revision that must not be older than anything acknowledged
+/// before the request. (A grant or a compaction is not about keys, and a write that breaks this has
+/// its own words.)
+fn promises_real_time(action: &Action, reply: &Reply) -> bool {
+    matches!(
+        (action, reply),
+        (Action::Read { revision: None, serializable: false, .. }, Reply::Read(_))
+            | (_, Reply::Txn { succeeded: false } | Reply::Deleted(0))
+    )
+}
+
+/// The operation whose value is in a revision.
+fn author_of(changes: &[Change]) -> Option<OpId> {
+    changes.iter().find_map(|change| match change {
+        Change::Put { value, .. } => OpId::of_value(value),
+        Change::Delete { .. } => None,
+    })
+}
+
+#[cfg(test)]
+mod tests;
