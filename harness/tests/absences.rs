@@ -1,6 +1,7 @@
 //! Absences are invariants: sentences of `ARCHITECTURE.md` that hold because nothing breaks them,
 //! checked here.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
@@ -51,6 +52,30 @@ fn offenders(within: &[&str], words: &[&str], allowed: &[&str]) -> Vec<String> {
     found
 }
 
+/// The names of what the crate in `directory` depends on, its tests included.
+fn dependencies(directory: &str) -> BTreeSet<String> {
+    let manifest = std::fs::read_to_string(root().join(directory).join("Cargo.toml")).expect("a crate has a manifest");
+    let mut names = BTreeSet::new();
+    let mut listed = false;
+    for line in manifest.lines() {
+        if let Some(table) = line.strip_prefix('[') {
+            listed = table.contains("dependencies");
+            assert!(!table.contains("dependencies."), "{directory}/Cargo.toml: a dependency is a line: {line}");
+        } else if listed && let Some(end) = line.find(['.', ' ', '=']) {
+            names.insert(line[..end].trim_matches('"').to_owned());
+        }
+    }
+    names
+}
+
+#[test]
+fn the_searches_cover_every_crate_of_the_harness() {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("the workspace has a manifest");
+    let members = manifest.lines().find_map(|line| line.strip_prefix("members = ")).expect("the workspace has members");
+    let ours = members.split('"').skip(1).step_by(2).filter(|member| member.starts_with("harness"));
+    assert_eq!(ours.map(|member| format!("{member}/src")).collect::<Vec<_>>(), HARNESS);
+}
+
 #[test]
 fn only_the_backend_crate_names_rocksdb() {
     let own = "node-under-test/backend/src/rocksdb";
@@ -93,11 +118,30 @@ fn only_the_raft_crate_names_openraft() {
 
 #[test]
 fn the_judge_links_only_the_wire_formats_of_its_subject() {
-    let manifest = std::fs::read_to_string(root().join("harness/Cargo.toml")).expect("the harness has a manifest");
-    for crate_name in ["node-base", "node-backend", "node-raft", "node-under-test"] {
-        assert!(!manifest.contains(crate_name), "harness/Cargo.toml must not depend on {crate_name}");
+    for own in ["harness", "harness/evidence", "harness/golden", "harness/oracle"] {
+        let names = dependencies(own);
+        for other in ["node-base", "node-backend", "node-raft", "node-under-test"] {
+            assert!(!names.contains(other), "{own}/Cargo.toml must not depend on {other}");
+        }
     }
-    assert!(manifest.contains("node-proto"), "the manifest was not read right");
+    assert!(dependencies("harness").contains("node-proto"), "the manifest was not read right");
+}
+
+/// What a manifest does not name its code cannot use, whatever its dependencies link.
+#[test]
+fn the_judge_and_its_evidence_link_no_runtime_and_no_client() {
+    for own in ["harness/evidence", "harness/oracle"] {
+        let names = dependencies(own);
+        for other in ["tokio", "tokio-stream", "futures-util", "tonic", "etcd-client", "rustix", "libc", "fuser"] {
+            assert!(!names.contains(other), "{own}/Cargo.toml must not depend on {other}");
+        }
+        assert!(names.contains("serde"), "the manifest was not read right");
+    }
+    assert!(!dependencies("harness/evidence").contains("node-proto"), "evidence is the harness's own");
+    let oracle = dependencies("harness/oracle");
+    assert!(!oracle.contains("nix"), "a judge asks the system for nothing");
+    let ours: Vec<_> = oracle.iter().filter(|name| name.starts_with("ninelives")).collect();
+    assert_eq!(ours, ["ninelives-evidence", "ninelives-golden"]);
 }
 
 #[test]
