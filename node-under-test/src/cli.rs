@@ -173,7 +173,7 @@ pub struct Serve {
     /// This member's id; one of the ids given by --member.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub id: u64,
-    /// Where this member keeps everything.
+    /// The directory where this member keeps everything.
     #[arg(long)]
     pub data_dir: PathBuf,
     /// The storage engine; a data directory belongs to the one that it was made with (`migrate`
@@ -306,7 +306,7 @@ impl Serve {
     }
 
     /// # Errors
-    /// When two detours begin at the same address.
+    /// Two detours begin at the same address.
     pub fn dial(&self) -> anyhow::Result<Dial> {
         Dial::new(self.detours.iter().copied()).map_err(|error| anyhow::anyhow!("--dial: {error}"))
     }

@@ -63,8 +63,8 @@ impl Checks {
         }
     }
 
-    /// What to do about the failed checks: damage is worse than trouble with the machine, and says
-    /// more.
+    /// The operator's next step after failed checks: damage is worse than trouble with the machine,
+    /// and says more.
     fn next_step(&self) -> &'static str {
         let damage = "do not start this member; restore it, or remove it and add it under a new id";
         self.remedy.filter(|_| self.machine == self.failed).unwrap_or(damage)
