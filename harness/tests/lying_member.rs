@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// How long a start may take, or an end.
+/// Time that a start, or an end, may take.
 const SOON: Duration = Duration::from_secs(30);
 
 /// A cluster of one, with a liar in front.

@@ -325,7 +325,7 @@ impl Writer {
         }
     }
 
-    /// Whether the member in place `at` has `key`.
+    /// True if the member in place `at` has `key`.
     async fn reads(&mut self, at: usize, key: &str) -> bool {
         let request = || RangeRequest { key: key.to_owned().into(), keys_only: true, ..Default::default() };
         loop {
