@@ -145,7 +145,7 @@ async fn snapshots_that_nobody_reads_are_few() {
             Ok(unread) => held.push(unread),
             Err(status) => break status,
         }
-        assert!(held.len() < 100, "nobody counts them");
+        assert!(held.len() < 100, "no limit counts them");
     };
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
     assert_eq!(held.len(), 4);

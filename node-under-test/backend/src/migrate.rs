@@ -43,7 +43,7 @@ pub enum MigrateError {
     )]
     IndexAhead { dir: String, persisted: u64, engine: Option<u64> },
     #[error(
-        "{path}: expected \"<engine> <engine>\", found {found:?}: this is no intent of this program; if no migration was under \
+        "{path}: expected \"<engine> <engine>\", found {found:?}: this is not an intent of this program; if no migration was under \
          way, remove it"
     )]
     BadIntent { path: String, found: String },

@@ -87,7 +87,7 @@ pub enum ChangeRefusal {
     NotFound,
     #[error("another member has that peer address")]
     AddressInUse,
-    #[error("the member is no learner")]
+    #[error("the member is not a learner")]
     NotALearner,
     #[error("the learner has not caught up with the leader")]
     NotInSync,

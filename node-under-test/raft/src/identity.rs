@@ -471,7 +471,7 @@ mod tests {
     async fn claim_1_a_member_that_joins_takes_its_cluster_from_its_first_leader_durably() {
         let ((_a, one), (_c, stranger)) = (member(1, 10).await, member_of(0xb, 1, 11).await);
         let (dir, joiner) = member_of(0, 4, 40).await;
-        assert_eq!(joiner.route(1), None, "it asks nobody");
+        assert_eq!(joiner.route(1), None, "it asks no member");
         let early = admit(&joiner, one.route(4), Word::Other).await.unwrap_err();
         assert_eq!((early.code(), joiner.is_homeless()), (Code::Unavailable, true));
         // A stranger that knew another life at this address is not the one that it waits for.
@@ -521,7 +521,7 @@ mod tests {
         let route = || one.route(2);
         assert!(!wiped.was_doubted());
         assert!(admit(&wiped, route(), Word::Leader).await.is_err());
-        assert_eq!(*wiped.farewell().borrow(), None, "anybody can say so");
+        assert_eq!(*wiped.farewell().borrow(), None, "any program can say so");
         assert!(wiped.was_doubted() && !wiped.was_doubted(), "but it has to ask");
         assert!(!wiped.has_met(1), "and nothing is remembered");
         admit(&two, route(), Word::Leader).await.unwrap();

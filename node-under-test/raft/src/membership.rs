@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(plan(&three, 3, &remove(2), &view(&[1, 2], &[])), refused, "1 and the dead 3 would be left");
         let removed = plan(&three, 3, &remove(3), &view(&[1, 2], &[])).unwrap();
         assert_eq!(replaced(removed), (3, membership(&[1, 2], &[])));
-        assert_eq!(plan(&membership(&[1], &[]), 1, &remove(1), &view(&[1], &[])), refused, "nobody would be left");
+        assert_eq!(plan(&membership(&[1], &[]), 1, &remove(1), &view(&[1], &[])), refused, "no voter would be left");
         let learner_gone = plan(&membership(&[1], &[2]), 2, &remove(2), &view(&[], &[])).unwrap();
         assert_eq!(replaced(learner_gone), (2, membership(&[1], &[])));
         assert_eq!(plan(&three, 3, &remove(9), &view(&[1, 2, 3], &[])), Err(ChangeRefusal::NotFound));

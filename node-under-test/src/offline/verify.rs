@@ -118,7 +118,7 @@ fn no_migration(dir: &DataDir) -> anyhow::Result<((), String)> {
 
 fn marked(dir: &DataDir) -> anyhow::Result<(EngineKind, String)> {
     let engine = super::marked(dir)?;
-    anyhow::ensure!(dir.db().exists(), "marked {engine}, and there is no {}", dir.db().display());
+    anyhow::ensure!(dir.db().exists(), "marked {engine}, but {} does not exist", dir.db().display());
     Ok((engine, engine.to_string()))
 }
 

@@ -248,7 +248,7 @@ impl Store {
     }
 
     fn write(&self) -> MutexGuard<'_, Writing> {
-        self.writing.lock().expect("nobody panics in the middle of a change")
+        self.writing.lock().expect("no thread panics in the middle of a change")
     }
 
     /// The published state. Its last holder frees what is only in it, which may take long: not for

@@ -36,7 +36,7 @@ pub fn open_image(path: &Path, trust: Trust) -> Result<Box<dyn ReadView>> {
     let view = View::of(Arc::new(db));
     for bucket in Bucket::ALL {
         // A redb file that is not ours has other tables.
-        view.get(bucket, &[]).map_err(|error| error.during(format!("{} is no image of ours", path.display())))?;
+        view.get(bucket, &[]).map_err(|error| error.during(format!("{} is not an image of ours", path.display())))?;
     }
     Ok(Box::new(view))
 }
