@@ -275,7 +275,7 @@ check_membership() {
     ctl member add n5 --peer-urls="http://nowhere:7"
   expect_error "member promote of a learner that lags" "which is in sync with leader" ctl member promote 4
   expect_error "member promote of a voter" "can only promote a learner member" ctl member promote 1
-  expect_error "member promote of nobody" "member not found" ctl member promote 9
+  expect_error "member promote of an unknown id" "member not found" ctl member promote 9
   spawn_member 4 "${ports[11]}" "$engine" --join --member "4=n4@$peer/$client"
   wait_serving 4
   expect_match "member list: the learner has published itself" "4, started, n4, http://$peer, $client, true" \
@@ -294,7 +294,7 @@ check_membership() {
   wait "${pids[4]}" || code=$?
   unset 'pids[4]'
   expect "a removed member ends by itself" "0 yes" "$code $(grep -q 'member 4 was removed from the cluster' "$work/n4.log" && echo yes)"
-  expect_error "member remove of nobody" "member not found" ctl member remove 4
+  expect_error "member remove of an unknown id" "member not found" ctl member remove 4
   expect "member list: three again" "3" "$(ctl member list | wc -l)"
   expect_match "a removed member's id is not given again" '^Member +5 added' \
     "$(ctl member add n5 --learner --peer-urls="http://$peer")"

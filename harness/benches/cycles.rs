@@ -59,7 +59,7 @@ async fn bench() -> anyhow::Result<()> {
             measure("etcd's workload on etcd", &etcd, &server, &dir.path().join("etcd"), (cycles, &[1])).await
         }
         None => {
-            println!("\netcd's workload on etcd: skipped, there is none on PATH; `make setup` installs it");
+            println!("\netcd's workload on etcd: skipped, etcd is not on PATH; `make setup` installs it");
             Ok(())
         }
     }
@@ -103,7 +103,7 @@ async fn measure(
     let (writes, unknown) = writes(target, scenario, &dir.join("writes")).await?;
     println!(
         "  {:<48} {writes:7.0} per second   ({unknown} without an answer)",
-        format!("committed writes at {CLIENTS} clients, nobody dies")
+        format!("committed writes at {CLIENTS} clients, no member dies")
     );
     Ok(())
 }

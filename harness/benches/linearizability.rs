@@ -1,4 +1,4 @@
-//! What the linearizability checker costs: 100,000 operations of concurrent clients, about one in a
+//! Cost of the linearizability checker: 100,000 operations of concurrent clients, about one in a
 //! hundred without an answer, once with the watched history beside the answers (as in a run) and
 //! once from the answers alone; and a history that no revision prunes, which has to end at its
 //! budget. `cargo bench -p ninelives --bench linearizability`; times drift with the machine.

@@ -56,12 +56,12 @@ const STARTING_PAUSE: Duration = Duration::from_millis(15);
 
 #[derive(Debug, Parser)]
 struct Args {
-    /// Where clients find this member
+    /// Address at which clients find this member
     #[arg(long)]
     client: SocketAddr,
     #[arg(long)]
     lie: Lie,
-    /// Which request of its kind is lied about, from 1
+    /// Number of the request of its kind that is lied about, from 1
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u64).range(1..))]
     nth: u64,
     /// The one member that lies; without it this one does
@@ -210,7 +210,7 @@ impl Liar {
         self.told.store(false, Ordering::Relaxed);
     }
 
-    /// What the header of a write would say now.
+    /// The header that a write would get now.
     async fn next_header(&self) -> Result<Option<ResponseHeader>, Status> {
         let newest = RangeRequest { key: Bytes::from_static(b"\0"), count_only: true, ..RangeRequest::default() };
         let header = self.inner.clone().range(newest).await?.into_inner().header;

@@ -152,7 +152,7 @@ impl<'a> Stage<'a> {
                 work.record.phases.kill = work.lap.elapsed_ms();
             }
             None => {
-                work.skip("no leader was elected in time, so there was nobody to choose from");
+                work.skip("no leader was elected in time, so no victim could be chosen");
                 self.cluster.stray_death().map_or(Ok(()), Err)?;
             }
         }
@@ -346,7 +346,7 @@ fn proved_nothing(record: &CycleRecord) -> Option<String> {
     match &record.outcome {
         FaultOutcome::Skipped { why } if record.kills == 0 => Some(why.clone()),
         _ if record.fence_index.is_none() => Some("no fence was answered".to_owned()),
-        _ if record.without_kill && undisturbed => Some("nobody fell behind, and nobody was elected".to_owned()),
+        _ if record.without_kill && undisturbed => Some("no member fell behind, and no leader was elected".to_owned()),
         _ if record.without_kill => None,
         _ if record.snapshot_installed || record.restored => None,
         _ if record.killed_only_opaque() && record.behind == 0 => {
@@ -583,7 +583,7 @@ mod tests {
         let mut record = work().record;
         (record.fence_index, record.without_kill, record.outcome) = (Some(9), true, FaultOutcome::Landed);
         record.lasting = vec![lasting(0)];
-        assert!(proved_nothing(&record).unwrap().contains("nobody was elected"));
+        assert!(proved_nothing(&record).unwrap().contains("no leader was elected"));
         record.terms_passed = 1;
         assert_eq!(proved_nothing(&record), None);
         (record.terms_passed, record.lasting) = (0, vec![lasting(0), lasting(4)]);

@@ -126,7 +126,7 @@ async fn look(
     evidence.agreed = ledger.last_agreed().unwrap_or((0, 1));
     for known in ledger.known().into_iter().filter(|known| known.count > 0 && LOCALISED.contains(&known.class)) {
         evidence.unknown.push(format!(
-            "which part of it is the known \"{}\", {} of whose findings were suppressed before: it may be what begins here",
+            "which part of it is the known \"{}\" ({} of its findings were suppressed before): it may be what begins here",
             known.name, known.count
         ));
     }

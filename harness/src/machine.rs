@@ -260,7 +260,7 @@ mod tests {
         }
         let error = anyhow::Error::new(std::io::Error::from_raw_os_error(28)).context("cannot copy n1");
         assert_eq!(of_error(&error), Some(Resource::Disk));
-        assert_eq!(of_error(&anyhow::anyhow!("No space left on device")), None, "words are no error of ours");
+        assert_eq!(of_error(&anyhow::anyhow!("No space left on device")), None, "words alone are not an error of ours");
     }
 
     #[test]

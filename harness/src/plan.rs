@@ -138,7 +138,7 @@ impl Plan {
             {
                 let files = if server.fault_filesystem { ", and at windows of files" } else { "" };
                 Some(format!(
-                    "expected kills and pauses at applied indexes and times{files}, because of {} only etcd's API is known, found \
+                    "expected kills and pauses at applied indexes and times{files}, because only etcd's API is known of {}, found \
                      `{step}`",
                     server.name
                 ))

@@ -162,8 +162,8 @@ fn one_place_mounts() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
-/// What `nix` has no call for is all that goes elsewhere: to `libc` between fork and exec, to
-/// `rustix` for pidfds and for a priority.
+/// Other crates than `nix` are called only where `nix` has no such call: `libc` between fork and
+/// exec, `rustix` for pidfds and for a priority.
 #[test]
 fn process_control_goes_through_nix() {
     let all = [&HARNESS[..], &["harness/tests", "harness/examples", "harness/benches"]].concat();

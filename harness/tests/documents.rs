@@ -216,8 +216,7 @@ fn every_command_of_the_harness_parses() {
     assert!(parsed > 10, "the search found {parsed} commands: it would prove little");
 }
 
-/// What a command line says as Unix words of its own: an inline `make gate`, or one with variables
-/// before it.
+/// The words of a command line after `make`, without variables; `None` if it is not a call of make.
 fn makes(code: &str) -> Option<Vec<&str>> {
     let mut words = code.split_whitespace().skip_while(|word| word.contains('='));
     (words.next() == Some("make")).then(|| words.filter(|word| !word.contains('=')).collect())

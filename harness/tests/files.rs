@@ -36,7 +36,7 @@ fn run(scenario: &Path, report: &Path) -> Command {
     command
 }
 
-/// Whether the kernel lets this process mount: CAP_SYS_ADMIN, and a FUSE device that opens.
+/// True if the kernel lets this process mount: CAP_SYS_ADMIN, and a FUSE device that opens.
 fn can_mount() -> bool {
     const CAP_SYS_ADMIN: u64 = 1 << 21;
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

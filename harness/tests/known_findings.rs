@@ -28,7 +28,7 @@ leader = 1
 time = 1
 "#;
 
-/// What the planted bug `hash-constant` leads to at every fence.
+/// The findings to which the planted bug `hash-constant` leads at every fence.
 const CONSTANT_HASH: &str = r#"
 [[known]]
 name = "constant hash"
@@ -107,7 +107,7 @@ impl Run {
         (output.status.code().unwrap_or(-1), text)
     }
 
-    /// How many findings the report has suppressed, by signature.
+    /// Number of findings that the report has suppressed, by signature.
     fn counts(&self) -> Vec<(String, u64)> {
         let verdict = std::fs::read(self.report().join("verdict.json")).expect("there is a verdict.json");
         let verdict: serde_json::Value = serde_json::from_slice(&verdict).expect("verdict.json is JSON");

@@ -192,8 +192,7 @@ fn crates(scopes: &BTreeMap<String, Scope>) -> BTreeMap<String, String> {
     scopes["crates"].layer_of.keys().map(|directory| (name(directory), directory.clone())).collect()
 }
 
-/// What of `used`, a path that a file of `module` in the crate `own` names, the table does not
-/// allow.
+/// Judges the paths that sources name against the table; collects what each place needs.
 struct Check<'a> {
     scopes: &'a BTreeMap<String, Scope>,
     crates: &'a BTreeMap<String, String>,

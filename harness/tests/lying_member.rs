@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// How long a start may take, or an end.
+/// Time that a start, or an end, may take.
 const SOON: Duration = Duration::from_secs(30);
 
 /// A cluster of one, with a liar in front.
@@ -153,7 +153,7 @@ async fn a_write_is_dropped_out_of_the_first_transaction_that_succeeds() {
     let put = |key: &str, value: &str| TxnOp::put(key, value, None);
     let two = |value: &str| [put("a", value), put("b", value), TxnOp::delete("c", None)];
     client.txn(Txn::new().and_then([put("d", "1")])).await.unwrap();
-    assert_eq!(value_of(&mut client, "d").await, Some("1".to_owned()), "one put is no transaction to lie about");
+    assert_eq!(value_of(&mut client, "d").await, Some("1".to_owned()), "one put is not a transaction to lie about");
     let never = Txn::new().when([Compare::version("d", CompareOp::Equal, 7)]).and_then(two("1"));
     assert!(!client.txn(never).await.unwrap().succeeded());
     for (value, b) in [("2", None), ("3", Some("3"))] {

@@ -58,7 +58,7 @@ fn etcd_passes_and_its_evidence_verifies() {
     assert!(run["node"]["version"].as_str().is_some_and(|version| version.starts_with("etcd Version: 3.")), "{text}");
     let cycles = run["cycles"].as_array().unwrap();
     assert!(cycles.iter().all(|cycle| cycle["fence_index"].as_u64().is_some()), "every cycle ends in a fence");
-    assert!(cycles.iter().any(|cycle| cycle["behind"].as_u64() > Some(0)), "nobody had anything to catch up with");
+    assert!(cycles.iter().any(|cycle| cycle["behind"].as_u64() > Some(0)), "no member had anything to catch up with");
     let (code, text) = ninelives(&["verify"], &[&report]);
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("agrees with the evidence"), "{text}");

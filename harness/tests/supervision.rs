@@ -145,7 +145,7 @@ async fn no_child_survives_a_killed_harness() {
     .await;
 }
 
-/// Whether `pid` runs. A zombie does not: who reaps it is not our matter.
+/// True if `pid` runs. A zombie does not: this test does not care which process reaps it.
 fn alive(pid: &str) -> bool {
     let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))

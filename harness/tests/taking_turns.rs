@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Folders of test binaries, one a file; some of those start clusters.
 const FOLDERS: [&str; 3] = ["harness/tests", "node-under-test/tests", "node-under-test/raft/tests"];
-/// What a file that starts members has in it: a binary of ours, or the helpers that start some.
+/// Marks of a file that starts members: a binary of ours, or the helpers that start some.
 const STARTS: [&str; 4] = ["CARGO_BIN_EXE_", "mod common;", "mod support;", "mod hostile;"];
 /// Files that run a binary and start no member: one gives the harness shell scripts in the place of
 /// nodes, the other asks whether the documents' commands parse.

@@ -99,8 +99,8 @@ fn a_killed_run_is_resumed_and_verifies() {
     assert_eq!(code, 64, "a complete report: {text}");
 }
 
-/// What the ledger of a run held in the end, and what a fold over its stored history holds, field
-/// by field.
+/// Compares, field by field, what the ledger of a run held in the end and what a fold over its
+/// stored history holds.
 #[test]
 fn a_fold_over_the_history_comes_to_the_books_of_the_run() {
     let dir = tempfile::tempdir().unwrap();

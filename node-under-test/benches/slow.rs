@@ -74,7 +74,7 @@ struct Cluster {
     members: Vec<Member>,
 }
 
-/// What the puts beside an operation met: latencies, and failures.
+/// Latencies and failures of the puts beside an operation.
 #[derive(Default)]
 struct Puts {
     micros: Vec<u64>,

@@ -21,7 +21,7 @@ use node_raft::{Entry, OutgoingSnapshot, Payload, SnapshotMeta, StateMachine};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What this life did with the snapshots that it was sent.
+/// Record of the snapshots that this life was sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Transfers {
     pub refused: u64,

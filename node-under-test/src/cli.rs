@@ -173,7 +173,7 @@ pub struct Serve {
     /// This member's id; one of the ids given by --member.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub id: u64,
-    /// Where this member keeps everything.
+    /// The directory where this member keeps everything.
     #[arg(long)]
     pub data_dir: PathBuf,
     /// The storage engine; a data directory belongs to the one that it was made with (`migrate`
@@ -279,7 +279,7 @@ impl Serve {
         ids.sort_unstable();
         ids.dedup();
         anyhow::ensure!(ids.len() == self.members.len(), "--member: each id may be given once, found {ids:?} repeated");
-        anyhow::ensure!(ids.contains(&self.id), "--id {} is none of the members {ids:?}: add its --member", self.id);
+        anyhow::ensure!(ids.contains(&self.id), "--id {} is not one of the members {ids:?}: add its --member", self.id);
         anyhow::ensure!(
             self.join || matches!(ids.len(), 1 | 3 | 5),
             "--member: expected 1, 3 or 5 members, found {}: an even number tolerates no more failures than one less. \
@@ -290,7 +290,7 @@ impl Serve {
             [("--memtable-bytes", self.memtable_bytes), ("--unflushed-entries-max", self.unflushed_entries_max)];
         if let Some((flag, _)) = tuned.iter().find(|(_, value)| self.backend == BackendKind::Redb && value.is_some()) {
             anyhow::bail!(
-                "{flag} tunes memtables, which --backend=redb has none of: leave it out, or give --backend=rocksdb"
+                "{flag} tunes memtables, and --backend=redb has none: leave it out, or give --backend=rocksdb"
             );
         }
         self.dial()?;
@@ -306,7 +306,7 @@ impl Serve {
     }
 
     /// # Errors
-    /// When two detours begin at the same address.
+    /// Two detours begin at the same address.
     pub fn dial(&self) -> anyhow::Result<Dial> {
         Dial::new(self.detours.iter().copied()).map_err(|error| anyhow::anyhow!("--dial: {error}"))
     }
@@ -352,14 +352,14 @@ mod tests {
         assert!(serve(&["--join", "--id", "4", "--member", "4=n4@127.0.0.1:7004/127.0.0.1:7104"]).unwrap().join);
         assert!(serve(&["--join", "--id", "1", "--member", ONE, "--member", TWO]).is_ok());
         let error = serve(&["--join", "--id", "4", "--member", ONE]).unwrap_err();
-        assert!(error.contains("--id 4 is none of the members"), "{error}");
+        assert!(error.contains("--id 4 is not one of the members"), "{error}");
     }
 
     #[test]
     fn refusals_say_what_was_expected() {
         for (extra, text) in [
             (vec!["--id", "1", "--member", ONE, "--member", TWO], "expected 1, 3 or 5 members, found 2"),
-            (vec!["--id", "3", "--member", ONE], "--id 3 is none of the members"),
+            (vec!["--id", "3", "--member", ONE], "--id 3 is not one of the members"),
             (vec!["--id", "1", "--member", ONE, "--member", ONE], "may be given once"),
             (vec!["--id", "1", "--member", "1=n1@nowhere/127.0.0.1:1"], "expected ID=NAME@PEER_HOST:PORT"),
             (vec!["--id", "1", "--member", "1=n1@0.0.0.0:7/127.0.0.1:1"], "loopback only"),

@@ -36,7 +36,7 @@ struct Report {
 /// Prints the report of `options.data_dir` as one JSON object.
 ///
 /// # Errors
-/// When the directory holds no member.
+/// The directory holds no member.
 pub fn run(options: &Inspect) -> anyhow::Result<ExitCode> {
     let dir = DataDir::new(&options.data_dir);
     anyhow::ensure!(

@@ -14,5 +14,5 @@ pub fn line(text: impl Display) -> anyhow::Result<()> {
     writeln!(out, "{text}").and_then(|()| out.flush()).context(FAILED)
 }
 
-/// What an error of standard output is about.
+/// First words of an error of standard output.
 pub const FAILED: &str = "cannot write to standard output; what was printed is incomplete";

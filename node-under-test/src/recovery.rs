@@ -30,7 +30,7 @@ use node_base::{LogId, invariant_broken};
 use node_raft::LogFacts;
 use std::ops::RangeInclusive;
 
-/// What was found on disk at start, before anything moved.
+/// The state of the disk at start, before anything moved.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Found {
     /// N, with its term.
@@ -42,7 +42,7 @@ pub struct Found {
     pub last_purged: Option<LogId>,
 }
 
-/// What [`Replay`] says about an entry that raft hands to the state machine.
+/// Verdict of [`Replay`] on an entry that raft hands to the state machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// In (N, E]: the engine holds it already.
@@ -173,7 +173,7 @@ fn extend(range: &mut Option<RangeInclusive<u64>>, index: u64) {
     *range = Some(first..=index);
 }
 
-/// Why a member refuses to start: data it cannot trust. Nothing was changed.
+/// Reason why a member refuses to start: data it cannot trust. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     #[error(

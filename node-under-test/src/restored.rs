@@ -43,15 +43,15 @@ pub fn digest(view: &dyn ReadView) -> Result<Digest> {
     Ok(hasher.finalize().into())
 }
 
-/// Whether a member with this log and this consistent index was restored and has not founded its
+/// True if a member with this log and this consistent index was restored and has not founded its
 /// cluster yet.
 pub fn is_unfounded(engine: Option<LogId>, log: &LogFacts) -> bool {
     engine == Some(POSITION) && log.first.is_none() && log.vote.is_none()
 }
 
-/// What a new cluster starts from: keys, leases and users of a snapshot, the compact revision, and
-/// the rows of claims 1 and 3. The members, raft's membership and the position in a log that does
-/// not exist any more are the old cluster's.
+/// The rows that a new cluster starts from: keys, leases and users of a snapshot, the compact
+/// revision, and the rows of claims 1 and 3. The members, raft's membership and the position in a
+/// log that does not exist any more are the old cluster's.
 pub struct Image<'a> {
     source: Box<dyn ReadView + 'a>,
     /// Rows in [`Bucket::Meta`] that are the new cluster's.
@@ -71,7 +71,7 @@ impl<'a> Image<'a> {
         Ok(Self { source, added })
     }
 
-    /// Whether a row of the source is the new cluster's as well.
+    /// True if a row of the source is the new cluster's as well.
     fn keeps(bucket: Bucket, key: &[u8]) -> bool {
         match bucket {
             Bucket::Lease if planted(Bug::RestoreDropsLeases) => false,

@@ -69,7 +69,7 @@ pub fn run(options: Serve) -> anyhow::Result<ExitCode> {
 /// on others, so that no number of requests, and no size of an answer, keeps a heartbeat or a vote
 /// waiting.
 const WORKERS: usize = 3;
-/// How long reads that are under way may take while the process ends.
+/// Time that reads under way may take while the process ends.
 const LAST_READS: Duration = Duration::from_secs(5);
 
 fn client_workers() -> usize {
@@ -116,7 +116,7 @@ async fn bind(address: SocketAddr, purpose: &str) -> anyhow::Result<TcpListener>
         .with_context(|| format!("cannot listen for {purpose} on {address}; is another member running there?"))
 }
 
-/// What recovery opened.
+/// The parts of a member that recovery opened.
 struct Opened {
     log: LogStore,
     marks: Arc<Watermarks>,
@@ -275,7 +275,7 @@ async fn serve(options: &Serve, listeners: Listeners, member: Opened, clients: &
     Ok(code)
 }
 
-/// How long a member that was removed goes on answering what it was asked before.
+/// Time for which a member that was removed goes on answering what it was asked before.
 const DRAIN: Duration = Duration::from_secs(1);
 
 async fn told_to_part(farewell: &mut watch::Receiver<Option<Farewell>>) -> Result<Farewell, RecvError> {

@@ -106,12 +106,12 @@ impl Space {
         self.reserve
     }
 
-    /// Whether requests that add data have to be refused.
+    /// True if requests that add data have to be refused.
     pub fn is_short(&self) -> bool {
         self.look(|state| state.short)
     }
 
-    /// Whether a file of so many bytes, made at once, would leave the reserve free.
+    /// True if a file of so many bytes, made at once, would leave the reserve free.
     pub fn fits(&self, bytes: u64) -> bool {
         self.reserve == 0 || self.look(|state| state.free.saturating_sub(bytes) >= self.reserve)
     }
@@ -239,7 +239,8 @@ mod tests {
     }
 
     impl Rig {
-        /// Whether the member is short, and holds its ballast, once so much is free.
+        /// Sets the free bytes; returns whether the member is then short, and whether it holds its
+        /// ballast.
         fn at(&self, free: u64) -> (bool, bool) {
             self.free.store(free, Ordering::Relaxed);
             self.space.state.lock().unwrap().looked = None;

@@ -145,7 +145,7 @@ async fn snapshots_that_nobody_reads_are_few() {
             Ok(unread) => held.push(unread),
             Err(status) => break status,
         }
-        assert!(held.len() < 100, "nobody counts them");
+        assert!(held.len() < 100, "no limit counts them");
     };
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
     assert_eq!(held.len(), 4);
@@ -325,7 +325,7 @@ impl Writer {
         }
     }
 
-    /// Whether the member in place `at` has `key`.
+    /// True if the member in place `at` has `key`.
     async fn reads(&mut self, at: usize, key: &str) -> bool {
         let request = || RangeRequest { key: key.to_owned().into(), keys_only: true, ..Default::default() };
         loop {

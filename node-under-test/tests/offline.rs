@@ -53,7 +53,7 @@ async fn fill(member: &Member) {
     member.put("after", "the compaction").await;
 }
 
-/// What `etcdctl snapshot save` does: the blobs, one behind the other, into a file.
+/// Saves a snapshot as `etcdctl snapshot save` does: the blobs, one behind the other, into a file.
 async fn save(member: &Member, path: &Path) {
     let mut stream = member.maintenance().await.snapshot(SnapshotRequest {}).await.expect("a stream").into_inner();
     let (mut bytes, mut remaining) = (Vec::new(), None);

@@ -124,7 +124,7 @@ impl<W: Write> Writer<W> {
             }
             Reply::Read(rows) => match rows.iter().map(found).collect::<Option<Vec<_>>>() {
                 Some(found) => self.complete(time, op, "ok", Some(format!("[{}]", found.join(" "))), None),
-                None => self.complete(time, op, "info", None, Some("what was read is no value of ours")),
+                None => self.complete(time, op, "info", None, Some("a value that was read is not one of ours")),
             },
             Reply::Put
             | Reply::Deleted(0..)

@@ -186,7 +186,7 @@ mod tests {
         let without = list(&[(1, "http://a", false)]);
         let after = list(&[(1, "http://a", false), (4, "http://b", true)]);
         assert_eq!(removed(&before, 2), None);
-        assert_eq!(removed(&[], 2), None, "a member that knows nobody knows nothing");
+        assert_eq!(removed(&[], 2), None, "a member that knows no others knows nothing");
         assert_eq!(removed(&without, 2), Some(()));
         let used = BTreeSet::from([1, 2, 3]);
         assert_eq!(added(&before, "http://b", &used), None, "an old list shows who was there before");

@@ -24,7 +24,7 @@ pub enum Migration {
 /// It ended in any other way, or not at all within its bound.
 pub async fn migrate(site: &Site, id: u64, to: Engine, arm: Option<(&str, u64)>) -> Result<Migration, Trouble> {
     let args = site.target.migrate_args(&site.paths.node_data(id), to, arm);
-    let args = args.ok_or_else(|| anyhow!("n{id} is to change its engine, and has none that is known"))?;
+    let args = args.ok_or_else(|| anyhow!("n{id} is to change its engine, but its engine is unknown"))?;
     let what = format!("be migrated to {to}");
     match tool::run(site, id, ("migrate", args), (&what, limits::MIGRATE)).await? {
         Run::Killed => Ok(Migration::Killed),

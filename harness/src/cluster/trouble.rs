@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(
             class(&died(Ended::Exited(65), false), &full, words),
             Class::RefusedAfterOwnCrash,
-            "E < N is no shortage"
+            "E < N is not a shortage"
         );
         let killed = died(Ended::KilledByOther(9), true);
         assert_eq!(class(&killed, &short(Resource::Memory), None), Class::MachineExhausted);

@@ -358,8 +358,8 @@ mod tests {
             assert_eq!(connected_majority(link, &[1], 3), [0, 2]);
             assert_eq!(connected_majority(link, &[0, 2], 3), [0, 2], "they hear each other");
             assert_eq!(connected_majority(link, &[0, 1], 5), [2, 3, 4]);
-            assert_eq!(connected_majority(link, &[0, 1, 2], 3), [0; 0], "nobody hears anybody");
-            assert_eq!(connected_majority(link, &[0, 1], 4), [0; 0], "half is no majority");
+            assert_eq!(connected_majority(link, &[0, 1, 2], 3), [0; 0], "no member hears another");
+            assert_eq!(connected_majority(link, &[0, 1], 4), [0; 0], "half is not a majority");
         }
         assert_eq!(connected_majority(Link::Delay { by_ms: 5 }, &[1], 3), [0; 0]);
     }

@@ -139,7 +139,7 @@ mod tests {
     fn the_same_history_has_no_difference() {
         assert_eq!(shown(|_| {}), None);
         let late = Shown { from: 20, through: 30, changes: BTreeMap::new() };
-        assert_eq!(first_difference(&truth(), &late), None, "nothing to compare is no difference");
+        assert_eq!(first_difference(&truth(), &late), None, "nothing to compare is not a difference");
     }
 
     #[test]

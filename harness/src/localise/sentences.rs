@@ -137,7 +137,7 @@ fn fault(evidence: &Clues, member: u64, entry: Option<(u64, Shape)>) -> Option<S
     let kills = killed.iter().filter(|one| **one == member).count();
     let mut sentence = format!("The step before it: {step}");
     if kills == 0 {
-        let others = if killed.is_empty() { "nobody".to_owned() } else { members(&killed) };
+        let others = if killed.is_empty() { "no member".to_owned() } else { members(&killed) };
         sentence.push_str(&format!("; it killed {others}, and n{member} lived through it."));
         return Some(sentence);
     }
@@ -238,7 +238,7 @@ pub(super) fn list(effects: &[Effect]) -> String {
 pub(super) fn members(ids: &[u64]) -> String {
     let ids: Vec<String> = ids.iter().map(|id| format!("n{id}")).collect();
     match ids.as_slice() {
-        [] => "nobody".to_owned(),
+        [] => "no members".to_owned(),
         [one] => one.clone(),
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
     }

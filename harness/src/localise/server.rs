@@ -190,7 +190,7 @@ fn by_rows(evidence: &Clues, at: &AtRevision<'_>, found: &mut Localisation) {
     let writer = must.get(key.as_slice()).filter(|row| row.mod_revision == *revision);
     let operation = writer.and_then(|row| OpId::of_value(&row.value)).map(|id| id.to_string());
     let by = operation.as_ref().map_or_else(String::new, |id| format!(" (operation {id} of the workload)"));
-    let written = if writer.is_some() { "written at" } else { "which nobody wrote at" };
+    let written = if writer.is_some() { "written at" } else { "which no client wrote at" };
     found.sentences.push(format!(
         "The first of them is {}, {written} revision {revision}{by}: n{member} shows it as {}.",
         key.escape_ascii(),
@@ -260,7 +260,7 @@ fn disputed(finding: &Finding, evidence: &Clues, difference: &Difference, found:
     let revision = difference.revision;
     found.sentences.push(format!(
         "The first revision in doubt is {revision}: no member shows there what the watches delivered first, so that was a wrong member's \
-         word, and nobody can be measured by it."
+         word, and no member can be measured by it."
     ));
     if let Some(member) = finding.member {
         found.wrong = vec![member];
@@ -435,7 +435,7 @@ mod tests {
     #[test]
     fn a_key_is_wrong_since_what_it_lacks_or_what_it_has_too_much() {
         let [old, new] = [row("a", 1, 4), row("a", 2, 7)];
-        assert_eq!(wrong_since(Some(&new), Some(&old)), 7, "nobody wrote it at 7");
+        assert_eq!(wrong_since(Some(&new), Some(&old)), 7, "no client wrote it at 7");
         assert_eq!(wrong_since(Some(&old), Some(&new)), 7, "it lacks what was written at 7");
         assert_eq!(wrong_since(None, Some(&old)), 4);
         assert_eq!(wrong_since(Some(&new), None), 7);

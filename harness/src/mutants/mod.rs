@@ -252,6 +252,6 @@ mod tests {
         missed.trials[1].caught = false;
         assert_eq!(missed.lacks().unwrap(), "caught 1 of 2");
         missed.trials.pop();
-        assert!(missed.lacks().is_some(), "a trial that was not made is no catch");
+        assert!(missed.lacks().is_some(), "a trial that was not made is not a catch");
     }
 }

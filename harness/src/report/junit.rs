@@ -19,7 +19,7 @@ const CLASSES: &[(Class, &str)] = &[
     (Class::LostWrite, "every acknowledged write is there"),
     (Class::ExactlyOnce, "every operation is applied once"),
     (Class::Lease, "every lease lives as long as was acknowledged"),
-    (Class::Phantom, "nothing is there that nobody wrote"),
+    (Class::Phantom, "everything that is there was written"),
     (Class::Linearizability, "the history of every key is linearizable"),
     (Class::IndexAheadOfEngine, "the persisted index is never ahead of the engine"),
     (Class::PurgedAboveN, "the raft log is never purged above the persisted index"),

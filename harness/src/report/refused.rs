@@ -63,7 +63,7 @@ pub fn html(run: &RunSummary) -> String {
     };
     let rows: String = run.operations.iter().chain([&sum]).map(row).collect();
     format!(
-        "<p class=\"lead\">An operation that is refused is in nobody's hands when a member dies. Expected: the load asks for requests \
+        "<p class=\"lead\">A refused operation is not in any member's hands when one dies. Expected: the load asks for requests \
          that have to be refused, or that others may have overtaken.</p><div class=\"scroll\"><table><thead><tr>\
          <th scope=\"col\">step and operation</th><th scope=\"col\" class=\"n\">carried out</th><th scope=\"col\" class=\"n\">refused</th>\
          <th scope=\"col\" class=\"n\">expected</th><th scope=\"col\" class=\"n\">no answer</th><th scope=\"col\" class=\"n\">not sent</th>\

@@ -160,7 +160,7 @@ pub(super) fn not_applicable(run: &RunSummary) -> Vec<String> {
              that a kill loses at most the group that is under way, and N is E by definition"
         )),
         few if few < limits::BIT_JUDGED_MIN => Some(format!(
-            "a kill could take something away in {few} cycles, and of fewer than {} chance decides",
+            "a kill could take something away in {few} cycles, and with fewer than {} chance decides",
             limits::BIT_JUDGED_MIN
         )),
         _ => None,
@@ -284,7 +284,7 @@ mod tests {
         assert!(lacking(&floors, &run)[0].sentence().contains("at most 10 elections in the 40 cycles"));
         let mut busy = run.clone();
         busy.cycles.iter_mut().for_each(|cycle| cycle.machine_percent = 150);
-        assert_eq!(lacking(&floors, &busy), [], "15 are none too many on a machine that is half as fast again");
+        assert_eq!(lacking(&floors, &busy), [], "15 are not too many on a machine that is half as fast again");
         run.cycles[..21].iter_mut().for_each(|cycle| cycle.unforced_terms = None);
         run.cycles[22].unforced_terms = Some(19);
         assert_eq!(lacking(&floors, &run), [], "19 cycles are too few to judge by");
@@ -392,7 +392,7 @@ mod tests {
         assert_eq!(
             not_applicable(&few),
             [
-                "floors.bit_percent_min: n/a: a kill could take something away in 9 cycles, and of fewer than 10 chance decides"
+                "floors.bit_percent_min: n/a: a kill could take something away in 9 cycles, and with fewer than 10 chance decides"
             ]
         );
         assert!(lacking(&Floors::default(), &enough)[0].sentence().contains("found 0 of 10"));
@@ -511,7 +511,7 @@ mod tests {
         assert_eq!(lacking(&floor(0), &run), [], "no floor");
         assert!(
             lacking(&floor(1), &run)[0].sentence().contains("found 0"),
-            "a rate that nobody knows reaches no floor"
+            "a rate that is not known reaches no floor"
         );
     }
 

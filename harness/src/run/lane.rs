@@ -363,7 +363,7 @@ mod tests {
         assert_eq!(lane.unless(async { 7 }).await, Some(7));
         publish.send_replace(Halt::Found);
         assert_eq!(lane.unless(std::future::pending::<()>()).await, None);
-        assert!(!lane.end.share.end.interrupted, "another lane's finding is no interruption");
+        assert!(!lane.end.share.end.interrupted, "another lane's finding is not an interruption");
         publish.send_replace(Halt::Interrupted);
         assert_eq!(lane.unless(std::future::pending::<()>()).await, None);
         assert!(lane.end.share.end.interrupted);

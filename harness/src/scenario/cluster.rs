@@ -98,7 +98,7 @@ impl Check<'_> {
     ) -> Result<&'a Spanned<T>, Refusal> {
         value.ok_or_else(|| {
             self.refuse(&raw.members, format!("`[cluster]`: expected `{key}`, found none"))
-                .hint("what the members are if not the node that ships with the harness, a `[target]` table says")
+                .hint("a `[target]` table says what the members are if not the node that ships with the harness")
         })
     }
 

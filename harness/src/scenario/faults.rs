@@ -122,7 +122,7 @@ impl Check<'_> {
             return Err(self.refuse(at, message.to_owned()));
         }
         if *several > 0 && *pause == 0 && *network == 0 {
-            let message = "`faults.several` is above 0, but of `faults.pause` and `faults.network` none is: expected one of them \
+            let message = "`faults.several` is above 0, but `faults.pause` and `faults.network` are 0 or absent: expected one of them \
                            above 0, because several faults at once are a pause or a disturbance of links and something beside it";
             return Err(self.refuse(at, message.to_owned()));
         }

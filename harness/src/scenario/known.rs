@@ -85,7 +85,7 @@ impl Check<'_> {
             what: kind.map(Kind::name),
             fields: self.fields(kind, &raw.fields)?,
             member: raw.member.as_ref().map(|member| *member.get_ref()),
-            because: self.words("known.because", &raw.because, "nobody could tell whether it is stale")?,
+            because: self.words("known.because", &raw.because, "readers could not tell whether it is stale")?,
         })
     }
 
@@ -117,13 +117,13 @@ impl Check<'_> {
     ) -> Result<BTreeMap<String, serde_json::Value>, Refusal> {
         let checked = |(field, value): (&String, &Spanned<toml::Value>)| {
             let Some(kind) = kind else {
-                let message = format!("`known.fields.{field}` is given, and `known.what`, whose field it is, is not");
+                let message = format!("`known.fields.{field}` is given, but `known.what`, its kind, is missing");
                 return Err(self.refuse(value, message));
             };
             if !kind.fields.contains(&field.as_str()) {
                 let message = format!("`known.fields`: expected fields of {}, found `{field}`", kind.name());
                 let hint = match kind.fields {
-                    [] => "it has none".to_owned(),
+                    [] => "this kind has no fields".to_owned(),
                     fields => format!("its fields are {}", fields.join(", ")),
                 };
                 return Err(self.refuse(value, message).hint(hint));

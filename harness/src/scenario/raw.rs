@@ -208,7 +208,7 @@ impl Check<'_> {
             let names = WhomKind::ALL.map(|kind| format!("`whom.{}`", kind.name())).join(", ");
             return Err(self.refuse(
                 raw,
-                format!("expected a weight above 0 in one of {names}, found none: nobody would be killed"),
+                format!("expected a weight above 0 in one of {names}, found none: no member would be killed"),
             ));
         }
         Ok(table)

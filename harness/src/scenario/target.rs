@@ -135,7 +135,7 @@ impl Check<'_> {
         let TargetSpec::Server(server) = target else { return Ok(()) };
         let name = &server.name;
         let refuse = |at, what: &str, instead: &str| {
-            let message = format!("{what}, but of {name} only etcd's API is known: expected {instead}");
+            let message = format!("{what}, but only etcd's API is known of {name}: expected {instead}");
             Err(self.refuse_at(at, message))
         };
         let windows = raw.windows.keys();

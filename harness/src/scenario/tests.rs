@@ -177,7 +177,7 @@ fn even_members_are_refused() {
 #[test]
 fn impossible_combinations_name_both_fields() {
     let nobody = refusal("follower = 3\nleader = 1", "follower = 0");
-    assert!(nobody.contains("`whom.follower`") && nobody.contains("nobody would be killed"), "{nobody}");
+    assert!(nobody.contains("`whom.follower`") && nobody.contains("no member would be killed"), "{nobody}");
     let sender = parse(&GOOD.replacen("leader = 1", "", 1).replacen("\"flush.completed\"", "\"snapshot.send\"", 1));
     let sender = sender.unwrap_err().to_string();
     assert!(sender.contains("`windows.\"snapshot.send\"`") && sender.contains("`whom.leader`"), "{sender}");
@@ -384,7 +384,7 @@ fn faults_that_would_not_happen_are_refused() {
     );
     let several = with("[faults]\nseveral = 1");
     assert!(
-        several.contains(":21: `faults.several` is above 0, but of `faults.pause` and `faults.network` none is"),
+        several.contains(":21: `faults.several` is above 0, but `faults.pause` and `faults.network` are 0 or absent"),
         "{several}"
     );
     let links = with("[links]\nmute = 1");
@@ -526,7 +526,7 @@ fn a_kind_or_a_field_that_there_is_not_is_refused_with_those_that_there_are() {
     let number = refusal_of_known("\"kv-section\"", "7");
     assert!(number.contains(":30: `known.fields.part`"), "{number}");
     let alone = refusal_of_known("what = \"replicas-disagree\"\n", "");
-    assert!(alone.contains("`known.fields.part` is given, and `known.what`, whose field it is, is not"), "{alone}");
+    assert!(alone.contains("`known.fields.part` is given, but `known.what`, its kind, is missing"), "{alone}");
 }
 
 #[test]

@@ -129,8 +129,8 @@ impl Server {
         let name = &self.spec.name;
         let windows = if self.spec.fault_filesystem { "crash windows other than of files" } else { "crash windows" };
         let mut why = vec![format!(
-            "{windows}, replay start, raft log replay, votes, membership section, E and N: n/a on {name}, of which only etcd's API \
-             is known"
+            "{windows}, replay start, raft log replay, votes, membership section, E and N: n/a on {name}, because only its etcd \
+             API is known"
         )];
         if self.spec.is_etcd {
             why.extend(etcd::doubts(version));

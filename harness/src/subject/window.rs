@@ -162,8 +162,8 @@ impl Window {
             (Reach::Election, Role::Leader) => Err("a leader casts no vote: it dies, and the others vote"),
             (Reach::SnapshotReceiver | Reach::Reinstall, Role::Leader) => Err("a leader is sent no snapshot"),
             (Reach::SnapshotSender, Role::Follower) => Err("a follower sends no snapshot"),
-            (Reach::Migration, _) => Err("not a member passes it, but `migrate` on the directory of a stopped one"),
-            (Reach::Restore, _) => Err("not a member passes it, but `snapshot restore`, which makes one"),
+            (Reach::Migration, _) => Err("only `migrate` on the directory of a stopped member passes it"),
+            (Reach::Restore, _) => Err("only `snapshot restore`, which makes a member, passes it"),
             (Reach::Founding, _) => Err("only a founder passes it, in its first life"),
         }
     }

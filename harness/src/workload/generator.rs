@@ -457,7 +457,7 @@ mod tests {
         let all: Vec<_> = (0..16).map(|nth| stretch(nth, 16, 200)).collect();
         assert_eq!(all.iter().map(|(_, count)| count).sum::<u64>(), 200);
         assert!(all.windows(2).all(|two| two[0].0 + two[0].1 == two[1].0));
-        assert_eq!(stretch(3, 16, 16), (0, 16), "one key is no block");
+        assert_eq!(stretch(3, 16, 16), (0, 16), "one key is not a block");
     }
 
     #[test]

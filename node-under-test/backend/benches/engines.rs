@@ -1,4 +1,4 @@
-//! What the engines cost: applying, moving a whole state between any two of them, and changing from
+//! Costs of the engines: applying, moving a whole state between any two of them, and changing from
 //! one to the other.
 //!
 //! `cargo bench --workspace --bench engines` prints
@@ -165,7 +165,7 @@ fn transfer(from: EngineKind, to: EngineKind, source: &Path, target: &PathBuf) {
     std::fs::remove_dir_all(target).unwrap();
 }
 
-/// How long an open takes after an end in the middle of a commit.
+/// Measures how long an open takes after an end in the middle of a commit.
 fn reopen(kind: EngineKind, dir: &Path, mib: u64) {
     let ended = child("abort", kind, dir, Stdio::null(), Stdio::null()).wait().unwrap();
     assert!(!ended.success());

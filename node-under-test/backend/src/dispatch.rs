@@ -48,7 +48,7 @@ impl EngineKind {
         }
     }
 
-    /// Whether the image at `path` holds exactly what `source` sees: the same rows at the same
+    /// True if the image at `path` holds exactly what `source` sees: the same rows at the same
     /// consistent index. Reads both.
     pub fn is_copy(self, path: &Path, source: &dyn ReadView) -> Result<bool> {
         let copy = self.open_image(path)?;

@@ -66,7 +66,7 @@ impl fmt::Display for EngineKind {
     }
 }
 
-/// What the operator chooses.
+/// Settings of an engine that the operator chooses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineOptions {
     /// Bytes of the engine's own cache of pages or blocks.
@@ -95,7 +95,7 @@ impl Default for EngineOptions {
     }
 }
 
-/// What open found; the caller refuses to serve if E < N.
+/// N and E as open found them; the caller refuses to serve if E < N.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opened {
     /// N.

@@ -1,4 +1,4 @@
-//! What a dead member's data directory proves, read from a copy.
+//! Facts that a dead member's data directory proves, read from a copy.
 //!
 //! Never from the original: opening a database replays and deletes files. Nothing here repairs or
 //! refuses; each fact is read by itself and says what is wrong with it.
@@ -30,7 +30,7 @@ pub struct Inspection {
 }
 
 impl Inspection {
-    /// Whether N ≤ E, the invariant across lives; `None` if one of the two could not be read.
+    /// True if N ≤ E, the invariant across lives; `None` if one of the two could not be read.
     pub fn index_within_engine(&self) -> Option<bool> {
         let n = self.last_flushed_index.as_ref().ok()?;
         let e = self.consistent_index.as_ref().ok()?;

@@ -75,7 +75,7 @@ pub fn claim(dir: &DataDir, engine: EngineKind) -> Result<(), MarkerError> {
     check_nature(dir, engine)
 }
 
-/// That `db`, if there is one, and the index file are as `engine` leaves them.
+/// Checks that `db`, if it exists, and the index file are as `engine` leaves them.
 pub fn check_nature(dir: &DataDir, engine: EngineKind) -> Result<(), MarkerError> {
     let found = EngineKind::by_nature(&dir.db()).map_err(|source| MarkerError::Io { dir: name(dir), source })?;
     if let Some(holds) = found.filter(|holds| *holds != engine) {
@@ -91,7 +91,7 @@ pub fn check_nature(dir: &DataDir, engine: EngineKind) -> Result<(), MarkerError
 /// The engine that the marker names; `None`: there is no marker.
 ///
 /// # Errors
-/// It cannot be read, or is none of ours.
+/// It cannot be read, or is not one of ours.
 pub fn read(dir: &DataDir) -> Result<Option<EngineKind>, MarkerError> {
     match std::fs::read(dir.engine_marker()) {
         Ok(bytes) => match EngineKind::ALL.into_iter().find(|engine| line(*engine).as_bytes() == bytes) {

@@ -43,7 +43,7 @@ pub enum MigrateError {
     )]
     IndexAhead { dir: String, persisted: u64, engine: Option<u64> },
     #[error(
-        "{path}: expected \"<engine> <engine>\", found {found:?}: this is no intent of this program; if no migration was under \
+        "{path}: expected \"<engine> <engine>\", found {found:?}: this is not an intent of this program; if no migration was under \
          way, remove it"
     )]
     BadIntent { path: String, found: String },
@@ -61,7 +61,7 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> MigrateError {
     move |source| MigrateError::Io { what, source }
 }
 
-/// What a migration did.
+/// The result of a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Migrated {
     pub from: EngineKind,
@@ -72,7 +72,7 @@ pub struct Migrated {
     pub rows: Option<u64>,
 }
 
-/// What a kill had left of a migration, and what became of it.
+/// The end of a migration that a kill had interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resumed {
     Undone { from: EngineKind, to: EngineKind },

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use std::io::{self, Read};
 use std::sync::Arc;
 
-/// What a carrier says of a stream with header and trailer.
+/// A carrier's declaration of a stream with header and trailer.
 fn declared(bytes: &[u8]) -> Declared {
     Declared { wire_size: bytes.len() as u64, sha256: None }
 }

@@ -256,7 +256,7 @@ fn malformed_legacy_streams_are_refused_by_name() {
         ("another digest", &bytes, of(whole, b"")),
         ("a right digest of a torn file", cut, of(whole - 4096, cut)),
         ("a right digest of zeroes behind the header", &zeroed, of(whole, &zeroed)),
-        ("a redb file of somebody else", &stranger, of(stranger.len() as u64, &stranger)),
+        ("another program's redb file", &stranger, of(stranger.len() as u64, &stranger)),
         ("a redb file with other types", &typed, of(typed.len() as u64, &typed)),
     ];
     for to in EngineKind::ALL {

@@ -91,7 +91,7 @@ pub fn consistent_index(view: &dyn ReadView) -> Result<Option<LogId>> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Size {
     pub allocated: u64,
-    /// What of `allocated` holds live data; a defragmentation brings the two together.
+    /// The part of `allocated` that holds live data; a defragmentation brings the two together.
     pub in_use: u64,
 }
 
@@ -124,7 +124,7 @@ pub trait Backend: Send + Sync {
         hash(&*self.read())
     }
     fn size(&self) -> Result<Size>;
-    /// Whether an image, or a defragmented database, takes as much room on the disk as the state
+    /// True if an image, or a defragmented database, takes as much room on the disk as the state
     /// while it is made.
     fn images_are_copies(&self) -> bool {
         false
@@ -135,7 +135,7 @@ pub trait Backend: Send + Sync {
     fn close(&self) -> Result<()>;
 }
 
-/// What the carrier of a snapshot's stream says of it.
+/// Size and digest of a snapshot's stream, as its carrier states them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Declared {
     /// Every byte of the stream.
@@ -154,7 +154,7 @@ pub struct Snapshot {
     pub reader: Box<dyn Read + Send>,
 }
 
-/// Why a snapshot was not taken, or not taken in.
+/// Reason why a snapshot was not taken, or not taken in.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     /// The stream, or what it holds, is not acceptable; this member's state is untouched.

@@ -1,4 +1,4 @@
-//! Why a storage engine failed: the kind, what was being done, and the cause.
+//! Failures of a storage engine: the kind, what was being done, and the cause.
 
 use crate::chain::{Chained, chain};
 use std::error::Error;
@@ -6,10 +6,10 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// What a failure says about the engine.
+/// Kind of a failure: the state that it leaves the engine in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackendErrorKind {
-    /// What is stored is damaged, incomplete, or not this program's.
+    /// The stored data is damaged, incomplete, or not this program's.
     Corrupt,
     /// The system or the disk did not do what it was asked for.
     Io,

@@ -18,10 +18,10 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 
-/// How long a line waits for a reader that does not keep up.
+/// Time that a line waits for a reader that does not keep up.
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
-/// What a pipe takes whole once it is writable (`PIPE_BUF`).
+/// Bytes that a pipe takes whole once it is writable (`PIPE_BUF`).
 const PIECE_BYTES: usize = 4096;
 
 static STATE: Mutex<State> = Mutex::new(State { lost: 0, unsaid: 0, stalled: false });
@@ -46,7 +46,7 @@ pub fn line(text: fmt::Arguments<'_>) {
     write_line(format!("{text}\n").as_bytes());
 }
 
-/// How many lines were lost since the process began.
+/// Number of lines that were lost since the process began.
 pub fn lost() -> u64 {
     state().lost
 }

@@ -72,8 +72,8 @@ pub fn sync_tree(path: &Path) -> io::Result<()> {
     sync_dir(path)
 }
 
-/// What the machine, and not the data, is to blame for: a part of the error's text as the C library
-/// words it, and the remedy. Engines pass errors of the system on as text alone.
+/// Errors for which the machine is to blame, and not the data: a part of the error's text as the C
+/// library words it, and the remedy. Engines pass errors of the system on as text alone.
 const REMEDIES: [(&str, &str); 8] = [
     ("No space left on device", FULL),
     ("Disk quota exceeded", FULL),
@@ -88,13 +88,13 @@ const REMEDIES: [(&str, &str); 8] = [
 const FULL: &str = "the disk is full: make room on it, then start again; the data is sound, and what was \
                     acknowledged is in it";
 
-/// What the operator can do about a storage error whose text is `error`; `None`: the text tells
+/// The operator's remedy for a storage error whose text is `error`; `None` if the text names
 /// nothing that the machine is to blame for.
 pub fn remedy(error: &str) -> Option<&'static str> {
     REMEDIES.iter().find(|(text, _)| error.contains(text)).map(|(_, remedy)| *remedy)
 }
 
-/// Whether `error` says that the disk is full.
+/// True if `error` says that the disk is full.
 pub fn is_full(error: &(impl std::fmt::Display + ?Sized)) -> bool {
     remedy(&error.to_string()) == Some(FULL)
 }

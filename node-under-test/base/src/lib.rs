@@ -1,5 +1,5 @@
-//! What every part of the node shares and no part owns: log positions, crash windows, planted bugs,
-//! durable file replacement, and the seam between the state machine and a storage engine.
+//! Basics that all parts of the node share: log positions, crash windows, planted bugs, durable
+//! file replacement, and the seam between the state machine and a storage engine.
 //!
 //! Nothing here knows an engine, raft or gRPC.
 

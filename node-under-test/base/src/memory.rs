@@ -22,7 +22,7 @@ impl MemoryBackend {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many single rows its views were asked for.
+    /// Number of single rows that its views were asked for.
     pub fn rows_read(&self) -> u64 {
         self.rows_read.load(Ordering::Relaxed)
     }

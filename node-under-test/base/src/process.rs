@@ -32,7 +32,7 @@ pub fn stop_here() {
     raise(Signal::STOP.as_raw());
 }
 
-/// How many file descriptors this process may have open now (RLIMIT_NOFILE, the soft one).
+/// Number of file descriptors that this process may have open now (RLIMIT_NOFILE, the soft one).
 pub fn descriptors_max() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
@@ -48,7 +48,7 @@ pub fn raise_descriptors_max() -> u64 {
     descriptors_max()
 }
 
-/// Whether an error says that this process, or the machine, has no descriptor or no buffer left for
+/// True if `error` says that this process, or the machine, has no descriptor or no buffer left for
 /// now.
 pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     use rustix::io::Errno;
@@ -56,7 +56,7 @@ pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| exhausted.contains(&errno))
 }
 
-/// Whether SIGHUP is ignored, as `nohup` leaves it for the programs that it starts.
+/// True if SIGHUP is ignored, as `nohup` leaves it for the programs that it starts.
 pub fn hangup_is_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     ignores(&status, Signal::HUP)

@@ -81,7 +81,7 @@ bugs! {
     RestoreDropsLeases = "restore-drops-leases",
     /// The engine marker's name is not synced before the engine is made.
     MarkerNoDirFsync = "marker-no-dir-fsync",
-    /// What a client may send is not what apply can decode, and a committed command that cannot be
+    /// A client may send commands that apply cannot decode, and a committed command that cannot be
     /// decoded ends the process.
     ApplyNotTotal = "apply-not-total",
     /// Clients get connections for as long as there are descriptors, those that the engine and the
@@ -104,7 +104,7 @@ mod active {
     /// Plants the bug called `name` for the rest of this process's life.
     ///
     /// # Errors
-    /// When there is no such bug, or one is planted already.
+    /// The bug is unknown, or another one is planted already.
     pub fn plant(name: &str) -> Result<(), String> {
         let bug = Bug::ALL.iter().copied().find(|bug| bug.name() == name).ok_or_else(|| {
             let known: Vec<_> = Bug::ALL.iter().map(|bug| bug.name()).collect();
@@ -121,7 +121,7 @@ mod active {
 #[cfg(feature = "sabotage")]
 pub use active::{plant, planted};
 
-/// Whether `bug` is planted in this process: never, without the feature.
+/// True if `bug` is planted in this process: never, without the feature.
 #[cfg(not(feature = "sabotage"))]
 #[inline(always)]
 pub const fn planted(_bug: Bug) -> bool {

@@ -1,4 +1,4 @@
-//! How far each stage of one member has come, as one value with one invariant.
+//! Progress of each stage of one member, as one value with one invariant.
 //!
 //! ```text
 //!   raft log   … ───────────────────────────────────────────────► index

@@ -19,7 +19,7 @@ use node_under_test::state::{Applying, Store, command};
 use prost::Message;
 use std::sync::Arc;
 
-/// What bytes of the input are to be taken for.
+/// One part of the input, decoded.
 enum Item {
     Command(Bytes),
     Range(RangeRequest),

@@ -1,5 +1,5 @@
-//! How messages are decoded: as prost does it, but a transaction that is nested too deep for it
-//! gets etcd's answer.
+//! Decoding of messages: as prost does it, but a transaction that is nested too deep for it gets
+//! etcd's answer.
 //!
 //! To a client, the limit of a decoder is a limit like any other. gRPC's own answer to bytes that
 //! cannot be decoded (`INTERNAL`) would say that the request was garbage, and leave open whether it
@@ -64,7 +64,7 @@ impl<U: Message + Default + 'static> Decoder for MessageDecoder<U> {
     }
 }
 
-/// Whether `bytes`, a [`TxnRequest`], holds more than `max` transactions inside of each other, as
+/// True if `bytes`, a [`TxnRequest`], holds more than `max` transactions inside of each other, as
 /// far as it can be read.
 fn nested_deeper(bytes: Bytes, max: usize) -> bool {
     const BRANCHES: [u32; 2] = [2, 3];
@@ -82,7 +82,8 @@ fn nested_deeper(bytes: Bytes, max: usize) -> bool {
     true
 }
 
-/// What the fields called `tags` hold, up to the end of `message` or to what is none.
+/// Contents of the fields called `tags`, up to the end of `message` or to bytes that are not a
+/// field.
 fn fields(mut message: Bytes, tags: &[u32]) -> Vec<Bytes> {
     let mut found = Vec::new();
     while message.has_remaining() {

@@ -1,5 +1,4 @@
-//! What one request may ask for: every limit that is told from a request's bytes alone, in one
-//! place.
+//! Limits of one request: in one place all those that are told from a request's bytes alone.
 //!
 //! The first three are etcd's own defaults. etcd bounds the depth of nested transactions by the
 //! operations that each level uses up; here the wire format bounds it first, because a protobuf

@@ -33,7 +33,7 @@ pub struct Enrolled {
     pub is_learner: bool,
 }
 
-/// What a membership in force says, in the terms that this crate keeps it in.
+/// The members of a membership in force, in the terms that this crate keeps them in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Roster {
     /// By id; the value says whether it is a learner.
@@ -43,8 +43,8 @@ pub struct Roster {
 }
 
 impl Roster {
-    /// Whether `id` was a member once and is none any more. Ids are given in ascending order and
-    /// never again, so this stays true once it is.
+    /// True if `id` was a member once and is not a member any more. Ids are given in ascending
+    /// order and never again, so this stays true once it is.
     pub fn is_removed(&self, id: u64) -> bool {
         id <= self.greatest_id && !self.members.contains_key(&id)
     }
@@ -76,18 +76,18 @@ pub enum MembershipChange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Changed {
     pub log_id: LogId,
-    /// Which member was added, promoted, removed or updated.
+    /// The member that was added, promoted, removed or updated.
     pub member_id: u64,
 }
 
-/// Why a change of the membership makes no sense as things are. Certainly not proposed.
+/// Reason why a change of the membership makes no sense as things are. Certainly not proposed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeRefusal {
     #[error("there is no such member")]
     NotFound,
     #[error("another member has that peer address")]
     AddressInUse,
-    #[error("the member is no learner")]
+    #[error("the member is not a learner")]
     NotALearner,
     #[error("the learner has not caught up with the leader")]
     NotInSync,
@@ -95,7 +95,7 @@ pub enum ChangeRefusal {
     NotEnoughStarted,
 }
 
-/// Why a change of the membership did not come about, as far as is known.
+/// Reason why a change of the membership did not come about, as far as is known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
     #[error(transparent)]
@@ -105,7 +105,7 @@ pub enum ChangeError {
     Failed(#[from] ProposeError),
 }
 
-/// Why this member must not go on.
+/// Reason why this member must not go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Farewell {
     #[error("member {id} was removed from the cluster")]
@@ -139,14 +139,13 @@ pub struct RaftOptions {
     /// Entries at or below the snapshot position that stay in the log, so that a slow member needs
     /// no snapshot.
     pub keep_entries: u64,
-    /// Where to connect to instead of where a membership says that a member is; for tests and
-    /// relays.
+    /// Addresses to connect to instead of those that the membership names; for tests and relays.
     pub dial: Dial,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
-    /// What a new leader writes first.
+    /// The first entry of a new leader.
     Blank,
     Command(Bytes),
     /// The membership in force from here on, its own position included. The state machine stores it
@@ -161,7 +160,7 @@ pub struct Entry {
     pub payload: Payload,
 }
 
-/// What a snapshot is of.
+/// Position and membership of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotMeta {
     /// The last entry that the image holds.
@@ -178,7 +177,8 @@ pub struct OutgoingSnapshot {
     pub reader: Box<dyn Read + Send>,
 }
 
-/// What raft drives. `apply` is called from one thread at a time, in log order, starting at N+1.
+/// The state machine that raft drives. `apply` is called from one thread at a time, in log order,
+/// starting at N+1.
 ///
 /// Every error ends the process, except that of `receive_snapshot`, and "not yet" of
 /// `open_snapshot`.
@@ -200,8 +200,8 @@ pub trait StateMachine: Send + Sync + 'static {
     /// The engine failed.
     fn greatest_member_id(&self) -> io::Result<u64>;
 
-    /// Whether `command` can be applied, as far as its bytes alone can tell. Nothing else is
-    /// proposed, whichever member asks for it.
+    /// Checks whether `command` can be applied, as far as its bytes alone can tell. Only commands
+    /// that pass are proposed, whichever member asks for it.
     ///
     /// # Errors
     /// Why not, in a sentence for the proposer.
@@ -235,7 +235,7 @@ pub trait StateMachine: Send + Sync + 'static {
     /// (returns when the log is durably purged up to M), then delete the old. Blocking.
     fn install_snapshot(&self, meta: &SnapshotMeta, purge_log: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()>;
 
-    /// Whether this member's disk has too little room for more writes. Asked for with each message:
+    /// True if this member's disk has too little room for more writes. Asked for with each message:
     /// cheap.
     fn is_short_of_space(&self) -> bool {
         false
@@ -255,11 +255,11 @@ pub trait LeaderService: Send + Sync + 'static {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposed {
     pub log_id: LogId,
-    /// What [`StateMachine::apply`] returned for it on the leader.
+    /// The bytes that [`StateMachine::apply`] returned for it on the leader.
     pub response: Bytes,
 }
 
-/// Why a proposal or a read index has no answer.
+/// Reason why a proposal or a read index has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
     /// Certainly not proposed.

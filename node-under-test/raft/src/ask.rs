@@ -59,7 +59,7 @@ impl Desk {
         Self { router, rounds: Arc::new(rounds), marks, service: Arc::default() }
     }
 
-    /// Whether `service` answers from here on: false if another one does already.
+    /// Lets `service` answer from here on; false if another one does already.
     pub fn open(&self, service: Arc<dyn LeaderService>) -> bool {
         self.service.set(service).is_ok()
     }
@@ -176,13 +176,13 @@ impl Desk {
     }
 }
 
-/// What fits into one message between members, its envelope included.
+/// Bytes that fit into one message between members, its envelope included.
 const ANSWER_BYTES_MAX: usize = peers::ANSWER_BYTES_MAX - 1024;
 
 impl Router {
-    /// Where a leader must have applied before it may speak for the cluster; confirmed by a quorum
-    /// after the call. The position is at or above the first entry of the term that was confirmed,
-    /// and of that term.
+    /// The position up to which a leader must have applied before it may speak for the cluster;
+    /// confirmed by a quorum after the call. It is at or above the first entry of the term that was
+    /// confirmed, and of that term.
     async fn confirm_here(&self) -> Attempt<LogId> {
         let confirm = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(READ_WAIT);
         match self.raft.get_read_log_id(confirm).await {

@@ -21,12 +21,12 @@ const SILENCE_MIN: Duration = Duration::from_secs(1);
 /// Looks in one such silence.
 const LOOKS: u32 = 8;
 
-/// How long nothing may be heard before the leader is forgotten.
+/// Time without a sign of life after which the leader is forgotten.
 pub fn silence(election_ms_max: u64) -> Duration {
     SILENCE_MIN.max(Duration::from_millis(election_ms_max.saturating_mul(2)))
 }
 
-/// What one look finds.
+/// The findings of one look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Look {
     leader: Option<u64>,

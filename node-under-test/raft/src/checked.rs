@@ -1,4 +1,4 @@
-//! What another member says, before the library hears it.
+//! Checks of other members' messages, before the library hears them.
 //!
 //! The library trusts its peers: it asserts what an honest one can only say, compares positions by
 //! their term first, and adds one to terms and indexes. Here every message and every answer is held
@@ -41,7 +41,7 @@ pub const MEMBERS_MAX: usize = 64;
 /// Bytes of a name or an address in a membership.
 const TEXT_BYTES_MAX: usize = 1024;
 
-/// What this member is sure of.
+/// The facts that this member is sure of.
 #[derive(Debug, Clone, Copy)]
 pub struct Known {
     pub own_id: u64,
@@ -190,7 +190,7 @@ fn bounded(what: &str, at: Option<&RawLogId>, term: u64) -> Result<Option<LogId>
     Ok(Some(at))
 }
 
-/// Whether both may be of one history.
+/// True if both may be of one history.
 fn agree(one: LogId, other: LogId) -> bool {
     let (earlier, later) = if one.index <= other.index { (one, other) } else { (other, one) };
     if earlier.index == later.index { earlier.term == later.term } else { earlier.term <= later.term }
@@ -248,7 +248,7 @@ mod tests {
         }
     }
 
-    /// Why an honest message is refused after `alter` has made a lie of it.
+    /// Reason why an honest message is refused after `alter` has made a lie of it.
     fn refused(alter: impl Fn(&mut AppendEntriesRequest<TypeConfig>)) -> String {
         let mut message = append(Some(at(3, 11)), vec![entry(4, 12), entry(5, 13)]);
         assert_eq!(KNOWN.append_request(2, &message), Ok(()));

@@ -70,7 +70,8 @@ impl Pace {
         Self { every, last: Mutex::new((None, 0)) }
     }
 
-    /// Whether it may happen now; if so, how many did not since the last one.
+    /// Admits one event if it may happen now; if so, returns how many were not admitted since the
+    /// last one.
     pub fn admit(&self) -> Option<u64> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -83,7 +84,7 @@ impl Pace {
     }
 }
 
-/// How long ago `moment` was.
+/// Time that has passed since `moment`.
 pub fn ago(moment: impl openraft::Instant) -> Duration {
     moment.elapsed()
 }
@@ -97,7 +98,7 @@ impl std::ops::Add<Duration> for Moment {
     }
 }
 
-/// Whether `moment` lies at most `ago` in the past.
+/// True if `moment` lies at most `ago` in the past.
 pub fn is_within(moment: impl openraft::Instant, ago: Duration) -> bool {
     moment.elapsed() <= ago
 }

@@ -1,4 +1,4 @@
-//! Where to connect to, when that is not where the membership says that a member is.
+//! Addresses to connect to, where they differ from those in the membership.
 //!
 //! A relay between two members sees only what is dialled through it, and a membership cannot name
 //! it: each member would have to be elsewhere for each of the others. So a member may be told, for

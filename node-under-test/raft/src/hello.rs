@@ -10,8 +10,8 @@ use tonic::transport::Channel;
 
 const HELLO_WAIT: Duration = Duration::from_millis(500);
 
-/// Whether member `id` is there and is the one that is known; what else its answer tells is in the
-/// identity afterwards.
+/// Checks that member `id` is there and is the one that is known; the identity takes up what else
+/// its answer tells.
 ///
 /// # Errors
 /// A sentence: it is not, or not in time.

@@ -1,4 +1,4 @@
-//! Who is who: an id is a life of one raft log, in one cluster.
+//! Identities of members: an id is a life of one raft log, in one cluster.
 //!
 //! Ports are used again, by members of other clusters too. And a member that comes back under its
 //! id without its log has forgotten votes and entries that it had acknowledged, and raft's promises
@@ -17,7 +17,7 @@
 //!    connection that it made itself, to an address of its own membership, by a member of its
 //!    cluster whose life is not another than the one it knows, and that names the life that is
 //!    refused: this one. A request that takes this member for another life is refused, and has it
-//!    ask everybody at once.
+//!    ask all members at once.
 //! 4. *The wiped member learns it* so from the first member that knew its old life: it greets all
 //!    members when it starts. One that waits to join has no membership to ask: it asks the member
 //!    that took it for another life, at the address that this one gives, and goes by its word while
@@ -27,12 +27,12 @@
 //! 6. *What is remembered is bounded*: lives of members, and of at most [`UNKNOWN_MAX`] others whom
 //!    a membership that is not applied here yet may name.
 //!
-//! What this proves: two members that both met the old life never count a word of the new one, for
-//! as long as their own logs live. What it cannot: a member that never met the old life takes the
+//! This proves that two members that both met the old life never count a word of the new one, for
+//! as long as their own logs live. It has limits. A member that never met the old life takes the
 //! new one for the first (which is why members greet each other when a membership comes into force,
-//! see `probe`), as does one that was itself wiped; an older copy of the *same* log put back has
-//! the same incarnation, and is not recognised at all; and there are no secrets in it: a malicious
-//! program that can reach the ports can claim to be any member.
+//! see `probe`), and so does one that was itself wiped. An older copy of the *same* log put back
+//! has the same incarnation, and is not recognised at all. The protocol holds no secrets: a
+//! malicious program that can reach the ports can claim to be any member.
 
 use crate::api::{Farewell, Member, Roster};
 use crate::clock::Pace;
@@ -49,15 +49,15 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tonic::{Code, Status};
 
-/// Members beyond those that are known here, of whom a life may be remembered; and how far their
-/// ids may lie above the greatest known one. A member that lags learns of so many additions at once
-/// at most.
+/// Members whose life may be remembered, beyond those that are known here; and how far their ids
+/// may lie above the greatest known one. A member that lags learns of so many additions at once at
+/// most.
 pub const UNKNOWN_MAX: usize = 64;
 
 /// Between two lines in the log about refusals; the others are counted.
 const WARN_EVERY: Duration = Duration::from_secs(1);
 
-/// What kind of a message asks to be let in.
+/// Kind of a message that asks to be let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
     /// Of a leader: it may tell a member that joins where it belongs.
@@ -134,7 +134,7 @@ impl Identity {
         self.inner.own_id
     }
 
-    /// What an answer carries.
+    /// The life that an answer names.
     pub fn own(&self) -> Option<Life> {
         Some(self.life())
     }
@@ -144,8 +144,8 @@ impl Identity {
         Life { id: *own_id, incarnation: log.incarnation(), cluster: log.cluster().unwrap_or(0) }
     }
 
-    /// What a request to member `to` carries; `None` while this member has not joined a cluster,
-    /// because it asks no member then.
+    /// The route that a request to member `to` carries; `None` while this member has not joined a
+    /// cluster, because it asks no member then.
     pub fn route(&self, to: u64) -> Option<Route> {
         let from = self.own().filter(|own| own.cluster != 0)?;
         let to_incarnation = self.inner.log.known_incarnation(to).unwrap_or_default();
@@ -171,12 +171,12 @@ impl Identity {
         self.inner.log.vote_term()
     }
 
-    /// Whether this member has not joined a cluster yet.
+    /// True if this member has not joined a cluster yet.
     pub fn is_homeless(&self) -> bool {
         self.inner.log.cluster().is_none()
     }
 
-    /// Why this member must not go on, once it must not.
+    /// Reason why this member must not go on, once it must not.
     pub fn farewell(&self) -> watch::Receiver<Option<Farewell>> {
         self.inner.farewell.subscribe()
     }
@@ -193,7 +193,7 @@ impl Identity {
         self.inner.roster.send_if_modified(|old| std::mem::replace(old, roster.clone()) != roster);
     }
 
-    /// Whether a life of that member was ever met.
+    /// True if a life of that member was ever met.
     pub fn has_met(&self, id: u64) -> bool {
         self.inner.log.known_incarnation(id).is_some()
     }
@@ -207,17 +207,17 @@ impl Identity {
         self.inner.led.load(Ordering::Relaxed)
     }
 
-    /// How many messages were refused, and answers not believed.
+    /// Number of messages that were refused, and of answers that were not believed.
     pub fn refused(&self) -> u64 {
         self.inner.refused.load(Ordering::Relaxed)
     }
 
-    /// Whether a member took this one for another life since the last call.
+    /// True if a member took this one for another life since the last call.
     pub fn was_doubted(&self) -> bool {
         self.inner.doubted.swap(false, Ordering::Relaxed)
     }
 
-    /// Whether a request may be acted on, once it proved valid and its sender is remembered
+    /// Decides whether a request may be acted on, once it proved valid and its sender is remembered
     /// ([`Identity::remember`]). Changes nothing.
     ///
     /// # Errors
@@ -269,7 +269,8 @@ impl Identity {
         is_known(&id) || (id <= greatest.saturating_add(UNKNOWN_MAX as u64) && unknown() < UNKNOWN_MAX)
     }
 
-    /// When this returns, `sender` is known durably, and this member belongs to its cluster.
+    /// Remembers `sender`: when this returns, it is known durably, and this member belongs to its
+    /// cluster.
     ///
     /// # Errors
     /// FAILED_PRECONDITION: another one was met, or joined, meanwhile. INTERNAL: the log failed.
@@ -289,8 +290,8 @@ impl Identity {
         Ok(())
     }
 
-    /// Whether an answer may be counted as that of member `asked`. When this returns, it is known
-    /// durably.
+    /// Decides whether an answer may be counted as that of member `asked`. When this returns, that
+    /// member's life is known durably.
     ///
     /// # Errors
     /// A sentence: it may not.
@@ -393,7 +394,7 @@ impl Identity {
     }
 }
 
-/// Why a request is refused.
+/// Reason why a request is refused.
 #[derive(Clone, Copy)]
 enum Why {
     Farewell(Farewell),
@@ -470,7 +471,7 @@ mod tests {
     async fn claim_1_a_member_that_joins_takes_its_cluster_from_its_first_leader_durably() {
         let ((_a, one), (_c, stranger)) = (member(1, 10).await, member_of(0xb, 1, 11).await);
         let (dir, joiner) = member_of(0, 4, 40).await;
-        assert_eq!(joiner.route(1), None, "it asks nobody");
+        assert_eq!(joiner.route(1), None, "it asks no member");
         let early = admit(&joiner, one.route(4), Word::Other).await.unwrap_err();
         assert_eq!((early.code(), joiner.is_homeless()), (Code::Unavailable, true));
         // A stranger that knew another life at this address is not the one that it waits for.
@@ -520,7 +521,7 @@ mod tests {
         let route = || one.route(2);
         assert!(!wiped.was_doubted());
         assert!(admit(&wiped, route(), Word::Leader).await.is_err());
-        assert_eq!(*wiped.farewell().borrow(), None, "anybody can say so");
+        assert_eq!(*wiped.farewell().borrow(), None, "any program can say so");
         assert!(wiped.was_doubted() && !wiped.was_doubted(), "but it has to ask");
         assert!(!wiped.has_met(1), "and nothing is remembered");
         admit(&two, route(), Word::Leader).await.unwrap();

@@ -18,13 +18,13 @@ use std::io;
 /// A learner that lacks more entries than this is not in sync, whatever its share of the log.
 const LAG_ENTRIES_MAX: u64 = 1_000;
 
-/// What the leader knows about the others.
+/// The leader's knowledge about the others.
 #[derive(Debug, Clone, Default)]
 pub struct LeaderView {
     pub last_log: u64,
     /// Members that have answered lately, the leader included.
     pub active: BTreeSet<u64>,
-    /// How far each member's log is known to agree with the leader's.
+    /// Last index up to which each member's log is known to agree with the leader's.
     pub matched: BTreeMap<u64, u64>,
 }
 
@@ -44,7 +44,7 @@ impl LeaderView {
     }
 }
 
-/// What to propose.
+/// A change to propose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// The whole next membership.
@@ -114,7 +114,7 @@ pub fn plan(
     Ok((member_id, Step::Replace(next)))
 }
 
-/// What the state machine says about the members.
+/// The members as the state machine has them.
 ///
 /// # Errors
 /// The engine failed, or holds what this program cannot have written.
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(plan(&three, 3, &remove(2), &view(&[1, 2], &[])), refused, "1 and the dead 3 would be left");
         let removed = plan(&three, 3, &remove(3), &view(&[1, 2], &[])).unwrap();
         assert_eq!(replaced(removed), (3, membership(&[1, 2], &[])));
-        assert_eq!(plan(&membership(&[1], &[]), 1, &remove(1), &view(&[1], &[])), refused, "nobody would be left");
+        assert_eq!(plan(&membership(&[1], &[]), 1, &remove(1), &view(&[1], &[])), refused, "no voter would be left");
         let learner_gone = plan(&membership(&[1], &[2]), 2, &remove(2), &view(&[], &[])).unwrap();
         assert_eq!(replaced(learner_gone), (2, membership(&[1], &[])));
         assert_eq!(plan(&three, 3, &remove(9), &view(&[1, 2, 3], &[])), Err(ChangeRefusal::NotFound));

@@ -87,7 +87,7 @@ impl PeerNetwork {
         client.ok_or_else(|| Unreachable::from_string(format!("member {} has no usable address", self.target)))
     }
 
-    /// What an answer is held against.
+    /// The facts that an answer is held against.
     fn known(&self) -> Known {
         Known { own_id: self.identity.own_id(), term: self.identity.term(), committed: None }
     }

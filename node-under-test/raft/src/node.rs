@@ -185,7 +185,7 @@ impl RaftNode {
         self.inner.believed.clone()
     }
 
-    /// How long nothing may be heard of a leader before it is forgotten.
+    /// Time without a word from the leader after which it is forgotten.
     pub fn silence(&self) -> Duration {
         self.inner.silence
     }
@@ -210,7 +210,7 @@ impl RaftNode {
         self.inner.router.identity.roster()
     }
 
-    /// Whether this member gets the log and has no vote.
+    /// True if this member gets the log and has no vote.
     pub fn is_learner(&self) -> bool {
         let own_id = self.inner.router.own_id();
         self.roster().borrow().members.get(&own_id).copied().unwrap_or(false)
@@ -222,8 +222,8 @@ impl RaftNode {
         self.inner.router.identity.farewell()
     }
 
-    /// How many messages of others were refused for what they say or for who says it, and answers
-    /// not believed.
+    /// Number of messages of others that were refused for what they say or for who says it, and of
+    /// answers that were not believed.
     pub fn refused_messages(&self) -> u64 {
         self.inner.router.identity.refused()
     }

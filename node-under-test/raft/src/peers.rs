@@ -18,7 +18,7 @@ use tonic::{ConnectError, Status};
 /// An append message is at most 4 MiB of entries and one more, which is a command of at most
 /// [`COMMAND_BYTES_MAX`].
 pub const REQUEST_BYTES_MAX: usize = 8 << 20;
-/// What applying a command answers may be the keys that it read.
+/// An answer to a command may hold the keys that the command read.
 pub const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// A longer command could not be replicated: no message would hold it.
 pub const COMMAND_BYTES_MAX: usize = 2 << 20;
@@ -77,7 +77,7 @@ impl Peers {
     /// `members` are what is known before any membership is.
     ///
     /// # Errors
-    /// When a member's peer address is no `host:port`.
+    /// A member's peer address is not a `host:port`.
     pub fn new(own_id: u64, members: &[Member], dial: &Dial) -> Result<Self, tonic::transport::Error> {
         let open = |member: &Member| Ok((member.id, PeerChannels::open(&member.peer_addr, dial)?));
         let others = members.iter().filter(|member| member.id != own_id);
@@ -119,7 +119,7 @@ impl Peers {
         self.read(id, |channels| client(channels.snapshots.clone()))
     }
 
-    /// Everybody whose address is known.
+    /// All members whose address is known.
     pub fn ids(&self) -> Vec<u64> {
         self.channels.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
@@ -129,7 +129,7 @@ impl Peers {
     }
 }
 
-/// Whether a call that ended with `status` certainly never left this process: its connection was
+/// True if a call that ended with `status` certainly never left this process: its connection was
 /// not made.
 pub fn never_sent(status: &Status) -> bool {
     let mut source = status.source();

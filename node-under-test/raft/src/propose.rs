@@ -38,31 +38,30 @@ use tokio::sync::{Mutex, watch};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-/// How long a request waits for a leader that takes it.
+/// Time that a request waits for a leader that takes it.
 pub const LEADER_WAIT: Duration = Duration::from_secs(2);
-/// How long a leader waits for its own quorum before it refuses a proposal.
+/// Time that a leader waits for its own quorum before it refuses a proposal.
 pub const LEASE_WAIT: Duration = Duration::from_secs(1);
-/// How long a proposal that was made may take; after that its outcome is unknown.
+/// Time that a proposal may take once it was made; after that its outcome is unknown.
 pub const COMMIT_WAIT: Duration = Duration::from_secs(7);
 /// The same as seen by a member that forwarded it, so that the leader's answer comes first.
 pub const FORWARD_WAIT: Duration = Duration::from_secs(9);
-/// How long a proposal that the leader has applied may take to be applied by the member that
-/// forwarded it.
+/// Time in which the member that forwarded a proposal has to apply it, once the leader has.
 pub const OWN_APPLY_WAIT: Duration = Duration::from_secs(5);
-/// How long a quorum has to confirm a leader for a read; followers confirm behind their fsyncs.
+/// Time that a quorum has to confirm a leader for a read; followers confirm behind their fsyncs.
 pub const READ_WAIT: Duration = Duration::from_secs(1);
 
-/// Who leads, as this member knows.
+/// Term and leader, as this member knows them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Leadership {
     pub term: u64,
     pub leader: Option<u64>,
-    /// Where the membership in force stands in the log. A member that has just joined hears of its
-    /// leader first, and learns where that is from the membership.
+    /// Position in the log of the membership in force. A member that has just joined hears of its
+    /// leader first, and learns the leader's address from the membership.
     pub membership: Option<RawLogId>,
 }
 
-/// What came of asking one member.
+/// Outcome of asking one member.
 pub enum Attempt<T> {
     Done(T),
     /// Certainly not done there.
@@ -110,8 +109,8 @@ impl Router {
         self.leadership.borrow().leader == Some(self.own_id())
     }
 
-    /// Everybody else whom the membership in force names, or, before there is one, whom this member
-    /// was told of.
+    /// All other members that the membership in force names, or, before there is one, whom this
+    /// member was told of.
     pub fn others(&self) -> Vec<u64> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();

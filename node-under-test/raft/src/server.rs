@@ -76,8 +76,8 @@ impl PeerService {
         &self.router.identity
     }
 
-    /// What a message is held against. The library may know of a later commit; the check of a
-    /// snapshot asks it.
+    /// The facts that a message is held against. The library may know of a later commit; the check
+    /// of a snapshot asks it.
     fn known(&self) -> Known {
         let metrics = self.raft().metrics();
         let committed = metrics.borrow_watched().local_committed.as_ref().map(log_id);
@@ -126,7 +126,7 @@ impl PeerService {
         Ok(Response::new(RaftReply { payload, from: self.identity().own(), short_of_space }))
     }
 
-    /// Whether this is the first message of the leader that this member has just voted for.
+    /// True if this is the first message of the leader that this member has just voted for.
     fn voted_for(&self, leader: &RawVote) -> bool {
         let (term, node_id) = vote_parts(leader);
         self.router.log.facts().vote == Some(VoteFacts { term, node_id, committed: false })

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Whether this member must keep silent as a leader; clones share it.
+/// A switch: true while this member must keep silent as a leader. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Silence(Arc<AtomicBool>);
 
@@ -44,7 +44,8 @@ impl Silence {
     }
 }
 
-/// How long what lasts.
+/// Lengths of a leader's silences, of the time before and between them, and of that between two
+/// looks.
 #[derive(Debug, Clone, Copy)]
 pub struct Rhythm {
     /// Without an answer of a quorum until the first silence.

@@ -118,7 +118,7 @@ fn read_frames(
     }
 }
 
-/// What arrives at the receiver.
+/// One thing that arrives at the receiver.
 enum Item {
     Chunk(Bytes),
     /// The sender ended the stream.
@@ -210,7 +210,7 @@ impl Incoming {
     }
 }
 
-/// How long the transfer of `bytes` may take.
+/// Time that the transfer of `bytes` may take.
 fn patience(bytes: u64) -> Duration {
     TRANSFER_TIMEOUT + Duration::from_secs(bytes >> 20)
 }

@@ -1,4 +1,4 @@
-//! Which members have too little room on their disks to take more writes.
+//! Members that have too little room on their disks to take more writes.
 //!
 //! Entries reach a follower through append messages alone, so that is the way on which it says that
 //! it is short: each answer to its leader says so or not. The leader's own messages say in turn
@@ -16,7 +16,7 @@ use std::time::Duration;
 /// Some dozens of heartbeats.
 const WORD_HOLDS: Duration = Duration::from_secs(2);
 
-/// What the others said last. Clones share it.
+/// The others' last word about their disks. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Shortage {
     short: Arc<Mutex<BTreeMap<u64, Deadline>>>,

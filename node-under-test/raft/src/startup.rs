@@ -32,7 +32,7 @@ use openraft::Membership;
 use openraft::storage::RaftLogStorageExt;
 use std::io;
 
-/// Why raft does not start on this member.
+/// Reason why raft does not start on this member.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("member id {id}: expected one of the configured members {known:?}")]

@@ -53,10 +53,10 @@ pub struct Adapter {
     applied: Arc<Mutex<Applied>>,
 }
 
-/// What moves with every entry that is applied.
+/// The part that moves with every entry that is applied.
 struct Applied {
     inner: Arc<dyn StateMachine>,
-    /// What the library was told is applied.
+    /// The last entry that the library was told is applied.
     last: Option<LogId>,
     membership: RawMembership,
     identity: Identity,
@@ -79,7 +79,7 @@ impl ApplyThread {
     }
 
     /// # Errors
-    /// That of `work`; or an earlier job panicked, and the thread with it.
+    /// The error of `work`; or an earlier job panicked, and the thread with it.
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
         let gone = || io::Error::other("the thread that applies entries is gone");
         let (done, outcome) = oneshot::channel();
@@ -139,8 +139,7 @@ impl Applied {
 
 impl Adapter {
     /// # Errors
-    /// When the membership that the state machine kept cannot be decoded, or there is no thread to
-    /// be had.
+    /// The membership that the state machine kept cannot be decoded, or no thread can be started.
     pub fn new(
         inner: Arc<dyn StateMachine>,
         log: LogStore,

@@ -41,7 +41,7 @@ pub type RawMembership = alias::StoredMembershipOf<TypeConfig>;
 pub type RawSnapshotMeta = alias::SnapshotMetaOf<TypeConfig>;
 pub type RawSnapshot = alias::SnapshotOf<TypeConfig, SnapshotData>;
 
-/// What the library passes around in place of a snapshot's bytes.
+/// The value that the library passes around in place of a snapshot's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SnapshotData {
     /// Nothing exists yet: the image is taken when it is needed.
@@ -96,8 +96,8 @@ impl Visitor<'_> for BlobVisitor {
     }
 }
 
-/// What the membership says about a member, beside its id. Name and client address are those of the
-/// founding list; what a member publishes later is the state machine's.
+/// The membership's record of a member, beside its id. Name and client address are those of the
+/// founding list; the state machine holds what a member publishes later.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberNode {
     pub name: String,
@@ -169,7 +169,7 @@ pub fn raw_snapshot_meta(meta: &SnapshotMeta) -> io::Result<RawSnapshotMeta> {
 /// order.
 ///
 /// # Errors
-/// When the bytes are not what this crate wrote.
+/// The bytes are not what this crate wrote.
 pub fn decode_membership(bytes: &[u8]) -> io::Result<Vec<Enrolled>> {
     let stored = raw_membership(bytes)?;
     let membership = stored.membership();

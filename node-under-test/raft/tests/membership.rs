@@ -278,7 +278,7 @@ fn a_wiped_member_neither_votes_nor_counts() {
 }
 
 /// Longer than a member may keep silent before the leader counts it as down.
-#[allow(clippy::disallowed_methods, reason = "silence is no event")]
+#[allow(clippy::disallowed_methods, reason = "silence is not an event")]
 async fn leaders_patience() {
     tokio::time::sleep(Duration::from_millis(1_500)).await;
 }

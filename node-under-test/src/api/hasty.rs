@@ -40,7 +40,8 @@ impl Node {
         }
     }
 
-    /// What applying the entry at `index` will answer; `None`: it is applied already, or unknown.
+    /// The answer that applying the entry at `index` will give; `None` if it is applied already, or
+    /// unknown.
     fn foresee(&self, log: &LogStore, index: u64) -> Option<Bytes> {
         let unapplied = || {
             let applied = self.marks.now().applied.map_or(0, |id| id.index);
@@ -57,7 +58,7 @@ impl Node {
     }
 }
 
-/// Where in `(after, through]` the log holds `command`.
+/// Index in `(after, through]` at which the log holds `command`.
 fn find(log: &LogStore, after: Option<u64>, through: Option<u64>, command: &Bytes) -> Option<u64> {
     let entries = log.read_range(after.map_or(0, |index| index + 1), through?).ok()?;
     let is_it = |payload: &Payload| matches!(payload, Payload::Command(found) if found == command);

@@ -22,7 +22,7 @@ use tonic::Status;
 /// Leases of one stream whose keep-alives may wait at a time.
 const LEASES_MAX: usize = 65_536;
 
-/// How many keep-alives wait, by lease.
+/// Number of keep-alives that wait, by lease.
 type Counts = BTreeMap<i64, u64>;
 
 enum Event {

@@ -23,7 +23,7 @@ const HAS_LEADER: &str = "hasleader";
 /// without one.
 const SILENCES: u32 = 2;
 
-/// What of it a service needs; clones share it.
+/// Watches the leader for the streams of a service; clones share it.
 #[derive(Debug, Clone)]
 pub struct LeaderRequired {
     believed: watch::Receiver<Option<u64>>,

@@ -1,5 +1,5 @@
-//! What clients may ask for at once. Beyond it they wait or are refused, in etcd's words, and what
-//! the member needs for itself stays free.
+//! Limits of what clients may ask for at once. Beyond them they wait or are refused, in etcd's
+//! words, and what the member needs for itself stays free.
 
 use node_proto::command::command::Request as Command;
 use node_proto::etcdserverpb::request_op::Request as Op;
@@ -58,7 +58,7 @@ pub fn no_space() -> Status {
     Status::resource_exhausted("etcdserver: mvcc: database space exceeded")
 }
 
-/// Whether a command needs room for itself in the state, as etcd's quota sees it: puts, wherever
+/// True if a command needs room for itself in the state, as etcd's quota sees it: puts, wherever
 /// they stand, and leases. All else frees room, or is small and keeps the cluster going.
 pub fn adds_data(command: &Command) -> bool {
     match command {

@@ -66,7 +66,7 @@ impl HttpBody for Measured {
     }
 }
 
-/// Where in a stream of messages the next byte stands.
+/// Position in a stream of messages.
 #[derive(Debug, Default)]
 struct Messages {
     prefix: Vec<u8>,

@@ -48,7 +48,7 @@ use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Code, Status};
 
-/// How long a request may wait for raft; etcd's default.
+/// Time that a request may wait for raft; etcd's default.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// The services of one member. Starts the task that expires leases, so it needs a running runtime.
@@ -115,7 +115,7 @@ fn founded_as(store: &Store, members: &[Member]) -> anyhow::Result<u64> {
     Ok(membership::founded_as(&*store.backend().read(), members)?)
 }
 
-/// What every service needs.
+/// The parts of a member that every service needs.
 struct Node {
     /// Once a membership was applied here: it never changes.
     cluster_id: OnceLock<u64>,

@@ -15,12 +15,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-/// How long a client may take nothing.
+/// Time for which a client may take nothing.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Bytes of a snapshot in one message: etcd's own chunk.
 const BLOB_BYTES: usize = 32 << 10;
-/// What one visit of a blocking thread reads.
+/// Bytes that one visit of a blocking thread reads.
 const PIECE_BYTES: u64 = 512 << 10;
 /// Messages between the task and the transport.
 const BLOBS_QUEUED: usize = 16;
@@ -97,7 +97,7 @@ async fn fail(blobs: &mpsc::Sender<Item>, patience: Duration, error: &str) {
     hand_on(blobs, patience, Err(Status::internal(format!("reading the snapshot: {error}")))).await;
 }
 
-/// Whether the client took it, or will.
+/// Hands `item` to the client; false if it is gone, or takes nothing within `patience`.
 async fn hand_on(blobs: &mpsc::Sender<Item>, patience: Duration, item: Item) -> bool {
     match super::within(patience, blobs.send(item)).await {
         Ok(sent) => sent.is_ok(),

@@ -20,7 +20,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// Responses that a stream may hold for a client that does not read.
 const RESPONSES_MAX: usize = 4;
-/// How often a watch without events that asked for it hears how far it has come; as in etcd.
+/// Interval at which a watch without events hears how far it has come, if it asked for that; as in
+/// etcd.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
 
 pub struct WatchService {
@@ -107,7 +108,7 @@ async fn step(node: &Node, mut session: Session) -> Result<(Session, Vec<Step>),
     Ok(stepped?)
 }
 
-/// Whether the client is still there.
+/// Sends a response; true if the client is still there.
 async fn send(node: &Node, responses: &Responses, Step { revision, mut response }: Step) -> bool {
     response.header = Some(node.header(revision));
     responses.send(Ok(response)).await.is_ok()

@@ -15,7 +15,7 @@ use prost::Message;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// How much history one step reads, in bytes of rows; a revision is never cut.
+/// History that one step reads, in bytes of rows; a revision is never cut.
 const HISTORY_BYTES: usize = 512 * 1024;
 /// Size from which a response is sent in fragments, in bytes.
 const FRAGMENT_BYTES: usize = 1_536 * 1024;
@@ -72,7 +72,7 @@ impl Session {
         Self { store, watchers: BTreeMap::new(), next_id: 0, progress_wanted: false }
     }
 
-    /// Whether a watch, or an answer, waits for [`Session::step`].
+    /// True if a watch, or an answer, waits for [`Session::step`].
     pub fn is_behind(&self) -> bool {
         self.progress_wanted || self.oldest_next().is_some_and(|next| next <= self.store.revision())
     }
@@ -213,7 +213,7 @@ impl Session {
         wanted.then_some(Step { revision: now, response }).into_iter().collect()
     }
 
-    /// What watches that asked for it hear after an interval without events.
+    /// Progress for the watches that asked for it, after an interval without events.
     pub fn periodic_progress(&mut self) -> Vec<Step> {
         let now = self.store.revision();
         let mut steps = Vec::new();

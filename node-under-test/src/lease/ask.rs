@@ -1,4 +1,5 @@
-//! What a member asks the leader about leases, in the form in which it is sent (`lease.proto`).
+//! A member's questions about leases to the leader, in the form in which they are sent
+//! (`lease.proto`).
 
 use crate::clock;
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use prost::Message;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What came of the wish to renew one lease.
+/// Outcome of the wish to renew one lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewed {
     /// Seconds; 0: there is no such lease.
@@ -48,7 +49,7 @@ impl Ask for RaftNode {
     }
 }
 
-/// How long a lease still lives, and what is attached to it, as the leader knows it.
+/// Time that a lease still lives, and what is attached to it, as the leader knows it.
 ///
 /// # Errors
 /// No leader answered, or its answer is larger than a message between members.
@@ -62,8 +63,8 @@ pub async fn time_to_live(
     }
 }
 
-/// How long a question is repeated while it has no answer: a quorum may be slow, or an election
-/// take a few tries. Below the limit of a request, so that the answer is still of use.
+/// Time for which a question is repeated while it has no answer: a quorum may be slow, or an
+/// election take a few tries. Below the limit of a request, so that the answer is still of use.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 async fn ask(raft: &RaftNode, about: Question) -> Result<Answer, ProposeError> {

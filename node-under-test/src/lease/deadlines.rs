@@ -1,4 +1,4 @@
-//! When leases run out, on the member that leads.
+//! Deadlines of leases, on the member that leads.
 
 use crate::clock::Moment;
 use std::collections::{BTreeMap, BTreeSet};

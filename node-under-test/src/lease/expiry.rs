@@ -1,4 +1,5 @@
-//! What the leader of a term knows of leases running out. Pure: every moment comes from outside.
+//! The knowledge that the leader of a term has of leases running out. Pure: every moment comes from
+//! outside.
 //!
 //! Invariants: a lease that is being revoked has no deadline, and cannot be renewed; all that is
 //! known belongs to one term, and is forgotten with it.
@@ -8,7 +9,7 @@ use crate::clock::Moment;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// What came of a wish to renew a lease.
+/// Outcome of a wish to renew a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewal {
     Renewed,
@@ -31,7 +32,7 @@ impl Expiry {
         self.term
     }
 
-    /// Whether this member may have begun to lead `term` without having noticed yet.
+    /// True if this member may have begun to lead `term` without having noticed yet.
     pub fn is_news(&self, term: u64) -> bool {
         term > self.newest
     }
@@ -81,7 +82,7 @@ impl Expiry {
         self.deadlines.due(now, max)
     }
 
-    /// When the next lease runs out that is not being revoked.
+    /// The next moment at which a lease runs out that is not being revoked.
     pub fn next(&self) -> Option<Moment> {
         self.deadlines.next()
     }
@@ -109,7 +110,7 @@ impl Expiry {
         self.revoking.contains(&id)
     }
 
-    /// How long `id` still lives; `None`: nothing is known of it.
+    /// Time that `id` still lives; `None`: nothing is known of it.
     pub fn remaining(&self, id: i64, now: Moment) -> Option<Duration> {
         if self.revoking.contains(&id) { Some(Duration::ZERO) } else { self.deadlines.remaining(id, now) }
     }

@@ -39,10 +39,10 @@ const REVOKES_MAX: usize = 64;
 /// An expired lease that certainly was not revoked is tried again after this long, and so is a
 /// confirmation.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
-/// How long a question waits for revocations; the asker then asks again.
+/// Time that a question waits for revocations; the asker then asks again.
 const SETTLE_WAIT: Duration = Duration::from_secs(2);
 
-/// What a lessor needs of raft.
+/// The part of raft that a lessor needs.
 pub trait Leadership: Clone + Send + Sync + 'static {
     /// Woken at every change of who leads.
     fn status_watch(&self) -> watch::Receiver<RaftStatus>;
@@ -161,7 +161,8 @@ impl<L: Leadership> Lessor<L> {
         self.settled.send_replace(());
     }
 
-    /// When to look for expired leases; `None`: not before something else has happened.
+    /// The moment at which to look for expired leases; `None`: not before something else has
+    /// happened.
     fn wake(&self, not_before: Moment, revoking: usize) -> Option<Moment> {
         let expiry = self.expiry();
         expiry.next().filter(|_| revoking < REVOKES_MAX).map(|next| next.max(not_before))

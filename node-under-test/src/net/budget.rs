@@ -21,7 +21,7 @@ const OWN: u64 = 72;
 /// a while.
 const PEERS: u64 = 64;
 const CONTROL: u64 = 14;
-/// What the member keeps back for itself, as many as etcd.
+/// Descriptors that the member keeps back for itself, as many as etcd.
 const RESERVED: u64 = OWN + PEERS + CONTROL;
 
 /// With fewer a member does not start.
@@ -30,7 +30,7 @@ pub const DESCRIPTORS_MIN: u64 = 256;
 /// Tables that the engine may hold open at most: at 64 MiB each, 256 GiB.
 const ENGINE_MAX: u64 = 4096;
 
-/// Who connects.
+/// Class of a connection: the side that connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     Peers,
@@ -48,7 +48,7 @@ impl Class {
         }
     }
 
-    /// How many connections of this class may be open now.
+    /// Number of connections of this class that may be open now.
     pub fn connections_max(self) -> u64 {
         if self == Class::Clients && planted(Bug::AcceptWithoutLimit) {
             return u64::MAX;

@@ -10,8 +10,8 @@ use tonic::transport::Server;
 /// sets no limit.
 const STREAMS_MAX: u32 = 16_384;
 
-/// What a client may send ahead on one stream: the largest request, so that it needs no second
-/// round.
+/// Bytes that a client may send ahead on one stream: the largest request, so that it needs no
+/// second round.
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 /// And on all of a connection. The library takes half of it as the budget for the overhead of small
 /// frames that wait to be read: this many bytes are some 17,000 keep-alives. A client with more of
@@ -33,7 +33,7 @@ const RESETS_UNSEEN_MAX: usize = 4096;
 const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(20));
 const PING_CLIENTS: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 
-/// What snapshots and appended entries come through: as wide as the sender's own windows.
+/// Window for snapshots and appended entries: as wide as the sender's own windows.
 const PEER_STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const PEER_CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 

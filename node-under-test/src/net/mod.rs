@@ -26,8 +26,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::service::Routes;
 
-/// Serves `routes` to everybody who connects, until `stopped`, and then until the requests under
-/// way are answered.
+/// Serves `routes` to all who connect, until `stopped`, and then until the requests under way are
+/// answered.
 ///
 /// # Errors
 /// The transport failed as a whole; single connections fail by themselves.
@@ -46,7 +46,7 @@ pub async fn listen(
 }
 
 /// # Errors
-/// The address is taken, or is none of this machine.
+/// The address is taken, or is not one of this machine's.
 pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }

@@ -37,7 +37,7 @@ pub fn dump(options: &Dump) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Bytes as text; those that are none are escaped as in a Rust string.
+/// Bytes as text; bytes that are not text are escaped as in a Rust string.
 fn text(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
 }

@@ -176,7 +176,7 @@ impl Scratch {
     }
 }
 
-/// What a scratch directory holds: the unpacked snapshot, and the member that is made of it.
+/// Contents of a scratch directory: the unpacked snapshot, and the member that is made of it.
 const IMAGE: &str = "image";
 const MEMBER: &str = "member";
 

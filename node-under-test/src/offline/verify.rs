@@ -63,8 +63,8 @@ impl Checks {
         }
     }
 
-    /// What to do about the failed checks: damage is worse than trouble with the machine, and says
-    /// more.
+    /// The operator's next step after failed checks: damage is worse than trouble with the machine,
+    /// and says more.
     fn next_step(&self) -> &'static str {
         let damage = "do not start this member; restore it, or remove it and add it under a new id";
         self.remedy.filter(|_| self.machine == self.failed).unwrap_or(damage)
@@ -118,7 +118,7 @@ fn no_migration(dir: &DataDir) -> anyhow::Result<((), String)> {
 
 fn marked(dir: &DataDir) -> anyhow::Result<(EngineKind, String)> {
     let engine = super::marked(dir)?;
-    anyhow::ensure!(dir.db().exists(), "marked {engine}, and there is no {}", dir.db().display());
+    anyhow::ensure!(dir.db().exists(), "marked {engine}, but {} does not exist", dir.db().display());
     Ok((engine, engine.to_string()))
 }
 

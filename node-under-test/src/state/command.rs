@@ -52,7 +52,7 @@ pub fn admit(bytes: &Bytes) -> Result<Request, Rejection> {
     Ok(request)
 }
 
-/// Whether `bytes` may be proposed. The planted bug leaves it to apply to find out.
+/// Checks whether `bytes` may be proposed. With the planted bug, only apply finds out.
 ///
 /// # Errors
 /// As [`admit`].

@@ -1,4 +1,4 @@
-//! What can go wrong with a request, in etcd's own words, and what can go wrong with the store.
+//! Errors of a request, in etcd's own words, and errors of the store.
 //!
 //! Clients match these strings and codes, so they are etcd's to the letter.
 

@@ -48,7 +48,7 @@ impl FenceBook {
         }
     }
 
-    /// Why a fence could not be hashed: the engine failed, and the process must end.
+    /// Reason why a fence could not be hashed: the engine failed, and the process must end.
     pub fn failure(&self) -> Option<String> {
         self.book.borrow().failure.clone()
     }
@@ -144,7 +144,7 @@ mod tests {
     use std::sync::{Arc, Mutex, OnceLock, Weak};
 
     /// The answer is of the fence's own index, although the state has moved on; and there is none
-    /// for an entry that was no fence of this life.
+    /// for an entry that was not a fence of this life.
     #[tokio::test]
     async fn a_fence_answers_for_its_own_index_or_not_at_all() {
         let mut real = TestStore::default();

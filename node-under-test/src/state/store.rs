@@ -60,7 +60,7 @@ pub struct Store {
     backend: Arc<dyn Backend>,
     /// Taken for one entry, or for one step of a removal.
     writing: Mutex<Writing>,
-    /// What readers see. Held for as long as it takes to copy or to exchange a pointer.
+    /// The state that readers see. Held for as long as it takes to copy or to exchange a pointer.
     published: RwLock<Arc<State>>,
     /// Shared: by a reader between its state and its view. Exclusively: to let all of those pass
     /// (claim 2), and through an install (claim 4). Taken after `writing`.
@@ -77,7 +77,7 @@ struct Writing {
     garbage: Garbage,
 }
 
-/// How far the removal of what compactions made unreachable has come.
+/// Progress in removing what compactions made unreachable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sweep {
     /// The compact revision.
@@ -116,7 +116,8 @@ impl Store {
     /// them.
     ///
     /// # Errors
-    /// That of `exchange`, after which the old state is still what is read; or as [`Store::open`].
+    /// The error of `exchange`, after which the old state is still what is read; or as
+    /// [`Store::open`].
     pub fn install(&self, exchange: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let mut writing = self.write();
         let no_reader_between = self.pinning.write().unwrap_or_else(PoisonError::into_inner);
@@ -224,8 +225,8 @@ impl Store {
         self.sweep.subscribe()
     }
 
-    /// What applying the last of `unapplied` will answer, if all of them are applied to the state
-    /// as it is. `unapplied` is asked while nothing can be applied.
+    /// The answer that applying the last of `unapplied` will give, if all of them are applied to
+    /// the state as it is. `unapplied` is asked while nothing can be applied.
     ///
     /// # Errors
     /// As [`Store::apply`].
@@ -247,7 +248,7 @@ impl Store {
     }
 
     fn write(&self) -> MutexGuard<'_, Writing> {
-        self.writing.lock().expect("nobody panics in the middle of a change")
+        self.writing.lock().expect("no thread panics in the middle of a change")
     }
 
     /// The published state. Its last holder frees what is only in it, which may take long: not for
@@ -291,7 +292,8 @@ impl Store {
         self.glance(|state| state.revision)
     }
 
-    /// What a budget counts: keys that are there, and keys that a walk over everything counts.
+    /// Counts that a budget is made of: keys that are there, and keys that a walk over everything
+    /// counts.
     #[cfg(test)]
     pub fn counted_keys(&self) -> (usize, usize) {
         let everything = Interval::new(&Bytes::from_static(&[0]), &Bytes::from_static(&[0]));
@@ -391,7 +393,7 @@ impl Store {
         self.state().leases.keys(id)
     }
 
-    /// Which leases came or went. One consumer.
+    /// The leases that came or went. One consumer.
     pub fn lease_changes(&self) -> Arc<LeaseChanges> {
         self.leases.clone()
     }
@@ -461,7 +463,7 @@ impl Pinned<'_> {
     }
 }
 
-/// Whether a transaction compares and reads single keys only.
+/// True if a transaction compares and reads single keys only.
 fn names_keys_alone(request: &TxnRequest) -> bool {
     let ops = request.success.iter().chain(&request.failure);
     request.compare.iter().all(|compare| compare.range_end.is_empty())

@@ -201,8 +201,8 @@ proptest! {
         }
     }
 
-    /// What a client sends is what is proposed: encoding it as a command loses nothing, and adds
-    /// nothing that cannot be read.
+    /// A client's request is proposed as it is sent: encoding it as a command loses nothing, and
+    /// adds nothing that cannot be read.
     #[test]
     fn what_decodes_as_a_request_decodes_as_a_command(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
         let requests = [

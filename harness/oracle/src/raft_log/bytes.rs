@@ -53,7 +53,7 @@ impl<'a> Reader<'a> {
         let blob = self.blob(what)?;
         let text = std::str::from_utf8(blob);
         text.map(str::to_owned)
-            .map_err(|_| format!("expected {what}, a text, at byte {start}, found bytes that are none"))
+            .map_err(|_| format!("expected {what} as text at byte {start}, found bytes that are not text"))
     }
 
     /// The number of elements that follow. Each takes a byte at least, so a number above the rest

@@ -87,7 +87,7 @@ impl Entry {
 
 fn command(bytes: &[u8]) -> Result<Request, String> {
     let command = Command::decode(bytes)
-        .map_err(|error| format!("expected a command in {} bytes, found what is none: {error}", bytes.len()))?;
+        .map_err(|error| format!("expected a command in {} bytes, found none: {error}", bytes.len()))?;
     command
         .request
         .ok_or_else(|| format!("expected a request that this version knows in {} bytes, found none", bytes.len()))

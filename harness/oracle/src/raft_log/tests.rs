@@ -156,7 +156,7 @@ fn an_entry_that_is_cut_says_where() {
         assert!(why.starts_with(&format!("expected {expected}")), "{why}");
     }
     let many = Entry::decode(&[1, 2, 2, 0xff, 0xff, 0xff, 0xff, 0x0f]).unwrap_err();
-    assert!(many.contains("of the configurations"), "a count is no reason to allocate: {many}");
+    assert!(many.contains("of the configurations"), "a count is not a reason to allocate: {many}");
 }
 
 #[test]

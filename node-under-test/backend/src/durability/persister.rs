@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex};
 
-/// What the persister hears.
+/// A message to the persister.
 #[derive(Debug)]
 pub enum Event {
     /// SST and MANIFEST of a flush up to this sequence number are durable.
@@ -31,7 +31,7 @@ pub enum Event {
     Closed,
 }
 
-/// What the writer, the callbacks and the persister share in the life of one open database.
+/// State that the writer, the callbacks and the persister share in the life of one open database.
 #[derive(Debug, Default)]
 pub struct Progress {
     pub ring: Mutex<Ring>,
@@ -52,7 +52,8 @@ impl Progress {
         *proven = later(*proven, Some(id));
     }
 
-    /// Whether the caller is the one to ask for the flush that claim 10 wants.
+    /// True for one caller, which asks for the flush that claim 10 wants; false until that flush
+    /// has completed.
     pub fn claim_lag_flush(&self) -> bool {
         !self.lag_flush_asked.swap(true, Ordering::AcqRel)
     }
@@ -71,7 +72,7 @@ pub struct Persister {
     pub start_flush: Box<dyn Fn() + Send>,
 }
 
-/// What one round of events adds up to.
+/// The sum of one round of events.
 #[derive(Default)]
 struct Round {
     flushed: Option<LogId>,

@@ -1,5 +1,4 @@
-//! Which LogId goes with which sequence number of the engine, for batches that no flush has proven
-//! yet.
+//! LogIds by the engine's sequence numbers, for batches that no flush has proven yet.
 
 use node_base::{LogId, invariant_broken};
 use std::collections::VecDeque;

@@ -55,7 +55,7 @@ impl Notes {
         lock(&self.0).as_ref().map_or(0, BTreeSet::len)
     }
 
-    /// What changed since this was asked last.
+    /// Returns the rows that have changed since the last call.
     fn take(&self) -> Changed {
         lock(&self.0).as_mut().map(std::mem::take).unwrap_or_default()
     }
@@ -125,7 +125,7 @@ impl RedbBackend {
     /// one or the other. The caller holds the group.
     ///
     /// # Errors
-    /// That of `rename`: nothing happened.
+    /// The error of `rename`: nothing happened.
     fn put_in_place(&self, fresh: &Path, rename: impl FnOnce(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
         rename(fresh, &self.dir.db())?;
         match self.use_renamed() {

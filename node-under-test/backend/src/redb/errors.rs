@@ -31,7 +31,7 @@ fn kind_of(error: &Error) -> BackendErrorKind {
     }
 }
 
-/// What the operator can do about a file that does not open for `error`.
+/// The operator's next step when a file does not open for `error`.
 pub(super) fn next_step(error: &BackendError) -> &'static str {
     durable::remedy(&chain(error)).unwrap_or(match error.kind() {
         BackendErrorKind::Io => "check the disk, then start again",

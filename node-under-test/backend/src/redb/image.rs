@@ -19,7 +19,7 @@ const CACHE_BYTES: usize = 16 << 20;
 /// its cache.
 const CHUNK_BYTES: usize = 8 << 20;
 
-/// Who made the file.
+/// Origin of an image file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {
     /// This program, on this machine.
@@ -35,8 +35,8 @@ pub fn open_image(path: &Path, trust: Trust) -> Result<Box<dyn ReadView>> {
     let db = builder.open(path).map_err(|error| failed(error).during(format!("cannot open {}", path.display())))?;
     let view = View::of(Arc::new(db));
     for bucket in Bucket::ALL {
-        // A file of redb's that is none of ours has other tables.
-        view.get(bucket, &[]).map_err(|error| error.during(format!("{} is no image of ours", path.display())))?;
+        // A redb file that is not ours has other tables.
+        view.get(bucket, &[]).map_err(|error| error.during(format!("{} is not an image of ours", path.display())))?;
     }
     Ok(Box::new(view))
 }
@@ -116,7 +116,7 @@ struct Chunk<'a> {
 }
 
 impl Chunk<'_> {
-    /// Whether that made the chunk full, and so written.
+    /// Adds a row and writes the chunk if it is full by then; true if it was written.
     fn add(&mut self, key: &[u8], value: &[u8]) -> Result<bool> {
         self.bytes += key.len() + value.len();
         self.rows.push((key.to_vec(), value.to_vec()));

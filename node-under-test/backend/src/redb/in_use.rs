@@ -16,7 +16,7 @@ pub(super) struct InUse {
     counted: Mutex<Option<(u64, i64)>>,
     /// Bytes by which rows have grown since the member was started.
     grown: AtomicI64,
-    /// How many files were in use before this one.
+    /// Number of files that were in use before this one.
     file: AtomicU64,
 }
 

@@ -20,7 +20,8 @@ pub(super) const fn table(bucket: Bucket) -> TableDefinition<'static, Bytes, Byt
     })
 }
 
-/// What one read transaction sees. It keeps its file open, whatever takes that file's place.
+/// The rows that one read transaction sees. It keeps its file open even when another file takes
+/// that file's place.
 pub(super) struct View {
     open: Result<Open>,
 }

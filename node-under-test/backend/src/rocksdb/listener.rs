@@ -1,5 +1,5 @@
-//! What a live database tells us: each callback passes its crash window and sends; the rest is the
-//! persister's. A window is passed *before* the send, so that a kill there finds N untouched.
+//! Callbacks of a live database: each passes its crash window and sends an event, and the persister
+//! does the rest. A window is passed *before* the send, so that a kill there finds N untouched.
 
 use super::capture::Capture;
 use super::sys::FlushListener;

@@ -106,7 +106,7 @@ struct EngineGuard<'a>(RwLockReadGuard<'a, Option<OpenEngine>>);
 
 impl EngineGuard<'_> {
     fn get(&self) -> &OpenEngine {
-        self.0.as_ref().expect("checked when the guard was made, and nobody writes while it is held")
+        self.0.as_ref().expect("checked when the guard was made, and no thread writes while it is held")
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) struct OpenEngine {
     keeper: Mutex<Keeper>,
 }
 
-/// Who has the index file.
+/// The holder of the index file.
 enum Keeper {
     /// Opened, not attached: events queue up in the channel, so none is lost and none is persisted
     /// early.

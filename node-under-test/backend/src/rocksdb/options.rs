@@ -1,4 +1,4 @@
-//! How databases are opened. The comments say which setting the protocol stands on.
+//! Options that databases are opened with. The comments say which setting the protocol stands on.
 
 use super::sys;
 use crate::engine::EngineOptions;

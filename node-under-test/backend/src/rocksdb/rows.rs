@@ -24,8 +24,8 @@ pub(super) fn engine_error(error: rocksdb::Error) -> BackendError {
     BackendError::new(kind, "rocksdb").because(error)
 }
 
-/// Where the rows of `bucket` in `[from, to)` start, and how to read them; `None`: there can be
-/// none.
+/// The key at which the rows of `bucket` in `[from, to)` start, and the options to read them with;
+/// `None` if the range is empty.
 pub(super) fn scan_range(bucket: Bucket, from: &[u8], to: Option<&[u8]>) -> Option<(Vec<u8>, ReadOptions)> {
     let from = row_key(bucket, from);
     // No bucket is 0xff, so the next byte ends the bucket.

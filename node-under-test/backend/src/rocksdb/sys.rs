@@ -7,10 +7,10 @@ use rocksdb::{AsRawPtr, DB, Options, SnapshotWithThreadMode};
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::Arc;
 
-/// What this crate wants to hear from RocksDB. Called on RocksDB's threads and, for
-/// `memtable_sealed`, on the writer's. An implementation must not call the database and must not
-/// block on anything that waits for it; a panic in it aborts the process, because unwinding stops
-/// at an `extern "C"` function.
+/// Receiver of RocksDB's callbacks. They come on RocksDB's threads and, for `memtable_sealed`, on
+/// the writer's. An implementation must not call the database and must not block on anything that
+/// waits for it; a panic in it aborts the process, because unwinding stops at an `extern "C"`
+/// function.
 pub trait FlushListener: Send + Sync + 'static {
     /// A memtable was sealed and is already in the immutable list: a flush may have taken it before
     /// this call.

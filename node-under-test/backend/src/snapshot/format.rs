@@ -5,7 +5,7 @@ use node_base::backend::SnapshotError;
 
 /// With the engine id, the routing header.
 pub const MAGIC: [u8; 16] = *b"ETCDSNAP\0\0\0\0\0\0\0\0";
-/// How a legacy stream begins, because every redb file does.
+/// The first bytes of a legacy stream, because every redb file begins with them.
 pub const LEGACY_MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
 /// Bytes that choose a reader: the magic and the engine id, or the beginning of a legacy file.
 pub const ROUTING_BYTES: usize = MAGIC.len() + 1;
@@ -15,8 +15,8 @@ pub const HEADER_BYTES: u64 = 21;
 pub const BLOCK_BYTES: u64 = 512;
 /// Two zero blocks end a tar.
 pub const TAR_END_BYTES: u64 = 2 * BLOCK_BYTES;
-/// What brings header and padding to a whole block, so that with the trailer 32 modulo 512 bytes go
-/// out.
+/// Bytes that bring header and padding to a whole block, so that with the trailer 32 modulo 512
+/// bytes go out.
 pub const PADDING_BYTES: u64 = 491;
 pub const TRAILER_BYTES: u64 = 32;
 /// Longest name of a file: what a ustar header holds without its prefix field.
@@ -45,7 +45,7 @@ pub fn padding_after(len: u64) -> u64 {
     len.wrapping_neg() % BLOCK_BYTES
 }
 
-/// Whether `name` can be a file of a checkpoint: one path component, nothing hidden, no surprises.
+/// True if `name` can be a file of a checkpoint: one path component, nothing hidden, no surprises.
 pub fn is_plain_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= NAME_BYTES_MAX

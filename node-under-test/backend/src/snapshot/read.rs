@@ -31,7 +31,7 @@ pub struct RawSnapshot<'a> {
     hash: Sha256,
 }
 
-/// What lies at a path is exactly a proven snapshot's content; not synced yet. Dropped without
+/// A path that holds exactly a proven snapshot's content; not synced yet. Dropped without
 /// [`keep`](Self::keep), it is removed.
 #[derive(Debug)]
 pub struct Unpacked {

@@ -47,7 +47,7 @@ pub fn unpack(file: &Path, path: &Path) -> Result<Saved, SnapshotError> {
     Ok(Saved { engine, view: open_proven(engine, path)?, wire_size })
 }
 
-/// What the file says of itself.
+/// Size and digest as the file itself states them.
 fn declared(source: &mut File, wire_size: u64) -> io::Result<Declared> {
     let mut magic = [0; MAGIC.len()];
     let with_header = source.read_exact(&mut magic).is_ok() && magic == MAGIC;

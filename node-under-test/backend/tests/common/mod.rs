@@ -30,8 +30,8 @@ pub fn small() -> EngineOptions {
     EngineOptions { memtable_bytes: 64 << 10, cache_bytes: 1 << 20, ..EngineOptions::default() }
 }
 
-/// What entry `index` writes: a row of its own, one that every entry overwrites, a delete; every
-/// fifth nothing.
+/// The batch of entry `index`: a row of its own, one that every entry overwrites, and a delete;
+/// every fifth entry writes nothing.
 pub fn entry(index: u64) -> Batch {
     let mut batch = Batch::default();
     if index % 5 != 4 {
@@ -131,7 +131,7 @@ pub fn open_dead_on(kind: EngineKind, root: &Path) -> (Option<u64>, Option<u64>)
     (opened.persisted, e)
 }
 
-/// How a child differs from a plain writer.
+/// Differences of a child from a plain writer.
 #[derive(Default, Clone)]
 pub struct Orders {
     pub role: &'static str,

@@ -15,7 +15,7 @@ use libfuzzer_sys::fuzz_target;
 /// Acts of one input: a member's start costs more than they do.
 const ACTS_MAX: usize = 64;
 
-/// What is left of the input; zeros when nothing is.
+/// The rest of the input; zeros once it is used up.
 struct Input<'a>(&'a [u8]);
 
 impl Input<'_> {

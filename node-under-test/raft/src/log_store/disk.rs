@@ -55,7 +55,7 @@ const CACHE_BYTES: usize = 32 << 20;
 /// Bytes of entries that a check of all of them holds at a time.
 const READ_BYTES: usize = 1 << 20;
 
-/// What the file says when it is opened.
+/// Contents of the file when it is opened.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub first: Option<u64>,

@@ -1,5 +1,5 @@
 //! The one thread that writes the log: it takes everything that waits, commits it with one fsync,
-//! and only then tells anybody.
+//! and only then reports it.
 //!
 //! Purging happens in small transactions between the groups, so that a vote or an append never
 //! waits for a long one. Any error ends the log: all waiters hear it, the thread ends, and nothing
@@ -19,7 +19,7 @@ use std::time::Duration;
 /// Entries per purging transaction: about a millisecond of work.
 const PURGE_CHUNK: u64 = 512;
 
-/// How long the planted bug `leader-restore` holds up a leader's fsync.
+/// Time for which the planted bug `leader-restore` holds up a leader's fsync.
 const PLANTED_STALL: Duration = Duration::from_millis(40);
 
 pub(super) fn spawn(shared: Arc<Shared>) -> io::Result<JoinHandle<()>> {

@@ -70,7 +70,7 @@ impl LogError {
 pub struct VoteFacts {
     pub term: u64,
     pub node_id: u64,
-    /// That member won.
+    /// The member that was voted for has won.
     pub committed: bool,
 }
 
@@ -81,8 +81,8 @@ impl VoteFacts {
     }
 }
 
-/// What the log holds. Of a running member: what it will hold once everything queued is written,
-/// except `last_purged` and `durable`, which are about the disk.
+/// Extent and votes of the log. Of a running member: as they will be once everything queued is
+/// written, except `last_purged` and `durable`, which are about the disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogFacts {
     /// The first entry that is there.
@@ -238,7 +238,7 @@ impl LogStore {
         durably(self.inner.shared.meet(id, incarnation)?).await
     }
 
-    /// The members of whom a life was met.
+    /// The members that were met in some life.
     pub(crate) fn met_members(&self) -> Vec<u64> {
         self.inner.shared.met_members()
     }
@@ -254,7 +254,7 @@ impl LogStore {
         durably(self.inner.shared.join(cluster)?).await
     }
 
-    /// Which member this is: the planted bug `leader-restore` bites leaders only.
+    /// Sets this member's id: the planted bug `leader-restore` bites leaders only.
     pub(crate) fn set_own_id(&self, id: u64) {
         self.inner.shared.lock().own_id = Some(id);
     }
@@ -282,7 +282,7 @@ impl LogStore {
         self.inner.shared.recheck_purge();
     }
 
-    /// Why the log died, once it has.
+    /// Reason why the log died, once it has.
     pub(crate) fn failed(&self) -> watch::Receiver<Option<String>> {
         self.inner.shared.failed.subscribe()
     }

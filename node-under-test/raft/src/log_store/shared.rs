@@ -1,5 +1,4 @@
-//! The log as everybody but the I/O thread sees it: one lock, one queue, and the `durable`
-//! watermark.
+//! The log as all but the I/O thread see it: one lock, one queue, and the `durable` watermark.
 //!
 //! Every write changes this state and enters the queue under the same lock, so that the order in
 //! which the disk sees the writes is the order in which readers saw them. `durable` is lowered
@@ -49,8 +48,8 @@ pub(super) enum Op {
     },
 }
 
-/// What is remembered once: the first life that was met of a member, or the first cluster that was
-/// joined.
+/// A value that is remembered once: the first life that was met of a member, or the first cluster
+/// that was joined.
 pub(super) enum First {
     /// It is durable.
     Known(u64),
@@ -69,13 +68,13 @@ pub(super) struct State {
     pub queue: VecDeque<Op>,
     pub tail: Tail,
     pub last: Option<LogId>,
-    /// What readers must no longer see; the disk follows.
+    /// The last entry that readers must no longer see; the disk follows.
     pub purge_target: Option<LogId>,
-    /// What the library asked to purge; N may hold it back.
+    /// The last entry that the library asked to purge; N may hold it back.
     purge_wanted: Option<LogId>,
     /// Callers that wait until the disk is purged up to an index.
     pub purge_waiters: Vec<(u64, Done)>,
-    /// What the disk says is purged.
+    /// The last entry that is purged on the disk.
     pub purged_on_disk: Option<LogId>,
     pub vote: Option<RawVote>,
     pub committed: Option<LogId>,
@@ -101,7 +100,7 @@ pub(super) struct Shared {
     pub work: Condvar,
     pub disk: Disk,
     pub durable: watch::Sender<Option<u64>>,
-    /// Why the log died; nothing is written from then on.
+    /// Reason why the log died; nothing is written from then on.
     pub failed: watch::Sender<Option<String>>,
 }
 
@@ -162,8 +161,7 @@ impl Shared {
     }
 
     /// # Errors
-    /// When `entries` do not follow the log: a hole would be found only when it is read, much
-    /// later.
+    /// `entries` do not follow the log: a hole would be found only when it is read, much later.
     pub fn append(&self, entries: Vec<RawEntry>, done: IOFlushed<TypeConfig>) -> io::Result<()> {
         let mut state = self.lock();
         self.check_alive()?;
@@ -227,7 +225,7 @@ impl Shared {
         self.lock_met().get(&member).map(|met| met.first)
     }
 
-    /// The members of whom a life was met.
+    /// The members that were met in some life.
     pub fn met_members(&self) -> Vec<u64> {
         self.lock_met().keys().copied().collect()
     }
@@ -363,7 +361,7 @@ impl Shared {
     }
 }
 
-/// How far the log may be purged.
+/// Bound of a purge.
 enum Cap {
     None,
     At(Option<LogId>),
@@ -393,8 +391,8 @@ impl State {
         }
     }
 
-    /// How much of what is written through `upto` counts: a truncation that was queued meanwhile
-    /// has taken some of it back.
+    /// The last index that counts as durable once everything through `upto` is written: a
+    /// truncation that was queued meanwhile has taken some of it back.
     pub fn durable_after(&self, upto: Option<u64>) -> Option<u64> {
         self.queue.iter().fold(upto, |durable, op| match op {
             Op::Truncate { from, .. } => durable.min(from.checked_sub(1)),

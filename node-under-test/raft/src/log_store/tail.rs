@@ -18,7 +18,7 @@ pub(super) struct Tail {
     bytes: usize,
 }
 
-/// What an entry counts for in every limit of this crate.
+/// Bytes that an entry counts for in every limit of this crate.
 pub(super) fn weight_bytes(entry: &RawEntry) -> usize {
     match &entry.payload {
         RawPayload::Normal(command) => command.0.len() + OVERHEAD_BYTES,

@@ -32,7 +32,7 @@ use tonic::codegen::{Service, http};
 const PATIENCE: Duration = Duration::from_secs(60);
 const CLUSTER: u64 = 0xc1;
 const VICTIM: u64 = 1;
-/// Who looks after the victim, and is honest.
+/// The honest member that looks after the victim.
 const OBSERVER: Life = Life { id: 3, incarnation: 33, cluster: CLUSTER };
 const RPCS: [&str; 10] = [
     "AppendEntries",
@@ -148,7 +148,7 @@ pub enum Act {
     Lead,
 }
 
-/// What an engine would hold; it survives a restart whole.
+/// The state that an engine would hold; it survives a restart whole.
 #[derive(Default)]
 struct Engine {
     at: Option<LogId>,
@@ -449,7 +449,7 @@ impl Victim {
     }
 }
 
-/// What `future` is by now, if it is anything.
+/// The result of `future`, if it has one by now.
 async fn now<T>(future: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         biased;

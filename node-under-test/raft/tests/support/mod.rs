@@ -33,7 +33,7 @@ pub const UNFIT: &str = "unfit";
 pub const CLUSTER_ID: u64 = 0xc1;
 const SNAPSHOT_BYTES_MAX: u64 = 64 << 20;
 
-/// What an engine would hold.
+/// The state that an engine would hold.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 struct State {
     at: Option<LogId>,
@@ -45,7 +45,7 @@ struct State {
 #[derive(Default)]
 struct Engine {
     memory: State,
-    /// What survives a restart.
+    /// The state that survives a restart.
     flushed: State,
     staged: Option<State>,
     installed: u64,
@@ -221,7 +221,7 @@ pub struct Cluster {
     members: Vec<Member>,
     /// Those that were added later, by id.
     joined: BTreeMap<u64, Member>,
-    /// Where each member really listens, if that is not where the membership says.
+    /// Address at which each member really listens, if it differs from the membership's.
     listens_at: BTreeMap<String, String>,
     dial: Dial,
     /// By who dials whom; none: they dial each other directly.
@@ -426,7 +426,7 @@ impl Cluster {
         self.running.values().find_map(|running| running.node.status().leader).unwrap()
     }
 
-    /// Whether no running member must not go on.
+    /// True if no running member has to part.
     pub fn nobody_parts(&self) -> bool {
         self.running.values().all(|running| running.node.farewell().borrow().is_none())
     }

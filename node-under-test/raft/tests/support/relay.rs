@@ -12,9 +12,9 @@ use tokio::task::JoinSet;
 /// Ends with its connections when it is dropped.
 pub struct Relay {
     pub address: SocketAddr,
-    /// Whether what the dialler sends passes.
+    /// True while the dialler's bytes pass.
     pub there: watch::Sender<bool>,
-    /// Whether what it is answered passes.
+    /// True while the answers to it pass.
     pub back: watch::Sender<bool>,
     _tasks: JoinSet<()>,
 }

@@ -88,7 +88,7 @@ impl Bench {
         }
     }
 
-    /// What each confirmation gives from here on.
+    /// Sets the result of each confirmation from here on.
     fn confirm(&self, gives: Result<u64, ProposeError>) {
         drop(self.fake.confirmed.send_replace(gives));
     }

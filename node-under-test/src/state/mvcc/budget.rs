@@ -1,4 +1,4 @@
-//! What a request may cost once it is let in: keys that it passes by, and bytes of its answer.
+//! Bounds of a request's cost once it is let in: keys that it passes by, and bytes of its answer.
 //!
 //! Both are bounded because a small request can ask for much: ten bytes name a range over the whole
 //! store, and a transaction has room for thousands of them.
@@ -15,10 +15,10 @@ const FETCH_KEYS: usize = 8;
 /// Bytes of a row that count as one more.
 const BYTES_PER_KEY: usize = 128;
 
-/// How many keys the comparisons and deletes of one transaction may still pass by. Every member
-/// evaluates them, and each must come to the same end: so this counts keys that are a function of
-/// the applied commands (not those that a compaction is about to remove, each member in its own
-/// time), and never time.
+/// Number of keys that the comparisons and deletes of one transaction may still pass by. Every
+/// member evaluates them, and each must come to the same end: so this counts keys that are a
+/// function of the applied commands (not those that a compaction is about to remove, each member in
+/// its own time), and never time.
 #[derive(Debug)]
 pub struct Keys {
     left: usize,
@@ -49,7 +49,7 @@ impl Keys {
     }
 }
 
-/// How much an answer may still hold, and how many keys may be passed by for it.
+/// Bytes that an answer may still hold, and keys that may still be passed by for it.
 #[derive(Debug)]
 pub struct Room {
     bytes: usize,
@@ -103,7 +103,8 @@ impl Gathered {
         matches!(self, Self::TooLarge)
     }
 
-    /// What `read` finds; nothing where it is not wanted, or has no room.
+    /// The rows that `read` finds; none if no caller waits for them, or the answer has no room for
+    /// them.
     ///
     /// # Errors
     /// Those of `read` but for [`Rejection::ANSWER_TOO_LARGE`].

@@ -101,7 +101,7 @@ fn compare(compare: &Compare) -> Check {
     Ok(())
 }
 
-/// What may be changed by one branch, or by operations that can come about together.
+/// Keys that may be changed by one branch, or by operations that can come about together.
 #[derive(Default)]
 struct Changes {
     puts: BTreeSet<Bytes>,
@@ -168,7 +168,7 @@ fn changes(ops: &[RequestOp]) -> Result<Changes, Rejection> {
     Ok(all)
 }
 
-/// Whether a transaction can change nothing, whichever branches it takes: then it need not be
+/// True if a transaction can change nothing, whichever branches it takes: then it need not be
 /// replicated.
 pub fn is_read_only(request: &TxnRequest) -> bool {
     request.success.iter().chain(&request.failure).all(|op| match &op.request {
@@ -178,7 +178,7 @@ pub fn is_read_only(request: &TxnRequest) -> bool {
     })
 }
 
-/// Whether a transaction accepts a stale answer: it has operations, and each is a range that does.
+/// True if a transaction accepts a stale answer: it has operations, and each is a range that does.
 /// A comparison has no such mark, so one that is all of an answer (in a nested transaction, or
 /// without any operation) is as fresh as a linearizable range.
 pub fn is_serializable(request: &TxnRequest) -> bool {

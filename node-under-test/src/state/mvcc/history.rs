@@ -22,14 +22,14 @@ pub struct History {
     pub through: i64,
 }
 
-/// What a watch wants of history.
+/// The part of history that a watch wants.
 pub struct Wanted<'a> {
     /// The first revision.
     pub from: i64,
     /// No further revision is begun once the rows that were looked at have this many bytes.
     pub bytes_max: usize,
-    /// Whether each change is to have the version before it.
+    /// True if each change is to have the version before it.
     pub with_previous: bool,
-    /// Which keys' changes.
+    /// True for the keys whose changes are wanted.
     pub key: &'a dyn Fn(&[u8]) -> bool,
 }

@@ -107,7 +107,7 @@ impl KeyIndex {
             .filter_map(move |(key, versions)| Some((key, visible(versions, at)?)))
     }
 
-    /// Whether `interval` holds at most `max` keys, deleted ones included. Costs no more than `max`
+    /// True if `interval` holds at most `max` keys, deleted ones included. Costs no more than `max`
     /// steps.
     pub fn holds_at_most(&self, interval: &Interval, max: usize) -> bool {
         interval.is_empty() || self.keys.range::<[u8], _>(interval.bounds()).nth(max).is_none()
@@ -214,7 +214,7 @@ mod tests {
         assert!(index.keys.is_empty() && !garbage.is_due(i64::MAX));
     }
 
-    /// What was published stays as it was, whatever the writer does next.
+    /// A published index stays as it was, whatever the writer does next.
     #[test]
     fn a_clone_never_changes() {
         let (mut index, mut garbage) = (KeyIndex::default(), Garbage::default());

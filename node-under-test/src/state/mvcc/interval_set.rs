@@ -51,7 +51,7 @@ impl IntervalSet {
         self.at_or_before(key).is_some_and(|(_, end)| is_before(end))
     }
 
-    /// Whether any of `keys` lies in the set: a look-up for each interval, however many keys there
+    /// True if any of `keys` lies in the set: a look-up for each interval, however many keys there
     /// are.
     pub fn meets(&self, keys: &BTreeSet<Bytes>) -> bool {
         self.intervals.iter().any(|(start, end)| {
@@ -61,7 +61,7 @@ impl IntervalSet {
     }
 }
 
-/// Whether an interval that ends before `end` goes up to `key` at least.
+/// True if an interval that ends before `end` goes up to `key` at least.
 fn reaches(end: &Option<Bytes>, key: &[u8]) -> bool {
     end.as_ref().is_none_or(|end| end.as_ref() >= key)
 }

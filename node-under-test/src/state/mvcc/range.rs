@@ -12,7 +12,7 @@ use node_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use node_proto::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 use node_proto::mvccpb::KeyValue;
 
-/// What a range request matched in the index.
+/// The part of the index that a range request matched.
 pub struct Selection {
     /// The revision of the store when it was selected.
     revision: i64,
@@ -42,7 +42,7 @@ pub fn select(state: &State, now: i64, request: &RangeRequest) -> std::result::R
     Ok(selection)
 }
 
-/// Whether a reader may look at revision `at`, when the newest is `now`.
+/// Checks whether a reader may look at revision `at`, when the newest is `now`.
 ///
 /// # Errors
 /// [`Rejection::COMPACTED`], [`Rejection::FUTURE_REVISION`].

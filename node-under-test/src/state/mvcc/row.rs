@@ -27,7 +27,7 @@ pub enum Kind {
     Tombstone = 1,
 }
 
-/// Where a row lies in the engine.
+/// Place of a row in the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowKey {
     pub revision: Revision,

@@ -1,4 +1,4 @@
-//! What the store keeps in memory, and how it is rebuilt from the engine's rows.
+//! The part of the store that is kept in memory, and how it is rebuilt from the engine's rows.
 
 use super::garbage::Garbage;
 use super::index::{KeyIndex, Loading};

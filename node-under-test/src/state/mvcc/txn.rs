@@ -18,7 +18,8 @@ use node_proto::etcdserverpb::{Compare, PutRequest, RequestOp, ResponseOp, TxnRe
 use node_proto::mvccpb::KeyValue;
 use std::cmp::Ordering;
 
-/// Which branch of a transaction runs, and of those nested in it, in order.
+/// The branch that a transaction takes, and those that the transactions nested in it take, in
+/// order.
 struct Decision {
     succeeded: bool,
     nested: Vec<Decision>,
@@ -44,7 +45,7 @@ impl Decision {
     }
 }
 
-/// Whether every key that the comparison names compares so.
+/// True if every key that the comparison names compares so.
 fn holds(reader: &Reader<'_>, compare: &Compare, keys: &mut Keys) -> Result<bool> {
     let index = &reader.state.index;
     let interval = Interval::new(&compare.key, &compare.range_end);

@@ -20,7 +20,7 @@ use node_proto::etcdserverpb::{
 use node_proto::mvccpb::KeyValue;
 use prost::Message;
 
-/// How an entry comes to be applied.
+/// Circumstances in which an entry is applied.
 #[derive(Debug, Clone, Copy)]
 pub struct Applying {
     /// Its proposer waits for the outcome here.
@@ -38,8 +38,7 @@ pub struct Writer<'a> {
     main: i64,
     /// Changes made so far, which is also the next sub revision.
     changes: i64,
-    /// Leases that came or went.
-    /// Id, and whether it was granted (or else revoked).
+    /// Leases that came or went: the id, and true if it was granted (or else revoked).
     pub touched_leases: Vec<(i64, bool)>,
     /// This entry was applied by an earlier life, which lost it.
     replaying: bool,
@@ -63,7 +62,7 @@ impl<'a> Writer<'a> {
         Reader { state: self.state, view: self.view, batch: Some(&self.batch), now: self.now() }
     }
 
-    /// Whether the answer to this entry grew beyond what its caller can be told.
+    /// True if the answer to this entry grew beyond what its caller can be told.
     pub fn answer_is_too_large(&self) -> bool {
         self.gathered.is_too_large()
     }

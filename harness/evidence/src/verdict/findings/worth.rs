@@ -93,7 +93,7 @@ findings! {
 
     NotProven NoFaultFilesystem { error: String }
         "the scenario asks for the fault filesystem (`fault_filesystem = true`), which takes FUSE \
-         and root, and there is none here: {error}";
+         and root, and is not available here: {error}";
 
     NotProven NoCrowd { error: String }
         "{error}";

@@ -87,7 +87,7 @@ fn what_all_replicas_agree_on_must_be_right() {
     assert_eq!(all_wrong(|a| a.kv = sha(b"constant")), [Class::Model]);
     assert_eq!(all_wrong(|a| a.kv_rows = 2), [Class::Model]);
     assert_eq!(all_wrong(|a| a.auth = sha(b"a user")), [Class::Model]);
-    assert_eq!(all_wrong(|a| a.compact_revision = 1), [Class::Phantom, Class::Model], "nobody compacted");
+    assert_eq!(all_wrong(|a| a.compact_revision = 1), [Class::Phantom, Class::Model], "no client compacted");
     assert_eq!(all_wrong(|a| a.revision = 1), [Class::LostWrite], "it stands before an acknowledged revision");
     assert_eq!(all_wrong(|a| a.revision = 3), [Class::HarnessError], "the watches have not come that far");
 }

@@ -110,7 +110,7 @@ fn the_answer_of_a_renewal_may_come_after_the_event() {
     let action = Action::KeepAlive { lease: LEASE };
     told.ledger.record_at(2 * SECOND, &Evidence::Invoke { op, endpoint: 0, action, purpose: None });
     told.deleted(3 * SECOND, 3);
-    assert_eq!(told.findings(), [], "nobody has promised more");
+    assert_eq!(told.findings(), [], "no member has promised more");
     let reply = Reply::Renewed { ttl_seconds: 2 };
     told.ledger.record_at(3 * SECOND + 1, &Evidence::Done { op, revision: 3, term: 1, reply });
     assert!(told.lease_finding().contains("1000 ms after that was sent"));

@@ -399,7 +399,7 @@ fn of_two_that_were_acknowledged_at_one_revision_the_history_says_who_lied() {
             answers.reverse();
         }
         answers.iter().for_each(|id| ledger.complete(*id, &done(2, Reply::Put)));
-        assert_eq!(told(&ledger), [], "nobody knows yet");
+        assert_eq!(told(&ledger), [], "the watches have not told yet");
         ledger.deliver(Slot(1), 2, &[new("b", B, 2)]);
         let why = "n4 acknowledged operation 1.1 (put a) at revision 2, which holds [put b …x,2.1] instead".to_owned();
         assert_eq!(told(&ledger), [(LostWrite, Some(4), why)]);

@@ -236,7 +236,7 @@ fn an_unanswered_write_may_come_late_or_never_but_not_before_it_was_sent() {
     );
     let mut none = Book::default();
     none.then(C, &put("a", C), done(3, Reply::Put)).then(D, &read("a", None), sees(3, &[row("a", C, 3, 2, 2)]));
-    assert!(none.refused(), "nobody wrote the first version");
+    assert!(none.refused(), "no client wrote the first version");
     let mut early = Book::default();
     early.then(D, &read("a", None), sees(2, &[row("a", A, 2, 2, 1)])).then(A, &put("a", A), never());
     assert!(early.refused());

@@ -44,7 +44,7 @@ fn of_request(request: &Request) -> Result<Step, String> {
 }
 
 fn text(bytes: &[u8]) -> Result<String, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| format!("the key {} is no text", bytes.escape_ascii()))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| format!("the key {} is not text", bytes.escape_ascii()))?;
     Ok(text.to_owned())
 }
 
