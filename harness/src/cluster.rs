@@ -31,6 +31,7 @@ use crate::endpoints::Board;
 use crate::member::{Engine, Role, Slot};
 use crate::pace::Pace;
 use crate::paths::Paths;
+use crate::power::Names;
 use crate::process::Spawner;
 use crate::subject::{Addresses, Target};
 use crate::verdict::findings::Worth;
@@ -159,18 +160,18 @@ impl Cluster {
         Ok(())
     }
 
-    /// Puts the data directories under the fault filesystem, if the target asks for it. The caller
-    /// does so before it starts any member.
+    /// Puts the data directories under the fault filesystem, if the target asks for it, or if what
+    /// is not synced can be lost (`names`). The caller does so before it starts any member.
     ///
     /// # Errors
     /// This machine, or this user, has no FUSE.
-    pub fn mount(&mut self) -> Result<(), Trouble> {
-        if !self.site.target.fault_filesystem() {
+    pub fn mount(&mut self, names: Option<Names>) -> Result<(), Trouble> {
+        if !self.site.target.fault_filesystem() && names.is_none() {
             return Ok(());
         }
         for member in &mut self.members {
             member
-                .mount(&self.site)
+                .mount(&self.site, names)
                 .map_err(|error| Trouble::Unproven(Worth::NoFaultFilesystem { error: format!("{error:#}") }))?;
         }
         Ok(())

@@ -30,7 +30,8 @@
 //! (findings that a scenario expects), [`record`] (what a cycle and a run leave behind), [`paths`]
 //! (the report directory), [`provenance`] (what ran, and on what), [`limits`] (every bound, with
 //! its reason), [`clock`] and [`seed`] (the only sources of time and of chance), [`exit`] (the exit
-//! codes), [`ended`] (how a process ended), [`stretched`] (bounds that follow the machine's pace),
+//! codes), [`ended`] (how a process ended), [`power`]
+//! (what a power loss takes), [`stretched`] (bounds that follow the machine's pace),
 //! [`output`] (what is said, and to whom), [`shell`] (commands to paste), [`text`] (bytes as the
 //! history writes them).
 //!
@@ -69,6 +70,7 @@ pub mod output;
 pub mod pace;
 pub mod paths;
 pub mod plan;
+pub mod power;
 pub mod probe;
 pub mod process;
 pub mod progress;
