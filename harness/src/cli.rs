@@ -302,11 +302,11 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
     }
     let word_of_exit = if exit == Exit::Interrupted { "interrupted".to_owned() } else { summary.verdict.to_string() };
     text.push_str(&format!(
-        "{word_of_exit}{}: {} of {} cycles, {} kills landed, {}, {}, in {}.{} s\n",
+        "{word_of_exit}{}: {} of {} cycles, {}, {}, {}, in {}.{} s\n",
         report::known::beside_the_verdict(summary),
         summary.cycles.len(),
         summary.cycles_planned,
-        summary.kills(),
+        report::worth::landed(summary),
         bite(summary),
         writes(summary),
         summary.elapsed_ms / 1000,

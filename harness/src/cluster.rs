@@ -37,6 +37,7 @@ use anyhow::{Context, anyhow};
 use futures_util::future::join_all;
 use ninelives_evidence::limits;
 use ninelives_evidence::member::{Engine, Role, Slot};
+use ninelives_evidence::power::Names;
 use ninelives_evidence::verdict::findings::Worth;
 use ports::PortHolder;
 use std::collections::BTreeSet;
@@ -160,18 +161,18 @@ impl Cluster {
         Ok(())
     }
 
-    /// Puts the data directories under the fault filesystem, if the target asks for it. The caller
-    /// does so before it starts any member.
+    /// Puts the data directories under the fault filesystem, if the target asks for it, or if what
+    /// is not synced can be lost (`names`). The caller does so before it starts any member.
     ///
     /// # Errors
     /// This machine, or this user, has no FUSE.
-    pub fn mount(&mut self) -> Result<(), Trouble> {
-        if !self.site.target.fault_filesystem() {
+    pub fn mount(&mut self, names: Option<Names>) -> Result<(), Trouble> {
+        if !self.site.target.fault_filesystem() && names.is_none() {
             return Ok(());
         }
         for member in &mut self.members {
             member
-                .mount(&self.site)
+                .mount(&self.site, names)
                 .map_err(|error| Trouble::Unproven(Worth::NoFaultFilesystem { error: format!("{error:#}") }))?;
         }
         Ok(())

@@ -32,8 +32,9 @@ use crate::inspect::remove_dir;
 use crate::machine::{Machine, Shortage};
 use crate::observe::Observer;
 use crate::pace::{Lap, Pace};
-use crate::plan::{Fault, Step, When};
+use crate::plan::{Fault, Power, Step, When};
 use crate::scenario::Scenario;
+use crate::seed::Seed;
 use crate::timer;
 use crate::workload::{Load, ReadProber};
 use ninelives_evidence::clock;
@@ -60,6 +61,7 @@ pub struct Stage<'a> {
     pub observer: &'a mut Observer,
     pub load: Load<'a>,
     machine: Arc<Machine>,
+    seed: Seed,
     fences: u64,
     /// Offset of the numbers of the prober's readers: a resumed run uses new ones.
     readers_from: u32,
@@ -97,6 +99,9 @@ pub struct Work {
     /// The machine's highest factor over the steps of the healing, percent.
     healing_percent: u32,
     victims: Vec<Victim>,
+    /// With the kill that is under way the power fails, and changes that were not synced survive
+    /// with this chance; `None`: the power stays.
+    keep_percent: Option<u32>,
     /// Faults that have begun and not ended.
     lasting: lasting::UnderWay,
     /// In the order of the kills; a member that is killed twice is here twice.
@@ -115,10 +120,10 @@ impl<'a> Stage<'a> {
         scenario: &'a Scenario,
         cluster: &'a mut Cluster,
         ledger: Arc<Ledger>,
-        (observer, load, machine): (&'a mut Observer, Load<'a>, Arc<Machine>),
+        (observer, load, machine, seed): (&'a mut Observer, Load<'a>, Arc<Machine>, Seed),
     ) -> Self {
         let (fences, readers_from, prober) = (0, 0, None);
-        Self { number, scenario, cluster, ledger, observer, load, machine, fences, readers_from, prober }
+        Self { number, scenario, cluster, ledger, observer, load, machine, seed, fences, readers_from, prober }
     }
 
     /// Carries out one step of the plan; [`Stage::close`] says what came of it.
@@ -139,10 +144,12 @@ impl<'a> Stage<'a> {
                 term_before = self.term().await;
                 self.begin_lasting(work, &roles).await?;
                 match work.step.faults.iter().find(|fault| !lasting::lasts(fault)).cloned() {
-                    Some(Fault::Kill { whom, when, again }) => {
+                    Some(Fault::Kill { whom, when, again, power }) => {
                         work.victims = victims::choose(&whom, &roles);
+                        work.keep_percent = power.keeps(0, 1 + again.len());
                         self.strike(work, when).await?;
-                        self.strike_again(work, &again).await?;
+                        self.strike_again(work, &again, power).await?;
+                        work.keep_percent = None;
                     }
                     Some(Fault::Upgrade(upgrade)) => self.upgrade(work, &upgrade, &roles).await?,
                     // Boxed: it is the longest way through a cycle.
@@ -338,7 +345,7 @@ const SIGKILL: i32 = 9;
 const READERS_STRIDE: u32 = 100_000;
 
 fn kill_nobody() -> Fault {
-    Fault::Kill { whom: victims::NOBODY, when: When::Time { ms: 0 }, again: Vec::new() }
+    Fault::Kill { whom: victims::NOBODY, when: When::Time { ms: 0 }, again: Vec::new(), power: Power::Stays }
 }
 
 fn proved_nothing(record: &CycleRecord) -> Option<String> {
@@ -388,6 +395,7 @@ impl Work {
             outcome: FaultOutcome::Indeterminate { why: "the cycle ended before its kill".to_owned() },
             not_applicable: false,
             kills: 0,
+            power_losses: 0,
             kills_by_engine: BTreeMap::new(),
             without_kill: !kills,
             again: Vec::new(),
@@ -417,6 +425,7 @@ impl Work {
             lap: pace.begin(),
             healing_percent: AS_IDLE,
             victims: Vec::new(),
+            keep_percent: None,
             lasting: lasting::UnderWay::default(),
             casualties: Vec::new(),
             kills_of_tools: 0,

@@ -13,10 +13,12 @@
 //! before leads below it. So all paths are the same as without it, and a plain directory remains
 //! after the unmounting.
 //!
-//! It promises that everything that reached the directory before a hold is there, that the
-//! operation in question is there or not as its window says, and that nothing else reaches the
-//! directory until the member goes on, or is dead and started again. It does not promise that
-//! un-synced data is lost, because a process is killed and not a machine. And the kernel decides
+//! With [`Names`](ninelives_evidence::power::Names) it also keeps account of what no sync has made durable
+//! (`unsynced`, `lossy`), and [`Mount::cut`] takes that away from a dead member's directory.
+//!
+//! Without a cut it promises that everything that reached the directory before a hold is there,
+//! that the operation in question is there or not as its window says, and that nothing else reaches
+//! the directory until the member goes on, or is dead and started again. And the kernel decides
 //! when it writes changes that a server makes through a shared mapping (etcd maps its files only to
 //! read them).
 //!
@@ -27,12 +29,16 @@
 mod attr;
 mod below;
 mod gate;
+mod lossy;
+#[cfg(test)]
+mod lossy_tests;
 mod mount;
 mod passthrough;
 mod point;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod unsynced;
 
 pub use gate::Gate;
 pub use mount::Mount;

@@ -86,7 +86,11 @@ fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
         } else if entry.file_name() == BALLAST {
             // Room that the member holds back, with nothing in it.
         } else if source.extension().is_some_and(|extension| extension == "sst") {
-            fs::hard_link(&source, &target)?;
+            match fs::hard_link(&source, &target) {
+                // The directory lies under the fault filesystem, and the copy does not.
+                Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => drop(fs::copy(&source, &target)?),
+                linked => linked?,
+            }
         } else {
             fs::copy(&source, &target)?;
         }

@@ -34,7 +34,7 @@ pub mod restore;
 mod sweep;
 pub mod upgrade;
 
-pub use fault::{At, Fault, Link, When, Whom};
+pub use fault::{At, Fault, Link, Power, When, Whom};
 pub use parse::PlanError;
 pub use restore::Restore;
 pub use upgrade::{Then, Upgrade, Way};
@@ -132,6 +132,9 @@ impl Plan {
             }
             ([Fault::Restore(Restore { other: true, .. })], TargetSpec::Node) if !rocksdb => {
                 Some(format!("expected `cluster.memtable_bytes` in the scenario, because of `{step}`, found none"))
+            }
+            (faults, _) if scenario.power.is_none() && faults.iter().any(Fault::cuts) => {
+                Some(format!("expected a table `[power]` in the scenario, because of `{step}`, found none"))
             }
             (faults, TargetSpec::Server(server))
                 if !faults.iter().all(|fault| fault.fits_a_server(server.fault_filesystem)) =>
@@ -395,10 +398,27 @@ mod tests {
         prop::collection::vec(at, 0..=limits::PLAN_AGAIN_MAX)
     }
 
+    fn any_power() -> impl Strategy<Value = Power> {
+        let keep_percent = 0..=100u32;
+        prop_oneof![
+            Just(Power::Stays),
+            keep_percent.clone().prop_map(|keep_percent| Power::Fails { keep_percent }),
+            keep_percent.prop_map(|keep_percent| Power::FailsLast { keep_percent }),
+        ]
+    }
+
+    /// The last kill alone is one of several.
+    fn fitting(power: Power, again: &[At]) -> Power {
+        match power {
+            Power::FailsLast { keep_percent } if again.is_empty() => Power::Fails { keep_percent },
+            power => power,
+        }
+    }
+
     fn any_kill() -> impl Strategy<Value = Fault> {
         // A window must be one that its victims can pass, or parsing refuses it.
-        (any_whom(), any_when(), any_again())
-            .prop_map(|(whom, when, again)| Fault::Kill { whom, when, again })
+        (any_whom(), any_when(), any_again(), any_power())
+            .prop_map(|(whom, when, again, power)| Fault::Kill { whom, when, power: fitting(power, &again), again })
             .prop_filter("victims that fit their window", |fault| match fault {
                 Fault::Kill { whom, when: When::Window { window, .. }, .. } => whom.kind.reaches(window.reach),
                 _ => true,

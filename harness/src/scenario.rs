@@ -12,6 +12,7 @@ mod known;
 mod lasting;
 mod load;
 pub mod mix;
+mod power;
 mod quotas;
 mod raw;
 mod refusal;
@@ -33,6 +34,7 @@ use ninelives_evidence::hex::hex;
 use ninelives_evidence::known::Signature;
 use ninelives_evidence::limits;
 use ninelives_evidence::member::Engine;
+use ninelives_evidence::power::Names;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
@@ -115,6 +117,14 @@ pub struct CrowdSpec {
     pub stalled_watches: u32,
     /// Snapshots that are never read.
     pub stalled_snapshots: u32,
+}
+
+/// The power losses of a scenario.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PowerSpec {
+    pub names: Names,
+    /// Share of the cuts that lose everything that was not synced.
+    pub all_lost_percent: u32,
 }
 
 impl CrowdSpec {
@@ -213,6 +223,8 @@ pub struct Scenario {
     pub load: LoadSpec,
     /// `None`: the only clients are the load and the watches.
     pub crowd: Option<CrowdSpec>,
+    /// `None`: nothing that was written is ever lost.
+    pub power: Option<PowerSpec>,
     pub whom: Vec<(WhomKind, u32)>,
     pub when: Vec<(WhenKind, u32)>,
     pub windows: Vec<(&'static Window, u32)>,

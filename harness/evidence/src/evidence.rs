@@ -31,6 +31,7 @@ pub use line::read_line;
 
 use crate::member::{Engine, Slot};
 use crate::operation::{Action, KeyState, OpId, Outcome, Purpose, Reason, Reply};
+use crate::power::Lost;
 use crate::record::{CycleRecord, QuotaRecord, SlotRecord};
 use crate::verdict::Finding;
 use logged::{LogEvidence, Mark};
@@ -92,6 +93,8 @@ pub enum Did {
     /// A member is started, with a window armed if there is one.
     Start,
     Kill,
+    /// The power of a dead member fails: its directory is about to lose what was not synced.
+    CutPower,
     /// A fault that ends by itself begins.
     Begin,
     /// It ends.
@@ -244,6 +247,14 @@ pub enum Evidence {
         cycle: u32,
         member: u64,
         engine: Option<Engine>,
+    },
+    /// The power failed with the kill of `member` before this, and changes that were not synced
+    /// survived with a chance of `keep_percent`.
+    PowerLost {
+        cycle: u32,
+        member: u64,
+        keep_percent: u32,
+        lost: Lost,
     },
     /// A dead directory was read.
     Inspected {

@@ -6,6 +6,7 @@
 //!
 //! - [`Evidence`]: what was done and seen, a line of [`history`] each.
 //! - [`operation`]: what clients do. [`member`]: members, slots, engines, roles.
+//! - [`power`]: what a power loss takes.
 //! - [`verdict`]: blame, with the kinds of findings. [`known`]: findings that a scenario expects.
 //! - [`record`]: what a cycle and a run leave behind, as `verdict.json` stores it.
 //! - [`limits`]: every bound, with its reason. [`stretched`]: bounds that follow the machine's pace.
@@ -22,6 +23,7 @@ pub mod known;
 pub mod limits;
 pub mod member;
 pub mod operation;
+pub mod power;
 pub mod record;
 pub mod resource;
 pub mod set_once;

@@ -145,6 +145,9 @@ pub struct CycleRecord {
     /// SIGKILLs of ours that landed in this cycle (several for a majority, or a second kill in
     /// recovery).
     pub kills: u32,
+    /// Those of them with which the power failed.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub power_losses: u32,
     /// Kills that hit a member, by its engine.
     #[serde(default)]
     pub kills_by_engine: BTreeMap<Engine, u32>,
@@ -205,6 +208,10 @@ pub struct CycleRecord {
     /// Reason why this cycle proved nothing about replay ("nothing was lost or replayed"); `None`:
     /// it proved something.
     pub proved_nothing: Option<String>,
+}
+
+fn is_none(value: &u32) -> bool {
+    *value == 0
 }
 
 fn is_zero(value: &u64) -> bool {
@@ -475,6 +482,11 @@ impl RunSummary {
     /// SIGKILLs of ours that landed.
     pub fn kills(&self) -> u64 {
         self.cycles.iter().map(|cycle| u64::from(cycle.kills)).sum()
+    }
+
+    /// The kills with which the power failed.
+    pub fn power_losses(&self) -> u64 {
+        self.cycles.iter().map(|cycle| u64::from(cycle.power_losses)).sum()
     }
 
     pub fn lost_entries(&self) -> u64 {

@@ -12,11 +12,13 @@ use crate::endpoints::Board;
 use crate::faultfs::{Gate, Mount};
 use crate::pace::Pace;
 use crate::process::{Child, Launch, Signals};
+use crate::seed::Stream;
 use crate::subject::events::{self, NodeState};
 use crate::subject::{self, Addresses, Origin, Window};
 use anyhow::{Context, anyhow};
 use ninelives_evidence::ended::Ended;
 use ninelives_evidence::member::{Engine, Slot};
+use ninelives_evidence::power::{Lost, Names};
 use ninelives_evidence::stretched::Stretched;
 use ninelives_evidence::{FenceAnswer, Recovered};
 use ninelives_evidence::{clock, limits};
@@ -149,13 +151,34 @@ impl Member {
         self.applied.load(Ordering::Acquire).saturating_sub(1)
     }
 
-    /// Puts its data directory under the fault filesystem, for all its lives.
+    /// Puts its data directory under the fault filesystem, for all its lives. `names`: what is not
+    /// synced can be lost.
     ///
     /// # Errors
     /// This machine, or this user, lacks FUSE.
-    pub(super) fn mount(&mut self, site: &Site) -> anyhow::Result<()> {
-        self.files = Some(Mount::over(&site.paths.node_data(self.id))?);
+    pub(super) fn mount(&mut self, site: &Site, names: Option<Names>) -> anyhow::Result<()> {
+        self.files = Some(Mount::over(&site.paths.node_data(self.id), names)?);
         Ok(())
+    }
+
+    /// Lets nothing more reach its disk: the power is about to fail.
+    pub fn freeze(&self) {
+        if let Some(gate) = self.gate() {
+            gate.freeze();
+        }
+    }
+
+    /// Lets the power fail under it, after its death: each change that was not synced survives with
+    /// a chance of `keep_percent`.
+    ///
+    /// # Errors
+    /// Its directory is not one that can lose anything, or the disk below has failed.
+    pub fn cut(&mut self, keep_percent: u32, draws: &mut Stream) -> Result<Lost, Trouble> {
+        let files = self.files.as_mut().filter(|_| self.life.is_none());
+        let files = files.ok_or_else(|| {
+            anyhow!("the power of n{} is to fail: expected a dead member, under the fault filesystem", self.id)
+        })?;
+        Ok(files.cut(keep_percent, draws)?)
     }
 
     /// The gate that its changes of files pass, if it has one.

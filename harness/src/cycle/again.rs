@@ -7,16 +7,17 @@
 
 use super::{Stage, Work};
 use crate::cluster::Trouble;
-use crate::plan::At;
+use crate::plan::{At, Power};
 use ninelives_evidence::Did;
 use ninelives_evidence::record::{AgainRecord, FaultOutcome};
 
 impl Stage<'_> {
     /// Kills the first victim again in each window of `again`, in their order.
-    pub(super) async fn strike_again(&mut self, work: &mut Work, again: &[At]) -> Result<(), Trouble> {
+    pub(super) async fn strike_again(&mut self, work: &mut Work, again: &[At], power: Power) -> Result<(), Trouble> {
         let first = work.victims.first().map(|victim| victim.member);
         let landed = work.record.outcome == FaultOutcome::Landed;
         for (nth, at) in again.iter().enumerate() {
+            work.keep_percent = power.keeps(nth + 1, 1 + again.len());
             let reached = match first {
                 Some(first) if landed => self.kill_again(work, first, at).await?,
                 _ => Err("the kill before it did not land".to_owned()),

@@ -62,11 +62,32 @@ impl Stage<'_> {
         match reached {
             Reached::Yes => {
                 let planned: Vec<_> = work.victims.iter().map(|victim| victim.member).collect();
-                self.kill(work, &planned).await?;
+                self.strike_down(work, &planned).await?;
                 work.record.outcome = FaultOutcome::Landed;
             }
             Reached::Struck => work.record.outcome = FaultOutcome::Landed,
             Reached::No(miss) => work.skip(format!("{when}: {miss}")),
+        }
+        Ok(())
+    }
+
+    /// Kills `members` as the plan has it: with the power, or without.
+    async fn strike_down(&mut self, work: &mut Work, members: &[u64]) -> Result<(), Trouble> {
+        let Some(keep_percent) = work.keep_percent else { return self.kill(work, members).await };
+        let up = self.cluster.members.iter().filter(|member| members.contains(&member.id) && member.is_up());
+        let doomed: Vec<_> = up.map(|member| member.id).collect();
+        // One instant for all of them.
+        self.cluster.members.iter().filter(|member| doomed.contains(&member.id)).for_each(Member::freeze);
+        self.kill(work, &doomed).await?;
+        for id in doomed {
+            let cycle = work.step.cycle;
+            self.note(cycle, Did::CutPower, Some(id), None);
+            let mut draws = self.seed.stream(&format!("survivors/{cycle}/{id}/{}", work.record.power_losses));
+            let member = self.cluster.member_mut(id).ok_or_else(|| unknown(id))?;
+            // It unmounts and mounts, and waits for the threads of the mount.
+            let lost = tokio::task::block_in_place(|| member.cut(keep_percent, &mut draws))?;
+            work.record.power_losses += 1;
+            self.ledger.record(&Evidence::PowerLost { cycle, member: id, keep_percent, lost });
         }
         Ok(())
     }
@@ -319,7 +340,7 @@ impl Stage<'_> {
         reached: Reached,
     ) -> Result<Result<(), Miss>, Trouble> {
         match reached {
-            Reached::Yes => Ok(Ok(self.kill(work, &[member]).await?)),
+            Reached::Yes => Ok(Ok(self.strike_down(work, &[member]).await?)),
             Reached::Struck => Ok(Ok(())),
             Reached::No(miss) => Ok(Err(miss)),
         }

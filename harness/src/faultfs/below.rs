@@ -1,12 +1,13 @@
 //! The operations below: each one as its system calls on the backing directory.
 
 use super::attr::{self, attr};
+use super::lossy::{Lossy, place};
 use super::point::Class;
-use super::tree::{Tree, by_descriptor, errno, errno_of, stat_of};
+use super::tree::{ROOT, Tree, by_descriptor, errno, errno_of, stat_of};
 use fuser::{Errno, FileAttr, FileType, RenameFlags, TimeOrNow};
 use nix::fcntl::{FallocateFlags, fallocate, renameat2};
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid};
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -48,6 +49,9 @@ pub struct Changes {
 pub struct Below {
     tree: Mutex<Tree>,
     handles: Mutex<Handles>,
+    /// The account of what a power loss would take. It is held while a change is remembered and
+    /// made, so that both happen as one. `None`: nothing can be lost.
+    lossy: Option<Mutex<Lossy>>,
 }
 
 type Done<T> = Result<T, Errno>;
@@ -55,8 +59,28 @@ type Done<T> = Result<T, Errno>;
 impl Below {
     /// # Errors
     /// `root` is not a readable directory.
-    pub fn new(root: OwnedFd) -> Done<Self> {
-        Ok(Self { tree: Mutex::new(Tree::new(root)?), handles: Mutex::default() })
+    pub fn new(root: OwnedFd, lossy: Option<Lossy>) -> Done<Self> {
+        Ok(Self { tree: Mutex::new(Tree::new(root)?), handles: Mutex::default(), lossy: lossy.map(Mutex::new) })
+    }
+
+    /// Ends the account of what a power loss would take, and gives it with the root.
+    pub fn into_lossy(self) -> Done<Option<(Lossy, Arc<OwnedFd>)>> {
+        let root = self.fd(ROOT)?;
+        let lossy = self.lossy.map(|lossy| lossy.into_inner().unwrap_or_else(PoisonError::into_inner));
+        Ok(lossy.map(|lossy| (lossy, root)))
+    }
+
+    fn lossy(&self) -> Option<MutexGuard<'_, Lossy>> {
+        self.lossy.as_ref().map(|lossy| lossy.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The attributes as the member knows them: graves are not links.
+    fn attr(&self, ino: u64, stat: &Stat) -> FileAttr {
+        let mut attr = attr(ino, stat);
+        if let Some(lossy) = self.lossy() {
+            attr.nlink = attr.nlink.saturating_sub(lossy.graves(ino));
+        }
+        attr
     }
 
     fn tree(&self) -> MutexGuard<'_, Tree> {
@@ -87,7 +111,7 @@ impl Below {
 
     pub fn lookup(&self, parent: u64, name: &OsStr) -> Done<FileAttr> {
         let (ino, stat) = self.tree().find(parent, name)?;
-        Ok(attr(ino, &stat))
+        Ok(self.attr(ino, &stat))
     }
 
     pub fn forget(&self, ino: u64, lookups: u64) {
@@ -95,7 +119,7 @@ impl Below {
     }
 
     pub fn getattr(&self, ino: u64) -> Done<FileAttr> {
-        Ok(attr(ino, &stat_of(&*self.fd(ino)?)?))
+        Ok(self.attr(ino, &stat_of(&*self.fd(ino)?)?))
     }
 
     pub fn setattr(&self, ino: u64, changes: &Changes) -> Done<FileAttr> {
@@ -110,7 +134,12 @@ impl Below {
             rustix::fs::chownat(&*fd, "", uid, gid, AtFlags::EMPTY_PATH).map_err(errno)?;
         }
         if let Some(size) = changes.size {
-            File::options().write(true).open(by_descriptor(&fd))?.set_len(size)?;
+            let file = File::options().read(true).write(true).open(by_descriptor(&fd))?;
+            let mut lossy = self.lossy();
+            if let Some(lossy) = &mut lossy {
+                lossy.before_resize(ino, &file, size)?;
+            }
+            file.set_len(size)?;
         }
         if changes.accessed.is_some() || changes.modified.is_some() {
             let times = Timestamps { last_access: time(changes.accessed), last_modification: time(changes.modified) };
@@ -121,12 +150,16 @@ impl Below {
 
     pub fn mkdir(&self, parent: u64, name: &OsStr, mode: u32) -> Done<FileAttr> {
         rustix::fs::mkdirat(&*self.fd(parent)?, name, Mode::from_raw_mode(mode)).map_err(errno)?;
-        self.lookup(parent, name)
+        self.made(parent, name)
     }
 
     /// Unlinks a file, or with `REMOVEDIR` a directory.
     pub fn remove(&self, parent: u64, name: &OsStr, flags: AtFlags) -> Done<()> {
-        rustix::fs::unlinkat(&*self.fd(parent)?, name, flags).map_err(errno)?;
+        let dir = self.fd(parent)?;
+        match self.lossy() {
+            Some(mut lossy) => lossy.remove((parent, &dir), name, flags)?,
+            None => rustix::fs::unlinkat(&*dir, name, flags).map_err(errno)?,
+        }
         self.tree().unnamed(parent, name);
         Ok(())
     }
@@ -134,7 +167,10 @@ impl Below {
     pub fn rename(&self, from: (u64, &OsStr), to: (u64, &OsStr), flags: RenameFlags) -> Done<()> {
         let (old, new) = (self.fd(from.0)?, self.fd(to.0)?);
         let how = nix::fcntl::RenameFlags::from_bits_retain(flags.bits());
-        renameat2(&*old, from.1, &*new, to.1, how).map_err(errno_of)?;
+        match self.lossy() {
+            Some(mut lossy) => lossy.rename((place(from.0, from.1), &old), (place(to.0, to.1), &new), how)?,
+            None => renameat2(&*old, from.1, &*new, to.1, how).map_err(errno_of)?,
+        }
         self.tree().renamed(from, to, flags.contains(RenameFlags::RENAME_EXCHANGE));
         Ok(())
     }
@@ -142,23 +178,52 @@ impl Below {
     pub fn link(&self, ino: u64, parent: u64, name: &OsStr) -> Done<FileAttr> {
         let (file, dir) = (self.fd(ino)?, self.fd(parent)?);
         rustix::fs::linkat(CWD, by_descriptor(&file), &*dir, name, AtFlags::SYMLINK_FOLLOW).map_err(errno)?;
-        self.lookup(parent, name)
+        let attr = self.lookup(parent, name)?;
+        if let Some(mut lossy) = self.lossy() {
+            lossy.linked(parent, name, attr.ino.0);
+        }
+        Ok(attr)
+    }
+
+    /// The file or directory that has just been made.
+    fn made(&self, parent: u64, name: &OsStr) -> Done<FileAttr> {
+        let attr = self.lookup(parent, name)?;
+        if let Some(mut lossy) = self.lossy() {
+            lossy.made(parent, name, attr.ino.0);
+        }
+        Ok(attr)
     }
 
     /// `flags`: those of `open(2)`; only the access mode counts. The kernel turns appending and
     /// syncing into writes at offsets and separate syncs; passed on to the file below, both would
     /// happen twice.
     pub fn open(&self, ino: u64, flags: i32) -> Done<u64> {
-        let fd =
-            rustix::fs::openat(CWD, by_descriptor(&*self.fd(ino)?), access(flags), Mode::empty()).map_err(errno)?;
+        let fd = rustix::fs::openat(CWD, by_descriptor(&*self.fd(ino)?), self.access(flags), Mode::empty())
+            .map_err(errno)?;
         Ok(self.give(fd))
     }
 
     pub fn create(&self, parent: u64, name: &OsStr, mode: u32, flags: i32) -> Done<(FileAttr, u64)> {
-        let excluding = OFlags::from_bits_retain(flags as u32) & OFlags::EXCL;
-        let how = access(flags) | OFlags::CREATE | OFlags::NOFOLLOW | excluding;
-        let fd = rustix::fs::openat(&*self.fd(parent)?, name, how, Mode::from_raw_mode(mode)).map_err(errno)?;
-        Ok((self.lookup(parent, name)?, self.give(fd)))
+        let dir = self.fd(parent)?;
+        let how = self.access(flags) | OFlags::CREATE | OFlags::NOFOLLOW;
+        let open = |how| rustix::fs::openat(&*dir, name, how, Mode::from_raw_mode(mode));
+        match open(how | OFlags::EXCL) {
+            Ok(fd) => Ok((self.made(parent, name)?, self.give(fd))),
+            // Another process of the member was faster.
+            Err(rustix::io::Errno::EXIST) if flags & OFlags::EXCL.bits() as i32 == 0 => {
+                let fd = open(how).map_err(errno)?;
+                Ok((self.lookup(parent, name)?, self.give(fd)))
+            }
+            Err(error) => Err(errno(error)),
+        }
+    }
+
+    /// The access mode of a file below. Where things can be lost, what is written over has to be
+    /// read first.
+    fn access(&self, flags: i32) -> OFlags {
+        let asked = OFlags::from_bits_retain(flags as u32) & OFlags::RWMODE;
+        let reads_too = self.lossy.is_some() && asked == OFlags::WRONLY;
+        (if reads_too { OFlags::RDWR } else { asked }) | OFlags::CLOEXEC
     }
 
     fn give(&self, fd: OwnedFd) -> u64 {
@@ -188,13 +253,24 @@ impl Below {
         Ok(bytes)
     }
 
-    pub fn write(&self, handle: u64, offset: u64, bytes: &[u8]) -> Done<u32> {
-        self.handle(handle)?.file.write_all_at(bytes, offset)?;
+    pub fn write(&self, ino: u64, handle: u64, offset: u64, bytes: &[u8]) -> Done<u32> {
+        let file = self.handle(handle)?.file;
+        let mut lossy = self.lossy();
+        if let Some(lossy) = &mut lossy {
+            lossy.before_write(ino, &file, offset, bytes.len() as u64)?;
+        }
+        file.write_all_at(bytes, offset)?;
         Ok(bytes.len() as u32)
     }
 
-    pub fn sync(&self, handle: u64, data_only: bool) -> Done<()> {
+    /// Syncs the file or directory `ino`. Where things can be lost, their account alone decides
+    /// what is durable, and the disk below is not troubled.
+    pub fn sync(&self, ino: u64, handle: u64, data_only: bool, is_dir: bool) -> Done<()> {
         let file = self.handle(handle)?.file;
+        if let Some(mut lossy) = self.lossy() {
+            let sync = lossy.sync_begins(ino, is_dir);
+            return lossy.sync_ended(sync);
+        }
         if data_only {
             file.sync_data()?
         } else {
@@ -203,10 +279,29 @@ impl Below {
         Ok(())
     }
 
-    pub fn allocate(&self, handle: u64, offset: u64, length: u64, mode: i32) -> Done<()> {
+    pub fn allocate(&self, ino: u64, handle: u64, offset: u64, length: u64, mode: i32) -> Done<()> {
+        let file = self.handle(handle)?.file;
         let (mode, number) = (FallocateFlags::from_bits_retain(mode), |number| i64::try_from(number));
-        let (Ok(offset), Ok(length)) = (number(offset), number(length)) else { return Err(Errno::EFBIG) };
-        fallocate(&*self.handle(handle)?.file, mode, offset, length).map_err(errno_of)
+        let (Ok(from), Ok(long)) = (number(offset), number(length)) else { return Err(Errno::EFBIG) };
+        let mut lossy = self.lossy();
+        if let Some(lossy) = &mut lossy {
+            let end = offset.checked_add(length).ok_or(Errno::EFBIG)?;
+            let keeps_size = mode.contains(FallocateFlags::FALLOC_FL_KEEP_SIZE);
+            match mode - FallocateFlags::FALLOC_FL_KEEP_SIZE {
+                // Room alone; it reads as zeros already.
+                how if how.is_empty() => {
+                    if !keeps_size && end > file.metadata()?.len() {
+                        lossy.before_resize(ino, &file, end)?;
+                    }
+                }
+                FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_ZERO_RANGE => {
+                    lossy.before_write(ino, &file, offset, length)?;
+                }
+                // Moves data about in the file; nothing that is under test does it.
+                _ => return Err(Errno::ENOTSUP),
+            }
+        }
+        fallocate(&*file, mode, from, long).map_err(errno_of)
     }
 
     /// The entries of an open directory from the `offset`-th on.
@@ -233,10 +328,6 @@ impl Below {
     pub fn statvfs(&self, ino: u64) -> Done<rustix::fs::StatVfs> {
         rustix::fs::fstatvfs(&*self.fd(ino)?).map_err(errno)
     }
-}
-
-fn access(flags: i32) -> OFlags {
-    (OFlags::from_bits_retain(flags as u32) & OFlags::RWMODE) | OFlags::CLOEXEC
 }
 
 fn time(time: Option<TimeOrNow>) -> Timespec {

@@ -106,6 +106,15 @@ impl Gate {
         }
     }
 
+    /// Holds everything that would change something from now on: the power is about to fail, and
+    /// nothing more reaches the disk.
+    pub fn freeze(&self) {
+        let mut state = self.state();
+        if state.mode == Mode::Open {
+            (state.mode, state.armed) = (Mode::Holding, None);
+        }
+    }
+
     /// Refuses all requests of the member from now on: it is dead, or has been sent its SIGKILL.
     /// Held requests are answered, because the member could not die otherwise.
     pub fn refuse(&self) {

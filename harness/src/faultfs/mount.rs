@@ -5,14 +5,18 @@
 
 use super::below::Below;
 use super::gate::Gate;
+use super::lossy::{Lossy, graves_of};
 use super::passthrough::Passthrough;
+use crate::seed::Stream;
 use anyhow::{Context, anyhow};
 use fuser::{BackgroundSession, Config, Session, SessionACL};
 use ninelives_evidence::limits;
+use ninelives_evidence::power::{Lost, Names};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statfs::statfs;
+use std::fmt;
 use std::fs::OpenOptions;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -25,59 +29,125 @@ use std::sync::Arc;
 pub struct Mount {
     at: PathBuf,
     gate: Arc<Gate>,
-    session: Option<BackgroundSession>,
+    /// Which syncs make names durable; `None`: nothing can be lost.
+    names: Option<Names>,
+    served: Option<Served>,
+}
+
+/// A connection to the kernel, and what answers on it.
+struct Served {
+    session: BackgroundSession,
+    below: Arc<Below>,
+}
+
+impl fmt::Debug for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Served").finish_non_exhaustive()
+    }
 }
 
 impl Mount {
     /// Puts the filesystem over `dir`, which is made if it is not there. A mount that a killed
-    /// harness left is taken away first.
+    /// harness left is taken away first. `names`: what is not synced can be lost ([`Mount::cut`]),
+    /// and what is there by now is durable.
     ///
     /// # Errors
     /// This machine, or this user, lacks something that a mount needs.
-    pub fn over(dir: &Path) -> anyhow::Result<Self> {
-        let device = OpenOptions::new().read(true).write(true).open("/dev/fuse").context("cannot open /dev/fuse")?;
+    pub fn over(dir: &Path, names: Option<Names>) -> anyhow::Result<Self> {
         take_stale_away(dir)?;
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(dir)
             .with_context(|| format!("cannot create {}", dir.display()))?;
+        let mut mount = Self { at: dir.to_owned(), gate: Arc::default(), names, served: None };
+        mount.serve()?;
+        Ok(mount)
+    }
+
+    fn serve(&mut self) -> anyhow::Result<()> {
+        let dir = &self.at;
+        let device = OpenOptions::new().read(true).write(true).open("/dev/fuse").context("cannot open /dev/fuse")?;
         // Before the mount lies over it.
         let root = OpenOptions::new()
             .read(true)
             .custom_flags((OFlag::O_PATH | OFlag::O_DIRECTORY).bits())
             .open(dir)
             .with_context(|| format!("cannot open {}", dir.display()))?;
-        let below = Below::new(OwnedFd::from(root)).map_err(|error| std::io::Error::from_raw_os_error(error.code()));
-        let below = below.with_context(|| format!("cannot read {}", dir.display()))?;
-        let gate = Arc::new(Gate::default());
+        let lossy = self.names.map(|names| Lossy::beside(dir, names)).transpose()?;
+        let below = Below::new(OwnedFd::from(root), lossy);
+        let below = below.map_err(|error| std::io::Error::from_raw_os_error(error.code()));
+        let below = Arc::new(below.with_context(|| format!("cannot read {}", dir.display()))?);
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,default_permissions", device.as_raw_fd());
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
         mount(Some("ninelives"), dir, Some("fuse.ninelives"), flags, Some(options.as_str()))
             .with_context(|| format!("cannot mount a FUSE filesystem at {}", dir.display()))?;
-        // From here on dropping it unmounts.
-        let mut mount = Self { at: dir.to_owned(), gate: Arc::clone(&gate), session: None };
         let mut config = Config::default();
         config.n_threads = Some(limits::FAULTFS_THREADS);
-        let session = Session::from_fd(Passthrough::new(below, gate), OwnedFd::from(device), SessionACL::Owner, config);
-        mount.session = Some(session.and_then(Session::spawn).context("the kernel refuses the FUSE connection")?);
-        Ok(mount)
+        let files = Passthrough::new(Arc::clone(&below), Arc::clone(&self.gate));
+        let session = Session::from_fd(files, OwnedFd::from(device), SessionACL::Owner, config);
+        match session.and_then(Session::spawn) {
+            Ok(session) => self.served = Some(Served { session, below }),
+            Err(error) => {
+                self.unmount();
+                return Err(error).context("the kernel refuses the FUSE connection");
+            }
+        }
+        Ok(())
     }
 
     pub fn gate(&self) -> &Arc<Gate> {
         &self.gate
+    }
+
+    /// Lets the power of its member fail, which is dead: what was not synced is lost, and each such
+    /// change survives with a chance of `keep_percent`, by the `draws`. The directory is mounted again, as a disk that was
+    /// checked; what is there now is durable.
+    ///
+    /// # Errors
+    /// The directory below cannot be changed, or it was not mounted to lose anything.
+    pub fn cut(&mut self, keep_percent: u32, draws: &mut Stream) -> anyhow::Result<Lost> {
+        self.gate.refuse();
+        let (lossy, root) = self.end()?.context("this mount keeps everything")?;
+        let lost =
+            lossy.lose(&root, keep_percent, draws).with_context(|| format!("cannot cut {}", self.at.display()))?;
+        self.serve()?;
+        Ok(lost)
+    }
+
+    /// Unmounts it, and waits until the last request is over.
+    fn end(&mut self) -> anyhow::Result<Option<(Lossy, Arc<OwnedFd>)>> {
+        let unmounted = self.unmount();
+        let served = self.served.take().context("it is not mounted")?;
+        if !unmounted {
+            return Err(anyhow!("cannot unmount {}", self.at.display()));
+        }
+        served.session.join().context("the FUSE session ended with an error")?;
+        let below = Arc::into_inner(served.below).context("a request outlives the FUSE session")?;
+        below.into_lossy().map_err(|error| std::io::Error::from_raw_os_error(error.code()).into())
+    }
+
+    /// Forced, so that the connection ends despite open files; detached, so that the directory is
+    /// free at once.
+    fn unmount(&self) -> bool {
+        umount2(&self.at, MntFlags::MNT_FORCE | MntFlags::MNT_DETACH).is_ok()
     }
 }
 
 impl Drop for Mount {
     fn drop(&mut self) {
         self.gate.refuse();
-        // Forced, so that the connection ends despite open files; detached, so that the directory
-        // is free at once.
-        let unmounted = umount2(&self.at, MntFlags::MNT_FORCE | MntFlags::MNT_DETACH).is_ok();
+        if self.served.is_none() {
+            return;
+        }
         // Without the unmounting its threads would never end.
-        if let Some(session) = self.session.take().filter(|_| unmounted) {
-            let _ = session.join();
+        if self.unmount()
+            && let Some(served) = self.served.take()
+        {
+            let _ = served.session.join();
+        }
+        if self.names.is_some() {
+            let _ = std::fs::remove_dir_all(graves_of(&self.at));
         }
     }
 }

@@ -27,8 +27,8 @@ const GENERATION: Generation = Generation(0);
 const OPENED: FopenFlags = FopenFlags::FOPEN_NOFLUSH;
 
 impl Passthrough {
-    pub fn new(below: Below, gate: Arc<Gate>) -> Self {
-        Self { below: Arc::new(below), gate }
+    pub fn new(below: Arc<Below>, gate: Arc<Gate>) -> Self {
+        Self { below, gate }
     }
 
     /// Lets `work` through the gate, and answers with its outcome.
@@ -200,7 +200,7 @@ impl Filesystem for Passthrough {
         reply: ReplyWrite,
     ) {
         let bytes = data.to_vec();
-        let work = move |below: &Below| below.write(handle.0, offset, &bytes);
+        let work = move |below: &Below| below.write(ino.0, handle.0, offset, &bytes);
         self.change(self.on(ino, Deed::Write), work, move |outcome| match outcome {
             Ok(written) => reply.written(written),
             Err(error) => reply.error(error),
@@ -222,7 +222,7 @@ impl Filesystem for Passthrough {
     }
 
     fn fsync(&self, _: &Request, ino: INodeNo, handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
-        let work = move |below: &Below| below.sync(handle.0, data_only);
+        let work = move |below: &Below| below.sync(ino.0, handle.0, data_only, false);
         self.change(self.on(ino, Deed::Sync), work, answer_empty(reply));
     }
 
@@ -249,8 +249,8 @@ impl Filesystem for Passthrough {
         reply.ok();
     }
 
-    fn fsyncdir(&self, _: &Request, _: INodeNo, handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
-        self.change(None, move |below| below.sync(handle.0, data_only), answer_empty(reply));
+    fn fsyncdir(&self, _: &Request, ino: INodeNo, handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        self.change(None, move |below| below.sync(ino.0, handle.0, data_only, true), answer_empty(reply));
     }
 
     fn statfs(&self, _: &Request, ino: INodeNo, reply: ReplyStatfs) {
@@ -272,13 +272,13 @@ impl Filesystem for Passthrough {
     fn fallocate(
         &self,
         _: &Request,
-        _: INodeNo,
+        ino: INodeNo,
         handle: FileHandle,
         offset: u64,
         length: u64,
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.change(None, move |below| below.allocate(handle.0, offset, length, mode), answer_empty(reply));
+        self.change(None, move |below| below.allocate(ino.0, handle.0, offset, length, mode), answer_empty(reply));
     }
 }

@@ -26,7 +26,7 @@ impl Bench {
     /// `None`: this machine, or this user, has no FUSE.
     fn new() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
-        let mount = match Mount::over(&dir.path().join("n1")) {
+        let mount = match Mount::over(&dir.path().join("n1"), None) {
             Ok(mount) => mount,
             Err(why) => {
                 eprintln!("not tested: {why:#}");
@@ -63,7 +63,7 @@ impl Bench {
 }
 
 /// Files with what is in them, and directories, relative to `root`.
-fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(super) fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     fn walk(root: &Path, dir: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// FUSE's number of the root.
-const ROOT: u64 = 1;
+pub const ROOT: u64 = 1;
 
 pub struct Tree {
     nodes: HashMap<u64, Node>,

@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn the_shipped_tables_name_scenarios_that_can_be_run() {
         assert!(shipped().bugs.len() > 10);
-        for table in [shipped(), named("etcd-releases.toml")] {
+        for table in [shipped(), named("power-mutants.toml"), named("etcd-releases.toml")] {
             for expected in table.select(&[]).unwrap() {
                 Scenario::load(&table.scenario_path(&expected)).unwrap_or_else(|refusal| panic!("{refusal}"));
             }

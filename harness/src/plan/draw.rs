@@ -3,7 +3,7 @@
 
 use super::draw_lasting::DrawLasting;
 use super::quota::Lack;
-use super::{At, Fault, When, Whom};
+use super::{At, Fault, Power, When, Whom};
 use crate::scenario::{Scenario, WhenKind, WhomKind};
 use crate::seed::{Seed, Stream};
 use crate::subject::{Reach, Window};
@@ -14,15 +14,16 @@ pub(super) struct Draw<'a> {
     schedule: Stream,
     victims: Stream,
     again: Stream,
+    power: Stream,
     lasting: DrawLasting<'a>,
     lack: Lack,
 }
 
 impl<'a> Draw<'a> {
     pub fn new(scenario: &'a Scenario, seed: &Seed) -> Self {
-        let [schedule, victims, again] = ["schedule", "victims", "again"].map(|name| seed.stream(name));
+        let [schedule, victims, again, power] = ["schedule", "victims", "again", "power"].map(|name| seed.stream(name));
         let (lasting, lack) = (DrawLasting::new(scenario, seed), Lack::new(scenario));
-        Self { scenario, schedule, victims, again, lasting, lack }
+        Self { scenario, schedule, victims, again, power, lasting, lack }
     }
 
     /// The faults of the next cycle.
@@ -30,7 +31,8 @@ impl<'a> Draw<'a> {
         // Drawn for every cycle, so that faults beside it, or in its place, move no other cycle's
         // kill.
         let kill = self.kill();
-        let faults = self.lasting.beside(kill);
+        let cut = self.cut(&kill);
+        let faults = self.lasting.beside(kill, cut);
         for fault in &faults {
             if let Fault::Kill { whom, when: When::Window { window, .. }, .. } = fault {
                 self.lack.planned(window, whom.kind);
@@ -63,7 +65,25 @@ impl<'a> Draw<'a> {
         // The rank is drawn for every kind, so that one more weight for leaders does not move the
         // followers' ranks.
         let rank = victims.below(u64::from(scenario.cluster.members)) as u32;
-        Fault::Kill { whom: whom(kind, rank), when, again: self.again(when) }
+        Fault::Kill { whom: whom(kind, rank), when, again: self.again(when), power: Power::Stays }
+    }
+
+    /// The same kill, with the power; `None`: nothing is lost in this scenario.
+    fn cut(&mut self, kill: &Fault) -> Option<Fault> {
+        let power = self.scenario.power?;
+        let (all_lost, share) = (self.power.chance(power.all_lost_percent.into(), 100), self.power.next_u64());
+        let last_alone = self.power.chance(1, 2);
+        let keep_percent = match all_lost {
+            true => 0,
+            false => limits::KEEP_PERCENT_DRAWN[(share % limits::KEEP_PERCENT_DRAWN.len() as u64) as usize],
+        };
+        let Fault::Kill { whom, when, ref again, .. } = *kill else { return None };
+        let again = again.clone();
+        let power = match last_alone && !again.is_empty() {
+            true => Power::FailsLast { keep_percent },
+            false => Power::Fails { keep_percent },
+        };
+        Some(Fault::Kill { whom, when, again, power })
     }
 
     /// Windows in which the first victim is killed again, after a kill at `when`.

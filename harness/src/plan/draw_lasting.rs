@@ -21,8 +21,8 @@ impl<'a> DrawLasting<'a> {
         Self { scenario, mix, pauses, links }
     }
 
-    /// The faults of the next cycle; `kill` may be among them.
-    pub fn beside(&mut self, kill: Fault) -> Vec<Fault> {
+    /// The faults of the next cycle; `kill` may be among them, or `cut` in its place.
+    pub fn beside(&mut self, kill: Fault, cut: Option<Fault>) -> Vec<Fault> {
         let kind = self.mix.weighted(&self.scenario.faults.kinds).copied().unwrap_or(FaultKind::Kill);
         let weight = |kind| self.scenario.faults.weight(kind);
         let (pause_weight, network_weight) = (weight(FaultKind::Pause), weight(FaultKind::Network));
@@ -32,6 +32,7 @@ impl<'a> DrawLasting<'a> {
         let (pause, network) = (self.pause(), self.network(kind == FaultKind::Several));
         match kind {
             FaultKind::Kill => vec![kill],
+            FaultKind::Cut => vec![cut.unwrap_or(kill)],
             FaultKind::Pause => vec![pause],
             FaultKind::Network => vec![network],
             FaultKind::Several => {

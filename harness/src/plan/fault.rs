@@ -3,6 +3,9 @@
 //! ```text
 //! kill follower#1 at flush.completed hit 2
 //! kill follower#1 at flush.completed hit 2 then at recovery.engine-open hit 1 then at recovery.replay-apply hit 2
+//! cut majority#0 at raft.append hit 9
+//! cut leader keeping 50% at flush.completed hit 2 then at recovery.engine-open hit 1
+//! kill follower#1 at flush.completed hit 2 then cut at recovery.engine-open hit 1
 //! pause leader for 400ms at applied +12
 //! isolate minority#0 for 800ms at time 40ms
 //! mute leader for 500ms at applied +3
@@ -44,6 +47,33 @@ pub enum When {
     },
 }
 
+/// The end of a life: of the process alone, or of the machine's power as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Power {
+    Stays,
+    /// The power fails with every kill of the fault; changes that were not synced survive with a
+    /// chance of `keep_percent`.
+    Fails {
+        keep_percent: u32,
+    },
+    /// It fails with the last kill alone, so that it takes what an earlier life had not synced.
+    FailsLast {
+        keep_percent: u32,
+    },
+}
+
+impl Power {
+    /// The chance of a change to survive the `nth` of `kills` kills, from 0; `None`: the power
+    /// stays.
+    pub fn keeps(self, nth: usize, kills: usize) -> Option<u32> {
+        match self {
+            Power::Stays => None,
+            Power::Fails { keep_percent } => Some(keep_percent),
+            Power::FailsLast { keep_percent } => (nth + 1 == kills).then_some(keep_percent),
+        }
+    }
+}
+
 /// A window and its hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct At {
@@ -79,12 +109,13 @@ impl Link {
 /// A fault that is done to the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// SIGKILL.
+    /// SIGKILL, with the power or without.
     Kill {
         whom: Whom,
         when: When,
         /// Windows in which the first victim is killed again, each one in its next life.
         again: Vec<At>,
+        power: Power,
     },
     /// SIGSTOP, and SIGCONT after this long.
     Pause { whom: Whom, when: When, ms: u64 },
@@ -115,6 +146,18 @@ impl fmt::Display for When {
     }
 }
 
+/// The share that a cut keeps, in the words of a plan: none is not mentioned.
+struct Keeping(u32);
+
+impl fmt::Display for Keeping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            percent => write!(f, " keeping {percent}%"),
+        }
+    }
+}
+
 impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let At { window, hit } = *self;
@@ -123,6 +166,11 @@ impl fmt::Display for At {
 }
 
 impl Fault {
+    /// Whether the power of a member fails in it.
+    pub fn cuts(&self) -> bool {
+        matches!(self, Fault::Kill { power: Power::Fails { .. } | Power::FailsLast { .. }, .. })
+    }
+
     /// Whether it can be done to a server that is known by its API only. `files`: the server is
     /// under the fault filesystem.
     pub fn fits_a_server(&self, files: bool) -> bool {
@@ -141,9 +189,18 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Kill { whom, when, again } => {
-                write!(f, "kill {whom} at {when}")?;
-                again.iter().try_for_each(|at| write!(f, " then at {at}"))
+            Fault::Kill { whom, when, again, power } => {
+                match power {
+                    Power::Fails { keep_percent } => write!(f, "cut {whom}{}", Keeping(*keep_percent))?,
+                    Power::Stays | Power::FailsLast { .. } => write!(f, "kill {whom}")?,
+                }
+                write!(f, " at {when}")?;
+                again.iter().enumerate().try_for_each(|(nth, at)| match power {
+                    Power::FailsLast { keep_percent } if nth + 1 == again.len() => {
+                        write!(f, " then cut{} at {at}", Keeping(*keep_percent))
+                    }
+                    _ => write!(f, " then at {at}"),
+                })
             }
             Fault::Pause { whom, when, ms } => write!(f, "pause {whom} for {ms}ms at {when}"),
             Fault::Network { link, whom, when, ms } => {

@@ -1,6 +1,6 @@
 //! Reading one fault of a step, and whether it can be carried out.
 
-use super::{At, Fault, Link, When, Whom, restore, upgrade};
+use super::{At, Fault, Link, Power, When, Whom, restore, upgrade};
 use crate::scenario::WhomKind;
 use crate::subject::{self, Reach};
 use ninelives_evidence::limits;
@@ -13,6 +13,7 @@ pub(super) fn parse(text: &str) -> Result<Option<Fault>, String> {
     let Some((verb, rest)) = text.split_once(' ') else { return Ok(None) };
     Ok(match verb {
         "kill" => kill(rest),
+        "cut" => cut(rest),
         "pause" => lasting(rest).map(|(whom, when, ms)| Fault::Pause { whom, when, ms }),
         "upgrade" => upgrade::parse(rest)?.map(Fault::Upgrade),
         "restore" => restore::parse(rest)?.map(Fault::Restore),
@@ -22,11 +23,48 @@ pub(super) fn parse(text: &str) -> Result<Option<Fault>, String> {
     })
 }
 
+/// `WHOM at WHEN`, with any number of `then at WINDOW hit N`, the last of which may be `then cut`.
 fn kill(text: &str) -> Option<Fault> {
+    let (text, last) = match text.rsplit_once(" then cut") {
+        Some((text, cut)) => (text, Some(cut)),
+        None => (text, None),
+    };
     let (whom, places) = text.split_once(" at ")?;
-    let mut places = places.split(" then at ");
-    let (whom, when) = (parse_whom(whom)?, parse_when(places.next()?)?);
-    Some(Fault::Kill { whom, when, again: places.map(parse_at).collect::<Option<_>>()? })
+    let (when, mut again) = parse_places(places)?;
+    let power = match last {
+        Some(cut) => {
+            let (keep_percent, at) = keeping(cut)?;
+            again.push(parse_at(at)?);
+            Power::FailsLast { keep_percent }
+        }
+        None => Power::Stays,
+    };
+    Some(Fault::Kill { whom: parse_whom(whom)?, when, again, power })
+}
+
+/// `WHOM [keeping N%] at WHEN`, with any number of `then at WINDOW hit N`.
+fn cut(text: &str) -> Option<Fault> {
+    let (whom, rest) = text.split_at(text.find(" keeping ").or_else(|| text.find(" at "))?);
+    let (keep_percent, places) = keeping(rest)?;
+    let (when, again) = parse_places(places)?;
+    Some(Fault::Kill { whom: parse_whom(whom)?, when, again, power: Power::Fails { keep_percent } })
+}
+
+fn parse_places(text: &str) -> Option<(When, Vec<At>)> {
+    let mut places = text.split(" then at ");
+    Some((parse_when(places.next()?)?, places.map(parse_at).collect::<Option<_>>()?))
+}
+
+/// The share in ` keeping N% at PLACES`, or 0 for ` at PLACES`, and the places.
+fn keeping(text: &str) -> Option<(u32, &str)> {
+    match text.strip_prefix(" at ") {
+        Some(places) => Some((0, places)),
+        None => {
+            let (percent, places) = text.strip_prefix(" keeping ")?.split_once("% at ")?;
+            // 0 is written without the words.
+            Some((percent.parse().ok().filter(|percent| (1..=100).contains(percent))?, places))
+        }
+    }
 }
 
 fn network(verb: &str, text: &str) -> Option<Fault> {
@@ -104,7 +142,7 @@ pub(super) fn check_together(faults: &[Fault]) -> Result<(), String> {
 /// Checks that the place of a fault can be reached, and that its numbers are within reason.
 fn check(fault: &Fault) -> Result<(), String> {
     match fault {
-        Fault::Kill { whom, when, again } => {
+        Fault::Kill { whom, when, again, power: _ } => {
             check_when(*when)?;
             if let When::Window { window, .. } = when {
                 check_victims(whom, window)?;

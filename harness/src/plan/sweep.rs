@@ -7,7 +7,7 @@
 //! of its windows, founded by all members and by one. The seed decides only which follower is
 //! first.
 
-use super::{At, Fault, Plan, Restore, Step, Then, Upgrade, Way, When, Whom};
+use super::{At, Fault, Plan, Power, Restore, Step, Then, Upgrade, Way, When, Whom};
 use crate::scenario::{RestoreKind, Scenario, WayKind, whom_of};
 use crate::seed::{Seed, Stream};
 use crate::subject::{Reach, WINDOWS, Window};
@@ -32,7 +32,7 @@ impl Plan {
     pub fn cells(&self) -> Vec<QuotaRecord> {
         let mut cells: Vec<QuotaRecord> = Vec::new();
         for step in &self.steps {
-            let [Fault::Kill { whom, when: When::Window { window, .. }, ref again }] = step.faults[..] else {
+            let [Fault::Kill { whom, when: When::Window { window, .. }, ref again, .. }] = step.faults[..] else {
                 continue;
             };
             if !again.is_empty() {
@@ -62,6 +62,7 @@ fn kills(scenario: &Scenario, window: &'static Window, ranks: &mut Stream) -> Ve
         whom: Whom { kind, rank: if kind == whom_of(Role::Leader) { 0 } else { rank } },
         when: When::Window { window, hit },
         again: Vec::new(),
+        power: Power::Stays,
     };
     roles.flat_map(|kind| hits(window).into_iter().map(move |hit| (kind, hit))).map(kill).collect()
 }
@@ -92,7 +93,7 @@ fn again(scenario: &Scenario, ranks: &mut Stream) -> Vec<Fault> {
         let whom =
             Whom { kind: whom_of(Role::Follower), rank: ranks.below(u64::from(scenario.cluster.members)) as u32 };
         let when = When::Window { window: three[0], hit: 1 };
-        Fault::Kill { whom, when, again: three[1..].iter().map(at).collect() }
+        Fault::Kill { whom, when, again: three[1..].iter().map(at).collect(), power: Power::Stays }
     };
     of_recovery.chain(of_installs).map(kill).collect()
 }

@@ -7,7 +7,7 @@
 
 use super::split::Split;
 use super::text::{duration, escape, number, percent};
-use super::worth::{FAULT_CLASSES, Worth};
+use super::worth::{FAULT_CLASSES, Worth, landed};
 use super::{chart, known, localisation, partial, tables, verdict_sentence};
 use ninelives_evidence::record::pace::thousandths;
 use ninelives_evidence::record::{BinaryId, RunSummary, SlotRecord};
@@ -82,7 +82,7 @@ fn header(run: &RunSummary) -> String {
         "<header>\n<p class=\"kicker\">Ninelives · {scenario} · seed {seed}</p>\n<div class=\"verdict {tone}\">\
          <svg class=\"mark\" viewBox=\"0 0 48 48\" fill=\"none\" stroke=\"currentColor\" stroke-width=\"4\" \
          stroke-linecap=\"round\" stroke-linejoin=\"round\" aria-hidden=\"true\"><circle cx=\"24\" cy=\"24\" r=\"21\"/>\
-         <path d=\"{mark}\"/></svg><h1>{verdict}</h1><p>{sentence}. {members} members, {backend}, {kills} kills landed, \
+         <path d=\"{mark}\"/></svg><h1>{verdict}</h1><p>{sentence}. {members} members, {backend}, {kills}, \
          {elapsed}, started {started}.</p></div>\n{banner}{planted}</header>\n",
         scenario = escape(&run.scenario),
         seed = run.seed,
@@ -92,7 +92,7 @@ fn header(run: &RunSummary) -> String {
         sentence = verdict_sentence(run),
         members = run.members,
         backend = escape(&run.backend),
-        kills = number(run.kills()),
+        kills = landed(run),
         elapsed = duration(run.elapsed_ms),
         started = escape(&run.started_utc),
     )
@@ -174,7 +174,12 @@ fn tiles(run: &RunSummary, worth: &Worth) -> String {
     };
     let tiles: String = [
         ("cycles run", number(worth.cycles_run.into()), format!("of {}", number(worth.cycles_planned.into()))),
-        ("kills landed", number(worth.kills), format!("in {} cycles", number(worth.landed.into()))),
+        (
+            "kills landed",
+            number(worth.kills - worth.power_losses),
+            format!("in {} cycles", number(worth.landed.into())),
+        ),
+        ("power losses landed", number(worth.power_losses), String::new()),
         ("cycles skipped", number(worth.skipped.into()), share(worth.skipped)),
         ("cycles indeterminate", number(worth.indeterminate.into()), share(worth.indeterminate)),
         ("cycles per minute", per_minute, each),

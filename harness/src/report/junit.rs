@@ -4,7 +4,7 @@
 //! cycle was a trial (see [`worth`](super::worth)) and the run came to its end; otherwise it is
 //! reported as skipped.
 
-use super::worth::{BIT_FLOOR, Worth};
+use super::worth::{BIT_FLOOR, Worth, landed};
 use super::{Error, known, partial, percent, verdict_sentence};
 use ninelives_evidence::record::{RunSummary, SlotRecord};
 use ninelives_evidence::verdict::{Class, Finding, Verdict};
@@ -59,7 +59,8 @@ fn properties(run: &RunSummary, worth: &Worth) -> Vec<Property> {
     [
         ("seed", run.seed.to_string()),
         ("cycles", format!("{} of {}", worth.cycles_run, worth.cycles_planned)),
-        ("kills-landed", worth.kills.to_string()),
+        ("kills-landed", (worth.kills - worth.power_losses).to_string()),
+        ("power-losses-landed", worth.power_losses.to_string()),
         ("cycles-skipped", worth.skipped.to_string()),
         ("entries-lost", worth.entries_lost.to_string()),
         ("entries-replayed", worth.entries_replayed.to_string()),
@@ -112,9 +113,9 @@ fn whole_run(run: &RunSummary, worth: &Worth, elapsed: Duration) -> TestCase {
     let mut case = TestCase::new("run", status);
     case.set_classname(format!("ninelives.{}", run.scenario)).set_time(elapsed);
     case.set_system_out(format!(
-        "{} cycles, {} kills landed, {} skipped, {} entries lost, {} replayed, {} trials\nreproduce: {}\n{}{}",
+        "{} cycles, {}, {} skipped, {} entries lost, {} replayed, {} trials\nreproduce: {}\n{}{}",
         worth.cycles_run,
-        worth.kills,
+        landed(run),
         worth.skipped,
         worth.entries_lost,
         worth.entries_replayed,

@@ -70,6 +70,9 @@ pub struct Worth {
     pub indeterminate: u32,
     /// SIGKILLs that landed, all victims counted.
     pub kills: u64,
+    /// Those of them with which the power failed.
+    #[serde(default)]
+    pub power_losses: u64,
     /// Cycles that count as evidence (see the module).
     pub trials: u32,
     /// Lower bound of applied entries that the kills took out of memtables.
@@ -99,6 +102,14 @@ pub const BIT_FLOOR: &str = "floors.bit_percent_min";
 /// Key, in [`Worth::windows`], of the kills that were planned at an applied index or a time.
 pub const NO_WINDOW: &str = "no window (applied index, time)";
 
+/// The kills that landed, in words; with which of them the power failed.
+pub fn landed(run: &RunSummary) -> String {
+    match run.power_losses() {
+        0 => format!("{} kills landed", run.kills()),
+        losses => format!("{} kills and {losses} power losses landed", run.kills().saturating_sub(losses)),
+    }
+}
+
 impl Worth {
     pub fn of(run: &RunSummary) -> Self {
         let count = |wanted: fn(&CycleRecord) -> bool| run.cycles.iter().filter(|cycle| wanted(cycle)).count() as u32;
@@ -112,6 +123,7 @@ impl Worth {
             skipped: count(|cycle| matches!(cycle.outcome, FaultOutcome::Skipped { .. })),
             indeterminate: count(|cycle| matches!(cycle.outcome, FaultOutcome::Indeterminate { .. })),
             kills: run.kills(),
+            power_losses: run.power_losses(),
             trials,
             entries_lost: run.lost_entries(),
             entries_verified: run.cycles.iter().map(|cycle| cycle.verified).sum(),

@@ -221,8 +221,9 @@ pub(super) fn fault_classes(cycles: &[CycleRecord]) -> Vec<String> {
         cycles.iter().any(|cycle| cycle.lasting.iter().any(ended))
     };
     let covered = [
-        ("kill", cycles.iter().any(|cycle| cycle.kills > 0)),
+        ("kill", cycles.iter().any(|cycle| cycle.kills > cycle.power_losses)),
         ("kill again", cycles.iter().any(again)),
+        ("power-loss", cycles.iter().any(|cycle| cycle.power_losses > 0)),
         ("pause", lasted(LastingKind::Pause)),
         ("network", lasted(LastingKind::Network)),
         ("upgrade", cycles.iter().any(upgraded)),

@@ -187,7 +187,7 @@ impl Lane {
         let options = launch::options_of(job, self.number, reopened);
         let pace = cluster.site.pace().clone();
         let load = Load::new(workload, options, Seed::new(job.plan.seed));
-        let parts = (observer, load, Arc::clone(&self.machine));
+        let parts = (observer, load, Arc::clone(&self.machine), Seed::new(job.plan.seed));
         let mut stage = Stage::new(self.number, &job.scenario, cluster, Arc::clone(ledger), parts);
         if let Some(reopened) = reopened {
             let mut work = Work::without_fault(&pace);

@@ -7,6 +7,7 @@
 //! pause = 2
 //! network = 3
 //! several = 3         # a pause or a disturbance, and a kill or another one beside it
+//! cut = 5             # a kill with which the power fails: needs `[power]`
 //!
 //! [links]             # without this table: all of them alike
 //! isolate = 2
@@ -34,6 +35,8 @@ pub enum FaultKind {
     Pause,
     Network,
     Several,
+    /// A kill, and what was not synced is lost.
+    Cut,
 }
 
 /// The kind of a disturbance, without its numbers.
@@ -67,11 +70,12 @@ pub(super) struct RawFaults {
     pause: u32,
     pub(super) network: u32,
     several: u32,
+    pub(super) cut: u32,
 }
 
 impl Default for RawFaults {
     fn default() -> Self {
-        Self { kill: 1, pause: 0, network: 0, several: 0 }
+        Self { kill: 1, pause: 0, network: 0, several: 0, cut: 0 }
     }
 }
 
@@ -105,20 +109,21 @@ impl Check<'_> {
             (FaultKind::Pause, raw.pause),
             (FaultKind::Network, raw.network),
             (FaultKind::Several, raw.several),
+            (FaultKind::Cut, raw.cut),
         ];
         if let Some(at) = faults {
             self.check_kinds(at)?;
         }
         let links = self.links(links, raw.network)?;
-        let again = self.again(again, raw.kill + raw.several, (cluster, upgrades), windows)?;
+        let again = self.again(again, raw.kill + raw.several + raw.cut, (cluster, upgrades), windows)?;
         Ok(FaultMix { kinds, links, again })
     }
 
     fn check_kinds(&self, at: &Spanned<RawFaults>) -> Result<(), Refusal> {
-        let RawFaults { kill, pause, network, several } = at.get_ref();
-        if [kill, pause, network, several].iter().all(|weight| **weight == 0) {
+        let RawFaults { kill, pause, network, several, cut } = at.get_ref();
+        if [kill, pause, network, several, cut].iter().all(|weight| **weight == 0) {
             let message = "expected a weight above 0 in one of `faults.kill`, `faults.pause`, `faults.network`, `faults.several`, \
-                           found none: there would be no fault";
+                           `faults.cut`, found none: there would be no fault";
             return Err(self.refuse(at, message.to_owned()));
         }
         if *several > 0 && *pause == 0 && *network == 0 {

@@ -8,6 +8,7 @@ use super::faults::{RawAgain, RawFaults, RawLinks};
 use super::known::RawKnown;
 use super::lasting::RawLasting;
 use super::load::RawLoad;
+use super::power::RawPower;
 use super::quotas::RawQuotas;
 use super::restore::RawRestore;
 use super::target::RawTarget;
@@ -29,6 +30,7 @@ pub(super) struct Raw {
     cluster: RawCluster,
     load: RawLoad,
     crowd: Option<RawCrowd>,
+    pub(super) power: Option<Spanned<RawPower>>,
     whom: Spanned<RawWhom>,
     pub(super) when: Spanned<RawWhen>,
     #[serde(default)]
@@ -114,6 +116,7 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
     let windows = check.windows(&raw, &whom, &cluster)?;
     let possible = (&cluster, raw.changes_engines());
     let faults = check.faults(raw.faults.as_ref(), raw.links.as_ref(), &raw.again, possible, &windows)?;
+    let power = check.power(&raw, &faults)?;
     let lasts = (faults.weight(FaultKind::Pause) > 0, faults.weight(FaultKind::Network) > 0);
     let lasting = check.lasting(&raw.lasting, lasts)?;
     let quotas = check.quotas(&raw.quotas, cycles, &whom, &windows)?;
@@ -132,6 +135,7 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
         cluster,
         load,
         crowd,
+        power,
         whom,
         when,
         windows,

@@ -306,7 +306,8 @@ fn the_shipped_scenarios_are_good() {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         // Tables of bugs are not scenarios.
-        let table = ["mutants.toml", "etcd-releases.toml"].iter().any(|table| path.ends_with(table));
+        let table =
+            ["mutants.toml", "power-mutants.toml", "etcd-releases.toml"].iter().any(|table| path.ends_with(table));
         if path.extension().is_some_and(|extension| extension == "toml") && !table {
             let scenario = Scenario::load(&path).unwrap_or_else(|refusal| panic!("{refusal}"));
             assert!(scenario.text.starts_with('#'), "{}: the story comes first", path.display());
@@ -380,7 +381,7 @@ fn faults_that_would_not_happen_are_refused() {
     assert_eq!(
         with("[faults]\nkill = 0"),
         "scenarios/x.toml:21: expected a weight above 0 in one of `faults.kill`, `faults.pause`, `faults.network`, \
-         `faults.several`, found none: there would be no fault\n  21 | [faults]"
+         `faults.several`, `faults.cut`, found none: there would be no fault\n  21 | [faults]"
     );
     let several = with("[faults]\nseveral = 1");
     assert!(

@@ -3,7 +3,7 @@
 //! A window stays as it is, because it makes a replay land on the same step. A kill's applied index
 //! and its time stay as well, because a smaller number makes a step no simpler.
 
-use crate::plan::{At, Fault, Link, Restore, Step, Upgrade, Way, When, Whom};
+use crate::plan::{At, Fault, Link, Power, Restore, Step, Upgrade, Way, When, Whom};
 use crate::scenario::WhomKind;
 
 /// Shorter than this, a pause or a disturbance has no effect.
@@ -33,12 +33,25 @@ pub fn simpler(step: &Step) -> Vec<Step> {
 
 fn simpler_fault(fault: &Fault) -> Vec<Fault> {
     match fault {
-        Fault::Kill { whom, when, again } => {
-            let kill = |whom, when, again| Fault::Kill { whom, when, again };
+        Fault::Kill { whom, when, again, power } => {
+            // A cut of the last kill alone is one of the first where no other is left.
+            let kill = |whom, when, again: Vec<At>| {
+                let power = match *power {
+                    Power::FailsLast { keep_percent } if again.is_empty() => Power::Fails { keep_percent },
+                    power => power,
+                };
+                Fault::Kill { whom, when, again, power }
+            };
+            let plain = (*power != Power::Stays).then(|| Fault::Kill {
+                whom: *whom,
+                when: *when,
+                again: again.clone(),
+                power: Power::Stays,
+            });
             let fewer = shorter(again).into_iter().map(|again| kill(*whom, *when, again));
             let nearer = fewer_members(*whom).into_iter().map(|whom| kill(whom, *when, again.clone()));
             let first = first_hit(*when).into_iter().map(|when| kill(*whom, when, again.clone()));
-            fewer.chain(nearer).chain(first).collect()
+            plain.into_iter().chain(fewer).chain(nearer).chain(first).collect()
         }
         Fault::Pause { whom, when, ms } => {
             let pause = |whom, when, ms| Fault::Pause { whom, when, ms };

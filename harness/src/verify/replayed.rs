@@ -80,6 +80,7 @@ pub(super) struct Replayed {
     pub disagreements: Vec<String>,
     /// Kills in the cycle under way, and indexes of its answered fences.
     kills: u32,
+    power_losses: u32,
     fences: BTreeSet<u64>,
 }
 
@@ -139,10 +140,11 @@ impl Replayed {
         self.counts.count(&evidence);
         match evidence {
             Evidence::Cycle { .. } => {
-                self.kills = 0;
+                (self.kills, self.power_losses) = (0, 0);
                 self.fences.clear();
             }
             Evidence::Killed { .. } => self.kills += 1,
+            Evidence::PowerLost { .. } => self.power_losses += 1,
             Evidence::FenceAnswers { answers, .. } => {
                 self.fences.extend(answers.0.iter().map(|(_, answer)| answer.index))
             }
@@ -161,6 +163,11 @@ impl Replayed {
         if record.kills != self.kills {
             let (claims, shows) = (record.kills, self.kills);
             self.disagreements.push(format!("kills of cycle {cycle}: its record says {claims}, the evidence {shows}"));
+        }
+        if record.power_losses != self.power_losses {
+            let (claims, shows) = (record.power_losses, self.power_losses);
+            self.disagreements
+                .push(format!("power losses of cycle {cycle}: its record says {claims}, the evidence {shows}"));
         }
         if let Some(index) = record.fence_index.filter(|index| !self.fences.contains(index)) {
             // A fence that no member's watch ever reached is answered, and not judged: the finding

@@ -120,6 +120,8 @@ impl IndexFile {
         };
         if planted(Bug::TornIndexFile) {
             overwrite(&self.path, &encode(n), after)?;
+        } else if planted(Bug::IndexNoFsync) || planted(Bug::IndexNoDirFsync) {
+            replace_without_a_sync(&self.path, &encode(n), after)?;
         } else {
             durable::replace_file(&self.path, &encode(n), after)?;
         }
@@ -140,6 +142,25 @@ fn overwrite(path: &Path, bytes: &[u8], mut after: impl FnMut(Step)) -> io::Resu
     file.write_all(rest)?;
     file.sync_all()?;
     after(Step::Renamed);
+    after(Step::DirectorySynced);
+    Ok(())
+}
+
+/// Planted bugs `index-no-fsync` and `index-no-dir-fsync`: the steps of [`durable::replace_file`]
+/// without one of the two syncs. Kills keep the page cache, so only a power loss shows them.
+fn replace_without_a_sync(path: &Path, bytes: &[u8], mut after: impl FnMut(Step)) -> io::Result<()> {
+    let tmp = path.with_extension("tmp");
+    std::fs::write(&tmp, bytes)?;
+    after(Step::TmpWritten);
+    if !planted(Bug::IndexNoFsync) {
+        std::fs::File::open(&tmp)?.sync_all()?;
+    }
+    after(Step::TmpSynced);
+    std::fs::rename(&tmp, path)?;
+    after(Step::Renamed);
+    if !planted(Bug::IndexNoDirFsync) {
+        durable::sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+    }
     after(Step::DirectorySynced);
     Ok(())
 }

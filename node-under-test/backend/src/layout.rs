@@ -15,6 +15,7 @@
 //! ```
 
 use node_base::durable;
+use node_base::sabotage::{Bug, planted};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use std::fs::File;
@@ -123,6 +124,9 @@ impl DataDir {
     /// its directory before the MANIFEST names it, and writes and syncs a new MANIFEST at each
     /// open. redb's file is synced like the others.
     pub fn sync_leftovers(&self) -> io::Result<()> {
+        if planted(Bug::ReopenWithoutSync) {
+            return Ok(());
+        }
         for path in [self.engine_marker(), self.last_flushed_index(), self.db()] {
             match File::open(&path) {
                 Ok(_) if path.is_dir() => {}

@@ -81,6 +81,18 @@ bugs! {
     RestoreDropsLeases = "restore-drops-leases",
     /// The engine marker's name is not synced before the engine is made.
     MarkerNoDirFsync = "marker-no-dir-fsync",
+    /// `last-flushed-index` is renamed over the old one before its data is synced.
+    IndexNoFsync = "index-no-fsync",
+    /// The rename of `last-flushed-index` is not made durable.
+    IndexNoDirFsync = "index-no-dir-fsync",
+    /// A start does not sync what the life before left in the page cache.
+    ReopenWithoutSync = "reopen-without-sync",
+    /// The raft log's commits are not synced: an entry is acknowledged before it is durable.
+    RaftLogNoFsync = "raft-log-no-fsync",
+    /// A commit of the raft log that holds a vote alone is not synced before the vote is answered.
+    VoteNotPersisted = "vote-not-persisted",
+    /// A received image is installed without having been synced.
+    CheckpointNotSynced = "checkpoint-not-synced",
     /// A client may send commands that apply cannot decode, and a committed command that cannot be
     /// decoded ends the process.
     ApplyNotTotal = "apply-not-total",

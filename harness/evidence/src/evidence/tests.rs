@@ -3,6 +3,7 @@
 use super::*;
 use crate::evidence::Served;
 use crate::operation::{Compare, Effect, Expected, Keys, Shape};
+use crate::power::{LostData, LostName, NameChange};
 use crate::record::RunSummary;
 use crate::verdict::Class;
 use proptest::prelude::*;
@@ -129,6 +130,15 @@ fn samples(kind: EvidenceKind) -> Vec<Evidence> {
             Evidence::Killed { cycle, member, engine: Some(Engine::Redb) },
             Evidence::Killed { cycle, member, engine: None },
         ],
+        K::PowerLost => {
+            let name = LostName { operation: 4, change: NameChange::Rename, path: "last-flushed-index".into() };
+            let data = LostData { operation: 3, path: "raft-log.redb".into(), pages: 2, torn: 1, size: Some(4096) };
+            let lost = Lost { operations: 9, names: vec![name], files: vec![data] };
+            vec![
+                Evidence::PowerLost { cycle, member, keep_percent: 0, lost },
+                Evidence::PowerLost { cycle, member, keep_percent: 50, lost: Lost::default() },
+            ]
+        }
         K::Inspected => {
             let dead = || DeadMember { engine: Some(Engine::Redb), engine_index: Some(9), ..DeadMember::default() };
             let looks = [Look::Killed, Look::MigrateKilled, Look::Migrated { to: Engine::Redb, index: Some(4) }];

@@ -105,6 +105,7 @@ impl Books {
             | Evidence::WatchEnded { .. }
             | Evidence::Did { .. }
             | Evidence::Reading { .. }
+            | Evidence::PowerLost { .. }
             | Evidence::Finding { .. }
             | Evidence::CycleEnd { .. } => {}
         }

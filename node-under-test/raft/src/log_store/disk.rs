@@ -23,6 +23,7 @@
 //! so that a kill in between leaves no half-made log behind.
 
 use super::LogError;
+use super::without_sync::{self, WithoutSync};
 use crate::types::{RawEntry, RawVote, decode, encode, entry_log_id};
 use node_base::LogId;
 use node_base::durable::{create_dir_durably, sync_dir};
@@ -109,7 +110,14 @@ impl Disk {
 
     fn open_file(dir: &Path, path: PathBuf, verified: bool) -> Result<Self, LogError> {
         let mut builder = Database::builder();
-        let db = match builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(verified).open(&path) {
+        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(verified);
+        let opened = if without_sync::is_planted() {
+            let file = WithoutSync::open(&path).map_err(|error| LogError::unreadable(&path, error))?;
+            builder.create_with_backend(file)
+        } else {
+            builder.open(&path)
+        };
+        let db = match opened {
             Ok(db) => db,
             Err(DatabaseError::DatabaseAlreadyOpen) => return Err(LogError::InUse(path)),
             Err(error) => return Err(LogError::unreadable(&path, error)),

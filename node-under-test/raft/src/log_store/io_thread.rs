@@ -7,6 +7,7 @@
 
 use super::disk::Changes;
 use super::shared::{Op, Shared};
+use super::without_sync;
 use crate::clock;
 use node_base::LogId;
 use node_base::failpoint::{Window, pass};
@@ -95,11 +96,13 @@ impl Writer {
             },
             || {
                 pass_if(appends, Window::RaftFsync);
+                without_sync::next_holds(planted(Bug::VoteNotPersisted) && votes && !appends);
                 if planted(Bug::LeaderRestore) && group.leading && appends {
                     clock::stall(PLANTED_STALL);
                 }
             },
         );
+        without_sync::next_holds(false);
         if let Err(error) = written {
             group.ops.into_iter().for_each(|op| answer(op, Err(copy(&error))));
             return Err(error);

@@ -1,0 +1,368 @@
+//! The half of the filesystem that can lose what was not synced: [`Unsynced`] beside the directory
+//! below, and the way from the live state to a crash state.
+//!
+//! A file that loses its last name is kept in a directory of its own beside the mount, its *graves*
+//! (`n1.unsynced` beside `n1`), for as long as that loss itself can be lost. A killed harness
+//! leaves the live state, and graves that the next mount empties.
+
+use super::tree::{by_descriptor, errno, errno_of, stat_of};
+use super::unsynced::{Change, Crash, Damage, Ino, Numbered, PAGE, Place, Sync, Unsynced};
+use crate::seed::Stream;
+use anyhow::Context;
+use fuser::Errno;
+use ninelives_evidence::power::{Lost, LostData, LostName, NameChange, Names};
+use nix::fcntl::{RenameFlags, renameat2};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Lossy {
+    unsynced: Unsynced,
+    graves: OwnedFd,
+    /// The graves of a file: each one is a link more than the member knows of.
+    buried: HashMap<Ino, u32>,
+}
+
+type Done<T> = Result<T, Errno>;
+
+impl Lossy {
+    /// With the graves beside `dir`, emptied.
+    ///
+    /// # Errors
+    /// They cannot be made or emptied.
+    pub fn beside(dir: &Path, mode: Names) -> anyhow::Result<Self> {
+        let graves = graves_of(dir);
+        match std::fs::remove_dir_all(&graves) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => std::fs::create_dir_all(&graves),
+        }
+        .with_context(|| format!("cannot empty {}", graves.display()))?;
+        let graves = File::open(&graves).with_context(|| format!("cannot open {}", graves.display()))?;
+        Ok(Self { unsynced: Unsynced::new(mode), graves: graves.into(), buried: HashMap::new() })
+    }
+
+    /// Links that the member knows nothing of.
+    pub fn graves(&self, ino: Ino) -> u32 {
+        self.buried.get(&ino).copied().unwrap_or(0)
+    }
+
+    /// `length` bytes of `file` at `offset` are about to change.
+    pub fn before_write(&mut self, ino: Ino, file: &File, offset: u64, length: u64) -> Done<()> {
+        let size = file.metadata()?.len();
+        self.unsynced.write(ino, (offset, length), size, |page| read_page(file, page)).map_err(Errno::from)
+    }
+
+    /// `file` is about to get another size.
+    pub fn before_resize(&mut self, ino: Ino, file: &File, new_size: u64) -> Done<()> {
+        let size = file.metadata()?.len();
+        self.unsynced.resize(ino, size, new_size, |page| read_page(file, page)).map_err(Errno::from)
+    }
+
+    /// A file or directory was made.
+    pub fn made(&mut self, dir: Ino, name: &OsStr, ino: Ino) {
+        // The number of a file that is gone may have been given again.
+        self.unsynced.forget(ino);
+        self.linked(dir, name, ino);
+    }
+
+    /// A file has got another name.
+    pub fn linked(&mut self, dir: Ino, name: &OsStr, ino: Ino) {
+        self.unsynced.rename(Change::Bind { at: place(dir, name), ino });
+    }
+
+    /// Takes a name away: what had it lies in its grave until a sync makes that durable.
+    pub fn remove(&mut self, (dir, fd): (Ino, &OwnedFd), name: &OsStr, flags: AtFlags) -> Done<()> {
+        let stat = rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(errno)?;
+        let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        match (is_dir, flags.contains(AtFlags::REMOVEDIR)) {
+            (true, false) => return Err(Errno::EISDIR),
+            (false, true) => return Err(Errno::ENOTDIR),
+            (true, true) if !is_empty(fd, name)? => return Err(Errno::ENOTEMPTY),
+            _ => {}
+        }
+        let ino = stat.st_ino;
+        let operation = self.unsynced.rename(Change::Unbind { at: place(dir, name), ino });
+        renameat2(fd, name, &self.graves, &*grave(operation), RenameFlags::empty()).map_err(errno_of)?;
+        *self.buried.entry(ino).or_default() += 1;
+        Ok(())
+    }
+
+    /// Renames, with the system call's own meaning of `flags`.
+    pub fn rename(
+        &mut self,
+        (from, from_fd): (Place, &OwnedFd),
+        (to, to_fd): (Place, &OwnedFd),
+        flags: RenameFlags,
+    ) -> Done<()> {
+        let number = |fd: &OwnedFd, name: &OsStr| match rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(error) => Err(errno(error)),
+        };
+        let ino = number(from_fd, &from.name)?.ok_or(Errno::ENOENT)?.st_ino;
+        let there = number(to_fd, &to.name)?;
+        if there.is_some_and(|there| there.st_ino == ino) {
+            // Two links of one file: nothing happens.
+            return renameat2(from_fd, &*from.name, to_fd, &*to.name, flags).map_err(errno_of);
+        }
+        if flags.contains(RenameFlags::RENAME_EXCHANGE) {
+            renameat2(from_fd, &*from.name, to_fd, &*to.name, flags).map_err(errno_of)?;
+            let of_other = there.ok_or(Errno::ENOENT)?.st_ino;
+            self.unsynced.rename(Change::Exchange { one: from, other: to, ino, of_other });
+            return Ok(());
+        }
+        let replaced = there.filter(|_| !flags.contains(RenameFlags::RENAME_NOREPLACE));
+        let Some(replaced) = replaced else {
+            renameat2(from_fd, &*from.name, to_fd, &*to.name, flags).map_err(errno_of)?;
+            self.unsynced.rename(Change::Move { from, to, ino, replaced: None });
+            return Ok(());
+        };
+        if FileType::from_raw_mode(replaced.st_mode) == FileType::Directory {
+            // It has to be empty, and nothing that is under test does it.
+            return Err(Errno::ENOTSUP);
+        }
+        let operation = self.unsynced.operation() + 1;
+        // A link first, so that the name is never without a file.
+        rustix::fs::linkat(to_fd, &*to.name, &self.graves, &*grave(operation), AtFlags::empty()).map_err(errno)?;
+        if let Err(error) = renameat2(from_fd, &*from.name, to_fd, &*to.name, flags) {
+            rustix::fs::unlinkat(&self.graves, &*grave(operation), AtFlags::empty()).map_err(errno)?;
+            return Err(errno_of(error));
+        }
+        self.unsynced.rename(Change::Move { from, to, ino, replaced: Some(replaced.st_ino) });
+        *self.buried.entry(replaced.st_ino).or_default() += 1;
+        Ok(())
+    }
+
+    pub fn sync_begins(&mut self, ino: Ino, is_dir: bool) -> Sync {
+        self.unsynced.sync_begins(ino, is_dir)
+    }
+
+    /// Makes durable what the sync covers, and empties the graves that are not needed any more.
+    pub fn sync_ended(&mut self, sync: Sync) -> Done<()> {
+        for Numbered { operation, change } in self.unsynced.sync_ended(sync) {
+            let Some(ino) = change.unnamed() else { continue };
+            let name = grave(operation);
+            let stat = rustix::fs::statat(&self.graves, &*name, AtFlags::SYMLINK_NOFOLLOW).map_err(errno)?;
+            let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+            rustix::fs::unlinkat(&self.graves, &*name, flags).map_err(errno)?;
+            if let Some(graves) = self.buried.get_mut(&ino) {
+                *graves -= 1;
+                if *graves == 0 {
+                    self.buried.remove(&ino);
+                }
+            }
+            if is_dir || stat.st_nlink == 1 {
+                self.unsynced.forget(ino);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the directory below `root` what a power loss leaves of it. The log of changes is empty
+    /// afterwards: everything that is there is durable.
+    ///
+    /// # Errors
+    /// The directory below cannot be read or written.
+    pub fn lose(self, root: &OwnedFd, keep_percent: u32, draws: &mut Stream) -> anyhow::Result<Lost> {
+        let before = Walked::of(root, &self.graves)?;
+        let live = |ino: Ino, page: u64| {
+            let file = before.files.get(&ino).map(|(_, fd)| File::open(by_descriptor(fd)));
+            file.and_then(Result::ok).and_then(|file| read_page(&file, page).ok()).unwrap_or_default()
+        };
+        let crash = self.unsynced.crash(keep_percent, draws, live);
+        let lost = before.in_words(&self.unsynced, &crash);
+        for named in &crash.names {
+            before.take_back(named, &self.graves).with_context(|| format!("cannot take back {named:?}"))?;
+        }
+        let after = Walked::of(root, &self.graves)?;
+        for damage in &crash.files {
+            after
+                .damage(damage)
+                .with_context(|| format!("cannot take back what was written to file {}", damage.ino))?;
+        }
+        Ok(lost)
+    }
+}
+
+/// The place of the graves of `dir`.
+pub fn graves_of(dir: &Path) -> PathBuf {
+    let mut name = dir.file_name().unwrap_or_default().to_owned();
+    name.push(".unsynced");
+    dir.with_file_name(name)
+}
+
+fn grave(operation: u64) -> OsString {
+    operation.to_string().into()
+}
+
+pub fn place(dir: Ino, name: &OsStr) -> Place {
+    Place { dir, name: name.to_owned() }
+}
+
+/// A page of a file, shorter at its end.
+fn read_page(file: &File, page: u64) -> io::Result<Vec<u8>> {
+    let (mut bytes, mut filled) = (vec![0; PAGE as usize], 0);
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], page * PAGE + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+fn is_empty(dir: &OwnedFd, name: &OsStr) -> Done<bool> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let dir = rustix::fs::openat(dir, name, flags, Mode::empty()).map_err(errno)?;
+    Ok(names_in(&dir).map_err(errno)?.is_empty())
+}
+
+fn names_in(dir: &OwnedFd) -> rustix::io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(dir)? {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(OsString::from_vec(name));
+        }
+    }
+    Ok(names)
+}
+
+/// The directory below, walked through: a descriptor of everything, by number.
+struct Walked {
+    dirs: HashMap<Ino, (PathBuf, OwnedFd)>,
+    files: HashMap<Ino, (PathBuf, OwnedFd)>,
+}
+
+impl Walked {
+    fn of(root: &OwnedFd, graves: &OwnedFd) -> anyhow::Result<Self> {
+        let mut walked = Self { dirs: HashMap::new(), files: HashMap::new() };
+        // Directories in graves can be places of names that come back.
+        walked.walk(graves, None, &PathBuf::new()).context("cannot read the graves")?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(rustix::fs::CWD, by_descriptor(root), flags, Mode::empty())?;
+        walked.walk(&root, Some(super::tree::ROOT), &PathBuf::new()).context("cannot read the directory")?;
+        Ok(walked)
+    }
+
+    fn walk(&mut self, dir: &OwnedFd, number: Option<Ino>, path: &Path) -> anyhow::Result<()> {
+        for name in names_in(dir)? {
+            let path = path.join(&name);
+            let fd = rustix::fs::openat(dir, &*name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+            let stat = stat_of(&fd).map_err(|error| io::Error::from_raw_os_error(error.code()))?;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let dir = rustix::fs::openat(rustix::fs::CWD, by_descriptor(&fd), flags, Mode::empty())?;
+                self.walk(&dir, Some(stat.st_ino), &path)?;
+            } else {
+                self.files.insert(stat.st_ino, (path, fd));
+            }
+        }
+        if let Some(number) = number {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let own = rustix::fs::openat(rustix::fs::CWD, by_descriptor(dir), flags, Mode::empty())?;
+            self.dirs.insert(number, (path.to_owned(), own));
+        }
+        Ok(())
+    }
+
+    /// The number of what has this name.
+    fn at(&self, place: &Place) -> Option<Ino> {
+        let (_, dir) = self.dirs.get(&place.dir)?;
+        rustix::fs::statat(dir, &*place.name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| stat.st_ino)
+    }
+
+    /// Takes a change of names back, as far as its directories are still there.
+    fn take_back(&self, named: &Numbered, graves: &OwnedFd) -> anyhow::Result<()> {
+        let dir = |place: &Place| self.dirs.get(&place.dir).map(|(_, fd)| fd);
+        let exhume = |to: &Place| -> anyhow::Result<()> {
+            let Some(fd) = dir(to) else { return Ok(()) };
+            let name = grave(named.operation);
+            match renameat2(graves, &*name, fd, &*to.name, RenameFlags::RENAME_NOREPLACE) {
+                // Its directory is gone, and with it the name.
+                Err(nix::errno::Errno::ENOENT) => Ok(()),
+                done => Ok(done?),
+            }
+        };
+        match &named.change {
+            Change::Bind { at, ino } if self.at(at) == Some(*ino) => {
+                let Some(fd) = dir(at) else { return Ok(()) };
+                if self.dirs.contains_key(ino) {
+                    std::fs::remove_dir_all(by_descriptor(fd).join(&at.name))?;
+                } else {
+                    rustix::fs::unlinkat(fd, &*at.name, AtFlags::empty())?;
+                }
+                Ok(())
+            }
+            Change::Unbind { at, .. } => exhume(at),
+            Change::Move { from, to, ino, replaced } if self.at(to) == Some(*ino) => {
+                let (Some(old), Some(new)) = (dir(from), dir(to)) else { return Ok(()) };
+                match renameat2(new, &*to.name, old, &*from.name, RenameFlags::RENAME_NOREPLACE) {
+                    // The directory that it came from is gone, and the file with it.
+                    Err(nix::errno::Errno::ENOENT) => rustix::fs::unlinkat(new, &*to.name, AtFlags::empty())?,
+                    done => done?,
+                }
+                replaced.map_or(Ok(()), |_| exhume(to))
+            }
+            Change::Exchange { one, other, ino, of_other }
+                if self.at(one) == Some(*of_other) && self.at(other) == Some(*ino) =>
+            {
+                let (Some(first), Some(second)) = (dir(one), dir(other)) else { return Ok(()) };
+                Ok(renameat2(first, &*one.name, second, &*other.name, RenameFlags::RENAME_EXCHANGE)?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn damage(&self, damage: &Damage) -> anyhow::Result<()> {
+        // A file whose names are all gone has nothing left to lose.
+        let Some((_, fd)) = self.files.get(&damage.ino) else { return Ok(()) };
+        let file = File::options().read(true).write(true).open(by_descriptor(fd))?;
+        let size = damage.size.map_or_else(|| file.metadata().map(|meta| meta.len()), Ok)?;
+        for (page, bytes) in damage.pages.iter().filter(|(page, _)| page * PAGE < size) {
+            let mut whole = bytes.clone();
+            whole.resize(PAGE as usize, 0);
+            file.write_all_at(&whole, page * PAGE)?;
+        }
+        file.set_len(size)?;
+        Ok(())
+    }
+
+    fn in_words(&self, unsynced: &Unsynced, crash: &Crash) -> Lost {
+        let path = |place: &Place| {
+            self.dirs.get(&place.dir).map_or_else(PathBuf::new, |(dir, _)| dir.clone()).join(&place.name)
+        };
+        let names = crash.names.iter().map(|named| {
+            let (change, at) = match &named.change {
+                Change::Bind { at, .. } => (NameChange::Creation, at),
+                Change::Unbind { at, .. } => (NameChange::Removal, at),
+                Change::Move { to, .. } => (NameChange::Rename, to),
+                Change::Exchange { one, .. } => (NameChange::Exchange, one),
+            };
+            LostName { operation: named.operation, change, path: path(at) }
+        });
+        let files = crash.files.iter().filter_map(|damage| {
+            let (path, _) = self.files.get(&damage.ino)?;
+            Some(LostData {
+                operation: damage.first,
+                path: path.clone(),
+                pages: damage.pages.len() as u64,
+                torn: damage.torn,
+                size: damage.size,
+            })
+        });
+        Lost { operations: unsynced.operation(), names: names.collect(), files: files.collect() }
+    }
+}

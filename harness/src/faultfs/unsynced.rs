@@ -1,0 +1,426 @@
+//! Model of what a power loss takes: the changes of a directory tree that no sync has made durable,
+//! each with what was there before it.
+//!
+//! It is an undo log. The directory below always holds the live state; a crash state is the live
+//! state without the changes that are lost. So a filesystem that dies loses nothing at all, and
+//! memory grows with what is not synced and not with what is stored.
+//!
+//! ```text
+//!   write, truncate ──▶ pages of 4 KiB and sizes, as they were     ── fsync of the file ──▶ forgotten
+//!   create, link, unlink, rename ──▶ a log of changes of names     ── by [`Names`] ──▶ forgotten
+//!   crash(keep, draws) ──▶ [`Crash`]: names to take back, newest first; pages and sizes to put back
+//! ```
+//!
+//! Claims:
+//! 1. What was synced is in every crash state. A sync covers what came before it *began*; what
+//!    came while it ran may be lost.
+//! 2. A crash state is a function of the changes, the mode, the share that is kept, and the draws.
+//! 3. Pages survive one by one, torn at 512 bytes; sizes survive apart from pages, and a page that
+//!    is lost from a file that grew reads as zeros.
+//! 4. A name's changes survive in their order: a kept change of a name keeps those before it.
+//!
+//! Modes, owners and times of files are not part of it: they survive.
+
+use crate::seed::Stream;
+use ninelives_evidence::power::Names;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsString;
+
+/// Unit in which data survives.
+pub const PAGE: u64 = 4096;
+/// Unit that a disk writes whole.
+const SECTOR: usize = 512;
+
+/// A file or directory, by its number.
+pub type Ino = u64;
+
+/// A name in a directory.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    pub dir: Ino,
+    pub name: OsString,
+}
+
+/// A change of names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A file, link or directory was made.
+    Bind { at: Place, ino: Ino },
+    /// It was removed.
+    Unbind { at: Place, ino: Ino },
+    /// It was renamed, and replaced another one.
+    Move { from: Place, to: Place, ino: Ino, replaced: Option<Ino> },
+    /// Two names changed places.
+    Exchange { one: Place, other: Place, ino: Ino, of_other: Ino },
+}
+
+impl Change {
+    fn places(&self) -> [Option<&Place>; 2] {
+        match self {
+            Change::Bind { at, .. } | Change::Unbind { at, .. } => [Some(at), None],
+            Change::Move { from, to, .. } => [Some(to), Some(from)],
+            Change::Exchange { one, other, .. } => [Some(one), Some(other)],
+        }
+    }
+
+    fn files(&self) -> [Option<Ino>; 2] {
+        match self {
+            Change::Bind { ino, .. } | Change::Unbind { ino, .. } => [Some(*ino), None],
+            Change::Move { ino, replaced, .. } => [Some(*ino), *replaced],
+            Change::Exchange { ino, of_other, .. } => [Some(*ino), Some(*of_other)],
+        }
+    }
+
+    fn shares_a_place(&self, other: &Change) -> bool {
+        self.places().iter().flatten().any(|place| other.places().iter().flatten().any(|theirs| theirs == place))
+    }
+
+    fn concerns(&self, ino: Ino) -> bool {
+        self.files().contains(&Some(ino))
+    }
+
+    /// The file that lost a name by this change and has to be kept while the change can be lost.
+    pub fn unnamed(&self) -> Option<Ino> {
+        match self {
+            Change::Unbind { ino, .. } => Some(*ino),
+            Change::Move { replaced, .. } => *replaced,
+            Change::Bind { .. } | Change::Exchange { .. } => None,
+        }
+    }
+}
+
+/// A change of names with its number among all operations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbered {
+    pub operation: u64,
+    pub change: Change,
+}
+
+/// Something as it was before an operation.
+#[derive(Debug, Clone)]
+struct Before<T> {
+    operation: u64,
+    was: T,
+}
+
+#[derive(Debug, Default)]
+struct File {
+    /// Oldest first; an empty page reads as zeros.
+    pages: BTreeMap<u64, Vec<Before<Vec<u8>>>>,
+    sizes: Vec<Before<u64>>,
+    /// The operation at which the last sync of this file began.
+    sync_begun: u64,
+}
+
+impl File {
+    /// Whether what is there now has to be remembered before the next change: nothing was since
+    /// the last sync began.
+    fn wants<T>(versions: Option<&Vec<Before<T>>>, sync_begun: u64) -> bool {
+        versions.and_then(|versions| versions.last()).is_none_or(|last| last.operation <= sync_begun)
+    }
+
+    /// The first operation that can be lost.
+    fn first(&self) -> Option<u64> {
+        let pages = self.pages.values().flatten().map(|before| before.operation);
+        pages.chain(self.sizes.iter().map(|before| before.operation)).min()
+    }
+
+    fn is_durable(&self) -> bool {
+        self.pages.is_empty() && self.sizes.is_empty()
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Unsynced {
+    mode: Names,
+    /// The number of the last operation.
+    operation: u64,
+    files: HashMap<Ino, File>,
+    /// Oldest first.
+    names: Vec<Numbered>,
+}
+
+/// A sync that has begun.
+#[derive(Debug, Clone, Copy)]
+pub struct Sync {
+    ino: Ino,
+    is_dir: bool,
+    begun: u64,
+}
+
+/// A crash state, by its difference from the live state.
+#[derive(Debug, Default)]
+pub struct Crash {
+    /// Changes of names that are lost, newest first.
+    pub names: Vec<Numbered>,
+    pub files: Vec<Damage>,
+}
+
+/// The data that a file loses.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Damage {
+    pub ino: Ino,
+    /// The size that it gets, if that is another one.
+    pub size: Option<u64>,
+    /// Pages with what they get; an empty one is zeros.
+    pub pages: Vec<(u64, Vec<u8>)>,
+    /// Pages of it in which sectors of both states stand.
+    pub torn: u64,
+    /// The first operation of which something is lost.
+    pub first: u64,
+}
+
+impl Unsynced {
+    pub fn new(mode: Names) -> Self {
+        Self { mode, operation: 0, files: HashMap::new(), names: Vec::new() }
+    }
+
+    /// The number of the last operation.
+    pub fn operation(&self) -> u64 {
+        self.operation
+    }
+
+    /// `length` bytes at `offset` are about to change, in a file of `size` bytes that may grow.
+    /// `read` gives a page as it is, short or empty at the end of the file.
+    pub fn write<E>(
+        &mut self,
+        ino: Ino,
+        (offset, length): (u64, u64),
+        size: u64,
+        read: impl FnMut(u64) -> Result<Vec<u8>, E>,
+    ) -> Result<(), E> {
+        let Some(last) = length.checked_sub(1) else { return Ok(()) };
+        self.operation += 1;
+        self.remember_pages(ino, offset / PAGE..=(offset + last) / PAGE, size, read)?;
+        if offset + length > size {
+            self.remember_size(ino, size);
+        }
+        Ok(())
+    }
+
+    /// A file of `size` bytes is about to have `new_size`.
+    pub fn resize<E>(
+        &mut self,
+        ino: Ino,
+        size: u64,
+        new_size: u64,
+        read: impl FnMut(u64) -> Result<Vec<u8>, E>,
+    ) -> Result<(), E> {
+        if size == new_size {
+            return Ok(());
+        }
+        self.operation += 1;
+        if new_size < size {
+            self.remember_pages(ino, new_size / PAGE..=(size - 1) / PAGE, size, read)?;
+        }
+        self.remember_size(ino, size);
+        Ok(())
+    }
+
+    fn remember_pages<E>(
+        &mut self,
+        ino: Ino,
+        pages: std::ops::RangeInclusive<u64>,
+        size: u64,
+        mut read: impl FnMut(u64) -> Result<Vec<u8>, E>,
+    ) -> Result<(), E> {
+        let operation = self.operation;
+        let file = self.files.entry(ino).or_default();
+        for page in pages {
+            if File::wants(file.pages.get(&page), file.sync_begun) {
+                let was = if page * PAGE < size { read(page)? } else { Vec::new() };
+                file.pages.entry(page).or_default().push(Before { operation, was });
+            }
+        }
+        Ok(())
+    }
+
+    fn remember_size(&mut self, ino: Ino, was: u64) {
+        let operation = self.operation;
+        let file = self.files.entry(ino).or_default();
+        if File::wants(Some(&file.sizes), file.sync_begun) {
+            file.sizes.push(Before { operation, was });
+        }
+    }
+
+    /// Names have changed. Its number, by which the caller keeps what has lost its name.
+    pub fn rename(&mut self, change: Change) -> u64 {
+        self.operation += 1;
+        self.names.push(Numbered { operation: self.operation, change });
+        self.operation
+    }
+
+    /// A sync begins.
+    pub fn sync_begins(&mut self, ino: Ino, is_dir: bool) -> Sync {
+        self.operation += 1;
+        if let Some(file) = self.files.get_mut(&ino) {
+            file.sync_begun = self.operation;
+        }
+        Sync { ino, is_dir, begun: self.operation }
+    }
+
+    /// A sync has ended well: what it covers is durable. Returns the changes of names that can not
+    /// be lost any more.
+    pub fn sync_ended(&mut self, sync: Sync) -> Vec<Numbered> {
+        let covered = |operation: u64| operation <= sync.begun;
+        if let Some(file) = self.files.get_mut(&sync.ino) {
+            file.sizes.retain(|before| !covered(before.operation));
+            file.pages.retain(|_, versions| {
+                versions.retain(|before| !covered(before.operation));
+                !versions.is_empty()
+            });
+            if file.is_durable() {
+                self.files.remove(&sync.ino);
+            }
+        }
+        let durable: Vec<bool> = match self.mode {
+            Names::Journal => self.names.iter().map(|named| covered(named.operation)).collect(),
+            Names::Inode => {
+                let above = self.directories_above(sync.ino);
+                self.with_what_they_need(|named| {
+                    covered(named.operation)
+                        && (named.change.concerns(sync.ino)
+                            || sync.is_dir && named.change.is_in(sync.ino)
+                            || above.iter().any(|dir| named.change.binds(*dir)))
+                })
+            }
+            Names::Posix => self
+                .with_what_they_need(|named| covered(named.operation) && sync.is_dir && named.change.is_in(sync.ino)),
+        };
+        let mut durable = durable.into_iter();
+        let (gone, left) = std::mem::take(&mut self.names).into_iter().partition(|_| durable.next() == Some(true));
+        self.names = left;
+        gone
+    }
+
+    /// A file is gone for good; its number may be given again.
+    pub fn forget(&mut self, ino: Ino) {
+        self.files.remove(&ino);
+    }
+
+    /// The directories that hold a name of `ino`, as far as their own names are not durable.
+    fn directories_above(&self, ino: Ino) -> BTreeSet<Ino> {
+        let (mut found, mut next) = (BTreeSet::new(), vec![ino]);
+        while let Some(ino) = next.pop() {
+            let dirs = self.names.iter().filter(|named| named.change.binds(ino));
+            for dir in dirs.flat_map(|named| named.change.places()).flatten().map(|place| place.dir) {
+                if found.insert(dir) {
+                    next.push(dir);
+                }
+            }
+        }
+        found
+    }
+
+    /// The changes that are `chosen`, and those before them that they need (claim 4).
+    fn with_what_they_need(&self, chosen: impl FnMut(&Numbered) -> bool) -> Vec<bool> {
+        let mut kept: Vec<bool> = self.names.iter().map(chosen).collect();
+        for later in (0..kept.len()).rev() {
+            if kept[later] {
+                for earlier in 0..later {
+                    kept[earlier] |= self.names[earlier].change.shares_a_place(&self.names[later].change);
+                }
+            }
+        }
+        kept
+    }
+
+    /// What is lost if the power fails now: each change survives with a chance of `keep_percent`.
+    /// `live` gives a page as it is now.
+    pub fn crash(&self, keep_percent: u32, draws: &mut Stream, mut live: impl FnMut(Ino, u64) -> Vec<u8>) -> Crash {
+        let survives = |draws: &mut Stream| draws.chance(keep_percent.into(), 100);
+        let kept = match self.mode {
+            Names::Journal => {
+                let length = match keep_percent {
+                    0 => 0,
+                    100.. => self.names.len() as u64,
+                    _ => draws.between(0, self.names.len() as u64),
+                };
+                (0..self.names.len() as u64).map(|index| index < length).collect()
+            }
+            Names::Inode | Names::Posix => {
+                let chosen: Vec<bool> = self.names.iter().map(|_| survives(draws)).collect();
+                let mut chosen = chosen.into_iter();
+                self.with_what_they_need(|_| chosen.next() == Some(true))
+            }
+        };
+        let lost = self.names.iter().zip(kept).filter(|(_, kept)| !kept);
+        let names = lost.rev().map(|(named, _)| named.clone()).collect();
+        // In the order of their changes: the numbers of files are not a function of the changes.
+        let mut inodes: Vec<_> = self.files.keys().copied().collect();
+        inodes.sort_unstable_by_key(|ino| self.files[ino].first());
+        let files = inodes.into_iter().filter_map(|ino| {
+            let damage = self.files[&ino].crash(ino, &survives, draws, &mut live);
+            (damage.size.is_some() || !damage.pages.is_empty()).then_some(damage)
+        });
+        Crash { names, files: files.collect() }
+    }
+}
+
+impl Change {
+    fn is_in(&self, dir: Ino) -> bool {
+        match self {
+            // A rename is durable with the directory that it leads to.
+            Change::Move { to, .. } => to.dir == dir,
+            _ => self.places().iter().flatten().any(|place| place.dir == dir),
+        }
+    }
+
+    /// Whether it gave `ino` a name.
+    fn binds(&self, ino: Ino) -> bool {
+        match self {
+            Change::Bind { ino: own, .. } | Change::Move { ino: own, .. } => *own == ino,
+            Change::Exchange { .. } => self.concerns(ino),
+            Change::Unbind { .. } => false,
+        }
+    }
+}
+
+impl File {
+    fn crash(
+        &self,
+        ino: Ino,
+        survives: &impl Fn(&mut Stream) -> bool,
+        draws: &mut Stream,
+        live: &mut impl FnMut(Ino, u64) -> Vec<u8>,
+    ) -> Damage {
+        let mut damage = Damage { ino, size: None, pages: Vec::new(), torn: 0, first: u64::MAX };
+        if let [durable, ..] = &self.sizes[..]
+            && !survives(draws)
+        {
+            damage.size = Some(durable.was);
+            damage.first = durable.operation;
+        }
+        for (page, versions) in &self.pages {
+            let [durable, later @ ..] = &versions[..] else { continue };
+            if survives(draws) {
+                continue;
+            }
+            damage.first = damage.first.min(durable.operation);
+            let lost = match draws.pick(later).filter(|_| survives(draws)) {
+                Some(between) => between.was.clone(),
+                // Some sectors of what was written survive, where anything may.
+                None if survives(draws) => {
+                    damage.torn += 1;
+                    torn(&durable.was, &live(ino, *page), draws)
+                }
+                None => durable.was.clone(),
+            };
+            damage.pages.push((*page, lost));
+        }
+        damage
+    }
+}
+
+/// A page in which each sector is that of one state or of the other.
+fn torn(durable: &[u8], live: &[u8], draws: &mut Stream) -> Vec<u8> {
+    let whole = |bytes: &[u8]| [bytes, &vec![0; (PAGE as usize).saturating_sub(bytes.len())]].concat();
+    let (mut page, live) = (whole(durable), whole(live));
+    for (sector, new) in page.chunks_mut(SECTOR).zip(live.chunks(SECTOR)) {
+        if draws.chance(1, 2) {
+            sector.copy_from_slice(new);
+        }
+    }
+    page
+}

@@ -1,0 +1,60 @@
+//! The `[power]` table: what a power loss takes. With it the data directories of all members lie
+//! under the fault filesystem, which takes root and `/dev/fuse`.
+//!
+//! ```toml
+//! [power]
+//! names = "inode"          # or "journal", or "posix": which syncs make names durable
+//! all_lost_percent = 50    # so many cuts lose everything that is not synced, the others a part
+//! ```
+
+use super::raw::{Check, Raw};
+use super::{FaultKind, FaultMix, PowerSpec, Refusal};
+use ninelives_evidence::power::Names;
+use serde::Deserialize;
+use toml::Spanned;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPower {
+    names: Spanned<String>,
+    all_lost_percent: Option<Spanned<u32>>,
+}
+
+/// Half of the cuts find what a missing sync leaves, the other half what a partial one does.
+const ALL_LOST_PERCENT: u32 = 50;
+
+impl Check<'_> {
+    pub(super) fn power(&self, raw: &Raw, faults: &FaultMix) -> Result<Option<PowerSpec>, Refusal> {
+        let cuts = faults.weight(FaultKind::Cut) > 0;
+        let Some(at) = &raw.power else {
+            return match raw.faults.as_ref().filter(|_| cuts) {
+                Some(faults) => {
+                    let message =
+                        "`faults.cut` is above 0: expected a table `[power]` with `names`, which says what is lost";
+                    Err(self.refuse(faults, message.to_owned()))
+                }
+                None => Ok(None),
+            };
+        };
+        let RawPower { names, all_lost_percent } = at.get_ref();
+        let Some(mode) = Names::ALL.into_iter().find(|mode| mode.name() == names.get_ref()) else {
+            let known = Names::ALL.map(Names::name).join(", ");
+            let message = format!("`power.names`: expected one of {known}, found {:?}", names.get_ref());
+            return Err(self.refuse(names, message));
+        };
+        for (table, other) in [("[upgrade]", raw.upgrade.is_some()), ("[restore]", raw.restore.is_some())] {
+            if other {
+                let message = format!(
+                    "`[power]` beside `{table}`: expected one of them, because a directory that is exchanged under a mount \
+                     would leave it"
+                );
+                return Err(self.refuse(at, message));
+            }
+        }
+        let all_lost_percent = match all_lost_percent {
+            Some(percent) => self.within("power.all_lost_percent", percent, 0..=100)?,
+            None => ALL_LOST_PERCENT,
+        };
+        Ok(Some(PowerSpec { names: mode, all_lost_percent }))
+    }
+}
