@@ -25,11 +25,11 @@
 //!   verify                        a report's history, judged again
 //! ```
 //!
-//! What is written of a run and what is judged by it are crates of their own: [`ninelives_evidence`]
-//! and [`ninelives_oracle`]. Beside the pipeline: [`endpoints`] (which members serve), [`paths`] (the
-//! report directory), [`provenance`] (what ran, and on what), [`seed`] (the only source of chance),
-//! [`timer`] (the only waits for time), [`exit`] (the exit codes), [`output`] (what is said, and to
-//! whom), [`shell`] (commands to paste).
+//! What is written of a run and what is judged by it are crates of their own:
+//! [`ninelives_evidence`] and [`ninelives_oracle`]. Beside the pipeline: [`endpoints`] (which
+//! members serve), [`paths`] (the report directory), [`provenance`] (what ran, and on what),
+//! [`seed`] (the only source of chance), [`timer`] (the only waits for time), [`exit`] (the exit
+//! codes), [`output`] (what is said, and to whom), [`shell`] (commands to paste).
 //!
 //! Absences that are invariants: nothing here links the node (only its wire formats, `node-proto`);
 //! only `timer` waits for time, and only `seed` draws at random; only `process::spawner` starts a

@@ -7,9 +7,9 @@
 //!    model, over the client API: a new watch reads them from the engine, tombstones included, as
 //!    the hash does. Its keys at the fence are read as well.
 //! 3. All members are killed, and all raft logs are decoded. A replay of the committed entries
-//!    ([`ninelives_oracle::log_replay`]) begins at that fence and goes on to the end: its rows of each
-//!    revision are the correct ones. It uses no member's apply code. A majority of the logs decides
-//!    which entries are committed, and no single log does (`quorum`).
+//!    ([`ninelives_oracle::log_replay`]) begins at that fence and goes on to the end: its rows of
+//!    each revision are the correct ones. It uses no member's apply code. A majority of the logs
+//!    decides which entries are committed, and no single log does (`quorum`).
 //! 4. The first revision at which a member's rows differ is the first wrong one; the replay knows
 //!    which entry made it.
 //!

@@ -9,10 +9,11 @@
 //! - [`power`]: what a power loss takes.
 //! - [`verdict`]: blame, with the kinds of findings. [`known`]: findings that a scenario expects.
 //! - [`record`]: what a cycle and a run leave behind, as `verdict.json` stores it.
-//! - [`limits`]: every bound, with its reason. [`stretched`]: bounds that follow the machine's pace.
+//! - [`limits`]: every bound, with its reason. [`stretched`]: bounds that follow the machine's
+//!   pace.
 //! - [`clock`]: the only source of time. [`set_once`]: a value that wakes all that wait for it.
-//! - [`ended`]: how a process ended. [`resource`]: what a machine runs out of. [`hex`] and [`text`]:
-//!   bytes as the history writes them.
+//! - [`ended`]: how a process ended. [`resource`]: what a machine runs out of. [`hex`] and
+//!   [`text`]: bytes as the history writes them.
 
 pub mod clock;
 pub mod ended;

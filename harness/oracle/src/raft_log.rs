@@ -1,10 +1,10 @@
 //! The second decoder of a member's raft log: what the log of a stopped member says, read without a
 //! line of the node's code.
 //!
-//! It reads a *copy* of the member's directory (the inspector's) into memory, because redb writes to
-//! every file that it opens, and repairs one that a kill left half-written. So neither the original
-//! changes, where the next life must find what the kill left, nor the copy, which the inspector
-//! reads. It costs no sync either.
+//! It reads a *copy* of the member's directory (the inspector's) into memory, because redb writes
+//! to every file that it opens, and repairs one that a kill left half-written. So neither the
+//! original changes, where the next life must find what the kill left, nor the copy, which the
+//! inspector reads. It costs no sync either.
 //!
 //! # Format
 //! `<data-dir>/member/raft/raft-log.redb` is a redb file with two tables. `meta`, by name: `format`
