@@ -1,6 +1,6 @@
-//! The fault filesystem under real etcd: killed between two system calls, it loses nothing; a run
+//! The fault filesystem. Under real etcd: killed between two system calls, it loses nothing; a run
 //! that was killed leaves no dead mount behind once it is resumed; and a machine without FUSE
-//! proves nothing.
+//! proves nothing. Under the node: a power loss shows a missing sync, and a kill does not.
 //!
 //! On a machine, or for a user, that cannot mount, every one of these is the last one.
 
@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const NINELIVES: &str = env!("CARGO_BIN_EXE_ninelives");
-const LACKING: &str = "asks for the fault filesystem (`fault_filesystem = true`), which takes FUSE and root";
+const LACKING: &str =
+    "asks for the fault filesystem (`fault_filesystem = true` or `[power]`), which takes FUSE and root";
 
 /// The scenario of files with `cycles` cycles, and quotas for the syncs of the log alone.
 fn scenario(dir: &Path, cycles: u32) -> PathBuf {
@@ -122,4 +123,54 @@ fn a_machine_without_fuse_proves_nothing() {
     assert!(text.contains(LACKING), "{text}");
     let run = verdict(&report);
     assert_eq!((run["verdict"].as_str(), run["cycles"].as_array().map(Vec::len)), (Some("inconclusive"), Some(0)));
+}
+
+/// The scenario `name` with `cycles` cycles, on a node with the planted bug `bug`.
+fn with_a_bug(name: &str, cycles: u32, bug: &str, report: &Path) -> (i32, String) {
+    let bins = Path::new(NINELIVES).parent().expect("a binary stands in a directory");
+    let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios").join(name);
+    let mut command = run(&scenario, report);
+    command.args(["--cycles", &cycles.to_string(), "--sabotage", bug]);
+    command.arg("--node").arg(bins.join("node-under-test-sabotaged"));
+    command.arg("--inspector").arg(bins.join("node-under-test"));
+    finish(&mut command)
+}
+
+#[test]
+fn a_missing_sync_is_found_by_a_power_loss_and_not_by_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = |name: &str| dir.path().join(name);
+    let (code, text) = with_a_bug("teeth-power.toml", 40, "index-no-fsync", &report("cut"));
+    if !can_mount() {
+        assert_eq!(code, 2, "{text}");
+        assert!(text.contains(LACKING), "{text}");
+        return;
+    }
+    assert_eq!(code, 1, "{text}");
+    let run = verdict(&report("cut"));
+    assert_eq!(run["findings"][0]["class"], "refused-after-own-crash", "{text}");
+    assert!(run["worth"]["power_losses"].as_u64().is_some_and(|losses| losses > 0), "{text}");
+    assert!(run["worth"]["fault_classes_covered"].as_array().unwrap().contains(&"power-loss".into()), "{text}");
+    assert_eq!(mounts_in(dir.path()), 0);
+    let (code, text) = finish(Command::new(NINELIVES).arg("verify").arg(report("cut")));
+    assert_eq!(code, 1, "{text}");
+    let (code, text) = with_a_bug("smoke.toml", 10, "index-no-fsync", &report("kill"));
+    assert_eq!(code, 0, "{text}");
+    let run = verdict(&report("kill"));
+    assert!(run["worth"]["fault_classes_not_covered"].as_array().unwrap().contains(&"power-loss".into()), "{text}");
+}
+
+#[test]
+fn honest_syncs_survive_power_losses() {
+    if !can_mount() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/power.toml");
+    for engine in ["power.toml", "power-redb.toml", "power-all.toml"] {
+        let report = dir.path().join(engine);
+        let (code, text) = finish(run(&scenario.with_file_name(engine), &report).args(["--cycles", "8"]));
+        assert_eq!(code, 0, "{engine}: {text}");
+        assert!(verdict(&report)["worth"]["power_losses"].as_u64().is_some_and(|losses| losses > 4), "{text}");
+    }
 }

@@ -289,6 +289,20 @@ mod tests {
         assert_eq!(bench.done(), [1, 2, 3, 4], "a hit is a hit once");
     }
 
+    /// Nothing is answered until the member is dead: an error would not be a power loss.
+    #[test]
+    fn frozen_holds_everything_and_tells_nothing() {
+        let bench = Bench::new();
+        bench.gate.arm("wal.sync", 1).unwrap();
+        bench.gate.freeze();
+        bench.pass(1, SYNC);
+        bench.pass(2, None);
+        assert_eq!((bench.done(), bench.answers()), (vec![], vec![]));
+        assert!(!bench.said.borrow().held);
+        bench.gate.refuse();
+        assert_eq!(bench.answers(), [(1, false), (2, false)]);
+    }
+
     #[test]
     fn disarmed_is_disarmed() {
         let bench = Bench::new();

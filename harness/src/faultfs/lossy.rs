@@ -125,19 +125,30 @@ impl Lossy {
             self.unsynced.rename(Change::Move { from, to, ino, replaced: None });
             return Ok(());
         };
-        if FileType::from_raw_mode(replaced.st_mode) == FileType::Directory {
-            // It has to be empty, and nothing that is under test does it.
-            return Err(Errno::ENOTSUP);
-        }
         let operation = self.unsynced.operation() + 1;
+        if FileType::from_raw_mode(replaced.st_mode) == FileType::Directory {
+            if !is_empty(to_fd, &to.name)? {
+                return Err(Errno::ENOTEMPTY);
+            }
+            // A directory has no second link, so the two change places first.
+            renameat2(from_fd, &*from.name, to_fd, &*to.name, RenameFlags::RENAME_EXCHANGE).map_err(errno_of)?;
+            renameat2(from_fd, &*from.name, &self.graves, &*grave(operation), RenameFlags::empty())
+                .map_err(errno_of)?;
+            return self.moved(from, to, ino, replaced.st_ino);
+        }
         // A link first, so that the name is never without a file.
         rustix::fs::linkat(to_fd, &*to.name, &self.graves, &*grave(operation), AtFlags::empty()).map_err(errno)?;
         if let Err(error) = renameat2(from_fd, &*from.name, to_fd, &*to.name, flags) {
             rustix::fs::unlinkat(&self.graves, &*grave(operation), AtFlags::empty()).map_err(errno)?;
             return Err(errno_of(error));
         }
-        self.unsynced.rename(Change::Move { from, to, ino, replaced: Some(replaced.st_ino) });
-        *self.buried.entry(replaced.st_ino).or_default() += 1;
+        self.moved(from, to, ino, replaced.st_ino)
+    }
+
+    /// `replaced` lies in its grave, and `ino` has its name.
+    fn moved(&mut self, from: Place, to: Place, ino: Ino, replaced: Ino) -> Done<()> {
+        self.unsynced.rename(Change::Move { from, to, ino, replaced: Some(replaced) });
+        *self.buried.entry(replaced).or_default() += 1;
         Ok(())
     }
 

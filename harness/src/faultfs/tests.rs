@@ -2,7 +2,9 @@
 //! nothing.
 
 use super::*;
+use crate::seed::Seed;
 use crate::subject::events::NodeState;
+use ninelives_evidence::power::Names;
 use nix::fcntl::{FallocateFlags, RenameFlags, fallocate, renameat2};
 use proptest::prelude::*;
 use rustix::fs::FlockOperation;
@@ -25,8 +27,13 @@ struct Bench {
 impl Bench {
     /// `None`: this machine, or this user, has no FUSE.
     fn new() -> Option<Self> {
+        Self::with(None)
+    }
+
+    /// The same, where what is not synced can be lost.
+    fn with(names: Option<Names>) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
-        let mount = match Mount::over(&dir.path().join("n1"), None) {
+        let mount = match Mount::over(&dir.path().join("n1"), names) {
             Ok(mount) => mount,
             Err(why) => {
                 eprintln!("not tested: {why:#}");
@@ -249,6 +256,39 @@ fn who_goes_on_finds_everything_done() {
     assert!(!bench.said.borrow().held);
 }
 
+#[test]
+fn a_cut_takes_what_was_not_synced_and_the_next_life_sees_only_what_is_left() {
+    let Some(mut bench) = Bench::with(Some(Names::Posix)) else { return };
+    let mut file = File::create(bench.at("kept")).unwrap();
+    file.write_all(b"old").unwrap();
+    file.sync_all().unwrap();
+    File::open(bench.at("")).unwrap().sync_all().unwrap();
+    file.write_all(b" and new").unwrap();
+    fs::write(bench.at("lost"), b"").unwrap();
+    fs::remove_file(bench.at("kept")).unwrap();
+    drop(file);
+    let mut draws = Seed::new(1).stream("survivors");
+    let lost = bench.mount.as_mut().unwrap().cut(0, &mut draws).unwrap();
+    assert_eq!((lost.names.len(), lost.files.len()), (2, 1), "{lost}");
+    let (publish, said) = watch::channel(NodeState::default());
+    (bench.said, _) = (said, bench.gate().open(publish));
+    assert_eq!(fs::read(bench.at("kept")).unwrap(), b"old", "through the mount, without what the kernel remembered");
+    assert!(!bench.at("lost").exists());
+    // A cut with everything synced takes nothing, and a mount that ends leaves no graves.
+    assert!(bench.mount.as_mut().unwrap().cut(0, &mut draws).unwrap().is_nothing());
+    let below = bench.unmount();
+    assert_eq!(below.into_iter().collect::<Vec<_>>(), [(PathBuf::from("kept"), b"old".to_vec())]);
+    assert_eq!(fs::read_dir(bench.dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_mount_that_keeps_everything_cannot_be_cut() {
+    let Some(mut bench) = Bench::new() else { return };
+    let mut draws = Seed::new(1).stream("survivors");
+    let refused = bench.mount.as_mut().unwrap().cut(0, &mut draws).unwrap_err();
+    assert!(refused.to_string().contains("keeps everything"), "{refused}");
+}
+
 #[derive(Debug, Clone)]
 enum Deed {
     Mkdir(u8),
@@ -298,8 +338,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn it_does_what_the_directory_below_does(deeds in prop::collection::vec(deed(), 1..40)) {
-        if let Some(mut bench) = Bench::new() {
+    fn it_does_what_the_directory_below_does(
+        deeds in prop::collection::vec(deed(), 1..40),
+        names in prop::option::of(prop::sample::select(Names::ALL.to_vec())),
+    ) {
+        if let Some(mut bench) = Bench::with(names) {
             let plain = tempfile::tempdir().unwrap();
             for deed in &deeds {
                 prop_assert_eq!(carry_out(&bench.at(""), deed), carry_out(plain.path(), deed), "{:?}", deed);

@@ -36,6 +36,11 @@ impl Check<'_> {
                 None => Ok(None),
             };
         };
+        if !cuts {
+            let message = "`[power]` is given, but `faults.cut` is 0 or absent, so that nothing would be lost: expected it \
+                           above 0";
+            return Err(self.refuse(at, message.to_owned()));
+        }
         let RawPower { names, all_lost_percent } = at.get_ref();
         let Some(mode) = Names::ALL.into_iter().find(|mode| mode.name() == names.get_ref()) else {
             let known = Names::ALL.map(Names::name).join(", ");

@@ -559,3 +559,22 @@ fn only_a_class_about_the_system_can_be_known() {
         "{text}"
     );
 }
+
+#[test]
+fn a_power_loss_says_what_is_lost() {
+    let with = |tables: &str| GOOD.replacen("[windows]", &format!("{tables}\n[windows]"), 1);
+    let good = parse(&with("[faults]\nkill = 1\ncut = 2\n[power]\nnames = \"posix\"")).unwrap();
+    assert_eq!(good.power, Some(PowerSpec { names: Names::Posix, all_lost_percent: 50 }));
+    for (tables, words) in [
+        ("[faults]\ncut = 2", "expected a table `[power]` with `names`"),
+        ("[power]\nnames = \"inode\"", "`faults.cut` is 0 or absent"),
+        ("[faults]\ncut = 2\n[power]\nnames = \"inodes\"", "expected one of journal, inode, posix, found \"inodes\""),
+        ("[faults]\ncut = 2\n[power]\nnames = \"inode\"\nall_lost_percent = 101", "expected 0 to 100, found 101"),
+    ] {
+        let refused = parse(&with(tables)).unwrap_err().to_string();
+        assert!(refused.contains(words), "{refused}");
+    }
+    let both = format!("{}{UPGRADE}", with("[faults]\ncut = 2\n[power]\nnames = \"inode\""));
+    let both = parse(&both).unwrap_err().to_string();
+    assert!(both.contains("`[power]` beside `[upgrade]`"), "{both}");
+}
