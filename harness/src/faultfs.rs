@@ -13,8 +13,9 @@
 //! before leads below it. So all paths are the same as without it, and a plain directory remains
 //! after the unmounting.
 //!
-//! With [`Names`](ninelives_evidence::power::Names) it also keeps account of what no sync has made durable
-//! (`unsynced`, `lossy`), and [`Mount::cut`] takes that away from a dead member's directory.
+//! With [`Names`](ninelives_evidence::power::Names) it also keeps account of what no sync has made
+//! durable (`unsynced`, `lossy`), and [`Mount::cut`] takes that away from a dead member's
+//! directory.
 //!
 //! Without a cut it promises that everything that reached the directory before a hold is there,
 //! that the operation in question is there or not as its window says, and that nothing else reaches

@@ -6,6 +6,7 @@ use super::unsynced::PAGE;
 use crate::seed::{Seed, Stream};
 use fuser::RenameFlags;
 use ninelives_evidence::power::Names;
+use nix::fcntl::OFlag;
 use proptest::prelude::*;
 use rustix::fs::AtFlags;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,7 +58,7 @@ impl Disk {
     /// Writes `bytes` at `offset` of a file, which is made if it is not there.
     fn write(&self, path: &str, offset: u64, bytes: &[u8]) {
         let (dir, name) = self.split(path);
-        let (attr, handle) = self.below.create(dir, name, 0o600, libc::O_RDWR).unwrap();
+        let (attr, handle) = self.below.create(dir, name, 0o600, OFlag::O_RDWR.bits()).unwrap();
         self.below.write(attr.ino.0, handle, offset, bytes).unwrap();
         self.below.release(handle);
     }

@@ -101,8 +101,8 @@ impl Mount {
     }
 
     /// Lets the power of its member fail, which is dead: what was not synced is lost, and each such
-    /// change survives with a chance of `keep_percent`, by the `draws`. The directory is mounted again, as a disk that was
-    /// checked; what is there now is durable.
+    /// change survives with a chance of `keep_percent`, by the `draws`. The directory is mounted
+    /// again, like a disk after a check; what is there now is durable.
     ///
     /// # Errors
     /// The directory below cannot be changed, or it was not mounted to lose anything.

@@ -15,7 +15,7 @@ pub fn render(certificate: &Certificate) -> String {
     binaries.dedup();
     binaries.into_iter().for_each(|line| text.push_str(&line));
     for bug in &certificate.elsewhere {
-        text.push_str(&format!("{bug:26} not tried: no fault that is injected shows it\n"));
+        text.push_str(&format!("{bug:26} not tried: a bug of another table, or without a row yet\n"));
     }
     for row in &certificate.rows {
         if let Some(why) = row.lacks() {

@@ -23,7 +23,7 @@
 //! so that a kill in between leaves no half-made log behind.
 
 use super::LogError;
-use super::without_sync::{self, WithoutSync};
+use super::disk_without_sync::{self, WithoutSync};
 use crate::types::{RawEntry, RawVote, decode, encode, entry_log_id};
 use node_base::LogId;
 use node_base::durable::{create_dir_durably, sync_dir};
@@ -111,7 +111,7 @@ impl Disk {
     fn open_file(dir: &Path, path: PathBuf, verified: bool) -> Result<Self, LogError> {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(verified);
-        let opened = if without_sync::is_planted() {
+        let opened = if disk_without_sync::is_planted() {
             let file = WithoutSync::open(&path).map_err(|error| LogError::unreadable(&path, error))?;
             builder.create_with_backend(file)
         } else {

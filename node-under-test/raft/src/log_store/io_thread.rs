@@ -6,8 +6,8 @@
 //! is tried again.
 
 use super::disk::Changes;
+use super::disk_without_sync;
 use super::shared::{Op, Shared};
-use super::without_sync;
 use crate::clock;
 use node_base::LogId;
 use node_base::failpoint::{Window, pass};
@@ -96,13 +96,13 @@ impl Writer {
             },
             || {
                 pass_if(appends, Window::RaftFsync);
-                without_sync::next_holds(planted(Bug::VoteNotPersisted) && votes && !appends);
+                disk_without_sync::next_holds(planted(Bug::VoteNotPersisted) && votes && !appends);
                 if planted(Bug::LeaderRestore) && group.leading && appends {
                     clock::stall(PLANTED_STALL);
                 }
             },
         );
-        without_sync::next_holds(false);
+        disk_without_sync::next_holds(false);
         if let Err(error) = written {
             group.ops.into_iter().for_each(|op| answer(op, Err(copy(&error))));
             return Err(error);

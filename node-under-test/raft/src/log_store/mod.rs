@@ -18,13 +18,13 @@
 //!    again.
 
 mod disk;
+mod disk_without_sync;
 mod io_thread;
 mod reader;
 mod shared;
 mod tail;
 #[cfg(test)]
 mod tests;
-mod without_sync;
 
 use crate::api::Entry;
 use crate::types::{RawEntry, RawLogId, RawVote, TypeConfig, entry, entry_log_id, log_id, raw_log_id, vote_parts};
