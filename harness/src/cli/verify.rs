@@ -119,6 +119,7 @@ fn explain(exit: Exit, verdict: Verdict, claimed: bool, agree: bool) -> String {
         (true, true) => format!("the run's own verdict ({verdict}), supported by its evidence"),
         (true, false) if exit == Exit::Harness => "verdict.json claims what its evidence does not show".to_owned(),
         (true, false) => "the evidence shows a violation that verdict.json lacks".to_owned(),
+        (false, false) if exit == Exit::Harness => "the history records what its own evidence does not show".to_owned(),
         (false, _) => format!("the verdict of the evidence so far ({verdict})"),
     };
     format!("exit code {}: {because}", exit as u8)
@@ -153,5 +154,8 @@ mod tests {
         says(Exit::Inconclusive, inconclusive, missing, agree, so_far);
         let so_far = "1: the verdict of the evidence so far (violation)";
         says(Exit::Violation, violation, missing, disagree, so_far);
+        // Not a verdict about the run: the harness's records contradict what they were made from.
+        let records = "70: the history records what its own evidence does not show";
+        says(Exit::Harness, inconclusive, missing, disagree, records);
     }
 }
