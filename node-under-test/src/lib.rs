@@ -33,6 +33,7 @@ pub mod restored;
 pub mod serve;
 pub mod space;
 pub mod state;
+#[cfg(feature = "member")]
 pub mod sweeper;
 
 #[cfg(test)]
