@@ -27,6 +27,7 @@ pub mod output;
 pub mod publish;
 #[cfg(feature = "member")]
 pub mod recovery;
+pub mod requests;
 #[cfg(feature = "member")]
 pub mod restored;
 #[cfg(feature = "member")]
