@@ -110,10 +110,11 @@ fuzz: setup ## arbitrary bytes for the snapshot reader, the peer service and the
 	( cd "node-under-test/$${target%/*}" && \
 	cargo fuzz run --sanitizer none "$${target##*/}" -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 ); done
 
-lint: setup ## rustfmt and clippy, warnings are errors; both feature sets
+lint: setup ## rustfmt and clippy, warnings are errors; all feature sets
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --release --locked --workspace --all-targets --features node-under-test/sabotage -- -D warnings
+	$(CARGO) clippy --release --locked -p node-under-test --no-default-features -- -D warnings
 
 format: ## rustfmt
 	$(CARGO) fmt --all

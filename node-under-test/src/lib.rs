@@ -27,12 +27,14 @@ pub mod output;
 pub mod publish;
 #[cfg(feature = "member")]
 pub mod recovery;
+pub mod requests;
 #[cfg(feature = "member")]
 pub mod restored;
 #[cfg(feature = "member")]
 pub mod serve;
 pub mod space;
 pub mod state;
+#[cfg(feature = "member")]
 pub mod sweeper;
 
 #[cfg(test)]

@@ -245,7 +245,14 @@ impl Tmpfs {
         match mounted {
             Ok(output) if output.status.success() => Some(Self(dir)),
             refused => {
-                eprintln!("SKIPPED: a full disk takes a filesystem of its own, and mounting one failed: {refused:?}");
+                // Not `eprintln`: what a test that passes prints in that way is not shown.
+                let said = writeln!(
+                    std::io::stderr(),
+                    "SKIPPED: a full disk takes a filesystem of its own, and mounting one failed: {refused:?}\nRun it \
+                     as root, or in a namespace where you are: unshare --map-root-user --mount cargo test --release \
+                     -p node-under-test --test exhaustion"
+                );
+                said.unwrap();
                 None
             }
         }

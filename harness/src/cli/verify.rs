@@ -8,6 +8,7 @@ use crate::{output, report};
 use clap::Args;
 use ninelives_evidence::limits;
 use ninelives_evidence::record::LeasesJudged;
+use ninelives_evidence::verdict::Verdict;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -108,19 +109,54 @@ fn words(verification: &Verification) -> String {
 /// Explains the exit code, so that a failed run that verifies is not taken for a failed
 /// verification.
 fn exit_in_words(verification: &Verification) -> String {
-    let (exit, verdict) = (verification.exit(), verification.run.verdict);
-    let code = exit as u8;
-    match &verification.claimed {
-        _ if exit == Exit::Interrupted => {
-            format!("exit code {code}: the run was interrupted, and its evidence says so")
-        }
-        Some(_) if verification.disagreements.is_empty() => {
-            format!("exit code {code}: the run's own verdict ({verdict}), supported by its evidence")
-        }
-        Some(_) if exit == Exit::Harness => {
-            format!("exit code {code}: verdict.json claims what its evidence does not show")
-        }
-        Some(_) => format!("exit code {code}: the evidence shows a violation that verdict.json lacks"),
-        None => format!("exit code {code}: the verdict of the evidence so far ({verdict})"),
+    let claimed = verification.claimed.is_some();
+    explain(verification.exit(), verification.run.verdict, claimed, verification.disagreements.is_empty())
+}
+
+/// `claimed`: there is a `verdict.json`; `agree`: nothing disagrees with the evidence.
+fn explain(exit: Exit, verdict: Verdict, claimed: bool, agree: bool) -> String {
+    let because = match (claimed, agree) {
+        _ if exit == Exit::Interrupted => "the run was interrupted, and its evidence says so".to_owned(),
+        (true, true) => format!("the run's own verdict ({verdict}), supported by its evidence"),
+        (true, false) if exit == Exit::Harness => "verdict.json claims what its evidence does not show".to_owned(),
+        (true, false) => "the evidence shows a violation that verdict.json lacks".to_owned(),
+        (false, false) if exit == Exit::Harness => "the history records what its own evidence does not show".to_owned(),
+        (false, _) => format!("the verdict of the evidence so far ({verdict})"),
+    };
+    format!("exit code {}: {because}", exit as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sentence_says_whose_verdict_the_exit_code_is() {
+        let says = |exit, verdict, claimed, agree, words: &str| {
+            assert_eq!(explain(exit, verdict, claimed, agree), format!("exit code {words}"));
+        };
+        let (claimed, missing, agree, disagree) = (true, false, true, false);
+        let own = "supported by its evidence";
+        says(Exit::Pass, Verdict::Pass, claimed, agree, &format!("0: the run's own verdict (pass), {own}"));
+        let (violation, liveness) = (Verdict::Violation, Verdict::Liveness);
+        says(Exit::Violation, violation, claimed, agree, &format!("1: the run's own verdict (violation), {own}"));
+        says(Exit::Liveness, liveness, claimed, agree, &format!("3: the run's own verdict (liveness), {own}"));
+        let harness = Verdict::HarnessError;
+        says(Exit::Harness, harness, claimed, agree, &format!("70: the run's own verdict (harness-error), {own}"));
+        let lacks = "1: the evidence shows a violation that verdict.json lacks";
+        says(Exit::Violation, violation, claimed, disagree, lacks);
+        let claims = "70: verdict.json claims what its evidence does not show";
+        says(Exit::Harness, Verdict::Pass, claimed, disagree, claims);
+        let inconclusive = Verdict::Inconclusive;
+        let interrupted = "130: the run was interrupted, and its evidence says so";
+        says(Exit::Interrupted, inconclusive, claimed, agree, interrupted);
+        says(Exit::Interrupted, inconclusive, missing, agree, interrupted);
+        let so_far = "2: the verdict of the evidence so far (inconclusive)";
+        says(Exit::Inconclusive, inconclusive, missing, agree, so_far);
+        let so_far = "1: the verdict of the evidence so far (violation)";
+        says(Exit::Violation, violation, missing, disagree, so_far);
+        // Not a verdict about the run: the harness's records contradict what they were made from.
+        let records = "70: the history records what its own evidence does not show";
+        says(Exit::Harness, inconclusive, missing, disagree, records);
     }
 }

@@ -146,6 +146,9 @@ pub fn never_sent(status: &Status) -> bool {
 mod tests {
     use super::*;
     use node_proto::peer::ReadIndexRequest;
+    use rustix::net::sockopt::tcp_nodelay;
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+    use std::net::SocketAddr;
 
     /// A proposal is safe to send elsewhere if no process listened. This fails when the transport
     /// stops telling.
@@ -156,6 +159,38 @@ mod tests {
         let status = client.read_index(ReadIndexRequest { route: None }).await.unwrap_err();
         assert!(never_sent(&status), "{status:?}");
         assert!(!never_sent(&Status::unavailable("said by the other side")));
+    }
+
+    /// True if small messages leave at once on the socket of this process that is bound to `own`.
+    fn is_nodelay(own: SocketAddr) -> bool {
+        let this = pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).unwrap();
+        let bound = std::fs::read_dir("/proc/self/fd").unwrap().find_map(|entry| {
+            let number = entry.unwrap().file_name().to_string_lossy().parse().unwrap();
+            // It may be no socket, or be closed by now: other tests run in this process.
+            let socket = pidfd_getfd(&this, number, PidfdGetfdFlags::empty()).ok()?;
+            let name = rustix::net::getsockname(&socket).ok()?;
+            (SocketAddr::try_from(name) == Ok(own)).then_some(socket)
+        });
+        tcp_nodelay(bound.expect("the dialled socket is open")).unwrap()
+    }
+
+    /// A heartbeat, or a small append, must not wait until what was sent before is acknowledged.
+    #[tokio::test]
+    async fn small_messages_leave_at_once_on_every_dialled_connection() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let other = Member { id: 2, name: String::new(), peer_addr: address.clone(), client_addr: String::new() };
+        let peers = Peers::new(1, &[other], &Dial::default()).unwrap();
+        let clients = [peers.messages(2).unwrap(), peers.snapshots(2).unwrap(), peers.stranger(&address).unwrap()];
+        for mut client in clients {
+            let call = tokio::spawn(async move { client.read_index(ReadIndexRequest { route: None }).await });
+            let (mut accepted, dialled_from) = listener.accept().await.unwrap();
+            // Options are set before HTTP/2's greeting is sent.
+            tokio::io::AsyncReadExt::read_exact(&mut accepted, &mut [0; 24]).await.unwrap();
+            assert!(is_nodelay(dialled_from), "small messages wait on the connection from {dialled_from}");
+            drop(accepted);
+            call.await.unwrap().unwrap_err();
+        }
     }
 
     /// A connection that breaks after the request was written may have carried it.

@@ -7,9 +7,9 @@ mod support;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use node_raft::{LeaderService, ProposeError};
+use node_raft::{LeaderService, ProposeError, RaftNode};
 use std::sync::Arc;
-use support::Cluster;
+use support::{Cluster, eventually};
 
 fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().unwrap();
@@ -98,4 +98,50 @@ fn without_a_quorum_nothing_is_answered_and_the_leader_is_forgotten() {
         cluster.stop(leader).await;
         cluster.node(other).believed_leader().wait_for(Option::is_none).await.unwrap();
     });
+}
+
+/// A new leader has entries of its predecessor in its log that it has not applied: a lease that was
+/// revoked is still there, and an answer would prolong it.
+#[test]
+fn a_new_leader_answers_only_once_it_has_applied_the_first_entry_of_its_term() {
+    /// Far more than the one that an answer takes.
+    const ROUNDS: usize = 20;
+    run(async {
+        let mut cluster = started().await;
+        let old = cluster.leader();
+        let before = cluster.node(old).status().term;
+        cluster.gate.hold_first_entries();
+        cluster.stop(old).await;
+        eventually("both others committed it and begin to apply it", || cluster.gate.waiting() == 2).await;
+        let [one, other] = [old % 3 + 1, (old + 1) % 3 + 1].map(|id| cluster.node(id));
+        let mut answers =
+            std::pin::pin!(async { tokio::join!(eventually_answered(&one), eventually_answered(&other)) });
+        let confirmed = async {
+            let mut confirmed = 0;
+            while confirmed < ROUNDS {
+                confirmed += usize::from(one.read_index().await.is_ok());
+            }
+        };
+        tokio::select! {
+            biased;
+            answers = answers.as_mut() => panic!("answered before it was applied: {answers:?}"),
+            () = confirmed => {}
+        }
+        cluster.gate.open();
+        let (of_one, of_other) = answers.await;
+        for answer in [of_one, of_other] {
+            let term = answer.strip_suffix(": who?").and_then(|answer| answer.split_once(" in ")).unwrap().1;
+            assert!(term.parse::<u64>().unwrap() > before, "{answer} after term {before}");
+        }
+        cluster.stop_all().await;
+    });
+}
+
+/// Asks until there is an answer.
+async fn eventually_answered(node: &RaftNode) -> String {
+    loop {
+        if let Ok(answer) = node.ask_leader("who?".into()).await {
+            return String::from_utf8_lossy(&answer).into_owned();
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! has them once it has applied the change; a member that removes itself answers without.
 
 use super::{Node, propose_status};
+use crate::requests::check;
 use crate::state::Rejection;
 use crate::state::membership;
 use node_proto::command::MemberRecord;
@@ -13,7 +14,6 @@ use node_proto::etcdserverpb::{
     MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse, MemberUpdateRequest, MemberUpdateResponse,
 };
 use node_raft::{ChangeError, ChangeRefusal, Changed, MembershipChange};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -47,7 +47,7 @@ impl Cluster for ClusterService {
 
     async fn member_add(&self, request: Request<MemberAddRequest>) -> Result<Response<MemberAddResponse>, Status> {
         let request = request.into_inner();
-        let (peer_addr, is_learner) = (peer_addr(&request.peer_ur_ls)?, request.is_learner);
+        let (peer_addr, is_learner) = (check::peer_addr(&request.peer_ur_ls)?, request.is_learner);
         let added = MembershipChange::Add { peer_addr: peer_addr.clone(), is_learner };
         let (Changed { member_id, .. }, members) = self.change(added).await?;
         let new = MemberRecord { id: member_id, peer_addr, is_learner, ..MemberRecord::default() };
@@ -69,7 +69,7 @@ impl Cluster for ClusterService {
         request: Request<MemberUpdateRequest>,
     ) -> Result<Response<MemberUpdateResponse>, Status> {
         let MemberUpdateRequest { id, peer_ur_ls } = request.into_inner();
-        let peer_addr = peer_addr(&peer_ur_ls)?;
+        let peer_addr = check::peer_addr(&peer_ur_ls)?;
         let (_, members) = self.change(MembershipChange::Update { id, peer_addr }).await?;
         Ok(Response::new(MemberUpdateResponse { header: self.0.header_now(), members }))
     }
@@ -97,17 +97,6 @@ fn member(row: MemberRecord) -> Member {
     }
 }
 
-/// A member has one peer address, and no name service is asked for it.
-fn peer_addr(urls: &[String]) -> Result<String, Status> {
-    let [url] = urls else { return Err(Rejection::MEMBER_BAD_URLS.into()) };
-    let address = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
-    let address: SocketAddr = address.parse().map_err(|_| Status::from(Rejection::MEMBER_BAD_URLS))?;
-    if address.port() == 0 || address.ip().is_unspecified() {
-        return Err(Rejection::MEMBER_BAD_URLS.into());
-    }
-    Ok(address.to_string())
-}
-
 fn change_status(error: ChangeError) -> Status {
     let refusal = match error {
         ChangeError::Failed(error) => return propose_status(error),
@@ -121,31 +110,4 @@ fn change_status(error: ChangeError) -> Status {
         ChangeRefusal::NotEnoughStarted => Rejection::NOT_ENOUGH_STARTED,
     };
     rejection.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_peer_url_is_one_address() {
-        let parse = |urls: &[&str]| {
-            let urls: Vec<_> = urls.iter().map(|url| (*url).to_owned()).collect();
-            peer_addr(&urls).map_err(|status| status.message().to_owned())
-        };
-        for url in ["http://127.0.0.1:7004", "http://127.0.0.1:7004/", "127.0.0.1:7004"] {
-            assert_eq!(parse(&[url]).unwrap(), "127.0.0.1:7004");
-        }
-        let refused = Err("etcdserver: given member URLs are invalid".to_owned());
-        for urls in [
-            &[][..],
-            &["http://127.0.0.1:1", "http://127.0.0.1:2"],
-            &["http://somewhere:1"],
-            &["https://127.0.0.1:1"],
-            &["http://0.0.0.0:1"],
-            &["http://127.0.0.1:0"],
-        ] {
-            assert_eq!(parse(urls), refused, "{urls:?}");
-        }
-    }
 }

@@ -1,11 +1,11 @@
 //! `etcdserverpb.Lease`. Granting and revoking are replicated; how long a lease still lives only
 //! the leader knows, so it is asked that, from whichever member.
 
-use super::keep_alive::KeepAlive;
 use super::leader_required::LeaderRequired;
-use super::{Node, mismatch, propose_status};
+use super::{Node, REQUEST_TIMEOUT, mismatch, propose_status};
 use crate::entropy;
 use crate::lease::{self, Renewals};
+use crate::requests::keep_alive::KeepAlive;
 use node_proto::command::command::Request as Command;
 use node_proto::command::outcome::Result as Answer;
 use node_proto::etcdserverpb::lease_server::Lease;
@@ -84,7 +84,7 @@ impl Lease for LeaseService {
         request: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
         let asked = lease::time_to_live(&self.node.raft, request.into_inner());
-        let mut response = super::within(super::REQUEST_TIMEOUT, asked).await?.map_err(propose_status)?;
+        let mut response = super::within(REQUEST_TIMEOUT, asked).await?.map_err(propose_status)?;
         self.node.complete(&mut response.header);
         Ok(Response::new(response))
     }

@@ -1,9 +1,6 @@
 //! Limits of what clients may ask for at once. Beyond them they wait or are refused, in etcd's
 //! words, and what the member needs for itself stays free.
 
-use node_proto::command::command::Request as Command;
-use node_proto::etcdserverpb::request_op::Request as Op;
-use node_proto::etcdserverpb::{RequestOp, TxnRequest};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
@@ -58,58 +55,10 @@ pub fn no_space() -> Status {
     Status::resource_exhausted("etcdserver: mvcc: database space exceeded")
 }
 
-/// True if a command needs room for itself in the state, as etcd's quota sees it: puts, wherever
-/// they stand, and leases. All else frees room, or is small and keeps the cluster going.
-pub fn adds_data(command: &Command) -> bool {
-    match command {
-        Command::Put(_) | Command::LeaseGrant(_) => true,
-        Command::Txn(txn) => has_put(txn),
-        _ => false,
-    }
-}
-
-/// Without recursion: the depth is the client's to choose.
-fn has_put(txn: &TxnRequest) -> bool {
-    let mut left: Vec<&RequestOp> = txn.success.iter().chain(&txn.failure).collect();
-    while let Some(op) = left.pop() {
-        match &op.request {
-            Some(Op::RequestPut(_)) => return true,
-            Some(Op::RequestTxn(txn)) => left.extend(txn.success.iter().chain(&txn.failure)),
-            _ => {}
-        }
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use node_proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, LeaseRevokeRequest, PutRequest};
     use tonic::Code;
-
-    fn op(request: Op) -> RequestOp {
-        RequestOp { request: Some(request) }
-    }
-
-    #[test]
-    fn what_frees_room_is_taken_on_a_full_disk() {
-        let delete = || op(Op::RequestDeleteRange(DeleteRangeRequest::default()));
-        let put = || op(Op::RequestPut(PutRequest::default()));
-        let txn = |success, failure| TxnRequest { success, failure, ..Default::default() };
-        let nested = |inner| op(Op::RequestTxn(inner));
-        for (command, adds) in [
-            (Command::Put(PutRequest::default()), true),
-            (Command::LeaseGrant(Default::default()), true),
-            (Command::DeleteRange(DeleteRangeRequest::default()), false),
-            (Command::Compact(CompactionRequest::default()), false),
-            (Command::LeaseRevoke(LeaseRevokeRequest::default()), false),
-            (Command::Txn(txn(vec![delete()], vec![])), false),
-            (Command::Txn(txn(vec![delete()], vec![put()])), true),
-            (Command::Txn(txn(vec![nested(txn(vec![], vec![nested(txn(vec![put()], vec![]))]))], vec![])), true),
-        ] {
-            assert_eq!(adds_data(&command), adds, "{command:?}");
-        }
-    }
 
     #[test]
     fn proposals_are_bounded_in_bytes_and_images_in_number() {

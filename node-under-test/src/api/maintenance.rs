@@ -6,6 +6,7 @@
 use super::Node;
 use super::leader_required::LeaderRequired;
 use super::snapshot_stream::{self, Outgoing, PATIENCE};
+use crate::requests::check;
 use crate::space::Space;
 use crate::state::Store;
 use crate::state::hash::short;
@@ -15,9 +16,8 @@ use node_base::backend::SnapshotError;
 use node_base::chain::chain;
 use node_proto::etcdserverpb::maintenance_server::Maintenance;
 use node_proto::etcdserverpb::{
-    AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse, HashKvRequest, HashKvResponse,
-    HashRequest, HashResponse, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
-    alarm_request::AlarmAction,
+    AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, HashKvRequest, HashKvResponse, HashRequest,
+    HashResponse, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
 };
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
@@ -37,7 +37,7 @@ impl Maintenance for MaintenanceService {
     /// raised is disarmed without an error; what cannot be an alarm, or cannot be done with one, is
     /// refused.
     async fn alarm(&self, request: Request<AlarmRequest>) -> Result<Response<AlarmResponse>, Status> {
-        check_alarm(&request.into_inner())?;
+        check::alarm(&request.into_inner())?;
         Ok(Response::new(AlarmResponse { header: self.node.header_now(), alarms: Vec::new() }))
     }
 
@@ -108,36 +108,5 @@ impl Maintenance for MaintenanceService {
         let image = Outgoing { header: self.node.header_now(), wire_size, reader, held };
         let blobs = Box::pin(snapshot_stream::send(image, PATIENCE));
         Ok(Response::new(self.leader_required.guard(request.metadata(), blobs)))
-    }
-}
-
-fn check_alarm(request: &AlarmRequest) -> Result<(), Status> {
-    let (action, kind) = (request.action, request.alarm);
-    AlarmType::try_from(kind)
-        .map_err(|_| Status::invalid_argument(format!("etcdserver: expected an alarm type, found {kind}")))?;
-    match AlarmAction::try_from(action) {
-        Ok(AlarmAction::Get | AlarmAction::Deactivate) => Ok(()),
-        Ok(AlarmAction::Activate) => Err(Status::unimplemented("etcdserver: alarms cannot be raised on this server")),
-        Err(_) => Err(Status::invalid_argument(format!("etcdserver: expected an alarm action, found {action}"))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tonic::Code;
-
-    #[test]
-    fn an_alarm_that_is_not_raised_is_disarmed_and_what_is_no_alarm_is_refused() {
-        let check = |action, alarm| check_alarm(&AlarmRequest { action, alarm, ..AlarmRequest::default() });
-        let code = |action, alarm| check(action, alarm).unwrap_err().code();
-        let (get, activate, deactivate) = (0, 1, 2);
-        for kind in [AlarmType::None, AlarmType::Nospace, AlarmType::Corrupt] {
-            assert!(check(get, kind.into()).is_ok() && check(deactivate, kind.into()).is_ok());
-            assert_eq!(code(activate, kind.into()), Code::Unimplemented);
-        }
-        assert_eq!(code(3, 0), Code::InvalidArgument);
-        assert_eq!(code(deactivate, 3), Code::InvalidArgument);
-        assert_eq!(code(get, -1), Code::InvalidArgument);
     }
 }

@@ -7,7 +7,6 @@
 mod cluster;
 #[cfg(feature = "sabotage")]
 mod hasty;
-mod keep_alive;
 mod kv;
 mod leader_required;
 mod lease;
@@ -17,11 +16,11 @@ mod maintenance;
 mod message_size;
 mod snapshot_stream;
 mod watch;
-mod watch_session;
 
 use crate::cli::Serve;
 use crate::clock;
 use crate::lease::Lessor;
+use crate::requests::{REQUEST_TIMEOUT, check, propose_status, stopped};
 use crate::space::Space;
 use crate::state::Store;
 use crate::state::command;
@@ -40,16 +39,13 @@ use node_proto::etcdserverpb::kv_server::KvServer;
 use node_proto::etcdserverpb::lease_server::LeaseServer;
 use node_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use node_proto::etcdserverpb::watch_server::WatchServer;
-use node_raft::{Member, ProposeError, RaftNode};
+use node_raft::{Member, RaftNode};
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Code, Status};
-
-/// Time that a request may wait for raft; etcd's default.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// The services of one member. Starts the task that expires leases, so it needs a running runtime.
 ///
@@ -171,7 +167,7 @@ impl Node {
 
     /// Replicates a command, and returns what applying it answered.
     async fn propose(&self, request: Command) -> Result<Answer, Status> {
-        if limits::adds_data(&request)
+        if check::adds_data(&request)
             && let Some(member) = self.raft.short_of_space()
         {
             tracing::debug!(member, "refused for want of room on a disk");
@@ -218,25 +214,6 @@ fn outcome(response: Bytes) -> Result<Answer, Status> {
 /// The leader answered another kind of command than was proposed.
 fn mismatch() -> Status {
     Status::internal("the outcome belongs to another kind of request")
-}
-
-fn stopped() -> Status {
-    Status::unavailable("etcdserver: server stopped")
-}
-
-/// etcd's words for a request that raft did not bring to an end. Whether it was certainly not
-/// proposed is something that no client of etcd can tell from its error, so only the log says it.
-fn propose_status(error: ProposeError) -> Status {
-    tracing::debug!(%error, "not committed, as far as this member knows");
-    match error {
-        ProposeError::NoLeader => Status::unavailable("etcdserver: no leader"),
-        ProposeError::Unknown(_) => Status::unavailable("etcdserver: request timed out"),
-        ProposeError::Unavailable(_) => Status::unavailable("etcdserver: leader changed"),
-        // The leader is of another version: what this member lets in, it does not.
-        ProposeError::Unfit(reason) => Status::invalid_argument(reason),
-        ProposeError::TooLarge { .. } => Status::resource_exhausted(error.to_string()),
-        ProposeError::Fatal(_) => stopped(),
-    }
 }
 
 /// # Errors

@@ -7,8 +7,8 @@
 
 use super::Node;
 use super::leader_required::LeaderRequired;
-use super::watch_session::{Session, Step};
 use crate::clock;
+use crate::requests::watch::{Session, Step};
 use node_proto::etcdserverpb::watch_server::Watch;
 use node_proto::etcdserverpb::{WatchRequest, WatchResponse};
 use std::future::Future;

@@ -21,7 +21,18 @@ pub enum Renewed {
     BeingRevoked,
 }
 
-/// The way to the leader.
+/// The way to the leader: the bytes of a question go there, and those of its answer come back.
+pub trait Line: Send + Sync + 'static {
+    fn ask_leader(&self, question: Bytes) -> impl Future<Output = Result<Bytes, ProposeError>> + Send;
+}
+
+impl Line for RaftNode {
+    async fn ask_leader(&self, question: Bytes) -> Result<Bytes, ProposeError> {
+        RaftNode::ask_leader(self, question).await
+    }
+}
+
+/// Question to the leader about the leases of one member's clients.
 pub trait Ask: Send + Sync + 'static {
     fn renew(&self, ids: Vec<i64>) -> impl Future<Output = Result<BTreeMap<i64, Renewed>, ProposeError>> + Send;
 
@@ -29,7 +40,7 @@ pub trait Ask: Send + Sync + 'static {
     fn settle(&self, ids: Vec<i64>) -> impl Future<Output = Result<(), ProposeError>> + Send;
 }
 
-impl Ask for RaftNode {
+impl<L: Line> Ask for L {
     async fn renew(&self, ids: Vec<i64>) -> Result<BTreeMap<i64, Renewed>, ProposeError> {
         let Answer::Renewed(answer) = ask(self, Question::Renew(wire::Renew { ids })).await? else {
             return Err(other_answer());
@@ -54,10 +65,10 @@ impl Ask for RaftNode {
 /// # Errors
 /// No leader answered, or its answer is larger than a message between members.
 pub async fn time_to_live(
-    raft: &RaftNode,
+    line: &impl Line,
     request: LeaseTimeToLiveRequest,
 ) -> Result<LeaseTimeToLiveResponse, ProposeError> {
-    match ask(raft, Question::TimeToLive(request)).await? {
+    match ask(line, Question::TimeToLive(request)).await? {
         Answer::TimeToLive(answer) => Ok(answer),
         _ => Err(other_answer()),
     }
@@ -67,11 +78,11 @@ pub async fn time_to_live(
 /// election take a few tries. Below the limit of a request, so that the answer is still of use.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-async fn ask(raft: &RaftNode, about: Question) -> Result<Answer, ProposeError> {
+async fn ask(line: &impl Line, about: Question) -> Result<Answer, ProposeError> {
     let question: Bytes = wire::Question { about: Some(about) }.encode_to_vec().into();
     let deadline = clock::now() + PATIENCE;
     let answer = loop {
-        match raft.ask_leader(question.clone()).await {
+        match line.ask_leader(question.clone()).await {
             // It has waited for another leader meanwhile.
             Err(ProposeError::NoLeader | ProposeError::Unavailable(_)) if clock::now() < deadline => {}
             answered => break answered?,

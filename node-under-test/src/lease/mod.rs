@@ -18,6 +18,6 @@ mod expiry;
 mod lessor;
 mod renewals;
 
-pub use ask::{Ask, Renewed, time_to_live};
-pub use lessor::Lessor;
+pub use ask::{Ask, Line, Renewed, time_to_live};
+pub use lessor::{Leadership, Lessor};
 pub use renewals::{Answers, Renewals};

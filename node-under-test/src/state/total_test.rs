@@ -2,6 +2,7 @@
 //! the same state.
 
 use super::command;
+use super::mvcc::key::steps;
 use super::{Applying, Rejection, Store};
 use crate::testing::{AWAITED, MemoryBackend, TestStore};
 use bytes::Bytes;
@@ -327,29 +328,41 @@ fn what_every_member_has_to_walk_through_is_bounded() {
     assert!(matches!(beyond, Answer::Txn(_)), "no key lies there: {beyond:?}");
 }
 
-/// Operations that are as many as fit into a request, in each shape that used to take the square of
-/// their number.
+/// As many operations as fit into a request, in each shape that used to take the square of their
+/// number. What is bounded is what the check does with keys: comparisons and copies.
 #[test]
 fn the_overlap_of_many_puts_and_deletes_is_found_by_sorting() {
+    /// For each operation. Sorting takes 92 of them, a look at each pair a thousand.
+    const STEPS_MAX: u64 = 128;
     let delete = |key: String, range_end: &'static str| {
         let delete = DeleteRangeRequest { key: key.into(), range_end: range_end.into(), ..Default::default() };
         RequestOp { request: Some(Op::RequestDeleteRange(delete)) }
     };
-    // 63 × 64 nested ones of puts below "m", and as many of deletes above it; then one that
-    // overlaps.
     let nested = |ops: Vec<RequestOp>| RequestOp {
         request: Some(Op::RequestTxn(TxnRequest { success: ops, ..TxnRequest::default() })),
     };
+    // 31 × 64 puts below "m" and 32 × 64 deletes above it, nested; whichever come first, or in
+    // turns.
     let puts =
-        (0..31).map(|outer| nested((0..64).map(|inner| put_op(&format!("a/{outer}/{inner}"), Bytes::new())).collect()));
-    let deletes = (0..32).map(|outer| nested((0..64).map(|inner| delete(format!("m/{outer}/{inner}"), "")).collect()));
-    let mut success: Vec<RequestOp> = puts.chain(deletes).collect();
-    let bytes = |success: &Vec<RequestOp>| {
-        command::encode(Request::Txn(TxnRequest { success: success.clone(), ..TxnRequest::default() }))
+        |outer| nested((0..64).map(|inner| put_op(&format!("a/{outer}/{inner}"), Bytes::new())).collect::<Vec<_>>());
+    let deletes = |outer| nested((0..64).map(|inner| delete(format!("m/{outer}/{inner}"), "")).collect());
+    let puts_first: Vec<_> = (0..31).map(puts).chain((0..32).map(deletes)).collect();
+    let deletes_first: Vec<_> = (0..32).map(deletes).chain((0..31).map(puts)).collect();
+    let in_turns: Vec<_> = (0..31).flat_map(|outer| [puts(outer), deletes(outer)]).chain([deletes(31)]).collect();
+    let admit = |success: &Vec<RequestOp>| {
+        let txn = TxnRequest { success: success.clone(), ..TxnRequest::default() };
+        let bytes = command::encode(Request::Txn(txn));
+        steps::of(|| command::admit(&bytes))
     };
-    assert!(command::admit(&bytes(&success)).is_ok());
-    success.push(nested(vec![delete("a/30/".to_owned(), "a/31")]));
-    assert_eq!(command::admit(&bytes(&success)), Err(Rejection::DUPLICATE_KEY));
+    for (shape, mut success) in [("puts first", puts_first), ("deletes first", deletes_first), ("in turns", in_turns)] {
+        let (steps, admitted) = admit(&success);
+        assert!(admitted.is_ok(), "{shape}: {admitted:?}");
+        assert!((1..=STEPS_MAX * 63 * 64).contains(&steps), "{shape}: {steps} steps");
+        success.push(nested(vec![delete("a/30/".to_owned(), "a/31")]));
+        let (steps, admitted) = admit(&success);
+        assert_eq!(admitted, Err(Rejection::DUPLICATE_KEY), "{shape}");
+        assert!((1..=STEPS_MAX * 63 * 64).contains(&steps), "{shape}, and one that overlaps: {steps} steps");
+    }
 }
 
 /// Of a second store on the same rows, the index is the same: what a budget counts, every member

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// The transaction under way holds votes alone.
 static VOTES_ALONE: AtomicBool = AtomicBool::new(false);
 
-/// Whether the log's file is to be opened through [`WithoutSync`].
+/// True if the log's file is to be opened through [`WithoutSync`].
 pub(super) fn is_planted() -> bool {
     planted(Bug::RaftLogNoFsync) || planted(Bug::VoteNotPersisted)
 }

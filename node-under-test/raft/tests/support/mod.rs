@@ -16,6 +16,7 @@ use relay::Relay;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -55,14 +56,29 @@ struct Engine {
     lenient: bool,
 }
 
-/// Holds up the application of the command "stall" until it is opened.
+/// Holds up the application of the command "stall" until it is opened, and that of the first entries
+/// of terms if it is told to.
 #[derive(Default)]
 pub struct Gate {
     state: Mutex<(usize, bool)>,
     opened: Condvar,
+    first_entries: AtomicBool,
 }
 
 impl Gate {
+    /// The first entry of each later term comes to it as well.
+    pub fn hold_first_entries(&self) {
+        self.first_entries.store(true, Ordering::SeqCst);
+    }
+
+    fn holds(&self, payload: &Payload) -> bool {
+        match payload {
+            Payload::Command(command) => command == "stall",
+            Payload::Blank => self.first_entries.load(Ordering::SeqCst),
+            Payload::Membership(_) => false,
+        }
+    }
+
     fn wait(&self) {
         let mut state = self.state.lock().unwrap();
         state.0 += 1;
@@ -124,7 +140,7 @@ impl StateMachine for Memory {
     }
 
     fn apply(&self, entry: Entry, _: bool) -> io::Result<Bytes> {
-        if entry.payload == Payload::Command("stall".into()) {
+        if self.gate.holds(&entry.payload) {
             self.gate.wait();
         }
         let mut engine = self.lock();

@@ -6,6 +6,7 @@
 //! order they stand.
 
 use super::interval_set::IntervalSet;
+use super::key::Key;
 use super::{Interval, Rejection};
 use bytes::Bytes;
 use node_base::sabotage::{Bug, planted};
@@ -104,13 +105,13 @@ fn compare(compare: &Compare) -> Check {
 /// Keys that may be changed by one branch, or by operations that can come about together.
 #[derive(Default)]
 struct Changes {
-    puts: BTreeSet<Bytes>,
+    puts: BTreeSet<Key>,
     deletes: IntervalSet,
 }
 
 impl Changes {
     fn put(key: &Bytes) -> Self {
-        Self { puts: BTreeSet::from([key.clone()]), ..Self::default() }
+        Self { puts: BTreeSet::from([key.clone().into()]), ..Self::default() }
     }
 
     fn delete(request: &DeleteRangeRequest) -> Self {
@@ -130,7 +131,7 @@ impl Changes {
     /// little more than sorting does, however transactions are nested.
     fn and(self, other: Self) -> Result<Self, Rejection> {
         let (small, large) = self.by_size(other);
-        let twice = |key: &Bytes| large.puts.contains(key) || large.deletes.contains(key);
+        let twice = |key: &Key| large.puts.contains(key) || large.deletes.contains(key);
         if small.puts.iter().any(twice) || small.deletes.meets(&large.puts) {
             return Err(Rejection::DUPLICATE_KEY);
         }

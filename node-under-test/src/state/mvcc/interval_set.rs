@@ -1,14 +1,14 @@
 //! A set of keys as the intervals that it is made of, disjoint and apart.
 
 use super::interval::Interval;
-use bytes::Bytes;
+use super::key::Key;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 #[derive(Debug, Default, Clone)]
 pub struct IntervalSet {
     /// First key → the first key behind the interval; `None`: it has no end.
-    intervals: BTreeMap<Bytes, Option<Bytes>>,
+    intervals: BTreeMap<Key, Option<Key>>,
 }
 
 impl IntervalSet {
@@ -19,7 +19,7 @@ impl IntervalSet {
     pub fn insert(&mut self, interval: Interval) {
         if !interval.is_empty() {
             let (start, end) = interval.half_open();
-            self.add(start, end);
+            self.add(start.into(), end.map(Key::from));
         }
     }
 
@@ -27,7 +27,7 @@ impl IntervalSet {
         other.intervals.into_iter().for_each(|(start, end)| self.add(start, end));
     }
 
-    fn add(&mut self, mut start: Bytes, mut end: Option<Bytes>) {
+    fn add(&mut self, mut start: Key, mut end: Option<Key>) {
         if let Some((before, _)) = self.at_or_before(&start).filter(|(_, end)| reaches(end, &start)) {
             start = before.clone();
         }
@@ -42,33 +42,34 @@ impl IntervalSet {
         self.intervals.insert(start, end);
     }
 
-    fn at_or_before(&self, key: &[u8]) -> Option<(&Bytes, &Option<Bytes>)> {
-        self.intervals.range::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back()
+    fn at_or_before(&self, key: &Key) -> Option<(&Key, &Option<Key>)> {
+        self.intervals.range((Bound::Unbounded, Bound::Included(key))).next_back()
     }
 
-    pub fn contains(&self, key: &[u8]) -> bool {
-        let is_before = |end: &Option<Bytes>| end.as_ref().is_none_or(|end| key < end.as_ref());
+    pub fn contains(&self, key: &Key) -> bool {
+        let is_before = |end: &Option<Key>| end.as_ref().is_none_or(|end| key < end);
         self.at_or_before(key).is_some_and(|(_, end)| is_before(end))
     }
 
     /// True if any of `keys` lies in the set: a look-up for each interval, however many keys there
     /// are.
-    pub fn meets(&self, keys: &BTreeSet<Bytes>) -> bool {
+    pub fn meets(&self, keys: &BTreeSet<Key>) -> bool {
         self.intervals.iter().any(|(start, end)| {
-            let end = end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(end.as_ref()));
-            keys.range::<[u8], _>((Bound::Included(start.as_ref()), end)).next().is_some()
+            let end = end.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            keys.range((Bound::Included(start), end)).next().is_some()
         })
     }
 }
 
 /// True if an interval that ends before `end` goes up to `key` at least.
-fn reaches(end: &Option<Bytes>, key: &[u8]) -> bool {
-    end.as_ref().is_none_or(|end| end.as_ref() >= key)
+fn reaches(end: &Option<Key>, key: &Key) -> bool {
+    end.as_ref().is_none_or(|end| end >= key)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
     use proptest::prelude::*;
 
     fn bytes() -> impl Strategy<Value = Vec<u8>> {
@@ -90,8 +91,9 @@ mod tests {
             one.absorb(other);
             for key in &keys {
                 let expected = intervals.iter().any(|interval| interval.contains(key));
-                prop_assert_eq!(one.contains(key), expected);
-                prop_assert_eq!(one.meets(&BTreeSet::from([Bytes::from(key.clone())])), expected);
+                let key = Key::from(Bytes::from(key.clone()));
+                prop_assert_eq!(one.contains(&key), expected);
+                prop_assert_eq!(one.meets(&BTreeSet::from([key])), expected);
             }
             let apart = one.intervals.iter().zip(one.intervals.iter().skip(1));
             for ((_, end), (next, _)) in apart {

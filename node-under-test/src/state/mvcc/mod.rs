@@ -9,6 +9,7 @@ mod history;
 pub(super) mod index;
 mod interval;
 mod interval_set;
+pub(super) mod key;
 pub(super) mod range;
 pub(super) mod reader;
 pub mod row;
