@@ -2,8 +2,8 @@
 //! later life; what it refuses changes nothing; bytes that are committed without having been let in
 //! change nothing either; and nothing that a client sends panics.
 //!
-//! The input is a log: a byte that says which request follows (or that raw bytes of a command, or of
-//! a question to the leader, do), two for its length, and its bytes.
+//! The input is a log: a byte that says which request follows (or that raw bytes of a command, or
+//! of a question to the leader, do), two for its length, and its bytes.
 //!
 //! | RPC | how far its bytes get |
 //! | --- | --- |
@@ -171,8 +171,8 @@ impl Line for ToLeader {
     }
 }
 
-/// The leader's services to one client. The leader's own task, which goes by the clock, does not run:
-/// what an input does must not depend on time. So no lease runs out.
+/// The leader's services to one client. The leader's own task, which goes by the clock, does not
+/// run: what an input does must not depend on time. So no lease runs out.
 struct Services {
     leader: Member,
     line: ToLeader,

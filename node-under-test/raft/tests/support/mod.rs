@@ -56,8 +56,8 @@ struct Engine {
     lenient: bool,
 }
 
-/// Holds up the application of the command "stall" until it is opened, and that of the first entries
-/// of terms if it is told to.
+/// Holds up the application of the command "stall" until it is opened, and that of the first
+/// entries of terms if it is told to.
 #[derive(Default)]
 pub struct Gate {
     state: Mutex<(usize, bool)>,
