@@ -89,8 +89,10 @@ impl Lossy {
             _ => {}
         }
         let ino = stat.st_ino;
-        let operation = self.unsynced.rename(Change::Unbind { at: place(dir, name), ino });
+        // The account follows what has really happened.
+        let operation = self.unsynced.operation() + 1;
         renameat2(fd, name, &self.graves, &*grave(operation), RenameFlags::empty()).map_err(errno_of)?;
+        self.unsynced.rename(Change::Unbind { at: place(dir, name), ino });
         *self.buried.entry(ino).or_default() += 1;
         Ok(())
     }

@@ -244,11 +244,11 @@ impl Unsynced {
         }
     }
 
-    /// Names have changed. Its number, by which the caller keeps what has lost its name.
-    pub fn rename(&mut self, change: Change) -> u64 {
+    /// Names have changed. The change gets the next number, by which the caller keeps what has lost
+    /// its name.
+    pub fn rename(&mut self, change: Change) {
         self.operation += 1;
         self.names.push(Numbered { operation: self.operation, change });
-        self.operation
     }
 
     /// A sync begins.
