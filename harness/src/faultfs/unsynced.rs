@@ -316,10 +316,11 @@ impl Unsynced {
     /// The changes that are `chosen`, and those before them that they need (claim 4).
     fn with_what_they_need(&self, chosen: impl FnMut(&Numbered) -> bool) -> Vec<bool> {
         let mut kept: Vec<bool> = self.names.iter().map(chosen).collect();
-        for later in (0..kept.len()).rev() {
-            if kept[later] {
-                for earlier in 0..later {
-                    kept[earlier] |= self.names[earlier].change.shares_a_place(&self.names[later].change);
+        for at in (0..self.names.len()).rev() {
+            let (before, rest) = kept.split_at_mut(at);
+            if rest[0] {
+                for (needed, earlier) in before.iter_mut().zip(&self.names) {
+                    *needed |= earlier.change.shares_a_place(&self.names[at].change);
                 }
             }
         }
