@@ -1,7 +1,6 @@
 //! Vocabulary of power losses: which syncs make names durable, and what a loss took.
 
 use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::path::PathBuf;
 
 /// The syncs that make a change of names durable.
@@ -60,7 +59,7 @@ pub struct LostName {
 /// Data of a file that was lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LostData {
-    /// The first operation of which something was lost.
+    /// First operation that lost something.
     pub operation: u64,
     pub path: PathBuf,
     /// Pages of 4 KiB that are as they were before, or torn.
@@ -70,24 +69,4 @@ pub struct LostData {
     /// The size that the file has now, if the loss changed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-}
-
-impl Lost {
-    /// Whether the power failed with everything synced.
-    pub fn is_nothing(&self) -> bool {
-        self.names.is_empty() && self.files.is_empty()
-    }
-}
-
-impl fmt::Display for Lost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pages: u64 = self.files.iter().map(|file| file.pages).sum();
-        write!(
-            f,
-            "{} changes of names and {pages} pages in {} files, of {} operations",
-            self.names.len(),
-            self.files.len(),
-            self.operations
-        )
-    }
 }

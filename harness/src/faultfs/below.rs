@@ -3,7 +3,7 @@
 use super::attr::{self, attr};
 use super::lossy::{Lossy, place};
 use super::point::Class;
-use super::tree::{ROOT, Tree, by_descriptor, errno, errno_of, stat_of};
+use super::tree::{ROOT, Tree, by_descriptor, errno, errno_of, read_up_to, stat_of};
 use fuser::{Errno, FileAttr, FileType, RenameFlags, TimeOrNow};
 use nix::fcntl::{FallocateFlags, fallocate, renameat2};
 use rustix::fd::OwnedFd;
@@ -11,7 +11,6 @@ use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UT
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -150,7 +149,7 @@ impl Below {
 
     pub fn mkdir(&self, parent: u64, name: &OsStr, mode: u32) -> Done<FileAttr> {
         rustix::fs::mkdirat(&*self.fd(parent)?, name, Mode::from_raw_mode(mode)).map_err(errno)?;
-        self.made(parent, name)
+        self.named(parent, name, Lossy::made)
     }
 
     /// Unlinks a file, or with `REMOVEDIR` a directory.
@@ -178,18 +177,14 @@ impl Below {
     pub fn link(&self, ino: u64, parent: u64, name: &OsStr) -> Done<FileAttr> {
         let (file, dir) = (self.fd(ino)?, self.fd(parent)?);
         rustix::fs::linkat(CWD, by_descriptor(&file), &*dir, name, AtFlags::SYMLINK_FOLLOW).map_err(errno)?;
-        let attr = self.lookup(parent, name)?;
-        if let Some(mut lossy) = self.lossy() {
-            lossy.linked(parent, name, attr.ino.0);
-        }
-        Ok(attr)
+        self.named(parent, name, Lossy::linked)
     }
 
-    /// The file or directory that has just been made.
-    fn made(&self, parent: u64, name: &OsStr) -> Done<FileAttr> {
+    /// The file or directory that has just got a name, which `tell` tells the account.
+    fn named(&self, parent: u64, name: &OsStr, tell: fn(&mut Lossy, u64, &OsStr, u64)) -> Done<FileAttr> {
         let attr = self.lookup(parent, name)?;
         if let Some(mut lossy) = self.lossy() {
-            lossy.made(parent, name, attr.ino.0);
+            tell(&mut lossy, parent, name, attr.ino.0);
         }
         Ok(attr)
     }
@@ -208,7 +203,7 @@ impl Below {
         let how = self.access(flags) | OFlags::CREATE | OFlags::NOFOLLOW;
         let open = |how| rustix::fs::openat(&*dir, name, how, Mode::from_raw_mode(mode));
         match open(how | OFlags::EXCL) {
-            Ok(fd) => Ok((self.made(parent, name)?, self.give(fd))),
+            Ok(fd) => Ok((self.named(parent, name, Lossy::made)?, self.give(fd))),
             // Another process of the member was faster.
             Err(rustix::io::Errno::EXIST) if flags & OFlags::EXCL.bits() as i32 == 0 => {
                 let fd = open(how).map_err(errno)?;
@@ -239,18 +234,8 @@ impl Below {
     }
 
     pub fn read(&self, handle: u64, offset: u64, size: u32) -> Done<Vec<u8>> {
-        let (file, mut bytes, mut filled) = (self.handle(handle)?.file, vec![0; size as usize], 0);
         // A short answer would mean the end of the file.
-        while filled < bytes.len() {
-            match file.read_at(&mut bytes[filled..], offset + filled as u64) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        bytes.truncate(filled);
-        Ok(bytes)
+        Ok(read_up_to(&self.handle(handle)?.file, offset, size as usize)?)
     }
 
     pub fn write(&self, ino: u64, handle: u64, offset: u64, bytes: &[u8]) -> Done<u32> {

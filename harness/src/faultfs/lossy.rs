@@ -5,7 +5,7 @@
 //! (`n1.unsynced` beside `n1`), for as long as that loss itself can be lost. A killed harness
 //! leaves the live state, and graves that the next mount empties.
 
-use super::tree::{by_descriptor, errno, errno_of, stat_of};
+use super::tree::{ROOT, by_descriptor, errno, errno_of, io_error, open_dir, read_up_to, stat_of};
 use super::unsynced::{Change, Crash, Damage, Ino, Numbered, PAGE, Place, Sync, Unsynced};
 use crate::seed::Stream;
 use anyhow::Context;
@@ -136,7 +136,8 @@ impl Lossy {
             renameat2(from_fd, &*from.name, to_fd, &*to.name, RenameFlags::RENAME_EXCHANGE).map_err(errno_of)?;
             renameat2(from_fd, &*from.name, &self.graves, &*grave(operation), RenameFlags::empty())
                 .map_err(errno_of)?;
-            return self.moved(from, to, ino, replaced.st_ino);
+            self.moved(from, to, ino, replaced.st_ino);
+            return Ok(());
         }
         // A link first, so that the name is never without a file.
         rustix::fs::linkat(to_fd, &*to.name, &self.graves, &*grave(operation), AtFlags::empty()).map_err(errno)?;
@@ -144,14 +145,14 @@ impl Lossy {
             rustix::fs::unlinkat(&self.graves, &*grave(operation), AtFlags::empty()).map_err(errno)?;
             return Err(errno_of(error));
         }
-        self.moved(from, to, ino, replaced.st_ino)
+        self.moved(from, to, ino, replaced.st_ino);
+        Ok(())
     }
 
     /// `replaced` lies in its grave, and `ino` has its name.
-    fn moved(&mut self, from: Place, to: Place, ino: Ino, replaced: Ino) -> Done<()> {
+    fn moved(&mut self, from: Place, to: Place, ino: Ino, replaced: Ino) {
         self.unsynced.rename(Change::Move { from, to, ino, replaced: Some(replaced) });
         *self.buried.entry(replaced).or_default() += 1;
-        Ok(())
     }
 
     pub fn sync_begins(&mut self, ino: Ino, is_dir: bool) -> Sync {
@@ -187,11 +188,12 @@ impl Lossy {
     /// The directory below cannot be read or written.
     pub fn lose(self, root: &OwnedFd, keep_percent: u32, draws: &mut Stream) -> anyhow::Result<Lost> {
         let before = Walked::of(root, &self.graves)?;
-        let live = |ino: Ino, page: u64| {
-            let file = before.files.get(&ino).map(|(_, fd)| File::open(by_descriptor(fd)));
-            file.and_then(Result::ok).and_then(|file| read_page(&file, page).ok()).unwrap_or_default()
+        let live = |ino: Ino, page: u64| match before.files.get(&ino) {
+            Some((_, fd)) => read_page(&File::open(by_descriptor(fd))?, page),
+            // It has lost its last name for good, and with it everything.
+            None => Ok(Vec::new()),
         };
-        let crash = self.unsynced.crash(keep_percent, draws, live);
+        let crash = self.unsynced.crash(keep_percent, draws, live).context("cannot read what was written")?;
         let lost = before.in_words(&self.unsynced, &crash);
         for named in &crash.names {
             before.take_back(named, &self.graves).with_context(|| format!("cannot take back {named:?}"))?;
@@ -223,17 +225,7 @@ pub fn place(dir: Ino, name: &OsStr) -> Place {
 
 /// A page of a file, shorter at its end.
 fn read_page(file: &File, page: u64) -> io::Result<Vec<u8>> {
-    let (mut bytes, mut filled) = (vec![0; PAGE as usize], 0);
-    while filled < bytes.len() {
-        match file.read_at(&mut bytes[filled..], page * PAGE + filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    bytes.truncate(filled);
-    Ok(bytes)
+    read_up_to(file, page * PAGE, PAGE as usize)
 }
 
 fn is_empty(dir: &OwnedFd, name: &OsStr) -> Done<bool> {
@@ -263,30 +255,25 @@ impl Walked {
     fn of(root: &OwnedFd, graves: &OwnedFd) -> anyhow::Result<Self> {
         let mut walked = Self { dirs: HashMap::new(), files: HashMap::new() };
         // Directories in graves can be places of names that come back.
-        walked.walk(graves, None, &PathBuf::new()).context("cannot read the graves")?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::openat(rustix::fs::CWD, by_descriptor(root), flags, Mode::empty())?;
-        walked.walk(&root, Some(super::tree::ROOT), &PathBuf::new()).context("cannot read the directory")?;
+        walked.walk(open_dir(graves)?, None, Path::new("")).context("cannot read the graves")?;
+        walked.walk(open_dir(root)?, Some(ROOT), Path::new("")).context("cannot read the directory")?;
         Ok(walked)
     }
 
-    fn walk(&mut self, dir: &OwnedFd, number: Option<Ino>, path: &Path) -> anyhow::Result<()> {
-        for name in names_in(dir)? {
+    fn walk(&mut self, dir: OwnedFd, number: Option<Ino>, path: &Path) -> anyhow::Result<()> {
+        for name in names_in(&dir)? {
             let path = path.join(&name);
-            let fd = rustix::fs::openat(dir, &*name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-            let stat = stat_of(&fd).map_err(|error| io::Error::from_raw_os_error(error.code()))?;
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let fd = rustix::fs::openat(&dir, &*name, flags, Mode::empty())?;
+            let stat = stat_of(&fd).map_err(io_error)?;
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                let dir = rustix::fs::openat(rustix::fs::CWD, by_descriptor(&fd), flags, Mode::empty())?;
-                self.walk(&dir, Some(stat.st_ino), &path)?;
+                self.walk(open_dir(&fd)?, Some(stat.st_ino), &path)?;
             } else {
                 self.files.insert(stat.st_ino, (path, fd));
             }
         }
         if let Some(number) = number {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let own = rustix::fs::openat(rustix::fs::CWD, by_descriptor(dir), flags, Mode::empty())?;
-            self.dirs.insert(number, (path.to_owned(), own));
+            self.dirs.insert(number, (path.to_owned(), dir));
         }
         Ok(())
     }

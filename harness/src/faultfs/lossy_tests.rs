@@ -412,7 +412,7 @@ impl Told {
                     disk.remove(FILES[file]);
                 }
             }
-            // Only within a directory: how two directories share one rename is no promise.
+            // Within one directory: POSIX does not say which of two directories' syncs keeps a rename.
             Op::Rename(from, to) => {
                 let (from, to) = (FILES[from], FILES[to]);
                 let Some(file) = self.names.get(from).copied().filter(|_| Self::dir(from) == Self::dir(to)) else {

@@ -7,6 +7,7 @@ use super::below::Below;
 use super::gate::Gate;
 use super::lossy::{Lossy, graves_of};
 use super::passthrough::Passthrough;
+use super::tree::io_error;
 use crate::seed::Stream;
 use anyhow::{Context, anyhow};
 use fuser::{BackgroundSession, Config, Session, SessionACL};
@@ -75,8 +76,7 @@ impl Mount {
             .open(dir)
             .with_context(|| format!("cannot open {}", dir.display()))?;
         let lossy = self.names.map(|names| Lossy::beside(dir, names)).transpose()?;
-        let below = Below::new(OwnedFd::from(root), lossy);
-        let below = below.map_err(|error| std::io::Error::from_raw_os_error(error.code()));
+        let below = Below::new(OwnedFd::from(root), lossy).map_err(io_error);
         let below = Arc::new(below.with_context(|| format!("cannot read {}", dir.display()))?);
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,default_permissions", device.as_raw_fd());
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
@@ -115,7 +115,8 @@ impl Mount {
         Ok(lost)
     }
 
-    /// Unmounts it, and waits until the last request is over.
+    /// Unmounts it, and waits until the last request is over: without the unmounting its threads
+    /// would never end.
     fn end(&mut self) -> anyhow::Result<Option<(Lossy, Arc<OwnedFd>)>> {
         let unmounted = self.unmount();
         let served = self.served.take().context("it is not mounted")?;
@@ -124,7 +125,7 @@ impl Mount {
         }
         served.session.join().context("the FUSE session ended with an error")?;
         let below = Arc::into_inner(served.below).context("a request outlives the FUSE session")?;
-        below.into_lossy().map_err(|error| std::io::Error::from_raw_os_error(error.code()).into())
+        Ok(below.into_lossy().map_err(io_error)?)
     }
 
     /// Forced, so that the connection ends despite open files; detached, so that the directory is
@@ -140,12 +141,8 @@ impl Drop for Mount {
         if self.served.is_none() {
             return;
         }
-        // Without the unmounting its threads would never end.
-        if self.unmount()
-            && let Some(served) = self.served.take()
-        {
-            let _ = served.session.join();
-        }
+        // Errors have no receiver here: the next mount clears a dead mount and graves.
+        let _ = self.end();
         if self.names.is_some() {
             let _ = std::fs::remove_dir_all(graves_of(&self.at));
         }

@@ -10,7 +10,10 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -125,6 +128,32 @@ pub fn by_descriptor(fd: &OwnedFd) -> PathBuf {
 
 pub fn stat_of(fd: &OwnedFd) -> Result<Stat, Errno> {
     rustix::fs::statat(fd, "", AtFlags::EMPTY_PATH).map_err(errno)
+}
+
+/// Opens the directory of a descriptor so that its entries can be read.
+pub fn open_dir(fd: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(rustix::fs::CWD, by_descriptor(fd), flags, Mode::empty())
+}
+
+/// Reads `length` bytes at `offset`, fewer only at the end of the file.
+pub fn read_up_to(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    let (mut bytes, mut filled) = (vec![0; length], 0);
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+/// Translates an error for the kernel into one of the standard library.
+pub fn io_error(error: Errno) -> io::Error {
+    io::Error::from_raw_os_error(error.code())
 }
 
 pub fn errno(error: rustix::io::Errno) -> Errno {

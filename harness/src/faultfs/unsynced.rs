@@ -167,7 +167,7 @@ pub struct Damage {
     pub pages: Vec<(u64, Vec<u8>)>,
     /// Pages of it in which sectors of both states stand.
     pub torn: u64,
-    /// The first operation of which something is lost.
+    /// First operation that loses something.
     pub first: u64,
 }
 
@@ -329,7 +329,15 @@ impl Unsynced {
 
     /// What is lost if the power fails now: each change survives with a chance of `keep_percent`.
     /// `live` gives a page as it is now.
-    pub fn crash(&self, keep_percent: u32, draws: &mut Stream, mut live: impl FnMut(Ino, u64) -> Vec<u8>) -> Crash {
+    ///
+    /// # Errors
+    /// Those of `live`.
+    pub fn crash<E>(
+        &self,
+        keep_percent: u32,
+        draws: &mut Stream,
+        mut live: impl FnMut(Ino, u64) -> Result<Vec<u8>, E>,
+    ) -> Result<Crash, E> {
         let survives = |draws: &mut Stream| draws.chance(keep_percent.into(), 100);
         let kept = match self.mode {
             Names::Journal => {
@@ -351,11 +359,14 @@ impl Unsynced {
         // In the order of their changes: the numbers of files are not a function of the changes.
         let mut inodes: Vec<_> = self.files.keys().copied().collect();
         inodes.sort_unstable_by_key(|ino| self.files[ino].first());
-        let files = inodes.into_iter().filter_map(|ino| {
-            let damage = self.files[&ino].crash(ino, &survives, draws, &mut live);
-            (damage.size.is_some() || !damage.pages.is_empty()).then_some(damage)
-        });
-        Crash { names, files: files.collect() }
+        let mut files = Vec::new();
+        for ino in inodes {
+            let damage = self.files[&ino].crash(ino, &survives, draws, &mut live)?;
+            if damage.size.is_some() || !damage.pages.is_empty() {
+                files.push(damage);
+            }
+        }
+        Ok(Crash { names, files })
     }
 }
 
@@ -379,13 +390,13 @@ impl Change {
 }
 
 impl File {
-    fn crash(
+    fn crash<E>(
         &self,
         ino: Ino,
         survives: &impl Fn(&mut Stream) -> bool,
         draws: &mut Stream,
-        live: &mut impl FnMut(Ino, u64) -> Vec<u8>,
-    ) -> Damage {
+        live: &mut impl FnMut(Ino, u64) -> Result<Vec<u8>, E>,
+    ) -> Result<Damage, E> {
         let mut damage = Damage { ino, size: None, pages: Vec::new(), torn: 0, first: u64::MAX };
         if let [durable, ..] = &self.sizes[..]
             && !survives(draws)
@@ -404,13 +415,13 @@ impl File {
                 // Some sectors of what was written survive, where anything may.
                 None if survives(draws) => {
                     damage.torn += 1;
-                    torn(&durable.was, &live(ino, *page), draws)
+                    torn(&durable.was, &live(ino, *page)?, draws)
                 }
                 None => durable.was.clone(),
             };
             damage.pages.push((*page, lost));
         }
-        damage
+        Ok(damage)
     }
 }
 
