@@ -76,9 +76,10 @@ impl Stage<'_> {
         let Some(keep_percent) = work.keep_percent else { return self.kill(work, members).await };
         let up = self.cluster.members.iter().filter(|member| members.contains(&member.id) && member.is_up());
         let doomed: Vec<_> = up.map(|member| member.id).collect();
+        self.take_last_readings(work, &doomed).await;
         // One instant for all of them.
         self.cluster.members.iter().filter(|member| doomed.contains(&member.id)).for_each(Member::freeze);
-        self.kill(work, &doomed).await?;
+        self.end_lives(work, &doomed).await?;
         for id in doomed {
             let cycle = work.step.cycle;
             self.note(cycle, Did::CutPower, Some(id), None);
@@ -94,8 +95,13 @@ impl Stage<'_> {
 
     /// Kills those of `members` that are up, all at once.
     pub(super) async fn kill(&mut self, work: &mut Work, members: &[u64]) -> Result<(), Trouble> {
-        // A last reading shows how much there is to lose. A member that stands still cannot answer,
-        // so the mark of its follower task has to do.
+        self.take_last_readings(work, members).await;
+        self.end_lives(work, members).await
+    }
+
+    /// Asks `members` how much there is to lose. A member that stands still cannot answer, so the
+    /// mark of its follower task has to do.
+    async fn take_last_readings(&self, work: &Work, members: &[u64]) {
         let readings = self
             .cluster
             .members
@@ -108,6 +114,9 @@ impl Stage<'_> {
                 self.record_reading(work.step.cycle, member, &status);
             }
         }
+    }
+
+    async fn end_lives(&mut self, work: &mut Work, members: &[u64]) -> Result<(), Trouble> {
         for member in members {
             self.note(work.step.cycle, Did::Kill, Some(*member), None);
         }
