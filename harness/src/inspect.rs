@@ -11,6 +11,7 @@ use ninelives_evidence::DeadMember;
 use ninelives_evidence::limits;
 use ninelives_oracle::raft_log::{self, RaftLog};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// A dead directory, read twice.
@@ -69,7 +70,7 @@ fn copy_dead_dir(from: &Path, to: &Path) -> anyhow::Result<()> {
 /// Removes `dir` with all that is in it, if it exists.
 pub fn remove_dir(dir: &Path) -> anyhow::Result<()> {
     match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", dir.display()))
         }
         _ => Ok(()),
@@ -88,7 +89,7 @@ fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
         } else if source.extension().is_some_and(|extension| extension == "sst") {
             match fs::hard_link(&source, &target) {
                 // The directory lies under the fault filesystem, and the copy does not.
-                Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => drop(fs::copy(&source, &target)?),
+                Err(error) if error.kind() == ErrorKind::CrossesDevices => drop(fs::copy(&source, &target)?),
                 linked => linked?,
             }
         } else {

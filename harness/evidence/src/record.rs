@@ -146,7 +146,7 @@ pub struct CycleRecord {
     /// recovery).
     pub kills: u32,
     /// Those of them with which the power failed.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub power_losses: u32,
     /// Kills that hit a member, by its engine.
     #[serde(default)]
@@ -210,12 +210,8 @@ pub struct CycleRecord {
     pub proved_nothing: Option<String>,
 }
 
-fn is_none(value: &u32) -> bool {
-    *value == 0
-}
-
-fn is_zero(value: &u64) -> bool {
-    *value == 0
+fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl LastingRecord {
@@ -482,6 +478,11 @@ impl RunSummary {
     /// SIGKILLs of ours that landed.
     pub fn kills(&self) -> u64 {
         self.cycles.iter().map(|cycle| u64::from(cycle.kills)).sum()
+    }
+
+    /// The kills with which the power stayed.
+    pub fn kills_alone(&self) -> u64 {
+        self.kills().saturating_sub(self.power_losses())
     }
 
     /// The kills with which the power failed.

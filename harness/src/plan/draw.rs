@@ -71,19 +71,19 @@ impl<'a> Draw<'a> {
     /// The same kill, with the power; `None`: nothing is lost in this scenario.
     fn cut(&mut self, kill: &Fault) -> Option<Fault> {
         let power = self.scenario.power?;
-        let (all_lost, share) = (self.power.chance(power.all_lost_percent.into(), 100), self.power.next_u64());
+        // All of them are drawn, so that the share of cuts that lose everything moves no other draw.
+        let all_lost = self.power.chance(power.all_lost_percent.into(), 100);
+        let share = *self.power.pick(&limits::KEEP_PERCENT_DRAWN)?;
         let last_alone = self.power.chance(1, 2);
-        let keep_percent = match all_lost {
-            true => 0,
-            false => limits::KEEP_PERCENT_DRAWN[(share % limits::KEEP_PERCENT_DRAWN.len() as u64) as usize],
-        };
-        let Fault::Kill { whom, when, ref again, .. } = *kill else { return None };
-        let again = again.clone();
-        let power = match last_alone && !again.is_empty() {
-            true => Power::FailsLast { keep_percent },
-            false => Power::Fails { keep_percent },
-        };
-        Some(Fault::Kill { whom, when, again, power })
+        let keep_percent = if all_lost { 0 } else { share };
+        let mut cut = kill.clone();
+        if let Fault::Kill { again, power, .. } = &mut cut {
+            *power = match last_alone && !again.is_empty() {
+                true => Power::FailsLast { keep_percent },
+                false => Power::Fails { keep_percent },
+            };
+        }
+        Some(cut)
     }
 
     /// Windows in which the first victim is killed again, after a kill at `when`.

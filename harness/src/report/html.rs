@@ -174,11 +174,7 @@ fn tiles(run: &RunSummary, worth: &Worth) -> String {
     };
     let tiles: String = [
         ("cycles run", number(worth.cycles_run.into()), format!("of {}", number(worth.cycles_planned.into()))),
-        (
-            "kills landed",
-            number(worth.kills - worth.power_losses),
-            format!("in {} cycles", number(worth.landed.into())),
-        ),
+        ("kills landed", number(run.kills_alone()), format!("in {} cycles", number(worth.landed.into()))),
         ("power losses landed", number(worth.power_losses), String::new()),
         ("cycles skipped", number(worth.skipped.into()), share(worth.skipped)),
         ("cycles indeterminate", number(worth.indeterminate.into()), share(worth.indeterminate)),

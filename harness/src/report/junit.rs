@@ -59,7 +59,7 @@ fn properties(run: &RunSummary, worth: &Worth) -> Vec<Property> {
     [
         ("seed", run.seed.to_string()),
         ("cycles", format!("{} of {}", worth.cycles_run, worth.cycles_planned)),
-        ("kills-landed", (worth.kills - worth.power_losses).to_string()),
+        ("kills-landed", run.kills_alone().to_string()),
         ("power-losses-landed", worth.power_losses.to_string()),
         ("cycles-skipped", worth.skipped.to_string()),
         ("entries-lost", worth.entries_lost.to_string()),

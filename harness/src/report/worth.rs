@@ -106,7 +106,7 @@ pub const NO_WINDOW: &str = "no window (applied index, time)";
 pub fn landed(run: &RunSummary) -> String {
     match run.power_losses() {
         0 => format!("{} kills landed", run.kills()),
-        losses => format!("{} kills and {losses} power losses landed", run.kills().saturating_sub(losses)),
+        losses => format!("{} kills and {losses} power losses landed", run.kills_alone()),
     }
 }
 

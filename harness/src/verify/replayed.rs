@@ -160,14 +160,13 @@ impl Replayed {
     /// A cycle's record is the run's own; what the evidence says of it has to be the same.
     fn close(&mut self, record: CycleRecord) {
         let cycle = record.cycle;
-        if record.kills != self.kills {
-            let (claims, shows) = (record.kills, self.kills);
-            self.disagreements.push(format!("kills of cycle {cycle}: its record says {claims}, the evidence {shows}"));
-        }
-        if record.power_losses != self.power_losses {
-            let (claims, shows) = (record.power_losses, self.power_losses);
-            self.disagreements
-                .push(format!("power losses of cycle {cycle}: its record says {claims}, the evidence {shows}"));
+        for (what, claims, shows) in
+            [("kills", record.kills, self.kills), ("power losses", record.power_losses, self.power_losses)]
+        {
+            if claims != shows {
+                self.disagreements
+                    .push(format!("{what} of cycle {cycle}: its record says {claims}, the evidence {shows}"));
+            }
         }
         if let Some(index) = record.fence_index.filter(|index| !self.fences.contains(index)) {
             // A fence that no member's watch ever reached is answered, and not judged: the finding

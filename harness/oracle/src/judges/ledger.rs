@@ -337,14 +337,7 @@ impl Ledger {
     pub fn rows_at(&self, revision: u64) -> Option<Vec<KeyState>> {
         let books = self.books();
         let known = books.model.compacted()..=books.model.revision();
-        let row = |(key, live): (&[u8], Live<'_>)| KeyState {
-            key: key.to_vec(),
-            value: live.value.to_vec(),
-            create_revision: live.create_revision,
-            mod_revision: live.mod_revision,
-            version: live.version,
-            lease: live.lease,
-        };
+        let row = |(key, live): (&[u8], Live<'_>)| live.state(key);
         known.contains(&revision).then(|| books.model.range_at(b"", None, revision).map(row).collect())
     }
 

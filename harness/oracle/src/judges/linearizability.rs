@@ -42,7 +42,7 @@ mod search;
 
 use super::Alarms;
 use crate::model::Model;
-use ninelives_evidence::operation::{Action, Effect, KeyState, OpId, Outcome, Reply};
+use ninelives_evidence::operation::{Action, Effect, OpId, Outcome, Reply};
 use ninelives_evidence::verdict::Finding;
 use ninelives_evidence::verdict::findings::Answers;
 use projection::{Projection, project};
@@ -93,18 +93,10 @@ impl Linearizability {
         let revision = model.revision();
         let mut book = Self::default();
         for (key, live) in model.range_at(b"", None, revision) {
-            let state = KeyState {
-                key: key.to_vec(),
-                value: live.value.to_vec(),
-                create_revision: live.create_revision,
-                mod_revision: live.mod_revision,
-                version: live.version,
-                lease: live.lease,
-            };
             if live.lease != 0 {
                 book.leased.entry(live.lease).or_default().insert(key.into());
             }
-            book.keys.insert(key.into(), Search::from(Register { revision, row: Some(Row::of(&state)) }));
+            book.keys.insert(key.into(), Search::from(Register { revision, row: Some(Row::of(&live.state(key))) }));
         }
         book
     }

@@ -24,6 +24,20 @@ impl<'a> From<&'a KeyState> for Live<'a> {
     }
 }
 
+impl Live<'_> {
+    /// The row of `key`, as the history has it.
+    pub fn state(&self, key: &[u8]) -> KeyState {
+        KeyState {
+            key: key.to_vec(),
+            value: self.value.to_vec(),
+            create_revision: self.create_revision,
+            mod_revision: self.mod_revision,
+            version: self.version,
+            lease: self.lease,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Row {
     /// The row exactly as it enters the hash; key and value are slices of it.
