@@ -128,7 +128,7 @@ fn the_judge_links_only_the_wire_formats_of_its_subject() {
     assert!(dependencies("harness").contains("node-proto"), "the manifest was not read right");
 }
 
-/// What a manifest does not name its code cannot use, whatever its dependencies link.
+/// Code cannot use a crate that its manifest does not name, even if a dependency links that crate.
 #[test]
 fn the_judge_and_its_evidence_link_no_runtime_and_no_client() {
     for own in ["harness/evidence", "harness/oracle"] {

@@ -367,7 +367,7 @@ pub const PACE_FACTOR_MAX: f64 = 8.0;
 
 // ---- the fault filesystem -----------------------------------------------------------------------
 
-/// Chances of survival, in percent, of which a cut draws one that does not lose everything.
+/// Chances of survival, in percent: a cut that does not lose everything draws one of them.
 pub const KEEP_PERCENT_DRAWN: [u32; 4] = [10, 50, 90, 100];
 /// Threads that serve one mount: a sync below takes milliseconds, and beside it a server writes its
 /// log, its state and reads.

@@ -23,7 +23,7 @@ pub(super) fn parse(text: &str) -> Result<Option<Fault>, String> {
     })
 }
 
-/// `WHOM at WHEN`, with any number of `then at WINDOW hit N`, the last of which may be `then cut`.
+/// `WHOM at WHEN`, with any number of `then at WINDOW hit N`; the last one may be `then cut at`.
 fn kill(text: &str) -> Option<Fault> {
     let (text, last) = match text.rsplit_once(" then cut") {
         Some((text, cut)) => (text, Some(cut)),

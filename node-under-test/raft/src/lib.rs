@@ -4,7 +4,7 @@
 //! committed entry at a time, a [`LogStore`] whose facts start-up needs before raft exists, and a
 //! [`RaftNode`] to propose on.
 //!
-//! The following holds, whatever is killed and whenever:
+//! The following holds across a kill of any member at any time:
 //!
 //! 1. *An acknowledgement follows an fsync.* A vote is answered, an append acknowledged, and an
 //!    entry applied only after the local log is durable through it (see `log_store`); so the engine

@@ -214,7 +214,7 @@ mod tests {
         assert!(index.keys.is_empty() && !garbage.is_due(i64::MAX));
     }
 
-    /// A published index stays as it was, whatever the writer does next.
+    /// Later writes do not change a published index.
     #[test]
     fn a_clone_never_changes() {
         let (mut index, mut garbage) = (KeyIndex::default(), Garbage::default());

@@ -1,7 +1,7 @@
 //! A key among many, in a check whose cost must not grow with the square of their number.
 //!
-//! Its bytes are behind comparisons and copies, and test builds count both: whatever a check does
-//! with each pair of its keys is counted there.
+//! Code reaches its bytes only by comparing or copying keys, and test builds count both. So a check
+//! that looks at each pair of keys is seen in the counts.
 
 use bytes::Bytes;
 use std::cmp::Ordering;
