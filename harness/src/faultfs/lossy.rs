@@ -6,7 +6,7 @@
 //! leaves the live state, and graves that the next mount empties.
 
 use super::tree::{ROOT, by_descriptor, errno, errno_of, io_error, open_dir, read_up_to, stat_of};
-use super::unsynced::{Change, Crash, Damage, Ino, Numbered, PAGE, Place, Sync, Unsynced};
+use super::unsynced::{Change, Damage, Ino, Numbered, PAGE, Place, Sync, Unsynced};
 use crate::seed::Stream;
 use anyhow::Context;
 use fuser::Errno;
@@ -194,7 +194,6 @@ impl Lossy {
             None => Ok(Vec::new()),
         };
         let crash = self.unsynced.crash(keep_percent, draws, live).context("cannot read what was written")?;
-        let lost = before.in_words(&self.unsynced, &crash);
         for named in &crash.names {
             before.take_back(named, &self.graves).with_context(|| format!("cannot take back {named:?}"))?;
         }
@@ -204,7 +203,19 @@ impl Lossy {
                 .damage(damage)
                 .with_context(|| format!("cannot take back what was written to file {}", damage.ino))?;
         }
-        Ok(lost)
+        let path = |ino: Ino| Some(after.files.get(&ino).or_else(|| before.files.get(&ino))?.0.clone());
+        let files = crash.files.iter().filter_map(|damage| {
+            Some(LostData {
+                operation: damage.first,
+                // A file that came back out of its grave has its name again.
+                path: path(damage.ino)?,
+                pages: damage.pages.len() as u64,
+                torn: damage.torn,
+                size: damage.size,
+            })
+        });
+        let names = crash.names.iter().map(|named| before.in_words(named));
+        Ok(Lost { operations: self.unsynced.operation(), names: names.collect(), files: files.collect() })
     }
 }
 
@@ -340,29 +351,14 @@ impl Walked {
         Ok(())
     }
 
-    fn in_words(&self, unsynced: &Unsynced, crash: &Crash) -> Lost {
-        let path = |place: &Place| {
-            self.dirs.get(&place.dir).map_or_else(PathBuf::new, |(dir, _)| dir.clone()).join(&place.name)
+    fn in_words(&self, named: &Numbered) -> LostName {
+        let (change, at) = match &named.change {
+            Change::Bind { at, .. } => (NameChange::Creation, at),
+            Change::Unbind { at, .. } => (NameChange::Removal, at),
+            Change::Move { to, .. } => (NameChange::Rename, to),
+            Change::Exchange { one, .. } => (NameChange::Exchange, one),
         };
-        let names = crash.names.iter().map(|named| {
-            let (change, at) = match &named.change {
-                Change::Bind { at, .. } => (NameChange::Creation, at),
-                Change::Unbind { at, .. } => (NameChange::Removal, at),
-                Change::Move { to, .. } => (NameChange::Rename, to),
-                Change::Exchange { one, .. } => (NameChange::Exchange, one),
-            };
-            LostName { operation: named.operation, change, path: path(at) }
-        });
-        let files = crash.files.iter().filter_map(|damage| {
-            let (path, _) = self.files.get(&damage.ino)?;
-            Some(LostData {
-                operation: damage.first,
-                path: path.clone(),
-                pages: damage.pages.len() as u64,
-                torn: damage.torn,
-                size: damage.size,
-            })
-        });
-        Lost { operations: unsynced.operation(), names: names.collect(), files: files.collect() }
+        let dir = self.dirs.get(&at.dir).map_or(Path::new(""), |(dir, _)| dir);
+        LostName { operation: named.operation, change, path: dir.join(&at.name) }
     }
 }

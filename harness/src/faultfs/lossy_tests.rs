@@ -5,7 +5,7 @@ use super::lossy::{Lossy, graves_of};
 use super::unsynced::PAGE;
 use crate::seed::{Seed, Stream};
 use fuser::RenameFlags;
-use ninelives_evidence::power::Names;
+use ninelives_evidence::power::{Lost, NameChange, Names};
 use nix::fcntl::OFlag;
 use proptest::prelude::*;
 use rustix::fs::AtFlags;
@@ -107,12 +107,17 @@ impl Disk {
     }
 
     /// The power fails, and comes back.
-    fn cut(mut self, keep: u32, draws: &mut Stream) -> Self {
+    fn cut(self, keep: u32, draws: &mut Stream) -> Self {
+        self.cut_and_tell(keep, draws).0
+    }
+
+    /// The same, with what was lost.
+    fn cut_and_tell(mut self, keep: u32, draws: &mut Stream) -> (Self, Lost) {
         let at = self.dir.path().join("n1");
         let (lossy, root) = self.below.into_lossy().unwrap().unwrap();
-        lossy.lose(&root, keep, draws).unwrap();
+        let lost = lossy.lose(&root, keep, draws).unwrap();
         self.below = Self::open(&at, self.names);
-        self
+        (self, lost)
     }
 
     fn live(&self) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -311,6 +316,20 @@ fn claim_3_a_size_survives_without_its_pages_and_they_without_it() {
         *seen.entry("everything").or_default() += u32::from(all(Some(&bytes), 2) && bytes.len() == 3 * 4096);
     }
     assert!(seen.len() == 4 && seen.values().all(|times| *times > 0), "{seen:?}");
+}
+
+#[test]
+fn a_loss_is_told_by_the_names_that_the_member_knows() {
+    let disk = Disk::new(Names::Posix);
+    durable(&disk, "f", b"old");
+    disk.write("f", 0, b"new");
+    disk.remove("f");
+    disk.write("g", 0, b"new");
+    let (_, lost) = disk.cut_and_tell(ALL_LOST, &mut draws(1));
+    let names: Vec<_> = lost.names.iter().map(|name| (name.change, name.path.to_str().unwrap())).collect();
+    assert_eq!(names, [(NameChange::Creation, "g"), (NameChange::Removal, "f")], "the newest first");
+    let files: Vec<_> = lost.files.iter().map(|file| file.path.to_str().unwrap()).collect();
+    assert_eq!(files, ["f", "g"], "not the number of a grave");
 }
 
 #[test]
