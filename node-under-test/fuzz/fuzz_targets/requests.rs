@@ -107,6 +107,7 @@ fn item(kind: u8, bytes: &[u8]) -> Item {
         23 => decoded(bytes, |_: HashRequest| Item::Read),
         24 => decoded(bytes, |_: StatusRequest| Item::Nothing),
         _ => {
+            // Only decoded: what they ask for is the engine's work. Decoding must not panic.
             let _ = (SnapshotRequest::decode(bytes), DefragmentRequest::decode(bytes));
             Item::Nothing
         }
@@ -302,6 +303,7 @@ fuzz_target!(|input: &[u8]| {
             }
             Item::Txn(txn) => match check::txn(&txn) {
                 Ok(()) if check::is_read_only(&txn) => {
+                    // Each answer is right here; to come to it must not panic.
                     let _ = check::is_serializable(&txn);
                     is_answer(leader.store.read_txn_if_short(&txn));
                     is_answer(leader.store.read_txn(&txn));
@@ -309,6 +311,7 @@ fuzz_target!(|input: &[u8]| {
                 }
                 Ok(()) => {
                     let request = Request::Txn(txn);
+                    // As above.
                     let _ = request_check::adds_data(&request);
                     let command = command::encode(request);
                     assert!(command::vet(&command).is_ok(), "let in, and cannot be applied");
@@ -339,6 +342,7 @@ fuzz_target!(|input: &[u8]| {
                 None
             }
             Item::Alarm(request) => {
+                // As above.
                 let _ = request_check::alarm(&request);
                 None
             }
