@@ -431,7 +431,7 @@ impl Told {
                     disk.remove(FILES[file]);
                 }
             }
-            // Within one directory: POSIX does not say which of two directories' syncs keeps a rename.
+            // Within one directory: of two, POSIX does not say whose sync keeps a rename.
             Op::Rename(from, to) => {
                 let (from, to) = (FILES[from], FILES[to]);
                 let Some(file) = self.names.get(from).copied().filter(|_| Self::dir(from) == Self::dir(to)) else {

@@ -71,7 +71,7 @@ impl<'a> Draw<'a> {
     /// The same kill, with the power; `None`: nothing is lost in this scenario.
     fn cut(&mut self, kill: &Fault) -> Option<Fault> {
         let power = self.scenario.power?;
-        // All of them are drawn, so that the share of cuts that lose everything moves no other draw.
+        // All of them are drawn, so that `all_lost_percent` moves no other draw.
         let all_lost = self.power.chance(power.all_lost_percent.into(), 100);
         let share = *self.power.pick(&limits::KEEP_PERCENT_DRAWN)?;
         let last_alone = self.power.chance(1, 2);
