@@ -17,8 +17,8 @@
 
 use super::expiry::{Expiry, Renewal};
 use crate::clock::{self, Moment};
-use crate::state::Store;
 use crate::state::command;
+use crate::state::{LeaseChanges, Store};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -79,6 +79,7 @@ impl Leadership for RaftNode {
 
 pub struct Lessor<L = RaftNode> {
     store: Arc<Store>,
+    changes: Arc<LeaseChanges>,
     leadership: L,
     expiry: Mutex<Expiry>,
     /// Woken when a lease is not being revoked any more.
@@ -87,7 +88,8 @@ pub struct Lessor<L = RaftNode> {
 
 impl<L: Leadership> Lessor<L> {
     pub fn new(store: Arc<Store>, leadership: L) -> Arc<Self> {
-        Arc::new(Self { store, leadership, expiry: Mutex::default(), settled: watch::Sender::new(()) })
+        let changes = store.lease_changes();
+        Arc::new(Self { store, changes, leadership, expiry: Mutex::default(), settled: watch::Sender::new(()) })
     }
 
     fn expiry(&self) -> MutexGuard<'_, Expiry> {
@@ -97,17 +99,17 @@ impl<L: Leadership> Lessor<L> {
     /// Runs for the life of the process.
     pub async fn run(self: Arc<Self>) {
         let mut status = self.leadership.status_watch();
-        let changes = self.store.lease_changes();
         let mut revokes = JoinSet::new();
         let mut confirmation: Option<BoxFuture<'static, Result<u64, ProposeError>>> = None;
         let mut not_before = clock::now();
         loop {
             self.follow_leadership(*status.borrow_and_update());
-            self.follow(changes.take());
+            self.follow(&mut self.expiry());
+            self.settled.send_replace(());
             let wake = self.wake(not_before, revokes.len()).filter(|_| confirmation.is_none());
             tokio::select! {
                 changed = status.changed() => if changed.is_err() { return },
-                () = changes.changed() => {}
+                () = self.changes.changed() => {}
                 Some(_) = revokes.join_next() => {}
                 () = sleep_until(wake) => {
                     let leadership = self.leadership.clone();
@@ -149,16 +151,14 @@ impl<L: Leadership> Lessor<L> {
         self.settled.send_replace(());
     }
 
-    fn follow(&self, touched: impl IntoIterator<Item = (i64, bool)>) {
-        let mut expiry = self.expiry();
-        for (id, granted) in touched {
+    /// Takes up what leases came and went since the last look.
+    fn follow(&self, expiry: &mut Expiry) {
+        for (id, granted) in self.changes.take() {
             match self.store.lease_ttl_seconds(id) {
                 Some(ttl_seconds) => expiry.came(id, ttl_seconds, granted, clock::now()),
                 None => expiry.went(id),
             }
         }
-        drop(expiry);
-        self.settled.send_replace(());
     }
 
     /// The moment at which to look for expired leases; `None`: not before something else has
@@ -172,11 +172,11 @@ impl<L: Leadership> Lessor<L> {
     fn revoke_due(self: &Arc<Self>, term: u64, revokes: &mut JoinSet<()>) {
         let now = clock::now();
         let mut expiry = self.expiry();
+        // A lease that was granted again meanwhile under its id is not due.
+        self.follow(&mut expiry);
         let term = if planted(Bug::LeaseRevokedByDeposed) { expiry.term().unwrap_or(term) } else { term };
         for id in expiry.due(now, REVOKES_MAX.saturating_sub(revokes.len())) {
-            if self.store.lease_ttl_seconds(id).is_none() {
-                expiry.went(id);
-            } else if expiry.begin_revoke(term, id, now) {
+            if expiry.begin_revoke(term, id, now) {
                 revokes.spawn(self.clone().revoke(term, id));
             }
         }
@@ -241,9 +241,11 @@ impl<L: Leadership> Lessor<L> {
         Ok(wire::Renewed { renewals: ids.iter().map(renew).collect() })
     }
 
-    /// Makes sure that `expiry` is about `term`, which was confirmed: the task may not have noticed
-    /// yet.
+    /// Makes sure that `expiry` is about `term`, which was confirmed, and about the leases that are
+    /// there now: the task may not have noticed either yet, and the deadline of a lease that was
+    /// revoked would be taken for that of its successor under the same id.
     fn in_term(&self, expiry: &mut Expiry, term: u64) -> Result<(), String> {
+        self.follow(expiry);
         if expiry.is_news(term) {
             expiry.lead(term, self.store.leases(), clock::now());
         }

@@ -88,8 +88,11 @@ pub struct LeaseChanges {
 }
 
 impl LeaseChanges {
-    pub(super) fn touch(&self, leases: impl IntoIterator<Item = (i64, bool)>) {
+    /// Publishes a state in which `leases` came or went, as one step for everyone who takes: a
+    /// reader that saw the state finds them here, and those found here are in the state.
+    pub(super) fn publish(&self, leases: impl IntoIterator<Item = (i64, bool)>, publish: impl FnOnce()) {
         let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        publish();
         let mut any = false;
         for (id, granted) in leases {
             any = true;

@@ -34,5 +34,6 @@ mod model_test;
 mod total_test;
 
 pub use error::{Error, Rejection, Result};
+pub use leases::LeaseChanges;
 pub use mvcc::{Applying, Change, FIRST_REVISION, History, Interval, Wanted};
 pub use store::{Store, Sweep};

@@ -131,10 +131,9 @@ impl Store {
     fn reload(&self, writing: &mut Writing) -> Result<()> {
         let (state, garbage) = State::load(&*self.backend.read())?;
         let before = std::mem::replace(writing, Writing { state, garbage }).state;
-        self.publish(&writing.state);
-        self.revision.send_replace(writing.state.revision);
         let gone_or_come = before.leases.granted().chain(writing.state.leases.granted());
-        self.leases.touch(gone_or_come.map(|(id, _)| (id, true)));
+        self.leases.publish(gone_or_come.map(|(id, _)| (id, true)), || self.publish(&writing.state));
+        self.revision.send_replace(writing.state.revision);
         Ok(())
     }
 
@@ -179,8 +178,8 @@ impl Store {
             // Before the commit, which wakes those who wait for this index to be applied.
             self.fences.expect(at.index);
         }
-        self.backend.commit_then(batch, at, &mut || self.publish(state))?;
-        self.leases.touch(leases);
+        self.backend
+            .commit_then(batch, at, &mut || self.leases.publish(leases.iter().copied(), || self.publish(state)))?;
         if fence {
             self.fences.hash_at(at, &self.backend);
         }

@@ -184,3 +184,20 @@ async fn a_time_to_live_is_the_leaders() {
     assert_eq!((answer.ttl, answer.granted_ttl), (-1, 0));
     assert!(bench.lessor.answer(3, Bytes::from_static(&[0xff])).await.is_err());
 }
+
+/// Without a turn of the lessor's task in between.
+#[tokio::test]
+async fn a_lease_that_was_granted_again_under_its_id_has_a_deadline_of_its_own() {
+    let mut bench = Bench::new(leading(3), Err(lost_quorum()));
+    bench.confirmations(1).await;
+    bench.store.apply(Request::LeaseRevoke(LeaseRevokeRequest { id: 1 }));
+    bench.store.apply(Request::LeaseGrant(LeaseGrantRequest { id: 1, ttl: 60 }));
+    bench.lessor.revoke_due(3, &mut JoinSet::new());
+    assert!(!bench.lessor.expiry().is_being_revoked(1), "it has a minute left, and its predecessor was overdue");
+
+    bench.store.apply(Request::LeaseRevoke(LeaseRevokeRequest { id: 1 }));
+    bench.store.apply(Request::LeaseGrant(LeaseGrantRequest { id: 1, ttl: 5 }));
+    let question = Question::TimeToLive(LeaseTimeToLiveRequest { id: 1, keys: false });
+    let Answer::TimeToLive(answer) = bench.ask(3, question).await.unwrap() else { panic!("another answer") };
+    assert!(answer.granted_ttl == 5 && answer.ttl <= 5, "{answer:?}");
+}
