@@ -58,6 +58,8 @@ pub struct Site {
     pub links: Option<Links>,
     /// Limit of open files of each member; `None`: the harness's own.
     pub nofile: Option<u64>,
+    /// The slots whose members cannot write a diagnostic.
+    pub full_logs: Vec<Slot>,
 }
 
 impl Site {
@@ -112,7 +114,7 @@ impl Cluster {
             founders.iter().zip(engines).map(|((id, at), engine)| Member::founder(*id, *at, *engine)).collect();
         let ids_used = founders.iter().map(|(id, _)| *id).collect();
         let board = Board::new(founders.len());
-        let site = Site { spawner, target, paths, founders, board, links: None, nofile: None };
+        let site = Site { spawner, target, paths, founders, board, links: None, nofile: None, full_logs: Vec::new() };
         Ok(Self { site, members, ids_used, applied_by_the_gone: 0, _ports: ports })
     }
 
@@ -146,7 +148,7 @@ impl Cluster {
         let members = seats.iter().map(member).collect();
         let founders = seats.iter().filter_map(|seat| Some((seat.founder?, seat.at))).collect();
         let board = Board::new(seats.len());
-        let site = Site { spawner, target, paths, founders, board, links: None, nofile: None };
+        let site = Site { spawner, target, paths, founders, board, links: None, nofile: None, full_logs: Vec::new() };
         Ok(Self { site, members, ids_used, applied_by_the_gone: 0, _ports: ports })
     }
 

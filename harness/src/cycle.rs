@@ -11,6 +11,7 @@
 //! taken.
 
 mod again;
+mod defragment;
 mod fence;
 mod fence_at_revision;
 mod fence_by_command;

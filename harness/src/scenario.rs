@@ -33,7 +33,7 @@ use mix::Mix;
 use ninelives_evidence::hex::hex;
 use ninelives_evidence::known::Signature;
 use ninelives_evidence::limits;
-use ninelives_evidence::member::Engine;
+use ninelives_evidence::member::{Engine, Slot};
 use ninelives_evidence::power::Names;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -67,7 +67,7 @@ impl WhomKind {
     /// Whether a member chosen so can be made to pass a window of this reach.
     pub fn reaches(self, reach: Reach) -> bool {
         match reach {
-            Reach::Load | Reach::Recovery | Reach::Start => true,
+            Reach::Load | Reach::Defragmentation | Reach::Recovery | Reach::Start => true,
             Reach::Election | Reach::SnapshotReceiver | Reach::Reinstall => self == WhomKind::Follower,
             Reach::LoadOfLeader | Reach::SnapshotSender => self == WhomKind::Leader,
             Reach::Migration | Reach::Restore | Reach::Founding => false,
@@ -104,6 +104,8 @@ pub struct ClusterSpec {
     pub snapshot_every_entries: u64,
     /// Limit of open files of each member, soft and hard; `None`: the limits of the harness.
     pub nofile: Option<u64>,
+    /// The slots whose members cannot write a diagnostic.
+    pub full_logs: Vec<Slot>,
 }
 
 /// At each member, clients that hold something and never use it.

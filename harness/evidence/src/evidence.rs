@@ -108,6 +108,8 @@ pub enum Did {
     MemberPromote,
     /// `migrate` starts to work on a member's directory.
     Migrate,
+    /// A member is asked for a defragmentation, so that it passes a window of one.
+    Defragment,
     /// A member is asked for a snapshot, from which the cluster is to be restored.
     Save,
     /// `snapshot restore` makes a member's directory.

@@ -105,6 +105,8 @@ pub const MEMBERSHIP: Duration = Duration::from_secs(30);
 pub const MIGRATE: Duration = Duration::from_secs(60);
 /// One run of `snapshot restore`: as much data, written once, and synced.
 pub const RESTORE: Duration = Duration::from_secs(60);
+/// A defragmentation of a member's file of some megabytes, beside a load.
+pub const DEFRAGMENT: Duration = Duration::from_secs(30);
 /// A snapshot saved from a live member: some megabytes over loopback, perhaps after an election.
 pub const SAVE: Duration = Duration::from_secs(60);
 /// Entries that are applied between a saved snapshot and the kill of all: what a restore has to

@@ -24,7 +24,8 @@ use ninelives_evidence::{FenceAnswer, Recovered};
 use ninelives_evidence::{clock, limits};
 use std::fs::File;
 use std::future::Future;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -202,7 +203,14 @@ impl Member {
         let args = site.target.serve_args(&life);
         let log = site.paths.node_log(self.id);
         self.log_from = std::fs::metadata(&log).map_or(0, |log| log.len());
-        let launch = Launch::new(site.target.binary(), args).log_to(&log).limit_open_files(site.nofile);
+        let launch = Launch::new(site.target.binary(), args).limit_open_files(site.nofile);
+        let launch = match site.full_logs.contains(&self.slot) {
+            true => {
+                explain_the_silence(&log).with_context(|| format!("cannot write {}", log.display()))?;
+                launch.with_full_diagnostics()
+            }
+            false => launch.log_to(&log),
+        };
         site.board.set(self.place(), false);
         let (publish, said) = watch::channel(NodeState::default());
         if let Some(gate) = self.gate() {
@@ -517,6 +525,12 @@ impl Member {
 
 fn is_of_files(window: &str) -> bool {
     subject::find_window(window).is_some_and(Window::is_of_files)
+}
+
+/// Says in the log of a life that cannot write there why it holds nothing else.
+fn explain_the_silence(log: &Path) -> io::Result<()> {
+    let mut log = File::options().create(true).append(true).open(log)?;
+    log.write_all(b"(`cluster.full_logs` names this slot: standard error was a device that takes nothing)\n")
 }
 
 fn note(mark: &AtomicU64, applied: Option<u64>) {

@@ -67,6 +67,7 @@ mod tests {
             board: Board::new(0),
             links: None,
             nofile: None,
+            full_logs: Vec::new(),
         };
         migrate(&site, 2, Engine::Rocksdb, arm).await
     }

@@ -148,6 +148,7 @@ impl Stage<'_> {
         self.note(work.step.cycle, Did::Arm, Some(first), Some(window.name));
         match window.reach {
             Reach::Load | Reach::LoadOfLeader => self.reach_by_load(first, window, hit).await,
+            Reach::Defragmentation => self.reach_by_defragmentation(work, first, window, hit).await,
             Reach::Election => self.reach_by_election(work, first, window, hit).await,
             Reach::Recovery | Reach::Start => self.reach_in_recovery(work, first, window, hit).await,
             Reach::Reinstall => self.reach_after_an_install(work, first, window, hit).await,
@@ -424,7 +425,7 @@ impl Stage<'_> {
 
     /// Interprets the end of a wait for a window. The pipe of a dying member closes before the
     /// kernel reports its death, so this asks for that news before it blames the harness.
-    async fn stopped(&self, member: u64, stop: Stop) -> Result<Reached, Trouble> {
+    pub(super) async fn stopped(&self, member: u64, stop: Stop) -> Result<Reached, Trouble> {
         match stop {
             Stop::AtWindow => Ok(Reached::Yes),
             Stop::Ended => Err(self.member(member)?.trouble_of_a_broken_pipe().await),
@@ -465,7 +466,7 @@ async fn past_the_image(member: &Member, bound: Duration) -> Result<(), Trouble>
 
 /// Arms a window. Returns whether the process stands still there already, which may happen before
 /// its answer is out.
-async fn arm(member: &Member, window: &str, hit: u64) -> Result<bool, Trouble> {
+pub(super) async fn arm(member: &Member, window: &str, hit: u64) -> Result<bool, Trouble> {
     tokio::select! {
         biased;
         stop = member.stop(window) => Ok(stop == Stop::AtWindow),
@@ -475,7 +476,7 @@ async fn arm(member: &Member, window: &str, hit: u64) -> Result<bool, Trouble> {
 
 /// Disarms a window that was missed. A stop may have come first: another answer afterwards proves
 /// that none has.
-async fn disarm(member: &Member, window: &str, miss: Miss) -> Result<Reached, Trouble> {
+pub(super) async fn disarm(member: &Member, window: &str, miss: Miss) -> Result<Reached, Trouble> {
     let disarmed = async {
         member.arm(window, 0).await?;
         member.status().await

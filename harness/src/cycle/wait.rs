@@ -26,6 +26,10 @@ pub(super) enum Miss {
     NoWay,
     /// The member caught up without passing it.
     CaughtUp,
+    /// The member answered the request without passing it.
+    Answered,
+    /// The member refused the request, or broke it off.
+    Refused,
     /// The load that had to bring the pass has gone by.
     PassedBy { applied: u64, due: u64, waited: Stretched },
     /// Nothing was applied any more.
@@ -39,6 +43,8 @@ impl fmt::Display for Miss {
         match self {
             Miss::NoWay => f.write_str("not reached: no member was in the state that leads there"),
             Miss::CaughtUp => f.write_str("not reached: the member caught up without passing it"),
+            Miss::Answered => f.write_str("not reached: the member answered without passing it"),
+            Miss::Refused => f.write_str("not reached: the member refused to do what passes it, or broke off"),
             Miss::PassedBy { applied, due, waited } => {
                 write!(
                     f,

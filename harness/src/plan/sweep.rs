@@ -150,7 +150,7 @@ mod tests {
             let count = lines.iter().filter(|line| line.contains(&at) && !line.contains("then at")).count();
             let expected = match window.reach {
                 Reach::Load => 4,
-                Reach::Recovery | Reach::Start => 2 * hits(window).len(),
+                Reach::Defragmentation | Reach::Recovery | Reach::Start => 2 * hits(window).len(),
                 Reach::Migration | Reach::Restore | Reach::Founding => 2,
                 _ => hits(window).len(),
             };

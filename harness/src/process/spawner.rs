@@ -34,20 +34,34 @@ use tokio::sync::oneshot;
 pub struct Launch {
     program: PathBuf,
     args: Vec<OsString>,
-    /// Standard error is appended here; `None`: it is a pipe as well.
-    log: Option<PathBuf>,
+    diagnostics: Diagnostics,
     /// Limit of open files; `None`: the harness's own.
     nofile: Option<u64>,
 }
 
+/// The place of a child's standard error.
+#[derive(Debug)]
+enum Diagnostics {
+    Pipe,
+    Log(PathBuf),
+    /// A device that takes no byte: each write fails as it does on a full disk.
+    Full,
+}
+
 impl Launch {
     pub fn new(program: impl Into<PathBuf>, args: Vec<OsString>) -> Self {
-        Self { program: program.into(), args, log: None, nofile: None }
+        Self { program: program.into(), args, diagnostics: Diagnostics::Pipe, nofile: None }
     }
 
     /// Appends standard error to `log`, across lives.
     pub fn log_to(mut self, log: &Path) -> Self {
-        self.log = Some(log.to_owned());
+        self.diagnostics = Diagnostics::Log(log.to_owned());
+        self
+    }
+
+    /// Lets every write to standard error fail for want of room.
+    pub fn with_full_diagnostics(mut self) -> Self {
+        self.diagnostics = Diagnostics::Full;
         self
     }
 
@@ -63,7 +77,7 @@ impl Launch {
 pub struct Started {
     pub child: Child,
     pub stdout: pipe::Receiver,
-    /// `None` if standard error goes to a log.
+    /// `None` if standard error goes elsewhere.
     pub stderr: Option<pipe::Receiver>,
 }
 
@@ -200,9 +214,10 @@ fn spawn(launch: &Launch, keep: Spawner, environment: &Environment) -> io::Resul
     // children.
     command.args(&launch.args).process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
     command.env_clear().envs(environment.variables());
-    match &launch.log {
-        Some(log) => command.stderr(open_log(log)?),
-        None => command.stderr(Stdio::piped()),
+    match &launch.diagnostics {
+        Diagnostics::Log(log) => command.stderr(open_log(log)?),
+        Diagnostics::Full => command.stderr(OpenOptions::new().write(true).open("/dev/full")?),
+        Diagnostics::Pipe => command.stderr(Stdio::piped()),
     };
     begin_clean(&mut command);
     if let Some(limit) = launch.nofile {

@@ -122,6 +122,7 @@ pub(super) async fn launch(job: &Job, number: u32, spawner: Spawner, ledger: Arc
     let engines = &job.scenario.cluster.engines;
     let mut cluster = Cluster::prepare(spawner, job.target.clone(), paths, engines)?;
     cluster.site.nofile = job.scenario.cluster.nofile;
+    cluster.site.full_logs.clone_from(&job.scenario.cluster.full_logs);
     for member in &cluster.members {
         let (slot, at) = (member.slot, member.addresses);
         let (peer, client, control) = (at.peer, at.client, at.control);
@@ -145,6 +146,7 @@ pub(super) async fn relaunch(
 ) -> Result<Running, Trouble> {
     let mut cluster = reopened.cluster(job, number, spawner)?;
     cluster.site.nofile = job.scenario.cluster.nofile;
+    cluster.site.full_logs.clone_from(&job.scenario.cluster.full_logs);
     if job.plan.disturbs_links() {
         cluster.interpose().await?;
     }

@@ -3,7 +3,7 @@
 use super::raw::Check;
 use super::{ClusterSpec, Refusal, TargetSpec};
 use ninelives_evidence::limits;
-use ninelives_evidence::member::Engine;
+use ninelives_evidence::member::{Engine, Slot};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -17,8 +17,10 @@ pub(super) struct RawCluster {
     memtable_bytes: Option<Spanned<u64>>,
     keep_entries: Option<Spanned<u64>>,
     snapshot_every_entries: Option<Spanned<u64>>,
-    /// A key of any target.
+    /// Keys of any target.
     nofile: Option<Spanned<u64>>,
+    #[serde(default)]
+    full_logs: Vec<Spanned<u64>>,
 }
 
 impl Check<'_> {
@@ -57,6 +59,7 @@ impl Check<'_> {
             keep_entries: entries("keep_entries", raw.keep_entries.as_ref())?,
             snapshot_every_entries: entries("snapshot_every_entries", raw.snapshot_every_entries.as_ref())?,
             nofile: self.nofile(raw)?,
+            full_logs: self.full_logs(raw)?,
         })
     }
 
@@ -81,12 +84,19 @@ impl Check<'_> {
             keep_entries: 0,
             snapshot_every_entries: 0,
             nofile: self.nofile(raw)?,
+            full_logs: self.full_logs(raw)?,
         })
     }
 
     fn nofile(&self, raw: &RawCluster) -> Result<Option<u64>, Refusal> {
         let within = |limit| self.within("cluster.nofile", limit, limits::NOFILE_MIN..=limits::NOFILE_MAX);
         raw.nofile.as_ref().map(within).transpose()
+    }
+
+    fn full_logs(&self, raw: &RawCluster) -> Result<Vec<Slot>, Refusal> {
+        let members = u64::from(*raw.members.get_ref());
+        let slot = |slot| self.within("cluster.full_logs", slot, 1..=members).map(Slot);
+        raw.full_logs.iter().map(slot).collect()
     }
 
     /// A key that the node needs.

@@ -13,6 +13,8 @@ pub enum Reach {
     LoadOfLeader,
     /// An election: the leader is killed first, and a follower passes the window while it votes.
     Election,
+    /// A defragmentation, which the harness asks the member for.
+    Defragmentation,
     /// A restart: the member is killed first (at its [`Window::prior`], or else at once), restarted
     /// with the window armed, and killed again there.
     Recovery,
@@ -101,17 +103,18 @@ impl Window {
     /// Whether a member with this engine can pass it; an opaque one passes those of its files, if
     /// they are looked at. On redb N is E, and a group of entries becomes durable by one commit:
     /// there is no memtable to flush, no index file to write, and nothing between N and E to
-    /// verify.
+    /// verify. RocksDB has no groups, and its defragmentation puts no file in another's place.
     pub fn exists_on(&self, engine: Engine) -> bool {
         if self.is_of_files() {
             return engine == Engine::Opaque;
         }
         let lsm_only = ["flush.", "compaction.", "index."].iter().any(|prefix| self.name.starts_with(prefix))
             || ["recovery.replay-verify", "recovery.install", "recovery.installed"].contains(&self.name);
+        let redb_only = ["group.", "defrag."].iter().any(|prefix| self.name.starts_with(prefix));
         match engine {
             Engine::Redb => !lsm_only,
             Engine::Opaque => false,
-            Engine::Rocksdb => !self.name.starts_with("group."),
+            Engine::Rocksdb => !redb_only,
         }
     }
 
@@ -155,7 +158,7 @@ impl Window {
     /// The reason why it cannot.
     pub fn passed_by(&self, role: Role) -> Result<(), &'static str> {
         match (self.reach, role) {
-            (Reach::Load | Reach::Recovery | Reach::Start, _)
+            (Reach::Load | Reach::Defragmentation | Reach::Recovery | Reach::Start, _)
             | (Reach::LoadOfLeader | Reach::SnapshotSender, Role::Leader)
             | (Reach::Election | Reach::Reinstall | Reach::SnapshotReceiver, Role::Follower) => Ok(()),
             (Reach::LoadOfLeader, Role::Follower) => Err("a follower answers no proposer: the leader proposed for it"),
@@ -202,6 +205,8 @@ pub const WINDOWS: &[Window] = &[
     window("apply.after-batch", Reach::Load, 150),
     window("apply.answered", Reach::LoadOfLeader, 100),
     by(BroughtBy::Compaction, "compact.batch", Reach::Load, 1),
+    window("defrag.copied", Reach::Defragmentation, 1),
+    window("defrag.renamed", Reach::Defragmentation, 1),
     window("group.visible", Reach::Load, 60),
     window("group.durable", Reach::Load, 60),
     by(BroughtBy::Memtable, "flush.sealed", Reach::Load, 2),

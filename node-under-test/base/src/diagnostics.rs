@@ -12,6 +12,7 @@
 //! a pipe takes such a piece whole. Only another writer of the same pipe can take that room away in
 //! between.
 
+use crate::sabotage::{Bug, planted};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fmt;
 use std::io::{self, Write};
@@ -95,6 +96,9 @@ impl State {
             self.unsaid = 0;
         }
         if told.and_then(|()| self.write_all(out, line)).is_err() {
+            if planted(Bug::LostLineEndsMember) && self.lost == 2 {
+                std::process::exit(101);
+            }
             self.lost += 1;
             self.unsaid += 1;
         }

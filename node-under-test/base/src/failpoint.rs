@@ -61,6 +61,10 @@ windows! {
     GroupVisible = "group.visible",
     /// redb: the group is durable, so N is there; nothing that waits for it has moved.
     GroupDurable = "group.durable",
+    /// redb: the defragmented copy is complete and synced, and does not have the database's name.
+    DefragCopied = "defrag.copied",
+    /// redb: the defragmented copy has the database's name, which is not synced.
+    DefragRenamed = "defrag.renamed",
     /// RocksDB sealed a memtable (writes go on into the next one).
     FlushSealed = "flush.sealed",
     /// RocksDB picked its memtables and is about to write the SST.

@@ -99,6 +99,10 @@ bugs! {
     /// Clients get connections for as long as there are descriptors, those that the engine and the
     /// log need included.
     AcceptWithoutLimit = "accept-without-limit",
+    /// A defragmentation does not copy again what was committed while it copied.
+    DefragForgetsCommits = "defrag-forgets-commits",
+    /// The third diagnostic of a life that cannot be written ends the process.
+    LostLineEndsMember = "lost-line-ends-member",
     /// A member that was deposed goes on revoking the leases that it saw run out, through its
     /// successor.
     LeaseRevokedByDeposed = "lease-revoked-by-deposed",

@@ -17,6 +17,8 @@ use crate::snapshot::install;
 use crate::storage_failed;
 use node_base::backend::{BackendError, Batch, Bucket, CONSISTENT_INDEX, Result};
 use node_base::durable;
+use node_base::failpoint::{Window, pass};
+use node_base::sabotage::{Bug, planted};
 use redb::Database;
 use std::collections::BTreeSet;
 use std::io;
@@ -108,6 +110,7 @@ impl RedbBackend {
         self.copy_changed(&copy)?;
         copy.close()?;
         std::fs::File::open(&fresh).and_then(|file| file.sync_all()).map_err(io)?;
+        pass(Window::DefragCopied);
         self.put_in_place(&fresh, |fresh, db| std::fs::rename(fresh, db)).map_err(io)?;
         drop(attempt);
         Ok(())
@@ -116,7 +119,10 @@ impl RedbBackend {
     /// Copies what changed since the last round, as it is now or was a moment ago: what changes
     /// again is noted again.
     fn copy_changed(&self, copy: &Copy) -> Result<()> {
-        let changed = self.notes.take();
+        let changed = match planted(Bug::DefragForgetsCommits) {
+            true => Changed::new(),
+            false => self.notes.take(),
+        };
         let view = View::of(self.db()?);
         copy.again(&view, changed.iter().map(|(bucket, key)| (*bucket, key.as_slice())))
     }
@@ -142,6 +148,7 @@ impl RedbBackend {
     }
 
     fn use_renamed(&self) -> io::Result<Arc<Database>> {
+        pass(Window::DefragRenamed);
         durable::sync_dir(&self.dir.snap())?;
         Ok(open_db(&self.dir, self.cache_bytes)?)
     }

@@ -1,0 +1,57 @@
+//! Bringing a member to a window of its defragmentation, by asking it for one.
+//!
+//! So these windows are reached under every mix. The load goes on meanwhile, because the windows
+//! are about what is committed beside the copy.
+
+use super::strike::{Reached, arm, disarm};
+use super::wait::Miss;
+use super::{Stage, Work};
+use crate::cluster::Trouble;
+use crate::cluster::member::Stop;
+use crate::subject::Window;
+use etcd_client::{Client, ConnectOptions};
+use ninelives_evidence::Did;
+use ninelives_evidence::limits;
+
+/// The first of two events.
+enum First {
+    Stop(Stop),
+    Answer(Miss),
+}
+
+impl Stage<'_> {
+    /// Asks `first` for a defragmentation, which stands still in `window` at its `hit`-th pass.
+    pub(super) async fn reach_by_defragmentation(
+        &self,
+        work: &Work,
+        first: u64,
+        window: &Window,
+        hit: u64,
+    ) -> Result<Reached, Trouble> {
+        let member = self.member(first)?;
+        if arm(member, window.name, hit).await? {
+            return Ok(Reached::Yes);
+        }
+        self.note(work.step.cycle, Did::Defragment, Some(first), None);
+        let endpoint = format!("http://{}", member.addresses.client);
+        let came = self.cluster.site.pace().within(limits::DEFRAGMENT, async {
+            tokio::select! {
+                biased;
+                stop = member.stop(window.name) => First::Stop(stop),
+                answer = defragment(&endpoint) => {
+                    First::Answer(answer.map_or(Miss::Refused, |()| Miss::Answered))
+                }
+            }
+        });
+        match came.await {
+            Ok(First::Stop(stop)) => self.stopped(first, stop).await,
+            Ok(First::Answer(miss)) => disarm(member, window.name, miss).await,
+            Err(bound) => Err(Trouble::Late { member: first, what: "answer a defragmentation".to_owned(), bound }),
+        }
+    }
+}
+
+async fn defragment(endpoint: &str) -> Result<(), etcd_client::Error> {
+    let options = ConnectOptions::new().with_connect_timeout(limits::CONTROL_CONNECT);
+    Client::connect([endpoint], Some(options)).await?.maintenance_client().defragment().await.map(drop)
+}
