@@ -298,7 +298,7 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
         text.push_str(&format!("… and {} more findings\n", summary.findings.len() - limits::FINDINGS_PRINTED_MAX));
     }
     if let Some(found) = &summary.localisation {
-        text.push_str(&report::localisation::text(found));
+        text.push_str(&found.text());
     }
     let word_of_exit = if exit == Exit::Interrupted { "interrupted".to_owned() } else { summary.verdict.to_string() };
     text.push_str(&format!(

@@ -313,7 +313,6 @@ fn by_answer(finding: &Finding, evidence: &Clues, found: &mut Localisation) {
 mod tests {
     use super::super::compare::Truth;
     use super::*;
-    use crate::report::localisation::text;
     use ninelives_evidence::Change;
     use ninelives_evidence::verdict::Class;
 
@@ -349,7 +348,7 @@ mod tests {
         let first = found.first.as_ref().unwrap();
         assert_eq!((first.member, first.revision, first.operation.as_deref()), (2, 5, Some("1.3")));
         assert_eq!(found.keys.iter().map(|key| key.key.as_str()).collect::<Vec<_>>(), ["c", "d", "b"]);
-        let said = text(&found);
+        let said = found.text();
         for words in ["n2 is wrong in 3 of the keys of revision 9", "n1 and n3 are right", "n2 shows it as absent"] {
             assert!(said.contains(words), "{words}: {said}");
         }
@@ -385,19 +384,19 @@ mod tests {
             (2, 7, Some("put b = …,1.7 (version 1, created at 7)"))
         );
         assert_eq!(found.wrong, [2]);
-        let said = text(&found);
+        let said = found.text();
         for words in ["n2 is wrong in 2 of the keys of revision 9", "is one revision early from there on"] {
             assert!(said.contains(words), "{words}: {said}");
         }
         // A compaction dropped the revisions before.
         let mut late = evidence;
         late.from = 3;
-        let said = text(&conclusion_from(second.clone(), &late));
+        let said = conclusion_from(second.clone(), &late).text();
         assert!(!said.contains("early already"), "it begins at 6, and is right there: {said}");
         for witness in &mut late.witnesses {
             witness.shown.as_mut().unwrap().from = 7;
         }
-        let said = text(&conclusion_from(second.clone(), &late));
+        let said = conclusion_from(second.clone(), &late).text();
         assert!(
             said.contains("n2 has there what revision 8 is: where its history begins, it is 1 early already"),
             "{said}"
@@ -405,7 +404,7 @@ mod tests {
         // Without its history the key that it lacks comes before the one that it has too new.
         let found = conclusion(second);
         assert_eq!(found.keys.iter().map(|key| key.key.as_str()).collect::<Vec<_>>(), ["b", "a"]);
-        assert!(text(&found).contains("The first of them is b, written at revision 7"), "{}", text(&found));
+        assert!(found.text().contains("The first of them is b, written at revision 7"), "{}", found.text());
     }
 
     /// The watches heard a member that shows something else by now: its old history does not accuse
@@ -426,7 +425,7 @@ mod tests {
         let evidence = Clues { witnesses, truth, from: 7, ..Clues::default() };
         let found = conclusion_from(vec![row("a", 1, 9)], &evidence);
         assert_eq!((found.wrong.as_slice(), found.first.as_ref().map(|first| first.revision)), (&[2][..], Some(7)));
-        let said = text(&found);
+        let said = found.text();
         for words in ["The first revision in doubt is 7", "n2 is the one that differs", "one of these (the watches"] {
             assert!(said.contains(words), "{words}: {said}");
         }

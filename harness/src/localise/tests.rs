@@ -1,7 +1,6 @@
 //! Conclusions from made-up evidence, in the words that a report has.
 
 use super::*;
-use crate::report::localisation;
 use ninelives_evidence::Change;
 use ninelives_evidence::history::Lines;
 use ninelives_evidence::verdict::findings::Replicas;
@@ -86,7 +85,7 @@ fn disagree(part: Part) -> Finding {
 }
 
 fn words(evidence: &Clues) -> String {
-    localisation::text(&conclude(&disagree(Part::KvSection), evidence))
+    conclude(&disagree(Part::KvSection), evidence).text()
 }
 
 #[test]

@@ -1,47 +1,7 @@
-//! The place where a divergence begins, for human readers: lines for a terminal, a section for
-//! `report.html`.
+//! The place where a divergence begins, as a section of `report.html`.
 
 use super::text::escape;
-use ninelives_evidence::record::localisation::{Excerpt, Localisation, Watermarks, WrongKey};
-
-/// Columns of a terminal that an excerpt's words may fill.
-const WORDS_MAX: usize = 100;
-
-/// Some lines, each with its line break; the first one is the heading.
-pub fn text(found: &Localisation) -> String {
-    let mut out = format!("where it begins ({}):\n", about(found));
-    for sentence in &found.sentences {
-        out.push_str(&format!("  {sentence}\n"));
-    }
-    if !found.keys.is_empty() {
-        out.push_str(&format!("  {}:\n", keys_title(found)));
-        for key in &found.keys {
-            out.push_str(&format!("    {}: must be {}\n", key.key, key.expected));
-            for (members, value) in &key.found {
-                out.push_str(&format!("      {}: {value}\n", ids(members)));
-            }
-        }
-    }
-    if !found.watermarks.is_empty() {
-        out.push_str("  watermarks (raft indexes):\n");
-        let rows: Vec<[String; 9]> =
-            std::iter::once(TITLES.map(str::to_owned)).chain(found.watermarks.iter().map(cells)).collect();
-        out.push_str(&aligned(&rows));
-    }
-    if let Some(excerpt) = &found.excerpt {
-        out.push_str(&format!("  raft log of n{}:\n", excerpt.member));
-        for line in &excerpt.entries {
-            let here = if line.here { '>' } else { ' ' };
-            let revision = line.revision.map_or_else(|| "-".to_owned(), |revision| revision.to_string());
-            let does = cut(&line.does);
-            out.push_str(&format!("  {here} {:>8}  term {:<4} revision {revision:<8} {does}\n", line.index, line.term));
-        }
-    }
-    for unknown in &found.unknown {
-        out.push_str(&format!("  not known: {unknown}\n"));
-    }
-    out
-}
+use ninelives_evidence::record::localisation::{Excerpt, Localisation, Watermarks, WrongKey, ids};
 
 /// The section's content.
 pub(super) fn html(found: &Localisation) -> String {
@@ -53,68 +13,11 @@ pub(super) fn html(found: &Localisation) -> String {
         .collect();
     format!(
         "<article class=\"finding tone-bad\"><h3>{}</h3>\n{sentences}{unknown}</article>\n{}{}{}",
-        escape(&about(found)),
+        escape(&found.about()),
         html_keys(found),
         html_watermarks(&found.watermarks),
         found.excerpt.as_ref().map_or_else(String::new, html_excerpt),
     )
-}
-
-fn about(found: &Localisation) -> String {
-    let cycle = found.cycle.map_or_else(String::new, |cycle| format!(", cycle {cycle}"));
-    let cluster = found.cluster.map_or_else(String::new, |cluster| format!(", cluster {cluster}"));
-    format!("{}{cycle}{cluster}", found.class)
-}
-
-fn keys_title(found: &Localisation) -> String {
-    match &found.first {
-        Some(first) => format!("keys of revision {}", first.revision),
-        None => "keys that differ at the fence".to_owned(),
-    }
-}
-
-fn ids(members: &[u64]) -> String {
-    members.iter().map(|member| format!("n{member}")).collect::<Vec<_>>().join(", ")
-}
-
-const TITLES: [&str; 9] = ["member", "when", "N", "flushed, E", "applied", "committed", "log to", "purged to", ""];
-
-fn cells(row: &Watermarks) -> [String; 9] {
-    let mark = |mark: Option<u64>| mark.map_or_else(|| "-".to_owned(), |mark| mark.to_string());
-    [
-        format!("n{}", row.member),
-        row.when.clone(),
-        mark(row.persisted),
-        mark(row.flushed),
-        mark(row.applied),
-        mark(row.committed),
-        mark(row.log_last),
-        mark(row.purged),
-        row.remark.clone().unwrap_or_default(),
-    ]
-}
-
-fn aligned(rows: &[[String; 9]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..9).map(width).collect();
-    rows.iter()
-        .map(|row| {
-            let cells: Vec<String> = (0..9)
-                .map(|column| match column {
-                    0 | 1 | 8 => format!("{:<width$}", row[column], width = widths[column]),
-                    _ => format!("{:>width$}", row[column], width = widths[column]),
-                })
-                .collect();
-            format!("    {}\n", cells.join("  ").trim_end())
-        })
-        .collect()
-}
-
-fn cut(words: &str) -> String {
-    match words.char_indices().nth(WORDS_MAX) {
-        Some((at, _)) => format!("{}…", &words[..at]),
-        None => words.to_owned(),
-    }
 }
 
 fn html_keys(found: &Localisation) -> String {
@@ -132,7 +35,7 @@ fn html_keys(found: &Localisation) -> String {
         )
     };
     let rows: String = found.keys.iter().map(row).collect();
-    let title = keys_title(found);
+    let title = found.keys_title();
     table(&format!("{}{}", title[..1].to_uppercase(), &title[1..]), &["key", "must be", "is"], &rows)
 }
 
@@ -141,11 +44,11 @@ fn html_watermarks(rows: &[Watermarks]) -> String {
         return String::new();
     }
     let row = |row: &Watermarks| {
-        let cells: String = cells(row).iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect();
+        let cells: String = row.cells().iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect();
         format!("<tr>{cells}</tr>\n")
     };
     let rows: String = rows.iter().map(row).collect();
-    table("Watermarks through the cycle (raft indexes)", &TITLES, &rows)
+    table("Watermarks through the cycle (raft indexes)", &Watermarks::TITLES, &rows)
 }
 
 fn html_excerpt(excerpt: &Excerpt) -> String {
@@ -180,7 +83,7 @@ mod tests {
 
     #[test]
     fn golden_text() {
-        ninelives_golden::assert_golden("localisation.txt", &text(&sample::localisation()));
+        ninelives_golden::assert_golden("localisation.txt", &sample::localisation().text());
     }
 
     #[test]
@@ -201,7 +104,7 @@ mod tests {
         (found.sentences, found.keys, found.watermarks) = Default::default();
         (found.first, found.excerpt) = (None, None);
         assert_eq!(
-            text(&found),
+            found.text(),
             "where it begins (state-hash, cycle 3):\n  not known: what n3 holds, because it does not answer: n3 is down\n"
         );
     }

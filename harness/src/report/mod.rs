@@ -17,7 +17,7 @@ mod html;
 mod json;
 mod junit;
 pub mod known;
-pub mod localisation;
+mod localisation;
 pub mod refused;
 mod repro;
 #[cfg(test)]

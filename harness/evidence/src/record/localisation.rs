@@ -1,6 +1,10 @@
 //! The place where a divergence begins, and its cause: the data that `verdict.json` stores under
 //! `localisation`.
 
+mod text;
+
+pub use text::ids;
+
 use crate::verdict::Class;
 use serde::{Deserialize, Serialize};
 
