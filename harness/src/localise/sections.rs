@@ -1,7 +1,7 @@
 //! Sections of the state that have no revision: membership and leases. The search can only name the
 //! entries that write them.
 
-use super::Clues;
+use super::clues::Clues;
 use ninelives_evidence::logged::{Logged, Step};
 use ninelives_evidence::verdict::findings::parts::{Part, Says};
 use ninelives_evidence::verdict::findings::{Leases, Replicas, What};

@@ -1,6 +1,6 @@
 //! The conclusion in words.
 
-use super::Clues;
+use super::clues::Clues;
 use super::compare::{Difference, Shape};
 use ninelives_evidence::record::localisation::{FirstWrong, Watermarks};
 use ninelives_oracle::log_replay::Effect;

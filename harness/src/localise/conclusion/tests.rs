@@ -1,11 +1,15 @@
 //! Conclusions from made-up evidence, in the words that a report has.
 
+use super::super::compare::Shown;
+use super::super::trail::Trail;
 use super::*;
 use ninelives_evidence::Change;
 use ninelives_evidence::history::Lines;
 use ninelives_evidence::verdict::findings::Replicas;
 use ninelives_evidence::verdict::findings::parts::{Anchor, Part, Says};
 use ninelives_golden::assert_golden;
+use ninelives_oracle::log_replay::effect;
+use ninelives_oracle::raft_log::{LogId, RaftLog};
 use node_proto::command::command::Request;
 use node_proto::etcdserverpb::{DeleteRangeRequest, PutRequest};
 
