@@ -1,48 +1,30 @@
-//! The search after a divergence: for the first wrong raft index and revision, the wrong members,
-//! and the fault before it.
+//! The search after a divergence: the questions to a cluster that is still alive.
 //!
 //! 1. The load stops, and the members come to rest; from here on the state does not change while it
 //!    is read.
 //! 2. Each living member shows its rows since the last fence on which all members agreed with the
 //!    model, over the client API: a new watch reads them from the engine, tombstones included, as
 //!    the hash does. Its keys at the fence are read as well.
-//! 3. All members are killed, and all raft logs are decoded. A replay of the committed entries
-//!    ([`ninelives_oracle::log_replay`]) begins at that fence and goes on to the end: its rows of
-//!    each revision are the correct ones. It uses no member's apply code. A majority of the logs
-//!    decides which entries are committed, and no single log does (`quorum`).
-//! 4. The first revision at which a member's rows differ is the first wrong one; the replay knows
-//!    which entry made it.
+//! 3. All members are killed, and all raft logs are decoded.
 //!
-//! The report names the limits of the search: a member that is down shows nothing; rows that a
-//! compaction dropped are gone; if no raft log reaches back to the last fence, the search uses the
-//! watches' history, which knows no raft index.
+//! What follows from the answers and the logs, [`ninelives_oracle::localise`] concludes: nothing of
+//! it needs a member.
 //!
 //! A run that gets here is over: the search leaves all members dead.
 
-mod clues;
-mod compare;
-mod conclusion;
 mod live;
-mod quorum;
-mod sections;
-mod sentences;
 mod server;
-mod told;
-mod trail;
-mod without_logs;
 
 use crate::cluster::{Cluster, Trouble};
 use crate::contact::Standing;
 use crate::pace::Pace;
 use crate::workload::Workload;
-use clues::{Clues, Witness, subject, unsigned};
-use conclusion::{by_logs, empty};
 use futures_util::future::join_all;
 use ninelives_evidence::limits;
 use ninelives_evidence::record::localisation::Localisation;
 use ninelives_evidence::verdict::Finding;
+use ninelives_oracle::localise::{Clues, Trail, Witness, by_logs, empty, subject};
 use ninelives_oracle::{Ledger, raft_log};
-use trail::Trail;
 
 /// Looks into the first of `findings` that is about the state; `None`: there is none. Kills all
 /// members.
@@ -147,4 +129,9 @@ fn read_logs(cluster: &Cluster, evidence: &mut Clues) {
             Err(error) => evidence.unknown.push(format!("the raft log of n{}: {error}", witness.member)),
         }
     }
+}
+
+/// A number of the wire, which has no unsigned ones.
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
 }

@@ -1,7 +1,6 @@
 //! The state of a living member over the client API: its history since a revision, and its keys at
 //! a revision.
 
-use super::compare::Shown;
 use crate::contact::rows;
 use crate::observe;
 use crate::pace::Pace;
@@ -10,6 +9,7 @@ use etcd_client::{Client, ConnectOptions, WatchOptions};
 use ninelives_evidence::Change;
 use ninelives_evidence::limits;
 use ninelives_evidence::operation::KeyState;
+use ninelives_oracle::localise::Shown;
 use ninelives_oracle::log_replay::effect;
 
 pub(super) async fn connect(endpoint: &str) -> anyhow::Result<Client> {

@@ -1,12 +1,9 @@
 //! The questions to servers that are known by their API only, after a divergence.
 //!
-//! They have no logs and no dead directories: the conclusion (`without_logs`) rests on the
+//! They have no logs and no dead directories: the conclusion ([`without_logs`]) rests on the
 //! histories that they show to a new watch.
 
-use super::clues::{Clues, Witness, unsigned};
-use super::compare::Shown;
-use super::without_logs::without_logs;
-use super::{live, stop_load, unanswered};
+use super::{live, stop_load, unanswered, unsigned};
 use crate::cluster::Cluster;
 use crate::pace::Pace;
 use crate::workload::Workload;
@@ -15,6 +12,7 @@ use ninelives_evidence::limits;
 use ninelives_evidence::record::localisation::Localisation;
 use ninelives_evidence::verdict::Finding;
 use ninelives_oracle::Ledger;
+use ninelives_oracle::localise::{Clues, Shown, Witness, without_logs};
 
 /// Kills all members.
 pub(super) async fn look(

@@ -3,13 +3,13 @@
 use super::super::compare::Shown;
 use super::super::trail::Trail;
 use super::*;
+use crate::judges::log_replay::effect;
+use crate::raft_log::{LogId, RaftLog};
 use ninelives_evidence::Change;
 use ninelives_evidence::history::Lines;
 use ninelives_evidence::verdict::findings::Replicas;
 use ninelives_evidence::verdict::findings::parts::{Anchor, Part, Says};
 use ninelives_golden::assert_golden;
-use ninelives_oracle::log_replay::effect;
-use ninelives_oracle::raft_log::{LogId, RaftLog};
 use node_proto::command::command::Request;
 use node_proto::etcdserverpb::{DeleteRangeRequest, PutRequest};
 

@@ -4,12 +4,12 @@
 use super::compare::{Difference, Shown, Truth, first_difference};
 use super::trail::Trail;
 use super::{quorum, told};
+use crate::judges::Ledger;
+use crate::judges::log_replay::{LogReplay, effect};
+use crate::raft_log::{self, LogId, RaftLog};
 use ninelives_evidence::hex::hex;
 use ninelives_evidence::operation::KeyState;
 use ninelives_evidence::verdict::{Class, Finding};
-use ninelives_oracle::Ledger;
-use ninelives_oracle::log_replay::{LogReplay, effect};
-use ninelives_oracle::raft_log::{self, LogId, RaftLog};
 use std::collections::BTreeMap;
 
 /// Classes of findings about a wrong state, the most telling one first.
@@ -17,13 +17,13 @@ const LOCALISED: [Class; 6] =
     [Class::StateHash, Class::Model, Class::LostWrite, Class::Phantom, Class::Watch, Class::Linearizability];
 
 /// The first of `findings` that is about the state.
-pub(super) fn subject(findings: &[Finding]) -> Option<&Finding> {
+pub fn subject(findings: &[Finding]) -> Option<&Finding> {
     LOCALISED.iter().find_map(|class| findings.iter().find(|finding| finding.class() == *class))
 }
 
 /// The localiser's knowledge of one member.
 #[derive(Debug, Default)]
-pub(super) struct Witness {
+pub struct Witness {
     pub member: u64,
     pub shown: Option<Shown>,
     /// Its keys at the fence, if it still has that revision.
@@ -32,26 +32,26 @@ pub(super) struct Witness {
 }
 
 /// The evidence for the conclusion.
-#[derive(Default)]
-pub(super) struct Clues {
+#[derive(Debug, Default)]
+pub struct Clues {
     pub witnesses: Vec<Witness>,
     pub trail: Trail,
-    pub truth: Truth,
+    pub(super) truth: Truth,
     /// The truth comes from the raft logs, and not from the watches.
-    pub by_log: bool,
+    pub(super) by_log: bool,
     /// Index and revision of the last fence on which all members agreed with the model.
-    pub agreed: (u64, u64),
+    pub(super) agreed: (u64, u64),
     /// The first revision that was asked for.
     pub from: u64,
     /// By member: its own digest of the kv section at the fence, and the model's.
-    pub digests: BTreeMap<u64, (String, String)>,
+    pub(super) digests: BTreeMap<u64, (String, String)>,
     pub unknown: Vec<String>,
 }
 
 impl Clues {
     /// Takes the last fence on which all members agreed, and names the known findings before it
     /// that may be where the divergence begins.
-    pub(super) fn take_fence(&mut self, ledger: &Ledger) {
+    pub fn take_fence(&mut self, ledger: &Ledger) {
         self.agreed = ledger.last_agreed().unwrap_or((0, 1));
         for known in ledger.known().into_iter().filter(|known| known.count > 0 && LOCALISED.contains(&known.class)) {
             self.unknown.push(format!(
@@ -63,7 +63,7 @@ impl Clues {
 
     /// Takes that fence, and asks for the revisions behind it, or from the revision of `finding` on
     /// if that is older.
-    pub(super) fn take_fence_of(&mut self, finding: &Finding, ledger: &Ledger) {
+    pub fn take_fence_of(&mut self, finding: &Finding, ledger: &Ledger) {
         self.agreed = ledger.last_agreed().unwrap_or((0, 1));
         let behind = self.agreed.1 + 1;
         self.from = finding.revision.map_or(behind, |revision| revision.min(behind)).max(2);
@@ -71,7 +71,7 @@ impl Clues {
 
     /// Asks for the revisions behind the fence that no member has compacted: `compact` is the
     /// highest compact revision.
-    pub(super) fn ask_behind(&mut self, compact: u64) {
+    pub fn ask_behind(&mut self, compact: u64) {
         self.from = self.agreed.1.max(compact) + 1;
         if compact > self.agreed.1 {
             self.unknown.push(format!(
@@ -96,7 +96,7 @@ impl Clues {
     }
 
     /// The revision at which `member` stood at the last fence, by its own answer.
-    pub(super) fn fence_revision(&self, member: u64) -> Option<u64> {
+    pub fn fence_revision(&self, member: u64) -> Option<u64> {
         let answer = self.trail.answers().iter().find(|(one, _)| *one == member);
         answer.and_then(|(_, answer)| u64::try_from(answer.revision).ok())
     }
@@ -189,6 +189,6 @@ impl Clues {
 }
 
 /// A number of the wire, which has no unsigned ones.
-pub(super) fn unsigned(number: i64) -> u64 {
+fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }

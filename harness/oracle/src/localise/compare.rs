@@ -1,8 +1,8 @@
 //! The first revision at which a member's rows differ from those that the model demands, and the
 //! shape of the difference.
 
-use ninelives_oracle::log_replay::Effect;
-use ninelives_oracle::raft_log::LogId;
+use crate::judges::log_replay::Effect;
+use crate::raft_log::LogId;
 use std::collections::BTreeMap;
 
 /// The correct history, revision by revision.
@@ -10,7 +10,7 @@ pub(super) type Truth = BTreeMap<u64, (Option<LogId>, Vec<Effect>)>;
 
 /// A member's own history.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Shown {
+pub struct Shown {
     /// The revisions from which and up to which it was asked for, both inclusive.
     pub from: u64,
     pub through: u64,
@@ -107,8 +107,8 @@ fn same_writes(a: &[Effect], b: &[Effect]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judges::log_replay::effect;
     use ninelives_evidence::Change;
-    use ninelives_oracle::log_replay::effect;
 
     fn put(revision: u64, key: &str, writer: u64) -> Vec<Effect> {
         let value = format!("x,1.{writer}").into_bytes();

@@ -2,8 +2,8 @@
 //! operations that wrote them, and so do the entries of the logs.
 
 use super::compare::Truth;
+use crate::raft_log::{Entry, LogId, Payload, RaftLog, operation};
 use ninelives_evidence::operation::OpId;
-use ninelives_oracle::raft_log::{Entry, LogId, Payload, RaftLog, operation};
 use node_proto::command::command::Request;
 use std::collections::BTreeMap;
 
@@ -48,8 +48,8 @@ fn may_delete(entry: &Entry) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judges::log_replay::effect;
     use ninelives_evidence::Change;
-    use ninelives_oracle::log_replay::effect;
     use node_proto::etcdserverpb::{DeleteRangeRequest, PutRequest};
 
     fn put(index: u64, writer: u64) -> Entry {
@@ -65,7 +65,7 @@ mod tests {
         Entry { id: LogId { term: 2, index }, payload: Payload::Command(request), bytes: Vec::new() }
     }
 
-    fn told(revision: u64, writer: Option<u64>) -> (u64, (Option<LogId>, Vec<ninelives_oracle::log_replay::Effect>)) {
+    fn told(revision: u64, writer: Option<u64>) -> (u64, (Option<LogId>, Vec<crate::judges::log_replay::Effect>)) {
         let change = match writer {
             Some(writer) => Change::Put {
                 key: "k".into(),

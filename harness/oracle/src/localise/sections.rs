@@ -2,11 +2,11 @@
 //! entries that write them.
 
 use super::clues::Clues;
+use crate::judges::log_replay::{in_words, logged};
 use ninelives_evidence::logged::{Logged, Step};
 use ninelives_evidence::verdict::findings::parts::{Part, Says};
 use ninelives_evidence::verdict::findings::{Leases, Replicas, What};
 use ninelives_evidence::verdict::{Class, Finding};
-use ninelives_oracle::log_replay::{in_words, logged};
 use std::collections::BTreeMap;
 
 /// Entries that a sentence names.

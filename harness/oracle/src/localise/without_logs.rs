@@ -19,16 +19,16 @@ use super::clues::Clues;
 use super::compare::Difference;
 use super::conclusion::{empty, grouped, words, wrong_keys};
 use super::sentences::{is_or_are, list, members, shape};
+use crate::judges::Ledger;
+use crate::judges::log_replay::{Effect, effect};
 use ninelives_evidence::limits;
 use ninelives_evidence::operation::{KeyState, OpId};
 use ninelives_evidence::record::localisation::{FirstWrong, Localisation, WrongKey};
 use ninelives_evidence::verdict::Finding;
-use ninelives_oracle::Ledger;
-use ninelives_oracle::log_replay::{Effect, effect};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The conclusion about `finding`.
-pub(super) fn without_logs(finding: &Finding, mut evidence: Clues, ledger: &Ledger) -> Localisation {
+pub fn without_logs(finding: &Finding, mut evidence: Clues, ledger: &Ledger) -> Localisation {
     let shown = evidence.witnesses.iter().filter_map(|witness| Some(witness.shown.as_ref()?.from)).max();
     if let Some(first) = shown.filter(|first| *first > evidence.from) {
         let (from, last) = (evidence.from, first - 1);

@@ -3,18 +3,18 @@
 use super::clues::{Clues, Witness};
 use super::compare::{Difference, Shape};
 use super::{sections, sentences};
+use crate::judges::Ledger;
+use crate::judges::log_replay::{Effect, in_words};
+use crate::raft_log::{self, Payload};
 use ninelives_evidence::limits;
 use ninelives_evidence::operation::KeyState;
 use ninelives_evidence::record::localisation::{Excerpt, ExcerptLine, FirstWrong, Localisation, WrongKey};
 use ninelives_evidence::verdict::Finding;
-use ninelives_oracle::Ledger;
-use ninelives_oracle::log_replay::{Effect, in_words};
-use ninelives_oracle::raft_log::{self, Payload};
 use std::collections::BTreeMap;
 
 /// The conclusion about `finding` in a cluster of `members` members. The witnesses' raft logs are
 /// among the clues.
-pub(super) fn by_logs(finding: &Finding, mut evidence: Clues, ledger: &Ledger, members: usize) -> Localisation {
+pub fn by_logs(finding: &Finding, mut evidence: Clues, ledger: &Ledger, members: usize) -> Localisation {
     let replay = evidence.replay(ledger.log_replay().at_last_fence(), members);
     evidence.take_truth(&replay, ledger);
     if evidence.differences().is_empty() {
@@ -24,7 +24,7 @@ pub(super) fn by_logs(finding: &Finding, mut evidence: Clues, ledger: &Ledger, m
 }
 
 /// The account of `finding` before anything is concluded.
-pub(super) fn empty(finding: &Finding, unknown: Vec<String>) -> Localisation {
+pub fn empty(finding: &Finding, unknown: Vec<String>) -> Localisation {
     Localisation {
         class: finding.class(),
         cycle: finding.cycle,

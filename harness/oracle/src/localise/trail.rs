@@ -18,7 +18,7 @@ const TAIL_BYTES: u64 = 32 << 20;
 
 /// The part of the history that belongs to one cycle.
 #[derive(Debug, Default)]
-pub(super) struct Trail {
+pub struct Trail {
     /// Evidence of the pipeline; of the load only operations that may have written a revision.
     pieces: Vec<Evidence>,
     /// Entries in dead members' logs, of earlier cycles as well, by index, with the member whose

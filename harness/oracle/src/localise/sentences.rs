@@ -2,8 +2,8 @@
 
 use super::clues::Clues;
 use super::compare::{Difference, Shape};
+use crate::judges::log_replay::Effect;
 use ninelives_evidence::record::localisation::{FirstWrong, Watermarks};
-use ninelives_oracle::log_replay::Effect;
 use std::collections::BTreeMap;
 
 /// The conclusion: which members are wrong and which are right; where it begins; how; after which

@@ -8,9 +8,9 @@
 //! Before it, purges leave entries that fewer logs hold. Those count too, if every log that holds
 //! them agrees, and none of these logs contradicts the majority anywhere.
 
+use crate::judges::log_replay::logged;
+use crate::raft_log::RaftLog;
 use ninelives_evidence::logged::{Logged, Mark};
-use ninelives_oracle::log_replay::logged;
-use ninelives_oracle::raft_log::RaftLog;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The committed entries of a cluster of `members` members, ascending, from the logs of those that
@@ -61,7 +61,7 @@ fn held_by(told: &[(usize, Logged)], majority: usize) -> Option<&Logged> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ninelives_oracle::raft_log::{Entry, LogId, Payload};
+    use crate::raft_log::{Entry, LogId, Payload};
 
     /// An entry whose bytes are `what`.
     fn entry(term: u64, index: u64, what: &str) -> Entry {
