@@ -26,8 +26,8 @@ use ninelives_evidence::verdict::Finding;
 use ninelives_oracle::localise::{Clues, Trail, Witness, by_logs, empty, subject};
 use ninelives_oracle::{Ledger, raft_log};
 
-/// Looks into the first of `findings` that is about the state; `None`: there is none. Kills all
-/// members.
+/// Looks into the first of `findings` that is about the state, if any is. Then all members are
+/// dead.
 pub async fn localise(
     cluster: &mut Cluster,
     ledger: &Ledger,
@@ -54,50 +54,49 @@ async fn look(
     workload: &mut Option<Workload>,
     finding: &Finding,
 ) -> Localisation {
-    let mut evidence = Clues::default();
-    stop_load(cluster, workload, finding, &mut evidence).await;
-    evidence.take_fence(ledger);
-    witness(cluster, &mut evidence).await;
+    let mut clues = Clues::default();
+    stop_load(cluster, workload, finding, &mut clues).await;
+    clues.take_fence(ledger);
+    witness(cluster, &mut clues).await;
     cluster.kill_all().await;
-    read_logs(cluster, &mut evidence);
-    by_logs(finding, evidence, ledger, cluster.members.len())
+    read_logs(cluster, &mut clues);
+    by_logs(finding, clues, ledger, cluster.members.len())
 }
 
 /// Stops the load, and reads the trail of the cycle of `finding`.
-async fn stop_load(cluster: &Cluster, workload: &mut Option<Workload>, finding: &Finding, evidence: &mut Clues) {
+async fn stop_load(cluster: &Cluster, workload: &mut Option<Workload>, finding: &Finding, clues: &mut Clues) {
     if let Some(workload) = workload.take()
         && cluster.site.pace().within(limits::LOCALISE_LOAD, workload.stop()).await.is_err()
     {
-        evidence.unknown.push("a state at rest: the load did not stop in time, and wrote on".to_owned());
+        clues.unknown.push("a state at rest: the load did not stop in time, and wrote on".to_owned());
     }
     match Trail::read(&cluster.site.paths.history_jsonl(), finding.cycle) {
-        Ok(trail) => evidence.trail = trail,
-        Err(error) => evidence.unknown.push(format!("what happened in the cycle: {error}")),
+        Ok(trail) => clues.trail = trail,
+        Err(error) => clues.unknown.push(format!("what happened in the cycle: {error}")),
     }
 }
 
 /// Asks all living members for their rows.
-async fn witness(cluster: &Cluster, evidence: &mut Clues) {
+async fn witness(cluster: &Cluster, clues: &mut Clues) {
     let mark = cluster.applied_mark();
     join_all(cluster.members.iter().map(|member| member.wait_applied(mark, limits::LOCALISE_REST))).await;
     let statuses = join_all(cluster.members.iter().map(|member| member.status())).await;
     let compact = statuses.iter().flatten().map(|status| unsigned(status.compact_revision)).max().unwrap_or(0);
-    evidence.ask_behind(compact);
+    clues.ask_behind(compact);
     for (member, status) in cluster.members.iter().zip(statuses) {
         let mut found = Witness { member: member.id, ..Witness::default() };
         match status {
             Ok(status) => {
                 let endpoint = format!("http://{}", member.addresses.client);
-                let fence = evidence.fence_revision(member.id);
-                if let Err(error) =
-                    hear((&endpoint, cluster.site.pace()), evidence.from, &status, fence, &mut found).await
+                let fence = clues.fence_revision(member.id);
+                if let Err(error) = hear((&endpoint, cluster.site.pace()), clues.from, &status, fence, &mut found).await
                 {
-                    evidence.unknown.push(format!("all that n{} holds: {error:#}", member.id));
+                    clues.unknown.push(format!("all that n{} holds: {error:#}", member.id));
                 }
             }
-            Err(trouble) => evidence.unknown.push(unanswered(member.id, &trouble)),
+            Err(trouble) => clues.unknown.push(unanswered(member.id, &trouble)),
         }
-        evidence.witnesses.push(found);
+        clues.witnesses.push(found);
     }
 }
 
@@ -122,11 +121,11 @@ fn unanswered(member: u64, trouble: &Trouble) -> String {
 }
 
 /// Decodes the logs of the members, which are dead by now.
-fn read_logs(cluster: &Cluster, evidence: &mut Clues) {
-    for witness in &mut evidence.witnesses {
+fn read_logs(cluster: &Cluster, clues: &mut Clues) {
+    for witness in &mut clues.witnesses {
         match raft_log::read(&cluster.site.paths.node_data(witness.member)) {
             Ok(log) => witness.log = Some(log),
-            Err(error) => evidence.unknown.push(format!("the raft log of n{}: {error}", witness.member)),
+            Err(error) => clues.unknown.push(format!("the raft log of n{}: {error}", witness.member)),
         }
     }
 }

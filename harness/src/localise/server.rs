@@ -21,15 +21,15 @@ pub(super) async fn look(
     workload: &mut Option<Workload>,
     finding: &Finding,
 ) -> Localisation {
-    let mut evidence = Clues::default();
-    stop_load(cluster, workload, finding, &mut evidence).await;
-    evidence.take_fence_of(finding, ledger);
-    witness(cluster, &mut evidence).await;
+    let mut clues = Clues::default();
+    stop_load(cluster, workload, finding, &mut clues).await;
+    clues.take_fence_of(finding, ledger);
+    witness(cluster, &mut clues).await;
     cluster.kill_all().await;
-    without_logs(finding, evidence, ledger)
+    without_logs(finding, clues, ledger)
 }
 
-async fn witness(cluster: &Cluster, evidence: &mut Clues) {
+async fn witness(cluster: &Cluster, clues: &mut Clues) {
     let mark = cluster.applied_mark();
     join_all(cluster.members.iter().map(|member| member.wait_applied(mark, limits::LOCALISE_REST))).await;
     for member in &cluster.members {
@@ -37,14 +37,14 @@ async fn witness(cluster: &Cluster, evidence: &mut Clues) {
         match member.status().await {
             Ok(status) => {
                 let endpoint = format!("http://{}", member.addresses.client);
-                match hear(&endpoint, (evidence.from, unsigned(status.revision)), cluster.site.pace()).await {
+                match hear(&endpoint, (clues.from, unsigned(status.revision)), cluster.site.pace()).await {
                     Ok(shown) => found.shown = Some(shown),
-                    Err(error) => evidence.unknown.push(format!("the history of n{}: {error:#}", member.id)),
+                    Err(error) => clues.unknown.push(format!("the history of n{}: {error:#}", member.id)),
                 }
             }
-            Err(trouble) => evidence.unknown.push(unanswered(member.id, &trouble)),
+            Err(trouble) => clues.unknown.push(unanswered(member.id, &trouble)),
         }
-        evidence.witnesses.push(found);
+        clues.witnesses.push(found);
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Witness {
     pub log: Option<RaftLog>,
 }
 
-/// The evidence for the conclusion.
+/// The material of one conclusion.
 #[derive(Debug, Default)]
 pub struct Clues {
     pub witnesses: Vec<Witness>,

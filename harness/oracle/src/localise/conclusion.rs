@@ -14,13 +14,13 @@ use std::collections::BTreeMap;
 
 /// The conclusion about `finding` in a cluster of `members` members. The witnesses' raft logs are
 /// among the clues.
-pub fn by_logs(finding: &Finding, mut evidence: Clues, ledger: &Ledger, members: usize) -> Localisation {
-    let replay = evidence.replay(ledger.log_replay().at_last_fence(), members);
-    evidence.take_truth(&replay, ledger);
-    if evidence.differences().is_empty() {
-        evidence.take_digests(ledger);
+pub fn by_logs(finding: &Finding, mut clues: Clues, ledger: &Ledger, members: usize) -> Localisation {
+    let replay = clues.replay(ledger.log_replay().at_last_fence(), members);
+    clues.take_truth(&replay, ledger);
+    if clues.differences().is_empty() {
+        clues.take_digests(ledger);
     }
-    conclude(finding, &evidence)
+    conclude(finding, &clues)
 }
 
 /// The account of `finding` before anything is concluded.
@@ -39,11 +39,11 @@ pub fn empty(finding: &Finding, unknown: Vec<String>) -> Localisation {
     }
 }
 
-fn conclude(finding: &Finding, evidence: &Clues) -> Localisation {
-    let differences = evidence.differences();
-    let mut found = empty(finding, evidence.unknown.clone());
+fn conclude(finding: &Finding, clues: &Clues) -> Localisation {
+    let differences = clues.differences();
+    let mut found = empty(finding, clues.unknown.clone());
     found.wrong = differences.keys().copied().collect();
-    for (member, revision) in evidence.doubtful(&differences) {
+    for (member, revision) in clues.doubtful(&differences) {
         found.unknown.push(format!(
             "whether n{member} is right from revision {revision} on: what it is measured by may be a wrong member's word there; up to \
              there it is"
@@ -51,46 +51,41 @@ fn conclude(finding: &Finding, evidence: &Clues) -> Localisation {
     }
     let first = differences.iter().min_by_key(|(_, difference)| difference.revision);
     if let Some((member, difference)) = first {
-        let first = first_wrong(evidence, *member, difference);
-        found.keys = wrong_keys(evidence, difference);
-        found.excerpt = first.index.and_then(|index| excerpt(evidence, *member, index));
+        let first = first_wrong(clues, *member, difference);
+        found.keys = wrong_keys(clues, difference);
+        found.excerpt = first.index.and_then(|index| excerpt(clues, *member, index));
         found.first = Some(first);
     }
-    let section = sections::conclusion(finding, evidence).filter(|_| differences.is_empty());
+    let section = sections::conclusion(finding, clues).filter(|_| differences.is_empty());
     if let Some(index) = section.as_ref().and_then(|(_, index)| *index) {
-        found.excerpt = excerpt(evidence, finding.member.unwrap_or(0), index);
+        found.excerpt = excerpt(clues, finding.member.unwrap_or(0), index);
     }
-    let older = found.keys.is_empty() && !keys_at_fence(evidence).is_empty();
+    let older = found.keys.is_empty() && !keys_at_fence(clues).is_empty();
     if found.keys.is_empty() {
-        found.keys = keys_at_fence(evidence);
+        found.keys = keys_at_fence(clues);
     }
     let mut told = found.wrong.clone();
     told.extend(finding.member.filter(|_| told.is_empty()));
     if told.is_empty() {
-        told = evidence.trail.killed();
+        told = clues.trail.killed();
         told.sort_unstable();
         told.dedup();
     }
     for member in told {
-        found.watermarks.extend(evidence.trail.watermarks(member));
+        found.watermarks.extend(clues.trail.watermarks(member));
     }
-    found.sentences = sentences::conclusion(
-        evidence,
-        &differences,
-        found.first.as_ref(),
-        section.map(|(sentence, _)| sentence),
-        older,
-    );
+    found.sentences =
+        sentences::conclusion(clues, &differences, found.first.as_ref(), section.map(|(sentence, _)| sentence), older);
     found
 }
 
-fn first_wrong(evidence: &Clues, member: u64, difference: &Difference) -> FirstWrong {
+fn first_wrong(clues: &Clues, member: u64, difference: &Difference) -> FirstWrong {
     let made = match difference.shape {
         Shape::Again(earlier) => earlier,
         _ => difference.revision,
     };
-    let id = evidence.truth.get(&made).and_then(|(id, _)| *id);
-    let entry = id.and_then(|id| evidence.entry(id));
+    let id = clues.truth.get(&made).and_then(|(id, _)| *id);
+    let entry = id.and_then(|id| clues.entry(id));
     let proposed = entry.and_then(|entry| match &entry.payload {
         Payload::Command(request) => raft_log::operation(request),
         _ => None,
@@ -101,17 +96,17 @@ fn first_wrong(evidence: &Clues, member: u64, difference: &Difference) -> FirstW
         index: id.map(|id| id.index),
         term: id.map(|id| id.term),
         // A delete does not name its operation; the answer to it does.
-        operation: proposed.map(|id| id.to_string()).or_else(|| evidence.trail.operation_of(made)),
+        operation: proposed.map(|id| id.to_string()).or_else(|| clues.trail.operation_of(made)),
         does: entry.map(raft_log::describe).or_else(|| {
             let index = id?.index;
-            let (_, entry) = evidence.trail.logged(index, index).next()?;
+            let (_, entry) = clues.trail.logged(index, index).next()?;
             Some(in_words(&entry.step))
         }),
     }
 }
 
 /// The keys of the first wrong revision, as the model and as each member has them there.
-pub(super) fn wrong_keys(evidence: &Clues, difference: &Difference) -> Vec<WrongKey> {
+pub(super) fn wrong_keys(clues: &Clues, difference: &Difference) -> Vec<WrongKey> {
     let at = |effects: &[Effect], key: &str| {
         let of_key = effects.iter().find(|effect| effect.key == key);
         of_key.map_or_else(|| "no row".to_owned(), Effect::to_string)
@@ -124,7 +119,7 @@ pub(super) fn wrong_keys(evidence: &Clues, difference: &Difference) -> Vec<Wrong
             keys.push(&effect.key);
         }
     }
-    let shown: Vec<(u64, &[Effect])> = evidence
+    let shown: Vec<(u64, &[Effect])> = clues
         .witnesses
         .iter()
         .filter_map(|witness| {
@@ -144,8 +139,8 @@ pub(super) fn wrong_keys(evidence: &Clues, difference: &Difference) -> Vec<Wrong
 
 /// Keys whose values differ between members at the fence. The model is not asked, because it may
 /// have heard a wrong member first.
-fn keys_at_fence(evidence: &Clues) -> Vec<WrongKey> {
-    let states: Vec<(u64, BTreeMap<&[u8], &KeyState>)> = evidence
+fn keys_at_fence(clues: &Clues) -> Vec<WrongKey> {
+    let states: Vec<(u64, BTreeMap<&[u8], &KeyState>)> = clues
         .witnesses
         .iter()
         .filter_map(|witness| {
@@ -190,9 +185,9 @@ pub(super) fn grouped(values: impl Iterator<Item = (u64, String)>) -> Vec<(Vec<u
 
 /// The entries around `index`: from the log of `member`, or of another member that still has it, or
 /// as a dead member's log told them.
-fn excerpt(evidence: &Clues, member: u64, index: u64) -> Option<Excerpt> {
+fn excerpt(clues: &Clues, member: u64, index: u64) -> Option<Excerpt> {
     let revisions: BTreeMap<u64, u64> =
-        evidence.truth.iter().filter_map(|(revision, (id, _))| Some(((*id)?.index, *revision))).collect();
+        clues.truth.iter().filter_map(|(revision, (id, _))| Some(((*id)?.index, *revision))).collect();
     let line = |index: u64, term: u64, does: String, wrong: u64| ExcerptLine {
         index,
         term,
@@ -202,15 +197,15 @@ fn excerpt(evidence: &Clues, member: u64, index: u64) -> Option<Excerpt> {
     };
     let (first, last) = (index.saturating_sub(limits::EXCERPT_ENTRIES), index + limits::EXCERPT_ENTRIES);
     let has = |witness: &&Witness| witness.log.as_ref().is_some_and(|log| log.at(index).is_some());
-    let own = evidence.witnesses.iter().filter(has).find(|witness| witness.member == member);
-    if let Some(witness) = own.or_else(|| evidence.witnesses.iter().find(has)) {
+    let own = clues.witnesses.iter().filter(has).find(|witness| witness.member == member);
+    if let Some(witness) = own.or_else(|| clues.witnesses.iter().find(has)) {
         let log = witness.log.as_ref()?;
         let entries = (first..=last).filter_map(|at| log.at(at));
         let entries = entries.map(|entry| line(entry.id.index, entry.id.term, raft_log::describe(entry), index));
         return Some(Excerpt { member: witness.member, entries: entries.collect() });
     }
-    let member = evidence.trail.logged(index, index).next()?.0;
-    let told = evidence.trail.logged(first, last);
+    let member = clues.trail.logged(index, index).next()?.0;
+    let told = clues.trail.logged(first, last);
     let entries = told.map(|(_, entry)| line(entry.index, entry.term, in_words(&entry.step), index));
     Some(Excerpt { member, entries: entries.collect() })
 }

@@ -48,17 +48,17 @@ fn says_empty(what: &What) -> bool {
 
 /// The conclusion about a finding in one of those sections, and the wrong entry, if only one entry
 /// can be wrong.
-pub(super) fn conclusion(finding: &Finding, evidence: &Clues) -> Option<(String, Option<u64>)> {
+pub(super) fn conclusion(finding: &Finding, clues: &Clues) -> Option<(String, Option<u64>)> {
     let (section, writes): (_, fn(&Step) -> bool) = match Section::of(&finding.what)? {
         Section::Membership => ("membership", |step| matches!(step, Step::Membership | Step::Publish)),
         Section::Lease => ("lease", |step| matches!(step, Step::Grant(..) | Step::Revoke(_))),
     };
-    let (agreed, fence) = (evidence.agreed.0, evidence.fence_index());
+    let (agreed, fence) = (clues.agreed.0, clues.fence_index());
     let mut entries: BTreeMap<u64, Logged> = BTreeMap::new();
-    for (_, entry) in evidence.trail.logged(agreed, fence) {
+    for (_, entry) in clues.trail.logged(agreed, fence) {
         entries.insert(entry.index, entry.clone());
     }
-    let logs = evidence.witnesses.iter().filter_map(|witness| witness.log.as_ref());
+    let logs = clues.witnesses.iter().filter_map(|witness| witness.log.as_ref());
     for entry in logs.flat_map(|log| &log.entries).filter(|entry| (agreed..=fence).contains(&entry.id.index)) {
         entries.entry(entry.id.index).or_insert_with(|| logged(entry));
     }
@@ -68,7 +68,7 @@ pub(super) fn conclusion(finding: &Finding, evidence: &Clues) -> Option<(String,
         .take(NAMED_MAX)
         .map(|entry| format!("raft index {} (term {}: {})", entry.index, entry.term, in_words(&entry.step)))
         .collect();
-    let since = evidence.since();
+    let since = clues.since();
     let mut sentence = match named.as_slice() {
         [] => format!("The {section} section has no revisions, and no log shows an entry that writes it {since}."),
         [only] => format!(

@@ -10,57 +10,57 @@ use std::collections::BTreeMap;
 /// fault. `older`: the members' keys differ, although no row differs that can be compared by its
 /// revision.
 pub(super) fn conclusion(
-    evidence: &Clues,
+    clues: &Clues,
     differences: &BTreeMap<u64, Difference>,
     first: Option<&FirstWrong>,
     section: Option<String>,
     older: bool,
 ) -> Vec<String> {
-    let right = evidence.right(differences);
+    let right = clues.right(differences);
     let mut sentences = Vec::new();
     match (first, differences.is_empty()) {
         (Some(first), _) => {
-            sentences.push(who(evidence, differences, &right));
+            sentences.push(who(clues, differences, &right));
             if let Some(difference) = differences.get(&first.member) {
                 sentences.push(place(first, difference));
-                sentences.push(shape(first, difference, evidence));
+                sentences.push(shape(first, difference, clues));
             }
             let shape = differences.get(&first.member).map(|difference| difference.shape);
-            sentences.extend(fault(evidence, first.member, first.index.zip(shape)));
+            sentences.extend(fault(clues, first.member, first.index.zip(shape)));
         }
         (None, _) if right.is_empty() => {
             sentences.push("No member shows its rows any more, so nothing can be compared.".to_owned());
         }
         (None, _) => {
-            sentences.push(same_rows(evidence, &right));
+            sentences.push(same_rows(clues, &right));
             if older {
                 sentences.push(format!(
                     "Their keys at the fence differ all the same, so the wrong rows are older than revision {}, and compacted since.",
-                    evidence.from
+                    clues.from
                 ));
             } else {
-                sentences.extend(digests(evidence));
+                sentences.extend(digests(clues));
             }
             sentences.extend(section);
-            let killed = evidence.trail.killed();
-            sentences.extend(killed.last().and_then(|member| fault(evidence, *member, None)));
+            let killed = clues.trail.killed();
+            sentences.extend(killed.last().and_then(|member| fault(clues, *member, None)));
         }
     }
     sentences
 }
 
-fn source(evidence: &Clues) -> &'static str {
-    if evidence.by_log {
+fn source(clues: &Clues) -> &'static str {
+    if clues.by_log {
         "the committed entries of the raft logs, replayed by the harness's own model"
     } else {
         "the history that the watches delivered first"
     }
 }
 
-fn who(evidence: &Clues, differences: &BTreeMap<u64, Difference>, right: &[u64]) -> String {
+fn who(clues: &Clues, differences: &BTreeMap<u64, Difference>, right: &[u64]) -> String {
     let wrong: Vec<u64> = differences.keys().copied().collect();
-    let from = evidence.from;
-    let mut sentence = format!("{} {} wrong, measured by {}", members(&wrong), is_or_are(&wrong), source(evidence));
+    let from = clues.from;
+    let mut sentence = format!("{} {} wrong, measured by {}", members(&wrong), is_or_are(&wrong), source(clues));
     if right.is_empty() {
         sentence.push_str(&format!("; no member is right in all of its rows since revision {from}."));
     } else {
@@ -91,9 +91,9 @@ fn place(first: &FirstWrong, difference: &Difference) -> String {
     }
 }
 
-pub(super) fn shape(first: &FirstWrong, difference: &Difference, evidence: &Clues) -> String {
+pub(super) fn shape(first: &FirstWrong, difference: &Difference, clues: &Clues) -> String {
     let (member, revision) = (first.member, difference.revision);
-    let next = evidence.truth.get(&(revision + 1)).and_then(|(id, _)| *id);
+    let next = clues.truth.get(&(revision + 1)).and_then(|(id, _)| *id);
     match difference.shape {
         Shape::Missing if difference.found.is_empty() => format!(
             "n{member} has no row of that revision, and what follows is in its place: the entry moved the revision on, and its \
@@ -104,7 +104,7 @@ pub(super) fn shape(first: &FirstWrong, difference: &Difference, evidence: &Clue
             difference.found.len(),
             difference.expected.len()
         ),
-        Shape::Skipped(ahead) if evidence.begins_at(member, revision) => format!(
+        Shape::Skipped(ahead) if clues.begins_at(member, revision) => format!(
             "n{member} has there what revision {} is: where its history begins, it is {ahead} early already, and what it skipped lies \
              before.",
             revision + ahead
@@ -131,9 +131,9 @@ pub(super) fn shape(first: &FirstWrong, difference: &Difference, evidence: &Clue
 }
 
 /// The fault before it, and where the entry lay in that member's recovery.
-fn fault(evidence: &Clues, member: u64, entry: Option<(u64, Shape)>) -> Option<String> {
-    let step = evidence.trail.step()?;
-    let killed = evidence.trail.killed();
+fn fault(clues: &Clues, member: u64, entry: Option<(u64, Shape)>) -> Option<String> {
+    let step = clues.trail.step()?;
+    let killed = clues.trail.killed();
     let kills = killed.iter().filter(|one| **one == member).count();
     let mut sentence = format!("The step before it: {step}");
     if kills == 0 {
@@ -142,12 +142,12 @@ fn fault(evidence: &Clues, member: u64, entry: Option<(u64, Shape)>) -> Option<S
         return Some(sentence);
     }
     let times = if kills == 1 { String::new() } else { format!(" {kills} times") };
-    let at = evidence.trail.armed(member).map_or_else(String::new, |window| format!(" (window {window})"));
+    let at = clues.trail.armed(member).map_or_else(String::new, |window| format!(" (window {window})"));
     sentence.push_str(&format!("; it killed n{member}{times}{at}."));
-    let rows = evidence.trail.watermarks(member);
+    let rows = clues.trail.watermarks(member);
     let Some((index, shape)) = entry else { return Some(sentence) };
     sentence.push(' ');
-    match (evidence.trail.snapshot(member), rows.iter().rev().find(|row| row.when.starts_with("dead"))) {
+    match (clues.trail.snapshot(member), rows.iter().rev().find(|row| row.when.starts_with("dead"))) {
         (Some(at), _) if index == at => sentence.push_str(&format!(
             "It came back by a snapshot that claims to end with raft index {at}, which is this very entry."
         )),
@@ -196,28 +196,28 @@ fn recovery(index: u64, shape: Shape, dead: &Watermarks) -> String {
     }
 }
 
-fn same_rows(evidence: &Clues, right: &[u64]) -> String {
-    let through = evidence.witnesses.iter().filter_map(|witness| Some(witness.shown.as_ref()?.through)).max();
+fn same_rows(clues: &Clues, right: &[u64]) -> String {
+    let through = clues.witnesses.iter().filter_map(|witness| Some(witness.shown.as_ref()?.through)).max();
     format!(
         "Every row that {} of revisions {} to {} is as it must be, measured by {}.",
         if right.len() == 1 { format!("{} shows", members(right)) } else { format!("{} show", members(right)) },
-        evidence.from,
-        through.unwrap_or(evidence.from),
-        source(evidence)
+        clues.from,
+        through.unwrap_or(clues.from),
+        source(clues)
     )
 }
 
 /// The sentence for a fence at which the rows are right and the hash is not.
-fn digests(evidence: &Clues) -> Option<String> {
+fn digests(clues: &Clues) -> Option<String> {
     let wrong: Vec<u64> =
-        evidence.digests.iter().filter(|(_, (told, must))| told != must).map(|(member, _)| *member).collect();
-    let (told, must) = evidence.digests.get(wrong.first()?)?;
+        clues.digests.iter().filter(|(_, (told, must))| told != must).map(|(member, _)| *member).collect();
+    let (told, must) = clues.digests.get(wrong.first()?)?;
     let short = |digest: &str| digest.get(..16).unwrap_or(digest).to_owned();
     let (answer, their) = if wrong.len() == 1 { ("answers", "its") } else { ("answer", "their") };
     // Rows of a revision that is compacted since were not compared one by one.
-    let whole = evidence.from == evidence.agreed.1 + 1;
+    let whole = clues.from == clues.agreed.1 + 1;
     let state = if whole { "the state is right" } else { "all of the state that can still be compared is right" };
-    let all = wrong.len() == evidence.digests.len() && wrong.len() > 1;
+    let all = wrong.len() == clues.digests.len() && wrong.len() > 1;
     let all = if all { " All members answer the same, so comparing them with each other finds nothing." } else { "" };
     Some(format!(
         "At the fence {} {answer} {} for the kv section, and {their} rows make it {}: {state}, and the hash of it is not.{all}",

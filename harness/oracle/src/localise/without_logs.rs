@@ -1,6 +1,6 @@
 //! The place where a divergence begins, among servers that are known by their API only.
 //!
-//! There are no logs and no dead directories. The evidence is: the rows that every member showed at
+//! There are no logs and no dead directories. The clues are: the rows that every member showed at
 //! the fence, if something was wrong there; the history of each member, delivered to a new watch;
 //! the history that the watches had delivered before, from which the model was made; and the member
 //! that gave an answer. So the place is
@@ -28,18 +28,18 @@ use ninelives_evidence::verdict::Finding;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The conclusion about `finding`.
-pub fn without_logs(finding: &Finding, mut evidence: Clues, ledger: &Ledger) -> Localisation {
-    let shown = evidence.witnesses.iter().filter_map(|witness| Some(witness.shown.as_ref()?.from)).max();
-    if let Some(first) = shown.filter(|first| *first > evidence.from) {
-        let (from, last) = (evidence.from, first - 1);
-        evidence
+pub fn without_logs(finding: &Finding, mut clues: Clues, ledger: &Ledger) -> Localisation {
+    let shown = clues.witnesses.iter().filter_map(|witness| Some(witness.shown.as_ref()?.from)).max();
+    if let Some(first) = shown.filter(|first| *first > clues.from) {
+        let (from, last) = (clues.from, first - 1);
+        clues
             .unknown
             .push(format!("whether revisions {from} to {last} are right one by one: they are compacted since"));
     }
-    for (revision, change) in ledger.told_since(evidence.from) {
-        evidence.truth.entry(revision).or_default().1.push(effect(revision, &change));
+    for (revision, change) in ledger.told_since(clues.from) {
+        clues.truth.entry(revision).or_default().1.push(effect(revision, &change));
     }
-    let shown = evidence.trail.rows();
+    let shown = clues.trail.rows();
     let rows: Vec<_> = shown
         .iter()
         .filter_map(|(revision, rows)| Some((*revision, rows, ledger.rows_at(*revision)?)))
@@ -47,7 +47,7 @@ pub fn without_logs(finding: &Finding, mut evidence: Clues, ledger: &Ledger) -> 
         .collect();
     conclude(
         finding,
-        &evidence,
+        &clues,
         rows.iter().find(|(_, wrong, ..)| !wrong.is_empty()).map(|(revision, wrong, rows, must)| AtRevision {
             revision: *revision,
             wrong,
@@ -94,19 +94,19 @@ fn by_key(rows: &[KeyState]) -> BTreeMap<&[u8], &KeyState> {
     rows.iter().map(|row| (row.key.as_slice(), row)).collect()
 }
 
-fn conclude(finding: &Finding, evidence: &Clues, rows: Option<AtRevision<'_>>) -> Localisation {
-    let mut found = empty(finding, evidence.unknown.clone());
-    if !by_history(finding, evidence, rows.as_ref(), &mut found) {
+fn conclude(finding: &Finding, clues: &Clues, rows: Option<AtRevision<'_>>) -> Localisation {
+    let mut found = empty(finding, clues.unknown.clone());
+    if !by_history(finding, clues, rows.as_ref(), &mut found) {
         match &rows {
-            Some(rows) => by_rows(evidence, rows, &mut found),
-            None => by_answer(finding, evidence, &mut found),
+            Some(rows) => by_rows(clues, rows, &mut found),
+            None => by_answer(finding, clues, &mut found),
         }
     }
-    if let Some(step) = evidence.trail.step() {
-        let killed = evidence.trail.killed();
+    if let Some(step) = clues.trail.step() {
+        let killed = clues.trail.killed();
         found.sentences.push(format!("The step before it: {step}; it killed {}.", members(&killed)));
         for member in if found.wrong.is_empty() { killed } else { found.wrong.clone() } {
-            found.watermarks.extend(evidence.trail.watermarks(member));
+            found.watermarks.extend(clues.trail.watermarks(member));
         }
     }
     found.unknown.push("which raft entry made a revision: the logs of this target cannot be read".to_owned());
@@ -136,7 +136,7 @@ fn who(at: &AtRevision<'_>, counts: &BTreeMap<u64, usize>, wrong: &[u64]) -> Str
     }
 }
 
-fn by_rows(evidence: &Clues, at: &AtRevision<'_>, found: &mut Localisation) {
+fn by_rows(clues: &Clues, at: &AtRevision<'_>, found: &mut Localisation) {
     let must = by_key(at.must);
     let shown: BTreeMap<u64, _> = at.rows.iter().map(|(member, rows)| (*member, by_key(rows))).collect();
     let counts = counts(at);
@@ -152,7 +152,7 @@ fn by_rows(evidence: &Clues, at: &AtRevision<'_>, found: &mut Localisation) {
         key.escape_ascii(),
         words(shown.get(&member).and_then(|rows| rows.get(key.as_slice())))
     ));
-    let does = evidence.truth.get(revision).map(|(_, effects)| list(effects));
+    let does = clues.truth.get(revision).map(|(_, effects)| list(effects));
     found.first = Some(FirstWrong { member, revision: *revision, index: None, term: None, operation, does });
     let of_key = |(_, key): &(u64, Vec<u8>)| WrongKey {
         key: key.escape_ascii().to_string(),
@@ -164,15 +164,15 @@ fn by_rows(evidence: &Clues, at: &AtRevision<'_>, found: &mut Localisation) {
 
 /// `false`: no member's history differs from the watches', or it differs only behind the fence of
 /// `rows`.
-fn by_history(finding: &Finding, evidence: &Clues, rows: Option<&AtRevision<'_>>, found: &mut Localisation) -> bool {
-    let differences = evidence.differences();
+fn by_history(finding: &Finding, clues: &Clues, rows: Option<&AtRevision<'_>>, found: &mut Localisation) -> bool {
+    let differences = clues.differences();
     let through = rows.map_or(u64::MAX, |rows| rows.revision);
     let first = differences.iter().min_by_key(|(_, difference)| difference.revision);
     let Some((member, difference)) = first.filter(|(_, difference)| difference.revision <= through) else {
         return false;
     };
-    if differences.len() > 1 && evidence.right(&differences).is_empty() {
-        disputed(finding, evidence, difference, found);
+    if differences.len() > 1 && clues.right(&differences).is_empty() {
+        disputed(finding, clues, difference, found);
         return true;
     }
     found.wrong = differences.keys().copied().collect();
@@ -187,7 +187,7 @@ fn by_history(finding: &Finding, evidence: &Clues, rows: Option<&AtRevision<'_>>
             "{} {} wrong in the history since revision {}, measured by what the watches delivered first.",
             members(&found.wrong),
             is_or_are(&found.wrong),
-            evidence.from
+            clues.from
         ),
     });
     let writer = difference.expected.iter().find_map(|effect| effect.row?.value.writer());
@@ -204,15 +204,15 @@ fn by_history(finding: &Finding, evidence: &Clues, rows: Option<&AtRevision<'_>>
     let holds = first.does.as_ref().map_or_else(String::new, |does| format!(", which must be {does}"));
     let by = first.operation.as_ref().map_or_else(String::new, |id| format!(", operation {id} of the workload"));
     found.sentences.push(format!("The first wrong revision of n{member} is {}{holds}{by}.", difference.revision));
-    found.sentences.push(shape(&first, difference, evidence));
-    found.keys = wrong_keys(evidence, difference);
+    found.sentences.push(shape(&first, difference, clues));
+    found.keys = wrong_keys(clues, difference);
     found.first = Some(first);
     true
 }
 
 /// No member shows the row that the watches delivered first: it came from a member whose history
 /// has changed since, so no member can be measured by it.
-fn disputed(finding: &Finding, evidence: &Clues, difference: &Difference, found: &mut Localisation) {
+fn disputed(finding: &Finding, clues: &Clues, difference: &Difference, found: &mut Localisation) {
     let revision = difference.revision;
     found.sentences.push(format!(
         "The first revision in doubt is {revision}: no member shows there what the watches delivered first, so that was a wrong member's \
@@ -223,15 +223,15 @@ fn disputed(finding: &Finding, evidence: &Clues, difference: &Difference, found:
         found.sentences.push(format!("n{member} is the one that differs from the others."));
         found.first = Some(FirstWrong { member, revision, index: None, term: None, operation: None, does: None });
     }
-    found.keys = wrong_keys(evidence, difference);
+    found.keys = wrong_keys(clues, difference);
     for key in &mut found.keys {
         key.expected = format!("one of these (the watches delivered first: {})", key.expected);
     }
 }
 
-fn by_answer(finding: &Finding, evidence: &Clues, found: &mut Localisation) {
+fn by_answer(finding: &Finding, clues: &Clues, found: &mut Localisation) {
     let show: Vec<u64> =
-        evidence.witnesses.iter().filter(|one| one.shown.is_some()).map(|witness| witness.member).collect();
+        clues.witnesses.iter().filter(|one| one.shown.is_some()).map(|witness| witness.member).collect();
     if show.is_empty() {
         found.sentences.push("No member shows its history any more, so nothing can be compared.".to_owned());
         return;
@@ -239,15 +239,15 @@ fn by_answer(finding: &Finding, evidence: &Clues, found: &mut Localisation) {
     found.sentences.push(format!(
         "The histories that {} show since revision {} are what the watches delivered: the members agree on what happened.",
         members(&show),
-        evidence.from
+        clues.from
     ));
     let (Some(member), Some(revision)) = (finding.member, finding.revision) else { return };
     found.wrong = vec![member];
     found
         .sentences
         .push(format!("So what does not fit is what n{member} was asked or answered about revision {revision}."));
-    let effects: &[Effect] = evidence.truth.get(&revision).map_or(&[], |(_, effects)| effects);
-    let operation = evidence.trail.operation_of(revision);
+    let effects: &[Effect] = clues.truth.get(&revision).map_or(&[], |(_, effects)| effects);
+    let operation = clues.trail.operation_of(revision);
     let does = (!effects.is_empty()).then(|| list(effects));
     found.first = Some(FirstWrong { member, revision, index: None, term: None, operation, does });
     let row = |effects: &[Effect], key: &str| {
@@ -256,7 +256,7 @@ fn by_answer(finding: &Finding, evidence: &Clues, found: &mut Localisation) {
     let of_key = |key: &String| WrongKey {
         key: key.clone(),
         expected: "as the answer, or the request, says".to_owned(),
-        found: grouped(evidence.witnesses.iter().filter_map(|witness| {
+        found: grouped(clues.witnesses.iter().filter_map(|witness| {
             let shown = witness.shown.as_ref()?;
             let effects = shown.changes.get(&revision).map_or(&[][..], Vec::as_slice);
             (shown.from <= revision).then(|| (witness.member, row(effects, key)))
@@ -289,13 +289,13 @@ mod tests {
         conclusion_from(second, &Clues::default())
     }
 
-    fn conclusion_from(second: Vec<KeyState>, evidence: &Clues) -> Localisation {
+    fn conclusion_from(second: Vec<KeyState>, clues: &Clues) -> Localisation {
         let must = vec![row("a", 1, 4), row("b", 2, 7), row("c", 3, 5)];
         let rows: BTreeMap<_, _> = [(1, must.clone()), (2, second), (3, must.clone())].into();
         let wrong = differing(&rows, &must);
         let at = AtRevision { revision: 9, wrong: &wrong, rows: &rows, must: &must };
         let finding = Finding::of_class(Class::StateHash).at_member(2);
-        conclude(&finding, evidence, Some(at))
+        conclude(&finding, clues, Some(at))
     }
 
     #[test]
@@ -332,9 +332,9 @@ mod tests {
             ..Witness::default()
         };
         let witnesses = vec![witness(1, &right), witness(2, &early), witness(3, &right)];
-        let evidence = Clues { witnesses, truth, from: 6, ..Clues::default() };
+        let clues = Clues { witnesses, truth, from: 6, ..Clues::default() };
         let second = vec![row("a", 1, 9), row("c", 3, 5)];
-        let found = conclusion_from(second.clone(), &evidence);
+        let found = conclusion_from(second.clone(), &clues);
         let first = found.first.as_ref().unwrap();
         assert_eq!(
             (first.member, first.revision, first.does.as_deref()),
@@ -346,7 +346,7 @@ mod tests {
             assert!(said.contains(words), "{words}: {said}");
         }
         // A compaction dropped the revisions before.
-        let mut late = evidence;
+        let mut late = clues;
         late.from = 3;
         let said = conclusion_from(second.clone(), &late).text();
         assert!(!said.contains("early already"), "it begins at 6, and is right there: {said}");
@@ -367,7 +367,7 @@ mod tests {
     /// The watches heard a member that shows something else by now: its old history does not accuse
     /// the others.
     #[test]
-    fn a_word_that_nobody_stands_by_accuses_nobody() {
+    fn a_word_that_no_member_stands_by_accuses_none() {
         let put = |version| {
             let change = Change::Put { key: "a".into(), value: "x,1.1".into(), create_revision: 2, version, lease: 0 };
             vec![effect(7, &change)]
@@ -379,8 +379,8 @@ mod tests {
         };
         let witnesses = vec![witness(1, put(3)), witness(2, Vec::new()), witness(3, put(3))];
         let truth = [(7, (None, put(4)))].into();
-        let evidence = Clues { witnesses, truth, from: 7, ..Clues::default() };
-        let found = conclusion_from(vec![row("a", 1, 9)], &evidence);
+        let clues = Clues { witnesses, truth, from: 7, ..Clues::default() };
+        let found = conclusion_from(vec![row("a", 1, 9)], &clues);
         assert_eq!((found.wrong.as_slice(), found.first.as_ref().map(|first| first.revision)), (&[2][..], Some(7)));
         let said = found.text();
         for words in ["The first revision in doubt is 7", "n2 is the one that differs", "one of these (the watches"] {
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_nobody_wrote_is_told_by_the_revision_that_it_claims() {
+    fn a_key_that_no_client_wrote_is_told_by_the_revision_that_it_claims() {
         let must = [row("a", 1, 4)];
         let rows: BTreeMap<_, _> = [(2, vec![row("a", 1, 4), row("z", 8, 6)])].into();
         assert_eq!(differing(&rows, &must), [(6, b"z".to_vec())].into());
@@ -412,9 +412,9 @@ mod tests {
         let shown = Shown { from: 5, through: 9, changes: [(7, vec![put.clone()])].into() };
         let witnesses = [1, 2].map(|member| Witness { member, shown: Some(shown.clone()), ..Witness::default() });
         let truth = [(7, (None, vec![put]))].into();
-        let evidence = Clues { witnesses: witnesses.into(), truth, from: 5, ..Clues::default() };
+        let clues = Clues { witnesses: witnesses.into(), truth, from: 5, ..Clues::default() };
         let finding = Finding::of_class(Class::LostWrite).at_member(2).at_revision(7).about(["p/1".into()]);
-        let found = conclude(&finding, &evidence, None);
+        let found = conclude(&finding, &clues, None);
         assert_eq!((found.wrong.as_slice(), found.first.as_ref().map(|first| first.revision)), (&[2][..], Some(7)));
         assert_eq!(found.keys[0].found, [(vec![1, 2], "no row".to_owned())]);
     }

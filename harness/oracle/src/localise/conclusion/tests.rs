@@ -1,4 +1,4 @@
-//! Conclusions from made-up evidence, in the words that a report has.
+//! Conclusions from made-up clues, in the words that a report has.
 
 use super::super::compare::Shown;
 use super::super::trail::Trail;
@@ -62,7 +62,7 @@ fn trail(snapshot: &str) -> Trail {
 }
 
 /// n1 and n3 are correct, and n2 is as in `second`.
-fn evidence(second: Option<Shown>, snapshot: &str) -> Clues {
+fn clues(second: Option<Shown>, snapshot: &str) -> Clues {
     let log = RaftLog { entries: REVISIONS.map(entry).collect(), ..RaftLog::default() };
     let witness = |member, shown| Witness { member, shown, log: Some(log.clone()), ..Witness::default() };
     let right = || shown(|revision| Some(change(revision)));
@@ -88,8 +88,8 @@ fn disagree(part: Part) -> Finding {
     Finding::new(what).in_cycle(4).at_member(2)
 }
 
-fn words(evidence: &Clues) -> String {
-    conclude(&disagree(Part::KvSection), evidence).text()
+fn words(clues: &Clues) -> String {
+    conclude(&disagree(Part::KvSection), clues).text()
 }
 
 #[test]
@@ -106,21 +106,21 @@ fn golden_conclusions() {
         _ => Some(change(revision)),
     });
     let other = shown(|revision| Some(if revision == 8 { put(8, 99) } else { change(revision) }));
-    let mut told = evidence(lost(6), "null");
+    let mut told = clues(lost(6), "null");
     told.by_log = false;
     // From revision 8 on the watches heard n2 first.
     told.truth.insert(8, (None, vec![effect(8, &put(8, 99))]));
-    let mut lies = evidence(shown(|revision| Some(change(revision))), "null");
+    let mut lies = clues(shown(|revision| Some(change(revision))), "null");
     lies.digests = (1..=3).map(|member| (member, ("5a".repeat(8), "0b".repeat(8)))).collect();
-    let mut down = evidence(None, "null");
+    let mut down = clues(None, "null");
     down.unknown.push("what n2 holds, because it does not answer: it is down".to_owned());
     let cases = [
-        ("a delete that the replay lost", words(&evidence(lost(6), "null"))),
-        ("a row below E that is not there", words(&evidence(lost(3), "null"))),
-        ("an entry that was skipped", words(&evidence(skipped.clone(), "null"))),
-        ("the same, behind a snapshot", words(&evidence(skipped, "17"))),
-        ("an entry that was applied twice", words(&evidence(again, "null"))),
-        ("another row", words(&evidence(other, "null"))),
+        ("a delete that the replay lost", words(&clues(lost(6), "null"))),
+        ("a row below E that is not there", words(&clues(lost(3), "null"))),
+        ("an entry that was skipped", words(&clues(skipped.clone(), "null"))),
+        ("the same, behind a snapshot", words(&clues(skipped, "17"))),
+        ("an entry that was applied twice", words(&clues(again, "null"))),
+        ("another row", words(&clues(other, "null"))),
         ("no raft log that reaches back", words(&told)),
         ("a hash that is not that of the rows", words(&lies)),
         ("a member that does not answer", words(&down)),
@@ -130,10 +130,10 @@ fn golden_conclusions() {
 }
 
 #[test]
-fn a_wrong_member_is_named_and_nobody_else() {
+fn a_wrong_member_is_named_and_no_other() {
     let found = conclude(
         &disagree(Part::KvSection),
-        &evidence(shown(|revision| (revision != 6).then(|| change(revision))), "null"),
+        &clues(shown(|revision| (revision != 6).then(|| change(revision))), "null"),
     );
     assert_eq!(found.wrong, [2]);
     let first = found.first.unwrap();
@@ -145,14 +145,14 @@ fn a_wrong_member_is_named_and_nobody_else() {
 
 #[test]
 fn a_section_without_revisions_names_the_entries_that_write_it() {
-    let mut evidence = evidence(shown(|revision| Some(change(revision))), "null");
+    let mut clues = clues(shown(|revision| Some(change(revision))), "null");
     let membership = raft_log::Entry {
         id: LogId { term: 0, index: 5 },
         payload: Payload::Membership(raft_log::Membership::default()),
         bytes: Vec::new(),
     };
-    evidence.witnesses[0].log = Some(RaftLog { entries: vec![membership], ..RaftLog::default() });
-    let of = |part| conclude(&disagree(part), &evidence);
+    clues.witnesses[0].log = Some(RaftLog { entries: vec![membership], ..RaftLog::default() });
+    let of = |part| conclude(&disagree(part), &clues);
     let found = of(Part::MembershipSection);
     let words = &found.sentences[1];
     assert!(words.contains("raft index 5 (term 0: a membership)") && words.contains("empty section"), "{words}");
@@ -163,7 +163,7 @@ fn a_section_without_revisions_names_the_entries_that_write_it() {
 
 #[test]
 fn keys_that_differ_at_the_fence_are_shown_where_no_revision_can_be() {
-    let mut evidence = evidence(None, "null");
+    let mut clues = clues(None, "null");
     let state = |value: &str| KeyState {
         key: b"k".to_vec(),
         value: value.into(),
@@ -172,14 +172,14 @@ fn keys_that_differ_at_the_fence_are_shown_where_no_revision_can_be() {
         version: 2,
         lease: 0,
     };
-    evidence.witnesses[0].keys = Some(vec![state("x,1.1")]);
-    evidence.witnesses[1].keys = Some(vec![state("x,1.2")]);
-    evidence.witnesses[2].keys = Some(vec![state("x,1.1")]);
-    let found = conclude(&disagree(Part::KvSection), &evidence);
+    clues.witnesses[0].keys = Some(vec![state("x,1.1")]);
+    clues.witnesses[1].keys = Some(vec![state("x,1.2")]);
+    clues.witnesses[2].keys = Some(vec![state("x,1.1")]);
+    let found = conclude(&disagree(Part::KvSection), &clues);
     assert!(found.sentences[1].contains("older than revision 2"), "{:?}", found.sentences);
-    let keys = keys_at_fence(&evidence);
+    let keys = keys_at_fence(&clues);
     assert_eq!(keys.len(), 1);
     assert_eq!(keys[0].found[0], (vec![1, 3], "x,1.1 (changed at 3, version 2)".to_owned()));
-    evidence.witnesses[1].keys = None;
-    assert_eq!(keys_at_fence(&evidence), []);
+    clues.witnesses[1].keys = None;
+    assert_eq!(keys_at_fence(&clues), []);
 }
