@@ -14,6 +14,7 @@ use crate::cycle::{CycleEnd, Stage, Work};
 use crate::last_read;
 use crate::localise::localise;
 use crate::machine::Machine;
+use crate::plan::Plan;
 use crate::process::Spawner;
 use crate::provenance;
 use crate::seed::Seed;
@@ -29,6 +30,7 @@ use ninelives_evidence::verdict::findings::Harness;
 use ninelives_evidence::{End, Evidence};
 use ninelives_oracle::Ledger;
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
@@ -117,6 +119,13 @@ struct Lane {
     end: LaneEnd,
 }
 
+/// The reason of a lane to end before the last read.
+enum Early {
+    /// The findings that ended it.
+    Found(Vec<Finding>),
+    Halted,
+}
+
 impl Lane {
     async fn carry_out(&mut self, job: &Job, spawner: Spawner, (ledger, history): (Arc<Ledger>, Arc<History>)) {
         (self.history, self.ledger) = (Some(history), Some(Arc::clone(&ledger)));
@@ -180,30 +189,65 @@ impl Lane {
         Ok(())
     }
 
-    /// Runs all of its cycles, then the last read. Ends early at the first finding, and when
-    /// it has to halt.
+    /// Takes the launched cluster through its share of the plan, and looks for the place where a
+    /// divergence begins.
     async fn drive(&mut self, job: &Job, running: &mut Running, reopened: Option<&Reopened>) {
         let Running { cluster, ledger, observer, workload, .. } = running;
         let options = launch::options_of(job, self.number, reopened);
-        let pace = cluster.site.pace().clone();
         let load = Load::new(workload, options, Seed::new(job.plan.seed));
         let parts = (observer, load, Arc::clone(&self.machine), Seed::new(job.plan.seed));
         let mut stage = Stage::new(self.number, &job.scenario, cluster, Arc::clone(ledger), parts);
-        if let Some(reopened) = reopened {
-            let mut work = Work::without_fault(&pace);
-            let looked = self.unless(stage.look_at_the_dead(&mut work, reopened.times, &reopened.migrating)).await;
-            let findings = stage.findings_of(&mut work);
-            if looked.is_none() || !findings.is_empty() {
+        match self.go_through(&mut stage, &job.plan, reopened).await {
+            ControlFlow::Continue(()) => {
+                let findings = self.end.share.findings.clone();
                 self.localise(cluster, ledger, workload, &findings).await;
-                self.end.share.findings.extend(findings);
+            }
+            ControlFlow::Break(early) => {
+                if let Early::Found(findings) = early {
+                    self.localise(cluster, ledger, workload, &findings).await;
+                }
                 self.end.share.end.skipped_checks.push(NO_LAST_READ.to_owned());
-                return;
             }
         }
+    }
+
+    async fn go_through(
+        &mut self,
+        stage: &mut Stage<'_>,
+        plan: &Plan,
+        reopened: Option<&Reopened>,
+    ) -> ControlFlow<Early> {
+        if let Some(reopened) = reopened {
+            self.look_at_the_dead(stage, reopened).await?;
+        }
+        self.carry_out_steps(stage, plan, reopened).await?;
+        self.take_last_read(stage).await;
+        ControlFlow::Continue(())
+    }
+
+    /// Judges what the death of the harness left, before the first cycle after it.
+    async fn look_at_the_dead(&mut self, stage: &mut Stage<'_>, reopened: &Reopened) -> ControlFlow<Early> {
+        let mut work = Work::without_fault(stage.cluster.site.pace());
+        let looked = self.unless(stage.look_at_the_dead(&mut work, reopened.times, &reopened.migrating)).await;
+        let findings = stage.findings_of(&mut work);
+        if looked.is_some() && findings.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        self.end.share.findings.extend(findings.iter().cloned());
+        ControlFlow::Break(Early::Found(findings))
+    }
+
+    /// Runs the cycles of its share that are not done yet, up to the first with a finding.
+    async fn carry_out_steps(
+        &mut self,
+        stage: &mut Stage<'_>,
+        plan: &Plan,
+        reopened: Option<&Reopened>,
+    ) -> ControlFlow<Early> {
         let done = reopened.map_or(0, Reopened::done_cycles);
-        let load_ms_before = reopened.map_or(0, Reopened::load_ms);
-        for step in job.plan.steps_of(self.number).filter(|step| step.cycle > done) {
-            let mut work = Work::new(step, &pace);
+        let mut found = None;
+        for step in plan.steps_of(self.number).filter(|step| step.cycle > done) {
+            let mut work = Work::new(step, stage.cluster.site.pace());
             if self.unless(stage.run(&mut work)).await.is_none() {
                 // The findings of the cycle up to then count, although the cycle does not.
                 self.end.share.findings.extend(stage.findings_of(&mut work));
@@ -211,24 +255,25 @@ impl Lane {
             }
             let mut end = stage.close(work);
             mark(&mut end.findings, self.number, self.clusters);
-            let (found, findings) = (!end.findings.is_empty(), end.findings.clone());
+            found = Some(end.findings.clone()).filter(|findings| !findings.is_empty());
             // Only a run that ends by a panic does not listen any more.
             let _ = self.ends.send(end);
-            if found {
-                self.end.share.end.load_ms = load_ms_before + stage.load.ran_ms();
-                self.localise(cluster, ledger, workload, &findings).await;
-                self.end.share.end.skipped_checks.push(NO_LAST_READ.to_owned());
-                return;
+            if found.is_some() {
+                break;
             }
         }
-        self.end.share.end.load_ms = load_ms_before + stage.load.ran_ms();
-        let unwritten = self.history.as_ref().is_some_and(|history| history.failure().is_some());
-        if *self.halt.borrow() != Halt::Go || unwritten {
-            self.end.share.end.skipped_checks.push(NO_LAST_READ.to_owned());
-            return;
+        self.end.share.end.load_ms = reopened.map_or(0, Reopened::load_ms) + stage.load.ran_ms();
+        match found {
+            Some(findings) => ControlFlow::Break(Early::Found(findings)),
+            None if self.has_to_halt() => ControlFlow::Break(Early::Halted),
+            None => ControlFlow::Continue(()),
         }
-        // Writes go on through every cycle; only the last read is of a store without writers.
-        let mut work = Work::without_fault(&pace);
+    }
+
+    /// Ends the load, and reads every key of every member. Writes go on through every cycle; only
+    /// the last read is of a store without writers.
+    async fn take_last_read(&mut self, stage: &mut Stage<'_>) {
+        let mut work = Work::without_fault(stage.cluster.site.pace());
         let look = async {
             let stopped = stage.load.stop().await;
             stage.await_leases(&mut work).await;
@@ -240,18 +285,21 @@ impl Lane {
         let read = match looked {
             Some(stopped) => {
                 if let Err(error) = stopped {
-                    self.tell(ledger, Finding::new(Harness::HarnessFailed { error: format!("{error:#}") }));
+                    self.tell(&stage.ledger, Finding::new(Harness::HarnessFailed { error: format!("{error:#}") }));
                 }
-                self.unless(last_read::read_and_check(cluster, ledger)).await
+                self.unless(last_read::read_and_check(stage.cluster, &stage.ledger)).await
             }
             None => None,
         };
         if read.is_none() {
             self.end.share.end.skipped_checks.push("last read: it was cut short".to_owned());
         }
-        self.drain(ledger);
-        let findings = self.end.share.findings.clone();
-        self.localise(cluster, ledger, workload, &findings).await;
+        self.drain(&stage.ledger);
+    }
+
+    /// The lanes are to halt, or nothing can be written down any more.
+    fn has_to_halt(&self) -> bool {
+        *self.halt.borrow() != Halt::Go || self.history.as_ref().is_some_and(|history| history.failure().is_some())
     }
 
     /// The finding for trouble outside of any cycle.
