@@ -26,7 +26,7 @@ pub(super) fn check_fence(books: &mut Books, cycle: u32, mark: &FenceMark, answe
             let Books { replay, model, .. } = &mut *books;
             replay.fenced(answer, model);
         }
-        books.writes.tidy();
+        books.operations.writes.tidy();
         findings.extend(alarms);
     }
     // Answers to clients are evidence of their own, whatever is wrong with the replicas; the ledger
@@ -130,8 +130,8 @@ pub(super) fn judge_compaction(books: &Books, mark: &FenceMark, compact: u64, at
     if compact < mark.compact_min {
         alarms.push(Finding::new(Replicas::CompactionLost { at, acknowledged: mark.compact_min }));
     }
-    if compact > books.compact_sent {
-        alarms.push(Finding::new(Replicas::CompactionUnasked { at, asked: books.compact_sent }));
+    if compact > books.compactions.sent {
+        alarms.push(Finding::new(Replicas::CompactionUnasked { at, asked: books.compactions.sent }));
     }
 }
 
@@ -143,7 +143,7 @@ pub(super) fn history_reaches(books: &mut Books, revision: u64, at: Anchor, alar
         return true;
     }
     // A broken watch is a finding of its own, and explains the standstill of the model.
-    if books.watch_broken {
+    if books.findings.watch_broken {
         books.tally.fences_uncompared += 1;
     } else {
         alarms.push(Finding::new(Replicas::HistoryTooShort { at, delivered: known }));
@@ -159,7 +159,7 @@ fn judge_kv(books: &mut Books, answer: &Answer, (revision, compact): (u64, u64),
         Err(why) => alarms.push(Finding::new(Replicas::ModelCannotJudge { at, why })),
         Ok(digest) if digest.sha256 != answer.kv.as_slice() => {
             // A lost write that the ledger has proved says more than a digest.
-            if !books.lost_write {
+            if !books.findings.lost_write {
                 alarms.push(Finding::new(Replicas::KvSectionDiffers {
                     at,
                     found: short(&answer.kv),
@@ -188,8 +188,8 @@ fn judge_leases(books: &mut Books, mark: &FenceMark, answer: &Answer, at: Anchor
         alarms.push(Finding::new(Replicas::LeaseSectionNotItsList { at }));
     }
     let known: Vec<_> = list.iter().map(|(id, ttl)| (*id, Some(*ttl))).collect();
-    books.leases.judge(&mark.leases, at, &known, alarms);
-    books.leases.forget(&mark.leases);
+    books.leases.book.judge(&mark.leases, at, &known, alarms);
+    books.leases.book.forget(&mark.leases);
 }
 
 fn lease_list(answer: &Answer) -> Vec<(i64, i64)> {

@@ -61,26 +61,26 @@ impl Books {
             Evidence::Cycle { cycle, .. } => self.begin_cycle(*cycle),
             Evidence::MovedIn { slot, member, .. } => {
                 // Its watch has to go on where the one before it broke off.
-                if let Some(old) = self.tenants.insert(*slot, *member) {
-                    self.votes.remove(&old);
+                if let Some(old) = self.members.tenants.insert(*slot, *member) {
+                    self.members.votes.remove(&old);
                 }
             }
             Evidence::Inspected { cycle, member, look, applied_received, dead } => {
                 return self.inspected((*cycle, *member), look, *applied_received, dead);
             }
             Evidence::RaftLog { log } => self.log_read(log),
-            Evidence::Mark { .. } => self.mark = self.mark_now(),
+            Evidence::Mark { .. } => self.fences.mark = self.mark_now(),
             Evidence::Missed { cycle, member, index, recovery } => {
                 return check_missed(*cycle, *member, *index, recovery).into_iter().collect();
             }
             Evidence::FenceAnswers { cycle, answers } => {
-                let mark = std::mem::take(&mut self.mark);
+                let mark = std::mem::take(&mut self.fences.mark);
                 return check_fence(self, *cycle, &mark, &answers.0);
             }
             // Members that disagree in a first reading are read again and held to the same mark.
             Evidence::KvFence { reading: 1, answers, .. } if !KvAnswer::agree(answers) => {}
             Evidence::KvFence { cycle, revision, etcd, answers, .. } => {
-                let mark = std::mem::take(&mut self.mark);
+                let mark = std::mem::take(&mut self.fences.mark);
                 return check_kv_fence(self, *cycle, &mark, (*revision, *etcd), answers);
             }
             Evidence::Recovery { cycle, member, recovery } => return self.recovered(*cycle, *member, recovery),
@@ -90,15 +90,15 @@ impl Books {
             Evidence::Cut { cut, bound_ms } => return check_cut(cut, *bound_ms).into_iter().collect(),
             Evidence::Healed { healing, bounds } => return check_healing(healing, *bounds),
             Evidence::FreshWatch { member, asked, heard, .. } => self.watched_anew(*member, asked, heard),
-            Evidence::Saving { member, .. } => self.saving = Some((*member, self.mark_now())),
+            Evidence::Saving { member, .. } => self.fences.saving = Some((*member, self.mark_now())),
             Evidence::Restored { cycle, revision, index, founders } => {
                 return self.restored(*cycle, (*revision, *index), founders);
             }
             Evidence::Told { finding } => return vec![finding.clone()],
             // Its next life may have yet to replay the writes that it acknowledged.
-            Evidence::Killed { member, .. } => self.sessions.died(*member),
+            Evidence::Killed { member, .. } => self.operations.sessions.died(*member),
             Evidence::Resumed { after_cycle, .. } => self.resumed(*after_cycle),
-            Evidence::End(_) => self.ended = true,
+            Evidence::End(_) => self.position.ended = true,
             Evidence::History(_)
             | Evidence::Place { .. }
             | Evidence::Watch { .. }
@@ -114,7 +114,7 @@ impl Books {
 
     /// Renewals have stopped; every lease had to end within `bound_ms` beyond its time.
     fn leases_awaited(&mut self, bound_ms: u64) -> Vec<Finding> {
-        self.lease_clock.awaited(self.at_us, bound_ms, &self.model)
+        self.leases.clock.awaited(self.position.at_us, bound_ms, &self.model)
     }
 
     fn inspected(
@@ -125,7 +125,7 @@ impl Books {
         dead: &DeadMember,
     ) -> Vec<Finding> {
         let mut dead = dead.clone();
-        if let Some((before, _)) = self.dead.get(&member) {
+        if let Some((before, _)) = self.members.dead.get(&member) {
             carry_install(before, &mut dead);
         }
         let seen = dead.clone();
@@ -133,9 +133,9 @@ impl Books {
         let findings = match look {
             Look::Killed => {
                 let mut findings = check_dead(&restart);
-                findings.extend(check_vote(&restart, self.votes.get(&member).copied()));
+                findings.extend(check_vote(&restart, self.members.votes.get(&member).copied()));
                 if let Some(vote) = dead.vote() {
-                    self.votes.insert(member, vote);
+                    self.members.votes.insert(member, vote);
                 }
                 findings
             }
@@ -156,13 +156,13 @@ impl Books {
                 findings
             }
         };
-        self.dead.insert(member, (dead, applied_received));
+        self.members.dead.insert(member, (dead, applied_received));
         findings
     }
 
     /// The result of the last look at the directory of `member`.
     fn before(&self, member: u64) -> DeadMember {
-        self.dead.get(&member).map(|(dead, _)| dead.clone()).unwrap_or_default()
+        self.members.dead.get(&member).map(|(dead, _)| dead.clone()).unwrap_or_default()
     }
 
     fn recovered(&mut self, cycle: u32, member: u64, recovery: &Recovered) -> Vec<Finding> {
@@ -170,7 +170,7 @@ impl Books {
         if !recovery.complete {
             findings.push(Finding::new(Restarts::RecoveryIncomplete {}).in_cycle(cycle).at_member(member));
         }
-        if let Some((dead, applied_received)) = self.dead.get(&member) {
+        if let Some((dead, applied_received)) = self.members.dead.get(&member) {
             let restart = Restart { cycle, member, dead, applied_received: *applied_received };
             findings.extend(check_replay_start(&restart, recovery));
         }

@@ -41,14 +41,14 @@ pub(super) fn check_kv_fence(
     for answer in answers {
         let mut wrong = Alarms::new();
         let ids: Vec<_> = answer.leases.iter().map(|id| (*id, None)).collect();
-        books.leases.judge(&mark.leases, at, &ids, &mut wrong);
+        books.leases.book.judge(&mark.leases, at, &ids, &mut wrong);
         findings.extend(wrong.into_iter().map(|alarm| alarm.at_member(answer.member)));
     }
-    books.leases.forget(&mark.leases);
+    books.leases.book.forget(&mark.leases);
     if findings.is_empty() {
-        books.agreed = Some((answers.iter().map(|answer| answer.applied).min().unwrap_or(0), revision));
+        books.fences.agreed = Some((answers.iter().map(|answer| answer.applied).min().unwrap_or(0), revision));
     }
-    books.writes.tidy();
+    books.operations.writes.tidy();
     books.judge_linearizability();
     findings.into_iter().map(|finding| finding.in_cycle(cycle)).collect()
 }
@@ -102,7 +102,7 @@ fn judge_state(
     for answer in answers {
         let member = answer.member;
         // A lost write that the ledger has proved says more than a digest.
-        if answer.sha256 != keys.sha256 && !books.lost_write {
+        if answer.sha256 != keys.sha256 && !books.findings.lost_write {
             let short = |digest: &[u8]| hex(digest)[..16].to_owned();
             let what = Replicas::KeysDiffer {
                 at,

@@ -72,43 +72,109 @@ struct Pending {
     own: Own,
 }
 
+/// The ledger's content, in groups by what it is about.
 #[derive(Debug)]
 pub(super) struct Books {
+    pub position: Position,
     pub model: Model,
-    pub leases: LeaseBook,
-    pub lease_clock: LeaseClock,
-    /// The moment at which the evidence under judgement was recorded, on the clock of its history.
+    pub replay: LogReplay,
+    streams: Streams,
+    pub operations: OperationBooks,
+    pub compactions: CompactionBooks,
+    pub leases: LeaseBooks,
+    pub members: MemberBooks,
+    pub fences: FenceBooks,
+    pub findings: FindingBooks,
+    pub tally: Tally,
+    /// The history to which evidence is written; `None`: the evidence was read from a history.
+    history: Option<Arc<History>>,
+}
+
+/// The evidence under judgement, and its place in the history.
+#[derive(Debug)]
+pub(super) struct Position {
+    /// The moment at which it was recorded, on the clock of its history.
     pub at_us: u64,
     /// Lines of the history so far.
     lines: u64,
+    by: Origin,
+    pub cycle: Option<u32>,
+    /// The last piece of evidence was taken.
+    pub ended: bool,
+    /// The cycles after which the run was resumed.
+    pub resumptions: Vec<u32>,
+}
+
+/// Operations of clients, and the judges of their answers.
+#[derive(Debug, Default)]
+pub(super) struct OperationBooks {
+    /// Sent and not completed.
+    pending: BTreeMap<OpId, Pending>,
+    acked: Newest,
     pub writes: Writes,
-    pub replay: LogReplay,
-    streams: Streams,
-    /// The member in each slot: streams belong to slots, findings to members.
-    pub tenants: BTreeMap<Slot, u64>,
     claims: Claims,
     pub sessions: Sessions,
     linearizability: Linearizability,
     exactly_once: ExactlyOnce,
-    /// By member: an id's, never a slot's.
-    watermarks: BTreeMap<u64, Watermarks>,
-    leaders: Leaders,
     /// Answers below what had been acknowledged before they were asked for, by that revision: the
     /// history has not come to it yet.
     stale: BTreeMap<u64, Alarms>,
-    /// Sent and not completed.
-    pending: BTreeMap<OpId, Pending>,
-    acked: Newest,
-    pub compact_acked: u64,
-    pub compact_sent: u64,
-    pub tally: Tally,
     refusals: Refusals,
-    pub cycle: Option<u32>,
-    /// The origin of the evidence under judgement.
-    by: Origin,
-    /// Findings on their only way out.
-    queue: Queue,
-    known: Known,
+}
+
+impl OperationBooks {
+    /// The cluster begins anew with a snapshot of `revision`, at which `model` ends.
+    fn restored(&mut self, model: &Model, revision: u64) {
+        (self.pending, self.stale) = (BTreeMap::new(), BTreeMap::new());
+        self.acked = Newest::at(revision);
+        self.writes = Writes::default();
+        self.claims.forget_deferred();
+        // Its members know of no session.
+        self.sessions.all_died();
+        self.linearizability = Linearizability::restored(model);
+        self.exactly_once.restored(model);
+    }
+}
+
+/// The highest revisions of compactions.
+#[derive(Debug, Default)]
+pub(super) struct CompactionBooks {
+    pub acked: u64,
+    pub sent: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct LeaseBooks {
+    pub book: LeaseBook,
+    pub clock: LeaseClock,
+}
+
+/// Members by their ids, never by their slots.
+#[derive(Debug, Default)]
+pub(super) struct MemberBooks {
+    /// The member in each slot: streams belong to slots, findings to members.
+    pub tenants: BTreeMap<Slot, u64>,
+    watermarks: BTreeMap<u64, Watermarks>,
+    leaders: Leaders,
+    /// Each member's last known vote.
+    pub votes: BTreeMap<u64, Vote>,
+    /// The members that died in this cycle: the last look at their directories, and the highest
+    /// index that they were heard to have applied.
+    pub dead: BTreeMap<u64, (DeadMember, Option<u64>)>,
+}
+
+impl MemberBooks {
+    /// A cluster of `founders`, of which nothing is known yet, takes the place of this one.
+    fn restored(&mut self, founders: &[(Slot, u64, Engine)]) {
+        let mut tenants = std::mem::take(&mut self.tenants);
+        tenants.extend(founders.iter().map(|(slot, member, _)| (*slot, *member)));
+        *self = Self { tenants, ..Self::default() };
+    }
+}
+
+/// Facts that the next fence, or the next snapshot, is held to.
+#[derive(Debug, Default)]
+pub(super) struct FenceBooks {
     /// Facts that were certain when the last fence was about to be proposed.
     pub mark: FenceMark,
     /// The member that was last asked for a snapshot to restore from, and the facts that were
@@ -117,17 +183,13 @@ pub(super) struct Books {
     /// Raft index and revision at which all members were last seen to show what the model has, by
     /// the API.
     pub agreed: Option<(u64, u64)>,
-    /// Each member's last known vote; an id's, never a slot's.
-    pub votes: BTreeMap<u64, Vote>,
-    /// The members that died in this cycle: the last look at their directories, and the highest
-    /// index that they were heard to have applied.
-    pub dead: BTreeMap<u64, (DeadMember, Option<u64>)>,
-    /// The history to which evidence is written; `None`: the evidence was read from a history.
-    history: Option<Arc<History>>,
-    /// The last piece of evidence was taken.
-    pub ended: bool,
-    /// The cycles after which the run was resumed.
-    pub resumptions: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct FindingBooks {
+    /// Findings on their only way out.
+    queue: Queue,
+    known: Known,
     /// Whether a lost write that the scenario does not list was ever found.
     pub lost_write: bool,
     /// A watch was wrong, as a known finding or not: the model, which lives on watches, may never
@@ -152,43 +214,21 @@ impl Ledger {
     }
 
     fn open(slots: &[Slot], history: Option<Arc<History>>) -> Arc<Self> {
+        let origin = Origin { line: 0, kind: EvidenceKind::History };
+        let tenants = slots.iter().map(|slot| (*slot, slot.0)).collect();
         Arc::new(Self(Mutex::new(Books {
+            position: Position { at_us: 0, lines: 0, by: origin, cycle: None, ended: false, resumptions: Vec::new() },
             model: Model::default(),
-            leases: LeaseBook::default(),
-            lease_clock: LeaseClock::default(),
-            at_us: 0,
-            lines: 0,
-            writes: Writes::default(),
             replay: LogReplay::default(),
             streams: Streams::new(slots),
-            tenants: slots.iter().map(|slot| (*slot, slot.0)).collect(),
-            claims: Claims::default(),
-            sessions: Sessions::default(),
-            linearizability: Linearizability::default(),
-            exactly_once: ExactlyOnce::default(),
-            watermarks: BTreeMap::new(),
-            leaders: Leaders::default(),
-            stale: BTreeMap::new(),
-            pending: BTreeMap::new(),
-            acked: Newest::default(),
-            compact_acked: 0,
-            compact_sent: 0,
+            operations: OperationBooks::default(),
+            compactions: CompactionBooks::default(),
+            leases: LeaseBooks::default(),
+            members: MemberBooks { tenants, ..MemberBooks::default() },
+            fences: FenceBooks::default(),
+            findings: FindingBooks::default(),
             tally: Tally::default(),
-            refusals: Refusals::default(),
-            cycle: None,
-            by: Origin { line: 0, kind: EvidenceKind::History },
-            queue: Queue::default(),
-            known: Known::default(),
-            mark: FenceMark::default(),
-            saving: None,
-            agreed: None,
-            votes: BTreeMap::new(),
-            dead: BTreeMap::new(),
             history,
-            ended: false,
-            resumptions: Vec::new(),
-            lost_write: false,
-            watch_broken: false,
         })))
     }
 
@@ -212,24 +252,24 @@ impl Ledger {
     /// The findings since the last call, in the order in which they were raised.
     #[must_use = "what is drained and dropped is lost"]
     pub fn drain(&self) -> Vec<Raised> {
-        self.books().queue.drain()
+        self.books().findings.queue.drain()
     }
 
     /// Leases of seconds whose keys are there, as far as the history is known, with the seconds
     /// that they live.
     pub fn short_leases(&self) -> Vec<(i64, i64)> {
         let books = self.books();
-        books.lease_clock.alive(&books.model)
+        books.leases.clock.alive(&books.model)
     }
 
     /// From here on findings that match one of `signatures` are counted and suppressed.
     pub fn know(&self, signatures: &[Signature]) {
-        self.books().known = Known::new(signatures);
+        self.books().findings.known = Known::new(signatures);
     }
 
     /// The suppressed findings, one record for each signature.
     pub fn known(&self) -> Vec<KnownRecord> {
-        self.books().known.records()
+        self.books().findings.known.records()
     }
 
     /// From here on evidence is written to `history`. Until now it was read from there.
@@ -320,7 +360,7 @@ impl Ledger {
     /// `None`: there was none.
     pub fn last_agreed(&self) -> Option<(u64, u64)> {
         let books = self.books();
-        books.replay.last_fence().or(books.agreed)
+        books.replay.last_fence().or(books.fences.agreed)
     }
 
     /// A copy of the replay as it stands, to continue without judging.
@@ -346,7 +386,7 @@ impl Ledger {
     /// `compacted`.
     pub fn fresh_watches(&self, upto: u64, draw: u64, compacted: u64) -> Vec<Resumption> {
         let books = self.books();
-        streams::resumptions(&books.model, upto, draw, (books.compact_sent, compacted))
+        streams::resumptions(&books.model, upto, draw, (books.compactions.sent, compacted))
     }
 
     /// Everything that was counted, of cluster `cluster`, whose part has ended. `build`: the digest
@@ -354,13 +394,17 @@ impl Ledger {
     pub fn sums(&self, cluster: u32, build: Option<String>) -> Sums {
         let tally = self.tally();
         let books = self.books();
-        let resumed =
-            books.resumptions.iter().map(|after_cycle| ResumedRecord { cluster, after_cycle: *after_cycle }).collect();
+        let resumed = books
+            .position
+            .resumptions
+            .iter()
+            .map(|after_cycle| ResumedRecord { cluster, after_cycle: *after_cycle })
+            .collect();
         Sums {
             tally,
-            operations: books.refusals.records(),
+            operations: books.operations.refusals.records(),
             log_replayed: books.replay.totals(),
-            known: books.known.records(),
+            known: books.findings.known.records(),
             resumed,
             books: vec![BooksRecord { cluster, build, fields: books.digests() }],
         }
@@ -369,11 +413,11 @@ impl Ledger {
     pub fn tally(&self) -> Tally {
         let books = self.books();
         Tally {
-            reads_checked: books.claims.checked,
-            reads_unchecked: books.claims.unchecked,
-            open: books.writes.open() as u64,
-            leases: books.lease_clock.tally(),
-            findings_unlisted: books.queue.unlisted,
+            reads_checked: books.operations.claims.checked,
+            reads_unchecked: books.operations.claims.unchecked,
+            open: books.operations.writes.open() as u64,
+            leases: books.leases.clock.tally(),
+            findings_unlisted: books.findings.queue.unlisted,
             revisions: books.model.revision() - 1,
             ..books.tally
         }
@@ -382,20 +426,20 @@ impl Ledger {
 
 impl Books {
     fn record(&mut self, evidence: &Evidence) {
-        let at_us = self.history.as_ref().map_or(self.at_us, |history| history.now_us());
+        let at_us = self.history.as_ref().map_or(self.position.at_us, |history| history.now_us());
         self.record_at(at_us, evidence);
     }
 
     fn record_at(&mut self, at_us: u64, evidence: &Evidence) {
-        if self.ended && !matches!(evidence, Evidence::Resumed { .. }) {
+        if self.position.ended && !matches!(evidence, Evidence::Resumed { .. }) {
             return;
         }
-        self.at_us = at_us;
-        self.lines += 1;
+        self.position.at_us = at_us;
+        self.position.lines += 1;
         if let Some(history) = &self.history {
             history.record_at(at_us, evidence);
         }
-        self.by = Origin { line: self.lines, kind: evidence.kind() };
+        self.position.by = Origin { line: self.position.lines, kind: evidence.kind() };
         self.judge(evidence);
     }
 
@@ -404,43 +448,20 @@ impl Books {
     fn digests(&self) -> BTreeMap<String, String> {
         // Exhaustive: a new field does not compile before it is here.
         let Self {
+            position: Position { at_us, lines, by, cycle, ended, resumptions },
             model,
-            leases,
-            lease_clock,
-            at_us,
-            lines,
-            writes,
             replay,
             streams,
-            tenants,
-            claims,
-            sessions,
-            linearizability,
-            exactly_once,
-            watermarks,
-            leaders,
-            stale,
-            pending,
-            acked,
-            compact_acked,
-            compact_sent,
+            operations:
+                OperationBooks { pending, acked, writes, claims, sessions, linearizability, exactly_once, stale, refusals },
+            compactions: CompactionBooks { acked: compact_acked, sent: compact_sent },
+            leases: LeaseBooks { book: leases, clock: lease_clock },
+            members: MemberBooks { tenants, watermarks, leaders, votes, dead },
+            fences: FenceBooks { mark, saving, agreed },
+            findings: FindingBooks { queue, known, lost_write, watch_broken },
             tally,
-            refusals,
-            cycle,
-            by,
-            queue,
-            known,
-            mark,
-            saving,
-            agreed,
-            votes,
-            dead,
             // This is the place to which it is written, and not its content.
             history: _,
-            ended,
-            resumptions,
-            lost_write,
-            watch_broken,
         } = self;
         // The caller decides when to drain it; the findings follow from the evidence.
         let raised = (&queue.of_cycle, queue.unlisted);
@@ -487,40 +508,40 @@ impl Books {
     /// `id` is about to be sent to the `endpoint`-th slot.
     pub fn invoked(&mut self, id: OpId, endpoint: usize, action: &Action, purpose: Option<&Purpose>) {
         let slot = Slot(endpoint as u64 + 1);
-        let member = self.tenants.get(&slot).copied().unwrap_or(slot.0);
+        let member = self.members.tenants.get(&slot).copied().unwrap_or(slot.0);
         let asked = Arc::new(Asked { id, member, action: action.clone(), purpose: purpose.cloned() });
         match action {
             Action::Grant { lease, ttl_seconds } => {
-                self.leases.grant_sent(*lease, *ttl_seconds);
+                self.leases.book.grant_sent(*lease, *ttl_seconds);
                 if is_short(*ttl_seconds) {
                     // It may end by itself at any time: a revocation whose answer never comes.
-                    self.writes.invoke_expiry(*lease);
+                    self.operations.writes.invoke_expiry(*lease);
                 }
             }
-            Action::Revoke { lease } => self.leases.revoke_sent(*lease),
-            Action::Compact { revision } => self.compact_sent = self.compact_sent.max(*revision),
+            Action::Revoke { lease } => self.leases.book.revoke_sent(*lease),
+            Action::Compact { revision } => self.compactions.sent = self.compactions.sent.max(*revision),
             _ => {}
         }
         if action.writes_keys() {
-            self.writes.invoke(Arc::clone(&asked));
+            self.operations.writes.invoke(Arc::clone(&asked));
         }
-        self.lease_clock.invoked(self.at_us, &asked);
-        self.linearizability.invoke(id, action);
-        let (floor, own) = (self.acked.clone(), self.sessions.of(member));
-        self.pending.insert(id, Pending { asked, floor, own });
+        self.leases.clock.invoked(self.position.at_us, &asked);
+        self.operations.linearizability.invoke(id, action);
+        let (floor, own) = (self.operations.acked.clone(), self.operations.sessions.of(member));
+        self.operations.pending.insert(id, Pending { asked, floor, own });
     }
 
     /// The harness was killed: operations under way have an unknown outcome.
     pub fn resumed(&mut self, after_cycle: u32) {
-        self.resumptions.push(after_cycle);
-        self.ended = false;
-        self.mark = FenceMark::default();
+        self.position.resumptions.push(after_cycle);
+        self.position.ended = false;
+        self.fences.mark = FenceMark::default();
         // All members died with the harness, and it counts their lives anew.
-        self.watermarks.clear();
+        self.members.watermarks.clear();
         // The history's clock starts over.
-        self.lease_clock.forget();
-        self.sessions.all_died();
-        let pending: Vec<_> = self.pending.keys().copied().collect();
+        self.leases.clock.forget();
+        self.operations.sessions.all_died();
+        let pending: Vec<_> = self.operations.pending.keys().copied().collect();
         let lost = Outcome::Unknown { why: "the harness was killed".to_owned() };
         pending.into_iter().for_each(|id| self.completed(id, &lost));
     }
@@ -534,30 +555,22 @@ impl Books {
         (revision, index): (u64, Option<u64>),
         founders: &[(Slot, u64, Engine)],
     ) -> Vec<Finding> {
-        let (source, saved) = self.saving.take().unwrap_or_default();
+        let (source, saved) = self.fences.saving.take().unwrap_or_default();
         let findings = self.judge_saved(cycle, source, revision, &saved);
         // Answers about the part that stays are judged before the rest is forgotten.
-        let alarms = self.linearizability.check(Basis::History(revision.min(self.model.revision())));
+        let alarms = self.operations.linearizability.check(Basis::History(revision.min(self.model.revision())));
         self.file(None, alarms);
         self.model.forget_above(revision);
-        self.leases.restored(&saved.leases);
-        self.exactly_once.restored(&self.model);
-        self.linearizability = Linearizability::restored(&self.model);
+        self.operations.restored(&self.model, revision);
+        self.members.restored(founders);
+        self.leases.book.restored(&saved.leases);
+        // Leases of the snapshot begin their whole time anew.
+        self.leases.clock.forget();
         self.streams = Streams::behind(self.streams.slots().collect::<Vec<_>>().into_iter(), revision);
         self.replay = self.replay.restored(revision, index);
-        self.claims.forget_deferred();
-        // Leases of the snapshot begin their whole time anew, and its members know of no session.
-        self.lease_clock.forget();
-        self.sessions.all_died();
-        (self.writes, self.leaders) = (Writes::default(), Leaders::default());
-        (self.pending, self.stale) = (BTreeMap::new(), BTreeMap::new());
-        (self.watermarks, self.votes, self.dead) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        (self.acked, self.mark) = (Newest::at(revision), FenceMark::default());
-        (self.compact_acked, self.compact_sent) = (saved.compact_min, self.compact_sent.min(revision));
-        self.agreed = index.map(|index| (index, revision));
-        for (slot, member, _) in founders {
-            self.tenants.insert(*slot, *member);
-        }
+        self.compactions = CompactionBooks { acked: saved.compact_min, sent: self.compactions.sent.min(revision) };
+        self.fences.mark = FenceMark::default();
+        self.fences.agreed = index.map(|index| (index, revision));
         findings
     }
 
@@ -576,30 +589,30 @@ impl Books {
     }
 
     pub fn completed(&mut self, id: OpId, outcome: &Outcome) {
-        let Some(Pending { asked, floor, own }) = self.pending.remove(&id) else { return };
-        self.linearizability.complete(id, outcome);
-        self.refusals.count(asked.purpose.as_ref(), &asked.action, outcome);
+        let Some(Pending { asked, floor, own }) = self.operations.pending.remove(&id) else { return };
+        self.operations.linearizability.complete(id, outcome);
+        self.operations.refusals.count(asked.purpose.as_ref(), &asked.action, outcome);
         let mut alarms = Alarms::new();
         match outcome {
             Outcome::Done { revision, reply, .. } => {
                 self.done(&asked, &floor, *revision, reply, &mut alarms);
-                self.sessions.check_answer(&asked, &own, *revision, &mut alarms);
-                self.acked.answered(*revision, &asked);
-                self.sessions.answered(&asked, &own, *revision);
+                self.operations.sessions.check_answer(&asked, &own, *revision, &mut alarms);
+                self.operations.acked.answered(*revision, &asked);
+                self.operations.sessions.answered(&asked, &own, *revision);
             }
             Outcome::Refused { why, .. } => {
                 self.refused(&asked, why, outcome.found_unfit(), &mut alarms);
-                self.sessions.check_refusal(&asked, &own, why, &mut alarms);
+                self.operations.sessions.check_refusal(&asked, &own, why, &mut alarms);
             }
             Outcome::Unknown { .. } => {
-                self.lease_clock.ended(self.at_us, &asked);
+                self.leases.clock.ended(self.position.at_us, &asked);
                 if !matches!(asked.action, Action::Read { .. } | Action::Defragment | Action::KeepAlive { .. }) {
                     self.tally.unknown_writes += 1;
                 }
                 if let Action::Revoke { lease } = asked.action {
-                    self.leases.revoke_unknown(lease);
+                    self.leases.book.revoke_unknown(lease);
                 }
-                self.writes.unknown(id);
+                self.operations.writes.unknown(id);
             }
         }
         self.settle_stale(&mut alarms);
@@ -615,10 +628,11 @@ impl Books {
             return;
         }
         let mut alarms = Alarms::new();
-        let Books { model, writes, claims, replay, exactly_once, lease_clock, leases, at_us, .. } = &mut *self;
-        for (lease, how) in lease_clock.delivered(*at_us, model, changes, &mut alarms) {
+        let Books { model, replay, operations, leases, position, .. } = &mut *self;
+        let OperationBooks { writes, claims, exactly_once, .. } = operations;
+        for (lease, how) in leases.clock.delivered(position.at_us, model, changes, &mut alarms) {
             if how == Leased::Ended {
-                leases.expired(lease);
+                leases.book.expired(lease);
             }
         }
         replay.deliver(revision, changes, &mut alarms);
@@ -628,7 +642,7 @@ impl Books {
         writes.settle_revoked(model);
         claims.settle(model, &mut alarms);
         if let Some(author) = author_of(changes) {
-            self.linearizability.found(author, revision);
+            self.operations.linearizability.found(author, revision);
         }
         self.settle_stale(&mut alarms);
         self.file(None, alarms);
@@ -645,8 +659,8 @@ impl Books {
 
     pub fn stream_skipped(&mut self, slot: Slot, compacted: u64) {
         let last = self.streams.last(slot);
-        if compacted > last + 1 && compacted > self.compact_sent {
-            let what = Watches::ToldOfNoCompaction { slot, compacted, asked: self.compact_sent };
+        if compacted > last + 1 && compacted > self.compactions.sent {
+            let what = Watches::ToldOfNoCompaction { slot, compacted, asked: self.compactions.sent };
             self.file_at(slot, vec![Finding::new(what)]);
         }
         self.streams.skip_to(slot, compacted);
@@ -660,9 +674,9 @@ impl Books {
 
     pub fn mark_now(&self) -> FenceMark {
         FenceMark {
-            revision_min: self.acked.revision.max(self.model.revision()),
-            compact_min: self.compact_acked,
-            leases: self.leases.mark(),
+            revision_min: self.operations.acked.revision.max(self.model.revision()),
+            compact_min: self.compactions.acked,
+            leases: self.leases.book.mark(),
         }
     }
 
@@ -671,7 +685,7 @@ impl Books {
         // Everything that the requested revision compacts was compacted when the watch was opened;
         // more may be compacted by now.
         let acked = if asked.upto == 0 { asked.from + 1 } else { 0 };
-        let alarms = streams::judge_resumed(&self.model, asked, heard, (self.compact_sent, acked));
+        let alarms = streams::judge_resumed(&self.model, asked, heard, (self.compactions.sent, acked));
         self.file(Some(member), alarms);
     }
 
@@ -679,27 +693,29 @@ impl Books {
     pub fn said(&mut self, member: u64, readings: &[Reading]) {
         let mut alarms = Alarms::new();
         for reading in readings {
-            alarms.extend(self.watermarks.entry(member).or_default().reading(reading));
-            alarms.extend(self.leaders.reading(member, reading));
+            alarms.extend(self.members.watermarks.entry(member).or_default().reading(reading));
+            alarms.extend(self.members.leaders.reading(member, reading));
         }
         self.file(Some(member), alarms);
     }
 
     /// Judges the linearizability of everything answered so far, as far as the history is known.
     pub fn judge_linearizability(&mut self) {
-        let alarms = self.linearizability.check(Basis::History(self.model.revision()));
+        let alarms = self.operations.linearizability.check(Basis::History(self.model.revision()));
         self.file(None, alarms);
     }
 
     fn settle_stale(&mut self, alarms: &mut Alarms) {
-        while let Some(entry) = self.stale.first_entry().filter(|entry| *entry.key() <= self.model.revision()) {
+        while let Some(entry) =
+            self.operations.stale.first_entry().filter(|entry| *entry.key() <= self.model.revision())
+        {
             alarms.extend(entry.remove());
         }
     }
 
     /// Alarms of a stream are about the member that it is connected to.
     fn file_at(&mut self, slot: Slot, alarms: Alarms) {
-        let member = self.tenants.get(&slot).copied();
+        let member = self.members.tenants.get(&slot).copied();
         self.file(member, alarms);
     }
 
@@ -707,33 +723,33 @@ impl Books {
     fn file(&mut self, member: Option<u64>, alarms: Alarms) {
         for alarm in alarms {
             let class = alarm.class();
-            self.watch_broken |= class == Class::Watch;
-            let finding = Finding { cycle: self.cycle, member: alarm.member.or(member), ..alarm };
+            self.findings.watch_broken |= class == Class::Watch;
+            let finding = Finding { cycle: self.position.cycle, member: alarm.member.or(member), ..alarm };
             if self.suppress(&finding) {
                 continue;
             }
-            self.lost_write |= class == Class::LostWrite;
+            self.findings.lost_write |= class == Class::LostWrite;
             self.raise(finding);
         }
     }
 
     /// Puts `finding` in the queue.
     pub fn raise(&mut self, finding: Finding) {
-        self.queue.push(finding, self.by);
+        self.findings.queue.push(finding, self.position.by);
     }
 
     /// A cycle begins.
     pub fn begin_cycle(&mut self, cycle: u32) {
-        self.cycle = Some(cycle);
-        self.dead.clear();
-        self.queue.begin_cycle();
+        self.position.cycle = Some(cycle);
+        self.members.dead.clear();
+        self.findings.queue.begin_cycle();
     }
 
     /// Whether `finding` is known; it is counted then, and written down.
     pub fn suppress(&mut self, finding: &Finding) -> bool {
-        let Some(suppressed) = self.known.take(finding) else { return false };
+        let Some(suppressed) = self.findings.known.take(finding) else { return false };
         if let Some(history) = self.history.as_ref().filter(|_| suppressed.to_be_written) {
-            self.lines += 1;
+            self.position.lines += 1;
             history.record(&Evidence::Finding { finding: finding.clone(), known: Some(suppressed.name) });
         }
         true
@@ -741,13 +757,14 @@ impl Books {
 
     fn done(&mut self, asked: &Arc<Asked>, floor: &Newest, revision: u64, reply: &Reply, alarms: &mut Alarms) {
         let Asked { id, member, ref action, .. } = **asked;
-        let Books { model, writes, claims, leases, tally, lease_clock, at_us, .. } = self;
+        let Books { model, operations, compactions, leases, tally, position, .. } = self;
+        let OperationBooks { writes, claims, stale, .. } = operations;
         match action {
             Action::Read { .. } => tally.reads += 1,
             Action::Defragment | Action::KeepAlive { .. } => {}
             _ => tally.acked_writes += 1,
         }
-        lease_clock.done(*at_us, asked, reply, alarms);
+        leases.clock.done(position.at_us, asked, reply, alarms);
         let mut wrote = false;
         match (action, reply) {
             (Action::Put { .. }, Reply::Put)
@@ -762,14 +779,14 @@ impl Books {
                 claims.add(model, asked, revision, Claim::CompareFails { when: when.clone() }, alarms);
             }
             (Action::Revoke { lease }, Reply::Revoked) => {
-                leases.revoked(*lease);
+                leases.book.revoked(*lease);
                 writes.forget_expiry(*lease);
                 writes.revoked(model, id, revision);
                 claims.add(model, asked, revision, Claim::Detached { lease: *lease }, alarms);
             }
-            (Action::Grant { lease, .. }, Reply::Granted) => leases.granted(*lease),
+            (Action::Grant { lease, .. }, Reply::Granted) => leases.book.granted(*lease),
             (Action::Defragment, Reply::Defragmented) | (Action::KeepAlive { .. }, Reply::Renewed { .. }) => {}
-            (Action::Compact { revision }, Reply::Compacted) => self.compact_acked = self.compact_acked.max(*revision),
+            (Action::Compact { revision }, Reply::Compacted) => compactions.acked = compactions.acked.max(*revision),
             (Action::Read { keys, revision: at, .. }, Reply::Read(rows)) => {
                 let claim = Claim::Holds { keys: keys.clone(), rows: rows.to_vec() };
                 claims.add(model, asked, at.unwrap_or(revision), claim, alarms);
@@ -781,7 +798,7 @@ impl Books {
         }
         if revision < floor.revision && promises_real_time(action, reply) {
             let what = Answers::StaleAnswer { member, request: asked.request(), revision, floor: floor.floor() };
-            self.stale.entry(floor.revision).or_default().push(asked.alarm(what));
+            stale.entry(floor.revision).or_default().push(asked.alarm(what));
         }
         if wrote {
             writes.acked(model, id, revision, alarms);
@@ -800,16 +817,16 @@ impl Books {
             let (member, request, answer) = (asked.member, asked.request(), why.to_owned());
             alarms.push(asked.alarm(Answers::RefusedWithinLimits { member, request, answer }));
         }
-        self.lease_clock.ended(self.at_us, asked);
+        self.leases.clock.ended(self.position.at_us, asked);
         match &asked.action {
             Action::Grant { lease, .. } => {
-                self.leases.grant_refused(*lease);
-                self.writes.forget_expiry(*lease);
+                self.leases.book.grant_refused(*lease);
+                self.operations.writes.forget_expiry(*lease);
             }
-            Action::Revoke { lease } => self.leases.revoke_refused(*lease, why, alarms),
+            Action::Revoke { lease } => self.leases.book.revoke_refused(*lease, why, alarms),
             _ => {}
         }
-        self.writes.wrote_nothing(asked.id, NoEffect::Refused, alarms);
+        self.operations.writes.wrote_nothing(asked.id, NoEffect::Refused, alarms);
     }
 }
 

@@ -246,7 +246,7 @@ fn an_unanswered_delete_explains_a_revision_and_an_answered_one_elsewhere_does_n
     ledger.invoke(A, &delete("p/1", None));
     ledger.complete(A, &unknown());
     ledger.deliver(Slot(1), 4, &[gone("p/1")]);
-    ledger.books().writes.tidy();
+    ledger.books().operations.writes.tidy();
     assert_eq!((classes(&ledger), ledger.tally().open), (vec![], 0), "a sole candidate is found");
     let ledger = with_two_keys();
     ledger.invoke(A, &delete("p/1", None));
