@@ -215,8 +215,9 @@ fn verdict_before(stored: &Paths) -> Result<Option<RunSummary>, Failure> {
 
 /// Warns if a binary differs from the report's: that alone can keep the failure from coming back.
 fn compare_binaries(before: &RunSummary, target: &Target) -> Result<(), Failure> {
-    let inspectors = before.inspector.as_ref().zip(target.inspector()).map(|(then, now)| ("inspector", then, now));
-    for (name, then, path) in [("node", &before.node, target.binary())].into_iter().chain(inspectors) {
+    let inspectors =
+        before.provenance.inspector.as_ref().zip(target.inspector()).map(|(then, now)| ("inspector", then, now));
+    for (name, then, path) in [("node", &before.provenance.node, target.binary())].into_iter().chain(inspectors) {
         let now = provenance::digest(path)?;
         if now != then.sha256 {
             say(&format!(
@@ -305,7 +306,7 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
         "{word_of_exit}{}: {} of {} cycles, {}, {}, {}, in {}.{} s\n",
         report::known::beside_the_verdict(summary),
         summary.cycles.len(),
-        summary.cycles_planned,
+        summary.plan.cycles,
         report::worth::landed(summary),
         bite(summary),
         writes(summary),
@@ -369,7 +370,7 @@ fn bite(run: &RunSummary) -> String {
 /// `2490 writes acknowledged (201 per second of load), 1.2 % unknown`.
 fn writes(run: &RunSummary) -> String {
     let rate = run.writes_per_second().map_or_else(String::new, |rate| format!(" ({rate} per second of load)"));
-    format!("{} writes acknowledged{rate}, {} unknown", run.acked_writes, report::percent(run.unknown_share()))
+    format!("{} writes acknowledged{rate}, {} unknown", run.load.acked_writes, report::percent(run.unknown_share()))
 }
 
 /// A command to paste; it names the inspector if that is not the node binary.

@@ -42,7 +42,9 @@ use ninelives_evidence::clock;
 use ninelives_evidence::ended::Ended;
 use ninelives_evidence::limits;
 use ninelives_evidence::member::{Engine, Role};
-use ninelives_evidence::record::{CycleRecord, FaultOutcome, PhasesMs, Victim};
+use ninelives_evidence::record::{
+    CycleRecord, FaultOutcome, KillsRecord, PhasesMs, PlannedRecord, RecoveryRecord, Victim,
+};
 use ninelives_evidence::stretched::AS_IDLE;
 use ninelives_evidence::verdict::findings::Harness;
 use ninelives_evidence::verdict::{Class, Finding, Verdict};
@@ -313,10 +315,10 @@ impl<'a> Stage<'a> {
         drop(lasting);
         record.cluster = self.number;
         record.victims = victims;
-        record.kills = kills_of_tools;
+        record.kills.landed = kills_of_tools;
         for casualty in casualties.iter().filter(|casualty| casualty.by_us()) {
-            record.kills += 1;
-            *record.kills_by_engine.entry(casualty.engine).or_default() += 1;
+            record.kills.landed += 1;
+            *record.kills.by_engine.entry(casualty.engine).or_default() += 1;
         }
         record.findings = findings.len() as u32;
         record.duration_ms = lap.elapsed_ms();
@@ -352,21 +354,23 @@ fn kill_nobody() -> Fault {
 fn proved_nothing(record: &CycleRecord) -> Option<String> {
     let undisturbed = record.terms_passed == 0 && record.lasting.iter().all(|lasting| lasting.behind == 0);
     match &record.outcome {
-        FaultOutcome::Skipped { why } if record.kills == 0 => Some(why.clone()),
+        FaultOutcome::Skipped { why } if record.kills.landed == 0 => Some(why.clone()),
         _ if record.fence_index.is_none() => Some("no fence was answered".to_owned()),
-        _ if record.without_kill && undisturbed => Some("no member fell behind, and no leader was elected".to_owned()),
-        _ if record.without_kill => None,
-        _ if record.snapshot_installed || record.restored => None,
-        _ if record.killed_only_opaque() && record.behind == 0 => {
+        _ if record.kills.none_planned && undisturbed => {
+            Some("no member fell behind, and no leader was elected".to_owned())
+        }
+        _ if record.kills.none_planned => None,
+        _ if record.recovery.snapshot_installed || record.restored => None,
+        _ if record.killed_only_opaque() && record.recovery.behind == 0 => {
             Some("nothing was written between kill and restart".to_owned())
         }
         _ if record.killed_only_opaque() => None,
-        _ if !record.killed_an_lsm() && record.lost_entries == 0 && record.replayed == 0 => {
+        _ if !record.killed_an_lsm() && record.recovery.lost_entries == 0 && record.recovery.replayed == 0 => {
             Some("nothing was lost or replayed".to_owned())
         }
         _ if !record.killed_an_lsm() => None,
-        _ if record.lost_entries == 0 => Some("nothing was lost from a memtable".to_owned()),
-        _ if record.replayed == 0 => Some("nothing was replayed".to_owned()),
+        _ if record.recovery.lost_entries == 0 => Some("nothing was lost from a memtable".to_owned()),
+        _ if record.recovery.replayed == 0 => Some("nothing was replayed".to_owned()),
         _ => None,
     }
 }
@@ -390,31 +394,17 @@ impl Work {
             cycle: step.cycle,
             cluster: 1,
             victims: Vec::new(),
-            trigger: step.action(),
-            window,
-            hit,
+            planned: PlannedRecord { trigger: step.action(), window, hit },
             outcome: FaultOutcome::Indeterminate { why: "the cycle ended before its kill".to_owned() },
             not_applicable: false,
-            kills: 0,
-            power_losses: 0,
-            kills_by_engine: BTreeMap::new(),
-            without_kill: !kills,
-            again: Vec::new(),
+            kills: KillsRecord { none_planned: !kills, ..KillsRecord::default() },
             lasting: Vec::new(),
             terms_passed: 0,
             unforced_terms: None,
             machine_percent: AS_IDLE,
             upgraded: false,
             restored: false,
-            lost_entries: 0,
-            verified: 0,
-            replayed: 0,
-            behind: 0,
-            persisted_before: None,
-            persisted_after: None,
-            snapshot_installed: false,
-            recovery_ms: 0,
-            catch_up_ms: 0,
+            recovery: RecoveryRecord::default(),
             fence_index: None,
             findings: 0,
             duration_ms: 0,
@@ -536,12 +526,12 @@ mod tests {
     fn a_cycle_says_when_it_proved_nothing() {
         let mut record = work().record;
         record.fence_index = Some(9);
-        record.kills = 1;
-        record.kills_by_engine = [(Engine::Rocksdb, 1)].into();
+        record.kills.landed = 1;
+        record.kills.by_engine = [(Engine::Rocksdb, 1)].into();
         assert!(proved_nothing(&record).unwrap().contains("memtable"));
-        record.lost_entries = 3;
+        record.recovery.lost_entries = 3;
         assert!(proved_nothing(&record).unwrap().contains("replayed"));
-        record.replayed = 3;
+        record.recovery.replayed = 3;
         assert_eq!(proved_nothing(&record), None);
         record.fence_index = None;
         assert!(proved_nothing(&record).unwrap().contains("fence"));
@@ -591,7 +581,7 @@ mod tests {
     #[test]
     fn a_pause_that_nobody_noticed_proved_nothing() {
         let mut record = work().record;
-        (record.fence_index, record.without_kill, record.outcome) = (Some(9), true, FaultOutcome::Landed);
+        (record.fence_index, record.kills.none_planned, record.outcome) = (Some(9), true, FaultOutcome::Landed);
         record.lasting = vec![lasting(0)];
         assert!(proved_nothing(&record).unwrap().contains("no leader was elected"));
         record.terms_passed = 1;
@@ -620,10 +610,10 @@ mod tests {
     #[test]
     fn on_redb_a_replay_alone_is_proof() {
         let mut record = work().record;
-        (record.fence_index, record.kills, record.replayed) = (Some(9), 1, 2);
-        record.kills_by_engine = [(Engine::Redb, 1)].into();
+        (record.fence_index, record.kills.landed, record.recovery.replayed) = (Some(9), 1, 2);
+        record.kills.by_engine = [(Engine::Redb, 1)].into();
         assert_eq!(proved_nothing(&record), None);
-        record.replayed = 0;
+        record.recovery.replayed = 0;
         assert!(proved_nothing(&record).unwrap().contains("lost or replayed"));
     }
 }

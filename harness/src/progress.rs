@@ -57,7 +57,7 @@ impl Progress {
     /// A cycle ended; `elapsed` is the time since the first one began.
     pub fn cycle(&mut self, cycle: &CycleRecord, elapsed: Duration) {
         self.done += 1;
-        self.kills += u64::from(cycle.kills);
+        self.kills += u64::from(cycle.kills.landed);
         self.skipped += u64::from(matches!(cycle.outcome, FaultOutcome::Skipped { .. }));
         self.findings += u64::from(cycle.findings);
         let state = self.state(elapsed);

@@ -85,16 +85,18 @@ impl Replays {
         let mut windows = Windows::default();
         for cycle in &run.cycles {
             let Some(before) = self.landed.get(&cycle.cycle) else { continue };
-            if before.window.is_some() {
-                if cycle.landed() && (&cycle.window, cycle.hit) == (&before.window, before.hit) {
+            if before.planned.window.is_some() {
+                if cycle.landed()
+                    && (&cycle.planned.window, cycle.planned.hit) == (&before.planned.window, before.planned.hit)
+                {
                     windows.same += 1;
                 } else {
-                    windows.missed.push((cycle.cycle, format!("{}: {:?}", cycle.trigger, cycle.outcome)));
+                    windows.missed.push((cycle.cycle, format!("{}: {:?}", cycle.planned.trigger, cycle.outcome)));
                 }
             }
             // Of the lives that followed, each in its turn.
-            for (turn, before) in before.again.iter().enumerate().filter(|(_, before)| before.skipped.is_none()) {
-                let now = cycle.again.get(turn);
+            for (turn, before) in before.kills.again.iter().enumerate().filter(|(_, before)| before.skipped.is_none()) {
+                let now = cycle.kills.again.get(turn);
                 let same = |now: &AgainRecord| (&now.window, now.hit) == (&before.window, before.hit);
                 if now.is_some_and(|now| now.skipped.is_none() && same(now)) {
                     windows.same += 1;
@@ -187,7 +189,7 @@ impl Replays {
 
 fn where_it_was(run: &RunSummary, cycle: u32) -> String {
     let record = run.cycles.iter().find(|record| record.cycle == cycle);
-    record.map(|record| format!(" ({})", record.trigger)).unwrap_or_default()
+    record.map(|record| format!(" ({})", record.planned.trigger)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -265,9 +267,9 @@ mod tests {
             skipped: skipped.map(str::to_owned),
         };
         let mut before = run(&[Class::StateHash]);
-        before.cycles[0].again = vec![again(None)];
+        before.cycles[0].kills.again = vec![again(None)];
         let mut missed = before.clone();
-        missed.cycles[0].again = vec![again(Some("not passed"))];
+        missed.cycles[0].kills.again = vec![again(Some("not passed"))];
         let text = replays(&before, &[before.clone(), missed]).text(0);
         assert!(text.contains("3 of 4 that had landed before"), "{text}");
         assert!(text.contains("not in replay 2, cycle 1: again at recovery.engine-open hit 1: not passed"), "{text}");

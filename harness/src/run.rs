@@ -31,7 +31,9 @@ use anyhow::Context;
 use lane::{Halt, LaneEnd};
 use ninelives_evidence::End;
 use ninelives_evidence::record::crowd::CrowdRecord;
-use ninelives_evidence::record::{CycleRecord, QuotaRecord, RunSummary};
+use ninelives_evidence::record::{
+    CycleRecord, EnvironmentRecord, LoadRecord, ProvenanceRecord, QuotaRecord, RunSummary,
+};
 use ninelives_evidence::verdict::findings::{Harness, Worth as Lack};
 use ninelives_evidence::verdict::{self, Finding, Verdict};
 use ninelives_evidence::{clock, record};
@@ -119,7 +121,7 @@ pub async fn run(job: &Job, interrupt: watch::Receiver<bool>) -> anyhow::Result<
     let pace = Pace::watch(job.paths.root()).await.context("cannot measure the machine's pace")?;
     let spawner = Spawner::start_with(environment, pace.clone()).context("cannot start the spawning thread")?;
     report::reserve(&job.paths, job.plan.steps.len() as u32)?;
-    let mut summary = RunSummary { environment: inherited, ..describe(job, &spawner, started_utc).await? };
+    let mut summary = describe(job, &spawner, (started_utc, inherited)).await?;
     let outcome = side_by_side(job, &spawner, interrupt, started, &mut summary).await;
     summary.pace = pace.record();
     conclude(&job.scenario.floors, &mut summary, outcome);
@@ -153,7 +155,7 @@ async fn side_by_side(
     let (ends, mut ended) = mpsc::unbounded_channel::<CycleEnd>();
     let shared = Arc::new(job.clone());
     let machine = Machine::watch(job.paths.root());
-    let unchecked = job.target.unchecked(summary.node.version.as_deref());
+    let unchecked = job.target.unchecked(summary.provenance.node.version.as_deref());
     let mut lanes = JoinSet::new();
     for cluster in 1..=job.plan.clusters {
         // The impossible checks go into each lane's own evidence, because a later check has nothing
@@ -258,25 +260,31 @@ async fn interrupted(mut interrupt: watch::Receiver<bool>) {
 }
 
 /// Fills in the fields that are known before anything runs.
-async fn describe(job: &Job, spawner: &Spawner, started_utc: String) -> anyhow::Result<RunSummary> {
+async fn describe(
+    job: &Job,
+    spawner: &Spawner,
+    (started_utc, environment): (String, EnvironmentRecord),
+) -> anyhow::Result<RunSummary> {
     let own = std::env::current_exe().context("cannot find this executable")?;
     let node = provenance::binary(spawner, job.target.binary()).await?;
     let inspector = match job.target.inspector() {
         Some(inspector) => Some(provenance::binary(spawner, inspector).await?),
         None => None,
     };
-    Ok(RunSummary {
-        sabotage: job.target.sabotage().map(str::to_owned),
-        started_utc,
+    let mut summary = planned(&job.scenario, &job.plan, job.quotas.clone());
+    summary.cluster.sabotage = job.target.sabotage().map(str::to_owned);
+    summary.started_utc = started_utc;
+    summary.provenance = ProvenanceRecord {
         harness: provenance::binary(spawner, &own).await?,
         node,
         inspector,
+        environment,
         kernel: provenance::kernel(),
         filesystem: provenance::filesystem(job.paths.root()),
         git_revision: provenance::git_revision(spawner).await,
-        repro: job.repro.clone(),
-        ..planned(&job.scenario, &job.plan, job.quotas.clone())
-    })
+    };
+    summary.repro = job.repro.clone();
+    Ok(summary)
 }
 
 /// Turns the outcome into findings, their order and the verdict.
@@ -288,20 +296,25 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: RunTo
     slots.sort_by_key(|slot| (slot.cluster, slot.slot));
     resumed.sort_by_key(|death| (death.cluster, death.after_cycle));
     books.sort_by_key(|books| books.cluster);
-    (summary.cycles, summary.slots, summary.resumed, summary.books) = (cycles, slots, resumed, books);
+    (summary.cycles, summary.cluster.slots, summary.resumed, summary.books) = (cycles, slots, resumed, books);
     summary.fault_classes = floors::fault_classes(&summary.cycles);
     summary.findings = verdict::condense(findings);
     summary.interrupted = interrupted;
     summary.crowd = crowd.or(summary.crowd.take());
-    (summary.acked_writes, summary.unknown_writes, summary.reads) =
-        (tally.acked_writes, tally.unknown_writes, tally.reads);
-    (summary.operations, summary.load_ms, summary.log_replayed) = (operations, load_ms, log_replayed);
+    summary.load = LoadRecord {
+        acked_writes: tally.acked_writes,
+        unknown_writes: tally.unknown_writes,
+        reads: tally.reads,
+        operations,
+        ran_ms: load_ms,
+    };
+    summary.log_replayed = log_replayed;
     record::known::add(&mut summary.known, known);
     if let Some(leases) = &mut summary.leases {
         leases.add(tally.leases);
     }
     if tally.reads_unchecked > 0 {
-        let (unchecked, reads) = (tally.reads_unchecked, summary.reads);
+        let (unchecked, reads) = (tally.reads_unchecked, summary.load.reads);
         let why = format!("{unchecked} of {reads} reads: compacted before the history reached them");
         summary.skipped_checks.push(why);
     }
@@ -321,7 +334,7 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: RunTo
     summary.skipped_checks.extend(summary.log_replayed.skipped());
     summary.skipped_checks.extend(skipped_checks);
     if summary.interrupted && summary.findings.is_empty() {
-        let (done, planned) = (summary.cycles.len() as u64, summary.cycles_planned.into());
+        let (done, planned) = (summary.cycles.len() as u64, summary.plan.cycles.into());
         summary.findings.push(Finding::new(Lack::Interrupted { done, planned }));
     }
     // Floors apply only to runs without findings.
@@ -339,7 +352,7 @@ fn tidy(job: &Job, summary: &RunSummary) -> anyhow::Result<()> {
     if summary.verdict != Verdict::Pass {
         return Ok(());
     }
-    for slot in &summary.slots {
+    for slot in &summary.cluster.slots {
         let paths = job.paths.of_cluster(slot.cluster);
         if !job.keep {
             remove_dir(&paths.node_data(slot.member_at_end))?;

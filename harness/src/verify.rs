@@ -150,10 +150,10 @@ impl Verification {
             self.unended += 1;
             share.findings.push(Finding::new(Worth::HistoryUnended { cluster }));
         }
-        share.mark(cluster, self.run.clusters);
+        share.mark(cluster, self.run.cluster.clusters);
         outcome.add(share);
         if let Some(quotas) = quotas {
-            self.run.quotas = quotas;
+            self.run.plan.quotas = quotas;
         }
     }
 
@@ -186,22 +186,22 @@ impl Verification {
             differ(cycle, claims.unwrap_or_default(), shows.unwrap_or_default());
         }
         differ("kills", claimed.kills().to_string(), run.kills().to_string());
-        differ("acknowledged writes", claimed.acked_writes.to_string(), run.acked_writes.to_string());
-        differ("unknown writes", claimed.unknown_writes.to_string(), run.unknown_writes.to_string());
-        differ("time of the load", claimed.load_ms.to_string(), run.load_ms.to_string());
-        differ("reads", claimed.reads.to_string(), run.reads.to_string());
-        if !claimed.operations.is_empty() {
-            differ("operations", operations(&claimed.operations), operations(&run.operations));
+        differ("acknowledged writes", claimed.load.acked_writes.to_string(), run.load.acked_writes.to_string());
+        differ("unknown writes", claimed.load.unknown_writes.to_string(), run.load.unknown_writes.to_string());
+        differ("time of the load", claimed.load.ran_ms.to_string(), run.load.ran_ms.to_string());
+        differ("reads", claimed.load.reads.to_string(), run.load.reads.to_string());
+        if !claimed.load.operations.is_empty() {
+            differ("operations", operations(&claimed.load.operations), operations(&run.load.operations));
         }
         differ("resumptions", format!("{:?}", claimed.resumed), format!("{:?}", run.resumed));
         differ("leases", format!("{:?}", claimed.leases), format!("{:?}", run.leases));
         differ("raft log replay", format!("{:?}", claimed.log_replayed), format!("{:?}", run.log_replayed));
         differ("skipped checks", sorted(&claimed.skipped_checks), sorted(&run.skipped_checks));
         differ("fault classes", sorted(&claimed.fault_classes), sorted(&run.fault_classes));
-        differ("cycles planned", claimed.cycles_planned.to_string(), run.cycles_planned.to_string());
-        differ("quotas", format!("{:?}", claimed.quotas), format!("{:?}", run.quotas));
-        differ("slots", format!("{:?}", claimed.slots), format!("{:?}", run.slots));
-        differ("seed", claimed.seed.to_string(), run.seed.to_string());
+        differ("cycles planned", claimed.plan.cycles.to_string(), run.plan.cycles.to_string());
+        differ("quotas", format!("{:?}", claimed.plan.quotas), format!("{:?}", run.plan.quotas));
+        differ("slots", format!("{:?}", claimed.cluster.slots), format!("{:?}", run.cluster.slots));
+        differ("seed", claimed.plan.seed.to_string(), run.plan.seed.to_string());
         let clusters = |books: &[BooksRecord]| format!("those of {} clusters", books.len());
         differ("books", clusters(&claimed.books), clusters(&run.books));
         for (claims, shows) in claimed.books.iter().zip(&run.books).filter(|(claims, shows)| claims.same_build(shows)) {
@@ -211,8 +211,8 @@ impl Verification {
                 differ(&format!("books of cluster {}, field {field}", claims.cluster), of(claims), of(shows));
             }
         }
-        differ("scenario digest", claimed.scenario_digest.clone(), run.scenario_digest.clone());
-        differ("plan digest", claimed.plan_digest.clone(), run.plan_digest.clone());
+        differ("scenario digest", claimed.plan.scenario_digest.clone(), run.plan.scenario_digest.clone());
+        differ("plan digest", claimed.plan.digest.clone(), run.plan.digest.clone());
         let another = claimed.books.iter().zip(&run.books).any(|(claims, shows)| !claims.same_build(shows));
         if another {
             let why = "comparison of the books, field by field: another build of the harness wrote the report";

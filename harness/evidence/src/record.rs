@@ -12,10 +12,13 @@ pub mod pace;
 pub mod refused;
 mod run;
 
-pub use cycle::{AgainRecord, CycleRecord, FaultOutcome, LastingKind, LastingRecord, PhasesMs, Victim};
+pub use cycle::{
+    AgainRecord, CycleRecord, FaultOutcome, KillsRecord, LastingKind, LastingRecord, PhasesMs, PlannedRecord,
+    RecoveryRecord, Victim,
+};
 pub use run::{
-    BinaryId, EnvironmentRecord, LeasesJudged, QuotaRecord, Replayed, ResumedRecord, RunSummary, SCHEMA_VERSION,
-    SlotRecord,
+    BinaryId, ClusterRecord, EnvironmentRecord, LeasesJudged, LoadRecord, PlanRecord, ProvenanceRecord, QuotaRecord,
+    Replayed, ResumedRecord, RunSummary, SCHEMA_VERSION, SlotRecord,
 };
 
 /// The number of the first cluster, the only one of most runs.

@@ -93,11 +93,11 @@ pub(super) async fn mutants(args: &MutantsArgs) -> Result<Exit, Failure> {
         let trial = judge(&trials.expected[row], &sighting);
         done += 1;
         say(&line(&trials.rows[row].title(), &trial, done, all, clock::ms_since(started)));
-        let id = sighting.summary.node.clone();
+        let id = sighting.summary.provenance.node.clone();
         if trials.rows[row].binary.is_some() {
             trials.rows[row].binary_id = Some(id);
         } else {
-            ids.get_or_insert_with(|| (id, sighting.summary.inspector.clone()));
+            ids.get_or_insert_with(|| (id, sighting.summary.provenance.inspector.clone()));
         }
         if trial.caught && !args.keep {
             broken = broken.take().or(inspect::remove_dir(&roots[place]).err());

@@ -69,7 +69,7 @@ impl Stored {
     /// Those of a job that cannot be run.
     pub fn job(&self, plan: Plan, with: &With, repro: String) -> Result<Job, Failure> {
         let mut with = with.clone();
-        with.sabotage = with.sabotage.or_else(|| self.before.as_ref().and_then(|run| run.sabotage.clone()));
+        with.sabotage = with.sabotage.or_else(|| self.before.as_ref().and_then(|run| run.cluster.sabotage.clone()));
         let job = job(self.scenario.clone(), plan, &with, repro)?;
         if let Some(before) = &self.before {
             compare_binaries(before, &job.target)?;

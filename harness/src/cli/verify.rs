@@ -48,11 +48,11 @@ fn words(verification: &Verification) -> String {
         run.verdict,
         report::known::beside_the_verdict(run),
         run.cycles.len(),
-        run.cycles_planned,
+        run.plan.cycles,
         run.kills(),
-        run.acked_writes,
-        run.unknown_writes,
-        run.reads
+        run.load.acked_writes,
+        run.load.unknown_writes,
+        run.load.reads
     ));
     if let Some(LeasesJudged { promises, renewals, expiries, revocations }) = run.leases {
         line(format!(
@@ -87,7 +87,7 @@ fn words(verification: &Verification) -> String {
     }
     line(format!(
         "plan {} and scenario {}: the same in the history and in the files",
-        run.plan_digest, run.scenario_digest
+        run.plan.digest, run.plan.scenario_digest
     ));
     if let Some((ledgers, fields)) = verification.books_compared() {
         line(format!("books: {fields} fields of {ledgers} ledgers compared with those that the run left"));

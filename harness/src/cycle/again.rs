@@ -54,6 +54,6 @@ impl Stage<'_> {
 impl Work {
     fn tell_again(&mut self, first: Option<u64>, at: &At, skipped: Option<String>) {
         let member = first.unwrap_or(0);
-        self.record.again.push(AgainRecord { member, window: at.window.name.to_owned(), hit: at.hit, skipped });
+        self.record.kills.again.push(AgainRecord { member, window: at.window.name.to_owned(), hit: at.hit, skipped });
     }
 }

@@ -67,7 +67,7 @@ impl Stage<'_> {
             }
         }
         if let Some(one) = work.victims.first().and_then(|victim| self.cluster.member(victim.member)) {
-            work.record.persisted_after = one.status().await?.persisted;
+            work.record.recovery.persisted_after = one.status().await?.persisted;
         }
         work.record.phases.verify = clock::ms_since(start);
         Ok(())
@@ -107,8 +107,8 @@ impl Work {
     /// Adds the work of a restarted member's recovery.
     fn add_recovery(&mut self, recovery: &Recovered) {
         let length = |range: Option<IndexRange>| range.map_or(0, |range| range.last.saturating_sub(range.first) + 1);
-        self.record.verified += length(recovery.verified);
-        self.record.replayed += length(recovery.replayed);
-        self.record.snapshot_installed |= recovery.snapshot_installed.is_some();
+        self.record.recovery.verified += length(recovery.verified);
+        self.record.recovery.replayed += length(recovery.replayed);
+        self.record.recovery.snapshot_installed |= recovery.snapshot_installed.is_some();
     }
 }

@@ -116,7 +116,8 @@ impl Stage<'_> {
         // Not asked before: the applied index moves with an install, and a member writes its
         // account of it down after that.
         let recovery = self.member(id)?.recovery().await?;
-        work.record.snapshot_installed |= recovery.is_some_and(|recovery| recovery.snapshot_installed.is_some());
+        work.record.recovery.snapshot_installed |=
+            recovery.is_some_and(|recovery| recovery.snapshot_installed.is_some());
         Ok(())
     }
 }

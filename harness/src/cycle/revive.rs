@@ -95,11 +95,11 @@ impl Stage<'_> {
         });
         let slowest = first_trouble(join_all(waits).await)?.into_iter().max();
         // An upgrade restarts more than once.
-        work.record.recovery_ms = work.record.recovery_ms.max(slowest.unwrap_or(0));
+        work.record.recovery.serving_ms = work.record.recovery.serving_ms.max(slowest.unwrap_or(0));
         let mark = self.cluster.applied_mark();
         let heard = |casualty: &Casualty| mark.saturating_sub(casualty.death.applied_received.unwrap_or(mark));
         let behind = work.casualties.iter().map(heard).max().unwrap_or(0);
-        work.record.behind = work.record.behind.max(behind);
+        work.record.recovery.behind = work.record.recovery.behind.max(behind);
         work.record.phases.restart += clock::ms_since(start);
         Ok(())
     }
@@ -112,8 +112,8 @@ impl Stage<'_> {
         let bound = Duration::from_millis(self.scenario.bounds.catch_up_ms_max);
         let waits = self.cluster.members.iter().map(|member: &Member| member.catch_up(mark, bound));
         first_trouble(join_all(waits).await)?;
-        work.record.catch_up_ms = lap.elapsed_ms();
-        work.record.phases.catch_up = work.record.catch_up_ms;
+        work.record.recovery.catch_up_ms = lap.elapsed_ms();
+        work.record.phases.catch_up = work.record.recovery.catch_up_ms;
         work.healing_percent = work.healing_percent.max(lap.factor_percent());
         Ok(())
     }
@@ -126,10 +126,10 @@ impl Work {
         // again.
         let kills = self.casualties.iter().filter(|casualty| casualty.member == member).count();
         if kills == 1 {
-            self.record.lost_entries += lost(applied, dead.engine_index);
+            self.record.recovery.lost_entries += lost(applied, dead.engine_index);
         }
-        if self.record.persisted_before.is_none() {
-            self.record.persisted_before = dead.last_flushed_index;
+        if self.record.recovery.persisted_before.is_none() {
+            self.record.recovery.persisted_before = dead.last_flushed_index;
         }
     }
 }

@@ -83,11 +83,11 @@ impl Stage<'_> {
         for id in doomed {
             let cycle = work.step.cycle;
             self.note(cycle, Did::CutPower, Some(id), None);
-            let mut draws = self.seed.stream(&format!("survivors/{cycle}/{id}/{}", work.record.power_losses));
+            let mut draws = self.seed.stream(&format!("survivors/{cycle}/{id}/{}", work.record.kills.power_losses));
             let member = self.cluster.member_mut(id).ok_or_else(|| unknown(id))?;
             // It unmounts and mounts, and waits for the threads of the mount.
             let lost = tokio::task::block_in_place(|| member.cut(keep_percent, &mut draws))?;
-            work.record.power_losses += 1;
+            work.record.kills.power_losses += 1;
             self.ledger.record(&Evidence::PowerLost { cycle, member: id, keep_percent, lost });
         }
         Ok(())

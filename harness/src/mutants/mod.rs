@@ -163,7 +163,7 @@ pub fn judge(expected: &Expected, sighting: &Sighting) -> Trial {
     let caught = is_as_expected(expected, run);
     let first = run.findings.first().filter(|_| !caught);
     Trial {
-        seed: run.seed,
+        seed: run.plan.seed,
         caught,
         class,
         why: first.map(Finding::sentence),

@@ -19,16 +19,17 @@ pub fn render(cycles: &[CycleRecord]) -> String {
     if cycles.is_empty() {
         return String::new();
     }
-    let time_max = cycles.iter().map(|cycle| cycle.recovery_ms).max().unwrap_or(0).max(1);
-    let lost_max = cycles.iter().map(|cycle| cycle.lost_entries).max().unwrap_or(0).max(1);
+    let time_max = cycles.iter().map(|cycle| cycle.recovery.serving_ms).max().unwrap_or(0).max(1);
+    let lost_max = cycles.iter().map(|cycle| cycle.recovery.lost_entries).max().unwrap_or(0).max(1);
     let step = (WIDTH - LEFT - 8.0) / cycles.len() as f64;
     let (mut dots, mut bars, mut odd) = (String::new(), String::new(), String::new());
     for (at, cycle) in cycles.iter().enumerate() {
         let x = LEFT + step * (at as f64 + 0.5);
         // Writing into a String cannot fail.
         if cycle.landed() {
-            let _ = write!(dots, "M{x:.1} {:.1}h0", y(TIME, cycle.recovery_ms, time_max));
-            let _ = write!(bars, "M{x:.1} {:.1}V{:.1}", LOST.0 + LOST.1, y(LOST, cycle.lost_entries, lost_max));
+            let _ = write!(dots, "M{x:.1} {:.1}h0", y(TIME, cycle.recovery.serving_ms, time_max));
+            let _ =
+                write!(bars, "M{x:.1} {:.1}V{:.1}", LOST.0 + LOST.1, y(LOST, cycle.recovery.lost_entries, lost_max));
         }
         if cycle.findings > 0 {
             let _ = write!(odd, "M{x:.1} {:.1}V{:.1}", TIME.0, LOST.0 + LOST.1);
@@ -71,7 +72,8 @@ fn axis(band: (f64, f64), max: u64, unit: &str) -> String {
 }
 
 fn summary(cycles: &[CycleRecord]) -> String {
-    let mut times: Vec<u64> = cycles.iter().filter(|cycle| cycle.landed()).map(|cycle| cycle.recovery_ms).collect();
+    let mut times: Vec<u64> =
+        cycles.iter().filter(|cycle| cycle.landed()).map(|cycle| cycle.recovery.serving_ms).collect();
     times.sort_unstable();
     let at = |share| number(quantile(&times, share));
     format!("Recovery: median {} ms, 95 % within {} ms, longest {} ms", at(0.5), at(0.95), at(1.0))

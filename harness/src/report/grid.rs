@@ -39,7 +39,7 @@ impl<'a> Grid<'a> {
             let hits = worth.windows.get(window);
             let cell = |role| Cell {
                 landed: hits.filter(|_| is_possible(window, role)).map(|hits| hits.of(role)),
-                quota: run.quotas.iter().find(|one| one.window == window && one.role == role).map(|one| one.kills),
+                quota: run.plan.quotas.iter().find(|one| one.window == window && one.role == role).map(|one| one.kills),
                 impossible: !is_possible(window, role),
             };
             Row { window, hits, leader: cell(Role::Leader), follower: cell(Role::Follower) }
@@ -115,7 +115,7 @@ mod tests {
     fn golden() {
         let mut run = sample::run();
         let quota = |window: &str, role, kills| QuotaRecord { window: window.to_owned(), role, kills };
-        run.quotas = vec![quota("flush.completed", Role::Follower, 2), quota("flush.completed", Role::Leader, 1)];
+        run.plan.quotas = vec![quota("flush.completed", Role::Follower, 2), quota("flush.completed", Role::Leader, 1)];
         let worth = Worth::of(&run);
         let grid = Grid::of(&run, &worth);
         ninelives_golden::assert_golden("grid.txt", &format!("{}{}\n", grid.text(), grid.sentence()));

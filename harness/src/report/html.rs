@@ -44,8 +44,8 @@ pub fn render(run: &RunSummary, report: &str) -> String {
          script-src 'unsafe-inline'\">\n<title>{verdict} · {scenario}, seed {seed} · Ninelives</title>\n\
          <style>\n{css}</style>\n</head>\n<body>\n<main>\n{body}</main>\n<script>\n{js}</script>\n</body>\n</html>\n",
         verdict = run.verdict,
-        scenario = escape(&run.scenario),
-        seed = run.seed,
+        scenario = escape(&run.plan.scenario),
+        seed = run.plan.seed,
         css = include_str!("assets/report.css"),
         js = include_str!("assets/sort.js"),
     )
@@ -75,7 +75,7 @@ fn mark(verdict: Verdict) -> &'static str {
 fn header(run: &RunSummary) -> String {
     let banner = partial(run)
         .map_or_else(String::new, |why| format!("<p class=\"banner\" role=\"status\">{}</p>\n", escape(&why)));
-    let planted = run.sabotage.as_ref().map_or_else(String::new, |bug| {
+    let planted = run.cluster.sabotage.as_ref().map_or_else(String::new, |bug| {
         format!("<p class=\"banner\">The nodes ran with the planted bug <code>{}</code>.</p>\n", escape(bug))
     });
     format!(
@@ -84,14 +84,14 @@ fn header(run: &RunSummary) -> String {
          stroke-linecap=\"round\" stroke-linejoin=\"round\" aria-hidden=\"true\"><circle cx=\"24\" cy=\"24\" r=\"21\"/>\
          <path d=\"{mark}\"/></svg><h1>{verdict}</h1><p>{sentence}. {members} members, {backend}, {kills}, \
          {elapsed}, started {started}.</p></div>\n{banner}{planted}</header>\n",
-        scenario = escape(&run.scenario),
-        seed = run.seed,
+        scenario = escape(&run.plan.scenario),
+        seed = run.plan.seed,
         tone = tone(run.verdict),
         mark = mark(run.verdict),
         verdict = run.verdict.name().replace('-', " "),
         sentence = verdict_sentence(run),
-        members = run.members,
-        backend = escape(&run.backend),
+        members = run.cluster.members,
+        backend = escape(&run.cluster.backend),
         kills = landed(run),
         elapsed = duration(run.elapsed_ms),
         started = escape(&run.started_utc),
@@ -190,11 +190,11 @@ fn tiles(run: &RunSummary, worth: &Worth) -> String {
     .chain([
         (
             "writes acknowledged",
-            number(run.acked_writes),
-            format!("+ {} unknown ({})", number(run.unknown_writes), percent(run.unknown_share())),
+            number(run.load.acked_writes),
+            format!("+ {} unknown ({})", number(run.load.unknown_writes), percent(run.unknown_share())),
         ),
         ("writes acknowledged per second of load", rate, String::new()),
-        ("reads", number(run.reads), String::new()),
+        ("reads", number(run.load.reads), String::new()),
         ("divergences per cycle, 95 % bound", bound, format!("{} trials", number(worth.trials.into()))),
     ])
     .chain(run.pace.map(|pace| {
@@ -263,25 +263,28 @@ fn environment(run: &RunSummary) -> String {
             escape(&id.sha256)
         )
     };
-    let revision = run.git_revision.as_deref().unwrap_or("not a git checkout");
+    let revision = run.provenance.git_revision.as_deref().unwrap_or("not a git checkout");
     let rows: String = [
         (
             "scenario",
             format!(
                 "<code>{}</code><br><code class=\"soft\">sha256 {}</code>",
-                escape(&run.scenario_path),
-                escape(&run.scenario_digest)
+                escape(&run.plan.scenario_path),
+                escape(&run.plan.scenario_digest)
             ),
         ),
-        ("plan", format!("<code>plan.txt</code><br><code class=\"soft\">sha256 {}</code>", escape(&run.plan_digest))),
-        ("seed", run.seed.to_string()),
-        ("node", binary(&run.node)),
-        ("inspector", run.inspector.as_ref().map_or_else(|| "none: dead directories are not read".to_owned(), binary)),
-        ("harness", binary(&run.harness)),
+        ("plan", format!("<code>plan.txt</code><br><code class=\"soft\">sha256 {}</code>", escape(&run.plan.digest))),
+        ("seed", run.plan.seed.to_string()),
+        ("node", binary(&run.provenance.node)),
+        (
+            "inspector",
+            run.provenance.inspector.as_ref().map_or_else(|| "none: dead directories are not read".to_owned(), binary),
+        ),
+        ("harness", binary(&run.provenance.harness)),
         ("git revision", format!("<code>{}</code>", escape(revision))),
         ("members", slots(run)),
-        ("kernel", escape(&run.kernel)),
-        ("filesystem", escape(&run.filesystem)),
+        ("kernel", escape(&run.provenance.kernel)),
+        ("filesystem", escape(&run.provenance.filesystem)),
         ("started, took", format!("{}, {}", escape(&run.started_utc), duration(run.elapsed_ms))),
         ("schema version", run.schema_version.to_string()),
     ]
@@ -296,7 +299,7 @@ fn environment(run: &RunSummary) -> String {
 
 /// The part of the caller's environment that members and inspector had.
 fn inherited(run: &RunSummary) -> Vec<(&'static str, String)> {
-    let told = &run.environment;
+    let told = &run.provenance.environment;
     let code = |text: String| format!("<code>{}</code>", escape(&text));
     let variable = |(name, value): (&String, &Option<String>)| match value {
         Some(value) => code(format!("{name}={value}")),
@@ -334,7 +337,7 @@ fn slots(run: &RunSummary) -> String {
         let change = if start == end { String::new() } else { format!(", at the end {}", words(end)) };
         format!("{}: {}{change}", slot.slot, words(start))
     };
-    run.slots.iter().map(line).collect::<Vec<_>>().join("<br>")
+    run.cluster.slots.iter().map(line).collect::<Vec<_>>().join("<br>")
 }
 
 #[cfg(test)]
@@ -387,9 +390,10 @@ mod tests {
     fn what_was_inherited_and_what_was_withheld_is_shown() {
         let mut run = sample::run();
         assert!(!render(&run, "r").contains("variables"));
-        run.environment.variables = [("PATH".to_owned(), Some("/bin".to_owned())), ("GOGC".to_owned(), None)].into();
-        run.environment.withheld = vec!["ETCD_<NAME>".to_owned()];
-        run.environment.inherited = [("nice".to_owned(), "5".to_owned())].into();
+        run.provenance.environment.variables =
+            [("PATH".to_owned(), Some("/bin".to_owned())), ("GOGC".to_owned(), None)].into();
+        run.provenance.environment.withheld = vec!["ETCD_<NAME>".to_owned()];
+        run.provenance.environment.inherited = [("nice".to_owned(), "5".to_owned())].into();
         let page = render(&run, "r");
         for words in
             ["<code>PATH=/bin</code>", "<code>GOGC</code> (not set)", "<code>ETCD_&lt;NAME&gt;</code>", "nice: 5"]

@@ -75,7 +75,7 @@ mod tests {
         let mut text: serde_json::Value = serde_json::from_str(&render(&sample::run()).unwrap()).unwrap();
         assert!(text.as_object_mut().unwrap().remove("load_ms").is_some());
         let run = parse(Path::new("verdict.json"), text.to_string().as_bytes()).unwrap();
-        assert_eq!((run.load_ms, run.writes_per_second(), run.acked_writes), (0, None, 12_345));
+        assert_eq!((run.load.ran_ms, run.writes_per_second(), run.load.acked_writes), (0, None, 12_345));
         assert_eq!(sample::run().writes_per_second(), Some(411), "12,345 in 30 seconds");
     }
 

@@ -41,7 +41,7 @@ const CLASSES: &[(Class, &str)] = &[
 pub fn render(run: &RunSummary) -> Result<String, Error> {
     let worth = Worth::of(run);
     let elapsed = Duration::from_millis(run.elapsed_ms);
-    let mut suite = TestSuite::new(format!("ninelives.{}", run.scenario));
+    let mut suite = TestSuite::new(format!("ninelives.{}", run.plan.scenario));
     suite.set_time(elapsed);
     suite.add_properties(properties(run, &worth));
     suite.add_test_case(whole_run(run, &worth, elapsed));
@@ -57,24 +57,24 @@ fn properties(run: &RunSummary, worth: &Worth) -> Vec<Property> {
         .divergence_rate_max_95
         .map_or_else(|| "none".to_owned(), |rate| format!("{rate} ({})", worth.divergence_rate_caveat));
     [
-        ("seed", run.seed.to_string()),
+        ("seed", run.plan.seed.to_string()),
         ("cycles", format!("{} of {}", worth.cycles_run, worth.cycles_planned)),
         ("kills-landed", run.kills_alone().to_string()),
         ("power-losses-landed", worth.power_losses.to_string()),
         ("cycles-skipped", worth.skipped.to_string()),
         ("entries-lost", worth.entries_lost.to_string()),
         ("entries-replayed", worth.entries_replayed.to_string()),
-        ("writes-acknowledged", run.acked_writes.to_string()),
-        ("writes-unknown", format!("{} ({})", run.unknown_writes, percent(run.unknown_share()))),
+        ("writes-acknowledged", run.load.acked_writes.to_string()),
+        ("writes-unknown", format!("{} ({})", run.load.unknown_writes, percent(run.unknown_share()))),
         ("writes-per-second", run.writes_per_second().map_or_else(|| "unknown".to_owned(), |rate| rate.to_string())),
         ("divergence-rate-max-95", bound),
-        ("members", run.slots.iter().map(slot).collect::<Vec<_>>().join("; ")),
+        ("members", run.cluster.slots.iter().map(slot).collect::<Vec<_>>().join("; ")),
         ("fault-classes-covered", worth.fault_classes_covered.join(" ")),
         ("fault-classes-not-covered", worth.fault_classes_not_covered.join(" ")),
-        ("plan-sha256", run.plan_digest.clone()),
-        ("scenario-sha256", run.scenario_digest.clone()),
-        ("node-sha256", run.node.sha256.clone()),
-        ("harness-sha256", run.harness.sha256.clone()),
+        ("plan-sha256", run.plan.digest.clone()),
+        ("scenario-sha256", run.plan.scenario_digest.clone()),
+        ("node-sha256", run.provenance.node.sha256.clone()),
+        ("harness-sha256", run.provenance.harness.sha256.clone()),
         ("started", run.started_utc.clone()),
         ("reproduce", run.repro.clone()),
     ]
@@ -111,7 +111,7 @@ fn whole_run(run: &RunSummary, worth: &Worth, elapsed: Duration) -> TestCase {
         partial(run).map_or_else(|| verdict_sentence(run), |why| format!("{}; {why}", verdict_sentence(run))),
     );
     let mut case = TestCase::new("run", status);
-    case.set_classname(format!("ninelives.{}", run.scenario)).set_time(elapsed);
+    case.set_classname(format!("ninelives.{}", run.plan.scenario)).set_time(elapsed);
     case.set_system_out(format!(
         "{} cycles, {}, {} skipped, {} entries lost, {} replayed, {} trials\nreproduce: {}\n{}{}",
         worth.cycles_run,
@@ -148,7 +148,7 @@ fn evidence(run: &RunSummary, worth: &Worth, class: Class, promise: &str) -> Tes
         },
     };
     let mut case = TestCase::new(format!("{class}: {promise}"), status);
-    case.set_classname(format!("ninelives.{}", run.scenario));
+    case.set_classname(format!("ninelives.{}", run.plan.scenario));
     case
 }
 
@@ -194,7 +194,7 @@ mod tests {
     fn no_evidence_is_not_a_green_test_case() {
         let mut run = sample::run();
         run.cycles.clear();
-        run.cycles_planned = 0;
+        run.plan.cycles = 0;
         run.verdict = Verdict::Inconclusive;
         run.findings.push(Finding::of_class(Class::NotProven));
         let text = render(&run).unwrap();
@@ -207,7 +207,7 @@ mod tests {
     fn transfers_are_judged_where_there_were_any() {
         let mut run = sample::run();
         assert_eq!(render(&run).unwrap().matches("<skipped").count(), 0);
-        run.cycles.iter_mut().for_each(|cycle| cycle.snapshot_installed = false);
+        run.cycles.iter_mut().for_each(|cycle| cycle.recovery.snapshot_installed = false);
         let text = render(&run).unwrap();
         assert_eq!(text.matches("<skipped").count(), 1, "{text}");
         assert!(text.contains("<skipped message=\"no member needed a snapshot\""), "{text}");

@@ -111,7 +111,7 @@ fn report_name(paths: &Paths) -> String {
 
 /// Reason why this report covers less than was planned; `None`: it covers all of it.
 fn partial(run: &RunSummary) -> Option<String> {
-    let (cycles, cycles_planned) = (run.cycles.len() as u64, u64::from(run.cycles_planned));
+    let (cycles, cycles_planned) = (run.cycles.len() as u64, u64::from(run.plan.cycles));
     let (done, planned) = (text::number(cycles), text::number(cycles_planned));
     if run.interrupted {
         Some(format!("interrupted after {done} of {planned} planned cycles: this report is partial"))

@@ -10,7 +10,7 @@ const NAMED_MAX: usize = 5;
 /// A line for the terminal, or none: `refused: 2,743 of 6,415 operations; block txn 2,743 of 2,743
 /// (InvalidArgument: …)`.
 pub fn line(run: &RunSummary) -> Option<String> {
-    let sum = all(&run.operations);
+    let sum = all(&run.load.operations);
     if sum.refused + sum.expected == 0 {
         return None;
     }
@@ -18,7 +18,7 @@ pub fn line(run: &RunSummary) -> Option<String> {
         let (expected, sent) = (number(sum.expected), number(sum.sent()));
         return Some(format!("refused: {expected} of {sent} operations, all as the load expects"));
     }
-    let mut worst: Vec<&StepRecord> = run.operations.iter().filter(|record| record.refused > 0).collect();
+    let mut worst: Vec<&StepRecord> = run.load.operations.iter().filter(|record| record.refused > 0).collect();
     worst.sort_by_key(|record| std::cmp::Reverse(record.refused));
     let more = worst.len().saturating_sub(NAMED_MAX);
     let mut words = vec![format!("refused: {} of {} operations", number(sum.refused), number(sum.sent()))];
@@ -48,7 +48,7 @@ pub fn reasons(record: &StepRecord) -> String {
 
 /// A table of all kinds of operations; empty: nothing was refused.
 pub fn html(run: &RunSummary) -> String {
-    let sum = all(&run.operations);
+    let sum = all(&run.load.operations);
     if sum.refused + sum.expected == 0 {
         return String::new();
     }
@@ -61,7 +61,7 @@ pub fn html(run: &RunSummary) -> String {
             escape(&reasons(record))
         )
     };
-    let rows: String = run.operations.iter().chain([&sum]).map(row).collect();
+    let rows: String = run.load.operations.iter().chain([&sum]).map(row).collect();
     format!(
         "<p class=\"lead\">A refused operation is not in any member's hands when one dies. Expected: the load asks for requests \
          that have to be refused, or that others may have overtaken.</p><div class=\"scroll\"><table><thead><tr>\
@@ -81,7 +81,7 @@ mod tests {
         let mut run = sample::run();
         assert!(line(&run).is_none() && html(&run).is_empty());
         let why = "InvalidArgument: etcdserver: too many <operations>";
-        run.operations = vec![
+        run.load.operations = vec![
             StepRecord {
                 step: "block".to_owned(),
                 action: "txn".to_owned(),
@@ -93,12 +93,12 @@ mod tests {
         ];
         let said = line(&run).unwrap();
         assert_eq!(said, format!("refused: 2,743 of 6,415 operations; block txn 2,743 of 2,743 ({why})"));
-        run.operations[0].expected = 3;
+        run.load.operations[0].expected = 3;
         assert!(line(&run).unwrap().ends_with("; and 3 as the load expects"));
         let page = html(&run);
         assert!(page.contains(">block txn</th>") && page.contains("too many &lt;operations&gt;"), "{page}");
         assert!(page.contains(">all operations</th>"), "{page}");
-        run.operations[0].refused = 0;
+        run.load.operations[0].refused = 0;
         assert_eq!(line(&run).unwrap(), "refused: 3 of 3,675 operations, all as the load expects");
     }
 }

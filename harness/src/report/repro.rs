@@ -12,7 +12,7 @@ use ninelives_evidence::record::{BinaryId, RunSummary};
 pub fn render(run: &RunSummary) -> String {
     let mut lines = vec![
         "#!/usr/bin/env bash".to_owned(),
-        format!("# {}: {}, seed {}.", run.verdict, comment(&run.scenario), run.seed),
+        format!("# {}: {}, seed {}.", run.verdict, comment(&run.plan.scenario), run.plan.seed),
         format!("# {}.", verdict_sentence(run)),
     ];
     lines.extend(partial(run).map(|why| format!("# {why}.")));
@@ -20,22 +20,26 @@ pub fn render(run: &RunSummary) -> String {
         format!("# The same from the scenario: {}", comment(&run.repro)),
         format!(
             "# Another binary: NINELIVES=… NODE_UNDER_TEST=… {}./repro.sh; further arguments go to `ninelives replay`.",
-            if run.inspector.is_some() { "INSPECTOR=… " } else { "" }
+            if run.provenance.inspector.is_some() { "INSPECTOR=… " } else { "" }
         ),
         "set -euo pipefail".to_owned(),
         r#"report=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"#.to_owned(),
-        format!("harness=${{NINELIVES:-{}}}", quote(&run.harness.path)),
-        format!("node=${{NODE_UNDER_TEST:-{}}}", quote(&run.node.path)),
+        format!("harness=${{NINELIVES:-{}}}", quote(&run.provenance.harness.path)),
+        format!("node=${{NODE_UNDER_TEST:-{}}}", quote(&run.provenance.node.path)),
     ]);
-    lines.extend(run.inspector.iter().map(|is| format!("inspector=${{INSPECTOR:-{}}}", quote(&is.path))));
-    lines.extend([DIGEST.to_owned(), digest_call("harness", &run.harness), digest_call("node", &run.node)]);
-    lines.extend(run.inspector.iter().map(|is| digest_call("inspector", is)));
-    let inspector = if run.inspector.is_some() { r#" --inspector "$inspector""# } else { "" };
+    lines.extend(run.provenance.inspector.iter().map(|is| format!("inspector=${{INSPECTOR:-{}}}", quote(&is.path))));
+    lines.extend([
+        DIGEST.to_owned(),
+        digest_call("harness", &run.provenance.harness),
+        digest_call("node", &run.provenance.node),
+    ]);
+    lines.extend(run.provenance.inspector.iter().map(|is| digest_call("inspector", is)));
+    let inspector = if run.provenance.inspector.is_some() { r#" --inspector "$inspector""# } else { "" };
     lines.extend([
         format!(
             "printf 'scenario, then: %s\\nplan, then:     %s\\n' {} {}",
-            quote(&run.scenario_digest),
-            quote(&run.plan_digest)
+            quote(&run.plan.scenario_digest),
+            quote(&run.plan.digest)
         ),
         format!(r#"exec "$harness" replay "$report" --node "$node"{inspector} "$@""#),
     ]);
@@ -82,10 +86,10 @@ mod tests {
         let dir = tempfile::Builder::new().prefix("it's a report ").tempdir().unwrap();
         let script = dir.path().join("repro.sh");
         let mut run = sample::failing();
-        run.scenario = "two\nlines; exit 9".to_owned();
-        run.harness.path = "/bin/echo".to_owned();
-        run.node.path = "/bin/true".to_owned();
-        run.inspector.as_mut().unwrap().path = "/bin/false".to_owned();
+        run.plan.scenario = "two\nlines; exit 9".to_owned();
+        run.provenance.harness.path = "/bin/echo".to_owned();
+        run.provenance.node.path = "/bin/true".to_owned();
+        run.provenance.inspector.as_mut().unwrap().path = "/bin/false".to_owned();
         std::fs::write(&script, render(&run)).unwrap();
         let output = Command::new("bash").arg(&script).args(["--times", "20"]).output().unwrap();
         let out = String::from_utf8(output.stdout).unwrap();

@@ -16,36 +16,40 @@ fn cycle(number: u32, victims: &[(u64, Role)], window: Option<(&str, u64)>, outc
         cycle: number,
         cluster: 1,
         victims: victims.iter().map(|(member, role)| Victim { member: *member, role: *role }).collect(),
-        trigger: match window {
-            Some((name, hit)) => {
-                format!("kill {} at {name} hit {hit}", victims.first().map_or("leader", |_| "follower#1"))
-            }
-            None => "kill all at index +400".to_owned(),
+        planned: PlannedRecord {
+            trigger: match window {
+                Some((name, hit)) => {
+                    format!("kill {} at {name} hit {hit}", victims.first().map_or("leader", |_| "follower#1"))
+                }
+                None => "kill all at index +400".to_owned(),
+            },
+            window: window.map(|(name, _)| name.to_owned()),
+            hit: window.map(|(_, hit)| hit),
         },
-        window: window.map(|(name, _)| name.to_owned()),
-        hit: window.map(|(_, hit)| hit),
         outcome,
         not_applicable: false,
-        kills: from_kill(victims.len() as u64) as u32,
-        power_losses: 0,
-        kills_by_engine: [(Engine::Rocksdb, from_kill(victims.len() as u64) as u32)].into(),
-        without_kill: false,
-        again: Vec::new(),
+        kills: KillsRecord {
+            landed: from_kill(victims.len() as u64) as u32,
+            by_engine: [(Engine::Rocksdb, from_kill(victims.len() as u64) as u32)].into(),
+            ..KillsRecord::default()
+        },
         lasting: Vec::new(),
         terms_passed: 0,
         machine_percent: 100 + 5 * number,
         unforced_terms: victims.iter().all(|(_, role)| *role == Role::Follower).then_some(n / 3),
         upgraded: false,
         restored: false,
-        lost_entries: from_kill(40 * n),
-        verified: from_kill(3 * n),
-        replayed: from_kill(37 * n),
-        behind: 0,
-        persisted_before: (number > 1).then_some(100 * n),
-        persisted_after: Some(100 * n + 80),
-        snapshot_installed: number == 3,
-        recovery_ms: from_kill(90 + 10 * n),
-        catch_up_ms: from_kill(20 + n),
+        recovery: RecoveryRecord {
+            lost_entries: from_kill(40 * n),
+            verified: from_kill(3 * n),
+            replayed: from_kill(37 * n),
+            behind: 0,
+            persisted_before: (number > 1).then_some(100 * n),
+            persisted_after: Some(100 * n + 80),
+            snapshot_installed: number == 3,
+            serving_ms: from_kill(90 + 10 * n),
+            catch_up_ms: from_kill(20 + n),
+        },
         fence_index: landed.then_some(100 * n + 99),
         findings: 0,
         duration_ms: 400 + 10 * n,
@@ -88,30 +92,35 @@ pub fn run() -> RunSummary {
     ];
     cycles[3].proved_nothing = Some("nothing was lost or replayed".to_owned());
     RunSummary {
-        operations: Vec::new(),
-        environment: EnvironmentRecord::default(),
         schema_version: SCHEMA_VERSION,
         verdict: Verdict::Pass,
         findings: Vec::new(),
         known: Vec::new(),
-        scenario: "sample".to_owned(),
-        scenario_path: "scenarios/sample.toml".to_owned(),
-        scenario_digest: "a".repeat(64),
-        plan_digest: "b".repeat(64),
-        seed: 7,
-        cycles_planned: 6,
-        quotas: Vec::new(),
+        plan: PlanRecord {
+            scenario: "sample".to_owned(),
+            scenario_path: "scenarios/sample.toml".to_owned(),
+            scenario_digest: "a".repeat(64),
+            digest: "b".repeat(64),
+            seed: 7,
+            cycles: 6,
+            quotas: Vec::new(),
+        },
         cycles,
-        clusters: 1,
-        members: 3,
-        backend: "rocksdb".to_owned(),
-        slots: (1..=3).map(slot).collect(),
-        sabotage: None,
+        cluster: ClusterRecord {
+            clusters: 1,
+            members: 3,
+            backend: "rocksdb".to_owned(),
+            slots: (1..=3).map(slot).collect(),
+            sabotage: None,
+        },
         fault_classes: vec!["kill".to_owned()],
-        acked_writes: 12_345,
-        unknown_writes: 67,
-        reads: 890,
-        load_ms: 30_000,
+        load: LoadRecord {
+            acked_writes: 12_345,
+            unknown_writes: 67,
+            reads: 890,
+            operations: Vec::new(),
+            ran_ms: 30_000,
+        },
         pace: Some(pace::PaceRecord {
             reference_floor_us: 40_000,
             launch_floor_us: 12_900,
@@ -130,12 +139,15 @@ pub fn run() -> RunSummary {
         resumed: Vec::new(),
         started_utc: "2026-01-02T03:04:05Z".to_owned(),
         elapsed_ms: 3_661_000,
-        harness: binary("/opt/ninelives", "c"),
-        node: binary("/opt/node-under-test", "d"),
-        inspector: Some(binary("/opt/node-under-test", "d")),
-        kernel: "Linux 6.1.0 x86_64".to_owned(),
-        filesystem: "ext4".to_owned(),
-        git_revision: Some("0123456789abcdef0123456789abcdef01234567".to_owned()),
+        provenance: ProvenanceRecord {
+            harness: binary("/opt/ninelives", "c"),
+            node: binary("/opt/node-under-test", "d"),
+            inspector: Some(binary("/opt/node-under-test", "d")),
+            kernel: "Linux 6.1.0 x86_64".to_owned(),
+            filesystem: "ext4".to_owned(),
+            git_revision: Some("0123456789abcdef0123456789abcdef01234567".to_owned()),
+            environment: EnvironmentRecord::default(),
+        },
         repro: "ninelives run scenarios/sample.toml --seed 7".to_owned(),
     }
 }
@@ -144,10 +156,10 @@ pub fn run() -> RunSummary {
 pub fn failing() -> RunSummary {
     let mut run = run();
     run.verdict = Verdict::Violation;
-    run.scenario = "it's <b>\"bold\"</b> & more".to_owned();
+    run.plan.scenario = "it's <b>\"bold\"</b> & more".to_owned();
     run.cycles[2].findings = 2;
     run.cycles.truncate(3);
-    run.sabotage = Some("hash-constant".to_owned());
+    run.cluster.sabotage = Some("hash-constant".to_owned());
     run.localisation = Some(localisation());
     run.skipped_checks = vec!["watch: no watch was open".to_owned()];
     run.findings = vec![

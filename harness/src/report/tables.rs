@@ -147,26 +147,26 @@ fn cycle_row(cycle: &CycleRecord) -> String {
         (cycle.findings > 0)
             .then(|| format!("{} finding{}", cycle.findings, if cycle.findings == 1 { "" } else { "s" })),
         cycle.proved_nothing.as_ref().map(|why| format!("proved nothing: {why}")),
-        cycle.snapshot_installed.then(|| "snapshot installed".to_owned()),
+        cycle.recovery.snapshot_installed.then(|| "snapshot installed".to_owned()),
         cycle.upgraded.then(|| "engine changed".to_owned()),
         cycle.restored.then(|| "cluster restored".to_owned()),
     ]
     .into_iter()
     .flatten()
-    .chain(cycle.again.iter().map(again_note))
+    .chain(cycle.kills.again.iter().map(again_note))
     .chain(cycle.lasting.iter().map(lasting_note))
     {
         outcome.push_str("; ");
         outcome.push_str(&note);
     }
     let numbers: String = [
-        Some(cycle.lost_entries),
-        Some(cycle.verified),
-        Some(cycle.replayed),
-        cycle.persisted_before,
-        cycle.persisted_after,
-        Some(cycle.recovery_ms),
-        Some(cycle.catch_up_ms),
+        Some(cycle.recovery.lost_entries),
+        Some(cycle.recovery.verified),
+        Some(cycle.recovery.replayed),
+        cycle.recovery.persisted_before,
+        cycle.recovery.persisted_after,
+        Some(cycle.recovery.serving_ms),
+        Some(cycle.recovery.catch_up_ms),
         cycle.fence_index,
         Some(cycle.duration_ms),
     ]
@@ -176,7 +176,7 @@ fn cycle_row(cycle: &CycleRecord) -> String {
         "<tr{class}><td class=\"n\">{}</td><td>{}</td><td class=\"id\">{}</td><td>{}</td>{numbers}</tr>\n",
         cycle.cycle,
         escape(&victims.join(", ")),
-        escape(&cycle.trigger),
+        escape(&cycle.planned.trigger),
         escape(&outcome),
     )
 }

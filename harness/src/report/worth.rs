@@ -117,7 +117,7 @@ impl Worth {
         let violated = run.findings.iter().any(|finding| finding.class().verdict() == Verdict::Violation);
         let covers = |class: &str| run.fault_classes.iter().any(|covered| covered == class);
         Self {
-            cycles_planned: run.cycles_planned,
+            cycles_planned: run.plan.cycles,
             cycles_run: run.cycles.len() as u32,
             landed: count(|cycle| cycle.outcome == FaultOutcome::Landed),
             skipped: count(|cycle| matches!(cycle.outcome, FaultOutcome::Skipped { .. })),
@@ -126,9 +126,9 @@ impl Worth {
             power_losses: run.power_losses(),
             trials,
             entries_lost: run.lost_entries(),
-            entries_verified: run.cycles.iter().map(|cycle| cycle.verified).sum(),
+            entries_verified: run.cycles.iter().map(|cycle| cycle.recovery.verified).sum(),
             entries_replayed: run.replayed(),
-            snapshots_installed: count(|cycle| cycle.snapshot_installed),
+            snapshots_installed: count(|cycle| cycle.recovery.snapshot_installed),
             quiet_cycles: count(|cycle| cycle.unforced_terms.is_some()),
             unforced_terms: run.cycles.iter().filter_map(|cycle| cycle.unforced_terms).sum(),
             windows: windows(&run.cycles),
@@ -158,8 +158,8 @@ fn is_trial(cycle: &CycleRecord) -> bool {
 fn windows(cycles: &[CycleRecord]) -> BTreeMap<String, WindowHits> {
     let mut windows: BTreeMap<String, WindowHits> = BTreeMap::new();
     let mut hits_seen: BTreeSet<(&str, u64)> = BTreeSet::new();
-    for cycle in cycles.iter().filter(|cycle| !cycle.without_kill) {
-        let hits = windows.entry(cycle.window.clone().unwrap_or_else(|| NO_WINDOW.to_owned())).or_default();
+    for cycle in cycles.iter().filter(|cycle| !cycle.kills.none_planned) {
+        let hits = windows.entry(cycle.planned.window.clone().unwrap_or_else(|| NO_WINDOW.to_owned())).or_default();
         if cycle.not_applicable {
             hits.not_applicable += 1;
             continue;
@@ -168,11 +168,11 @@ fn windows(cycles: &[CycleRecord]) -> BTreeMap<String, WindowHits> {
             hits.missed += 1;
             continue;
         }
-        if let (Some(window), Some(hit)) = (&cycle.window, cycle.hit) {
+        if let (Some(window), Some(hit)) = (&cycle.planned.window, cycle.planned.hit) {
             hits.breadth += u32::from(hits_seen.insert((window, hit)));
         }
         // Only the first victim passed the window; the others died on the way to it, or with it.
-        let there = if cycle.window.is_some() { 1 } else { cycle.victims.len() };
+        let there = if cycle.planned.window.is_some() { 1 } else { cycle.victims.len() };
         for victim in cycle.victims.iter().take(there) {
             match victim.role {
                 Role::Leader => hits.leader += 1,
@@ -180,7 +180,7 @@ fn windows(cycles: &[CycleRecord]) -> BTreeMap<String, WindowHits> {
             }
         }
     }
-    for again in cycles.iter().flat_map(|cycle| &cycle.again) {
+    for again in cycles.iter().flat_map(|cycle| &cycle.kills.again) {
         let hits = windows.entry(again.window.clone()).or_default();
         match again.skipped {
             // A member that was just started does not lead.
@@ -236,7 +236,7 @@ mod tests {
     fn only_the_member_in_the_window_counts_for_it() {
         let mut run = sample::run();
         let mut election = run.cycles[0].clone();
-        election.window = Some("vote.saved".to_owned());
+        election.planned.window = Some("vote.saved".to_owned());
         election.victims =
             [(2, Role::Follower), (1, Role::Leader)].map(|(member, role)| Victim { member, role }).into();
         run.cycles.push(election);
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn what_does_not_exist_there_is_no_miss() {
         let mut run = sample::run();
-        (run.cycles[4].not_applicable, run.cycles[4].snapshot_installed) = (true, false);
+        (run.cycles[4].not_applicable, run.cycles[4].recovery.snapshot_installed) = (true, false);
         assert_eq!(Worth::of(&run).windows["purge.between"], WindowHits { not_applicable: 1, ..WindowHits::default() });
     }
 
@@ -257,9 +257,9 @@ mod tests {
     fn a_kill_again_counts_for_its_own_window_and_a_step_without_a_kill_for_none() {
         let mut run = sample::run();
         let again = |hit, skipped| AgainRecord { member: 2, window: "recovery.replay-apply".to_owned(), hit, skipped };
-        run.cycles[0].again =
+        run.cycles[0].kills.again =
             vec![again(1, None), again(3, None), again(1, None), again(2, Some("caught up".to_owned()))];
-        (run.cycles[2].without_kill, run.cycles[2].kills) = (true, 0);
+        (run.cycles[2].kills.none_planned, run.cycles[2].kills.landed) = (true, 0);
         let windows = Worth::of(&run).windows;
         let expected = WindowHits { follower: 3, missed: 1, breadth: 2, ..WindowHits::default() };
         assert_eq!(windows["recovery.replay-apply"], expected);

@@ -41,16 +41,16 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary, apart: u64) -> Vec<Find
         });
     }
     let writes_min = floors.acked_writes_per_cycle_min * cycles;
-    let writes = run.acked_writes;
+    let writes = run.load.acked_writes;
     if writes < writes_min {
         lacks.push(Lack::TooFewWrites { writes_min, cycles, writes });
     }
     let (per_second_min, per_second) = (floors.writes_per_second_min, run.writes_per_second().unwrap_or(0));
     if per_second < per_second_min {
-        lacks.push(Lack::TooSlow { per_second_min, per_second, writes, load_ms: run.load_ms });
+        lacks.push(Lack::TooSlow { per_second_min, per_second, writes, load_ms: run.load.ran_ms });
     }
     lacks.extend(run.leases.and_then(unjudged_leases));
-    lacks.extend(refused(floors, &run.operations));
+    lacks.extend(refused(floors, &run.load.operations));
     for (window, planned) in never_reached(&run.cycles) {
         lacks.push(Lack::WindowNeverReached { window: window.to_owned(), planned });
     }
@@ -132,7 +132,7 @@ fn unmet_quotas(run: &RunSummary) -> Option<Lack> {
         let landed = windows.get(&quota.window).map_or(0, |hits| hits.of(quota.role));
         Unmet { window: quota.window.clone(), role: quota.role, landed, kills: quota.kills }
     };
-    let unmet: Vec<_> = run.quotas.iter().map(cell).filter(|cell| cell.landed < cell.kills).collect();
+    let unmet: Vec<_> = run.plan.quotas.iter().map(cell).filter(|cell| cell.landed < cell.kills).collect();
     (!unmet.is_empty()).then_some(Lack::QuotasUnmet { unmet })
 }
 
@@ -190,14 +190,14 @@ fn judged_for_bite(cycle: &CycleRecord) -> bool {
 fn bit(cycle: &CycleRecord) -> bool {
     judged_for_bite(cycle)
         && cycle.proved_nothing.is_none()
-        && (cycle.lost_entries > 0 || cycle.replayed > 0 || cycle.killed_only_opaque())
+        && (cycle.recovery.lost_entries > 0 || cycle.recovery.replayed > 0 || cycle.killed_only_opaque())
 }
 
 /// Windows that were planned often enough to count, and never reached, with how often.
 fn never_reached(cycles: &[CycleRecord]) -> Vec<(&str, u32)> {
     let mut windows: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
     for cycle in cycles {
-        if let Some(window) = cycle.window.as_ref().filter(|_| !cycle.not_applicable) {
+        if let Some(window) = cycle.planned.window.as_ref().filter(|_| !cycle.not_applicable) {
             let (planned, landed) = windows.entry(window).or_default();
             *planned += 1;
             *landed += u32::from(cycle.landed());
@@ -212,7 +212,7 @@ fn never_reached(cycles: &[CycleRecord]) -> Vec<(&str, u32)> {
 pub(super) fn fault_classes(cycles: &[CycleRecord]) -> Vec<String> {
     let again = |cycle: &CycleRecord| {
         let members: BTreeSet<u64> = cycle.victims.iter().map(|victim| victim.member).collect();
-        cycle.landed() && cycle.kills as usize > members.len()
+        cycle.landed() && cycle.kills.landed as usize > members.len()
     };
     let upgraded = |cycle: &CycleRecord| cycle.landed() && cycle.upgraded;
     let restored = |cycle: &CycleRecord| cycle.landed() && cycle.restored;
@@ -221,9 +221,9 @@ pub(super) fn fault_classes(cycles: &[CycleRecord]) -> Vec<String> {
         cycles.iter().any(|cycle| cycle.lasting.iter().any(ended))
     };
     let covered = [
-        ("kill", cycles.iter().any(|cycle| cycle.kills > cycle.power_losses)),
+        ("kill", cycles.iter().any(|cycle| cycle.kills.landed > cycle.kills.power_losses)),
         ("kill again", cycles.iter().any(again)),
-        ("power-loss", cycles.iter().any(|cycle| cycle.power_losses > 0)),
+        ("power-loss", cycles.iter().any(|cycle| cycle.kills.power_losses > 0)),
         ("pause", lasted(LastingKind::Pause)),
         ("network", lasted(LastingKind::Network)),
         ("upgrade", cycles.iter().any(upgraded)),
@@ -242,7 +242,7 @@ mod tests {
     fn run(landed: usize, skipped: usize, idle: usize) -> RunSummary {
         let mut run = sample::run();
         let mut cycle = run.cycles[0].clone();
-        cycle.window = None;
+        cycle.planned.window = None;
         cycle.outcome = FaultOutcome::Landed;
         cycle.proved_nothing = None;
         run.cycles = vec![cycle.clone(); landed];
@@ -250,7 +250,7 @@ mod tests {
         run.cycles.extend(vec![cycle.clone(); idle]);
         cycle.outcome = FaultOutcome::Skipped { why: "not reached".to_owned() };
         run.cycles.extend(vec![cycle; skipped]);
-        run.acked_writes = 100_000;
+        run.load.acked_writes = 100_000;
         run
     }
 
@@ -296,13 +296,13 @@ mod tests {
         let floors = Floors { landed_percent_min: 0, ..Floors::default() };
         let mut run = run(50, 0, 0);
         for cycle in &mut run.cycles[..2] {
-            cycle.window = Some("purge.between".to_owned());
+            cycle.planned.window = Some("purge.between".to_owned());
             cycle.victims = vec![Victim { member: 1, role: Role::Leader }];
         }
         let quota = |role, kills| QuotaRecord { window: "purge.between".to_owned(), role, kills };
-        run.quotas = vec![quota(Role::Leader, 2)];
+        run.plan.quotas = vec![quota(Role::Leader, 2)];
         assert_eq!(lacking(&floors, &run), []);
-        run.quotas = vec![quota(Role::Leader, 3), quota(Role::Follower, 1)];
+        run.plan.quotas = vec![quota(Role::Leader, 3), quota(Role::Follower, 1)];
         let sentence = lacking(&floors, &run)[0].sentence();
         assert!(
             sentence.ends_with("found 2 unmet: purge.between × leader: 2 of 3; purge.between × follower: 0 of 1"),
@@ -315,7 +315,7 @@ mod tests {
         let floors = Floors { landed_percent_min: 0, ..Floors::default() };
         let mut missed = run(50, 3, 0);
         for cycle in &mut missed.cycles[50..] {
-            cycle.window = Some("purge.between".to_owned());
+            cycle.planned.window = Some("purge.between".to_owned());
         }
         assert!(lacking(&floors, &missed)[0].sentence().contains("purge.between, planned 3 times"));
         missed.cycles[52].outcome = FaultOutcome::Landed;
@@ -328,10 +328,10 @@ mod tests {
     fn a_snapshot_alone_did_not_bite() {
         let mut run = run(10, 0, 0);
         for cycle in &mut run.cycles[..6] {
-            (cycle.snapshot_installed, cycle.lost_entries, cycle.replayed) = (true, 0, 0);
+            (cycle.recovery.snapshot_installed, cycle.recovery.lost_entries, cycle.recovery.replayed) = (true, 0, 0);
         }
         assert!(lacking(&Floors::default(), &run)[0].sentence().contains("4 of 10"));
-        run.cycles[0].lost_entries = 1;
+        run.cycles[0].recovery.lost_entries = 1;
         assert_eq!(lacking(&Floors::default(), &run), []);
     }
 
@@ -339,7 +339,7 @@ mod tests {
     fn killing_again_takes_a_member_that_died_twice() {
         let mut run = run(1, 0, 0);
         assert_eq!(fault_classes(&run.cycles), ["kill"]);
-        run.cycles[0].kills = 2;
+        run.cycles[0].kills.landed = 2;
         assert_eq!(fault_classes(&run.cycles), ["kill", "kill again"]);
         run.cycles[0].outcome = FaultOutcome::Skipped { why: "not reached".to_owned() };
         assert_eq!(fault_classes(&run.cycles), ["kill"]);
@@ -369,7 +369,7 @@ mod tests {
     }
 
     fn on_redb(cycle: &mut CycleRecord) {
-        cycle.kills_by_engine = [(Engine::Redb, 1)].into();
+        cycle.kills.by_engine = [(Engine::Redb, 1)].into();
     }
 
     #[test]
@@ -403,11 +403,11 @@ mod tests {
     #[test]
     fn a_server_that_had_nothing_to_catch_up_with_was_not_bitten() {
         let mut run = run(10, 0, 0);
-        run.slots.truncate(1);
-        run.slots[0].engine_at_start = Engine::Opaque;
+        run.cluster.slots.truncate(1);
+        run.cluster.slots[0].engine_at_start = Engine::Opaque;
         for (nth, cycle) in (1..).zip(&mut run.cycles) {
-            cycle.kills_by_engine = [(Engine::Opaque, 1)].into();
-            (cycle.lost_entries, cycle.replayed, cycle.behind) = (0, 0, 7);
+            cycle.kills.by_engine = [(Engine::Opaque, 1)].into();
+            (cycle.recovery.lost_entries, cycle.recovery.replayed, cycle.recovery.behind) = (0, 0, 7);
             cycle.proved_nothing = (nth > 4).then(|| "nothing was written between kill and restart".to_owned());
         }
         assert!(lacking(&Floors::default(), &run)[0].sentence().contains("catch up with, found 4 of 10"));
@@ -421,7 +421,7 @@ mod tests {
         let mut run = run(95, 15, 0);
         assert!(lacking(&Floors::default(), &run)[0].sentence().contains("95 of 110"));
         for cycle in &mut run.cycles[95..105] {
-            (cycle.not_applicable, cycle.window) = (true, Some("flush.begin".to_owned()));
+            (cycle.not_applicable, cycle.planned.window) = (true, Some("flush.begin".to_owned()));
         }
         assert_eq!(lacking(&Floors::default(), &run), []);
     }
@@ -469,7 +469,8 @@ mod tests {
     fn a_kind_of_step_that_is_refused_proves_nothing() {
         let lacking_with = |operations: Vec<StepRecord>, percent| {
             let floors = Floors { carried_out_percent_min: percent, ..Floors::default() };
-            let run = RunSummary { operations, ..run(50, 0, 0) };
+            let mut run = run(50, 0, 0);
+            run.load.operations = operations;
             lacking(&floors, &run).into_iter().map(|finding| finding.sentence()).collect::<Vec<_>>()
         };
         let put = || kind("put", 9_000, 10, 0, 5);
@@ -501,14 +502,14 @@ mod tests {
     fn a_load_below_its_floor_proves_nothing() {
         let floor = |writes_per_second_min| Floors { writes_per_second_min, ..Floors::default() };
         let mut run = run(50, 0, 0);
-        run.load_ms = 200_000;
+        run.load.ran_ms = 200_000;
         assert_eq!(lacking(&floor(500), &run), []);
         let sentence = lacking(&floor(501), &run)[0].sentence();
         assert!(
             sentence.contains("at least 501 ") && sentence.contains("found 500: 100000 in 200000 ms"),
             "{sentence}"
         );
-        run.load_ms = 0;
+        run.load.ran_ms = 0;
         assert_eq!(lacking(&floor(0), &run), [], "no floor");
         assert!(
             lacking(&floor(1), &run)[0].sentence().contains("found 0"),
@@ -519,7 +520,7 @@ mod tests {
     #[test]
     fn an_idle_run_is_never_worth_a_pass() {
         let mut idle = run(10, 0, 0);
-        idle.acked_writes = 199;
+        idle.load.acked_writes = 199;
         assert!(lacking(&Floors::default(), &idle)[0].sentence().contains("199"));
         assert!(!lacking(&Floors::default(), &run(0, 0, 0)).is_empty());
     }

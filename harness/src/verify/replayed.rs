@@ -161,7 +161,7 @@ impl Replayed {
     fn close(&mut self, record: CycleRecord) {
         let cycle = record.cycle;
         for (what, claims, shows) in
-            [("kills", record.kills, self.kills), ("power losses", record.power_losses, self.power_losses)]
+            [("kills", record.kills.landed, self.kills), ("power losses", record.kills.power_losses, self.power_losses)]
         {
             if claims != shows {
                 self.disagreements

@@ -6,7 +6,7 @@ use crate::seed::Seed;
 use ninelives_evidence::history::History;
 use ninelives_evidence::member::{Engine, Slot};
 use ninelives_evidence::operation::{Action, KeyState, Keys, OpId, Outcome, Reply};
-use ninelives_evidence::record::{CycleRecord, FaultOutcome, SlotRecord};
+use ninelives_evidence::record::{CycleRecord, FaultOutcome, KillsRecord, PlannedRecord, RecoveryRecord, SlotRecord};
 use ninelives_evidence::{
     Answers, Change, DeadMember, End, Evidence, FenceAnswer, HISTORY_VERSION, Head, IndexRange, Look, Recovered,
 };
@@ -213,18 +213,17 @@ fn kill_and_fence(ledger: &Ledger, alter: fn(&mut FenceAnswer)) {
         snapshot_installed: None,
     };
     assert_eq!(judged(ledger, &Evidence::Recovery { cycle, member: 2, recovery }), []);
+    let template = sample::run().cycles[0].clone();
     let record = CycleRecord {
         cycle,
+        planned: PlannedRecord { window: None, ..template.planned },
         outcome: FaultOutcome::Landed,
-        kills: 1,
-        kills_by_engine: [(Engine::Rocksdb, 1)].into(),
+        kills: KillsRecord { landed: 1, by_engine: [(Engine::Rocksdb, 1)].into(), ..template.kills },
+        recovery: RecoveryRecord { lost_entries: 3, replayed: 5, ..template.recovery },
         fence_index: Some(12),
-        lost_entries: 3,
-        replayed: 5,
         findings: 0,
         proved_nothing: None,
-        window: None,
-        ..sample::run().cycles[0].clone()
+        ..template
     };
     ledger.record(&Evidence::CycleEnd { record });
 }
@@ -291,10 +290,10 @@ fn changed(change: fn(&mut RunSummary)) -> Verification {
 fn a_changed_verdict_is_noticed() {
     noticed(&changed(|run| run.verdict = Verdict::Liveness), Exit::Harness, "verdict.json says liveness");
     noticed(&changed(|run| run.findings.push(Finding::of_class(Class::StateHash))), Exit::Harness, "classes");
-    noticed(&changed(|run| run.acked_writes += 1), Exit::Harness, "acknowledged writes");
-    noticed(&changed(|run| run.cycles[0].lost_entries += 1), Exit::Harness, "record of a cycle");
+    noticed(&changed(|run| run.load.acked_writes += 1), Exit::Harness, "acknowledged writes");
+    noticed(&changed(|run| run.cycles[0].recovery.lost_entries += 1), Exit::Harness, "record of a cycle");
     noticed(&changed(|run| run.cycles.clear()), Exit::Harness, "cycles");
-    noticed(&changed(|run| run.seed += 1), Exit::Harness, "seed");
+    noticed(&changed(|run| run.plan.seed += 1), Exit::Harness, "seed");
     noticed(&changed(|run| run.log_replayed.entries += 1), Exit::Harness, "raft log replay");
 }
 

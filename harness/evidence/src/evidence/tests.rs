@@ -79,7 +79,7 @@ fn samples(kind: EvidenceKind) -> Vec<Evidence> {
                 sabotage: Some("torn-index-file".into()),
                 keep: true,
                 sweep: false,
-                quotas: run.quotas.clone(),
+                quotas: run.plan.quotas.clone(),
                 repro: "ninelives run".into(),
             }),
         })],
@@ -210,7 +210,7 @@ fn samples(kind: EvidenceKind) -> Vec<Evidence> {
         K::Resumed => vec![Evidence::Resumed { times: 2, after_cycle: 9 }],
         K::End => vec![Evidence::End(End {
             interrupted: false,
-            slots: run.slots.clone(),
+            slots: run.cluster.slots.clone(),
             skipped_checks: vec!["last read: no".into()],
             load_ms: 9,
         })],

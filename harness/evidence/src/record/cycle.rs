@@ -93,60 +93,41 @@ pub struct AgainRecord {
     pub skipped: Option<String>,
 }
 
-/// One cycle: one fault on its victims, restart, catch up, fence, verify.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CycleRecord {
-    /// From 1.
-    pub cycle: u32,
-    /// The cluster that it was carried out on, from 1.
-    #[serde(default = "super::first", skip_serializing_if = "super::is_first")]
-    pub cluster: u32,
-    pub victims: Vec<Victim>,
+/// The step of a cycle, as planned.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedRecord {
     /// The plan's step, as text: `kill follower#1 at flush.completed hit 2`.
     pub trigger: String,
     /// The crash window in which the kill was planned; `None` for a kill at an applied index or a
     /// time.
     pub window: Option<String>,
     pub hit: Option<u64>,
-    pub outcome: FaultOutcome,
-    /// The planned step does not exist on the engine of the member that it was for: a skip that
-    /// says nothing about how well the faults landed.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub not_applicable: bool,
+}
+
+/// The kills of a cycle.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KillsRecord {
     /// SIGKILLs of ours that landed in this cycle (several for a majority, or a second kill in
     /// recovery).
-    pub kills: u32,
+    #[serde(rename = "kills")]
+    pub landed: u32,
     /// Those of them with which the power failed.
     #[serde(default, skip_serializing_if = "super::is_zero")]
     pub power_losses: u32,
     /// Kills that hit a member, by its engine.
-    #[serde(default)]
-    pub kills_by_engine: BTreeMap<Engine, u32>,
+    #[serde(default, rename = "kills_by_engine")]
+    pub by_engine: BTreeMap<Engine, u32>,
     /// The step planned no kill, so that no memtable can be lost.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub without_kill: bool,
+    #[serde(default, rename = "without_kill", skip_serializing_if = "std::ops::Not::not")]
+    pub none_planned: bool,
     /// Kills that followed the first one; a skip here does not skip the cycle.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub again: Vec<AgainRecord>,
-    /// Pauses and disturbances of links; beside a kill, a skip here does not skip the cycle.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub lasting: Vec<LastingRecord>,
-    /// Raft terms that passed from the first of them until all had ended.
-    #[serde(default, skip_serializing_if = "super::is_zero")]
-    pub terms_passed: u64,
-    /// Raft terms that passed in a cycle whose fault cannot have caused an election; `None`: the
-    /// fault may have caused one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unforced_terms: Option<u64>,
-    /// The machine's factor over the cycle, percent: how much slower than idle it was.
-    #[serde(default = "crate::stretched::as_idle")]
-    pub machine_percent: u32,
-    /// A member changed its engine.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub upgraded: bool,
-    /// The cluster was restored from a snapshot, and is a new one since.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub restored: bool,
+}
+
+/// The loss by the kills of a cycle, and the recovery from it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoveryRecord {
     /// Lower bound of the applied entries that the kills took out of memtables, summed over the
     /// victims: the highest applied index received before the kill, minus what the dead directory
     /// still proves (E).
@@ -166,9 +147,51 @@ pub struct CycleRecord {
     /// A snapshot was installed by a restarted member.
     pub snapshot_installed: bool,
     /// Kill until serving again, the slowest victim.
-    pub recovery_ms: u64,
+    #[serde(rename = "recovery_ms")]
+    pub serving_ms: u64,
     /// Serving until caught up, the slowest victim.
     pub catch_up_ms: u64,
+}
+
+/// One cycle: one fault on its victims, restart, catch up, fence, verify.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CycleRecord {
+    /// From 1.
+    pub cycle: u32,
+    /// The cluster that it was carried out on, from 1.
+    #[serde(default = "super::first", skip_serializing_if = "super::is_first")]
+    pub cluster: u32,
+    pub victims: Vec<Victim>,
+    #[serde(flatten)]
+    pub planned: PlannedRecord,
+    pub outcome: FaultOutcome,
+    /// The planned step does not exist on the engine of the member that it was for: a skip that
+    /// says nothing about how well the faults landed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_applicable: bool,
+    #[serde(flatten)]
+    pub kills: KillsRecord,
+    /// Pauses and disturbances of links; beside a kill, a skip here does not skip the cycle.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lasting: Vec<LastingRecord>,
+    /// Raft terms that passed from the first of them until all had ended.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub terms_passed: u64,
+    /// Raft terms that passed in a cycle whose fault cannot have caused an election; `None`: the
+    /// fault may have caused one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unforced_terms: Option<u64>,
+    /// The machine's factor over the cycle, percent: how much slower than idle it was.
+    #[serde(default = "crate::stretched::as_idle")]
+    pub machine_percent: u32,
+    /// A member changed its engine.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub upgraded: bool,
+    /// The cluster was restored from a snapshot, and is a new one since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restored: bool,
+    #[serde(flatten)]
+    pub recovery: RecoveryRecord,
     /// Raft index of the fence that every replica answered; `None`: there was none.
     pub fence_index: Option<u64>,
     /// Number of findings of this cycle.
@@ -194,12 +217,12 @@ impl CycleRecord {
 
     /// Whether only servers died whose data is unknown.
     pub fn killed_only_opaque(&self) -> bool {
-        !self.kills_by_engine.is_empty() && self.kills_by_engine.keys().all(|engine| *engine == Engine::Opaque)
+        !self.kills.by_engine.is_empty() && self.kills.by_engine.keys().all(|engine| *engine == Engine::Opaque)
     }
 
     /// Whether a member with an LSM engine died. It has memtables to lose; a member on redb loses
     /// one group of entries at most.
     pub fn killed_an_lsm(&self) -> bool {
-        self.kills_by_engine.get(&Engine::Rocksdb).is_some_and(|kills| *kills > 0)
+        self.kills.by_engine.get(&Engine::Rocksdb).is_some_and(|kills| *kills > 0)
     }
 }

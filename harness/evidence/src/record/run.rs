@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 pub const SCHEMA_VERSION: u32 = 2;
 
 /// A binary that took part.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BinaryId {
     pub path: String,
     /// SHA-256 of the file, lower-case hex.
@@ -138,29 +138,28 @@ impl EnvironmentRecord {
     }
 }
 
-/// A whole run.
+/// The scenario and the plan of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunSummary {
-    pub schema_version: u32,
-    pub verdict: Verdict,
-    pub findings: Vec<Finding>,
-    /// The findings that the scenario knows, one record for each signature: they count for no
-    /// verdict.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub known: Vec<KnownRecord>,
+pub struct PlanRecord {
     /// The scenario's name, the stem of its file.
     pub scenario: String,
     /// Path of the scenario, as it was given.
     pub scenario_path: String,
     /// SHA-256 of the scenario's text and of the plan's text, lower-case hex.
     pub scenario_digest: String,
-    pub plan_digest: String,
+    #[serde(rename = "plan_digest")]
+    pub digest: String,
     pub seed: u64,
-    pub cycles_planned: u32,
+    #[serde(rename = "cycles_planned")]
+    pub cycles: u32,
     /// The quotas of this run; a run shorter than the scenario's has a share of them, rounded down.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quotas: Vec<QuotaRecord>,
-    pub cycles: Vec<CycleRecord>,
+}
+
+/// The clusters of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterRecord {
     /// Clusters that ran side by side, each with `members` members.
     #[serde(default = "super::first", skip_serializing_if = "super::is_first")]
     pub clusters: u32,
@@ -171,8 +170,11 @@ pub struct RunSummary {
     pub slots: Vec<SlotRecord>,
     /// The planted bug that the nodes ran with, if any.
     pub sabotage: Option<String>,
-    /// Fault classes that this run covers; it does not cover the others.
-    pub fault_classes: Vec<String>,
+}
+
+/// Counts of the load.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadRecord {
     pub acked_writes: u64,
     pub unknown_writes: u64,
     pub reads: u64,
@@ -182,8 +184,47 @@ pub struct RunSummary {
     pub operations: Vec<StepRecord>,
     /// Milliseconds for which the load ran; of several clusters the longest. 0: it did not run, or
     /// the record is older than this field.
-    #[serde(default)]
-    pub load_ms: u64,
+    #[serde(default, rename = "load_ms")]
+    pub ran_ms: u64,
+}
+
+/// The binaries of a run, and the machine that it ran on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProvenanceRecord {
+    pub harness: BinaryId,
+    pub node: BinaryId,
+    /// `None`: the target's dead directories are not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inspector: Option<BinaryId>,
+    /// The environment that members and inspector inherited.
+    #[serde(default, skip_serializing_if = "EnvironmentRecord::is_empty")]
+    pub environment: EnvironmentRecord,
+    pub kernel: String,
+    /// Type of the filesystem that held the data directories.
+    pub filesystem: String,
+    /// Git revision of the working tree, if there is one.
+    pub git_revision: Option<String>,
+}
+
+/// A whole run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSummary {
+    pub schema_version: u32,
+    pub verdict: Verdict,
+    pub findings: Vec<Finding>,
+    /// The findings that the scenario knows, one record for each signature: they count for no
+    /// verdict.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known: Vec<KnownRecord>,
+    #[serde(flatten)]
+    pub plan: PlanRecord,
+    pub cycles: Vec<CycleRecord>,
+    #[serde(flatten)]
+    pub cluster: ClusterRecord,
+    /// Fault classes that this run covers; it does not cover the others.
+    pub fault_classes: Vec<String>,
+    #[serde(flatten)]
+    pub load: LoadRecord,
     /// The slowness of the machine; `None`: the record is older than this field, or nothing was
     /// measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -214,19 +255,8 @@ pub struct RunSummary {
     /// Start, UTC, `YYYY-MM-DDTHH:MM:SSZ`.
     pub started_utc: String,
     pub elapsed_ms: u64,
-    pub harness: BinaryId,
-    pub node: BinaryId,
-    /// `None`: the target's dead directories are not read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub inspector: Option<BinaryId>,
-    /// The environment that members and inspector inherited.
-    #[serde(default, skip_serializing_if = "EnvironmentRecord::is_empty")]
-    pub environment: EnvironmentRecord,
-    pub kernel: String,
-    /// Type of the filesystem that held the data directories.
-    pub filesystem: String,
-    /// Git revision of the working tree, if there is one.
-    pub git_revision: Option<String>,
+    #[serde(flatten)]
+    pub provenance: ProvenanceRecord,
     /// The command that repeats this run.
     pub repro: String,
 }
@@ -245,17 +275,17 @@ impl RunSummary {
     /// Acknowledged writes per second of load, all clusters together, rounded down; `None`: it is
     /// not known how long the load ran.
     pub fn writes_per_second(&self) -> Option<u64> {
-        self.acked_writes.saturating_mul(1_000).checked_div(self.load_ms)
+        self.load.acked_writes.saturating_mul(1_000).checked_div(self.load.ran_ms)
     }
 
     /// The share (0 to 1) of writes whose answer never came, among all that may have happened.
     pub fn unknown_share(&self) -> f64 {
-        self.unknown_writes as f64 / (self.acked_writes + self.unknown_writes).max(1) as f64
+        self.load.unknown_writes as f64 / (self.load.acked_writes + self.load.unknown_writes).max(1) as f64
     }
 
     /// SIGKILLs of ours that landed.
     pub fn kills(&self) -> u64 {
-        self.cycles.iter().map(|cycle| u64::from(cycle.kills)).sum()
+        self.cycles.iter().map(|cycle| u64::from(cycle.kills.landed)).sum()
     }
 
     /// The kills with which the power stayed.
@@ -265,25 +295,25 @@ impl RunSummary {
 
     /// The kills with which the power failed.
     pub fn power_losses(&self) -> u64 {
-        self.cycles.iter().map(|cycle| u64::from(cycle.power_losses)).sum()
+        self.cycles.iter().map(|cycle| u64::from(cycle.kills.power_losses)).sum()
     }
 
     pub fn lost_entries(&self) -> u64 {
-        self.cycles.iter().map(|cycle| cycle.lost_entries).sum()
+        self.cycles.iter().map(|cycle| cycle.recovery.lost_entries).sum()
     }
 
     /// Whether the members' engine is unknown.
     pub fn is_opaque(&self) -> bool {
-        !self.slots.is_empty() && self.slots.iter().all(|slot| slot.engine_at_start == Engine::Opaque)
+        !self.cluster.slots.is_empty() && self.cluster.slots.iter().all(|slot| slot.engine_at_start == Engine::Opaque)
     }
 
     /// Entries that killed members had to catch up with, summed over the victim furthest behind of
     /// each cycle.
     pub fn behind(&self) -> u64 {
-        self.cycles.iter().map(|cycle| cycle.behind).sum()
+        self.cycles.iter().map(|cycle| cycle.recovery.behind).sum()
     }
 
     pub fn replayed(&self) -> u64 {
-        self.cycles.iter().map(|cycle| cycle.replayed).sum()
+        self.cycles.iter().map(|cycle| cycle.recovery.replayed).sum()
     }
 }
