@@ -1,5 +1,9 @@
-//! Every bound of the harness, with its reason. A scenario may set those that have a key of the
-//! same name under `[bounds]` or `[floors]`; the value here is its default.
+//! The bounds on scenarios, on the system under test, and on what the harness takes of the machine,
+//! each with its reason. A scenario may set those that have a key of the same name under `[bounds]`
+//! or `[floors]`; the value here is its default.
+//!
+//! A bound that serves one file stands in that file: the memory of one judge, the chunks of the
+//! proxy, the length of a list in a sentence, the limits of a wire format.
 //!
 //! Bounds on the system under test, and on what the harness's own mechanics take, are those of an
 //! idle machine; `pace.rs` stretches them by what this one does now.
