@@ -264,7 +264,7 @@ impl Cluster {
 
     /// The highest applied index that any member has ever reported: an applied entry is committed,
     /// so every member has to get there again.
-    pub fn applied_mark(&self) -> u64 {
+    pub fn applied_max(&self) -> u64 {
         self.members.iter().map(Member::applied_received).max().unwrap_or(0).max(self.applied_by_the_gone)
     }
 
@@ -367,7 +367,7 @@ mod tests {
         assert_eq!(founders.unwrap(), expected);
         assert_eq!(cluster.members.iter().map(|member| (member.slot, member.addresses)).collect::<Vec<_>>(), places);
         assert_eq!(cluster.site.founders.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [5, 6, 7]);
-        assert_eq!((cluster.applied_mark(), cluster.member(4).is_none()), (0, true));
+        assert_eq!((cluster.applied_max(), cluster.member(4).is_none()), (0, true));
         // By one: the others stay in their places, dead, until a member is added there.
         assert_eq!(cluster.refound(&[(Slot(2), Engine::Rocksdb)]).unwrap(), [(Slot(2), 8, Engine::Rocksdb)]);
         assert_eq!(cluster.members.iter().map(|member| member.id).collect::<Vec<_>>(), [5, 8, 7]);

@@ -78,8 +78,8 @@ async fn stop_load(cluster: &Cluster, workload: &mut Option<Workload>, finding: 
 
 /// Asks all living members for their rows.
 async fn witness(cluster: &Cluster, clues: &mut Clues) {
-    let mark = cluster.applied_mark();
-    join_all(cluster.members.iter().map(|member| member.wait_applied(mark, limits::LOCALISE_REST))).await;
+    let index = cluster.applied_max();
+    join_all(cluster.members.iter().map(|member| member.wait_applied(index, limits::LOCALISE_REST))).await;
     let statuses = join_all(cluster.members.iter().map(|member| member.status())).await;
     let compact = statuses.iter().flatten().map(|status| unsigned(status.compact_revision)).max().unwrap_or(0);
     clues.ask_behind(compact);

@@ -76,9 +76,9 @@ pub(crate) struct Share {
 
 impl Share {
     /// Says in each finding that it is about `cluster`, if there are several `clusters`.
-    pub fn mark(&mut self, cluster: u32, clusters: u32) {
+    pub fn name_cluster(&mut self, cluster: u32, clusters: u32) {
         let first = self.sums.known.iter_mut().filter_map(|known| known.first.as_mut());
-        mark(self.findings.iter_mut().chain(first), cluster, clusters);
+        name_cluster(self.findings.iter_mut().chain(first), cluster, clusters);
     }
 
     fn add(&mut self, other: Self) {
@@ -89,7 +89,7 @@ impl Share {
 }
 
 /// Says in each finding which cluster it is about, where there are several.
-pub(crate) fn mark<'a>(findings: impl IntoIterator<Item = &'a mut Finding>, cluster: u32, clusters: u32) {
+pub(crate) fn name_cluster<'a>(findings: impl IntoIterator<Item = &'a mut Finding>, cluster: u32, clusters: u32) {
     for finding in findings.into_iter().filter(|_| clusters > 1) {
         finding.cluster = Some(cluster);
     }

@@ -150,7 +150,7 @@ impl Verification {
             self.unended += 1;
             share.findings.push(Finding::new(Worth::HistoryUnended { cluster }));
         }
-        share.mark(cluster, self.run.cluster.clusters);
+        share.name_cluster(cluster, self.run.cluster.clusters);
         outcome.add(share);
         if let Some(quotas) = quotas {
             self.run.plan.quotas = quotas;

@@ -9,7 +9,7 @@
 //!
 //! Both directions of the format are here, and a variant is all that a new kind of evidence needs.
 //! Lines are small: filler is a length ([`text`]), a revision that another stream has delivered
-//! before is a mark, equal answers are written once.
+//! before is a digest, equal answers are written once.
 
 mod answer;
 mod change;
@@ -26,7 +26,7 @@ pub use fresh_watch::{Heard, Resumption};
 pub use reading::Reading;
 pub use timed::{Cut, Healing, HealingBounds, Served};
 
-pub use answer::{Answers, FenceAnswer, IndexRange, KvAnswer, Lease, Marks, Recovered};
+pub use answer::{Answers, FenceAnswer, IndexRange, KvAnswer, Lease, MemberWatermarks, Recovered};
 pub use line::read_line;
 
 use crate::member::{Engine, Slot};
@@ -34,7 +34,7 @@ use crate::operation::{Action, KeyState, OpId, Outcome, Purpose, Reason, Reply};
 use crate::power::Lost;
 use crate::record::{CycleRecord, QuotaRecord, SlotRecord};
 use crate::verdict::Finding;
-use logged::{LogEvidence, Mark};
+use logged::{Digest, LogEvidence};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::SocketAddr;
@@ -175,12 +175,13 @@ pub enum Evidence {
         slot: Slot,
         changes: Vec<Change>,
     },
-    /// The stream of `slot` delivered a revision that the history has already; the mark is of its
-    /// changes.
+    /// The stream of `slot` delivered a revision that the history has already, with the digest of
+    /// its changes.
     Again {
         revision: u64,
         slot: Slot,
-        mark: Mark<8>,
+        #[serde(rename = "mark")]
+        digest: Digest<8>,
     },
     /// The stream of `slot` was told that all through `compacted` is gone.
     Skipped {
@@ -241,7 +242,7 @@ pub enum Evidence {
     Reading {
         cycle: u32,
         member: u64,
-        status: Marks,
+        status: MemberWatermarks,
     },
     /// A SIGKILL of ours ended `member`. `None`: it was `migrate`, working on the member's
     /// directory.
@@ -272,8 +273,10 @@ pub enum Evidence {
         log: LogEvidence,
     },
     /// A fence is about to be proposed, whose state has to hold every write that was acknowledged
-    /// by now.
-    Mark {
+    /// by now: the baseline.
+    #[serde(rename = "mark")]
+    #[strum_discriminants(strum(serialize = "mark"))]
+    Baseline {
         cycle: u32,
     },
     /// A member did not find the fence at `index`, and gives this account of its recovery.
@@ -429,10 +432,10 @@ impl Evidence {
     }
 }
 
-/// A mark of what a stream delivered as one revision.
-pub fn mark_of(changes: &[Change]) -> Mark<8> {
-    // The encoding is that of the history, so that a mark can be computed from its lines.
-    Mark::of(&serde_json::to_vec(changes).unwrap_or_default())
+/// The digest of the changes that a stream delivered as one revision.
+pub fn digest_of_changes(changes: &[Change]) -> Digest<8> {
+    // The encoding is that of the history, so that a digest can be computed from its lines.
+    Digest::of(&serde_json::to_vec(changes).unwrap_or_default())
 }
 
 #[cfg(test)]

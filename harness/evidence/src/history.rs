@@ -237,10 +237,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("history.jsonl");
         let history = History::create(&path).unwrap();
-        (1..=9).for_each(|cycle| history.record_at(0, &Evidence::Mark { cycle }));
+        (1..=9).for_each(|cycle| history.record_at(0, &Evidence::Baseline { cycle }));
         let line = std::fs::metadata(&path).unwrap().len() / 9;
         let first = |bytes| Lines::of_the_end(&path, bytes).unwrap().read().unwrap();
-        let nth = |cycle: u32| Some((u64::from(cycle), Evidence::Mark { cycle }));
+        let nth = |cycle: u32| Some((u64::from(cycle), Evidence::Baseline { cycle }));
         assert_eq!(first(2 * line), nth(8));
         assert_eq!(first(2 * line + 1), nth(8), "the end of the seventh line is left out");
         assert_eq!(first(2 * line - 1), nth(9));
@@ -253,7 +253,7 @@ mod tests {
         let path = dir.path().join("history.jsonl");
         let history = History::create(&path).unwrap();
         for cycle in 1..=3 {
-            history.record(&Evidence::Mark { cycle });
+            history.record(&Evidence::Baseline { cycle });
         }
         let text = std::fs::read_to_string(&path).unwrap();
         let read = |text: &str| {
@@ -277,7 +277,7 @@ mod tests {
     fn a_history_that_cannot_be_written_says_whose_fault_that_is_and_goes_no_further() {
         let history = History::create(Path::new("/dev/full")).unwrap();
         assert!(history.failure().is_none());
-        history.record(&Evidence::Mark { cycle: 1 });
+        history.record(&Evidence::Baseline { cycle: 1 });
         assert!(pin!(history.failed()).poll(&mut Context::from_waker(Waker::noop())).is_ready());
         let finding = history.failure().unwrap();
         let What::Harness(Harness::NoRoomForHistory { error }) = finding.what else { panic!("{finding}") };

@@ -201,9 +201,9 @@ fn fixed_log_id(bytes: &[u8]) -> Result<LogId, String> {
 fn decode_vote(bytes: &[u8]) -> Result<Vote, String> {
     let mut reader = Reader::new(bytes);
     let term = reader.integer("the vote's term")?;
-    match reader.byte("the mark of a member voted for")? {
+    match reader.byte("the tag of a member voted for")? {
         1 => {}
-        found => return Err(format!("expected 1, the mark of a member voted for, found {found}")),
+        found => return Err(format!("expected 1, the tag of a member voted for, found {found}")),
     }
     let node = reader.integer("the member voted for")?;
     let committed = match reader.byte("whether the vote is committed")? {

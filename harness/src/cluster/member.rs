@@ -241,16 +241,16 @@ impl Member {
     }
 
     fn follow_applied(&mut self) {
-        let (mark, readings) = (Arc::clone(&self.applied), self.readings.clone());
+        let (applied, readings) = (Arc::clone(&self.applied), self.readings.clone());
         if let Some(life) = &mut self.life {
             let contact = life.contact.clone();
             life.follower = Some(tokio::spawn(async move {
                 let (mut index, mut asked) = (0, readings.ask());
-                // The first error ends the follower, and the next life gets its own. The mark is a
+                // The first error ends the follower, and the next life gets its own. The index is a
                 // lower bound either way.
                 while let Ok(status) = contact.wait_applied(index).await {
                     readings.answered(asked, &contact.testimony(&status));
-                    note(&mark, status.applied);
+                    note(&applied, status.applied);
                     index = status.applied.unwrap_or(0) + limits::APPLIED_STRIDE;
                     asked = readings.ask();
                 }
@@ -533,8 +533,8 @@ fn explain_the_silence(log: &Path) -> io::Result<()> {
     log.write_all(b"(`cluster.full_logs` names this slot: standard error was a device that takes nothing)\n")
 }
 
-fn note(mark: &AtomicU64, applied: Option<u64>) {
+fn note(highest: &AtomicU64, applied: Option<u64>) {
     if let Some(applied) = applied {
-        mark.fetch_max(applied + 1, Ordering::AcqRel);
+        highest.fetch_max(applied + 1, Ordering::AcqRel);
     }
 }

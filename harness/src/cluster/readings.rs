@@ -37,7 +37,7 @@ impl Readings {
         (taken.life, taken.answered) = (life, 0);
     }
 
-    /// Takes the mark of a question, before the caller sends it.
+    /// Notes which answers came before a question that the caller is about to send.
     pub fn ask(&self) -> Asked {
         let taken = self.lock();
         Asked { life: taken.life, after: taken.answered }

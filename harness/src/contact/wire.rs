@@ -1,7 +1,7 @@
 //! The edge of the wire: replies of the control endpoint become the harness's own types here, once,
 //! and nothing turns them back.
 
-use ninelives_evidence::{FenceAnswer, IndexRange, Lease, Marks, Recovered};
+use ninelives_evidence::{FenceAnswer, IndexRange, Lease, MemberWatermarks, Recovered};
 use node_proto::control;
 
 /// The standing of a member, by its own account. For a server without a control endpoint, `Api`
@@ -30,8 +30,8 @@ pub struct Standing {
 
 impl Standing {
     /// The watermarks, as the history writes them.
-    pub fn marks(&self) -> Marks {
-        Marks {
+    pub fn watermarks(&self) -> MemberWatermarks {
+        MemberWatermarks {
             persisted: self.persisted,
             flushed: self.flushed,
             applied: self.applied,

@@ -41,7 +41,7 @@ impl Stage<'_> {
             // The second reading is at the revision of the first one: writes that were acknowledged
             // in between are not in it.
             if at.is_none() {
-                self.ledger.record(&Evidence::Mark { cycle: work.step.cycle });
+                self.ledger.record(&Evidence::Baseline { cycle: work.step.cycle });
             }
             let (revision, index) = self.anchor(work, bound).await?;
             let revision = at.take().unwrap_or(revision);
@@ -100,8 +100,8 @@ impl Stage<'_> {
     /// Waits, within a bound, until all members have applied what any of them has by now.
     async fn come_to_rest(&self) {
         timer::sleep(limits::SECOND_READING_PAUSE).await;
-        let mark = self.cluster.statuses().await.iter().filter_map(|status| status.applied).max().unwrap_or(0);
-        let waits = self.cluster.members.iter().map(|member| member.wait_applied(mark, limits::LOCALISE_REST));
+        let index = self.cluster.statuses().await.iter().filter_map(|status| status.applied).max().unwrap_or(0);
+        let waits = self.cluster.members.iter().map(|member| member.wait_applied(index, limits::LOCALISE_REST));
         join_all(waits).await;
     }
 }

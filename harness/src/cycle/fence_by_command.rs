@@ -22,7 +22,7 @@ impl Stage<'_> {
         let (lap, mut tries, mut pause) = (self.cluster.site.pace().begin(), 0, limits::FENCE_RETRY_PAUSE);
         loop {
             tries += 1;
-            self.ledger.record(&Evidence::Mark { cycle: work.step.cycle });
+            self.ledger.record(&Evidence::Baseline { cycle: work.step.cycle });
             let index = self.propose(work, bound).await?;
             let answers = self.answers(index, bound).await?;
             if answers.iter().all(|(_, answer)| !answer.missed) {
@@ -49,8 +49,8 @@ impl Stage<'_> {
             }
             timer::sleep(pause).await;
             pause = (pause * 2).min(limits::FENCE_RETRY_PAUSE_MAX);
-            let mark = self.cluster.applied_mark();
-            first_trouble(join_all(self.cluster.members.iter().map(|member| member.catch_up(mark, bound))).await)?;
+            let index = self.cluster.applied_max();
+            first_trouble(join_all(self.cluster.members.iter().map(|member| member.catch_up(index, bound))).await)?;
         }
     }
 

@@ -110,7 +110,7 @@ impl Stage<'_> {
     /// Waits until the new member has everything that the cluster had, and makes it a voter.
     pub(super) async fn bring_in(&mut self, work: &mut Work, id: u64, others: &Membership) -> Result<(), Trouble> {
         let bound = Duration::from_millis(self.scenario.bounds.catch_up_ms_max);
-        self.member(id)?.catch_up(self.cluster.applied_mark(), bound).await?;
+        self.member(id)?.catch_up(self.cluster.applied_max(), bound).await?;
         self.note(work.step.cycle, Did::MemberPromote, Some(id), None);
         others.promote(id, bound).await?;
         // Not asked before: the applied index moves with an install, and a member writes its

@@ -96,8 +96,8 @@ impl Stage<'_> {
         let slowest = first_trouble(join_all(waits).await)?.into_iter().max();
         // An upgrade restarts more than once.
         work.record.recovery.serving_ms = work.record.recovery.serving_ms.max(slowest.unwrap_or(0));
-        let mark = self.cluster.applied_mark();
-        let heard = |casualty: &Casualty| mark.saturating_sub(casualty.death.applied_received.unwrap_or(mark));
+        let index = self.cluster.applied_max();
+        let heard = |casualty: &Casualty| index.saturating_sub(casualty.death.applied_received.unwrap_or(index));
         let behind = work.casualties.iter().map(heard).max().unwrap_or(0);
         work.record.recovery.behind = work.record.recovery.behind.max(behind);
         work.record.phases.restart += clock::ms_since(start);
@@ -108,9 +108,9 @@ impl Stage<'_> {
     /// entries are committed, so all members get there.
     pub(super) async fn catch_up(&mut self, work: &mut Work) -> Result<(), Trouble> {
         let lap = self.cluster.site.pace().begin();
-        let mark = self.cluster.applied_mark();
+        let index = self.cluster.applied_max();
         let bound = Duration::from_millis(self.scenario.bounds.catch_up_ms_max);
-        let waits = self.cluster.members.iter().map(|member: &Member| member.catch_up(mark, bound));
+        let waits = self.cluster.members.iter().map(|member: &Member| member.catch_up(index, bound));
         first_trouble(join_all(waits).await)?;
         work.record.recovery.catch_up_ms = lap.elapsed_ms();
         work.record.phases.catch_up = work.record.recovery.catch_up_ms;

@@ -100,7 +100,7 @@ impl Stage<'_> {
     }
 
     /// Asks `members` how much there is to lose. A member that stands still cannot answer, so the
-    /// mark of its follower task has to do.
+    /// last index that its follower task heard has to do.
     async fn take_last_readings(&self, work: &Work, members: &[u64]) {
         let readings = self
             .cluster
@@ -135,7 +135,7 @@ impl Stage<'_> {
     }
 
     fn record_reading(&self, cycle: u32, member: u64, status: &Standing) {
-        self.ledger.record(&Evidence::Reading { cycle, member, status: status.marks() });
+        self.ledger.record(&Evidence::Reading { cycle, member, status: status.watermarks() });
     }
 
     async fn reach_window(
@@ -327,13 +327,13 @@ impl Stage<'_> {
         window: &str,
         stop: impl Future<Output = Stop>,
     ) -> Result<Reached, Trouble> {
-        let (mark, bounds) = (self.cluster.applied_mark(), self.scenario.bounds);
+        let (index, bounds) = (self.cluster.applied_max(), self.scenario.bounds);
         let laggard = self.cluster.member_mut(laggard).ok_or_else(|| unknown(laggard))?;
         let stop = tokio::select! {
             biased;
             stop = stop => Some(stop),
             // A later step judges whether it caught up, as for every member.
-            _ = catch_up(laggard, mark, bounds.restart_ms_max, bounds.catch_up_ms_max) => None,
+            _ = catch_up(laggard, index, bounds.restart_ms_max, bounds.catch_up_ms_max) => None,
         };
         match stop {
             Some(stop) => self.stopped(leader, stop).await,
@@ -371,12 +371,12 @@ impl Stage<'_> {
         // way.
         let dead = work.last_casualties().find(|casualty| casualty.member == first);
         let log_last = dead.and_then(|casualty| casualty.dead.as_ref()?.log_last).unwrap_or(0);
-        let (mark, bounds) = (self.cluster.applied_mark().max(log_last), self.scenario.bounds);
+        let (index, bounds) = (self.cluster.applied_max().max(log_last), self.scenario.bounds);
         let (receives, bound) = (window.reach == Reach::SnapshotReceiver, self.window_bound());
         let member = self.cluster.member_mut(first).ok_or_else(|| unknown(first))?;
         let stop = member.stop(window.name);
         let caught_up = async {
-            catch_up(member, mark, bounds.restart_ms_max, bounds.catch_up_ms_max).await?;
+            catch_up(member, index, bounds.restart_ms_max, bounds.catch_up_ms_max).await?;
             if receives { past_the_image(member, bound).await } else { Ok(()) }
         };
         let end = tokio::select! {

@@ -30,8 +30,8 @@ pub(super) async fn look(
 }
 
 async fn witness(cluster: &Cluster, clues: &mut Clues) {
-    let mark = cluster.applied_mark();
-    join_all(cluster.members.iter().map(|member| member.wait_applied(mark, limits::LOCALISE_REST))).await;
+    let index = cluster.applied_max();
+    join_all(cluster.members.iter().map(|member| member.wait_applied(index, limits::LOCALISE_REST))).await;
     for member in &cluster.members {
         let mut found = Witness { member: member.id, ..Witness::default() };
         match member.status().await {

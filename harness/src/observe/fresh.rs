@@ -6,7 +6,7 @@ use crate::pace::Lap;
 use crate::timer;
 use etcd_client::{Client, ConnectOptions, WatchOptions};
 use ninelives_evidence::limits;
-use ninelives_evidence::{Heard, Resumption, mark_of};
+use ninelives_evidence::{Heard, Resumption, digest_of_changes};
 use std::time::Duration;
 
 async fn connect(endpoint: &str) -> Result<Client, String> {
@@ -91,7 +91,7 @@ async fn follow(endpoint: &str, asked: &Resumption, heard: &mut Heard) -> Result
         };
         for (revision, changes) in whole_revisions(&response)? {
             if revision <= asked.upto {
-                heard.revisions.push((revision, mark_of(&changes)));
+                heard.revisions.push((revision, digest_of_changes(&changes)));
             }
             if revision >= asked.upto {
                 return Ok(());

@@ -63,8 +63,8 @@ fn tone(verdict: Verdict) -> &'static str {
     }
 }
 
-/// The verdict's mark: shape, not colour alone, tells a pass from the rest.
-fn mark(verdict: Verdict) -> &'static str {
+/// The verdict's glyph: shape, not colour alone, tells a pass from the rest.
+fn glyph(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Pass => "M14 25l7 7 14-16",
         Verdict::Violation | Verdict::Liveness => "M16 16l16 16M32 16L16 32",
@@ -82,12 +82,12 @@ fn header(run: &RunSummary) -> String {
         "<header>\n<p class=\"kicker\">Ninelives · {scenario} · seed {seed}</p>\n<div class=\"verdict {tone}\">\
          <svg class=\"mark\" viewBox=\"0 0 48 48\" fill=\"none\" stroke=\"currentColor\" stroke-width=\"4\" \
          stroke-linecap=\"round\" stroke-linejoin=\"round\" aria-hidden=\"true\"><circle cx=\"24\" cy=\"24\" r=\"21\"/>\
-         <path d=\"{mark}\"/></svg><h1>{verdict}</h1><p>{sentence}. {members} members, {backend}, {kills}, \
+         <path d=\"{glyph}\"/></svg><h1>{verdict}</h1><p>{sentence}. {members} members, {backend}, {kills}, \
          {elapsed}, started {started}.</p></div>\n{banner}{planted}</header>\n",
         scenario = escape(&run.plan.scenario),
         seed = run.plan.seed,
         tone = tone(run.verdict),
-        mark = mark(run.verdict),
+        glyph = glyph(run.verdict),
         verdict = run.verdict.name().replace('-', " "),
         sentence = verdict_sentence(run),
         members = run.cluster.members,

@@ -1,7 +1,7 @@
 //! The place where a divergence begins, as a section of `report.html`.
 
 use super::text::escape;
-use ninelives_evidence::record::localisation::{Excerpt, Localisation, Watermarks, WrongKey, ids};
+use ninelives_evidence::record::localisation::{Excerpt, Localisation, WatermarksRow, WrongKey, ids};
 
 /// The section's content.
 pub(super) fn html(found: &Localisation) -> String {
@@ -39,16 +39,16 @@ fn html_keys(found: &Localisation) -> String {
     table(&format!("{}{}", title[..1].to_uppercase(), &title[1..]), &["key", "must be", "is"], &rows)
 }
 
-fn html_watermarks(rows: &[Watermarks]) -> String {
+fn html_watermarks(rows: &[WatermarksRow]) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let row = |row: &Watermarks| {
+    let row = |row: &WatermarksRow| {
         let cells: String = row.cells().iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect();
         format!("<tr>{cells}</tr>\n")
     };
     let rows: String = rows.iter().map(row).collect();
-    table("Watermarks through the cycle (raft indexes)", &Watermarks::TITLES, &rows)
+    table("Watermarks through the cycle (raft indexes)", &WatermarksRow::TITLES, &rows)
 }
 
 fn html_excerpt(excerpt: &Excerpt) -> String {

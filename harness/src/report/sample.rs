@@ -2,7 +2,9 @@
 //! that must be escaped.
 
 use ninelives_evidence::member::{Engine, Role, Slot};
-use ninelives_evidence::record::localisation::{Excerpt, ExcerptLine, FirstWrong, Localisation, Watermarks, WrongKey};
+use ninelives_evidence::record::localisation::{
+    Excerpt, ExcerptLine, FirstWrong, Localisation, WatermarksRow, WrongKey,
+};
 use ninelives_evidence::record::*;
 use ninelives_evidence::verdict::findings::parts::{Anchor, Part, Says};
 use ninelives_evidence::verdict::findings::{Replicas, Worth};
@@ -183,7 +185,7 @@ fn disagree(member: u64, value: &str) -> Finding {
 
 /// A member that lost a row in its replay, and another that is down.
 pub fn localisation() -> Localisation {
-    let mark = |when: &str, numbers: [Option<u64>; 6], remark: Option<&str>| Watermarks {
+    let reading = |when: &str, numbers: [Option<u64>; 6], remark: Option<&str>| WatermarksRow {
         member: 2,
         when: when.to_owned(),
         persisted: numbers[0],
@@ -225,13 +227,13 @@ pub fn localisation() -> Localisation {
             found: vec![(vec![1], "delete <b>k/7</b>".to_owned()), (vec![2], "no row".to_owned())],
         }],
         watermarks: vec![
-            mark("before the kill", [Some(5100), Some(5110), Some(5140), Some(5140), Some(5141), Some(4700)], None),
-            mark(
+            reading("before the kill", [Some(5100), Some(5110), Some(5140), Some(5140), Some(5141), Some(4700)], None),
+            reading(
                 "dead, from its directory",
                 [Some(5100), Some(5110), None, Some(5139), Some(5141), Some(4700)],
                 Some("heard: 5140"),
             ),
-            mark("at the fence", [None, None, Some(5200), None, None, None], Some("revision 4780")),
+            reading("at the fence", [None, None, Some(5200), None, None, None], Some("revision 4780")),
         ],
         excerpt: Some(Excerpt {
             member: 2,

@@ -88,7 +88,7 @@ pub(super) async fn run(
     // A lane that failed before it had a ledger has judged nothing.
     end.share.findings.extend(ledger.map(|ledger| left_with(&ledger)).unwrap_or_default());
     end.share.findings.extend(history.and_then(|history| history.failure()));
-    end.share.mark(number, clusters);
+    end.share.name_cluster(number, clusters);
     end
 }
 
@@ -250,6 +250,7 @@ async fn halted(halt: &mut watch::Receiver<Halt>) -> Halt {
 
 #[cfg(test)]
 mod tests {
+    use super::super::name_cluster;
     use super::*;
     use ninelives_evidence::resource::Resource;
     use ninelives_evidence::verdict::findings::Watches;
@@ -275,9 +276,9 @@ mod tests {
         let what = Watches::DeliveredTwice { slot: Slot(2), revision: 9, after: 9 };
         let sentence = what.to_string();
         let mut findings = [Finding::new(what).in_cycle(4).at_member(2)];
-        mark(&mut findings, 1, 1);
+        name_cluster(&mut findings, 1, 1);
         assert_eq!(findings[0].to_string(), format!("watch, cycle 4, n2: {sentence}"));
-        mark(&mut findings, 2, 2);
+        name_cluster(&mut findings, 2, 2);
         assert_eq!(findings[0].to_string(), format!("watch, cycle 4, cluster 2, n2: {sentence}"));
     }
 }

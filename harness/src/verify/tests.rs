@@ -180,7 +180,7 @@ fn kill_and_fence(ledger: &Ledger, alter: fn(&mut FenceAnswer)) {
     let applied_received = Some(7);
     let inspected = Evidence::Inspected { cycle, member: 2, look: Look::Killed, applied_received, dead };
     assert_eq!(judged(ledger, &inspected), []);
-    ledger.record(&Evidence::Mark { cycle });
+    ledger.record(&Evidence::Baseline { cycle });
     let digest = ledger.kv_digest(3, 0).unwrap();
     let nothing = Sha256::digest(b"").to_vec();
     let answer = FenceAnswer {

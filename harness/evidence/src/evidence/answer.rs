@@ -42,7 +42,7 @@ pub struct Recovered {
 
 /// A member's watermarks, as it gives them itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Marks {
+pub struct MemberWatermarks {
     pub persisted: Option<u64>,
     pub flushed: Option<u64>,
     pub applied: Option<u64>,

@@ -1,6 +1,6 @@
 //! Watches that are opened anew on a member that came back.
 
-use super::logged::Mark;
+use super::logged::Digest;
 use crate::operation::Keys;
 use serde::{Deserialize, Serialize};
 
@@ -18,8 +18,8 @@ pub struct Resumption {
 /// What a watch that was opened anew delivered, up to the revision that it was asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heard {
-    /// Each revision, with the mark of its changes.
-    pub revisions: Vec<(u64, Mark<8>)>,
+    /// Each revision, with the digest of its changes.
+    pub revisions: Vec<(u64, Digest<8>)>,
     /// It was cancelled because everything below this revision is compacted.
     pub compacted: Option<u64>,
     /// Why it ended before it had delivered everything.

@@ -1,15 +1,15 @@
 //! A committed entry of a raft log as the history keeps it: what it does, with each value as a
-//! mark.
+//! digest.
 //!
-//! A mark is 16 bytes of the value's SHA-256, and the operation that wrote it. Two marks are equal
-//! if and only if the values are, as far as can be told; so a replay of marks proves as much as one
+//! A value is 16 bytes of its SHA-256, and the operation that wrote it. Two digests are equal if
+//! and only if the values are, as far as can be told; so a replay of digests proves as much as one
 //! of values, and a line of the history holds a few dozen bytes for an entry in place of a few
 //! hundred.
 
 use crate::hex::{hex, unhex_exactly};
 use crate::operation::OpId;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 use std::fmt;
 
 /// What a dead member's log adds to what is known. A line of the history.
@@ -35,35 +35,35 @@ pub struct Logged {
     pub term: u64,
     /// Of the entry's bytes: (term, index) names an entry, and this shows whether it does.
     #[serde(rename = "d")]
-    pub digest: Mark<8>,
+    pub digest: Digest<8>,
     #[serde(rename = "s")]
     pub step: Step,
 }
 
 /// The first bytes of a SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Mark<const BYTES: usize>([u8; BYTES]);
+pub struct Digest<const BYTES: usize>([u8; BYTES]);
 
-impl<const BYTES: usize> Mark<BYTES> {
+impl<const BYTES: usize> Digest<BYTES> {
     pub fn of(bytes: &[u8]) -> Self {
-        let digest = Sha256::digest(bytes);
-        Self(std::array::from_fn(|at| digest[at]))
+        let sha256 = Sha256::digest(bytes);
+        Self(std::array::from_fn(|at| sha256[at]))
     }
 }
 
-impl<const BYTES: usize> fmt::Display for Mark<BYTES> {
+impl<const BYTES: usize> fmt::Display for Digest<BYTES> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex(&self.0))
     }
 }
 
-impl<const BYTES: usize> fmt::Debug for Mark<BYTES> {
+impl<const BYTES: usize> fmt::Debug for Digest<BYTES> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl<const BYTES: usize> std::str::FromStr for Mark<BYTES> {
+impl<const BYTES: usize> std::str::FromStr for Digest<BYTES> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -71,28 +71,29 @@ impl<const BYTES: usize> std::str::FromStr for Mark<BYTES> {
     }
 }
 
-impl<const BYTES: usize> Serialize for Mark<BYTES> {
+impl<const BYTES: usize> Serialize for Digest<BYTES> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de, const BYTES: usize> Deserialize<'de> for Mark<BYTES> {
+impl<'de, const BYTES: usize> Deserialize<'de> for Digest<BYTES> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
-/// A value: its mark, and its writer if it is one of the workload's. Written `MARK` or `MARK,3.17`.
+/// A value: its digest, and its writer if it is one of the workload's. Written `DIGEST` or
+/// `DIGEST,3.17`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Value {
-    mark: Mark<16>,
+    digest: Digest<16>,
     writer: Option<OpId>,
 }
 
 impl Value {
     pub fn of(value: &[u8]) -> Self {
-        Self { mark: Mark::of(value), writer: OpId::of_value(value) }
+        Self { digest: Digest::of(value), writer: OpId::of_value(value) }
     }
 
     /// The operation of the workload that wrote it.
@@ -105,7 +106,7 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.writer {
             Some(writer) => write!(f, "…,{writer}"),
-            None => write!(f, "a value of SHA-256 {}…", self.mark),
+            None => write!(f, "a value of SHA-256 {}…", self.digest),
         }
     }
 }
@@ -113,8 +114,8 @@ impl fmt::Display for Value {
 impl Serialize for Value {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.writer {
-            Some(writer) => serializer.collect_str(&format_args!("{},{writer}", self.mark)),
-            None => serializer.collect_str(&self.mark),
+            Some(writer) => serializer.collect_str(&format_args!("{},{writer}", self.digest)),
+            None => serializer.collect_str(&self.digest),
         }
     }
 }
@@ -122,9 +123,10 @@ impl Serialize for Value {
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let (mark, writer) = text.split_once(',').map_or((text.as_str(), None), |(mark, writer)| (mark, Some(writer)));
+        let (digest, writer) =
+            text.split_once(',').map_or((text.as_str(), None), |(digest, writer)| (digest, Some(writer)));
         let writer = writer.and_then(|writer| OpId::of_value(writer.as_bytes()));
-        Ok(Self { mark: mark.parse().map_err(serde::de::Error::custom)?, writer })
+        Ok(Self { digest: digest.parse().map_err(serde::de::Error::custom)?, writer })
     }
 }
 

@@ -104,7 +104,7 @@ fn samples(kind: EvidenceKind) -> Vec<Evidence> {
             let changes = vec![put(b"1,3.17"), Change::Delete { key: b"k".to_vec() }];
             vec![Evidence::Revision { revision: 9, slot, changes }]
         }
-        K::Again => vec![Evidence::Again { revision: 9, slot, mark: mark_of(&[put(b"1,3.17")]) }],
+        K::Again => vec![Evidence::Again { revision: 9, slot, digest: digest_of_changes(&[put(b"1,3.17")]) }],
         K::Skipped => vec![Evidence::Skipped { slot, compacted: 4 }],
         K::Cycle => vec![Evidence::Cycle { cycle, what: "kill all at time 3ms".into() }],
         K::Did => vec![
@@ -124,7 +124,11 @@ fn samples(kind: EvidenceKind) -> Vec<Evidence> {
             vec![restored(Some(1)), restored(None)]
         }
         K::Reading => {
-            vec![Evidence::Reading { cycle, member, status: Marks { flushed: Some(4), ..Marks::default() } }]
+            vec![Evidence::Reading {
+                cycle,
+                member,
+                status: MemberWatermarks { flushed: Some(4), ..MemberWatermarks::default() },
+            }]
         }
         K::Killed => vec![
             Evidence::Killed { cycle, member, engine: Some(Engine::Redb) },
@@ -149,7 +153,7 @@ fn samples(kind: EvidenceKind) -> Vec<Evidence> {
             let log = r#"{"cycle":4,"member":2,"first":10,"last":61,"committed":60,"entries":[{"i":60,"t":2,"d":"0123456789abcdef","s":"blank"}]}"#;
             vec![Evidence::RaftLog { log: serde_json::from_str(log).unwrap() }]
         }
-        K::Mark => vec![Evidence::Mark { cycle }],
+        K::Baseline => vec![Evidence::Baseline { cycle }],
         K::Missed => vec![Evidence::Missed { cycle, member, index: 9, recovery: recovery() }],
         K::FenceAnswers => {
             let same: Vec<_> = (1..=3).map(|member| (member, answer(1))).collect();
@@ -196,7 +200,7 @@ fn samples(kind: EvidenceKind) -> Vec<Evidence> {
         K::LeasesAwaited => vec![Evidence::LeasesAwaited { bound_ms: 30_000 }],
         K::FreshWatch => {
             let asked = Resumption { from: 4, keys: Some(Keys::one("p/")), upto: 9 };
-            let revisions = vec![(4, mark_of(&[put(b"x,3.17")]))];
+            let revisions = vec![(4, digest_of_changes(&[put(b"x,3.17")]))];
             let heard = Heard { revisions, compacted: Some(3), ended: Some("compacted".into()) };
             vec![Evidence::FreshWatch { cycle, member, asked, heard }]
         }

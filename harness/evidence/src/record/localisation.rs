@@ -27,7 +27,7 @@ pub struct Localisation {
     /// The keys of that revision, as they must be and as each member has them.
     pub keys: Vec<WrongKey>,
     /// The watermarks of the members in that cycle, in order of time.
-    pub watermarks: Vec<Watermarks>,
+    pub watermarks: Vec<WatermarksRow>,
     pub excerpt: Option<Excerpt>,
     /// Questions that could not be answered, and why.
     pub unknown: Vec<String>,
@@ -57,7 +57,7 @@ pub struct WrongKey {
 
 /// One reading of one member; all are raft indexes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Watermarks {
+pub struct WatermarksRow {
     pub member: u64,
     /// The moment in the cycle.
     pub when: String,

@@ -5,7 +5,7 @@
 //! second reading is needed.
 
 use super::Alarms;
-use super::ledger::{Books, FenceMark};
+use super::ledger::{Baseline, Books};
 use ninelives_evidence::hex::hex;
 use ninelives_evidence::verdict::Finding;
 use ninelives_evidence::verdict::findings::parts::{Anchor, Part, Says};
@@ -14,14 +14,19 @@ use ninelives_evidence::{FenceAnswer as Answer, Recovered};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-/// Judges the answers of all replicas for one fence that was proposed after `mark` was taken. The
-/// caller has waited until the watch streams delivered the fence's revision, or has given up
+/// Judges the answers of all replicas for one fence that was proposed after `baseline` was taken.
+/// The caller has waited until the watch streams delivered the fence's revision, or has given up
 /// waiting.
-pub(super) fn check_fence(books: &mut Books, cycle: u32, mark: &FenceMark, answers: &[(u64, Answer)]) -> Vec<Finding> {
+pub(super) fn check_fence(
+    books: &mut Books,
+    cycle: u32,
+    baseline: &Baseline,
+    answers: &[(u64, Answer)],
+) -> Vec<Finding> {
     let mut findings = compare_replicas(answers);
     if let (Some((_, answer)), true) = (answers.first(), findings.is_empty()) {
         let mut alarms = Alarms::new();
-        judge_agreed(books, mark, answer, &mut alarms);
+        judge_agreed(books, baseline, answer, &mut alarms);
         if alarms.is_empty() {
             let Books { replay, model, .. } = &mut *books;
             replay.fenced(answer, model);
@@ -106,7 +111,7 @@ pub(super) fn disagreement(at: Anchor, part: Part, groups: &BTreeMap<String, Vec
 }
 
 /// Compares all replicas with the model.
-fn judge_agreed(books: &mut Books, mark: &FenceMark, answer: &Answer, alarms: &mut Alarms) {
+fn judge_agreed(books: &mut Books, baseline: &Baseline, answer: &Answer, alarms: &mut Alarms) {
     let (Ok(revision), Ok(compact)) = (u64::try_from(answer.revision), u64::try_from(answer.compact_revision.max(0)))
     else {
         let (index, revision) = (answer.index, answer.revision);
@@ -114,21 +119,21 @@ fn judge_agreed(books: &mut Books, mark: &FenceMark, answer: &Answer, alarms: &m
         return;
     };
     let at = Anchor::Agreed { index: answer.index, revision, compact_revision: compact };
-    if revision < mark.revision_min {
-        alarms.push(Finding::new(Replicas::RevisionTooLow { at, acknowledged: mark.revision_min }));
+    if revision < baseline.revision_min {
+        alarms.push(Finding::new(Replicas::RevisionTooLow { at, acknowledged: baseline.revision_min }));
         return;
     }
-    judge_compaction(books, mark, compact, at, alarms);
+    judge_compaction(books, baseline, compact, at, alarms);
     judge_kv(books, answer, (revision, compact), at, alarms);
-    judge_leases(books, mark, answer, at, alarms);
+    judge_leases(books, baseline, answer, at, alarms);
     if answer.auth != Sha256::digest(b"").as_slice() {
         alarms.push(Finding::new(Replicas::AuthSectionNotEmpty { at, found: short(&answer.auth) }));
     }
 }
 
-pub(super) fn judge_compaction(books: &Books, mark: &FenceMark, compact: u64, at: Anchor, alarms: &mut Alarms) {
-    if compact < mark.compact_min {
-        alarms.push(Finding::new(Replicas::CompactionLost { at, acknowledged: mark.compact_min }));
+pub(super) fn judge_compaction(books: &Books, baseline: &Baseline, compact: u64, at: Anchor, alarms: &mut Alarms) {
+    if compact < baseline.compact_min {
+        alarms.push(Finding::new(Replicas::CompactionLost { at, acknowledged: baseline.compact_min }));
     }
     if compact > books.compactions.sent {
         alarms.push(Finding::new(Replicas::CompactionUnasked { at, asked: books.compactions.sent }));
@@ -177,7 +182,7 @@ fn judge_kv(books: &mut Books, answer: &Answer, (revision, compact): (u64, u64),
     }
 }
 
-fn judge_leases(books: &mut Books, mark: &FenceMark, answer: &Answer, at: Anchor, alarms: &mut Alarms) {
+fn judge_leases(books: &mut Books, baseline: &Baseline, answer: &Answer, at: Anchor, alarms: &mut Alarms) {
     let list = lease_list(answer);
     let mut section = Sha256::new();
     for (id, ttl) in &list {
@@ -188,8 +193,8 @@ fn judge_leases(books: &mut Books, mark: &FenceMark, answer: &Answer, at: Anchor
         alarms.push(Finding::new(Replicas::LeaseSectionNotItsList { at }));
     }
     let known: Vec<_> = list.iter().map(|(id, ttl)| (*id, Some(*ttl))).collect();
-    books.leases.book.judge(&mark.leases, at, &known, alarms);
-    books.leases.book.forget(&mark.leases);
+    books.leases.book.judge(&baseline.leases, at, &known, alarms);
+    books.leases.book.forget(&baseline.leases);
 }
 
 fn lease_list(answer: &Answer) -> Vec<(i64, i64)> {

@@ -56,7 +56,7 @@ impl Books {
             }
             Evidence::Unknown { op, why } => self.completed(*op, &Outcome::Unknown { why: why.clone() }),
             Evidence::Revision { revision, slot, changes } => self.delivered(*slot, *revision, changes),
-            Evidence::Again { revision, slot, mark } => self.delivered_again(*slot, *revision, *mark),
+            Evidence::Again { revision, slot, digest } => self.delivered_again(*slot, *revision, *digest),
             Evidence::Skipped { slot, compacted } => self.stream_skipped(*slot, *compacted),
             Evidence::Cycle { cycle, .. } => self.begin_cycle(*cycle),
             Evidence::MovedIn { slot, member, .. } => {
@@ -69,19 +69,20 @@ impl Books {
                 return self.inspected((*cycle, *member), look, *applied_received, dead);
             }
             Evidence::RaftLog { log } => self.log_read(log),
-            Evidence::Mark { .. } => self.fences.mark = self.mark_now(),
+            Evidence::Baseline { .. } => self.fences.baseline = self.baseline_now(),
             Evidence::Missed { cycle, member, index, recovery } => {
                 return check_missed(*cycle, *member, *index, recovery).into_iter().collect();
             }
             Evidence::FenceAnswers { cycle, answers } => {
-                let mark = std::mem::take(&mut self.fences.mark);
-                return check_fence(self, *cycle, &mark, &answers.0);
+                let baseline = std::mem::take(&mut self.fences.baseline);
+                return check_fence(self, *cycle, &baseline, &answers.0);
             }
-            // Members that disagree in a first reading are read again and held to the same mark.
+            // Members that disagree in a first reading are read again and held to the same
+            // baseline.
             Evidence::KvFence { reading: 1, answers, .. } if !KvAnswer::agree(answers) => {}
             Evidence::KvFence { cycle, revision, etcd, answers, .. } => {
-                let mark = std::mem::take(&mut self.fences.mark);
-                return check_kv_fence(self, *cycle, &mark, (*revision, *etcd), answers);
+                let baseline = std::mem::take(&mut self.fences.baseline);
+                return check_kv_fence(self, *cycle, &baseline, (*revision, *etcd), answers);
             }
             Evidence::Recovery { cycle, member, recovery } => return self.recovered(*cycle, *member, recovery),
             Evidence::LastRead { member, revision, rows } => return check_last_read(self, *member, *revision, rows),
@@ -90,7 +91,7 @@ impl Books {
             Evidence::Cut { cut, bound_ms } => return check_cut(cut, *bound_ms).into_iter().collect(),
             Evidence::Healed { healing, bounds } => return check_healing(healing, *bounds),
             Evidence::FreshWatch { member, asked, heard, .. } => self.watched_anew(*member, asked, heard),
-            Evidence::Saving { member, .. } => self.fences.saving = Some((*member, self.mark_now())),
+            Evidence::Saving { member, .. } => self.fences.saving = Some((*member, self.baseline_now())),
             Evidence::Restored { cycle, revision, index, founders } => {
                 return self.restored(*cycle, (*revision, *index), founders);
             }

@@ -8,7 +8,7 @@
 
 use super::Alarms;
 use super::fence::{history_reaches, judge_compaction};
-use super::ledger::{Books, FenceMark};
+use super::ledger::{Baseline, Books};
 use crate::model::predicts_hash_kv;
 use ninelives_evidence::KvAnswer;
 use ninelives_evidence::hex::hex;
@@ -17,13 +17,13 @@ use ninelives_evidence::verdict::findings::parts::{Anchor, Part};
 use ninelives_evidence::verdict::findings::{Harness, Replicas};
 use std::collections::BTreeMap;
 
-/// Judges the states that all members showed at `revision`, which was read after `mark` was taken.
-/// The caller has waited until the watch streams delivered the revision, or has given up waiting.
-/// `etcd`: the members are etcd's own.
+/// Judges the states that all members showed at `revision`, which was read after `baseline` was
+/// taken. The caller has waited until the watch streams delivered the revision, or has given up
+/// waiting. `etcd`: the members are etcd's own.
 pub(super) fn check_kv_fence(
     books: &mut Books,
     cycle: u32,
-    mark: &FenceMark,
+    baseline: &Baseline,
     (revision, etcd): (u64, bool),
     answers: &[KvAnswer],
 ) -> Vec<Finding> {
@@ -34,17 +34,17 @@ pub(super) fn check_kv_fence(
     let mut findings = compare_replicas(answers, revision, at);
     let comparable = answers.iter().all(|answer| answer.compact_revision == first.compact_revision);
     if comparable {
-        judge_state(books, mark, (revision, etcd), answers, at, &mut findings);
+        judge_state(books, baseline, (revision, etcd), answers, at, &mut findings);
     } else {
         books.tally.fences_uncompared += 1;
     }
     for answer in answers {
         let mut wrong = Alarms::new();
         let ids: Vec<_> = answer.leases.iter().map(|id| (*id, None)).collect();
-        books.leases.book.judge(&mark.leases, at, &ids, &mut wrong);
+        books.leases.book.judge(&baseline.leases, at, &ids, &mut wrong);
         findings.extend(wrong.into_iter().map(|alarm| alarm.at_member(answer.member)));
     }
-    books.leases.book.forget(&mark.leases);
+    books.leases.book.forget(&baseline.leases);
     if findings.is_empty() {
         books.fences.agreed = Some((answers.iter().map(|answer| answer.applied).min().unwrap_or(0), revision));
     }
@@ -75,18 +75,18 @@ fn compare_replicas(answers: &[KvAnswer], revision: u64, at: Anchor) -> Vec<Find
 /// Compares each member with the model.
 fn judge_state(
     books: &mut Books,
-    mark: &FenceMark,
+    baseline: &Baseline,
     (revision, etcd): (u64, bool),
     answers: &[KvAnswer],
     at: Anchor,
     findings: &mut Vec<Finding>,
 ) {
-    if revision < mark.revision_min {
-        findings.push(Finding::new(Replicas::RevisionTooLow { at, acknowledged: mark.revision_min }));
+    if revision < baseline.revision_min {
+        findings.push(Finding::new(Replicas::RevisionTooLow { at, acknowledged: baseline.revision_min }));
         return;
     }
     let compact = answers.first().map_or(0, |answer| answer.compact_revision);
-    judge_compaction(books, mark, compact, at, findings);
+    judge_compaction(books, baseline, compact, at, findings);
     if !history_reaches(books, revision, at, findings) {
         return;
     }

@@ -3,8 +3,8 @@
 //! before is not; and the lists hold no lease that no client granted.
 //!
 //! Leases have no revision: at a fence only those facts are certain that were acknowledged before
-//! the fence was proposed ([`LeaseMark`]). Most leases live so long that they do not expire in a
-//! run. A lease of seconds may be gone at any time, as if its revocation had been sent and never
+//! the fence was proposed ([`LeaseBaseline`]). Most leases live so long that they do not expire in
+//! a run. A lease of seconds may be gone at any time, as if its revocation had been sent and never
 //! answered (`lease_clock` judges when).
 
 use super::Alarms;
@@ -27,7 +27,7 @@ struct Lease {
 
 /// Facts about leases that are certain at any fence that is proposed from here on.
 #[derive(Debug, Clone, Default)]
-pub(super) struct LeaseMark {
+pub(super) struct LeaseBaseline {
     present: Vec<i64>,
     absent: BTreeSet<i64>,
 }
@@ -97,7 +97,7 @@ impl LeaseBook {
     /// The cluster was restored from a snapshot that was asked for when `saved` was taken. Facts
     /// that were certain then are still certain, unless a revocation was sent since; the first list
     /// settles whether the snapshot holds the other leases.
-    pub fn restored(&mut self, saved: &LeaseMark) {
+    pub fn restored(&mut self, saved: &LeaseBaseline) {
         for (id, lease) in &mut self.leases {
             let present = saved.present.contains(id) && !lease.revoke_sent;
             let absent = saved.absent.contains(id);
@@ -106,24 +106,24 @@ impl LeaseBook {
         }
     }
 
-    /// The mark for a fence. The caller takes it before it proposes the fence.
-    pub fn mark(&self) -> LeaseMark {
+    /// The baseline for a fence. The caller takes it before it proposes the fence.
+    pub fn baseline(&self) -> LeaseBaseline {
         let of = |keep: fn(&Lease) -> bool| self.leases.iter().filter(move |(_, l)| keep(l)).map(|(id, _)| *id);
-        LeaseMark { present: of(|l| l.granted && !l.revoke_sent).collect(), absent: of(|l| l.revoked).collect() }
+        LeaseBaseline { present: of(|l| l.granted && !l.revoke_sent).collect(), absent: of(|l| l.revoked).collect() }
     }
 
     /// Judges a list (id, granted TTL in seconds if it is known) that was made at the fence `at`,
-    /// after `mark` was taken.
-    pub fn judge(&self, mark: &LeaseMark, at: Anchor, list: &[(i64, Option<i64>)], alarms: &mut Alarms) {
+    /// after `baseline` was taken.
+    pub fn judge(&self, baseline: &LeaseBaseline, at: Anchor, list: &[(i64, Option<i64>)], alarms: &mut Alarms) {
         let listed: BTreeMap<i64, Option<i64>> = list.iter().copied().collect();
-        for id in mark.present.iter().filter(|id| !listed.contains_key(id)) {
+        for id in baseline.present.iter().filter(|id| !listed.contains_key(id)) {
             if self.leases.get(id).is_some_and(|lease| !lease.revoke_sent) {
                 alarms.push(Finding::new(Broken::LeaseGone { at, lease: *id }));
             }
         }
         for (id, ttl) in listed {
             let wrong = match (self.leases.get(&id), ttl) {
-                _ if mark.absent.contains(&id) => Some(Broken::LeaseStillThere { at, lease: id }),
+                _ if baseline.absent.contains(&id) => Some(Broken::LeaseStillThere { at, lease: id }),
                 (None, _) => Some(Broken::LeaseUnasked { at, lease: id }),
                 (Some(lease), Some(ttl_seconds)) if ttl_seconds != lease.ttl_seconds => {
                     let asked_seconds = lease.ttl_seconds;
@@ -135,10 +135,10 @@ impl LeaseBook {
         }
     }
 
-    /// Forgets the leases that were certainly over when `mark` was taken: every list since has been
-    /// judged.
-    pub fn forget(&mut self, mark: &LeaseMark) {
-        for id in &mark.absent {
+    /// Forgets the leases that were certainly over when `baseline` was taken: every list since has
+    /// been judged.
+    pub fn forget(&mut self, baseline: &LeaseBaseline) {
+        for id in &baseline.absent {
             self.leases.remove(id);
         }
     }
@@ -149,11 +149,11 @@ mod tests {
     use super::*;
     use ninelives_evidence::verdict::Class;
 
-    fn classes(book: &mut LeaseBook, mark: &LeaseMark, list: &[(i64, i64)]) -> Vec<Class> {
+    fn classes(book: &mut LeaseBook, baseline: &LeaseBaseline, list: &[(i64, i64)]) -> Vec<Class> {
         let mut alarms = Alarms::new();
         let list: Vec<_> = list.iter().map(|(id, ttl)| (*id, Some(*ttl))).collect();
-        book.judge(mark, Anchor::Fence { index: 9 }, &list, &mut alarms);
-        book.forget(mark);
+        book.judge(baseline, Anchor::Fence { index: 9 }, &list, &mut alarms);
+        book.forget(baseline);
         alarms.into_iter().map(|alarm| alarm.class()).collect()
     }
 
@@ -165,14 +165,14 @@ mod tests {
         }
         book.granted(1);
         book.granted(2);
-        let mark = book.mark();
+        let baseline = book.baseline();
         book.granted(3);
         book.revoke_sent(2);
-        assert_eq!(classes(&mut book, &mark, &[(1, 600)]), [], "2 may be revoked already, 3 and 4 not granted yet");
-        assert_eq!(classes(&mut book, &mark, &[(1, 600), (2, 600), (3, 600), (4, 600)]), []);
-        assert_eq!(classes(&mut book, &mark, &[(2, 600)]), [Class::LostWrite]);
-        assert_eq!(classes(&mut book, &mark, &[(1, 600), (9, 600)]), [Class::Phantom]);
-        assert_eq!(classes(&mut book, &mark, &[(1, 599)]), [Class::Model]);
+        assert_eq!(classes(&mut book, &baseline, &[(1, 600)]), [], "2 may be revoked already, 3 and 4 not granted yet");
+        assert_eq!(classes(&mut book, &baseline, &[(1, 600), (2, 600), (3, 600), (4, 600)]), []);
+        assert_eq!(classes(&mut book, &baseline, &[(2, 600)]), [Class::LostWrite]);
+        assert_eq!(classes(&mut book, &baseline, &[(1, 600), (9, 600)]), [Class::Phantom]);
+        assert_eq!(classes(&mut book, &baseline, &[(1, 599)]), [Class::Model]);
     }
 
     #[test]
@@ -181,13 +181,13 @@ mod tests {
         book.grant_sent(1, 600);
         book.granted(1);
         book.revoke_sent(1);
-        let early = book.mark();
+        let early = book.baseline();
         book.revoked(1);
         assert_eq!(classes(&mut book, &early, &[(1, 600)]), [], "the fence may precede the revocation");
-        let late = book.mark();
+        let late = book.baseline();
         assert_eq!(classes(&mut book, &late, &[(1, 600)]), [Class::LostWrite]);
         assert_eq!(book.leases.len(), 0);
-        let after = book.mark();
+        let after = book.baseline();
         assert_eq!(classes(&mut book, &after, &[(1, 600)]), [Class::Phantom], "it came back");
     }
 
@@ -217,18 +217,21 @@ mod tests {
         (1..=4).for_each(|id| book.granted(id));
         book.revoke_sent(4);
         book.revoked(4);
-        let saved = book.mark();
+        let saved = book.baseline();
         // The grant may have come too late for the snapshot, or in time: that is unknown.
         book.granted(5);
         book.revoke_sent(3);
         book.revoked(3);
         book.revoke_sent(2);
         book.restored(&saved);
-        let mark = book.mark();
-        assert_eq!((mark.present.as_slice(), mark.absent.iter().copied().collect::<Vec<_>>()), (&[1][..], vec![4]));
+        let baseline = book.baseline();
+        assert_eq!(
+            (baseline.present.as_slice(), baseline.absent.iter().copied().collect::<Vec<_>>()),
+            (&[1][..], vec![4])
+        );
         for list in [&[(1, 600)][..], &[(1, 600), (2, 600), (3, 600), (5, 600)]] {
-            assert_eq!(classes(&mut book, &mark, list), [], "{list:?}");
+            assert_eq!(classes(&mut book, &baseline, list), [], "{list:?}");
         }
-        assert_eq!(classes(&mut book, &mark, &[(2, 600)]), [Class::LostWrite], "1 was in it for certain");
+        assert_eq!(classes(&mut book, &baseline, &[(2, 600)]), [Class::LostWrite], "1 was in it for certain");
     }
 }

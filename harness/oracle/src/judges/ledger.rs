@@ -24,7 +24,7 @@ use super::asked::{Asked, Newest};
 use super::durability::Writes;
 use super::exactly_once::ExactlyOnce;
 use super::lease_clock::{LeaseClock, Leased, is_short};
-use super::leases::{LeaseBook, LeaseMark};
+use super::leases::{LeaseBaseline, LeaseBook};
 use super::linearizability::{Basis, Linearizability};
 use super::log_replay::LogReplay;
 use super::raised::{Origin, Queue, Raised};
@@ -34,13 +34,13 @@ use super::sessions::{Own, Sessions};
 use super::streams::{self, Delivered, Delivery, Streams};
 use super::sums::{Sums, Tally};
 use super::votes::Leaders;
-use super::watermarks::Watermarks;
+use super::watermarks::WatermarkJudge;
 use crate::model::{KvDigest, Live, Model};
 use crate::raft_log::RaftLog;
 use ninelives_evidence::hex::hex;
 use ninelives_evidence::history::History;
 use ninelives_evidence::known::{Known, Signature};
-use ninelives_evidence::logged::{LogEvidence, Mark};
+use ninelives_evidence::logged::{Digest, LogEvidence};
 use ninelives_evidence::member::{Engine, Slot};
 use ninelives_evidence::operation::{Action, Fate, KeyState, OpId, Outcome, Purpose, Reply};
 use ninelives_evidence::record::ResumedRecord;
@@ -49,18 +49,18 @@ use ninelives_evidence::record::known::KnownRecord;
 use ninelives_evidence::verdict::findings::parts::{NoEffect, Vote};
 use ninelives_evidence::verdict::findings::{self, Answers, Watches};
 use ninelives_evidence::verdict::{Class, Finding};
-use ninelives_evidence::{Change, DeadMember, Evidence, EvidenceKind, Heard, Reading, Resumption, mark_of};
-use sha2::{Digest, Sha256};
+use ninelives_evidence::{Change, DeadMember, Evidence, EvidenceKind, Heard, Reading, Resumption, digest_of_changes};
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Facts that hold at any fence proposed after the mark was taken.
+/// The baseline of a fence: facts that hold at any fence proposed after they were taken.
 #[derive(Debug, Clone, Default)]
-pub struct FenceMark {
+pub struct Baseline {
     pub(super) revision_min: u64,
     pub(super) compact_min: u64,
-    pub(super) leases: LeaseMark,
+    pub(super) leases: LeaseBaseline,
 }
 
 /// A request under way, and the newest acknowledgements before it was sent: of any member, and of
@@ -75,7 +75,7 @@ struct Pending {
 /// The ledger's content, in groups by what it is about.
 #[derive(Debug)]
 pub(super) struct Books {
-    pub position: Position,
+    pub position: HistoryPosition,
     pub model: Model,
     pub replay: LogReplay,
     streams: Streams,
@@ -92,7 +92,7 @@ pub(super) struct Books {
 
 /// The evidence under judgement, and its place in the history.
 #[derive(Debug)]
-pub(super) struct Position {
+pub(super) struct HistoryPosition {
     /// The moment at which it was recorded, on the clock of its history.
     pub at_us: u64,
     /// Lines of the history so far.
@@ -154,7 +154,7 @@ pub(super) struct LeaseBooks {
 pub(super) struct MemberBooks {
     /// The member in each slot: streams belong to slots, findings to members.
     pub tenants: BTreeMap<Slot, u64>,
-    watermarks: BTreeMap<u64, Watermarks>,
+    watermarks: BTreeMap<u64, WatermarkJudge>,
     leaders: Leaders,
     /// Each member's last known vote.
     pub votes: BTreeMap<u64, Vote>,
@@ -175,11 +175,10 @@ impl MemberBooks {
 /// Facts that the next fence, or the next snapshot, is held to.
 #[derive(Debug, Default)]
 pub(super) struct FenceBooks {
-    /// Facts that were certain when the last fence was about to be proposed.
-    pub mark: FenceMark,
-    /// The member that was last asked for a snapshot to restore from, and the facts that were
-    /// certain then.
-    pub saving: Option<(u64, FenceMark)>,
+    /// The baseline of the last fence, until its answers are judged.
+    pub baseline: Baseline,
+    /// The member that was last asked for a snapshot to restore from, and the baseline then.
+    pub saving: Option<(u64, Baseline)>,
     /// Raft index and revision at which all members were last seen to show what the model has, by
     /// the API.
     pub agreed: Option<(u64, u64)>,
@@ -217,7 +216,14 @@ impl Ledger {
         let origin = Origin { line: 0, kind: EvidenceKind::History };
         let tenants = slots.iter().map(|slot| (*slot, slot.0)).collect();
         Arc::new(Self(Mutex::new(Books {
-            position: Position { at_us: 0, lines: 0, by: origin, cycle: None, ended: false, resumptions: Vec::new() },
+            position: HistoryPosition {
+                at_us: 0,
+                lines: 0,
+                by: origin,
+                cycle: None,
+                ended: false,
+                resumptions: Vec::new(),
+            },
             model: Model::default(),
             replay: LogReplay::default(),
             streams: Streams::new(slots),
@@ -304,9 +310,9 @@ impl Ledger {
     /// `slot`'s stream delivered `revision`, all of it.
     pub fn deliver(&self, slot: Slot, revision: u64, changes: &[Change]) {
         let mut books = self.books();
-        let mark = mark_of(changes);
-        let evidence = if books.streams.expects(slot, revision, mark) {
-            Evidence::Again { revision, slot, mark }
+        let digest = digest_of_changes(changes);
+        let evidence = if books.streams.expects(slot, revision, digest) {
+            Evidence::Again { revision, slot, digest }
         } else {
             Evidence::Revision { revision, slot, changes: changes.to_vec() }
         };
@@ -335,8 +341,8 @@ impl Ledger {
 
     /// Facts that are certain from here on.
     #[cfg(test)]
-    pub fn mark(&self) -> FenceMark {
-        self.books().mark_now()
+    pub fn baseline(&self) -> Baseline {
+        self.books().baseline_now()
     }
 
     /// The model's digest of the kv section. The model stays as it is: only evidence changes the
@@ -448,7 +454,7 @@ impl Books {
     fn digests(&self) -> BTreeMap<String, String> {
         // Exhaustive: a new field does not compile before it is here.
         let Self {
-            position: Position { at_us, lines, by, cycle, ended, resumptions },
+            position: HistoryPosition { at_us, lines, by, cycle, ended, resumptions },
             model,
             replay,
             streams,
@@ -457,7 +463,7 @@ impl Books {
             compactions: CompactionBooks { acked: compact_acked, sent: compact_sent },
             leases: LeaseBooks { book: leases, clock: lease_clock },
             members: MemberBooks { tenants, watermarks, leaders, votes, dead },
-            fences: FenceBooks { mark, saving, agreed },
+            fences: FenceBooks { baseline, saving, agreed },
             findings: FindingBooks { queue, known, lost_write, watch_broken },
             tally,
             // This is the place to which it is written, and not its content.
@@ -492,7 +498,7 @@ impl Books {
             ("by", by),
             ("raised", &raised),
             ("known", known),
-            ("mark", mark),
+            ("baseline", baseline),
             ("saving", saving),
             ("agreed", agreed),
             ("votes", votes),
@@ -535,7 +541,7 @@ impl Books {
     pub fn resumed(&mut self, after_cycle: u32) {
         self.position.resumptions.push(after_cycle);
         self.position.ended = false;
-        self.fences.mark = FenceMark::default();
+        self.fences.baseline = Baseline::default();
         // All members died with the harness, and it counts their lives anew.
         self.members.watermarks.clear();
         // The history's clock starts over.
@@ -569,14 +575,14 @@ impl Books {
         self.streams = Streams::behind(self.streams.slots().collect::<Vec<_>>().into_iter(), revision);
         self.replay = self.replay.restored(revision, index);
         self.compactions = CompactionBooks { acked: saved.compact_min, sent: self.compactions.sent.min(revision) };
-        self.fences.mark = FenceMark::default();
+        self.fences.baseline = Baseline::default();
         self.fences.agreed = index.map(|index| (index, revision));
         findings
     }
 
     /// Judges a snapshot of `revision`: it must hold everything that was acknowledged before
     /// `source` was asked for it, and nothing that no watch delivered.
-    fn judge_saved(&self, cycle: u32, source: u64, revision: u64, saved: &FenceMark) -> Vec<Finding> {
+    fn judge_saved(&self, cycle: u32, source: u64, revision: u64, saved: &Baseline) -> Vec<Finding> {
         let (member, acknowledged, told) = (source, saved.revision_min, self.model.revision());
         let what = if revision < acknowledged {
             findings::Writes::SnapshotTooOld { member, revision, acknowledged }
@@ -621,7 +627,7 @@ impl Books {
 
     pub fn delivered(&mut self, slot: Slot, revision: u64, changes: &[Change]) {
         let mut alarms = Alarms::new();
-        let delivered = Delivered { slot, revision, mark: mark_of(changes), changes: Some(changes) };
+        let delivered = Delivered { slot, revision, digest: digest_of_changes(changes), changes: Some(changes) };
         let delivery = self.streams.deliver(&delivered, &mut alarms);
         self.file_at(slot, alarms);
         if delivery == Delivery::Old {
@@ -648,9 +654,9 @@ impl Books {
         self.file(None, alarms);
     }
 
-    pub fn delivered_again(&mut self, slot: Slot, revision: u64, mark: Mark<8>) {
+    pub fn delivered_again(&mut self, slot: Slot, revision: u64, digest: Digest<8>) {
         let mut alarms = Alarms::new();
-        let delivery = self.streams.deliver(&Delivered { slot, revision, mark, changes: None }, &mut alarms);
+        let delivery = self.streams.deliver(&Delivered { slot, revision, digest, changes: None }, &mut alarms);
         if delivery == Delivery::New {
             alarms.push(Finding::new(Watches::DeliveredAgainUnknown { slot, revision }));
         }
@@ -672,11 +678,11 @@ impl Books {
         self.file(None, alarms);
     }
 
-    pub fn mark_now(&self) -> FenceMark {
-        FenceMark {
+    pub fn baseline_now(&self) -> Baseline {
+        Baseline {
             revision_min: self.operations.acked.revision.max(self.model.revision()),
             compact_min: self.compactions.acked,
-            leases: self.leases.book.mark(),
+            leases: self.leases.book.baseline(),
         }
     }
 

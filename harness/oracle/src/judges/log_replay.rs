@@ -32,7 +32,7 @@
 //! before. It is written down before it is judged, and its judgement needs nothing else, so it can
 //! be judged again from the history.
 //!
-//! Memory: marks of the entries of the last few thousand indexes, of the newest state, and of the
+//! Memory: digests of the entries of the last few thousand indexes, of the newest state, and of the
 //! revisions that only one of log and watches has told so far.
 
 mod admission;
@@ -45,7 +45,7 @@ pub use store::{Effect, Row, Store};
 use super::Alarms;
 use crate::model::Model;
 use crate::raft_log::{LogId, RaftLog};
-use ninelives_evidence::logged::{self, LogEvidence, Logged, Mark, Span, Step, Value};
+use ninelives_evidence::logged::{self, Digest, LogEvidence, Logged, Span, Step, Value};
 use ninelives_evidence::record::Replayed;
 use ninelives_evidence::verdict::Finding;
 use ninelives_evidence::verdict::findings::RaftLogs;
@@ -53,7 +53,7 @@ use ninelives_evidence::verdict::findings::parts::{Differs, Figure, Told};
 use ninelives_evidence::{Change, FenceAnswer};
 use std::collections::BTreeMap;
 
-/// Committed entries whose marks are kept, to be compared with those of another log. A log is
+/// Committed entries whose digests are kept, to be compared with those of another log. A log is
 /// purged to a few hundred entries; a member that was away keeps a few thousand.
 const KNOWN_MAX: usize = 20_000;
 /// Fences that are remembered: a log holds those of the last few cycles.
@@ -81,7 +81,7 @@ struct Fact {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Known {
     term: u64,
-    digest: Mark<8>,
+    digest: Digest<8>,
     member: u64,
 }
 

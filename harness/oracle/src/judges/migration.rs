@@ -7,7 +7,7 @@ use ninelives_evidence::DeadMember;
 use ninelives_evidence::member::Engine;
 use ninelives_evidence::verdict::Finding;
 use ninelives_evidence::verdict::findings::Restarts;
-use ninelives_evidence::verdict::findings::parts::{DeadMark, Migration, Store};
+use ninelives_evidence::verdict::findings::parts::{DeadWatermark, Migration, Store};
 use std::cmp::Ordering;
 
 /// Judges the directory `restart.dead` after a `migrate`, against `before` it. `to`: the engine
@@ -31,9 +31,9 @@ pub fn check_kept(restart: &Restart<'_>, before: &DeadMember, to: Option<Engine>
         findings.push(restart.finding(Restarts::MigratedToAnother { to, found }));
     }
     for (mark, was, is) in [
-        (DeadMark::Engine, before.engine_index, dead.engine_index),
-        (DeadMark::LogLast, before.log_last, dead.log_last),
-        (DeadMark::LastPurged, before.last_purged, dead.last_purged),
+        (DeadWatermark::Engine, before.engine_index, dead.engine_index),
+        (DeadWatermark::LogLast, before.log_last, dead.log_last),
+        (DeadWatermark::LastPurged, before.last_purged, dead.last_purged),
     ] {
         match is.cmp(&was) {
             Ordering::Less => findings.push(restart.finding(Restarts::MigrationLost { after, mark, was, is })),

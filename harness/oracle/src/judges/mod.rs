@@ -23,7 +23,7 @@
 //! | [`replay_start`] | a restart begins where the dead directory says, and skips and repeats nothing |
 //! | [`log_replay`] | the committed entries of the raft logs, replayed, make what the watches delivered |
 //! | [`votes`] | a vote never goes back, and a term has one leader |
-//! | [`watermarks`] | within one life marks stand in their order and never go back |
+//! | [`watermarks`] | within one life watermarks stand in their order and never go back |
 //! | [`migration`] | a change of engine, interrupted or not, keeps what it found |
 //! | [`last_read`] | a full read at the end holds the model's rows, no fewer and no more |
 //!
@@ -59,7 +59,7 @@ pub mod watermarks;
 use fence::{check_fence, check_missed};
 use kv_fence::check_kv_fence;
 use last_read::check_last_read;
-pub use ledger::{FenceMark, Ledger};
+pub use ledger::{Baseline, Ledger};
 use migration::check_kept;
 pub use migration::settle_index;
 pub use raised::{LISTED_PER_CLASS_MAX, Origin, Raised};

@@ -17,7 +17,7 @@
 
 use ninelives_evidence::member::Engine;
 use ninelives_evidence::verdict::Finding;
-use ninelives_evidence::verdict::findings::parts::{DeadMark, Span};
+use ninelives_evidence::verdict::findings::parts::{DeadWatermark, Span};
 use ninelives_evidence::verdict::findings::{Restarts, What};
 use ninelives_evidence::{DeadMember, IndexRange, Recovered};
 
@@ -114,18 +114,18 @@ pub fn check_replay_start(restart: &Restart<'_>, recovery: &Recovered) -> Vec<Fi
         return Vec::new();
     }
     let mut broken = Vec::new();
-    let mut same = |mark: DeadMark, dead: Option<u64>, told: Option<u64>| {
+    let mut same = |mark: DeadWatermark, dead: Option<u64>, told: Option<u64>| {
         if dead != told {
             broken.push(Restarts::RecoveredOtherMark { mark, dead, told });
         }
     };
     // On redb N is E by definition, and a member may leave it at that.
     if recovery.last_flushed_index.is_some() || dead.engine != Some(Engine::Redb) {
-        same(DeadMark::Persisted, dead.last_flushed_index, recovery.last_flushed_index);
+        same(DeadWatermark::Persisted, dead.last_flushed_index, recovery.last_flushed_index);
     }
-    same(DeadMark::Engine, dead.engine_index, recovery.engine_index);
-    same(DeadMark::LastPurged, dead.last_purged, recovery.last_purged);
-    same(DeadMark::LogLast, dead.log_last, recovery.log_last);
+    same(DeadWatermark::Engine, dead.engine_index, recovery.engine_index);
+    same(DeadWatermark::LastPurged, dead.last_purged, recovery.last_purged);
+    same(DeadWatermark::LogLast, dead.log_last, recovery.log_last);
     let (n, e) = (dead.last_flushed_index, dead.engine_index);
     match recovery.snapshot_installed {
         None => {

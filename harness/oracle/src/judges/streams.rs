@@ -6,26 +6,26 @@
 //!
 //! The store's revision grows by one with each change and a watch of all keys sees each, so the
 //! sequence has no holes to guess at: after r comes r + 1. The first stream to deliver a revision
-//! feeds the model; a mark of it is kept until the slowest stream has delivered it as well.
+//! feeds the model; a digest of it is kept until the slowest stream has delivered it as well.
 
 use super::Alarms;
 use crate::model::Model;
 use ninelives_evidence::limits;
-use ninelives_evidence::logged::Mark;
+use ninelives_evidence::logged::Digest;
 use ninelives_evidence::member::Slot;
 use ninelives_evidence::operation::Keys;
 use ninelives_evidence::verdict::Finding;
 use ninelives_evidence::verdict::findings::Watches;
 use ninelives_evidence::verdict::findings::parts::FreshWatch;
-use ninelives_evidence::{Change, Heard, Resumption, mark_of};
+use ninelives_evidence::{Change, Heard, Resumption, digest_of_changes};
 use std::collections::{BTreeMap, VecDeque};
 
 #[derive(Debug)]
 pub(super) struct Streams {
     /// Last revision delivered, by slot. An empty store is at revision 1.
     last: BTreeMap<Slot, u64>,
-    /// Marks of the revisions from `first` on.
-    recent: VecDeque<Mark<8>>,
+    /// Digests of the revisions from `first` on.
+    recent: VecDeque<Digest<8>>,
     first: u64,
 }
 
@@ -34,9 +34,9 @@ pub(super) struct Streams {
 pub(super) struct Delivered<'a> {
     pub slot: Slot,
     pub revision: u64,
-    /// The mark of its changes.
-    pub mark: Mark<8>,
-    /// `None`: they are those of the history, if the mark is.
+    /// The digest of its changes.
+    pub digest: Digest<8>,
+    /// `None`: they are those of the history, if the digest is.
     pub changes: Option<&'a [Change]>,
 }
 
@@ -78,17 +78,17 @@ impl Streams {
         self.first + self.recent.len() as u64 - 1
     }
 
-    /// Whether `slot`'s next revision is `revision`, and the history has it with that mark.
-    pub fn expects(&self, slot: Slot, revision: u64, mark: Mark<8>) -> bool {
-        revision == self.last(slot) + 1 && self.known(revision) == Some(mark)
+    /// Whether `slot`'s next revision is `revision`, and the history has it with that digest.
+    pub fn expects(&self, slot: Slot, revision: u64, digest: Digest<8>) -> bool {
+        revision == self.last(slot) + 1 && self.known(revision) == Some(digest)
     }
 
-    fn known(&self, revision: u64) -> Option<Mark<8>> {
+    fn known(&self, revision: u64) -> Option<Digest<8>> {
         self.recent.get(usize::try_from(revision.checked_sub(self.first)?).ok()?).copied()
     }
 
     pub fn deliver(&mut self, delivered: &Delivered<'_>, alarms: &mut Alarms) -> Delivery {
-        let Delivered { slot, revision, mark, changes } = *delivered;
+        let Delivered { slot, revision, digest, changes } = *delivered;
         let last = self.last(slot);
         if revision <= last {
             alarms.push(Finding::new(Watches::DeliveredTwice { slot, revision, after: last }));
@@ -100,11 +100,12 @@ impl Streams {
         self.last.insert(slot, revision);
         let newest = self.newest();
         let delivery = if revision == newest + 1 {
-            self.recent.push_back(mark);
+            self.recent.push_back(digest);
             Delivery::New
         } else {
-            if self.known(revision).is_some_and(|known| known != mark) {
-                let holds = changes.map_or_else(|| format!("changes with the mark {mark}"), super::predict::in_words);
+            if self.known(revision).is_some_and(|known| known != digest) {
+                let holds =
+                    changes.map_or_else(|| format!("changes with the digest {digest}"), super::predict::in_words);
                 alarms.push(Finding::new(Watches::DeliveredOtherwise { slot, revision, holds }));
             }
             Delivery::Old
@@ -148,7 +149,7 @@ pub(super) fn resumptions(model: &Model, upto: u64, draw: u64, (sent, acked): (u
     asked
 }
 
-fn expected(model: &Model, from: u64, upto: u64, keys: Option<&Keys>) -> Vec<(u64, Mark<8>)> {
+fn expected(model: &Model, from: u64, upto: u64, keys: Option<&Keys>) -> Vec<(u64, Digest<8>)> {
     let wanted = model
         .changes_since(from)
         .into_iter()
@@ -158,7 +159,7 @@ fn expected(model: &Model, from: u64, upto: u64, keys: Option<&Keys>) -> Vec<(u6
     whole
         .map(|one| {
             let changes: Vec<Change> = one.iter().map(|(_, change)| change.clone()).collect();
-            (one.first().map_or(0, |(revision, _)| *revision), mark_of(&changes))
+            (one.first().map_or(0, |(revision, _)| *revision), digest_of_changes(&changes))
         })
         .collect()
 }
@@ -180,9 +181,9 @@ pub(super) fn judge_resumed(model: &Model, asked: &Resumption, heard: &Heard, (s
     }
     let expected = expected(model, asked.from, asked.upto, asked.keys.as_ref());
     let mut heard_at = heard.revisions.iter();
-    for (revision, mark) in &expected {
+    for (revision, digest) in &expected {
         match heard_at.next() {
-            Some((at, found)) if at == revision && found == mark => {}
+            Some((at, found)) if at == revision && found == digest => {}
             Some((at, _)) if at == revision => {
                 return alarm(Watches::FreshHasOtherChanges { watch, revision: *at });
             }
@@ -209,8 +210,8 @@ mod tests {
 
     fn deliver(streams: &mut Streams, slot: u64, revision: u64, key: &str, alarms: &mut Alarms) -> Delivery {
         let changes = delete(key);
-        let mark = mark_of(&changes);
-        streams.deliver(&Delivered { slot: Slot(slot), revision, mark, changes: Some(&changes) }, alarms)
+        let digest = digest_of_changes(&changes);
+        streams.deliver(&Delivered { slot: Slot(slot), revision, digest, changes: Some(&changes) }, alarms)
     }
 
     fn run(deliveries: &[(u64, u64, &str)]) -> (Streams, usize) {
@@ -280,7 +281,7 @@ mod tests {
         assert_eq!(resumed(|heard| heard.revisions.retain(|(revision, _)| *revision != 7)), 1, "a gap");
         assert_eq!(resumed(|heard| heard.revisions.truncate(3)), 1, "an end too early");
         assert_eq!(resumed(|heard| heard.revisions.insert(1, heard.revisions[0])), 1, "twice");
-        assert_eq!(resumed(|heard| heard.revisions[2].1 = mark_of(&[])), 1, "something else");
+        assert_eq!(resumed(|heard| heard.revisions[2].1 = digest_of_changes(&[])), 1, "something else");
         assert_eq!(resumed(|heard| heard.revisions.swap(0, 1)), 1, "another order");
         assert_eq!(resumed(|heard| (heard.revisions.clear(), heard.compacted = Some(5)).1), 1, "5 was never compacted");
     }

@@ -4,9 +4,9 @@
 //!   purged ≤ persisted N ≤ flushed ≤ applied ≤ committed        log durable ≤ log last
 //! ```
 //!
-//! and neither a mark nor the revision nor the term ever goes back. (A log that is cut where a new
-//! leader has other entries loses entries that were never committed: its ends may go back.) The log
-//! is read after the marks, so the purged index is compared with the N of a later reading.
+//! and neither a watermark nor the revision nor the term ever goes back. (A log that is cut where a
+//! new leader has other entries loses entries that were never committed: its ends may go back.) The
+//! log is read after the watermarks, so the purged index is compared with the N of a later reading.
 //!
 //! A member asserts the middle of the chain itself at every move; this judge looks at the same
 //! figures from outside. Readings of one life are compared in the order in which they were *asked
@@ -17,32 +17,32 @@ use super::Alarms;
 use ninelives_evidence::Reading;
 use ninelives_evidence::verdict::Finding;
 use ninelives_evidence::verdict::findings::Watermarks as Broken;
-use ninelives_evidence::verdict::findings::parts::Mark;
+use ninelives_evidence::verdict::findings::parts::Watermark;
 use std::collections::VecDeque;
 
-/// The marks that never go back, beside the term.
-fn ascending(reading: &Reading) -> [(Mark, u64); 7] {
+/// The watermarks that never go back, beside the term.
+fn ascending(reading: &Reading) -> [(Watermark, u64); 7] {
     [
-        (Mark::Purged, reading.purged),
-        (Mark::Persisted, reading.persisted),
-        (Mark::Flushed, reading.flushed),
-        (Mark::Applied, reading.applied),
-        (Mark::Committed, reading.committed),
-        (Mark::Revision, reading.revision),
-        (Mark::CompactRevision, reading.compacted),
+        (Watermark::Purged, reading.purged),
+        (Watermark::Persisted, reading.persisted),
+        (Watermark::Flushed, reading.flushed),
+        (Watermark::Applied, reading.applied),
+        (Watermark::Committed, reading.committed),
+        (Watermark::Revision, reading.revision),
+        (Watermark::CompactRevision, reading.compacted),
     ]
 }
 
 /// Pairs that must be in this order, beside persisted and flushed.
-fn order(reading: &Reading) -> [((Mark, u64), (Mark, u64)); 3] {
+fn order(reading: &Reading) -> [((Watermark, u64), (Watermark, u64)); 3] {
     [
-        ((Mark::Flushed, reading.flushed), (Mark::Applied, reading.applied)),
-        ((Mark::Applied, reading.applied), (Mark::Committed, reading.committed)),
-        ((Mark::LogDurable, reading.log_durable), (Mark::LogLast, reading.log_last)),
+        ((Watermark::Flushed, reading.flushed), (Watermark::Applied, reading.applied)),
+        ((Watermark::Applied, reading.applied), (Watermark::Committed, reading.committed)),
+        ((Watermark::LogDurable, reading.log_durable), (Watermark::LogLast, reading.log_last)),
     ]
 }
 
-/// The greater of each mark that never goes back.
+/// The greater of each watermark that never goes back.
 fn at_least(reading: Reading, other: &Reading) -> Reading {
     Reading {
         term: reading.term.max(other.term),
@@ -62,7 +62,7 @@ const OVERLAP_MAX: usize = 64;
 
 /// One member's readings.
 #[derive(Debug, Default)]
-pub(super) struct Watermarks {
+pub(super) struct WatermarkJudge {
     life: u64,
     answered: u64,
     /// The newest readings of this life, in the order of their answers.
@@ -71,7 +71,7 @@ pub(super) struct Watermarks {
     floor: Option<Reading>,
 }
 
-impl Watermarks {
+impl WatermarkJudge {
     pub fn reading(&mut self, reading: &Reading) -> Alarms {
         if reading.life != self.life {
             *self = Self { life: reading.life, ..Self::default() };
@@ -138,7 +138,7 @@ mod tests {
     }
 
     fn classes(readings: &[Reading]) -> Vec<Class> {
-        let mut book = Watermarks::default();
+        let mut book = WatermarkJudge::default();
         readings.iter().flat_map(|one| book.reading(one)).map(|alarm| alarm.class()).collect()
     }
 
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn what_was_forgotten_still_counts() {
-        let mut book = Watermarks::default();
+        let mut book = WatermarkJudge::default();
         for after in 0..1_000 {
             assert_eq!(book.reading(&Reading { after, applied: if after == 0 { 45 } else { 46 }, ..sound() }), []);
         }

@@ -10,7 +10,7 @@
 
 use crate::judges::log_replay::logged;
 use crate::raft_log::RaftLog;
-use ninelives_evidence::logged::{Logged, Mark};
+use ninelives_evidence::logged::{Digest, Logged};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The committed entries of a cluster of `members` members, ascending, from the logs of those that
@@ -48,7 +48,7 @@ pub(super) fn entries(logs: &[&RaftLog], members: usize) -> Vec<Logged> {
 }
 
 /// The identity of an entry: entries with the same term and digest are the same.
-fn name(entry: &Logged) -> (u64, Mark<8>) {
+fn name(entry: &Logged) -> (u64, Digest<8>) {
     (entry.term, entry.digest)
 }
 

@@ -3,7 +3,7 @@
 use super::clues::Clues;
 use super::compare::{Difference, Shape};
 use crate::judges::log_replay::Effect;
-use ninelives_evidence::record::localisation::{FirstWrong, Watermarks};
+use ninelives_evidence::record::localisation::{FirstWrong, WatermarksRow};
 use std::collections::BTreeMap;
 
 /// The conclusion: which members are wrong and which are right; where it begins; how; after which
@@ -165,7 +165,7 @@ fn fault(clues: &Clues, member: u64, entry: Option<(u64, Shape)>) -> Option<Stri
 }
 
 /// The place of `index` when the member died, and what its recovery had to do with it.
-fn recovery(index: u64, shape: Shape, dead: &Watermarks) -> String {
+fn recovery(index: u64, shape: Shape, dead: &WatermarksRow) -> String {
     let after = |mark: Option<u64>| mark.map_or(0, |mark| mark + 1);
     let words = |mark: Option<u64>| mark.map_or_else(|| "none".to_owned(), |mark| mark.to_string());
     let (n, e, last) = (words(dead.persisted), words(dead.flushed), words(dead.log_last));

@@ -7,8 +7,10 @@ use ninelives_evidence::hex::hex;
 use ninelives_evidence::history::{self, Lines};
 use ninelives_evidence::logged::Logged;
 use ninelives_evidence::operation::{KeyState, Reply};
-use ninelives_evidence::record::localisation::Watermarks;
-use ninelives_evidence::{DeadMember, Did, Evidence, EvidenceKind, FenceAnswer, IndexRange, Look, Marks, Recovered};
+use ninelives_evidence::record::localisation::WatermarksRow;
+use ninelives_evidence::{
+    DeadMember, Did, Evidence, EvidenceKind, FenceAnswer, IndexRange, Look, MemberWatermarks, Recovered,
+};
 use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::Path;
@@ -133,7 +135,7 @@ impl Trail {
     }
 
     /// The watermarks of `member`, in order of time.
-    pub fn watermarks(&self, member: u64) -> Vec<Watermarks> {
+    pub fn watermarks(&self, member: u64) -> Vec<WatermarksRow> {
         let row = |piece: &Evidence| match piece {
             Evidence::Reading { member: one, status, .. } if *one == member => Some(reading(member, status)),
             Evidence::Inspected { member: one, look: Look::Killed, applied_received, dead, .. } if *one == member => {
@@ -142,38 +144,38 @@ impl Trail {
             Evidence::Recovery { member: one, recovery, .. } if *one == member => Some(recovered(member, recovery)),
             _ => None,
         };
-        let mut rows: Vec<Watermarks> = self.pieces.iter().filter_map(row).collect();
+        let mut rows: Vec<WatermarksRow> = self.pieces.iter().filter_map(row).collect();
         for (_, answer) in self.answers().iter().filter(|(one, _)| *one == member) {
             let (revision, compact) = (answer.revision, answer.compact_revision.max(0));
             let kv = hex(&answer.kv[..answer.kv.len().min(8)]);
             let remark = format!("revision {revision}, compact revision {compact}, kv section {kv}");
             let when = "at the fence".to_owned();
             let applied = Some(answer.index);
-            rows.push(Watermarks { member, when, applied, remark: Some(remark), ..Watermarks::default() });
+            rows.push(WatermarksRow { member, when, applied, remark: Some(remark), ..WatermarksRow::default() });
         }
         rows
     }
 }
 
-fn reading(member: u64, marks: &Marks) -> Watermarks {
-    Watermarks {
+fn reading(member: u64, watermarks: &MemberWatermarks) -> WatermarksRow {
+    WatermarksRow {
         member,
         when: "before the kill".to_owned(),
-        persisted: marks.persisted,
-        flushed: marks.flushed,
-        applied: marks.applied,
-        committed: marks.committed,
-        log_last: marks.log_last,
-        purged: marks.last_purged,
+        persisted: watermarks.persisted,
+        flushed: watermarks.flushed,
+        applied: watermarks.applied,
+        committed: watermarks.committed,
+        log_last: watermarks.log_last,
+        purged: watermarks.last_purged,
         remark: None,
     }
 }
 
-fn dead_row(member: u64, heard: Option<u64>, dead: &DeadMember) -> Watermarks {
+fn dead_row(member: u64, heard: Option<u64>, dead: &DeadMember) -> WatermarksRow {
     let errors = [&dead.last_flushed_index_error, &dead.engine_error, &dead.log_error];
     let heard = heard.map(|index| format!("it was heard to have applied {index}"));
     let remark: Vec<String> = heard.into_iter().chain(errors.into_iter().flatten().cloned()).collect();
-    Watermarks {
+    WatermarksRow {
         member,
         when: "dead, from its directory".to_owned(),
         persisted: dead.last_flushed_index,
@@ -186,7 +188,7 @@ fn dead_row(member: u64, heard: Option<u64>, dead: &DeadMember) -> Watermarks {
     }
 }
 
-fn recovered(member: u64, said: &Recovered) -> Watermarks {
+fn recovered(member: u64, said: &Recovered) -> WatermarksRow {
     let range = |range: Option<IndexRange>| {
         range.map_or_else(|| "nothing".to_owned(), |IndexRange { first, last }| format!("{first} to {last}"))
     };
@@ -195,7 +197,7 @@ fn recovered(member: u64, said: &Recovered) -> Watermarks {
     remark.push(format!("verified {}", range(said.verified)));
     remark.push(format!("applied again {}", range(said.replayed)));
     remark.extend(said.snapshot_installed.map(|at| format!("installed a snapshot at {at}")));
-    Watermarks {
+    WatermarksRow {
         member,
         when: "recovered, by its own account".to_owned(),
         persisted: said.last_flushed_index,

@@ -3,7 +3,7 @@
 
 use super::super::launch::{self, Running};
 use super::super::resume::Reopened;
-use super::super::{Job, mark};
+use super::super::{Job, name_cluster};
 use super::{Halt, Lane};
 use crate::cluster::Cluster;
 use crate::cycle::{Stage, Work};
@@ -93,7 +93,7 @@ impl Lane {
                 break;
             }
             let mut end = stage.close(work);
-            mark(&mut end.findings, self.number, self.clusters);
+            name_cluster(&mut end.findings, self.number, self.clusters);
             found = Some(end.findings.clone()).filter(|findings| !findings.is_empty());
             // Only a run that ends by a panic does not listen any more.
             let _ = self.ends.send(end);

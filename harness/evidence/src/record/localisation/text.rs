@@ -1,6 +1,6 @@
 //! A localisation as text for a terminal, and the words that other renderings share with it.
 
-use super::{Localisation, Watermarks};
+use super::{Localisation, WatermarksRow};
 
 /// Columns of a terminal that an excerpt's words may fill.
 const WORDS_MAX: usize = 100;
@@ -23,8 +23,8 @@ impl Localisation {
         }
         if !self.watermarks.is_empty() {
             out.push_str("  watermarks (raft indexes):\n");
-            let rows: Vec<[String; 9]> = std::iter::once(Watermarks::TITLES.map(str::to_owned))
-                .chain(self.watermarks.iter().map(Watermarks::cells))
+            let rows: Vec<[String; 9]> = std::iter::once(WatermarksRow::TITLES.map(str::to_owned))
+                .chain(self.watermarks.iter().map(WatermarksRow::cells))
                 .collect();
             out.push_str(&aligned(&rows));
         }
@@ -62,7 +62,7 @@ impl Localisation {
     }
 }
 
-impl Watermarks {
+impl WatermarksRow {
     /// The titles of a row's cells.
     pub const TITLES: [&str; 9] =
         ["member", "when", "N", "flushed, E", "applied", "committed", "log to", "purged to", ""];

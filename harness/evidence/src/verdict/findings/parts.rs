@@ -283,7 +283,7 @@ sample!(LeaseEnd = LeaseEnd::KeyDeleted { key: "e/1".to_owned() });
 
 words! {
     /// A figure of a dead directory.
-    DeadMark {
+    DeadWatermark {
         Persisted = "N",
         Engine = "E",
         LastPurged = "last purged",
@@ -309,7 +309,7 @@ words! {
 
 words! {
     /// A figure that a living member tells of itself.
-    Mark {
+    Watermark {
         Purged = "purged",
         Persisted = "persisted",
         Flushed = "flushed",

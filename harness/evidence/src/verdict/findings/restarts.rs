@@ -1,7 +1,7 @@
 //! Restarts: what a dead directory holds, and how the next life begins on it. N is the persisted
 //! last-flushed index, E the engine's own.
 
-use super::parts::{DeadMark, Migration, Span, Store, Vote, or_nothing};
+use super::parts::{DeadWatermark, Migration, Span, Store, Vote, or_nothing};
 use crate::member::Engine;
 
 findings! {
@@ -36,7 +36,7 @@ findings! {
          snapshot was being installed: apply waits for the log",
         engine = or_nothing(*engine), log_end = or_nothing(*log_end);
 
-    ReplayStart RecoveredOtherMark { mark: DeadMark, dead: Option<u64>, told: Option<u64> }
+    ReplayStart RecoveredOtherMark { mark: DeadWatermark, dead: Option<u64>, told: Option<u64> }
         "the dead directory has {mark} = {dead}, the next life found {told}",
         dead = or_nothing(*dead), told = or_nothing(*told);
 
@@ -91,10 +91,10 @@ findings! {
     RefusedAfterOwnCrash MigratedToAnother { to: Engine, found: Engine }
         "the migration to {to} ended with success, and what lies there is {found}";
 
-    LostWrite MigrationLost { after: Migration, mark: DeadMark, was: Option<u64>, is: Option<u64> }
+    LostWrite MigrationLost { after: Migration, mark: DeadWatermark, was: Option<u64>, is: Option<u64> }
         "{after} {mark} is {is}, it was {was}", was = or_nothing(*was), is = or_nothing(*is);
 
-    ReplayStart MigrationGained { after: Migration, mark: DeadMark, was: Option<u64>, is: Option<u64> }
+    ReplayStart MigrationGained { after: Migration, mark: DeadWatermark, was: Option<u64>, is: Option<u64> }
         "{after} {mark} is {is}, it was {was}", was = or_nothing(*was), is = or_nothing(*is);
 
     VoteWentBack MigrationChangedVote { after: Migration, was: Option<Vote>, is: Option<Vote> }

@@ -1,17 +1,17 @@
 //! Watermarks: what a living member says of itself, within one life.
 
-use super::parts::{Mark, last_of};
+use super::parts::{Watermark, last_of};
 
 findings! {
-    /// Within one life marks stand in their order and never go back. Indexes are counts of entries,
-    /// 0 for none.
+    /// Within one life watermarks stand in their order and never go back. Indexes are counts of
+    /// entries, 0 for none.
     Watermarks:
 
     IndexAheadOfEngine PersistedAboveFlushed { persisted: u64, flushed: u64 }
         "it says that persisted is at {persisted}, above flushed at {flushed}",
         persisted = last_of(*persisted), flushed = last_of(*flushed);
 
-    Watermarks MarksOutOfOrder { lower: Mark, low: u64, upper: Mark, high: u64 }
+    Watermarks MarksOutOfOrder { lower: Watermark, low: u64, upper: Watermark, high: u64 }
         "it says that {lower} is at {low}, above {upper} at {high}",
         low = last_of(*low), high = last_of(*high);
 
@@ -22,6 +22,6 @@ findings! {
     VoteWentBack TermWentBack { was: u64, is: u64 }
         "within one life the term went back from {was} to {is}";
 
-    Watermarks MarkWentBack { mark: Mark, was: u64, is: u64 }
+    Watermarks MarkWentBack { mark: Watermark, was: u64, is: u64 }
         "within one life {mark} went back from {was} to {is} (entries or revision)";
 }

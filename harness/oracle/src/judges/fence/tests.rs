@@ -42,9 +42,9 @@ fn scene() -> (Arc<Ledger>, Answer) {
 }
 
 fn judge(ledger: &Ledger, answers: [Answer; 3]) -> Vec<Finding> {
-    let mark = ledger.mark();
+    let baseline = ledger.baseline();
     let [one, two, three] = answers;
-    check_fence(&mut ledger.books(), 5, &mark, &[(1, one), (2, two), (3, three)])
+    check_fence(&mut ledger.books(), 5, &baseline, &[(1, one), (2, two), (3, three)])
 }
 
 /// The classes found when every replica gives the same, altered answer.
@@ -106,8 +106,8 @@ fn the_lease_list_is_judged_by_digest_and_by_what_was_granted() {
 fn a_missed_answer_is_no_answer() {
     assert_eq!(all_wrong(|a| a.missed = true), [Class::HarnessError; 3]);
     let (ledger, _) = scene();
-    let mark = ledger.mark();
-    assert_eq!(check_fence(&mut ledger.books(), 1, &mark, &[])[0].class(), Class::HarnessError);
+    let baseline = ledger.baseline();
+    assert_eq!(check_fence(&mut ledger.books(), 1, &baseline, &[])[0].class(), Class::HarnessError);
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn know(ledger: &Ledger, class: Class, what: &str, fields: &[(&str, serde_json::
 
 /// Takes the answers as evidence, so that known findings are left out.
 fn take(ledger: &Ledger, answers: [Answer; 3]) -> Vec<Finding> {
-    ledger.record(&Evidence::Mark { cycle: 5 });
+    ledger.record(&Evidence::Baseline { cycle: 5 });
     let answers: Vec<_> = (1..).zip(answers).collect();
     ledger.judged(&Evidence::FenceAnswers { cycle: 5, answers: Answers::new(&answers) })
 }

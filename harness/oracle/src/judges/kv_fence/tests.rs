@@ -45,7 +45,7 @@ fn fence(reading: u32, revision: u64, answer: &KvAnswer, alter: impl Fn(&mut KvA
 /// Class and member of the findings when the members give these answers.
 fn found(alter: impl Fn(&mut KvAnswer)) -> Vec<(Class, Option<u64>)> {
     let (ledger, answer) = scene();
-    ledger.record(&Evidence::Mark { cycle: 5 });
+    ledger.record(&Evidence::Baseline { cycle: 5 });
     let findings = ledger.judged(&fence(2, 2, &answer, alter));
     assert!(findings.iter().all(|finding| finding.cycle == Some(5)));
     findings.into_iter().map(|finding| (finding.class(), finding.member)).collect()
@@ -104,7 +104,7 @@ fn compactions_that_nobody_asked_for_are_phantoms_and_differing_ones_are_not_com
 fn a_first_reading_that_disagrees_is_not_judged() {
     let (ledger, answer) = scene();
     let odd = only(2, |answer| answer.sha256[0] ^= 1);
-    ledger.record(&Evidence::Mark { cycle: 5 });
+    ledger.record(&Evidence::Baseline { cycle: 5 });
     assert_eq!(ledger.judged(&fence(1, 2, &answer, odd)), []);
     // The second reading need not hold writes that came in between.
     ledger.invoke(OpId { client: 1, seq: 3 }, &Action::Put { key: "b".into(), value: "1.3".into(), lease: 0 });
@@ -118,7 +118,7 @@ fn a_revision_older_than_what_was_acknowledged_is_a_lost_write() {
     let (ledger, answer) = scene();
     ledger.invoke(OpId { client: 1, seq: 3 }, &Action::Put { key: "b".into(), value: "1.3".into(), lease: 0 });
     ledger.complete(OpId { client: 1, seq: 3 }, &Outcome::Done { revision: 3, term: 1, reply: Reply::Put });
-    ledger.record(&Evidence::Mark { cycle: 5 });
+    ledger.record(&Evidence::Baseline { cycle: 5 });
     let classes: Vec<_> = ledger.judged(&fence(1, 2, &answer, |_| {})).into_iter().map(|one| one.class()).collect();
     assert_eq!(classes, [Class::LostWrite]);
 }
@@ -132,7 +132,7 @@ fn what_is_known_of_one_member_hides_no_other() {
     let found = |alter: &dyn Fn(&mut KvAnswer)| {
         let (ledger, answer) = scene();
         ledger.know(&known);
-        ledger.record(&Evidence::Mark { cycle: 5 });
+        ledger.record(&Evidence::Baseline { cycle: 5 });
         let news = ledger.judged(&fence(2, 2, &answer, alter));
         let counts: Vec<_> = ledger.known().iter().map(|known| known.count).collect();
         let news: Vec<_> = news.into_iter().map(|finding| (finding.class(), finding.member)).collect();
@@ -150,11 +150,11 @@ fn a_fence_that_the_model_cannot_be_compared_with_is_counted() {
     let (ledger, answer) = scene();
     let n2 = Signature { member: Some(2), ..Signature::of("n2", Class::StateHash) };
     ledger.know(&[n2, Signature::of("watch", Class::Watch)]);
-    ledger.record(&Evidence::Mark { cycle: 5 });
+    ledger.record(&Evidence::Baseline { cycle: 5 });
     assert_eq!(ledger.judged(&fence(2, 2, &answer, only(2, |answer| answer.compact_revision = 1))), []);
     assert_eq!(ledger.tally().fences_uncompared, 1);
     ledger.skipped(Slot(1), 9);
-    ledger.record(&Evidence::Mark { cycle: 6 });
+    ledger.record(&Evidence::Baseline { cycle: 6 });
     assert_eq!(ledger.judged(&fence(2, 9, &answer, |_| {})), []);
     assert_eq!(ledger.tally().fences_uncompared, 2);
 }
@@ -167,7 +167,7 @@ fn the_hash_of_another_server_is_compared_with_the_others_alone() {
     let Evidence::KvFence { cycle, index, revision, reading, answers, .. } = fence(1, 2, &other, |_| {}) else {
         panic!("it is a fence")
     };
-    ledger.record(&Evidence::Mark { cycle });
+    ledger.record(&Evidence::Baseline { cycle });
     let fence = Evidence::KvFence { cycle, index, revision, reading, etcd: false, answers };
     assert_eq!(ledger.judged(&fence), []);
 }

@@ -2,7 +2,7 @@
 
 use super::admission;
 use crate::raft_log::{Entry, Payload};
-use ninelives_evidence::logged::{Change, Condition, Logged, Mark, Number, Order, Span, Step, Value};
+use ninelives_evidence::logged::{Change, Condition, Digest, Logged, Number, Order, Span, Step, Value};
 use node_proto::command::command::Request;
 use node_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use node_proto::etcdserverpb::request_op::Request as Op;
@@ -11,7 +11,7 @@ use node_proto::etcdserverpb::{Compare, DeleteRangeRequest, PutRequest, RequestO
 /// The entry as the history keeps it.
 pub fn logged(entry: &Entry) -> Logged {
     let (index, term) = (entry.id.index, entry.id.term);
-    Logged { index, term, digest: Mark::of(&entry.bytes), step: step(&entry.payload) }
+    Logged { index, term, digest: Digest::of(&entry.bytes), step: step(&entry.payload) }
 }
 
 fn step(payload: &Payload) -> Step {
