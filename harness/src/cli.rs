@@ -304,7 +304,7 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
     let word_of_exit = if exit == Exit::Interrupted { "interrupted".to_owned() } else { summary.verdict.to_string() };
     text.push_str(&format!(
         "{word_of_exit}{}: {} of {} cycles, {}, {}, {}, in {}.{} s\n",
-        report::known::beside_the_verdict(summary),
+        report::suppressed::beside_the_verdict(summary),
         summary.cycles.len(),
         summary.plan.cycles,
         report::worth::landed(summary),
@@ -339,7 +339,7 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
             "resumed: cluster {cluster} after cycle {cycle}; the harness died, which killed all members\n"
         ));
     }
-    for line in report::known::lines(summary) {
+    for line in report::suppressed::lines(summary) {
         text.push_str(&format!("{line}\n"));
     }
     for check in &summary.skipped_checks {

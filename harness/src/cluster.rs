@@ -38,7 +38,7 @@ use futures_util::future::join_all;
 use ninelives_evidence::limits;
 use ninelives_evidence::member::{Engine, Role, Slot};
 use ninelives_evidence::power::Names;
-use ninelives_evidence::verdict::findings::Worth;
+use ninelives_evidence::verdict::findings::Lack;
 use ports::PortHolder;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -175,7 +175,7 @@ impl Cluster {
         for member in &mut self.members {
             member
                 .mount(&self.site, names)
-                .map_err(|error| Trouble::Unproven(Worth::NoFaultFilesystem { error: format!("{error:#}") }))?;
+                .map_err(|error| Trouble::Unproven(Lack::NoFaultFilesystem { error: format!("{error:#}") }))?;
         }
         Ok(())
     }

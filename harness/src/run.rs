@@ -34,7 +34,7 @@ use ninelives_evidence::record::crowd::CrowdRecord;
 use ninelives_evidence::record::{
     CycleRecord, EnvironmentRecord, LoadRecord, ProvenanceRecord, QuotaRecord, RunSummary,
 };
-use ninelives_evidence::verdict::findings::{Harness, Worth as Lack};
+use ninelives_evidence::verdict::findings::{Harness, Lack};
 use ninelives_evidence::verdict::{self, Finding, Verdict};
 use ninelives_evidence::{clock, record};
 use ninelives_oracle::{LISTED_PER_CLASS_MAX, Sums};
@@ -309,7 +309,7 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: RunTo
         ran_ms: load_ms,
     };
     summary.log_replayed = log_replayed;
-    record::known::add(&mut summary.known, known);
+    record::suppressed::add(&mut summary.known, known);
     if let Some(leases) = &mut summary.leases {
         leases.add(tally.leases);
     }

@@ -31,10 +31,10 @@ pub use upgrade::{UpgradeSpec, WayKind};
 use crate::subject::{Reach, ServerSpec, Window, all_windows};
 use mix::Mix;
 use ninelives_evidence::hex::hex;
-use ninelives_evidence::known::Signature;
 use ninelives_evidence::limits;
 use ninelives_evidence::member::{Engine, Slot};
 use ninelives_evidence::power::Names;
+use ninelives_evidence::signature::Signature;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 

@@ -26,9 +26,9 @@ use crate::run::{self, RunTotals};
 use crate::scenario::Scenario;
 use ninelives_evidence::record::RunSummary;
 use ninelives_evidence::record::books::BooksRecord;
-use ninelives_evidence::record::known::KnownRecord;
-use ninelives_evidence::record::refused::StepRecord;
-use ninelives_evidence::verdict::findings::Worth;
+use ninelives_evidence::record::operations::StepRecord;
+use ninelives_evidence::record::suppressed::SuppressedRecord;
+use ninelives_evidence::verdict::findings::Lack;
 use ninelives_evidence::verdict::{self, Class, Finding, Verdict};
 use replayed::Replayed;
 use std::collections::BTreeMap;
@@ -148,7 +148,7 @@ impl Verification {
         outcome.cycles.append(&mut cycles);
         if !ended {
             self.unended += 1;
-            share.findings.push(Finding::new(Worth::HistoryUnended { cluster }));
+            share.findings.push(Finding::new(Lack::HistoryUnended { cluster }));
         }
         share.name_cluster(cluster, self.run.cluster.clusters);
         outcome.add(share);
@@ -233,7 +233,7 @@ fn classes(findings: &[Finding]) -> String {
 }
 
 /// The number of suppressed findings, by signature.
-fn known(records: &[KnownRecord]) -> String {
+fn known(records: &[SuppressedRecord]) -> String {
     let counts: Vec<_> = records.iter().map(|one| format!("{} as {:?}", one.count, one.name)).collect();
     if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
 }

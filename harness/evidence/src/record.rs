@@ -6,11 +6,11 @@
 pub mod books;
 pub mod crowd;
 mod cycle;
-pub mod known;
 pub mod localisation;
+pub mod operations;
 pub mod pace;
-pub mod refused;
 mod run;
+pub mod suppressed;
 
 pub use cycle::{
     AgainRecord, CycleRecord, FaultOutcome, KillsRecord, LastingKind, LastingRecord, PhasesMs, PlannedRecord,

@@ -6,7 +6,7 @@
 
 use crate::judges::Ledger;
 use ninelives_evidence::history::{self, Lines};
-use ninelives_evidence::known::Signature;
+use ninelives_evidence::signature::Signature;
 use ninelives_evidence::{Evidence, HISTORY_VERSION, Head};
 use std::path::Path;
 use std::sync::Arc;

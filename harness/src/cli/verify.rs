@@ -46,7 +46,7 @@ fn words(verification: &Verification) -> String {
     line(format!(
         "{}{}: {} of {} cycles, {} kills, {} writes acknowledged, {} unknown, {} reads",
         run.verdict,
-        report::known::beside_the_verdict(run),
+        report::suppressed::beside_the_verdict(run),
         run.cycles.len(),
         run.plan.cycles,
         run.kills(),
@@ -78,7 +78,7 @@ fn words(verification: &Verification) -> String {
         line(format!("findings of class {class}: {judged} judged again{testimony}"));
     }
     report::refused::line(run).into_iter().for_each(&mut line);
-    report::known::lines(run).into_iter().for_each(&mut line);
+    report::suppressed::lines(run).into_iter().for_each(&mut line);
     for check in &run.skipped_checks {
         line(format!("skipped check: {check}"));
     }

@@ -9,7 +9,7 @@ use ninelives_evidence::member::Engine;
 use ninelives_evidence::resource::Resource;
 use ninelives_evidence::stretched::Stretched;
 use ninelives_evidence::verdict::findings::parts::EXIT_INVARIANT;
-use ninelives_evidence::verdict::findings::{Harness, Members, What, Worth};
+use ninelives_evidence::verdict::findings::{Harness, Lack, Members, What};
 use ninelives_evidence::verdict::{Class, Finding};
 
 const SIGKILL: i32 = 9;
@@ -44,7 +44,7 @@ pub enum Trouble {
     IdUsedBefore { member: u64 },
     /// The step proved nothing, and no member can be blamed; or this machine lacks something that
     /// the scenario asks for.
-    Unproven(Worth),
+    Unproven(Lack),
     /// The machine had no room for a copy of the member's dead directory.
     NoRoomToInspect { member: u64, why: String },
     /// The harness could not do its part.

@@ -25,7 +25,7 @@ use crate::timer;
 use futures_util::future::join_all;
 use ninelives_evidence::limits;
 use ninelives_evidence::stretched::Stretched;
-use ninelives_evidence::verdict::findings::Worth;
+use ninelives_evidence::verdict::findings::Lack;
 use ninelives_evidence::verdict::findings::parts::Shown;
 use ninelives_evidence::{Did, Evidence, KvAnswer};
 use std::collections::BTreeMap;
@@ -144,7 +144,7 @@ impl Levels {
             return Trouble::Late { member, what, bound: waited };
         }
         let shown = self.last.iter().map(|(id, level)| Shown { member: *id, compact_revision: *level }).collect();
-        Trouble::Unproven(Worth::LooksNeverComparable { looks, waited, shown })
+        Trouble::Unproven(Lack::LooksNeverComparable { looks, waited, shown })
     }
 }
 

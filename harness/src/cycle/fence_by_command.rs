@@ -12,7 +12,7 @@ use crate::cluster::{Member, Trouble};
 use crate::timer;
 use futures_util::future::join_all;
 use ninelives_evidence::limits;
-use ninelives_evidence::verdict::findings::Worth;
+use ninelives_evidence::verdict::findings::Lack;
 use ninelives_evidence::{Answers, Did, Evidence, EvidenceKind, FenceAnswer};
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ impl Stage<'_> {
             if diverged || (tries >= limits::FENCE_TRIES_MAX && over) {
                 let skipped = missed.iter().map(|(member, _)| *member).collect();
                 let keep_entries = self.scenario.cluster.keep_entries;
-                return Err(Trouble::Unproven(Worth::FenceNeverApplied { tries, waited_ms, skipped, keep_entries }));
+                return Err(Trouble::Unproven(Lack::FenceNeverApplied { tries, waited_ms, skipped, keep_entries }));
             }
             timer::sleep(pause).await;
             pause = (pause * 2).min(limits::FENCE_RETRY_PAUSE_MAX);

@@ -8,7 +8,7 @@
 use super::split::Split;
 use super::text::{duration, escape, number, percent};
 use super::worth::{FAULT_CLASSES, Worth, landed};
-use super::{chart, known, localisation, partial, tables, verdict_sentence};
+use super::{chart, localisation, partial, suppressed, tables, verdict_sentence};
 use ninelives_evidence::record::pace::thousandths;
 use ninelives_evidence::record::{BinaryId, RunSummary, SlotRecord};
 use ninelives_evidence::stretched::Factor;
@@ -26,7 +26,7 @@ pub fn render(run: &RunSummary, report: &str) -> String {
             .as_ref()
             .map_or_else(String::new, |found| section("Where it begins", &localisation::html(found))),
         findings(run, report),
-        section("Known findings", &known::html(run)),
+        section("Known findings", &suppressed::html(run)),
         section("What this verdict is worth", &tiles(run, &worth)),
         section("Refused operations", &super::refused::html(run)),
         section("Recovery and loss", &chart::render(&run.cycles)),

@@ -5,7 +5,7 @@
 //! reported as skipped.
 
 use super::worth::{BIT_FLOOR, Worth, landed};
-use super::{Error, known, partial, percent, verdict_sentence};
+use super::{Error, partial, percent, suppressed, verdict_sentence};
 use ninelives_evidence::record::{RunSummary, SlotRecord};
 use ninelives_evidence::verdict::{Class, Finding, Verdict};
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
@@ -121,7 +121,7 @@ fn whole_run(run: &RunSummary, worth: &Worth, elapsed: Duration) -> TestCase {
         worth.entries_replayed,
         worth.trials,
         run.repro,
-        known::lines(run).iter().map(|line| format!("{line}\n")).collect::<String>(),
+        suppressed::lines(run).iter().map(|line| format!("{line}\n")).collect::<String>(),
         run.skipped_checks.iter().map(|check| format!("skipped check: {check}\n")).collect::<String>(),
     ));
     case
@@ -165,7 +165,7 @@ fn unproven(run: &RunSummary, worth: &Worth, class: Class) -> Option<String> {
     match class {
         _ if worth.trials == 0 => Some("no cycle proved anything".to_owned()),
         Class::SnapshotTransfer if worth.snapshots_installed == 0 => Some("no member needed a snapshot".to_owned()),
-        _ if known::of_class(run, class).is_some() => known::of_class(run, class),
+        _ if suppressed::of_class(run, class).is_some() => suppressed::of_class(run, class),
         _ if partial(run).is_some() || ended_by_a_finding => {
             Some("the run ended early: not all of it was checked".to_owned())
         }

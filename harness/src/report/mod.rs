@@ -16,13 +16,13 @@ pub mod grid;
 mod html;
 mod json;
 mod junit;
-pub mod known;
 mod localisation;
 pub mod refused;
 mod repro;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod split;
+pub mod suppressed;
 mod tables;
 mod text;
 pub mod worth;
@@ -135,7 +135,7 @@ fn verdict_sentence(run: &RunSummary) -> String {
         Verdict::HarnessError => "The harness failed: this says nothing about the system under test".to_owned(),
         Verdict::Inconclusive => "Too little happened for a pass to mean anything".to_owned(),
     };
-    sentence + &known::beside_the_verdict(run)
+    sentence + &suppressed::beside_the_verdict(run)
 }
 
 fn temporary(path: &Path) -> PathBuf {

@@ -2,7 +2,7 @@
 
 use super::text::{escape, number};
 use ninelives_evidence::record::RunSummary;
-use ninelives_evidence::record::refused::{StepRecord, all};
+use ninelives_evidence::record::operations::{StepRecord, all};
 
 /// Kinds of operations that the terminal names; `verdict.json` and `report.html` have them all.
 const NAMED_MAX: usize = 5;

@@ -7,7 +7,7 @@ use ninelives_evidence::record::localisation::{
 };
 use ninelives_evidence::record::*;
 use ninelives_evidence::verdict::findings::parts::{Anchor, Part, Says};
-use ninelives_evidence::verdict::findings::{Replicas, Worth};
+use ninelives_evidence::verdict::findings::{Lack, Replicas};
 use ninelives_evidence::verdict::{Class, Finding, Verdict};
 
 fn cycle(number: u32, victims: &[(u64, Role)], window: Option<(&str, u64)>, outcome: FaultOutcome) -> CycleRecord {
@@ -167,7 +167,7 @@ pub fn failing() -> RunSummary {
     run.findings = vec![
         disagree(2, "<script>alert(1)</script>"),
         disagree(3, "]]> & \"c0ffee\""),
-        Finding::new(Worth::Interrupted { done: 3, planned: 6 }),
+        Finding::new(Lack::Interrupted { done: 3, planned: 6 }),
     ];
     run
 }

@@ -5,10 +5,10 @@ use crate::report;
 use crate::report::worth::{BIT_FLOOR, Worth};
 use crate::scenario::Floors;
 use ninelives_evidence::limits;
-use ninelives_evidence::record::refused::{self, StepRecord};
+use ninelives_evidence::record::operations::{self, StepRecord};
 use ninelives_evidence::record::{CycleRecord, LastingKind, LastingRecord, LeasesJudged, QuotaRecord, RunSummary};
 use ninelives_evidence::verdict::Finding;
-use ninelives_evidence::verdict::findings::Worth as Lack;
+use ninelives_evidence::verdict::findings::Lack;
 use ninelives_evidence::verdict::findings::parts::Unmet;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -89,7 +89,7 @@ fn unjudged_leases(leases: LeasesJudged) -> Option<Lack> {
 /// that was asked for.
 fn refused(floors: &Floors, operations: &[StepRecord]) -> Vec<Lack> {
     let min = floors.carried_out_percent_min;
-    let sum = refused::all(operations);
+    let sum = operations::all(operations);
     let below = |record: &&StepRecord| {
         let share =
             record.carried_out_percent().filter(|_| record.done + record.refused >= limits::CARRIED_OUT_JUDGED_MIN);

@@ -15,7 +15,7 @@ use crate::workload::{Workload, WorkloadOptions};
 use anyhow::Context;
 use ninelives_evidence::history::History;
 use ninelives_evidence::member::Slot;
-use ninelives_evidence::verdict::findings::Worth;
+use ninelives_evidence::verdict::findings::Lack;
 use ninelives_evidence::{Evidence, HISTORY_VERSION, Head, JobRecord};
 use ninelives_oracle::Ledger;
 use std::fs;
@@ -165,7 +165,7 @@ async fn run_beside(
     let observer = Observer::start(&endpoints, &cluster.site.board, Arc::clone(&ledger)).await?;
     let members: Vec<_> = cluster.members.iter().map(|member| member.addresses.client).collect();
     let crowd = job.scenario.crowd.map(|spec| Crowd::start(spec, &members, &cluster.site.board)).transpose();
-    let crowd = crowd.map_err(|error| Trouble::Unproven(Worth::NoCrowd { error: format!("{error:#}") }))?;
+    let crowd = crowd.map_err(|error| Trouble::Unproven(Lack::NoCrowd { error: format!("{error:#}") }))?;
     let urls: Vec<String> = endpoints.into_iter().map(|(_, url)| url).collect();
     let seed = Seed::new(job.plan.seed);
     let workload = Workload::start(&options, (&urls, cluster.site.board.clone()), &seed, Arc::clone(&ledger)).await?;

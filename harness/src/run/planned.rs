@@ -2,11 +2,11 @@
 
 use crate::plan::Plan;
 use crate::scenario::Scenario;
-use ninelives_evidence::known::Signature;
 use ninelives_evidence::record::{
     ClusterRecord, LeasesJudged, LoadRecord, PlanRecord, ProvenanceRecord, QuotaRecord, Replayed, RunSummary,
     SCHEMA_VERSION,
 };
+use ninelives_evidence::signature::Signature;
 use ninelives_evidence::verdict::Verdict;
 
 /// A summary from scenario and plan alone, before the run.

@@ -15,7 +15,7 @@
 
 use super::Refusal;
 use super::raw::Check;
-use ninelives_evidence::known::{Signature, may_be_known};
+use ninelives_evidence::signature::{Signature, may_be_known};
 use ninelives_evidence::verdict::Class;
 use ninelives_evidence::verdict::findings::{self, Kind};
 use serde::Deserialize;

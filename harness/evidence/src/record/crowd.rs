@@ -1,6 +1,6 @@
 //! Results of the crowd, and the latencies of small answers meanwhile.
 
-use crate::verdict::findings::Worth;
+use crate::verdict::findings::Lack;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -38,9 +38,9 @@ impl CrowdRecord {
     }
 
     /// The reason why the run says nothing about a crowd; `None`: it says something.
-    pub fn lacking(&self) -> Option<Worth> {
+    pub fn lacking(&self) -> Option<Lack> {
         let (came, expected) = (self.connections, self.expected);
-        (came < expected).then_some(Worth::CrowdStayedAway { expected, came })
+        (came < expected).then_some(Lack::CrowdStayedAway { expected, came })
     }
 
     /// Lines for a report.
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn lanes_add_up_and_read_back() {
         let mut one = CrowdRecord { expected: 3, connections: 2, keep_alive: histogram([100]), ..Default::default() };
-        assert!(one.lacking() == Some(Worth::CrowdStayedAway { expected: 3, came: 2 }));
+        assert!(one.lacking() == Some(Lack::CrowdStayedAway { expected: 3, came: 2 }));
         one.add(CrowdRecord { connections: 1, keep_alive: histogram([100, 900]), ..Default::default() });
         assert_eq!((one.lacking(), one.keep_alive.count()), (None, 3));
         let text = serde_json::to_string(&one).unwrap();

@@ -3,10 +3,10 @@
 use super::CycleRecord;
 use super::books::BooksRecord;
 use super::crowd::CrowdRecord;
-use super::known::KnownRecord;
 use super::localisation::Localisation;
+use super::operations::StepRecord;
 use super::pace::PaceRecord;
-use super::refused::StepRecord;
+use super::suppressed::SuppressedRecord;
 use crate::member::{Engine, Role, Slot};
 use crate::verdict::{Finding, Verdict};
 use serde::{Deserialize, Serialize};
@@ -215,7 +215,7 @@ pub struct RunSummary {
     /// The findings that the scenario knows, one record for each signature: they count for no
     /// verdict.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub known: Vec<KnownRecord>,
+    pub known: Vec<SuppressedRecord>,
     #[serde(flatten)]
     pub plan: PlanRecord,
     pub cycles: Vec<CycleRecord>,

@@ -16,7 +16,7 @@
 //! | [`Watermarks`] | a living member's own figures |
 //! | [`Members`] | a member died, refused to start, or was late |
 //! | [`Harness`] | the harness or its machine failed |
-//! | [`Worth`] | the run proved too little |
+//! | [`Lack`] | the run proved too little |
 //!
 //! Written down, a variant is its kebab-case name and its fields:
 //! `"what":"delivered-twice","fields":{"slot":2,…}`.
@@ -89,6 +89,7 @@ macro_rules! findings {
 
 mod answers;
 mod harness;
+mod lack;
 mod leases;
 mod members;
 pub mod parts;
@@ -97,11 +98,11 @@ mod replicas;
 mod restarts;
 mod watches;
 mod watermarks;
-mod worth;
 mod writes;
 
 pub use answers::Answers;
 pub use harness::Harness;
+pub use lack::Lack;
 pub use leases::Leases;
 pub use members::Members;
 pub use raft_logs::RaftLogs;
@@ -109,7 +110,6 @@ pub use replicas::Replicas;
 pub use restarts::Restarts;
 pub use watches::Watches;
 pub use watermarks::Watermarks;
-pub use worth::Worth;
 pub use writes::Writes;
 
 /// A kind of finding, by its row in the table.
@@ -216,7 +216,7 @@ macro_rules! groups {
     };
 }
 
-groups!(Replicas, Writes, Answers, Leases, Watches, Restarts, RaftLogs, Watermarks, Members, Harness, Worth,);
+groups!(Replicas, Writes, Answers, Leases, Watches, Restarts, RaftLogs, Watermarks, Members, Harness, Lack,);
 
 impl What {
     /// The kebab-case name of its kind.

@@ -39,13 +39,13 @@ use crate::model::{KvDigest, Live, Model};
 use crate::raft_log::RaftLog;
 use ninelives_evidence::hex::hex;
 use ninelives_evidence::history::History;
-use ninelives_evidence::known::{Known, Signature};
 use ninelives_evidence::logged::{Digest, LogEvidence};
 use ninelives_evidence::member::{Engine, Slot};
 use ninelives_evidence::operation::{Action, Fate, KeyState, OpId, Outcome, Purpose, Reply};
 use ninelives_evidence::record::ResumedRecord;
 use ninelives_evidence::record::books::BooksRecord;
-use ninelives_evidence::record::known::KnownRecord;
+use ninelives_evidence::record::suppressed::SuppressedRecord;
+use ninelives_evidence::signature::{KnownFindings, Signature};
 use ninelives_evidence::verdict::findings::parts::{NoEffect, Vote};
 use ninelives_evidence::verdict::findings::{self, Answers, Watches};
 use ninelives_evidence::verdict::{Class, Finding};
@@ -188,7 +188,7 @@ pub(super) struct FenceBooks {
 pub(super) struct FindingBooks {
     /// Findings on their only way out.
     queue: Queue,
-    known: Known,
+    known: KnownFindings,
     /// Whether a lost write that the scenario does not list was ever found.
     pub lost_write: bool,
     /// A watch was wrong, as a known finding or not: the model, which lives on watches, may never
@@ -270,11 +270,11 @@ impl Ledger {
 
     /// From here on findings that match one of `signatures` are counted and suppressed.
     pub fn know(&self, signatures: &[Signature]) {
-        self.books().findings.known = Known::new(signatures);
+        self.books().findings.known = KnownFindings::new(signatures);
     }
 
     /// The suppressed findings, one record for each signature.
-    pub fn known(&self) -> Vec<KnownRecord> {
+    pub fn known(&self) -> Vec<SuppressedRecord> {
         self.books().findings.known.records()
     }
 

@@ -79,13 +79,13 @@ struct Fact {
 
 /// A committed entry that some log told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Known {
+struct ToldEntry {
     term: u64,
     digest: Digest<8>,
     member: u64,
 }
 
-impl Known {
+impl ToldEntry {
     fn named(&self) -> Told {
         Told { member: self.member, term: self.term, digest: self.digest.to_string() }
     }
@@ -104,7 +104,7 @@ enum At {
 pub struct LogReplay {
     store: Store,
     at: At,
-    known: BTreeMap<u64, Known>,
+    known: BTreeMap<u64, ToldEntry>,
     fences: BTreeMap<u64, Fact>,
     bases: BTreeMap<u64, Store>,
     /// By revision, changes that the watches delivered and the log has not made yet.
@@ -185,7 +185,7 @@ impl LogReplay {
     /// Replays the news in a log.
     pub fn read(&mut self, evidence: &LogEvidence, alarms: &mut Alarms) {
         for entry in &evidence.entries {
-            let told = Known { term: entry.term, digest: entry.digest, member: evidence.member };
+            let told = ToldEntry { term: entry.term, digest: entry.digest, member: evidence.member };
             match self.known.get(&entry.index) {
                 Some(known) if (known.term, known.digest) != (told.term, told.digest) => {
                     let (first, second, does) = (known.named(), told.named(), in_words(&entry.step));

@@ -8,7 +8,7 @@
 //! ([`Expected::Sometimes`], with a reason that speaks of that).
 
 use ninelives_evidence::operation::{Action, Expected, Outcome, Purpose, Reason};
-use ninelives_evidence::record::refused::StepRecord;
+use ninelives_evidence::record::operations::StepRecord;
 use std::collections::BTreeMap;
 
 /// Reasons of one kind of operation that are told apart; the others are counted together.

@@ -2,9 +2,9 @@
 //! the same way, and add them up in the same way.
 
 use ninelives_evidence::record::books::BooksRecord;
-use ninelives_evidence::record::known::KnownRecord;
-use ninelives_evidence::record::refused::StepRecord;
-use ninelives_evidence::record::{LeasesJudged, Replayed, ResumedRecord, known, refused};
+use ninelives_evidence::record::operations::StepRecord;
+use ninelives_evidence::record::suppressed::SuppressedRecord;
+use ninelives_evidence::record::{LeasesJudged, Replayed, ResumedRecord, operations, suppressed};
 
 /// Running totals.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub struct Sums {
     pub operations: Vec<StepRecord>,
     pub log_replayed: Replayed,
     /// The suppressed findings, one record for each signature.
-    pub known: Vec<KnownRecord>,
+    pub known: Vec<SuppressedRecord>,
     pub resumed: Vec<ResumedRecord>,
     /// One for each cluster.
     pub books: Vec<BooksRecord>,
@@ -82,9 +82,9 @@ impl Sums {
     pub fn add(&mut self, other: Self) {
         let Self { tally, operations, log_replayed, known, resumed, books } = other;
         self.tally.add(tally);
-        refused::add(&mut self.operations, operations);
+        operations::add(&mut self.operations, operations);
         self.log_replayed.add(log_replayed);
-        known::add(&mut self.known, known);
+        suppressed::add(&mut self.known, known);
         self.resumed.extend(resumed);
         self.books.extend(books);
     }

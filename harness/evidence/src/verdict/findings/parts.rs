@@ -1,6 +1,6 @@
 //! Parts of findings: values of several variants, each with its words in a sentence.
 
-use super::{What, Worth};
+use super::{Lack, What};
 use crate::ended::Ended;
 use crate::member::{Engine, Role, Slot};
 use crate::operation::{Keys, OpId};
@@ -80,7 +80,7 @@ sample!(
     Ended = Ended::KilledByOther(6),
     Role = Role::Leader,
     Stretched = Stretched { idle_ms: 4_000, factor_percent: 205 },
-    Box<What> = Box::new(Worth::NoCycle {}.into()),
+    Box<What> = Box::new(Lack::NoCycle {}.into()),
 );
 
 impl<T: Sample> Sample for Vec<T> {

@@ -1,8 +1,8 @@
 use super::super::Ledger;
 use super::*;
-use ninelives_evidence::known::Signature;
 use ninelives_evidence::member::Slot;
 use ninelives_evidence::operation::{Action, OpId, Outcome, Reply};
+use ninelives_evidence::signature::Signature;
 use ninelives_evidence::verdict::Class;
 use ninelives_evidence::{Change, Evidence};
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// A signature of the scenario, and the findings that it suppressed. A signature without a match
 /// has a record as well, because it may be stale.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KnownRecord {
+pub struct SuppressedRecord {
     pub name: String,
     pub class: Class,
     /// Reason why matching findings may be left out of the verdict.
@@ -18,7 +18,7 @@ pub struct KnownRecord {
     pub first: Option<Finding>,
 }
 
-impl KnownRecord {
+impl SuppressedRecord {
     /// Adds another cluster's findings under the same signature.
     fn add(&mut self, other: Self) {
         let when = |finding: &Finding| (finding.cycle.unwrap_or(u32::MAX), finding.cluster);
@@ -28,7 +28,7 @@ impl KnownRecord {
 }
 
 /// Adds `more` to `records`, signature by signature.
-pub fn add(records: &mut Vec<KnownRecord>, more: Vec<KnownRecord>) {
+pub fn add(records: &mut Vec<SuppressedRecord>, more: Vec<SuppressedRecord>) {
     for one in more {
         match records.iter_mut().find(|record| record.name == one.name) {
             Some(record) => record.add(one),
@@ -41,8 +41,8 @@ pub fn add(records: &mut Vec<KnownRecord>, more: Vec<KnownRecord>) {
 mod tests {
     use super::*;
 
-    fn record(name: &str, count: u64, first: Option<Finding>) -> KnownRecord {
-        KnownRecord { name: name.into(), class: Class::Model, because: "b".into(), count, first }
+    fn record(name: &str, count: u64, first: Option<Finding>) -> SuppressedRecord {
+        SuppressedRecord { name: name.into(), class: Class::Model, because: "b".into(), count, first }
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! finding, or a model that misses a lost write, needs a signature of its own.
 
 use crate::limits;
-use crate::record::known::KnownRecord;
+use crate::record::suppressed::SuppressedRecord;
 use crate::verdict::{Class, Finding};
 use std::collections::BTreeMap;
 
@@ -50,8 +50,14 @@ impl Signature {
     }
 
     /// A record of nothing seen yet.
-    pub fn unseen(&self) -> KnownRecord {
-        KnownRecord { name: self.name.clone(), class: self.class, because: self.because.clone(), count: 0, first: None }
+    pub fn unseen(&self) -> SuppressedRecord {
+        SuppressedRecord {
+            name: self.name.clone(),
+            class: self.class,
+            because: self.because.clone(),
+            count: 0,
+            first: None,
+        }
     }
 }
 
@@ -63,12 +69,12 @@ pub fn may_be_known(class: Class) -> bool {
 
 /// Known findings, as one cluster saw them.
 #[derive(Debug, Default)]
-pub struct Known(Vec<Seen>);
+pub struct KnownFindings(Vec<Seen>);
 
 #[derive(Debug)]
 struct Seen {
     signature: Signature,
-    record: KnownRecord,
+    record: SuppressedRecord,
     /// The cycle of the last one, and how many of that cycle are written down.
     written: (Option<u32>, u32),
 }
@@ -81,7 +87,7 @@ pub struct Suppressed {
     pub to_be_written: bool,
 }
 
-impl Known {
+impl KnownFindings {
     /// The signatures, none of them seen yet.
     pub fn new(signatures: &[Signature]) -> Self {
         let seen = |signature: &Signature| Seen {
@@ -106,7 +112,7 @@ impl Known {
     }
 
     /// One for each signature, in their order.
-    pub fn records(&self) -> Vec<KnownRecord> {
+    pub fn records(&self) -> Vec<SuppressedRecord> {
         self.0.iter().map(|seen| seen.record.clone()).collect()
     }
 }
@@ -149,7 +155,7 @@ mod tests {
 
     #[test]
     fn the_first_that_matches_counts() {
-        let mut known = Known::new(&[kv("kv"), Signature::of("any", Class::StateHash)]);
+        let mut known = KnownFindings::new(&[kv("kv"), Signature::of("any", Class::StateHash)]);
         assert_eq!(known.take(&disagree(Part::KvSection)).unwrap().name, "kv");
         assert_eq!(known.take(&disagree(Part::LeaseSection)).unwrap().name, "any");
         assert_eq!(known.take(&disagree(Part::KvSection).in_cycle(4)).unwrap().name, "kv");
@@ -161,7 +167,7 @@ mod tests {
 
     #[test]
     fn all_are_counted_and_a_few_of_each_cycle_are_written() {
-        let mut known = Known::new(&[Signature::of("s", Class::StateHash)]);
+        let mut known = KnownFindings::new(&[Signature::of("s", Class::StateHash)]);
         let max = limits::KNOWN_WRITTEN_PER_CYCLE_MAX;
         let mut written = |cycle| {
             let again = disagree(Part::Keys).in_cycle(cycle);

@@ -1,11 +1,11 @@
-//! Worth: what a run without other findings lacks to be a pass.
+//! Lacks: what a run without other findings lacks to be a pass.
 
 use super::parts::{Shown, Unmet, ids, join};
 use crate::stretched::{Factor, Stretched};
 
 findings! {
     /// Enough happened for a pass to mean something.
-    Worth:
+    Lack:
 
     NotProven NoCycle {}
         "no cycle was carried out";

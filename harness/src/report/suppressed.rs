@@ -2,7 +2,7 @@
 
 use super::text::{escape, number};
 use ninelives_evidence::record::RunSummary;
-use ninelives_evidence::record::known::KnownRecord;
+use ninelives_evidence::record::suppressed::SuppressedRecord;
 use ninelives_evidence::verdict::Class;
 
 /// The words right behind the verdict's name: `, with 3 known findings suppressed`, or nothing.
@@ -18,8 +18,8 @@ pub fn lines(run: &RunSummary) -> Vec<String> {
     run.known.iter().map(|known| line(run, known)).collect()
 }
 
-fn line(run: &RunSummary, known: &KnownRecord) -> String {
-    let KnownRecord { name, class, because, count, first } = known;
+fn line(run: &RunSummary, known: &SuppressedRecord) -> String {
+    let SuppressedRecord { name, class, because, count, first } = known;
     match first {
         None => format!(
             "never seen: \"{name}\" ({class}), in {} cycles: delete it from the scenario once it is stale; {because}",
@@ -44,7 +44,7 @@ pub fn html(run: &RunSummary) -> String {
     if run.known.is_empty() {
         return String::new();
     }
-    let row = |known: &KnownRecord| {
+    let row = |known: &SuppressedRecord| {
         let first = known.first.as_ref().map_or_else(|| "never seen".to_owned(), ToString::to_string);
         format!(
             "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
@@ -82,7 +82,7 @@ mod tests {
         let mut run = sample::run();
         let record = |name: &str, class, count, first| {
             let because = "fixed in <b>3.5.3</b>".to_owned();
-            KnownRecord { name: name.to_owned(), class, because, count, first }
+            SuppressedRecord { name: name.to_owned(), class, because, count, first }
         };
         let first = Finding::new(Replicas::FenceNotFound { member: 3, index: 9 }).in_cycle(2).at_member(3);
         run.known = vec![record("etcd#13766", Class::StateHash, 3, Some(first)), record("old", Class::Watch, 0, None)];
