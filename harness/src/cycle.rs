@@ -579,7 +579,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_that_nobody_noticed_proved_nothing() {
+    fn an_unnoticed_pause_proved_nothing() {
         let mut record = work().record;
         (record.fence_index, record.kills.none_planned, record.outcome) = (Some(9), true, FaultOutcome::Landed);
         record.lasting = vec![lasting(0)];

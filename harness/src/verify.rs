@@ -1,11 +1,10 @@
 //! `verify`: a report's evidence, judged again. Offline: no cluster, no node, no clock.
 //!
 //! The lines of a history go through the very judges that the run's evidence went through
-//! ([`ninelives_oracle::fold`]), in the same order, so the same findings come of them; what they
-//! amount to is concluded by the run's own function as well. What then is left to disagree is what
-//! a report says without its evidence, or evidence that was changed since. The ledger's books of
-//! both are compared as well, field by field: a judge that goes by anything but the evidence is
-//! found here.
+//! ([`ninelives_oracle::fold`]), in the same order, so they raise the same findings; the run's own
+//! function concludes from them. A report can disagree only by claims without evidence, or because
+//! its evidence was changed since. The ledger's books of both are compared as well, field by field:
+//! that finds a judge that goes by anything but the evidence.
 //!
 //! Testimony is not judged again: that a bound passed or that a process died of itself, only the
 //! run could see. It counts as it was told, and is told apart. So are the records of cycles; what

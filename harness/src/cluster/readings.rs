@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_takes_is_bounded() {
+    fn untaken_readings_are_bounded() {
         let readings = Readings::default();
         (0..3 * limits::READINGS_MAX).for_each(|_| readings.answered(readings.ask(), &Standing::default()));
         assert_eq!(readings.take().len(), limits::READINGS_MAX);

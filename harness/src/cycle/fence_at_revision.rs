@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn compactions_that_outrun_the_looks_accuse_nobody() {
+    fn compactions_that_outrun_the_looks_accuse_no_member() {
         let found = finding(&[[Some(40), Some(40), Some(44)], [Some(57), None, Some(60)]]);
         assert_eq!((found.class(), found.member), (Class::NotProven, None));
         for words in ["2 over 30040 ms (", "n1 showed 57, n2 had compacted that revision, n3 showed 60)"] {

@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_asks_nobody_for_anything() {
+    fn the_page_fetches_nothing() {
         let page = render(&sample::failing(), "r");
         for request in ["http://", "https://", "src=\"", "@import", "url("] {
             assert!(!page.contains(request), "{request}");

@@ -237,7 +237,7 @@ fn noticed(verification: &Verification, exit: Exit, what: &str) {
 }
 
 #[test]
-fn a_report_that_nobody_changed_verifies() {
+fn an_unchanged_report_verifies() {
     let verification = report().verify();
     assert_eq!(verification.disagreements, Vec::<String>::new());
     assert_eq!((verification.exit(), verification.run.verdict), (Exit::Pass, Verdict::Pass));

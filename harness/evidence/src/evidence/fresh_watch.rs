@@ -15,7 +15,7 @@ pub struct Resumption {
     pub upto: u64,
 }
 
-/// What a watch that was opened anew delivered, up to the revision that it was asked for.
+/// The deliveries of a watch that was opened anew, up to the revision that it was asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heard {
     /// Each revision, with the digest of its changes.

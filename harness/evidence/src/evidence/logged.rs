@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 
-/// What a dead member's log adds to what is known. A line of the history.
+/// News from a dead member's log. A line of the history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogEvidence {
     pub cycle: u32,
@@ -135,7 +135,7 @@ impl<'de> Deserialize<'de> for Value {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span(pub String, #[serde(default)] pub Option<String>);
 
-/// What an entry does.
+/// The effect of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
@@ -157,7 +157,7 @@ pub enum Step {
     /// Lease, seconds.
     Grant(i64, i64),
     Revoke(i64),
-    /// What this model does not follow, in words: the replay goes on from the next fence.
+    /// An entry that this model does not follow, in words: the replay goes on from the next fence.
     Beyond(String),
 }
 

@@ -72,7 +72,7 @@ struct Pending {
     own: Own,
 }
 
-/// The ledger's content, in groups by what it is about.
+/// The ledger's content, grouped by subject.
 #[derive(Debug)]
 pub(super) struct Books {
     pub position: HistoryPosition,
@@ -143,6 +143,7 @@ pub(super) struct CompactionBooks {
     pub sent: u64,
 }
 
+/// Leases: whether they are there, and how long they live.
 #[derive(Debug, Default)]
 pub(super) struct LeaseBooks {
     pub book: LeaseBook,
@@ -164,7 +165,7 @@ pub(super) struct MemberBooks {
 }
 
 impl MemberBooks {
-    /// A cluster of `founders`, of which nothing is known yet, takes the place of this one.
+    /// A cluster of `founders` takes the place of this one; nothing is known about it yet.
     fn restored(&mut self, founders: &[(Slot, u64, Engine)]) {
         let mut tenants = std::mem::take(&mut self.tenants);
         tenants.extend(founders.iter().map(|(slot, member, _)| (*slot, *member)));
@@ -184,6 +185,7 @@ pub(super) struct FenceBooks {
     pub agreed: Option<(u64, u64)>,
 }
 
+/// Findings, and consequences of theirs.
 #[derive(Debug, Default)]
 pub(super) struct FindingBooks {
     /// Findings on their only way out.

@@ -68,7 +68,7 @@ const DELIVERED_MAX: usize = 50_000;
 /// one: those of several cycles.
 const LATELY_MAX: usize = 8_000;
 
-/// What is certain about a fence that all members answered alike.
+/// The certain facts about a fence that all members answered alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Fact {
     term: u64,

@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_first_every_stream_must_tell_the_same() {
+    fn every_stream_must_tell_the_same_in_any_order() {
         let (streams, alarms) =
             run(&[(1, 2, "a"), (1, 3, "b"), (2, 2, "a"), (3, 2, "a"), (3, 3, "b"), (3, 4, "c"), (2, 3, "b")]);
         assert_eq!(alarms, 0);

@@ -94,7 +94,7 @@ fn each_member_has_to_know_the_leases() {
 }
 
 #[test]
-fn compactions_that_nobody_asked_for_are_phantoms_and_differing_ones_are_not_compared_further() {
+fn unasked_compactions_are_phantoms_and_differing_ones_are_not_compared_further() {
     let classes: Vec<_> = found(|answer| answer.compact_revision = 2).into_iter().map(|(class, _)| class).collect();
     assert_eq!(classes.first(), Some(&Class::Phantom), "{classes:?}");
     assert_eq!(found(only(2, |answer| answer.compact_revision = 1)), [(Class::StateHash, Some(2))]);

@@ -234,7 +234,7 @@ fn two_logs_that_hold_different_committed_entries_have_diverged() {
 
 /// A follower may die with a tail that was never committed, and that its next leader overwrites.
 #[test]
-fn a_tail_that_was_never_committed_accuses_nobody() {
+fn a_tail_that_was_never_committed_accuses_no_member() {
     let (mut replay, mut alarms) = (LogReplay::default(), Alarms::new());
     let mut overwritten = life();
     for entry in &mut overwritten.entries[8..] {
