@@ -29,7 +29,7 @@ use ninelives_evidence::record::operations::StepRecord;
 use ninelives_evidence::record::suppressed::SuppressedRecord;
 use ninelives_evidence::verdict::findings::Lack;
 use ninelives_evidence::verdict::{self, Class, Finding, Verdict};
-use replayed::Replayed;
+use replayed::FoldedHistory;
 use std::collections::BTreeMap;
 use std::io;
 
@@ -134,9 +134,10 @@ pub fn verify(paths: &Paths, claims: Claims) -> anyhow::Result<Verification> {
 }
 
 impl Verification {
-    fn take(&mut self, replayed: Replayed, outcome: &mut RunTotals) {
-        let Replayed { cluster, mut share, told, ended, counts, torn, quotas, mut cycles, mut disagreements, .. } =
-            replayed;
+    fn take(&mut self, replayed: FoldedHistory, outcome: &mut RunTotals) {
+        let FoldedHistory {
+            cluster, mut share, told, ended, counts, torn, quotas, mut cycles, mut disagreements, ..
+        } = replayed;
         for (place, finding) in share.findings.iter().enumerate() {
             let (judged, testimony) = self.classes.entry(finding.class().name()).or_default();
             *(if told.contains(&place) { testimony } else { judged }) += 1;

@@ -38,12 +38,13 @@ use tokio::task::JoinSet;
 #[derive(Default)]
 pub(super) struct UnderWay {
     /// By place in the record: one task for each fault that began.
-    tasks: Vec<JoinSet<io::Result<Ended>>>,
+    tasks: Vec<JoinSet<io::Result<LastingEnd>>>,
     /// The highest term of the cluster when the first one began.
     term: u64,
 }
 
-struct Ended {
+/// The end of a lasting fault, as its task saw it.
+struct LastingEnd {
     lasted_ms: u64,
     behind: u64,
     majority_wrote_ms: Option<u64>,
@@ -117,7 +118,7 @@ impl Stage<'_> {
         work: &Work,
         (nth, fault): (u32, &Fault),
         roles: &[(u64, Role)],
-    ) -> Result<(LastingRecord, JoinSet<io::Result<Ended>>), Trouble> {
+    ) -> Result<(LastingRecord, JoinSet<io::Result<LastingEnd>>), Trouble> {
         let mut task = JoinSet::new();
         let (whom, when, ms, link) =
             parts(fault).ok_or_else(|| Trouble::Harness(anyhow!("`{fault}` does not end by itself")))?;
@@ -256,7 +257,7 @@ impl Stage<'_> {
         for (record, task) in work.record.lasting.iter_mut().zip(&mut work.lasting.tasks) {
             let Some(ended) = task.join_next().await else { continue };
             let ended = ended.map_err(|error| Trouble::Harness(anyhow!("a fault ended by a panic: {error}")))?;
-            let Ended { lasted_ms, behind, majority_wrote_ms, machine_percent } =
+            let LastingEnd { lasted_ms, behind, majority_wrote_ms, machine_percent } =
                 ended.context("cannot let a member go on")?;
             (record.lasted_ms, record.behind) = (Some(lasted_ms), behind);
             record.majority_wrote_ms = majority_wrote_ms;
@@ -275,7 +276,7 @@ impl Stage<'_> {
 }
 
 /// Lets the fault last, has the prober read from its victims, and ends it.
-async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> io::Result<Ended> {
+async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> io::Result<LastingEnd> {
     let end = since + Duration::from_millis(ms);
     let before = |lead| end.checked_sub(lead).unwrap_or(since);
     let write = async {
@@ -309,7 +310,7 @@ async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> i
     // A late answer must not make the fault last longer.
     let (ended, majority_wrote_ms, (), ()) = tokio::join!(undo, serve, write, read);
     let machine_percent = patient.lap.factor_percent();
-    ended.map(|(lasted_ms, behind)| Ended { lasted_ms, behind, majority_wrote_ms, machine_percent })
+    ended.map(|(lasted_ms, behind)| LastingEnd { lasted_ms, behind, majority_wrote_ms, machine_percent })
 }
 
 /// The places of more than half of `members` members that certainly all hear each other while

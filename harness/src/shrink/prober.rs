@@ -81,7 +81,7 @@ pub struct Confirmed {
 }
 
 /// The end of a search: there are no further runs.
-struct Ended;
+struct SearchOver;
 
 impl Prober {
     /// Probes run as `base` does, and fail if they are headed by `class`; `failed_ms` is how long
@@ -238,7 +238,7 @@ impl Prober {
     }
 
     /// Runs `candidate` this often, and counts it in `rate`.
-    async fn runs(&mut self, candidate: &Candidate, runs: u32, rate: &mut Rate) -> Result<(), Ended> {
+    async fn runs(&mut self, candidate: &Candidate, runs: u32, rate: &mut Rate) -> Result<(), SearchOver> {
         let bound = self.bound();
         let jobs: Vec<_> = (1..=runs).map(|run| (self.job(candidate, run), bound)).collect();
         let roots: Vec<_> = jobs.iter().map(|(job, _)| job.paths.root().to_owned()).collect();
@@ -251,7 +251,7 @@ impl Prober {
         };
         if let Err(error) = side_by_side(jobs, self.lanes, &self.interrupt.clone(), take).await {
             self.failed = Some(error);
-            return Err(Ended);
+            return Err(SearchOver);
         }
         self.batch = self.batch.max(Duration::from_millis(clock::ms_since(begun)));
         let mut cut = false;
@@ -278,7 +278,7 @@ impl Prober {
             }
         }
         self.progress.probed(self.probes, self.elapsed());
-        if cut || self.failed.is_some() { Err(Ended) } else { Ok(()) }
+        if cut || self.failed.is_some() { Err(SearchOver) } else { Ok(()) }
     }
 
     /// Whether the run failed as it should have; in the search, also with a margin.

@@ -61,7 +61,7 @@ impl Counts {
 
 /// The result of folding a history.
 #[derive(Debug, Default)]
-pub(super) struct Replayed {
+pub(super) struct FoldedHistory {
     pub cluster: u32,
     pub share: Share,
     /// Places in the share's findings of those that are testimony.
@@ -88,12 +88,12 @@ pub(super) struct Replayed {
 ///
 /// # Errors
 /// The history cannot be read, or is of another run or version.
-pub(super) fn replay(paths: &Paths, cluster: u32, scenario: &Scenario, plan: &Plan) -> anyhow::Result<Replayed> {
+pub(super) fn replay(paths: &Paths, cluster: u32, scenario: &Scenario, plan: &Plan) -> anyhow::Result<FoldedHistory> {
     let path = paths.of_cluster(cluster).history_jsonl();
     let mut fold = Fold::open(&path, &scenario.known)?;
     check_head(&path, fold.head(), cluster, scenario, plan)?;
     let quotas = fold.head().job.as_ref().map(|job| job.quotas.clone());
-    let mut replayed = Replayed { cluster, quotas, ..Replayed::default() };
+    let mut replayed = FoldedHistory { cluster, quotas, ..FoldedHistory::default() };
     while let Some((line, evidence)) = fold.step()? {
         if matches!(evidence, Evidence::Resumed { .. }) && (!replayed.ended || replayed.share.end.interrupted) {
             (replayed.ended, replayed.share.end) = (false, End::default());
@@ -135,7 +135,7 @@ fn check_head(path: &Path, head: &Head, cluster: u32, scenario: &Scenario, plan:
     Ok(())
 }
 
-impl Replayed {
+impl FoldedHistory {
     fn follow(&mut self, evidence: Evidence) {
         self.counts.count(&evidence);
         match evidence {

@@ -31,18 +31,18 @@ const KEYS: u64 = 16;
 const LEASE_STRIDE: i64 = 1_000_000_000;
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 
-/// The plan for holding one lease.
+/// The drawn way to hold one lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Plan {
+struct Holding {
     /// The place of the member through which it is kept alive.
     place: usize,
     rounds: u64,
     revoked: bool,
 }
 
-fn draw(stream: &mut Stream, places: usize) -> Plan {
+fn draw(stream: &mut Stream, places: usize) -> Holding {
     let place = usize::try_from(stream.below(places.max(1) as u64)).unwrap_or(0);
-    Plan { place, rounds: stream.between(ROUNDS.0, ROUNDS.1), revoked: stream.chance(1, 3) }
+    Holding { place, rounds: stream.between(ROUNDS.0, ROUNDS.1), revoked: stream.chance(1, 3) }
 }
 
 pub(super) struct Holder {
@@ -72,9 +72,9 @@ impl Holder {
     /// Runs until the load is stopped. A lease that is held then ends by itself.
     pub async fn run(mut self) {
         while self.served().await {
-            let plan = draw(&mut self.stream, self.connections.len());
+            let holding = draw(&mut self.stream, self.connections.len());
             self.held += 1;
-            if !self.hold(plan).await {
+            if !self.hold(holding).await {
                 self.pause(PAUSE_AFTER_ERROR).await;
             }
         }
@@ -99,31 +99,32 @@ impl Holder {
     }
 
     /// Holds one lease; false: it was not granted, or has no key.
-    async fn hold(&mut self, plan: Plan) -> bool {
+    async fn hold(&mut self, holding: Holding) -> bool {
         let number = i64::try_from(self.held).unwrap_or(i64::MAX);
         let lease = (i64::from(self.number) + 1).saturating_mul(LEASE_STRIDE).saturating_add(number);
-        let at = if self.board.serves(plan.place) { Some(plan.place) } else { self.board.next_serving(plan.place) };
+        let at =
+            if self.board.serves(holding.place) { Some(holding.place) } else { self.board.next_serving(holding.place) };
         let Some(at) = at else { return false };
         let ttl_seconds = i64::try_from(self.ttl.as_secs()).unwrap_or(i64::MAX);
         let granted = self.send(at, Action::Grant { lease, ttl_seconds }).await;
         let key = format!("e/{:03}/{:02}", self.number, self.held % KEYS);
         let value = format!("held,{}", self.next_id());
         let attached = is_done(&granted) && is_done(&self.send(at, Action::Put { key, value, lease }).await);
-        for _ in 0..if attached { plan.rounds } else { 0 } {
+        for _ in 0..if attached { holding.rounds } else { 0 } {
             if !self.pause(self.ttl / ROUNDS_PER_TTL).await {
                 return attached;
             }
-            if self.board.serves(plan.place) && self.renew(plan.place, lease).await == Some(0) {
+            if self.board.serves(holding.place) && self.renew(holding.place, lease).await == Some(0) {
                 break;
             }
         }
-        if attached && plan.revoked {
+        if attached && holding.revoked {
             self.send(at, Action::Revoke { lease }).await;
         } else if !self.pause(self.ttl).await {
             return attached;
         }
-        if attached && self.board.serves(plan.place) {
-            self.renew(plan.place, lease).await;
+        if attached && self.board.serves(holding.place) {
+            self.renew(holding.place, lease).await;
         }
         attached
     }
@@ -164,17 +165,17 @@ mod tests {
 
     #[test]
     fn the_seed_decides_where_how_long_and_how_it_ends() {
-        let plans = |seed: u64| {
+        let holdings = |seed: u64| {
             let mut stream = Seed::new(seed).stream("holder/1");
             (0..200).map(|_| draw(&mut stream, 3)).collect::<Vec<_>>()
         };
-        assert_eq!(plans(7), plans(7));
-        assert_ne!(plans(7), plans(8));
-        assert_eq!(plans(7).iter().map(|plan| plan.place).collect::<BTreeSet<_>>(), [0, 1, 2].into());
-        let revoked = plans(7).iter().filter(|plan| plan.revoked).count();
+        assert_eq!(holdings(7), holdings(7));
+        assert_ne!(holdings(7), holdings(8));
+        assert_eq!(holdings(7).iter().map(|holding| holding.place).collect::<BTreeSet<_>>(), [0, 1, 2].into());
+        let revoked = holdings(7).iter().filter(|holding| holding.revoked).count();
         assert!((40..100).contains(&revoked), "{revoked}");
         assert!(
-            plans(7).iter().any(|plan| plan.rounds > 4 * u64::from(ROUNDS_PER_TTL)),
+            holdings(7).iter().any(|holding| holding.rounds > 4 * u64::from(ROUNDS_PER_TTL)),
             "longer than four times the TTL"
         );
     }

@@ -28,7 +28,7 @@ use super::leases::{LeaseBaseline, LeaseBook};
 use super::linearizability::{Basis, Linearizability};
 use super::log_replay::LogReplay;
 use super::raised::{Origin, Queue, Raised};
-use super::reads::{Claim, Claims};
+use super::reads::{Claim, ReadClaims};
 use super::refusals::Refusals;
 use super::sessions::{Own, Sessions};
 use super::streams::{self, Delivered, Delivery, Streams};
@@ -112,7 +112,7 @@ pub(super) struct OperationBooks {
     pending: BTreeMap<OpId, Pending>,
     acked: Newest,
     pub writes: Writes,
-    claims: Claims,
+    claims: ReadClaims,
     pub sessions: Sessions,
     linearizability: Linearizability,
     exactly_once: ExactlyOnce,

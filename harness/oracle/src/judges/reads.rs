@@ -29,13 +29,13 @@ pub(super) enum Claim {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Claims {
+pub(super) struct ReadClaims {
     deferred: BTreeMap<u64, Vec<(Arc<Asked>, Claim)>>,
     pub checked: u64,
     pub unchecked: u64,
 }
 
-impl Claims {
+impl ReadClaims {
     /// `asked` was answered with `claim` about the state at `revision`.
     pub fn add(&mut self, model: &Model, asked: &Arc<Asked>, revision: u64, claim: Claim, alarms: &mut Alarms) {
         if revision > model.revision() {
