@@ -7,8 +7,7 @@
 //!    the hash does. Its keys at the fence are read as well.
 //! 3. All members are killed, and all raft logs are decoded.
 //!
-//! What follows from the answers and the logs, [`ninelives_oracle::localise`] concludes: nothing of
-//! it needs a member.
+//! [`ninelives_oracle::localise`] concludes from the answers and the logs, which needs no member.
 //!
 //! A run that gets here is over: the search leaves all members dead.
 
