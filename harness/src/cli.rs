@@ -1,5 +1,6 @@
 //! The command line: arguments become a [`Job`], and its result a few lines and an exit code.
 
+mod doctor;
 mod export;
 mod mutants;
 mod replay;
@@ -56,6 +57,8 @@ pub enum Command {
     Export(export::ExportArgs),
     /// Run planted bugs until each is caught, to show that the harness has teeth.
     Mutants(mutants::MutantsArgs),
+    /// Say what this machine lets a run inject, and what would change that.
+    Doctor(doctor::DoctorArgs),
 }
 
 #[derive(Debug, Args)]
@@ -139,6 +142,7 @@ pub async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Shrink(args) => shrink::shrink(&args).await,
         Command::Export(args) => export::export(&args),
         Command::Mutants(args) => mutants::mutants(&args).await,
+        Command::Doctor(args) => doctor::doctor(&args).await,
     }
 }
 

@@ -37,6 +37,9 @@ fn run(scenario: &Path, report: &Path) -> Command {
     command
 }
 
+/// Arguments of `unshare` that start a program in a world of its own, in which /dev/fuse is nothing.
+const WITHOUT_FUSE: [&str; 5] = ["--mount", "sh", "-c", "mount --bind /dev/null /dev/fuse && exec \"$@\"", "sh"];
+
 /// True if the kernel lets this process mount: CAP_SYS_ADMIN, and a FUSE device that opens.
 fn can_mount() -> bool {
     const CAP_SYS_ADMIN: u64 = 1 << 21;
@@ -103,20 +106,55 @@ fn a_killed_run_is_resumed_over_its_dead_mounts() {
     assert!(report.join("nodes/n1/member/snap/db").is_file(), "what is left is a plain directory");
 }
 
+/// What `doctor` says of the fault filesystem, and its exit code.
+fn doctor(command: &mut Command) -> (bool, String) {
+    let output = command.output().expect("the binary under test starts");
+    let examined: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).expect("doctor prints JSON");
+    let all = examined.iter().all(|one| one["able"] == true);
+    assert_eq!(output.status.code(), Some(if all { 0 } else { 2 }), "{examined:?}");
+    let files = examined.iter().find(|one| one["ability"] == "fault-filesystem").expect("it is examined");
+    assert_eq!(files["able"] == true, files["remedies"] == serde_json::json!([]), "{files}");
+    (files["able"] == true, files["found"].to_string())
+}
+
+#[test]
+fn the_doctor_tells_a_machine_with_fuse_from_one_without() {
+    let (able, found) = doctor(Command::new(NINELIVES).args(["doctor", "--json"]));
+    assert_eq!(able, can_mount(), "{found}");
+    if !able {
+        return;
+    }
+    let (able, found) = doctor(Command::new("unshare").args(WITHOUT_FUSE).args([NINELIVES, "doctor", "--json"]));
+    assert!(!able, "{found}");
+}
+
+/// Without root, in a user namespace: enough to mount where all users may open the device.
+#[test]
+fn a_user_namespace_mounts_without_root() {
+    if !can_mount() {
+        return;
+    }
+    // A device that all users may open, as udev makes it, in a world of its own.
+    let dir = tempfile::tempdir().unwrap();
+    let device = dir.path().join("fuse");
+    let script = "mknod -m 666 \"$1\" c 10 229 && mount --bind \"$1\" /dev/fuse && shift && \
+                  exec setpriv --reuid 65534 --regid 65534 --clear-groups unshare -Urm env TMPDIR=/tmp \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh"]).arg(&device).args([NINELIVES, "doctor", "--json"]);
+    let (able, found) = doctor(&mut command);
+    assert!(able, "{found}");
+}
+
 #[test]
 fn a_machine_without_fuse_proves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let report = dir.path().join("report");
     let mut command = run(&scenario(dir.path(), 20), &report);
     if can_mount() {
-        // The same in a world of its own, in which /dev/fuse is nothing.
         let (program, args) =
             (command.get_program().to_owned(), command.get_args().map(ToOwned::to_owned).collect::<Vec<_>>());
         command = Command::new("unshare");
-        command
-            .args(["--mount", "sh", "-c", "mount --bind /dev/null /dev/fuse && exec \"$@\"", "sh"])
-            .arg(program)
-            .args(args);
+        command.args(WITHOUT_FUSE).arg(program).args(args);
     }
     let (code, text) = finish(&mut command);
     assert_eq!(code, 2, "{text}");
