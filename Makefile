@@ -12,7 +12,7 @@ CARGO := . scripts/env.sh && cargo
 BUILD := $(CARGO) build --release --locked --workspace
 RUN := . scripts/env.sh && exec "$$CARGO_TARGET_DIR/release/ninelives" run
 
-.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos long-work mutants power power-mutants five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines bench-slow fuzz restore rolling-upgrade limits mixed etcdctl lint format deny doc clean
+.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos long-work mutants power power-mutants certificate five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines bench-slow fuzz restore rolling-upgrade limits mixed etcdctl lint format deny doc clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,9 @@ power: build ## power losses: what was not synced is lost (root and /dev/fuse): 
 
 power-mutants: sabotaged build ## the detection table of missing syncs (root and /dev/fuse)
 	@. scripts/env.sh; exec "$$CARGO_TARGET_DIR/release/ninelives" mutants scenarios/power-mutants.toml
+
+certificate: sabotaged build ## both detection tables as one certificate, JSON and HTML (root and /dev/fuse); an hour or more
+	@. scripts/env.sh; exec "$$CARGO_TARGET_DIR/release/ninelives" mutants scenarios/mutants.toml scenarios/power-mutants.toml
 
 five-nodes: build ## five members
 	@$(RUN) scenarios/five-nodes.toml --seed $(SEED)

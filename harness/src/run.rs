@@ -126,6 +126,7 @@ pub async fn run(job: &Job, interrupt: watch::Receiver<bool>) -> anyhow::Result<
     summary.pace = pace.record();
     conclude(&job.scenario.floors, &mut summary, outcome);
     summary.elapsed_ms = clock::ms_since(started);
+    summary.children_cpu_ms = Some(spawner.cpu().ms());
     let written = report::write(&job.paths, &summary).map_err(anyhow::Error::from);
     let done = written.and_then(|()| tidy(job, &summary));
     let exit = exit_of(&summary);

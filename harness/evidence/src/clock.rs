@@ -28,6 +28,14 @@ pub fn thread_time() -> io::Result<Duration> {
     Ok(nix::time::clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
+/// Processor time that this process has had so far, all threads together.
+///
+/// # Errors
+/// The kernel has no such clock.
+pub fn process_time() -> io::Result<Duration> {
+    Ok(nix::time::clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?.into())
+}
+
 /// Wall time, UTC, `YYYY-MM-DDTHH:MM:SSZ`.
 pub fn utc_now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()

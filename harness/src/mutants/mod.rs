@@ -6,10 +6,18 @@
 //! budget: [`limits::MUTANT_MEDIAN_CYCLES_MAX`] cycles in the median and
 //! [`limits::MUTANT_CYCLES_MAX`] at most. Another class does not count: it would mislead the reader
 //! of the report.
+//!
+//! The result is a certificate: what was caught, at what cost, by which harness on which node. Each
+//! trial is written to a [`journal`] as it ends, so that a certificate that takes hours can be
+//! continued.
 
+mod html;
+pub mod journal;
 pub mod table;
 mod text;
 
+pub use html::page;
+pub use journal::Journal;
 pub use table::{Expected, Table};
 pub use text::render;
 
@@ -17,14 +25,14 @@ use crate::probe::{Sighting, headline};
 use ninelives_evidence::limits;
 use ninelives_evidence::record::{BinaryId, RunSummary};
 use ninelives_evidence::verdict::{Finding, Verdict};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Version of `mutants.json`.
-pub const SCHEMA_VERSION: u32 = 1;
+/// Version of `certificate.json`.
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Result of one run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trial {
     pub seed: u64,
     /// It ended as expected.
@@ -32,10 +40,12 @@ pub struct Trial {
     /// The class at the head of its report, or its verdict if the report has none.
     pub class: String,
     /// The first finding, if it is not an expected one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     pub cycles: u32,
     pub elapsed_ms: u64,
+    /// CPU time of the members and the inspectors; the harness's own is not in it.
+    pub cpu_ms: u64,
 }
 
 /// A bug, or none, and its trials.
@@ -57,22 +67,37 @@ pub struct Row {
     pub trials: Vec<Trial>,
 }
 
-/// The whole table.
+/// All rows of the chosen tables.
 #[derive(Debug, Clone, Serialize)]
 pub struct Certificate {
     pub schema_version: u32,
+    /// The tables, and the digest of each.
+    pub tables: Vec<journal::Source>,
     pub rows: Vec<Row>,
     /// Bugs of the table that no trial can show, because their fault is not among those that are
     /// injected.
     pub elsewhere: Vec<String>,
     pub median_cycles_max: u32,
     pub cycles_max: u32,
+    /// Of the command that ended it; one that was continued took longer.
     pub elapsed_ms: u64,
+    /// CPU time of the harness itself in that command.
+    pub harness_cpu_ms: u64,
     pub started_utc: String,
+    /// SHA-256 of the harness that made it; `None`: its file was replaced meanwhile.
+    pub harness: Option<String>,
     /// The binary that ran the rows without a binary of their own.
     pub node: Option<BinaryId>,
     pub inspector: Option<BinaryId>,
     pub holds: bool,
+}
+
+impl Certificate {
+    /// Trials of the controls, and how many of them were no pass: the false alarms.
+    pub fn false_alarms(&self) -> (usize, usize) {
+        let of_controls = || self.rows.iter().filter(|row| row.is_control()).flat_map(|row| &row.trials);
+        (of_controls().filter(|trial| !trial.caught).count(), of_controls().count())
+    }
 }
 
 impl Row {
@@ -131,6 +156,10 @@ impl Row {
         self.trials.iter().map(|trial| trial.elapsed_ms).sum()
     }
 
+    pub fn cpu_ms(&self) -> u64 {
+        self.trials.iter().map(|trial| trial.cpu_ms).sum()
+    }
+
     /// Reason why the row does not hold; `None`: it does.
     pub fn lacks(&self) -> Option<String> {
         let (caught, planned) = (self.caught(), self.planned as usize);
@@ -169,6 +198,7 @@ pub fn judge(expected: &Expected, sighting: &Sighting) -> Trial {
         why: first.map(Finding::sentence),
         cycles: run.cycles.len() as u32,
         elapsed_ms: run.elapsed_ms,
+        cpu_ms: run.children_cpu_ms.unwrap_or(0),
     }
 }
 
@@ -238,6 +268,7 @@ mod tests {
                 why: None,
                 cycles: *cycles,
                 elapsed_ms: 10,
+                cpu_ms: 20,
             })
             .collect();
         row

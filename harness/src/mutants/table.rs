@@ -26,6 +26,9 @@ pub struct Expected {
     pub pinned: bool,
     /// Cycles, instead of the scenario's.
     pub cycles: Option<u32>,
+    /// The directory of its table.
+    #[serde(skip)]
+    dir: PathBuf,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -45,10 +48,9 @@ struct File {
     elsewhere: Vec<String>,
 }
 
-/// The table, checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A table, or several that were joined, checked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Table {
-    dir: PathBuf,
     pub bugs: Vec<Expected>,
     /// Named [`CONTROL`], with no class that is expected.
     pub controls: Vec<Expected>,
@@ -72,6 +74,11 @@ impl Expected {
         }
     }
 
+    /// Path of its scenario.
+    pub fn scenario_path(&self) -> PathBuf {
+        self.dir.join(&self.scenario)
+    }
+
     #[cfg(test)]
     pub(super) fn for_test(name: &str, headline: &[Class], symptom: Option<&[Class]>) -> Self {
         Self {
@@ -82,11 +89,35 @@ impl Expected {
             symptom: symptom.map(<[Class]>::to_vec),
             pinned: true,
             cycles: None,
+            dir: PathBuf::new(),
         }
     }
 }
 
 impl Table {
+    /// Reads and checks the tables at `paths`, and joins them. A bug that one of them says to be
+    /// elsewhere may be in another one.
+    ///
+    /// # Errors
+    /// As [`Table::load`]; two tables have rows for the same bug.
+    pub fn load_all(paths: &[PathBuf]) -> Result<Self, String> {
+        let mut joined = Self::default();
+        for path in paths {
+            let table = Self::load(path)?;
+            if let Some(twice) = table.bugs.iter().find(|bug| joined.bugs.iter().any(|other| other.name == bug.name)) {
+                let (path, name) = (path.display(), &twice.name);
+                return Err(format!("{path}: expected no row for `{name}`, which an earlier table has"));
+            }
+            joined.bugs.extend(table.bugs);
+            joined.controls.extend(table.controls);
+            joined.elsewhere.extend(table.elsewhere);
+        }
+        joined.elsewhere.sort();
+        joined.elsewhere.dedup();
+        joined.elsewhere.retain(|name| joined.bugs.iter().all(|bug| bug.name != *name));
+        Ok(joined)
+    }
+
     /// Reads and checks the table at `path`.
     ///
     /// # Errors
@@ -116,6 +147,8 @@ impl Table {
                 return Err(format!("`{name}`: expected a name of its own, found it twice"));
             }
         }
+        let dir = path.parent().unwrap_or(Path::new("")).to_owned();
+        let bugs = bugs.into_iter().map(|bug| Expected { dir: dir.clone(), ..bug }).collect();
         let controls = control.into_iter().map(|Control { scenario, binary, cycles }| Expected {
             name: CONTROL.to_owned(),
             scenario,
@@ -124,13 +157,9 @@ impl Table {
             symptom: None,
             pinned: false,
             cycles,
+            dir: dir.clone(),
         });
-        let dir = path.parent().unwrap_or(Path::new("")).to_owned();
-        Ok(Self { dir, bugs, controls: controls.collect(), elsewhere })
-    }
-
-    pub fn scenario_path(&self, expected: &Expected) -> PathBuf {
-        self.dir.join(&expected.scenario)
+        Ok(Self { bugs, controls: controls.collect(), elsewhere })
     }
 
     /// The rows that `names` select; all, controls included, if there are none.
@@ -165,7 +194,7 @@ mod tests {
         assert!(shipped().bugs.len() > 10);
         for table in [shipped(), named("power-mutants.toml"), named("etcd-releases.toml")] {
             for expected in table.select(&[]).unwrap() {
-                Scenario::load(&table.scenario_path(&expected)).unwrap_or_else(|refusal| panic!("{refusal}"));
+                Scenario::load(&expected.scenario_path()).unwrap_or_else(|refusal| panic!("{refusal}"));
             }
             for bug in &table.bugs {
                 let scenario = &bug.scenario;
@@ -181,6 +210,17 @@ mod tests {
     fn what_was_released_is_told_from_what_is_planted() {
         assert!(shipped().select(&[]).unwrap().iter().all(|expected| expected.binary.is_none()));
         assert!(named("etcd-releases.toml").select(&[]).unwrap().iter().all(|expected| expected.binary.is_some()));
+    }
+
+    #[test]
+    fn tables_are_joined_and_a_bug_has_one_row() {
+        let path = |name| Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios").join(name);
+        let both = Table::load_all(&[path("mutants.toml"), path("power-mutants.toml")]).unwrap();
+        assert_eq!(both.bugs.len(), shipped().bugs.len() + named("power-mutants.toml").bugs.len());
+        assert!(shipped().elsewhere.contains(&"index-no-fsync".to_owned()));
+        assert!(!both.elsewhere.contains(&"index-no-fsync".to_owned()), "the other table has its row");
+        let twice = Table::load_all(&[path("mutants.toml"), path("mutants.toml")]).unwrap_err();
+        assert!(twice.contains("which an earlier table has"), "{twice}");
     }
 
     #[test]
@@ -210,6 +250,6 @@ mod tests {
         assert!(parse("headline = [\"state-hsah\"]").unwrap_err().contains("state-hsah"));
         assert!(parse("headline = [\"watch\"]\nsedes = 3").unwrap_err().contains("sedes"));
         let table = parse("headline = [\"watch\"]").unwrap();
-        assert_eq!(table.scenario_path(&table.bugs[0]), Path::new("t/s"));
+        assert_eq!(table.bugs[0].scenario_path(), Path::new("t/s"));
     }
 }

@@ -4,6 +4,7 @@
 //! publishes each change in a `watch` channel. The harness notes each signal *before* it sends it,
 //! so that it can tell an end by a foreign signal apart: the OOM killer's, or a stranger's.
 
+use super::cpu::CpuTime;
 use ninelives_evidence::ended::Ended;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -44,7 +45,8 @@ impl Child {
         let pidfd = Arc::new(pidfd_open(raw, PidfdFlags::empty())?);
         let kill_sent = Arc::new(AtomicBool::new(false));
         let (publish, state) = watch::channel(Signals::default());
-        let waiter = Waiter { pidfd: Arc::clone(&pidfd), kill_sent: Arc::clone(&kill_sent), publish };
+        let (cpu, kill) = (spawner.cpu().clone(), Arc::clone(&kill_sent));
+        let waiter = Waiter { pid, pidfd: Arc::clone(&pidfd), cpu, kill_sent: kill, publish };
         std::thread::Builder::new().name(format!("wait-{pid}")).spawn(move || waiter.run())?;
         Ok(Self { pid, pidfd, kill_sent, state, _spawner: spawner })
     }
@@ -160,7 +162,9 @@ impl Pauser {
 }
 
 struct Waiter {
+    pid: Pid,
     pidfd: Arc<OwnedFd>,
+    cpu: CpuTime,
     kill_sent: Arc<AtomicBool>,
     publish: watch::Sender<Signals>,
 }
@@ -169,7 +173,12 @@ impl Waiter {
     fn run(self) {
         let ended = loop {
             let options = WaitPidFlag::WEXITED | WaitPidFlag::WSTOPPED | WaitPidFlag::WCONTINUED;
-            match waitid(Id::PIDFd(self.pidfd.as_fd()), options) {
+            let wait = |how| waitid(Id::PIDFd(self.pidfd.as_fd()), options | how);
+            // A look first: once it is reaped, the kernel has forgotten its CPU time.
+            if let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) = wait(WaitPidFlag::WNOWAIT) {
+                self.cpu.add_all_of(self.pid);
+            }
+            match wait(WaitPidFlag::WNOHANG) {
                 Ok(WaitStatus::Exited(_, code)) => break Ended::Exited(code),
                 Ok(WaitStatus::Signaled(_, signal, _)) => break self.ended_by(signal),
                 Ok(WaitStatus::Stopped(..)) => self.publish.send_modify(|state| state.stopped = true),

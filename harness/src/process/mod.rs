@@ -13,6 +13,7 @@
 
 pub mod before_exec;
 pub mod child;
+pub mod cpu;
 pub mod environment;
 pub mod spawner;
 

@@ -6,6 +6,7 @@
 
 use super::before_exec::{begin_clean, limit_open_files};
 use super::child::Child;
+use super::cpu::CpuTime;
 use super::environment::Environment;
 use crate::pace::Pace;
 use crate::scenario::EnvironmentSpec;
@@ -124,6 +125,7 @@ pub struct Spawner {
     requests: mpsc::Sender<(Launch, Spawner, Reply)>,
     /// The pace by which bounds on its children are stretched.
     pace: Pace,
+    cpu: CpuTime,
 }
 
 impl Spawner {
@@ -153,12 +155,17 @@ impl Spawner {
                 let _ = reply.send(spawn(&launch, keep, &environment));
             }
         })?;
-        Ok(Self { requests, pace })
+        Ok(Self { requests, pace, cpu: CpuTime::default() })
     }
 
     /// The pace of the machine that the children run on.
     pub fn pace(&self) -> &Pace {
         &self.pace
+    }
+
+    /// The CPU time of the children that have ended.
+    pub fn cpu(&self) -> &CpuTime {
+        &self.cpu
     }
 
     /// Starts a process.

@@ -24,7 +24,7 @@ pub(crate) mod sample;
 pub mod split;
 pub mod suppressed;
 mod tables;
-mod text;
+pub mod text;
 pub mod worth;
 
 pub use json::read;

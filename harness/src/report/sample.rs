@@ -141,6 +141,7 @@ pub fn run() -> RunSummary {
         resumed: Vec::new(),
         started_utc: "2026-01-02T03:04:05Z".to_owned(),
         elapsed_ms: 3_661_000,
+        children_cpu_ms: None,
         provenance: ProvenanceRecord {
             harness: binary("/opt/ninelives", "c"),
             node: binary("/opt/node-under-test", "d"),

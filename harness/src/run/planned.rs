@@ -46,6 +46,7 @@ pub fn planned(scenario: &Scenario, plan: &Plan, quotas: Vec<QuotaRecord>) -> Ru
         resumed: Vec::new(),
         started_utc: String::new(),
         elapsed_ms: 0,
+        children_cpu_ms: None,
         provenance: ProvenanceRecord::default(),
         repro: String::new(),
     }

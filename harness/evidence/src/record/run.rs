@@ -255,6 +255,10 @@ pub struct RunSummary {
     /// Start, UTC, `YYYY-MM-DDTHH:MM:SSZ`.
     pub started_utc: String,
     pub elapsed_ms: u64,
+    /// CPU time, user and system, of the members, the inspectors and the other children that have
+    /// ended. `None`: the record is older than this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub children_cpu_ms: Option<u64>,
     #[serde(flatten)]
     pub provenance: ProvenanceRecord,
     /// The command that repeats this run.
