@@ -41,6 +41,7 @@ use ninelives_evidence::power::Names;
 use ninelives_evidence::verdict::findings::Lack;
 use ports::PortHolder;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// State that all lives of all members share.
@@ -161,6 +162,11 @@ impl Cluster {
         let peers: Vec<_> = self.members.iter().map(|member| (member.slot, member.addresses.peer)).collect();
         self.site.links = Some(Links::start(&peers).await?);
         Ok(())
+    }
+
+    /// The place where the harness reads the data directory of `member`, which is dead.
+    pub fn dead_directory(&self, member: u64) -> PathBuf {
+        self.member(member).map_or_else(|| self.site.paths.node_data(member), |one| one.dead_directory(&self.site))
     }
 
     /// Puts the data directories under the fault filesystem, if the target asks for it, or if what

@@ -87,11 +87,7 @@ fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
         } else if entry.file_name() == BALLAST {
             // Room that the member holds back, with nothing in it.
         } else if source.extension().is_some_and(|extension| extension == "sst") {
-            match fs::hard_link(&source, &target) {
-                // The directory lies under the fault filesystem, and the copy does not.
-                Err(error) if error.kind() == ErrorKind::CrossesDevices => drop(fs::copy(&source, &target)?),
-                linked => linked?,
-            }
+            fs::hard_link(&source, &target)?;
         } else {
             fs::copy(&source, &target)?;
         }

@@ -122,7 +122,7 @@ fn unanswered(member: u64, trouble: &Trouble) -> String {
 /// Decodes the logs of the members, which are dead by now.
 fn read_logs(cluster: &Cluster, clues: &mut Clues) {
     for witness in &mut clues.witnesses {
-        match raft_log::read(&cluster.site.paths.node_data(witness.member)) {
+        match raft_log::read(&cluster.dead_directory(witness.member)) {
             Ok(log) => witness.log = Some(log),
             Err(error) => clues.unknown.push(format!("the raft log of n{}: {error}", witness.member)),
         }

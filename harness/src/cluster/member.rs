@@ -25,7 +25,7 @@ use ninelives_evidence::{clock, limits};
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -182,6 +182,11 @@ impl Member {
         Ok(files.cut(keep_percent, draws)?)
     }
 
+    /// The place where the harness reads its data directory while it is dead.
+    pub fn dead_directory(&self, site: &Site) -> PathBuf {
+        self.files.as_ref().and_then(Mount::below).unwrap_or_else(|| site.paths.node_data(self.id))
+    }
+
     /// The gate that its changes of files pass, if it has one.
     fn gate(&self) -> Option<&Arc<Gate>> {
         self.files.as_ref().map(Mount::gate)
@@ -190,7 +195,7 @@ impl Member {
     /// Starts the next life, with a window armed from its first instruction on if `arm` says so.
     pub async fn start(&mut self, site: &Site, arm: Option<(&str, u64)>) -> Result<(), Trouble> {
         let data_dir = site.paths.node_data(self.id);
-        if self.lives > 0 && !data_dir.exists() {
+        if self.lives > 0 && !self.dead_directory(site).exists() {
             return Err(Trouble::Harness(anyhow!(
                 "the data directory of n{} is gone: starting it again under its id would be amnesia, not recovery",
                 self.id

@@ -19,11 +19,12 @@ impl Stage<'_> {
     /// does not end the cycle: the results of the restart and of the fence are evidence as well.
     pub(super) async fn inspect_dead(&mut self, work: &mut Work) -> Result<(), Trouble> {
         let start = clock::now();
-        let site = &self.cluster.site;
+        let cluster = &*self.cluster;
+        let site = &cluster.site;
         let cycle = work.step.cycle;
         let Some(inspector) = site.target.inspector() else { return Ok(()) };
         let todo = work.casualties.iter_mut().filter(|casualty| casualty.dead.is_none()).map(|casualty| async move {
-            let (data, copy) = (site.paths.node_data(casualty.member), site.paths.dead_copy(casualty.member));
+            let (data, copy) = (cluster.dead_directory(casualty.member), site.paths.dead_copy(casualty.member));
             let Inspected { dead, log } = inspect(&site.spawner, inspector, &data, &copy).await?;
             let index = casualty.death.applied_received;
             let dead = casualty.dead.insert(dead);

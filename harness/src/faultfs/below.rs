@@ -62,6 +62,11 @@ impl Below {
         Ok(Self { tree: Mutex::new(Tree::new(root)?), handles: Mutex::default(), lossy: lossy.map(Mutex::new) })
     }
 
+    /// The directory whose content is shown.
+    pub fn root(&self) -> Done<Arc<OwnedFd>> {
+        self.fd(ROOT)
+    }
+
     /// Ends the account of what a power loss would take, and gives it with the root.
     pub fn into_lossy(self) -> Done<Option<(Lossy, Arc<OwnedFd>)>> {
         let root = self.fd(ROOT)?;

@@ -100,6 +100,15 @@ impl Mount {
         &self.gate
     }
 
+    /// A path of this process to the directory below, for as long as it is mounted. The harness
+    /// reads dead directories there and not through the mount: a process that dies while one of its
+    /// threads waits for another one's answer to a request on its own mount never goes away.
+    pub fn below(&self) -> Option<PathBuf> {
+        let served = self.served.as_ref()?;
+        let root = served.below.root().ok()?;
+        Some(PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd())))
+    }
+
     /// Lets the power of its member fail, which is dead: what was not synced is lost, and each such
     /// change survives with a chance of `keep_percent`, by the `draws`. The directory is mounted
     /// again, like a disk after a check; what is there now is durable.

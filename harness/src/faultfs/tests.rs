@@ -88,6 +88,19 @@ pub(super) fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
+/// A dead directory is read on the filesystem below: no answer of this process is waited for.
+#[test]
+fn the_directory_below_is_reached_without_the_mount() {
+    let Some(bench) = Bench::new() else { return };
+    fs::write(bench.at("f"), b"written through the mount").unwrap();
+    let below = bench.mount.as_ref().and_then(Mount::below).unwrap();
+    let device = |path: &Path| fs::metadata(path).unwrap().dev();
+    assert_eq!(device(&below.join("f")), device(bench.dir.path()));
+    assert_ne!(device(&bench.at("f")), device(bench.dir.path()));
+    fs::hard_link(below.join("f"), bench.dir.path().join("linked")).unwrap();
+    assert_eq!(fs::read(bench.dir.path().join("linked")).unwrap(), b"written through the mount");
+}
+
 #[test]
 fn what_is_written_through_it_lies_below() {
     let Some(mut bench) = Bench::new() else { return };

@@ -8,14 +8,15 @@ use ninelives_evidence::record::BinaryId;
 pub fn page(certificate: &Certificate) -> String {
     let (title, tone) = match certificate.holds {
         true => ("The certificate holds", "tone-pass"),
-        false => ("The certificate does not hold", "tone-fail"),
+        false => ("The certificate does not hold", "tone-bad"),
     };
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
          <title>{title} · Ninelives</title>\n<style>\n{css}</style>\n</head>\n<body>\n<main>\n\
-         <header class=\"{tone}\">\n<h1>{title}</h1>\n<p>{sentence}</p>\n</header>\n\
+         <header>\n<p class=\"kicker\">Ninelives · detection certificate</p>\n\
+         <div class=\"verdict {tone}\"><h1>{title}</h1><p>{sentence}</p></div>\n</header>\n\
          <section>\n<h2>Bugs and controls</h2>\n{table}</section>\n{missing}{failed}\
          <section>\n<h2>Of what</h2>\n{provenance}</section>\n</main>\n</body>\n</html>\n",
         css = include_str!("../report/assets/report.css"),
@@ -53,12 +54,15 @@ fn table(rows: &[Row]) -> String {
         "seconds",
         "ended otherwise",
     ];
-    let head: String = head.iter().map(|name| format!("<th>{name}</th>")).collect();
+    let head: String = head.iter().map(|name| format!("<th scope=\"col\">{name}</th>")).collect();
     let body: String = rows.iter().map(line).collect();
     format!(
         "<div class=\"scroll\">\n<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n</div>\n"
     )
 }
+
+/// Columns that hold numbers.
+const NUMBERS: std::ops::RangeInclusive<usize> = 3..=7;
 
 fn line(row: &Row) -> String {
     let count = |value: Option<u32>| value.map_or_else(|| "–".to_owned(), |value| number(value.into()));
@@ -75,7 +79,9 @@ fn line(row: &Row) -> String {
         tenths(row.elapsed_ms()),
         others.join(", "),
     ];
-    let cells: String = cells.iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect();
+    let class = |at: usize| if NUMBERS.contains(&at) { " class=\"n\"" } else { "" };
+    let cells: String =
+        cells.iter().enumerate().map(|(at, cell)| format!("<td{}>{}</td>", class(at), escape(cell))).collect();
     format!("<tr>{cells}</tr>\n")
 }
 
@@ -137,7 +143,7 @@ fn provenance(certificate: &Certificate) -> String {
     facts.extend(tables.map(|table| ("table", format!("{}, SHA-256 {}", table.path.display(), table.sha256))));
     let items: String =
         facts.iter().map(|(name, value)| format!("<dt>{name}</dt><dd>{}</dd>\n", escape(value))).collect();
-    format!("<dl>\n{items}</dl>\n")
+    format!("<dl class=\"env\">\n{items}</dl>\n")
 }
 
 #[cfg(test)]
@@ -156,7 +162,7 @@ mod tests {
         ));
         assert!(
             page.contains(
-                "<td>replay-again</td><td>s.toml</td><td>state-hash</td><td>2 of 3</td><td>9</td><td>9</td><td>6.0</td>"
+                "<td>replay-again</td><td>s.toml</td><td>state-hash</td><td class=\"n\">2 of 3</td><td class=\"n\">9</td><td class=\"n\">9</td><td class=\"n\">6.0</td>"
             ),
             "{page}"
         );
