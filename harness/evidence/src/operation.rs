@@ -123,6 +123,12 @@ pub enum Action {
         shape: Shape,
         then: Vec<Effect>,
     },
+    /// Asks whether all of `when` hold, in the innermost of `depth` transactions, each alone in the
+    /// one around it: a read, though none of its operations is one.
+    Check {
+        when: Vec<Compare>,
+        depth: u32,
+    },
     Grant {
         lease: i64,
         ttl_seconds: i64,
@@ -169,6 +175,11 @@ impl Action {
             _ => Fate::Either,
         }
     }
+
+    /// Whether it only asks, so that an answer that never comes leaves nothing open.
+    pub fn only_asks(&self) -> bool {
+        matches!(self, Action::Read { .. } | Action::Check { .. } | Action::Defragment | Action::KeepAlive { .. })
+    }
 }
 
 /// A key as a read returned it.
@@ -208,6 +219,7 @@ impl Action {
             Action::Grant { .. } => "grant",
             Action::Revoke { .. } => "revoke",
             Action::Packed { .. } => "packed-txn",
+            Action::Check { .. } => "check",
             Action::KeepAlive { .. } => "keep-alive",
             Action::Defragment => "defragment",
             Action::Compact { .. } => "compact",

@@ -21,7 +21,8 @@
 //!   in it.
 //! - Everything else is exported under its own name and is not a transaction: `:delete`, `:range`
 //!   (a read of several keys), `:serializable` and `:historic` (reads that promise no real time),
-//!   `:grant`, `:revoke`, `:compact`. A checker of transactions keeps `:f :txn`.
+//!   `:grant`, `:revoke`, `:compact`, `:compare` (`[key revision]` for each comparison; `:fail` if
+//!   one does not hold). A checker of transactions keeps `:f :txn`.
 //!
 //! The history is read and written line by line: memory follows the clients, not the run.
 
@@ -202,6 +203,10 @@ fn words(id: OpId, action: &Action) -> (&'static str, String, bool) {
                 })
                 .collect();
             ("txn", format!("[{}]", writes.join(" ")), false)
+        }
+        Action::Check { when, .. } => {
+            let compared = when.iter().map(|one| format!("[{} {}]", quoted(&one.key), one.mod_revision));
+            ("compare", format!("[{}]", compared.collect::<Vec<_>>().join(" ")), false)
         }
         Action::Delete { keys: which } => ("delete", keys(which), false),
         Action::Read { keys: which, revision: Some(_), .. } => ("historic", keys(which), true),

@@ -22,6 +22,10 @@ pub enum Kind {
     ReadRange,
     ReadOld,
     Packed,
+    /// A packed request that has to be refused.
+    Refused,
+    /// Comparisons, and nothing else.
+    Check,
     /// Everything at once: all plain keys.
     ReadAll,
     DeleteAll,
@@ -182,8 +186,25 @@ static SESSIONS: Mix = Mix {
     large: false,
 };
 
+/// Writes that others acknowledge meanwhile show a comparison that was answered from an old state.
+static COMPARISONS: Mix = Mix {
+    name: "comparisons",
+    doc: "transactions that only compare, beside writes, and requests that have to be refused",
+    weights: &[
+        (Kind::Check, 50),
+        (Kind::Put, 24),
+        (Kind::Count, 6),
+        (Kind::Append, 4),
+        (Kind::Delete, 4),
+        (Kind::Lease, 2),
+        (Kind::Refused, 10),
+    ],
+    large: false,
+};
+
 /// All mixes, the default first.
-pub static MIXES: [&Mix; 9] = [&MIXED, &WRITES, &TRANSACTIONS, &LARGE, &LEASES, &DELETES, &LIMITS, &LONG, &SESSIONS];
+pub static MIXES: [&Mix; 10] =
+    [&MIXED, &WRITES, &TRANSACTIONS, &LARGE, &LEASES, &DELETES, &LIMITS, &LONG, &SESSIONS, &COMPARISONS];
 
 /// The mix called `name`.
 pub fn find(name: &str) -> Option<&'static Mix> {

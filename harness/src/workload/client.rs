@@ -123,6 +123,7 @@ impl Client {
                 let then = puts.into_iter().map(|key| Effect::Put { key, value: value.clone() }).collect();
                 self.send(Action::Packed { shape, then }).await;
             }
+            Step::Check { keys, depth, read } => self.check(keys, depth, read).await,
             Step::Grant { lease } => drop(self.send(Action::Grant { lease, ttl_seconds: LEASE_TTL_SECONDS }).await),
             Step::Revoke { lease } => self.revoke(lease).await,
             Step::Read { key, serializable } => {
@@ -185,18 +186,35 @@ impl Client {
     async fn block(&mut self, puts: Vec<String>, deletes: Vec<String>, filler: u64) {
         let mut keys: Vec<&String> = puts.iter().chain(&deletes).collect();
         keys.sort_unstable();
-        let (Some(from), Some(last)) = (keys.first(), keys.last()) else { return };
-        // Behind the last key, and before its successor, however many digits that has.
-        let block = Keys { from: (*from).clone(), to: Some(format!("{last}/")) };
-        let Some(rows) = self.read(block).await else { return self.skip() };
-        let found: BTreeMap<&[u8], u64> = rows.iter().map(|row| (row.key.as_slice(), row.mod_revision)).collect();
-        let mod_revision = |key: &String| found.get(key.as_bytes()).copied().unwrap_or(0);
-        let when = keys.iter().map(|key| Compare { key: (*key).clone(), mod_revision: mod_revision(key) }).collect();
+        let Some(when) = self.as_they_are(&keys).await else { return self.skip() };
         let value = filled(filler, self.next_id());
         let mut then: Vec<Effect> =
             puts.iter().map(|key| Effect::Put { key: key.clone(), value: value.clone() }).collect();
         then.extend(deletes.iter().map(|key| Effect::Delete { keys: Keys::one(key) }));
         self.send(Action::Txn { when, then }).await;
+    }
+
+    /// Asks whether the keys are as they were just read, or (unread) absent.
+    async fn check(&mut self, keys: Vec<String>, depth: u32, read: bool) {
+        let when = if read {
+            let Some(when) = self.as_they_are(&keys.iter().collect::<Vec<_>>()).await else { return self.skip() };
+            when
+        } else {
+            keys.into_iter().map(|key| Compare { key, mod_revision: 0 }).collect()
+        };
+        self.send(Action::Check { when, depth }).await;
+    }
+
+    /// Reads `keys`, which are neighbours in ascending order: the comparisons that hold of them
+    /// until one changes.
+    async fn as_they_are(&mut self, keys: &[&String]) -> Option<Vec<Compare>> {
+        let (from, last) = (keys.first()?, keys.last()?);
+        // Behind the last key, and before its successor, however many digits that has.
+        let block = Keys { from: (*from).clone(), to: Some(format!("{last}/")) };
+        let rows = self.read(block).await?;
+        let found: BTreeMap<&[u8], u64> = rows.iter().map(|row| (row.key.as_slice(), row.mod_revision)).collect();
+        let mod_revision = |key: &String| found.get(key.as_bytes()).copied().unwrap_or(0);
+        Some(keys.iter().map(|key| Compare { key: (*key).clone(), mod_revision: mod_revision(key) }).collect())
     }
 
     /// Compacts no more than every member's watch has delivered: a watch that resumes further back

@@ -71,6 +71,7 @@ impl Connection {
                 done(answer.header(), Reply::Txn { succeeded: answer.succeeded() })
             }
             Action::Packed { shape, then } => packed::send(&self.by_hand, *shape, then).await,
+            Action::Check { when, depth } => packed::check(&self.by_hand, when, *depth).await,
             Action::Grant { lease, ttl_seconds } => {
                 let answer = client.lease_grant(*ttl_seconds, Some(LeaseGrantOptions::new().with_id(*lease))).await?;
                 done(answer.header(), Reply::Granted)
@@ -166,6 +167,6 @@ fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-fn signed(number: u64) -> i64 {
+pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -55,6 +55,13 @@ pub(super) enum Step {
         shape: Shape,
         filler: u64,
     },
+    /// Compares all of `keys`, which are neighbours, in the innermost of `depth` transactions: with
+    /// what a read before it found, or with keys that are not there.
+    Check {
+        keys: Vec<String>,
+        depth: u32,
+        read: bool,
+    },
     Grant {
         lease: i64,
     },
@@ -118,10 +125,11 @@ impl Step {
             Step::Compact { .. } => ("compact", Sometimes),
             Step::Defragment => ("defragment", Never),
             Step::Session { .. } => ("session", Never),
+            Step::Check { .. } => ("check", Never),
             Step::Packed { shape, .. } => match shape.fate() {
                 Fate::Taken => ("packed", Never),
                 Fate::Either => ("packed-between-the-limits", Always),
-                Fate::Refused => ("packed-beyond-the-limits", Always),
+                Fate::Refused | Fate::RefusedByNode => ("packed-beyond-the-limits", Always),
             },
         };
         Purpose { step: step.into(), refusal }
@@ -137,6 +145,11 @@ const SPAN_MAX: u64 = 4;
 const BLOCK_KEYS_MAX: u64 = 32;
 /// Transactions that are nested side by side at most.
 const WIDE_MAX: u64 = 32;
+/// Keys that a transaction that only compares has at most, and the depth of its comparisons. An
+/// etcd answers comparisons of the outermost transaction, with no operation beside them, from its
+/// own state.
+const CHECKED_MAX: u64 = 4;
+const CHECK_DEPTH: (u64, u64) = (1, 3);
 /// Revisions that a read of the past goes back at most.
 const BACK_MAX: u64 = 200;
 /// Lease ids of a client: `(client + 1) * LEASE_STRIDE + n`.
@@ -208,7 +221,15 @@ impl Generator {
             Kind::Multi => self.multi(),
             Kind::Block => self.block(),
             Kind::Lease => self.lease(),
-            Kind::Packed => self.packed(),
+            Kind::Packed => {
+                let shape = self.shape();
+                self.packed(shape)
+            }
+            Kind::Refused => {
+                let shape = self.refused_shape();
+                self.packed(shape)
+            }
+            Kind::Check => self.check(),
             Kind::Read => {
                 let kind = *self.stream.pick(&["a", "c", "p"]).unwrap_or(&"p");
                 Step::Read { key: self.key(kind), serializable: self.stream.chance(1, 3) }
@@ -268,8 +289,15 @@ impl Generator {
         Step::Block { puts, deletes, filler: self.filler() }
     }
 
-    fn packed(&mut self) -> Step {
-        let shape = self.shape();
+    fn check(&mut self) -> Step {
+        let count = self.stream.between(1, CHECKED_MAX.min(self.keys));
+        let from = self.stream.below(self.keys - count + 1);
+        let keys = (from..from + count).map(|number| format!("p/{number:05}")).collect();
+        let depth = self.stream.between(CHECK_DEPTH.0, CHECK_DEPTH.1) as u32;
+        Step::Check { keys, depth, read: self.stream.chance(1, 2) }
+    }
+
+    fn packed(&mut self, shape: Shape) -> Step {
         let most = if shape == Shape::Wide { WIDE_MAX } else { 2 }.min(self.keys);
         let first = self.stream.below(self.keys);
         let count = self.stream.between(1, most);
@@ -295,6 +323,23 @@ impl Generator {
             87..=89 => Shape::Overspent,
             90..=94 => Shape::Twice,
             _ => Shape::Empty,
+        }
+    }
+
+    /// Each shape that has to be refused, those of a mebibyte and more at the lowest rate.
+    fn refused_shape(&mut self) -> Shape {
+        match self.stream.below(100) {
+            0..=17 => Shape::UnknownTarget,
+            18..=35 => Shape::UnknownResult,
+            36..=45 => Shape::UnknownOrder,
+            46..=55 => Shape::Nameless,
+            56..=63 => Shape::Crowded,
+            64..=71 => Shape::Overspent,
+            72..=79 => Shape::Twice,
+            80..=87 => Shape::Empty,
+            88..=97 => Shape::Deep(self.stream.between(DEPTH_REFUSED.into(), (4 * DEPTH_REFUSED).into()) as u32),
+            98 => Shape::Padded(PADDING_REFUSED),
+            _ => Shape::Padded(PADDING_OVERFLOWS),
         }
     }
 
@@ -406,6 +451,14 @@ mod tests {
         let refused = limits.iter().filter(|shape| shape.fate() == Fate::Refused).count() * 100 / limits.len();
         assert!((20..=35).contains(&refused) && limits.len() > 1_200, "{refused} % of {}", limits.len());
         assert!(limits.contains(&Shape::Deep(49)) && limits.contains(&Shape::Padded(PADDING_OVERFLOWS)));
+        let comparisons = drawn("comparisons");
+        let checks = percent(&comparisons, |step| matches!(step, Step::Check { .. }));
+        assert!((45..=55).contains(&checks), "{checks} %");
+        let beyond = |step: &Step| match step {
+            Step::Packed { shape, .. } => matches!(shape.fate(), Fate::Refused | Fate::RefusedByNode),
+            _ => false,
+        };
+        assert!((8..=12).contains(&percent(&comparisons, beyond)));
         let sessions = percent(&drawn("sessions"), |step| matches!(step, Step::Session { .. }));
         assert!(sessions >= 75, "{sessions} %");
         let large = drawn("large");
@@ -449,6 +502,19 @@ mod tests {
                 }
             }
             assert_eq!(largest, most, "of {keys} keys");
+        }
+    }
+
+    #[test]
+    fn checked_keys_are_neighbours_and_there() {
+        for keys in [1, 3, 800] {
+            let options = WorkloadOptions { keys, ..of_mix("comparisons") };
+            for step in steps_of(&options, 5, 1, 4_000) {
+                let Step::Check { keys: checked, depth, .. } = step else { continue };
+                let numbers: Vec<u32> = checked.iter().map(|key| key[2..].parse().unwrap()).collect();
+                assert!((1..=4).contains(&numbers.len()) && (1..=3).contains(&depth));
+                assert!(numbers.windows(2).all(|two| two[1] == two[0] + 1) && numbers[numbers.len() - 1] < keys);
+            }
         }
     }
 

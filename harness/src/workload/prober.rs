@@ -19,7 +19,7 @@ use crate::timer;
 use futures_util::future::join_all;
 use ninelives_evidence::clock;
 use ninelives_evidence::limits;
-use ninelives_evidence::operation::{Action, Expected, Keys, OpId, Outcome, Purpose};
+use ninelives_evidence::operation::{Action, Compare, Expected, Keys, OpId, Outcome, Purpose};
 use ninelives_oracle::Ledger;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +27,9 @@ use std::time::{Duration, Instant};
 
 /// Readers at one member, each with one read in flight: the first answer after a SIGCONT is a race
 /// that a single one may lose.
-const READERS: u32 = 8;
+const READERS: u32 = 10;
+/// Those of them that ask by a transaction that only compares.
+const COMPARING: u32 = 2;
 
 /// Shared by all probes of one cluster.
 #[derive(Clone)]
@@ -101,7 +103,7 @@ impl ReadProber {
     pub async fn read_until(&self, at: usize, end: Instant) {
         let readers = self.connections.get(at).map(|connection| {
             let first = self.first_client + READERS * at as u32;
-            (first..first + READERS).map(|client| self.read(client, at, connection.clone(), end))
+            (0..READERS).map(move |nth| self.read((first + nth, nth < COMPARING), at, connection.clone(), end))
         });
         join_all(readers.into_iter().flatten()).await;
     }
@@ -114,10 +116,15 @@ impl ReadProber {
         format!("p/{:05}", op.seq % self.keys)
     }
 
-    async fn read(&self, client: u32, endpoint: usize, mut connection: Connection, end: Instant) {
+    async fn read(&self, (client, compares): (u32, bool), endpoint: usize, mut connection: Connection, end: Instant) {
         loop {
             let op = self.op(client);
-            let action = Action::Read { keys: Keys::one(self.key(op)), revision: None, serializable: false };
+            let key = self.key(op);
+            let action = if compares {
+                Action::Check { when: vec![Compare { key, mod_revision: 0 }], depth: 1 }
+            } else {
+                Action::Read { keys: Keys::one(key), revision: None, serializable: false }
+            };
             attempt(&self.ledger, op, (endpoint, &mut connection), (&action, probe())).await;
             if clock::now() >= end {
                 return;

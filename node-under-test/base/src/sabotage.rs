@@ -108,6 +108,10 @@ bugs! {
     LeaseRevokedByDeposed = "lease-revoked-by-deposed",
     /// A member that believes that it leads renews leases from its own memory, without its quorum.
     KeepaliveUnconfirmed = "keepalive-unconfirmed",
+    /// A transaction that only compares, in a nested one, is answered without a read index.
+    CompareOnlyStale = "compare-only-stale",
+    /// A comparison that this version does not know is taken for one that it knows.
+    UnknownCompareHolds = "unknown-compare-holds",
 }
 
 #[cfg(feature = "sabotage")]

@@ -233,6 +233,7 @@ fn actions() -> Vec<Action> {
         },
         Action::Packed { shape: Shape::Deep(40), then: vec![put()] },
         Action::Packed { shape: Shape::Empty, then: vec![] },
+        Action::Check { when: vec![Compare { key: "a".into(), mod_revision: 0 }], depth: 2 },
         Action::Grant { lease: -1, ttl_seconds: 5 },
         Action::Revoke { lease: 1 },
         Action::KeepAlive { lease: 7 },

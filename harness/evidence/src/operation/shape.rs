@@ -26,6 +26,14 @@ pub enum Shape {
     Twice,
     /// Beside an operation that asks for nothing.
     Empty,
+    /// Beside a put that names no key.
+    Nameless,
+    /// With a comparison of something that no version of the protocol has.
+    UnknownTarget,
+    /// With a comparison whose result no version of the protocol has.
+    UnknownResult,
+    /// Beside a read in an order that no version of the protocol has.
+    UnknownOrder,
 }
 
 /// The fate that a server has to give a request.
@@ -33,6 +41,8 @@ pub enum Shape {
 pub enum Fate {
     Taken,
     Refused,
+    /// The node refuses it. Servers differ: an etcd may let an unknown comparison hold.
+    RefusedByNode,
     /// Servers differ; both are right.
     Either,
 }
@@ -57,7 +67,8 @@ impl Shape {
             Shape::Wide => Fate::Taken,
             Shape::Deep(depth) => between(depth, DEPTH_TAKEN, DEPTH_REFUSED),
             Shape::Padded(bytes) => between(bytes, PADDING_TAKEN, PADDING_REFUSED),
-            Shape::Crowded | Shape::Overspent | Shape::Twice | Shape::Empty => Fate::Refused,
+            Shape::Crowded | Shape::Overspent | Shape::Twice | Shape::Empty | Shape::Nameless => Fate::Refused,
+            Shape::UnknownTarget | Shape::UnknownResult | Shape::UnknownOrder => Fate::RefusedByNode,
         }
     }
 }
@@ -77,6 +88,7 @@ mod tests {
             (Shape::Padded(1_500 << 10), Fate::Either),
             (Shape::Padded(2_100 << 10), Fate::Refused),
             (Shape::Twice, Fate::Refused),
+            (Shape::UnknownTarget, Fate::RefusedByNode),
         ] {
             assert_eq!(shape.fate(), fate, "{shape:?}");
         }

@@ -38,6 +38,7 @@ impl Asked {
                 };
                 then.iter().take(NAMED_MAX).map(of).collect()
             }
+            Action::Check { when, .. } => when.iter().take(NAMED_MAX).map(|compare| compare.key.clone()).collect(),
             Action::Grant { .. }
             | Action::Revoke { .. }
             | Action::KeepAlive { .. }
@@ -53,6 +54,10 @@ impl Asked {
             Action::Delete { keys } => format!("delete {}", named(keys)),
             Action::Txn { then, .. } => effects(then),
             Action::Packed { shape, then } => format!("{}, packed as {shape:?}", effects(then)),
+            Action::Check { when, depth } => {
+                let compared = first(when.iter().map(|one| format!("{} is of revision {}", one.key, one.mod_revision)));
+                format!("compare, {depth} transactions deep: {compared}")
+            }
             Action::Grant { lease, .. } => format!("grant lease {lease}"),
             Action::Revoke { lease } => format!("revoke lease {lease}"),
             Action::KeepAlive { lease } => format!("keep lease {lease} alive"),

@@ -6,6 +6,7 @@ use super::liveness::{check_cut, check_healing};
 use super::replay_start::{Restart, carry_install, check_dead, check_replay_start};
 use super::votes::check_vote;
 use super::{check_fence, check_kept, check_kv_fence, check_last_read, check_missed, migration};
+use ninelives_evidence::member::Engine;
 use ninelives_evidence::operation::{Outcome, Reason};
 use ninelives_evidence::verdict::findings::Restarts;
 use ninelives_evidence::verdict::{Class, Finding};
@@ -100,8 +101,8 @@ impl Books {
             Evidence::Killed { member, .. } => self.operations.sessions.died(*member),
             Evidence::Resumed { after_cycle, .. } => self.resumed(*after_cycle),
             Evidence::End(_) => self.position.ended = true,
+            Evidence::Place { engine, .. } => self.members.server |= *engine == Engine::Opaque,
             Evidence::History(_)
-            | Evidence::Place { .. }
             | Evidence::Watch { .. }
             | Evidence::WatchEnded { .. }
             | Evidence::Did { .. }

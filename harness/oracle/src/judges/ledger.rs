@@ -155,6 +155,8 @@ pub(super) struct LeaseBooks {
 pub(super) struct MemberBooks {
     /// The member in each slot: streams belong to slots, findings to members.
     pub tenants: BTreeMap<Slot, u64>,
+    /// They are not the node that ships here but another server.
+    pub server: bool,
     watermarks: BTreeMap<u64, WatermarkJudge>,
     leaders: Leaders,
     /// Each member's last known vote.
@@ -169,7 +171,7 @@ impl MemberBooks {
     fn restored(&mut self, founders: &[(Slot, u64, Engine)]) {
         let mut tenants = std::mem::take(&mut self.tenants);
         tenants.extend(founders.iter().map(|(slot, member, _)| (*slot, *member)));
-        *self = Self { tenants, ..Self::default() };
+        *self = Self { tenants, server: self.server, ..Self::default() };
     }
 }
 
@@ -464,7 +466,7 @@ impl Books {
                 OperationBooks { pending, acked, writes, claims, sessions, linearizability, exactly_once, stale, refusals },
             compactions: CompactionBooks { acked: compact_acked, sent: compact_sent },
             leases: LeaseBooks { book: leases, clock: lease_clock },
-            members: MemberBooks { tenants, watermarks, leaders, votes, dead },
+            members: MemberBooks { tenants, server, watermarks, leaders, votes, dead },
             fences: FenceBooks { baseline, saving, agreed },
             findings: FindingBooks { queue, known, lost_write, watch_broken },
             tally,
@@ -473,7 +475,7 @@ impl Books {
         } = self;
         // The caller decides when to drain it; the findings follow from the evidence.
         let raised = (&queue.of_cycle, queue.unlisted);
-        let fields: [(&str, &dyn fmt::Debug); 35] = [
+        let fields: [(&str, &dyn fmt::Debug); 36] = [
             ("model", model),
             ("leases", leases),
             ("lease_clock", lease_clock),
@@ -483,6 +485,7 @@ impl Books {
             ("replay", replay),
             ("streams", streams),
             ("tenants", tenants),
+            ("server", server),
             ("claims", claims),
             ("sessions", sessions),
             ("linearizability", linearizability),
@@ -614,7 +617,7 @@ impl Books {
             }
             Outcome::Unknown { .. } => {
                 self.leases.clock.ended(self.position.at_us, &asked);
-                if !matches!(asked.action, Action::Read { .. } | Action::Defragment | Action::KeepAlive { .. }) {
+                if !asked.action.only_asks() {
                     self.tally.unknown_writes += 1;
                 }
                 if let Action::Revoke { lease } = asked.action {
@@ -765,11 +768,12 @@ impl Books {
 
     fn done(&mut self, asked: &Arc<Asked>, floor: &Newest, revision: u64, reply: &Reply, alarms: &mut Alarms) {
         let Asked { id, member, ref action, .. } = **asked;
+        let beyond_limits = self.is_refused(action);
         let Books { model, operations, compactions, leases, tally, position, .. } = self;
         let OperationBooks { writes, claims, stale, .. } = operations;
         match action {
-            Action::Read { .. } => tally.reads += 1,
-            Action::Defragment | Action::KeepAlive { .. } => {}
+            Action::Read { .. } | Action::Check { .. } => tally.reads += 1,
+            action if action.only_asks() => {}
             _ => tally.acked_writes += 1,
         }
         leases.clock.done(position.at_us, asked, reply, alarms);
@@ -777,6 +781,11 @@ impl Books {
         match (action, reply) {
             (Action::Put { .. }, Reply::Put)
             | (Action::Txn { .. } | Action::Packed { .. }, Reply::Txn { succeeded: true }) => wrote = true,
+            (Action::Check { when, .. }, Reply::Txn { succeeded }) => {
+                let when = when.clone();
+                let claim = if *succeeded { Claim::CompareHolds { when } } else { Claim::CompareFails { when } };
+                claims.add(model, asked, revision, claim, alarms);
+            }
             (Action::Delete { .. }, Reply::Deleted(1..)) => wrote = true,
             (Action::Delete { keys }, Reply::Deleted(0)) => {
                 writes.wrote_nothing(id, NoEffect::DeletedNothing, alarms);
@@ -801,7 +810,7 @@ impl Books {
             }
             _ => alarms.push(asked.alarm(Answers::AnotherAnswer { member, request: asked.request() })),
         }
-        if action.fate() == Fate::Refused {
+        if beyond_limits {
             alarms.push(asked.alarm(Answers::CarriedOutBeyondLimits { member, request: asked.request() }));
         }
         if revision < floor.revision && promises_real_time(action, reply) {
@@ -817,6 +826,15 @@ impl Books {
                 let what = findings::Writes::RevisionTaken { member, request, acknowledged: revision, floor };
                 alarms.push(Finding::new(what));
             }
+        }
+    }
+
+    /// Whether the members under test have to refuse `action` in any state.
+    fn is_refused(&self, action: &Action) -> bool {
+        match action.fate() {
+            Fate::Refused => true,
+            Fate::RefusedByNode => !self.members.server,
+            Fate::Taken | Fate::Either => false,
         }
     }
 
@@ -862,6 +880,7 @@ fn promises_real_time(action: &Action, reply: &Reply) -> bool {
     matches!(
         (action, reply),
         (Action::Read { revision: None, serializable: false, .. }, Reply::Read(_))
+            | (Action::Check { .. }, Reply::Txn { .. })
             | (_, Reply::Txn { succeeded: false } | Reply::Deleted(0))
     )
 }

@@ -121,6 +121,7 @@ impl Linearizability {
                 }
             }
             Action::Delete { .. }
+            | Action::Check { .. }
             | Action::Grant { .. }
             | Action::Revoke { .. }
             | Action::KeepAlive { .. }

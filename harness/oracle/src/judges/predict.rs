@@ -34,7 +34,8 @@ pub(super) fn predict(model: &Model, action: &Action) -> Result<Vec<Expected>, S
             let attached = model.attached_at(*lease, model.revision());
             changes.extend(attached.into_iter().map(|key| Expected { key: key.to_vec(), put: None }));
         }
-        Action::Grant { .. }
+        Action::Check { .. }
+        | Action::Grant { .. }
         | Action::KeepAlive { .. }
         | Action::Compact { .. }
         | Action::Defragment

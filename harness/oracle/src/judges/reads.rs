@@ -26,6 +26,8 @@ pub(super) enum Claim {
     Detached { lease: i64 },
     /// A transaction whose comparison failed.
     CompareFails { when: Vec<Compare> },
+    /// A transaction that only compares, and whose comparisons held.
+    CompareHolds { when: Vec<Compare> },
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +84,8 @@ impl ReadClaims {
                 let keys = first(when.iter().map(|compare| compare.key.clone()));
                 Finding::new(Answers::ComparisonHolds { by: by(), keys })
             }),
+            Claim::CompareHolds { when } => first_broken(model, when, revision)
+                .map(|broken| Finding::new(Answers::ComparisonFails { by: by(), broken })),
         };
         if let Some(broken) = broken {
             let alarm = asked.alarm(broken.what).at_revision(broken.revision.unwrap_or(revision));

@@ -96,7 +96,8 @@ fn compare(compare: &Compare) -> Check {
     if compare.key.is_empty() {
         return Err(Rejection::EMPTY_KEY);
     }
-    if CompareResult::try_from(compare.result).is_err() || CompareTarget::try_from(compare.target).is_err() {
+    let unknown = CompareResult::try_from(compare.result).is_err() || CompareTarget::try_from(compare.target).is_err();
+    if unknown && !planted(Bug::UnknownCompareHolds) {
         return Err(Rejection::INVALID_COMPARE);
     }
     Ok(())
@@ -185,7 +186,11 @@ pub fn is_read_only(request: &TxnRequest) -> bool {
 pub fn is_serializable(request: &TxnRequest) -> bool {
     let mut ops = request.success.iter().chain(&request.failure).peekable();
     ops.peek().is_some()
-        && ops.all(|op| matches!(&op.request, Some(Request::RequestRange(range)) if range.serializable))
+        && ops.all(|op| match &op.request {
+            Some(Request::RequestRange(range)) => range.serializable,
+            Some(Request::RequestTxn(_)) => planted(Bug::CompareOnlyStale),
+            _ => false,
+        })
 }
 
 #[cfg(test)]

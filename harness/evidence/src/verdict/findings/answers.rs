@@ -32,6 +32,10 @@ findings! {
     Model ComparisonHolds { by: Reader, keys: String }
         "{by} failed, but its comparison holds ({keys})";
 
+    /// `broken`: the first comparison that does not hold.
+    Model ComparisonFails { by: Reader, broken: String }
+        "{by} found that all its comparisons hold, but {broken}";
+
     HarnessError FullReadUnjudged { revision: u64, oldest: u64, newest: u64 }
         "a full read at revision {revision} cannot be judged: the model knows {oldest} to {newest}";
 

@@ -138,6 +138,44 @@ fn a_request_at_the_limits_is_taken_and_one_beyond_them_refused() {
     assert!(found.contains(&Wrong), "{found:?}");
 }
 
+/// The node refuses comparisons that it does not know; an etcd lets them hold.
+#[test]
+fn what_the_node_refuses_another_server_may_take() {
+    for (engine, expected) in [(Engine::Redb, vec![Wrong]), (Engine::Opaque, vec![])] {
+        let ledger = ledger();
+        let at = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        ledger.record(&Evidence::Place { slot: Slot(1), member: 1, engine, peer: at, client: at, control: at });
+        ledger.invoke(A, &packed(Shape::UnknownTarget));
+        ledger.complete(A, &done(2, Reply::Txn { succeeded: true }));
+        ledger.deliver(Slot(1), 2, &[new("a", A, 2)]);
+        assert_eq!(classes(&ledger), expected, "{engine}");
+    }
+}
+
+/// `a` was written at revision 2; the question whether it is of revision `mod_revision` is answered
+/// with `succeeded`, at `revision`.
+fn compared(mod_revision: u64, succeeded: bool, revision: u64) -> Vec<Class> {
+    let ledger = ledger();
+    ledger.invoke(A, &put("a", A));
+    ledger.complete(A, &done(2, Reply::Put));
+    ledger.deliver(Slot(1), 2, &[new("a", A, 2)]);
+    ledger.invoke(B, &Action::Check { when: vec![Compare { key: "a".into(), mod_revision }], depth: 1 });
+    ledger.complete(B, &done(revision, Reply::Txn { succeeded }));
+    assert_eq!((ledger.tally().reads, ledger.tally().acked_writes), (1, 1));
+    classes(&ledger)
+}
+
+#[test]
+fn a_transaction_that_only_compares_is_a_fresh_read_of_its_keys() {
+    assert_eq!((compared(2, true, 2), compared(0, false, 2)), (vec![], vec![]));
+    assert_eq!((compared(0, true, 2), compared(2, false, 2)), (vec![Wrong], vec![Wrong]));
+    assert_eq!(compared(0, true, 1), [Linearizability], "the state of before, which is stale");
+    let ledger = ledger();
+    ledger.invoke(A, &Action::Check { when: vec![], depth: 1 });
+    ledger.complete(A, &unknown());
+    assert_eq!((ledger.tally().unknown_writes, ledger.tally().open), (0, 0), "nothing can come of it later");
+}
+
 #[test]
 fn an_unknown_write_may_come_later_once_or_never() {
     let ledger = ledger();

@@ -39,11 +39,16 @@ pub(super) fn project<S>(
             let found = keys.to.is_none() && reply.is_some();
             touched(keys, known).map(|key| part(key, Does::Delete { when: None, found })).collect()
         }
-        (Action::Txn { when, .. }, Some(Reply::Txn { succeeded: false })) => match when.as_slice() {
-            [only] => vec![part(only.key.as_bytes(), Does::Fails { modified: only.mod_revision })],
-            // One of several comparisons failed: no single key can be blamed.
-            _ => Vec::new(),
-        },
+        (Action::Check { when, .. }, Some(Reply::Txn { succeeded: true })) => {
+            when.iter().map(|one| part(one.key.as_bytes(), Does::Holds { modified: one.mod_revision })).collect()
+        }
+        (Action::Txn { when, .. } | Action::Check { when, .. }, Some(Reply::Txn { succeeded: false })) => {
+            match when.as_slice() {
+                [only] => vec![part(only.key.as_bytes(), Does::Fails { modified: only.mod_revision })],
+                // One of several comparisons failed: no single key can be blamed.
+                _ => Vec::new(),
+            }
+        }
         (Action::Txn { when, then }, None | Some(Reply::Txn { succeeded: true })) => {
             let mut parts = transaction(when, then, known);
             parts.iter_mut().for_each(|part| (part.place, part.shows) = (place, true));

@@ -109,6 +109,20 @@ fn a_stale_read_with_a_fresh_header_is_refused() {
 }
 
 #[test]
+fn a_comparison_is_a_read_of_each_key() {
+    let compares = |keys: [&str; 2], mod_revision| {
+        let when = keys.map(|key| Compare { key: key.into(), mod_revision }).to_vec();
+        Action::Check { when, depth: 1 }
+    };
+    for (mod_revision, revision, refused) in [(2, 3, false), (0, 2, true), (0, 3, true)] {
+        let mut book = Book::default();
+        book.then(A, &both(A), done(2, Reply::Txn { succeeded: true })).then(B, &put("c", B), done(3, Reply::Put));
+        book.then(C, &compares(["a", "b"], mod_revision), done(revision, Reply::Txn { succeeded: true }));
+        assert_eq!(book.refused(), refused, "{mod_revision} at {revision}");
+    }
+}
+
+#[test]
 fn a_lost_update_is_refused() {
     let mut book = Book::default();
     book.then(A, &put("a", A), done(2, Reply::Put));
