@@ -6,6 +6,7 @@
 //! where it broke off.
 
 pub mod fresh;
+pub mod leaderless;
 
 use crate::endpoints::Board;
 use crate::pace::Lap;
@@ -159,9 +160,14 @@ impl Stream {
 
 /// The revisions of one response, each with its changes.
 fn whole_revisions(response: &WatchResponse) -> Result<Vec<(u64, Vec<Change>)>, String> {
+    whole(response.events().iter().map(read_event))
+}
+
+/// The revisions of one response's events.
+fn whole(events: impl Iterator<Item = Result<(u64, Change), String>>) -> Result<Vec<(u64, Vec<Change>)>, String> {
     let mut whole: Vec<(u64, Vec<Change>)> = Vec::new();
-    for event in response.events() {
-        let (revision, change) = read_event(event)?;
+    for event in events {
+        let (revision, change) = event?;
         match whole.last_mut() {
             Some((last, changes)) if *last == revision => changes.push(change),
             _ => whole.push((revision, vec![change])),
@@ -176,17 +182,42 @@ fn whole_revisions(response: &WatchResponse) -> Result<Vec<(u64, Vec<Change>)>, 
 /// The part that the event lacks.
 pub(crate) fn read_event(event: &etcd_client::Event) -> Result<(u64, Change), String> {
     let kv = event.kv().ok_or("an event has no key")?;
-    let number = |value: i64| u64::try_from(value).map_err(|_| format!("an event has a negative number: {value}"));
-    let key = kv.key().to_vec();
-    let change = match event.event_type() {
-        EventType::Delete => Change::Delete { key },
-        EventType::Put => Change::Put {
-            key,
-            value: kv.value().to_vec(),
-            create_revision: number(kv.create_revision())?,
-            version: number(kv.version())?,
-            lease: kv.lease(),
-        },
+    let row = Row {
+        key: kv.key(),
+        value: kv.value(),
+        create_revision: kv.create_revision(),
+        mod_revision: kv.mod_revision(),
+        version: kv.version(),
+        lease: kv.lease(),
     };
-    Ok((number(kv.mod_revision())?, change))
+    row.change(event.event_type() == EventType::Delete)
+}
+
+/// The row of an event, whichever client received it.
+struct Row<'a> {
+    key: &'a [u8],
+    value: &'a [u8],
+    create_revision: i64,
+    mod_revision: i64,
+    version: i64,
+    lease: i64,
+}
+
+impl Row<'_> {
+    fn change(&self, deleted: bool) -> Result<(u64, Change), String> {
+        let number = |value: i64| u64::try_from(value).map_err(|_| format!("an event has a negative number: {value}"));
+        let key = self.key.to_vec();
+        let change = if deleted {
+            Change::Delete { key }
+        } else {
+            Change::Put {
+                key,
+                value: self.value.to_vec(),
+                create_revision: number(self.create_revision)?,
+                version: number(self.version)?,
+                lease: self.lease,
+            }
+        };
+        Ok((number(self.mod_revision)?, change))
+    }
 }

@@ -325,6 +325,12 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: RunTo
             tally.fences_uncompared
         ));
     }
+    if tally.leaderless == 0 && tally.leaderless_unjudged > 0 {
+        summary.skipped_checks.push(format!(
+            "watches that require a leader on {} members without a quorum: no cut lasted for their bound",
+            tally.leaderless_unjudged
+        ));
+    }
     if tally.findings_unlisted > 0 {
         summary.skipped_checks.push(format!(
             "listing of {} further findings: a cycle lists {} of a class, and counts the rest",

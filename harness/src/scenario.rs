@@ -172,6 +172,7 @@ pub struct Bounds {
     pub fence_ms_max: u64,
     pub away_ms_max: u64,
     pub cut_write_ms_max: u64,
+    pub leaderless_ms_max: u64,
 }
 
 impl Default for Bounds {
@@ -183,6 +184,7 @@ impl Default for Bounds {
             fence_ms_max: limits::FENCE_MS_MAX,
             away_ms_max: limits::AWAY_MS_MAX,
             cut_write_ms_max: limits::CUT_WRITE_MS_MAX,
+            leaderless_ms_max: limits::LEADERLESS_MS_MAX,
         }
     }
 }

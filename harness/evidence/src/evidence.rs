@@ -24,7 +24,7 @@ pub use change::Change;
 pub use dead::DeadMember;
 pub use fresh_watch::{Heard, Resumption};
 pub use reading::Reading;
-pub use timed::{Cut, Healing, HealingBounds, Served};
+pub use timed::{Cut, Healing, HealingBounds, LeaderNamed, Leaderless, Served, WatchEnd};
 
 pub use answer::{Answers, FenceAnswer, IndexRange, KvAnswer, Lease, MemberWatermarks, Recovered};
 pub use line::read_line;
@@ -315,6 +315,12 @@ pub enum Evidence {
     /// bound for it.
     Cut {
         cut: Cut,
+        bound_ms: u64,
+    },
+    /// The view of a client of a member that a cut left without a quorum, and the bound within which
+    /// the member has to say so.
+    Leaderless {
+        leaderless: Leaderless,
         bound_ms: u64,
     },
     /// The service of the cluster after the fence, and the bounds for it.

@@ -97,6 +97,12 @@ pub const FENCE_MS_MAX: u64 = 30_000;
 /// etcd's leader steps down and another one is elected within 4 s, ours falls silent after three
 /// election timeouts, and a neighbour may take both cores.
 pub const CUT_WRITE_MS_MAX: u64 = 5_000;
+/// A member that is cut off from every quorum, until it ends a watch that requires a leader. An etcd
+/// forgets its leader within two of its election timeouts, a second each, and looks for one once a
+/// timeout, three times; ours takes three seconds.
+pub const LEADERLESS_MS_MAX: u64 = 6_000;
+/// Before the end of such a cut, the member is asked for its leader.
+pub const LEADERLESS_ASK_LEAD: Duration = Duration::from_millis(500);
 /// Until the other members have purged past the log of a member that is kept down.
 pub const AWAY_MS_MAX: u64 = 20_000;
 /// The observer's watches until they have delivered a fence's revision.
@@ -311,6 +317,10 @@ pub const LINEARIZABILITY_CONFIGS_MAX: usize = 20_000;
 /// Revisions that a fresh watch on a restarted member goes back, at most: a few milliseconds of
 /// load, and about as many as a compaction keeps.
 pub const RESUMED_REVISIONS_MAX: u64 = 200;
+/// Revisions that are still to come when a client opens a watch and ends its own side of the stream.
+pub const HALF_CLOSED_REVISIONS: u64 = 5;
+/// Until they have come: the load makes hundreds in a second.
+pub const HALF_CLOSED_NEWS: Duration = Duration::from_millis(500);
 /// A fresh watch, or read, on a healed member: milliseconds where nothing is wrong, an election or
 /// two on a machine that is busy.
 pub const SECOND_LOOK: Duration = Duration::from_secs(30);

@@ -7,7 +7,8 @@
 //!
 //! A cut that leaves a majority whose members all hear each other must not keep that majority from
 //! serving: the prober writes to it from the beginning on ([`connected_majority`]), and its first
-//! acknowledgement is judged.
+//! acknowledgement is judged. The members that an isolation leaves without a quorum are watched by a
+//! client that wants a member with a leader ([`leaderless`]).
 //!
 //! Shortly before the end the prober writes to the others, and then reads from the victims
 //! ([`ReadProber`]): a victim that still believes that it leads must not answer from its old state.
@@ -16,6 +17,7 @@ use super::revive::first_trouble;
 use super::strike::Reached;
 use super::{Stage, Work, victims};
 use crate::cluster::{Disturbance, Paused, Trouble};
+use crate::observe::leaderless;
 use crate::pace::Lap;
 use crate::plan::{Fault, Link, When, Whom};
 use crate::timer;
@@ -24,7 +26,7 @@ use anyhow::{Context, anyhow};
 use futures_util::future::join_all;
 use ninelives_evidence::member::{Role, Slot};
 use ninelives_evidence::record::{FaultOutcome, LastingKind, LastingRecord, Victim};
-use ninelives_evidence::{Cut, Did, Evidence};
+use ninelives_evidence::{Cut, Did, Evidence, Leaderless};
 use ninelives_evidence::{clock, limits};
 use ninelives_oracle::Ledger;
 use std::collections::BTreeSet;
@@ -48,6 +50,8 @@ struct LastingEnd {
     lasted_ms: u64,
     behind: u64,
     majority_wrote_ms: Option<u64>,
+    /// What clients saw of the members that were cut off from every quorum.
+    leaderless: Vec<(u64, leaderless::Seen)>,
     /// The machine's factor while it lasted.
     machine_percent: u32,
 }
@@ -70,6 +74,8 @@ struct Patient {
     endpoints: Vec<usize>,
     /// Places of the majority that stays connected; empty: no majority is sure to stay connected.
     majority: Vec<usize>,
+    /// The members that are certainly cut off from every quorum, with their endpoints.
+    leaderless: Vec<(u64, String)>,
     /// Applied indexes, plus one, as they were received: the victims' and everybody's.
     victims_applied: Vec<Arc<AtomicU64>>,
     all_applied: Vec<Arc<AtomicU64>>,
@@ -164,6 +170,11 @@ impl Stage<'_> {
         if let Some(link) = link.filter(|_| work.step.faults.len() == 1) {
             patient.majority = connected_majority(link, &patient.endpoints, self.cluster.members.len());
             record.majority = patient.majority.iter().map(|at| self.cluster.members[*at].id).collect();
+            if link == Link::Isolate && !patient.majority.is_empty() {
+                let others = self.cluster.members.iter().filter(|member| !record.majority.contains(&member.id));
+                patient.leaderless =
+                    others.map(|member| (member.id, format!("http://{}", member.addresses.client))).collect();
+            }
         }
         task.spawn(async move { look_after(hold, &patient, since, ms).await });
         Ok((record, task))
@@ -223,6 +234,7 @@ impl Stage<'_> {
             all_applied: self.cluster.members.iter().map(|member| member.applied_follower()).collect(),
             endpoints,
             majority: Vec::new(),
+            leaderless: Vec::new(),
         })
     }
 
@@ -257,8 +269,14 @@ impl Stage<'_> {
         for (record, task) in work.record.lasting.iter_mut().zip(&mut work.lasting.tasks) {
             let Some(ended) = task.join_next().await else { continue };
             let ended = ended.map_err(|error| Trouble::Harness(anyhow!("a fault ended by a panic: {error}")))?;
-            let LastingEnd { lasted_ms, behind, majority_wrote_ms, machine_percent } =
+            let LastingEnd { lasted_ms, behind, majority_wrote_ms, leaderless, machine_percent } =
                 ended.context("cannot let a member go on")?;
+            for (member, seen) in leaderless {
+                let (cycle, fault, leaderless::Seen { ended, named }) = (work.step.cycle, record.fault.clone(), seen);
+                let leaderless = Leaderless { cycle, fault, member, lasted_ms, ended, named, machine_percent };
+                let bound_ms = self.scenario.bounds.leaderless_ms_max;
+                self.ledger.record(&Evidence::Leaderless { leaderless, bound_ms });
+            }
             (record.lasted_ms, record.behind) = (Some(lasted_ms), behind);
             record.majority_wrote_ms = majority_wrote_ms;
             if !record.majority.is_empty() {
@@ -292,6 +310,10 @@ async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> i
         let wrote = patient.prober.write_until(&patient.majority, end).await;
         wrote.then(|| clock::ms_since(since))
     };
+    let looks = patient.leaderless.iter().map(|(member, endpoint)| async move {
+        leaderless::look(endpoint, since, end).await.map(|seen| (*member, seen))
+    });
+    let look = async { join_all(looks).await.into_iter().flatten().collect() };
     let undo = async {
         timer::sleep_until(end).await;
         let behind = patient.behind();
@@ -308,9 +330,9 @@ async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> i
         Ok((lasted_ms, behind))
     };
     // A late answer must not make the fault last longer.
-    let (ended, majority_wrote_ms, (), ()) = tokio::join!(undo, serve, write, read);
+    let (ended, majority_wrote_ms, (), (), leaderless) = tokio::join!(undo, serve, write, read, look);
     let machine_percent = patient.lap.factor_percent();
-    ended.map(|(lasted_ms, behind)| LastingEnd { lasted_ms, behind, majority_wrote_ms, machine_percent })
+    ended.map(|(lasted_ms, behind)| LastingEnd { lasted_ms, behind, majority_wrote_ms, leaderless, machine_percent })
 }
 
 /// The places of more than half of `members` members that certainly all hear each other while

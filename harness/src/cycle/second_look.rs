@@ -3,8 +3,10 @@
 //! the oracle judges the results.
 
 use super::{Stage, Work};
+use crate::cluster::Member;
 use crate::cluster::trouble::excused;
 use crate::observe::fresh;
+use crate::pace::Lap;
 use futures_util::future::join_all;
 use ninelives_evidence::verdict::findings::Watches;
 use ninelives_evidence::verdict::{Class, Finding};
@@ -18,6 +20,7 @@ impl Stage<'_> {
     pub(super) async fn second_look(&self, work: &mut Work, revision: u64, compacted: u64) {
         self.judge_reads(work, revision).await;
         self.judge_resumptions(work, revision, compacted).await;
+        self.judge_half_closed(work).await;
     }
 
     async fn judge_reads(&self, work: &mut Work, revision: u64) {
@@ -60,7 +63,48 @@ impl Stage<'_> {
                 }
             })
         });
-        let heard: Vec<(u64, Resumption, Heard)> = join_all(watches).await;
+        let heard = join_all(watches).await;
+        self.judge_heard(work, heard);
+    }
+
+    /// Opens a watch on each restarted member, from the revision that comes next, and ends the
+    /// client's side of its stream at once. It has to deliver all the same what the slot's own watch
+    /// delivers meanwhile.
+    async fn judge_half_closed(&self, work: &mut Work) {
+        let lap = self.cluster.site.pace().begin();
+        let restarted: BTreeSet<u64> = work.last_casualties().map(|casualty| casualty.member).collect();
+        let members = self.cluster.members.iter().filter(|member| restarted.contains(&member.id));
+        let watches = members.map(|member| async {
+            let (asked, heard) = self.hear_half_closed(member, &lap).await?;
+            Some((member.id, asked, heard))
+        });
+        let heard = join_all(watches).await.into_iter().flatten().collect();
+        self.judge_heard(work, heard);
+    }
+
+    /// `None`: too little was written meanwhile to tell.
+    async fn hear_half_closed(&self, member: &Member, lap: &Lap) -> Option<(Resumption, Heard)> {
+        let from = self.ledger.revision() + 1;
+        let upto = from + limits::HALF_CLOSED_REVISIONS - 1;
+        let asked = Resumption { from, keys: None, upto, half_closed: true };
+        let endpoint = format!("http://{}", member.addresses.client);
+        let news = self.observer.wait_revision(member.slot, upto, (lap, limits::HALF_CLOSED_NEWS));
+        let watch = fresh::watch(&endpoint, &asked, (lap, limits::SECOND_LOOK));
+        tokio::pin!(news, watch);
+        let (heard, delivered) = tokio::select! {
+            heard = &mut watch => (heard, news.await.ok()?),
+            delivered = &mut news => {
+                let delivered = delivered.ok().filter(|delivered| *delivered >= upto)?;
+                (watch.await, delivered)
+            }
+        };
+        let upto = upto.min(delivered);
+        let mut heard = heard;
+        heard.revisions.retain(|(revision, _)| *revision <= upto);
+        Some((Resumption { upto, ..asked.clone() }, heard))
+    }
+
+    fn judge_heard(&self, work: &mut Work, heard: Vec<(u64, Resumption, Heard)>) {
         for (member, asked, heard) in heard {
             let cycle = work.step.cycle;
             // A stream that breaks on a machine that ran short accuses no member.

@@ -1,13 +1,20 @@
 //! Fresh clients of a member: one reads, one opens a watch in the past. Each has a connection of
 //! its own and a bound, and is gone afterwards; nothing is judged here.
 
-use super::{CONNECT_TIMEOUT, whole_revisions};
+use super::{CONNECT_TIMEOUT, Row, whole, whole_revisions};
 use crate::pace::Lap;
 use crate::timer;
 use etcd_client::{Client, ConnectOptions, WatchOptions};
 use ninelives_evidence::limits;
-use ninelives_evidence::{Heard, Resumption, digest_of_changes};
+use ninelives_evidence::{Change, Heard, Resumption, digest_of_changes};
+use node_proto::etcdserverpb::watch_client::WatchClient;
+use node_proto::etcdserverpb::watch_request::RequestUnion;
+use node_proto::etcdserverpb::{WatchCreateRequest, WatchRequest};
+use node_proto::mvccpb::Event;
+use node_proto::mvccpb::event::EventType;
 use std::time::Duration;
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
 
 async fn connect(endpoint: &str) -> Result<Client, String> {
     let options = ConnectOptions::new().with_connect_timeout(CONNECT_TIMEOUT);
@@ -65,7 +72,11 @@ fn is_passing(error: &etcd_client::Error) -> bool {
 /// `bound`, counted from `lap` on.
 pub async fn watch(endpoint: &str, asked: &Resumption, (lap, bound): (&Lap, Duration)) -> Heard {
     let mut heard = Heard::default();
-    let followed = lap.within(bound, follow(endpoint, asked, &mut heard)).await;
+    let followed = if asked.half_closed {
+        lap.within(bound, follow_half_closed(endpoint, asked, &mut heard)).await
+    } else {
+        lap.within(bound, follow(endpoint, asked, &mut heard)).await
+    };
     heard.ended = match followed {
         Ok(Ok(())) => None,
         Ok(Err(why)) => Some(why),
@@ -89,17 +100,77 @@ async fn follow(endpoint: &str, asked: &Resumption, heard: &mut Heard) -> Result
             Ok(None) => return Err("the server ended the stream".to_owned()),
             Err(error) => return Err(error.to_string()),
         };
-        for (revision, changes) in whole_revisions(&response)? {
-            if revision <= asked.upto {
-                heard.revisions.push((revision, digest_of_changes(&changes)));
-            }
-            if revision >= asked.upto {
-                return Ok(());
-            }
+        if hear(whole_revisions(&response)?, asked, heard) {
+            return Ok(());
         }
         if response.canceled() || response.compact_revision() > 0 {
             heard.compacted = u64::try_from(response.compact_revision()).ok().filter(|at| *at > 0);
             return Err(format!("cancelled by the server: {}", response.cancel_reason()));
         }
     }
+}
+
+/// Hears `revisions`; true: all that was asked for has come.
+fn hear(revisions: Vec<(u64, Vec<Change>)>, asked: &Resumption, heard: &mut Heard) -> bool {
+    for (revision, changes) in revisions {
+        if revision <= asked.upto {
+            heard.revisions.push((revision, digest_of_changes(&changes)));
+        }
+        if revision >= asked.upto {
+            return true;
+        }
+    }
+    false
+}
+
+/// Follows a watch of all keys whose client ends its own side with the request for it. The library
+/// keeps that side open, so this one is made by hand.
+async fn follow_half_closed(endpoint: &str, asked: &Resumption, heard: &mut Heard) -> Result<(), String> {
+    let words = |status: Status| format!("{:?}: {}", status.code(), status.message());
+    let from = i64::try_from(asked.from).map_err(|error| error.to_string())?;
+    let channel = by_hand(endpoint).map_err(words)?;
+    let mut watches = WatchClient::new(channel).max_decoding_message_size(limits::ANSWER_BYTES_MAX);
+    let requests = futures_util::stream::iter([watch_from(from)]);
+    let mut responses = watches.watch(requests).await.map_err(words)?.into_inner();
+    while let Some(response) = responses.message().await.map_err(words)? {
+        if hear(whole(response.events.iter().map(change))?, asked, heard) {
+            return Ok(());
+        }
+        if response.canceled || response.compact_revision > 0 {
+            heard.compacted = u64::try_from(response.compact_revision).ok().filter(|at| *at > 0);
+            return Err(format!("cancelled by the server: {}", response.cancel_reason));
+        }
+    }
+    Err("the server ended the stream".to_owned())
+}
+
+/// A channel for what the library does not send; it connects when it is used.
+pub(super) fn by_hand(endpoint: &str) -> Result<Channel, Status> {
+    let endpoint =
+        Endpoint::from_shared(endpoint.to_owned()).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).connect_lazy())
+}
+
+/// The request for a watch of all keys; from revision 0: from now on.
+pub(super) fn watch_from(start_revision: i64) -> WatchRequest {
+    let all = WatchCreateRequest {
+        key: vec![0].into(),
+        range_end: vec![0].into(),
+        start_revision,
+        ..WatchCreateRequest::default()
+    };
+    WatchRequest { request_union: Some(RequestUnion::CreateRequest(all)) }
+}
+
+fn change(event: &Event) -> Result<(u64, Change), String> {
+    let kv = event.kv.as_ref().ok_or("an event has no key")?;
+    let row = Row {
+        key: &kv.key,
+        value: &kv.value,
+        create_revision: kv.create_revision,
+        mod_revision: kv.mod_revision,
+        version: kv.version,
+        lease: kv.lease,
+    };
+    row.change(event.r#type() == EventType::Delete)
 }

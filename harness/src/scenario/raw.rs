@@ -89,6 +89,7 @@ struct RawBounds {
     fence_ms_max: Option<Spanned<u64>>,
     away_ms_max: Option<Spanned<u64>>,
     cut_write_ms_max: Option<Spanned<u64>>,
+    leaderless_ms_max: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -365,6 +366,7 @@ impl Check<'_> {
             fence_ms_max: ms("bounds.fence_ms_max", &raw.fence_ms_max, default.fence_ms_max)?,
             away_ms_max: ms("bounds.away_ms_max", &raw.away_ms_max, default.away_ms_max)?,
             cut_write_ms_max: ms("bounds.cut_write_ms_max", &raw.cut_write_ms_max, default.cut_write_ms_max)?,
+            leaderless_ms_max: ms("bounds.leaderless_ms_max", &raw.leaderless_ms_max, default.leaderless_ms_max)?,
         })
     }
 

@@ -112,6 +112,12 @@ bugs! {
     CompareOnlyStale = "compare-only-stale",
     /// A comparison that this version does not know is taken for one that it knows.
     UnknownCompareHolds = "unknown-compare-holds",
+    /// A stream of watches ends with the client's side of it.
+    HalfCloseEndsWatch = "half-close-ends-watch",
+    /// The metadata `hasleader` is not read.
+    HasleaderIgnored = "hasleader-ignored",
+    /// Status names the leader that a member last heard of, however long ago that was.
+    StatusNamesLostLeader = "status-names-lost-leader",
 }
 
 #[cfg(feature = "sabotage")]

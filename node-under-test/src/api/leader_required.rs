@@ -9,6 +9,7 @@
 use crate::clock;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt};
+use node_base::sabotage::{Bug, planted};
 use node_raft::RaftNode;
 use std::future::Future;
 use std::time::Duration;
@@ -78,7 +79,7 @@ impl Interceptor for LeaderRequired {
 
 /// As etcd reads it: the first value, which has to be `true`.
 fn is_required(metadata: &MetadataMap) -> bool {
-    metadata.get(HAS_LEADER).is_some_and(|value| value == "true")
+    metadata.get(HAS_LEADER).is_some_and(|value| value == "true") && !planted(Bug::HasleaderIgnored)
 }
 
 fn no_leader() -> Status {

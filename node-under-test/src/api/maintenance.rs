@@ -14,6 +14,7 @@ use futures_util::stream::BoxStream;
 use node_backend::snapshot::saved;
 use node_base::backend::SnapshotError;
 use node_base::chain::chain;
+use node_base::sabotage::{Bug, planted};
 use node_proto::etcdserverpb::maintenance_server::Maintenance;
 use node_proto::etcdserverpb::{
     AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, HashKvRequest, HashKvResponse, HashRequest,
@@ -48,7 +49,8 @@ impl Maintenance for MaintenanceService {
         let size = self.node.engine_calls.run(move || backend.size()).await?;
         let size = size.map_err(|error| Status::internal(chain(&error)))?;
         let bytes = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
-        let leader = *self.node.raft.believed_leader().borrow();
+        let believed = *self.node.raft.believed_leader().borrow();
+        let leader = if planted(Bug::StatusNamesLostLeader) { raft.leader } else { believed };
         let errors = if leader.is_none() { vec!["etcdserver: no leader".to_owned()] } else { Vec::new() };
         Ok(Response::new(StatusResponse {
             header: self.node.header_now(),

@@ -9,6 +9,7 @@ use super::Node;
 use super::leader_required::LeaderRequired;
 use crate::clock;
 use crate::requests::watch::{Session, Step};
+use node_base::sabotage::{Bug, planted};
 use node_proto::etcdserverpb::watch_server::Watch;
 use node_proto::etcdserverpb::{WatchRequest, WatchResponse};
 use std::future::Future;
@@ -72,6 +73,7 @@ async fn serve(
             status = &mut lost => return Err(status),
             request = requests.message(), if open => match request? {
                 Some(request) => session.handle(request),
+                None if planted(Bug::HalfCloseEndsWatch) => return Ok(()),
                 None => {
                     open = false;
                     Vec::new()

@@ -13,6 +13,9 @@ pub struct Resumption {
     pub keys: Option<Keys>,
     /// The last revision of the history that it has to deliver; 0: it has to be refused.
     pub upto: u64,
+    /// The client ends its side of the stream as soon as it has asked for the watch.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub half_closed: bool,
 }
 
 /// The deliveries of a watch that was opened anew, up to the revision that it was asked for.

@@ -177,6 +177,21 @@ fn samples(kind: EvidenceKind) -> Vec<Evidence> {
             let readings = vec![Reading { life: 1, applied: 9, revision: 3, ..Reading::default() }];
             vec![Evidence::Readings { cycle, member, readings }]
         }
+        K::Leaderless => {
+            let seen = |ended, named| Leaderless {
+                cycle,
+                fault: "isolate leader for 9000ms".into(),
+                member,
+                lasted_ms: 9_000,
+                ended,
+                named,
+                machine_percent: 150,
+            };
+            let ended = WatchEnd { after_ms: 3_100, by_error: true, why: "Unavailable: no leader".into() };
+            [seen(Some(ended), Some(LeaderNamed { after_ms: 8_500, leader: 0 })), seen(None, None)]
+                .map(|leaderless| Evidence::Leaderless { leaderless, bound_ms: 6_000 })
+                .into()
+        }
         K::Cut => {
             let cut = |wrote_ms| Cut {
                 cycle,
@@ -199,7 +214,7 @@ fn samples(kind: EvidenceKind) -> Vec<Evidence> {
         }
         K::LeasesAwaited => vec![Evidence::LeasesAwaited { bound_ms: 30_000 }],
         K::FreshWatch => {
-            let asked = Resumption { from: 4, keys: Some(Keys::one("p/")), upto: 9 };
+            let asked = Resumption { from: 4, keys: Some(Keys::one("p/")), upto: 9, half_closed: true };
             let revisions = vec![(4, digest_of_changes(&[put(b"x,3.17")]))];
             let heard = Heard { revisions, compacted: Some(3), ended: Some("compacted".into()) };
             vec![Evidence::FreshWatch { cycle, member, asked, heard }]

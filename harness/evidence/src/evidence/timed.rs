@@ -1,4 +1,5 @@
-//! What was timed: cuts that left a majority, and how a cycle healed.
+//! What was timed: cuts that left a majority, members that a cut left without one, and how a cycle
+//! healed.
 
 use crate::stretched::{Stretched, as_idle};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,42 @@ pub struct Cut {
     /// The factor by which the machine's pace stretches the bound, percent.
     #[serde(default = "as_idle")]
     pub machine_percent: u32,
+}
+
+/// A member that a cut left without a quorum, as a client saw it that wants a member with a leader.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaderless {
+    pub cycle: u32,
+    /// As the plan has it.
+    pub fault: String,
+    pub member: u64,
+    pub lasted_ms: u64,
+    /// The end of a watch that requires a leader; `None`: it was open as long as the cut lasted.
+    pub ended: Option<WatchEnd>,
+    /// The answer to the last question of who leads; `None`: it was not answered.
+    pub named: Option<LeaderNamed>,
+    /// The factor by which the machine's pace stretches the bound, percent.
+    #[serde(default = "as_idle")]
+    pub machine_percent: u32,
+}
+
+/// The end of a watch, from the member's side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchEnd {
+    /// From the beginning of the cut.
+    pub after_ms: u64,
+    /// A client takes an end without an error for the end of what it asked for.
+    pub by_error: bool,
+    pub why: String,
+}
+
+/// The leader that a member names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaderNamed {
+    /// From the beginning of the cut until the question.
+    pub after_ms: u64,
+    /// 0: none.
+    pub leader: u64,
 }
 
 /// How a cycle healed.

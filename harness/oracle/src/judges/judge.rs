@@ -1,6 +1,7 @@
 //! The one table of judges and their pieces of evidence, for the live run and for a fold over its
 //! history.
 
+use super::leaderless::{self, check_leaderless};
 use super::ledger::Books;
 use super::liveness::{check_cut, check_healing};
 use super::replay_start::{Restart, carry_install, check_dead, check_replay_start};
@@ -90,6 +91,12 @@ impl Books {
             Evidence::Readings { member, readings, .. } => self.said(*member, readings),
             Evidence::LeasesAwaited { bound_ms } => return self.leases_awaited(*bound_ms),
             Evidence::Cut { cut, bound_ms } => return check_cut(cut, *bound_ms).into_iter().collect(),
+            Evidence::Leaderless { leaderless, bound_ms } => {
+                let judged = leaderless::lasted(leaderless, *bound_ms);
+                let counter = if judged { &mut self.tally.leaderless } else { &mut self.tally.leaderless_unjudged };
+                *counter += 1;
+                return check_leaderless(leaderless, *bound_ms);
+            }
             Evidence::Healed { healing, bounds } => return check_healing(healing, *bounds),
             Evidence::FreshWatch { member, asked, heard, .. } => self.watched_anew(*member, asked, heard),
             Evidence::Saving { member, .. } => self.fences.saving = Some((*member, self.baseline_now())),

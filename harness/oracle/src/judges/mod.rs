@@ -38,6 +38,7 @@ pub mod fence;
 mod judge;
 pub mod kv_fence;
 pub mod last_read;
+mod leaderless;
 pub mod lease_clock;
 mod leases;
 pub mod ledger;

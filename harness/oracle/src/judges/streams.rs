@@ -140,11 +140,11 @@ pub(super) fn resumptions(model: &Model, upto: u64, draw: u64, (sent, acked): (u
     for keys in [None, Some(Keys { from: "p/".to_owned(), to: Some("p0".to_owned()) })] {
         // Where nothing is to come there is nothing to wait for.
         if let Some((last, _)) = expected(model, from, upto, keys.as_ref()).last() {
-            asked.push(Resumption { from, keys, upto: *last });
+            asked.push(Resumption { from, keys, upto: *last, half_closed: false });
         }
     }
     if acked > 1 {
-        asked.push(Resumption { from: 1 + draw % (acked - 1), keys: None, upto: 0 });
+        asked.push(Resumption { from: 1 + draw % (acked - 1), keys: None, upto: 0, half_closed: false });
     }
     asked
 }
@@ -167,7 +167,7 @@ fn expected(model: &Model, from: u64, upto: u64, keys: Option<&Keys>) -> Vec<(u6
 /// Judges the result of a resumption. `sent`: the highest compaction that was asked for by now,
 /// `acked`: the highest that was done when the watch was opened.
 pub(super) fn judge_resumed(model: &Model, asked: &Resumption, heard: &Heard, (sent, acked): (u64, u64)) -> Alarms {
-    let watch = FreshWatch { keys: asked.keys.clone(), from: asked.from };
+    let watch = FreshWatch { keys: asked.keys.clone(), from: asked.from, half_closed: asked.half_closed };
     let alarm = |what: Watches| vec![Finding::new(what)];
     if asked.upto == 0 {
         return match heard.compacted {
@@ -267,7 +267,7 @@ mod tests {
     }
 
     fn resumed(alter: impl Fn(&mut Heard)) -> usize {
-        let asked = Resumption { from: 6, keys: None, upto: 9 };
+        let asked = Resumption { from: 6, keys: None, upto: 9, half_closed: true };
         let mut heard = Heard { revisions: expected(&model(), 6, 9, None), ..Heard::default() };
         alter(&mut heard);
         let alarms = judge_resumed(&model(), &asked, &heard, (4, 4));
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn a_watch_of_some_keys_delivers_theirs_alone() {
         let keys = Keys { from: "p/".into(), to: Some("p0".into()) };
-        let asked = Resumption { from: 5, keys: Some(keys.clone()), upto: 8 };
+        let asked = Resumption { from: 5, keys: Some(keys.clone()), upto: 8, half_closed: false };
         let heard = |revisions| Heard { revisions, ..Heard::default() };
         let right = expected(&model(), 5, 8, Some(&keys));
         assert_eq!(right.iter().map(|(revision, _)| *revision).collect::<Vec<_>>(), [6, 8]);
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_watch_from_below_a_compaction_is_refused_with_its_revision() {
-        let asked = Resumption { from: 2, keys: None, upto: 0 };
+        let asked = Resumption { from: 2, keys: None, upto: 0, half_closed: false };
         let told = |compacted| {
             let heard = Heard { compacted, ..Heard::default() };
             judge_resumed(&model(), &asked, &heard, (6, 4)).len()

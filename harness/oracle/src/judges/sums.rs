@@ -30,6 +30,10 @@ pub struct Tally {
     pub cycles_apart: u64,
     /// Findings that were counted and not listed: there were too many of their class in one cycle.
     pub findings_unlisted: u64,
+    /// Members that a cut left without a quorum for long enough to judge what they say then, and
+    /// for less.
+    pub leaderless: u64,
+    pub leaderless_unjudged: u64,
     /// Promises about leases of seconds.
     pub leases: LeasesJudged,
 }
@@ -48,6 +52,8 @@ impl Tally {
             fences_uncompared,
             cycles_apart,
             findings_unlisted,
+            leaderless,
+            leaderless_unjudged,
             leases,
         } = other;
         self.acked_writes += acked_writes;
@@ -60,6 +66,8 @@ impl Tally {
         self.fences_uncompared += fences_uncompared;
         self.cycles_apart += cycles_apart;
         self.findings_unlisted += findings_unlisted;
+        self.leaderless += leaderless;
+        self.leaderless_unjudged += leaderless_unjudged;
         self.leases.add(leases);
     }
 }

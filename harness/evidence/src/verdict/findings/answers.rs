@@ -2,6 +2,7 @@
 //! acknowledged before.
 
 use super::parts::{Floor, Reader, Request};
+use crate::stretched::Stretched;
 
 findings! {
     /// An answer says the same about the state as the model at its revision, and one order explains
@@ -53,6 +54,11 @@ findings! {
     Linearizability StaleAnswer { member: u64, request: Request, revision: u64, floor: Floor }
         "n{member} answered {request}, which has to be linearizable, at revision {revision}, \
          though {floor} before it was sent, and that is there: stale";
+
+    /// `after_ms`: from the beginning of the cut to the question.
+    Model LostLeaderNamed { member: u64, leader: u64, fault: String, after_ms: u64, bound: Stretched }
+        "n{member} names {leader} as the leader {after_ms} ms after `{fault}` cut it off from \
+         every quorum: expected no leader after {bound}";
 
     /// A member is behind what it acknowledged itself.
     Linearizability BehindItself { member: u64, request: Request, revision: u64, floor: Floor }

@@ -247,6 +247,9 @@ part! {
         /// `None`: all keys.
         keys: Option<Keys>,
         from: u64,
+        /// Its client had ended its own side of the stream.
+        #[serde(default)]
+        half_closed: bool,
     }
 }
 
@@ -256,7 +259,8 @@ impl fmt::Display for FreshWatch {
             None => f.write_str("a fresh watch of all keys")?,
             Some(keys) => write!(f, "a fresh watch of [{}, {})", keys.from, keys.to.as_deref().unwrap_or_default())?,
         }
-        write!(f, " from revision {}", self.from)
+        write!(f, " from revision {}", self.from)?;
+        f.write_str(if self.half_closed { ", whose client has nothing more to ask," } else { "" })
     }
 }
 

@@ -51,6 +51,16 @@ findings! {
     Watch FreshBrokeOff { member: u64, ended: String }
         "a watch that was opened anew on n{member} broke off: {ended}";
 
+    /// `ended_ms`: when it ended; `None`: not while the cut lasted.
+    Watch HeldWithoutLeader { member: u64, fault: String, bound: Stretched, ended_ms: Option<u64>, lasted_ms: u64 }
+        "n{member} held a watch that requires a leader {held}, cut off from every quorum by \
+         `{fault}`: expected it to end with an error within {bound}",
+        held = ended_ms.map_or(format!("for all of {lasted_ms} ms"), |ms| format!("for {ms} ms"));
+
+    Watch EndedWithoutError { member: u64, fault: String, after_ms: u64, why: String }
+        "n{member} ended a watch that requires a leader {after_ms} ms after `{fault}` cut it off \
+         from every quorum, and told its client of no error ({why})";
+
     Liveness WatchLate { member: u64, revision: u64, bound: Stretched, delivered: u64 }
         "expected n{member}'s watch to deliver revision {revision} of the fence within {bound}, \
          found it at {delivered}";
