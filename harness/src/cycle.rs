@@ -214,7 +214,7 @@ impl<'a> Stage<'a> {
     /// passed, and has them judged.
     pub async fn await_leases(&mut self, work: &mut Work) {
         let load = &self.scenario.load;
-        if load.lease_holders == 0 {
+        if !load.has_short_leases() {
             return;
         }
         let bound = Duration::from_millis(limits::LEASE_END_MS_MAX);
@@ -226,7 +226,8 @@ impl<'a> Stage<'a> {
             timer::sleep(limits::LEASE_PAUSE).await;
         }
         let bound_ms = lap.stretched(bound).ms();
-        self.judge(work, &Evidence::LeasesAwaited { bound_ms });
+        let answer = Some(self.cluster.site.pace().of_the_run().stretched(limits::STREAM_MEDIAN));
+        self.judge(work, &Evidence::LeasesAwaited { bound_ms, answer });
     }
 
     /// Heals, fences and verifies once more, without a fault, before the last read. `work` is

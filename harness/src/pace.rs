@@ -109,6 +109,11 @@ impl Pace {
         Lap { at, paced: lock(&self.state).paced_at(at), pace: self.clone() }
     }
 
+    /// Everything since the measurement began.
+    pub fn of_the_run(&self) -> Lap {
+        Lap { at: lock(&self.state).began, paced: Duration::ZERO, pace: self.clone() }
+    }
+
     /// `future`'s output, if it comes within `bound`, stretched; the future is dropped otherwise.
     ///
     /// # Errors

@@ -160,7 +160,20 @@ pub struct LoadSpec {
     pub compact_keep_revisions: u32,
     /// Further clients that hold leases of seconds.
     pub lease_holders: u32,
+    /// Further leases of seconds, all kept alive on one stream.
+    pub kept_leases: u32,
     pub lease_ttl_seconds: u32,
+}
+
+impl LoadSpec {
+    /// Numbers that its clients have, from the first one on.
+    pub fn numbers(&self) -> u32 {
+        self.clients + self.lease_holders + self.kept_leases
+    }
+
+    pub fn has_short_leases(&self) -> bool {
+        self.lease_holders + self.kept_leases > 0
+    }
 }
 
 /// Bounds in milliseconds, beyond which the system under test is not live.

@@ -33,7 +33,9 @@ use crate::member::{Engine, Slot};
 use crate::operation::{Action, KeyState, OpId, Outcome, Purpose, Reason, Reply};
 use crate::power::Lost;
 use crate::record::{CycleRecord, QuotaRecord, SlotRecord};
+use crate::stretched::Stretched;
 use crate::verdict::Finding;
+use crate::verdict::findings::parts::LongStream;
 use logged::{Digest, LogEvidence};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -332,6 +334,16 @@ pub enum Evidence {
     /// as well, or have ended.
     LeasesAwaited {
         bound_ms: u64,
+        /// The bound on the median time until a renewal was answered.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answer: Option<Stretched>,
+    },
+    /// The answers on one kind of long stream, and the bound on the median of their times.
+    Pulse {
+        stream: LongStream,
+        answers: u64,
+        median_us: u64,
+        bound: Stretched,
     },
     /// The result of a watch that was opened anew on a restarted member.
     FreshWatch {

@@ -38,6 +38,9 @@ pub const NOFILE_MIN: u64 = 64;
 pub const NOFILE_MAX: u64 = 1 << 20;
 /// Holders of short leases: each is a client like the others.
 pub const LEASE_HOLDERS_MAX: u32 = 64;
+/// Leases that are kept alive on one stream: each is a client like the others, and all clients of a
+/// load, with its readers, are fewer than the numbers between one restore and the next.
+pub const KEPT_LEASES_MAX: u32 = 400;
 /// Time to live of a holder's leases, where a scenario does not say: etcd grants no less by
 /// default.
 pub const LEASE_TTL_SECONDS: u32 = 2;
@@ -129,6 +132,12 @@ pub const FENCE_TRIES_MAX: u32 = 3;
 /// Beyond twice its TTL, how long an unrenewed lease may take to end: the revocation is one
 /// write, and on a busy machine an election may come in between.
 pub const LEASE_END_MS_MAX: u64 = 30_000;
+
+/// Median time until a small message on a long stream is answered: some milliseconds under load, and
+/// many times that where each of some hundreds waits for the one before it.
+pub const STREAM_MEDIAN: Duration = Duration::from_millis(100);
+/// Answers from which on that is judged: of fewer, those in an election may be half.
+pub const STREAM_ANSWERS_MIN: u64 = 200;
 
 /// Between two looks whether leases have ended: each reads what the watches told.
 pub const LEASE_PAUSE: Duration = Duration::from_millis(20);

@@ -245,13 +245,7 @@ impl Stage<'_> {
             let ledger = Arc::clone(&self.ledger);
             let timeout = Duration::from_millis(load.op_timeout_ms);
             self.prober = Some(
-                ReadProber::new(
-                    &endpoints,
-                    timeout,
-                    (self.readers_from + load.clients + load.lease_holders, load.keys),
-                    ledger,
-                )
-                .await?,
+                ReadProber::new(&endpoints, timeout, (self.readers_from + load.numbers(), load.keys), ledger).await?,
             );
         }
         Ok(())

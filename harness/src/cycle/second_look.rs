@@ -91,7 +91,7 @@ impl Stage<'_> {
         let news = self.observer.wait_revision(member.slot, upto, (lap, limits::HALF_CLOSED_NEWS));
         let watch = fresh::watch(&endpoint, &asked, (lap, limits::SECOND_LOOK));
         tokio::pin!(news, watch);
-        let (heard, delivered) = tokio::select! {
+        let (mut heard, delivered) = tokio::select! {
             heard = &mut watch => (heard, news.await.ok()?),
             delivered = &mut news => {
                 let delivered = delivered.ok().filter(|delivered| *delivered >= upto)?;
@@ -99,7 +99,6 @@ impl Stage<'_> {
             }
         };
         let upto = upto.min(delivered);
-        let mut heard = heard;
         heard.revisions.retain(|(revision, _)| *revision <= upto);
         Some((Resumption { upto, ..asked.clone() }, heard))
     }

@@ -139,6 +139,10 @@ impl Lane {
                     (slot.member_at_end, slot.engine_at_end) = (member.id, member.engine);
                 }
                 self.end.crowd = running.crowd.as_ref().map(Crowd::record);
+                let bound = running.cluster.site.pace().of_the_run().stretched(limits::STREAM_MEDIAN);
+                for (stream, answers, median_us) in self.end.crowd.iter().flat_map(CrowdRecord::pulses) {
+                    ledger.record(&Evidence::Pulse { stream, answers, median_us, bound });
+                }
                 self.close(ledger);
                 running.finish().await;
             }

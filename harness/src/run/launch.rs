@@ -187,6 +187,7 @@ pub(super) fn options_of(job: &Job, cluster: u32, reopened: Option<&Reopened>) -
         compact_every: load.compact_every_ops,
         compact_keep: u64::from(load.compact_keep_revisions),
         lease_holders: load.lease_holders,
+        kept_leases: load.kept_leases,
         lease_ttl_seconds: load.lease_ttl_seconds,
         ..WorkloadOptions::default()
     }

@@ -38,7 +38,7 @@ pub fn planned(scenario: &Scenario, plan: &Plan, quotas: Vec<QuotaRecord>) -> Ru
         pace: None,
         log_replayed: Replayed::default(),
         crowd: None,
-        leases: (scenario.load.lease_holders > 0).then(LeasesJudged::default),
+        leases: scenario.load.has_short_leases().then(LeasesJudged::default),
         books: Vec::new(),
         localisation: None,
         skipped_checks: Vec::new(),

@@ -18,13 +18,14 @@ pub(super) struct RawLoad {
     compact_every_ops: Spanned<u32>,
     compact_keep_revisions: Option<Spanned<u32>>,
     lease_holders: Option<Spanned<u32>>,
+    kept_leases: Option<Spanned<u32>>,
     lease_ttl_seconds: Option<Spanned<u32>>,
 }
 
 impl Check<'_> {
     pub(super) fn load(&self, raw: &RawLoad, members: u32) -> Result<LoadSpec, Refusal> {
         let clients = self.within("load.clients", &raw.clients, 1..=limits::CLIENTS_MAX)?;
-        let (lease_holders, lease_ttl_seconds) = self.lease_holders(raw)?;
+        let (lease_holders, kept_leases, lease_ttl_seconds) = self.leases(raw)?;
         // A holder has a second connection, for keep-alives.
         let all = clients + 2 * lease_holders;
         if all * members > limits::CONNECTIONS_MAX {
@@ -55,24 +56,29 @@ impl Check<'_> {
                 None => limits::COMPACT_KEEP_REVISIONS,
             },
             lease_holders,
+            kept_leases,
             lease_ttl_seconds,
         })
     }
 
-    fn lease_holders(&self, raw: &RawLoad) -> Result<(u32, u32), Refusal> {
-        let holders = match &raw.lease_holders {
-            Some(holders) => self.within("load.lease_holders", holders, 1..=limits::LEASE_HOLDERS_MAX)?,
-            None => 0,
+    /// Holders, leases kept on one stream, and the TTL of all of them.
+    fn leases(&self, raw: &RawLoad) -> Result<(u32, u32, u32), Refusal> {
+        let number = |key: &str, value: &Option<Spanned<u32>>, max| match value {
+            Some(value) => self.within(key, value, 1..=max),
+            None => Ok(0),
         };
+        let holders = number("load.lease_holders", &raw.lease_holders, limits::LEASE_HOLDERS_MAX)?;
+        let kept = number("load.kept_leases", &raw.kept_leases, limits::KEPT_LEASES_MAX)?;
         let ttl_seconds = match &raw.lease_ttl_seconds {
-            Some(ttl) if holders == 0 => {
-                let message = "`load.lease_ttl_seconds`: expected `load.lease_holders` beside it, found none";
+            Some(ttl) if holders + kept == 0 => {
+                let message = "`load.lease_ttl_seconds`: expected `load.lease_holders` or `load.kept_leases` beside it, \
+                               found none";
                 return Err(self.refuse(ttl, message.to_owned()));
             }
             Some(ttl) => self.within("load.lease_ttl_seconds", ttl, 1..=limits::LEASE_TTL_SECONDS_MAX)?,
             None => limits::LEASE_TTL_SECONDS,
         };
-        Ok((holders, ttl_seconds))
+        Ok((holders, kept, ttl_seconds))
     }
 
     fn mix(&self, raw: Option<&Spanned<String>>) -> Result<&'static Mix, Refusal> {

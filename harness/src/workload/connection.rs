@@ -54,6 +54,11 @@ impl Connection {
         }
     }
 
+    /// For streams that live as long as their client.
+    pub fn leases(&self) -> LeaseClient<Channel> {
+        LeaseClient::new(self.by_hand.clone())
+    }
+
     async fn call(&mut self, action: &Action) -> Result<Outcome, Error> {
         let client = &mut self.client;
         Ok(match action {
@@ -77,7 +82,7 @@ impl Connection {
                 done(answer.header(), Reply::Granted)
             }
             Action::Revoke { lease } => done(client.lease_revoke(*lease).await?.header(), Reply::Revoked),
-            Action::KeepAlive { lease } => keep_alive(LeaseClient::new(self.by_hand.clone()), *lease).await?,
+            Action::KeepAlive { lease } => keep_alive(self.leases(), *lease).await?,
             Action::Compact { revision } => {
                 done(client.compact(signed(*revision), None).await?.header(), Reply::Compacted)
             }
@@ -104,14 +109,14 @@ async fn keep_alive(mut leases: LeaseClient<Channel>, lease: i64) -> Result<Outc
         Some(answer) if answer.id != lease => {
             Outcome::Unknown { why: format!("the answer is about lease {}", answer.id) }
         }
-        Some(LeaseKeepAliveResponse { header: Some(header), ttl, .. }) => Outcome::Done {
-            revision: unsigned(header.revision),
-            term: header.raft_term,
-            reply: Reply::Renewed { ttl_seconds: ttl.max(0) },
-        },
-        Some(_) => Outcome::Unknown { why: "the answer has no header".to_owned() },
+        Some(answer) => renewed(&answer),
         None => Outcome::Unknown { why: "the stream ended without an answer".to_owned() },
     })
+}
+
+pub(super) fn renewed(answer: &LeaseKeepAliveResponse) -> Outcome {
+    let header = answer.header.as_ref().map(|header| (header.revision, header.raft_term));
+    answered(header, Reply::Renewed { ttl_seconds: answer.ttl.max(0) })
 }
 
 /// An answer without a header cannot be placed in the history, so its outcome is not known.

@@ -12,6 +12,7 @@ mod client;
 mod connection;
 mod generator;
 mod holder;
+mod keeper;
 mod load;
 mod packed;
 mod prober;
@@ -26,6 +27,7 @@ use crate::seed::Seed;
 use client::Client;
 use generator::Generator;
 use holder::Holder;
+use keeper::Keeper;
 use ninelives_evidence::clock;
 use ninelives_evidence::limits;
 use ninelives_oracle::Ledger;
@@ -63,6 +65,9 @@ pub struct WorkloadOptions {
     pub pace: Duration,
     /// Further clients that hold leases of seconds; their numbers follow those of the others.
     pub lease_holders: u32,
+    /// Leases of seconds that one further client keeps alive on one stream; each has a number of
+    /// its own.
+    pub kept_leases: u32,
     pub lease_ttl_seconds: u32,
 }
 
@@ -82,6 +87,7 @@ impl Default for WorkloadOptions {
             compact_keep: u64::from(limits::COMPACT_KEEP_REVISIONS),
             pace: Duration::ZERO,
             lease_holders: 0,
+            kept_leases: 0,
             lease_ttl_seconds: limits::LEASE_TTL_SECONDS,
         }
     }
@@ -136,6 +142,12 @@ impl Workload {
             let holder =
                 Holder::new(holder, (connections, board.clone()), options, Arc::clone(&ledger), stopped.clone());
             clients.spawn(holder.run());
+        }
+        if options.kept_leases > 0 {
+            let stream = seed.stream(&options.stream("keeper", 0));
+            let connections = connection::connect(endpoints, options.op_timeout).await?;
+            let keeper = Keeper::new(stream, (connections, board), options, ledger, stopped);
+            clients.spawn(keeper.run());
         }
         Ok(Self { stop, clients, started: clock::now() })
     }

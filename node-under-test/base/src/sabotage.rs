@@ -118,6 +118,8 @@ bugs! {
     HasleaderIgnored = "hasleader-ignored",
     /// Status names the leader that a member last heard of, however long ago that was.
     StatusNamesLostLeader = "status-names-lost-leader",
+    /// The leader is asked for one lease of a stream after the other.
+    KeepaliveOneAtATime = "keepalive-one-at-a-time",
 }
 
 #[cfg(feature = "sabotage")]

@@ -11,6 +11,7 @@ use crate::lease::{Answers, Ask, Renewals, Renewed};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, Stream, StreamExt};
+use node_base::sabotage::{Bug, planted};
 use node_proto::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse, ResponseHeader};
 use node_raft::ProposeError;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -123,7 +124,11 @@ impl<A: Ask, H: Fn() -> Option<ResponseHeader>> KeepAlive<A, H> {
         if self.asked.is_some() || !self.ready.is_empty() || self.wanted.is_empty() {
             return;
         }
-        let wanted = std::mem::take(&mut self.wanted);
+        let wanted = if planted(Bug::KeepaliveOneAtATime) {
+            self.wanted.pop_first().into_iter().collect()
+        } else {
+            std::mem::take(&mut self.wanted)
+        };
         let (renewals, ids) = (self.renewals.clone(), wanted.keys().copied().collect());
         self.asked = Some(wanted);
         self.events.push(async move { Event::Answered(renewals.renew(ids).await) }.boxed());

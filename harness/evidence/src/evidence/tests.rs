@@ -212,7 +212,13 @@ fn samples(kind: EvidenceKind) -> Vec<Evidence> {
                 bounds: HealingBounds { catch_up: 100, fence: 50, read: 20, machine_percent: 205 },
             }]
         }
-        K::LeasesAwaited => vec![Evidence::LeasesAwaited { bound_ms: 30_000 }],
+        K::LeasesAwaited => [None, Some(Stretched { idle_ms: 100, factor_percent: 150 })]
+            .map(|answer| Evidence::LeasesAwaited { bound_ms: 30_000, answer })
+            .into(),
+        K::Pulse => {
+            let (stream, bound) = (LongStream::KeepAlives, Stretched { idle_ms: 100, factor_percent: 150 });
+            vec![Evidence::Pulse { stream, answers: 1_000, median_us: 4_200, bound }]
+        }
         K::FreshWatch => {
             let asked = Resumption { from: 4, keys: Some(Keys::one("p/")), upto: 9, half_closed: true };
             let revisions = vec![(4, digest_of_changes(&[put(b"x,3.17")]))];

@@ -1,6 +1,7 @@
 //! Results of the crowd, and the latencies of small answers meanwhile.
 
 use crate::verdict::findings::Lack;
+use crate::verdict::findings::parts::LongStream;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -43,6 +44,13 @@ impl CrowdRecord {
         (came < expected).then_some(Lack::CrowdStayedAway { expected, came })
     }
 
+    /// The times of the answers on its long streams: how many, and their median in microseconds.
+    pub fn pulses(&self) -> Vec<(LongStream, u64, u64)> {
+        let all = [(LongStream::KeepAlives, &self.keep_alive), (LongStream::WatchProgress, &self.watch)];
+        let pulse = |(stream, times): (LongStream, &Histogram)| Some((stream, times.count(), times.median_us()?));
+        all.into_iter().filter_map(pulse).collect()
+    }
+
     /// Lines for a report.
     pub fn sentences(&self) -> [String; 2] {
         let Self { connections, ended_by_members, watches, snapshots, snapshots_refused, keep_alive, watch, .. } = self;
@@ -74,19 +82,28 @@ impl Histogram {
         }
     }
 
-    fn count(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.0.values().sum()
+    }
+
+    /// The smallest duration that half of all do not exceed, microseconds; `None`: there is none.
+    pub fn median_us(&self) -> Option<u64> {
+        self.percentile_tenths(50).map(|tenths| u64::from(tenths) * 100)
     }
 
     /// The smallest duration that `percent` of all do not exceed, milliseconds.
     fn percentile(&self, percent: u64) -> Option<f64> {
+        self.percentile_tenths(percent).map(|tenths| f64::from(tenths) / 10.0)
+    }
+
+    fn percentile_tenths(&self, percent: u64) -> Option<u32> {
         let wanted = (self.count() * percent).div_ceil(100).max(1);
         let mut seen = 0;
         let found = self.0.iter().find(|(_, count)| {
             seen += **count;
             seen >= wanted
         });
-        found.map(|(tenths, _)| f64::from(*tenths) / 10.0)
+        found.map(|(tenths, _)| *tenths)
     }
 }
 
@@ -117,6 +134,7 @@ mod tests {
     fn percentiles_are_of_what_was_met() {
         let all = histogram((1..=100).map(|ms| ms * 1_000));
         assert_eq!(all.to_string(), "median 50.0 ms, 95 % within 95.0 ms, longest 100.0 ms (100)");
+        assert_eq!((all.median_us(), histogram([]).median_us()), (Some(50_000), None));
         assert_eq!(histogram([1_234]).to_string(), "median 1.2 ms, 95 % within 1.2 ms, longest 1.2 ms (1)");
         assert_eq!(histogram([]).to_string(), "none");
     }

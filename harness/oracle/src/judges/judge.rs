@@ -2,6 +2,7 @@
 //! history.
 
 use super::leaderless::{self, check_leaderless};
+use super::lease_clock::judge_pulse;
 use super::ledger::Books;
 use super::liveness::{check_cut, check_healing};
 use super::replay_start::{Restart, carry_install, check_dead, check_replay_start};
@@ -89,7 +90,14 @@ impl Books {
             Evidence::Recovery { cycle, member, recovery } => return self.recovered(*cycle, *member, recovery),
             Evidence::LastRead { member, revision, rows } => return check_last_read(self, *member, *revision, rows),
             Evidence::Readings { member, readings, .. } => self.said(*member, readings),
-            Evidence::LeasesAwaited { bound_ms } => return self.leases_awaited(*bound_ms),
+            Evidence::LeasesAwaited { bound_ms, answer } => {
+                let mut findings = self.leases_awaited(*bound_ms);
+                findings.extend(answer.and_then(|bound| self.leases.clock.judge_answers(bound)));
+                return findings;
+            }
+            Evidence::Pulse { stream, answers, median_us, bound } => {
+                return judge_pulse(*stream, (*answers, *median_us), *bound).into_iter().collect();
+            }
             Evidence::Cut { cut, bound_ms } => return check_cut(cut, *bound_ms).into_iter().collect(),
             Evidence::Leaderless { leaderless, bound_ms } => {
                 let judged = leaderless::lasted(leaderless, *bound_ms);

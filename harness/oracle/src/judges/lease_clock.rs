@@ -10,6 +10,7 @@
 //!   answer that there is no such lease. If even that is before the promised time, the lease ended
 //!   too early. An acknowledged renewal that was sent after the end breaks the same promise.
 //! - *It stays revoked*: a renewal that was sent after the revocation was answered finds nothing.
+//! - *It is answered*: half of the renewals within a bound, however many share a stream.
 //! - *It ends*: judged once, after the load has ended and the cluster was healed. A lease does not
 //!   end if its last request is longer ago than twice its TTL (a new leader starts over) and the
 //!   bound, and its key is still there.
@@ -20,17 +21,20 @@
 use super::Alarms;
 use super::asked::Asked;
 use crate::model::Model;
-use ninelives_evidence::Change;
 use ninelives_evidence::operation::{Action, OpId, Reply};
 use ninelives_evidence::record::LeasesJudged;
+use ninelives_evidence::record::crowd::Histogram;
+use ninelives_evidence::stretched::Stretched;
 use ninelives_evidence::verdict::Finding;
-use ninelives_evidence::verdict::findings::Leases as Broken;
-use ninelives_evidence::verdict::findings::parts::LeaseEnd;
+use ninelives_evidence::verdict::findings::parts::{LeaseEnd, LongStream};
+use ninelives_evidence::verdict::findings::{Leases as Broken, Members};
+use ninelives_evidence::{Change, limits};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A lease that lives no longer than this may end while a run lasts, seconds.
-const SHORT_SECONDS_MAX: i64 = ninelives_evidence::limits::LEASE_TTL_SECONDS_MAX as i64;
+const SHORT_SECONDS_MAX: i64 = limits::LEASE_TTL_SECONDS_MAX as i64;
 
 pub fn is_short(ttl_seconds: i64) -> bool {
     ttl_seconds <= SHORT_SECONDS_MAX
@@ -83,6 +87,8 @@ pub struct LeaseClock {
     /// The moments at which unanswered requests about leases were sent.
     sent: BTreeMap<OpId, u64>,
     tally: LeasesJudged,
+    /// From a renewal's invocation to its answer.
+    answered: Histogram,
 }
 
 /// The lease that an operation is about.
@@ -146,6 +152,7 @@ impl LeaseClock {
             Reply::Renewed { ttl_seconds: 1.. } => {
                 self.tally.promises += 1;
                 self.tally.renewals += 1;
+                self.answered.note(Duration::from_micros(at_us.saturating_sub(sent_us)));
                 let Reply::Renewed { ttl_seconds } = reply else { return };
                 let ttl_seconds = u64::try_from(*ttl_seconds).unwrap_or(0);
                 life.promise(lease, Promise { asked: Arc::clone(asked), sent_us, ttl_seconds }, alarms);
@@ -196,6 +203,12 @@ impl LeaseClock {
         lives.map(|(lease, life)| (*lease, life.ttl_seconds)).collect()
     }
 
+    /// Judges how long renewals waited for their answers, if there were enough.
+    pub(super) fn judge_answers(&self, bound: Stretched) -> Option<Finding> {
+        let (answers, median_us) = (self.answered.count(), self.answered.median_us()?);
+        judge_pulse(LongStream::Renewals, (answers, median_us), bound)
+    }
+
     /// Judges after all renewals have stopped. `bound_ms`: the time until an expired lease has to
     /// be revoked.
     pub(super) fn awaited(&self, at_us: u64, bound_ms: u64, model: &Model) -> Vec<Finding> {
@@ -239,6 +252,13 @@ impl Life {
         }
         self.gone.get_or_insert((at_us, how));
     }
+}
+
+/// Promise: half of the small messages on a long stream are answered within `bound`, whatever else
+/// is on it: none waits for those before it.
+pub(super) fn judge_pulse(stream: LongStream, (answers, median_us): (u64, u64), bound: Stretched) -> Option<Finding> {
+    let late = answers >= limits::STREAM_ANSWERS_MIN && median_us > bound.ms().saturating_mul(1_000);
+    late.then(|| Finding::new(Members::AnswersLate { stream, answers, median_us, bound }))
 }
 
 fn broken(lease: i64, promise: &Promise, gone_us: u64, how: &LeaseEnd, alarms: &mut Alarms) {

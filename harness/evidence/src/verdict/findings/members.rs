@@ -1,6 +1,6 @@
 //! Members: whether they live, come back, and serve within their bounds.
 
-use super::parts::{Healed, ids};
+use super::parts::{Healed, LongStream, ids};
 use crate::ended::Ended;
 use crate::member::Engine;
 use crate::stretched::Stretched;
@@ -74,6 +74,11 @@ findings! {
          {bound} of `{fault}`, found {found}: look for a leader that stays one",
         majority = ids(majority).join(", "),
         found = wrote_ms.map_or(format!("none in {lasted_ms} ms"), |ms| format!("the first after {ms} ms"));
+
+    Liveness AnswersLate { stream: LongStream, answers: u64, median_us: u64, bound: Stretched }
+        "expected half of the answers to {stream} within {bound}, found a median of {median_ms} \
+         ms, of {answers} answers: look for messages that wait for one another",
+        median_ms = median_us / 1_000;
 
     Liveness HealedLate { task: Healed, bound: Stretched, took_ms: u64 }
         "expected the healed cluster to {task} within {bound}, it took {took_ms} ms";

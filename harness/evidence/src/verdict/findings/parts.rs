@@ -286,6 +286,15 @@ impl fmt::Display for LeaseEnd {
 sample!(LeaseEnd = LeaseEnd::KeyDeleted { key: "e/1".to_owned() });
 
 words! {
+    /// Small messages on a long stream.
+    LongStream {
+        Renewals = "keep-alives of leases of seconds",
+        KeepAlives = "keep-alives on a stream of their own, beside a crowd",
+        WatchProgress = "questions for a watch's progress, beside a crowd",
+    }
+}
+
+words! {
     /// A figure of a dead directory.
     DeadWatermark {
         Persisted = "N",

@@ -3,8 +3,10 @@
 use crate::judges::Ledger;
 use ninelives_evidence::member::Slot;
 use ninelives_evidence::operation::{Action, OpId, Reply};
+use ninelives_evidence::stretched::Stretched;
+use ninelives_evidence::verdict::findings::parts::LongStream;
 use ninelives_evidence::verdict::{Class, Finding};
-use ninelives_evidence::{Change, Evidence};
+use ninelives_evidence::{Change, Evidence, limits};
 use std::sync::Arc;
 
 const SECOND: u64 = 1_000_000;
@@ -170,7 +172,7 @@ fn an_expiry_deletes_the_keys_of_its_lease_and_no_others() {
 fn what_nobody_renews_has_to_end() {
     let told = Told::new();
     let awaited = |at_us, bound_ms| {
-        told.ledger.record_at(at_us, &Evidence::LeasesAwaited { bound_ms });
+        told.ledger.record_at(at_us, &Evidence::LeasesAwaited { bound_ms, answer: None });
         told.findings()
     };
     assert_eq!(awaited(15 * SECOND, 10_000), []);
@@ -187,4 +189,36 @@ fn a_harness_that_was_killed_forgets_its_promises() {
     told.ledger.record_at(0, &Evidence::Resumed { times: 1, after_cycle: 1 });
     told.deleted(SECOND, 3);
     assert_eq!(told.findings(), []);
+}
+
+/// As many answers as are judged, each after a tenth of a second, and the judge's findings.
+fn answered(answers: u64, idle_ms: u64, factor_percent: u32) -> Vec<Class> {
+    let mut told = Told::new();
+    for round in 0..answers {
+        told.renewed(SECOND + round * SECOND, 1, 2);
+    }
+    assert_eq!(told.findings(), []);
+    let answer = Some(Stretched { idle_ms, factor_percent });
+    told.ledger.record_at(SECOND, &Evidence::LeasesAwaited { bound_ms: 30_000, answer });
+    told.findings().into_iter().map(|finding| finding.class()).collect()
+}
+
+#[test]
+fn renewals_are_answered_within_their_bound() {
+    let enough = limits::STREAM_ANSWERS_MIN;
+    assert_eq!(answered(enough, 99, 100), [Class::Liveness]);
+    assert_eq!(answered(enough, 99, 120), [], "on a slower machine");
+    assert_eq!(answered(enough, 100, 100), []);
+    assert_eq!(answered(enough - 1, 99, 100), [], "too few to tell");
+}
+
+#[test]
+fn long_streams_beside_a_crowd_are_held_to_the_same_bound() {
+    let ledger = Ledger::new(&[Slot(1)]);
+    let pulse = |median_us| {
+        let (answers, bound) = (limits::STREAM_ANSWERS_MIN, Stretched { idle_ms: 100, factor_percent: 100 });
+        let pulse = Evidence::Pulse { stream: LongStream::WatchProgress, answers, median_us, bound };
+        ledger.judged(&pulse).len()
+    };
+    assert_eq!((pulse(100_000), pulse(100_100)), (0, 1));
 }
