@@ -7,6 +7,7 @@
 
 mod shape;
 
+use shape::UNFIT;
 pub use shape::{DEPTH_REFUSED, DEPTH_TAKEN, Fate, PADDING_OVERFLOWS, PADDING_REFUSED, PADDING_TAKEN, Shape};
 
 use crate::text::{self, Text};
@@ -176,6 +177,15 @@ impl Action {
         }
     }
 
+    /// The gRPC codes with which it is refused where it has to be, in any state; `None`: a refusal
+    /// depends on the state.
+    pub fn refusal_codes(&self) -> Option<&'static [&'static str]> {
+        match self {
+            Action::Packed { shape, .. } => shape.refusal_codes(),
+            _ => None,
+        }
+    }
+
     /// Whether it only asks, so that an answer that never comes leaves nothing open.
     pub fn only_asks(&self) -> bool {
         matches!(self, Action::Read { .. } | Action::Check { .. } | Action::Defragment | Action::KeepAlive { .. })
@@ -270,6 +280,13 @@ pub enum Reason {
     Unrecorded,
 }
 
+impl Reason {
+    /// Whether the request was refused as one that no state could make good.
+    pub fn is_unfit(&self) -> bool {
+        matches!(self, Reason::Judged { code, .. } if code == UNFIT)
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -321,11 +338,6 @@ impl Outcome {
     /// Whether `message`, which came with a code, can only be a server's own word.
     pub fn is_servers_word(message: &str) -> bool {
         message.starts_with(SERVERS_WORDS) || message.starts_with(TOO_LARGE_A_MESSAGE)
-    }
-
-    /// Whether a request was refused as one that no state could make good.
-    pub fn found_unfit(&self) -> bool {
-        matches!(self, Outcome::Refused { reason: Reason::Judged { code, .. }, .. } if code == "InvalidArgument")
     }
 
     /// Whether a server did it, or judged that it must not be done.

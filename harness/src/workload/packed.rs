@@ -4,7 +4,7 @@
 
 use super::connection::{answered, signed};
 use super::refusal;
-use ninelives_evidence::operation::{Compare, Effect, Outcome, Reply, Shape};
+use ninelives_evidence::operation::{Compare, Effect, Fate, Outcome, Reply, Shape};
 use node_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use node_proto::etcdserverpb::kv_client::KvClient;
 use node_proto::etcdserverpb::request_op::Request;
@@ -12,6 +12,7 @@ use node_proto::etcdserverpb::response_op::Response;
 use node_proto::etcdserverpb::{
     Compare as ProtoCompare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse,
 };
+use tonic::Status;
 use tonic::transport::Channel;
 
 /// The limit of operations that is kept or broken here; etcd's default.
@@ -21,22 +22,23 @@ const UNKNOWN: i32 = 99;
 
 /// Sends `then` once, packed into `shape`.
 pub(super) async fn send(channel: &Channel, shape: Shape, then: &[Effect]) -> Outcome {
-    txn(channel, request(shape, then)).await
+    let unfit = shape.fate() == Fate::Refused;
+    txn(channel, request(shape, then), if unfit { refusal::outcome_of_unfit } else { refusal::outcome_of_status }).await
 }
 
 /// Asks once whether all of `when` hold, in the innermost of `depth` transactions.
 pub(super) async fn check(channel: &Channel, when: &[Compare], depth: u32) -> Outcome {
-    txn(channel, comparison(when, depth)).await
+    txn(channel, comparison(when, depth), refusal::outcome_of_status).await
 }
 
-async fn txn(channel: &Channel, request: TxnRequest) -> Outcome {
+async fn txn(channel: &Channel, request: TxnRequest, failed: fn(&Status) -> Outcome) -> Outcome {
     match KvClient::new(channel.clone()).txn(request).await {
         Ok(answer) => {
             let answer = answer.into_inner();
             let header = answer.header.as_ref().map(|header| (header.revision, header.raft_term));
             answered(header, Reply::Txn { succeeded: succeeded(&answer) })
         }
-        Err(status) => refusal::outcome_of_status(&status),
+        Err(status) => failed(&status),
     }
 }
 
@@ -132,7 +134,6 @@ fn read() -> RequestOp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ninelives_evidence::operation::Fate;
     use node_proto::etcdserverpb::ResponseOp;
     use prost::Message;
 

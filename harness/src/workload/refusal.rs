@@ -60,6 +60,24 @@ pub(super) fn outcome_of_status(status: &Status) -> Outcome {
     }
 }
 
+/// The outcome of a request that no server takes in any state, and that ended in `status`. It was
+/// not done and never will be, so a server's own word is a refusal whatever its code, unless the
+/// code speaks of the moment.
+pub(super) fn outcome_of_unfit(status: &Status) -> Outcome {
+    match outcome_of_status(status) {
+        Outcome::Unknown { why } if !of_the_moment(status) && Outcome::is_servers_word(status.message()) => {
+            let code = format!("{:?}", status.code());
+            Outcome::Refused { why, reason: Reason::Judged { code, text: text_class(status.message()) } }
+        }
+        outcome => outcome,
+    }
+}
+
+/// Whether a later try may be answered otherwise: an election, a timeout, a member that stops.
+fn of_the_moment(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted)
+}
+
 /// The words of a refusal without what differs from request to request, so that alike refusals
 /// count together.
 fn text_class(message: &str) -> String {
@@ -112,6 +130,14 @@ mod tests {
             assert!(!certain(Status::new(code, "etcdserver: no")), "{code:?}");
         }
         assert!(!matches!(outcome_of(&Error::WatchError("x".into())), Outcome::Refused { .. }));
+    }
+
+    #[test]
+    fn a_request_that_no_server_takes_is_refused_with_whatever_code() {
+        let refused = |status: Status| matches!(outcome_of_unfit(&status), Outcome::Refused { .. });
+        assert!(refused(Status::internal("etcdserver: no")) && refused(Status::unknown("etcdserver: no")));
+        assert!(!refused(Status::unavailable("etcdserver: leader changed")));
+        assert!(!refused(Status::internal("h2 protocol error")), "the transport's own");
     }
 
     #[test]

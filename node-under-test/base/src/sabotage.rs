@@ -120,6 +120,8 @@ bugs! {
     StatusNamesLostLeader = "status-names-lost-leader",
     /// The leader is asked for one lease of a stream after the other.
     KeepaliveOneAtATime = "keepalive-one-at-a-time",
+    /// A transaction of too many operations is refused as if the member had too much to do.
+    WrongRefusalCode = "wrong-refusal-code",
 }
 
 #[cfg(feature = "sabotage")]

@@ -56,7 +56,23 @@ pub const PADDING_TAKEN: u32 = 1_400 << 10;
 pub const PADDING_REFUSED: u32 = 1_537 << 10;
 pub const PADDING_OVERFLOWS: u32 = 2_049 << 10;
 
+/// The gRPC code of a request that no state could make good, and that of one that is too large.
+pub(super) const UNFIT: &str = "InvalidArgument";
+const TOO_LARGE: &str = "ResourceExhausted";
+
 impl Shape {
+    /// The gRPC codes with which it is refused where it has to be; `None`: it may be taken, and a
+    /// refusal depends on the state. They are etcd's own in 3.4 to 3.6; a request of more than
+    /// 1.5 MiB may also meet a server that has too many of them in hand.
+    pub fn refusal_codes(self) -> Option<&'static [&'static str]> {
+        match (self, self.fate()) {
+            (_, Fate::Taken | Fate::Either) => None,
+            (Shape::Padded(PADDING_OVERFLOWS..), _) => Some(&[TOO_LARGE]),
+            (Shape::Padded(_), _) => Some(&[UNFIT, TOO_LARGE]),
+            _ => Some(&[UNFIT]),
+        }
+    }
+
     pub fn fate(self) -> Fate {
         let between = |size: u32, taken: u32, refused: u32| match size {
             size if size <= taken => Fate::Taken,

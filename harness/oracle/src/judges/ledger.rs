@@ -41,7 +41,7 @@ use ninelives_evidence::hex::hex;
 use ninelives_evidence::history::History;
 use ninelives_evidence::logged::{Digest, LogEvidence};
 use ninelives_evidence::member::{Engine, Slot};
-use ninelives_evidence::operation::{Action, Fate, KeyState, OpId, Outcome, Purpose, Reply};
+use ninelives_evidence::operation::{Action, Fate, KeyState, OpId, Outcome, Purpose, Reason, Reply};
 use ninelives_evidence::record::ResumedRecord;
 use ninelives_evidence::record::books::BooksRecord;
 use ninelives_evidence::record::suppressed::SuppressedRecord;
@@ -611,8 +611,8 @@ impl Books {
                 self.operations.acked.answered(*revision, &asked);
                 self.operations.sessions.answered(&asked, &own, *revision);
             }
-            Outcome::Refused { why, .. } => {
-                self.refused(&asked, why, outcome.found_unfit(), &mut alarms);
+            Outcome::Refused { why, reason } => {
+                self.refused(&asked, (why, reason), &mut alarms);
                 self.operations.sessions.check_refusal(&asked, &own, why, &mut alarms);
             }
             Outcome::Unknown { .. } => {
@@ -838,10 +838,18 @@ impl Books {
         }
     }
 
-    fn refused(&mut self, asked: &Asked, why: &str, found_unfit: bool, alarms: &mut Alarms) {
-        if asked.action.fate() == Fate::Taken && found_unfit {
-            let (member, request, answer) = (asked.member, asked.request(), why.to_owned());
-            alarms.push(asked.alarm(Answers::RefusedWithinLimits { member, request, answer }));
+    fn refused(&mut self, asked: &Asked, (why, reason): (&str, &Reason), alarms: &mut Alarms) {
+        let (member, request, answer) = (asked.member, || asked.request(), || why.to_owned());
+        if asked.action.fate() == Fate::Taken && reason.is_unfit() {
+            alarms.push(asked.alarm(Answers::RefusedWithinLimits { member, request: request(), answer: answer() }));
+        }
+        if let (Reason::Judged { code, .. }, Some(codes)) = (reason, asked.action.refusal_codes())
+            && self.is_refused(&asked.action)
+            && !codes.contains(&code.as_str())
+        {
+            let (code, expected) = (code.clone(), codes.iter().map(|code| (*code).to_owned()).collect());
+            let what = Answers::WrongRefusalCode { member, request: request(), answer: answer(), code, expected };
+            alarms.push(asked.alarm(what));
         }
         self.leases.clock.ended(self.position.at_us, asked);
         match &asked.action {

@@ -74,7 +74,8 @@ pub fn txn(request: &TxnRequest) -> Check {
 /// A nested transaction has what those around it leave of `ops_max`, whatever its neighbours use.
 fn operations(request: &TxnRequest, ops_max: usize, depth_max: usize) -> Check {
     let longest = request.compare.len().max(request.success.len()).max(request.failure.len());
-    let ops_left = ops_max.checked_sub(longest).ok_or(Rejection::TOO_MANY_OPS)?;
+    let too_many = if planted(Bug::WrongRefusalCode) { Rejection::TOO_MANY_REQUESTS } else { Rejection::TOO_MANY_OPS };
+    let ops_left = ops_max.checked_sub(longest).ok_or(too_many)?;
     request.compare.iter().try_for_each(compare)?;
     for op in request.success.iter().chain(&request.failure) {
         match &op.request {

@@ -60,6 +60,12 @@ findings! {
         "n{member} names {leader} as the leader {after_ms} ms after `{fault}` cut it off from \
          every quorum: expected no leader after {bound}";
 
+    /// `expected`: the codes of which one would be right.
+    Model WrongRefusalCode { member: u64, request: Request, answer: String, code: String, expected: Vec<String> }
+        "n{member} refused {request} with the code {code} ({answer:?}): expected {expected}, by \
+         which clients know that it is the request's own fault",
+        expected = expected.join(" or ");
+
     /// A member is behind what it acknowledged itself.
     Linearizability BehindItself { member: u64, request: Request, revision: u64, floor: Floor }
         "n{member} answered {request} as of revision {revision}, though {floor} before it was sent";

@@ -3,7 +3,7 @@
 use super::*;
 use Class::{Linearizability, LostWrite, Model as Wrong, Phantom};
 use ninelives_evidence::member::Engine;
-use ninelives_evidence::operation::{Compare, Effect, KeyState, Keys, Reason, Shape};
+use ninelives_evidence::operation::{Compare, Effect, KeyState, Keys, PADDING_OVERFLOWS, PADDING_REFUSED, Shape};
 
 const A: OpId = OpId { client: 1, seq: 1 };
 const B: OpId = OpId { client: 2, seq: 1 };
@@ -136,6 +136,27 @@ fn a_request_at_the_limits_is_taken_and_one_beyond_them_refused() {
     ledger.deliver(Slot(1), 2, &[gone("b")]);
     let found = classes(&ledger);
     assert!(found.contains(&Wrong), "{found:?}");
+}
+
+/// A client knows by the code whether a request may be sent again.
+#[test]
+fn a_refusal_has_the_code_of_its_reason() {
+    let cases: [(Shape, &str, &[Class]); 8] = [
+        (Shape::Crowded, "InvalidArgument: etcdserver: no", &[]),
+        (Shape::Crowded, "ResourceExhausted: etcdserver: no", &[Wrong]),
+        (Shape::Deep(128), "Internal: etcdserver: no", &[Wrong]),
+        (Shape::Deep(100), "ResourceExhausted: etcdserver: no", &[]),
+        (Shape::UnknownTarget, "OutOfRange: etcdserver: no", &[Wrong]),
+        (Shape::Padded(PADDING_REFUSED), "InvalidArgument: etcdserver: no", &[]),
+        (Shape::Padded(PADDING_OVERFLOWS), "InvalidArgument: etcdserver: no", &[Wrong]),
+        (Shape::Padded(PADDING_OVERFLOWS), "ResourceExhausted: grpc: no", &[]),
+    ];
+    for (shape, answer, expected) in cases {
+        let ledger = ledger();
+        ledger.invoke(A, &packed(shape));
+        ledger.complete(A, &judged(answer));
+        assert_eq!(classes(&ledger), expected, "{shape:?}: {answer}");
+    }
 }
 
 /// The node refuses comparisons that it does not know; an etcd lets them hold.
