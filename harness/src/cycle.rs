@@ -11,6 +11,7 @@
 //! taken.
 
 mod again;
+mod cost;
 mod defragment;
 mod fence;
 mod fence_at_revision;

@@ -331,6 +331,11 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: RunTo
             tally.leaderless_unjudged
         ));
     }
+    if tally.costs_unjudged > 0 {
+        summary
+            .skipped_checks
+            .push("members' processor time for dear transactions: they took too little of it to compare".to_owned());
+    }
     if tally.findings_unlisted > 0 {
         summary.skipped_checks.push(format!(
             "listing of {} further findings: a cycle lists {} of a class, and counts the rest",

@@ -163,6 +163,8 @@ pub struct LoadSpec {
     /// Further leases of seconds, all kept alive on one stream.
     pub kept_leases: u32,
     pub lease_ttl_seconds: u32,
+    /// Transactions of the dearest kind that are sent when the load has ended.
+    pub dear_transactions: u32,
 }
 
 impl LoadSpec {

@@ -24,7 +24,7 @@ pub use change::Change;
 pub use dead::DeadMember;
 pub use fresh_watch::{Heard, Resumption};
 pub use reading::Reading;
-pub use timed::{Cut, Healing, HealingBounds, LeaderNamed, Leaderless, Served, WatchEnd};
+pub use timed::{Cost, Cut, Healing, HealingBounds, LeaderNamed, Leaderless, Served, WatchEnd};
 
 pub use answer::{Answers, FenceAnswer, IndexRange, KvAnswer, Lease, MemberWatermarks, Recovered};
 pub use line::read_line;
@@ -319,8 +319,8 @@ pub enum Evidence {
         cut: Cut,
         bound_ms: u64,
     },
-    /// The view of a client of a member that a cut left without a quorum, and the bound within which
-    /// the member has to say so.
+    /// The view of a client of a member that a cut left without a quorum, and the bound within
+    /// which the member has to say so.
     Leaderless {
         leaderless: Leaderless,
         bound_ms: u64,
@@ -337,6 +337,12 @@ pub enum Evidence {
         /// The bound on the median time until a renewal was answered.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         answer: Option<Stretched>,
+    },
+    /// The processor time of dear transactions, and the share of the most that a member took for
+    /// them that another one may take.
+    Cost {
+        cost: Cost,
+        percent_max: u64,
     },
     /// The answers on one kind of long stream, and the bound on the median of their times.
     Pulse {

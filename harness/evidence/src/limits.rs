@@ -38,6 +38,8 @@ pub const NOFILE_MIN: u64 = 64;
 pub const NOFILE_MAX: u64 = 1 << 20;
 /// Holders of short leases: each is a client like the others.
 pub const LEASE_HOLDERS_MAX: u32 = 64;
+/// Transactions of the dearest kind, one after the other: each takes some dozens of milliseconds.
+pub const DEAR_TRANSACTIONS_MAX: u32 = 1_000;
 /// Leases that are kept alive on one stream: each is a client like the others, and all clients of a
 /// load, with its readers, are fewer than the numbers between one restore and the next.
 pub const KEPT_LEASES_MAX: u32 = 400;
@@ -100,9 +102,9 @@ pub const FENCE_MS_MAX: u64 = 30_000;
 /// etcd's leader steps down and another one is elected within 4 s, ours falls silent after three
 /// election timeouts, and a neighbour may take both cores.
 pub const CUT_WRITE_MS_MAX: u64 = 5_000;
-/// A member that is cut off from every quorum, until it ends a watch that requires a leader. An etcd
-/// forgets its leader within two of its election timeouts, a second each, and looks for one once a
-/// timeout, three times; ours takes three seconds.
+/// A member that is cut off from every quorum, until it ends a watch that requires a leader. An
+/// etcd forgets its leader within two of its election timeouts, a second each, and looks for one
+/// once a timeout, three times; ours takes three seconds.
 pub const LEADERLESS_MS_MAX: u64 = 6_000;
 /// Before the end of such a cut, the member is asked for its leader.
 pub const LEADERLESS_ASK_LEAD: Duration = Duration::from_millis(500);
@@ -133,8 +135,15 @@ pub const FENCE_TRIES_MAX: u32 = 3;
 /// write, and on a busy machine an election may come in between.
 pub const LEASE_END_MS_MAX: u64 = 30_000;
 
-/// Median time until a small message on a long stream is answered: some milliseconds under load, and
-/// many times that where each of some hundreds waits for the one before it.
+/// The share of the processor time of the member that evaluates dear transactions that another
+/// member may take for them: it applies a write, which costs a hundredth of the reads.
+pub const COST_PERCENT_MAX: u64 = 50;
+/// Processor time of that member from which on that is judged: the kernel counts in hundredths of
+/// a second, and members do other things meanwhile.
+pub const COST_CPU_MS_MIN: u64 = 200;
+
+/// Median time until a small message on a long stream is answered: some milliseconds under load,
+/// and many times that where each of some hundreds waits for the one before it.
 pub const STREAM_MEDIAN: Duration = Duration::from_millis(100);
 /// Answers from which on that is judged: of fewer, those in an election may be half.
 pub const STREAM_ANSWERS_MIN: u64 = 200;
@@ -326,7 +335,8 @@ pub const LINEARIZABILITY_CONFIGS_MAX: usize = 20_000;
 /// Revisions that a fresh watch on a restarted member goes back, at most: a few milliseconds of
 /// load, and about as many as a compaction keeps.
 pub const RESUMED_REVISIONS_MAX: u64 = 200;
-/// Revisions that are still to come when a client opens a watch and ends its own side of the stream.
+/// Revisions that are still to come when a client opens a watch and ends its own side of the
+/// stream.
 pub const HALF_CLOSED_REVISIONS: u64 = 5;
 /// Until they have come: the load makes hundreds in a second.
 pub const HALF_CLOSED_NEWS: Duration = Duration::from_millis(500);

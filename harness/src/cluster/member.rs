@@ -375,6 +375,11 @@ impl Member {
         Ok(())
     }
 
+    /// Processor time that its process has taken, milliseconds; 0: it is dead.
+    pub fn cpu_ms(&self) -> u64 {
+        self.life.as_ref().map_or(0, |life| life.child.cpu_ms())
+    }
+
     /// One reading, at once.
     pub async fn status(&self) -> Result<Standing, Trouble> {
         let ask = |contact: Contact| async move { contact.status().await };

@@ -7,8 +7,8 @@
 //!
 //! A cut that leaves a majority whose members all hear each other must not keep that majority from
 //! serving: the prober writes to it from the beginning on ([`connected_majority`]), and its first
-//! acknowledgement is judged. The members that an isolation leaves without a quorum are watched by a
-//! client that wants a member with a leader ([`leaderless`]).
+//! acknowledgement is judged. The members that an isolation leaves without a quorum are watched by
+//! a client that wants a member with a leader ([`leaderless`]).
 //!
 //! Shortly before the end the prober writes to the others, and then reads from the victims
 //! ([`ReadProber`]): a victim that still believes that it leads must not answer from its old state.
@@ -238,7 +238,7 @@ impl Stage<'_> {
         })
     }
 
-    async fn make_prober(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn make_prober(&mut self) -> Result<(), Trouble> {
         if self.prober.is_none() {
             let load = &self.scenario.load;
             let endpoints: Vec<_> = self.cluster.endpoints().into_iter().map(|(_, endpoint)| endpoint).collect();

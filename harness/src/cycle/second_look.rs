@@ -68,8 +68,8 @@ impl Stage<'_> {
     }
 
     /// Opens a watch on each restarted member, from the revision that comes next, and ends the
-    /// client's side of its stream at once. It has to deliver all the same what the slot's own watch
-    /// delivers meanwhile.
+    /// client's side of its stream at once. It has to deliver all the same what the slot's own
+    /// watch delivers meanwhile.
     async fn judge_half_closed(&self, work: &mut Work) {
         let lap = self.cluster.site.pace().begin();
         let restarted: BTreeSet<u64> = work.last_casualties().map(|casualty| casualty.member).collect();

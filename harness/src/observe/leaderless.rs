@@ -1,5 +1,5 @@
-//! A client of a member that is being cut off from every quorum, which wants a member with a leader:
-//! it opens a watch that says so (metadata `hasleader`), and asks who leads.
+//! A client of a member that is being cut off from every quorum, which wants a member with a
+//! leader: it opens a watch that says so (metadata `hasleader`), and asks who leads.
 
 use super::fresh::{by_hand, watch_from};
 use crate::timer;
@@ -21,8 +21,8 @@ pub struct Seen {
     pub named: Option<LeaderNamed>,
 }
 
-/// Looks at the member at `endpoint` from now, shortly after `since`, until `end`. `None`: the watch
-/// could not be opened.
+/// Looks at the member at `endpoint` from now, shortly after `since`, until `end`. `None`: the
+/// watch could not be opened.
 pub async fn look(endpoint: &str, since: Instant, end: Instant) -> Option<Seen> {
     let mut events = timer::within(limits::CONTROL_CONNECT, open(endpoint)).await?.ok()?;
     let ended = async {

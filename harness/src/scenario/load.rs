@@ -20,6 +20,7 @@ pub(super) struct RawLoad {
     lease_holders: Option<Spanned<u32>>,
     kept_leases: Option<Spanned<u32>>,
     lease_ttl_seconds: Option<Spanned<u32>>,
+    pub(super) dear_transactions: Option<Spanned<u32>>,
 }
 
 impl Check<'_> {
@@ -58,6 +59,10 @@ impl Check<'_> {
             lease_holders,
             kept_leases,
             lease_ttl_seconds,
+            dear_transactions: match &raw.dear_transactions {
+                Some(value) => self.within("load.dear_transactions", value, 1..=limits::DEAR_TRANSACTIONS_MAX)?,
+                None => 0,
+            },
         })
     }
 

@@ -28,7 +28,7 @@ pub(super) struct Raw {
     cycles: Spanned<u32>,
     target: Option<Spanned<RawTarget>>,
     cluster: RawCluster,
-    load: RawLoad,
+    pub(super) load: RawLoad,
     crowd: Option<RawCrowd>,
     pub(super) power: Option<Spanned<RawPower>>,
     whom: Spanned<RawWhom>,

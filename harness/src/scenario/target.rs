@@ -165,6 +165,10 @@ impl Check<'_> {
             let instead = "it at 0, because members cannot be told to take a detour";
             return refuse(faults.span(), "`faults.network` is above 0", instead);
         }
+        if let Some(dear) = &raw.load.dear_transactions {
+            let instead = "no such key, because an etcd evaluates a transaction's reads on every member";
+            return refuse(dear.span(), "`load.dear_transactions` is given", instead);
+        }
         if let Some(restore) = &raw.restore {
             return refuse(
                 restore.span(),

@@ -101,7 +101,8 @@ fn a_typo_is_named_with_its_line() {
     assert_eq!(
         refusal("clients = 16", "cleints = 16"),
         "scenarios/x.toml:10: unknown field `cleints`, expected one of `mix`, `clients`, `keys`, `value_bytes_max`, `op_timeout_ms`, \
-         `compact_every_ops`, `compact_keep_revisions`, `lease_holders`, `kept_leases`, `lease_ttl_seconds`\n  10 | cleints = 16"
+         `compact_every_ops`, `compact_keep_revisions`, `lease_holders`, `kept_leases`, `lease_ttl_seconds`, \
+         `dear_transactions`\n  10 | cleints = 16"
     );
 }
 

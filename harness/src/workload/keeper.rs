@@ -1,11 +1,11 @@
 //! A client that keeps hundreds of leases of seconds alive on one stream, through one member, as a
 //! client of many owners does.
 //!
-//! All renewals of a round are sent at once, each as an operation of a client of its own, because an
-//! operation has one client and a client one operation in flight. When every answer has come, the
-//! next round waits for a part of the TTL. When the stream breaks, those that are unanswered are
-//! unknown, and the stream is opened again at the same member, so that it lives and dies with it. A
-//! lease that has ended is granted anew.
+//! All renewals of a round are sent at once, each as an operation of a client of its own, because
+//! an operation has one client and a client one operation in flight. When every answer has come,
+//! the next round waits for a part of the TTL. When the stream breaks, those that are unanswered
+//! are unknown, and the stream is opened again at the same member, so that it lives and dies with
+//! it. A lease that has ended is granted anew.
 //!
 //! Which member comes from the seed.
 

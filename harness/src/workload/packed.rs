@@ -63,6 +63,7 @@ fn request(shape: Shape, then: &[Effect]) -> TxnRequest {
         }
         Shape::Wide => success = success.into_iter().map(|op| nested(vec![op])).collect(),
         Shape::Padded(bytes) => failure.push(put("padding", vec![b'x'; bytes as usize])),
+        Shape::Dear => success.resize(OPS_MAX, read()),
         Shape::Crowded => success.resize(OPS_MAX + 1, read()),
         // As many side by side as are allowed, less what is in each of them, plus one.
         Shape::Overspent => success.resize(OPS_MAX / 2 + 1, nested(vec![read(); OPS_MAX / 2])),
@@ -156,6 +157,7 @@ mod tests {
         let packed = |shape| request(shape, &effects());
         assert_eq!(spent(&packed(Shape::Deep(40))), 42);
         assert_eq!(spent(&packed(Shape::Wide)), 3);
+        assert_eq!(spent(&packed(Shape::Dear)), OPS_MAX);
         assert_eq!(spent(&packed(Shape::Crowded)), OPS_MAX + 1);
         assert_eq!(spent(&packed(Shape::Overspent)), OPS_MAX + 1);
         for bytes in [1_400 << 10, 1_537 << 10] {

@@ -19,7 +19,7 @@ use crate::timer;
 use futures_util::future::join_all;
 use ninelives_evidence::clock;
 use ninelives_evidence::limits;
-use ninelives_evidence::operation::{Action, Compare, Expected, Keys, OpId, Outcome, Purpose};
+use ninelives_evidence::operation::{Action, Compare, Effect, Expected, Keys, OpId, Outcome, Purpose, Shape};
 use ninelives_oracle::Ledger;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -76,6 +76,19 @@ impl ReadProber {
                 attempt(&self.ledger, op, (at, &mut connection), (&action, probe())).await;
             });
         join_all(writes).await;
+    }
+
+    /// Has the member in place `at` carry out `count` transactions of the dearest kind that members
+    /// take, one after the other.
+    pub async fn spend(&self, at: usize, count: u32) {
+        let Some(mut connection) = self.connections.get(at).cloned() else { return };
+        let client = self.first_client + READERS * self.connections.len() as u32 + at as u32;
+        for _ in 0..count {
+            let op = self.op(client);
+            let then = vec![Effect::Put { key: self.key(op), value: format!("probe,{op}") }];
+            let action = Action::Packed { shape: Shape::Dear, then };
+            attempt(&self.ledger, op, (at, &mut connection), (&action, probe())).await;
+        }
     }
 
     /// Writes at one after the other of the members in the places `at`, until one of them

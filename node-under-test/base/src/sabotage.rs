@@ -122,6 +122,8 @@ bugs! {
     KeepaliveOneAtATime = "keepalive-one-at-a-time",
     /// A transaction of too many operations is refused as if the member had too much to do.
     WrongRefusalCode = "wrong-refusal-code",
+    /// What a transaction reads is evaluated by every member that applies it.
+    RangesEvaluatedEverywhere = "ranges-evaluated-everywhere",
 }
 
 #[cfg(feature = "sabotage")]

@@ -215,6 +215,10 @@ fn samples(kind: EvidenceKind) -> Vec<Evidence> {
         K::LeasesAwaited => [None, Some(Stretched { idle_ms: 100, factor_percent: 150 })]
             .map(|answer| Evidence::LeasesAwaited { bound_ms: 30_000, answer })
             .into(),
+        K::Cost => {
+            let cost = Cost { requests: 40, asked: 2, cpu_ms: vec![(1, 30), (2, 800), (3, 20)] };
+            vec![Evidence::Cost { cost, percent_max: 50 }]
+        }
         K::Pulse => {
             let (stream, bound) = (LongStream::KeepAlives, Stretched { idle_ms: 100, factor_percent: 150 });
             vec![Evidence::Pulse { stream, answers: 1_000, median_us: 4_200, bound }]

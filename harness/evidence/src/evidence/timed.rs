@@ -1,5 +1,5 @@
-//! What was timed: cuts that left a majority, members that a cut left without one, and how a cycle
-//! healed.
+//! What was timed: the cost of dear requests, cuts that left a majority, members that a cut left
+//! without one, and how a cycle healed.
 
 use crate::stretched::{Stretched, as_idle};
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,16 @@ pub struct LeaderNamed {
     pub after_ms: u64,
     /// 0: none.
     pub leader: u64,
+}
+
+/// Processor time that members took for transactions of the dearest kind, and for nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    pub requests: u32,
+    /// The member that they were sent to; it may have another one evaluate what they read.
+    pub asked: u64,
+    /// Milliseconds of each member.
+    pub cpu_ms: Vec<(u64, u64)>,
 }
 
 /// How a cycle healed.

@@ -17,6 +17,8 @@ pub enum Shape {
     Wide,
     /// Beside a branch that is never taken, which puts a value of so many bytes.
     Padded(u32),
+    /// Beside counts of the whole store: as many operations as a transaction may have.
+    Dear,
     /// Beside reads: one more operation than a transaction may have.
     Crowded,
     /// Beside nested transactions of reads: each level keeps the limit, and the two together do
@@ -80,7 +82,7 @@ impl Shape {
             _ => Fate::Either,
         };
         match self {
-            Shape::Wide => Fate::Taken,
+            Shape::Wide | Shape::Dear => Fate::Taken,
             Shape::Deep(depth) => between(depth, DEPTH_TAKEN, DEPTH_REFUSED),
             Shape::Padded(bytes) => between(bytes, PADDING_TAKEN, PADDING_REFUSED),
             Shape::Crowded | Shape::Overspent | Shape::Twice | Shape::Empty | Shape::Nameless => Fate::Refused,

@@ -1,6 +1,7 @@
 //! The one table of judges and their pieces of evidence, for the live run and for a fold over its
 //! history.
 
+use super::cost::{check_cost, tells};
 use super::leaderless::{self, check_leaderless};
 use super::lease_clock::judge_pulse;
 use super::ledger::Books;
@@ -94,6 +95,10 @@ impl Books {
                 let mut findings = self.leases_awaited(*bound_ms);
                 findings.extend(answer.and_then(|bound| self.leases.clock.judge_answers(bound)));
                 return findings;
+            }
+            Evidence::Cost { cost, percent_max } => {
+                self.tally.costs_unjudged += u64::from(!tells(cost));
+                return check_cost(cost, *percent_max);
             }
             Evidence::Pulse { stream, answers, median_us, bound } => {
                 return judge_pulse(*stream, (*answers, *median_us), *bound).into_iter().collect();

@@ -1,6 +1,6 @@
-//! Promise: a member that is cut off from every quorum says so, within a bound. A watch that requires
-//! a leader (metadata `hasleader`) ends with an error, so that its client goes to another member, and
-//! Status names no leader any more.
+//! Promise: a member that is cut off from every quorum says so, within a bound. A watch that
+//! requires a leader (metadata `hasleader`) ends with an error, so that its client goes to another
+//! member, and Status names no leader any more.
 //!
 //! etcd ends such a stream at the third look without a leader, one election timeout apart. A cut
 //! that ends before the bound proves nothing.

@@ -32,6 +32,7 @@
 //! read again first.
 
 mod asked;
+mod cost;
 mod durability;
 mod exactly_once;
 pub mod fence;

@@ -34,6 +34,8 @@ pub struct Tally {
     /// for less.
     pub leaderless: u64,
     pub leaderless_unjudged: u64,
+    /// Comparisons of members' processor time for which dear transactions took too little of it.
+    pub costs_unjudged: u64,
     /// Promises about leases of seconds.
     pub leases: LeasesJudged,
 }
@@ -54,6 +56,7 @@ impl Tally {
             findings_unlisted,
             leaderless,
             leaderless_unjudged,
+            costs_unjudged,
             leases,
         } = other;
         self.acked_writes += acked_writes;
@@ -68,6 +71,7 @@ impl Tally {
         self.findings_unlisted += findings_unlisted;
         self.leaderless += leaderless;
         self.leaderless_unjudged += leaderless_unjudged;
+        self.costs_unjudged += costs_unjudged;
         self.leases.add(leases);
     }
 }

@@ -116,6 +116,7 @@ impl Lane {
         let look = async {
             let stopped = stage.load.stop().await;
             stage.await_leases(&mut work).await;
+            stage.spend(&mut work).await;
             stage.last_read(&mut work).await;
             stopped
         };

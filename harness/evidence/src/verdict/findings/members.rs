@@ -75,6 +75,14 @@ findings! {
         majority = ids(majority).join(", "),
         found = wrote_ms.map_or(format!("none in {lasted_ms} ms"), |ms| format!("the first after {ms} ms"));
 
+    /// `most`: the member that took most.
+    Liveness CostRepeated {
+        member: u64, requests: u32, cpu_ms: u64, most: u64, most_cpu_ms: u64, percent_max: u64,
+    }
+        "n{member} took {cpu_ms} ms of processor time for {requests} transactions that took \
+         {most_cpu_ms} ms at n{most}: expected at most {percent_max} % of that, because only one \
+         member has to evaluate what they read";
+
     Liveness AnswersLate { stream: LongStream, answers: u64, median_us: u64, bound: Stretched }
         "expected half of the answers to {stream} within {bound}, found a median of {median_ms} \
          ms, of {answers} answers: look for messages that wait for one another",
