@@ -4,7 +4,7 @@
 //! publishes each change in a `watch` channel. The harness notes each signal *before* it sends it,
 //! so that it can tell an end by a foreign signal apart: the OOM killer's, or a stranger's.
 
-use super::cpu::CpuTime;
+use super::cpu::{self, CpuTime};
 use ninelives_evidence::ended::Ended;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -107,8 +107,7 @@ impl Child {
     /// Processor time that the child has taken so far, in user space and in the kernel, by all of
     /// its threads, milliseconds; 0: it is gone.
     pub fn cpu_ms(&self) -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
-        cpu_ms_of(&stat)
+        cpu::ms_of(self.pid)
     }
 
     /// Waits until the child is dead and reaped.
@@ -124,17 +123,6 @@ impl Child {
             }
         }
     }
-}
-
-/// A clock tick as the kernel counts for programs, on every architecture that this one runs on.
-const TICK_MS: u64 = 10;
-
-/// The processor time in `stat`, the contents of `/proc/PID/stat`.
-fn cpu_ms_of(stat: &str) -> u64 {
-    // Behind the name, which may hold anything, stand the state and then numbers: user time is the
-    // 14th field of all, kernel time the 15th.
-    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
-    fields.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>() * TICK_MS
 }
 
 impl Drop for Child {
@@ -194,7 +182,7 @@ impl Waiter {
             let wait = |how| waitid(Id::PIDFd(self.pidfd.as_fd()), options | how);
             // A look first: once it is reaped, the kernel has forgotten its CPU time.
             if let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) = wait(WaitPidFlag::WNOWAIT) {
-                self.cpu.add_all_of(self.pid);
+                self.cpu.add(self.pid);
             }
             match wait(WaitPidFlag::WNOHANG) {
                 Ok(WaitStatus::Exited(_, code)) => break Ended::Exited(code),
@@ -215,17 +203,5 @@ impl Waiter {
     fn ended_by(&self, signal: Signal) -> Ended {
         let ours = signal == Signal::SIGKILL && self.kill_sent.load(Ordering::SeqCst);
         if ours { Ended::KilledByUs(signal as i32) } else { Ended::KilledByOther(signal as i32) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn processor_time_is_read_behind_the_name_whatever_that_is() {
-        let stat = "17 (a) b (c) S 1 17 17 0 -1 4194560 100 0 0 0 31 12 0 0 20 0 9 0 1234 1 2";
-        assert_eq!(cpu_ms_of(stat), 430);
-        assert_eq!(cpu_ms_of(""), 0, "it is gone");
     }
 }

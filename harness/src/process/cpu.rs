@@ -1,29 +1,33 @@
-//! The CPU time of processes that have ended.
+//! The CPU time of processes, user and system, all threads together.
 
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A sum of CPU times, user and system. Clones share it.
+/// A sum of CPU times of processes that have ended. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct CpuTime {
-    ticks: Arc<AtomicU64>,
+    ms: Arc<AtomicU64>,
 }
 
 impl CpuTime {
-    /// Adds what all threads of `pid` took: a process that has ended, and is not reaped. A process
-    /// that cannot be read adds nothing.
-    pub(super) fn add_all_of(&self, pid: Pid) {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        self.ticks.fetch_add(ticks(&stat).unwrap_or(0), Ordering::Relaxed);
+    /// Adds the time of `pid`, which has ended and is not reaped.
+    pub(super) fn add(&self, pid: Pid) {
+        self.ms.fetch_add(ms_of(pid), Ordering::Relaxed);
     }
 
     /// The sum in milliseconds.
     pub fn ms(&self) -> u64 {
-        // The kernel's unit of this file; it is 100 a second everywhere that Linux runs.
-        let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().map_or(100, |ticks| ticks.max(1) as u64);
-        self.ticks.load(Ordering::Relaxed) * 1_000 / per_second
+        self.ms.load(Ordering::Relaxed)
     }
+}
+
+/// The time of `pid` so far, milliseconds; 0: it is gone.
+pub(super) fn ms_of(pid: Pid) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The kernel's unit of this file; it is 100 a second everywhere that Linux runs.
+    let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().map_or(100, |ticks| ticks.max(1) as u64);
+    ticks(&stat).unwrap_or(0) * 1_000 / per_second
 }
 
 /// User and system time in a line of `/proc/PID/stat` (proc_pid_stat(5): fields 14 and 15). The
