@@ -88,6 +88,16 @@ impl Paths {
         self.nodes().join(self.own(&format!("n{id}")))
     }
 
+    /// Standard error of all lives of the stranger in slot number `slot`.
+    pub fn stranger_log(&self, slot: u64) -> PathBuf {
+        self.nodes().join(self.own(&format!("s{slot}.log")))
+    }
+
+    /// Data directory of the stranger in slot number `slot`; removed after a pass.
+    pub fn stranger_data(&self, slot: u64) -> PathBuf {
+        self.nodes().join(self.own(&format!("s{slot}")))
+    }
+
     /// The snapshot that was saved in cycle `cycle`, to be restored; removed after the cycle,
     /// unless that found something.
     pub fn saved(&self, cycle: u32) -> PathBuf {

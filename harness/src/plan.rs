@@ -190,7 +190,7 @@ impl fmt::Display for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{FaultKind, Quota, RestoreKind, WayKind, WhomKind};
+    use crate::scenario::{FaultKind, Quota, RestoreKind, StrangersSpec, WayKind, WhomKind};
     use crate::subject::{Reach, WINDOWS, Window};
     use ninelives_evidence::limits;
     use ninelives_evidence::member::{Role, Slot};
@@ -280,6 +280,22 @@ mod tests {
         assert!(pairs.iter().all(|(with, alone)| with == alone));
     }
 
+    /// Strangers follow kills, and move none of them.
+    #[test]
+    fn strangers_are_drawn_behind_kills_and_change_nothing_else() {
+        let mut scenario = chaos();
+        scenario.strangers = Some(StrangersSpec { kills_percent: 60, stay_ms: (300, 900) });
+        let plan = Plan::generate(&scenario, &Seed::new(7), 300, 1);
+        assert_eq!(plan.to_string().parse::<Plan>().unwrap(), plan);
+        let stay = |fault: &Fault| matches!(fault, Fault::Strangers { ms: 300..=900 });
+        let without = |step: &Step| step.faults.iter().filter(|fault| !stay(fault)).cloned().collect::<Vec<_>>();
+        let alone = Plan::generate(&chaos(), &Seed::new(7), 300, 1).steps;
+        assert!(plan.steps.iter().zip(&alone).all(|(with, alone)| without(with) == alone.faults));
+        let kills = alone.iter().filter(|step| step.faults.iter().any(|fault| matches!(fault, Fault::Kill { .. })));
+        let stays = plan.steps.iter().filter(|step| step.faults.iter().any(stay)).count();
+        assert!((kills.count() * 2 / 5..300).contains(&stays) && stays < 240, "{stays}");
+    }
+
     #[test]
     fn what_has_no_weight_is_beside_nothing() {
         let mut scenario = chaos();
@@ -322,6 +338,7 @@ mod tests {
             plan.misfit(scenario).is_some()
         };
         let misfit = |line: &str| misfits(line, &etcd);
+        assert!(misfit("kill leader at applied +12 + strangers for 800ms"));
         assert!(!misfit("kill leader at applied +12") && !misfit("pause all for 9ms at time 4ms"));
         assert!(misfit("kill leader at flush.begin hit 1") && misfit("upgrade slot#1 to redb by replace"));
         assert!(misfit("restore slot#1 by all"));
@@ -448,10 +465,20 @@ mod tests {
         prop_oneof![
             any_upgrade().prop_map(|upgrade| vec![upgrade]),
             any_restore().prop_map(|restore| vec![restore]),
+            any_strangers(),
             together
                 .prop_map(|(kill, lasting)| kill.into_iter().chain(lasting).collect::<Vec<_>>())
                 .prop_filter("a fault", |faults| !faults.is_empty()),
         ]
+    }
+
+    /// Behind a kill, which lasting faults may go on beside.
+    fn any_strangers() -> impl Strategy<Value = Vec<Fault>> {
+        let lasting = prop::collection::vec(any_lasting(), 0..limits::PLAN_FAULTS_MAX - 1);
+        (lasting, any_kill(), 1..=limits::PLAN_STRANGERS_MS_MAX).prop_map(|(mut faults, kill, ms)| {
+            faults.extend([kill, Fault::Strangers { ms }]);
+            faults
+        })
     }
 
     fn any_restore() -> impl Strategy<Value = Fault> {

@@ -165,6 +165,17 @@ impl Check<'_> {
             let instead = "it at 0, because members cannot be told to take a detour";
             return refuse(faults.span(), "`faults.network` is above 0", instead);
         }
+        if let Some(hostile) = &raw.hostile {
+            return refuse(
+                hostile.span(),
+                "`[hostile]` is given",
+                "no such table, because they speak the node's own protocol",
+            );
+        }
+        if let Some(strangers) = &raw.strangers {
+            let instead = "no such table, because its members cannot be told from another cluster's";
+            return refuse(strangers.span(), "`[strangers]` is given", instead);
+        }
         if let Some(restore) = &raw.restore {
             return refuse(
                 restore.span(),

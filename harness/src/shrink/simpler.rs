@@ -72,6 +72,7 @@ fn simpler_fault(fault: &Fault) -> Vec<Fault> {
             let sooner = sooner.into_iter().map(|by_ms| network(Link::Delay { by_ms }, *whom, *when, *ms));
             nearer.chain(first).chain(brief).chain(sooner).collect()
         }
+        Fault::Strangers { ms } => briefer(*ms).into_iter().map(|ms| Fault::Strangers { ms }).collect(),
         Fault::Upgrade(upgrade) => unharmed(*upgrade).into_iter().map(Fault::Upgrade).collect(),
         Fault::Restore(restore) => plainer(*restore).into_iter().map(Fault::Restore).collect(),
     }
@@ -186,6 +187,17 @@ mod tests {
             of("delay leader by 80ms for 240ms at time 0ms"),
             ["delay leader by 80ms for 60ms at time 0ms", "delay leader by 80ms for 120ms at time 0ms"]
         );
+    }
+
+    /// A stay without the kill that makes room for it is no step, and is never run.
+    #[test]
+    fn strangers_go_with_their_kill_or_stay_briefer() {
+        let simpler = of("kill leader at applied +12 + strangers for 800ms");
+        assert_eq!(simpler[0], "kill leader at applied +12");
+        assert!(simpler.contains(&"kill leader at applied +12 + strangers for 200ms".to_owned()), "{simpler:?}");
+        let alone = candidate(&["kill leader at applied +12 + strangers for 800ms"]);
+        let stay = alone.steps()[0].faults[1].clone();
+        assert_eq!(alone.with_steps(vec![Step { cycle: 1, faults: vec![stay] }]), None);
     }
 
     #[test]

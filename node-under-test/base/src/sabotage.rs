@@ -108,6 +108,11 @@ bugs! {
     LeaseRevokedByDeposed = "lease-revoked-by-deposed",
     /// A member that believes that it leads renews leases from its own memory, without its quorum.
     KeepaliveUnconfirmed = "keepalive-unconfirmed",
+    /// A member neither compares the cluster that a request names with its own, nor that of a
+    /// refusal, which it heeds.
+    StrangerHeeded = "stranger-heeded",
+    /// A request that takes a member for another life ends it.
+    HelloEndsMember = "hello-ends-member",
 }
 
 #[cfg(feature = "sabotage")]

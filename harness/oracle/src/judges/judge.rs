@@ -4,6 +4,7 @@
 use super::ledger::Books;
 use super::liveness::{check_cut, check_healing};
 use super::replay_start::{Restart, carry_install, check_dead, check_replay_start};
+use super::strangers::check_stranger;
 use super::votes::check_vote;
 use super::{check_fence, check_kept, check_kv_fence, check_last_read, check_missed, migration};
 use ninelives_evidence::operation::{Outcome, Reason};
@@ -68,6 +69,7 @@ impl Books {
             Evidence::Inspected { cycle, member, look, applied_received, dead } => {
                 return self.inspected((*cycle, *member), look, *applied_received, dead);
             }
+            Evidence::Stranger { cycle, slot, seen } => return check_stranger(*cycle, *slot, seen),
             Evidence::RaftLog { log } => self.log_read(log),
             Evidence::Baseline { .. } => self.fences.baseline = self.baseline_now(),
             Evidence::Missed { cycle, member, index, recovery } => {

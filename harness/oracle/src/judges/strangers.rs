@@ -1,0 +1,39 @@
+//! Promise: a member of another cluster that listens where a member of this one did stays in its own
+//! cluster, and nothing of this one's state reaches it. The other direction needs no judge of its
+//! own: a key of a stranger in this cluster is a change that no operation made.
+
+use ninelives_evidence::StrangerSeen;
+use ninelives_evidence::member::Slot;
+use ninelives_evidence::verdict::Finding;
+use ninelives_evidence::verdict::findings::Members;
+
+/// Judges what the stranger in `slot` showed before it was killed.
+pub fn check_stranger(cycle: u32, slot: Slot, seen: &StrangerSeen) -> Vec<Finding> {
+    let mut broken = Vec::new();
+    if seen.cluster != seen.founded {
+        broken.push(Members::StrangerMoved { slot, founded: seen.founded, found: seen.cluster });
+    }
+    if !seen.foreign.is_empty() {
+        broken.push(Members::StrangerHolds { slot, keys: seen.foreign.clone() });
+    }
+    broken.into_iter().map(|what| Finding::new(what).in_cycle(cycle)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ninelives_evidence::verdict::Class;
+
+    #[test]
+    fn a_stranger_stays_where_it_is_and_holds_its_own_keys_alone() {
+        let classes = |cluster, foreign: &[&str]| {
+            let foreign = foreign.iter().map(|key| (*key).to_owned()).collect();
+            let seen = StrangerSeen { founded: 7, cluster, keys: 3, foreign };
+            check_stranger(4, Slot(2), &seen).into_iter().map(|found| found.class()).collect::<Vec<_>>()
+        };
+        assert_eq!(classes(7, &[]), []);
+        assert_eq!(classes(8, &[]), [Class::Model]);
+        assert_eq!(classes(7, &["p/1"]), [Class::Phantom]);
+        assert_eq!(classes(8, &["p/1"]), [Class::Model, Class::Phantom]);
+    }
+}
