@@ -24,6 +24,7 @@ mod revive;
 mod second_look;
 mod strangers;
 mod strike;
+mod unlike;
 mod upgrade;
 mod victims;
 mod wait;

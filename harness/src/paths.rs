@@ -104,6 +104,17 @@ impl Paths {
         self.nodes().join(self.own(&format!("saved-{cycle}")))
     }
 
+    /// An earlier snapshot than that, from which one founder alone is restored; removed like it.
+    pub fn older(&self, cycle: u32) -> PathBuf {
+        self.nodes().join(self.own(&format!("older-{cycle}")))
+    }
+
+    /// Data directory in which member `id` is started from another state than the other founders;
+    /// removed after that.
+    pub fn unlike_data(&self, id: u64) -> PathBuf {
+        self.nodes().join(self.own(&format!("unlike-n{id}")))
+    }
+
     /// The directory in which a copy of a dead directory is inspected; it is removed after each
     /// inspection.
     pub fn dead_copy(&self, id: u64) -> PathBuf {

@@ -36,7 +36,7 @@ pub mod upgrade;
 
 pub use fault::{At, Fault, Link, Power, When, Whom};
 pub use parse::PlanError;
-pub use restore::Restore;
+pub use restore::{Restore, Unlike};
 pub use upgrade::{Then, Upgrade, Way};
 
 use crate::scenario::{Scenario, TargetSpec};
@@ -127,7 +127,7 @@ impl Plan {
             ([Fault::Upgrade(Upgrade { to: Engine::Rocksdb, .. })], TargetSpec::Node) if !rocksdb => {
                 Some(format!("expected `cluster.memtable_bytes` in the scenario, because of `{step}`, found none"))
             }
-            ([Fault::Restore(restore)], TargetSpec::Node) if restore.slot.0 > u64::from(members) => {
+            ([Fault::Restore(restore)], TargetSpec::Node) if restore.greatest_slot().0 > u64::from(members) => {
                 Some(format!("expected a slot of 1 to {members}, found `{step}`"))
             }
             ([Fault::Restore(Restore { other: true, .. })], TargetSpec::Node) if !rocksdb => {
@@ -190,7 +190,7 @@ impl fmt::Display for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{FaultKind, Quota, RestoreKind, StrangersSpec, WayKind, WhomKind};
+    use crate::scenario::{FaultKind, Quota, RestoreKind, StrangersSpec, UnlikeKind, WayKind, WhomKind};
     use crate::subject::{Reach, WINDOWS, Window};
     use ninelives_evidence::limits;
     use ninelives_evidence::member::{Role, Slot};
@@ -325,6 +325,8 @@ mod tests {
         assert!(restored.misfit(&on(3, Some(1))).unwrap().contains("slot of 1 to 3"));
         assert!(restored.misfit(&on(5, None)).unwrap().contains("memtable_bytes"));
         assert_eq!(restored.misfit(&on(5, Some(1))), None);
+        let unlike = text("restore slot#1 by all unlike slot#4 empty");
+        assert!(unlike.misfit(&on(3, None)).unwrap().contains("slot of 1 to 3"));
     }
 
     #[test]
@@ -485,8 +487,14 @@ mod tests {
         let windows: Vec<_> = WINDOWS.iter().filter(|window| RestoreKind::reaches(window.reach)).collect();
         let at = (prop::sample::select(windows), 1..u64::MAX).prop_map(|(window, hit)| At { window, hit });
         let by = prop::sample::select(RestoreKind::ALL.to_vec());
-        (1..9u64, by, any::<bool>(), prop::option::of(at))
-            .prop_map(|(slot, by, other, kill)| Fault::Restore(Restore { slot: Slot(slot), by, other, kill }))
+        let from = prop::sample::select(UnlikeKind::ALL.to_vec());
+        let unlike = (1..9u64, from).prop_map(|(slot, from)| Unlike { slot: Slot(slot), from });
+        (1..9u64, by, any::<bool>(), prop::option::of(at), prop::option::of(unlike)).prop_map(
+            |(slot, by, other, kill, unlike)| {
+                let unlike = unlike.filter(|_| by == RestoreKind::All && kill.is_none());
+                Fault::Restore(Restore { slot: Slot(slot), by, other, kill, unlike })
+            },
+        )
     }
 
     fn any_upgrade() -> impl Strategy<Value = Fault> {

@@ -27,7 +27,7 @@ pub use faults::{FaultKind, FaultMix, LinkKind};
 pub use lasting::Lasting;
 pub use quotas::{Quota, whom_of};
 pub use refusal::Refusal;
-pub use restore::{RestoreKind, RestoreSpec};
+pub use restore::{RestoreKind, RestoreSpec, UnlikeKind};
 pub use upgrade::{UpgradeSpec, WayKind};
 
 use crate::subject::{Reach, ServerSpec, Window, all_windows};

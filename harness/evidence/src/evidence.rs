@@ -274,11 +274,21 @@ pub enum Evidence {
     RaftLog {
         log: LogEvidence,
     },
-    /// A member of another cluster, which stood in the place of the dead member of `slot`, was read.
+    /// A member of another cluster, which stood in the place of the dead member of `slot`, was
+    /// read.
     Stranger {
         cycle: u32,
         slot: Slot,
         seen: StrangerSeen,
+    },
+    /// `member`, which is to found the cluster with others, was started from another state than
+    /// they: its cluster's id beside theirs, and the leader that it follows, or 0.
+    Unlike {
+        cycle: u32,
+        member: u64,
+        ours: u64,
+        cluster: u64,
+        leader: u64,
     },
     /// A fence is about to be proposed, whose state has to hold every write that was acknowledged
     /// by now: the baseline.

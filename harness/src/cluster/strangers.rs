@@ -73,11 +73,9 @@ impl Strangers {
     fn prepare(members: &[Member]) -> anyhow::Result<Self> {
         let (mut founders, mut ports) = (Vec::new(), Vec::new());
         for member in members {
-            let [client, control] = [PortHolder::reserve(), PortHolder::reserve()];
-            let (client, control) = (client.context(NO_PORT)?, control.context(NO_PORT)?);
-            let at = Addresses { client: client.address(), control: control.address(), ..member.addresses };
+            let (at, held) = beside(member.addresses)?;
             founders.push((member.slot.0, at));
-            ports.extend([client, control]);
+            ports.extend(held);
         }
         Ok(Self { founders, founded: BTreeMap::new(), record: StrangersRecord::default(), _ports: ports })
     }
@@ -94,21 +92,12 @@ impl Strangers {
         let at = self.founders.iter().find(|(id, _)| *id == slot.0).map(|(_, at)| *at);
         let at = at.ok_or_else(|| anyhow!("there is no {slot} for a stranger"))?;
         let data_dir = site.paths.stranger_data(slot.0);
-        let first = !data_dir.exists();
         let detours = site.links.as_ref().map(|links| links.detours(slot)).unwrap_or_default();
         let origin = Origin::Stranger(&self.founders);
         // An engine that each of its lives can have, whatever the dead member runs.
         let engine = Engine::Redb;
         let life = Life { id: slot.0, engine, at, data_dir: &data_dir, origin, arm: None, detours: &detours };
-        let launch = Launch::new(site.target.binary(), site.target.serve_args(&life));
-        let launch = launch.log_to(&site.paths.stranger_log(slot.0)).limit_open_files(site.nofile);
-        let started = site.spawner.spawn(launch).await?;
-        let (publish, said) = watch::channel(NodeState::default());
-        events::follow(started.stdout, publish);
-        let contact = Contact::with(&site.target, slot.0, at).await?;
-        let options = ConnectOptions::new().with_connect_timeout(limits::CONTROL_CONNECT);
-        let client = Client::connect([format!("http://{}", at.client)], Some(options)).await?;
-        Ok(Stranger { slot, child: started.child, said, contact, client, first })
+        Stranger::launch(site, slot, &life).await
     }
 }
 
@@ -133,8 +122,24 @@ impl Cluster {
 }
 
 impl Stranger {
-    /// Waits until it serves, lets it write `key` to its own cluster if that has a quorum, and reads
-    /// it after `stay`.
+    /// Starts `life` in `slot`.
+    ///
+    /// # Errors
+    /// The program cannot be executed, or its log cannot be opened.
+    pub async fn launch(site: &Site, slot: Slot, life: &Life<'_>) -> anyhow::Result<Self> {
+        let first = !life.data_dir.exists();
+        let launch = Launch::new(site.target.binary(), site.target.serve_args(life));
+        let launch = launch.log_to(&site.paths.stranger_log(slot.0)).limit_open_files(site.nofile);
+        let started = site.spawner.spawn(launch).await?;
+        let (publish, said) = watch::channel(NodeState::default());
+        events::follow(started.stdout, publish);
+        let contact = Contact::with(&site.target, life.id, life.at).await?;
+        let client = connect(life.at).await?;
+        Ok(Self { slot, child: started.child, said, contact, client, first })
+    }
+
+    /// Waits until it serves, lets it write `key` to its own cluster if that has a quorum, and
+    /// reads it after `stay`.
     ///
     /// # Errors
     /// It ended, or did not serve or answer in time.
@@ -144,25 +149,58 @@ impl Stranger {
         (restart, stay): (Duration, Duration),
         key: &str,
     ) -> Result<Stay, Misfortune> {
-        let stayed = async {
-            let mut said = self.said.clone();
-            let serving = pace.within(restart, said.wait_for(|said| said.serving)).await;
-            let serving = serving.map_err(|bound| Misfortune::Late { awaited: "serve", bound })?;
-            if serving.map(drop).is_err() {
-                // Its pipe is closed: the other branch tells how it ended.
-                return std::future::pending().await;
-            }
+        self.unless_it_ends(async {
+            self.serves(pace, restart).await?;
             let (wrote, ()) = join(timer::within(stay, self.write(key)), timer::sleep(stay)).await;
             let read = pace.within(limits::CONTROL_REQUEST, self.read()).await;
             let (cluster, keys, refused) =
                 read.map_err(|bound| Misfortune::Late { awaited: "show its keys", bound })?;
             Ok(Stay { wrote: wrote.is_some(), refused, cluster, keys })
+        })
+        .await
+    }
+
+    /// Waits until it serves, and has refused a message or follows a leader; gives its cluster's
+    /// id, and that leader, or 0.
+    ///
+    /// # Errors
+    /// It ended, or did not serve within `restart`, or nothing else happened within as long.
+    pub async fn meet(&self, pace: &Pace, restart: Duration) -> Result<(u64, u64), Misfortune> {
+        let met = async {
+            loop {
+                if let (Ok((cluster, _)), Ok(status)) = (range(&self.client).await, self.contact.status().await)
+                    && (status.messages_refused > 0 || status.leader_id != 0)
+                {
+                    return (cluster, status.leader_id);
+                }
+                timer::sleep(limits::LEADER_RETRY_PAUSE).await;
+            }
         };
+        self.unless_it_ends(async {
+            self.serves(pace, restart).await?;
+            let met = pace.within(restart, met).await;
+            met.map_err(|bound| Misfortune::Late { awaited: "refuse a message of the others", bound })
+        })
+        .await
+    }
+
+    async fn unless_it_ends<T>(&self, so_far: impl Future<Output = Result<T, Misfortune>>) -> Result<T, Misfortune> {
         tokio::select! {
             biased;
             ended = self.child.ended() => Err(self.died(ended)),
-            stayed = stayed => stayed,
+            done = so_far => done,
         }
+    }
+
+    async fn serves(&self, pace: &Pace, restart: Duration) -> Result<(), Misfortune> {
+        let mut said = self.said.clone();
+        let serving = pace.within(restart, said.wait_for(|said| said.serving)).await;
+        let serving = serving.map_err(|bound| Misfortune::Late { awaited: "serve", bound })?;
+        if serving.map(drop).is_err() {
+            // Its pipe is closed: it is ending, and the caller waits for that.
+            return std::future::pending().await;
+        }
+        Ok(())
     }
 
     async fn write(&self, key: &str) {
@@ -175,18 +213,11 @@ impl Stranger {
     /// Its cluster's id, its keys, and the number of messages that it refused.
     async fn read(&self) -> (u64, Vec<Vec<u8>>, u64) {
         loop {
-            if let (Ok((cluster, keys)), Ok(status)) = (self.range().await, self.contact.status().await) {
+            if let (Ok((cluster, keys)), Ok(status)) = (range(&self.client).await, self.contact.status().await) {
                 return (cluster, keys, status.messages_refused);
             }
             timer::sleep(limits::LEADER_RETRY_PAUSE).await;
         }
-    }
-
-    async fn range(&self) -> Result<(u64, Vec<Vec<u8>>), Error> {
-        let all = GetOptions::new().with_all_keys().with_keys_only().with_serializable();
-        let answer = self.client.kv_client().get("", Some(all.with_limit(limits::ROWS_PER_PAGE))).await?;
-        let cluster = answer.header().map_or(0, etcd_client::ResponseHeader::cluster_id);
-        Ok((cluster, answer.kvs().iter().map(|kv| kv.key().to_vec()).collect()))
     }
 
     /// Kills it, and waits until it is dead.
@@ -210,6 +241,37 @@ impl Stranger {
     pub fn is_first_life(&self) -> bool {
         self.first
     }
+}
+
+async fn connect(at: Addresses) -> Result<Client, Error> {
+    let options = ConnectOptions::new().with_connect_timeout(limits::CONTROL_CONNECT);
+    Client::connect([format!("http://{}", at.client)], Some(options)).await
+}
+
+/// The id of the cluster that a member belongs to, and its keys: as it knows them, asking no other.
+async fn range(client: &Client) -> Result<(u64, Vec<Vec<u8>>), Error> {
+    let all = GetOptions::new().with_all_keys().with_keys_only().with_serializable();
+    let answer = client.kv_client().get("", Some(all.with_limit(limits::ROWS_PER_PAGE))).await?;
+    let cluster = answer.header().map_or(0, etcd_client::ResponseHeader::cluster_id);
+    Ok((cluster, answer.kvs().iter().map(|kv| kv.key().to_vec()).collect()))
+}
+
+/// The id of the cluster of the member at `at`.
+///
+/// # Errors
+/// It does not answer.
+pub async fn cluster_of(at: Addresses, pace: &Pace) -> anyhow::Result<u64> {
+    let client = connect(at).await?;
+    let answered = pace.within(limits::CONTROL_REQUEST, range(&client)).await;
+    let answered = answered.map_err(|bound| anyhow!("no answer to a range within {bound}"))?;
+    Ok(answered.with_context(|| format!("cannot read from {}", at.client))?.0)
+}
+
+/// Clients' ports beside those of `at`, and the reservations that hold them.
+pub fn beside(at: Addresses) -> anyhow::Result<(Addresses, [PortHolder; 2])> {
+    let [client, control] = [PortHolder::reserve(), PortHolder::reserve()];
+    let (client, control) = (client.context(NO_PORT)?, control.context(NO_PORT)?);
+    Ok((Addresses { client: client.address(), control: control.address(), ..at }, [client, control]))
 }
 
 impl Misfortune {

@@ -7,6 +7,7 @@
 
 use super::{Stage, Work};
 use crate::cluster::Trouble;
+use crate::cluster::strangers::Misfortune;
 use crate::plan::Fault;
 use anyhow::anyhow;
 use futures_util::future::join_all;
@@ -59,10 +60,7 @@ impl Stage<'_> {
                     let seen = known.seen(slot, &stay);
                     self.judge(work, &Evidence::Stranger { cycle, slot, seen });
                 }
-                Err(misfortune) => {
-                    let finding = Finding::new(misfortune.finding(slot, first)).in_cycle(cycle);
-                    self.tell(work, self.excuse(finding));
-                }
+                Err(misfortune) => self.tell_misfortune(work, slot, first, misfortune),
             }
         }
         if let Some(known) = &mut self.cluster.strangers {
@@ -71,6 +69,12 @@ impl Stage<'_> {
             known.record.refused += after.iter().map(of).sum::<u64>();
         }
         self.cluster.stray_death().map_or(Ok(()), Err)
+    }
+
+    /// Tells that the stranger in `slot` is not what it has to be. `first`: it had no life before.
+    pub(super) fn tell_misfortune(&self, work: &mut Work, slot: Slot, first: bool, misfortune: Misfortune) {
+        let finding = Finding::new(misfortune.finding(slot, first)).in_cycle(work.step.cycle);
+        self.tell(work, self.excuse(finding));
     }
 
     /// Messages that each of our members refused in its life so far.

@@ -52,7 +52,7 @@ const STEP: &str = "`cycle N  FAULT [+ FAULT …]` with FAULT one of `kill WHOM 
                     `delay WHOM by Nms for Nms at WHEN`, and behind a kill `strangers for Nms` \
                     (WHOM: follower#K, leader, minority#K, majority#K, all; WHEN: WINDOW hit N, applied +N, time Nms), \
                     or `cycle N  upgrade slot#K to ENGINE by migrate|replace [at WINDOW hit N [then serve]]`, \
-                    or `cycle N  restore slot#K by all|one [into other] [at WINDOW hit N]`";
+                    or `cycle N  restore slot#K by all|one [into other] [unlike slot#K older|empty | at WINDOW hit N]`";
 
 struct Lines<'a> {
     lines: std::str::Lines<'a>,
@@ -174,6 +174,23 @@ mod tests {
         }
         let kill = error(&format!("{HEAD}cycle 4  kill all at migrate.copied hit 1\n"));
         assert!(kill.contains("passed by an upgrade by migrate alone"), "{kill}");
+    }
+
+    #[test]
+    fn a_founder_that_is_unlike_is_one_of_several_that_live() {
+        let step = |rest: &str| format!("{HEAD}cycle 4  restore slot#2 {rest}\n");
+        for good in ["by all unlike slot#1 older", "by all into other unlike slot#3 empty"] {
+            let plan: Plan = step(good).parse().unwrap_or_else(|error| panic!("{good}: {error}"));
+            assert_eq!(plan.to_string(), step(good));
+        }
+        for bad in ["by one unlike slot#1 older", "by all unlike slot#1 older at restore.logged hit 1"] {
+            assert!(error(&step(bad)).contains("`unlike` of a restore `by all`"), "{bad}");
+        }
+        for bad in
+            ["by all unlike slot#0 older", "by all unlike slot#1", "by all unlike slot#1 newer", "by all unlike older"]
+        {
+            assert!(error(&step(bad)).contains("[unlike slot#K older|empty"), "{bad}");
+        }
     }
 
     /// Faults that must be refused, and words from the reasons.

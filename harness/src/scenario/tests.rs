@@ -608,3 +608,21 @@ fn hostile_peers_use_ids_that_no_member_gets() {
     let refused = parse(&format!("{GOOD}[hostile]\npeers = 9\n")).unwrap_err().to_string();
     assert!(refused.contains("`hostile.peers`: expected 1 to 8, found 9"), "{refused}");
 }
+
+#[test]
+fn founders_that_are_unlike_are_several_and_live() {
+    let with = |keys: &str, none: u32| {
+        let windows = format!("[restore.windows]\nnone = {none}\n\"restore.logged\" = 1\n");
+        parse(&format!("{GOOD}[restore]\nevery_cycles = 2\nsame = 1\n{keys}\n{windows}"))
+    };
+    assert_eq!(with("all = 1", 1).unwrap().restore.unwrap().unlike_percent, 0);
+    assert_eq!(with("all = 1\nunlike_percent = 30", 1).unwrap().restore.unwrap().unlike_percent, 30);
+    for (keys, none, words) in [
+        ("all = 1\nunlike_percent = 101", 1, "expected 0 to 100, found 101"),
+        ("one = 1\nunlike_percent = 30", 1, "expected `restore.all` and `restore.windows.none` above 0"),
+        ("all = 1\nunlike_percent = 30", 0, "expected `restore.all` and `restore.windows.none` above 0"),
+    ] {
+        let refused = with(keys, none).unwrap_err().to_string();
+        assert!(refused.contains(words), "{refused}");
+    }
+}

@@ -127,13 +127,14 @@ fn briefer(ms: u64) -> Vec<u64> {
     found
 }
 
-/// The same restore, interrupted by nothing, or at the first hit, and into the engines that the
-/// members have.
+/// The same restore, interrupted by nothing, or at the first hit, of founders that are all alike,
+/// and into the engines that the members have.
 fn plainer(restore: Restore) -> Vec<Restore> {
     let unharmed = restore.kill.map(|_| Restore { kill: None, ..restore });
     let first = restore.kill.filter(|at| at.hit > 1).map(|at| Restore { kill: Some(At { hit: 1, ..at }), ..restore });
     let same = restore.other.then_some(Restore { other: false, ..restore });
-    unharmed.into_iter().chain(first).chain(same).collect()
+    let alike = restore.unlike.map(|_| Restore { unlike: None, ..restore });
+    unharmed.into_iter().chain(first).chain(alike).chain(same).collect()
 }
 
 /// The same change of engine, interrupted by nothing, or at the first hit.
@@ -219,6 +220,7 @@ mod tests {
                 "restore slot#2 by one at restore.image hit 2"
             ]
         );
+        assert_eq!(of("restore slot#2 by all unlike slot#1 older"), ["restore slot#2 by all"]);
         assert!(of("restore slot#2 by all").is_empty());
     }
 }

@@ -113,6 +113,8 @@ bugs! {
     StrangerHeeded = "stranger-heeded",
     /// A request that takes a member for another life ends it.
     HelloEndsMember = "hello-ends-member",
+    /// The state that a founder was restored from is no part of its cluster's id.
+    UnlikeFounderAdmitted = "unlike-founder-admitted",
 }
 
 #[cfg(feature = "sabotage")]

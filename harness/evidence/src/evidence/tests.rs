@@ -155,6 +155,7 @@ fn samples(kind: EvidenceKind) -> Vec<Evidence> {
                 Evidence::Stranger { cycle, slot, seen }
             })
             .into(),
+        K::Unlike => vec![Evidence::Unlike { cycle, member, ours: u64::MAX, cluster: 7, leader: 0 }],
         K::RaftLog => {
             let log = r#"{"cycle":4,"member":2,"first":10,"last":61,"committed":60,"entries":[{"i":60,"t":2,"d":"0123456789abcdef","s":"blank"}]}"#;
             vec![Evidence::RaftLog { log: serde_json::from_str(log).unwrap() }]

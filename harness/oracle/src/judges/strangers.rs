@@ -1,6 +1,7 @@
-//! Promise: a member of another cluster that listens where a member of this one did stays in its own
-//! cluster, and nothing of this one's state reaches it. The other direction needs no judge of its
-//! own: a key of a stranger in this cluster is a change that no operation made.
+//! Promise: a member of another cluster that listens where a member of this one did stays in its
+//! own cluster, and nothing of this one's state reaches it. The other direction needs no judge of
+//! its own: a key of a stranger in this cluster is a change that no operation made. And a founder
+//! that was started from another state than the others is such a stranger.
 
 use ninelives_evidence::StrangerSeen;
 use ninelives_evidence::member::Slot;
@@ -19,10 +20,28 @@ pub fn check_stranger(cycle: u32, slot: Slot, seen: &StrangerSeen) -> Vec<Findin
     broken.into_iter().map(|what| Finding::new(what).in_cycle(cycle)).collect()
 }
 
+/// Judges a founder of cluster `ours` that was started from another state: it has to be of another
+/// cluster, alone.
+pub fn check_unlike(cycle: u32, member: u64, (ours, cluster, leader): (u64, u64, u64)) -> Option<Finding> {
+    let admitted = cluster == ours || leader != 0;
+    let what = Members::UnlikeFounderAdmitted { member, ours, cluster, leader };
+    admitted.then(|| Finding::new(what).in_cycle(cycle).at_member(member))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use ninelives_evidence::verdict::Class;
+
+    #[test]
+    fn a_founder_that_is_unlike_is_alone_in_another_cluster() {
+        let class = |cluster, leader| check_unlike(4, 2, (7, cluster, leader)).map(|found| found.class());
+        assert_eq!(class(8, 0), None);
+        assert_eq!(
+            (class(7, 0), class(8, 1), class(7, 1)),
+            (Some(Class::Model), Some(Class::Model), Some(Class::Model))
+        );
+    }
 
     #[test]
     fn a_stranger_stays_where_it_is_and_holds_its_own_keys_alone() {

@@ -82,6 +82,12 @@ findings! {
     Model HostilePeerAnswered { member: u64, call: String, whom: Pretence }
         "n{member}: expected it to refuse {call} of {whom}, found an answer";
 
+    /// `leader`: whom it follows; 0: it follows no leader.
+    Model UnlikeFounderAdmitted { member: u64, ours: u64, cluster: u64, leader: u64 }
+        "n{member} was started from another state than the other founders of cluster {ours:016x}: \
+         expected another cluster, without a leader, found cluster {cluster:016x}, and {leader}",
+        leader = if *leader == 0 { "no leader".to_owned() } else { format!("n{leader} as its leader") };
+
     Model StrangerMoved { slot: Slot, founded: u64, found: u64 }
         "the member of another cluster in {slot}: expected it to stay in cluster {founded:016x}, \
          found it in {found:016x}";
