@@ -374,11 +374,9 @@ fn tidy(job: &Job, summary: &RunSummary) -> anyhow::Result<()> {
         let paths = job.paths.of_cluster(slot.cluster);
         if !job.keep {
             remove_dir(&paths.node_data(slot.member_at_end))?;
-        }
-        remove_dir(&paths.dead_copy(slot.member_at_end))?;
-        if !job.keep {
             remove_dir(&paths.stranger_data(slot.slot.0))?;
         }
+        remove_dir(&paths.dead_copy(slot.member_at_end))?;
     }
     Ok(())
 }
