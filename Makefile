@@ -12,7 +12,7 @@ CARGO := . scripts/env.sh && cargo
 BUILD := $(CARGO) build --release --locked --workspace
 RUN := . scripts/env.sh && exec "$$CARGO_TARGET_DIR/release/ninelives" run
 
-.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos long-work mutants power power-mutants certificate five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines bench-slow fuzz restore rolling-upgrade limits mixed etcdctl lint format deny doc clean
+.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos long-work mutants power power-mutants certificate five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines bench-slow fuzz restore rolling-upgrade limits restore-unlike strangers mixed etcdctl lint format deny doc clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -75,6 +75,12 @@ rolling-upgrade: build ## members change their engine, one after the other and b
 
 limits: build ## requests at the limits of what a member takes and beyond them, while members die
 	@$(RUN) scenarios/limits.toml --seed $(SEED)
+
+restore-unlike: build ## restores in which one founder is first started from another state than the others
+	@$(RUN) scenarios/restore-unlike.toml --seed $(SEED)
+
+strangers: build ## members of another cluster in the places of dead ones, and hostile peers at all, while members die
+	@$(RUN) scenarios/strangers.toml --seed $(SEED)
 
 mixed: build ## one member on redb, two on rocksdb
 	@$(RUN) scenarios/mixed.toml --seed $(SEED)

@@ -337,6 +337,12 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
     for line in summary.crowd.iter().flat_map(|crowd| crowd.sentences()) {
         text.push_str(&format!("crowd: {line}\n"));
     }
+    if let Some(hostile) = &summary.hostile {
+        text.push_str(&format!("hostile peers: {}\n", hostile.sentence()));
+    }
+    if let Some(strangers) = &summary.strangers {
+        text.push_str(&format!("strangers: {}\n", strangers.sentence()));
+    }
     for death in &summary.resumed {
         let (cluster, cycle) = (death.cluster, death.after_cycle);
         text.push_str(&format!(

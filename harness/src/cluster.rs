@@ -17,6 +17,7 @@ pub mod ports;
 pub mod proxy;
 pub mod readings;
 pub mod restoration;
+pub mod strangers;
 mod tool;
 pub mod trouble;
 
@@ -43,6 +44,7 @@ use ports::PortHolder;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
+use strangers::Strangers;
 
 /// State that all lives of all members share.
 #[derive(Debug)]
@@ -91,6 +93,8 @@ pub struct Cluster {
     ids_used: BTreeSet<u64>,
     /// The highest applied index that any of the members that are gone reported.
     applied_by_the_gone: u64,
+    /// The other cluster whose members come to the places of dead ones; `None`: none has come yet.
+    pub strangers: Option<Strangers>,
     /// Reservations of every port for the whole run.
     _ports: Vec<PortHolder>,
 }
@@ -116,7 +120,7 @@ impl Cluster {
         let ids_used = founders.iter().map(|(id, _)| *id).collect();
         let board = Board::new(founders.len());
         let site = Site { spawner, target, paths, founders, board, links: None, nofile: None, full_logs: Vec::new() };
-        Ok(Self { site, members, ids_used, applied_by_the_gone: 0, _ports: ports })
+        Ok(Self { site, members, ids_used, applied_by_the_gone: 0, strangers: None, _ports: ports })
     }
 
     /// The members of a run whose harness is dead: all of them are dead, and keep their addresses,
@@ -150,7 +154,7 @@ impl Cluster {
         let founders = seats.iter().filter_map(|seat| Some((seat.founder?, seat.at))).collect();
         let board = Board::new(seats.len());
         let site = Site { spawner, target, paths, founders, board, links: None, nofile: None, full_logs: Vec::new() };
-        Ok(Self { site, members, ids_used, applied_by_the_gone: 0, _ports: ports })
+        Ok(Self { site, members, ids_used, applied_by_the_gone: 0, strangers: None, _ports: ports })
     }
 
     /// Puts proxies between the members, so that their links can be disturbed. The caller does so

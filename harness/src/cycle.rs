@@ -1,5 +1,5 @@
-//! One cycle: choose victims, begin lasting faults, strike, inspect the dead, restart, let lasting
-//! faults end, catch up, fence, verify.
+//! One cycle: choose victims, begin lasting faults, strike, inspect the dead, let strangers into
+//! their places, restart, let lasting faults end, catch up, fence, verify.
 //!
 //! Pauses and disturbances of the peer links begin first, each at its place, and end after their
 //! time, whatever is going on by then: a kill may strike while they last, and a member may come
@@ -23,7 +23,9 @@ mod replace;
 mod restore;
 mod revive;
 mod second_look;
+mod strangers;
 mod strike;
+mod unlike;
 mod upgrade;
 mod victims;
 mod wait;
@@ -168,6 +170,7 @@ impl<'a> Stage<'a> {
             }
         }
         self.inspect_dead(work).await?;
+        self.strangers(work).await?;
         self.restart(work).await?;
         self.end_lasting(work).await?;
         self.catch_up(work).await?;

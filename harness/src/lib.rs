@@ -13,7 +13,7 @@
 //!   process, machine, faultfs     real processes, what they stand on, their disks
 //!   subject, contact, cluster     what is under test, one life of a member, all of them
 //!     ▼
-//!   workload ∥ observe ∥ crowd ∥ cycle
+//!   workload ∥ observe ∥ crowd ∥ hostile ∥ cycle
 //!     │                           writes and watches go on while a cycle kills and restarts
 //!     │ inspect                   what happened, written ahead; what a dead directory says
 //!     ▼
@@ -44,6 +44,7 @@ pub mod doctor;
 pub mod endpoints;
 pub mod exit;
 pub mod faultfs;
+pub mod hostile;
 pub mod inspect;
 pub mod last_read;
 pub mod localise;

@@ -88,10 +88,31 @@ impl Paths {
         self.nodes().join(self.own(&format!("n{id}")))
     }
 
+    /// Standard error of all lives of the stranger in slot number `slot`.
+    pub fn stranger_log(&self, slot: u64) -> PathBuf {
+        self.nodes().join(self.own(&format!("s{slot}.log")))
+    }
+
+    /// Data directory of the stranger in slot number `slot`; removed after a pass.
+    pub fn stranger_data(&self, slot: u64) -> PathBuf {
+        self.nodes().join(self.own(&format!("s{slot}")))
+    }
+
     /// The snapshot that was saved in cycle `cycle`, to be restored; removed after the cycle,
     /// unless that found something.
     pub fn saved(&self, cycle: u32) -> PathBuf {
         self.nodes().join(self.own(&format!("saved-{cycle}")))
+    }
+
+    /// An earlier snapshot than that, from which one founder alone is restored; removed like it.
+    pub fn older(&self, cycle: u32) -> PathBuf {
+        self.nodes().join(self.own(&format!("older-{cycle}")))
+    }
+
+    /// Data directory in which member `id` is started from another state than the other founders;
+    /// removed after that.
+    pub fn unlike_data(&self, id: u64) -> PathBuf {
+        self.nodes().join(self.own(&format!("unlike-n{id}")))
     }
 
     /// The directory in which a copy of a dead directory is inspected; it is removed after each

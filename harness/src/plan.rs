@@ -36,7 +36,7 @@ pub mod upgrade;
 
 pub use fault::{At, Fault, Link, Power, When, Whom};
 pub use parse::PlanError;
-pub use restore::Restore;
+pub use restore::{Restore, Unlike};
 pub use upgrade::{Then, Upgrade, Way};
 
 use crate::scenario::{Scenario, TargetSpec};
@@ -127,7 +127,7 @@ impl Plan {
             ([Fault::Upgrade(Upgrade { to: Engine::Rocksdb, .. })], TargetSpec::Node) if !rocksdb => {
                 Some(format!("expected `cluster.memtable_bytes` in the scenario, because of `{step}`, found none"))
             }
-            ([Fault::Restore(restore)], TargetSpec::Node) if restore.slot.0 > u64::from(members) => {
+            ([Fault::Restore(restore)], TargetSpec::Node) if restore.greatest_slot().0 > u64::from(members) => {
                 Some(format!("expected a slot of 1 to {members}, found `{step}`"))
             }
             ([Fault::Restore(Restore { other: true, .. })], TargetSpec::Node) if !rocksdb => {
@@ -190,7 +190,7 @@ impl fmt::Display for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{FaultKind, Quota, RestoreKind, WayKind, WhomKind};
+    use crate::scenario::{FaultKind, Quota, RestoreKind, StrangersSpec, UnlikeKind, WayKind, WhomKind};
     use crate::subject::{Reach, WINDOWS, Window};
     use ninelives_evidence::limits;
     use ninelives_evidence::member::{Role, Slot};
@@ -280,6 +280,22 @@ mod tests {
         assert!(pairs.iter().all(|(with, alone)| with == alone));
     }
 
+    /// Strangers follow kills, and move none of them.
+    #[test]
+    fn strangers_are_drawn_behind_kills_and_change_nothing_else() {
+        let mut scenario = chaos();
+        scenario.strangers = Some(StrangersSpec { kills_percent: 60, stay_ms: (300, 900) });
+        let plan = Plan::generate(&scenario, &Seed::new(7), 300, 1);
+        assert_eq!(plan.to_string().parse::<Plan>().unwrap(), plan);
+        let stay = |fault: &Fault| matches!(fault, Fault::Strangers { ms: 300..=900 });
+        let without = |step: &Step| step.faults.iter().filter(|fault| !stay(fault)).cloned().collect::<Vec<_>>();
+        let alone = Plan::generate(&chaos(), &Seed::new(7), 300, 1).steps;
+        assert!(plan.steps.iter().zip(&alone).all(|(with, alone)| without(with) == alone.faults));
+        let kills = alone.iter().filter(|step| step.faults.iter().any(|fault| matches!(fault, Fault::Kill { .. })));
+        let stays = plan.steps.iter().filter(|step| step.faults.iter().any(stay)).count();
+        assert!((kills.count() * 2 / 5..300).contains(&stays) && stays < 240, "{stays}");
+    }
+
     #[test]
     fn what_has_no_weight_is_beside_nothing() {
         let mut scenario = chaos();
@@ -309,6 +325,8 @@ mod tests {
         assert!(restored.misfit(&on(3, Some(1))).unwrap().contains("slot of 1 to 3"));
         assert!(restored.misfit(&on(5, None)).unwrap().contains("memtable_bytes"));
         assert_eq!(restored.misfit(&on(5, Some(1))), None);
+        let unlike = text("restore slot#1 by all unlike slot#4 empty");
+        assert!(unlike.misfit(&on(3, None)).unwrap().contains("slot of 1 to 3"));
     }
 
     #[test]
@@ -322,6 +340,7 @@ mod tests {
             plan.misfit(scenario).is_some()
         };
         let misfit = |line: &str| misfits(line, &etcd);
+        assert!(misfit("kill leader at applied +12 + strangers for 800ms"));
         assert!(!misfit("kill leader at applied +12") && !misfit("pause all for 9ms at time 4ms"));
         assert!(misfit("kill leader at flush.begin hit 1") && misfit("upgrade slot#1 to redb by replace"));
         assert!(misfit("restore slot#1 by all"));
@@ -448,18 +467,34 @@ mod tests {
         prop_oneof![
             any_upgrade().prop_map(|upgrade| vec![upgrade]),
             any_restore().prop_map(|restore| vec![restore]),
+            any_strangers(),
             together
                 .prop_map(|(kill, lasting)| kill.into_iter().chain(lasting).collect::<Vec<_>>())
                 .prop_filter("a fault", |faults| !faults.is_empty()),
         ]
     }
 
+    /// Behind a kill, which lasting faults may go on beside.
+    fn any_strangers() -> impl Strategy<Value = Vec<Fault>> {
+        let lasting = prop::collection::vec(any_lasting(), 0..limits::PLAN_FAULTS_MAX - 1);
+        (lasting, any_kill(), 1..=limits::PLAN_STRANGERS_MS_MAX).prop_map(|(mut faults, kill, ms)| {
+            faults.extend([kill, Fault::Strangers { ms }]);
+            faults
+        })
+    }
+
     fn any_restore() -> impl Strategy<Value = Fault> {
         let windows: Vec<_> = WINDOWS.iter().filter(|window| RestoreKind::reaches(window.reach)).collect();
         let at = (prop::sample::select(windows), 1..u64::MAX).prop_map(|(window, hit)| At { window, hit });
         let by = prop::sample::select(RestoreKind::ALL.to_vec());
-        (1..9u64, by, any::<bool>(), prop::option::of(at))
-            .prop_map(|(slot, by, other, kill)| Fault::Restore(Restore { slot: Slot(slot), by, other, kill }))
+        let from = prop::sample::select(UnlikeKind::ALL.to_vec());
+        let unlike = (1..9u64, from).prop_map(|(slot, from)| Unlike { slot: Slot(slot), from });
+        (1..9u64, by, any::<bool>(), prop::option::of(at), prop::option::of(unlike)).prop_map(
+            |(slot, by, other, kill, unlike)| {
+                let unlike = unlike.filter(|_| by == RestoreKind::All && kill.is_none());
+                Fault::Restore(Restore { slot: Slot(slot), by, other, kill, unlike })
+            },
+        )
     }
 
     fn any_upgrade() -> impl Strategy<Value = Fault> {

@@ -31,6 +31,8 @@ use anyhow::Context;
 use lane::{Halt, LaneEnd};
 use ninelives_evidence::End;
 use ninelives_evidence::record::crowd::CrowdRecord;
+use ninelives_evidence::record::hostile::HostileRecord;
+use ninelives_evidence::record::strangers::StrangersRecord;
 use ninelives_evidence::record::{
     CycleRecord, EnvironmentRecord, LoadRecord, ProvenanceRecord, QuotaRecord, RunSummary,
 };
@@ -100,6 +102,8 @@ pub(crate) fn name_cluster<'a>(findings: impl IntoIterator<Item = &'a mut Findin
 pub(crate) struct RunTotals {
     pub cycles: Vec<CycleRecord>,
     pub crowd: Option<CrowdRecord>,
+    pub hostile: Option<HostileRecord>,
+    pub strangers: Option<StrangersRecord>,
     share: Share,
 }
 
@@ -239,6 +243,12 @@ impl RunTotals {
         if let Some(crowd) = end.crowd {
             self.crowd.get_or_insert_default().add(crowd);
         }
+        if let Some(hostile) = end.hostile {
+            self.hostile.get_or_insert_default().add(&hostile);
+        }
+        if let Some(strangers) = end.strangers {
+            self.strangers.get_or_insert_default().add(&strangers);
+        }
         summary.localisation = summary.localisation.take().or(end.localisation);
     }
 }
@@ -290,7 +300,7 @@ async fn describe(
 
 /// Turns the outcome into findings, their order and the verdict.
 pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: RunTotals) {
-    let RunTotals { mut cycles, crowd, share: Share { findings, sums, end } } = outcome;
+    let RunTotals { mut cycles, crowd, hostile, strangers, share: Share { findings, sums, end } } = outcome;
     let Sums { tally, operations, log_replayed, known, mut resumed, mut books } = sums;
     let End { interrupted, mut slots, skipped_checks, load_ms } = end;
     cycles.sort_by_key(|cycle| cycle.cycle);
@@ -302,6 +312,11 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: RunTo
     summary.findings = verdict::condense(findings);
     summary.interrupted = interrupted;
     summary.crowd = crowd.or(summary.crowd.take());
+    summary.hostile = hostile.or(summary.hostile.take());
+    summary.strangers = strangers.or(summary.strangers.take());
+    if summary.strangers.as_ref().is_some_and(|strangers| strangers.came > 0) {
+        summary.fault_classes.push("strangers".to_owned());
+    }
     summary.load = LoadRecord {
         acked_writes: tally.acked_writes,
         unknown_writes: tally.unknown_writes,
@@ -353,7 +368,9 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: RunTo
     if summary.findings.is_empty() {
         summary.findings = floors::lacking(floors, summary, tally.cycles_apart);
         let stayed_away = summary.crowd.as_ref().and_then(CrowdRecord::lacking);
-        summary.findings.extend(stayed_away.map(Finding::new));
+        let unheard = summary.strangers.as_ref().and_then(StrangersRecord::lacking);
+        let unspoken = summary.hostile.as_ref().and_then(HostileRecord::lacking);
+        summary.findings.extend(stayed_away.into_iter().chain(unspoken).chain(unheard).map(Finding::new));
         summary.skipped_checks.extend(floors::not_applicable(summary));
     }
     summary.verdict = Verdict::of(&summary.findings);
@@ -368,6 +385,7 @@ fn tidy(job: &Job, summary: &RunSummary) -> anyhow::Result<()> {
         let paths = job.paths.of_cluster(slot.cluster);
         if !job.keep {
             remove_dir(&paths.node_data(slot.member_at_end))?;
+            remove_dir(&paths.stranger_data(slot.slot.0))?;
         }
         remove_dir(&paths.dead_copy(slot.member_at_end))?;
     }

@@ -8,6 +8,7 @@ mod cluster;
 mod crowd;
 mod environment;
 mod faults;
+mod hostile;
 mod known;
 mod lasting;
 mod load;
@@ -17,6 +18,7 @@ mod quotas;
 mod raw;
 mod refusal;
 mod restore;
+mod strangers;
 mod target;
 mod upgrade;
 
@@ -25,7 +27,7 @@ pub use faults::{FaultKind, FaultMix, LinkKind};
 pub use lasting::Lasting;
 pub use quotas::{Quota, whom_of};
 pub use refusal::Refusal;
-pub use restore::{RestoreKind, RestoreSpec};
+pub use restore::{RestoreKind, RestoreSpec, UnlikeKind};
 pub use upgrade::{UpgradeSpec, WayKind};
 
 use crate::subject::{Reach, ServerSpec, Window, all_windows};
@@ -119,6 +121,21 @@ pub struct CrowdSpec {
     pub stalled_watches: u32,
     /// Snapshots that are never read.
     pub stalled_snapshots: u32,
+}
+
+/// At each member's peer port, programs that say what no member says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostileSpec {
+    pub peers: u32,
+}
+
+/// Members of another cluster that come to the places of dead ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StrangersSpec {
+    /// Share of the kills that strangers follow.
+    pub kills_percent: u32,
+    /// Milliseconds that they stay, from and to.
+    pub stay_ms: (u64, u64),
 }
 
 /// The power losses of a scenario.
@@ -242,6 +259,10 @@ pub struct Scenario {
     pub load: LoadSpec,
     /// `None`: the only clients are the load and the watches.
     pub crowd: Option<CrowdSpec>,
+    /// `None`: only members speak to the members' peer ports.
+    pub hostile: Option<HostileSpec>,
+    /// `None`: the places of dead members stay empty.
+    pub strangers: Option<StrangersSpec>,
     /// `None`: nothing that was written is ever lost.
     pub power: Option<PowerSpec>,
     pub whom: Vec<(WhomKind, u32)>,

@@ -50,6 +50,9 @@ pub struct Addresses {
 pub enum Origin<'a> {
     /// It founds the cluster together with these (ids and addresses, ascending), itself among them.
     Founder(&'a [(u64, Addresses)]),
+    /// It founds another cluster of members with these ids and addresses, under other names: a
+    /// cluster's id is made of ids, names and peer addresses.
+    Stranger(&'a [(u64, Addresses)]),
     /// It was added to a running cluster, and learns of the other members from the log.
     Joined,
 }

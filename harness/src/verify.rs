@@ -128,6 +128,13 @@ pub fn verify(paths: &Paths, claims: Claims) -> anyhow::Result<Verification> {
         let replayed = replayed::replay(paths, cluster, &scenario, &plan)?;
         verification.take(replayed, &mut outcome);
     }
+    if let Some(claimed) = &verification.claimed {
+        // No evidence counts these: the run's own count stands, and its floors are held to it.
+        let run = &mut verification.run;
+        run.crowd = claimed.crowd.clone();
+        run.hostile = claimed.hostile.clone();
+        run.strangers = claimed.strangers.clone();
+    }
     run::conclude(&scenario.floors, &mut verification.run, outcome);
     verification.compare();
     Ok(verification)

@@ -54,6 +54,7 @@ impl ControlService {
             snapshots_refused: transfers.refused,
             last_snapshot_refusal: transfers.last_refusal,
             snapshots_installed: transfers.installed,
+            messages_refused: self.raft.refused_messages(),
         }
     }
 

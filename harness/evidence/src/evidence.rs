@@ -18,12 +18,14 @@ mod fresh_watch;
 mod line;
 pub mod logged;
 mod reading;
+mod stranger;
 mod timed;
 
 pub use change::Change;
 pub use dead::DeadMember;
 pub use fresh_watch::{Heard, Resumption};
 pub use reading::Reading;
+pub use stranger::StrangerSeen;
 pub use timed::{Cost, Cut, Healing, HealingBounds, LeaderNamed, Leaderless, Served, WatchEnd};
 
 pub use answer::{Answers, FenceAnswer, IndexRange, KvAnswer, Lease, MemberWatermarks, Recovered};
@@ -273,6 +275,22 @@ pub enum Evidence {
     /// News from the dead member's raft log.
     RaftLog {
         log: LogEvidence,
+    },
+    /// A member of another cluster, which stood in the place of the dead member of `slot`, was
+    /// read.
+    Stranger {
+        cycle: u32,
+        slot: Slot,
+        seen: StrangerSeen,
+    },
+    /// `member`, which is to found the cluster with others, was started from another state than
+    /// they: its cluster's id beside theirs, and the leader that it follows, or 0.
+    Unlike {
+        cycle: u32,
+        member: u64,
+        ours: u64,
+        cluster: u64,
+        leader: u64,
     },
     /// A fence is about to be proposed, whose state has to hold every write that was acknowledged
     /// by now: the baseline.

@@ -32,6 +32,12 @@ pub const CONNECTIONS_MAX: u32 = 900;
 /// Clients of each kind in a crowd, at each member: more than any listener keeps waiting, and well
 /// below the number of ports of a machine.
 pub const CROWD_MAX: u32 = 5_000;
+/// Hostile peers at each member: each uses an id beyond the members', and a member remembers 64 of
+/// those.
+pub const HOSTILE_PEERS_MAX: u32 = 8;
+/// Refusals of one member without which hostile peers were not heard there: each of their calls
+/// twice, in each of their names.
+pub const HOSTILE_REFUSED_MIN: u64 = 100;
 /// Limit of open files of a member: fewer than this leave a server nothing to start with.
 pub const NOFILE_MIN: u64 = 64;
 /// The kernel's default maximum for a process (`fs.nr_open`).
@@ -281,6 +287,13 @@ pub const PLAN_PAUSE_MS_MAX: u64 = 3_000;
 /// Milliseconds that a plan may disturb the peer links: several elections, and well below the
 /// bounds on what comes after.
 pub const PLAN_NETWORK_MS_MAX: u64 = 10_000;
+/// Milliseconds that strangers stay, where a scenario does not say: from a few heartbeats of the
+/// others (50 ms) to a round of greetings (1 s) and an election among themselves.
+pub const STRANGERS_MS_DRAWN: (u64, u64) = (300, 1_500);
+/// Milliseconds that a plan may let strangers stay: the dead members are away for as long.
+pub const PLAN_STRANGERS_MS_MAX: u64 = 10_000;
+/// Foreign keys of a stranger that are named; there are none, or as many as in a store.
+pub const FOREIGN_KEYS_NAMED: usize = 8;
 /// Milliseconds that a plan may delay what passes a link; an election's timeout is below that.
 pub const PLAN_DELAY_MS_MAX: u64 = 500;
 /// Between two writes at a majority that was cut off from a leader, while it refuses them.

@@ -6,10 +6,12 @@
 pub mod books;
 pub mod crowd;
 mod cycle;
+pub mod hostile;
 pub mod localisation;
 pub mod operations;
 pub mod pace;
 mod run;
+pub mod strangers;
 pub mod suppressed;
 
 pub use cycle::{

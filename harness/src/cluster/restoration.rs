@@ -83,19 +83,19 @@ pub async fn status(site: &Site, file: &Path) -> anyhow::Result<SavedStatus> {
         .with_context(|| format!("expected one JSON object of `snapshot status`, found {:?}", output.text()))
 }
 
-/// Makes the directory of the member `id`, on `into`, out of the saved snapshot `file`; kills the
-/// command in the window of `arm`, if it gets there.
+/// Makes `dir`, a directory of the member `id` on `into`, out of the saved snapshot `file`; kills
+/// the command in the window of `arm`, if it gets there.
 ///
 /// # Errors
 /// It ended in any other way, or not at all within its bound.
 pub async fn restore(
     site: &Site,
-    id: u64,
+    (id, dir): (u64, &Path),
     file: &Path,
     into: Engine,
     arm: Option<(&str, u64)>,
 ) -> Result<Restoration, Trouble> {
-    let args = site.target.restore_args(file, &site.paths.node_data(id), into, arm);
+    let args = site.target.restore_args(file, dir, into, arm);
     let args = args.ok_or_else(|| anyhow!("n{id} is to be restored, and nothing here can do that"))?;
     let what = format!("be restored into {into}");
     match tool::run(site, id, ("snapshot restore", args), (&what, limits::RESTORE)).await? {

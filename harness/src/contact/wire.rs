@@ -26,6 +26,9 @@ pub struct Standing {
     pub snapshots_refused: u64,
     pub last_snapshot_refusal: String,
     pub snapshots_installed: u64,
+    /// Messages of others that this life refused for what they say or for who says it, and answers
+    /// that it did not believe.
+    pub messages_refused: u64,
 }
 
 impl Standing {
@@ -60,6 +63,7 @@ impl From<control::StatusResponse> for Standing {
             snapshots_refused: said.snapshots_refused,
             last_snapshot_refusal: said.last_snapshot_refusal,
             snapshots_installed: said.snapshots_installed,
+            messages_refused: said.messages_refused,
         }
     }
 }

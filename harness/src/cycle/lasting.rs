@@ -99,7 +99,7 @@ fn parts(fault: &Fault) -> Option<(Whom, When, u64, Option<Link>)> {
     match *fault {
         Fault::Pause { whom, when, ms } => Some((whom, when, ms, None)),
         Fault::Network { link, whom, when, ms } => Some((whom, when, ms, Some(link))),
-        Fault::Kill { .. } | Fault::Upgrade(_) | Fault::Restore(_) => None,
+        Fault::Kill { .. } | Fault::Strangers { .. } | Fault::Upgrade(_) | Fault::Restore(_) => None,
     }
 }
 

@@ -6,7 +6,8 @@
 //! snapshot; the ledger cuts the history there ([`Evidence::Restored`]). Load and watches end with
 //! the old cluster and begin anew with the new one, so that no answer of the old one is taken for
 //! an answer of the new one. All members found the new cluster, or one founds it and the others are
-//! added empty. The cycle then catches up, fences and verifies as always.
+//! added empty. One of several founders may first be started from another state, which the others
+//! must not let in ([`super::unlike`]). The cycle then catches up, fences and verifies as always.
 
 use super::strike::unknown;
 use super::{Stage, Work};
@@ -15,7 +16,7 @@ use crate::cluster::{Membership, Trouble};
 use crate::inspect::inspect;
 use crate::observe::Observer;
 use crate::plan::{At, Restore};
-use crate::scenario::RestoreKind;
+use crate::scenario::{RestoreKind, UnlikeKind};
 use crate::subject::Reach;
 use anyhow::{Context, anyhow};
 use ninelives_evidence::limits;
@@ -40,7 +41,11 @@ impl Stage<'_> {
         };
         let of = |(member, role): &(u64, Role)| Victim { member: *member, role: *role };
         work.victims = roles.iter().map(of).collect();
-        let file = self.cluster.site.paths.saved(work.step.cycle);
+        let (file, older) =
+            (self.cluster.site.paths.saved(work.step.cycle), self.cluster.site.paths.older(work.step.cycle));
+        if restore.unlike.is_some_and(|unlike| unlike.from == UnlikeKind::Older) {
+            self.save_older(work, source, &older).await?;
+        }
         let revision = self.save(work, (source, restore.slot), &file).await?;
         let all: Vec<u64> = self.cluster.members.iter().map(|member| member.id).collect();
         self.kill(work, &all).await?;
@@ -60,16 +65,36 @@ impl Stage<'_> {
             self.restore_one(work, (*id, *engine), &file, armed).await?;
         }
         self.cut(work, revision, founders.clone()).await?;
+        let untried = match restore.unlike {
+            Some(unlike) => self.try_unlike(work, &founders, unlike, (&older, revision)).await?,
+            None => None,
+        };
         self.found(work, &founders, restore.kill).await?;
         if restore.by == RestoreKind::One {
             self.grow(work, &places, restore.slot).await?;
         }
-        if restore.kill.is_none() {
-            work.landed();
+        match untried {
+            Some(why) => work.skip(why),
+            None if restore.kill.is_none() => work.landed(),
+            None => {}
         }
         work.record.restored = true;
-        // The snapshot of a cycle with a finding stays, as evidence.
-        std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+        // The snapshots of a cycle with a finding stay, as evidence.
+        for saved in [file, older].iter().filter(|saved| saved.exists()) {
+            std::fs::remove_file(saved).with_context(|| format!("cannot remove {}", saved.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Saves a snapshot of `source` from which one founder alone is restored, and lets the load go
+    /// on, so that the others' one holds something else.
+    async fn save_older(&mut self, work: &Work, source: u64, file: &Path) -> Result<(), Trouble> {
+        self.note(work.step.cycle, Did::Save, Some(source), Some("for one founder alone"));
+        let endpoint = format!("http://{}", self.member(source)?.addresses.client);
+        let saved = restoration::save(&endpoint, file, self.cluster.site.pace()).await;
+        saved.with_context(|| format!("cannot save a snapshot of n{source}"))?;
+        // A load that cannot go on is a finding of the cycles that are about it.
+        let _ = self.reach_applied(source, limits::RESTORE_LOSES).await?;
         Ok(())
     }
 
@@ -116,7 +141,8 @@ impl Stage<'_> {
         let what = at.map_or_else(|| format!("into {engine}"), |at| format!("into {engine}, armed at {at}"));
         self.note(cycle, Did::Restore, Some(id), Some(&what));
         let arm = at.map(|at| (at.window.name, at.hit));
-        let done = restoration::restore(&self.cluster.site, id, file, engine, arm).await?;
+        let dir = self.cluster.site.paths.node_data(id);
+        let done = restoration::restore(&self.cluster.site, (id, &dir), file, engine, arm).await?;
         match (done, at) {
             (Restoration::Done, None) => return Ok(()),
             (Restoration::Done, Some(at)) => {
@@ -131,11 +157,11 @@ impl Stage<'_> {
         work.kills_of_tools += 1;
         work.landed();
         self.ledger.record(&Evidence::Killed { cycle, member: id, engine: None });
-        if self.cluster.site.paths.node_data(id).exists() {
+        if dir.exists() {
             return Ok(());
         }
         self.note(cycle, Did::Restore, Some(id), Some(&format!("into {engine}, once more")));
-        match restoration::restore(&self.cluster.site, id, file, engine, None).await? {
+        match restoration::restore(&self.cluster.site, (id, &dir), file, engine, None).await? {
             Restoration::Done => Ok(()),
             Restoration::Killed => {
                 Err(Trouble::Harness(anyhow!("`snapshot restore` of n{id} was killed, which was not planned")))
@@ -157,7 +183,8 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Starts the founders; the first one is killed in its first life if `kill` says so.
+    /// Starts the founders that are not up; the first one is killed in its first life if `kill`
+    /// says so.
     async fn found(
         &mut self,
         work: &mut Work,
@@ -166,10 +193,10 @@ impl Stage<'_> {
     ) -> Result<(), Trouble> {
         let Some((_, first, _)) = founders.first().copied() else { return Ok(()) };
         for (_, id, _) in founders.iter().filter(|(_, id, _)| *id != first) {
-            self.start(work, *id, None).await?;
+            self.start_unless_up(work, *id).await?;
         }
         match kill.filter(|at| at.window.reach == Reach::Founding) {
-            None => self.start(work, first, None).await?,
+            None => self.start_unless_up(work, first).await?,
             Some(at) => {
                 let reached = self.restart_towards(work, first, at.window, at.hit).await?;
                 match self.strike_alone(work, first, reached).await? {
@@ -177,11 +204,18 @@ impl Stage<'_> {
                     Err(miss) => work.skip(format!("{at}: {miss}")),
                 }
                 self.inspect_dead(work).await?;
-                if !self.member(first)?.is_up() {
-                    self.start(work, first, None).await?;
-                }
+                self.start_unless_up(work, first).await?;
             }
         }
+        self.founders_serve(founders).await
+    }
+
+    pub(super) async fn start_unless_up(&mut self, work: &Work, id: u64) -> Result<(), Trouble> {
+        if self.member(id)?.is_up() { Ok(()) } else { self.start(work, id, None).await }
+    }
+
+    /// Waits until each of `founders` serves.
+    pub(super) async fn founders_serve(&mut self, founders: &[(Slot, u64, Engine)]) -> Result<(), Trouble> {
         let bound = Duration::from_millis(self.scenario.bounds.restart_ms_max);
         for (_, id, _) in founders {
             let member = self.cluster.member_mut(*id).ok_or_else(|| unknown(*id))?;

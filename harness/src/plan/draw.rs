@@ -15,15 +15,17 @@ pub(super) struct Draw<'a> {
     victims: Stream,
     again: Stream,
     power: Stream,
+    strangers: Stream,
     lasting: DrawLasting<'a>,
     lack: Lack,
 }
 
 impl<'a> Draw<'a> {
     pub fn new(scenario: &'a Scenario, seed: &Seed) -> Self {
-        let [schedule, victims, again, power] = ["schedule", "victims", "again", "power"].map(|name| seed.stream(name));
+        let [schedule, victims, again, power, strangers] =
+            ["schedule", "victims", "again", "power", "strangers"].map(|name| seed.stream(name));
         let (lasting, lack) = (DrawLasting::new(scenario, seed), Lack::new(scenario));
-        Self { scenario, schedule, victims, again, power, lasting, lack }
+        Self { scenario, schedule, victims, again, power, strangers, lasting, lack }
     }
 
     /// The faults of the next cycle.
@@ -32,7 +34,11 @@ impl<'a> Draw<'a> {
         // kill.
         let kill = self.kill();
         let cut = self.cut(&kill);
-        let faults = self.lasting.beside(kill, cut);
+        let mut faults = self.lasting.beside(kill, cut);
+        let strangers = self.strangers();
+        if matches!(faults.last(), Some(Fault::Kill { .. })) {
+            faults.extend(strangers);
+        }
         for fault in &faults {
             if let Fault::Kill { whom, when: When::Window { window, .. }, .. } = fault {
                 self.lack.planned(window, whom.kind);
@@ -84,6 +90,16 @@ impl<'a> Draw<'a> {
             };
         }
         Some(cut)
+    }
+
+    /// Strangers for the places of the dead; `None`: this kill is followed by none.
+    fn strangers(&mut self) -> Option<Fault> {
+        let spec = self.scenario.strangers?;
+        // Both are drawn, so that `kills_percent` moves no other draw.
+        let come = self.strangers.chance(spec.kills_percent.into(), 100);
+        let (low, high) = spec.stay_ms;
+        let ms = self.strangers.between(low, high);
+        come.then_some(Fault::Strangers { ms })
     }
 
     /// Windows in which the first victim is killed again, after a kill at `when`.

@@ -13,6 +13,7 @@
 //! delay all by 20ms for 900ms at time 0ms
 //! upgrade slot#2 to rocksdb by migrate at migrate.copied hit 1
 //! restore slot#2 by one into other
+//! kill follower#1 at applied +12 + strangers for 800ms
 //! ```
 
 use super::restore::Restore;
@@ -121,6 +122,9 @@ pub enum Fault {
     Pause { whom: Whom, when: When, ms: u64 },
     /// A disturbance of the peer links, and its end after this long.
     Network { link: Link, whom: Whom, when: When, ms: u64 },
+    /// After the kill that it stands behind, and before the members that are dead come back:
+    /// members of another cluster listen at their peer addresses, for this long.
+    Strangers { ms: u64 },
     /// A member changes its engine.
     Upgrade(Upgrade),
     /// The cluster is restored from a snapshot that one of its members sent.
@@ -181,7 +185,7 @@ impl Fault {
         match self {
             Fault::Kill { when, again, .. } => again.is_empty() && fits(when),
             Fault::Pause { when, .. } => fits(when),
-            Fault::Network { .. } | Fault::Upgrade(_) | Fault::Restore(_) => false,
+            Fault::Network { .. } | Fault::Strangers { .. } | Fault::Upgrade(_) | Fault::Restore(_) => false,
         }
     }
 }
@@ -210,6 +214,7 @@ impl fmt::Display for Fault {
                 }
                 write!(f, "for {ms}ms at {when}")
             }
+            Fault::Strangers { ms } => write!(f, "strangers for {ms}ms"),
             Fault::Upgrade(upgrade) => upgrade.fmt(f),
             Fault::Restore(restore) => restore.fmt(f),
         }

@@ -49,10 +49,10 @@ impl FromStr for Plan {
 
 const STEP: &str = "`cycle N  FAULT [+ FAULT …]` with FAULT one of `kill WHOM at WHEN [then at WINDOW hit N …]`, \
                     `pause WHOM for Nms at WHEN`, `isolate|mute|deafen WHOM for Nms at WHEN`, \
-                    `delay WHOM by Nms for Nms at WHEN` \
+                    `delay WHOM by Nms for Nms at WHEN`, and behind a kill `strangers for Nms` \
                     (WHOM: follower#K, leader, minority#K, majority#K, all; WHEN: WINDOW hit N, applied +N, time Nms), \
                     or `cycle N  upgrade slot#K to ENGINE by migrate|replace [at WINDOW hit N [then serve]]`, \
-                    or `cycle N  restore slot#K by all|one [into other] [at WINDOW hit N]`";
+                    or `cycle N  restore slot#K by all|one [into other] [unlike slot#K older|empty | at WINDOW hit N]`";
 
 struct Lines<'a> {
     lines: std::str::Lines<'a>,
@@ -176,6 +176,23 @@ mod tests {
         assert!(kill.contains("passed by an upgrade by migrate alone"), "{kill}");
     }
 
+    #[test]
+    fn a_founder_that_is_unlike_is_one_of_several_that_live() {
+        let step = |rest: &str| format!("{HEAD}cycle 4  restore slot#2 {rest}\n");
+        for good in ["by all unlike slot#1 older", "by all into other unlike slot#3 empty"] {
+            let plan: Plan = step(good).parse().unwrap_or_else(|error| panic!("{good}: {error}"));
+            assert_eq!(plan.to_string(), step(good));
+        }
+        for bad in ["by one unlike slot#1 older", "by all unlike slot#1 older at restore.logged hit 1"] {
+            assert!(error(&step(bad)).contains("`unlike` of a restore `by all`"), "{bad}");
+        }
+        for bad in
+            ["by all unlike slot#0 older", "by all unlike slot#1", "by all unlike slot#1 newer", "by all unlike older"]
+        {
+            assert!(error(&step(bad)).contains("[unlike slot#K older|empty"), "{bad}");
+        }
+    }
+
     /// Faults that must be refused, and words from the reasons.
     #[test]
     fn faults_that_cannot_be_carried_out_are_refused() {
@@ -199,6 +216,12 @@ mod tests {
             ("kill leader at time 3ms +", "`cycle N  FAULT"),
             ("kill leader at time 3ms + ", "`cycle N  FAULT"),
             ("isolate nobody for 9ms at time 3ms", "WHOM: follower#K"),
+            ("strangers for 9ms", "behind the kill"),
+            ("pause all for 9ms at time 0ms + strangers for 9ms", "behind the kill"),
+            ("strangers for 9ms + kill all at time 3ms", "behind the kill"),
+            ("kill all at time 3ms + strangers for 9ms + strangers for 9ms", "behind the kill"),
+            ("kill all at time 3ms + strangers for 10001ms", "`for Nms` with N of 1 to 10000"),
+            ("kill all at time 3ms + strangers", "`cycle N  FAULT"),
         ] {
             let text = step(faults);
             assert!(text.starts_with("line 5: expected ") && text.contains(why), "{faults}: {text}");
@@ -213,10 +236,14 @@ mod tests {
     fn several_faults_and_several_kills_of_one_member_are_one_line() {
         let line = "kill follower#1 at snapshot.unpacked hit 1 then at snapshot.persist hit 1 then at recovery.replay-apply \
                     hit 2 + pause leader for 400ms at applied +12 + delay all by 20ms for 900ms at raft.append hit 3";
-        let text = format!("{HEAD}cycle 4  {line}\n");
-        let plan: Plan = text.parse().unwrap();
-        assert_eq!(plan.steps[0].faults.len(), 3);
-        assert_eq!(plan.to_string(), text);
+        for (line, faults) in
+            [(line, 3), ("mute leader for 9ms at time 0ms + kill all at time 0ms + strangers for 9ms", 3)]
+        {
+            let text = format!("{HEAD}cycle 4  {line}\n");
+            let plan: Plan = text.parse().unwrap();
+            assert_eq!(plan.steps[0].faults.len(), faults);
+            assert_eq!(plan.to_string(), text);
+        }
     }
 
     #[test]

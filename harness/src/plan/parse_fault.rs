@@ -15,6 +15,7 @@ pub(super) fn parse(text: &str) -> Result<Option<Fault>, String> {
         "kill" => kill(rest),
         "cut" => cut(rest),
         "pause" => lasting(rest).map(|(whom, when, ms)| Fault::Pause { whom, when, ms }),
+        "strangers" => rest.strip_prefix("for ").and_then(parse_ms).map(|ms| Fault::Strangers { ms }),
         "upgrade" => upgrade::parse(rest)?.map(Fault::Upgrade),
         "restore" => restore::parse(rest)?.map(Fault::Restore),
         // Forms in which a user might ask for amnesia.
@@ -136,6 +137,10 @@ pub(super) fn check_together(faults: &[Fault]) -> Result<(), String> {
             "at most one kill in a cycle: `minority`, `majority` and `all` take several members at once".to_owned()
         );
     }
+    let after_a_kill = matches!(faults, [.., Fault::Kill { .. }, Fault::Strangers { .. }]);
+    if count(|fault| matches!(fault, Fault::Strangers { .. })) > usize::from(after_a_kill) {
+        return Err("`strangers for Nms` once, at the end, behind the kill that makes room for them".to_owned());
+    }
     faults.iter().try_for_each(check)
 }
 
@@ -160,6 +165,7 @@ fn check(fault: &Fault) -> Result<(), String> {
             }
             check_ms("for", *ms, limits::PLAN_NETWORK_MS_MAX)
         }
+        Fault::Strangers { ms } => check_ms("for", *ms, limits::PLAN_STRANGERS_MS_MAX),
         Fault::Upgrade(_) | Fault::Restore(_) => Ok(()),
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! cycle 6  restore slot#2 by all
 //! cycle 12  restore slot#1 by one into other at restore.logged hit 1
+//! cycle 18  restore slot#1 by all unlike slot#3 older
 //! ```
 //!
 //! The slot names the member that is asked for the snapshot; with `by one` its place is also that
@@ -12,7 +13,7 @@
 
 use super::At;
 use super::parse_fault::parse_at;
-use crate::scenario::{RestoreKind, RestoreSpec, Scenario};
+use crate::scenario::{RestoreKind, RestoreSpec, Scenario, UnlikeKind};
 use crate::seed::{Seed, Stream};
 use crate::subject;
 use ninelives_evidence::member::Slot;
@@ -27,6 +28,16 @@ pub struct Restore {
     /// The window in which the first `snapshot restore` is killed, or the first founder in its
     /// first life.
     pub kill: Option<At>,
+    /// The founder that is first started from another state than the others, which must not let it
+    /// in. Only of several founders, none of which is killed.
+    pub unlike: Option<Unlike>,
+}
+
+/// A founder that was not restored like the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unlike {
+    pub slot: Slot,
+    pub from: UnlikeKind,
 }
 
 /// The restores of one cluster.
@@ -35,14 +46,19 @@ pub(super) struct Restores<'a> {
     spec: &'a RestoreSpec,
     members: u64,
     stream: Stream,
+    unlike: Stream,
 }
 
 impl<'a> Restores<'a> {
     /// The restores of cluster `cluster`, from 1.
     pub fn new(scenario: &'a Scenario, seed: &Seed, cluster: u32) -> Option<Self> {
         let spec = scenario.restore.as_ref()?;
-        let stream = if cluster == 1 { "restore".to_owned() } else { format!("cluster/{cluster}/restore") };
-        Some(Self { spec, members: u64::from(scenario.cluster.members), stream: seed.stream(&stream) })
+        let stream = |name: &str| match cluster {
+            1 => seed.stream(name),
+            _ => seed.stream(&format!("cluster/{cluster}/{name}")),
+        };
+        let (stream, unlike) = (stream("restore"), stream("unlike"));
+        Some(Self { spec, members: u64::from(scenario.cluster.members), stream, unlike })
     }
 
     /// The restore of the cluster's `turn`-th cycle, if it is one's turn.
@@ -57,7 +73,23 @@ impl<'a> Restores<'a> {
         let window = *self.stream.weighted(&self.spec.windows)?;
         let hits = self.stream.next_u64();
         let kill = window.map(|window| At { window, hit: 1 + hits % window.hit_max });
-        Some(Restore { slot, by, other, kill })
+        let unlike = self.unlike().filter(|_| by == RestoreKind::All && kill.is_none());
+        Some(Restore { slot, by, other, kill, unlike })
+    }
+
+    fn unlike(&mut self) -> Option<Unlike> {
+        // All are drawn, so that the share moves no other draw.
+        let one_is = self.unlike.chance(self.spec.unlike_percent.into(), 100);
+        let slot = Slot(1 + self.unlike.below(self.members));
+        let from = *self.unlike.pick(&UnlikeKind::ALL)?;
+        one_is.then_some(Unlike { slot, from })
+    }
+}
+
+impl Restore {
+    /// The greatest of the slots that it names.
+    pub fn greatest_slot(&self) -> Slot {
+        self.unlike.map_or(self.slot, |unlike| unlike.slot.max(self.slot))
     }
 }
 
@@ -65,6 +97,9 @@ impl fmt::Display for Restore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "restore {} by {}", self.slot, self.by.name())?;
         f.write_str(if self.other { " into other" } else { "" })?;
+        if let Some(Unlike { slot, from }) = self.unlike {
+            write!(f, " unlike {slot} {}", from.name())?;
+        }
         self.kill.map_or(Ok(()), |at| write!(f, " at {at}"))
     }
 }
@@ -88,6 +123,16 @@ pub(super) fn parse(text: &str) -> Result<Option<Restore>, String> {
         },
         None => (false, rest),
     };
+    let (unlike, rest) = match rest.strip_prefix("unlike ") {
+        Some(rest) => match unlike(rest) {
+            Some((unlike, rest)) => (Some(unlike), rest),
+            None => return Ok(None),
+        },
+        None => (None, rest),
+    };
+    if unlike.is_some() && (by != RestoreKind::All || !rest.is_empty()) {
+        return Err("`unlike` of a restore `by all` that no window interrupts".to_owned());
+    }
     let kill = match rest {
         "" => None,
         rest => {
@@ -98,7 +143,16 @@ pub(super) fn parse(text: &str) -> Result<Option<Restore>, String> {
             Some(at)
         }
     };
-    Ok(Some(Restore { slot, by, other, kill }))
+    Ok(Some(Restore { slot, by, other, kill, unlike }))
+}
+
+/// `slot#K older|empty`, and what follows.
+fn unlike(text: &str) -> Option<(Unlike, &str)> {
+    let (slot, rest) = text.strip_prefix("slot#")?.split_once(' ')?;
+    let slot = slot.parse().ok().filter(|slot| *slot > 0).map(Slot)?;
+    let (kind, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+    let from = UnlikeKind::ALL.into_iter().find(|known| known.name() == kind)?;
+    Some((Unlike { slot, from }, rest))
 }
 
 fn fitting() -> String {
@@ -143,6 +197,25 @@ mod tests {
             }
         }
         assert_eq!(plan.to_string().parse::<Plan>().unwrap(), plan);
+    }
+
+    /// Without the key a plan has the bytes that it had before there was one.
+    #[test]
+    fn a_share_of_the_whole_restores_by_all_has_a_founder_that_is_unlike() {
+        let with = scenario();
+        let mut some = with.clone();
+        some.restore.as_mut().unwrap().unlike_percent = 50;
+        let [none, some] = [&with, &some].map(|scenario| Plan::generate(scenario, &Seed::new(7), 1200, 1));
+        assert_eq!(some.to_string().parse::<Plan>().unwrap(), some);
+        let [none, some] = [&none.steps, &some.steps].map(|steps| restores(steps));
+        let plain = |(cycle, one): &(u32, Restore)| (*cycle, Restore { unlike: None, ..*one });
+        assert_eq!(none, some.iter().map(plain).collect::<Vec<_>>());
+        for from in UnlikeKind::ALL {
+            let unlike = |one: &Restore| one.unlike.is_some_and(|unlike| unlike.from == from);
+            assert!(some.iter().any(|(_, one)| unlike(one)), "{from:?} never drawn");
+        }
+        let fits = |one: &Restore| one.unlike.is_none() || (one.by == RestoreKind::All && one.kill.is_none());
+        assert!(some.iter().all(|(_, one)| fits(one)));
     }
 
     /// Restores take the place of kills, and move none of the others.

@@ -123,7 +123,8 @@ fn restores(scenario: &Scenario) -> Vec<Fault> {
     }
     let windows = WINDOWS.iter().filter(|window| RestoreKind::reaches(window.reach));
     let both = windows.flat_map(|window| RestoreKind::ALL.map(|by| (window, by)));
-    let restore = |(window, by)| Restore { slot: Slot(1), by, other: false, kill: Some(At { window, hit: 1 }) };
+    let restore =
+        |(window, by)| Restore { slot: Slot(1), by, other: false, kill: Some(At { window, hit: 1 }), unlike: None };
     both.map(restore).map(Fault::Restore).collect()
 }
 

@@ -292,6 +292,8 @@ fn environment(run: &RunSummary) -> String {
     .chain(inherited(run))
     .chain(resumed(run))
     .chain(run.crowd.as_ref().map(|crowd| ("crowd", crowd.sentences().join("<br>"))))
+    .chain(run.hostile.as_ref().map(|hostile| ("hostile peers", hostile.sentence())))
+    .chain(run.strangers.as_ref().map(|strangers| ("strangers", strangers.sentence())))
     .map(|(name, value)| format!("<dt>{name}</dt><dd>{value}</dd>\n"))
     .collect();
     format!("<dl class=\"env\">{rows}</dl>")

@@ -133,6 +133,8 @@ pub fn run() -> RunSummary {
         }),
         log_replayed: Default::default(),
         crowd: None,
+        hostile: None,
+        strangers: None,
         leases: None,
         books: Vec::new(),
         localisation: None,

@@ -13,6 +13,7 @@ use super::{Job, Share};
 use crate::cluster::Trouble;
 use crate::crowd::Crowd;
 use crate::cycle::CycleEnd;
+use crate::hostile::Hostile;
 use crate::machine::Machine;
 use crate::process::Spawner;
 use crate::provenance;
@@ -21,7 +22,9 @@ use ninelives_evidence::limits;
 use ninelives_evidence::member::{Engine, Slot};
 use ninelives_evidence::record::SlotRecord;
 use ninelives_evidence::record::crowd::CrowdRecord;
+use ninelives_evidence::record::hostile::HostileRecord;
 use ninelives_evidence::record::localisation::Localisation;
+use ninelives_evidence::record::strangers::StrangersRecord;
 use ninelives_evidence::verdict::Finding;
 use ninelives_evidence::verdict::findings::Harness;
 use ninelives_evidence::{End, Evidence};
@@ -46,6 +49,8 @@ pub(super) struct LaneEnd {
     pub share: Share,
     pub localisation: Option<Localisation>,
     pub crowd: Option<CrowdRecord>,
+    pub hostile: Option<HostileRecord>,
+    pub strangers: Option<StrangersRecord>,
 }
 
 impl LaneEnd {
@@ -143,6 +148,8 @@ impl Lane {
                 for (stream, answers, median_us) in self.end.crowd.iter().flat_map(CrowdRecord::pulses) {
                     ledger.record(&Evidence::Pulse { stream, answers, median_us, bound });
                 }
+                self.end.hostile = running.hostile.as_ref().map(Hostile::record);
+                self.end.strangers = running.cluster.strangers.as_ref().map(|strangers| strangers.record.clone());
                 self.close(ledger);
                 running.finish().await;
             }

@@ -5,6 +5,7 @@ use super::resume::Reopened;
 use crate::cluster::{Cluster, Trouble};
 use crate::crowd::Crowd;
 use crate::exit::Failure;
+use crate::hostile::Hostile;
 use crate::observe::Observer;
 use crate::paths::Paths;
 use crate::plan::Plan;
@@ -76,6 +77,8 @@ pub(super) struct Running {
     pub observer: Observer,
     /// `None`: the scenario has none.
     pub crowd: Option<Crowd>,
+    /// `None`: the scenario has none.
+    pub hostile: Option<Hostile>,
     /// `None` once it was stopped.
     pub workload: Option<Workload>,
 }
@@ -168,8 +171,13 @@ async fn run_beside(
     let crowd = crowd.map_err(|error| Trouble::Unproven(Lack::NoCrowd { error: format!("{error:#}") }))?;
     let urls: Vec<String> = endpoints.into_iter().map(|(_, url)| url).collect();
     let seed = Seed::new(job.plan.seed);
+    let hostile = job.scenario.hostile.map(|spec| {
+        let members: Vec<_> = cluster.members.iter().map(|member| member.addresses).collect();
+        let name = format!("{}/{}", options.cluster, options.resumed);
+        Hostile::start(spec, &members, (&cluster.site.board, &ledger), (&seed, &name))
+    });
     let workload = Workload::start(&options, (&urls, cluster.site.board.clone()), &seed, Arc::clone(&ledger)).await?;
-    Ok(Running { cluster, ledger, observer, crowd, workload: Some(workload) })
+    Ok(Running { cluster, ledger, observer, crowd, hostile, workload: Some(workload) })
 }
 
 /// The load of cluster `cluster`, from 1; a resumed run has a different load.

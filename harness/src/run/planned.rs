@@ -38,6 +38,8 @@ pub fn planned(scenario: &Scenario, plan: &Plan, quotas: Vec<QuotaRecord>) -> Ru
         pace: None,
         log_replayed: Replayed::default(),
         crowd: None,
+        hostile: None,
+        strangers: None,
         leases: scenario.load.has_short_leases().then(LeasesJudged::default),
         books: Vec::new(),
         localisation: None,

@@ -52,18 +52,23 @@ impl Check<'_> {
         (raw, max, used): (&Option<Spanned<[u64; 2]>>, u64, bool),
     ) -> Result<Option<(u64, u64)>, Refusal> {
         let Some(raw) = raw else { return Ok(None) };
-        let [low, high] = *raw.get_ref();
         if !used {
             let message =
                 format!("`lasting.{kind}_ms` is given, but `faults.{kind}` is 0 or absent: expected it above 0");
             return Err(self.refuse(raw, message));
         }
+        self.span_ms(&format!("lasting.{kind}_ms"), raw, max).map(Some)
+    }
+
+    /// Two numbers of milliseconds, from and to.
+    pub(super) fn span_ms(&self, field: &str, raw: &Spanned<[u64; 2]>, max: u64) -> Result<(u64, u64), Refusal> {
+        let [low, high] = *raw.get_ref();
         if low == 0 || low > high || high > max {
             let message = format!(
-                "`lasting.{kind}_ms`: expected two numbers of milliseconds, ascending, from 1 to {max}, found [{low}, {high}]"
+                "`{field}`: expected two numbers of milliseconds, ascending, from 1 to {max}, found [{low}, {high}]"
             );
             return Err(self.refuse(raw, message));
         }
-        Ok(Some((low, high)))
+        Ok((low, high))
     }
 }

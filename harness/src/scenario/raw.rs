@@ -5,12 +5,14 @@ use super::cluster::RawCluster;
 use super::crowd::RawCrowd;
 use super::environment::RawEnvironment;
 use super::faults::{RawAgain, RawFaults, RawLinks};
+use super::hostile::RawHostile;
 use super::known::RawKnown;
 use super::lasting::RawLasting;
 use super::load::RawLoad;
 use super::power::RawPower;
 use super::quotas::RawQuotas;
 use super::restore::RawRestore;
+use super::strangers::RawStrangers;
 use super::target::RawTarget;
 use super::upgrade::RawUpgrade;
 use super::{Bounds, ClusterSpec, FaultKind, Floors, Refusal, Scenario, WhenKind, WhomKind};
@@ -30,6 +32,8 @@ pub(super) struct Raw {
     cluster: RawCluster,
     pub(super) load: RawLoad,
     crowd: Option<RawCrowd>,
+    pub(super) hostile: Option<Spanned<RawHostile>>,
+    pub(super) strangers: Option<Spanned<RawStrangers>>,
     pub(super) power: Option<Spanned<RawPower>>,
     whom: Spanned<RawWhom>,
     pub(super) when: Spanned<RawWhen>,
@@ -112,6 +116,8 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
     let cluster = check.cluster(&raw.cluster, &target, raw.changes_engines())?;
     let load = check.load(&raw.load, cluster.members)?;
     let crowd = raw.crowd.as_ref().map(|crowd| check.crowd(crowd)).transpose()?;
+    let hostile = check.hostile(&raw)?;
+    let strangers = raw.strangers.as_ref().map(|strangers| check.strangers(strangers)).transpose()?;
     let whom = check.whom(&raw.whom)?;
     let when = check.when(&raw.when)?;
     let windows = check.windows(&raw, &whom, &cluster)?;
@@ -136,6 +142,8 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
         cluster,
         load,
         crowd,
+        hostile,
+        strangers,
         power,
         whom,
         when,

@@ -35,6 +35,26 @@ impl RestoreKind {
     }
 }
 
+/// The state from which a founder is started that was not restored like the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum UnlikeKind {
+    /// An earlier snapshot of the same cluster.
+    Older,
+    /// None: its directory is empty.
+    Empty,
+}
+
+impl UnlikeKind {
+    pub const ALL: [UnlikeKind; 2] = [UnlikeKind::Older, UnlikeKind::Empty];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            UnlikeKind::Older => "older",
+            UnlikeKind::Empty => "empty",
+        }
+    }
+}
+
 /// Restores in a scenario.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoreSpec {
@@ -46,6 +66,9 @@ pub struct RestoreSpec {
     pub other: Vec<(bool, u32)>,
     /// `None`: no kill on the way.
     pub windows: Vec<(Option<&'static Window>, u32)>,
+    /// Share of the restores by all, without a kill on the way, in which one founder is first
+    /// started from another state than the others.
+    pub unlike_percent: u32,
 }
 
 #[derive(Deserialize)]
@@ -60,6 +83,7 @@ pub(super) struct RawRestore {
     same: u32,
     #[serde(default)]
     other: u32,
+    unlike_percent: Option<Spanned<u32>>,
     windows: BTreeMap<Spanned<String>, u32>,
 }
 
@@ -103,7 +127,18 @@ impl Check<'_> {
             );
             return Err(self.refuse(raw, message));
         }
-        Ok(RestoreSpec { every_cycles, kinds, other, windows })
+        let unlike_percent = match &table.unlike_percent {
+            Some(percent) => self.within("restore.unlike_percent", percent, 0..=100)?,
+            None => 0,
+        };
+        let whole = |(window, weight): &(Option<&Window>, u32)| window.is_none() && *weight > 0;
+        let room = table.all > 0 && windows.iter().any(whole);
+        if let Some(percent) = table.unlike_percent.as_ref().filter(|_| unlike_percent > 0 && !room) {
+            let message = "`restore.unlike_percent` is above 0: expected `restore.all` and `restore.windows.none` above 0 as well, \
+                           because several founders are compared, and none of them is killed";
+            return Err(self.refuse(percent, message.to_owned()));
+        }
+        Ok(RestoreSpec { every_cycles, kinds, other, windows, unlike_percent })
     }
 
     fn restore_window(&self, name: &Spanned<String>) -> Result<Option<&'static Window>, Refusal> {

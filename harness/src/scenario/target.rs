@@ -169,6 +169,17 @@ impl Check<'_> {
             let instead = "no such key, because an etcd evaluates a transaction's reads on every member";
             return refuse(dear.span(), "`load.dear_transactions` is given", instead);
         }
+        if let Some(hostile) = &raw.hostile {
+            return refuse(
+                hostile.span(),
+                "`[hostile]` is given",
+                "no such table, because they speak the node's own protocol",
+            );
+        }
+        if let Some(strangers) = &raw.strangers {
+            let instead = "no such table, because its members cannot be told from another cluster's";
+            return refuse(strangers.span(), "`[strangers]` is given", instead);
+        }
         if let Some(restore) = &raw.restore {
             return refuse(
                 restore.span(),

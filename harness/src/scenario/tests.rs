@@ -579,3 +579,51 @@ fn a_power_loss_says_what_is_lost() {
     let both = parse(&both).unwrap_err().to_string();
     assert!(both.contains("`[power]` beside `[upgrade]`"), "{both}");
 }
+
+#[test]
+fn strangers_come_after_a_share_of_the_kills_and_stay_for_a_time() {
+    let with = |table: &str| parse(&format!("{GOOD}[strangers]\n{table}\n"));
+    let good = with("kills_percent = 60").unwrap().strangers;
+    assert_eq!(good, Some(StrangersSpec { kills_percent: 60, stay_ms: limits::STRANGERS_MS_DRAWN }));
+    assert_eq!(with("kills_percent = 1\nstay_ms = [40, 90]").unwrap().strangers.unwrap().stay_ms, (40, 90));
+    for (table, words) in [
+        ("kills_percent = 0", "`strangers.kills_percent`: expected 1 to 100, found 0"),
+        (
+            "kills_percent = 9\nstay_ms = [90, 40]",
+            "`strangers.stay_ms`: expected two numbers of milliseconds, ascending",
+        ),
+        ("kills_percent = 9\nstay_ms = [90, 10001]", "from 1 to 10000, found [90, 10001]"),
+        ("", "missing field `kills_percent`"),
+    ] {
+        let refused = with(table).unwrap_err().to_string();
+        assert!(refused.contains(words), "{refused}");
+    }
+}
+
+#[test]
+fn hostile_peers_use_ids_that_no_member_gets() {
+    let with = |text: &str| parse(&format!("{text}[hostile]\npeers = 2\n"));
+    assert_eq!(with(GOOD).unwrap().hostile, Some(HostileSpec { peers: 2 }));
+    let refused = with(&format!("{GOOD}{UPGRADE}\n")).unwrap_err().to_string();
+    assert!(refused.contains("`[hostile]` beside `[upgrade]`"), "{refused}");
+    let refused = parse(&format!("{GOOD}[hostile]\npeers = 9\n")).unwrap_err().to_string();
+    assert!(refused.contains("`hostile.peers`: expected 1 to 8, found 9"), "{refused}");
+}
+
+#[test]
+fn founders_that_are_unlike_are_several_and_live() {
+    let with = |keys: &str, none: u32| {
+        let windows = format!("[restore.windows]\nnone = {none}\n\"restore.logged\" = 1\n");
+        parse(&format!("{GOOD}[restore]\nevery_cycles = 2\nsame = 1\n{keys}\n{windows}"))
+    };
+    assert_eq!(with("all = 1", 1).unwrap().restore.unwrap().unlike_percent, 0);
+    assert_eq!(with("all = 1\nunlike_percent = 30", 1).unwrap().restore.unwrap().unlike_percent, 30);
+    for (keys, none, words) in [
+        ("all = 1\nunlike_percent = 101", 1, "expected 0 to 100, found 101"),
+        ("one = 1\nunlike_percent = 30", 1, "expected `restore.all` and `restore.windows.none` above 0"),
+        ("all = 1\nunlike_percent = 30", 0, "expected `restore.all` and `restore.windows.none` above 0"),
+    ] {
+        let refused = with(keys, none).unwrap_err().to_string();
+        assert!(refused.contains(words), "{refused}");
+    }
+}

@@ -1,7 +1,7 @@
 //! A plan and its scenario, which one trial of a shrinker runs.
 
 use super::knobs::Knob;
-use crate::plan::{Fault, Plan, Step, Way};
+use crate::plan::{Fault, Plan, Restore, Step, Way};
 use crate::scenario::Scenario;
 use std::path::Path;
 
@@ -89,8 +89,10 @@ impl Candidate {
 fn weight(fault: &Fault) -> usize {
     match fault {
         Fault::Kill { again, .. } => 1 + again.len(),
-        Fault::Pause { .. } | Fault::Network { .. } => 1,
-        Fault::Restore(restore) => 1 + usize::from(restore.kill.is_some()) + usize::from(restore.other),
+        Fault::Pause { .. } | Fault::Network { .. } | Fault::Strangers { .. } => 1,
+        Fault::Restore(Restore { kill, other, unlike, .. }) => {
+            1 + usize::from(kill.is_some()) + usize::from(*other) + usize::from(unlike.is_some())
+        }
         Fault::Upgrade(upgrade) => match upgrade.way {
             Way::Migrate { kill: Some(_) } | Way::Replace { kill: Some(_) } => 2,
             Way::Migrate { kill: None } | Way::Replace { kill: None } => 1,

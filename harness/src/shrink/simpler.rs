@@ -72,6 +72,7 @@ fn simpler_fault(fault: &Fault) -> Vec<Fault> {
             let sooner = sooner.into_iter().map(|by_ms| network(Link::Delay { by_ms }, *whom, *when, *ms));
             nearer.chain(first).chain(brief).chain(sooner).collect()
         }
+        Fault::Strangers { ms } => briefer(*ms).into_iter().map(|ms| Fault::Strangers { ms }).collect(),
         Fault::Upgrade(upgrade) => unharmed(*upgrade).into_iter().map(Fault::Upgrade).collect(),
         Fault::Restore(restore) => plainer(*restore).into_iter().map(Fault::Restore).collect(),
     }
@@ -126,13 +127,14 @@ fn briefer(ms: u64) -> Vec<u64> {
     found
 }
 
-/// The same restore, interrupted by nothing, or at the first hit, and into the engines that the
-/// members have.
+/// The same restore, interrupted by nothing, or at the first hit, of founders that are all alike,
+/// and into the engines that the members have.
 fn plainer(restore: Restore) -> Vec<Restore> {
     let unharmed = restore.kill.map(|_| Restore { kill: None, ..restore });
     let first = restore.kill.filter(|at| at.hit > 1).map(|at| Restore { kill: Some(At { hit: 1, ..at }), ..restore });
     let same = restore.other.then_some(Restore { other: false, ..restore });
-    unharmed.into_iter().chain(first).chain(same).collect()
+    let alike = restore.unlike.map(|_| Restore { unlike: None, ..restore });
+    unharmed.into_iter().chain(first).chain(alike).chain(same).collect()
 }
 
 /// The same change of engine, interrupted by nothing, or at the first hit.
@@ -188,6 +190,17 @@ mod tests {
         );
     }
 
+    /// A stay without the kill that makes room for it is no step, and is never run.
+    #[test]
+    fn strangers_go_with_their_kill_or_stay_briefer() {
+        let simpler = of("kill leader at applied +12 + strangers for 800ms");
+        assert_eq!(simpler[0], "kill leader at applied +12");
+        assert!(simpler.contains(&"kill leader at applied +12 + strangers for 200ms".to_owned()), "{simpler:?}");
+        let alone = candidate(&["kill leader at applied +12 + strangers for 800ms"]);
+        let stay = alone.steps()[0].faults[1].clone();
+        assert_eq!(alone.with_steps(vec![Step { cycle: 1, faults: vec![stay] }]), None);
+    }
+
     #[test]
     fn an_upgrade_is_left_alone_by_kills() {
         assert_eq!(
@@ -207,6 +220,7 @@ mod tests {
                 "restore slot#2 by one at restore.image hit 2"
             ]
         );
+        assert_eq!(of("restore slot#2 by all unlike slot#1 older"), ["restore slot#2 by all"]);
         assert!(of("restore slot#2 by all").is_empty());
     }
 }

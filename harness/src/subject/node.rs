@@ -49,12 +49,13 @@ impl Node {
         let mut option = |name: &str, value: String| args.extend([OsString::from(name), value.into()]);
         option("--backend", life.engine.name().to_owned());
         let own = [(life.id, life.at)];
-        let members = match life.origin {
-            Origin::Founder(members) => members,
-            Origin::Joined => &own,
+        let (letter, members) = match life.origin {
+            Origin::Founder(members) => ('n', members),
+            Origin::Stranger(members) => ('s', members),
+            Origin::Joined => ('n', &own[..]),
         };
         for (member, at) in members {
-            option("--member", format!("{member}=n{member}@{}/{}", at.peer, at.client));
+            option("--member", format!("{member}={letter}{member}@{}/{}", at.peer, at.client));
         }
         option("--control", life.at.control.to_string());
         if let Some(bytes) = self.memtable_bytes.filter(|_| life.engine == Engine::Rocksdb) {
@@ -179,6 +180,27 @@ mod tests {
             "serve --id 7 --data-dir /d/n7 --backend redb --member 7=n7@127.0.0.1:12/127.0.0.1:22 --control 127.0.0.1:32 \
              --keep-entries 500 --snapshot-every-entries 1000 --log-format json --join"
         );
+    }
+
+    /// The name is all that tells the two clusters apart.
+    #[test]
+    fn a_stranger_founds_a_cluster_of_other_names_at_the_same_places() {
+        let members: Vec<_> = (1..=3).map(|id| (id, addresses(id as u16))).collect();
+        let of = |origin| {
+            let life = Life {
+                id: 2,
+                engine: Engine::Redb,
+                at: addresses(2),
+                data_dir: Path::new("/d/x2"),
+                origin,
+                arm: None,
+                detours: &[],
+            };
+            text(target().serve_args(&life))
+        };
+        let stranger = of(Origin::Stranger(&members));
+        assert!(stranger.contains("--member 1=s1@127.0.0.1:11/127.0.0.1:21 --member 2=s2@"), "{stranger}");
+        assert_eq!(of(Origin::Founder(&members)), stranger.replace("=s", "=n"));
     }
 
     #[test]

@@ -96,7 +96,8 @@ impl Server {
     pub(super) fn serve_args(&self, life: &Life<'_>) -> Vec<OsString> {
         let own = [(life.id, life.at)];
         let members = match life.origin {
-            Origin::Founder(members) => members,
+            // No plan with strangers is run on it.
+            Origin::Founder(members) | Origin::Stranger(members) => members,
             Origin::Joined => &own,
         };
         let item = |(id, at): &(u64, super::Addresses)| {

@@ -6,6 +6,7 @@ use crate::seed::Seed;
 use ninelives_evidence::history::History;
 use ninelives_evidence::member::{Engine, Slot};
 use ninelives_evidence::operation::{Action, KeyState, Keys, OpId, Outcome, Reply};
+use ninelives_evidence::record::strangers::StrangersRecord;
 use ninelives_evidence::record::{CycleRecord, FaultOutcome, KillsRecord, PlannedRecord, RecoveryRecord, SlotRecord};
 use ninelives_evidence::{
     Answers, Change, DeadMember, End, Evidence, FenceAnswer, HISTORY_VERSION, Head, IndexRange, Look, Recovered,
@@ -316,6 +317,21 @@ fn testimony_counts_and_is_told_apart() {
     let verification = report.verify();
     noticed(&verification, Exit::Harness, "verdict.json says pass, the evidence liveness");
     assert_eq!(verification.classes, [("liveness", (0, 1))].into());
+}
+
+/// A history has no line for what strangers, hostile peers and the crowd refused or were refused.
+#[test]
+fn counts_that_no_evidence_has_are_the_runs() {
+    let report = report();
+    let mut claims = Claims::read(&report.paths()).unwrap();
+    let run = claims.run.as_mut().unwrap();
+    run.strangers = Some(StrangersRecord { stays: 1, came: 1, beside: 1, heard: 1, refused: 9, wrote: 0 });
+    run.fault_classes.push("strangers".to_owned());
+    let verification = verify(&report.paths(), claims).unwrap();
+    assert_eq!((verification.disagreements.as_slice(), verification.exit()), (&[][..], Exit::Pass));
+    let mut claims = Claims::read(&report.paths()).unwrap();
+    claims.run.as_mut().unwrap().strangers = Some(StrangersRecord { stays: 1, ..StrangersRecord::default() });
+    assert_eq!(verify(&report.paths(), claims).unwrap().run.verdict, Verdict::Inconclusive, "they were not heard");
 }
 
 #[test]

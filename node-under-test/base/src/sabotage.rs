@@ -124,6 +124,13 @@ bugs! {
     WrongRefusalCode = "wrong-refusal-code",
     /// What a transaction reads is evaluated by every member that applies it.
     RangesEvaluatedEverywhere = "ranges-evaluated-everywhere",
+    /// A member neither compares the cluster that a request names with its own, nor that of a
+    /// refusal, which it heeds.
+    StrangerHeeded = "stranger-heeded",
+    /// A request that takes a member for another life ends it.
+    HelloEndsMember = "hello-ends-member",
+    /// The state that a founder was restored from is no part of its cluster's id.
+    UnlikeFounderAdmitted = "unlike-founder-admitted",
 }
 
 #[cfg(feature = "sabotage")]

@@ -38,6 +38,7 @@ use crate::api::{Farewell, Member, Roster};
 use crate::clock::Pace;
 use crate::log_store::LogStore;
 use bytes::Bytes;
+use node_base::sabotage::{Bug, planted};
 use node_proto::peer::{Life, Refusal, Route, Wiped, refusal};
 use prost::Message;
 use std::collections::BTreeSet;
@@ -228,7 +229,7 @@ impl Identity {
         let malformed = || Status::invalid_argument("expected a request that says who asks whom, found none");
         let route = route.ok_or_else(malformed)?;
         let from = route.from.filter(is_life).ok_or_else(malformed)?;
-        if own.cluster != 0 && own.cluster != from.cluster {
+        if own.cluster != 0 && is_stranger(own, from) {
             return Err(self.refuse(Why::Stranger(from)));
         }
         if route.to != own.id {
@@ -241,6 +242,9 @@ impl Identity {
         let wiped = |id, expected, found| self.refuse(Why::Farewell(Farewell::Wiped { id, expected, found }));
         if route.to_incarnation != 0 && route.to_incarnation != own.incarnation {
             self.inner.doubted.store(true, Ordering::Relaxed);
+            if planted(Bug::HelloEndsMember) {
+                self.part(Farewell::Wiped { id: own.id, expected: route.to_incarnation, found: own.incarnation });
+            }
             if let Some(address) = route.from_addr.parse().ok().filter(|_| own.cluster == 0) {
                 *self.lock_doubter() = Some(Doubter { life: from, address });
             }
@@ -320,7 +324,7 @@ impl Identity {
         let Ok(Refusal { why: Some(why), from: Some(by) }) = Refusal::decode(status.details()) else { return };
         let known = self.inner.log.known_incarnation(asked);
         let is_asked = is_life(&by) && by.id == asked && known.is_none_or(|known| known == by.incarnation);
-        if !is_asked || by.cluster != own.cluster {
+        if !is_asked || is_stranger(own, by) {
             return self.warn(|| format!("a refusal was not heeded: expected one of member {asked}, found {by:?}"));
         }
         match why {
@@ -399,6 +403,11 @@ impl Identity {
 enum Why {
     Farewell(Farewell),
     Stranger(Life),
+}
+
+/// True if the two lives are of different clusters.
+fn is_stranger(own: Life, other: Life) -> bool {
+    own.cluster != other.cluster && !planted(Bug::StrangerHeeded)
 }
 
 fn is_life(life: &Life) -> bool {

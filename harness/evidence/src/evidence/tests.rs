@@ -149,6 +149,13 @@ fn samples(kind: EvidenceKind) -> Vec<Evidence> {
             let inspected = |look| Evidence::Inspected { cycle, member, look, applied_received: Some(3), dead: dead() };
             looks.into_iter().map(inspected).collect()
         }
+        K::Stranger => [Vec::new(), vec!["p/1".into()]]
+            .map(|foreign| {
+                let seen = StrangerSeen { founded: u64::MAX, cluster: 7, keys: 2, foreign };
+                Evidence::Stranger { cycle, slot, seen }
+            })
+            .into(),
+        K::Unlike => vec![Evidence::Unlike { cycle, member, ours: u64::MAX, cluster: 7, leader: 0 }],
         K::RaftLog => {
             let log = r#"{"cycle":4,"member":2,"first":10,"last":61,"committed":60,"entries":[{"i":60,"t":2,"d":"0123456789abcdef","s":"blank"}]}"#;
             vec![Evidence::RaftLog { log: serde_json::from_str(log).unwrap() }]

@@ -3,9 +3,11 @@
 use super::CycleRecord;
 use super::books::BooksRecord;
 use super::crowd::CrowdRecord;
+use super::hostile::HostileRecord;
 use super::localisation::Localisation;
 use super::operations::StepRecord;
 use super::pace::PaceRecord;
+use super::strangers::StrangersRecord;
 use super::suppressed::SuppressedRecord;
 use crate::member::{Engine, Role, Slot};
 use crate::verdict::{Finding, Verdict};
@@ -235,6 +237,12 @@ pub struct RunSummary {
     /// Results of the crowd; `None`: the scenario has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crowd: Option<CrowdRecord>,
+    /// Results of hostile peers; `None`: the scenario has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostile: Option<HostileRecord>,
+    /// Members of another cluster in the places of dead ones; `None`: the plan has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strangers: Option<StrangersRecord>,
     /// `None`: the load had no leases of seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leases: Option<LeasesJudged>,

@@ -7,6 +7,7 @@ use super::lease_clock::judge_pulse;
 use super::ledger::Books;
 use super::liveness::{check_cut, check_healing};
 use super::replay_start::{Restart, carry_install, check_dead, check_replay_start};
+use super::strangers::{check_stranger, check_unlike};
 use super::votes::check_vote;
 use super::{check_fence, check_kept, check_kv_fence, check_last_read, check_missed, migration};
 use ninelives_evidence::member::Engine;
@@ -71,6 +72,10 @@ impl Books {
             }
             Evidence::Inspected { cycle, member, look, applied_received, dead } => {
                 return self.inspected((*cycle, *member), look, *applied_received, dead);
+            }
+            Evidence::Stranger { cycle, slot, seen } => return check_stranger(*cycle, *slot, seen),
+            Evidence::Unlike { cycle, member, ours, cluster, leader } => {
+                return check_unlike(*cycle, *member, (*ours, *cluster, *leader)).into_iter().collect();
             }
             Evidence::RaftLog { log } => self.log_read(log),
             Evidence::Baseline { .. } => self.fences.baseline = self.baseline_now(),

@@ -25,6 +25,7 @@
 //! | [`votes`] | a vote never goes back, and a term has one leader |
 //! | [`watermarks`] | within one life watermarks stand in their order and never go back |
 //! | [`migration`] | a change of engine, interrupted or not, keeps what it found |
+//! | `strangers` | a member of another cluster stays in it, and gets no key of ours |
 //! | [`last_read`] | a full read at the end holds the model's rows, no fewer and no more |
 //!
 //! Readings are compared at an exact revision or raft index, never "now": a second reading could
@@ -53,6 +54,7 @@ mod reads;
 mod refusals;
 pub mod replay_start;
 mod sessions;
+mod strangers;
 pub mod streams;
 mod sums;
 pub mod votes;

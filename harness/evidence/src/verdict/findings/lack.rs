@@ -72,6 +72,18 @@ findings! {
     NotProven CrowdStayedAway { expected: u64, came: u64 }
         "the crowd stayed away: expected {expected} connections, {came} came about";
 
+    /// `beside`: strangers that came while a member of ours lived; `heard`: those of them that
+    /// refused a message; `refused`: messages that living members refused meanwhile.
+    NotProven StrangersUnheard { stays: u64, beside: u64, heard: u64, refused: u64 }
+        "expected members of another cluster to come after {stays} kills, and most to be heard, \
+         found {beside} beside living members, {heard} of which refused a message, while living \
+         members refused {refused}; a longer `strangers.stay_ms` gives them time to meet";
+
+    /// `heard`: members that refused at least `refused_min` acts of hostile peers.
+    NotProven HostilePeersUnheard { members: u64, heard: u64, refused_min: u64, refused: u64 }
+        "expected each of {members} members to refuse at least {refused_min} acts of hostile \
+         peers, found {heard} that did, and {refused} refusals in all; more cycles give them time";
+
     NotProven Interrupted { done: u64, planned: u64 }
         "interrupted after {done} of {planned} cycles: what it did not reach is not proven";
 

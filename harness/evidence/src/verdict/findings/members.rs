@@ -1,8 +1,8 @@
 //! Members: whether they live, come back, and serve within their bounds.
 
-use super::parts::{Healed, LongStream, ids};
+use super::parts::{Healed, LongStream, Pretence, ids};
 use crate::ended::Ended;
-use crate::member::Engine;
+use crate::member::{Engine, Slot};
 use crate::stretched::Stretched;
 
 /// The last line that a member wrote, in brackets.
@@ -54,6 +54,48 @@ findings! {
     Model IdUsedBefore { member: u64 }
         "a learner was added, and was given the id n{member}, which was used before: an id is a \
          life of one raft log";
+
+    /// `remark`: the last line that it wrote.
+    NodeDied StrangerDied { slot: Slot, ended: Ended, remark: Option<String> }
+        "the member of another cluster in {slot}: expected it to serve or to wait until it is \
+         killed, whatever ours tell it, found that it ended with {ended}{remark}; its last words \
+         are in nodes/s{number}.log",
+        ended = end(*ended), remark = quoted(remark.as_ref()), number = slot.0;
+
+    /// In its first life: wrong flags, a missing library.
+    HarnessError StrangerNeverStarted { slot: Slot, ended: Ended, remark: Option<String> }
+        "the member of another cluster in {slot}: expected it to start, found that it ended with \
+         {ended}{remark}; its last words are in nodes/s{number}.log",
+        ended = end(*ended), remark = quoted(remark.as_ref()), number = slot.0;
+
+    HarnessError StrangerEndedFromOutside { slot: Slot, ended: Ended }
+        "the member of another cluster in {slot} was ended from outside ({ended}): look for the OOM \
+         killer (dmesg), then run again";
+
+    /// `awaited`: what it was to do, in the harness's words.
+    Liveness StrangerLate { slot: Slot, awaited: String, bound: Stretched }
+        "the member of another cluster in {slot}: expected it to {awaited} within {bound}, and it \
+         did not; see nodes/s{number}.log",
+        number = slot.0;
+
+    /// `call`: the path of the call.
+    Model HostilePeerAnswered { member: u64, call: String, whom: Pretence }
+        "n{member}: expected it to refuse {call} of {whom}, found an answer";
+
+    /// `leader`: whom it follows; 0: it follows no leader.
+    Model UnlikeFounderAdmitted { member: u64, ours: u64, cluster: u64, leader: u64 }
+        "n{member} was started from another state than the other founders of cluster {ours:016x}: \
+         expected another cluster, without a leader, found cluster {cluster:016x}, and {leader}",
+        leader = if *leader == 0 { "no leader".to_owned() } else { format!("n{leader} as its leader") };
+
+    Model StrangerMoved { slot: Slot, founded: u64, found: u64 }
+        "the member of another cluster in {slot}: expected it to stay in cluster {founded:016x}, \
+         found it in {found:016x}";
+
+    /// `keys`: the first few.
+    Phantom StrangerHolds { slot: Slot, keys: Vec<String> }
+        "the member of another cluster in {slot}: expected no key but its own, found {keys}",
+        keys = keys.join(", ");
 
     /// `awaited`: what it was to do, in the harness's words.
     Liveness Late { member: u64, awaited: String, bound: Stretched }

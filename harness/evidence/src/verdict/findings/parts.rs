@@ -181,6 +181,26 @@ impl fmt::Display for Anchor {
 sample!(Anchor = Anchor::Agreed { index: 90, revision: 57, compact_revision: 4 });
 
 words! {
+    /// The name in which a hostile peer speaks.
+    Pretence {
+        Nobody = "a program that names no member",
+        OtherCluster = "a member of another cluster",
+        OtherLife = "a member that takes it for another life",
+        FarId = "a member whose id is far from all others",
+        Itself = "a program that claims its own id",
+        Misdirected = "a member that asks another one",
+        Guest = "a member to come",
+    }
+}
+
+impl Pretence {
+    /// Whether a member may answer one who speaks in this name.
+    pub fn may_be_let_in(self) -> bool {
+        self == Pretence::Guest
+    }
+}
+
+words! {
     /// A part of a replica's answer.
     Part {
         Index = "index",
