@@ -156,7 +156,7 @@ pub(super) struct MemberBooks {
     /// The member in each slot: streams belong to slots, findings to members.
     pub tenants: BTreeMap<Slot, u64>,
     watermarks: BTreeMap<u64, WatermarkJudge>,
-    leaders: Leaders,
+    pub leaders: Leaders,
     /// Each member's last known vote.
     pub votes: BTreeMap<u64, Vote>,
     /// The members that died in this cycle: the last look at their directories, and the highest
@@ -170,6 +170,8 @@ impl MemberBooks {
         let mut tenants = std::mem::take(&mut self.tenants);
         tenants.extend(founders.iter().map(|(slot, member, _)| (*slot, *member)));
         *self = Self { tenants, ..Self::default() };
+        // It may be founded by one of them, and grow.
+        self.leaders.change();
     }
 }
 
