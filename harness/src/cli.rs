@@ -331,6 +331,7 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
     if job.sweep {
         text.push_str(&grid.text());
     }
+    text.push_str(&grid.files_text());
     if grid.is_planned() || !summary.is_opaque() {
         text.push_str(&format!("crash windows: {}\n", grid.sentence()));
     }

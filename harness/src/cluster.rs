@@ -219,7 +219,8 @@ impl Cluster {
     /// running cluster.
     ///
     /// # Errors
-    /// There is no such member, it is not dead, or the id was used before.
+    /// There is no such member, it is not dead, the id was used before, or its directory cannot be
+    /// put under the fault filesystem like the old one's.
     pub fn replace(&mut self, old: u64, id: u64, engine: Engine) -> Result<(), Trouble> {
         if !self.ids_used.insert(id) {
             return Err(Trouble::Harness(anyhow!(
@@ -227,10 +228,11 @@ impl Cluster {
                  acknowledged; it needs a new id"
             )));
         }
-        let member = self.member_mut(old).filter(|member| !member.is_up());
+        let member = self.members.iter_mut().find(|member| member.id == old && !member.is_up());
         let member =
             member.ok_or_else(|| Trouble::Harness(anyhow!("n{old} is to be replaced, and is not a dead member")))?;
         let gone = std::mem::replace(member, Member::joiner(member.slot, id, member.addresses, engine));
+        member.mount_like(&self.site, &gone)?;
         self.applied_by_the_gone = self.applied_by_the_gone.max(gone.applied_received());
         Ok(())
     }

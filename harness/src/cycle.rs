@@ -116,6 +116,8 @@ pub struct Work {
     kills_of_tools: u32,
     /// Members that left the cluster; their directories are evidence only of a failure.
     retired: Vec<u64>,
+    /// A member that was added on the way to a window of its first life, and is no voter yet.
+    joined: Option<u64>,
     findings: Vec<Raised>,
     record: CycleRecord,
 }
@@ -172,6 +174,9 @@ impl<'a> Stage<'a> {
         self.inspect_dead(work).await?;
         self.strangers(work).await?;
         self.restart(work).await?;
+        if let Some(id) = work.joined {
+            self.bring_in(work, id, &self.membership_without(id)).await?;
+        }
         self.end_lasting(work).await?;
         self.catch_up(work).await?;
         let fence = self.fence(work).await?;
@@ -426,6 +431,7 @@ impl Work {
             casualties: Vec::new(),
             kills_of_tools: 0,
             retired: Vec::new(),
+            joined: None,
             findings: Vec::new(),
             record,
         }

@@ -1,6 +1,6 @@
 //! The fault filesystem: a member's data directory, as a FUSE mount that hands everything on to the
-//! directory below it, and that can stand still before or after the n-th write, sync or rename of a
-//! class of file.
+//! directory below it, and that can stand still before or after the n-th operation of a kind
+//! (write, sync, rename, create, unlink) on a class of file.
 //!
 //! ```text
 //!   member ── system call ──▶ kernel ── request ──▶ Passthrough ──▶ Gate ──▶ the directory below

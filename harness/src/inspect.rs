@@ -34,6 +34,10 @@ pub async fn inspect(spawner: &Spawner, inspector: &Path, data_dir: &Path, copy:
     let (from, to) = (data_dir.to_owned(), copy.to_owned());
     let copied = move || copy_dead_dir(&from, &to).map(|()| (raft_log::read(&to), install_under_way(&to)));
     let (log, installing) = tokio::task::spawn_blocking(copied).await.context("the copying thread panicked")??;
+    if holds_nothing(copy) {
+        remove_dir(copy)?;
+        return Ok(Inspected { dead: DeadMember { install_under_way: Some(false), ..DeadMember::default() }, log });
+    }
     let launch = Launch::new(inspector, Node::inspect_args(copy));
     let output = spawner.output(launch, limits::INSPECT, limits::INSPECT_BYTES_MAX).await?;
     if !output.success() {
@@ -50,6 +54,13 @@ pub async fn inspect(spawner: &Spawner, inspector: &Path, data_dir: &Path, copy:
     })?;
     remove_dir(copy)?;
     Ok(Inspected { dead: DeadMember { install_under_way: Some(installing), ..dead }, log })
+}
+
+/// Whether the dead `data_dir` has neither a marker nor anything else of a member's, which the
+/// inspector refuses to read: a first life that died before its first durable step leaves that. What
+/// a member that had more has lost, the judges say.
+fn holds_nothing(data_dir: &Path) -> bool {
+    ["member", "engine-marker"].iter().all(|name| !data_dir.join(name).exists())
 }
 
 /// Whether a snapshot was being installed in the dead `data_dir`: until an install is complete, the
@@ -115,6 +126,19 @@ mod tests {
         assert_eq!(inode(&from, "000007.sst"), inode(&to, "000007.sst"));
         assert_ne!(inode(&from, "MANIFEST-000004"), inode(&to, "MANIFEST-000004"));
         assert!(!to.join("leftover").exists());
+    }
+
+    #[test]
+    fn a_directory_without_a_first_durable_step_holds_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["lock", "engine-marker.tmp"] {
+            fs::write(dir.path().join(name), b"").unwrap();
+            assert!(holds_nothing(dir.path()), "{name}");
+        }
+        fs::write(dir.path().join("engine-marker"), b"").unwrap();
+        assert!(!holds_nothing(dir.path()));
+        fs::rename(dir.path().join("engine-marker"), dir.path().join("member")).unwrap();
+        assert!(!holds_nothing(dir.path()));
     }
 
     #[test]

@@ -136,6 +136,15 @@ impl Plan {
             (faults, _) if scenario.power.is_none() && faults.iter().any(Fault::cuts) => {
                 Some(format!("expected a table `[power]` in the scenario, because of `{step}`, found none"))
             }
+            (faults, TargetSpec::Node)
+                if scenario.power.is_none()
+                    && faults.iter().any(|fault| fault.window_of_the_nodes_files().is_some()) =>
+            {
+                Some(format!(
+                    "expected a table `[power]` in the scenario, because `{step}` strikes at an operation on files, which only the \
+                     fault filesystem holds; found none"
+                ))
+            }
             (faults, TargetSpec::Server(server))
                 if !faults.iter().all(|fault| fault.fits_a_server(server.fault_filesystem)) =>
             {
@@ -191,7 +200,7 @@ impl fmt::Display for Plan {
 mod tests {
     use super::*;
     use crate::scenario::{FaultKind, Quota, RestoreKind, StrangersSpec, UnlikeKind, WayKind, WhomKind};
-    use crate::subject::{Reach, WINDOWS, Window};
+    use crate::subject::{Reach, WINDOWS, Window, all_windows};
     use ninelives_evidence::limits;
     use ninelives_evidence::member::{Role, Slot};
     use proptest::prelude::*;
@@ -353,6 +362,67 @@ mod tests {
             assert!(misfit(fits) && !misfits(fits, &files), "{fits}");
         }
         assert!(misfits("kill leader at raft.fsync hit 1", &files));
+        assert!(misfits("kill leader at file.raft-log.sync hit 1", &files), "the node's");
+    }
+
+    fn power_files() -> Scenario {
+        Scenario::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/power-files.toml")).unwrap()
+    }
+
+    #[test]
+    fn points_of_files_are_drawn_and_swept_and_need_the_fault_filesystem() {
+        let scenario = power_files();
+        let plan = Plan::generate(&scenario, &Seed::new(7), 2_000, 1);
+        assert_eq!(plan.to_string().parse::<Plan>().unwrap(), plan);
+        assert_eq!(plan.misfit(&scenario), None);
+        for (window, _) in &scenario.windows {
+            assert!(plan.to_string().contains(&format!(" at {} hit ", window.name)), "{} never drawn", window.name);
+        }
+        let sweep = Plan::sweep(&scenario, &Seed::new(7), 1);
+        assert_eq!(sweep.to_string().parse::<Plan>().unwrap(), sweep);
+        assert!(sweep.to_string().contains("kill follower#"), "{sweep}");
+        assert!(sweep.to_string().contains(" at file.install.directory.sync hit 3"), "{sweep}");
+        let plain = Scenario { power: None, ..scenario };
+        let misfit = |line: &str| {
+            let plan: Plan = format!("plan 1\nscenario x ab\nseed 1\ncycles 9\ncycle 4  {line}\n").parse().unwrap();
+            plan.misfit(&plain)
+        };
+        for line in [
+            "kill leader at file.raft-log.sync hit 3",
+            "pause all for 9ms at file.sst.synced hit 1",
+            "kill leader at flush.begin hit 1 then at file.start.current.rename hit 1",
+        ] {
+            assert!(misfit(line).is_some_and(|why| why.contains("`[power]`")), "{line}");
+        }
+        assert_eq!(misfit("kill leader at raft.fsync hit 3"), None);
+    }
+
+    /// A member that was just added can be killed again where it installs the snapshot that it is
+    /// sent; nothing else leads to its first life.
+    #[test]
+    fn a_first_life_is_followed_by_an_installation() {
+        let parse =
+            |line: &str| format!("plan 1\nscenario x ab\nseed 1\ncycles 9\ncycle 4  {line}\n").parse::<Plan>().is_ok();
+        assert!(parse("kill follower#1 at file.join.raft-log.renamed hit 1 then cut at snapshot.installed hit 1"));
+        assert!(!parse("kill follower#1 at file.raft-log.sync hit 1 then cut at snapshot.installed hit 1"));
+        assert!(!parse("kill follower#1 at raft.fsync hit 1 then cut at file.join.marker.sync hit 1"));
+        assert!(!parse("kill leader at file.join.marker.sync hit 1"));
+        assert!(parse("kill follower#1 at file.join.marker.sync hit 1"));
+        assert!(!parse("pause leader for 9ms at time 4ms + kill follower#1 at file.join.marker.sync hit 1"));
+    }
+
+    /// Quotas of such windows are filled like any others.
+    #[test]
+    fn points_of_files_have_quotas() {
+        let mut scenario = power_files();
+        let of = |name: &str| crate::subject::find_window(name).unwrap();
+        let cells = [("file.join.marker.renamed", Role::Follower), ("file.raft-log.synced", Role::Leader)];
+        scenario.quotas = cells.map(|(window, role)| Quota { window: of(window), role, kills: 9 }).to_vec();
+        let plan = Plan::generate(&scenario, &Seed::new(7), 100, 1).to_string();
+        assert!(plan.matches(" at file.join.marker.renamed hit ").count() >= 9, "{plan}");
+        let leaders =
+            plan.lines().filter(|line| line.contains(" leader ") && line.contains(" at file.raft-log.synced"));
+        assert!(leaders.count() >= 9, "{plan}");
     }
 
     /// A window of small weight, in the role that is chosen least, gets what its quota asks for,
@@ -404,7 +474,8 @@ mod tests {
 
     fn any_when() -> impl Strategy<Value = When> {
         prop_oneof![
-            (0..WINDOWS.len(), 1..u64::MAX).prop_map(|(at, hit)| When::Window { window: &WINDOWS[at], hit }),
+            (prop::sample::select(all_windows().collect::<Vec<_>>()), 1..u64::MAX)
+                .prop_map(|(window, hit)| When::Window { window, hit }),
             (0..=limits::PLAN_AHEAD_MAX).prop_map(|ahead| When::Applied { ahead }),
             (0..=limits::PLAN_TIME_MS_MAX).prop_map(|ms| When::Time { ms }),
         ]
@@ -470,7 +541,13 @@ mod tests {
             any_strangers(),
             together
                 .prop_map(|(kill, lasting)| kill.into_iter().chain(lasting).collect::<Vec<_>>())
-                .prop_filter("a fault", |faults| !faults.is_empty()),
+                .prop_filter("a fault", |faults| !faults.is_empty())
+                .prop_filter("a first life alone", |faults| {
+                    let joins = |fault: &Fault| {
+                        matches!(fault, Fault::Kill { when: When::Window { window, .. }, .. } if window.reach == Reach::Join)
+                    };
+                    faults.len() == 1 || !faults.iter().any(joins)
+                }),
         ]
     }
 

@@ -70,7 +70,7 @@ impl WhomKind {
     pub fn reaches(self, reach: Reach) -> bool {
         match reach {
             Reach::Load | Reach::Defragmentation | Reach::Recovery | Reach::Start => true,
-            Reach::Election | Reach::SnapshotReceiver | Reach::Reinstall => self == WhomKind::Follower,
+            Reach::Election | Reach::SnapshotReceiver | Reach::Reinstall | Reach::Join => self == WhomKind::Follower,
             Reach::LoadOfLeader | Reach::SnapshotSender => self == WhomKind::Leader,
             Reach::Migration | Reach::Restore | Reach::Founding => false,
         }
@@ -311,8 +311,12 @@ impl Scenario {
     pub fn known_windows(&self) -> impl Iterator<Item = &'static Window> {
         // Only the fault filesystem reports on a server's files.
         let hidden = matches!(&self.target, TargetSpec::Server(server) if !server.fault_filesystem);
+        // Those of the node's files are turned on by naming one: a sweep of another scenario stays
+        // what it was.
+        let files = self.windows.iter().any(|(window, _)| window.is_of_the_nodes_files());
         let exists = |window: &&Window| self.cluster.engines.iter().any(|engine| window.exists_on(*engine));
-        all_windows().filter(move |_| !hidden).filter(exists)
+        let named = move |window: &&Window| files || !window.is_of_the_nodes_files();
+        all_windows().filter(move |_| !hidden).filter(named).filter(exists)
     }
 
     /// SHA-256 of the text, lower-case hex: two runs of equal digest had the same task.

@@ -7,7 +7,7 @@
 //! | when is it up? | it says so on its standard output | it answers a Status request |
 //! | where does it stand? | control endpoint | Status |
 //! | how is it fenced? | by a command in its raft log | at a revision: HashKV, and our own digest of a serializable range |
-//! | where can it die? | at windows, applied indexes, times | at applied indexes and times; under the fault filesystem at windows of its files |
+//! | where can it die? | at windows, applied indexes, times; under the fault filesystem at windows of its files | at applied indexes and times; under the fault filesystem at windows of its files |
 //! | what is left of it? | a directory that an inspector reads | a directory with unknown content |
 //!
 //! No code outside asks for the kind of target; a target itself says what it cannot do
@@ -18,6 +18,7 @@
 
 mod etcd;
 pub mod events;
+mod file_windows;
 mod ids;
 pub mod node;
 pub mod server;
@@ -30,6 +31,7 @@ pub use server::{Server, ServerSpec};
 pub(crate) use window::edits;
 pub use window::{
     BroughtBy, FILE_WINDOWS, LoadShape, Reach, WINDOWS, Window, all_windows, find_window, nearest_window,
+    node_file_windows,
 };
 
 use ninelives_evidence::member::Engine;

@@ -205,10 +205,12 @@ fn honest_syncs_survive_power_losses() {
     }
     let dir = tempfile::tempdir().unwrap();
     let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/power.toml");
-    for engine in ["power.toml", "power-redb.toml", "power-all.toml"] {
-        let report = dir.path().join(engine);
-        let (code, text) = finish(run(&scenario.with_file_name(engine), &report).args(["--cycles", "8"]));
-        assert_eq!(code, 0, "{engine}: {text}");
+    let files = ["power-files.toml", "power-files-redb.toml"];
+    for name in ["power.toml", "power-redb.toml", "power-all.toml"].into_iter().chain(files) {
+        let report = dir.path().join(name);
+        let (code, text) = finish(run(&scenario.with_file_name(name), &report).args(["--cycles", "8"]));
+        assert_eq!(code, 0, "{name}: {text}");
+        assert_eq!(text.contains("\nclass of file "), files.contains(&name), "{text}");
         assert!(verdict(&report)["worth"]["power_losses"].as_u64().is_some_and(|losses| losses > 4), "{text}");
     }
 }

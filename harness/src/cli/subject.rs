@@ -85,9 +85,10 @@ fn check_sabotage(scenario: &Scenario, bug: Option<&str>) -> Result<(), Failure>
     match bug {
         Some(bug) if !Engine::ALL.iter().any(|engine| can_run(engine) && bug_exists_on(bug, *engine)) => {
             Err(Failure::Usage(format!(
-                "--sabotage {bug}: n/a on {}, and no member of {} ever runs another engine: expected a scenario with a rocksdb member",
+                "--sabotage {bug}: n/a on {}, and no member of {} ever runs another engine: expected a scenario with a {} member",
                 scenario.backend(),
-                scenario.name
+                scenario.name,
+                engines[0].other()
             )))
         }
         _ => Ok(()),
@@ -111,6 +112,10 @@ mod tests {
         let refused = check_sabotage(&redb, Some("persist-before-flush")).unwrap_err();
         assert!(refused.to_string().contains("n/a on redb"), "{refused}");
         check_sabotage(&redb, Some("hash-constant")).unwrap();
+        check_sabotage(&redb, Some("redb-no-sync")).unwrap();
+        let rocksdb = Scenario::load(&smoke).unwrap();
+        let refused = check_sabotage(&rocksdb, Some("redb-no-sync")).unwrap_err().to_string();
+        assert!(refused.contains("n/a on rocksdb") && refused.contains("a redb member"), "{refused}");
         check_sabotage(&redb, None).unwrap();
         let mixed = on("backend = [\"redb\", \"redb\", \"rocksdb\"]\nmemtable_bytes = 65536");
         check_sabotage(&mixed, Some("persist-before-flush")).unwrap();

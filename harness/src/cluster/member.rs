@@ -162,6 +162,15 @@ impl Member {
         Ok(())
     }
 
+    /// Puts its data directory where that of `before`, the member that had its slot, was: under the
+    /// fault filesystem or not.
+    ///
+    /// # Errors
+    /// The directory cannot be mounted.
+    pub(super) fn mount_like(&mut self, site: &Site, before: &Member) -> anyhow::Result<()> {
+        before.files.as_ref().map_or(Ok(()), |files| self.mount(site, files.names()))
+    }
+
     /// Lets nothing more reach its disk: the power is about to fail.
     pub fn freeze(&self) {
         if let Some(gate) = self.gate() {
@@ -204,6 +213,8 @@ impl Member {
         let origin = if self.joined { Origin::Joined } else { Origin::Founder(&site.founders) };
         let (id, engine, at) = (self.id, self.engine, self.addresses);
         let detours = site.links.as_ref().map(|links| links.detours(self.slot)).unwrap_or_default();
+        let (at_files, arm) =
+            (arm.filter(|(window, _)| is_of_files(window)), arm.filter(|(window, _)| !is_of_files(window)));
         let life = subject::Life { id, engine, at, data_dir: &data_dir, origin, arm, detours: &detours };
         let args = site.target.serve_args(&life);
         let log = site.paths.node_log(self.id);
@@ -220,6 +231,9 @@ impl Member {
         let (publish, said) = watch::channel(NodeState::default());
         if let Some(gate) = self.gate() {
             gate.open(publish.clone());
+        }
+        if let Some((window, hit)) = at_files {
+            self.arm_gate(window, hit)?;
         }
         let started = site.spawner.spawn(launch).await?;
         let contact = Contact::with(&site.target, id, at).await?;
@@ -362,10 +376,7 @@ impl Member {
     /// Arms a window of its files. Disarming takes effect at once: the member stands still there
     /// already, and has said so, or does not stop there any more.
     async fn arm_files(&self, window: &str, hit: u64) -> Result<(), Trouble> {
-        let gate = self.gate().ok_or_else(|| {
-            anyhow!("{window} is to be armed at n{}, whose files are not under the fault filesystem", self.id)
-        })?;
-        gate.arm(window, hit).map_err(|why| anyhow!(why))?;
+        let gate = self.arm_gate(window, hit)?;
         if hit == 0 && gate.is_holding() {
             let mut said = self.life()?.said.clone();
             let told = async { said.wait_for(|said| said.held).await.map(drop) };
@@ -378,6 +389,14 @@ impl Member {
     /// Processor time that its process has taken, milliseconds; 0: it is dead.
     pub fn cpu_ms(&self) -> u64 {
         self.life.as_ref().map_or(0, |life| life.child.cpu_ms())
+    }
+
+    fn arm_gate(&self, window: &str, hit: u64) -> Result<&Arc<Gate>, Trouble> {
+        let gate = self.gate().ok_or_else(|| {
+            anyhow!("{window} is to be armed at n{}, whose files are not under the fault filesystem", self.id)
+        })?;
+        gate.arm(window, hit).map_err(|why| anyhow!(why))?;
+        Ok(gate)
     }
 
     /// One reading, at once.

@@ -95,7 +95,7 @@ impl Stage<'_> {
     }
 
     /// Takes the readings that members gave of themselves since the last look.
-    fn take_readings(&self, cycle: u32) {
+    pub(super) fn take_readings(&self, cycle: u32) {
         for member in &self.cluster.members {
             let readings = member.readings.take();
             self.ledger.record(&Evidence::Readings { cycle, member: member.id, readings });

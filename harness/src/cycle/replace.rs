@@ -1,15 +1,16 @@
-//! Upgrade by replacement: remove and kill the member, add a learner, start it empty, let it
-//! receive everything, promote it.
+//! Replacement: remove and kill the member, add a learner, start it empty, let it receive
+//! everything, promote it. An upgrade is carried out so, and so is a member brought to a window of
+//! its first life.
 //!
 //! The slot stays, and gets a new member with a new id: an id stands for the life of one raft log,
 //! and a wiped member under its old id would have amnesia.
 
-use super::strike::unknown;
+use super::strike::{Reached, unknown};
 use super::wait::Miss;
 use super::{Casualty, Stage, Work};
 use crate::cluster::{Membership, Trouble};
 use crate::plan::At;
-use crate::subject::Reach;
+use crate::subject::{Reach, Window};
 use ninelives_evidence::member::{Engine, Role};
 use ninelives_evidence::record::Victim;
 use ninelives_evidence::{Did, Evidence};
@@ -41,8 +42,25 @@ impl Stage<'_> {
         self.bring_in(work, id, &others).await
     }
 
+    /// Puts a new member on the same engine in the place of `old`, and brings it to `window` in its
+    /// first life. It is made a voter when the cycle has restarted it ([`Stage::bring_in`]).
+    pub(super) async fn reach_by_joining(
+        &mut self,
+        work: &mut Work,
+        old: u64,
+        window: &Window,
+        hit: u64,
+    ) -> Result<Reached, Trouble> {
+        let (engine, others) = (self.member(old)?.engine, self.membership_without(old));
+        self.retire(work, old, &others).await?;
+        let id = self.add(work, old, engine, &others).await?;
+        work.victims = vec![Victim { member: id, role: Role::Follower }];
+        work.joined = Some(id);
+        self.restart_towards(work, id, window, hit).await
+    }
+
     /// The members that may be asked to change the membership: all but `id`.
-    fn membership_without(&self, id: u64) -> Membership {
+    pub(super) fn membership_without(&self, id: u64) -> Membership {
         let endpoints = self.cluster.members.iter().zip(self.cluster.endpoints());
         let others = endpoints.filter(|(member, _)| member.id != id);
         Membership::through(
@@ -78,7 +96,8 @@ impl Stage<'_> {
         self.note(work.step.cycle, Did::MemberAdd, None, Some(&peer));
         let id = others.add_learner(&peer, self.cluster.ids_used()).await?;
         self.note(work.step.cycle, Did::MemberAdded, Some(id), Some(&format!("{slot}, {to}")));
-        self.cluster.replace(old, id, to)?;
+        // It unmounts and mounts, where members lie under the fault filesystem.
+        tokio::task::block_in_place(|| self.cluster.replace(old, id, to))?;
         self.ledger.record(&Evidence::MovedIn { cycle: work.step.cycle, slot, member: id, engine: to });
         work.retired.push(old);
         Ok(id)

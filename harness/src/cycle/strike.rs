@@ -154,6 +154,7 @@ impl Stage<'_> {
             Reach::Reinstall => self.reach_after_an_install(work, first, window, hit).await,
             Reach::SnapshotReceiver => self.reach_as_receiver(work, first, window, hit).await,
             Reach::SnapshotSender => self.reach_as_sender(work, window, hit).await,
+            Reach::Join => self.reach_by_joining(work, first, window, hit).await,
             // Parsing refuses such a plan.
             Reach::Migration | Reach::Restore | Reach::Founding => Ok(Reached::No(Miss::NoWay)),
         }
@@ -174,7 +175,8 @@ impl Stage<'_> {
     /// Arms all other members and kills the leader, so that the election brings one of them to the
     /// window. Which one is unknown beforehand (a candidate, for example, answers no vote). The
     /// first member that stands there is the victim; another one that got there before it was
-    /// disarmed dies with it.
+    /// disarmed dies with it. A window of files is armed after the kill: before it, entries pass
+    /// there as well.
     async fn reach_by_election(
         &mut self,
         work: &mut Work,
@@ -188,6 +190,10 @@ impl Stage<'_> {
         };
         let up = self.cluster.members.iter().filter(|member| member.is_up() && member.id != leader);
         let electorate: Vec<u64> = up.map(|member| member.id).collect();
+        work.victims = vec![Victim { member: leader, role: Role::Leader }];
+        if window.is_of_files() {
+            self.kill(work, &[leader]).await?;
+        }
         let mut there = Vec::new();
         let mut stops = Vec::new();
         for id in &electorate {
@@ -198,8 +204,9 @@ impl Stage<'_> {
             let (id, stop) = (*id, member.stop(window.name));
             stops.push(Box::pin(async move { (id, stop.await) }));
         }
-        work.victims = vec![Victim { member: leader, role: Role::Leader }];
-        self.kill(work, &[leader]).await?;
+        if !window.is_of_files() {
+            self.kill(work, &[leader]).await?;
+        }
         let mut miss = Miss::NoWay;
         if there.is_empty() && !stops.is_empty() {
             // Without a leader nothing is applied: entries that are, say that the election is over.
@@ -215,6 +222,10 @@ impl Stage<'_> {
                 there.push(id);
             }
         }
+        // If the election is over, its leader says so. That is evidence of the votes of those that
+        // are about to die only while they have not come back.
+        self.cluster.statuses().await;
+        self.take_readings(work.step.cycle);
         let victims = there.iter().map(|member| Victim { member: *member, role: Role::Follower });
         work.victims.splice(..0, victims);
         Ok(if there.is_empty() { Reached::No(miss) } else { Reached::Yes })

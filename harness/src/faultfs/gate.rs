@@ -51,6 +51,8 @@ struct Armed {
     point: Point,
     hit: u64,
     passed: u64,
+    /// Passes count: of a point that is of an install, once the image's first file is made.
+    counts: bool,
 }
 
 impl fmt::Debug for Gate {
@@ -76,8 +78,8 @@ impl Gate {
     /// It is not a window of files.
     pub fn arm(&self, window: &str, hit: u64) -> Result<(), String> {
         let point = Point::parse(window)
-            .ok_or_else(|| format!("expected a window of files, such as wal.sync, found {window}"))?;
-        let armed = Armed { window: window.to_owned(), point, hit, passed: 0 };
+            .ok_or_else(|| format!("expected a window of files, such as file.raft-log.sync, found {window}"))?;
+        let armed = Armed { window: window.to_owned(), point, hit, passed: 0, counts: !point.installs };
         self.state().armed = (hit > 0).then_some(armed);
         Ok(())
     }
@@ -173,7 +175,9 @@ impl State {
     /// Counts a pass, and says whether it is the one that the gate is armed for.
     fn hits(&mut self, touches: Option<(Class, Deed)>, side: Side) -> bool {
         let (Some((class, deed)), Some(armed)) = (touches, &mut self.armed) else { return false };
-        if armed.point != (Point { class, deed, side }) {
+        armed.counts |= (class, deed) == (Class::Incoming, Deed::Create);
+        let Point { installs, .. } = armed.point;
+        if !armed.counts || armed.point != (Point { class, deed, side, installs }) {
             return false;
         }
         armed.passed += 1;
@@ -311,6 +315,22 @@ mod tests {
         bench.pass(1, SYNC);
         assert_eq!(bench.answers(), [(1, true)]);
         assert!(bench.gate.arm("raft.append", 1).is_err());
+    }
+
+    /// A start syncs what an install syncs: only the latter is meant.
+    #[test]
+    fn a_point_of_an_install_counts_from_its_first_file_on() {
+        let bench = Bench::new();
+        let (of_index, of_image) = (Some((Class::Index, Deed::Sync)), Some((Class::Incoming, Deed::Create)));
+        bench.gate.arm("file.install.last-flushed-index.sync", 1).unwrap();
+        bench.pass(1, of_index);
+        bench.pass(2, of_image);
+        bench.pass(3, of_index);
+        assert_eq!((bench.done(), bench.answers()), (vec![1, 2], vec![(1, true), (2, true)]));
+        bench.gate.go_on();
+        bench.gate.arm("file.install.incoming.create", 1).unwrap();
+        bench.pass(4, of_image);
+        assert_eq!(bench.done(), [1, 2, 3], "the first file counts itself");
     }
 
     /// Operations that had begun are finished first. Only then does the gate report that nothing

@@ -96,6 +96,11 @@ impl Mount {
         Ok(())
     }
 
+    /// The syncs that make names durable; `None`: nothing can be lost.
+    pub fn names(&self) -> Option<Names> {
+        self.names
+    }
+
     pub fn gate(&self) -> &Arc<Gate> {
         &self.gate
     }

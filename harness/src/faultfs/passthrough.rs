@@ -3,7 +3,7 @@
 
 use super::below::{Below, Changes};
 use super::gate::Gate;
-use super::point::Deed;
+use super::point::{Class, Deed};
 use fuser::{
     BsdFileFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, LockOwner, OpenFlags,
     RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs,
@@ -34,7 +34,7 @@ impl Passthrough {
     /// Lets `work` through the gate, and answers with its outcome.
     fn change<T: Send + 'static>(
         &self,
-        touches: Option<(super::Class, Deed)>,
+        touches: Option<(Class, Deed)>,
         work: impl FnOnce(&Below) -> Result<T, Errno> + Send + 'static,
         answer: impl FnOnce(Result<T, Errno>) + Send + 'static,
     ) {
@@ -42,8 +42,13 @@ impl Passthrough {
         self.gate.pass(touches, move || work(&below), answer);
     }
 
-    fn on(&self, ino: INodeNo, deed: Deed) -> Option<(super::Class, Deed)> {
+    fn on(&self, ino: INodeNo, deed: Deed) -> Option<(Class, Deed)> {
         self.below.class(ino.0).map(|class| (class, deed))
+    }
+
+    /// What `deed` touches with the name of a file in `parent`.
+    fn at(&self, parent: INodeNo, name: &OsStr, deed: Deed) -> Option<(Class, Deed)> {
+        self.below.class_at(parent.0, name).map(|class| (class, deed))
     }
 }
 
@@ -112,17 +117,19 @@ impl Filesystem for Passthrough {
 
     fn mkdir(&self, _: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         let name = name.to_owned();
-        self.change(None, move |below| below.mkdir(parent.0, &name, mode & !umask), answer_entry(reply));
+        let touches = Some((Class::Directory, Deed::Create));
+        self.change(touches, move |below| below.mkdir(parent.0, &name, mode & !umask), answer_entry(reply));
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let name = name.to_owned();
-        self.change(None, move |below| below.remove(parent.0, &name, AtFlags::empty()), answer_empty(reply));
+        let (touches, name) = (self.at(parent, name, Deed::Unlink), name.to_owned());
+        self.change(touches, move |below| below.remove(parent.0, &name, AtFlags::empty()), answer_empty(reply));
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let name = name.to_owned();
-        self.change(None, move |below| below.remove(parent.0, &name, AtFlags::REMOVEDIR), answer_empty(reply));
+        let touches = Some((Class::Directory, Deed::Unlink));
+        self.change(touches, move |below| below.remove(parent.0, &name, AtFlags::REMOVEDIR), answer_empty(reply));
     }
 
     fn rename(
@@ -135,15 +142,15 @@ impl Filesystem for Passthrough {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let touches = self.below.class_at(new_parent.0, new_name).map(|class| (class, Deed::Rename));
+        let touches = self.at(new_parent, new_name, Deed::Rename);
         let (name, new_name) = (name.to_owned(), new_name.to_owned());
         let work = move |below: &Below| below.rename((parent.0, &name), (new_parent.0, &new_name), flags);
         self.change(touches, work, answer_empty(reply));
     }
 
     fn link(&self, _: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let name = name.to_owned();
-        self.change(None, move |below| below.link(ino.0, parent.0, &name), answer_entry(reply));
+        let (touches, name) = (self.at(parent, name, Deed::Create), name.to_owned());
+        self.change(touches, move |below| below.link(ino.0, parent.0, &name), answer_entry(reply));
     }
 
     fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -160,9 +167,9 @@ impl Filesystem for Passthrough {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let name = name.to_owned();
+        let (touches, name) = (self.at(parent, name, Deed::Create), name.to_owned());
         let work = move |below: &Below| below.create(parent.0, &name, mode & !umask, flags);
-        self.change(None, work, move |outcome| match outcome {
+        self.change(touches, work, move |outcome| match outcome {
             Ok((attr, handle)) => {
                 reply.created(&limits::KERNEL_REMEMBERS, &attr, GENERATION, FileHandle(handle), OPENED);
             }
@@ -250,7 +257,8 @@ impl Filesystem for Passthrough {
     }
 
     fn fsyncdir(&self, _: &Request, ino: INodeNo, handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
-        self.change(None, move |below| below.sync(ino.0, handle.0, data_only, true), answer_empty(reply));
+        let touches = Some((Class::Directory, Deed::Sync));
+        self.change(touches, move |below| below.sync(ino.0, handle.0, data_only, true), answer_empty(reply));
     }
 
     fn statfs(&self, _: &Request, ino: INodeNo, reply: ReplyStatfs) {

@@ -1,28 +1,52 @@
 //! Points: an operation on a class of file, and a side of it.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Component, Path};
 
-/// A class of file, by its place in etcd's data directory.
+/// A class of file, by its place in a data directory: etcd's, or the node's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
-    /// A segment of the raft log, `member/wal/*.wal`; not the files that are kept in reserve for
-    /// the next one.
+    /// etcd: a segment of the raft log, `member/wal/*.wal`; not the files that are kept in reserve
+    /// for the next one.
     Wal,
-    /// The state, `member/snap/db`.
+    /// The state, `member/snap/db`: etcd's and redb's file, or RocksDB's directory. redb makes a
+    /// new one as `db.fresh`.
     Db,
-    /// A snapshot, `member/snap/*.snap` and `*.snap.db`.
+    /// etcd: a snapshot, `member/snap/*.snap` and `*.snap.db`.
     Snap,
+    /// The node's raft log, `member/raft/raft-log.redb`, with the vote in it.
+    RaftLog,
+    /// `engine-marker`.
+    Marker,
+    /// `member/snap/last-flushed-index`.
+    Index,
+    /// RocksDB: `member/snap/db/*.sst`.
+    Sst,
+    /// RocksDB: `member/snap/db/MANIFEST-*`.
+    Manifest,
+    /// RocksDB: `member/snap/db/CURRENT`, which comes into being as `*.dbtmp`.
+    Current,
+    /// The image that is being received, `member/snap/db.incoming`; after the exchange, the old
+    /// database.
+    Incoming,
+    /// The images that are being sent, `member/snap/outgoing/`.
+    Outgoing,
+    /// A directory itself, whichever: it is made, synced, removed.
+    Directory,
 }
 
-/// An operation on a file.
+/// An operation on a file or a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Deed {
     Write,
     /// fsync or fdatasync.
     Sync,
-    /// Something gets a name of that class.
+    /// Something gets a name of that class; two names that are exchanged included.
     Rename,
+    /// A file, a link or a directory is made.
+    Create,
+    /// A name is removed.
+    Unlink,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,38 +63,78 @@ pub struct Point {
     pub class: Class,
     pub deed: Deed,
     pub side: Side,
+    /// Passes count from the first file of a received image on: a start does the same things to
+    /// the same files before.
+    pub installs: bool,
 }
 
 impl Class {
-    const ALL: [Class; 3] = [Class::Wal, Class::Db, Class::Snap];
+    /// The classes of etcd's files, by the names of their windows.
+    const OF_ETCD: [(&str, Class); 3] = [("wal", Class::Wal), ("db", Class::Db), ("snap", Class::Snap)];
 
-    fn name(self) -> &'static str {
-        match self {
-            Class::Wal => "wal",
-            Class::Db => "db",
-            Class::Snap => "snap",
-        }
-    }
+    /// The same of the node's files.
+    const OF_THE_NODE: [(&str, Class); 10] = [
+        ("raft-log", Class::RaftLog),
+        ("marker", Class::Marker),
+        ("last-flushed-index", Class::Index),
+        ("sst", Class::Sst),
+        ("manifest", Class::Manifest),
+        ("current", Class::Current),
+        ("database", Class::Db),
+        ("incoming", Class::Incoming),
+        ("outgoing", Class::Outgoing),
+        ("directory", Class::Directory),
+    ];
 
-    /// The class of the file at `path` in a data directory; `None`: it has none.
+    /// The class of the file at `path` in a data directory; `None`: it has none. A file that is
+    /// written under a temporary name has the class of the name that it gets.
     pub fn of(path: &Path) -> Option<Self> {
-        let inner = path.strip_prefix("member").ok()?;
-        let (dir, name) = (inner.parent()?, inner.file_name()?);
-        let extension = Path::new(name).extension().and_then(OsStr::to_str);
-        match (dir.to_str()?, name.to_str()?, extension) {
-            ("wal", _, Some("wal")) => Some(Class::Wal),
-            ("snap", "db", _) => Some(Class::Db),
-            ("snap", name, Some(extension)) if extension == "snap" || name.ends_with(".snap.db") => Some(Class::Snap),
+        let names = path.components().map(|part| match part {
+            Component::Normal(name) => name.to_str(),
+            _ => None,
+        });
+        let names: Option<Vec<&str>> = names.collect();
+        match names?[..] {
+            ["engine-marker" | "engine-marker.tmp"] => Some(Class::Marker),
+            ["member", "raft", "raft-log.redb" | "raft-log.redb.tmp"] => Some(Class::RaftLog),
+            ["member", "wal", name] => (extension(name) == Some("wal")).then_some(Class::Wal),
+            ["member", "snap", "db" | "db.fresh"] => Some(Class::Db),
+            ["member", "snap", "last-flushed-index" | "last-flushed-index.tmp"] => Some(Class::Index),
+            ["member", "snap", "db.incoming", ..] => Some(Class::Incoming),
+            ["member", "snap", "outgoing", _, ..] => Some(Class::Outgoing),
+            ["member", "snap", "db", "CURRENT"] => Some(Class::Current),
+            ["member", "snap", "db", name] if name.starts_with("MANIFEST-") => Some(Class::Manifest),
+            ["member", "snap", "db", name] => match extension(name)? {
+                "sst" => Some(Class::Sst),
+                "dbtmp" => Some(Class::Current),
+                _ => None,
+            },
+            ["member", "snap", name] => {
+                (extension(name) == Some("snap") || name.ends_with(".snap.db")).then_some(Class::Snap)
+            }
             _ => None,
         }
     }
 }
 
+fn extension(name: &str) -> Option<&str> {
+    Path::new(name).extension().and_then(OsStr::to_str)
+}
+
 impl Point {
-    /// The point that a window's name stands for, `wal.sync` or `wal.synced`.
+    /// The point that a window's name stands for: `wal.sync` or `wal.synced` of etcd's files,
+    /// `file.raft-log.sync`, or `file.install.directory.synced` for a part of a member's life, of
+    /// the node's.
     pub fn parse(name: &str) -> Option<Self> {
-        let (class, step) = name.split_once('.')?;
-        let class = Class::ALL.into_iter().find(|known| known.name() == class)?;
+        let (classes, part, place) = match name.strip_prefix("file.") {
+            None => (&Class::OF_ETCD[..], None, name),
+            Some(place) => match place.split_once('.') {
+                Some((part, place)) if place.contains('.') => (&Class::OF_THE_NODE[..], Some(part), place),
+                _ => (&Class::OF_THE_NODE[..], None, place),
+            },
+        };
+        let (class, step) = place.split_once('.')?;
+        let class = classes.iter().find(|(known, _)| *known == class)?.1;
         let (deed, side) = match step {
             "write" => (Deed::Write, Side::Before),
             "written" => (Deed::Write, Side::After),
@@ -78,15 +142,20 @@ impl Point {
             "synced" => (Deed::Sync, Side::After),
             "rename" => (Deed::Rename, Side::Before),
             "renamed" => (Deed::Rename, Side::After),
+            "create" => (Deed::Create, Side::Before),
+            "created" => (Deed::Create, Side::After),
+            "unlink" => (Deed::Unlink, Side::Before),
+            "unlinked" => (Deed::Unlink, Side::After),
             _ => return None,
         };
-        Some(Self { class, deed, side })
+        Some(Self { class, deed, side, installs: part == Some("install") })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn files_are_classed_by_their_place_in_etcds_directory() {
@@ -102,12 +171,62 @@ mod tests {
         assert_eq!(class(""), None);
     }
 
+    /// The paths are those of `node-under-test/docs/formats.md`, and of RocksDB's own files.
+    #[test]
+    fn files_are_classed_by_their_place_in_the_nodes_directory() {
+        let table: [(&str, Option<Class>); 24] = [
+            ("engine-marker", Some(Class::Marker)),
+            ("engine-marker.tmp", Some(Class::Marker)),
+            ("engine-migration", None),
+            ("lock", None),
+            ("member/raft/raft-log.redb", Some(Class::RaftLog)),
+            ("member/raft/raft-log.redb.tmp", Some(Class::RaftLog)),
+            ("member/raft", None),
+            ("member/snap/last-flushed-index", Some(Class::Index)),
+            ("member/snap/last-flushed-index.tmp", Some(Class::Index)),
+            ("member/snap/db", Some(Class::Db)),
+            ("member/snap/db.fresh", Some(Class::Db)),
+            ("member/snap/db/000012.sst", Some(Class::Sst)),
+            ("member/snap/db/MANIFEST-000005", Some(Class::Manifest)),
+            ("member/snap/db/CURRENT", Some(Class::Current)),
+            ("member/snap/db/000005.dbtmp", Some(Class::Current)),
+            ("member/snap/db/OPTIONS-000007", None),
+            ("member/snap/db/LOG", None),
+            ("member/snap/db/IDENTITY", None),
+            ("member/snap/db.incoming", Some(Class::Incoming)),
+            ("member/snap/db.incoming/000012.sst", Some(Class::Incoming)),
+            ("member/snap/db.old", None),
+            ("member/snap/outgoing", None),
+            ("member/snap/outgoing/0", Some(Class::Outgoing)),
+            ("member/snap/outgoing/0.tmp/CURRENT", Some(Class::Outgoing)),
+        ];
+        for (path, class) in table {
+            assert_eq!(Class::of(Path::new(path)), class, "{path}");
+        }
+    }
+
     #[test]
     fn a_windows_name_says_what_and_on_which_side() {
-        let point = |class, deed, side| Some(Point { class, deed, side });
+        let point = |class, deed, side| Some(Point { class, deed, side, installs: false });
         assert_eq!(Point::parse("wal.sync"), point(Class::Wal, Deed::Sync, Side::Before));
         assert_eq!(Point::parse("db.written"), point(Class::Db, Deed::Write, Side::After));
         assert_eq!(Point::parse("snap.renamed"), point(Class::Snap, Deed::Rename, Side::After));
         assert_eq!((Point::parse("wal.append"), Point::parse("log.sync"), Point::parse("wal")), (None, None, None));
+        assert_eq!(Point::parse("file.raft-log.sync"), point(Class::RaftLog, Deed::Sync, Side::Before));
+        assert_eq!(Point::parse("file.start.current.renamed"), point(Class::Current, Deed::Rename, Side::After));
+        assert_eq!(Point::parse("file.sst.unlink"), point(Class::Sst, Deed::Unlink, Side::Before));
+        assert_eq!(Point::parse("file.directory.created"), point(Class::Directory, Deed::Create, Side::After));
+        for none in ["file.wal.sync", "raft-log.sync", "file.sst", "file.", "file.install.sync", "file.a.b.sst.sync"] {
+            assert_eq!(Point::parse(none), None, "{none}");
+        }
+        let of_an_install = Point::parse("file.install.directory.sync").unwrap();
+        assert!(of_an_install.installs && of_an_install.class == Class::Directory);
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_and_no_path_is_too_strange(text in "(file\\.)?[a-z./-]{0,40}", path in "[ -~/]{0,60}") {
+            let _ = (Point::parse(&text), Class::of(Path::new(&path)));
+        }
     }
 }

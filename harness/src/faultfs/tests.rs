@@ -269,6 +269,81 @@ fn who_goes_on_finds_everything_done() {
     assert!(!bench.said.borrow().held);
 }
 
+/// What the node replaces durably (`replace_file`), makes, links, exchanges and removes: at each
+/// point of it the member stands still once. (Nothing is looked up meanwhile: the kernel locks a
+/// directory while one of its names is made or removed.)
+#[test]
+fn each_system_call_of_the_node_is_held_at_its_points() {
+    let Some(bench) = Bench::new() else { return };
+    fs::create_dir_all(bench.at("member/snap/db")).unwrap();
+    let sync = |path: &str| File::open(bench.at(path)).unwrap().sync_all().unwrap();
+    let replace = || {
+        fs::write(bench.at("member/snap/last-flushed-index.tmp"), b"N").unwrap();
+        sync("member/snap/last-flushed-index.tmp");
+        let to = bench.at("member/snap/last-flushed-index");
+        fs::rename(bench.at("member/snap/last-flushed-index.tmp"), to).unwrap();
+        sync("member/snap");
+    };
+    let flush = || {
+        fs::write(bench.at("member/snap/db/1.sst"), b"rows").unwrap();
+        sync("member/snap/db/1.sst");
+        fs::remove_file(bench.at("member/snap/db/1.sst")).unwrap();
+    };
+    let install = || {
+        replace();
+        let (image, db) = (bench.at("member/snap/db.incoming"), bench.at("member/snap/db"));
+        fs::create_dir(&image).unwrap();
+        fs::write(image.join("2.sst"), b"rows").unwrap();
+        sync("member/snap/db.incoming");
+        renameat2(nix::fcntl::AT_FDCWD, &image, nix::fcntl::AT_FDCWD, &db, RenameFlags::RENAME_EXCHANGE).unwrap();
+        replace();
+        fs::remove_dir_all(&image).unwrap();
+        fs::create_dir_all(bench.at("member/snap/outgoing/0")).unwrap();
+        fs::hard_link(db.join("2.sst"), bench.at("member/snap/outgoing/0/2.sst")).unwrap();
+        fs::remove_dir_all(bench.at("member/snap/outgoing")).unwrap();
+    };
+    let table: [(&(dyn Fn() + Sync), &[&str]); 3] = [
+        (
+            &replace,
+            &[
+                "last-flushed-index.create",
+                "last-flushed-index.written",
+                "last-flushed-index.sync",
+                "last-flushed-index.renamed",
+                "directory.synced",
+            ],
+        ),
+        (&flush, &["sst.created", "sst.write", "sst.synced", "sst.unlink"]),
+        (
+            &install,
+            &[
+                "directory.create",
+                "incoming.created",
+                "incoming.write",
+                "incoming.unlinked",
+                "install.directory.sync",
+                "install.last-flushed-index.renamed",
+                "database.rename",
+                "database.renamed",
+                "outgoing.create",
+                "directory.unlinked",
+            ],
+        ),
+    ];
+    for (work, points) in table {
+        for point in points {
+            let window = format!("file.{point}");
+            bench.gate().arm(&window, 1).unwrap();
+            thread::scope(|scope| {
+                scope.spawn(work);
+                bench.wait_held();
+                assert_eq!(bench.said.borrow().window, Some((window, 1)));
+                bench.gate().go_on();
+            });
+        }
+    }
+}
+
 #[test]
 fn a_cut_takes_what_was_not_synced_and_the_next_life_sees_only_what_is_left() {
     let Some(mut bench) = Bench::with(Some(Names::Posix)) else { return };

@@ -129,7 +129,7 @@ fn may_follow(when: When, window: &Window) -> bool {
             )
         }),
         _ if matches!(window.reach, Reach::SnapshotReceiver | Reach::Reinstall) => {
-            died_at(|window| window.reach == Reach::SnapshotReceiver)
+            died_at(|window| matches!(window.reach, Reach::SnapshotReceiver | Reach::Join))
         }
         _ => true,
     }

@@ -20,6 +20,7 @@ use super::restore::Restore;
 use super::upgrade::Upgrade;
 use crate::scenario::WhomKind;
 use crate::subject::Window;
+use ninelives_evidence::member::Engine;
 use std::fmt;
 
 /// The members that a fault is for.
@@ -175,11 +176,25 @@ impl Fault {
         matches!(self, Fault::Kill { power: Power::Fails { .. } | Power::FailsLast { .. }, .. })
     }
 
+    /// The first of its windows that only the fault filesystem makes on the node.
+    pub fn window_of_the_nodes_files(&self) -> Option<&'static Window> {
+        let (when, again) = match self {
+            Fault::Kill { when, again, .. } => (when, &again[..]),
+            Fault::Pause { when, .. } | Fault::Network { when, .. } => (when, &[][..]),
+            Fault::Upgrade(_) | Fault::Restore(_) => return None,
+        };
+        let first = match when {
+            When::Window { window, .. } => Some(*window),
+            When::Applied { .. } | When::Time { .. } => None,
+        };
+        first.into_iter().chain(again.iter().map(|at| at.window)).find(|window| window.is_of_the_nodes_files())
+    }
+
     /// Whether it can be done to a server that is known by its API only. `files`: the server is
     /// under the fault filesystem.
     pub fn fits_a_server(&self, files: bool) -> bool {
         let fits = |when: &When| match when {
-            When::Window { window, .. } => files && window.is_of_files(),
+            When::Window { window, .. } => files && window.exists_on(Engine::Opaque),
             When::Applied { .. } | When::Time { .. } => true,
         };
         match self {

@@ -132,6 +132,13 @@ pub(super) fn check_together(faults: &[Fault]) -> Result<(), String> {
     if count(|fault| matches!(fault, Fault::Restore(_))) > 0 && faults.len() > 1 {
         return Err("a restore alone in its cycle".to_owned());
     }
+    let joins = |fault: &Fault| matches!(fault, Fault::Kill { when: When::Window { window, .. }, .. } if window.reach == Reach::Join);
+    if count(joins) > 0 && faults.len() > 1 {
+        return Err(
+            "a kill in a member's first life alone in its cycle, because the membership changes on the way to it"
+                .to_owned(),
+        );
+    }
     if count(|fault| matches!(fault, Fault::Kill { .. })) > 1 {
         return Err(
             "at most one kill in a cycle: `minority`, `majority` and `all` take several members at once".to_owned()
@@ -202,7 +209,9 @@ fn check_again(when: When, again: &[At]) -> Result<(), String> {
     if again.len() > limits::PLAN_AGAIN_MAX {
         return Err(format!("at most {} times `then at`", limits::PLAN_AGAIN_MAX));
     }
-    let installing = matches!(when, When::Window { window, .. } if window.reach == Reach::SnapshotReceiver);
+    // A member that was just added is sent a snapshot as well.
+    let installing =
+        matches!(when, When::Window { window, .. } if matches!(window.reach, Reach::SnapshotReceiver | Reach::Join));
     let passed = |at: &&At| match at.window.reach {
         Reach::Recovery | Reach::Start => true,
         Reach::SnapshotReceiver | Reach::Reinstall => installing,
@@ -211,7 +220,7 @@ fn check_again(when: When, again: &[At]) -> Result<(), String> {
     match again.iter().find(|at| !passed(at)) {
         None => Ok(()),
         Some(at) if matches!(at.window.reach, Reach::SnapshotReceiver | Reach::Reinstall) => Err(format!(
-            "`then at {at}` only after a kill in another window of an installation: nothing else leaves a snapshot to be received, or an installation to be finished"
+            "`then at {at}` only after a kill in another window of an installation, or of a first life: nothing else leaves a snapshot to be received, or an installation to be finished"
         )),
         Some(_) => {
             Err("a window of recovery.* or, after one of an installation, of snapshot.* behind `then at`".to_owned())

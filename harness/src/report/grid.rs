@@ -1,8 +1,8 @@
-//! The grid of crash windows: window × role, kills landed, the quota, breadth. For the report and
-//! for the terminal.
+//! The grid of crash windows: window × role, kills landed, the quota, breadth; and of the windows
+//! of the node's files, class of file × operation. For the report and for the terminal.
 
 use super::worth::{NO_WINDOW, WindowHits, Worth};
-use crate::subject::{FILE_WINDOWS, WINDOWS, find_window};
+use crate::subject::{FILE_WINDOWS, WINDOWS, Window, find_window, node_file_windows};
 use ninelives_evidence::member::Role;
 use ninelives_evidence::record::RunSummary;
 use std::fmt::Write;
@@ -22,6 +22,17 @@ pub struct Row<'a> {
     pub follower: Cell,
 }
 
+/// The operations of windows of files, before and after.
+pub const STEPS: [&str; 10] =
+    ["create", "created", "write", "written", "sync", "synced", "rename", "renamed", "unlink", "unlinked"];
+
+/// A class of the node's files, with the part of a member's life before it, if it has one.
+pub struct FileRow<'a> {
+    pub class: &'a str,
+    /// Kills that landed at each of [`STEPS`]; `None`: it was not part of the plan.
+    pub landed: [Option<u32>; STEPS.len()],
+}
+
 pub struct Grid<'a> {
     /// Known windows in the order of the protocols, then strange ones, then the kills outside of
     /// any window.
@@ -31,7 +42,10 @@ pub struct Grid<'a> {
 impl<'a> Grid<'a> {
     pub fn of(run: &'a RunSummary, worth: &'a Worth) -> Self {
         // The windows that the members could pass, planned or not.
-        let could = if run.is_opaque() { FILE_WINDOWS } else { WINDOWS };
+        let mut could: Vec<&Window> = if run.is_opaque() { FILE_WINDOWS } else { WINDOWS }.iter().collect();
+        if worth.windows.keys().any(|name| is_of_the_nodes_files(name)) {
+            could.extend(node_file_windows());
+        }
         let known = could.iter().map(|window| window.name);
         let strange =
             worth.windows.keys().map(String::as_str).filter(|name| !could.iter().any(|window| window.name == *name));
@@ -49,6 +63,38 @@ impl<'a> Grid<'a> {
 
     fn cells(&self) -> impl Iterator<Item = &Cell> {
         self.rows.iter().filter(|row| row.window != NO_WINDOW).flat_map(|row| [&row.leader, &row.follower])
+    }
+
+    /// The planned windows of the node's files, by class of file; empty: none was planned.
+    pub fn files(&self) -> Vec<FileRow<'a>> {
+        let mut rows: Vec<FileRow<'a>> = Vec::new();
+        for (row, hits) in self.rows.iter().filter_map(|row| Some((row, row.hits?))) {
+            let named = row.window.strip_prefix("file.").and_then(|rest| rest.rsplit_once('.'));
+            let Some((class, step)) = named else { continue };
+            let Some(at) = STEPS.iter().position(|known| *known == step) else { continue };
+            let known = rows.iter().position(|row| row.class == class).unwrap_or_else(|| {
+                rows.push(FileRow { class, landed: [None; STEPS.len()] });
+                rows.len() - 1
+            });
+            rows[known].landed[at] = Some(hits.landed());
+        }
+        rows
+    }
+
+    /// The same as a table for a terminal.
+    pub fn files_text(&self) -> String {
+        let rows = self.files();
+        if rows.is_empty() {
+            return String::new();
+        }
+        let line = |class: &str, cells: [String; STEPS.len()]| {
+            let cells = cells.map(|cell| format!(" {cell:>8}")).concat();
+            format!("{class:<26}{cells}\n")
+        };
+        let heads = line("class of file", STEPS.map(str::to_owned));
+        let cells =
+            |row: &FileRow<'_>| row.landed.map(|landed| landed.map_or("-".to_owned(), |count| count.to_string()));
+        rows.iter().fold(heads, |text, row| text + &line(row.class, cells(row)))
     }
 
     /// Whether any window was part of the plan.
@@ -105,10 +151,15 @@ fn is_possible(window: &str, role: Role) -> bool {
     find_window(window).is_none_or(|known| known.passed_by(role).is_ok() || known.is_of_an_operation())
 }
 
+fn is_of_the_nodes_files(window: &str) -> bool {
+    find_window(window).is_some_and(Window::is_of_the_nodes_files)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::report::sample;
+    use ninelives_evidence::record::FaultOutcome;
     use ninelives_evidence::record::QuotaRecord;
 
     #[test]
@@ -119,6 +170,30 @@ mod tests {
         let worth = Worth::of(&run);
         let grid = Grid::of(&run, &worth);
         ninelives_golden::assert_golden("grid.txt", &format!("{}{}\n", grid.text(), grid.sentence()));
+    }
+
+    /// A run with windows of files shows all of them, planned or not, and its kills by class and
+    /// operation; one without shows none.
+    #[test]
+    fn kills_at_operations_on_files_are_counted_by_class_and_operation() {
+        let plain = sample::run();
+        let worth = Worth::of(&plain);
+        assert!(Grid::of(&plain, &worth).files_text().is_empty());
+        assert!(Grid::of(&plain, &worth).rows.iter().all(|row| !row.window.starts_with("file.")));
+        let mut run = sample::run();
+        let windows = ["file.sst.sync", "file.sst.synced", "file.install.directory.sync"];
+        for (cycle, window) in run.cycles.iter_mut().zip(windows) {
+            (cycle.planned.window, cycle.planned.hit) = (Some(window.to_owned()), Some(1));
+            cycle.outcome = FaultOutcome::Landed;
+        }
+        let worth = Worth::of(&run);
+        let grid = Grid::of(&run, &worth);
+        assert!(grid.rows.iter().any(|row| row.window == "file.join.marker.rename" && row.hits.is_none()));
+        let text = grid.files_text();
+        let cells: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(cells[0][3..], STEPS, "{text}");
+        assert_eq!(cells[1], ["sst", "-", "-", "-", "-", "1", "1", "-", "-", "-", "-"], "{text}");
+        assert_eq!(cells[2], ["install.directory", "-", "-", "-", "-", "1", "-", "-", "-", "-", "-"], "{text}");
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub fn render(run: &RunSummary, report: &str) -> String {
         section("Refused operations", &super::refused::html(run)),
         section("Recovery and loss", &chart::render(&run.cycles)),
         section("Crash windows", &tables::window_grid(run, &worth)),
+        section("Operations on files", &tables::file_grid(run, &worth)),
         section("Where the time went", &tables::phase_table(&run.cycles)),
         section("Cycles", &tables::cycle_table(run)),
         section("Do it again", &again(run, report)),

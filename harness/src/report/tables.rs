@@ -1,6 +1,7 @@
-//! The two tables of `report.html`: the grid of crash windows, and a row per cycle.
+//! The tables of `report.html`: the grid of crash windows, the operations on files, and a row per
+//! cycle.
 
-use super::grid::{Cell, Grid, Row};
+use super::grid::{Cell, FileRow, Grid, Row, STEPS};
 use super::text::{escape, number, quantile};
 use super::worth::{NO_WINDOW, Worth};
 use ninelives_evidence::record::{AgainRecord, CycleRecord, FaultOutcome, LastingKind, LastingRecord, RunSummary};
@@ -21,6 +22,30 @@ pub fn window_grid(run: &RunSummary, worth: &Worth) -> String {
          <th scope=\"col\">window</th><th scope=\"col\">leader</th><th scope=\"col\">follower</th>\
          <th scope=\"col\">breadth</th><th scope=\"col\">planned, not landed</th></tr></thead><tbody>{rows}</tbody></table></div>",
         escape(&grid.sentence()),
+    )
+}
+
+/// Class of file × operation, with the number of kills that landed; empty if the plan had none.
+pub fn file_grid(run: &RunSummary, worth: &Worth) -> String {
+    let rows = Grid::of(run, worth).files();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let cell = |landed: Option<u32>| match landed {
+        None => "<td></td>".to_owned(),
+        Some(0) => "<td class=\"none missed\">0</td>".to_owned(),
+        Some(count) => format!("<td class=\"hit\">{}</td>", number(count.into())),
+    };
+    let row = |row: &FileRow<'_>| {
+        let cells = row.landed.map(cell).concat();
+        format!("<tr><th scope=\"row\" class=\"id\">{}</th>{cells}</tr>\n", escape(row.class))
+    };
+    let heads = STEPS.map(|step| format!("<th scope=\"col\">{step}</th>")).concat();
+    format!(
+        "<p class=\"lead\">Kills that landed before and after an operation on a class of file. An empty cell was not part of the \
+         plan.</p><div class=\"scroll fit\"><table class=\"grid\"><thead><tr><th scope=\"col\">class</th>{heads}</tr></thead>\
+         <tbody>{}</tbody></table></div>",
+        rows.iter().map(row).collect::<String>()
     )
 }
 

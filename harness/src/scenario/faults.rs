@@ -170,11 +170,12 @@ impl Check<'_> {
             let window = self.again_window(name)?;
             if let Some(window) = window.filter(|_| *weight.get_ref() > 0) {
                 self.window_exists("again", window, weight, cluster, upgrades)?;
-                let installs = windows.iter().any(|(known, _)| known.reach == Reach::SnapshotReceiver);
+                let installs =
+                    windows.iter().any(|(known, _)| matches!(known.reach, Reach::SnapshotReceiver | Reach::Join));
                 if window.needs_a_snapshot() && !installs {
                     let message = format!(
-                        "`again.\"{}\"` is above 0, but only a kill in another window of an installation leads to it: expected one \
-                         of snapshot.* that a receiver passes in `[windows]`, found none",
+                        "`again.\"{}\"` is above 0, but only a kill in another window of an installation, or in a first life, \
+                         leads to it: expected one of snapshot.* that a receiver passes in `[windows]`, found none",
                         window.name
                     );
                     return Err(self.refuse(weight, message));

@@ -9,6 +9,7 @@
 
 use super::raw::{Check, Raw};
 use super::{FaultKind, FaultMix, PowerSpec, Refusal};
+use crate::subject::{self, Reach, Window};
 use ninelives_evidence::power::Names;
 use serde::Deserialize;
 use toml::Spanned;
@@ -24,6 +25,38 @@ pub(super) struct RawPower {
 const ALL_LOST_PERCENT: u32 = 50;
 
 impl Check<'_> {
+    /// Windows of the node's files are points of the fault filesystem, and only power losses put
+    /// the node's directories there. A first life needs a membership that can be changed.
+    pub(super) fn file_windows(
+        &self,
+        raw: &Raw,
+        windows: &[(&'static Window, u32)],
+        faults: &FaultMix,
+    ) -> Result<(), Refusal> {
+        let joins = windows.iter().find(|(window, _)| window.reach == Reach::Join);
+        if let (Some((window, _)), Some(at), 1..) = (joins, &raw.faults, faults.weight(FaultKind::Several)) {
+            let message = format!(
+                "`faults.several` is above 0 beside `windows.\"{}\"`: expected one of them, because members cannot be replaced while \
+                 others are cut off or stand still",
+                window.name
+            );
+            return Err(self.refuse(at, message));
+        }
+        let weights = raw.windows.iter().map(|row| ("windows", row)).chain(raw.again.iter().map(|row| ("again", row)));
+        for (table, (name, weight)) in weights.filter(|_| raw.power.is_none()) {
+            let window = subject::find_window(name.get_ref()).filter(|window| window.is_of_the_nodes_files());
+            if let Some(window) = window.filter(|_| *weight.get_ref() > 0) {
+                let message = format!(
+                    "`{table}.\"{}\"` is above 0, and only under the fault filesystem a member stands still at an operation on its \
+                     files: expected a table `[power]`, found none",
+                    window.name
+                );
+                return Err(self.refuse(weight, message));
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn power(&self, raw: &Raw, faults: &FaultMix) -> Result<Option<PowerSpec>, Refusal> {
         let cuts = faults.weight(FaultKind::Cut) > 0;
         let Some(at) = &raw.power else {

@@ -18,6 +18,7 @@ use super::upgrade::RawUpgrade;
 use super::{Bounds, ClusterSpec, FaultKind, Floors, Refusal, Scenario, WhenKind, WhomKind};
 use crate::subject::{self, Reach, Window};
 use ninelives_evidence::limits;
+use ninelives_evidence::member::Engine;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
@@ -124,6 +125,7 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
     let possible = (&cluster, raw.changes_engines());
     let faults = check.faults(raw.faults.as_ref(), raw.links.as_ref(), &raw.again, possible, &windows)?;
     let power = check.power(&raw, &faults)?;
+    check.file_windows(&raw, &windows, &faults)?;
     let lasts = (faults.weight(FaultKind::Pause) > 0, faults.weight(FaultKind::Network) > 0);
     let lasting = check.lasting(&raw.lasting, lasts)?;
     let quotas = check.quotas(&raw.quotas, cycles, &whom, &windows)?;
@@ -300,7 +302,7 @@ impl Check<'_> {
         if exists || (upgrades && !window.is_of_files()) || *weight.get_ref() == 0 {
             return Ok(());
         }
-        if window.is_of_files() {
+        if window.exists_on(Engine::Opaque) {
             let message = format!(
                 "`{table}.\"{}\"` is above 0, and only a server under the fault filesystem passes it: expected a window of the node's \
                  own, or `[target.etcd]` with `fault_filesystem = true`",

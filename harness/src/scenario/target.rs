@@ -22,6 +22,7 @@
 use super::raw::{Check, Raw};
 use super::{Refusal, TargetSpec};
 use crate::subject::{self, EtcdOptions, FILE_WINDOWS, ServerSpec, etcd_spec};
+use ninelives_evidence::member::Engine;
 use serde::Deserialize;
 use std::path::Path;
 use toml::Spanned;
@@ -140,7 +141,8 @@ impl Check<'_> {
         };
         let windows = raw.windows.keys();
         let mut foreign = windows.filter(|window| {
-            !server.fault_filesystem || subject::find_window(window.get_ref()).is_some_and(|known| !known.is_of_files())
+            !server.fault_filesystem
+                || subject::find_window(window.get_ref()).is_some_and(|known| !known.exists_on(Engine::Opaque))
         });
         if let Some(window) = foreign.next() {
             let of_files = FILE_WINDOWS.iter().map(|window| window.name).collect::<Vec<_>>().join(", ");

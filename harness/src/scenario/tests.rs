@@ -464,6 +464,35 @@ fn windows_of_files_need_the_fault_filesystem() {
     assert!(foreign.contains("`windows.\"raft.fsync\"` is given") && foreign.contains("wal.sync"), "{foreign}");
     let node = refusal("flush.completed", "wal.sync");
     assert!(node.contains("only a server under the fault filesystem passes it"), "{node}");
+    let etcd = about_etcd("fault_filesystem = true").replacen("wal.sync", "file.raft-log.sync", 1);
+    let etcd = parse(&etcd).unwrap_err().to_string();
+    assert!(etcd.contains("`windows.\"file.raft-log.sync\"` is given"), "{etcd}");
+}
+
+#[test]
+fn windows_of_the_nodes_files_need_power_losses_and_turn_each_other_on() {
+    let power = |text: &str| text.replacen("[windows]", "[faults]\ncut = 2\n[power]\nnames = \"posix\"\n[windows]", 1);
+    let of_files = |scenario: &Scenario| scenario.known_windows().filter(|window| window.is_of_files()).count();
+    assert_eq!(of_files(&parse(&power(GOOD)).unwrap()), 0, "a sweep without them stays what it was");
+    let named = parse(&power(GOOD).replacen("flush.completed", "file.sst.synced", 1)).unwrap();
+    assert!(of_files(&named) > 60);
+    let without = refusal("flush.completed", "file.sst.synced");
+    assert!(without.contains("`windows.\"file.sst.synced\"`") && without.contains("a table `[power]`"), "{without}");
+    let redb = power(GOOD).replacen("flush.completed", "file.database.sync", 1);
+    let redb = parse(&redb).unwrap_err().to_string();
+    assert!(redb.contains("does not exist on rocksdb"), "{redb}");
+    let leaders = power(GOOD).replacen("flush.completed", "file.join.marker.sync", 1);
+    let leaders = leaders.lines().filter(|line| !line.starts_with("follower")).collect::<Vec<_>>().join("\n");
+    let leaders = parse(&leaders).unwrap_err().to_string();
+    assert!(leaders.contains("only `whom.follower` can pass it"), "{leaders}");
+    let several = power(GOOD).replacen("flush.completed", "file.join.marker.sync", 1);
+    let several = several.replacen("cut = 2", "cut = 2\npause = 1\nseveral = 1", 1);
+    let several = parse(&several).unwrap_err().to_string();
+    assert!(several.contains("`faults.several`") && several.contains("file.join.marker.sync"), "{several}");
+    let again = GOOD.replacen("[windows]", "[again]\n\"file.start.directory.sync\" = 1\n[windows]", 1);
+    assert!(parse(&power(&again)).is_ok());
+    let again = parse(&again).unwrap_err().to_string();
+    assert!(again.contains("`again.\"file.start.directory.sync\"`") && again.contains("`[power]`"), "{again}");
 }
 
 const KNOWN: &str = r#"

@@ -116,7 +116,7 @@ impl Check<'_> {
         }
         let window =
             subject::find_window(name.get_ref()).ok_or_else(|| self.unknown_window("upgrade.windows", name))?;
-        if WayKind::ALL.iter().any(|kind| kind.reaches(window.reach)) {
+        if WayKind::ALL.iter().any(|kind| kind.reaches(window.reach)) && !window.is_of_files() {
             return Ok(Some(window));
         }
         let message = format!(

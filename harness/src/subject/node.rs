@@ -20,10 +20,14 @@ const LSM_BUGS: &[&str] = &[
     "wire-size-body-only",
 ];
 
+/// Planted bugs of redb's groups.
+const REDB_BUGS: &[&str] = &["redb-no-sync"];
+
 /// Whether a member with this engine can have the planted bug called `name`; the node refuses
 /// unknown names.
 pub fn bug_exists_on(name: &str, engine: Engine) -> bool {
-    engine == Engine::Rocksdb || !LSM_BUGS.contains(&name)
+    let of_the_other = if engine == Engine::Redb { LSM_BUGS } else { REDB_BUGS };
+    !of_the_other.contains(&name)
 }
 
 /// The binaries and options that are the same for every member and every life.

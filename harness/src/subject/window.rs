@@ -1,6 +1,7 @@
 //! The crash windows that a scenario may name, and the way to each: the node's own windows, and
-//! those of a server's files, which the fault filesystem makes.
+//! those of etcd's and of the node's files, which the fault filesystem makes.
 
+use super::file_windows::{NODE_FILES, On};
 use ninelives_evidence::limits;
 use ninelives_evidence::member::{Engine, Role};
 
@@ -36,6 +37,9 @@ pub enum Reach {
     Restore,
     /// The first life of a member that founds a cluster: of one that was restored.
     Founding,
+    /// The first life of a member that is added: a follower is removed, and its slot gets a new
+    /// member with the window armed.
+    Join,
 }
 
 /// A named step of a protocol in which a kill can land.
@@ -97,15 +101,28 @@ impl Window {
     /// Whether it is passed in the member's files, under the fault filesystem, and not in its
     /// program.
     pub fn is_of_files(&self) -> bool {
-        FILE_WINDOWS.contains(self)
+        FILE_WINDOWS.contains(self) || self.on().is_some()
     }
 
-    /// Whether a member with this engine can pass it; an opaque one passes those of its files, if
-    /// they are looked at. On redb N is E, and a group of entries becomes durable by one commit:
-    /// there is no memtable to flush, no index file to write, and nothing between N and E to
-    /// verify. RocksDB has no groups, and its defragmentation puts no file in another's place.
+    /// Whether it is passed in the files of the node, on some engine.
+    pub fn is_of_the_nodes_files(&self) -> bool {
+        self.on().is_some()
+    }
+
+    fn on(&self) -> Option<On> {
+        NODE_FILES.iter().find(|(window, _)| window == self).map(|(_, on)| *on)
+    }
+
+    /// Whether a member with this engine can pass it; windows of files are passed if the files are
+    /// looked at, and an opaque member passes no others. On redb N is E, and a group of entries
+    /// becomes durable by one commit: there is no memtable to flush, no index file to write, and
+    /// nothing between N and E to verify. RocksDB has no groups, and its defragmentation puts no
+    /// file in another's place.
     pub fn exists_on(&self, engine: Engine) -> bool {
-        if self.is_of_files() {
+        if let Some(on) = self.on() {
+            return on.has(engine);
+        }
+        if FILE_WINDOWS.contains(self) {
             return engine == Engine::Opaque;
         }
         let lsm_only = ["flush.", "compaction.", "index."].iter().any(|prefix| self.name.starts_with(prefix))
@@ -160,10 +177,11 @@ impl Window {
         match (self.reach, role) {
             (Reach::Load | Reach::Defragmentation | Reach::Recovery | Reach::Start, _)
             | (Reach::LoadOfLeader | Reach::SnapshotSender, Role::Leader)
-            | (Reach::Election | Reach::Reinstall | Reach::SnapshotReceiver, Role::Follower) => Ok(()),
+            | (Reach::Election | Reach::Reinstall | Reach::SnapshotReceiver | Reach::Join, Role::Follower) => Ok(()),
             (Reach::LoadOfLeader, Role::Follower) => Err("a follower answers no proposer: the leader proposed for it"),
             (Reach::Election, Role::Leader) => Err("a leader casts no vote: it dies, and the others vote"),
             (Reach::SnapshotReceiver | Reach::Reinstall, Role::Leader) => Err("a leader is sent no snapshot"),
+            (Reach::Join, Role::Leader) => Err("a member that has just been added does not lead"),
             (Reach::SnapshotSender, Role::Follower) => Err("a follower sends no snapshot"),
             (Reach::Migration, _) => Err("only `migrate` on the directory of a stopped member passes it"),
             (Reach::Restore, _) => Err("only `snapshot restore`, which makes a member, passes it"),
@@ -260,7 +278,7 @@ pub const WINDOWS: &[Window] = &[
     window("migrate.marker", Reach::Migration, 1),
 ];
 
-/// The windows of a server's files, by class (`faultfs::Class`): before and after the n-th such
+/// The windows of etcd's files, by class (`faultfs::Class`): before and after the n-th such
 /// operation.
 ///
 /// The table holds only operations that etcd does under load: with small values some 400 writes and
@@ -293,9 +311,14 @@ pub const FILE_WINDOWS: &[Window] = &[
     by(BroughtBy::Snapshot, "snap.synced", Reach::Load, 1),
 ];
 
-/// Every window that a scenario may name: the node's, then those of files.
+/// The windows of the node's files.
+pub fn node_file_windows() -> impl Iterator<Item = &'static Window> + Clone {
+    NODE_FILES.iter().map(|(window, _)| window)
+}
+
+/// Every window that a scenario may name: the node's, then those of etcd's and of the node's files.
 pub fn all_windows() -> impl Iterator<Item = &'static Window> + Clone {
-    WINDOWS.iter().chain(FILE_WINDOWS)
+    WINDOWS.iter().chain(FILE_WINDOWS).chain(node_file_windows())
 }
 
 /// The window called `name`.
@@ -363,12 +386,43 @@ mod tests {
     }
 
     #[test]
-    fn windows_of_files_are_points_and_only_opaque_members_have_them() {
+    fn windows_of_files_are_points_and_belong_to_etcd_or_to_the_node() {
         for window in FILE_WINDOWS {
             assert!(crate::faultfs::Point::parse(window.name).is_some(), "{}", window.name);
+            assert!(window.is_of_files() && !window.is_of_the_nodes_files());
             assert!(window.exists_on(Engine::Opaque) && !Engine::ALL.iter().any(|engine| window.exists_on(*engine)));
         }
-        assert!(WINDOWS.iter().all(|window| !window.exists_on(Engine::Opaque)));
+        for window in node_file_windows() {
+            assert!(crate::faultfs::Point::parse(window.name).is_some(), "{}", window.name);
+            assert!(window.is_of_files() && window.is_of_the_nodes_files());
+            assert!(!window.exists_on(Engine::Opaque) && Engine::ALL.iter().any(|engine| window.exists_on(*engine)));
+        }
+        assert!(WINDOWS.iter().all(|window| !window.exists_on(Engine::Opaque) && !window.is_of_files()));
+    }
+
+    /// Both sides of an operation, and the part of a member's life that its name says.
+    #[test]
+    fn points_come_in_pairs_and_are_reached_as_their_names_say() {
+        use crate::faultfs::{Point, Side};
+        let all: Vec<_> = node_file_windows().collect();
+        for pair in all.chunks(2) {
+            let [before, after] = [pair[0], pair[1]].map(|window| Point::parse(window.name).unwrap());
+            assert_eq!((before.side, after.side), (Side::Before, Side::After), "{pair:?}");
+            assert_eq!(Point { side: Side::After, ..before }, after, "{pair:?}");
+        }
+        for window in all {
+            let part = window.name.strip_prefix("file.").and_then(|rest| rest.rsplitn(3, '.').nth(2));
+            let reach = match part {
+                None => Reach::Load,
+                Some("election") => Reach::Election,
+                Some("start") => Reach::Start,
+                Some("join") => Reach::Join,
+                Some("install") => Reach::SnapshotReceiver,
+                Some("send") => Reach::SnapshotSender,
+                Some(other) => panic!("{other}"),
+            };
+            assert_eq!(window.reach, reach, "{}", window.name);
+        }
     }
 
     #[test]
@@ -396,6 +450,7 @@ mod tests {
         assert_eq!(nearest_window("wal.synch"), Some("wal.sync"));
         assert_eq!(nearest_window("flush.complete"), Some("flush.completed"));
         assert_eq!(nearest_window("flush.renamed"), Some("index.renamed"));
+        assert_eq!(nearest_window("file.raftlog.sync"), Some("file.raft-log.sync"));
         assert_eq!(nearest_window("elsewhere"), None);
     }
 

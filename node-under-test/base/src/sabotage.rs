@@ -93,6 +93,8 @@ bugs! {
     VoteNotPersisted = "vote-not-persisted",
     /// A received image is installed without having been synced.
     CheckpointNotSynced = "checkpoint-not-synced",
+    /// A group of entries on redb counts as durable without the commit that makes it so.
+    RedbNoSync = "redb-no-sync",
     /// A client may send commands that apply cannot decode, and a committed command that cannot be
     /// decoded ends the process.
     ApplyNotTotal = "apply-not-total",

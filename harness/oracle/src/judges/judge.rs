@@ -69,6 +69,7 @@ impl Books {
                 if let Some(old) = self.members.tenants.insert(*slot, *member) {
                     self.members.votes.remove(&old);
                 }
+                self.members.leaders.change();
             }
             Evidence::Inspected { cycle, member, look, applied_received, dead } => {
                 return self.inspected((*cycle, *member), look, *applied_received, dead);
@@ -133,8 +134,8 @@ impl Books {
             | Evidence::Did { .. }
             | Evidence::Reading { .. }
             | Evidence::PowerLost { .. }
-            | Evidence::Finding { .. }
-            | Evidence::CycleEnd { .. } => {}
+            | Evidence::Finding { .. } => {}
+            Evidence::CycleEnd { .. } => self.members.leaders.settle(),
         }
         Vec::new()
     }
@@ -161,6 +162,7 @@ impl Books {
             Look::Killed => {
                 let mut findings = check_dead(&restart);
                 findings.extend(check_vote(&restart, self.members.votes.get(&member).copied()));
+                findings.extend(self.members.leaders.found_dead(&restart, self.members.tenants.len()));
                 if let Some(vote) = dead.vote() {
                     self.members.votes.insert(member, vote);
                 }

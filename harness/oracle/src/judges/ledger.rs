@@ -158,7 +158,7 @@ pub(super) struct MemberBooks {
     /// They are not the node that ships here but another server.
     pub server: bool,
     watermarks: BTreeMap<u64, WatermarkJudge>,
-    leaders: Leaders,
+    pub leaders: Leaders,
     /// Each member's last known vote.
     pub votes: BTreeMap<u64, Vote>,
     /// The members that died in this cycle: the last look at their directories, and the highest
@@ -172,6 +172,8 @@ impl MemberBooks {
         let mut tenants = std::mem::take(&mut self.tenants);
         tenants.extend(founders.iter().map(|(slot, member, _)| (*slot, *member)));
         *self = Self { tenants, server: self.server, ..Self::default() };
+        // It may be founded by one of them, and grow.
+        self.leaders.change();
     }
 }
 

@@ -22,7 +22,7 @@
 //! | [`kv_fence`] | at a revision all replicas show the same keys and history, and they are the model's |
 //! | [`replay_start`] | a restart begins where the dead directory says, and skips and repeats nothing |
 //! | [`log_replay`] | the committed entries of the raft logs, replayed, make what the watches delivered |
-//! | [`votes`] | a vote never goes back, and a term has one leader |
+//! | [`votes`] | a vote never goes back, and a term has one leader, durably elected |
 //! | [`watermarks`] | within one life watermarks stand in their order and never go back |
 //! | [`migration`] | a change of engine, interrupted or not, keeps what it found |
 //! | `strangers` | a member of another cluster stays in it, and gets no key of ours |

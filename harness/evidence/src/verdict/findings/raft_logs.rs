@@ -1,6 +1,6 @@
 //! Raft logs: their order, the votes in them, and what their committed entries replay to.
 
-use super::parts::{Differs, Told, join};
+use super::parts::{Differs, Told, ids, join};
 
 findings! {
     /// A raft log is in order, its vote never goes back, and what it says was committed is what the
@@ -25,6 +25,11 @@ findings! {
     VoteWentBack TwoLeaders { term: u64, leader: u64, said_by: u64, other: u64, other_said_by: u64 }
         "term {term} has two leaders: n{leader}, said n{said_by}, and n{other}, says \
          n{other_said_by}";
+
+    VoteWentBack TermWithoutMajority { term: u64, leader: u64, without: Vec<u64> }
+        "n{leader} led term {term}, and no majority can have elected it: the dead logs of {without} \
+         have no vote for it, in that term or a later one",
+        without = ids(without).join(", ");
 
     StateHash LogsDisagree { index: u64, first: Told, second: Told, does: String }
         "the raft logs of n{a} and n{b} disagree on a committed entry: at index {index} n{a} has \
