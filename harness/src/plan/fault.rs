@@ -181,7 +181,7 @@ impl Fault {
         let (when, again) = match self {
             Fault::Kill { when, again, .. } => (when, &again[..]),
             Fault::Pause { when, .. } | Fault::Network { when, .. } => (when, &[][..]),
-            Fault::Upgrade(_) | Fault::Restore(_) => return None,
+            Fault::Strangers { .. } | Fault::Upgrade(_) | Fault::Restore(_) => return None,
         };
         let first = match when {
             When::Window { window, .. } => Some(*window),
