@@ -1,6 +1,7 @@
 //! Drawing a cycle's faults. Each kind of choice has a stream of its own, so that one more weight
 //! moves as little of a plan as possible.
 
+use super::draw_disk::DrawDisk;
 use super::draw_lasting::DrawLasting;
 use super::quota::Lack;
 use super::{At, Fault, Power, When, Whom};
@@ -16,6 +17,7 @@ pub(super) struct Draw<'a> {
     again: Stream,
     power: Stream,
     lasting: DrawLasting<'a>,
+    disks: DrawDisk<'a>,
     lack: Lack,
 }
 
@@ -23,7 +25,8 @@ impl<'a> Draw<'a> {
     pub fn new(scenario: &'a Scenario, seed: &Seed) -> Self {
         let [schedule, victims, again, power] = ["schedule", "victims", "again", "power"].map(|name| seed.stream(name));
         let (lasting, lack) = (DrawLasting::new(scenario, seed), Lack::new(scenario));
-        Self { scenario, schedule, victims, again, power, lasting, lack }
+        let disks = DrawDisk::new(scenario, seed);
+        Self { scenario, schedule, victims, again, power, lasting, disks, lack }
     }
 
     /// The faults of the next cycle.
@@ -32,7 +35,8 @@ impl<'a> Draw<'a> {
         // kill.
         let kill = self.kill();
         let cut = self.cut(&kill);
-        let faults = self.lasting.beside(kill, cut);
+        let disks = self.disks.faults(cut.as_ref().unwrap_or(&kill));
+        let faults = self.lasting.beside(kill, cut, disks);
         for fault in &faults {
             if let Fault::Kill { whom, when: When::Window { window, .. }, .. } = fault {
                 self.lack.planned(window, whom.kind);

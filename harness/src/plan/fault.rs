@@ -11,10 +11,14 @@
 //! mute leader for 500ms at applied +3
 //! deafen follower#1 for 500ms at raft.append hit 9
 //! delay all by 20ms for 900ms at time 0ms
+//! slow all by 40ms for 900ms at time 40ms
+//! fail-sync leader keeping at applied +12
+//! fill follower#1 leaving 8192KiB for 900ms at applied +12
 //! upgrade slot#2 to rocksdb by migrate at migrate.copied hit 1
 //! restore slot#2 by one into other
 //! ```
 
+use super::disk::{Ailment, DiskFault};
 use super::restore::Restore;
 use super::upgrade::Upgrade;
 use crate::scenario::WhomKind;
@@ -121,6 +125,8 @@ pub enum Fault {
     Pause { whom: Whom, when: When, ms: u64 },
     /// A disturbance of the peer links, and its end after this long.
     Network { link: Link, whom: Whom, when: When, ms: u64 },
+    /// Disks fail.
+    Disk(DiskFault),
     /// A member changes its engine.
     Upgrade(Upgrade),
     /// The cluster is restored from a snapshot that one of its members sent.
@@ -168,7 +174,11 @@ impl fmt::Display for At {
 impl Fault {
     /// Whether the power of a member fails in it.
     pub fn cuts(&self) -> bool {
-        matches!(self, Fault::Kill { power: Power::Fails { .. } | Power::FailsLast { .. }, .. })
+        matches!(
+            self,
+            Fault::Kill { power: Power::Fails { .. } | Power::FailsLast { .. }, .. }
+                | Fault::Disk(DiskFault { ailment: Ailment::FailSync { losing: true }, .. })
+        )
     }
 
     /// Whether it can be done to a server that is known by its API only. `files`: the server is
@@ -181,7 +191,8 @@ impl Fault {
         match self {
             Fault::Kill { when, again, .. } => again.is_empty() && fits(when),
             Fault::Pause { when, .. } => fits(when),
-            Fault::Network { .. } | Fault::Upgrade(_) | Fault::Restore(_) => false,
+            // Only of the node it is known how it has to end when its disk fails.
+            Fault::Network { .. } | Fault::Disk(_) | Fault::Upgrade(_) | Fault::Restore(_) => false,
         }
     }
 }
@@ -210,6 +221,7 @@ impl fmt::Display for Fault {
                 }
                 write!(f, "for {ms}ms at {when}")
             }
+            Fault::Disk(fault) => fault.fmt(f),
             Fault::Upgrade(upgrade) => upgrade.fmt(f),
             Fault::Restore(restore) => restore.fmt(f),
         }

@@ -3,6 +3,7 @@
 
 use super::cluster::RawCluster;
 use super::crowd::RawCrowd;
+use super::disk::RawDisk;
 use super::environment::RawEnvironment;
 use super::faults::{RawAgain, RawFaults, RawLinks};
 use super::known::RawKnown;
@@ -31,6 +32,7 @@ pub(super) struct Raw {
     load: RawLoad,
     crowd: Option<RawCrowd>,
     pub(super) power: Option<Spanned<RawPower>>,
+    pub(super) disk: Option<Spanned<RawDisk>>,
     whom: Spanned<RawWhom>,
     pub(super) when: Spanned<RawWhen>,
     #[serde(default)]
@@ -117,6 +119,7 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
     let possible = (&cluster, raw.changes_engines());
     let faults = check.faults(raw.faults.as_ref(), raw.links.as_ref(), &raw.again, possible, &windows)?;
     let power = check.power(&raw, &faults)?;
+    let disk = check.disk(&raw, &faults, &target)?;
     let lasts = (faults.weight(FaultKind::Pause) > 0, faults.weight(FaultKind::Network) > 0);
     let lasting = check.lasting(&raw.lasting, lasts)?;
     let quotas = check.quotas(&raw.quotas, cycles, &whom, &windows)?;
@@ -136,6 +139,7 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
         load,
         crowd,
         power,
+        disk,
         whom,
         when,
         windows,

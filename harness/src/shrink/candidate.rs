@@ -89,7 +89,7 @@ impl Candidate {
 fn weight(fault: &Fault) -> usize {
     match fault {
         Fault::Kill { again, .. } => 1 + again.len(),
-        Fault::Pause { .. } | Fault::Network { .. } => 1,
+        Fault::Pause { .. } | Fault::Network { .. } | Fault::Disk(_) => 1,
         Fault::Restore(restore) => 1 + usize::from(restore.kill.is_some()) + usize::from(restore.other),
         Fault::Upgrade(upgrade) => match upgrade.way {
             Way::Migrate { kill: Some(_) } | Way::Replace { kill: Some(_) } => 2,
