@@ -12,7 +12,7 @@ CARGO := . scripts/env.sh && cargo
 BUILD := $(CARGO) build --release --locked --workspace
 RUN := . scripts/env.sh && exec "$$CARGO_TARGET_DIR/release/ninelives" run
 
-.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos long-work mutants power power-files power-mutants certificate five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines bench-slow fuzz restore rolling-upgrade limits restore-unlike strangers mixed etcdctl lint format deny doc clean
+.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos long-work mutants power power-files power-mutants certificate disk-full io-error five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines bench-slow fuzz restore rolling-upgrade limits restore-unlike strangers mixed etcdctl lint format deny doc clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,12 @@ power-mutants: sabotaged build ## the detection table of missing syncs (root and
 
 certificate: sabotaged build ## both detection tables as one certificate, JSON and HTML (root and /dev/fuse); an hour or more
 	@. scripts/env.sh; exec "$$CARGO_TARGET_DIR/release/ninelives" mutants scenarios/mutants.toml scenarios/power-mutants.toml
+
+disk-full: build ## disks that are full for a while, on each engine (root and /dev/fuse): 60 cycles each
+	@for engine in disk-full disk-full-redb; do ( $(RUN) scenarios/$$engine.toml --seed $(SEED) ) || exit; done
+
+io-error: build ## syncs that fail (root and /dev/fuse): 60 cycles
+	@$(RUN) scenarios/io-error.toml --seed $(SEED)
 
 five-nodes: build ## five members
 	@$(RUN) scenarios/five-nodes.toml --seed $(SEED)

@@ -174,12 +174,13 @@ impl Cluster {
     }
 
     /// Puts the data directories under the fault filesystem, if the target asks for it, or if what
-    /// is not synced can be lost (`names`). The caller does so before it starts any member.
+    /// is not synced can be lost (`names`), or if `disks` are to fail. The caller does so before it
+    /// starts any member.
     ///
     /// # Errors
     /// This machine, or this user, has no FUSE.
-    pub fn mount(&mut self, names: Option<Names>) -> Result<(), Trouble> {
-        if !self.site.target.fault_filesystem() && names.is_none() {
+    pub fn mount(&mut self, names: Option<Names>, disks: bool) -> Result<(), Trouble> {
+        if !self.site.target.fault_filesystem() && names.is_none() && !disks {
             return Ok(());
         }
         for member in &mut self.members {

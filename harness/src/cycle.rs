@@ -13,6 +13,7 @@
 mod again;
 mod cost;
 mod defragment;
+mod disks;
 mod fence;
 mod fence_at_revision;
 mod fence_by_command;
@@ -30,8 +31,8 @@ mod upgrade;
 mod victims;
 mod wait;
 
-use crate::cluster::trouble::excused;
-use crate::cluster::{Cluster, Death, Trouble};
+use crate::cluster::trouble::{credible, excused};
+use crate::cluster::{Cluster, Death, Member, Trouble};
 use crate::inspect::remove_dir;
 use crate::machine::{Machine, Shortage};
 use crate::observe::Observer;
@@ -82,7 +83,7 @@ pub struct CycleEnd {
     pub findings: Vec<Finding>,
 }
 
-/// A kill of ours, and what it left.
+/// A kill of ours, or an end that we brought about, and what it left.
 struct Casualty {
     member: u64,
     /// The engine that it ran when it died.
@@ -94,6 +95,11 @@ struct Casualty {
 impl Casualty {
     fn by_us(&self) -> bool {
         matches!(self.death.ended, Ended::KilledByUs(_))
+    }
+
+    /// Whether it ended by itself, of its disk. (A member that was removed may end with 0.)
+    fn by_its_disk(&self) -> bool {
+        matches!(self.death.ended, Ended::Exited(code) if code != 0)
     }
 }
 
@@ -110,6 +116,8 @@ pub struct Work {
     keep_percent: Option<u32>,
     /// Faults that have begun and not ended.
     lasting: lasting::UnderWay,
+    /// Syncs that disks were made to fail, and whose consequences are not drawn yet.
+    failures: Vec<disks::Failure>,
     /// In the order of the kills; a member that is killed twice is here twice.
     casualties: Vec<Casualty>,
     /// Kills of `migrate` and of `snapshot restore`, which are not members.
@@ -150,20 +158,9 @@ impl<'a> Stage<'a> {
         match self.cluster.roles().await {
             Some(roles) => {
                 term_before = self.term().await;
-                self.begin_lasting(work, &roles).await?;
-                match work.step.faults.iter().find(|fault| !lasting::lasts(fault)).cloned() {
-                    Some(Fault::Kill { whom, when, again, power }) => {
-                        work.victims = victims::choose(&whom, &roles);
-                        work.keep_percent = power.keeps(0, 1 + again.len());
-                        self.strike(work, when).await?;
-                        self.strike_again(work, &again, power).await?;
-                        work.keep_percent = None;
-                    }
-                    Some(Fault::Upgrade(upgrade)) => self.upgrade(work, &upgrade, &roles).await?,
-                    // Boxed: it is the longest way through a cycle.
-                    Some(Fault::Restore(restore)) => Box::pin(self.restore(work, &restore, &roles)).await?,
-                    _ => work.judge_lasting_alone(),
-                }
+                let done = self.do_faults(work, &roles).await;
+                self.unless_of_a_disk(work, done)?;
+                work.keep_percent = None;
                 work.record.phases.kill = work.lap.elapsed_ms();
             }
             None => {
@@ -171,20 +168,39 @@ impl<'a> Stage<'a> {
                 self.cluster.stray_death().map_or(Ok(()), Err)?;
             }
         }
-        self.inspect_dead(work).await?;
-        self.strangers(work).await?;
-        self.restart(work).await?;
-        if let Some(id) = work.joined {
-            self.bring_in(work, id, &self.membership_without(id)).await?;
-        }
-        self.end_lasting(work).await?;
-        self.catch_up(work).await?;
-        let fence = self.fence(work).await?;
+        self.heal(work).await?;
+        let fence = match self.fence(work).await {
+            // It was given an error before its disk was well again, and ended of it only now.
+            Err(Trouble::Died { member, .. }) if self.ended_of_its_disk(member) => {
+                self.heal(work).await?;
+                self.fence(work).await?
+            }
+            fence => fence?,
+        };
         if work.forces_no_election(self.cluster.members.len()) {
             // A member that could not be asked adds nothing, so the count is a lower bound.
             work.record.unforced_terms = Some(self.term().await.saturating_sub(term_before));
         }
         self.verify(work, &fence).await
+    }
+
+    async fn do_faults(&mut self, work: &mut Work, roles: &[(u64, Role)]) -> Result<(), Trouble> {
+        self.begin_lasting(work, roles).await?;
+        match work.step.faults.iter().find(|fault| !lasting::lasts(fault)).cloned() {
+            Some(Fault::Kill { whom, when, again, power }) => {
+                work.victims = victims::choose(&whom, roles);
+                work.keep_percent = power.keeps(0, 1 + again.len());
+                self.strike(work, when).await?;
+                self.strike_again(work, &again, power).await
+            }
+            Some(Fault::Upgrade(upgrade)) => self.upgrade(work, &upgrade, roles).await,
+            // Boxed: it is the longest way through a cycle.
+            Some(Fault::Restore(restore)) => Box::pin(self.restore(work, &restore, roles)).await,
+            _ => {
+                work.judge_lasting_alone();
+                Ok(())
+            }
+        }
     }
 
     /// Looks at all members after a death of the harness, which killed them all: first at their
@@ -296,7 +312,8 @@ impl<'a> Stage<'a> {
     fn blame(&self, work: &mut Work, trouble: &Trouble) {
         let member = trouble.member().and_then(|id| self.cluster.member(id));
         let words = member.and_then(|member| member.last_words(&self.cluster.site));
-        let finding = trouble.weighed(&self.shortages(), words.as_deref(), Some(work.step.cycle));
+        let short = credible(self.shortages(), member.is_some_and(Member::was_refused_room));
+        let finding = trouble.weighed(&short, words.as_deref(), Some(work.step.cycle));
         if let Some(finding) = work.unexplained(trouble, finding) {
             self.tell(work, finding);
         }
@@ -307,6 +324,8 @@ impl<'a> Stage<'a> {
         let (cycle, member, engine) = (work.step.cycle, casualty.member, Some(casualty.engine));
         if casualty.by_us() {
             self.ledger.record(&Evidence::Killed { cycle, member, engine });
+        } else if casualty.by_its_disk() {
+            self.ledger.record(&Evidence::EndedByDisk { cycle, member, ended: casualty.death.ended });
         }
         work.casualties.push(casualty);
     }
@@ -326,6 +345,7 @@ impl<'a> Stage<'a> {
         record.cluster = self.number;
         record.victims = victims;
         record.kills.landed = kills_of_tools;
+        record.kills.disk_ends = casualties.iter().filter(|casualty| casualty.by_its_disk()).count() as u32;
         for casualty in casualties.iter().filter(|casualty| casualty.by_us()) {
             record.kills.landed += 1;
             *record.kills.by_engine.entry(casualty.engine).or_default() += 1;
@@ -362,12 +382,13 @@ fn kill_nobody() -> Fault {
 }
 
 fn proved_nothing(record: &CycleRecord) -> Option<String> {
-    let undisturbed = record.terms_passed == 0 && record.lasting.iter().all(|lasting| lasting.behind == 0);
+    let undisturbed =
+        record.terms_passed == 0 && record.lasting.iter().all(|lasting| lasting.behind == 0 && lasting.met == 0);
     match &record.outcome {
         FaultOutcome::Skipped { why } if record.kills.landed == 0 => Some(why.clone()),
         _ if record.fence_index.is_none() => Some("no fence was answered".to_owned()),
         _ if record.kills.none_planned && undisturbed => {
-            Some("no member fell behind, and no leader was elected".to_owned())
+            Some("no member fell behind, no leader was elected, and no disk was asked for what it refused".to_owned())
         }
         _ if record.kills.none_planned => None,
         _ if record.recovery.snapshot_installed || record.restored => None,
@@ -428,6 +449,7 @@ impl Work {
             victims: Vec::new(),
             keep_percent: None,
             lasting: lasting::UnderWay::default(),
+            failures: Vec::new(),
             casualties: Vec::new(),
             kills_of_tools: 0,
             retired: Vec::new(),
@@ -584,6 +606,7 @@ mod tests {
             behind,
             majority: Vec::new(),
             majority_wrote_ms: None,
+            met: 0,
             skipped: None,
             not_applicable: false,
         }
@@ -599,6 +622,8 @@ mod tests {
         assert_eq!(proved_nothing(&record), None);
         (record.terms_passed, record.lasting) = (0, vec![lasting(0), lasting(4)]);
         assert_eq!(proved_nothing(&record), None);
+        record.lasting = vec![LastingRecord { kind: LastingKind::Fill, met: 1, ..lasting(0) }];
+        assert_eq!(proved_nothing(&record), None, "a disk was asked for room that it did not have");
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Ability {
             Ability::Etcd => "scenarios whose `[target]` is etcd",
             Ability::Loopback => "every run",
             Ability::Descriptors => "scenarios with a `[crowd]`",
-            Ability::FaultFilesystem => "scenarios with `[power]` or `fault_filesystem = true`",
+            Ability::FaultFilesystem => "scenarios with `[power]`, `[disk]` or `fault_filesystem = true`",
         }
     }
 }

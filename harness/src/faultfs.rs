@@ -13,6 +13,8 @@
 //! before leads below it. So all paths are the same as without it, and a plain directory remains
 //! after the unmounting.
 //!
+//! The disk that it pretends to have can be full, slow, and fail a sync ([`Disk`]).
+//!
 //! With [`Names`](ninelives_evidence::power::Names) it also keeps account of what no sync has made
 //! durable (`unsynced`, `lossy`), and [`Mount::cut`] takes that away from a dead member's
 //! directory.
@@ -29,6 +31,10 @@
 
 mod attr;
 mod below;
+mod delayed;
+mod disk;
+#[cfg(test)]
+mod disk_tests;
 mod gate;
 mod lossy;
 #[cfg(test)]
@@ -41,6 +47,7 @@ mod tests;
 mod tree;
 mod unsynced;
 
+pub use disk::{Ailing, Disk};
 pub use gate::Gate;
 pub use mount::Mount;
 pub use point::{Class, Deed, Point, Side};

@@ -24,7 +24,9 @@
 //! faults of a line: the rest is still a plan. The same scenario and seed give the same bytes.
 //! Without a line `clusters` there is one.
 
+pub mod disk;
 mod draw;
+mod draw_disk;
 mod draw_lasting;
 pub mod fault;
 mod parse;
@@ -34,6 +36,7 @@ pub mod restore;
 mod sweep;
 pub mod upgrade;
 
+pub use disk::{Ailment, DiskFault};
 pub use fault::{At, Fault, Link, Power, When, Whom};
 pub use parse::PlanError;
 pub use restore::{Restore, Unlike};
@@ -120,6 +123,13 @@ impl Plan {
     /// Reason why this plan cannot be run on `scenario`'s cluster; `None`: it can.
     pub fn misfit(&self, scenario: &Scenario) -> Option<String> {
         let (members, rocksdb) = (scenario.cluster.members, scenario.cluster.memtable_bytes.is_some());
+        let exchanges = |step: &&Step| matches!(step.faults[..], [Fault::Upgrade(_) | Fault::Restore(_)]);
+        if let Some(step) = self.steps.iter().find(exchanges).filter(|_| self.ails_disks()) {
+            return Some(format!(
+                "expected no upgrade and no restore in a plan in which disks fail, because a directory that is exchanged under a \
+                 mount would leave it, found `{step}`"
+            ));
+        }
         self.steps.iter().find_map(|step| match (&step.faults[..], &scenario.target) {
             ([Fault::Upgrade(upgrade)], TargetSpec::Node) if upgrade.slot.0 > u64::from(members) => {
                 Some(format!("expected a slot of 1 to {members}, found `{step}`"))
@@ -164,6 +174,11 @@ impl Plan {
         self.steps.iter().flat_map(|step| &step.faults).any(|fault| matches!(fault, Fault::Network { .. }))
     }
 
+    /// Whether any step needs the disks to be under control.
+    pub fn ails_disks(&self) -> bool {
+        self.steps.iter().flat_map(|step| &step.faults).any(|fault| matches!(fault, Fault::Disk(_)))
+    }
+
     /// SHA-256 of the text form, lower-case hex.
     pub fn digest(&self) -> String {
         hex(&Sha256::digest(self.to_string().as_bytes()))
@@ -199,7 +214,9 @@ impl fmt::Display for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{FaultKind, Quota, RestoreKind, StrangersSpec, UnlikeKind, WayKind, WhomKind};
+    use crate::scenario::{
+        AilmentKind, DiskSpec, FaultKind, Quota, RestoreKind, StrangersSpec, UnlikeKind, WayKind, WhomKind,
+    };
     use crate::subject::{Reach, WINDOWS, Window, all_windows};
     use ninelives_evidence::limits;
     use ninelives_evidence::member::{Role, Slot};
@@ -336,6 +353,11 @@ mod tests {
         assert_eq!(restored.misfit(&on(5, Some(1))), None);
         let unlike = text("restore slot#1 by all unlike slot#4 empty");
         assert!(unlike.misfit(&on(3, None)).unwrap().contains("slot of 1 to 3"));
+        let both = text("upgrade slot#1 to redb by replace\ncycle 5  fill all for 9ms at time 3ms");
+        assert!(both.misfit(&on(5, Some(1))).unwrap().contains("in which disks fail"));
+        let lossy = text("fail-sync leader losing at time 3ms");
+        assert!(lossy.misfit(&on(3, Some(1))).unwrap().contains("expected a table `[power]`"));
+        assert_eq!(text("fail-sync leader keeping at time 3ms").misfit(&on(3, Some(1))), None);
     }
 
     #[test]
@@ -356,6 +378,7 @@ mod tests {
         assert!(
             misfit("kill leader at time 3ms then at recovery.engine-open hit 1")
                 && misfit("mute all for 9ms at time 4ms")
+                && misfit("fill all for 9ms at time 4ms")
         );
         let files = parse(&toml.replacen("[target.etcd]", "[target.etcd]\nfault_filesystem = true", 1));
         for fits in ["kill leader at wal.sync hit 3", "pause all for 9ms at db.synced hit 1"] {
@@ -423,6 +446,42 @@ mod tests {
         let leaders =
             plan.lines().filter(|line| line.contains(" leader ") && line.contains(" at file.raft-log.synced"));
         assert!(leaders.count() >= 9, "{plan}");
+    }
+
+    /// Disks fail in their cycles alone, at times beside a kill, and move no other cycle.
+    #[test]
+    fn disks_fail_beside_what_there_is() {
+        let mut scenario = gate();
+        // Kills that are not planned would be made up for.
+        scenario.quotas.clear();
+        let alone = Plan::generate(&scenario, &Seed::new(7), 300, 1);
+        scenario.faults.kinds = vec![(FaultKind::Kill, 1), (FaultKind::Disk, 1)];
+        scenario.disk = Some(DiskSpec {
+            ailments: vec![(AilmentKind::Fill, 3), (AilmentKind::FailSync, 1), (AilmentKind::Slow, 1)],
+            fill_ms: limits::FILL_MS_DRAWN,
+            left_kib: limits::LEFT_KIB_DRAWN,
+            nothing_left_percent: 30,
+            slow_ms: limits::FILL_MS_DRAWN,
+            slow_by_ms: limits::SLOW_BY_MS_DRAWN,
+            losing_percent: 50,
+            with_kill_percent: 40,
+        });
+        let plan = Plan::generate(&scenario, &Seed::new(7), 300, 1);
+        assert_eq!(plan.to_string().parse::<Plan>().unwrap(), plan);
+        assert!(plan.ails_disks() && !alone.ails_disks());
+        let is_disk = |fault: &Fault| matches!(fault, Fault::Disk(_));
+        let disks: Vec<_> = plan.steps.iter().filter(|step| step.faults.iter().any(is_disk)).collect();
+        let (with_kill, all) = (disks.iter().filter(|step| step.faults.len() == 2).count(), disks.len());
+        assert!((100..200).contains(&all) && (all / 5..all * 3 / 5).contains(&with_kill), "{all}, {with_kill}");
+        let loses = |step: &&&Step| step.faults.iter().any(Fault::cuts);
+        assert!(
+            disks.iter().filter(loses).count() > 5 && disks.iter().filter(loses).all(|step| step.faults.len() == 1)
+        );
+        let mortal = |step: &&&Step| matches!(step.faults[0], Fault::Disk(fault) if fault.ailment.may_end_a_member());
+        assert!((all / 8..all * 2 / 3).contains(&disks.iter().filter(mortal).count()));
+        let kills = |plan: &Plan| plan.steps.iter().map(|step| step.faults.last().cloned()).collect::<Vec<_>>();
+        let pairs = kills(&plan).into_iter().zip(kills(&alone));
+        assert!(pairs.filter(|(with, _)| !with.as_ref().is_some_and(is_disk)).all(|(with, alone)| with == alone));
     }
 
     /// A window of small weight, in the role that is chosen least, gets what its quota asks for,
@@ -533,14 +592,28 @@ mod tests {
         })
     }
 
+    fn any_disk() -> impl Strategy<Value = Fault> {
+        let (min, max) = limits::PLAN_LEFT_KIB;
+        let left_kib = prop_oneof![Just(0), min..=max];
+        let ailment = prop_oneof![
+            (left_kib, 1..=limits::PLAN_FILL_MS_MAX).prop_map(|(left_kib, ms)| Ailment::Fill { left_kib, ms }),
+            Just(Ailment::FailSync { losing: false }),
+            (1..=limits::PLAN_SLOW_BY_MS_MAX, 1..=limits::PLAN_SLOW_MS_MAX)
+                .prop_map(|(by_ms, ms)| Ailment::Slow { by_ms, ms }),
+        ];
+        (any_whom(), (0..=limits::PLAN_TIME_MS_MAX), ailment)
+            .prop_map(|(whom, ms, ailment)| Fault::Disk(DiskFault { ailment, whom, when: When::Time { ms } }))
+    }
+
     fn any_faults() -> impl Strategy<Value = Vec<Fault>> {
-        let together = (prop::option::of(any_kill()), prop::collection::vec(any_lasting(), 0..limits::PLAN_FAULTS_MAX));
+        let lasting = prop::collection::vec(any_lasting(), 0..limits::PLAN_FAULTS_MAX - 1);
+        let together = (prop::option::of(any_kill()), prop::option::of(any_disk()), lasting);
         prop_oneof![
             any_upgrade().prop_map(|upgrade| vec![upgrade]),
             any_restore().prop_map(|restore| vec![restore]),
             any_strangers(),
             together
-                .prop_map(|(kill, lasting)| kill.into_iter().chain(lasting).collect::<Vec<_>>())
+                .prop_map(|(kill, disk, lasting)| kill.into_iter().chain(disk).chain(lasting).collect::<Vec<_>>())
                 .prop_filter("a fault", |faults| !faults.is_empty())
                 .prop_filter("a first life alone", |faults| {
                     let joins = |fault: &Fault| {

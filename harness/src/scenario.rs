@@ -6,6 +6,7 @@
 
 mod cluster;
 mod crowd;
+mod disk;
 mod environment;
 mod faults;
 mod hostile;
@@ -22,6 +23,7 @@ mod strangers;
 mod target;
 mod upgrade;
 
+pub use disk::{AilmentKind, DiskSpec};
 pub use environment::EnvironmentSpec;
 pub use faults::{FaultKind, FaultMix, LinkKind};
 pub use lasting::Lasting;
@@ -265,6 +267,8 @@ pub struct Scenario {
     pub strangers: Option<StrangersSpec>,
     /// `None`: nothing that was written is ever lost.
     pub power: Option<PowerSpec>,
+    /// `None`: no disk fails.
+    pub disk: Option<DiskSpec>,
     pub whom: Vec<(WhomKind, u32)>,
     pub when: Vec<(WhenKind, u32)>,
     pub windows: Vec<(&'static Window, u32)>,

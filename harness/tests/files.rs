@@ -1,6 +1,7 @@
 //! The fault filesystem. Under real etcd: killed between two system calls, it loses nothing; a run
 //! that was killed leaves no dead mount behind once it is resumed; and a machine without FUSE
-//! proves nothing. Under the node: a power loss shows a missing sync, and a kill does not.
+//! proves nothing. Under the node: a power loss shows a missing sync, and a kill does not; disks
+//! fill up, and syncs fail.
 //!
 //! On a machine, or for a user, that cannot mount, every one of these is the last one.
 
@@ -10,7 +11,7 @@ use std::process::{Command, Stdio};
 
 const NINELIVES: &str = env!("CARGO_BIN_EXE_ninelives");
 const LACKING: &str =
-    "asks for the fault filesystem (`fault_filesystem = true` or `[power]`), which takes FUSE and root";
+    "asks for the fault filesystem (`fault_filesystem = true`, `[power]` or `[disk]`), which takes FUSE and root";
 
 /// The scenario of files with `cycles` cycles, and quotas for the syncs of the log alone.
 fn scenario(dir: &Path, cycles: u32) -> PathBuf {
@@ -213,4 +214,48 @@ fn honest_syncs_survive_power_losses() {
         assert_eq!(text.contains("\nclass of file "), files.contains(&name), "{text}");
         assert!(verdict(&report)["worth"]["power_losses"].as_u64().is_some_and(|losses| losses > 4), "{text}");
     }
+}
+
+/// A disk that is full for a while ends no member that has room for what is under way, and of the
+/// others each comes back with what it had acknowledged.
+#[test]
+fn members_outlive_full_disks() {
+    if !can_mount() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["disk-full.toml", "disk-full-redb.toml"] {
+        let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios").join(name);
+        let report = dir.path().join(name);
+        let (code, text) = finish(run(&scenario, &report).args(["--cycles", "8"]));
+        assert_eq!(code, 0, "{name}: {text}");
+        let run = verdict(&report);
+        assert!(run["worth"]["disks_filled"].as_u64().is_some_and(|disks| disks > 3), "{text}");
+        assert!(run["worth"]["fault_classes_covered"].as_array().unwrap().contains(&"disk-full".into()), "{text}");
+        let (code, text) = finish(Command::new(NINELIVES).arg("verify").arg(&report));
+        assert_eq!(code, 0, "{text}");
+    }
+    assert_eq!(mounts_in(dir.path()), 0);
+}
+
+#[test]
+fn a_failed_sync_ends_a_member_and_one_that_goes_on_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = |name: &str| dir.path().join(name);
+    let (code, text) = with_a_bug("io-error.toml", 20, "fsync-error-ignored", &report("bug"));
+    if !can_mount() {
+        assert_eq!(code, 2, "{text}");
+        assert!(text.contains(LACKING), "{text}");
+        return;
+    }
+    assert_eq!(code, 1, "{text}");
+    assert_eq!(verdict(&report("bug"))["findings"][0]["class"], "failed-sync-believed", "{text}");
+    let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/io-error.toml");
+    let (code, text) = finish(run(&scenario, &report("honest")).args(["--cycles", "12"]));
+    assert_eq!(code, 0, "{text}");
+    let run = verdict(&report("honest"));
+    assert!(run["worth"]["io_errors"].as_u64().is_some_and(|errors| errors > 2), "{text}");
+    assert!(run["worth"]["disk_ends"].as_u64().is_some_and(|ends| ends > 2), "{text}");
+    let (code, text) = finish(Command::new(NINELIVES).arg("verify").arg(report("honest")));
+    assert_eq!(code, 0, "{text}");
 }

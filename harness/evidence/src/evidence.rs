@@ -31,6 +31,7 @@ pub use timed::{Cost, Cut, Healing, HealingBounds, LeaderNamed, Leaderless, Serv
 pub use answer::{Answers, FenceAnswer, IndexRange, KvAnswer, Lease, MemberWatermarks, Recovered};
 pub use line::read_line;
 
+use crate::ended::Ended;
 use crate::member::{Engine, Slot};
 use crate::operation::{Action, KeyState, OpId, Outcome, Purpose, Reason, Reply};
 use crate::power::Lost;
@@ -254,6 +255,12 @@ pub enum Evidence {
         cycle: u32,
         member: u64,
         engine: Option<Engine>,
+    },
+    /// `member` ended by itself, of an error that its disk was made to give it.
+    EndedByDisk {
+        cycle: u32,
+        member: u64,
+        ended: Ended,
     },
     /// The power failed with the kill of `member` before this, and changes that were not synced
     /// survived with a chance of `keep_percent`.

@@ -296,6 +296,31 @@ pub const PLAN_STRANGERS_MS_MAX: u64 = 10_000;
 pub const FOREIGN_KEYS_NAMED: usize = 8;
 /// Milliseconds that a plan may delay what passes a link; an election's timeout is below that.
 pub const PLAN_DELAY_MS_MAX: u64 = 500;
+/// Milliseconds that a plan may keep a disk full: the members go on within the bounds on what comes
+/// after.
+pub const PLAN_FILL_MS_MAX: u64 = 5_000;
+/// KiB that a plan may leave on a full disk, from and to. A node's reserve covers what is under way
+/// when writes stop: a few MiB at the loads of scenarios. With more than the upper bound no member
+/// would be short.
+pub const PLAN_LEFT_KIB: (u64, u64) = (4 << 10, 128 << 10);
+/// Milliseconds that a drawn shortage lasts: some dozens of heartbeats, by which members hear of
+/// each other's shortage.
+pub const FILL_MS_DRAWN: (u64, u64) = (500, 1_500);
+/// Milliseconds that a plan may keep a disk slow.
+pub const PLAN_SLOW_MS_MAX: u64 = 5_000;
+/// Milliseconds by which a plan may delay a sync: beyond an election timeout, because heartbeats do
+/// not wait for the disk.
+pub const PLAN_SLOW_BY_MS_MAX: u64 = 300;
+/// Milliseconds by which syncs of a disk that is drawn to be slow take longer at most.
+pub const SLOW_BY_MS_DRAWN: (u64, u64) = (5, 80);
+/// Milliseconds until a sync has to come, so that it can fail: under load one comes every few
+/// milliseconds.
+pub const DISK_HIT_MS_MAX: u64 = 3_000;
+/// Time within which a member has to end after a sync that failed. The requests that it still reads
+/// for may take five seconds of it.
+pub const DISK_END: Duration = Duration::from_secs(15);
+/// KiB that a drawn shortage leaves.
+pub const LEFT_KIB_DRAWN: (u64, u64) = (4 << 10, 16 << 10);
 /// Between two writes at a majority that was cut off from a leader, while it refuses them.
 pub const CUT_RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// Lead of the write to the others before the end of a pause or a disturbance: a committed write

@@ -56,6 +56,8 @@ pub enum Class {
     /// A member that needs a snapshot was sent some and refused them all, so that it never caught
     /// up: liveness, with a cause.
     SnapshotTransfer,
+    /// A member went on after a sync that failed.
+    FailedSyncBelieved,
     /// A node ended by itself (panic, own invariant), and nothing more precise is known.
     NodeDied,
     /// It did not come back, or not catch up, inside its bound.
@@ -99,6 +101,7 @@ impl Class {
             Class::RaftLog => "raft-log",
             Class::VoteWentBack => "vote-went-back",
             Class::SnapshotTransfer => "snapshot-transfer",
+            Class::FailedSyncBelieved => "failed-sync-believed",
             Class::NodeDied => "node-died",
             Class::Liveness => "liveness",
             Class::MachineExhausted => "machine-exhausted",

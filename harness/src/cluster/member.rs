@@ -9,8 +9,9 @@ use super::readings::Readings;
 use super::{Site, Trouble};
 use crate::contact::{Contact, KvLook, Standing};
 use crate::endpoints::Board;
-use crate::faultfs::{Gate, Mount};
+use crate::faultfs::{Ailing, Disk, Gate, Mount};
 use crate::pace::Pace;
+use crate::plan::Ailment;
 use crate::process::{Child, Launch, Signals};
 use crate::seed::Stream;
 use crate::subject::events::{self, NodeState};
@@ -196,6 +197,49 @@ impl Member {
         self.files.as_ref().and_then(Mount::below).unwrap_or_else(|| site.paths.node_data(self.id))
     }
 
+    /// Has its disk fail, until what is returned is dropped; `draws`: the delays of one that is
+    /// slow.
+    ///
+    /// # Errors
+    /// Its directory is not under the fault filesystem.
+    pub fn ail(&self, ailment: Ailment, draws: Stream) -> Result<Ailing, Trouble> {
+        let disk = self
+            .disk()
+            .ok_or_else(|| anyhow!("the disk of n{} is to fail: expected it under the fault filesystem", self.id))?;
+        Ok(match ailment {
+            Ailment::Fill { left_kib, .. } => disk.fill(left_kib << 10),
+            Ailment::Slow { by_ms, .. } => disk.slow(by_ms, draws),
+            Ailment::FailSync { losing } => disk.fail_sync(losing),
+        })
+    }
+
+    /// The state of its process, as it changes in this life.
+    pub fn process(&self) -> Result<watch::Receiver<Signals>, Trouble> {
+        Ok(self.life()?.child.subscribe())
+    }
+
+    /// Its end in this life, if its disk was made to give it an error that explains it.
+    pub fn ended_of_its_disk(&self) -> Option<Ended> {
+        let life = self.life.as_ref()?;
+        life.child.state().ended.filter(|ended| self.may_end(life)(*ended))
+    }
+
+    /// Whether we, and not the machine, told this life that there is no room.
+    pub fn was_refused_room(&self) -> bool {
+        self.disk().is_some_and(|disk| disk.refused_room())
+    }
+
+    /// The ends that an error of its disk, which it was made to give, explains.
+    fn may_end(&self, life: &Life) -> impl Fn(Ended) -> bool + use<> {
+        let (disk, served) = (self.disk().cloned(), life.said.borrow().serving);
+        move |ended| disk.as_ref().is_some_and(|disk| disk.excuses(ended, served))
+    }
+
+    /// The disk that it believes to have, under the fault filesystem.
+    fn disk(&self) -> Option<&Arc<Disk>> {
+        self.files.as_ref().map(Mount::disk)
+    }
+
     /// The gate that its changes of files pass, if it has one.
     fn gate(&self) -> Option<&Arc<Gate>> {
         self.files.as_ref().map(Mount::gate)
@@ -234,6 +278,9 @@ impl Member {
         }
         if let Some((window, hit)) = at_files {
             self.arm_gate(window, hit)?;
+        }
+        if let Some(disk) = self.disk() {
+            disk.begin_life();
         }
         let started = site.spawner.spawn(launch).await?;
         let contact = Contact::with(&site.target, id, at).await?;
@@ -277,9 +324,11 @@ impl Member {
         }
     }
 
-    /// Kills it, if it is up, and waits until it is dead. `None`: it was down.
+    /// Kills it, if it is up, and waits until it is dead. It may have ended by itself, of its disk.
+    /// `None`: it was down.
     pub async fn kill(&mut self) -> Option<Result<Death, Trouble>> {
-        self.kill_unless(|_| false).await
+        let may_end = self.may_end(self.life.as_ref()?);
+        self.kill_unless(may_end).await
     }
 
     /// [`Member::kill`] for a member that was removed from its cluster. It may have learnt that and
@@ -489,10 +538,10 @@ impl Member {
         Some(String::from_utf8_lossy(&words).into_owned())
     }
 
-    /// Its end, if it ended without having been killed.
+    /// Its end, if it ended without having been killed, and its disk does not explain that.
     pub fn stray_death(&self) -> Option<Trouble> {
         let life = self.life.as_ref()?;
-        life.child.state().ended.map(|ended| self.died(life, ended))
+        life.child.state().ended.filter(|ended| !self.may_end(life)(*ended)).map(|ended| self.died(life, ended))
     }
 
     async fn ask<T, F>(&self, what: &str, bound: Duration, call: impl FnOnce(Contact) -> F) -> Result<T, Trouble>

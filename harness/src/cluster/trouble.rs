@@ -176,6 +176,13 @@ impl Trouble {
     }
 }
 
+/// The shortages of the machine that may explain a trouble of a member. `made_up`: it was the fault
+/// filesystem that told this member that its disk is full.
+pub fn credible(mut short: Vec<Shortage>, made_up: bool) -> Vec<Shortage> {
+    short.retain(|one| !(made_up && one.resource == Resource::Disk));
+    short
+}
+
 /// `finding`, blamed on the machine and not on a member, with the reason `why`.
 pub fn excused(finding: Finding, why: &str) -> Finding {
     let what = Harness::MachineRanShort { short: why.to_owned(), outcome: Box::new(finding.what) };
@@ -284,6 +291,20 @@ mod tests {
         assert_eq!((finding.class(), finding.cycle), (Class::MachineExhausted, Some(3)));
         let What::Harness(Harness::MachineRanShort { outcome, .. }) = finding.what else { panic!("{finding}") };
         assert!(matches!(*outcome, What::Harness(Harness::HarnessFailed { error }) if error.contains("cannot copy")));
+    }
+
+    /// A member that is told of a full disk by us has to live by what it promises.
+    #[test]
+    fn a_shortage_that_was_made_up_excuses_nothing() {
+        let short = |resource| vec![Shortage { resource, found: "0 KiB free at /r".to_owned() }];
+        let died =
+            Trouble::Died { member: 2, ended: Ended::Exited(74), served: true, lived_before: true, remark: None };
+        let class = |made_up| {
+            let words = Some("write failed: No space left on device (os error 28)");
+            died.weighed(&credible(short(Resource::Disk), made_up), words, None).class()
+        };
+        assert_eq!((class(false), class(true)), (Class::MachineExhausted, Class::NodeDied));
+        assert_eq!(credible(short(Resource::Memory), true), short(Resource::Memory));
     }
 
     #[test]

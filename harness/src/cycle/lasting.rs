@@ -1,4 +1,5 @@
-//! Faults that end by themselves: members that stand still, and links that are disturbed.
+//! Faults that end by themselves: members that stand still, links that are disturbed, and disks
+//! that fail.
 //!
 //! All faults of a step wait for their places at once; the step goes on when each of them has
 //! begun, or was not reached. From its beginning on each fault has a task of its own that ends it
@@ -13,13 +14,15 @@
 //! Shortly before the end the prober writes to the others, and then reads from the victims
 //! ([`ReadProber`]): a victim that still believes that it leads must not answer from its old state.
 
+use super::disks::{Failing, Failure};
 use super::revive::first_trouble;
 use super::strike::Reached;
 use super::{Stage, Work, victims};
 use crate::cluster::{Disturbance, Paused, Trouble};
+use crate::faultfs::Ailing;
 use crate::observe::leaderless;
 use crate::pace::Lap;
-use crate::plan::{Fault, Link, When, Whom};
+use crate::plan::{Ailment, DiskFault, Fault, Link, When, Whom};
 use crate::timer;
 use crate::workload::ReadProber;
 use anyhow::{Context, anyhow};
@@ -39,27 +42,59 @@ use tokio::task::JoinSet;
 /// The tasks that end the lasting faults; dropping them ends the faults at once.
 #[derive(Default)]
 pub(super) struct UnderWay {
-    /// By place in the record: one task for each fault that began.
-    tasks: Vec<JoinSet<io::Result<LastingEnd>>>,
+    /// By place in the record.
+    tasks: Vec<Task>,
     /// The highest term of the cluster when the first one began.
     term: u64,
+}
+
+#[derive(Default)]
+struct Task {
+    /// Empty if the fault did not begin, or has ended.
+    set: JoinSet<io::Result<LastingEnd>>,
+    /// A member may end by it, and is started again only after it.
+    mortal: bool,
 }
 
 /// The end of a lasting fault, as its task saw it.
 struct LastingEnd {
     lasted_ms: u64,
     behind: u64,
+    /// Operations that met a disk's ailment.
+    met: u64,
     majority_wrote_ms: Option<u64>,
     /// What clients saw of the members that were cut off from every quorum.
     leaderless: Vec<(u64, leaderless::Seen)>,
     /// The machine's factor while it lasted.
     machine_percent: u32,
+    failures: Vec<Failure>,
 }
 
 /// The handle that undoes a fault.
 enum Hold {
     Pause(Vec<Paused>),
     Network(Disturbance),
+    Disk(Vec<Ailing>),
+}
+
+/// What is done to the victims of a lasting fault.
+#[derive(Clone, Copy)]
+enum What {
+    Pause,
+    Network(Link),
+    Disk(Ailment),
+}
+
+impl What {
+    fn kind(self) -> LastingKind {
+        match self {
+            What::Pause => LastingKind::Pause,
+            What::Network(_) => LastingKind::Network,
+            What::Disk(Ailment::Fill { .. }) => LastingKind::Fill,
+            What::Disk(Ailment::Slow { .. }) => LastingKind::Slow,
+            What::Disk(Ailment::FailSync { .. }) => LastingKind::FailSync,
+        }
+    }
 }
 
 /// The members that a fault hits, and everything that is needed to look after them.
@@ -72,6 +107,8 @@ struct Patient {
     fault: String,
     /// Places of the victims among the endpoints.
     endpoints: Vec<usize>,
+    /// The others are asked for a write before its end. While a disk is full they refuse all.
+    writes: bool,
     /// Places of the majority that stays connected; empty: no majority is sure to stay connected.
     majority: Vec<usize>,
     /// The members that are certainly cut off from every quorum, with their endpoints.
@@ -90,15 +127,16 @@ enum Skip {
 
 /// Whether `fault` ends by itself.
 pub(super) fn lasts(fault: &Fault) -> bool {
-    matches!(fault, Fault::Pause { .. } | Fault::Network { .. })
+    matches!(fault, Fault::Pause { .. } | Fault::Network { .. } | Fault::Disk(_))
 }
 
-/// The parts of a lasting fault: its victims, its moment, its milliseconds and its links; `None`:
-/// the fault does not last.
-fn parts(fault: &Fault) -> Option<(Whom, When, u64, Option<Link>)> {
+/// The parts of a lasting fault: its victims, its moment, its milliseconds and what it does;
+/// `None`: the fault does not last.
+fn parts(fault: &Fault) -> Option<(Whom, When, u64, What)> {
     match *fault {
-        Fault::Pause { whom, when, ms } => Some((whom, when, ms, None)),
-        Fault::Network { link, whom, when, ms } => Some((whom, when, ms, Some(link))),
+        Fault::Pause { whom, when, ms } => Some((whom, when, ms, What::Pause)),
+        Fault::Network { link, whom, when, ms } => Some((whom, when, ms, What::Network(link))),
+        Fault::Disk(DiskFault { ailment, whom, when }) => Some((whom, when, ailment.ms(), What::Disk(ailment))),
         Fault::Kill { .. } | Fault::Strangers { .. } | Fault::Upgrade(_) | Fault::Restore(_) => None,
     }
 }
@@ -124,21 +162,21 @@ impl Stage<'_> {
         work: &Work,
         (nth, fault): (u32, &Fault),
         roles: &[(u64, Role)],
-    ) -> Result<(LastingRecord, JoinSet<io::Result<LastingEnd>>), Trouble> {
-        let mut task = JoinSet::new();
-        let (whom, when, ms, link) =
+    ) -> Result<(LastingRecord, Task), Trouble> {
+        let mut task = Task::default();
+        let (whom, when, ms, what) =
             parts(fault).ok_or_else(|| Trouble::Harness(anyhow!("`{fault}` does not end by itself")))?;
         let victims = victims::choose(&whom, roles);
-        let kind = if link.is_some() { LastingKind::Network } else { LastingKind::Pause };
         let mut record = LastingRecord {
             fault: fault.to_string(),
-            kind,
+            kind: what.kind(),
             victims: victims.clone(),
             links: 0,
             lasted_ms: None,
             behind: 0,
             majority: Vec::new(),
             majority_wrote_ms: None,
+            met: 0,
             skipped: None,
             not_applicable: false,
         };
@@ -153,21 +191,23 @@ impl Stage<'_> {
             return Ok((record, task));
         }
         self.note(work.step.cycle, Did::Begin, Some(first), Some(&record.fault));
-        let hold = match link {
-            None => Hold::Pause(self.pause(&victims).await?),
-            Some(link) => {
+        let hold = match what {
+            What::Pause => Hold::Pause(self.pause(&victims).await?),
+            What::Network(link) => {
                 let disturbance = self.disturb(link, &victims)?;
                 record.links = disturbance.links() as u32;
-                if matches!(when, When::Window { .. }) {
-                    // The member stood still there by itself; the fault concerns its links, so it
-                    // goes on.
-                    self.member(first)?.pause().await?.go_on().await.context("cannot let a member go on")?;
-                }
                 Hold::Network(disturbance)
             }
+            What::Disk(ailment) => Hold::Disk(self.ail(work.step.cycle, ailment, &victims)?),
         };
+        if !matches!(what, What::Pause) && matches!(when, When::Window { .. }) {
+            // The member stood still there by itself; the fault concerns its links or its disk, so
+            // it goes on.
+            self.member(first)?.pause().await?.go_on().await.context("cannot let a member go on")?;
+        }
         let (mut patient, since) = (self.patient(work.step.cycle, (nth, &record.fault), &victims)?, clock::now());
-        if let Some(link) = link.filter(|_| work.step.faults.len() == 1) {
+        patient.writes = what.kind() != LastingKind::Fill;
+        if let (What::Network(link), 1) = (what, work.step.faults.len()) {
             patient.majority = connected_majority(link, &patient.endpoints, self.cluster.members.len());
             record.majority = patient.majority.iter().map(|at| self.cluster.members[*at].id).collect();
             if link == Link::Isolate && !patient.majority.is_empty() {
@@ -176,7 +216,15 @@ impl Stage<'_> {
                     others.map(|member| (member.id, format!("http://{}", member.addresses.client))).collect();
             }
         }
-        task.spawn(async move { look_after(hold, &patient, since, ms).await });
+        task.mortal = matches!(what, What::Disk(ailment) if ailment.may_end_a_member());
+        match (what, hold) {
+            (What::Disk(Ailment::FailSync { losing }), Hold::Disk(ailing)) => {
+                let failing = self.failing(ailing, &victims)?;
+                let bound = Duration::from_millis(ms);
+                task.set.spawn(async move { await_failures(failing, &patient, since, (bound, losing)).await })
+            }
+            (_, hold) => task.set.spawn(async move { look_after(hold, &patient, since, ms).await }),
+        };
         Ok((record, task))
     }
 
@@ -233,6 +281,7 @@ impl Stage<'_> {
             victims_applied: endpoints.iter().map(|at| self.cluster.members[*at].applied_follower()).collect(),
             all_applied: self.cluster.members.iter().map(|member| member.applied_follower()).collect(),
             endpoints,
+            writes: true,
             majority: Vec::new(),
             leaderless: Vec::new(),
         })
@@ -260,10 +309,22 @@ impl Stage<'_> {
         if work.record.lasting.is_empty() {
             return Ok(());
         }
-        for (record, task) in work.record.lasting.iter_mut().zip(&mut work.lasting.tasks) {
-            let Some(ended) = task.join_next().await else { continue };
+        self.end_those(work, |_| true).await?;
+        work.record.terms_passed = self.term().await.saturating_sub(work.lasting.term);
+        Ok(())
+    }
+
+    /// Waits until everything has ended that a member may end by.
+    pub(super) async fn end_mortal(&mut self, work: &mut Work) -> Result<(), Trouble> {
+        self.end_those(work, |task| task.mortal).await
+    }
+
+    async fn end_those(&mut self, work: &mut Work, those: fn(&Task) -> bool) -> Result<(), Trouble> {
+        let tasks = work.record.lasting.iter_mut().zip(&mut work.lasting.tasks);
+        for (record, task) in tasks.filter(|(_, task)| those(task)) {
+            let Some(ended) = task.set.join_next().await else { continue };
             let ended = ended.map_err(|error| Trouble::Harness(anyhow!("a fault ended by a panic: {error}")))?;
-            let LastingEnd { lasted_ms, behind, majority_wrote_ms, leaderless, machine_percent } =
+            let LastingEnd { lasted_ms, behind, met, majority_wrote_ms, leaderless, machine_percent, failures } =
                 ended.context("cannot let a member go on")?;
             for (member, seen) in leaderless {
                 let (cycle, fault, leaderless::Seen { ended, named }) = (work.step.cycle, record.fault.clone(), seen);
@@ -271,7 +332,8 @@ impl Stage<'_> {
                 let bound_ms = self.scenario.bounds.leaderless_ms_max;
                 self.ledger.record(&Evidence::Leaderless { leaderless, bound_ms });
             }
-            (record.lasted_ms, record.behind) = (Some(lasted_ms), behind);
+            (record.lasted_ms, record.behind, record.met) = (Some(lasted_ms), behind, met);
+            work.failures.extend(failures);
             record.majority_wrote_ms = majority_wrote_ms;
             if !record.majority.is_empty() {
                 let (fault, majority) = (record.fault.clone(), record.majority.clone());
@@ -282,7 +344,6 @@ impl Stage<'_> {
             }
         }
         self.drain(work);
-        work.record.terms_passed = self.term().await.saturating_sub(work.lasting.term);
         Ok(())
     }
 }
@@ -292,8 +353,10 @@ async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> i
     let end = since + Duration::from_millis(ms);
     let before = |lead| end.checked_sub(lead).unwrap_or(since);
     let write = async {
-        timer::sleep_until(before(limits::PROBE_WRITE_LEAD)).await;
-        patient.prober.write((0..patient.all_applied.len()).filter(|at| !patient.endpoints.contains(at))).await;
+        if patient.writes {
+            timer::sleep_until(before(limits::PROBE_WRITE_LEAD)).await;
+            patient.prober.write((0..patient.all_applied.len()).filter(|at| !patient.endpoints.contains(at))).await;
+        }
     };
     let read = async {
         timer::sleep_until(before(limits::PROBE_LEAD)).await;
@@ -312,7 +375,11 @@ async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> i
         timer::sleep_until(end).await;
         let behind = patient.behind();
         let lasted_ms = clock::ms_since(since);
-        let what = Some(format!("{}, after {lasted_ms} ms", patient.fault));
+        let met = match &hold {
+            Hold::Disk(ailing) => ailing.iter().map(Ailing::met).sum(),
+            Hold::Pause(_) | Hold::Network(_) => 0,
+        };
+        let what = Some(format!("{}, after {lasted_ms} ms{}", patient.fault, met_in_words(met)));
         patient.ledger.record(&Evidence::Did { cycle: patient.cycle, did: Did::End, member: None, what });
         match hold {
             Hold::Pause(paused) => {
@@ -320,13 +387,49 @@ async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> i
                 went_on.into_iter().collect::<io::Result<()>>()?;
             }
             Hold::Network(disturbance) => drop(disturbance),
+            Hold::Disk(ailing) => drop(ailing),
         }
-        Ok((lasted_ms, behind))
+        Ok((lasted_ms, behind, met))
     };
     // A late answer must not make the fault last longer.
     let (ended, majority_wrote_ms, (), (), leaderless) = tokio::join!(undo, serve, write, read, look);
     let machine_percent = patient.lap.factor_percent();
-    ended.map(|(lasted_ms, behind)| LastingEnd { lasted_ms, behind, majority_wrote_ms, leaderless, machine_percent })
+    ended.map(|(lasted_ms, behind, met)| {
+        let failures = Vec::new();
+        LastingEnd { lasted_ms, behind, met, majority_wrote_ms, leaderless, machine_percent, failures }
+    })
+}
+
+/// Waits until a sync of each victim has failed, and the victim has ended of it; both within
+/// bounds.
+async fn await_failures(
+    failing: Vec<Failing>,
+    patient: &Patient,
+    since: Instant,
+    (bound, losing): (Duration, bool),
+) -> io::Result<LastingEnd> {
+    let ends = failing.iter().map(|one| one.end(&patient.lap, bound, losing));
+    let failures: Vec<_> = join_all(ends).await.into_iter().flatten().collect();
+    let (behind, lasted_ms, met) = (patient.behind(), clock::ms_since(since), failures.len() as u64);
+    let files: Vec<_> = failures.iter().map(|failure| format!("n{} {}", failure.member, failure.file)).collect();
+    let found = if files.is_empty() { "no sync came".to_owned() } else { files.join(", ") };
+    let what = Some(format!("{}, after {lasted_ms} ms: {found}", patient.fault));
+    patient.ledger.record(&Evidence::Did { cycle: patient.cycle, did: Did::End, member: None, what });
+    let machine_percent = patient.lap.factor_percent();
+    Ok(LastingEnd {
+        lasted_ms,
+        behind,
+        met,
+        majority_wrote_ms: None,
+        leaderless: Vec::new(),
+        machine_percent,
+        failures,
+    })
+}
+
+/// The end of a sentence on a fault that so many operations met.
+fn met_in_words(met: u64) -> String {
+    if met == 0 { String::new() } else { format!(", met by {met} operations") }
 }
 
 /// The places of more than half of `members` members that certainly all hear each other while

@@ -63,7 +63,10 @@ impl Stage<'_> {
             Reached::Yes => {
                 let planned: Vec<_> = work.victims.iter().map(|victim| victim.member).collect();
                 self.strike_down(work, &planned).await?;
-                work.record.outcome = FaultOutcome::Landed;
+                match work.casualties.iter().any(Casualty::by_us) {
+                    true => work.record.outcome = FaultOutcome::Landed,
+                    false => work.skip("its victims had ended before, of their disks"),
+                }
             }
             Reached::Struck => work.record.outcome = FaultOutcome::Landed,
             Reached::No(miss) => work.skip(format!("{when}: {miss}")),
@@ -72,7 +75,7 @@ impl Stage<'_> {
     }
 
     /// Kills `members` as the plan has it: with the power, or without.
-    async fn strike_down(&mut self, work: &mut Work, members: &[u64]) -> Result<(), Trouble> {
+    pub(super) async fn strike_down(&mut self, work: &mut Work, members: &[u64]) -> Result<(), Trouble> {
         let Some(keep_percent) = work.keep_percent else { return self.kill(work, members).await };
         let up = self.cluster.members.iter().filter(|member| members.contains(&member.id) && member.is_up());
         let doomed: Vec<_> = up.map(|member| member.id).collect();
@@ -80,16 +83,19 @@ impl Stage<'_> {
         // One instant for all of them.
         self.cluster.members.iter().filter(|member| doomed.contains(&member.id)).for_each(Member::freeze);
         self.end_lives(work, &doomed).await?;
-        for id in doomed {
-            let cycle = work.step.cycle;
-            self.note(cycle, Did::CutPower, Some(id), None);
-            let mut draws = self.seed.stream(&format!("survivors/{cycle}/{id}/{}", work.record.kills.power_losses));
-            let member = self.cluster.member_mut(id).ok_or_else(|| unknown(id))?;
-            // It unmounts and mounts, and waits for the threads of the mount.
-            let lost = tokio::task::block_in_place(|| member.cut(keep_percent, &mut draws))?;
-            work.record.kills.power_losses += 1;
-            self.ledger.record(&Evidence::PowerLost { cycle, member: id, keep_percent, lost });
-        }
+        doomed.into_iter().try_for_each(|id| self.cut_power(work, id, keep_percent))
+    }
+
+    /// Takes from the dead member `id` what was not synced.
+    pub(super) fn cut_power(&mut self, work: &mut Work, id: u64, keep_percent: u32) -> Result<(), Trouble> {
+        let cycle = work.step.cycle;
+        self.note(cycle, Did::CutPower, Some(id), None);
+        let mut draws = self.seed.stream(&format!("survivors/{cycle}/{id}/{}", work.record.kills.power_losses));
+        let member = self.cluster.member_mut(id).ok_or_else(|| unknown(id))?;
+        // It unmounts and mounts, and waits for the threads of the mount.
+        let lost = tokio::task::block_in_place(|| member.cut(keep_percent, &mut draws))?;
+        work.record.kills.power_losses += 1;
+        self.ledger.record(&Evidence::PowerLost { cycle, member: id, keep_percent, lost });
         Ok(())
     }
 

@@ -1,9 +1,11 @@
 //! The operations below: each one as its system calls on the backing directory.
 
 use super::attr::{self, attr};
+use super::disk::Disk;
 use super::lossy::{Lossy, place};
 use super::point::Class;
 use super::tree::{ROOT, Tree, by_descriptor, errno, errno_of, read_up_to, stat_of};
+use super::unsynced::Sync;
 use fuser::{Errno, FileAttr, FileType, RenameFlags, TimeOrNow};
 use nix::fcntl::{FallocateFlags, fallocate, renameat2};
 use rustix::fd::OwnedFd;
@@ -51,6 +53,8 @@ pub struct Below {
     /// The account of what a power loss would take. It is held while a change is remembered and
     /// made, so that both happen as one. `None`: nothing can be lost.
     lossy: Option<Mutex<Lossy>>,
+    /// The disk that the member believes to have.
+    disk: Arc<Disk>,
 }
 
 type Done<T> = Result<T, Errno>;
@@ -58,8 +62,8 @@ type Done<T> = Result<T, Errno>;
 impl Below {
     /// # Errors
     /// `root` is not a readable directory.
-    pub fn new(root: OwnedFd, lossy: Option<Lossy>) -> Done<Self> {
-        Ok(Self { tree: Mutex::new(Tree::new(root)?), handles: Mutex::default(), lossy: lossy.map(Mutex::new) })
+    pub fn new(root: OwnedFd, lossy: Option<Lossy>, disk: Arc<Disk>) -> Done<Self> {
+        Ok(Self { tree: Mutex::new(Tree::new(root)?), handles: Mutex::default(), lossy: lossy.map(Mutex::new), disk })
     }
 
     /// The directory whose content is shown.
@@ -103,6 +107,11 @@ impl Below {
         self.handles().open.get(&handle).cloned().ok_or(Errno::EBADF)
     }
 
+    /// The disk that the member believes to have.
+    pub fn disk(&self) -> &Arc<Disk> {
+        &self.disk
+    }
+
     /// The class of a file by its present name.
     pub fn class(&self, ino: u64) -> Option<Class> {
         self.tree().path(ino).and_then(|path| Class::of(&path))
@@ -139,11 +148,13 @@ impl Below {
         }
         if let Some(size) = changes.size {
             let file = File::options().read(true).write(true).open(by_descriptor(&fd))?;
-            let mut lossy = self.lossy();
-            if let Some(lossy) = &mut lossy {
-                lossy.before_resize(ino, &file, size)?;
-            }
-            file.set_len(size)?;
+            self.disk.change(&file, || {
+                let mut lossy = self.lossy();
+                if let Some(lossy) = &mut lossy {
+                    lossy.before_resize(ino, &file, size)?;
+                }
+                Ok(file.set_len(size)?)
+            })?;
         }
         if changes.accessed.is_some() || changes.modified.is_some() {
             let times = Timestamps { last_access: time(changes.accessed), last_modification: time(changes.modified) };
@@ -153,6 +164,7 @@ impl Below {
     }
 
     pub fn mkdir(&self, parent: u64, name: &OsStr, mode: u32) -> Done<FileAttr> {
+        self.disk.make()?;
         rustix::fs::mkdirat(&*self.fd(parent)?, name, Mode::from_raw_mode(mode)).map_err(errno)?;
         self.named(parent, name, Lossy::made)
     }
@@ -160,10 +172,12 @@ impl Below {
     /// Unlinks a file, or with `REMOVEDIR` a directory.
     pub fn remove(&self, parent: u64, name: &OsStr, flags: AtFlags) -> Done<()> {
         let dir = self.fd(parent)?;
+        let room = self.room_of(&dir, name);
         match self.lossy() {
             Some(mut lossy) => lossy.remove((parent, &dir), name, flags)?,
             None => rustix::fs::unlinkat(&*dir, name, flags).map_err(errno)?,
         }
+        self.disk.give_back(room);
         self.tree().unnamed(parent, name);
         Ok(())
     }
@@ -171,18 +185,36 @@ impl Below {
     pub fn rename(&self, from: (u64, &OsStr), to: (u64, &OsStr), flags: RenameFlags) -> Done<()> {
         let (old, new) = (self.fd(from.0)?, self.fd(to.0)?);
         let how = nix::fcntl::RenameFlags::from_bits_retain(flags.bits());
+        let replaces = !flags.contains(RenameFlags::RENAME_EXCHANGE);
+        let room = if replaces { self.room_of(&new, to.1) } else { 0 };
         match self.lossy() {
             Some(mut lossy) => lossy.rename((place(from.0, from.1), &old), (place(to.0, to.1), &new), how)?,
             None => renameat2(&*old, from.1, &*new, to.1, how).map_err(errno_of)?,
         }
+        self.disk.give_back(room);
         self.tree().renamed(from, to, flags.contains(RenameFlags::RENAME_EXCHANGE));
         Ok(())
     }
 
     pub fn link(&self, ino: u64, parent: u64, name: &OsStr) -> Done<FileAttr> {
         let (file, dir) = (self.fd(ino)?, self.fd(parent)?);
+        self.disk.make()?;
         rustix::fs::linkat(CWD, by_descriptor(&file), &*dir, name, AtFlags::SYMLINK_FOLLOW).map_err(errno)?;
         self.named(parent, name, Lossy::linked)
+    }
+
+    /// Room that goes with the name of a file, in sectors: none if that is not its last name. Asked
+    /// only while room is counted.
+    fn room_of(&self, dir: &OwnedFd, name: &OsStr) -> u64 {
+        if !self.disk.counts() {
+            return 0;
+        }
+        // What cannot be asked is not there, and gives nothing back.
+        rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_or(0, |stat| {
+            let graves = self.lossy().map_or(0, |lossy| lossy.graves(stat.st_ino));
+            let last = stat.st_nlink.saturating_sub(graves.into()) <= 1;
+            if last { stat.st_blocks.unsigned_abs() } else { 0 }
+        })
     }
 
     /// The file or directory that has just got a name, which `tell` tells the account.
@@ -206,6 +238,7 @@ impl Below {
     pub fn create(&self, parent: u64, name: &OsStr, mode: u32, flags: i32) -> Done<(FileAttr, u64)> {
         let dir = self.fd(parent)?;
         let how = self.access(flags) | OFlags::CREATE | OFlags::NOFOLLOW;
+        self.disk.make()?;
         let open = |how| rustix::fs::openat(&*dir, name, how, Mode::from_raw_mode(mode));
         match open(how | OFlags::EXCL) {
             Ok(fd) => Ok((self.named(parent, name, Lossy::made)?, self.give(fd))),
@@ -245,21 +278,33 @@ impl Below {
 
     pub fn write(&self, ino: u64, handle: u64, offset: u64, bytes: &[u8]) -> Done<u32> {
         let file = self.handle(handle)?.file;
-        let mut lossy = self.lossy();
-        if let Some(lossy) = &mut lossy {
-            lossy.before_write(ino, &file, offset, bytes.len() as u64)?;
-        }
-        file.write_all_at(bytes, offset)?;
-        Ok(bytes.len() as u32)
+        self.disk.write(&file, (offset, bytes.len() as u64), |length| {
+            let mut lossy = self.lossy();
+            if let Some(lossy) = &mut lossy {
+                lossy.before_write(ino, &file, offset, length)?;
+            }
+            file.write_all_at(&bytes[..length as usize], offset)?;
+            Ok(length as u32)
+        })
     }
 
-    /// Syncs the file or directory `ino`. Where things can be lost, their account alone decides
-    /// what is durable, and the disk below is not troubled.
-    pub fn sync(&self, ino: u64, handle: u64, data_only: bool, is_dir: bool) -> Done<()> {
+    /// A sync of `ino` is asked for, which may be carried out later.
+    pub fn sync_begins(&self, ino: u64, is_dir: bool) -> Option<Sync> {
+        self.lossy().map(|mut lossy| lossy.sync_begins(ino, is_dir))
+    }
+
+    /// Carries out the sync of the file or directory `ino` that has `begun`. Where things can be
+    /// lost, their account alone decides what is durable, and the disk below is not troubled.
+    pub fn sync(&self, ino: u64, handle: u64, (data_only, is_dir): (bool, bool), begun: Option<Sync>) -> Done<()> {
         let file = self.handle(handle)?.file;
-        if let Some(mut lossy) = self.lossy() {
-            let sync = lossy.sync_begins(ino, is_dir);
-            return lossy.sync_ended(sync);
+        if !is_dir && let Some(losing) = self.disk.fails_sync(|| self.tree().path(ino)) {
+            if losing && let Some(mut lossy) = self.lossy() {
+                lossy.sync_lost(ino);
+            }
+            return Err(Errno::EIO);
+        }
+        if let (Some(mut lossy), Some(begun)) = (self.lossy(), begun) {
+            return lossy.sync_ended(begun);
         }
         if data_only {
             file.sync_data()?
@@ -273,6 +318,19 @@ impl Below {
         let file = self.handle(handle)?.file;
         let (mode, number) = (FallocateFlags::from_bits_retain(mode), |number| i64::try_from(number));
         let (Ok(from), Ok(long)) = (number(offset), number(length)) else { return Err(Errno::EFBIG) };
+        let gives_back = mode.contains(FallocateFlags::FALLOC_FL_PUNCH_HOLE);
+        let work = || self.allocate_whole(ino, &file, (offset, length), mode, (from, long));
+        if gives_back { self.disk.change(&file, work) } else { self.disk.reserve(&file, (offset, length), work) }
+    }
+
+    fn allocate_whole(
+        &self,
+        ino: u64,
+        file: &File,
+        (offset, length): (u64, u64),
+        mode: FallocateFlags,
+        (from, long): (i64, i64),
+    ) -> Done<()> {
         let mut lossy = self.lossy();
         if let Some(lossy) = &mut lossy {
             let end = offset.checked_add(length).ok_or(Errno::EFBIG)?;
@@ -281,17 +339,17 @@ impl Below {
                 // Room alone; it reads as zeros already.
                 how if how.is_empty() => {
                     if !keeps_size && end > file.metadata()?.len() {
-                        lossy.before_resize(ino, &file, end)?;
+                        lossy.before_resize(ino, file, end)?;
                     }
                 }
                 FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_ZERO_RANGE => {
-                    lossy.before_write(ino, &file, offset, length)?;
+                    lossy.before_write(ino, file, offset, length)?;
                 }
                 // Moves data about in the file; nothing that is under test does it.
                 _ => return Err(Errno::ENOTSUP),
             }
         }
-        fallocate(&*file, mode, from, long).map_err(errno_of)
+        fallocate(file, mode, from, long).map_err(errno_of)
     }
 
     /// The entries of an open directory from the `offset`-th on.
@@ -316,7 +374,8 @@ impl Below {
     }
 
     pub fn statvfs(&self, ino: u64) -> Done<rustix::fs::StatVfs> {
-        rustix::fs::fstatvfs(&*self.fd(ino)?).map_err(errno)
+        let below = rustix::fs::fstatvfs(&*self.fd(ino)?).map_err(errno)?;
+        Ok(self.disk.tell(below))
     }
 }
 

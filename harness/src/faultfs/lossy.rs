@@ -159,6 +159,11 @@ impl Lossy {
         self.unsynced.sync_begins(ino, is_dir)
     }
 
+    /// A sync has failed, and what it was for counts as written.
+    pub fn sync_lost(&mut self, ino: Ino) {
+        self.unsynced.sync_lost(ino);
+    }
+
     /// Makes durable what the sync covers, and empties the graves that are not needed any more.
     pub fn sync_ended(&mut self, sync: Sync) -> Done<()> {
         for Numbered { operation, change } in self.unsynced.sync_ended(sync) {

@@ -14,6 +14,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tempfile::TempDir;
 
 const ROOT: u64 = super::tree::ROOT;
@@ -36,7 +37,7 @@ impl Disk {
 
     fn open(dir: &Path, names: Names) -> Below {
         let root = fs::File::open(dir).unwrap();
-        Below::new(OwnedFd::from(root), Some(Lossy::beside(dir, names).unwrap())).unwrap()
+        Below::new(OwnedFd::from(root), Some(Lossy::beside(dir, names).unwrap()), Arc::default()).unwrap()
     }
 
     /// The number of a path.
@@ -94,7 +95,8 @@ impl Disk {
     fn sync(&self, path: &str, is_dir: bool) {
         let ino = self.ino(path);
         let handle = self.below.open(ino, 0).unwrap();
-        self.below.sync(ino, handle, false, is_dir).unwrap();
+        let begun = self.below.sync_begins(ino, is_dir);
+        self.below.sync(ino, handle, (false, is_dir), begun).unwrap();
         self.below.release(handle);
     }
 

@@ -4,6 +4,7 @@
 //! mount at the same place.)
 
 use super::below::Below;
+use super::disk::Disk;
 use super::gate::Gate;
 use super::lossy::{Lossy, graves_of};
 use super::passthrough::Passthrough;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 pub struct Mount {
     at: PathBuf,
     gate: Arc<Gate>,
+    disk: Arc<Disk>,
     /// Which syncs make names durable; `None`: nothing can be lost.
     names: Option<Names>,
     served: Option<Served>,
@@ -61,7 +63,7 @@ impl Mount {
             .mode(0o700)
             .create(dir)
             .with_context(|| format!("cannot create {}", dir.display()))?;
-        let mut mount = Self { at: dir.to_owned(), gate: Arc::default(), names, served: None };
+        let mut mount = Self { at: dir.to_owned(), gate: Arc::default(), disk: Arc::default(), names, served: None };
         mount.serve()?;
         Ok(mount)
     }
@@ -76,7 +78,7 @@ impl Mount {
             .open(dir)
             .with_context(|| format!("cannot open {}", dir.display()))?;
         let lossy = self.names.map(|names| Lossy::beside(dir, names)).transpose()?;
-        let below = Below::new(OwnedFd::from(root), lossy).map_err(io_error);
+        let below = Below::new(OwnedFd::from(root), lossy, Arc::clone(&self.disk)).map_err(io_error);
         let below = Arc::new(below.with_context(|| format!("cannot read {}", dir.display()))?);
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,default_permissions", device.as_raw_fd());
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
@@ -114,6 +116,11 @@ impl Mount {
         Some(PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd())))
     }
 
+    /// The disk that its member believes to have.
+    pub fn disk(&self) -> &Arc<Disk> {
+        &self.disk
+    }
+
     /// Lets the power of its member fail, which is dead: what was not synced is lost, and each such
     /// change survives with a chance of `keep_percent`, by the `draws`. The directory is mounted
     /// again, like a disk after a check; what is there now is durable.
@@ -138,6 +145,7 @@ impl Mount {
             return Err(anyhow!("cannot unmount {}", self.at.display()));
         }
         served.session.join().context("the FUSE session ended with an error")?;
+        self.disk.settle();
         let below = Arc::into_inner(served.below).context("a request outlives the FUSE session")?;
         Ok(below.into_lossy().map_err(io_error)?)
     }

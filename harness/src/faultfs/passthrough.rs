@@ -229,8 +229,12 @@ impl Filesystem for Passthrough {
     }
 
     fn fsync(&self, _: &Request, ino: INodeNo, handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
-        let work = move |below: &Below| below.sync(ino.0, handle.0, data_only, false);
-        self.change(self.on(ino, Deed::Sync), work, answer_empty(reply));
+        let (touches, begun) = (self.on(ino, Deed::Sync), self.below.sync_begins(ino.0, false));
+        let (below, gate) = (Arc::clone(&self.below), Arc::clone(&self.gate));
+        self.below.disk().sync(move || {
+            let work = move || below.sync(ino.0, handle.0, (data_only, false), begun);
+            gate.pass(touches, work, answer_empty(reply));
+        });
     }
 
     fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
@@ -257,8 +261,9 @@ impl Filesystem for Passthrough {
     }
 
     fn fsyncdir(&self, _: &Request, ino: INodeNo, handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
-        let touches = Some((Class::Directory, Deed::Sync));
-        self.change(touches, move |below| below.sync(ino.0, handle.0, data_only, true), answer_empty(reply));
+        let (touches, begun) = (Some((Class::Directory, Deed::Sync)), self.below.sync_begins(ino.0, true));
+        let work = move |below: &Below| below.sync(ino.0, handle.0, (data_only, true), begun);
+        self.change(touches, work, answer_empty(reply));
     }
 
     fn statfs(&self, _: &Request, ino: INodeNo, reply: ReplyStatfs) {

@@ -18,7 +18,7 @@ use std::thread;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-struct Bench {
+pub(super) struct Bench {
     mount: Option<Mount>,
     said: watch::Receiver<NodeState>,
     dir: TempDir,
@@ -26,12 +26,12 @@ struct Bench {
 
 impl Bench {
     /// `None`: this machine, or this user, has no FUSE.
-    fn new() -> Option<Self> {
+    pub(super) fn new() -> Option<Self> {
         Self::with(None)
     }
 
     /// The same, where what is not synced can be lost.
-    fn with(names: Option<Names>) -> Option<Self> {
+    pub(super) fn with(names: Option<Names>) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let mount = match Mount::over(&dir.path().join("n1"), names) {
             Ok(mount) => mount,
@@ -45,12 +45,22 @@ impl Bench {
         Some(Self { mount: Some(mount), said, dir })
     }
 
-    fn at(&self, path: &str) -> PathBuf {
+    pub(super) fn at(&self, path: &str) -> PathBuf {
         self.dir.path().join("n1").join(path)
     }
 
+    /// The power of the member fails.
+    pub(super) fn cut(&mut self, keep_percent: u32) {
+        let mut draws = Seed::new(7).stream("test");
+        self.mount.as_mut().unwrap().cut(keep_percent, &mut draws).unwrap();
+    }
+
+    pub(super) fn mount(&self) -> &Mount {
+        self.mount.as_ref().unwrap()
+    }
+
     fn gate(&self) -> &Gate {
-        self.mount.as_ref().unwrap().gate()
+        self.mount().gate()
     }
 
     fn wait_held(&self) {
@@ -63,7 +73,7 @@ impl Bench {
     }
 
     /// The content of the directory without the mount.
-    fn unmount(&mut self) -> BTreeMap<PathBuf, Vec<u8>> {
+    pub(super) fn unmount(&mut self) -> BTreeMap<PathBuf, Vec<u8>> {
         drop(self.mount.take());
         tree(&self.dir.path().join("n1"))
     }

@@ -17,7 +17,8 @@
 //! 2. A crash state is a function of the changes, the mode, the share that is kept, and the draws.
 //! 3. Pages survive one by one, torn at 512 bytes; sizes survive apart from pages, and a page that
 //!    is lost from a file that grew reads as zeros.
-//! 4. A name's changes survive in their order: a kept change of a name keeps those before it.
+//! 4. What a failed sync lost is durable only once it is written again, and synced.
+//! 5. A name's changes survive in their order: a kept change of a name keeps those before it.
 //!
 //! Modes, owners and times of files are not part of it: they survive.
 
@@ -110,6 +111,8 @@ struct File {
     sizes: Vec<Before<u64>>,
     /// The operation at which the last sync of this file began.
     sync_begun: u64,
+    /// Pages that count as written and are not: a sync of them has failed (claim 4).
+    stranded: BTreeSet<u64>,
 }
 
 impl File {
@@ -228,6 +231,7 @@ impl Unsynced {
         let operation = self.operation;
         let file = self.files.entry(ino).or_default();
         for page in pages {
+            file.stranded.remove(&page);
             if File::wants(file.pages.get(&page), file.sync_begun) {
                 let was = if page * PAGE < size { read(page)? } else { Vec::new() };
                 file.pages.entry(page).or_default().push(Before { operation, was });
@@ -260,13 +264,27 @@ impl Unsynced {
         Sync { ino, is_dir, begun: self.operation }
     }
 
+    /// A sync has failed: what is not durable of the file's data counts as written, and no later
+    /// sync covers it.
+    pub fn sync_lost(&mut self, ino: Ino) {
+        self.operation += 1;
+        if let Some(file) = self.files.get_mut(&ino) {
+            file.sync_begun = self.operation;
+            file.stranded.extend(file.pages.keys());
+        }
+    }
+
     /// A sync has ended well: what it covers is durable. Returns the changes of names that can not
     /// be lost any more.
     pub fn sync_ended(&mut self, sync: Sync) -> Vec<Numbered> {
         let covered = |operation: u64| operation <= sync.begun;
         if let Some(file) = self.files.get_mut(&sync.ino) {
             file.sizes.retain(|before| !covered(before.operation));
-            file.pages.retain(|_, versions| {
+            let stranded = &file.stranded;
+            file.pages.retain(|page, versions| {
+                if stranded.contains(page) {
+                    return true;
+                }
                 versions.retain(|before| !covered(before.operation));
                 !versions.is_empty()
             });
@@ -313,7 +331,7 @@ impl Unsynced {
         found
     }
 
-    /// The changes that are `chosen`, and those before them that they need (claim 4).
+    /// The changes that are `chosen`, and those before them that they need (claim 5).
     fn with_what_they_need(&self, chosen: impl FnMut(&Numbered) -> bool) -> Vec<bool> {
         let mut kept: Vec<bool> = self.names.iter().map(chosen).collect();
         for at in (0..self.names.len()).rev() {

@@ -1,6 +1,7 @@
 //! Drawing a cycle's faults. Each kind of choice has a stream of its own, so that one more weight
 //! moves as little of a plan as possible.
 
+use super::draw_disk::DrawDisk;
 use super::draw_lasting::DrawLasting;
 use super::quota::Lack;
 use super::{At, Fault, Power, When, Whom};
@@ -17,6 +18,7 @@ pub(super) struct Draw<'a> {
     power: Stream,
     strangers: Stream,
     lasting: DrawLasting<'a>,
+    disks: DrawDisk<'a>,
     lack: Lack,
 }
 
@@ -25,7 +27,8 @@ impl<'a> Draw<'a> {
         let [schedule, victims, again, power, strangers] =
             ["schedule", "victims", "again", "power", "strangers"].map(|name| seed.stream(name));
         let (lasting, lack) = (DrawLasting::new(scenario, seed), Lack::new(scenario));
-        Self { scenario, schedule, victims, again, power, strangers, lasting, lack }
+        let disks = DrawDisk::new(scenario, seed);
+        Self { scenario, schedule, victims, again, power, strangers, lasting, disks, lack }
     }
 
     /// The faults of the next cycle.
@@ -34,9 +37,11 @@ impl<'a> Draw<'a> {
         // kill.
         let kill = self.kill();
         let cut = self.cut(&kill);
-        let mut faults = self.lasting.beside(kill, cut);
+        let disks = self.disks.faults(cut.as_ref().unwrap_or(&kill));
+        let mut faults = self.lasting.beside(kill, cut, disks);
         let strangers = self.strangers();
-        if matches!(faults.last(), Some(Fault::Kill { .. })) {
+        let ailing = faults.iter().any(|fault| matches!(fault, Fault::Disk(_)));
+        if matches!(faults.last(), Some(Fault::Kill { .. })) && !ailing {
             faults.extend(strangers);
         }
         for fault in &faults {

@@ -21,8 +21,8 @@ impl<'a> DrawLasting<'a> {
         Self { scenario, mix, pauses, links }
     }
 
-    /// The faults of the next cycle; `kill` may be among them, or `cut` in its place.
-    pub fn beside(&mut self, kill: Fault, cut: Option<Fault>) -> Vec<Fault> {
+    /// The faults of the next cycle; `kill` may be among them, `cut` in its place, or `disks`.
+    pub fn beside(&mut self, kill: Fault, cut: Option<Fault>, disks: Option<Vec<Fault>>) -> Vec<Fault> {
         let kind = self.mix.weighted(&self.scenario.faults.kinds).copied().unwrap_or(FaultKind::Kill);
         let weight = |kind| self.scenario.faults.weight(kind);
         let (pause_weight, network_weight) = (weight(FaultKind::Pause), weight(FaultKind::Network));
@@ -33,6 +33,7 @@ impl<'a> DrawLasting<'a> {
         match kind {
             FaultKind::Kill => vec![kill],
             FaultKind::Cut => vec![cut.unwrap_or(kill)],
+            FaultKind::Disk => disks.unwrap_or_else(|| vec![kill]),
             FaultKind::Pause => vec![pause],
             FaultKind::Network => vec![network],
             FaultKind::Several => {
@@ -74,7 +75,7 @@ impl<'a> DrawLasting<'a> {
 
 /// Victims and moment, by the scenario's weights for kills; of its windows only those that load
 /// alone reaches.
-fn place(scenario: &Scenario, stream: &mut Stream) -> (Whom, When) {
+pub(super) fn place(scenario: &Scenario, stream: &mut Stream) -> (Whom, When) {
     let windows: Vec<_> = scenario.windows.iter().copied().filter(|(window, _)| window.reach == Reach::Load).collect();
     let kind = stream.weighted(&scenario.when).copied();
     let window = stream.weighted(&windows).copied();

@@ -11,11 +11,15 @@
 //! mute leader for 500ms at applied +3
 //! deafen follower#1 for 500ms at raft.append hit 9
 //! delay all by 20ms for 900ms at time 0ms
+//! slow all by 40ms for 900ms at time 40ms
+//! fail-sync leader keeping at applied +12
+//! fill follower#1 leaving 8192KiB for 900ms at applied +12
 //! upgrade slot#2 to rocksdb by migrate at migrate.copied hit 1
 //! restore slot#2 by one into other
 //! kill follower#1 at applied +12 + strangers for 800ms
 //! ```
 
+use super::disk::{Ailment, DiskFault};
 use super::restore::Restore;
 use super::upgrade::Upgrade;
 use crate::scenario::WhomKind;
@@ -126,6 +130,8 @@ pub enum Fault {
     /// After the kill that it stands behind, and before the members that are dead come back:
     /// members of another cluster listen at their peer addresses, for this long.
     Strangers { ms: u64 },
+    /// Disks fail.
+    Disk(DiskFault),
     /// A member changes its engine.
     Upgrade(Upgrade),
     /// The cluster is restored from a snapshot that one of its members sent.
@@ -173,14 +179,20 @@ impl fmt::Display for At {
 impl Fault {
     /// Whether the power of a member fails in it.
     pub fn cuts(&self) -> bool {
-        matches!(self, Fault::Kill { power: Power::Fails { .. } | Power::FailsLast { .. }, .. })
+        matches!(
+            self,
+            Fault::Kill { power: Power::Fails { .. } | Power::FailsLast { .. }, .. }
+                | Fault::Disk(DiskFault { ailment: Ailment::FailSync { losing: true }, .. })
+        )
     }
 
     /// The first of its windows that only the fault filesystem makes on the node.
     pub fn window_of_the_nodes_files(&self) -> Option<&'static Window> {
         let (when, again) = match self {
             Fault::Kill { when, again, .. } => (when, &again[..]),
-            Fault::Pause { when, .. } | Fault::Network { when, .. } => (when, &[][..]),
+            Fault::Pause { when, .. } | Fault::Network { when, .. } | Fault::Disk(DiskFault { when, .. }) => {
+                (when, &[][..])
+            }
             Fault::Strangers { .. } | Fault::Upgrade(_) | Fault::Restore(_) => return None,
         };
         let first = match when {
@@ -200,7 +212,12 @@ impl Fault {
         match self {
             Fault::Kill { when, again, .. } => again.is_empty() && fits(when),
             Fault::Pause { when, .. } => fits(when),
-            Fault::Network { .. } | Fault::Strangers { .. } | Fault::Upgrade(_) | Fault::Restore(_) => false,
+            // Only of the node it is known how it has to end when its disk fails.
+            Fault::Network { .. }
+            | Fault::Disk(_)
+            | Fault::Strangers { .. }
+            | Fault::Upgrade(_)
+            | Fault::Restore(_) => false,
         }
     }
 }
@@ -230,6 +247,7 @@ impl fmt::Display for Fault {
                 write!(f, "for {ms}ms at {when}")
             }
             Fault::Strangers { ms } => write!(f, "strangers for {ms}ms"),
+            Fault::Disk(fault) => fault.fmt(f),
             Fault::Upgrade(upgrade) => upgrade.fmt(f),
             Fault::Restore(restore) => restore.fmt(f),
         }

@@ -49,7 +49,8 @@ impl FromStr for Plan {
 
 const STEP: &str = "`cycle N  FAULT [+ FAULT …]` with FAULT one of `kill WHOM at WHEN [then at WINDOW hit N …]`, \
                     `pause WHOM for Nms at WHEN`, `isolate|mute|deafen WHOM for Nms at WHEN`, \
-                    `delay WHOM by Nms for Nms at WHEN`, and behind a kill `strangers for Nms` \
+                    `delay WHOM by Nms for Nms at WHEN`, `fill WHOM [leaving NKiB] for Nms at WHEN`, \
+                    `slow WHOM by Nms for Nms at WHEN`, `fail-sync WHOM keeping|losing at WHEN`, and behind a kill `strangers for Nms` \
                     (WHOM: follower#K, leader, minority#K, majority#K, all; WHEN: WINDOW hit N, applied +N, time Nms), \
                     or `cycle N  upgrade slot#K to ENGINE by migrate|replace [at WINDOW hit N [then serve]]`, \
                     or `cycle N  restore slot#K by all|one [into other] [unlike slot#K older|empty | at WINDOW hit N]`";
@@ -205,6 +206,15 @@ mod tests {
             ("pause leader for 9ms at recovery.engine-open hit 1", "one of raft.append, "),
             ("mute leader for 9ms at snapshot.send hit 1", "as the window in which a pause or a disturbance begins"),
             ("delay leader for 9ms at time 3ms", "`delay WHOM by Nms for Nms at WHEN`"),
+            ("fill leader for 5001ms at time 3ms", "`for Nms` with N of 1 to 5000"),
+            ("fill leader leaving 4095KiB for 9ms at time 3ms", "`leaving NKiB` with N of 4096 to "),
+            ("fill leader leaving 0KiB for 9ms at time 3ms", "`fill WHOM [leaving NKiB] for Nms at WHEN`"),
+            ("slow leader by 301ms for 9ms at time 3ms", "`by Nms` with N of 1 to 300"),
+            ("slow leader for 9ms at time 3ms", "`slow WHOM by Nms for Nms at WHEN`"),
+            ("fail-sync leader at time 3ms", "`fail-sync WHOM keeping|losing at WHEN`"),
+            ("fail-sync leader losing at time 3ms + kill all at time 4ms", "without a kill or a cut beside it"),
+            ("fill leader for 9ms at recovery.engine-open hit 1", "one of raft.append, "),
+            ("fill leader for 9ms at time 3ms + fill all for 9ms at time 3ms", "at most one of each fault of disks"),
             ("kill leader at time 3ms then at raft.append hit 1", "recovery.*"),
             (
                 "kill leader at time 3ms then at snapshot.unpack hit 1",

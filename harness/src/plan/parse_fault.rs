@@ -1,9 +1,10 @@
 //! Reading one fault of a step, and whether it can be carried out.
 
-use super::{At, Fault, Link, Power, When, Whom, restore, upgrade};
+use super::{Ailment, At, DiskFault, Fault, Link, Power, When, Whom, disk, restore, upgrade};
 use crate::scenario::WhomKind;
 use crate::subject::{self, Reach};
 use ninelives_evidence::limits;
+use std::collections::BTreeSet;
 
 /// The fault, or the expected form instead. `Ok(None)`: it has none of the known forms.
 ///
@@ -20,7 +21,7 @@ pub(super) fn parse(text: &str) -> Result<Option<Fault>, String> {
         "restore" => restore::parse(rest)?.map(Fault::Restore),
         // Forms in which a user might ask for amnesia.
         "replace" if rest.contains(" as ") => return Err(upgrade::WHY_NO_ID.to_owned()),
-        _ => network(verb, rest),
+        _ => network(verb, rest).or_else(|| disk::parse(verb, rest).map(Fault::Disk)),
     })
 }
 
@@ -90,7 +91,7 @@ fn lasting(text: &str) -> Option<(Whom, When, u64)> {
     Some((parse_whom(whom)?, parse_when(when)?, parse_ms(ms)?))
 }
 
-fn parse_whom(text: &str) -> Option<Whom> {
+pub(super) fn parse_whom(text: &str) -> Option<Whom> {
     let (name, rank) = match text.split_once('#') {
         Some((name, rank)) => (name, Some(rank.parse().ok()?)),
         None => (text, None),
@@ -100,7 +101,7 @@ fn parse_whom(text: &str) -> Option<Whom> {
     (ranked == rank.is_some()).then(|| Whom { kind, rank: rank.unwrap_or(0) })
 }
 
-fn parse_when(text: &str) -> Option<When> {
+pub(super) fn parse_when(text: &str) -> Option<When> {
     let (name, rest) = text.split_once(' ')?;
     match name {
         "applied" => Some(When::Applied { ahead: rest.strip_prefix('+')?.parse().ok()? }),
@@ -116,7 +117,7 @@ pub(super) fn parse_at(text: &str) -> Option<At> {
     Some(At { window: subject::find_window(name)?, hit })
 }
 
-fn parse_ms(text: &str) -> Option<u64> {
+pub(super) fn parse_ms(text: &str) -> Option<u64> {
     text.strip_suffix("ms")?.parse().ok()
 }
 
@@ -148,6 +149,25 @@ pub(super) fn check_together(faults: &[Fault]) -> Result<(), String> {
     if count(|fault| matches!(fault, Fault::Strangers { .. })) > usize::from(after_a_kill) {
         return Err("`strangers for Nms` once, at the end, behind the kill that makes room for them".to_owned());
     }
+    let ailments = || {
+        faults.iter().filter_map(|fault| match fault {
+            Fault::Disk(fault) => Some(fault.ailment.kind()),
+            _ => None,
+        })
+    };
+    if ailments().count() > ailments().collect::<BTreeSet<_>>().len() {
+        return Err(
+            "at most one of each fault of disks in a cycle: `minority`, `majority` and `all` take several disks"
+                .to_owned(),
+        );
+    }
+    let loses =
+        |fault: &Fault| matches!(fault, Fault::Disk(DiskFault { ailment: Ailment::FailSync { losing: true }, .. }));
+    if faults.iter().any(loses) && faults.iter().any(|fault| matches!(fault, Fault::Kill { .. })) {
+        return Err("`fail-sync … losing` without a kill or a cut beside it: the power of its members fails anyway, before they start \
+                    again"
+            .to_owned());
+    }
     faults.iter().try_for_each(check)
 }
 
@@ -173,6 +193,7 @@ fn check(fault: &Fault) -> Result<(), String> {
             check_ms("for", *ms, limits::PLAN_NETWORK_MS_MAX)
         }
         Fault::Strangers { ms } => check_ms("for", *ms, limits::PLAN_STRANGERS_MS_MAX),
+        Fault::Disk(fault) => disk::check(fault),
         Fault::Upgrade(_) | Fault::Restore(_) => Ok(()),
     }
 }
@@ -230,7 +251,7 @@ fn check_again(when: When, again: &[At]) -> Result<(), String> {
 
 /// A fault that ends by itself needs no preparation: it begins at a window that load alone leads
 /// to, or without one.
-fn check_lasting(when: When) -> Result<(), String> {
+pub(super) fn check_lasting(when: When) -> Result<(), String> {
     check_when(when)?;
     match when {
         When::Window { window, .. } if window.reach != Reach::Load => {
@@ -242,6 +263,6 @@ fn check_lasting(when: When) -> Result<(), String> {
     }
 }
 
-fn check_ms(word: &str, ms: u64, max: u64) -> Result<(), String> {
+pub(super) fn check_ms(word: &str, ms: u64, max: u64) -> Result<(), String> {
     if (1..=max).contains(&ms) { Ok(()) } else { Err(format!("`{word} Nms` with N of 1 to {max}")) }
 }

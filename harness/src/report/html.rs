@@ -177,6 +177,12 @@ fn tiles(run: &RunSummary, worth: &Worth) -> String {
         ("cycles run", number(worth.cycles_run.into()), format!("of {}", number(worth.cycles_planned.into()))),
         ("kills landed", number(run.kills_alone()), format!("in {} cycles", number(worth.landed.into()))),
         ("power losses landed", number(worth.power_losses), String::new()),
+        ("I/O errors", number(worth.io_errors), "syncs that failed".to_owned()),
+        (
+            "disks filled",
+            number(worth.disks_filled),
+            format!("{} members ended of their disks", number(worth.disk_ends)),
+        ),
         ("cycles skipped", number(worth.skipped.into()), share(worth.skipped)),
         ("cycles indeterminate", number(worth.indeterminate.into()), share(worth.indeterminate)),
         ("cycles per minute", per_minute, each),

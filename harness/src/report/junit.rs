@@ -30,6 +30,7 @@ const CLASSES: &[(Class, &str)] = &[
     (Class::VoteWentBack, "no vote went back"),
     (Class::SnapshotTransfer, "every member that needed a snapshot installed one"),
     (Class::Watch, "watches are ordered, without gaps or duplicates"),
+    (Class::FailedSyncBelieved, "no member went on after a sync that failed"),
     (Class::NodeDied, "no node died of its own doing"),
     (Class::Liveness, "every member came back inside its bound"),
     (Class::MachineExhausted, "the machine had room"),
@@ -61,6 +62,8 @@ fn properties(run: &RunSummary, worth: &Worth) -> Vec<Property> {
         ("cycles", format!("{} of {}", worth.cycles_run, worth.cycles_planned)),
         ("kills-landed", run.kills_alone().to_string()),
         ("power-losses-landed", worth.power_losses.to_string()),
+        ("disks-filled", worth.disks_filled.to_string()),
+        ("io-errors", worth.io_errors.to_string()),
         ("cycles-skipped", worth.skipped.to_string()),
         ("entries-lost", worth.entries_lost.to_string()),
         ("entries-replayed", worth.entries_replayed.to_string()),
@@ -251,10 +254,10 @@ mod tests {
                 | Class::Watch => {}
                 Class::VoteWentBack | Class::SnapshotTransfer | Class::NodeDied | Class::Liveness => {}
                 Class::Linearizability | Class::ExactlyOnce | Class::Watermarks | Class::RaftLog => {}
-                Class::MachineExhausted | Class::HarnessError | Class::NotProven => {}
+                Class::FailedSyncBelieved | Class::MachineExhausted | Class::HarnessError | Class::NotProven => {}
             }
             assert!(listed(class));
         }
-        assert_eq!(CLASSES.len(), 21);
+        assert_eq!(CLASSES.len(), 22);
     }
 }

@@ -135,6 +135,9 @@ fn lasting_note(lasting: &LastingRecord) -> String {
     let what = match lasting.kind {
         LastingKind::Pause => format!("{members} stood still"),
         LastingKind::Network => format!("{} links of {members} disturbed", lasting.links),
+        LastingKind::Fill => format!("the disk of {members} full, met by {} operations", lasting.met),
+        LastingKind::Slow => format!("{} syncs of {members} slow", lasting.met),
+        LastingKind::FailSync => format!("{} syncs of {members} failed", lasting.met),
     };
     match (&lasting.skipped, lasting.lasted_ms) {
         (Some(why), _) => format!("{}: skipped: {why}", lasting.fault),

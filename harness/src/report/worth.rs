@@ -24,7 +24,9 @@ pub const FAULT_CLASSES: &[(&str, &str)] = &[
     ("kill again", "SIGKILL of a member that has not yet recovered from the one before"),
     ("upgrade", "a member changes its engine, offline or replaced under a new id, while the others serve"),
     ("power-loss", "un-synced data and names are lost, torn or reordered"),
-    ("disk", "I/O errors, no space, slow syncs"),
+    ("io-error", "EIO of a sync: a failed sync must not be tried again and believed"),
+    ("slow-disk", "syncs that take longer, and let others overtake them"),
+    ("disk-full", "ENOSPC: all room or nearly all of it is gone for a while, and comes back"),
     ("network", "partitions, one-way loss, delay"),
     ("pause", "SIGSTOP, later SIGCONT"),
 ];
@@ -73,6 +75,15 @@ pub struct Worth {
     /// Those of them with which the power failed.
     #[serde(default)]
     pub power_losses: u64,
+    /// Disks that were full, and were asked for room meanwhile.
+    #[serde(default)]
+    pub disks_filled: u64,
+    /// Syncs that failed.
+    #[serde(default)]
+    pub io_errors: u64,
+    /// Members that ended by themselves, of an error that their disks were made to give them.
+    #[serde(default)]
+    pub disk_ends: u64,
     /// Cycles that count as evidence (see the module).
     pub trials: u32,
     /// Lower bound of applied entries that the kills took out of memtables.
@@ -104,9 +115,16 @@ pub const NO_WINDOW: &str = "no window (applied index, time)";
 
 /// The kills that landed, in words; with which of them the power failed.
 pub fn landed(run: &RunSummary) -> String {
+    let counts = [
+        (run.disks_filled(), "disks were full"),
+        (run.io_errors(), "syncs failed"),
+        (run.disk_ends(), "members ended of their disks"),
+    ];
+    let disks: String =
+        counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!(", {count} {what}")).collect();
     match run.power_losses() {
-        0 => format!("{} kills landed", run.kills()),
-        losses => format!("{} kills and {losses} power losses landed", run.kills_alone()),
+        0 => format!("{} kills landed{disks}", run.kills()),
+        losses => format!("{} kills and {losses} power losses landed{disks}", run.kills_alone()),
     }
 }
 
@@ -124,6 +142,9 @@ impl Worth {
             indeterminate: count(|cycle| matches!(cycle.outcome, FaultOutcome::Indeterminate { .. })),
             kills: run.kills(),
             power_losses: run.power_losses(),
+            disks_filled: run.disks_filled(),
+            io_errors: run.io_errors(),
+            disk_ends: run.disk_ends(),
             trials,
             entries_lost: run.lost_entries(),
             entries_verified: run.cycles.iter().map(|cycle| cycle.recovery.verified).sum(),
@@ -198,7 +219,7 @@ fn windows(cycles: &[CycleRecord]) -> BTreeMap<String, WindowHits> {
 mod tests {
     use super::*;
     use crate::report::sample;
-    use ninelives_evidence::record::{AgainRecord, Victim};
+    use ninelives_evidence::record::{AgainRecord, LastingKind, LastingRecord, Victim};
     use ninelives_evidence::verdict::{Class, Finding};
 
     /// A skipped cycle, one without a fence and one that proved nothing must not narrow the bound.
@@ -229,6 +250,39 @@ mod tests {
         let worth = Worth::of(&sample::run());
         assert_eq!(worth.fault_classes_covered, ["kill"]);
         assert!(worth.fault_classes_not_covered.iter().any(|class| class == "power-loss"));
+    }
+
+    #[test]
+    fn disks_are_counted_that_were_asked() {
+        let mut run = sample::run();
+        let kills = run.kills();
+        let lasting = |kind, met| LastingRecord {
+            fault: "fill minority#0 for 9ms at time 0ms".to_owned(),
+            kind,
+            victims: [2, 3].map(|member| Victim { member, role: Role::Follower }).into(),
+            links: 0,
+            lasted_ms: Some(9),
+            behind: 0,
+            majority: Vec::new(),
+            majority_wrote_ms: None,
+            met,
+            skipped: None,
+            not_applicable: false,
+        };
+        let kinds = [(LastingKind::Fill, 7), (LastingKind::Fill, 0), (LastingKind::FailSync, 2)];
+        run.cycles[0].lasting = kinds.map(|(kind, met)| lasting(kind, met)).into();
+        run.cycles[1].kills.disk_ends = 3;
+        // The power fails after a failed sync, without a kill.
+        let cut = &mut run.cycles[2].kills;
+        (cut.none_planned, cut.landed, cut.power_losses) = (true, 0, 2);
+        let worth = Worth::of(&run);
+        assert_eq!((worth.disks_filled, worth.io_errors, worth.disk_ends), (2, 2, 3));
+        let said = landed(&run);
+        assert!(said.ends_with(" landed, 2 disks were full, 2 syncs failed, 3 members ended of their disks"), "{said}");
+        assert!(
+            run.kills_alone() < kills && said.starts_with(&format!("{} kills and 2 power losses", run.kills())),
+            "{said}"
+        );
     }
 
     /// An election is reached by killing the leader, who never stood in the window.

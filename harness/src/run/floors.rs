@@ -217,7 +217,10 @@ pub(super) fn fault_classes(cycles: &[CycleRecord]) -> Vec<String> {
     let upgraded = |cycle: &CycleRecord| cycle.landed() && cycle.upgraded;
     let restored = |cycle: &CycleRecord| cycle.landed() && cycle.restored;
     let lasted = |kind| {
-        let ended = move |lasting: &LastingRecord| lasting.kind == kind && lasting.lasted_ms.is_some();
+        // A disk that was not asked for what it refused has tested nothing.
+        let of_disks = matches!(kind, LastingKind::Fill | LastingKind::FailSync | LastingKind::Slow);
+        let met = move |lasting: &LastingRecord| !of_disks || lasting.met > 0;
+        let ended = move |lasting: &LastingRecord| lasting.kind == kind && lasting.lasted_ms.is_some() && met(lasting);
         cycles.iter().any(|cycle| cycle.lasting.iter().any(ended))
     };
     let covered = [
@@ -226,6 +229,9 @@ pub(super) fn fault_classes(cycles: &[CycleRecord]) -> Vec<String> {
         ("power-loss", cycles.iter().any(|cycle| cycle.kills.power_losses > 0)),
         ("pause", lasted(LastingKind::Pause)),
         ("network", lasted(LastingKind::Network)),
+        ("disk-full", lasted(LastingKind::Fill)),
+        ("slow-disk", lasted(LastingKind::Slow)),
+        ("io-error", lasted(LastingKind::FailSync)),
         ("upgrade", cycles.iter().any(upgraded)),
         ("restore", cycles.iter().any(restored)),
     ];
@@ -346,10 +352,8 @@ mod tests {
         assert!(fault_classes(&[]).is_empty());
     }
 
-    #[test]
-    fn a_pause_is_covered_once_it_has_ended() {
-        let mut run = run(1, 0, 0);
-        let mut lasting = LastingRecord {
+    fn pause() -> LastingRecord {
+        LastingRecord {
             fault: "pause leader for 9ms at time 0ms".to_owned(),
             kind: LastingKind::Pause,
             victims: Vec::new(),
@@ -358,9 +362,31 @@ mod tests {
             behind: 0,
             majority: Vec::new(),
             majority_wrote_ms: None,
+            met: 0,
             skipped: None,
             not_applicable: false,
-        };
+        }
+    }
+
+    #[test]
+    fn a_disk_that_failed_is_covered_once_it_was_asked() {
+        let mut run = run(1, 0, 0);
+        for (kind, class) in
+            [(LastingKind::Fill, "disk-full"), (LastingKind::FailSync, "io-error"), (LastingKind::Slow, "slow-disk")]
+        {
+            let mut lasting = LastingRecord { kind, lasted_ms: Some(9), ..pause() };
+            run.cycles[0].lasting = vec![lasting.clone()];
+            assert_eq!(fault_classes(&run.cycles), ["kill"], "{class}");
+            lasting.met = 1;
+            run.cycles[0].lasting = vec![lasting];
+            assert_eq!(fault_classes(&run.cycles), ["kill", class]);
+        }
+    }
+
+    #[test]
+    fn a_pause_is_covered_once_it_has_ended() {
+        let mut run = run(1, 0, 0);
+        let mut lasting = pause();
         run.cycles[0].lasting = vec![lasting.clone()];
         assert_eq!(fault_classes(&run.cycles), ["kill"]);
         lasting.lasted_ms = Some(9);

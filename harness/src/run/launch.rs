@@ -134,7 +134,7 @@ pub(super) async fn launch(job: &Job, number: u32, spawner: Spawner, ledger: Arc
     if job.plan.disturbs_links() {
         cluster.interpose().await?;
     }
-    cluster.mount(job.scenario.power.map(|power| power.names))?;
+    cluster.mount(job.scenario.power.map(|power| power.names), job.plan.ails_disks())?;
     cluster.start_all(Duration::from_millis(job.scenario.bounds.restart_ms_max)).await?;
     run_beside(job, cluster, options_of(job, number, None), ledger).await
 }
@@ -153,7 +153,7 @@ pub(super) async fn relaunch(
     if job.plan.disturbs_links() {
         cluster.interpose().await?;
     }
-    cluster.mount(job.scenario.power.map(|power| power.names))?;
+    cluster.mount(job.scenario.power.map(|power| power.names), job.plan.ails_disks())?;
     run_beside(job, cluster, options_of(job, number, Some(reopened)), ledger).await
 }
 

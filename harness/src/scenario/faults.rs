@@ -8,6 +8,7 @@
 //! network = 3
 //! several = 3         # a pause or a disturbance, and a kill or another one beside it
 //! cut = 5             # a kill with which the power fails: needs `[power]`
+//! disk = 5            # disks fail: needs `[disk]`
 //!
 //! [links]             # without this table: all of them alike
 //! isolate = 2
@@ -37,6 +38,8 @@ pub enum FaultKind {
     Several,
     /// A kill, and what was not synced is lost.
     Cut,
+    /// Disks fail, perhaps with a kill beside that.
+    Disk,
 }
 
 /// The kind of a disturbance, without its numbers.
@@ -71,11 +74,12 @@ pub(super) struct RawFaults {
     pub(super) network: u32,
     several: u32,
     pub(super) cut: u32,
+    disk: u32,
 }
 
 impl Default for RawFaults {
     fn default() -> Self {
-        Self { kill: 1, pause: 0, network: 0, several: 0, cut: 0 }
+        Self { kill: 1, pause: 0, network: 0, several: 0, cut: 0, disk: 0 }
     }
 }
 
@@ -110,20 +114,21 @@ impl Check<'_> {
             (FaultKind::Network, raw.network),
             (FaultKind::Several, raw.several),
             (FaultKind::Cut, raw.cut),
+            (FaultKind::Disk, raw.disk),
         ];
         if let Some(at) = faults {
             self.check_kinds(at)?;
         }
         let links = self.links(links, raw.network)?;
-        let again = self.again(again, raw.kill + raw.several + raw.cut, (cluster, upgrades), windows)?;
+        let again = self.again(again, raw.kill + raw.several + raw.cut + raw.disk, (cluster, upgrades), windows)?;
         Ok(FaultMix { kinds, links, again })
     }
 
     fn check_kinds(&self, at: &Spanned<RawFaults>) -> Result<(), Refusal> {
-        let RawFaults { kill, pause, network, several, cut } = at.get_ref();
-        if [kill, pause, network, several, cut].iter().all(|weight| **weight == 0) {
+        let RawFaults { kill, pause, network, several, cut, disk } = at.get_ref();
+        if [kill, pause, network, several, cut, disk].iter().all(|weight| **weight == 0) {
             let message = "expected a weight above 0 in one of `faults.kill`, `faults.pause`, `faults.network`, `faults.several`, \
-                           `faults.cut`, found none: there would be no fault";
+                           `faults.cut`, `faults.disk`, found none: there would be no fault";
             return Err(self.refuse(at, message.to_owned()));
         }
         if *several > 0 && *pause == 0 && *network == 0 {

@@ -3,6 +3,7 @@
 
 use super::cluster::RawCluster;
 use super::crowd::RawCrowd;
+use super::disk::RawDisk;
 use super::environment::RawEnvironment;
 use super::faults::{RawAgain, RawFaults, RawLinks};
 use super::hostile::RawHostile;
@@ -36,6 +37,7 @@ pub(super) struct Raw {
     pub(super) hostile: Option<Spanned<RawHostile>>,
     pub(super) strangers: Option<Spanned<RawStrangers>>,
     pub(super) power: Option<Spanned<RawPower>>,
+    pub(super) disk: Option<Spanned<RawDisk>>,
     whom: Spanned<RawWhom>,
     pub(super) when: Spanned<RawWhen>,
     #[serde(default)]
@@ -126,6 +128,7 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
     let faults = check.faults(raw.faults.as_ref(), raw.links.as_ref(), &raw.again, possible, &windows)?;
     let power = check.power(&raw, &faults)?;
     check.file_windows(&raw, &windows, &faults)?;
+    let disk = check.disk(&raw, &faults, &target)?;
     let lasts = (faults.weight(FaultKind::Pause) > 0, faults.weight(FaultKind::Network) > 0);
     let lasting = check.lasting(&raw.lasting, lasts)?;
     let quotas = check.quotas(&raw.quotas, cycles, &whom, &windows)?;
@@ -147,6 +150,7 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
         hostile,
         strangers,
         power,
+        disk,
         whom,
         when,
         windows,

@@ -382,7 +382,7 @@ fn faults_that_would_not_happen_are_refused() {
     assert_eq!(
         with("[faults]\nkill = 0"),
         "scenarios/x.toml:21: expected a weight above 0 in one of `faults.kill`, `faults.pause`, `faults.network`, \
-         `faults.several`, `faults.cut`, found none: there would be no fault\n  21 | [faults]"
+         `faults.several`, `faults.cut`, `faults.disk`, found none: there would be no fault\n  21 | [faults]"
     );
     let several = with("[faults]\nseveral = 1");
     assert!(
@@ -655,4 +655,38 @@ fn founders_that_are_unlike_are_several_and_live() {
         let refused = with(keys, none).unwrap_err().to_string();
         assert!(refused.contains(words), "{refused}");
     }
+}
+
+#[test]
+fn a_failing_disk_says_how_it_fails() {
+    let with = |tables: &str| GOOD.replace("[bounds]", &format!("{tables}\n[bounds]"));
+    let good = parse(&with("[faults]\nkill = 1\ndisk = 2\n[disk]\nfill = 1\nleft_kib = [5000, 6000]")).unwrap();
+    let disk = good.disk.unwrap();
+    assert_eq!((disk.left_kib, disk.fill_ms), ((5_000, 6_000), limits::FILL_MS_DRAWN));
+    assert_eq!((disk.nothing_left_percent, disk.with_kill_percent), (0, 0));
+    for (tables, why) in [
+        ("[faults]\ndisk = 2", "expected a table `[disk]`"),
+        ("[disk]\nfill = 1", "`faults.disk` is 0 or absent"),
+        (
+            "[faults]\ndisk = 2\n[disk]\nfill = 0",
+            "expected a weight above 0 in one of `disk.fill`, `disk.fail_sync`, `disk.slow`",
+        ),
+        ("[faults]\ndisk = 2\n[disk]\nfail_sync = 1\nfill_ms = [1, 2]", "`disk.fill` is 0 or absent"),
+        ("[faults]\ndisk = 2\n[disk]\nfill = 1\nlosing_percent = 5", "`disk.fail_sync` is 0 or absent"),
+        ("[faults]\ndisk = 2\n[disk]\nfill = 1\nslow_by_ms = [1, 2]", "`disk.slow` is 0 or absent"),
+        ("[faults]\ndisk = 2\n[disk]\nfail_sync = 1\nlosing_percent = 5", "expected a table `[power]`"),
+        (
+            "[faults]\ndisk = 2\n[disk]\nfill = 1\nfill_ms = [1, 5001]",
+            "`disk.fill_ms`: expected two numbers, ascending, from 1 to",
+        ),
+        ("[faults]\ndisk = 2\n[disk]\nfill = 1\nleft_kib = [4095, 5000]", "from 4096 to 131072, found [4095, 5000]"),
+        ("[faults]\ndisk = 2\n[disk]\nfill = 1\nwith_kill_percent = 101", "expected 0 to 100, found 101"),
+        ("[faults]\ndisk = 2\n[disk]\nfil = 1", "unknown field `fil`"),
+    ] {
+        let refused = parse(&with(tables)).unwrap_err().to_string();
+        assert!(refused.contains(why), "{tables}: {refused}");
+    }
+    let both = format!("{}{UPGRADE}", with("[faults]\ndisk = 2\n[disk]\nfill = 1"));
+    let both = parse(&both).unwrap_err().to_string();
+    assert!(both.contains("`[disk]` beside `[upgrade]`"), "{both}");
 }

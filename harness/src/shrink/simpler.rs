@@ -3,7 +3,7 @@
 //! A window stays as it is, because it makes a replay land on the same step. A kill's applied index
 //! and its time stay as well, because a smaller number makes a step no simpler.
 
-use crate::plan::{At, Fault, Link, Power, Restore, Step, Upgrade, Way, When, Whom};
+use crate::plan::{Ailment, At, DiskFault, Fault, Link, Power, Restore, Step, Upgrade, Way, When, Whom};
 use crate::scenario::WhomKind;
 
 /// Shorter than this, a pause or a disturbance has no effect.
@@ -73,8 +73,28 @@ fn simpler_fault(fault: &Fault) -> Vec<Fault> {
             nearer.chain(first).chain(brief).chain(sooner).collect()
         }
         Fault::Strangers { ms } => briefer(*ms).into_iter().map(|ms| Fault::Strangers { ms }).collect(),
+        Fault::Disk(fault) => {
+            let disk = |whom, when, ailment| Fault::Disk(DiskFault { ailment, whom, when });
+            let nearer = fewer_members(fault.whom).into_iter().map(|whom| disk(whom, fault.when, fault.ailment));
+            let first = first_hit(fault.when).into_iter().map(|when| disk(fault.whom, when, fault.ailment));
+            let milder = milder(fault.ailment).into_iter().map(|ailment| disk(fault.whom, fault.when, ailment));
+            nearer.chain(first).chain(milder).collect()
+        }
         Fault::Upgrade(upgrade) => unharmed(*upgrade).into_iter().map(Fault::Upgrade).collect(),
         Fault::Restore(restore) => plainer(*restore).into_iter().map(Fault::Restore).collect(),
+    }
+}
+
+/// What a disk does, for a shorter time, or without losing anything.
+fn milder(ailment: Ailment) -> Vec<Ailment> {
+    match ailment {
+        Ailment::Fill { left_kib, ms } => briefer(ms).into_iter().map(|ms| Ailment::Fill { left_kib, ms }).collect(),
+        Ailment::Slow { by_ms, ms } => {
+            let brief = briefer(ms).into_iter().map(|ms| Ailment::Slow { by_ms, ms });
+            brief.chain(briefer(by_ms).into_iter().map(|by_ms| Ailment::Slow { by_ms, ms })).collect()
+        }
+        Ailment::FailSync { losing: true } => vec![Ailment::FailSync { losing: false }],
+        Ailment::FailSync { losing: false } => Vec::new(),
     }
 }
 

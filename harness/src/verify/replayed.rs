@@ -81,6 +81,7 @@ pub(super) struct FoldedHistory {
     /// Kills in the cycle under way, and indexes of its answered fences.
     kills: u32,
     power_losses: u32,
+    disk_ends: u32,
     fences: BTreeSet<u64>,
 }
 
@@ -140,11 +141,12 @@ impl FoldedHistory {
         self.counts.count(&evidence);
         match evidence {
             Evidence::Cycle { .. } => {
-                (self.kills, self.power_losses) = (0, 0);
+                (self.kills, self.power_losses, self.disk_ends) = (0, 0, 0);
                 self.fences.clear();
             }
             Evidence::Killed { .. } => self.kills += 1,
             Evidence::PowerLost { .. } => self.power_losses += 1,
+            Evidence::EndedByDisk { .. } => self.disk_ends += 1,
             Evidence::FenceAnswers { answers, .. } => {
                 self.fences.extend(answers.0.iter().map(|(_, answer)| answer.index))
             }
@@ -160,9 +162,11 @@ impl FoldedHistory {
     /// A cycle's record is the run's own; what the evidence says of it has to be the same.
     fn close(&mut self, record: CycleRecord) {
         let cycle = record.cycle;
-        for (what, claims, shows) in
-            [("kills", record.kills.landed, self.kills), ("power losses", record.kills.power_losses, self.power_losses)]
-        {
+        for (what, claims, shows) in [
+            ("kills", record.kills.landed, self.kills),
+            ("power losses", record.kills.power_losses, self.power_losses),
+            ("ends by disks", record.kills.disk_ends, self.disk_ends),
+        ] {
             if claims != shows {
                 self.disagreements
                     .push(format!("{what} of cycle {cycle}: its record says {claims}, the evidence {shows}"));

@@ -50,6 +50,8 @@ bugs! {
     WireSizeTooBig = "wire-size-too-big",
     /// A snapshot's meta claims one entry more than its image holds.
     SnapshotIndexOffByOne = "snapshot-index-off-by-one",
+    /// A sync of the raft log's file that failed is tried once more, and believed.
+    FsyncErrorIgnored = "fsync-error-ignored",
     /// An install does not sync the directory in which it exchanged the database.
     SnapshotNoDirFsync = "snapshot-no-dir-fsync",
     /// A member that believes that it leads confirms reads by itself, without its quorum.

@@ -1,6 +1,7 @@
 //! Every kind of line reads back as it was written, and small.
 
 use super::*;
+use crate::ended::Ended;
 use crate::evidence::Served;
 use crate::operation::{Compare, Effect, Expected, Keys, Shape};
 use crate::power::{LostData, LostName, NameChange};
@@ -134,6 +135,7 @@ fn samples(kind: EvidenceKind) -> Vec<Evidence> {
             Evidence::Killed { cycle, member, engine: Some(Engine::Redb) },
             Evidence::Killed { cycle, member, engine: None },
         ],
+        K::EndedByDisk => vec![Evidence::EndedByDisk { cycle, member, ended: Ended::Exited(74) }],
         K::PowerLost => {
             let name = LostName { operation: 4, change: NameChange::Rename, path: "last-flushed-index".into() };
             let data = LostData { operation: 3, path: "raft-log.redb".into(), pages: 2, torn: 1, size: Some(4096) };

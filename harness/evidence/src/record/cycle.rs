@@ -50,9 +50,15 @@ pub enum LastingKind {
     Pause,
     /// Links between the victims and the others were disturbed.
     Network,
+    /// The victims' disks had no room, or little.
+    Fill,
+    /// A sync of each victim failed.
+    FailSync,
+    /// The victims' syncs took longer.
+    Slow,
 }
 
-/// A pause, or a disturbance of peer links, and its result.
+/// A pause, a disturbance of peer links or a fault of disks, and its result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastingRecord {
     /// The fault in the words of the plan: `pause leader for 400ms at applied +12`.
@@ -74,6 +80,9 @@ pub struct LastingRecord {
     /// From its beginning until they did, milliseconds; `None`: not while it lasted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub majority_wrote_ms: Option<u64>,
+    /// Operations of the victims that met a disk's ailment.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub met: u64,
     /// Reason why it did not begin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
@@ -114,6 +123,9 @@ pub struct KillsRecord {
     /// Those of them with which the power failed.
     #[serde(default, skip_serializing_if = "super::is_zero")]
     pub power_losses: u32,
+    /// Members that ended by themselves, of an error that their disks were made to give them.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub disk_ends: u32,
     /// Kills that hit a member, by its engine.
     #[serde(default, rename = "kills_by_engine")]
     pub by_engine: BTreeMap<Engine, u32>,
@@ -171,7 +183,8 @@ pub struct CycleRecord {
     pub not_applicable: bool,
     #[serde(flatten)]
     pub kills: KillsRecord,
-    /// Pauses and disturbances of links; beside a kill, a skip here does not skip the cycle.
+    /// Pauses, disturbances of links and faults of disks; beside a kill, a skip here does not skip
+    /// the cycle.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lasting: Vec<LastingRecord>,
     /// Raft terms that passed from the first of them until all had ended.

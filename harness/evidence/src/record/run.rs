@@ -1,6 +1,5 @@
 //! The record of a whole run.
 
-use super::CycleRecord;
 use super::books::BooksRecord;
 use super::crowd::CrowdRecord;
 use super::hostile::HostileRecord;
@@ -9,6 +8,7 @@ use super::operations::StepRecord;
 use super::pace::PaceRecord;
 use super::strangers::StrangersRecord;
 use super::suppressed::SuppressedRecord;
+use super::{CycleRecord, LastingKind};
 use crate::member::{Engine, Role, Slot};
 use crate::verdict::{Finding, Verdict};
 use serde::{Deserialize, Serialize};
@@ -302,12 +302,32 @@ impl RunSummary {
 
     /// The kills with which the power stayed.
     pub fn kills_alone(&self) -> u64 {
-        self.kills().saturating_sub(self.power_losses())
+        // The power that fails after a failed sync needs no kill.
+        let cut = self.cycles.iter().filter(|cycle| !cycle.kills.none_planned);
+        self.kills().saturating_sub(cut.map(|cycle| u64::from(cycle.kills.power_losses)).sum())
     }
 
     /// The kills with which the power failed.
     pub fn power_losses(&self) -> u64 {
         self.cycles.iter().map(|cycle| u64::from(cycle.kills.power_losses)).sum()
+    }
+
+    /// Disks that were full, and that were asked for room meanwhile.
+    pub fn disks_filled(&self) -> u64 {
+        let all = self.cycles.iter().flat_map(|cycle| &cycle.lasting);
+        let met = all.filter(|lasting| lasting.kind == LastingKind::Fill && lasting.met > 0);
+        met.map(|lasting| lasting.victims.len() as u64).sum()
+    }
+
+    /// Syncs that failed.
+    pub fn io_errors(&self) -> u64 {
+        let all = self.cycles.iter().flat_map(|cycle| &cycle.lasting);
+        all.filter(|lasting| lasting.kind == LastingKind::FailSync).map(|lasting| lasting.met).sum()
+    }
+
+    /// Members that ended by themselves, of an error that their disks were made to give them.
+    pub fn disk_ends(&self) -> u64 {
+        self.cycles.iter().map(|cycle| u64::from(cycle.kills.disk_ends)).sum()
     }
 
     pub fn lost_entries(&self) -> u64 {

@@ -4,7 +4,8 @@ use super::{Class, Finding};
 
 /// Classes from cause to symptom. One bug raises several alarms (a replica that lost a delete also
 /// answers reads and watches wrongly); the first of these that is present names the bug best.
-pub(super) const CAUSE_FIRST: [Class; 21] = [
+pub(super) const CAUSE_FIRST: [Class; 22] = [
+    Class::FailedSyncBelieved,
     Class::IndexAheadOfEngine,
     Class::PurgedAboveN,
     Class::RaftLog,

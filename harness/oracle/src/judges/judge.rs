@@ -124,7 +124,9 @@ impl Books {
             }
             Evidence::Told { finding } => return vec![finding.clone()],
             // Its next life may have yet to replay the writes that it acknowledged.
-            Evidence::Killed { member, .. } => self.operations.sessions.died(*member),
+            Evidence::Killed { member, .. } | Evidence::EndedByDisk { member, .. } => {
+                self.operations.sessions.died(*member)
+            }
             Evidence::Resumed { after_cycle, .. } => self.resumed(*after_cycle),
             Evidence::End(_) => self.position.ended = true,
             Evidence::Place { engine, .. } => self.members.server |= *engine == Engine::Opaque,

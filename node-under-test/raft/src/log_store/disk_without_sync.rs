@@ -1,5 +1,6 @@
 //! Planted bugs `raft-log-no-fsync` and `vote-not-persisted`: the raft log's file, with syncs that
-//! succeed and do nothing. Kills keep the page cache, so only a power loss shows them.
+//! succeed and do nothing. Kills keep the page cache, so only a power loss shows them. And
+//! `fsync-error-ignored`: a sync that failed is tried again, and believed.
 
 use node_base::sabotage::{Bug, planted};
 use redb::backends::FileBackend;
@@ -15,7 +16,7 @@ static VOTES_ALONE: AtomicBool = AtomicBool::new(false);
 
 /// True if the log's file is to be opened through [`WithoutSync`].
 pub(super) fn is_planted() -> bool {
-    planted(Bug::RaftLogNoFsync) || planted(Bug::VoteNotPersisted)
+    planted(Bug::RaftLogNoFsync) || planted(Bug::VoteNotPersisted) || planted(Bug::FsyncErrorIgnored)
 }
 
 /// Says what the next commit holds.
@@ -52,7 +53,11 @@ impl StorageBackend for WithoutSync {
 
     fn sync_data(&self) -> io::Result<()> {
         let skipped = planted(Bug::RaftLogNoFsync) || VOTES_ALONE.load(Ordering::Acquire);
-        if skipped { Ok(()) } else { self.0.sync_data() }
+        if skipped {
+            return Ok(());
+        }
+        let synced = self.0.sync_data();
+        if synced.is_err() && planted(Bug::FsyncErrorIgnored) { self.0.sync_data() } else { synced }
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

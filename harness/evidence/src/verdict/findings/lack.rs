@@ -104,8 +104,8 @@ findings! {
         shown = join(shown, ", ");
 
     NotProven NoFaultFilesystem { error: String }
-        "the scenario asks for the fault filesystem (`fault_filesystem = true` or `[power]`), which \
-         takes FUSE and root, and is not available here: {error}";
+        "the scenario asks for the fault filesystem (`fault_filesystem = true`, `[power]` or `[disk]`), \
+         which takes FUSE and root, and is not available here: {error}";
 
     NotProven NoCrowd { error: String }
         "{error}";

@@ -27,6 +27,11 @@ findings! {
          {ended}{remark}; its last words are in nodes/n{member}.log",
         ended = end(*ended), remark = quoted(remark.as_ref());
 
+    /// A failed sync is never tried again and believed. `file`: within the data directory.
+    FailedSyncBelieved WentOnAfterFailedSync { member: u64, file: String, bound: Stretched }
+        "n{member}: expected it to end within {bound} of a sync of {file} that failed, found it \
+         alive: what it acknowledges from then on may not be durable; see nodes/n{member}.log";
+
     RefusedAfterOwnCrash RefusedToStart { member: u64, ended: Ended, remark: Option<String> }
         "n{member}: expected it to start, found that it ended with {ended}{remark}; its last words \
          are in nodes/n{member}.log",

@@ -478,3 +478,7 @@ pub(super) fn join<T: fmt::Display>(parts: &[T], between: &str) -> String {
 
 /// Exit code of a node that found its own durability invariant broken.
 pub const EXIT_INVARIANT: i32 = 65;
+/// The exit code of a node whose storage failed under it while it served.
+pub const EXIT_STORAGE: i32 = 74;
+/// The exit code of a node that did not start: its disk failed, among other reasons.
+pub const EXIT_NOT_STARTED: i32 = 1;

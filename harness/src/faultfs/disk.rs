@@ -1,0 +1,351 @@
+//! The disk that a mount pretends to have, and what is wrong with it.
+//!
+//! *Full.* From some moment on it has so many bytes left, and not what the disk below has. What is
+//! written beyond that gets ENOSPC, after the part that fits; so does a file or directory that is
+//! made, and room that is asked for in advance. What a file gives back (removed, cut short) is
+//! there again. Bytes that have a place on the disk already can be written over, as on a real one.
+//! `statfs` tells what is left.
+//!
+//! *A sync that fails.* The next sync of a file gets EIO, once. What it was to make durable may
+//! stay to be made durable by a later one; or it counts as written, as in Linux's page cache after
+//! an error, and no later sync makes it durable.
+//!
+//! *Slow.* Each sync of a file takes longer. A sync covers what came before it was asked for, and
+//! not what comes while it is delayed.
+//!
+//! Claims:
+//! 1. A disk without an ailment changes nothing.
+//! 2. While it is full, files grow by no more than what was left and what was given back, in
+//!    blocks.
+//! 3. The account says how often an operation met the ailment: a fault that was not met proves
+//!    nothing.
+
+use super::delayed::Delayed;
+use super::tree::errno;
+use crate::seed::Stream;
+use crate::timer;
+use fuser::Errno;
+use ninelives_evidence::ended::Ended;
+use ninelives_evidence::verdict::findings::parts::{EXIT_NOT_STARTED, EXIT_STORAGE};
+use rustix::fs::{SeekFrom, StatVfs, seek};
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+/// Unit in which room is given.
+pub const BLOCK: u64 = 4096;
+/// Unit of `st_blocks`.
+const SECTOR: u64 = 512;
+
+type Done<T> = Result<T, Errno>;
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Disk {
+    state: Mutex<State>,
+    /// The file whose sync failed, since this was asked for.
+    failed: watch::Sender<Option<PathBuf>>,
+    /// Delayed syncs, and how many of them are being carried out.
+    delayed: Delayed,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    full: Option<Full>,
+    /// The next sync of a file fails; `true`: what it was for counts as written.
+    sync_fails: Option<bool>,
+    slow: Option<Slow>,
+    /// In this life the member was given an error that it is not asked to survive.
+    may_end: bool,
+    /// In this life the member was told that there is no room.
+    refused_room: bool,
+}
+
+#[derive(Debug)]
+struct Full {
+    left: u64,
+    /// No member is asked to survive it.
+    mortal: bool,
+    met: u64,
+}
+
+#[derive(Debug)]
+struct Slow {
+    by_ms: u64,
+    draws: Stream,
+    /// Where delays are waited for.
+    runtime: Handle,
+    met: u64,
+}
+
+/// A disk with an ailment; it is well again when this is dropped.
+#[derive(Debug)]
+pub struct Ailing {
+    disk: Arc<Disk>,
+    what: Kind,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Full,
+    FailsSync,
+    Slow,
+}
+
+impl Ailing {
+    /// How many operations have met it.
+    pub fn met(&self) -> u64 {
+        match self.what {
+            Kind::Full => self.disk.state().full.as_ref().map_or(0, |full| full.met),
+            Kind::FailsSync => u64::from(self.disk.failed.borrow().is_some()),
+            Kind::Slow => self.disk.state().slow.as_ref().map_or(0, |slow| slow.met),
+        }
+    }
+
+    /// The file whose sync failed, as soon as one has.
+    pub fn failed(&self) -> watch::Receiver<Option<PathBuf>> {
+        self.disk.failed.subscribe()
+    }
+}
+
+impl Drop for Ailing {
+    fn drop(&mut self) {
+        match self.what {
+            Kind::Full => self.disk.state().full = None,
+            Kind::FailsSync => self.disk.state().sync_fails = None,
+            Kind::Slow => {
+                self.disk.state().slow = None;
+                self.disk.delayed.end();
+            }
+        }
+    }
+}
+
+impl Disk {
+    /// Leaves only so many bytes on it; none at all is more than a member is asked to survive.
+    pub fn fill(self: &Arc<Self>, left: u64) -> Ailing {
+        self.state().full = Some(Full { left, mortal: left == 0, met: 0 });
+        Ailing { disk: Arc::clone(self), what: Kind::Full }
+    }
+
+    /// Has each sync take up to `by_ms` longer, by the `draws`. Callers are within a tokio runtime.
+    pub fn slow(self: &Arc<Self>, by_ms: u64, draws: Stream) -> Ailing {
+        self.state().slow = Some(Slow { by_ms, draws, runtime: Handle::current(), met: 0 });
+        Ailing { disk: Arc::clone(self), what: Kind::Slow }
+    }
+
+    /// Does `sync`, later if the disk is slow.
+    pub(super) fn sync(self: &Arc<Self>, sync: impl FnOnce() + Send + 'static) {
+        let delay = self.state().slow.as_mut().map(|slow| {
+            slow.met += 1;
+            (Duration::from_millis(slow.draws.between(0, slow.by_ms)), slow.runtime.clone())
+        });
+        let Some((delay, runtime)) = delay else { return sync() };
+        let number = self.delayed.add(Box::new(sync));
+        let disk = Arc::clone(self);
+        runtime.spawn(async move {
+            timer::sleep(delay).await;
+            // It may wait for the disk below.
+            let _ = tokio::task::spawn_blocking(move || disk.delayed.carry_out(number)).await;
+        });
+    }
+
+    /// Waits until no delayed sync is left; those that are still delayed are carried out now.
+    pub(super) fn settle(&self) {
+        self.delayed.end();
+    }
+
+    /// Has the next sync of a file fail, once. `losing`: what it was for counts as written.
+    pub fn fail_sync(self: &Arc<Self>, losing: bool) -> Ailing {
+        self.failed.send_replace(None);
+        self.state().sync_fails = Some(losing);
+        Ailing { disk: Arc::clone(self), what: Kind::FailsSync }
+    }
+
+    /// Whether this sync of a file fails, and then whether what it was for counts as written.
+    /// `path`: the file's, without a name nothing.
+    pub(super) fn fails_sync(&self, path: impl FnOnce() -> Option<PathBuf>) -> Option<bool> {
+        let losing = {
+            let mut state = self.state();
+            let losing = state.sync_fails.take()?;
+            state.may_end = true;
+            losing
+        };
+        self.failed.send_replace(Some(path().unwrap_or_default()));
+        Some(losing)
+    }
+
+    /// A new life of the member begins.
+    pub fn begin_life(&self) {
+        let mut state = self.state();
+        (state.may_end, state.refused_room) = (false, false);
+    }
+
+    /// Whether this life may end so, because of an error that it was given. `served`: it had been
+    /// serving.
+    pub fn excuses(&self, ended: Ended, served: bool) -> bool {
+        let documented = match ended {
+            Ended::Exited(EXIT_STORAGE) => true,
+            Ended::Exited(EXIT_NOT_STARTED) => !served,
+            _ => false,
+        };
+        documented && self.state().may_end
+    }
+
+    /// Whether this life was told by us, and not by the machine, that there is no room.
+    pub fn refused_room(&self) -> bool {
+        self.state().refused_room
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn left(&self) -> Option<u64> {
+        self.state().full.as_ref().map(|full| full.left)
+    }
+
+    fn no_room(&self) -> Errno {
+        let mut state = self.state();
+        state.refused_room = true;
+        if let Some(full) = &mut state.full {
+            full.met += 1;
+            state.may_end |= full.mortal;
+        }
+        Errno::ENOSPC
+    }
+
+    /// Room was taken or given back.
+    fn account(&self, before: u64, after: u64) {
+        if let Some(full) = &mut self.state().full {
+            full.left = (full.left + before).saturating_sub(after);
+        }
+    }
+
+    /// Does `work` with as many of the `length` bytes at `offset` of `file` as there is room for.
+    ///
+    /// # Errors
+    /// There is room for none of them, or `work` fails.
+    pub(super) fn write<T>(
+        &self,
+        file: &File,
+        (offset, length): (u64, u64),
+        work: impl FnOnce(u64) -> Done<T>,
+    ) -> Done<T> {
+        let Some(left) = self.left() else { return work(length) };
+        let fits = fitting(file, (offset, length), left).map_err(errno)?;
+        if fits == 0 && length > 0 {
+            return Err(self.no_room());
+        }
+        if let Some(full) = &mut self.state().full {
+            full.met += u64::from(fits < length);
+        }
+        self.change(file, || work(fits))
+    }
+
+    /// Does `work`, which asks for the `length` bytes at `offset` of `file` in advance.
+    ///
+    /// # Errors
+    /// There is no room for all of them, or `work` fails.
+    pub(super) fn reserve<T>(
+        &self,
+        file: &File,
+        (offset, length): (u64, u64),
+        work: impl FnOnce() -> Done<T>,
+    ) -> Done<T> {
+        let Some(left) = self.left() else { return work() };
+        if fitting(file, (offset, length), left).map_err(errno)? < length {
+            return Err(self.no_room());
+        }
+        self.change(file, work)
+    }
+
+    /// Does `work`, which may give back room of `file`, or take what it was found to have room for.
+    ///
+    /// # Errors
+    /// `work` fails.
+    pub(super) fn change<T>(&self, file: &File, work: impl FnOnce() -> Done<T>) -> Done<T> {
+        if self.left().is_none() {
+            return work();
+        }
+        let room = || Ok::<_, Errno>(file.metadata()?.blocks() * SECTOR);
+        let before = room()?;
+        let done = work();
+        self.account(before, room()?);
+        done
+    }
+
+    /// Takes the room of a new name, and of what it names.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn make(&self) -> Done<()> {
+        match self.left() {
+            Some(left) if left < BLOCK => Err(self.no_room()),
+            Some(_) => {
+                self.account(0, BLOCK);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A file of so many `sectors` is gone with its last name.
+    pub(super) fn give_back(&self, sectors: u64) {
+        self.account(sectors * SECTOR, 0);
+    }
+
+    /// Whether room is counted at present.
+    pub(super) fn counts(&self) -> bool {
+        self.left().is_some()
+    }
+
+    /// The disk below, as the member is to see it.
+    pub(super) fn tell(&self, mut room: StatVfs) -> StatVfs {
+        if let Some(full) = &mut self.state().full {
+            full.met += 1;
+            let blocks = full.left / room.f_frsize.max(1);
+            room.f_bfree = room.f_bfree.min(blocks);
+            room.f_bavail = room.f_bavail.min(blocks);
+            if full.left < BLOCK {
+                (room.f_ffree, room.f_favail) = (0, 0);
+            }
+        }
+        room
+    }
+}
+
+/// How many of the `length` bytes at `offset` of `file` can be written if `left` bytes are left:
+/// blocks that the file has already take nothing.
+pub(super) fn fitting(file: &File, (offset, length): (u64, u64), left: u64) -> rustix::io::Result<u64> {
+    let (end, mut at, mut blocks) = (offset + length, offset - offset % BLOCK, left / BLOCK);
+    while at < end {
+        // The next block that the file has.
+        let next = beyond(seek(file, SeekFrom::Data(at)))?.map_or(u64::MAX, |data| data - data % BLOCK);
+        if next > at {
+            let wanted = (next.min(end) - at).div_ceil(BLOCK);
+            if wanted > blocks {
+                return Ok((at + blocks * BLOCK).saturating_sub(offset));
+            }
+            blocks -= wanted;
+            at += wanted * BLOCK;
+        } else {
+            let hole = beyond(seek(file, SeekFrom::Hole(at)))?.unwrap_or(end);
+            at = hole.div_ceil(BLOCK).max(at / BLOCK + 1) * BLOCK;
+        }
+    }
+    Ok(length)
+}
+
+/// `None`: there is nothing of that kind up to the file's end.
+fn beyond(found: rustix::io::Result<u64>) -> rustix::io::Result<Option<u64>> {
+    match found {
+        Ok(at) => Ok(Some(at)),
+        Err(rustix::io::Errno::NXIO) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
