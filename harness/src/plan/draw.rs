@@ -40,8 +40,8 @@ impl<'a> Draw<'a> {
         let disks = self.disks.faults(cut.as_ref().unwrap_or(&kill));
         let mut faults = self.lasting.beside(kill, cut, disks);
         let strangers = self.strangers();
-        let ailing = faults.iter().any(|fault| matches!(fault, Fault::Disk(_)));
-        if matches!(faults.last(), Some(Fault::Kill { .. })) && !ailing {
+        let alone = faults.iter().any(|fault| matches!(fault, Fault::Disk(_)) || fault.joins());
+        if matches!(faults.last(), Some(Fault::Kill { .. })) && !alone {
             faults.extend(strangers);
         }
         for fault in &faults {

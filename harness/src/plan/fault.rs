@@ -23,7 +23,7 @@ use super::disk::{Ailment, DiskFault};
 use super::restore::Restore;
 use super::upgrade::Upgrade;
 use crate::scenario::WhomKind;
-use crate::subject::Window;
+use crate::subject::{Reach, Window};
 use ninelives_evidence::member::Engine;
 use std::fmt;
 
@@ -184,6 +184,11 @@ impl Fault {
             Fault::Kill { power: Power::Fails { .. } | Power::FailsLast { .. }, .. }
                 | Fault::Disk(DiskFault { ailment: Ailment::FailSync { losing: true }, .. })
         )
+    }
+
+    /// Whether it strikes a member's first life, and so changes the membership on the way there.
+    pub fn joins(&self) -> bool {
+        matches!(self, Fault::Kill { when: When::Window { window, .. }, .. } if window.reach == Reach::Join)
     }
 
     /// The first of its windows that only the fault filesystem makes on the node.

@@ -133,8 +133,7 @@ pub(super) fn check_together(faults: &[Fault]) -> Result<(), String> {
     if count(|fault| matches!(fault, Fault::Restore(_))) > 0 && faults.len() > 1 {
         return Err("a restore alone in its cycle".to_owned());
     }
-    let joins = |fault: &Fault| matches!(fault, Fault::Kill { when: When::Window { window, .. }, .. } if window.reach == Reach::Join);
-    if count(joins) > 0 && faults.len() > 1 {
+    if count(Fault::joins) > 0 && faults.len() > 1 {
         return Err(
             "a kill in a member's first life alone in its cycle, because the membership changes on the way to it"
                 .to_owned(),
