@@ -56,9 +56,9 @@ pub async fn inspect(spawner: &Spawner, inspector: &Path, data_dir: &Path, copy:
     Ok(Inspected { dead: DeadMember { install_under_way: Some(installing), ..dead }, log })
 }
 
-/// Whether the dead `data_dir` has neither a marker nor anything else of a member's, which the
-/// inspector refuses to read: a first life that died before its first durable step leaves that. What
-/// a member that had more has lost, the judges say.
+/// True if the dead `data_dir` has neither a marker nor anything else of a member's, which the
+/// inspector refuses to read: a first life that died before its first durable step leaves that. The
+/// judges say what a member that had more has lost.
 fn holds_nothing(data_dir: &Path) -> bool {
     ["member", "engine-marker"].iter().all(|name| !data_dir.join(name).exists())
 }

@@ -38,7 +38,7 @@ fn run(scenario: &Path, report: &Path) -> Command {
     command
 }
 
-/// Arguments of `unshare` that start a program in a world of its own, in which /dev/fuse is nothing.
+/// Arguments of `unshare` that start a program in a world of its own, where /dev/fuse is nothing.
 const WITHOUT_FUSE: [&str; 5] = ["--mount", "sh", "-c", "mount --bind /dev/null /dev/fuse && exec \"$@\"", "sh"];
 
 /// True if the kernel lets this process mount: CAP_SYS_ADMIN, and a FUSE device that opens.
