@@ -40,6 +40,7 @@ mod point;
 mod tests;
 mod tree;
 mod unsynced;
+mod walked;
 
 pub use gate::Gate;
 pub use mount::Mount;
