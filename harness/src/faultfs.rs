@@ -29,7 +29,9 @@
 
 mod attr;
 mod below;
+mod crash;
 mod gate;
+mod instant;
 mod lossy;
 #[cfg(test)]
 mod lossy_tests;
@@ -42,6 +44,8 @@ mod tree;
 mod unsynced;
 mod walked;
 
+pub use crash::Crash;
 pub use gate::Gate;
+pub use instant::{Instant, State};
 pub use mount::Mount;
 pub use point::{Class, Deed, Point, Side};

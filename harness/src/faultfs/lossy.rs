@@ -5,13 +5,14 @@
 //! (`n1.unsynced` beside `n1`), for as long as that loss itself can be lost. A killed harness
 //! leaves the live state, and graves that the next mount empties.
 
-use super::tree::{by_descriptor, errno, errno_of, read_up_to};
+use super::instant::Instant;
+use super::tree::{errno, errno_of, read_up_to};
 use super::unsynced::{Change, Ino, Numbered, PAGE, Place, Sync, Unsynced};
-use super::walked::Walked;
+use super::walked::{Numbers, Walked};
 use crate::seed::Stream;
 use anyhow::Context;
 use fuser::Errno;
-use ninelives_evidence::power::{Lost, LostData, Names};
+use ninelives_evidence::power::{Lost, Names};
 use nix::fcntl::{RenameFlags, renameat2};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
@@ -161,7 +162,7 @@ impl Lossy {
 
     /// Makes durable what the sync covers, and empties the graves that are not needed any more.
     pub fn sync_ended(&mut self, sync: Sync) -> Done<()> {
-        for Numbered { operation, change } in self.unsynced.sync_ended(sync) {
+        for Numbered { operation, change, .. } in self.unsynced.sync_ended(sync) {
             let Some(ino) = change.unnamed() else { continue };
             let name = grave(operation);
             let stat = rustix::fs::statat(&self.graves, &*name, AtFlags::SYMLINK_NOFOLLOW).map_err(errno)?;
@@ -182,40 +183,28 @@ impl Lossy {
     }
 
     /// Makes the directory below `root` what a power loss leaves of it. The log of changes is empty
-    /// afterwards: everything that is there is durable.
+    /// afterwards: everything that is there is durable. `keep_at`: where to keep the instant before.
     ///
     /// # Errors
-    /// The directory below cannot be read or written.
-    pub fn lose(self, root: &OwnedFd, keep_percent: u32, draws: &mut Stream) -> anyhow::Result<Lost> {
-        let before = Walked::of(root, &self.graves)?;
-        let live = |ino: Ino, page: u64| match before.files.get(&ino) {
-            Some((_, fd)) => read_page(&File::open(by_descriptor(fd))?, page),
-            // It has lost its last name for good, and with it everything.
-            None => Ok(Vec::new()),
-        };
-        let crash = self.unsynced.crash(keep_percent, draws, live).context("cannot read what was written")?;
-        for named in &crash.names {
-            before.take_back(named, &self.graves).with_context(|| format!("cannot take back {named:?}"))?;
-        }
-        let after = Walked::of(root, &self.graves)?;
-        for damage in &crash.files {
-            after
-                .damage(damage)
-                .with_context(|| format!("cannot take back what was written to file {}", damage.ino))?;
-        }
-        let path = |ino: Ino| Some(after.files.get(&ino).or_else(|| before.files.get(&ino))?.0.clone());
-        let files = crash.files.iter().filter_map(|damage| {
-            Some(LostData {
-                operation: damage.first,
-                // A file that came back out of its grave has its name again.
-                path: path(damage.ino)?,
-                pages: damage.pages.len() as u64,
-                torn: damage.torn,
-                size: damage.size,
-            })
+    /// The directory below cannot be read or written, or the instant cannot be kept.
+    pub fn lose(
+        self,
+        root: &OwnedFd,
+        (keep_percent, draws): (u32, &mut Stream),
+        keep_at: Option<&Path>,
+    ) -> anyhow::Result<(Lost, Option<Instant>)> {
+        let Self { unsynced, graves, .. } = self;
+        let numbers = Numbers::new();
+        let before = Walked::of(root, &graves, &numbers)?;
+        let live = |ino: Ino, page: u64| before.read_page(ino, page);
+        let crash = unsynced.crash(keep_percent, draws, live).context("cannot read what was written")?;
+        let kept = keep_at.map(|at| {
+            let kept = Instant::keep((root, &graves), &unsynced, &crash, at);
+            kept.with_context(|| format!("cannot keep the instant of a cut in {}", at.display()))
         });
-        let names = crash.names.iter().map(|named| before.in_words(named));
-        Ok(Lost { operations: self.unsynced.operation(), names: names.collect(), files: files.collect() })
+        let kept = kept.transpose()?;
+        let lost = before.lose(&crash, (root, &graves), &unsynced)?;
+        Ok((lost, kept))
     }
 }
 
@@ -235,7 +224,7 @@ pub fn place(dir: Ino, name: &OsStr) -> Place {
 }
 
 /// A page of a file, shorter at its end.
-fn read_page(file: &File, page: u64) -> io::Result<Vec<u8>> {
+pub fn read_page(file: &File, page: u64) -> io::Result<Vec<u8>> {
     read_up_to(file, page * PAGE, PAGE as usize)
 }
 

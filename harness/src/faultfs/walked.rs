@@ -1,27 +1,34 @@
 //! A directory below with its graves, walked through, and changes taken back in it.
 
-use super::lossy::{grave, names_in};
+use super::crash::{Crash, Damage, LostPage};
+use super::lossy::{grave, names_in, read_page};
 use super::tree::{ROOT, by_descriptor, io_error, open_dir, stat_of};
-use super::unsynced::{Change, Damage, Ino, Numbered, PAGE, Place};
+use super::unsynced::{Change, Ino, Numbered, PAGE, Place, Unsynced};
 use anyhow::Context;
-use ninelives_evidence::power::{LostName, NameChange};
+use ninelives_evidence::power::{Lost, LostData, LostName, NameChange};
 use nix::fcntl::{RenameFlags, renameat2};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use std::collections::HashMap;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+/// Inodes of a copy, with the numbers that the same files have in the account of changes. Of the
+/// original itself it is empty, because there the two are the same.
+pub type Numbers = HashMap<u64, Ino>;
+
 /// The directory below, walked through: a descriptor of everything, by number.
-pub struct Walked {
+pub struct Walked<'a> {
+    numbers: &'a Numbers,
     pub dirs: HashMap<Ino, (PathBuf, OwnedFd)>,
     pub files: HashMap<Ino, (PathBuf, OwnedFd)>,
 }
 
-impl Walked {
-    pub fn of(root: &OwnedFd, graves: &OwnedFd) -> anyhow::Result<Self> {
-        let mut walked = Self { dirs: HashMap::new(), files: HashMap::new() };
+impl<'a> Walked<'a> {
+    pub fn of(root: &OwnedFd, graves: &OwnedFd, numbers: &'a Numbers) -> anyhow::Result<Self> {
+        let mut walked = Self { numbers, dirs: HashMap::new(), files: HashMap::new() };
         // Directories in graves can be places of names that come back.
         walked.walk(open_dir(graves)?, None, Path::new("")).context("cannot read the graves")?;
         walked.walk(open_dir(root)?, Some(ROOT), Path::new("")).context("cannot read the directory")?;
@@ -34,10 +41,11 @@ impl Walked {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let fd = rustix::fs::openat(&dir, &*name, flags, Mode::empty())?;
             let stat = stat_of(&fd).map_err(io_error)?;
+            let found = self.number(stat.st_ino);
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                self.walk(open_dir(&fd)?, Some(stat.st_ino), &path)?;
+                self.walk(open_dir(&fd)?, Some(found), &path)?;
             } else {
-                self.files.insert(stat.st_ino, (path, fd));
+                self.files.insert(found, (path, fd));
             }
         }
         if let Some(number) = number {
@@ -46,14 +54,61 @@ impl Walked {
         Ok(())
     }
 
+    fn number(&self, inode: u64) -> Ino {
+        self.numbers.get(&inode).copied().unwrap_or(inode)
+    }
+
     /// The number of what has this name.
     fn at(&self, place: &Place) -> Option<Ino> {
         let (_, dir) = self.dirs.get(&place.dir)?;
-        rustix::fs::statat(dir, &*place.name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| stat.st_ino)
+        let stat = rustix::fs::statat(dir, &*place.name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some(self.number(stat.st_ino))
+    }
+
+    /// A page of a file as it is now.
+    pub fn read_page(&self, ino: Ino, page: u64) -> io::Result<Vec<u8>> {
+        match self.files.get(&ino) {
+            Some((_, fd)) => read_page(&File::open(by_descriptor(fd))?, page),
+            // It has lost its last name for good, and with it everything.
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Makes the directory below `root`, which this walk was through, what `crash` leaves of it, and
+    /// tells what was lost.
+    pub fn lose(
+        &self,
+        crash: &Crash,
+        (root, graves): (&OwnedFd, &OwnedFd),
+        unsynced: &Unsynced,
+    ) -> anyhow::Result<Lost> {
+        for named in &crash.names {
+            self.take_back(named, graves).with_context(|| format!("cannot take back {named:?}"))?;
+        }
+        let after = Walked::of(root, graves, self.numbers)?;
+        for damage in &crash.files {
+            after
+                .damage(damage)
+                .with_context(|| format!("cannot take back what was written to file {}", damage.ino))?;
+        }
+        let path = |ino: Ino| Some(after.files.get(&ino).or_else(|| self.files.get(&ino))?.0.clone());
+        let files = crash.files.iter().filter_map(|damage| {
+            Some(LostData {
+                operation: damage.operations().first().copied()?,
+                // A file that came back out of its grave has its name again.
+                path: path(damage.ino)?,
+                pages: damage.pages.len() as u64,
+                torn: damage.torn(),
+                size: damage.size.map(|size| size.was),
+                synced: unsynced.synced(damage.ino),
+            })
+        });
+        let names = crash.names.iter().map(|named| self.in_words(named, unsynced));
+        Ok(Lost { operations: unsynced.operation(), names: names.collect(), files: files.collect() })
     }
 
     /// Takes a change of names back, as far as its directories are still there.
-    pub fn take_back(&self, named: &Numbered, graves: &OwnedFd) -> anyhow::Result<()> {
+    fn take_back(&self, named: &Numbered, graves: &OwnedFd) -> anyhow::Result<()> {
         let dir = |place: &Place| self.dirs.get(&place.dir).map(|(_, fd)| fd);
         let exhume = |to: &Place| -> anyhow::Result<()> {
             let Some(fd) = dir(to) else { return Ok(()) };
@@ -94,12 +149,12 @@ impl Walked {
         }
     }
 
-    pub fn damage(&self, damage: &Damage) -> anyhow::Result<()> {
+    fn damage(&self, damage: &Damage) -> anyhow::Result<()> {
         // A file whose names are all gone has nothing left to lose.
         let Some((_, fd)) = self.files.get(&damage.ino) else { return Ok(()) };
         let file = File::options().read(true).write(true).open(by_descriptor(fd))?;
-        let size = damage.size.map_or_else(|| file.metadata().map(|meta| meta.len()), Ok)?;
-        for (page, bytes) in damage.pages.iter().filter(|(page, _)| page * PAGE < size) {
+        let size = damage.size.map_or_else(|| file.metadata().map(|meta| meta.len()), |size| Ok(size.was))?;
+        for LostPage { page, bytes, .. } in damage.pages.iter().filter(|lost| lost.page * PAGE < size) {
             let mut whole = bytes.clone();
             whole.resize(PAGE as usize, 0);
             file.write_all_at(&whole, page * PAGE)?;
@@ -108,14 +163,18 @@ impl Walked {
         Ok(())
     }
 
-    pub fn in_words(&self, named: &Numbered) -> LostName {
-        let (change, at) = match &named.change {
-            Change::Bind { at, .. } => (NameChange::Creation, at),
-            Change::Unbind { at, .. } => (NameChange::Removal, at),
-            Change::Move { to, .. } => (NameChange::Rename, to),
-            Change::Exchange { one, .. } => (NameChange::Exchange, one),
+    fn in_words(&self, named: &Numbered, unsynced: &Unsynced) -> LostName {
+        let (change, at, from) = match &named.change {
+            Change::Bind { at, .. } => (NameChange::Creation, at, None),
+            Change::Unbind { at, .. } => (NameChange::Removal, at, None),
+            Change::Move { from, to, .. } => (NameChange::Rename, to, Some(from)),
+            Change::Exchange { one, other, .. } => (NameChange::Exchange, one, Some(other)),
         };
-        let dir = self.dirs.get(&at.dir).map_or(Path::new(""), |(dir, _)| dir);
-        LostName { operation: named.operation, change, path: dir.join(&at.name) }
+        let path = |place: &Place| {
+            let dir = self.dirs.get(&place.dir).map_or(Path::new(""), |(dir, _)| dir);
+            dir.join(&place.name)
+        };
+        let (operation, synced) = (named.operation, unsynced.synced(at.dir));
+        LostName { operation, change, path: path(at), from: from.map(path), synced }
     }
 }
