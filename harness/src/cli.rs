@@ -300,6 +300,9 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
     if let Some(found) = &summary.localisation {
         text.push_str(&report::localisation::text(found));
     }
+    if let Some(found) = &summary.missing_sync {
+        text.push_str(&report::missing_sync::text(found));
+    }
     let word_of_exit = if exit == Exit::Interrupted { "interrupted".to_owned() } else { summary.verdict.to_string() };
     text.push_str(&format!(
         "{word_of_exit}{}: {} of {} cycles, {}, {}, {}, in {}.{} s\n",

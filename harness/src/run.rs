@@ -237,6 +237,7 @@ impl RunTotals {
             self.crowd.get_or_insert_default().add(crowd);
         }
         summary.localisation = summary.localisation.take().or(end.localisation);
+        summary.missing_sync = summary.missing_sync.take().or(end.missing_sync);
     }
 }
 

@@ -7,6 +7,7 @@ pub mod books;
 pub mod crowd;
 pub mod known;
 pub mod localisation;
+pub mod missing_sync;
 pub mod pace;
 pub mod refused;
 
@@ -16,6 +17,7 @@ use books::BooksRecord;
 use crowd::CrowdRecord;
 use known::KnownRecord;
 use localisation::Localisation;
+use missing_sync::MissingSync;
 use pace::PaceRecord;
 use refused::StepRecord;
 use serde::{Deserialize, Serialize};
@@ -426,6 +428,9 @@ pub struct RunSummary {
     /// The place where a divergence begins, if one was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub localisation: Option<Localisation>,
+    /// The missing sync behind a finding after a power loss, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_sync: Option<MissingSync>,
     /// Checks that did not run, and why.
     pub skipped_checks: Vec<String>,
     /// A SIGINT or SIGTERM ended the run early.

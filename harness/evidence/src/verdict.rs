@@ -136,6 +136,9 @@ pub struct Finding {
     pub then: Vec<What>,
     /// The number of further findings of its class, which a report leaves out.
     pub more: u64,
+    /// It is about a crash state that was made of a cut's instant, by its number from 1; `None`: it
+    /// is about what really was.
+    pub state: Option<u64>,
 }
 
 impl Finding {
@@ -149,6 +152,7 @@ impl Finding {
             keys: Vec::new(),
             then: Vec::new(),
             more: 0,
+            state: None,
         }
     }
 
@@ -179,7 +183,10 @@ impl Finding {
     /// A sentence for human readers: the expectation, the finding, and where to look next. Code
     /// matches [`Finding::what`].
     pub fn sentence(&self) -> String {
-        let mut sentence = self.what.to_string();
+        let mut sentence = match self.state {
+            Some(state) => format!("in explored crash state {state} of the last cut: {}", self.what),
+            None => self.what.to_string(),
+        };
         for then in &self.then {
             sentence.push_str(&format!("; then {then}"));
         }
@@ -230,6 +237,8 @@ struct Written {
     then: Vec<What>,
     #[serde(default, skip_serializing_if = "is_zero")]
     more: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    state: Option<u64>,
     sentence: String,
 }
 
@@ -240,8 +249,8 @@ fn is_zero(value: &u64) -> bool {
 impl From<Finding> for Written {
     fn from(finding: Finding) -> Self {
         let (class, sentence) = (finding.class(), finding.sentence());
-        let Finding { what, cycle, cluster, member, revision, keys, then, more } = finding;
-        Self { class, what, cycle, cluster, member, revision, keys, then, more, sentence }
+        let Finding { what, cycle, cluster, member, revision, keys, then, more, state } = finding;
+        Self { class, what, cycle, cluster, member, revision, keys, then, more, state, sentence }
     }
 }
 
@@ -249,11 +258,11 @@ impl TryFrom<Written> for Finding {
     type Error = String;
 
     fn try_from(written: Written) -> Result<Self, String> {
-        let Written { class, what, cycle, cluster, member, revision, keys, then, more, sentence: _ } = written;
+        let Written { class, what, cycle, cluster, member, revision, keys, then, more, state, sentence: _ } = written;
         if class != what.class() {
             return Err(format!("expected class {}, which {} has, found {class}", what.class(), what.name()));
         }
-        Ok(Self { what, cycle, cluster, member, revision, keys, then, more })
+        Ok(Self { what, cycle, cluster, member, revision, keys, then, more, state })
     }
 }
 

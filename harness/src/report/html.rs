@@ -8,7 +8,7 @@
 use super::split::Split;
 use super::text::{duration, escape, number, percent};
 use super::worth::{FAULT_CLASSES, Worth, landed};
-use super::{chart, known, localisation, partial, tables, verdict_sentence};
+use super::{chart, known, localisation, missing_sync, partial, tables, verdict_sentence};
 use ninelives_evidence::record::pace::thousandths;
 use ninelives_evidence::record::{BinaryId, RunSummary, SlotRecord};
 use ninelives_evidence::stretched::Factor;
@@ -25,6 +25,9 @@ pub fn render(run: &RunSummary, report: &str) -> String {
         run.localisation
             .as_ref()
             .map_or_else(String::new, |found| section("Where it begins", &localisation::html(found))),
+        run.missing_sync
+            .as_ref()
+            .map_or_else(String::new, |found| section("Which sync is missing", &missing_sync::html(found))),
         findings(run, report),
         section("Known findings", &known::html(run)),
         section("What this verdict is worth", &tiles(run, &worth)),

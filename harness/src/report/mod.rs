@@ -18,6 +18,7 @@ mod json;
 mod junit;
 pub mod known;
 pub mod localisation;
+pub mod missing_sync;
 pub mod refused;
 mod repro;
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::machine::Machine;
 use crate::process::Spawner;
 use crate::provenance;
 use crate::seed::Seed;
+use crate::states::missing_sync;
 use crate::workload::{Load, Workload};
 use ninelives_evidence::history::History;
 use ninelives_evidence::limits;
@@ -24,6 +25,7 @@ use ninelives_evidence::member::{Engine, Slot};
 use ninelives_evidence::record::SlotRecord;
 use ninelives_evidence::record::crowd::CrowdRecord;
 use ninelives_evidence::record::localisation::Localisation;
+use ninelives_evidence::record::missing_sync::MissingSync;
 use ninelives_evidence::verdict::Finding;
 use ninelives_evidence::verdict::findings::Harness;
 use ninelives_evidence::{End, Evidence};
@@ -47,6 +49,7 @@ pub(super) enum Halt {
 pub(super) struct LaneEnd {
     pub share: Share,
     pub localisation: Option<Localisation>,
+    pub missing_sync: Option<MissingSync>,
     pub crowd: Option<CrowdRecord>,
 }
 
@@ -281,7 +284,7 @@ impl Lane {
         }
     }
 
-    /// Looks for the place where a divergence begins, unless a signal asked the run to stop: then
+    /// Looks for the place where a divergence begins, and for the sync that is missing, unless a signal asked the run to stop: then
     /// the user waits a few seconds at most, not a minute.
     async fn localise(
         &mut self,
@@ -298,7 +301,10 @@ impl Lane {
                 self.end.share.end.interrupted = true;
                 self.end.share.end.skipped_checks.push("where it begins: interrupted".to_owned());
             }
-            found = localise(cluster, ledger, workload, findings) => self.end.localisation = found,
+            found = async {
+                let found = localise(cluster, ledger, workload, findings).await;
+                (found, missing_sync(cluster, findings).await)
+            } => (self.end.localisation, self.end.missing_sync) = found,
         }
     }
 

@@ -41,6 +41,7 @@ pub fn planned(scenario: &Scenario, plan: &Plan, quotas: Vec<QuotaRecord>) -> Ru
         leases: (scenario.load.lease_holders > 0).then(LeasesJudged::default),
         books: Vec::new(),
         localisation: None,
+        missing_sync: None,
         skipped_checks: Vec::new(),
         interrupted: false,
         resumed: Vec::new(),
