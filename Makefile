@@ -12,7 +12,7 @@ CARGO := . scripts/env.sh && cargo
 BUILD := $(CARGO) build --release --locked --workspace
 RUN := . scripts/env.sh && exec "$$CARGO_TARGET_DIR/release/ninelives" run
 
-.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos long-work mutants power power-mutants five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines bench-slow fuzz restore rolling-upgrade limits mixed etcdctl lint format deny doc clean
+.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos long-work mutants power explore power-mutants five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines bench-slow fuzz restore rolling-upgrade limits mixed etcdctl lint format deny doc clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,9 @@ mutants: sabotaged build ## the detection table: every planted bug, 20 seeds or 
 
 power: build ## power losses: what was not synced is lost (root and /dev/fuse): 500 cycles
 	@$(RUN) scenarios/power.toml --seed $(SEED)
+
+explore: build ## many crash states of each power loss, recovered offline (root and /dev/fuse)
+	@$(RUN) scenarios/power-explore.toml --seed $(SEED)
 
 power-mutants: sabotaged build ## the detection table of missing syncs (root and /dev/fuse)
 	@. scripts/env.sh; exec "$$CARGO_TARGET_DIR/release/ninelives" mutants scenarios/power-mutants.toml

@@ -332,6 +332,9 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
     if grid.is_planned() || !summary.is_opaque() {
         text.push_str(&format!("crash windows: {}\n", grid.sentence()));
     }
+    if let Some(line) = report::missing_sync::explored(summary) {
+        text.push_str(&format!("{line}\n"));
+    }
     for line in summary.crowd.iter().flat_map(|crowd| crowd.sentences()) {
         text.push_str(&format!("crowd: {line}\n"));
     }

@@ -12,6 +12,7 @@
 
 mod again;
 mod defragment;
+mod explore;
 mod fence;
 mod fence_at_revision;
 mod fence_by_command;
@@ -173,7 +174,8 @@ impl<'a> Stage<'a> {
             // A member that could not be asked adds nothing, so the count is a lower bound.
             work.record.unforced_terms = Some(self.term().await.saturating_sub(term_before));
         }
-        self.verify(work, &fence).await
+        self.verify(work, &fence).await?;
+        self.explore_cuts(work).await
     }
 
     /// Looks at all members after a death of the harness, which killed them all: first at their
@@ -397,6 +399,7 @@ impl Work {
             not_applicable: false,
             kills: 0,
             power_losses: 0,
+            explored: Vec::new(),
             kills_by_engine: BTreeMap::new(),
             without_kill: !kills,
             again: Vec::new(),

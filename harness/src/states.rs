@@ -6,10 +6,14 @@
 //!     ──▶ its look, by the inspector ──▶ the start of the member alone ──▶ findings (alone.rs)
 //! ```
 //!
-//! [`missing_sync`] makes the losses of a failing state fewer until each is needed.
+//! [`missing_sync`] makes the losses of a failing state fewer until each is needed; [`explore`]
+//! tries many states of an instant that did not fail.
 
 mod bench;
 mod ddmin;
+mod enumerate;
+mod explore;
 mod missing_sync;
 
+pub use explore::explore;
 pub use missing_sync::missing_sync;

@@ -182,6 +182,10 @@ pub const LOCALISE_SILENCE: Duration = Duration::from_millis(700);
 pub const MISSING_SYNC: Duration = Duration::from_secs(120);
 /// Crash states that this search tries; one cause among a thousand operations takes about forty.
 pub const MISSING_SYNC_STATES_MAX: u64 = 300;
+/// Crash states to explore at one cut: an hour at most, on a machine that tries three in a second.
+pub const EXPLORE_MAX: u32 = 10_000;
+/// Draws for each distinct state that is wanted: an instant with few operations has few states.
+pub const DRAWS_PER_STATE_MAX: u64 = 2;
 /// Lost changes that a conclusion names one by one.
 pub const LOST_OPERATIONS_LISTED_MAX: usize = 8;
 /// Entries of the raft log that are shown on each side of the wrong one.

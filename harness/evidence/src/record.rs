@@ -5,6 +5,7 @@
 
 pub mod books;
 pub mod crowd;
+pub mod explored;
 pub mod known;
 pub mod localisation;
 pub mod missing_sync;
@@ -15,6 +16,7 @@ use crate::member::{Engine, Role, Slot};
 use crate::verdict::{Finding, Verdict};
 use books::BooksRecord;
 use crowd::CrowdRecord;
+use explored::ExploredRecord;
 use known::KnownRecord;
 use localisation::Localisation;
 use missing_sync::MissingSync;
@@ -150,6 +152,9 @@ pub struct CycleRecord {
     /// Those of them with which the power failed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub power_losses: u32,
+    /// Explored crash states of its cuts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub explored: Vec<ExploredRecord>,
     /// Kills that hit a member, by its engine.
     #[serde(default)]
     pub kills_by_engine: BTreeMap<Engine, u32>,

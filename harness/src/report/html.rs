@@ -217,7 +217,12 @@ fn tiles(run: &RunSummary, worth: &Worth) -> String {
     }))
     .map(|(name, value, more)| format!("<div><dt>{name}</dt><dd>{value} <small>{more}</small></dd></div>"))
     .collect();
-    format!("<dl class=\"tiles\">{tiles}</dl>\n<div class=\"note\">{}{}</div>", coverage(worth), skipped_checks(run))
+    let explored = missing_sync::explored(run).map_or_else(String::new, |line| format!("<p>{}.</p>", escape(&line)));
+    format!(
+        "<dl class=\"tiles\">{tiles}</dl>\n<div class=\"note\">{}{explored}{}</div>",
+        coverage(worth),
+        skipped_checks(run)
+    )
 }
 
 fn coverage(worth: &Worth) -> String {

@@ -1,6 +1,8 @@
-//! The missing sync behind a finding, for human readers.
+//! The missing sync behind a finding, and the crash states that were explored, for human readers.
 
-use super::text::escape;
+use super::text::{escape, number};
+use ninelives_evidence::record::RunSummary;
+use ninelives_evidence::record::explored::ExploredRecord;
 use ninelives_evidence::record::missing_sync::MissingSync;
 
 /// Some lines, each with its line break; the first one is the heading.
@@ -24,6 +26,18 @@ pub(super) fn html(found: &MissingSync) -> String {
     format!("<article class=\"finding tone-bad\"><h3>{}</h3>\n{sentences}{unknown}</article>\n", escape(&about(found)))
 }
 
+/// The sum of the explored crash states, as a sentence; `None`: the run explored none.
+pub fn explored(run: &RunSummary) -> Option<String> {
+    let all = || run.cycles.iter().flat_map(|cycle| &cycle.explored);
+    let (states, per_minute) = ExploredRecord::per_minute(all())?;
+    let (states, instants, per_minute) = (number(states), all().count(), number(per_minute));
+    let equal = number(all().map(|one| one.equal).sum());
+    Some(format!(
+        "explored: {states} distinct crash states of {instants} cuts, each recovered alone, {per_minute} a minute; {equal} more \
+         equalled one of them"
+    ))
+}
+
 fn about(found: &MissingSync) -> String {
     let cycle = found.cycle.map_or_else(String::new, |cycle| format!(", cycle {cycle}"));
     let cluster = found.cluster.map_or_else(String::new, |cluster| format!(", cluster {cluster}"));
@@ -39,6 +53,7 @@ fn capital(sentence: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::sample;
     use ninelives_evidence::power::{Lost, LostName, NameChange, Names};
     use ninelives_evidence::verdict::Class;
 
@@ -79,5 +94,21 @@ mod tests {
         let page = html(&found());
         assert!(page.contains("<p>The creation of member/&lt;b&gt;, operation 812, was lost"), "{page}");
         assert!(page.contains("a &lt;i&gt;question&lt;/i&gt;") && !page.contains("<b>"), "{page}");
+    }
+
+    #[test]
+    fn states_per_minute_are_those_of_the_time_that_exploring_took() {
+        let mut run = sample::run();
+        assert_eq!(explored(&run), None);
+        let one = ExploredRecord { member: 2, operations: 9, states: 100, equal: 7, elapsed_ms: 30_000 };
+        run.cycles[0].explored = vec![one];
+        run.cycles[1].explored = vec![ExploredRecord { states: 1_400, elapsed_ms: 60_000, ..one }];
+        let line = explored(&run).unwrap();
+        assert!(
+            line.starts_with(
+                "explored: 1,500 distinct crash states of 2 cuts, each recovered alone, 1,000 a minute; 14"
+            ),
+            "{line}"
+        );
     }
 }

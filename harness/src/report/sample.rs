@@ -28,6 +28,7 @@ fn cycle(number: u32, victims: &[(u64, Role)], window: Option<(&str, u64)>, outc
         not_applicable: false,
         kills: from_kill(victims.len() as u64) as u32,
         power_losses: 0,
+        explored: Vec::new(),
         kills_by_engine: [(Engine::Rocksdb, from_kill(victims.len() as u64) as u32)].into(),
         without_kill: false,
         again: Vec::new(),

@@ -165,6 +165,10 @@ impl Check<'_> {
             let instead = "it at 0, because members cannot be told to take a detour";
             return refuse(faults.span(), "`faults.network` is above 0", instead);
         }
+        if let Some(explore) = raw.power.as_ref().and_then(|power| power.get_ref().explore.as_ref()) {
+            let instead = "no such key, because its directories cannot be read, nor its members started alone";
+            return refuse(explore.span(), "`power.explore` is given", instead);
+        }
         if let Some(restore) = &raw.restore {
             return refuse(
                 restore.span(),
