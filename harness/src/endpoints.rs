@@ -40,8 +40,8 @@ impl Board {
         (1..=board.len()).map(|step| (place + step) % board.len()).find(|next| board[*next])
     }
 
-    /// Shows that none serves until the rest is dropped, so that no client begins anything. No member
-    /// may be started or killed meanwhile.
+    /// Shows that none serves until the rest is dropped, so that no client begins anything. No
+    /// member may be started or killed meanwhile.
     pub fn rest(&self) -> Rest {
         let places = self.0.borrow().len();
         let before = self.0.send_replace(vec![false; places]);

@@ -34,7 +34,7 @@ mod gate;
 mod instant;
 mod lossy;
 #[cfg(test)]
-mod lossy_tests;
+pub(crate) mod lossy_tests;
 mod mount;
 mod passthrough;
 mod point;

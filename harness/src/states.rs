@@ -1,5 +1,5 @@
-//! Crash states of one instant, tried without a cluster: a cut takes one of them, and the others say
-//! which lost operation mattered, and what another loss would have done.
+//! Crash states of one instant, tried without a cluster: a cut takes one of them, and the others
+//! say which lost operation mattered, and what another loss would have done.
 //!
 //! ```text
 //!   a cut ──▶ the instant, kept (faultfs) ──▶ a crash state, materialised in a directory
@@ -14,6 +14,9 @@ mod ddmin;
 mod enumerate;
 mod explore;
 mod missing_sync;
+
+#[cfg(test)]
+mod tests;
 
 pub use explore::explore;
 pub use missing_sync::missing_sync;

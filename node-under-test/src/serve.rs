@@ -187,8 +187,8 @@ fn open(options: &Serve, engine_files: u32) -> anyhow::Result<Opened> {
     Ok(Opened { log, marks, applier, space, open_micros: stopwatch.elapsed_micros(), _lock: lock })
 }
 
-/// Claims 1 to 6 of [`recovery`] without raft: the entries that are certainly committed are applied,
-/// which are those that the log has saved as such and those that the engine holds.
+/// Claims 1 to 6 of [`recovery`] without raft: the entries that are certainly committed are
+/// applied, which are those that the log has saved as such and those that the engine holds.
 fn recover_only(options: &Serve, engine_files: u32) -> anyhow::Result<ExitCode> {
     let Opened { log, applier, open_micros, _lock, .. } = open(options, engine_files)?;
     let committed = log.facts().committed.map(|id| id.index).max(applier.evidence().found.engine.map(|id| id.index));

@@ -203,11 +203,17 @@ impl Member {
         self.kept.as_ref()
     }
 
+    #[cfg(test)]
+    pub fn keep(&mut self, kept: Kept) {
+        self.kept = Some(kept);
+    }
+
     pub fn kept_mut(&mut self) -> Option<&mut Kept> {
         self.kept.as_mut()
     }
 
-    /// The arguments that make its program recover on `data_dir`, alone, and end; `None`: it cannot.
+    /// The arguments that make its program recover on `data_dir`, alone, and end; `None`: it
+    /// cannot.
     pub fn recover_args(&self, site: &Site, data_dir: &Path) -> Option<Vec<OsString>> {
         let origin = if self.joined { Origin::Joined } else { Origin::Founder(&site.founders) };
         let (id, engine, at) = (self.id, self.engine, self.addresses);

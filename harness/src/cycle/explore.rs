@@ -8,7 +8,8 @@ use crate::cluster::Trouble;
 use crate::states::explore;
 
 impl Stage<'_> {
-    /// Explores the instant of each member's last cut in this cycle, until a state breaks a promise.
+    /// Explores the instant of each member's last cut in this cycle, until a state breaks a
+    /// promise.
     pub(super) async fn explore_cuts(&mut self, work: &mut Work) -> Result<(), Trouble> {
         let states = self.scenario.power.map_or(0, |power| power.explore);
         let cycle = work.step.cycle;

@@ -183,7 +183,8 @@ impl Lossy {
     }
 
     /// Makes the directory below `root` what a power loss leaves of it. The log of changes is empty
-    /// afterwards: everything that is there is durable. `keep_at`: where to keep the instant before.
+    /// afterwards: everything that is there is durable. `keep_at`: where to keep the instant
+    /// before.
     ///
     /// # Errors
     /// The directory below cannot be read or written, or the instant cannot be kept.

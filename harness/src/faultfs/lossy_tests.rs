@@ -142,6 +142,22 @@ impl Disk {
     }
 }
 
+/// The instant of a cut that lost a rename of `f.tmp` over `f`, whose directory was not synced, and
+/// 40 writes to another file. `old`, `new`: the contents of `f`.
+pub fn instant_of_a_lost_rename(old: &[u8], new: &[u8]) -> (TempDir, Instant) {
+    let disk = Disk::new(Names::Inode);
+    durable(&disk, "f", old);
+    durable(&disk, "other", b"");
+    disk.write("f.tmp", 0, new);
+    disk.fsync("f.tmp");
+    disk.fsync_dir("");
+    (0..20).for_each(|page| disk.write("other", page * PAGE, b"a page"));
+    disk.rename("f.tmp", "f");
+    (20..40).for_each(|page| disk.write("other", page * PAGE, b"a page"));
+    let (disk, _, instant) = disk.cut_and_keep(ALL_LOST, &mut draws(1));
+    (disk.dir, instant)
+}
+
 fn draws(seed: u64) -> Stream {
     Seed::new(seed).stream("survivors")
 }

@@ -8,7 +8,7 @@
 //! ```text
 //!   write, truncate ──▶ pages of 4 KiB and sizes, as they were     ── fsync of the file ──▶ forgotten
 //!   create, link, unlink, rename ──▶ a log of changes of names     ── by [`Names`] ──▶ forgotten
-//!   crash(keep, draws) ──▶ [`Crash`]: names to take back, newest first; pages and sizes to put back
+//!   crash(keep, draws) ──▶ [`Crash`]: names to take back, newest first; pages and sizes to set
 //!   part(crash, some operations) ──▶ the [`Crash`] that loses no others
 //! ```
 //!

@@ -74,8 +74,8 @@ impl<'a> Walked<'a> {
         }
     }
 
-    /// Makes the directory below `root`, which this walk was through, what `crash` leaves of it, and
-    /// tells what was lost.
+    /// Makes the directory below `root`, which this walk was through, what `crash` leaves of it,
+    /// and tells what was lost.
     pub fn lose(
         &self,
         crash: &Crash,

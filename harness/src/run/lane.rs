@@ -284,8 +284,8 @@ impl Lane {
         }
     }
 
-    /// Looks for the place where a divergence begins, and for the sync that is missing, unless a signal asked the run to stop: then
-    /// the user waits a few seconds at most, not a minute.
+    /// Looks for the place where a divergence begins, and for the sync that is missing, unless a
+    /// signal asked the run to stop: then the user waits a few seconds at most, not a minute.
     async fn localise(
         &mut self,
         cluster: &mut Cluster,

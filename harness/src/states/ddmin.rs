@@ -11,8 +11,8 @@ pub struct Smallest {
     pub is_smallest: bool,
 }
 
-/// Finds a smallest part of `all`, which fails, that still fails by what `fails` says. Neighbours in
-/// `all` are tried together first. `fails`: `None` ends the search.
+/// Finds a smallest part of `all`, which fails, that still fails by what `fails` says. Neighbours
+/// in `all` are tried together first. `fails`: `None` ends the search.
 pub async fn ddmin(all: Vec<u64>, fails: impl AsyncFnMut(&BTreeSet<u64>) -> Option<bool>) -> Smallest {
     let mut search = Search { fails, said: HashMap::new() };
     let mut set = all;

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 /// Shares of changes that survive in a drawn state, percent.
 pub const KEEPS: [u32; 4] = [10, 50, 90, 99];
 
-/// Sets of lost operations, of `operations`, in the order of the numbers: everything; nothing, which
-/// is what a kill leaves; what came from some operation on; all but one; one alone. At most
+/// Sets of lost operations, of `operations`, in the order of the numbers: everything; nothing,
+/// which is what a kill leaves; what came from some operation on; all but one; one alone. At most
 /// `count_max`, taken evenly from each kind.
 pub fn enumerate(operations: &BTreeSet<u64>, count_max: usize) -> Vec<BTreeSet<u64>> {
     let all: Vec<u64> = operations.iter().copied().collect();

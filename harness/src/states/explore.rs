@@ -70,8 +70,8 @@ impl Exploration<'_> {
             let tried = self.bench.try_new(nth % side_by_side, &crash, Depth::Start).await?;
             anyhow::Ok((crash, tried))
         });
-        // In order, so that no two of those under way have the same place. Those that are under way at
-        // the end are awaited: they work in the directories that are removed next.
+        // In order, so that no two of those under way have the same place. Those that are under way
+        // at the end are awaited: they work in the directories that are removed next.
         let mut tries = stream::iter(tries).buffered(side_by_side);
         while let Some(tried) = tries.next().await {
             match tried? {

@@ -4,8 +4,8 @@
 //! 1. The crash state of the cut is made again, and has to fail as it did.
 //! 2. ddmin over its lost operations: without any of those that are left, the state passes. Kept
 //!    changes of names keep what they need, so what a set loses can be less than the set.
-//! 3. For each weaker mode of names: whether the same losses, or else everything that can be lost in
-//!    it, fail as well.
+//! 3. For each weaker mode of names: whether the same losses, or else everything that can be lost
+//!    in it, fail as well.
 
 use super::bench::{Bench, Depth};
 use super::ddmin::ddmin;
@@ -40,8 +40,8 @@ fn depth(finding: &Finding) -> Option<Depth> {
     }
 }
 
-/// Looks into the first of `findings` that a crash state of a cut alone can show; `None`: no cut was
-/// kept in its cycle, or none broke a promise. Kills all members.
+/// Looks into the first of `findings` that a crash state of a cut alone can show; `None`: no cut
+/// was kept in its cycle, or none broke a promise. Kills all members.
 pub async fn missing_sync(cluster: &mut Cluster, findings: &[Finding]) -> Option<MissingSync> {
     let after_a_cut = |finding: &&Finding| {
         let of_its_cycle = |member: &Member| member.kept().is_some_and(|kept| Some(kept.known.cycle) == finding.cycle);

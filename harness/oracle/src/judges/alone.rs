@@ -1,5 +1,5 @@
-//! Promise: a dead directory, and the start of its member alone, are what they must be after nothing
-//! but our own crash.
+//! Promise: a dead directory, and the start of its member alone, are what they must be after
+//! nothing but our own crash.
 //!
 //! These judges need no cluster and no history beyond what was known of the member, so they can be
 //! asked about crash states that no run has left: those of the same instant.
