@@ -29,6 +29,7 @@
 
 mod attr;
 mod below;
+mod change;
 mod crash;
 mod gate;
 mod instant;

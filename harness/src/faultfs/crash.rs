@@ -1,6 +1,7 @@
 //! A crash state, by its difference from the live state.
 
-use super::unsynced::{Ino, Numbered, PAGE};
+use super::change::Numbered;
+use super::unsynced::{Ino, PAGE};
 use crate::seed::Stream;
 use std::collections::BTreeSet;
 

@@ -5,9 +5,10 @@
 //! (`n1.unsynced` beside `n1`), for as long as that loss itself can be lost. A killed harness
 //! leaves the live state, and graves that the next mount empties.
 
+use super::change::{Change, Numbered, Place};
 use super::instant::Instant;
 use super::tree::{errno, errno_of, read_up_to};
-use super::unsynced::{Change, Ino, Numbered, PAGE, Place, Sync, Unsynced};
+use super::unsynced::{Ino, PAGE, Sync, Unsynced};
 use super::walked::{Numbers, Walked};
 use crate::seed::Stream;
 use anyhow::Context;

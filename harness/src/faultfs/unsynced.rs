@@ -22,81 +22,17 @@
 //!
 //! Modes, owners and times of files are not part of it: they survive.
 
+use super::change::{Change, Numbered};
 use super::crash::{Crash, Damage, LostPage, LostSize, torn};
 use crate::seed::Stream;
 use ninelives_evidence::power::Names;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ffi::OsString;
 
 /// Unit in which data survives.
 pub const PAGE: u64 = 4096;
 
 /// A file or directory, by its number.
 pub type Ino = u64;
-
-/// A name in a directory.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place {
-    pub dir: Ino,
-    pub name: OsString,
-}
-
-/// A change of names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// A file, link or directory was made.
-    Bind { at: Place, ino: Ino },
-    /// It was removed.
-    Unbind { at: Place, ino: Ino },
-    /// It was renamed, and replaced another one.
-    Move { from: Place, to: Place, ino: Ino, replaced: Option<Ino> },
-    /// Two names changed places.
-    Exchange { one: Place, other: Place, ino: Ino, of_other: Ino },
-}
-
-impl Change {
-    fn places(&self) -> [Option<&Place>; 2] {
-        match self {
-            Change::Bind { at, .. } | Change::Unbind { at, .. } => [Some(at), None],
-            Change::Move { from, to, .. } => [Some(to), Some(from)],
-            Change::Exchange { one, other, .. } => [Some(one), Some(other)],
-        }
-    }
-
-    fn files(&self) -> [Option<Ino>; 2] {
-        match self {
-            Change::Bind { ino, .. } | Change::Unbind { ino, .. } => [Some(*ino), None],
-            Change::Move { ino, replaced, .. } => [Some(*ino), *replaced],
-            Change::Exchange { ino, of_other, .. } => [Some(*ino), Some(*of_other)],
-        }
-    }
-
-    fn shares_a_place(&self, other: &Change) -> bool {
-        self.places().iter().flatten().any(|place| other.places().iter().flatten().any(|theirs| theirs == place))
-    }
-
-    fn concerns(&self, ino: Ino) -> bool {
-        self.files().contains(&Some(ino))
-    }
-
-    /// The file that lost a name by this change and has to be kept while the change can be lost.
-    pub fn unnamed(&self) -> Option<Ino> {
-        match self {
-            Change::Unbind { ino, .. } => Some(*ino),
-            Change::Move { replaced, .. } => *replaced,
-            Change::Bind { .. } | Change::Exchange { .. } => None,
-        }
-    }
-}
-
-/// A change of names with its number among all operations.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Numbered {
-    pub operation: u64,
-    pub change: Change,
-    /// The weakest mode in which it can still be lost.
-    pub weakest: Names,
-}
 
 /// Something as it was before an operation.
 #[derive(Debug, Clone)]
@@ -403,25 +339,6 @@ impl Unsynced {
         };
         let names = self.names.iter().zip(kept).filter(|(_, kept)| !kept).map(|(named, _)| named.clone()).rev();
         Crash { names: names.collect(), files: crash.files.iter().filter_map(|file| file.part(operations)).collect() }
-    }
-}
-
-impl Change {
-    fn is_in(&self, dir: Ino) -> bool {
-        match self {
-            // A rename is durable with the directory that it leads to.
-            Change::Move { to, .. } => to.dir == dir,
-            _ => self.places().iter().flatten().any(|place| place.dir == dir),
-        }
-    }
-
-    /// Whether it gave `ino` a name.
-    fn binds(&self, ino: Ino) -> bool {
-        match self {
-            Change::Bind { ino: own, .. } | Change::Move { ino: own, .. } => *own == ino,
-            Change::Exchange { .. } => self.concerns(ino),
-            Change::Unbind { .. } => false,
-        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! A directory below with its graves, walked through, and changes taken back in it.
 
+use super::change::{Change, Numbered, Place};
 use super::crash::{Crash, Damage, LostPage};
 use super::lossy::{grave, names_in, read_page};
 use super::tree::{ROOT, by_descriptor, io_error, open_dir, stat_of};
-use super::unsynced::{Change, Ino, Numbered, PAGE, Place, Unsynced};
+use super::unsynced::{Ino, PAGE, Unsynced};
 use anyhow::Context;
 use ninelives_evidence::power::{Lost, LostData, LostName, NameChange};
 use nix::fcntl::{RenameFlags, renameat2};
