@@ -184,6 +184,8 @@ pub const MISSING_SYNC: Duration = Duration::from_secs(120);
 pub const MISSING_SYNC_STATES_MAX: u64 = 300;
 /// Crash states to explore at one cut: an hour at most, on a machine that tries three in a second.
 pub const EXPLORE_MAX: u32 = 10_000;
+/// States that are tried side by side for each core: most of a start is waiting for its syncs.
+pub const EXPLORED_PER_CORE: usize = 4;
 /// Draws for each distinct state that is wanted: an instant with few operations has few states.
 pub const DRAWS_PER_STATE_MAX: u64 = 2;
 /// Lost changes that a conclusion names one by one.

@@ -64,7 +64,8 @@ impl Exploration<'_> {
         let drawn = (0..self.states as u64 * limits::DRAWS_PER_STATE_MAX).map(|nth| self.drawn(nth));
         let over = Cell::new(false);
         let crashes = enumerated.into_iter().map(anyhow::Ok).chain(drawn).take_while(|_| !over.get());
-        let side_by_side = std::thread::available_parallelism().map_or(2, |cores| cores.get());
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        let side_by_side = cores * limits::EXPLORED_PER_CORE;
         let tries = crashes.enumerate().map(|(nth, crash)| async move {
             let crash = crash?;
             let tried = self.bench.try_new(nth % side_by_side, &crash, Depth::Start).await?;
