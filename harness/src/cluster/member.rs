@@ -176,7 +176,8 @@ impl Member {
     }
 
     /// Lets the power fail under it, after its death: each change that was not synced survives with
-    /// a chance of `keep_percent`. If its dead directories can be read, the instant is kept.
+    /// a chance of `keep_percent`. If its dead directories can be read, the instant is kept in the
+    /// place of the one before. `known`: what was known of it by then; `None`: the one before stays.
     ///
     /// # Errors
     /// Its directory is not one that can lose anything, or the disk below has failed.
@@ -184,17 +185,21 @@ impl Member {
         &mut self,
         site: &Site,
         (keep_percent, draws): (u32, &mut Stream),
-        known: Known,
+        known: Option<Known>,
     ) -> Result<Lost, Trouble> {
-        // Its directory becomes that of the next one.
-        self.kept = None;
+        if known.is_some() {
+            // Its directory becomes that of the next one.
+            self.kept = None;
+        }
         let files = self.files.as_mut().filter(|_| self.life.is_none());
         let files = files.ok_or_else(|| {
             anyhow!("the power of n{} is to fail: expected a dead member, under the fault filesystem", self.id)
         })?;
-        let keep_at = site.target.inspector().map(|_| site.paths.instant(self.id));
+        let keep_at = site.target.inspector().and(known).map(|_| site.paths.instant(self.id));
         let (lost, instant) = files.cut((keep_percent, draws), keep_at.as_deref())?;
-        self.kept = instant.map(|instant| Kept::new(known, instant));
+        if let Some((known, instant)) = known.zip(instant) {
+            self.kept = Some(Kept::new(known, instant));
+        }
         Ok(lost)
     }
 

@@ -87,7 +87,9 @@ impl Stage<'_> {
             let mut draws = self.seed.stream(&format!("survivors/{cycle}/{id}/{}", work.record.power_losses));
             let death = work.last_casualties().find(|casualty| casualty.member == id).map(|casualty| casualty.death);
             let (applied, vote) = (death.and_then(|death| death.applied_received), self.ledger.vote_of(id));
-            let known = Known { cycle, member: id, applied, vote };
+            // A directory that is wrong already was left so by the cut before.
+            let wrong = work.findings.iter().any(|raised| raised.finding.member == Some(id));
+            let known = (!wrong).then_some(Known { cycle, member: id, applied, vote });
             let Cluster { members, site, .. } = &mut *self.cluster;
             let member = members.iter_mut().find(|member| member.id == id).ok_or_else(|| unknown(id))?;
             // It unmounts and mounts, and waits for the threads of the mount.

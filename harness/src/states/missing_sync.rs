@@ -131,6 +131,14 @@ impl Search<'_> {
         })
         .await;
         failed.map_or(Ok(()), Err)?;
+        if smallest.set.is_empty() {
+            found.tried = self.tried;
+            found.unknown.push(format!(
+                "which sync is missing: n{} fails with none of the losses of its cut, so something before it left that",
+                kept.known.member
+            ));
+            return Ok(());
+        }
         let part = instant.part(&whole, &smallest.set, own);
         found.names = Some(self.weakest(&whole, &smallest.set, &part).await?);
         // The state once more, for the words of what it lost.
