@@ -12,7 +12,7 @@ pub struct Place {
 }
 
 /// A change of names.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Change {
     /// A file, link or directory was made.
     Bind { at: Place, ino: Ino },
@@ -77,7 +77,7 @@ impl Change {
 }
 
 /// A change of names with its number among all operations.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Numbered {
     pub operation: u64,
     pub change: Change,

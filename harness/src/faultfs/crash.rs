@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 const SECTOR: usize = 512;
 
 /// See the module's documentation.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Crash {
     /// Changes of names that are lost, newest first.
     pub names: Vec<Numbered>,
@@ -17,7 +17,7 @@ pub struct Crash {
 }
 
 /// The data that a file loses.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Damage {
     pub ino: Ino,
     /// The size that it gets, if that is another one.
@@ -25,14 +25,14 @@ pub struct Damage {
     pub pages: Vec<LostPage>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LostSize {
     /// The first operation that changed it and is lost.
     pub operation: u64,
     pub was: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LostPage {
     pub page: u64,
     /// The first operation that wrote to it and is lost.

@@ -12,7 +12,9 @@ use futures_util::stream::{self, StreamExt};
 use ninelives_evidence::record::explored::ExploredRecord;
 use ninelives_evidence::verdict::Finding;
 use ninelives_evidence::{clock, limits};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Tries up to `states` crash states of the instant that is kept of `member`'s last cut. Ends with
 /// the first one that breaks a promise: its findings are the second part.
@@ -62,8 +64,14 @@ impl Exploration<'_> {
         let mut failed = None;
         let enumerated = self.enumerated()?;
         let drawn = (0..self.states as u64 * limits::DRAWS_PER_STATE_MAX).map(|nth| self.drawn(nth));
-        let over = Cell::new(false);
-        let crashes = enumerated.into_iter().map(anyhow::Ok).chain(drawn).take_while(|_| !over.get());
+        let (over, seen, equal) = (Cell::new(false), RefCell::new(HashSet::new()), Cell::new(0));
+        // Equal losses make equal states, and need not be made to know that.
+        let is_new = |crash: &anyhow::Result<Crash>| {
+            let is_new = crash.as_ref().map_or(true, |crash| seen.borrow_mut().insert(key(crash)));
+            equal.set(equal.get() + u64::from(!is_new));
+            is_new
+        };
+        let crashes = enumerated.into_iter().map(anyhow::Ok).chain(drawn).filter(is_new).take_while(|_| !over.get());
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let side_by_side = cores * limits::EXPLORED_PER_CORE;
         let tries = crashes.enumerate().map(|(nth, crash)| async move {
@@ -86,10 +94,12 @@ impl Exploration<'_> {
                 }
             }
         }
+        record.equal += equal.get();
         record.elapsed_ms = clock::ms_since(start);
         Ok((record, failed))
     }
 
+    /// The crash state that loses everything that was not synced.
     fn all_lost(&self) -> anyhow::Result<Crash> {
         // Everything is lost, so nothing is drawn from this stream that matters.
         self.bench.kept().instant.all_lost(&mut self.seed.stream("all lost"))
@@ -109,4 +119,11 @@ impl Exploration<'_> {
         let keep_percent = KEEPS[nth as usize % KEEPS.len()];
         kept.instant.drawn(keep_percent, &mut draws)
     }
+}
+
+/// Tells crash states of one instant apart, by what they lose.
+fn key(crash: &Crash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    crash.hash(&mut hasher);
+    hasher.finish()
 }

@@ -10,7 +10,7 @@ pub struct ExploredRecord {
     pub operations: u64,
     /// Distinct states that were tried.
     pub states: u64,
-    /// States that were made, and equalled an earlier one.
+    /// States that equalled an earlier one.
     pub equal: u64,
     pub elapsed_ms: u64,
 }
