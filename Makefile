@@ -12,7 +12,7 @@ CARGO := . scripts/env.sh && cargo
 BUILD := $(CARGO) build --release --locked --workspace
 RUN := . scripts/env.sh && exec "$$CARGO_TARGET_DIR/release/ninelives" run
 
-.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos long-work mutants power power-files power-mutants certificate disk-full io-error five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines bench-slow fuzz restore rolling-upgrade limits restore-unlike strangers mixed etcdctl lint format deny doc clean
+.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos long-work mutants power explore power-files power-mutants certificate disk-full io-error five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines bench-slow fuzz restore rolling-upgrade limits restore-unlike strangers mixed etcdctl lint format deny doc clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,9 @@ power: build ## power losses: what was not synced is lost (root and /dev/fuse): 
 
 power-files: build ## the same at the n-th write, sync, rename, creation or removal of a class of file, on each engine (root and /dev/fuse)
 	@for scenario in power-files power-files-redb; do ( $(RUN) scenarios/$$scenario.toml --seed $(SEED) ); done
+
+explore: build ## many crash states of each power loss, recovered offline (root and /dev/fuse)
+	@$(RUN) scenarios/power-explore.toml --seed $(SEED)
 
 power-mutants: sabotaged build ## the detection table of missing syncs (root and /dev/fuse)
 	@. scripts/env.sh; exec "$$CARGO_TARGET_DIR/release/ninelives" mutants scenarios/power-mutants.toml

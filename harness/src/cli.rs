@@ -305,6 +305,9 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
     if let Some(found) = &summary.localisation {
         text.push_str(&found.text());
     }
+    if let Some(found) = &summary.missing_sync {
+        text.push_str(&report::missing_sync::text(found));
+    }
     let word_of_exit = if exit == Exit::Interrupted { "interrupted".to_owned() } else { summary.verdict.to_string() };
     text.push_str(&format!(
         "{word_of_exit}{}: {} of {} cycles, {}, {}, {}, in {}.{} s\n",
@@ -334,6 +337,9 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
     text.push_str(&grid.files_text());
     if grid.is_planned() || !summary.is_opaque() {
         text.push_str(&format!("crash windows: {}\n", grid.sentence()));
+    }
+    if let Some(line) = report::missing_sync::explored(summary) {
+        text.push_str(&format!("{line}\n"));
     }
     for line in summary.crowd.iter().flat_map(|crowd| crowd.sentences()) {
         text.push_str(&format!("crowd: {line}\n"));

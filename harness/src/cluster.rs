@@ -8,6 +8,7 @@
 //! [`Site`] is what all lives share; [`Member`] is one member, dead or alive; a [`Trouble`] is
 //! anything that goes wrong with a member, and knows whom to blame.
 
+pub mod kept;
 pub mod links;
 pub mod member;
 pub mod membership;
@@ -21,6 +22,7 @@ pub mod strangers;
 mod tool;
 pub mod trouble;
 
+pub use kept::Kept;
 pub use links::{Disturbance, Links};
 pub use member::{Death, Member};
 pub use membership::Membership;

@@ -14,6 +14,7 @@ mod again;
 mod cost;
 mod defragment;
 mod disks;
+mod explore;
 mod fence;
 mod fence_at_revision;
 mod fence_by_command;
@@ -181,7 +182,8 @@ impl<'a> Stage<'a> {
             // A member that could not be asked adds nothing, so the count is a lower bound.
             work.record.unforced_terms = Some(self.term().await.saturating_sub(term_before));
         }
-        self.verify(work, &fence).await
+        self.verify(work, &fence).await?;
+        self.explore_cuts(work).await
     }
 
     async fn do_faults(&mut self, work: &mut Work, roles: &[(u64, Role)]) -> Result<(), Trouble> {

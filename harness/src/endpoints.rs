@@ -40,6 +40,14 @@ impl Board {
         (1..=board.len()).map(|step| (place + step) % board.len()).find(|next| board[*next])
     }
 
+    /// Shows that none serves until the rest is dropped, so that no client begins anything. No
+    /// member may be started or killed meanwhile.
+    pub fn rest(&self) -> Rest {
+        let places = self.0.borrow().len();
+        let before = self.0.send_replace(vec![false; places]);
+        Rest { board: self.clone(), before }
+    }
+
     /// Becomes ready once a member serves.
     pub async fn somebody_serves(&self) {
         self.wait(|board| board.contains(&true)).await;
@@ -61,6 +69,19 @@ impl Board {
     }
 }
 
+/// A rest of all clients.
+#[derive(Debug)]
+pub struct Rest {
+    board: Board,
+    before: Vec<bool>,
+}
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        self.board.0.send_replace(std::mem::take(&mut self.before));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +97,16 @@ mod tests {
         assert_eq!(board.next_serving(0), None);
         board.set(3, true);
         assert_eq!(board.next_serving(0), None, "there is no such place");
+    }
+
+    #[test]
+    fn a_rest_ends_as_it_began() {
+        let board = Board::new(3);
+        board.set(1, true);
+        let rest = board.rest();
+        assert_eq!(board.next_serving(0), None);
+        drop(rest);
+        assert!(board.serves(1) && !board.serves(0) && !board.serves(2));
     }
 
     #[test]

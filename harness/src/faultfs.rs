@@ -31,14 +31,17 @@
 
 mod attr;
 mod below;
+mod change;
+mod crash;
 mod delayed;
 mod disk;
 #[cfg(test)]
 mod disk_tests;
 mod gate;
+mod instant;
 mod lossy;
 #[cfg(test)]
-mod lossy_tests;
+pub(crate) mod lossy_tests;
 mod mount;
 mod passthrough;
 mod point;
@@ -46,8 +49,11 @@ mod point;
 mod tests;
 mod tree;
 mod unsynced;
+mod walked;
 
+pub use crash::Crash;
 pub use disk::{Ailing, Disk};
 pub use gate::Gate;
+pub use instant::{Instant, State};
 pub use mount::Mount;
 pub use point::{Class, Deed, Point, Side};

@@ -6,6 +6,7 @@
 
 use crate::process::{Launch, Spawner};
 use crate::subject::Node;
+use crate::subject::node::BALLAST;
 use anyhow::{Context, bail};
 use ninelives_evidence::DeadMember;
 use ninelives_evidence::limits;
@@ -69,9 +70,6 @@ fn install_under_way(data_dir: &Path) -> bool {
     let snap = data_dir.join("member/snap");
     ["db.incoming", "db.old"].iter().any(|name| snap.join(name).exists())
 }
-
-/// The file of a node that only reserves room.
-const BALLAST: &str = "ballast";
 
 fn copy_dead_dir(from: &Path, to: &Path) -> anyhow::Result<()> {
     remove_dir(to)?;

@@ -66,6 +66,7 @@ pub mod scenario;
 pub mod seed;
 pub mod shell;
 pub mod shrink;
+pub mod states;
 pub mod subject;
 pub mod timer;
 pub mod verify;

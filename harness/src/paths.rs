@@ -121,6 +121,16 @@ impl Paths {
         self.nodes().join(self.own(&format!("dead-n{id}")))
     }
 
+    /// The directory that keeps the instant of the last cut of member `id`.
+    pub fn instant(&self, id: u64) -> PathBuf {
+        self.nodes().join(self.own(&format!("instant-n{id}")))
+    }
+
+    /// The directory in which crash states of that instant are tried.
+    pub fn states(&self, id: u64) -> PathBuf {
+        self.nodes().join(self.own(&format!("states-n{id}")))
+    }
+
     /// `name`, as this cluster's own.
     fn own(&self, name: &str) -> String {
         match self.cluster {

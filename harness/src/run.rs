@@ -250,6 +250,7 @@ impl RunTotals {
             self.strangers.get_or_insert_default().add(&strangers);
         }
         summary.localisation = summary.localisation.take().or(end.localisation);
+        summary.missing_sync = summary.missing_sync.take().or(end.missing_sync);
     }
 }
 

@@ -146,6 +146,8 @@ pub struct PowerSpec {
     pub names: Names,
     /// Share of the cuts that lose everything that was not synced.
     pub all_lost_percent: u32,
+    /// Crash states of each cut's instant to try offline; 0: none.
+    pub explore: u32,
 }
 
 impl CrowdSpec {

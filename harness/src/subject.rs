@@ -147,6 +147,15 @@ impl Target {
         }
     }
 
+    /// The arguments that make the program recover as `life` would, alone, say what it found, and
+    /// end; `None`: it cannot.
+    pub fn recover_args(&self, life: &Life<'_>) -> Option<Vec<OsString>> {
+        match self {
+            Target::Node(node) => Some(node.recover_args(life)),
+            Target::Server(_) => None,
+        }
+    }
+
     /// The arguments that change the engine of the dead directory `data_dir`; `None`: its members
     /// cannot.
     pub fn migrate_args(&self, data_dir: &Path, to: Engine, arm: Option<(&str, u64)>) -> Option<Vec<OsString>> {

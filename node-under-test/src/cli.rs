@@ -223,6 +223,10 @@ pub struct Serve {
     /// Arm a crash window at start, as WINDOW=HIT.
     #[arg(long = "arm", value_parser = parse_arm)]
     pub arm: Vec<(Window, u64)>,
+    /// Recover, apply what the raft log has saved as committed, print what was found and done as
+    /// JSON, and stop: nothing listens, and no other member is asked.
+    #[arg(long)]
+    pub recover_only: bool,
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
     /// Plant a bug, by name.

@@ -7,8 +7,9 @@ use crate::clock::{self, Stopwatch};
 use crate::control::ControlService;
 use crate::entropy;
 use crate::net::{self, Class, budget};
+use crate::output;
 use crate::publish;
-use crate::recovery::{self, Found, Replay};
+use crate::recovery::{self, Evidence, Found, Replay};
 use crate::restored;
 use crate::space::Space;
 use crate::state::{FIRST_REVISION, Store};
@@ -18,6 +19,7 @@ use node_backend::EXIT_STORAGE;
 use node_backend::engine::{Engine, EngineOptions};
 use node_backend::layout::{DataDir, DirLock};
 use node_backend::{dispatch, marker, migrate, snapshot};
+use node_base::LogId;
 use node_base::diagnostics::Lines;
 use node_base::durable;
 use node_base::failpoint::{self, Window};
@@ -25,8 +27,10 @@ use node_base::process::hangup_is_ignored;
 use node_base::sabotage::{Bug, planted};
 use node_base::say;
 use node_base::watermarks::Watermarks;
-use node_raft::{Farewell, LogStore, RaftNode, RaftOptions};
+use node_raft::{Farewell, LogStore, RaftNode, RaftOptions, StateMachine};
+use serde::Serialize;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +57,9 @@ pub fn run(options: Serve) -> anyhow::Result<ExitCode> {
         failpoint::arm(*window, *hit);
     }
     let engine_files = budget::claim()?;
+    if options.recover_only {
+        return recover_only(&options, engine_files);
+    }
     let raft = runtime("raft", WORKERS)?;
     let clients = runtime("clients", client_workers())?;
     // Listeners come first: a second process with the same addresses must fail before it touches
@@ -178,6 +185,59 @@ fn open(options: &Serve, engine_files: u32) -> anyhow::Result<Opened> {
     refuse_misplaced(options, &found, &log, &store)?;
     let applier = Arc::new(Applier::new(store, engine, replay, space.clone()));
     Ok(Opened { log, marks, applier, space, open_micros: stopwatch.elapsed_micros(), _lock: lock })
+}
+
+/// Claims 1 to 6 of [`recovery`] without raft: the entries that are certainly committed are
+/// applied, which are those that the log has saved as such and those that the engine holds.
+fn recover_only(options: &Serve, engine_files: u32) -> anyhow::Result<ExitCode> {
+    let Opened { log, applier, open_micros, _lock, .. } = open(options, engine_files)?;
+    let committed = log.facts().committed.map(|id| id.index).max(applier.evidence().found.engine.map(|id| id.index));
+    let next = applier.replay_after().map_or(0, |last| last.index + 1);
+    if let Some(last) = committed.filter(|last| *last >= next) {
+        for entry in log.read_range(next, last).context("cannot read the raft log")? {
+            applier.apply(entry, false)?;
+        }
+        applier.settle()?;
+    }
+    output::line(serde_json::to_string(&Account::of(&applier.evidence(), open_micros))?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The account of a recovery, by the names that the control endpoint uses.
+#[derive(Debug, Serialize)]
+struct Account {
+    last_flushed_index: Option<u64>,
+    engine_index: Option<u64>,
+    log_first: Option<u64>,
+    log_last: Option<u64>,
+    last_purged: Option<u64>,
+    scan_start: Option<u64>,
+    verified: Option<[u64; 2]>,
+    replayed: Option<[u64; 2]>,
+    complete: bool,
+    open_micros: u64,
+    snapshot_installed: Option<u64>,
+}
+
+impl Account {
+    fn of(evidence: &Evidence, open_micros: u64) -> Self {
+        let Evidence { found, scan_start, verified, replayed, complete, snapshot_installed } = evidence;
+        let index = |id: Option<LogId>| id.map(|id| id.index);
+        let span = |range: &RangeInclusive<u64>| [*range.start(), *range.end()];
+        Self {
+            last_flushed_index: index(found.last_flushed),
+            engine_index: index(found.engine),
+            log_first: found.log_first,
+            log_last: index(found.log_last),
+            last_purged: index(found.last_purged),
+            scan_start: *scan_start,
+            verified: verified.as_ref().map(span),
+            replayed: replayed.as_ref().map(span),
+            complete: *complete,
+            open_micros,
+            snapshot_installed: *snapshot_installed,
+        }
+    }
 }
 
 /// A restored directory founds a new cluster, with founders that were restored alike. Entries from

@@ -212,6 +212,18 @@ pub const LOCALISE_REST: Duration = Duration::from_secs(5);
 /// While no client writes, a watch that has delivered nothing for this long has delivered
 /// everything: it reads tens of thousands of rows a second.
 pub const LOCALISE_SILENCE: Duration = Duration::from_millis(700);
+/// The search for the missing sync behind a finding after a power loss: a few dozen inspections.
+pub const MISSING_SYNC: Duration = Duration::from_secs(120);
+/// Crash states that this search tries; one cause among a thousand operations takes about forty.
+pub const MISSING_SYNC_STATES_MAX: u64 = 300;
+/// Crash states to explore at one cut: an hour at most, on a machine that tries three in a second.
+pub const EXPLORE_MAX: u32 = 10_000;
+/// States that are tried side by side for each core: most of a start is waiting for its syncs.
+pub const EXPLORED_PER_CORE: usize = 4;
+/// Draws for each distinct state that is wanted: an instant with few operations has few states.
+pub const DRAWS_PER_STATE_MAX: u64 = 2;
+/// Lost changes that a conclusion names one by one.
+pub const LOST_OPERATIONS_LISTED_MAX: usize = 8;
 /// Entries of the raft log that are shown on each side of the wrong one.
 pub const EXCERPT_ENTRIES: u64 = 4;
 /// Keys that are shown.
@@ -252,6 +264,10 @@ pub const PURGE_RETRY_PAUSE: Duration = Duration::from_millis(20);
 pub const INSPECT: Duration = Duration::from_secs(30);
 /// Bytes that an inspection may print; its JSON is a few hundred bytes.
 pub const INSPECT_BYTES_MAX: u64 = 64 * 1024;
+/// One start of a member alone: it opens, replays what its log has saved as committed, and ends.
+pub const START_ALONE: Duration = Duration::from_secs(30);
+/// Bytes that it may print; its account is a few hundred, and its log a few lines.
+pub const START_ALONE_BYTES_MAX: u64 = 1024 * 1024;
 /// One line of a node's event pipe.
 pub const EVENT_LINE_BYTES_MAX: usize = 4 * 1024;
 /// Asking a binary for its `--version`.

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// The syncs that make a change of names durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// The syncs that make a change of names durable, in ascending order of what can be lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Names {
     /// Any sync makes all of them durable, and a prefix of the others survives: one journal, as
     /// ext4 and XFS have it.
@@ -25,6 +26,11 @@ impl Names {
             Names::Inode => "inode",
             Names::Posix => "posix",
         }
+    }
+
+    /// The next mode, in which more can be lost.
+    pub fn stricter(self) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| *mode > self)
     }
 }
 
@@ -54,6 +60,12 @@ pub struct LostName {
     pub change: NameChange,
     /// The name, from the root of the directory; of a rename, the new one.
     pub path: PathBuf,
+    /// The old name of what was renamed, and the other one of two that were exchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<PathBuf>,
+    /// The operation that was the last sync of the directory that holds the name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub synced: Option<u64>,
 }
 
 /// Data of a file that was lost.
@@ -69,4 +81,7 @@ pub struct LostData {
     /// The size that the file has now, if the loss changed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
+    /// The operation that was the last sync of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub synced: Option<u64>,
 }

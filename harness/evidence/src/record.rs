@@ -6,8 +6,10 @@
 pub mod books;
 pub mod crowd;
 mod cycle;
+pub mod explored;
 pub mod hostile;
 pub mod localisation;
+pub mod missing_sync;
 pub mod operations;
 pub mod pace;
 mod run;

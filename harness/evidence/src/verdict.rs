@@ -139,6 +139,9 @@ pub struct Finding {
     pub then: Vec<What>,
     /// The number of further findings of its class, which a report leaves out.
     pub more: u64,
+    /// It is about a crash state that was made of a cut's instant, by its number from 1; `None`: it
+    /// is about what really was.
+    pub state: Option<u64>,
 }
 
 impl Finding {
@@ -152,6 +155,7 @@ impl Finding {
             keys: Vec::new(),
             then: Vec::new(),
             more: 0,
+            state: None,
         }
     }
 
@@ -182,7 +186,10 @@ impl Finding {
     /// A sentence for human readers: the expectation, the finding, and where to look next. Code
     /// matches [`Finding::what`].
     pub fn sentence(&self) -> String {
-        let mut sentence = self.what.to_string();
+        let mut sentence = match self.state {
+            Some(state) => format!("in explored crash state {state} of the last cut: {}", self.what),
+            None => self.what.to_string(),
+        };
         for then in &self.then {
             sentence.push_str(&format!("; then {then}"));
         }
@@ -233,6 +240,8 @@ struct Written {
     then: Vec<What>,
     #[serde(default, skip_serializing_if = "is_zero")]
     more: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    state: Option<u64>,
     sentence: String,
 }
 
@@ -243,8 +252,8 @@ fn is_zero(value: &u64) -> bool {
 impl From<Finding> for Written {
     fn from(finding: Finding) -> Self {
         let (class, sentence) = (finding.class(), finding.sentence());
-        let Finding { what, cycle, cluster, member, revision, keys, then, more } = finding;
-        Self { class, what, cycle, cluster, member, revision, keys, then, more, sentence }
+        let Finding { what, cycle, cluster, member, revision, keys, then, more, state } = finding;
+        Self { class, what, cycle, cluster, member, revision, keys, then, more, state, sentence }
     }
 }
 
@@ -252,11 +261,11 @@ impl TryFrom<Written> for Finding {
     type Error = String;
 
     fn try_from(written: Written) -> Result<Self, String> {
-        let Written { class, what, cycle, cluster, member, revision, keys, then, more, sentence: _ } = written;
+        let Written { class, what, cycle, cluster, member, revision, keys, then, more, state, sentence: _ } = written;
         if class != what.class() {
             return Err(format!("expected class {}, which {} has, found {class}", what.class(), what.name()));
         }
-        Ok(Self { what, cycle, cluster, member, revision, keys, then, more })
+        Ok(Self { what, cycle, cluster, member, revision, keys, then, more, state })
     }
 }
 

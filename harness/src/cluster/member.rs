@@ -4,6 +4,7 @@
 //! kill is the harness's own evidence of what there was to lose. Every request is raced against the
 //! process's end, so that a death is reported as a death and not as a timeout.
 
+use super::kept::Kept;
 use super::pause::Paused;
 use super::readings::Readings;
 use super::{Site, Trouble};
@@ -23,6 +24,8 @@ use ninelives_evidence::power::{Lost, Names};
 use ninelives_evidence::stretched::Stretched;
 use ninelives_evidence::{FenceAnswer, Recovered};
 use ninelives_evidence::{clock, limits};
+use ninelives_oracle::alone::Known;
+use std::ffi::OsString;
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -49,6 +52,8 @@ pub struct Member {
     /// The mount over its data directory; declared after the life, because a process dies before
     /// its disk goes. `None`: a plain directory.
     files: Option<Mount>,
+    /// Its last cut.
+    kept: Option<Kept>,
     /// Highest applied index ever received from it, plus one; 0: none.
     applied: Arc<AtomicU64>,
     /// Readings that it gave of itself since the last judgement.
@@ -107,6 +112,7 @@ impl Member {
             lives: 0,
             life: None,
             files: None,
+            kept: None,
             applied: Arc::default(),
             readings: Readings::default(),
             log_from: 0,
@@ -180,16 +186,53 @@ impl Member {
     }
 
     /// Lets the power fail under it, after its death: each change that was not synced survives with
-    /// a chance of `keep_percent`.
+    /// a chance of `keep_percent`. If its dead directories can be read, the instant is kept in the
+    /// place of the one before. `known`: what was known of it by then; `None`: the one before stays.
     ///
     /// # Errors
     /// Its directory is not one that can lose anything, or the disk below has failed.
-    pub fn cut(&mut self, keep_percent: u32, draws: &mut Stream) -> Result<Lost, Trouble> {
+    pub fn cut(
+        &mut self,
+        site: &Site,
+        (keep_percent, draws): (u32, &mut Stream),
+        known: Option<Known>,
+    ) -> Result<Lost, Trouble> {
+        if known.is_some() {
+            // Its directory becomes that of the next one.
+            self.kept = None;
+        }
         let files = self.files.as_mut().filter(|_| self.life.is_none());
         let files = files.ok_or_else(|| {
             anyhow!("the power of n{} is to fail: expected a dead member, under the fault filesystem", self.id)
         })?;
-        Ok(files.cut(keep_percent, draws)?)
+        let keep_at = site.target.inspector().and(known).map(|_| site.paths.instant(self.id));
+        let (lost, instant) = files.cut((keep_percent, draws), keep_at.as_deref())?;
+        if let Some((known, instant)) = known.zip(instant) {
+            self.kept = Some(Kept::new(known, instant));
+        }
+        Ok(lost)
+    }
+
+    /// The instant of its last cut.
+    pub fn kept(&self) -> Option<&Kept> {
+        self.kept.as_ref()
+    }
+
+    #[cfg(test)]
+    pub fn keep(&mut self, kept: Kept) {
+        self.kept = Some(kept);
+    }
+
+    pub fn kept_mut(&mut self) -> Option<&mut Kept> {
+        self.kept.as_mut()
+    }
+
+    /// The arguments that make its program recover on `data_dir`, alone, and end; `None`: it
+    /// cannot.
+    pub fn recover_args(&self, site: &Site, data_dir: &Path) -> Option<Vec<OsString>> {
+        let origin = if self.joined { Origin::Joined } else { Origin::Founder(&site.founders) };
+        let (id, engine, at) = (self.id, self.engine, self.addresses);
+        site.target.recover_args(&subject::Life { id, engine, at, data_dir, origin, arm: None, detours: &[] })
     }
 
     /// The place where the harness reads its data directory while it is dead.

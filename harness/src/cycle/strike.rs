@@ -7,7 +7,7 @@
 use super::wait::Miss;
 use super::{Casualty, Stage, Work};
 use crate::cluster::member::Stop;
-use crate::cluster::{Member, Trouble};
+use crate::cluster::{Cluster, Member, Trouble};
 use crate::contact::Standing;
 use crate::plan::When;
 use crate::subject::{Reach, Window, find_window};
@@ -18,6 +18,7 @@ use ninelives_evidence::limits;
 use ninelives_evidence::member::Role;
 use ninelives_evidence::record::{FaultOutcome, Victim};
 use ninelives_evidence::{Did, Evidence};
+use ninelives_oracle::alone::Known;
 use std::future::Future;
 use std::time::Duration;
 
@@ -91,9 +92,15 @@ impl Stage<'_> {
         let cycle = work.step.cycle;
         self.note(cycle, Did::CutPower, Some(id), None);
         let mut draws = self.seed.stream(&format!("survivors/{cycle}/{id}/{}", work.record.kills.power_losses));
-        let member = self.cluster.member_mut(id).ok_or_else(|| unknown(id))?;
+        let death = work.last_casualties().find(|casualty| casualty.member == id).map(|casualty| casualty.death);
+        let (applied, vote) = (death.and_then(|death| death.applied_received), self.ledger.vote_of(id));
+        // A directory that is wrong already was left so by the cut before.
+        let wrong = work.findings.iter().any(|raised| raised.finding.member == Some(id));
+        let known = (!wrong).then_some(Known { cycle, member: id, applied, vote });
+        let Cluster { members, site, .. } = &mut *self.cluster;
+        let member = members.iter_mut().find(|member| member.id == id).ok_or_else(|| unknown(id))?;
         // It unmounts and mounts, and waits for the threads of the mount.
-        let lost = tokio::task::block_in_place(|| member.cut(keep_percent, &mut draws))?;
+        let lost = tokio::task::block_in_place(|| member.cut(site, (keep_percent, &mut draws), known))?;
         work.record.kills.power_losses += 1;
         self.ledger.record(&Evidence::PowerLost { cycle, member: id, keep_percent, lost });
         Ok(())

@@ -5,12 +5,15 @@
 //! (`n1.unsynced` beside `n1`), for as long as that loss itself can be lost. A killed harness
 //! leaves the live state, and graves that the next mount empties.
 
-use super::tree::{ROOT, by_descriptor, errno, errno_of, io_error, open_dir, read_up_to, stat_of};
-use super::unsynced::{Change, Damage, Ino, Numbered, PAGE, Place, Sync, Unsynced};
+use super::change::{Change, Numbered, Place};
+use super::instant::Instant;
+use super::tree::{errno, errno_of, read_up_to};
+use super::unsynced::{Ino, PAGE, Sync, Unsynced};
+use super::walked::{Numbers, Walked};
 use crate::seed::Stream;
 use anyhow::Context;
 use fuser::Errno;
-use ninelives_evidence::power::{Lost, LostData, LostName, NameChange, Names};
+use ninelives_evidence::power::{Lost, Names};
 use nix::fcntl::{RenameFlags, renameat2};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
@@ -19,7 +22,6 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// See the module's documentation.
@@ -166,7 +168,7 @@ impl Lossy {
 
     /// Makes durable what the sync covers, and empties the graves that are not needed any more.
     pub fn sync_ended(&mut self, sync: Sync) -> Done<()> {
-        for Numbered { operation, change } in self.unsynced.sync_ended(sync) {
+        for Numbered { operation, change, .. } in self.unsynced.sync_ended(sync) {
             let Some(ino) = change.unnamed() else { continue };
             let name = grave(operation);
             let stat = rustix::fs::statat(&self.graves, &*name, AtFlags::SYMLINK_NOFOLLOW).map_err(errno)?;
@@ -187,40 +189,29 @@ impl Lossy {
     }
 
     /// Makes the directory below `root` what a power loss leaves of it. The log of changes is empty
-    /// afterwards: everything that is there is durable.
+    /// afterwards: everything that is there is durable. `keep_at`: where to keep the instant
+    /// before.
     ///
     /// # Errors
-    /// The directory below cannot be read or written.
-    pub fn lose(self, root: &OwnedFd, keep_percent: u32, draws: &mut Stream) -> anyhow::Result<Lost> {
-        let before = Walked::of(root, &self.graves)?;
-        let live = |ino: Ino, page: u64| match before.files.get(&ino) {
-            Some((_, fd)) => read_page(&File::open(by_descriptor(fd))?, page),
-            // It has lost its last name for good, and with it everything.
-            None => Ok(Vec::new()),
-        };
-        let crash = self.unsynced.crash(keep_percent, draws, live).context("cannot read what was written")?;
-        for named in &crash.names {
-            before.take_back(named, &self.graves).with_context(|| format!("cannot take back {named:?}"))?;
-        }
-        let after = Walked::of(root, &self.graves)?;
-        for damage in &crash.files {
-            after
-                .damage(damage)
-                .with_context(|| format!("cannot take back what was written to file {}", damage.ino))?;
-        }
-        let path = |ino: Ino| Some(after.files.get(&ino).or_else(|| before.files.get(&ino))?.0.clone());
-        let files = crash.files.iter().filter_map(|damage| {
-            Some(LostData {
-                operation: damage.first,
-                // A file that came back out of its grave has its name again.
-                path: path(damage.ino)?,
-                pages: damage.pages.len() as u64,
-                torn: damage.torn,
-                size: damage.size,
-            })
+    /// The directory below cannot be read or written, or the instant cannot be kept.
+    pub fn lose(
+        self,
+        root: &OwnedFd,
+        (keep_percent, draws): (u32, &mut Stream),
+        keep_at: Option<&Path>,
+    ) -> anyhow::Result<(Lost, Option<Instant>)> {
+        let Self { unsynced, graves, .. } = self;
+        let numbers = Numbers::new();
+        let before = Walked::of(root, &graves, &numbers)?;
+        let live = |ino: Ino, page: u64| before.read_page(ino, page);
+        let crash = unsynced.crash(keep_percent, draws, live).context("cannot read what was written")?;
+        let kept = keep_at.map(|at| {
+            let kept = Instant::keep((root, &graves), &unsynced, &crash, at);
+            kept.with_context(|| format!("cannot keep the instant of a cut in {}", at.display()))
         });
-        let names = crash.names.iter().map(|named| before.in_words(named));
-        Ok(Lost { operations: self.unsynced.operation(), names: names.collect(), files: files.collect() })
+        let kept = kept.transpose()?;
+        let lost = before.lose(&crash, (root, &graves), &unsynced)?;
+        Ok((lost, kept))
     }
 }
 
@@ -231,7 +222,7 @@ pub fn graves_of(dir: &Path) -> PathBuf {
     dir.with_file_name(name)
 }
 
-fn grave(operation: u64) -> OsString {
+pub fn grave(operation: u64) -> OsString {
     operation.to_string().into()
 }
 
@@ -240,7 +231,7 @@ pub fn place(dir: Ino, name: &OsStr) -> Place {
 }
 
 /// A page of a file, shorter at its end.
-fn read_page(file: &File, page: u64) -> io::Result<Vec<u8>> {
+pub fn read_page(file: &File, page: u64) -> io::Result<Vec<u8>> {
     read_up_to(file, page * PAGE, PAGE as usize)
 }
 
@@ -250,7 +241,7 @@ fn is_empty(dir: &OwnedFd, name: &OsStr) -> Done<bool> {
     Ok(names_in(&dir).map_err(errno)?.is_empty())
 }
 
-fn names_in(dir: &OwnedFd) -> rustix::io::Result<Vec<OsString>> {
+pub fn names_in(dir: &OwnedFd) -> rustix::io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in rustix::fs::Dir::read_from(dir)? {
         let name = entry?.file_name().to_bytes().to_vec();
@@ -259,111 +250,4 @@ fn names_in(dir: &OwnedFd) -> rustix::io::Result<Vec<OsString>> {
         }
     }
     Ok(names)
-}
-
-/// The directory below, walked through: a descriptor of everything, by number.
-struct Walked {
-    dirs: HashMap<Ino, (PathBuf, OwnedFd)>,
-    files: HashMap<Ino, (PathBuf, OwnedFd)>,
-}
-
-impl Walked {
-    fn of(root: &OwnedFd, graves: &OwnedFd) -> anyhow::Result<Self> {
-        let mut walked = Self { dirs: HashMap::new(), files: HashMap::new() };
-        // Directories in graves can be places of names that come back.
-        walked.walk(open_dir(graves)?, None, Path::new("")).context("cannot read the graves")?;
-        walked.walk(open_dir(root)?, Some(ROOT), Path::new("")).context("cannot read the directory")?;
-        Ok(walked)
-    }
-
-    fn walk(&mut self, dir: OwnedFd, number: Option<Ino>, path: &Path) -> anyhow::Result<()> {
-        for name in names_in(&dir)? {
-            let path = path.join(&name);
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let fd = rustix::fs::openat(&dir, &*name, flags, Mode::empty())?;
-            let stat = stat_of(&fd).map_err(io_error)?;
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                self.walk(open_dir(&fd)?, Some(stat.st_ino), &path)?;
-            } else {
-                self.files.insert(stat.st_ino, (path, fd));
-            }
-        }
-        if let Some(number) = number {
-            self.dirs.insert(number, (path.to_owned(), dir));
-        }
-        Ok(())
-    }
-
-    /// The number of what has this name.
-    fn at(&self, place: &Place) -> Option<Ino> {
-        let (_, dir) = self.dirs.get(&place.dir)?;
-        rustix::fs::statat(dir, &*place.name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| stat.st_ino)
-    }
-
-    /// Takes a change of names back, as far as its directories are still there.
-    fn take_back(&self, named: &Numbered, graves: &OwnedFd) -> anyhow::Result<()> {
-        let dir = |place: &Place| self.dirs.get(&place.dir).map(|(_, fd)| fd);
-        let exhume = |to: &Place| -> anyhow::Result<()> {
-            let Some(fd) = dir(to) else { return Ok(()) };
-            let name = grave(named.operation);
-            match renameat2(graves, &*name, fd, &*to.name, RenameFlags::RENAME_NOREPLACE) {
-                // Its directory is gone, and with it the name.
-                Err(nix::errno::Errno::ENOENT) => Ok(()),
-                done => Ok(done?),
-            }
-        };
-        match &named.change {
-            Change::Bind { at, ino } if self.at(at) == Some(*ino) => {
-                let Some(fd) = dir(at) else { return Ok(()) };
-                if self.dirs.contains_key(ino) {
-                    std::fs::remove_dir_all(by_descriptor(fd).join(&at.name))?;
-                } else {
-                    rustix::fs::unlinkat(fd, &*at.name, AtFlags::empty())?;
-                }
-                Ok(())
-            }
-            Change::Unbind { at, .. } => exhume(at),
-            Change::Move { from, to, ino, replaced } if self.at(to) == Some(*ino) => {
-                let (Some(old), Some(new)) = (dir(from), dir(to)) else { return Ok(()) };
-                match renameat2(new, &*to.name, old, &*from.name, RenameFlags::RENAME_NOREPLACE) {
-                    // The directory that it came from is gone, and the file with it.
-                    Err(nix::errno::Errno::ENOENT) => rustix::fs::unlinkat(new, &*to.name, AtFlags::empty())?,
-                    done => done?,
-                }
-                replaced.map_or(Ok(()), |_| exhume(to))
-            }
-            Change::Exchange { one, other, ino, of_other }
-                if self.at(one) == Some(*of_other) && self.at(other) == Some(*ino) =>
-            {
-                let (Some(first), Some(second)) = (dir(one), dir(other)) else { return Ok(()) };
-                Ok(renameat2(first, &*one.name, second, &*other.name, RenameFlags::RENAME_EXCHANGE)?)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn damage(&self, damage: &Damage) -> anyhow::Result<()> {
-        // A file whose names are all gone has nothing left to lose.
-        let Some((_, fd)) = self.files.get(&damage.ino) else { return Ok(()) };
-        let file = File::options().read(true).write(true).open(by_descriptor(fd))?;
-        let size = damage.size.map_or_else(|| file.metadata().map(|meta| meta.len()), Ok)?;
-        for (page, bytes) in damage.pages.iter().filter(|(page, _)| page * PAGE < size) {
-            let mut whole = bytes.clone();
-            whole.resize(PAGE as usize, 0);
-            file.write_all_at(&whole, page * PAGE)?;
-        }
-        file.set_len(size)?;
-        Ok(())
-    }
-
-    fn in_words(&self, named: &Numbered) -> LostName {
-        let (change, at) = match &named.change {
-            Change::Bind { at, .. } => (NameChange::Creation, at),
-            Change::Unbind { at, .. } => (NameChange::Removal, at),
-            Change::Move { to, .. } => (NameChange::Rename, to),
-            Change::Exchange { one, .. } => (NameChange::Exchange, one),
-        };
-        let dir = self.dirs.get(&at.dir).map_or(Path::new(""), |(dir, _)| dir);
-        LostName { operation: named.operation, change, path: dir.join(&at.name) }
-    }
 }

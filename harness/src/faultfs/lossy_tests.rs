@@ -1,6 +1,8 @@
 //! Tests of what a power loss takes, on the directory below and without a mount: they need no FUSE.
 
 use super::below::{Below, Changes};
+use super::crash::Crash;
+use super::instant::{Instant, State};
 use super::lossy::{Lossy, graves_of};
 use super::unsynced::PAGE;
 use crate::seed::{Seed, Stream};
@@ -19,6 +21,9 @@ use tempfile::TempDir;
 
 const ROOT: u64 = super::tree::ROOT;
 const ALL_LOST: u32 = 0;
+
+/// Paths, and the content of files.
+type Tree = BTreeMap<PathBuf, Vec<u8>>;
 
 /// A directory whose changes can be lost.
 struct Disk {
@@ -114,17 +119,45 @@ impl Disk {
     }
 
     /// The same, with what was lost.
-    fn cut_and_tell(mut self, keep: u32, draws: &mut Stream) -> (Self, Lost) {
-        let at = self.dir.path().join("n1");
-        let (lossy, root) = self.below.into_lossy().unwrap().unwrap();
-        let lost = lossy.lose(&root, keep, draws).unwrap();
-        self.below = Self::open(&at, self.names);
-        (self, lost)
+    fn cut_and_tell(self, keep: u32, draws: &mut Stream) -> (Self, Lost) {
+        let (disk, lost, _) = self.cut_and_keep(keep, draws);
+        (disk, lost)
     }
 
-    fn live(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+    /// The same, with the instant.
+    fn cut_and_keep(mut self, keep: u32, draws: &mut Stream) -> (Self, Lost, Instant) {
+        let (at, kept) = (self.dir.path().join("n1"), self.dir.path().join("instant"));
+        let (lossy, root) = self.below.into_lossy().unwrap().unwrap();
+        let (lost, instant) = lossy.lose(&root, (keep, draws), Some(&kept)).unwrap();
+        self.below = Self::open(&at, self.names);
+        (self, lost, instant.unwrap())
+    }
+
+    /// Makes a crash state of an instant of this disk.
+    fn materialise(&self, instant: &Instant, crash: &Crash) -> (Tree, State) {
+        let state = instant.materialise(crash, &self.dir.path().join("state")).unwrap();
+        (super::tests::tree(&state.data_dir), state)
+    }
+
+    fn live(&self) -> Tree {
         super::tests::tree(&self.dir.path().join("n1"))
     }
+}
+
+/// The instant of a cut that lost a rename of `f.tmp` over `f`, whose directory was not synced, and
+/// 40 writes to another file. `old`, `new`: the contents of `f`.
+pub fn instant_of_a_lost_rename(old: &[u8], new: &[u8]) -> (TempDir, Instant) {
+    let disk = Disk::new(Names::Inode);
+    durable(&disk, "f", old);
+    durable(&disk, "other", b"");
+    disk.write("f.tmp", 0, new);
+    disk.fsync("f.tmp");
+    disk.fsync_dir("");
+    (0..20).for_each(|page| disk.write("other", page * PAGE, b"a page"));
+    disk.rename("f.tmp", "f");
+    (20..40).for_each(|page| disk.write("other", page * PAGE, b"a page"));
+    let (disk, _, instant) = disk.cut_and_keep(ALL_LOST, &mut draws(1));
+    (disk.dir, instant)
 }
 
 fn draws(seed: u64) -> Stream {
@@ -349,6 +382,81 @@ fn a_truncation_is_lost_with_what_it_cut_off() {
     }
 }
 
+/// A log of the strictest mode knows what the weaker ones would have left.
+#[test]
+fn a_strict_log_tells_what_a_weaker_mode_leaves() {
+    for (case, changes, left_over) in CASES {
+        let disk = Disk::new(Names::Posix);
+        changes(&disk);
+        let (disk, _, instant) = disk.cut_and_keep(ALL_LOST, &mut draws(1));
+        let operations = instant.of_the_cut().operations().into_iter().collect();
+        for (names, expected) in Names::ALL.into_iter().zip(left_over) {
+            let part = instant.part(instant.of_the_cut(), &operations, names);
+            let (tree, _) = disk.materialise(&instant, &part);
+            let found: Vec<_> = tree
+                .iter()
+                .map(|(path, bytes)| (path.to_str().unwrap(), std::str::from_utf8(bytes).unwrap()))
+                .collect();
+            assert_eq!(found, expected, "{case}, with names as {}", names.name());
+        }
+    }
+}
+
+/// `f` was renamed twice: the second rename needs the first one.
+#[test]
+fn a_part_keeps_what_a_kept_change_needs() {
+    let disk = Disk::new(Names::Posix);
+    durable(&disk, "f", b"old");
+    disk.rename("f", "g");
+    disk.rename("g", "h");
+    let (_, lost, instant) = disk.cut_and_keep(ALL_LOST, &mut draws(1));
+    let (second, first) = (lost.names[0].operation, lost.names[1].operation);
+    let part = |operations: &[u64]| {
+        let operations = operations.iter().copied().collect();
+        let part = instant.part(instant.of_the_cut(), &operations, Names::Posix);
+        part.names.iter().map(|named| named.operation).collect::<Vec<_>>()
+    };
+    assert_eq!(part(&[first]), [0u64; 0], "the second is kept, and needs it");
+    assert_eq!(part(&[second]), [second]);
+    assert_eq!(part(&[first, second]), [second, first]);
+}
+
+#[test]
+fn a_loss_names_the_last_sync_of_what_had_to_be_synced() {
+    let disk = Disk::new(Names::Posix);
+    durable(&disk, "f", b"old");
+    disk.write("f.tmp", 0, b"new");
+    disk.fsync("f.tmp");
+    disk.rename("f.tmp", "f");
+    disk.write("g", 0, b"new");
+    let (_, lost) = disk.cut_and_tell(ALL_LOST, &mut draws(1));
+    // 1: f is made, 2: written, 3: synced, 4: its directory; 5 to 7: f.tmp; 8: the rename.
+    let rename = lost.names.iter().find(|name| name.change == NameChange::Rename).unwrap();
+    assert_eq!((rename.operation, rename.synced), (8, Some(4)));
+    assert_eq!(rename.from.as_deref(), Some(Path::new("f.tmp")));
+    let never = lost.files.iter().find(|file| file.path == Path::new("g")).unwrap();
+    assert_eq!((never.operation, never.synced), (10, None));
+}
+
+#[test]
+fn equal_states_have_equal_digests_and_others_do_not() {
+    let disk = Disk::new(Names::Posix);
+    durable(&disk, "f", b"old");
+    disk.write("f", 0, b"new");
+    disk.rename("f", "g");
+    let (disk, lost, instant) = disk.cut_and_keep(ALL_LOST, &mut draws(1));
+    let (rename, write) = (lost.names[0].operation, lost.files[0].operation);
+    let digest = |operations: &[u64]| {
+        let operations = operations.iter().copied().collect();
+        let part = instant.part(instant.of_the_cut(), &operations, Names::Posix);
+        instant.materialise(&part, &disk.dir.path().join("state")).unwrap().digest
+    };
+    let all = [digest(&[]), digest(&[rename]), digest(&[write]), digest(&[rename, write])];
+    assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 4);
+    assert_eq!(digest(&[rename, write]), all[3]);
+    assert_eq!(digest(&[]), all[0], "what was kept has not changed");
+}
+
 /// One change, on a few files in two directories.
 #[derive(Debug, Clone)]
 enum Op {
@@ -515,5 +623,30 @@ proptest! {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_materialised_state_is_what_the_cut_leaves(
+        ops in proptest::collection::vec(op(), 1..60),
+        mode in 0..3usize,
+        keep in prop_oneof![Just(ALL_LOST), Just(50), Just(90)],
+        seed in any::<u64>(),
+    ) {
+        let disk = Disk::new(Names::ALL[mode]);
+        disk.mkdir("d");
+        disk.fsync_dir("");
+        let mut told = Told::default();
+        ops.iter().for_each(|op| told.apply(&disk, op));
+        let live = disk.live();
+        let (disk, lost, instant) = disk.cut_and_keep(keep, &mut draws(seed));
+        let left = disk.live();
+        let (made, state) = disk.materialise(&instant, instant.of_the_cut());
+        prop_assert_eq!(runs(&made), runs(&left));
+        prop_assert_eq!(state.lost, lost);
+        let (made, _) = disk.materialise(&instant, &Crash::default());
+        prop_assert_eq!(runs(&made), runs(&live), "nothing lost");
+        let all = instant.of_the_cut().operations().into_iter().collect();
+        let whole = instant.part(instant.of_the_cut(), &all, disk.names);
+        prop_assert_eq!(&whole, instant.of_the_cut());
     }
 }

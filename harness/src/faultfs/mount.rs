@@ -6,6 +6,7 @@
 use super::below::Below;
 use super::disk::Disk;
 use super::gate::Gate;
+use super::instant::Instant;
 use super::lossy::{Lossy, graves_of};
 use super::passthrough::Passthrough;
 use super::tree::io_error;
@@ -123,15 +124,20 @@ impl Mount {
 
     /// Lets the power of its member fail, which is dead: what was not synced is lost, and each such
     /// change survives with a chance of `keep_percent`, by the `draws`. The directory is mounted
-    /// again, like a disk after a check; what is there now is durable.
+    /// again, like a disk after a check; what is there now is durable. `keep_at`: where to keep the
+    /// instant.
     ///
     /// # Errors
     /// The directory below cannot be changed, or it was not mounted to lose anything.
-    pub fn cut(&mut self, keep_percent: u32, draws: &mut Stream) -> anyhow::Result<Lost> {
+    pub fn cut(
+        &mut self,
+        (keep_percent, draws): (u32, &mut Stream),
+        keep_at: Option<&Path>,
+    ) -> anyhow::Result<(Lost, Option<Instant>)> {
         self.gate.refuse();
         let (lossy, root) = self.end()?.context("this mount keeps everything")?;
-        let lost =
-            lossy.lose(&root, keep_percent, draws).with_context(|| format!("cannot cut {}", self.at.display()))?;
+        let lost = lossy.lose(&root, (keep_percent, draws), keep_at);
+        let lost = lost.with_context(|| format!("cannot cut {}", self.at.display()))?;
         self.serve()?;
         Ok(lost)
     }

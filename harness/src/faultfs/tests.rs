@@ -52,7 +52,7 @@ impl Bench {
     /// The power of the member fails.
     pub(super) fn cut(&mut self, keep_percent: u32) {
         let mut draws = Seed::new(7).stream("test");
-        self.mount.as_mut().unwrap().cut(keep_percent, &mut draws).unwrap();
+        self.mount.as_mut().unwrap().cut((keep_percent, &mut draws), None).unwrap();
     }
 
     pub(super) fn mount(&self) -> &Mount {
@@ -366,14 +366,14 @@ fn a_cut_takes_what_was_not_synced_and_the_next_life_sees_only_what_is_left() {
     fs::remove_file(bench.at("kept")).unwrap();
     drop(file);
     let mut draws = Seed::new(1).stream("survivors");
-    let lost = bench.mount.as_mut().unwrap().cut(0, &mut draws).unwrap();
+    let lost = bench.mount.as_mut().unwrap().cut((0, &mut draws), None).unwrap().0;
     assert_eq!((lost.names.len(), lost.files.len()), (2, 1), "{lost:?}");
     let (publish, said) = watch::channel(NodeState::default());
     (bench.said, _) = (said, bench.gate().open(publish));
     assert_eq!(fs::read(bench.at("kept")).unwrap(), b"old", "through the mount, without what the kernel remembered");
     assert!(!bench.at("lost").exists());
     // A cut with everything synced takes nothing, and a mount that ends leaves no graves.
-    let lost = bench.mount.as_mut().unwrap().cut(0, &mut draws).unwrap();
+    let lost = bench.mount.as_mut().unwrap().cut((0, &mut draws), None).unwrap().0;
     assert!(lost.names.is_empty() && lost.files.is_empty(), "{lost:?}");
     let below = bench.unmount();
     assert_eq!(below.into_iter().collect::<Vec<_>>(), [(PathBuf::from("kept"), b"old".to_vec())]);
@@ -384,7 +384,7 @@ fn a_cut_takes_what_was_not_synced_and_the_next_life_sees_only_what_is_left() {
 fn a_mount_that_keeps_everything_cannot_be_cut() {
     let Some(mut bench) = Bench::new() else { return };
     let mut draws = Seed::new(1).stream("survivors");
-    let refused = bench.mount.as_mut().unwrap().cut(0, &mut draws).unwrap_err();
+    let refused = bench.mount.as_mut().unwrap().cut((0, &mut draws), None).unwrap_err();
     assert!(refused.to_string().contains("keeps everything"), "{refused}");
 }
 

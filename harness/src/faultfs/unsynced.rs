@@ -8,7 +8,8 @@
 //! ```text
 //!   write, truncate ──▶ pages of 4 KiB and sizes, as they were     ── fsync of the file ──▶ forgotten
 //!   create, link, unlink, rename ──▶ a log of changes of names     ── by [`Names`] ──▶ forgotten
-//!   crash(keep, draws) ──▶ [`Crash`]: names to take back, newest first; pages and sizes to put back
+//!   crash(keep, draws) ──▶ [`Crash`]: names to take back, newest first; pages and sizes to set
+//!   part(crash, some operations) ──▶ the [`Crash`] that loses no others
 //! ```
 //!
 //! Claims:
@@ -22,80 +23,17 @@
 //!
 //! Modes, owners and times of files are not part of it: they survive.
 
+use super::change::{Change, Numbered};
+use super::crash::{Crash, Damage, LostPage, LostSize, torn};
 use crate::seed::Stream;
 use ninelives_evidence::power::Names;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ffi::OsString;
 
 /// Unit in which data survives.
 pub const PAGE: u64 = 4096;
-/// Unit that a disk writes whole.
-const SECTOR: usize = 512;
 
 /// A file or directory, by its number.
 pub type Ino = u64;
-
-/// A name in a directory.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place {
-    pub dir: Ino,
-    pub name: OsString,
-}
-
-/// A change of names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// A file, link or directory was made.
-    Bind { at: Place, ino: Ino },
-    /// It was removed.
-    Unbind { at: Place, ino: Ino },
-    /// It was renamed, and replaced another one.
-    Move { from: Place, to: Place, ino: Ino, replaced: Option<Ino> },
-    /// Two names changed places.
-    Exchange { one: Place, other: Place, ino: Ino, of_other: Ino },
-}
-
-impl Change {
-    fn places(&self) -> [Option<&Place>; 2] {
-        match self {
-            Change::Bind { at, .. } | Change::Unbind { at, .. } => [Some(at), None],
-            Change::Move { from, to, .. } => [Some(to), Some(from)],
-            Change::Exchange { one, other, .. } => [Some(one), Some(other)],
-        }
-    }
-
-    fn files(&self) -> [Option<Ino>; 2] {
-        match self {
-            Change::Bind { ino, .. } | Change::Unbind { ino, .. } => [Some(*ino), None],
-            Change::Move { ino, replaced, .. } => [Some(*ino), *replaced],
-            Change::Exchange { ino, of_other, .. } => [Some(*ino), Some(*of_other)],
-        }
-    }
-
-    fn shares_a_place(&self, other: &Change) -> bool {
-        self.places().iter().flatten().any(|place| other.places().iter().flatten().any(|theirs| theirs == place))
-    }
-
-    fn concerns(&self, ino: Ino) -> bool {
-        self.files().contains(&Some(ino))
-    }
-
-    /// The file that lost a name by this change and has to be kept while the change can be lost.
-    pub fn unnamed(&self) -> Option<Ino> {
-        match self {
-            Change::Unbind { ino, .. } => Some(*ino),
-            Change::Move { replaced, .. } => *replaced,
-            Change::Bind { .. } | Change::Exchange { .. } => None,
-        }
-    }
-}
-
-/// A change of names with its number among all operations.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Numbered {
-    pub operation: u64,
-    pub change: Change,
-}
 
 /// Something as it was before an operation.
 #[derive(Debug, Clone)]
@@ -104,7 +42,7 @@ struct Before<T> {
     was: T,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct File {
     /// Oldest first; an empty page reads as zeros.
     pages: BTreeMap<u64, Vec<Before<Vec<u8>>>>,
@@ -134,7 +72,7 @@ impl File {
 }
 
 /// See the module's documentation.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Unsynced {
     mode: Names,
     /// The number of the last operation.
@@ -142,6 +80,8 @@ pub struct Unsynced {
     files: HashMap<Ino, File>,
     /// Oldest first.
     names: Vec<Numbered>,
+    /// By file and directory, the operation at which its last sync began that ended.
+    synced: HashMap<Ino, u64>,
 }
 
 /// A sync that has begun.
@@ -152,36 +92,29 @@ pub struct Sync {
     begun: u64,
 }
 
-/// A crash state, by its difference from the live state.
-#[derive(Debug, Default)]
-pub struct Crash {
-    /// Changes of names that are lost, newest first.
-    pub names: Vec<Numbered>,
-    pub files: Vec<Damage>,
-}
-
-/// The data that a file loses.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Damage {
-    pub ino: Ino,
-    /// The size that it gets, if that is another one.
-    pub size: Option<u64>,
-    /// Pages with what they get; an empty one is zeros.
-    pub pages: Vec<(u64, Vec<u8>)>,
-    /// Pages of it in which sectors of both states stand.
-    pub torn: u64,
-    /// First operation that loses something.
-    pub first: u64,
-}
-
 impl Unsynced {
     pub fn new(mode: Names) -> Self {
-        Self { mode, operation: 0, files: HashMap::new(), names: Vec::new() }
+        Self { mode, operation: 0, files: HashMap::new(), names: Vec::new(), synced: HashMap::new() }
     }
 
     /// The number of the last operation.
     pub fn operation(&self) -> u64 {
         self.operation
+    }
+
+    pub fn mode(&self) -> Names {
+        self.mode
+    }
+
+    /// The operation at which the last sync of a file or directory began that ended; `None`: it had
+    /// none.
+    pub fn synced(&self, ino: Ino) -> Option<u64> {
+        self.synced.get(&ino).copied()
+    }
+
+    /// Whether data of a file can be lost.
+    pub fn can_lose_data(&self, ino: Ino) -> bool {
+        self.files.contains_key(&ino)
     }
 
     /// `length` bytes at `offset` are about to change, in a file of `size` bytes that may grow.
@@ -252,7 +185,7 @@ impl Unsynced {
     /// its name.
     pub fn rename(&mut self, change: Change) {
         self.operation += 1;
-        self.names.push(Numbered { operation: self.operation, change });
+        self.names.push(Numbered { operation: self.operation, change, weakest: Names::Journal });
     }
 
     /// A sync begins.
@@ -292,36 +225,57 @@ impl Unsynced {
                 self.files.remove(&sync.ino);
             }
         }
-        let durable: Vec<bool> = match self.mode {
-            Names::Journal => self.names.iter().map(|named| covered(named.operation)).collect(),
+        self.synced.insert(sync.ino, sync.begun);
+        let mut gone = vec![false; self.names.len()];
+        for mode in Names::ALL.into_iter().filter(|mode| *mode <= self.mode) {
+            let durable = self.made_durable(mode, &sync);
+            let next = mode.stricter().filter(|next| *next <= self.mode);
+            for (at, _) in durable.into_iter().enumerate().filter(|(_, durable)| *durable) {
+                match next {
+                    Some(next) => self.names[at].weakest = self.names[at].weakest.max(next),
+                    None => gone[at] = true,
+                }
+            }
+        }
+        let mut is_gone = gone.into_iter();
+        let (gone, left) = std::mem::take(&mut self.names).into_iter().partition(|_| is_gone.next() == Some(true));
+        self.names = left;
+        gone
+    }
+
+    /// The changes of names that `sync` makes durable in `mode`. A stricter mode's are among them.
+    fn made_durable(&self, mode: Names, sync: &Sync) -> Vec<bool> {
+        let covered = |named: &Numbered| named.operation <= sync.begun;
+        match mode {
+            Names::Journal => self.names.iter().map(covered).collect(),
             Names::Inode => {
                 let above = self.directories_above(sync.ino);
                 self.with_what_they_need(|named| {
-                    covered(named.operation)
+                    covered(named)
                         && (named.change.concerns(sync.ino)
                             || sync.is_dir && named.change.is_in(sync.ino)
                             || above.iter().any(|dir| named.change.binds(*dir)))
                 })
             }
-            Names::Posix => self
-                .with_what_they_need(|named| covered(named.operation) && sync.is_dir && named.change.is_in(sync.ino)),
-        };
-        let mut durable = durable.into_iter();
-        let (gone, left) = std::mem::take(&mut self.names).into_iter().partition(|_| durable.next() == Some(true));
-        self.names = left;
-        gone
+            Names::Posix => {
+                self.with_what_they_need(|named| covered(named) && sync.is_dir && named.change.is_in(sync.ino))
+            }
+        }
     }
 
     /// A file is gone for good; its number may be given again.
     pub fn forget(&mut self, ino: Ino) {
         self.files.remove(&ino);
+        self.synced.remove(&ino);
     }
 
-    /// The directories that hold a name of `ino`, as far as their own names are not durable.
+    /// The directories that hold a name of `ino`, as far as their own names are not durable by the
+    /// syncs of files.
     fn directories_above(&self, ino: Ino) -> BTreeSet<Ino> {
         let (mut found, mut next) = (BTreeSet::new(), vec![ino]);
         while let Some(ino) = next.pop() {
-            let dirs = self.names.iter().filter(|named| named.change.binds(ino));
+            let losable = self.names.iter().filter(|named| named.weakest <= Names::Inode);
+            let dirs = losable.filter(|named| named.change.binds(ino));
             for dir in dirs.flat_map(|named| named.change.places()).flatten().map(|place| place.dir) {
                 if found.insert(dir) {
                     next.push(dir);
@@ -386,24 +340,23 @@ impl Unsynced {
         }
         Ok(Crash { names, files })
     }
-}
 
-impl Change {
-    fn is_in(&self, dir: Ino) -> bool {
-        match self {
-            // A rename is durable with the directory that it leads to.
-            Change::Move { to, .. } => to.dir == dir,
-            _ => self.places().iter().flatten().any(|place| place.dir == dir),
-        }
-    }
-
-    /// Whether it gave `ino` a name.
-    fn binds(&self, ino: Ino) -> bool {
-        match self {
-            Change::Bind { ino: own, .. } | Change::Move { ino: own, .. } => *own == ino,
-            Change::Exchange { .. } => self.concerns(ino),
-            Change::Unbind { .. } => false,
-        }
+    /// The part of `crash` that loses no other operations than these, as far as `mode` lets them be
+    /// lost: a sync may cover them there, and kept changes keep what they need.
+    pub fn part(&self, crash: &Crash, operations: &BTreeSet<u64>, mode: Names) -> Crash {
+        let lost: BTreeSet<u64> = crash.names.iter().map(|named| named.operation).collect();
+        let is_lost = |named: &Numbered| {
+            named.weakest <= mode && lost.contains(&named.operation) && operations.contains(&named.operation)
+        };
+        let kept = match mode {
+            Names::Journal => {
+                let first_lost = self.names.iter().rposition(|named| !is_lost(named)).map_or(0, |last| last + 1);
+                (0..self.names.len()).map(|at| at < first_lost).collect()
+            }
+            Names::Inode | Names::Posix => self.with_what_they_need(|named| !is_lost(named)),
+        };
+        let names = self.names.iter().zip(kept).filter(|(_, kept)| !kept).map(|(named, _)| named.clone()).rev();
+        Crash { names: names.collect(), files: crash.files.iter().filter_map(|file| file.part(operations)).collect() }
     }
 }
 
@@ -415,42 +368,29 @@ impl File {
         draws: &mut Stream,
         live: &mut impl FnMut(Ino, u64) -> Result<Vec<u8>, E>,
     ) -> Result<Damage, E> {
-        let mut damage = Damage { ino, size: None, pages: Vec::new(), torn: 0, first: u64::MAX };
+        let mut damage = Damage { ino, size: None, pages: Vec::new() };
         if let [durable, ..] = &self.sizes[..]
             && !survives(draws)
         {
-            damage.size = Some(durable.was);
-            damage.first = durable.operation;
+            damage.size = Some(LostSize { operation: durable.operation, was: durable.was });
         }
         for (page, versions) in &self.pages {
             let [durable, later @ ..] = &versions[..] else { continue };
             if survives(draws) {
                 continue;
             }
-            damage.first = damage.first.min(durable.operation);
-            let lost = match draws.pick(later).filter(|_| survives(draws)) {
-                Some(between) => between.was.clone(),
+            let (mut bytes, mut is_torn) = (durable.was.clone(), false);
+            match draws.pick(later).filter(|_| survives(draws)) {
+                Some(between) => bytes.clone_from(&between.was),
                 // Some sectors of what was written survive, where anything may.
                 None if survives(draws) => {
-                    damage.torn += 1;
-                    torn(&durable.was, &live(ino, *page)?, draws)
+                    bytes = torn(&durable.was, &live(ino, *page)?, draws);
+                    is_torn = true;
                 }
-                None => durable.was.clone(),
-            };
-            damage.pages.push((*page, lost));
+                None => {}
+            }
+            damage.pages.push(LostPage { page: *page, operation: durable.operation, bytes, is_torn });
         }
         Ok(damage)
     }
-}
-
-/// A page in which each sector is that of one state or of the other.
-fn torn(durable: &[u8], live: &[u8], draws: &mut Stream) -> Vec<u8> {
-    let whole = |bytes: &[u8]| [bytes, &vec![0; (PAGE as usize).saturating_sub(bytes.len())]].concat();
-    let (mut page, live) = (whole(durable), whole(live));
-    for (sector, new) in page.chunks_mut(SECTOR).zip(live.chunks(SECTOR)) {
-        if draws.chance(1, 2) {
-            sector.copy_from_slice(new);
-        }
-    }
-    page
 }

@@ -8,7 +8,7 @@
 use super::split::Split;
 use super::text::{duration, escape, number, percent};
 use super::worth::{FAULT_CLASSES, Worth, landed};
-use super::{chart, localisation, partial, suppressed, tables, verdict_sentence};
+use super::{chart, localisation, missing_sync, partial, suppressed, tables, verdict_sentence};
 use ninelives_evidence::record::pace::thousandths;
 use ninelives_evidence::record::{BinaryId, RunSummary, SlotRecord};
 use ninelives_evidence::stretched::Factor;
@@ -25,6 +25,9 @@ pub fn render(run: &RunSummary, report: &str) -> String {
         run.localisation
             .as_ref()
             .map_or_else(String::new, |found| section("Where it begins", &localisation::html(found))),
+        run.missing_sync
+            .as_ref()
+            .map_or_else(String::new, |found| section("Which sync is missing", &missing_sync::html(found))),
         findings(run, report),
         section("Known findings", &suppressed::html(run)),
         section("What this verdict is worth", &tiles(run, &worth)),
@@ -221,7 +224,12 @@ fn tiles(run: &RunSummary, worth: &Worth) -> String {
     }))
     .map(|(name, value, more)| format!("<div><dt>{name}</dt><dd>{value} <small>{more}</small></dd></div>"))
     .collect();
-    format!("<dl class=\"tiles\">{tiles}</dl>\n<div class=\"note\">{}{}</div>", coverage(worth), skipped_checks(run))
+    let explored = missing_sync::explored(run).map_or_else(String::new, |line| format!("<p>{}.</p>", escape(&line)));
+    format!(
+        "<dl class=\"tiles\">{tiles}</dl>\n<div class=\"note\">{}{explored}{}</div>",
+        coverage(worth),
+        skipped_checks(run)
+    )
 }
 
 fn coverage(worth: &Worth) -> String {

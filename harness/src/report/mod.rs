@@ -16,7 +16,8 @@ pub mod grid;
 mod html;
 mod json;
 mod junit;
-mod localisation;
+pub mod localisation;
+pub mod missing_sync;
 pub mod refused;
 mod repro;
 #[cfg(test)]

@@ -138,6 +138,7 @@ pub fn run() -> RunSummary {
         leases: None,
         books: Vec::new(),
         localisation: None,
+        missing_sync: None,
         skipped_checks: Vec::new(),
         interrupted: false,
         resumed: Vec::new(),

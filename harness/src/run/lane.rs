@@ -24,6 +24,7 @@ use ninelives_evidence::record::SlotRecord;
 use ninelives_evidence::record::crowd::CrowdRecord;
 use ninelives_evidence::record::hostile::HostileRecord;
 use ninelives_evidence::record::localisation::Localisation;
+use ninelives_evidence::record::missing_sync::MissingSync;
 use ninelives_evidence::record::strangers::StrangersRecord;
 use ninelives_evidence::verdict::Finding;
 use ninelives_evidence::verdict::findings::Harness;
@@ -48,6 +49,7 @@ pub(super) enum Halt {
 pub(super) struct LaneEnd {
     pub share: Share,
     pub localisation: Option<Localisation>,
+    pub missing_sync: Option<MissingSync>,
     pub crowd: Option<CrowdRecord>,
     pub hostile: Option<HostileRecord>,
     pub strangers: Option<StrangersRecord>,

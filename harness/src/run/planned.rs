@@ -43,6 +43,7 @@ pub fn planned(scenario: &Scenario, plan: &Plan, quotas: Vec<QuotaRecord>) -> Ru
         leases: scenario.load.has_short_leases().then(LeasesJudged::default),
         books: Vec::new(),
         localisation: None,
+        missing_sync: None,
         skipped_checks: Vec::new(),
         interrupted: false,
         resumed: Vec::new(),

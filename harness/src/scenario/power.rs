@@ -5,11 +5,13 @@
 //! [power]
 //! names = "inode"          # or "journal", or "posix": which syncs make names durable
 //! all_lost_percent = 50    # so many cuts lose everything that is not synced, the others a part
+//! explore = 200            # so many crash states of each cut's instant are tried offline
 //! ```
 
 use super::raw::{Check, Raw};
 use super::{FaultKind, FaultMix, PowerSpec, Refusal};
 use crate::subject::{self, Reach, Window};
+use ninelives_evidence::limits;
 use ninelives_evidence::power::Names;
 use serde::Deserialize;
 use toml::Spanned;
@@ -19,6 +21,8 @@ use toml::Spanned;
 pub(super) struct RawPower {
     names: Spanned<String>,
     all_lost_percent: Option<Spanned<u32>>,
+    /// A server of which only the API is known has none.
+    pub(super) explore: Option<Spanned<u32>>,
 }
 
 /// Half of the cuts find what a missing sync leaves, the other half what a partial one does.
@@ -74,7 +78,7 @@ impl Check<'_> {
                            above 0";
             return Err(self.refuse(at, message.to_owned()));
         }
-        let RawPower { names, all_lost_percent } = at.get_ref();
+        let RawPower { names, all_lost_percent, explore } = at.get_ref();
         let Some(mode) = Names::ALL.into_iter().find(|mode| mode.name() == names.get_ref()) else {
             let known = Names::ALL.map(Names::name).join(", ");
             let message = format!("`power.names`: expected one of {known}, found {:?}", names.get_ref());
@@ -93,6 +97,10 @@ impl Check<'_> {
             Some(percent) => self.within("power.all_lost_percent", percent, 0..=100)?,
             None => ALL_LOST_PERCENT,
         };
-        Ok(Some(PowerSpec { names: mode, all_lost_percent }))
+        let explore = match explore {
+            Some(states) => self.within("power.explore", states, 1..=limits::EXPLORE_MAX)?,
+            None => 0,
+        };
+        Ok(Some(PowerSpec { names: mode, all_lost_percent, explore }))
     }
 }

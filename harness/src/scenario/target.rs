@@ -182,6 +182,10 @@ impl Check<'_> {
             let instead = "no such table, because its members cannot be told from another cluster's";
             return refuse(strangers.span(), "`[strangers]` is given", instead);
         }
+        if let Some(explore) = raw.power.as_ref().and_then(|power| power.get_ref().explore.as_ref()) {
+            let instead = "no such key, because its directories cannot be read, nor its members started alone";
+            return refuse(explore.span(), "`power.explore` is given", instead);
+        }
         if let Some(restore) = &raw.restore {
             return refuse(
                 restore.span(),

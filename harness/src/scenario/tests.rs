@@ -594,8 +594,11 @@ fn only_a_class_about_the_system_can_be_known() {
 fn a_power_loss_says_what_is_lost() {
     let with = |tables: &str| GOOD.replacen("[windows]", &format!("{tables}\n[windows]"), 1);
     let good = parse(&with("[faults]\nkill = 1\ncut = 2\n[power]\nnames = \"posix\"")).unwrap();
-    assert_eq!(good.power, Some(PowerSpec { names: Names::Posix, all_lost_percent: 50 }));
+    assert_eq!(good.power, Some(PowerSpec { names: Names::Posix, all_lost_percent: 50, explore: 0 }));
+    let explores = parse(&with("[faults]\ncut = 2\n[power]\nnames = \"posix\"\nexplore = 200")).unwrap();
+    assert_eq!(explores.power.map(|power| power.explore), Some(200));
     for (tables, words) in [
+        ("[faults]\ncut = 2\n[power]\nnames = \"inode\"\nexplore = 0", "expected 1 to 10000, found 0"),
         ("[faults]\ncut = 2", "expected a table `[power]` with `names`"),
         ("[power]\nnames = \"inode\"", "`faults.cut` is 0 or absent"),
         ("[faults]\ncut = 2\n[power]\nnames = \"inodes\"", "expected one of journal, inode, posix, found \"inodes\""),

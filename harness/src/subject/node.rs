@@ -6,6 +6,9 @@ use ninelives_evidence::member::Engine;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+/// The file in a member's data directory that only reserves room.
+pub const BALLAST: &str = "ballast";
+
 /// Planted bugs of RocksDB's own protocol, or of its form of a snapshot: redb has no code to plant
 /// them in.
 const LSM_BUGS: &[&str] = &[
@@ -80,6 +83,14 @@ impl Node {
         if life.origin == Origin::Joined {
             args.push("--join".into());
         }
+        args
+    }
+
+    /// The arguments that make it recover as `life` would, alone, and end.
+    pub fn recover_args(&self, life: &Life<'_>) -> Vec<OsString> {
+        let mut args = self.serve_args(life);
+        // The directory is gone in a moment, so no room is held back in it.
+        args.extend(["--recover-only", "--disk-reserve-bytes", "0"].map(OsString::from));
         args
     }
 

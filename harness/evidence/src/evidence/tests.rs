@@ -137,8 +137,10 @@ fn samples(kind: EvidenceKind) -> Vec<Evidence> {
         ],
         K::EndedByDisk => vec![Evidence::EndedByDisk { cycle, member, ended: Ended::Exited(74) }],
         K::PowerLost => {
-            let name = LostName { operation: 4, change: NameChange::Rename, path: "last-flushed-index".into() };
-            let data = LostData { operation: 3, path: "raft-log.redb".into(), pages: 2, torn: 1, size: Some(4096) };
+            let (from, path) = (Some("last-flushed-index.tmp".into()), "last-flushed-index".into());
+            let name = LostName { operation: 4, change: NameChange::Rename, path, from, synced: None };
+            let (path, synced) = ("raft-log.redb".into(), Some(2));
+            let data = LostData { operation: 3, path, pages: 2, torn: 1, size: Some(4096), synced };
             let lost = Lost { operations: 9, names: vec![name], files: vec![data] };
             vec![
                 Evidence::PowerLost { cycle, member, keep_percent: 0, lost },

@@ -1,5 +1,6 @@
 //! The record of one cycle.
 
+use super::explored::ExploredRecord;
 use crate::member::{Engine, Role};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -123,6 +124,9 @@ pub struct KillsRecord {
     /// Those of them with which the power failed.
     #[serde(default, skip_serializing_if = "super::is_zero")]
     pub power_losses: u32,
+    /// Explored crash states of its cuts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub explored: Vec<ExploredRecord>,
     /// Members that ended by themselves, of an error that their disks were made to give them.
     #[serde(default, skip_serializing_if = "super::is_zero")]
     pub disk_ends: u32,

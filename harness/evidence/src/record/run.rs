@@ -4,6 +4,7 @@ use super::books::BooksRecord;
 use super::crowd::CrowdRecord;
 use super::hostile::HostileRecord;
 use super::localisation::Localisation;
+use super::missing_sync::MissingSync;
 use super::operations::StepRecord;
 use super::pace::PaceRecord;
 use super::strangers::StrangersRecord;
@@ -253,6 +254,9 @@ pub struct RunSummary {
     /// The place where a divergence begins, if one was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub localisation: Option<Localisation>,
+    /// The missing sync behind a finding after a power loss, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_sync: Option<MissingSync>,
     /// Checks that did not run, and why.
     pub skipped_checks: Vec<String>,
     /// A SIGINT or SIGTERM ended the run early.

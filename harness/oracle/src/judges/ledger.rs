@@ -368,6 +368,11 @@ impl Ledger {
         self.books().replay.evidence(cycle, member, log, applied)
     }
 
+    /// The vote in the raft log of `member`, as it was last known.
+    pub fn vote_of(&self, member: u64) -> Option<Vote> {
+        self.books().members.votes.get(&member).copied()
+    }
+
     /// Raft index and revision of the last fence at which all members agreed with the model;
     /// `None`: there was none.
     pub fn last_agreed(&self) -> Option<(u64, u64)> {

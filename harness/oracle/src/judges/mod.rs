@@ -24,6 +24,7 @@
 //! | [`log_replay`] | the committed entries of the raft logs, replayed, make what the watches delivered |
 //! | [`votes`] | a vote never goes back, and a term has one leader, durably elected |
 //! | [`watermarks`] | within one life watermarks stand in their order and never go back |
+//! | [`alone`] | a dead directory, and its member's start alone, are what a crash may leave |
 //! | [`migration`] | a change of engine, interrupted or not, keeps what it found |
 //! | `strangers` | a member of another cluster stays in it, and gets no key of ours |
 //! | [`last_read`] | a full read at the end holds the model's rows, no fewer and no more |
@@ -32,6 +33,7 @@
 //! not differ, so an alarm needs none. A judge of readings without such an anchor has to wait and
 //! read again first.
 
+pub mod alone;
 mod asked;
 mod cost;
 mod durability;

@@ -11,6 +11,7 @@ use crate::last_read;
 use crate::localise::localise;
 use crate::plan::Plan;
 use crate::seed::Seed;
+use crate::states::missing_sync;
 use crate::workload::{Load, Workload};
 use ninelives_evidence::verdict::Finding;
 use ninelives_evidence::verdict::findings::Harness;
@@ -142,8 +143,8 @@ impl Lane {
         *self.halt.borrow() != Halt::Go || self.history.as_ref().is_some_and(|history| history.failure().is_some())
     }
 
-    /// Looks for the place where a divergence begins, unless a signal asked the run to stop: then
-    /// the user waits a few seconds at most, not a minute.
+    /// Looks for the place where a divergence begins, and for the sync that is missing, unless a
+    /// signal asked the run to stop: then the user waits a few seconds at most, not a minute.
     async fn localise(
         &mut self,
         cluster: &mut Cluster,
@@ -159,7 +160,10 @@ impl Lane {
                 self.end.share.end.interrupted = true;
                 self.end.share.end.skipped_checks.push("where it begins: interrupted".to_owned());
             }
-            found = localise(cluster, ledger, workload, findings) => self.end.localisation = found,
+            found = async {
+                let found = localise(cluster, ledger, workload, findings).await;
+                (found, missing_sync(cluster, findings).await)
+            } => (self.end.localisation, self.end.missing_sync) = found,
         }
     }
 }

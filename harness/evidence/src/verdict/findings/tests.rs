@@ -12,6 +12,7 @@ fn all() -> Vec<Finding> {
         cluster: Some(2),
         then: vec![kind.sample()],
         more: 3,
+        state: Some(5),
         ..Finding::new(kind.sample()).in_cycle(4).at_member(2).at_revision(57).about(["p/1".to_owned()])
     };
     kinds().map(of).collect()
