@@ -148,6 +148,8 @@ impl Disk {
 /// 40 writes to another file. `old`, `new`: the contents of `f`.
 pub fn instant_of_a_lost_rename(old: &[u8], new: &[u8]) -> (TempDir, Instant) {
     let disk = Disk::new(Names::Inode);
+    // A directory without one holds nothing of a member's.
+    durable(&disk, "engine-marker", b"");
     durable(&disk, "f", old);
     durable(&disk, "other", b"");
     disk.write("f.tmp", 0, new);
