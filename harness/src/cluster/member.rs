@@ -187,7 +187,8 @@ impl Member {
 
     /// Lets the power fail under it, after its death: each change that was not synced survives with
     /// a chance of `keep_percent`. If its dead directories can be read, the instant is kept in the
-    /// place of the one before. `known`: what was known of it by then; `None`: the one before stays.
+    /// place of the one before. `known`: what was known of it by then; `None`: the one before
+    /// stays.
     ///
     /// # Errors
     /// Its directory is not one that can lose anything, or the disk below has failed.
