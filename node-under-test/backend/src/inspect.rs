@@ -8,6 +8,7 @@ use crate::engine::EngineKind;
 use crate::layout::DataDir;
 use crate::marker;
 use node_base::LogId;
+use node_base::caught::caught;
 use node_base::chain::chain;
 use serde::Serialize;
 use std::io;
@@ -46,7 +47,9 @@ pub fn inspect_dead(copy: &Path) -> Inspection {
     let nature = EngineKind::by_nature(&dir.db()).map_err(|error| error.to_string());
     let consistent_index = match &nature {
         Ok(Some(EngineKind::Rocksdb)) if !dir.db().join("CURRENT").exists() => Ok(None),
-        Ok(Some(engine)) => engine.image_index(&dir.db()).map_err(|error| chain(&error)),
+        Ok(Some(engine)) => {
+            caught(|| engine.image_index(&dir.db())).and_then(|index| index.map_err(|error| chain(&error)))
+        }
         Ok(None) => Ok(None),
         Err(error) => Err(error.clone()),
     };

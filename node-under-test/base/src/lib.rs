@@ -7,6 +7,7 @@
 
 pub mod backend;
 mod backend_error;
+pub mod caught;
 pub mod chain;
 pub mod diagnostics;
 pub mod durable;

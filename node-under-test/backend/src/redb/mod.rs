@@ -38,6 +38,7 @@ use node_base::backend::{
     Backend, BackendError, Batch, Bucket, CONSISTENT_INDEX, ReadView, Result, Size, Snapshot, SnapshotError,
     consistent_index,
 };
+use node_base::caught::caught;
 use node_base::chain::chain;
 use node_base::durable;
 use node_base::failpoint::{Window, pass};
@@ -130,9 +131,9 @@ impl RedbBackend {
 
 fn open_db(dir: &DataDir, cache_bytes: usize) -> Result<Arc<Database>> {
     let path = dir.db();
-    let opened = Database::builder().set_cache_size(cache_bytes).open(&path);
+    let opened = caught(|| Database::builder().set_cache_size(cache_bytes).open(&path));
+    let opened = opened.map_or_else(|panic| Err(BackendError::corrupt(panic)), |opened| opened.map_err(failed));
     opened.map(Arc::new).map_err(|error| {
-        let error = failed(error);
         let next = next_step(&error);
         error.advising(format!("cannot open {}", path.display()), next)
     })

@@ -26,6 +26,7 @@ use super::LogError;
 use super::disk_without_sync::{self, WithoutSync};
 use crate::types::{RawEntry, RawVote, decode, encode, entry_log_id};
 use node_base::LogId;
+use node_base::caught::caught;
 use node_base::durable::{create_dir_durably, sync_dir};
 use node_base::sabotage::{Bug, planted};
 use redb::{
@@ -113,14 +114,15 @@ impl Disk {
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(verified);
         let opened = if disk_without_sync::is_planted() {
             let file = WithoutSync::open(&path).map_err(|error| LogError::unreadable(&path, error))?;
-            builder.create_with_backend(file)
+            caught(|| builder.create_with_backend(file))
         } else {
-            builder.open(&path)
+            caught(|| builder.open(&path))
         };
         let db = match opened {
-            Ok(db) => db,
-            Err(DatabaseError::DatabaseAlreadyOpen) => return Err(LogError::InUse(path)),
-            Err(error) => return Err(LogError::unreadable(&path, error)),
+            Ok(Ok(db)) => db,
+            Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => return Err(LogError::InUse(path)),
+            Ok(Err(error)) => return Err(LogError::unreadable(&path, error)),
+            Err(panic) => return Err(LogError::unreadable(&path, panic)),
         };
         Ok(Self { dir: dir.to_owned(), db: RwLock::new(Some(db)) })
     }
@@ -170,7 +172,12 @@ impl Disk {
     }
 
     pub fn found(&self) -> Result<Found, LogError> {
-        let read = self.with(|db| {
+        let unreadable = |why: String| LogError::unreadable(&self.dir.join(FILE_NAME), why);
+        caught(|| self.read_found()).map_err(unreadable)?.map_err(|error| unreadable(error.to_string()))
+    }
+
+    fn read_found(&self) -> io::Result<Found> {
+        self.with(|db| {
             let txn = db.begin_read().map_err(io::Error::other)?;
             let log = txn.open_table(LOG).map_err(io::Error::other)?;
             let meta = txn.open_table(META).map_err(io::Error::other)?;
@@ -195,8 +202,7 @@ impl Disk {
                 cluster: read_u64(&meta, CLUSTER)?,
                 met: read_met(&meta)?,
             })
-        });
-        read.map_err(|error| LogError::unreadable(&self.dir.join(FILE_NAME), error))
+        })
     }
 
     /// The entries of `first..end` in ascending order, until together they exceed `bytes_max`.
