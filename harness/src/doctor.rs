@@ -170,7 +170,8 @@ fn fault_filesystem(dir: &Path) -> Examined {
                     &["in a container: --device /dev/fuse --cap-add SYS_ADMIN", IN_A_NAMESPACE]
                 }
                 true => &[IN_A_NAMESPACE, "sudo ninelives …"],
-                false => &[],
+                // The device is there and is not FUSE's.
+                false => without_device(io::ErrorKind::NotFound),
             };
             Examined::lacking(ability, format!("{error:#}"), remedies)
         }

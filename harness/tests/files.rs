@@ -6,6 +6,7 @@
 //! On a machine, or for a user, that cannot mount, every one of these is the last one.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -137,11 +138,14 @@ fn a_user_namespace_mounts_without_root() {
     }
     // A device that all users may open, as udev makes it, in a world of its own.
     let dir = tempfile::tempdir().unwrap();
-    let device = dir.path().join("fuse");
+    let (device, program) = (dir.path().join("fuse"), dir.path().join("ninelives"));
+    // The build directory may be its owner's alone.
+    std::fs::copy(NINELIVES, &program).unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let script = "mknod -m 666 \"$1\" c 10 229 && mount --bind \"$1\" /dev/fuse && shift && \
                   exec setpriv --reuid 65534 --regid 65534 --clear-groups unshare -Urm env TMPDIR=/tmp \"$@\"";
     let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", script, "sh"]).arg(&device).args([NINELIVES, "doctor", "--json"]);
+    command.args(["--mount", "sh", "-c", script, "sh"]).arg(&device).arg(&program).args(["doctor", "--json"]);
     let (able, found) = doctor(&mut command);
     assert!(able, "{found}");
 }

@@ -74,6 +74,12 @@ pub(super) struct Found {
     pub met: BTreeMap<u64, u64>,
 }
 
+/// The result of `read`, which opens the log in `dir`. redb panics on some damaged files: when it
+/// opens them, and once more when it closes them.
+pub(super) fn caught_in<T>(dir: &Path, read: impl FnOnce() -> Result<T, LogError>) -> Result<T, LogError> {
+    caught(read).unwrap_or_else(|panic| Err(LogError::unreadable(&dir.join(FILE_NAME), panic)))
+}
+
 pub(super) struct Disk {
     dir: PathBuf,
     db: RwLock<Option<Database>>,

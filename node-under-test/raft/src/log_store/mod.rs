@@ -106,7 +106,7 @@ impl LogFacts {
     /// # Errors
     /// [`LogError::Missing`] if there is no log in `dir`: it is not made.
     pub fn read(dir: &Path) -> Result<Self, LogError> {
-        Ok(Self::of(&Disk::open(dir, None)?.found()?))
+        disk::caught_in(dir, || Ok(Self::of(&Disk::open(dir, None)?.found()?)))
     }
 
     /// The same, after every checksum of the file was verified and every entry read: they decode,
@@ -115,10 +115,12 @@ impl LogFacts {
     /// # Errors
     /// As [`LogFacts::read`]; [`LogError::Unreadable`] says where it is broken.
     pub fn verify(dir: &Path) -> Result<Self, LogError> {
-        let disk = Disk::open_verified(dir)?;
-        let found = disk.found()?;
-        disk.check_entries(&found)?;
-        Ok(Self::of(&found))
+        disk::caught_in(dir, || {
+            let disk = Disk::open_verified(dir)?;
+            let found = disk.found()?;
+            disk.check_entries(&found)?;
+            Ok(Self::of(&found))
+        })
     }
 
     fn of(found: &disk::Found) -> Self {
@@ -153,8 +155,11 @@ impl LogStore {
     pub fn open(dir: &Path, fresh: u64) -> Result<Self, LogError> {
         // 0 stands for "never met" on the wire.
         let fresh = fresh.max(1);
-        let disk = Disk::open(dir, Some(fresh))?;
-        let mut found = disk.found()?;
+        let (disk, mut found) = disk::caught_in(dir, || {
+            let disk = Disk::open(dir, Some(fresh))?;
+            let found = disk.found()?;
+            Ok((disk, found))
+        })?;
         if found.incarnation.is_none() {
             disk.transact(|changes| changes.save_incarnation(fresh), || {})?;
             found.incarnation = Some(fresh);
