@@ -75,7 +75,8 @@ pub(super) struct Found {
 }
 
 /// The result of `read`, which opens the log in `dir`. redb panics on some damaged files: when it
-/// opens them, and once more when it closes them.
+/// opens them, and once more when it closes them. Where it closes one while the first panic is under
+/// way, the process ends all the same.
 pub(super) fn caught_in<T>(dir: &Path, read: impl FnOnce() -> Result<T, LogError>) -> Result<T, LogError> {
     caught(read).unwrap_or_else(|panic| Err(LogError::unreadable(&dir.join(FILE_NAME), panic)))
 }

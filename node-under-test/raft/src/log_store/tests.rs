@@ -369,26 +369,23 @@ impl RaftSnapshotBuilder<TypeConfig> for Memory {
 }
 
 /// redb panics on some files in which pages of two moments are mixed, as a power loss leaves them.
+/// The first such mixture is enough: on others it panics twice, and nothing in the process helps.
 #[tokio::test]
-async fn a_damaged_file_is_an_error_and_no_panic() {
+async fn a_damaged_file_that_redb_panics_on_is_an_error() {
     let (dir, log) = open();
     append(&log, 1, 1..=40).await;
     drop(log);
     let path = dir.path().join("raft-log.redb");
     let whole = std::fs::read(&path).unwrap();
-    let pages = whole.len() / PAGE;
-    let (mut refused, mut read) = (0, 0);
-    for (from, to) in (0..pages.min(24)).flat_map(|from| (0..pages.min(24)).map(move |to| (from, to))) {
+    let pages = (whole.len() / PAGE).min(24);
+    let mut mixtures = (0..pages).flat_map(|from| (0..pages).map(move |to| (from, to)));
+    let panicked = mixtures.any(|(from, to)| {
         let mut damaged = whole.clone();
         damaged.copy_within(from * PAGE..(from + 1) * PAGE, to * PAGE);
         std::fs::write(&path, &damaged).unwrap();
-        match LogFacts::read(dir.path()) {
-            Ok(_) => read += 1,
-            Err(LogError::Unreadable { .. }) => refused += 1,
-            Err(error) => panic!("page {from} at the place of {to}: {error}"),
-        }
-    }
-    assert!(refused > 0 && read > 0, "{refused} refused, {read} read");
+        matches!(LogFacts::read(dir.path()), Err(LogError::Unreadable { detail, .. }) if detail.contains("panicked"))
+    });
+    assert!(panicked, "no mixture makes redb panic any more: this test proves nothing");
 }
 
 const PAGE: usize = 4096;
