@@ -34,7 +34,7 @@ use crate::endpoints::Board;
 use crate::pace::Pace;
 use crate::paths::Paths;
 use crate::process::Spawner;
-use crate::subject::{Addresses, Target};
+use crate::subject::{Addresses, Target, url};
 use crate::timer;
 use anyhow::{Context, anyhow};
 use futures_util::future::join_all;
@@ -44,6 +44,7 @@ use ninelives_evidence::power::Names;
 use ninelives_evidence::verdict::findings::Lack;
 use ports::PortHolder;
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use strangers::Strangers;
@@ -65,6 +66,13 @@ pub struct Site {
     pub nofile: Option<u64>,
     /// The slots whose members cannot write a diagnostic.
     pub full_logs: Vec<Slot>,
+}
+
+impl Site {
+    /// The detours of the member in `slot`, as [`Links::detours`] has them; none without proxies.
+    pub fn detours(&self, slot: Slot) -> Vec<(SocketAddr, SocketAddr)> {
+        self.links.as_ref().map(|links| links.detours(slot)).unwrap_or_default()
+    }
 }
 
 impl Site {
@@ -205,7 +213,7 @@ impl Cluster {
 
     /// Client endpoints, `http://host:port`, by slot; the same for a whole run.
     pub fn endpoints(&self) -> Vec<(Slot, String)> {
-        self.members.iter().map(|member| (member.slot, format!("http://{}", member.addresses.client))).collect()
+        self.members.iter().map(|member| (member.slot, url(member.addresses.client))).collect()
     }
 
     /// The member in `slot`.

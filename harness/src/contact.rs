@@ -12,6 +12,8 @@ use crate::subject::events::NodeState;
 use crate::subject::{Addresses, Target};
 use api::Api;
 use control::Control;
+use etcd_client::{Client, ConnectOptions};
+use ninelives_evidence::limits;
 use ninelives_evidence::{FenceAnswer, Recovered};
 use tokio::sync::watch;
 use tonic::Status;
@@ -118,6 +120,15 @@ impl Contact {
             Contact::Api(api) => api.look(revision).await,
         }
     }
+}
+
+/// A client of etcd's API at `endpoint`, for the harness's own questions.
+///
+/// # Errors
+/// The endpoint is not a URI.
+pub async fn connect(endpoint: &str) -> Result<Client, etcd_client::Error> {
+    let options = ConnectOptions::new().with_connect_timeout(limits::CONTROL_CONNECT);
+    Client::connect([endpoint], Some(options)).await
 }
 
 async fn says_so(mut said: watch::Receiver<NodeState>) -> bool {

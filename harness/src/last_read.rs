@@ -3,8 +3,7 @@
 //! The fences compare the content of engines; this compares the answers to a client.
 
 use crate::cluster::{Cluster, Trouble};
-use crate::contact::rows;
-use etcd_client::{Client, ConnectOptions};
+use crate::contact::{self, rows};
 use ninelives_evidence::Evidence;
 use ninelives_evidence::limits;
 use ninelives_evidence::operation::KeyState;
@@ -51,8 +50,7 @@ async fn death_of(cluster: &Cluster, member: u64) -> Option<Trouble> {
 }
 
 async fn read_all(endpoint: &str, revision: u64) -> anyhow::Result<Vec<KeyState>> {
-    let options = ConnectOptions::new().with_connect_timeout(limits::CONTROL_CONNECT);
-    let client = Client::connect([endpoint], Some(options)).await?;
+    let client = contact::connect(endpoint).await?;
     // It is this member's own state that is asked for, at a revision that it has certainly applied.
     Ok(rows::at(&client, revision).await?)
 }

@@ -15,8 +15,9 @@ mod live;
 mod server;
 
 use crate::cluster::{Cluster, Trouble};
-use crate::contact::Standing;
+use crate::contact::{self, Standing};
 use crate::pace::Pace;
+use crate::subject::url;
 use crate::workload::Workload;
 use futures_util::future::join_all;
 use ninelives_evidence::limits;
@@ -86,7 +87,7 @@ async fn witness(cluster: &Cluster, clues: &mut Clues) {
         let mut found = Witness { member: member.id, ..Witness::default() };
         match status {
             Ok(status) => {
-                let endpoint = format!("http://{}", member.addresses.client);
+                let endpoint = url(member.addresses.client);
                 let fence = clues.fence_revision(member.id);
                 if let Err(error) = hear((&endpoint, cluster.site.pace()), clues.from, &status, fence, &mut found).await
                 {
@@ -106,7 +107,7 @@ async fn hear(
     fence: Option<u64>,
     found: &mut Witness,
 ) -> anyhow::Result<()> {
-    let mut client = live::connect(endpoint).await?;
+    let mut client = contact::connect(endpoint).await?;
     found.shown = Some(live::history(&mut client, (from, unsigned(status.revision)), pace).await?);
     if let Some(revision) = fence.filter(|revision| *revision >= unsigned(status.compact_revision)) {
         found.keys = Some(live::keys(&client, revision).await?);

@@ -300,7 +300,7 @@ impl Member {
         }
         let origin = if self.joined { Origin::Joined } else { Origin::Founder(&site.founders) };
         let (id, engine, at) = (self.id, self.engine, self.addresses);
-        let detours = site.links.as_ref().map(|links| links.detours(self.slot)).unwrap_or_default();
+        let detours = site.detours(self.slot);
         let (at_files, arm) =
             (arm.filter(|(window, _)| is_of_files(window)), arm.filter(|(window, _)| !is_of_files(window)));
         let life = subject::Life { id, engine, at, data_dir: &data_dir, origin, arm, detours: &detours };

@@ -6,9 +6,10 @@
 //! belongs to one member, so a second learner at it is refused.
 
 use super::Trouble;
+use crate::contact;
 use crate::pace::Pace;
 use crate::timer;
-use etcd_client::{Client, ClusterClient, ConnectOptions, Error, MemberAddOptions};
+use etcd_client::{ClusterClient, Error, MemberAddOptions};
 use ninelives_evidence::limits;
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -124,8 +125,7 @@ impl Membership {
 }
 
 async fn connect(endpoint: &str) -> Result<ClusterClient, Trouble> {
-    let options = ConnectOptions::new().with_connect_timeout(limits::CONTROL_CONNECT);
-    let client = Client::connect([endpoint], Some(options))
+    let client = contact::connect(endpoint)
         .await
         .map_err(|error| anyhow::anyhow!("expected a client endpoint, found {endpoint:?}: {error}"))?;
     Ok(client.cluster_client())

@@ -3,12 +3,13 @@
 
 use super::tool::{self, Run};
 use super::{Site, Trouble};
+use crate::contact;
 use crate::pace::Pace;
 use crate::process::Launch;
 use crate::subject::Node;
 use crate::timer;
 use anyhow::{Context, anyhow, bail};
-use etcd_client::{Client, ConnectOptions, GetOptions};
+use etcd_client::GetOptions;
 use ninelives_evidence::ended::Ended;
 use ninelives_evidence::limits;
 use ninelives_evidence::member::Engine;
@@ -43,8 +44,7 @@ pub async fn save(endpoint: &str, file: &Path, pace: &Pace) -> anyhow::Result<()
 }
 
 async fn save_now(endpoint: &str, file: &Path) -> anyhow::Result<()> {
-    let options = ConnectOptions::new().with_connect_timeout(limits::CONTROL_CONNECT);
-    let client = Client::connect([endpoint], Some(options)).await?;
+    let client = contact::connect(endpoint).await?;
     let mut kv = client.kv_client();
     while kv.get("", Some(GetOptions::new().with_all_keys().with_count_only())).await.is_err() {
         // During an election no read is answered; only another read tells when a leader is back.

@@ -10,14 +10,14 @@
 
 use super::ports::PortHolder;
 use super::{Cluster, Member, Site};
-use crate::contact::Contact;
+use crate::contact::{self, Contact};
 use crate::pace::Pace;
 use crate::process::{Child, Launch};
 use crate::subject::events::{self, NodeState};
-use crate::subject::{Addresses, Life, Origin};
+use crate::subject::{Addresses, Life, Origin, url};
 use crate::timer;
 use anyhow::{Context, anyhow};
-use etcd_client::{Client, ConnectOptions, Error, GetOptions};
+use etcd_client::{Client, Error, GetOptions};
 use futures_util::future::join;
 use ninelives_evidence::StrangerSeen;
 use ninelives_evidence::ended::Ended;
@@ -92,7 +92,7 @@ impl Strangers {
         let at = self.founders.iter().find(|(id, _)| *id == slot.0).map(|(_, at)| *at);
         let at = at.ok_or_else(|| anyhow!("there is no {slot} for a stranger"))?;
         let data_dir = site.paths.stranger_data(slot.0);
-        let detours = site.links.as_ref().map(|links| links.detours(slot)).unwrap_or_default();
+        let detours = site.detours(slot);
         let origin = Origin::Stranger(&self.founders);
         // An engine that each of its lives can have, whatever the dead member runs.
         let engine = Engine::Redb;
@@ -134,7 +134,7 @@ impl Stranger {
         let (publish, said) = watch::channel(NodeState::default());
         events::follow(started.stdout, publish);
         let contact = Contact::with(&site.target, life.id, life.at).await?;
-        let client = connect(life.at).await?;
+        let client = contact::connect(&url(life.at.client)).await?;
         Ok(Self { slot, child: started.child, said, contact, client, first })
     }
 
@@ -193,14 +193,12 @@ impl Stranger {
     }
 
     async fn serves(&self, pace: &Pace, restart: Duration) -> Result<(), Misfortune> {
-        let mut said = self.said.clone();
-        let serving = pace.within(restart, said.wait_for(|said| said.serving)).await;
-        let serving = serving.map_err(|bound| Misfortune::Late { awaited: "serve", bound })?;
-        if serving.map(drop).is_err() {
+        match pace.within(restart, self.contact.serves(self.said.clone())).await {
+            Ok(true) => Ok(()),
             // Its pipe is closed: it is ending, and the caller waits for that.
-            return std::future::pending().await;
+            Ok(false) => std::future::pending().await,
+            Err(bound) => Err(Misfortune::Late { awaited: "serve", bound }),
         }
-        Ok(())
     }
 
     async fn write(&self, key: &str) {
@@ -243,11 +241,6 @@ impl Stranger {
     }
 }
 
-async fn connect(at: Addresses) -> Result<Client, Error> {
-    let options = ConnectOptions::new().with_connect_timeout(limits::CONTROL_CONNECT);
-    Client::connect([format!("http://{}", at.client)], Some(options)).await
-}
-
 /// The id of the cluster that a member belongs to, and its keys: as it knows them, asking no other.
 async fn range(client: &Client) -> Result<(u64, Vec<Vec<u8>>), Error> {
     let all = GetOptions::new().with_all_keys().with_keys_only().with_serializable();
@@ -261,7 +254,7 @@ async fn range(client: &Client) -> Result<(u64, Vec<Vec<u8>>), Error> {
 /// # Errors
 /// It does not answer.
 pub async fn cluster_of(at: Addresses, pace: &Pace) -> anyhow::Result<u64> {
-    let client = connect(at).await?;
+    let client = contact::connect(&url(at.client)).await?;
     let answered = pace.within(limits::CONTROL_REQUEST, range(&client)).await;
     let answered = answered.map_err(|bound| anyhow!("no answer to a range within {bound}"))?;
     Ok(answered.with_context(|| format!("cannot read from {}", at.client))?.0)

@@ -8,9 +8,9 @@
 //! as their leader. [`Ids`] remembers which is which.
 
 use super::{Standing, rows};
-use crate::subject::Ids;
+use crate::subject::{Ids, url};
 use crate::timer;
-use etcd_client::{Client, ConnectOptions, Error};
+use etcd_client::{Client, Error};
 use futures_util::future::try_join3;
 use ninelives_evidence::KvAnswer;
 use ninelives_evidence::limits;
@@ -73,8 +73,7 @@ impl KvLook {
 
 impl Api {
     pub(super) async fn new(id: u64, at: SocketAddr, ids: Ids) -> anyhow::Result<Self> {
-        let options = ConnectOptions::new().with_connect_timeout(limits::CONTROL_CONNECT);
-        let client = Client::connect([format!("http://{at}")], Some(options)).await?;
+        let client = super::connect(&url(at)).await?;
         Ok(Self { id, client: Arc::new(client), ids })
     }
 

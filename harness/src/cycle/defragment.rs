@@ -8,8 +8,8 @@ use super::wait::Miss;
 use super::{Stage, Work};
 use crate::cluster::Trouble;
 use crate::cluster::member::Stop;
-use crate::subject::Window;
-use etcd_client::{Client, ConnectOptions};
+use crate::contact;
+use crate::subject::{Window, url};
 use ninelives_evidence::Did;
 use ninelives_evidence::limits;
 
@@ -33,7 +33,7 @@ impl Stage<'_> {
             return Ok(Reached::Yes);
         }
         self.note(work.step.cycle, Did::Defragment, Some(first), None);
-        let endpoint = format!("http://{}", member.addresses.client);
+        let endpoint = url(member.addresses.client);
         let came = self.cluster.site.pace().within(limits::DEFRAGMENT, async {
             tokio::select! {
                 biased;
@@ -52,6 +52,5 @@ impl Stage<'_> {
 }
 
 async fn defragment(endpoint: &str) -> Result<(), etcd_client::Error> {
-    let options = ConnectOptions::new().with_connect_timeout(limits::CONTROL_CONNECT);
-    Client::connect([endpoint], Some(options)).await?.maintenance_client().defragment().await.map(drop)
+    contact::connect(endpoint).await?.maintenance_client().defragment().await.map(drop)
 }

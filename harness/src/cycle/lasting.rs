@@ -23,6 +23,7 @@ use crate::faultfs::Ailing;
 use crate::observe::leaderless;
 use crate::pace::Lap;
 use crate::plan::{Ailment, DiskFault, Fault, Link, When, Whom};
+use crate::subject::url;
 use crate::timer;
 use crate::workload::ReadProber;
 use anyhow::{Context, anyhow};
@@ -212,8 +213,7 @@ impl Stage<'_> {
             record.majority = patient.majority.iter().map(|at| self.cluster.members[*at].id).collect();
             if link == Link::Isolate && !patient.majority.is_empty() {
                 let others = self.cluster.members.iter().filter(|member| !record.majority.contains(&member.id));
-                patient.leaderless =
-                    others.map(|member| (member.id, format!("http://{}", member.addresses.client))).collect();
+                patient.leaderless = others.map(|member| (member.id, url(member.addresses.client))).collect();
             }
         }
         task.mortal = matches!(what, What::Disk(ailment) if ailment.may_end_a_member());

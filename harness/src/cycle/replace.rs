@@ -10,7 +10,7 @@ use super::wait::Miss;
 use super::{Casualty, Stage, Work};
 use crate::cluster::{Membership, Trouble};
 use crate::plan::At;
-use crate::subject::{Reach, Window};
+use crate::subject::{Reach, Window, url};
 use ninelives_evidence::member::{Engine, Role};
 use ninelives_evidence::record::Victim;
 use ninelives_evidence::{Did, Evidence};
@@ -92,7 +92,7 @@ impl Stage<'_> {
         others: &Membership,
     ) -> Result<u64, Trouble> {
         let member = self.member(old)?;
-        let (slot, peer) = (member.slot, format!("http://{}", member.addresses.peer));
+        let (slot, peer) = (member.slot, url(member.addresses.peer));
         self.note(work.step.cycle, Did::MemberAdd, None, Some(&peer));
         let id = others.add_learner(&peer, self.cluster.ids_used()).await?;
         self.note(work.step.cycle, Did::MemberAdded, Some(id), Some(&format!("{slot}, {to}")));

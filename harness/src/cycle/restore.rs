@@ -17,7 +17,7 @@ use crate::inspect::inspect;
 use crate::observe::Observer;
 use crate::plan::{At, Restore};
 use crate::scenario::{RestoreKind, UnlikeKind};
-use crate::subject::Reach;
+use crate::subject::{Reach, url};
 use anyhow::{Context, anyhow};
 use ninelives_evidence::limits;
 use ninelives_evidence::member::{Engine, Role, Slot};
@@ -90,7 +90,7 @@ impl Stage<'_> {
     /// on, so that the others' one holds something else.
     async fn save_older(&mut self, work: &Work, source: u64, file: &Path) -> Result<(), Trouble> {
         self.note(work.step.cycle, Did::Save, Some(source), Some("for one founder alone"));
-        let endpoint = format!("http://{}", self.member(source)?.addresses.client);
+        let endpoint = url(self.member(source)?.addresses.client);
         let saved = restoration::save(&endpoint, file, self.cluster.site.pace()).await;
         saved.with_context(|| format!("cannot save a snapshot of n{source}"))?;
         // A load that cannot go on is a finding of the cycles that are about it.
@@ -104,7 +104,7 @@ impl Stage<'_> {
         let cycle = work.step.cycle;
         self.note(cycle, Did::Save, Some(source), None);
         self.ledger.record(&Evidence::Saving { cycle, member: source });
-        let endpoint = format!("http://{}", self.member(source)?.addresses.client);
+        let endpoint = url(self.member(source)?.addresses.client);
         let saved = restoration::save(&endpoint, file, self.cluster.site.pace()).await;
         saved.with_context(|| format!("cannot save a snapshot of n{source}"))?;
         let revision = restoration::status(&self.cluster.site, file).await?.revision;
@@ -231,7 +231,7 @@ impl Stage<'_> {
     async fn grow(&mut self, work: &mut Work, places: &[(Slot, Engine)], founder: Slot) -> Result<(), Trouble> {
         let doors: Vec<_> =
             self.cluster.in_slot(founder).into_iter().map(|member| (member.id, member.addresses)).collect();
-        let doors = doors.into_iter().map(|(id, at)| (id, format!("http://{}", at.client)));
+        let doors = doors.into_iter().map(|(id, at)| (id, url(at.client)));
         let through = Membership::through(doors.collect(), self.cluster.site.pace().clone());
         for (slot, engine) in places.iter().filter(|(slot, _)| *slot != founder) {
             let old = self.cluster.in_slot(*slot).map(|member| member.id);

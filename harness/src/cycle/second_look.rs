@@ -7,6 +7,7 @@ use crate::cluster::Member;
 use crate::cluster::trouble::excused;
 use crate::observe::fresh;
 use crate::pace::Lap;
+use crate::subject::url;
 use futures_util::future::join_all;
 use ninelives_evidence::verdict::findings::Watches;
 use ninelives_evidence::verdict::{Class, Finding};
@@ -27,7 +28,7 @@ impl Stage<'_> {
         let lap = self.cluster.site.pace().begin();
         let reads = self.cluster.members.iter().map(|member| async {
             let start = clock::now();
-            let answer = fresh::read(&format!("http://{}", member.addresses.client), (&lap, limits::SECOND_LOOK)).await;
+            let answer = fresh::read(&url(member.addresses.client), (&lap, limits::SECOND_LOOK)).await;
             Served { member: member.id, ms: clock::ms_since(start), answer }
         });
         let served = join_all(reads).await;
@@ -54,7 +55,7 @@ impl Stage<'_> {
         let watches = self.cluster.members.iter().filter(|member| restarted.contains(&member.id)).flat_map(|member| {
             // How far back differs from cycle to cycle; a prime spreads it.
             let draw = u64::from(work.step.cycle) * 7_919 + member.id;
-            let endpoint = format!("http://{}", member.addresses.client);
+            let endpoint = url(member.addresses.client);
             self.ledger.fresh_watches(revision, draw, compacted).into_iter().map(move |asked| {
                 let (member, endpoint, lap) = (member.id, endpoint.clone(), lap.clone());
                 async move {
@@ -87,7 +88,7 @@ impl Stage<'_> {
         let from = self.ledger.revision() + 1;
         let upto = from + limits::HALF_CLOSED_REVISIONS - 1;
         let asked = Resumption { from, keys: None, upto, half_closed: true };
-        let endpoint = format!("http://{}", member.addresses.client);
+        let endpoint = url(member.addresses.client);
         let news = self.observer.wait_revision(member.slot, upto, (lap, limits::HALF_CLOSED_NEWS));
         let watch = fresh::watch(&endpoint, &asked, (lap, limits::SECOND_LOOK));
         tokio::pin!(news, watch);

@@ -60,7 +60,7 @@ impl Stage<'_> {
         let site = &self.cluster.site;
         let named = site.founders.iter().map(|(one, theirs)| (*one, if *one == id { at } else { *theirs }));
         let named: Vec<_> = named.collect();
-        let detours = site.links.as_ref().map(|links| links.detours(slot)).unwrap_or_default();
+        let detours = site.detours(slot);
         let origin = Origin::Founder(&named);
         let life = Life { id, engine, at, data_dir: &dir, origin, arm: None, detours: &detours };
         let founder = Stranger::launch(site, slot, &life).await?;

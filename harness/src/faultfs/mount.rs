@@ -9,7 +9,7 @@ use super::gate::Gate;
 use super::instant::Instant;
 use super::lossy::{Lossy, graves_of};
 use super::passthrough::Passthrough;
-use super::tree::io_error;
+use super::tree::{by_descriptor, io_error};
 use crate::seed::Stream;
 use anyhow::{Context, anyhow};
 use fuser::{BackgroundSession, Config, Session, SessionACL};
@@ -113,8 +113,7 @@ impl Mount {
     /// threads waits for another one's answer to a request on its own mount never goes away.
     pub fn below(&self) -> Option<PathBuf> {
         let served = self.served.as_ref()?;
-        let root = served.below.root().ok()?;
-        Some(PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd())))
+        served.below.root().ok().map(|root| by_descriptor(&root))
     }
 
     /// The disk that its member believes to have.

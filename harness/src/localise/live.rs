@@ -5,17 +5,12 @@ use crate::contact::rows;
 use crate::observe;
 use crate::pace::Pace;
 use anyhow::{Context, bail};
-use etcd_client::{Client, ConnectOptions, WatchOptions};
+use etcd_client::{Client, WatchOptions};
 use ninelives_evidence::Change;
 use ninelives_evidence::limits;
 use ninelives_evidence::operation::KeyState;
 use ninelives_oracle::localise::Shown;
 use ninelives_oracle::log_replay::effect;
-
-pub(super) async fn connect(endpoint: &str) -> anyhow::Result<Client> {
-    let options = ConnectOptions::new().with_connect_timeout(limits::CONTROL_CONNECT);
-    Ok(Client::connect([endpoint], Some(options)).await?)
-}
 
 /// The member's rows of the revisions `from` to `through`: a new watch reads them from its engine,
 /// as the hash does, tombstones included. An absent row has no event, so the end shows as a silence

@@ -5,7 +5,9 @@
 
 use super::{live, stop_load, unanswered, unsigned};
 use crate::cluster::Cluster;
+use crate::contact;
 use crate::pace::Pace;
+use crate::subject::url;
 use crate::workload::Workload;
 use futures_util::future::join_all;
 use ninelives_evidence::limits;
@@ -36,7 +38,7 @@ async fn witness(cluster: &Cluster, clues: &mut Clues) {
         let mut found = Witness { member: member.id, ..Witness::default() };
         match member.status().await {
             Ok(status) => {
-                let endpoint = format!("http://{}", member.addresses.client);
+                let endpoint = url(member.addresses.client);
                 match hear(&endpoint, (clues.from, unsigned(status.revision)), cluster.site.pace()).await {
                     Ok(shown) => found.shown = Some(shown),
                     Err(error) => clues.unknown.push(format!("the history of n{}: {error:#}", member.id)),
@@ -49,6 +51,6 @@ async fn witness(cluster: &Cluster, clues: &mut Clues) {
 }
 
 async fn hear(endpoint: &str, (from, through): (u64, u64), pace: &Pace) -> anyhow::Result<Shown> {
-    let mut client = live::connect(endpoint).await?;
+    let mut client = contact::connect(endpoint).await?;
     live::history(&mut client, (from, through), pace).await
 }
