@@ -121,15 +121,14 @@ impl Disk {
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(verified);
         let opened = if disk_without_sync::is_planted() {
             let file = WithoutSync::open(&path).map_err(|error| LogError::unreadable(&path, error))?;
-            caught(|| builder.create_with_backend(file))
+            builder.create_with_backend(file)
         } else {
-            caught(|| builder.open(&path))
+            builder.open(&path)
         };
         let db = match opened {
-            Ok(Ok(db)) => db,
-            Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => return Err(LogError::InUse(path)),
-            Ok(Err(error)) => return Err(LogError::unreadable(&path, error)),
-            Err(panic) => return Err(LogError::unreadable(&path, panic)),
+            Ok(db) => db,
+            Err(DatabaseError::DatabaseAlreadyOpen) => return Err(LogError::InUse(path)),
+            Err(error) => return Err(LogError::unreadable(&path, error)),
         };
         Ok(Self { dir: dir.to_owned(), db: RwLock::new(Some(db)) })
     }
@@ -179,8 +178,10 @@ impl Disk {
     }
 
     pub fn found(&self) -> Result<Found, LogError> {
-        let unreadable = |why: String| LogError::unreadable(&self.dir.join(FILE_NAME), why);
-        caught(|| self.read_found()).map_err(unreadable)?.map_err(|error| unreadable(error.to_string()))
+        // Caught before the file is closed: redb would panic again while the first panic is under way.
+        caught_in(&self.dir, || {
+            self.read_found().map_err(|error| LogError::unreadable(&self.dir.join(FILE_NAME), error))
+        })
     }
 
     fn read_found(&self) -> io::Result<Found> {
