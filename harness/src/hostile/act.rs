@@ -3,6 +3,7 @@
 use super::library::{self, Vote};
 use crate::seed::Stream;
 use ninelives_evidence::verdict::findings::parts::Pretence;
+use node_proto::PEER_METHODS;
 use node_proto::command::{Command, command};
 use node_proto::etcdserverpb::PutRequest;
 use node_proto::peer::{
@@ -11,19 +12,6 @@ use node_proto::peer::{
 };
 use prost::Message;
 use prost::bytes::Bytes;
-
-const RPCS: [&str; 10] = [
-    "AppendEntries",
-    "Vote",
-    "PreVote",
-    "TransferLeader",
-    "InstallSnapshot",
-    "Propose",
-    "ReadIndex",
-    "ChangeMembership",
-    "Hello",
-    "Ask",
-];
 
 /// Paths that the peer service does not have.
 const PATHS: [&str; 6] = [
@@ -77,7 +65,12 @@ impl Act {
                 let path = PATHS[draws.below(PATHS.len() as u64) as usize].to_owned();
                 Act::Call { whom: Pretence::Nobody, path, messages: vec![garbage(draws, 256).into()], slowly }
             }
-            3 => call(RPCS[draws.below(RPCS.len() as u64) as usize], Pretence::Nobody, garbages(draws), slowly),
+            3 => call(
+                PEER_METHODS[draws.below(PEER_METHODS.len() as u64) as usize],
+                Pretence::Nobody,
+                garbages(draws),
+                slowly,
+            ),
             4..=7 => as_guest(draws, target),
             _ => {
                 let whom = [
@@ -185,7 +178,7 @@ fn as_guest(draws: &mut Stream, target: &Target) -> Act {
         1 => ("PreVote", raft(library::vote_request(vote, at))),
         2 => ("AppendEntries", raft(library::heartbeat(Vote { committed: true, ..vote }, at, at))),
         3 => ("TransferLeader", raft(library::transfer(Vote { committed: true, ..vote }, odd(draws), at))),
-        4 => (RPCS[draws.below(4) as usize], raft(garbage(draws, 64))),
+        4 => (PEER_METHODS[draws.below(4) as usize], raft(garbage(draws, 64))),
         // A later leader's snapshot of nothing, and one that no disk has room for.
         5 => ("InstallSnapshot", snapshot(&route, later, (later.term, 1 << 40), 0, 0)),
         6 => ("InstallSnapshot", snapshot(&route, later, (later.term, 1 << 40), u64::MAX, 2)),
@@ -251,7 +244,7 @@ mod tests {
             }
         }
         assert!(bytes > 100);
-        assert_eq!((names.len(), paths.len()), (7, RPCS.len() + PATHS.len()));
+        assert_eq!((names.len(), paths.len()), (7, PEER_METHODS.len() + PATHS.len()));
     }
 
     /// A hostile peer that claimed the id of a member, or of the next one, would be believed.

@@ -8,6 +8,9 @@
 
 pub mod codec;
 pub mod limits;
+mod peer_methods;
+
+pub use peer_methods::PEER_METHODS;
 
 /// Stored keys and events, as etcd numbers them.
 pub mod mvccpb {

@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Full};
 use node_base::LogId;
 use node_base::backend::Declared;
 use node_base::watermarks::Watermarks;
+use node_proto::PEER_METHODS;
 use node_proto::peer::peer_server::PeerServer;
 use node_proto::peer::{
     AskRequest, ChangeRequest, HelloRequest, Life, ProposeRequest, RaftMessage, ReadIndexRequest, Route, SnapshotFrame,
@@ -34,19 +35,6 @@ const CLUSTER: u64 = 0xc1;
 const VICTIM: u64 = 1;
 /// The honest member that looks after the victim.
 const OBSERVER: Life = Life { id: 3, incarnation: 33, cluster: CLUSTER };
-const RPCS: [&str; 10] = [
-    "AppendEntries",
-    "Vote",
-    "PreVote",
-    "TransferLeader",
-    "InstallSnapshot",
-    "Propose",
-    "ReadIndex",
-    "ChangeMembership",
-    "Hello",
-    "Ask",
-];
-
 /// A number in few bits: small, near a bound, or huge.
 #[derive(Debug, Clone, Copy)]
 pub struct Number(pub u8);
@@ -353,12 +341,12 @@ impl Victim {
                     .encode_to_vec(),
             )
         };
-        let rpc_of = |rpc: u8| RPCS[usize::from(rpc) % RPCS.len()];
+        let rpc_of = |rpc: u8| PEER_METHODS[usize::from(rpc) % PEER_METHODS.len()];
         match act {
             Act::Bytes { rpc, framed, bytes } => {
                 (rpc_of(*rpc), if *framed { frame(bytes) } else { Bytes::copy_from_slice(bytes) })
             }
-            Act::Payload { rpc, bytes } => (RPCS[usize::from(*rpc) % 4], raft(bytes.clone())),
+            Act::Payload { rpc, bytes } => (PEER_METHODS[usize::from(*rpc) % 4], raft(bytes.clone())),
             Act::Greeting { rpc, to, to_incarnation, id, incarnation, cluster } => {
                 let cluster = if cluster.0 < 128 { CLUSTER } else { cluster.value() };
                 // The observer's name is its own.
