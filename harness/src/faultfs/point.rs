@@ -117,6 +117,20 @@ impl Class {
     }
 }
 
+/// The last part of a window's name, for each operation and side of it.
+pub const STEPS: [(&str, Deed, Side); 10] = [
+    ("create", Deed::Create, Side::Before),
+    ("created", Deed::Create, Side::After),
+    ("write", Deed::Write, Side::Before),
+    ("written", Deed::Write, Side::After),
+    ("sync", Deed::Sync, Side::Before),
+    ("synced", Deed::Sync, Side::After),
+    ("rename", Deed::Rename, Side::Before),
+    ("renamed", Deed::Rename, Side::After),
+    ("unlink", Deed::Unlink, Side::Before),
+    ("unlinked", Deed::Unlink, Side::After),
+];
+
 fn extension(name: &str) -> Option<&str> {
     Path::new(name).extension().and_then(OsStr::to_str)
 }
@@ -135,19 +149,7 @@ impl Point {
         };
         let (class, step) = place.split_once('.')?;
         let class = classes.iter().find(|(known, _)| *known == class)?.1;
-        let (deed, side) = match step {
-            "write" => (Deed::Write, Side::Before),
-            "written" => (Deed::Write, Side::After),
-            "sync" => (Deed::Sync, Side::Before),
-            "synced" => (Deed::Sync, Side::After),
-            "rename" => (Deed::Rename, Side::Before),
-            "renamed" => (Deed::Rename, Side::After),
-            "create" => (Deed::Create, Side::Before),
-            "created" => (Deed::Create, Side::After),
-            "unlink" => (Deed::Unlink, Side::Before),
-            "unlinked" => (Deed::Unlink, Side::After),
-            _ => return None,
-        };
+        let (_, deed, side) = STEPS.into_iter().find(|(known, ..)| *known == step)?;
         Some(Self { class, deed, side, installs: part == Some("install") })
     }
 }

@@ -1,6 +1,7 @@
 //! The certificate as a page: one file, no external asset, no script.
 
 use super::{Certificate, Row};
+use crate::report::page::{self, section};
 use crate::report::text::{duration, escape, number};
 use ninelives_evidence::record::BinaryId;
 
@@ -10,22 +11,20 @@ pub fn page(certificate: &Certificate) -> String {
         true => ("The certificate holds", "tone-pass"),
         false => ("The certificate does not hold", "tone-bad"),
     };
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
-         <title>{title} · Ninelives</title>\n<style>\n{css}</style>\n</head>\n<body>\n<main>\n\
-         <header>\n<p class=\"kicker\">Ninelives · detection certificate</p>\n\
-         <div class=\"verdict {tone}\"><h1>{title}</h1><p>{sentence}</p></div>\n</header>\n\
-         <section>\n<h2>Bugs and controls</h2>\n{table}</section>\n{missing}{failed}\
-         <section>\n<h2>Of what</h2>\n{provenance}</section>\n</main>\n</body>\n</html>\n",
-        css = include_str!("../report/assets/report.css"),
-        sentence = escape(&sentence(certificate)),
-        table = table(&certificate.rows),
-        missing = not_tried(&certificate.elsewhere),
-        failed = failed(&certificate.rows),
-        provenance = provenance(certificate),
-    )
+    let header = format!(
+        "<header>\n<p class=\"kicker\">Ninelives · detection certificate</p>\n<div class=\"verdict {tone}\"><h1>{title}</h1>\
+         <p>{}</p></div>\n</header>\n",
+        escape(&sentence(certificate))
+    );
+    let body = [
+        header,
+        section("Bugs and controls", &table(&certificate.rows)),
+        section("Not tried", &not_tried(&certificate.elsewhere)),
+        section("Does not hold", &failed(&certificate.rows)),
+        section("Of what", &provenance(certificate)),
+    ]
+    .concat();
+    page::page(title, &body, None)
 }
 
 fn sentence(certificate: &Certificate) -> String {
@@ -57,7 +56,7 @@ fn table(rows: &[Row]) -> String {
     let head: String = head.iter().map(|name| format!("<th scope=\"col\">{name}</th>")).collect();
     let body: String = rows.iter().map(line).collect();
     format!(
-        "<div class=\"scroll\">\n<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n</div>\n"
+        "<div class=\"scroll\">\n<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n</div>"
     )
 }
 
@@ -66,18 +65,16 @@ const NUMBERS: std::ops::RangeInclusive<usize> = 3..=7;
 
 fn line(row: &Row) -> String {
     let count = |value: Option<u32>| value.map_or_else(|| "–".to_owned(), |value| number(value.into()));
-    let expected = if row.is_control() { "pass".to_owned() } else { row.expected.join(" or ") };
-    let others: Vec<_> = row.others().iter().map(|(class, count)| format!("{class} {count}")).collect();
     let cells = [
         row.title(),
         row.scenario.clone(),
-        expected,
+        row.expected_in_words(),
         format!("{} of {}", row.caught(), row.planned),
         count(row.median()),
         count(row.largest()),
         tenths(row.cpu_ms()),
         tenths(row.elapsed_ms()),
-        others.join(", "),
+        row.others_in_words(),
     ];
     let class = |at: usize| if NUMBERS.contains(&at) { " class=\"n\"" } else { "" };
     let cells: String =
@@ -93,9 +90,7 @@ fn not_tried(elsewhere: &[String]) -> String {
     let names: String = elsewhere.iter().map(|name| format!("<li>{}</li>\n", escape(name))).collect();
     match names.is_empty() {
         true => String::new(),
-        false => format!(
-            "<section>\n<h2>Not tried</h2>\n<p>Bugs of another table, or without a row yet:</p>\n<ul>\n{names}</ul>\n</section>\n"
-        ),
+        false => format!("<p>Bugs of another table, or without a row yet:</p>\n<ul>\n{names}</ul>"),
     }
 }
 
@@ -118,7 +113,7 @@ fn failed(rows: &[Row]) -> String {
         .collect();
     match items.is_empty() {
         true => String::new(),
-        false => format!("<section>\n<h2>Does not hold</h2>\n<ul>\n{items}</ul>\n</section>\n"),
+        false => format!("<ul>\n{items}</ul>"),
     }
 }
 
@@ -143,7 +138,7 @@ fn provenance(certificate: &Certificate) -> String {
     facts.extend(tables.map(|table| ("table", format!("{}, SHA-256 {}", table.path.display(), table.sha256))));
     let items: String =
         facts.iter().map(|(name, value)| format!("<dt>{name}</dt><dd>{}</dd>\n", escape(value))).collect();
-    format!("<dl class=\"env\">\n{items}</dl>\n")
+    format!("<dl class=\"env\">\n{items}</dl>")
 }
 
 #[cfg(test)]

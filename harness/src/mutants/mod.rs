@@ -143,13 +143,19 @@ impl Row {
         self.cycles().last().copied()
     }
 
-    /// Other results of its trials, and how often each came.
-    pub fn others(&self) -> BTreeMap<&str, usize> {
-        let mut others = BTreeMap::new();
+    /// The classes that are expected, in words.
+    fn expected_in_words(&self) -> String {
+        if self.is_control() { "pass".to_owned() } else { self.expected.join(" or ") }
+    }
+
+    /// Other results of its trials, with how often each came, in words; empty: there was none.
+    fn others_in_words(&self) -> String {
+        let mut others: BTreeMap<&str, usize> = BTreeMap::new();
         for trial in self.trials.iter().filter(|trial| !trial.caught) {
             *others.entry(trial.class.as_str()).or_default() += 1;
         }
-        others
+        let others: Vec<_> = others.iter().map(|(class, count)| format!("{class} {count}")).collect();
+        others.join(", ")
     }
 
     pub fn elapsed_ms(&self) -> u64 {

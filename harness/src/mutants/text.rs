@@ -56,10 +56,11 @@ fn binary(row: &Row) -> Option<String> {
 }
 
 fn line(row: &Row) -> String {
-    let expected = if row.is_control() { format!("pass ({})", row.scenario) } else { row.expected.join(" or ") };
+    let expected = row.expected_in_words();
+    let expected = if row.is_control() { format!("{expected} ({})", row.scenario) } else { expected };
     let number = |value: Option<u32>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
-    let others: Vec<_> = row.others().iter().map(|(class, count)| format!("{class} {count}")).collect();
-    let others = if others.is_empty() { "-".to_owned() } else { others.join(", ") };
+    let others = Some(row.others_in_words()).filter(|others| !others.is_empty());
+    let others = others.unwrap_or_else(|| "-".to_owned());
     format!(
         "{:26} {expected:24} {:>7} {:>7} {:>7} {:>8} {:>8}  {others}\n",
         row.title(),

@@ -2,6 +2,7 @@
 //! of the node's files, class of file × operation. For the report and for the terminal.
 
 use super::worth::{NO_WINDOW, WindowHits, Worth};
+use crate::faultfs::STEPS;
 use crate::subject::{FILE_WINDOWS, WINDOWS, Window, find_window, node_file_windows};
 use ninelives_evidence::member::Role;
 use ninelives_evidence::record::RunSummary;
@@ -21,10 +22,6 @@ pub struct Row<'a> {
     pub leader: Cell,
     pub follower: Cell,
 }
-
-/// The operations of windows of files, before and after.
-pub const STEPS: [&str; 10] =
-    ["create", "created", "write", "written", "sync", "synced", "rename", "renamed", "unlink", "unlinked"];
 
 /// A class of the node's files, with the part of a member's life before it, if it has one.
 pub struct FileRow<'a> {
@@ -71,7 +68,7 @@ impl<'a> Grid<'a> {
         for (row, hits) in self.rows.iter().filter_map(|row| Some((row, row.hits?))) {
             let named = row.window.strip_prefix("file.").and_then(|rest| rest.rsplit_once('.'));
             let Some((class, step)) = named else { continue };
-            let Some(at) = STEPS.iter().position(|known| *known == step) else { continue };
+            let Some(at) = STEPS.iter().position(|(known, ..)| *known == step) else { continue };
             let known = rows.iter().position(|row| row.class == class).unwrap_or_else(|| {
                 rows.push(FileRow { class, landed: [None; STEPS.len()] });
                 rows.len() - 1
@@ -91,7 +88,7 @@ impl<'a> Grid<'a> {
             let cells = cells.map(|cell| format!(" {cell:>8}")).concat();
             format!("{class:<26}{cells}\n")
         };
-        let heads = line("class of file", STEPS.map(str::to_owned));
+        let heads = line("class of file", STEPS.map(|(step, ..)| step.to_owned()));
         let cells =
             |row: &FileRow<'_>| row.landed.map(|landed| landed.map_or("-".to_owned(), |count| count.to_string()));
         rows.iter().fold(heads, |text, row| text + &line(row.class, cells(row)))
@@ -191,7 +188,7 @@ mod tests {
         assert!(grid.rows.iter().any(|row| row.window == "file.join.marker.rename" && row.hits.is_none()));
         let text = grid.files_text();
         let cells: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(cells[0][3..], STEPS, "{text}");
+        assert_eq!(cells[0][3..], STEPS.map(|(step, ..)| step), "{text}");
         assert_eq!(cells[1], ["sst", "-", "-", "-", "-", "1", "1", "-", "-", "-", "-"], "{text}");
         assert_eq!(cells[2], ["install.directory", "-", "-", "-", "-", "1", "-", "-", "-", "-", "-"], "{text}");
     }

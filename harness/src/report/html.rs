@@ -5,6 +5,7 @@
 //! worth of the verdict; then the evidence behind it. Every text that comes from outside goes
 //! through [`escape`]; the page forbids itself any request.
 
+use super::page::{page, section};
 use super::split::Split;
 use super::text::{duration, escape, number, percent};
 use super::worth::{FAULT_CLASSES, Worth, landed};
@@ -41,22 +42,8 @@ pub fn render(run: &RunSummary, report: &str) -> String {
         section("Environment", &environment(run)),
     ]
     .concat();
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
-         script-src 'unsafe-inline'\">\n<title>{verdict} · {scenario}, seed {seed} · Ninelives</title>\n\
-         <style>\n{css}</style>\n</head>\n<body>\n<main>\n{body}</main>\n<script>\n{js}</script>\n</body>\n</html>\n",
-        verdict = run.verdict,
-        scenario = escape(&run.plan.scenario),
-        seed = run.plan.seed,
-        css = include_str!("assets/report.css"),
-        js = include_str!("assets/sort.js"),
-    )
-}
-
-fn section(title: &str, content: &str) -> String {
-    if content.is_empty() { String::new() } else { format!("<section>\n<h2>{title}</h2>\n{content}\n</section>\n") }
+    let title = format!("{} · {}, seed {}", run.verdict, escape(&run.plan.scenario), run.plan.seed);
+    page(&title, &body, Some(include_str!("assets/sort.js")))
 }
 
 fn tone(verdict: Verdict) -> &'static str {

@@ -18,6 +18,7 @@ mod json;
 mod junit;
 pub mod localisation;
 pub mod missing_sync;
+pub mod page;
 pub mod refused;
 mod repro;
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! The tables of `report.html`: the grid of crash windows, the operations on files, and a row per
 //! cycle.
 
-use super::grid::{Cell, FileRow, Grid, Row, STEPS};
+use super::grid::{Cell, FileRow, Grid, Row};
 use super::text::{escape, number, quantile};
 use super::worth::{NO_WINDOW, Worth};
+use crate::faultfs::STEPS;
 use ninelives_evidence::record::{AgainRecord, CycleRecord, FaultOutcome, LastingKind, LastingRecord, RunSummary};
 
 /// Window × role, with the number of kills that landed, and beside it the quota. Every known window
@@ -40,7 +41,7 @@ pub fn file_grid(run: &RunSummary, worth: &Worth) -> String {
         let cells = row.landed.map(cell).concat();
         format!("<tr><th scope=\"row\" class=\"id\">{}</th>{cells}</tr>\n", escape(row.class))
     };
-    let heads = STEPS.map(|step| format!("<th scope=\"col\">{step}</th>")).concat();
+    let heads = STEPS.map(|(step, ..)| format!("<th scope=\"col\">{step}</th>")).concat();
     format!(
         "<p class=\"lead\">Kills that landed before and after an operation on a class of file. An empty cell was not part of the \
          plan.</p><div class=\"scroll fit\"><table class=\"grid\"><thead><tr><th scope=\"col\">class</th>{heads}</tr></thead>\
