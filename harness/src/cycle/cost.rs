@@ -1,6 +1,7 @@
 //! The cost of the dearest transactions that members take: processor time of each member, while a
 //! follower is asked for them and nothing else is asked of the members.
 
+use super::strike::unknown;
 use super::{Stage, Work};
 use crate::cluster::Trouble;
 use ninelives_evidence::member::Role;
@@ -28,9 +29,10 @@ impl Stage<'_> {
         let Some(roles) = self.cluster.roles().await else { return Ok(None) };
         let follower = roles.iter().find(|(_, role)| *role == Role::Follower);
         let (Some((asked, _)), Some(prober)) = (follower, &self.prober) else { return Ok(None) };
-        let before = self.cpu_ms();
         let place = self.cluster.members.iter().position(|member| member.id == *asked);
-        prober.spend(place.unwrap_or_default(), requests).await;
+        let Some(place) = place else { return Err(unknown(*asked)) };
+        let before = self.cpu_ms();
+        prober.spend(place, requests).await;
         let applied = self.member(*asked)?.status().await?.applied.unwrap_or(0);
         for member in &self.cluster.members {
             member.wait_applied(applied, Duration::from_millis(self.scenario.bounds.catch_up_ms_max)).await?;
