@@ -5,10 +5,10 @@
 use super::{Stage, Work};
 use crate::cluster::Member;
 use crate::cluster::trouble::excused;
+use crate::dial::url;
 use crate::observe::fresh;
 use crate::pace::Lap;
-use crate::subject::url;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use ninelives_evidence::verdict::findings::Watches;
 use ninelives_evidence::verdict::{Class, Finding};
 use ninelives_evidence::{Evidence, Healing, HealingBounds, Heard, Resumption, Served};
@@ -20,8 +20,7 @@ impl Stage<'_> {
     /// `revision` and `compacted`: of the fence, which every member has applied.
     pub(super) async fn second_look(&self, work: &mut Work, revision: u64, compacted: u64) {
         self.judge_reads(work, revision).await;
-        self.judge_resumptions(work, revision, compacted).await;
-        self.judge_half_closed(work).await;
+        self.judge_watches(work, revision, compacted).await;
     }
 
     async fn judge_reads(&self, work: &mut Work, revision: u64) {
@@ -49,10 +48,14 @@ impl Stage<'_> {
         }
     }
 
-    async fn judge_resumptions(&self, work: &mut Work, revision: u64, compacted: u64) {
+    /// Judges watches on each restarted member: some in the past, and one whose client ends its own
+    /// side. They are open at the same time, so together they take no longer than the slowest.
+    async fn judge_watches(&self, work: &mut Work, revision: u64, compacted: u64) {
         let lap = &self.cluster.site.pace().begin();
         let restarted: BTreeSet<u64> = work.last_casualties().map(|casualty| casualty.member).collect();
-        let watches = self.cluster.members.iter().filter(|member| restarted.contains(&member.id)).flat_map(|member| {
+        let members = self.cluster.members.iter().filter(|member| restarted.contains(&member.id));
+        let members: Vec<&Member> = members.collect();
+        let resumed = members.iter().flat_map(|member| {
             // How far back differs from cycle to cycle; a prime spreads it.
             let draw = u64::from(work.step.cycle) * 7_919 + member.id;
             let endpoint = url(member.addresses.client);
@@ -64,27 +67,18 @@ impl Stage<'_> {
                 }
             })
         });
-        let heard = join_all(watches).await;
-        self.judge_heard(work, heard);
+        let half_closed = members.iter().map(|member| self.hear_half_closed(member, lap));
+        let (resumed, half_closed) = join(join_all(resumed), join_all(half_closed)).await;
+        self.judge_heard(work, resumed);
+        self.judge_heard(work, half_closed.into_iter().flatten().collect());
     }
 
-    /// Opens a watch on each restarted member, from the revision that comes next, and ends the
+    /// Opens a watch on a restarted member, from the revision that comes next, and ends the
     /// client's side of its stream at once. It has to deliver all the same what the slot's own
     /// watch delivers meanwhile.
-    async fn judge_half_closed(&self, work: &mut Work) {
-        let lap = self.cluster.site.pace().begin();
-        let restarted: BTreeSet<u64> = work.last_casualties().map(|casualty| casualty.member).collect();
-        let members = self.cluster.members.iter().filter(|member| restarted.contains(&member.id));
-        let watches = members.map(|member| async {
-            let (asked, heard) = self.hear_half_closed(member, &lap).await?;
-            Some((member.id, asked, heard))
-        });
-        let heard = join_all(watches).await.into_iter().flatten().collect();
-        self.judge_heard(work, heard);
-    }
-
+    ///
     /// `None`: too little was written meanwhile to tell.
-    async fn hear_half_closed(&self, member: &Member, lap: &Lap) -> Option<(Resumption, Heard)> {
+    async fn hear_half_closed(&self, member: &Member, lap: &Lap) -> Option<(u64, Resumption, Heard)> {
         let from = self.ledger.revision() + 1;
         let upto = from + limits::HALF_CLOSED_REVISIONS - 1;
         let asked = Resumption { from, keys: None, upto, half_closed: true };
@@ -101,7 +95,7 @@ impl Stage<'_> {
         };
         let upto = upto.min(delivered);
         heard.revisions.retain(|(revision, _)| *revision <= upto);
-        Some((Resumption { upto, ..asked.clone() }, heard))
+        Some((member.id, Resumption { upto, ..asked.clone() }, heard))
     }
 
     fn judge_heard(&self, work: &mut Work, heard: Vec<(u64, Resumption, Heard)>) {
