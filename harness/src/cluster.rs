@@ -30,11 +30,12 @@ pub use pause::Paused;
 pub use trouble::Trouble;
 
 use crate::contact::Standing;
+use crate::dial::url;
 use crate::endpoints::Board;
 use crate::pace::Pace;
 use crate::paths::Paths;
 use crate::process::Spawner;
-use crate::subject::{Addresses, Target, url};
+use crate::subject::{Addresses, Target};
 use crate::timer;
 use anyhow::{Context, anyhow};
 use futures_util::future::join_all;

@@ -56,4 +56,4 @@ pub use disk::{Ailing, Disk};
 pub use gate::Gate;
 pub use instant::{Instant, State};
 pub use mount::Mount;
-pub use point::{Class, Deed, Point, Side};
+pub use point::{Class, Deed, Point, STEPS, Side};

@@ -15,6 +15,7 @@ mod act;
 mod call;
 mod library;
 
+use crate::dial::channel;
 use crate::endpoints::Board;
 use crate::scenario::HostileSpec;
 use crate::seed::{Seed, Stream};
@@ -35,7 +36,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
 
 /// Between two acts of one peer at one member: enough for the members to do their work beside it.
 const PAUSE: Duration = Duration::from_millis(25);
@@ -111,7 +111,7 @@ impl Peer {
     /// Speaks to one life of the member until that cannot be reached any more.
     async fn speak(&mut self) -> Result<(), Status> {
         let target = learn(self.at.client, self.guest).await?;
-        let channel = connect(self.at.peer)?;
+        let channel = channel(self.at.peer)?;
         loop {
             let act = Act::draw(&mut self.draws, &target);
             let heard = call::carry_out(&act, self.at.peer, &channel).await;
@@ -133,17 +133,11 @@ impl Peer {
 
 /// What a hostile peer can know of the member whose clients are served at `client`.
 async fn learn(client: SocketAddr, guest: u64) -> Result<Target, Status> {
-    let mut client = MaintenanceClient::new(connect(client)?);
+    let mut client = MaintenanceClient::new(channel(client)?);
     let said = timer::within(limits::CONTROL_REQUEST, client.status(StatusRequest {})).await;
     let said = said.ok_or_else(|| Status::deadline_exceeded("no status"))??.into_inner();
     let header = said.header.ok_or_else(|| Status::data_loss("a status without a header"))?;
     Ok(Target { member: header.member_id, cluster: header.cluster_id, term: header.raft_term, guest })
-}
-
-fn connect(at: SocketAddr) -> Result<Channel, Status> {
-    let endpoint = Endpoint::from_shared(format!("http://{at}"));
-    let endpoint = endpoint.map_err(|error| Status::internal(error.to_string()))?;
-    Ok(endpoint.connect_timeout(limits::CONTROL_CONNECT).connect_lazy())
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@ mod server;
 
 use crate::cluster::{Cluster, Trouble};
 use crate::contact::{self, Standing};
+use crate::dial::url;
 use crate::pace::Pace;
-use crate::subject::url;
 use crate::workload::Workload;
 use futures_util::future::join_all;
 use ninelives_evidence::limits;

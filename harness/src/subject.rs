@@ -47,11 +47,6 @@ pub struct Addresses {
     pub control: SocketAddr,
 }
 
-/// The address of a listener as clients of gRPC name it.
-pub fn url(at: SocketAddr) -> String {
-    format!("http://{at}")
-}
-
 /// The way in which a member comes to its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin<'a> {

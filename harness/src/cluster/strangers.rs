@@ -11,10 +11,11 @@
 use super::ports::PortHolder;
 use super::{Cluster, Member, Site};
 use crate::contact::{self, Contact};
+use crate::dial::url;
 use crate::pace::Pace;
 use crate::process::{Child, Launch};
 use crate::subject::events::{self, NodeState};
-use crate::subject::{Addresses, Life, Origin, url};
+use crate::subject::{Addresses, Life, Origin};
 use crate::timer;
 use anyhow::{Context, anyhow};
 use etcd_client::{Client, Error, GetOptions};

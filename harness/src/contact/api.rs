@@ -8,7 +8,8 @@
 //! as their leader. [`Ids`] remembers which is which.
 
 use super::{Standing, rows};
-use crate::subject::{Ids, url};
+use crate::dial::url;
+use crate::subject::Ids;
 use crate::timer;
 use etcd_client::{Client, Error};
 use futures_util::future::try_join3;

@@ -1,15 +1,15 @@
 //! The node's control endpoint.
 
 use super::{Standing, wire};
+use crate::dial::channel;
 use anyhow::Context;
-use ninelives_evidence::limits;
 use ninelives_evidence::{FenceAnswer, Recovered};
 use node_proto::control::control_client::ControlClient;
 use node_proto::control::{
     ArmRequest, FenceAnswerRequest, FenceRequest, RecoveryRequest, StatusRequest, StatusResponse, WaitAppliedRequest,
 };
 use std::net::SocketAddr;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 /// Connects with the first request.
@@ -18,10 +18,7 @@ pub struct Control(ControlClient<Channel>);
 
 impl Control {
     pub(super) fn new(at: SocketAddr) -> anyhow::Result<Self> {
-        let endpoint = Endpoint::from_shared(format!("http://{at}"))
-            .context("a control address is not a URI")?
-            .connect_timeout(limits::CONTROL_CONNECT);
-        Ok(Self(ControlClient::new(endpoint.connect_lazy())))
+        Ok(Self(ControlClient::new(channel(at).context("a control address is not a URI")?)))
     }
 
     pub(super) async fn status(&self) -> Result<Standing, Status> {

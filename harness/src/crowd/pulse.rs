@@ -4,10 +4,11 @@
 //! message on them (Nagle's algorithm, a queue behind a large message) shows here.
 
 use super::Counts;
+use crate::dial::channel;
 use crate::endpoints::Board;
 use crate::timer;
 use futures_util::{Stream, stream};
-use ninelives_evidence::{clock, limits};
+use ninelives_evidence::clock;
 use node_proto::etcdserverpb::lease_client::LeaseClient;
 use node_proto::etcdserverpb::watch_client::WatchClient;
 use node_proto::etcdserverpb::watch_request::RequestUnion;
@@ -16,7 +17,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
 /// Pause between two questions on one stream.
@@ -32,7 +32,7 @@ pub(super) async fn keep_alives(at: SocketAddr, (board, place): (Board, usize), 
         board.wait_serves(place).await;
         let (ask, asked) = mpsc::channel(1);
         let asking = async {
-            let channel = connect(at).await?;
+            let channel = channel(at)?;
             let answers = LeaseClient::new(channel).lease_keep_alive(questions(asked)).await?.into_inner();
             beat(
                 answers,
@@ -54,7 +54,7 @@ pub(super) async fn watch(at: SocketAddr, (board, place): (Board, usize), counts
         let (ask, asked) = mpsc::channel(1);
         let progress = || WatchRequest { request_union: Some(RequestUnion::ProgressRequest(WatchProgressRequest {})) };
         let asking = async {
-            let channel = connect(at).await?;
+            let channel = channel(at)?;
             let answers = WatchClient::new(channel).watch(questions(asked)).await?.into_inner();
             beat(answers, || ask.try_send(progress()).is_ok(), |took| Counts::note(&counts.watch, took)).await
         };
@@ -68,12 +68,6 @@ async fn until_gone(asking: impl Future<Output = Result<(), Status>>, board: &Bo
         _ = asking => timer::sleep(EVERY).await,
         () = board.wait_gone(place) => {}
     }
-}
-
-async fn connect(at: SocketAddr) -> Result<Channel, Status> {
-    let endpoint = Endpoint::from_shared(format!("http://{at}"));
-    let endpoint = endpoint.map_err(|error| Status::internal(error.to_string()))?;
-    Ok(endpoint.connect_timeout(limits::CONTROL_CONNECT).connect_lazy())
 }
 
 fn questions<T: Send + 'static>(asked: mpsc::Receiver<T>) -> impl Stream<Item = T> + Send + 'static {

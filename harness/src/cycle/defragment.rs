@@ -9,7 +9,8 @@ use super::{Stage, Work};
 use crate::cluster::Trouble;
 use crate::cluster::member::Stop;
 use crate::contact;
-use crate::subject::{Window, url};
+use crate::dial::url;
+use crate::subject::Window;
 use ninelives_evidence::Did;
 use ninelives_evidence::limits;
 

@@ -6,8 +6,8 @@
 use super::{live, stop_load, unanswered, unsigned};
 use crate::cluster::Cluster;
 use crate::contact;
+use crate::dial::url;
 use crate::pace::Pace;
-use crate::subject::url;
 use crate::workload::Workload;
 use futures_util::future::join_all;
 use ninelives_evidence::limits;
