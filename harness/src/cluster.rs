@@ -231,7 +231,7 @@ impl Cluster {
     /// running cluster.
     ///
     /// # Errors
-    /// There is no such member, it is not dead, the id was used before, or its directory cannot be
+    /// `old` is not a member, it is not dead, the id was used before, or its directory cannot be
     /// put under the fault filesystem like the old one's.
     pub fn replace(&mut self, old: u64, id: u64, engine: Engine) -> Result<(), Trouble> {
         if !self.ids_used.insert(id) {

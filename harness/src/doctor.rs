@@ -80,7 +80,7 @@ impl Examined {
     }
 }
 
-/// The programs to look at; `None`: there is none of that name.
+/// The programs to look at; `None`: none was found.
 #[derive(Debug, Clone)]
 pub struct Programs {
     pub node: PathBuf,

@@ -483,7 +483,8 @@ impl Evidence {
 
 /// The digest of the changes that a stream delivered as one revision.
 pub fn digest_of_changes(changes: &[Change]) -> Digest<8> {
-    // The encoding is that of the history, so that a digest can be computed from its lines.
+    // The encoding is that of the history, so that a digest can be computed from its lines. Plain
+    // data always has one.
     Digest::of(&serde_json::to_vec(changes).unwrap_or_default())
 }
 

@@ -308,7 +308,7 @@ pub const PLAN_NETWORK_MS_MAX: u64 = 10_000;
 pub const STRANGERS_MS_DRAWN: (u64, u64) = (300, 1_500);
 /// Milliseconds that a plan may let strangers stay: the dead members are away for as long.
 pub const PLAN_STRANGERS_MS_MAX: u64 = 10_000;
-/// Foreign keys of a stranger that are named; there are none, or as many as in a store.
+/// Foreign keys of a stranger that a finding names. A stranger that was let in has a whole store.
 pub const FOREIGN_KEYS_NAMED: usize = 8;
 /// Milliseconds that a plan may delay what passes a link; an election's timeout is below that.
 pub const PLAN_DELAY_MS_MAX: u64 = 500;

@@ -268,7 +268,7 @@ impl Member {
         life.child.state().ended.filter(|ended| self.may_end(life)(*ended))
     }
 
-    /// Whether we, and not the machine, told this life that there is no room.
+    /// True if the fault filesystem, and not the machine, refused this life room.
     pub fn was_refused_room(&self) -> bool {
         self.disk().is_some_and(|disk| disk.refused_room())
     }

@@ -95,7 +95,7 @@ impl Strangers {
         let data_dir = site.paths.stranger_data(slot.0);
         let detours = site.detours(slot);
         let origin = Origin::Stranger(&self.founders);
-        // An engine that each of its lives can have, whatever the dead member runs.
+        // Its engine stays the same in all its lives; that of the dead member may change.
         let engine = Engine::Redb;
         let life = Life { id: slot.0, engine, at, data_dir: &data_dir, origin, arm: None, detours: &detours };
         Stranger::launch(site, slot, &life).await

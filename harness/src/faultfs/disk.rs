@@ -196,7 +196,7 @@ impl Disk {
         documented && self.state().may_end
     }
 
-    /// Whether this life was told by us, and not by the machine, that there is no room.
+    /// True if this disk, and not the machine, refused this life room.
     pub fn refused_room(&self) -> bool {
         self.state().refused_room
     }
@@ -341,7 +341,7 @@ pub(super) fn fitting(file: &File, (offset, length): (u64, u64), left: u64) -> r
     Ok(length)
 }
 
-/// `None`: there is nothing of that kind up to the file's end.
+/// `None`: nothing of that kind comes before the file's end.
 fn beyond(found: rustix::io::Result<u64>) -> rustix::io::Result<Option<u64>> {
     match found {
         Ok(at) => Ok(Some(at)),

@@ -109,7 +109,7 @@ fn room_comes_back_with_the_last_name() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
-    /// Whatever is written, in whatever order, the files never grow beyond what was left.
+    /// Files never grow beyond what was left, for any writes in any order.
     #[test]
     fn files_grow_by_no_more_than_what_was_left(
         left in 0..40 * BLOCK,

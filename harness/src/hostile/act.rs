@@ -63,11 +63,11 @@ impl Act {
             }
             2 => {
                 let path = PATHS[draws.below(PATHS.len() as u64) as usize].to_owned();
-                Act::Call { whom: Pretence::Nobody, path, messages: vec![garbage(draws, 256).into()], slowly }
+                Act::Call { whom: Pretence::Unnamed, path, messages: vec![garbage(draws, 256).into()], slowly }
             }
             3 => call(
                 PEER_METHODS[draws.below(PEER_METHODS.len() as u64) as usize],
-                Pretence::Nobody,
+                Pretence::Unnamed,
                 garbages(draws),
                 slowly,
             ),
@@ -122,7 +122,7 @@ fn route(draws: &mut Stream, whom: Pretence, target: &Target) -> Route {
         Pretence::Misdirected => Route { to: member + 1 + draws.below(FAR), ..known },
         // A life of its own for each guest, which is the same for ever.
         Pretence::Guest => from(Life { incarnation: guest, ..life }),
-        Pretence::Nobody => Route { from: None, ..known },
+        Pretence::Unnamed => Route { from: None, ..known },
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) fn vote(vote: Vote) -> Vec<u8> {
 pub(super) fn vote_request(candidate: Vote, last: Option<Position>) -> Vec<u8> {
     let mut out = vote(candidate);
     position(last, &mut out);
-    // It is no transfer of leadership.
+    // The flag says that it does not transfer the leadership.
     out.push(0);
     out
 }

@@ -29,7 +29,7 @@ pub struct Restore {
     /// first life.
     pub kill: Option<At>,
     /// The founder that is first started from another state than the others, which must not let it
-    /// in. Only of several founders, none of which is killed.
+    /// in. Only where several founders are restored and all of them live.
     pub unlike: Option<Unlike>,
 }
 

@@ -21,7 +21,7 @@ use toml::Spanned;
 pub(super) struct RawPower {
     names: Spanned<String>,
     all_lost_percent: Option<Spanned<u32>>,
-    /// A server of which only the API is known has none.
+    /// Servers that are known by their API alone do not have this key.
     pub(super) explore: Option<Spanned<u32>>,
 }
 

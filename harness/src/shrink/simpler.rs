@@ -210,7 +210,7 @@ mod tests {
         );
     }
 
-    /// A stay without the kill that makes room for it is no step, and is never run.
+    /// A stay needs the kill that makes room for it; without one it would never be run.
     #[test]
     fn strangers_go_with_their_kill_or_stay_briefer() {
         let simpler = of("kill leader at applied +12 + strangers for 800ms");

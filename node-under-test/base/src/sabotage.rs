@@ -133,7 +133,7 @@ bugs! {
     StrangerHeeded = "stranger-heeded",
     /// A request that takes a member for another life ends it.
     HelloEndsMember = "hello-ends-member",
-    /// The state that a founder was restored from is no part of its cluster's id.
+    /// A cluster's id leaves out the state that its founders were restored from.
     UnlikeFounderAdmitted = "unlike-founder-admitted",
 }
 

@@ -69,7 +69,7 @@ impl HostileRecord {
     pub fn sentence(&self) -> String {
         let Self { members, heard, answered, refused, ended, unanswered } = self;
         format!(
-            "{calls} acts at {members} members, {heard} of which heard them well: {refused} were refused, {answered} answered, \
+            "{calls} acts at {members} members, and {heard} of these heard enough: {refused} were refused, {answered} answered, \
              {ended} ended with their connection, {unanswered} had no answer in time",
             calls = self.calls()
         )

@@ -22,7 +22,7 @@ pub struct MissingSync {
     pub names: Option<Names>,
     /// The operations: without these losses the directory passes.
     pub lost: Lost,
-    /// Operations of which the cut lost something.
+    /// Operations that the cut took something from.
     pub of: u64,
     /// Crash states that were tried.
     pub tried: u64,

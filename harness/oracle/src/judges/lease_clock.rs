@@ -254,8 +254,8 @@ impl Life {
     }
 }
 
-/// Promise: half of the small messages on a long stream are answered within `bound`, whatever else
-/// is on it: none waits for those before it.
+/// Promise: half of the small messages on a long stream are answered within `bound`, because a
+/// message does not wait for those before it.
 pub(super) fn judge_pulse(stream: LongStream, (answers, median_us): (u64, u64), bound: Stretched) -> Option<Finding> {
     let late = answers >= limits::STREAM_ANSWERS_MIN && median_us > bound.ms().saturating_mul(1_000);
     late.then(|| Finding::new(Members::AnswersLate { stream, answers, median_us, bound }))

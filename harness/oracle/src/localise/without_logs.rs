@@ -1,6 +1,6 @@
 //! The place where a divergence begins, among servers that are known by their API only.
 //!
-//! There are no logs and no dead directories. The clues are: the rows that every member showed at
+//! Logs and dead directories cannot be read. The clues are: the rows that every member showed at
 //! the fence, if something was wrong there; the history of each member, delivered to a new watch;
 //! the history that the watches had delivered before, from which the model was made; and the member
 //! that gave an answer. So the place is

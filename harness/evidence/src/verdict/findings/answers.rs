@@ -60,7 +60,7 @@ findings! {
         "n{member} names {leader} as the leader {after_ms} ms after `{fault}` cut it off from \
          every quorum: expected no leader after {bound}";
 
-    /// `expected`: the codes of which one would be right.
+    /// `expected`: the codes that would be right.
     Model WrongRefusalCode { member: u64, request: Request, answer: String, code: String, expected: Vec<String> }
         "n{member} refused {request} with the code {code} ({answer:?}): expected {expected}, by \
          which clients know that it is the request's own fault",

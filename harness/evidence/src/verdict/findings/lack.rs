@@ -76,7 +76,7 @@ findings! {
     /// refused a message; `refused`: messages that living members refused meanwhile.
     NotProven StrangersUnheard { stays: u64, beside: u64, heard: u64, refused: u64 }
         "expected members of another cluster to come after {stays} kills, and most to be heard, \
-         found {beside} beside living members, {heard} of which refused a message, while living \
+         found {beside} beside living members; {heard} of them refused a message, and living \
          members refused {refused}; a longer `strangers.stay_ms` gives them time to meet";
 
     /// `heard`: members that refused at least `refused_min` acts of hostile peers.

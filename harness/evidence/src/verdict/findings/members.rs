@@ -63,7 +63,7 @@ findings! {
     /// `remark`: the last line that it wrote.
     NodeDied StrangerDied { slot: Slot, ended: Ended, remark: Option<String> }
         "the member of another cluster in {slot}: expected it to serve or to wait until it is \
-         killed, whatever ours tell it, found that it ended with {ended}{remark}; its last words \
+         killed, and to obey none of ours, found that it ended with {ended}{remark}; its last words \
          are in nodes/s{number}.log",
         ended = end(*ended), remark = quoted(remark.as_ref()), number = slot.0;
 

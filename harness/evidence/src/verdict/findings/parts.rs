@@ -183,7 +183,7 @@ sample!(Anchor = Anchor::Agreed { index: 90, revision: 57, compact_revision: 4 }
 words! {
     /// The name in which a hostile peer speaks.
     Pretence {
-        Nobody = "a program that names no member",
+        Unnamed = "a program that names no member",
         OtherCluster = "a member of another cluster",
         OtherLife = "a member that takes it for another life",
         FarId = "a member whose id is far from all others",
