@@ -61,8 +61,8 @@ pub(super) fn outcome_of_status(status: &Status) -> Outcome {
 }
 
 /// The outcome of a request that no server takes in any state, and that ended in `status`. It was
-/// not done and never will be, so any code of the server's own is a refusal, except those that speak
-/// of the moment.
+/// not done and never will be, so any code of the server's own is a refusal, except those that
+/// speak of the moment.
 pub(super) fn outcome_of_unfit(status: &Status) -> Outcome {
     match outcome_of_status(status) {
         Outcome::Unknown { why } if !of_the_moment(status) && Outcome::is_servers_word(status.message()) => {

@@ -10,8 +10,8 @@
 //! disk is found by counting. A member that leads a term was elected, and votes are durable before
 //! they are given. So once a leader is known, a majority of disks holds a vote of that term, or of
 //! a later one, for ever. A dead log without one means that its member never gave its vote. If too
-//! many lack one, the rest is not a majority, so a member has forgotten a vote that it gave. Members
-//! that are being replaced change what a majority is, so terms until then are not counted.
+//! many lack one, the rest is not a majority, so a member has forgotten a vote that it gave.
+//! Members that are being replaced change what a majority is, so terms until then are not counted.
 
 use super::Alarms;
 use super::replay_start::Restart;

@@ -75,8 +75,8 @@ pub(super) struct Found {
 }
 
 /// The result of `read`, which opens the log in `dir`. redb panics on some damaged files: when it
-/// opens them, and once more when it closes them. Where it closes one while the first panic is under
-/// way, the process ends all the same.
+/// opens them, and once more when it closes them. Where it closes one while the first panic is
+/// under way, the process ends all the same.
 pub(super) fn caught_in<T>(dir: &Path, read: impl FnOnce() -> Result<T, LogError>) -> Result<T, LogError> {
     caught(read).unwrap_or_else(|panic| Err(LogError::unreadable(&dir.join(FILE_NAME), panic)))
 }
@@ -178,7 +178,8 @@ impl Disk {
     }
 
     pub fn found(&self) -> Result<Found, LogError> {
-        // Caught before the file is closed: redb would panic again while the first panic is under way.
+        // Caught before the file is closed: redb would panic again while the first panic is under
+        // way.
         caught_in(&self.dir, || {
             self.read_found().map_err(|error| LogError::unreadable(&self.dir.join(FILE_NAME), error))
         })
