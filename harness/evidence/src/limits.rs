@@ -136,6 +136,9 @@ pub const RESTORE_LOSES: u64 = 40;
 /// Fences per cycle, at least. A fence that a replica skipped (recovery or a snapshot covered it)
 /// proves nothing, so another one follows, until this many times the bound of one have passed.
 pub const FENCE_TRIES_MAX: u32 = 3;
+/// Skipped fences of a cycle after which the clients rest: about two seconds, so that a member that
+/// only lags for a moment is compared under load.
+pub const FENCE_TRIES_UNDER_LOAD: u32 = 12;
 
 /// Beyond twice its TTL, how long an unrenewed lease may take to end: the revocation is one
 /// write, and on a busy machine an election may come in between.

@@ -29,7 +29,8 @@ pub struct MutantsArgs {
     /// made. Harness, binaries and tables have to be what they were.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["tables", "bugs", "seeds", "first_seed", "cycles_max", "node", "inspector", "report"])]
     pub resume: Option<PathBuf>,
-    /// Run only these bugs; `control` stands for the runs without a bug.
+    /// Run only these bugs; `control` stands for the runs without a bug, `control-SCENARIO` for one
+    /// of them.
     #[arg(long = "bug", num_args = 1.., value_name = "NAME")]
     pub bugs: Vec<String>,
     /// Seeds per bug [default: 20 if a kill at a window shows the bug, 5 otherwise].
@@ -275,7 +276,7 @@ fn trials(
         let mut row = Row::new(&expected, seeds);
         for seed in (asked.first_seed..).take(seeds as usize) {
             let control = expected.headline.is_empty();
-            let name = if control { format!("control-{}", scenario.name) } else { expected.name.clone() };
+            let name = expected.run_name();
             let on = expected.binary.as_ref().map_or_else(String::new, |binary| format!("-{}", file_name(binary)));
             let run = format!("{name}{on}-seed{seed}");
             if let Some(trial) = done.get(&run) {

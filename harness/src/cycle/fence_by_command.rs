@@ -1,9 +1,10 @@
 //! The fence that is a raft command: every replica hashes its state at exactly its index.
 //!
 //! A replica may skip a fence, because its recovery or a snapshot covered it. That proves nothing,
-//! so another fence follows once all members have applied everything, until the bound is over. A
-//! fence that is still skipped then says nothing against the system: where logs are cut short at
-//! once, members catch up by snapshots, and may do so for ever.
+//! so another fence follows once all members have applied everything, until the bound is over.
+//! Where logs are cut short at once, a member that lags behind a load gets snapshot after snapshot,
+//! each as late as the last one, so after some tries the clients rest. A fence that is still
+//! skipped when the bound is over says nothing against the system.
 
 use super::fence::Fence;
 use super::revive::first_trouble;
@@ -20,6 +21,7 @@ impl Stage<'_> {
     pub(super) async fn fence_by_command(&mut self, work: &mut Work) -> Result<Fence, Trouble> {
         let bound = Duration::from_millis(self.scenario.bounds.fence_ms_max);
         let (lap, mut tries, mut pause) = (self.cluster.site.pace().begin(), 0, limits::FENCE_RETRY_PAUSE);
+        let mut rest = None;
         loop {
             tries += 1;
             self.ledger.record(&Evidence::Baseline { cycle: work.step.cycle });
@@ -46,6 +48,9 @@ impl Stage<'_> {
                 let skipped = missed.iter().map(|(member, _)| *member).collect();
                 let keep_entries = self.scenario.cluster.keep_entries;
                 return Err(Trouble::Unproven(Lack::FenceNeverApplied { tries, waited_ms, skipped, keep_entries }));
+            }
+            if tries >= limits::FENCE_TRIES_UNDER_LOAD && rest.is_none() {
+                rest = Some(self.cluster.site.board.rest());
             }
             timer::sleep(pause).await;
             pause = (pause * 2).min(limits::FENCE_RETRY_PAUSE_MAX);

@@ -18,7 +18,7 @@ mod text;
 
 pub use html::page;
 pub use journal::Journal;
-pub use table::{Expected, Table};
+pub use table::{CONTROL, Expected, Table};
 pub use text::render;
 
 use crate::probe::{Sighting, headline};

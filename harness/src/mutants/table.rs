@@ -74,6 +74,20 @@ impl Expected {
         }
     }
 
+    /// Name of its runs: a control has its scenario's name in it.
+    pub fn run_name(&self) -> String {
+        if !self.headline.is_empty() {
+            return self.name.clone();
+        }
+        let scenario = self.scenario.strip_suffix(".toml").unwrap_or(&self.scenario);
+        format!("{CONTROL}-{scenario}")
+    }
+
+    /// True if `name` selects it: the name of its runs, or the one that all controls share.
+    fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.run_name() == name
+    }
+
     /// Path of its scenario.
     pub fn scenario_path(&self) -> PathBuf {
         self.dir.join(&self.scenario)
@@ -168,11 +182,15 @@ impl Table {
     /// A name that is not in the table.
     pub fn select(&self, names: &[String]) -> Result<Vec<Expected>, String> {
         let all = || self.bugs.iter().chain(&self.controls);
-        if let Some(unknown) = names.iter().find(|name| all().all(|one| one.name != **name)) {
+        if let Some(unknown) = names.iter().find(|name| !all().any(|one| one.is_called(name))) {
             let known: Vec<_> = self.bugs.iter().map(|bug| bug.name.as_str()).collect();
-            return Err(format!("unknown bug {unknown}; expected one of {}, {CONTROL}", known.join(", ")));
+            return Err(format!(
+                "unknown bug {unknown}; expected one of {}, {CONTROL}, or {CONTROL}-SCENARIO",
+                known.join(", ")
+            ));
         }
-        Ok(all().filter(|one| names.is_empty() || names.contains(&one.name)).cloned().collect())
+        let chosen = |one: &&Expected| names.is_empty() || names.iter().any(|name| one.is_called(name));
+        Ok(all().filter(chosen).cloned().collect())
     }
 }
 
@@ -232,6 +250,9 @@ mod tests {
         };
         assert_eq!(names(&["hash-constant"]).unwrap(), ["hash-constant"]);
         assert!(names(&["control"]).unwrap().iter().all(|name| name == "control"));
+        let one = table.select(&["control-teeth-noops".to_owned()]).unwrap();
+        assert_eq!(one.iter().map(|row| row.scenario.as_str()).collect::<Vec<_>>(), ["teeth-noops.toml"]);
+        assert!(names(&["control-teeth-noop"]).unwrap_err().contains("or control-SCENARIO"));
         assert!(names(&["hash-constnat"]).unwrap_err().contains("expected one of capture-at-flush-begin, "));
     }
 
