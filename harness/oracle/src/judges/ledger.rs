@@ -19,40 +19,43 @@
 //! Memory is bounded by the open operations, the state since the last compaction, and the slowest
 //! stream.
 
+#[cfg(test)]
+mod by_hand;
+mod deliveries;
+mod digests;
+mod operations;
+mod restored;
+
 use super::Alarms;
 use super::asked::{Asked, Newest};
 use super::durability::Writes;
 use super::exactly_once::ExactlyOnce;
-use super::lease_clock::{LeaseClock, Leased, is_short};
+use super::lease_clock::LeaseClock;
 use super::leases::{LeaseBaseline, LeaseBook};
 use super::linearizability::{Basis, Linearizability};
 use super::log_replay::LogReplay;
 use super::raised::{Origin, Queue, Raised};
-use super::reads::{Claim, ReadClaims};
+use super::reads::ReadClaims;
 use super::refusals::Refusals;
 use super::sessions::{Own, Sessions};
-use super::streams::{self, Delivered, Delivery, Streams};
+use super::streams::{self, Streams};
 use super::sums::{Sums, Tally};
 use super::votes::Leaders;
 use super::watermarks::WatermarkJudge;
 use crate::model::{KvDigest, Live, Model};
 use crate::raft_log::RaftLog;
-use ninelives_evidence::hex::hex;
 use ninelives_evidence::history::History;
-use ninelives_evidence::logged::{Digest, LogEvidence};
-use ninelives_evidence::member::{Engine, Slot};
-use ninelives_evidence::operation::{Action, Fate, KeyState, OpId, Outcome, Purpose, Reason, Reply};
+use ninelives_evidence::logged::LogEvidence;
+use ninelives_evidence::member::Slot;
+use ninelives_evidence::operation::{KeyState, OpId, Outcome};
 use ninelives_evidence::record::ResumedRecord;
 use ninelives_evidence::record::books::BooksRecord;
 use ninelives_evidence::record::suppressed::SuppressedRecord;
 use ninelives_evidence::signature::{KnownFindings, Signature};
-use ninelives_evidence::verdict::findings::parts::{NoEffect, Vote};
-use ninelives_evidence::verdict::findings::{self, Answers, Watches};
+use ninelives_evidence::verdict::findings::parts::Vote;
 use ninelives_evidence::verdict::{Class, Finding};
 use ninelives_evidence::{Change, DeadMember, Evidence, EvidenceKind, Heard, Reading, Resumption, digest_of_changes};
-use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The baseline of a fence: facts that hold at any fence proposed after they were taken.
@@ -122,20 +125,6 @@ pub(super) struct OperationBooks {
     refusals: Refusals,
 }
 
-impl OperationBooks {
-    /// The cluster begins anew with a snapshot of `revision`, at which `model` ends.
-    fn restored(&mut self, model: &Model, revision: u64) {
-        (self.pending, self.stale) = (BTreeMap::new(), BTreeMap::new());
-        self.acked = Newest::at(revision);
-        self.writes = Writes::default();
-        self.claims.forget_deferred();
-        // Its members know of no session.
-        self.sessions.all_died();
-        self.linearizability = Linearizability::restored(model);
-        self.exactly_once.restored(model);
-    }
-}
-
 /// The highest revisions of compactions.
 #[derive(Debug, Default)]
 pub(super) struct CompactionBooks {
@@ -164,17 +153,6 @@ pub(super) struct MemberBooks {
     /// The members that died in this cycle: the last look at their directories, and the highest
     /// index that they were heard to have applied.
     pub dead: BTreeMap<u64, (DeadMember, Option<u64>)>,
-}
-
-impl MemberBooks {
-    /// A cluster of `founders` takes the place of this one; nothing is known about it yet.
-    fn restored(&mut self, founders: &[(Slot, u64, Engine)]) {
-        let mut tenants = std::mem::take(&mut self.tenants);
-        tenants.extend(founders.iter().map(|(slot, member, _)| (*slot, *member)));
-        *self = Self { tenants, server: self.server, ..Self::default() };
-        // It may be founded by one of them, and grow.
-        self.leaders.change();
-    }
 }
 
 /// Facts that the next fence, or the next snapshot, is held to.
@@ -289,25 +267,6 @@ impl Ledger {
         self.books().history = Some(history);
     }
 
-    /// `id` is about to be sent. Ids are never used twice.
-    #[cfg(test)]
-    pub fn invoke(&self, id: OpId, action: &Action) {
-        self.record(&Evidence::Invoke { op: id, endpoint: 0, action: action.clone(), purpose: None });
-    }
-
-    /// The findings since the last call, without their origin.
-    #[cfg(test)]
-    pub fn findings(&self) -> Vec<Finding> {
-        self.drain().into_iter().map(|raised| raised.finding).collect()
-    }
-
-    /// The findings that `evidence` and everything since the last call raised.
-    #[cfg(test)]
-    pub fn judged(&self, evidence: &Evidence) -> Vec<Finding> {
-        self.record(evidence);
-        self.findings()
-    }
-
     /// `id` ended.
     pub fn complete(&self, id: OpId, outcome: &Outcome) {
         self.record(&Evidence::of_outcome(id, outcome));
@@ -343,12 +302,6 @@ impl Ledger {
     /// The highest revision at which a compaction robs no stream of events that it still needs.
     pub fn compaction_ceiling(&self) -> u64 {
         self.books().streams.slowest()
-    }
-
-    /// Facts that are certain from here on.
-    #[cfg(test)]
-    pub fn baseline(&self) -> Baseline {
-        self.books().baseline_now()
     }
 
     /// The model's digest of the kv section. The model stays as it is: only evidence changes the
@@ -460,95 +413,6 @@ impl Books {
         self.judge(evidence);
     }
 
-    /// By field, a digest of what it holds. Every field of evidence is here, and a fold over the
-    /// history has to come to the same.
-    fn digests(&self) -> BTreeMap<String, String> {
-        // Exhaustive: a new field does not compile before it is here.
-        let Self {
-            position: HistoryPosition { at_us, lines, by, cycle, ended, resumptions },
-            model,
-            replay,
-            streams,
-            operations:
-                OperationBooks { pending, acked, writes, claims, sessions, linearizability, exactly_once, stale, refusals },
-            compactions: CompactionBooks { acked: compact_acked, sent: compact_sent },
-            leases: LeaseBooks { book: leases, clock: lease_clock },
-            members: MemberBooks { tenants, server, watermarks, leaders, votes, dead },
-            fences: FenceBooks { baseline, saving, agreed },
-            findings: FindingBooks { queue, known, lost_write, watch_broken },
-            tally,
-            // This is the place to which it is written, and not its content.
-            history: _,
-        } = self;
-        // The caller decides when to drain it; the findings follow from the evidence.
-        let raised = (&queue.of_cycle, queue.unlisted);
-        let fields: [(&str, &dyn fmt::Debug); 36] = [
-            ("model", model),
-            ("leases", leases),
-            ("lease_clock", lease_clock),
-            ("at_us", at_us),
-            ("lines", lines),
-            ("writes", writes),
-            ("replay", replay),
-            ("streams", streams),
-            ("tenants", tenants),
-            ("server", server),
-            ("claims", claims),
-            ("sessions", sessions),
-            ("linearizability", linearizability),
-            ("exactly_once", exactly_once),
-            ("watermarks", watermarks),
-            ("leaders", leaders),
-            ("stale", stale),
-            ("pending", pending),
-            ("acked", acked),
-            ("compact_acked", compact_acked),
-            ("compact_sent", compact_sent),
-            ("tally", tally),
-            ("refusals", refusals),
-            ("cycle", cycle),
-            ("by", by),
-            ("raised", &raised),
-            ("known", known),
-            ("baseline", baseline),
-            ("saving", saving),
-            ("agreed", agreed),
-            ("votes", votes),
-            ("dead", dead),
-            ("ended", ended),
-            ("resumptions", resumptions),
-            ("lost_write", lost_write),
-            ("watch_broken", watch_broken),
-        ];
-        fields.into_iter().map(|(name, field)| (name.to_owned(), digest_of(field))).collect()
-    }
-
-    /// `id` is about to be sent to the `endpoint`-th slot.
-    pub fn invoked(&mut self, id: OpId, endpoint: usize, action: &Action, purpose: Option<&Purpose>) {
-        let slot = Slot(endpoint as u64 + 1);
-        let member = self.members.tenants.get(&slot).copied().unwrap_or(slot.0);
-        let asked = Arc::new(Asked { id, member, action: action.clone(), purpose: purpose.cloned() });
-        match action {
-            Action::Grant { lease, ttl_seconds } => {
-                self.leases.book.grant_sent(*lease, *ttl_seconds);
-                if is_short(*ttl_seconds) {
-                    // It may end by itself at any time: a revocation whose answer never comes.
-                    self.operations.writes.invoke_expiry(*lease);
-                }
-            }
-            Action::Revoke { lease } => self.leases.book.revoke_sent(*lease),
-            Action::Compact { revision } => self.compactions.sent = self.compactions.sent.max(*revision),
-            _ => {}
-        }
-        if action.writes_keys() {
-            self.operations.writes.invoke(Arc::clone(&asked));
-        }
-        self.leases.clock.invoked(self.position.at_us, &asked);
-        self.operations.linearizability.invoke(id, action);
-        let (floor, own) = (self.operations.acked.clone(), self.operations.sessions.of(member));
-        self.operations.pending.insert(id, Pending { asked, floor, own });
-    }
-
     /// The harness was killed: operations under way have an unknown outcome.
     pub fn resumed(&mut self, after_cycle: u32) {
         self.position.resumptions.push(after_cycle);
@@ -562,126 +426,6 @@ impl Books {
         let pending: Vec<_> = self.operations.pending.keys().copied().collect();
         let lost = Outcome::Unknown { why: "the harness was killed".to_owned() };
         pending.into_iter().for_each(|id| self.completed(id, &lost));
-    }
-
-    /// Goes on with another cluster, which begins with the saved snapshot, of `revision`, at raft
-    /// index `index`. Cuts the history there: everything above is expected to be gone, even if it
-    /// was acknowledged, and must not come back.
-    pub fn restored(
-        &mut self,
-        cycle: u32,
-        (revision, index): (u64, Option<u64>),
-        founders: &[(Slot, u64, Engine)],
-    ) -> Vec<Finding> {
-        let (source, saved) = self.fences.saving.take().unwrap_or_default();
-        let findings = self.judge_saved(cycle, source, revision, &saved);
-        // Answers about the part that stays are judged before the rest is forgotten.
-        let alarms = self.operations.linearizability.check(Basis::History(revision.min(self.model.revision())));
-        self.file(None, alarms);
-        self.model.forget_above(revision);
-        self.operations.restored(&self.model, revision);
-        self.members.restored(founders);
-        self.leases.book.restored(&saved.leases);
-        // Leases of the snapshot begin their whole time anew.
-        self.leases.clock.forget();
-        self.streams = Streams::behind(self.streams.slots().collect::<Vec<_>>().into_iter(), revision);
-        self.replay = self.replay.restored(revision, index);
-        self.compactions = CompactionBooks { acked: saved.compact_min, sent: self.compactions.sent.min(revision) };
-        self.fences.baseline = Baseline::default();
-        self.fences.agreed = index.map(|index| (index, revision));
-        findings
-    }
-
-    /// Judges a snapshot of `revision`: it must hold everything that was acknowledged before
-    /// `source` was asked for it, and nothing that no watch delivered.
-    fn judge_saved(&self, cycle: u32, source: u64, revision: u64, saved: &Baseline) -> Vec<Finding> {
-        let (member, acknowledged, told) = (source, saved.revision_min, self.model.revision());
-        let what = if revision < acknowledged {
-            findings::Writes::SnapshotTooOld { member, revision, acknowledged }
-        } else if revision > told {
-            findings::Writes::SnapshotTooNew { member, revision, told }
-        } else {
-            return Vec::new();
-        };
-        vec![Finding::new(what).in_cycle(cycle).at_member(source)]
-    }
-
-    pub fn completed(&mut self, id: OpId, outcome: &Outcome) {
-        let Some(Pending { asked, floor, own }) = self.operations.pending.remove(&id) else { return };
-        self.operations.linearizability.complete(id, outcome);
-        self.operations.refusals.count(asked.purpose.as_ref(), &asked.action, outcome);
-        let mut alarms = Alarms::new();
-        match outcome {
-            Outcome::Done { revision, reply, .. } => {
-                self.done(&asked, &floor, *revision, reply, &mut alarms);
-                self.operations.sessions.check_answer(&asked, &own, *revision, &mut alarms);
-                self.operations.acked.answered(*revision, &asked);
-                self.operations.sessions.answered(&asked, &own, *revision);
-            }
-            Outcome::Refused { why, reason } => {
-                self.refused(&asked, (why, reason), &mut alarms);
-                self.operations.sessions.check_refusal(&asked, &own, why, &mut alarms);
-            }
-            Outcome::Unknown { .. } => {
-                self.leases.clock.ended(self.position.at_us, &asked);
-                if !asked.action.only_asks() {
-                    self.tally.unknown_writes += 1;
-                }
-                if let Action::Revoke { lease } = asked.action {
-                    self.leases.book.revoke_unknown(lease);
-                }
-                self.operations.writes.unknown(id);
-            }
-        }
-        self.settle_stale(&mut alarms);
-        self.file(None, alarms);
-    }
-
-    pub fn delivered(&mut self, slot: Slot, revision: u64, changes: &[Change]) {
-        let mut alarms = Alarms::new();
-        let delivered = Delivered { slot, revision, digest: digest_of_changes(changes), changes: Some(changes) };
-        let delivery = self.streams.deliver(&delivered, &mut alarms);
-        self.file_at(slot, alarms);
-        if delivery == Delivery::Old {
-            return;
-        }
-        let mut alarms = Alarms::new();
-        let Books { model, replay, operations, leases, position, .. } = &mut *self;
-        let OperationBooks { writes, claims, exactly_once, .. } = operations;
-        for (lease, how) in leases.clock.delivered(position.at_us, model, changes, &mut alarms) {
-            if how == Leased::Ended {
-                leases.book.expired(lease);
-            }
-        }
-        replay.deliver(revision, changes, &mut alarms);
-        let again = exactly_once.deliver(revision, changes, &mut alarms);
-        writes.deliver(model, revision, changes, again, &mut alarms);
-        alarms.extend(model.apply(revision, changes).into_iter().map(Finding::new));
-        writes.settle_revoked(model);
-        claims.settle(model, &mut alarms);
-        if let Some(author) = author_of(changes) {
-            self.operations.linearizability.found(author, revision);
-        }
-        self.settle_stale(&mut alarms);
-        self.file(None, alarms);
-    }
-
-    pub fn delivered_again(&mut self, slot: Slot, revision: u64, digest: Digest<8>) {
-        let mut alarms = Alarms::new();
-        let delivery = self.streams.deliver(&Delivered { slot, revision, digest, changes: None }, &mut alarms);
-        if delivery == Delivery::New {
-            alarms.push(Finding::new(Watches::DeliveredAgainUnknown { slot, revision }));
-        }
-        self.file_at(slot, alarms);
-    }
-
-    pub fn stream_skipped(&mut self, slot: Slot, compacted: u64) {
-        let last = self.streams.last(slot);
-        if compacted > last + 1 && compacted > self.compactions.sent {
-            let what = Watches::ToldOfNoCompaction { slot, compacted, asked: self.compactions.sent };
-            self.file_at(slot, vec![Finding::new(what)]);
-        }
-        self.streams.skip_to(slot, compacted);
     }
 
     pub fn log_read(&mut self, log: &LogEvidence) {
@@ -772,140 +516,6 @@ impl Books {
         }
         true
     }
-
-    fn done(&mut self, asked: &Arc<Asked>, floor: &Newest, revision: u64, reply: &Reply, alarms: &mut Alarms) {
-        let Asked { id, member, ref action, .. } = **asked;
-        let beyond_limits = self.is_refused(action);
-        let Books { model, operations, compactions, leases, tally, position, .. } = self;
-        let OperationBooks { writes, claims, stale, .. } = operations;
-        match action {
-            Action::Read { .. } | Action::Check { .. } => tally.reads += 1,
-            action if action.only_asks() => {}
-            _ => tally.acked_writes += 1,
-        }
-        leases.clock.done(position.at_us, asked, reply, alarms);
-        let mut wrote = false;
-        match (action, reply) {
-            (Action::Put { .. }, Reply::Put)
-            | (Action::Txn { .. } | Action::Packed { .. }, Reply::Txn { succeeded: true }) => wrote = true,
-            (Action::Check { when, .. }, Reply::Txn { succeeded }) => {
-                let when = when.clone();
-                let claim = if *succeeded { Claim::CompareHolds { when } } else { Claim::CompareFails { when } };
-                claims.add(model, asked, revision, claim, alarms);
-            }
-            (Action::Delete { .. }, Reply::Deleted(1..)) => wrote = true,
-            (Action::Delete { keys }, Reply::Deleted(0)) => {
-                writes.wrote_nothing(id, NoEffect::DeletedNothing, alarms);
-                claims.add(model, asked, revision, Claim::Empty { keys: keys.clone() }, alarms);
-            }
-            (Action::Txn { when, .. }, Reply::Txn { succeeded: false }) => {
-                writes.wrote_nothing(id, NoEffect::ComparisonFailed, alarms);
-                claims.add(model, asked, revision, Claim::CompareFails { when: when.clone() }, alarms);
-            }
-            (Action::Revoke { lease }, Reply::Revoked) => {
-                leases.book.revoked(*lease);
-                writes.forget_expiry(*lease);
-                writes.revoked(model, id, revision);
-                claims.add(model, asked, revision, Claim::Detached { lease: *lease }, alarms);
-            }
-            (Action::Grant { lease, .. }, Reply::Granted) => leases.book.granted(*lease),
-            (Action::Defragment, Reply::Defragmented) | (Action::KeepAlive { .. }, Reply::Renewed { .. }) => {}
-            (Action::Compact { revision }, Reply::Compacted) => compactions.acked = compactions.acked.max(*revision),
-            (Action::Read { keys, revision: at, .. }, Reply::Read(rows)) => {
-                let claim = Claim::Holds { keys: keys.clone(), rows: rows.to_vec() };
-                claims.add(model, asked, at.unwrap_or(revision), claim, alarms);
-            }
-            _ => alarms.push(asked.alarm(Answers::AnotherAnswer { member, request: asked.request() })),
-        }
-        if beyond_limits {
-            alarms.push(asked.alarm(Answers::CarriedOutBeyondLimits { member, request: asked.request() }));
-        }
-        if revision < floor.revision && promises_real_time(action, reply) {
-            let what = Answers::StaleAnswer { member, request: asked.request(), revision, floor: floor.floor() };
-            stale.entry(floor.revision).or_default().push(asked.alarm(what));
-        }
-        if wrote {
-            writes.acked(model, id, revision, alarms);
-            // Which of the two answers is wrong is not known here. If the history has yet to come
-            // to that revision, it will show.
-            if revision <= floor.revision && !writes.contested(revision) {
-                let (request, floor) = (asked.request(), floor.floor());
-                let what = findings::Writes::RevisionTaken { member, request, acknowledged: revision, floor };
-                alarms.push(Finding::new(what));
-            }
-        }
-    }
-
-    /// Whether the members under test have to refuse `action` in any state.
-    fn is_refused(&self, action: &Action) -> bool {
-        match action.fate() {
-            Fate::Refused => true,
-            Fate::RefusedByNode => !self.members.server,
-            Fate::Taken | Fate::Either => false,
-        }
-    }
-
-    fn refused(&mut self, asked: &Asked, (why, reason): (&str, &Reason), alarms: &mut Alarms) {
-        let (member, request, answer) = (asked.member, || asked.request(), || why.to_owned());
-        if asked.action.fate() == Fate::Taken && reason.is_unfit() {
-            alarms.push(asked.alarm(Answers::RefusedWithinLimits { member, request: request(), answer: answer() }));
-        }
-        if let (Reason::Judged { code, .. }, Some(codes)) = (reason, asked.action.refusal_codes())
-            && self.is_refused(&asked.action)
-            && !codes.contains(&code.as_str())
-        {
-            let (code, expected) = (code.clone(), codes.iter().map(|code| (*code).to_owned()).collect());
-            let what = Answers::WrongRefusalCode { member, request: request(), answer: answer(), code, expected };
-            alarms.push(asked.alarm(what));
-        }
-        self.leases.clock.ended(self.position.at_us, asked);
-        match &asked.action {
-            Action::Grant { lease, .. } => {
-                self.leases.book.grant_refused(*lease);
-                self.operations.writes.forget_expiry(*lease);
-            }
-            Action::Revoke { lease } => self.leases.book.revoke_refused(*lease, why, alarms),
-            _ => {}
-        }
-        self.operations.writes.wrote_nothing(asked.id, NoEffect::Refused, alarms);
-    }
-}
-
-/// The first bytes of the SHA-256 of `field` as its type shows it, in hex.
-fn digest_of(field: &dyn fmt::Debug) -> String {
-    struct Hashed(Sha256);
-    impl fmt::Write for Hashed {
-        fn write_str(&mut self, text: &str) -> fmt::Result {
-            self.0.update(text.as_bytes());
-            Ok(())
-        }
-    }
-    let mut hashed = Hashed(Sha256::new());
-    // Hashing never fails; a type that cannot be shown has a digest of its own.
-    if fmt::write(&mut hashed, format_args!("{field:?}")).is_err() {
-        return "unprintable".to_owned();
-    }
-    hex(&hashed.0.finalize()[..8])
-}
-
-/// Whether the answer was given at a revision that must not be older than anything acknowledged
-/// before the request. (A grant or a compaction is not about keys, and a write that breaks this has
-/// its own words.)
-fn promises_real_time(action: &Action, reply: &Reply) -> bool {
-    matches!(
-        (action, reply),
-        (Action::Read { revision: None, serializable: false, .. }, Reply::Read(_))
-            | (Action::Check { .. }, Reply::Txn { .. })
-            | (_, Reply::Txn { succeeded: false } | Reply::Deleted(0))
-    )
-}
-
-/// The operation whose value is in a revision.
-fn author_of(changes: &[Change]) -> Option<OpId> {
-    changes.iter().find_map(|change| match change {
-        Change::Put { value, .. } => OpId::of_value(value),
-        Change::Delete { .. } => None,
-    })
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 use super::*;
 use Class::{Linearizability, LostWrite, Model as Wrong, Phantom};
 use ninelives_evidence::member::Engine;
-use ninelives_evidence::operation::{Compare, Effect, KeyState, Keys, PADDING_OVERFLOWS, PADDING_REFUSED, Shape};
+use ninelives_evidence::operation::{
+    Action, Compare, Effect, KeyState, Keys, PADDING_OVERFLOWS, PADDING_REFUSED, Reason, Reply, Shape,
+};
+use ninelives_evidence::verdict::findings::Watches;
 
 const A: OpId = OpId { client: 1, seq: 1 };
 const B: OpId = OpId { client: 2, seq: 1 };
