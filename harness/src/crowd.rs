@@ -1,7 +1,8 @@
 //! The crowd: clients that hold a member's resources and give it no work. Connections that never
 //! speak, connections that begin HTTP/2 and say no more, watches and snapshots that are never read.
 //! They come to each member as soon as it serves, in every life, and stay as long as the member
-//! lets them.
+//! lets them. A cycle's fault waits for them ([`Crowd::gathered`]): a fast machine would kill each
+//! member before its crowd is there.
 //!
 //! They prove nothing by themselves: a member that runs out of descriptors, threads or memory
 //! because of them dies, is late, or does not serve the load any more, and all that is judged
@@ -21,14 +22,15 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use visitor::Kind;
+use visitor::{Arrival, Kind};
 
 /// The load and the watches find a member that serves at once; the crowd comes a moment later.
 const HEAD_START: Duration = Duration::from_millis(300);
 /// They come one after the other, so that the kernel's backlog, 128 connections on many machines,
 /// does not turn clients away.
-const STRIDE: Duration = Duration::from_millis(5);
+const STRIDE: Duration = Duration::from_millis(2);
 /// Pause between two visits of a client that was sent away or not let in.
 const PAUSE: Duration = Duration::from_secs(2);
 /// Descriptors of the harness itself and of its load, beside the crowd's.
@@ -39,6 +41,7 @@ const OWN_DESCRIPTORS: u64 = 1_024;
 pub struct Crowd {
     spec: CrowdSpec,
     members: u64,
+    board: Board,
     counts: Arc<Counts>,
     tasks: JoinSet<()>,
 }
@@ -53,6 +56,8 @@ struct Counts {
     snapshots_refused: AtomicU64,
     keep_alive: Mutex<Histogram>,
     watch: Mutex<Histogram>,
+    /// By place: clients that have come to the member there in its present life, let in or not.
+    arrived: watch::Sender<Vec<u32>>,
 }
 
 impl Counts {
@@ -72,7 +77,9 @@ impl Crowd {
     /// This process may not open as many descriptors as the crowd takes.
     pub fn start(spec: CrowdSpec, members: &[SocketAddr], board: &Board) -> anyhow::Result<Self> {
         make_room(u64::from(spec.connections()) * members.len() as u64)?;
-        let mut crowd = Self { spec, members: members.len() as u64, counts: Arc::default(), tasks: JoinSet::new() };
+        let counts = Counts { arrived: watch::Sender::new(vec![0; members.len()]), ..Counts::default() };
+        let (counts, tasks) = (Arc::new(counts), JoinSet::new());
+        let mut crowd = Self { spec, members: members.len() as u64, board: board.clone(), counts, tasks };
         for (place, at) in members.iter().enumerate() {
             let kinds = Kind::of(&spec).into_iter().flat_map(|(kind, count)| (0..count).map(move |_| kind));
             for (number, kind) in (0..).zip(kinds) {
@@ -83,6 +90,16 @@ impl Crowd {
             crowd.tasks.spawn(pulse::watch(*at, (board.clone(), place), Arc::clone(&crowd.counts)));
         }
         Ok(crowd)
+    }
+
+    /// Becomes ready once all of the crowd has come to each member that serves. Clients that were
+    /// turned away have come.
+    pub async fn gathered(&self) {
+        let expected = self.spec.connections();
+        let there = |place, count: u32| count >= expected || !self.board.serves(place);
+        let all = |arrived: &Vec<u32>| arrived.iter().enumerate().all(|(place, count)| there(place, *count));
+        // The sender belongs to this crowd and lives, so an error is impossible.
+        let _ = self.counts.arrived.subscribe().wait_for(all).await;
     }
 
     /// The crowd's record up to now.
@@ -130,9 +147,10 @@ async fn come_and_stay(
     loop {
         board.wait_serves(place).await;
         let visits = async {
+            let mut arrival = Arrival::new(&counts.arrived, place);
             timer::sleep(after).await;
             loop {
-                kind.visit(at, &counts).await;
+                kind.visit(at, &counts, &mut arrival).await;
                 timer::sleep(PAUSE).await;
             }
         };
@@ -159,17 +177,28 @@ mod tests {
         assert_eq!((crowd.record().connections, crowd.record().expected), (0, 2));
         for round in 1..=2 {
             board.set(0, true);
+            crowd.gathered().await;
+            assert_eq!(crowd.record().connections, 2 * round);
             // Two that are idle, and the pulse's two.
-            let mut accepted = Vec::new();
             for _ in 0..4 {
-                accepted.push(listener.accept().await.unwrap());
-            }
-            // A connection is counted on this side a moment after it was accepted on the other.
-            while crowd.record().connections < 2 * round {
-                timer::sleep(Duration::from_millis(1)).await;
+                listener.accept().await.unwrap();
             }
             board.set(0, false);
+            crowd.counts.arrived.subscribe().wait_for(|arrived| *arrived == [0]).await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn clients_that_are_turned_away_have_come() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        drop(listener);
+        let board = Board::new(1);
+        let spec = CrowdSpec { idle: 1, half_open: 1, stalled_watches: 1, stalled_snapshots: 1 };
+        let crowd = Crowd::start(spec, &[at], &board).unwrap();
+        board.set(0, true);
+        crowd.gathered().await;
+        assert_eq!(crowd.record().connections, 0);
     }
 
     #[test]

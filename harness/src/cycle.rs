@@ -34,6 +34,7 @@ mod wait;
 
 use crate::cluster::trouble::{credible, excused};
 use crate::cluster::{Cluster, Death, Member, Trouble};
+use crate::crowd::Crowd;
 use crate::inspect::remove_dir;
 use crate::machine::{Machine, Shortage};
 use crate::observe::Observer;
@@ -68,6 +69,8 @@ pub struct Stage<'a> {
     pub ledger: Arc<Ledger>,
     pub observer: &'a mut Observer,
     pub load: Load<'a>,
+    /// It is there when a fault strikes.
+    pub crowd: Option<&'a Crowd>,
     machine: Arc<Machine>,
     seed: Seed,
     fences: u64,
@@ -139,8 +142,8 @@ impl<'a> Stage<'a> {
         ledger: Arc<Ledger>,
         (observer, load, machine, seed): (&'a mut Observer, Load<'a>, Arc<Machine>, Seed),
     ) -> Self {
-        let (fences, readers_from, prober) = (0, 0, None);
-        Self { number, scenario, cluster, ledger, observer, load, machine, seed, fences, readers_from, prober }
+        let (crowd, fences, readers_from, prober) = (None, 0, 0, None);
+        Self { number, scenario, cluster, ledger, observer, load, crowd, machine, seed, fences, readers_from, prober }
     }
 
     /// Carries out one step of the plan; [`Stage::close`] says what came of it.
@@ -156,6 +159,7 @@ impl<'a> Stage<'a> {
     /// be there.
     async fn carry_out(&mut self, work: &mut Work) -> Result<(), Trouble> {
         let mut term_before = 0;
+        self.gather_crowd().await;
         match self.cluster.roles().await {
             Some(roles) => {
                 term_before = self.term().await;
@@ -184,6 +188,14 @@ impl<'a> Stage<'a> {
         }
         self.verify(work, &fence).await?;
         self.explore_cuts(work).await
+    }
+
+    /// Waits for the crowd. If it does not come in time, its number says so in the report.
+    async fn gather_crowd(&self) {
+        if let Some(crowd) = self.crowd {
+            let bound = self.cluster.site.pace().begin().left(limits::CROWD_GATHERS);
+            timer::within(bound, crowd.gathered()).await;
+        }
     }
 
     async fn do_faults(&mut self, work: &mut Work, roles: &[(u64, Role)]) -> Result<(), Trouble> {

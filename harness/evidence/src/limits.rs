@@ -136,6 +136,9 @@ pub const RESTORE_LOSES: u64 = 40;
 /// Fences per cycle, at least. A fence that a replica skipped (recovery or a snapshot covered it)
 /// proves nothing, so another one follows, until this many times the bound of one have passed.
 pub const FENCE_TRIES_MAX: u32 = 3;
+/// Time for a crowd to come to members that serve; one that was not there by then shows in the
+/// report.
+pub const CROWD_GATHERS: Duration = Duration::from_secs(15);
 /// Skipped fences of a cycle after which the clients rest: about two seconds, so that a member that
 /// only lags for a moment is compared under load.
 pub const FENCE_TRIES_UNDER_LOAD: u32 = 12;

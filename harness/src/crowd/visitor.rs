@@ -13,6 +13,7 @@ use std::future::{pending, ready};
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
@@ -43,21 +44,53 @@ impl Kind {
     }
 
     /// Returns when it is sent away, or not let in.
-    pub async fn visit(self, at: SocketAddr, counts: &Counts) {
+    pub async fn visit(self, at: SocketAddr, counts: &Counts, arrival: &mut Arrival<'_>) {
         match self {
-            Kind::Idle => hold(at, &[], counts).await,
-            Kind::HalfOpen => hold(at, PREFACE, counts).await,
-            Kind::StalledWatch => watch(at, counts).await,
-            Kind::StalledSnapshot => snapshot(at, counts).await,
+            Kind::Idle => hold(at, &[], counts, arrival).await,
+            Kind::HalfOpen => hold(at, PREFACE, counts, arrival).await,
+            Kind::StalledWatch => watch(at, counts, arrival).await,
+            Kind::StalledSnapshot => snapshot(at, counts, arrival).await,
+        }
+    }
+}
+
+/// The arrival of one client, which counts once in a life of its member.
+#[derive(Debug)]
+pub(super) struct Arrival<'a> {
+    arrived: &'a watch::Sender<Vec<u32>>,
+    place: usize,
+    came: bool,
+}
+
+impl<'a> Arrival<'a> {
+    /// A client that has yet to come to the member in `place`.
+    pub fn new(arrived: &'a watch::Sender<Vec<u32>>, place: usize) -> Self {
+        Self { arrived, place, came: false }
+    }
+
+    fn comes(&mut self) {
+        if !std::mem::replace(&mut self.came, true) {
+            self.arrived.send_modify(|arrived| arrived[self.place] += 1);
+        }
+    }
+}
+
+impl Drop for Arrival<'_> {
+    fn drop(&mut self) {
+        if self.came {
+            self.arrived.send_modify(|arrived| arrived[self.place] -= 1);
         }
     }
 }
 
 /// Sends `first`, and listens until the member closes the connection.
-async fn hold(at: SocketAddr, first: &[u8], counts: &Counts) {
-    let Some(Ok(mut stream)) = timer::within(limits::CONTROL_CONNECT, TcpStream::connect(at)).await else { return };
+async fn hold(at: SocketAddr, first: &[u8], counts: &Counts, arrival: &mut Arrival<'_>) {
+    let Some(Ok(mut stream)) = timer::within(limits::CONTROL_CONNECT, TcpStream::connect(at)).await else {
+        return arrival.comes();
+    };
     let _ = stream.set_nodelay(true);
     Counts::add(&counts.connections);
+    arrival.comes();
     let mut heard = [0; 256];
     if stream.write_all(first).await.is_ok() {
         while matches!(stream.read(&mut heard).await, Ok(1..)) {}
@@ -65,20 +98,23 @@ async fn hold(at: SocketAddr, first: &[u8], counts: &Counts) {
     Counts::add(&counts.ended_by_members);
 }
 
-async fn connect(at: SocketAddr, counts: &Counts) -> Option<Channel> {
+async fn connect(at: SocketAddr, counts: &Counts, arrival: &mut Arrival<'_>) -> Option<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{at}")).ok()?;
     let endpoint = endpoint
         .connect_timeout(limits::CONTROL_CONNECT)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES);
-    let channel = endpoint.connect().await.ok()?;
-    Counts::add(&counts.connections);
-    Some(channel)
+    let channel = endpoint.connect().await.ok();
+    if channel.is_some() {
+        Counts::add(&counts.connections);
+    }
+    arrival.comes();
+    channel
 }
 
 /// A watch of everything from the beginning; its deliveries are never read.
-async fn watch(at: SocketAddr, counts: &Counts) {
-    let Some(channel) = connect(at, counts).await else { return };
+async fn watch(at: SocketAddr, counts: &Counts, arrival: &mut Arrival<'_>) {
+    let Some(channel) = connect(at, counts, arrival).await else { return };
     let all = WatchCreateRequest {
         key: vec![0].into(),
         range_end: vec![0].into(),
@@ -94,8 +130,8 @@ async fn watch(at: SocketAddr, counts: &Counts) {
     pending::<()>().await;
 }
 
-async fn snapshot(at: SocketAddr, counts: &Counts) {
-    let Some(channel) = connect(at, counts).await else { return };
+async fn snapshot(at: SocketAddr, counts: &Counts, arrival: &mut Arrival<'_>) {
+    let Some(channel) = connect(at, counts, arrival).await else { return };
     match MaintenanceClient::new(channel).snapshot(SnapshotRequest {}).await {
         Ok(_unread) => {
             Counts::add(&counts.snapshots);

@@ -32,11 +32,12 @@ impl Lane {
     /// Takes the launched cluster through its share of the plan, and looks for the place where a
     /// divergence begins.
     pub(super) async fn drive(&mut self, job: &Job, running: &mut Running, reopened: Option<&Reopened>) {
-        let Running { cluster, ledger, observer, workload, .. } = running;
+        let Running { cluster, ledger, observer, crowd, workload, .. } = running;
         let options = launch::options_of(job, self.number, reopened);
         let load = Load::new(workload, options, Seed::new(job.plan.seed));
         let parts = (observer, load, Arc::clone(&self.machine), Seed::new(job.plan.seed));
         let mut stage = Stage::new(self.number, &job.scenario, cluster, Arc::clone(ledger), parts);
+        stage.crowd = crowd.as_ref();
         match self.go_through(&mut stage, &job.plan, reopened).await {
             ControlFlow::Continue(()) => {
                 let findings = self.end.share.findings.clone();
