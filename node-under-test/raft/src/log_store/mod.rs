@@ -187,7 +187,7 @@ impl LogStore {
             last_purged: state.purged_on_disk,
             committed: state.committed,
             vote: state.vote.as_ref().map(VoteFacts::of),
-            durable: *self.inner.shared.durable.borrow(),
+            durable: state.durable,
         }
     }
 

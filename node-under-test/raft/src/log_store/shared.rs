@@ -3,7 +3,8 @@
 //! Every write changes this state and enters the queue under the same lock, so that the order in
 //! which the disk sees the writes is the order in which readers saw them. `durable` is lowered
 //! *here*, when a truncation is queued: the entries that will take the truncated ones' places are
-//! not durable until they are.
+//! not durable until they are. It is published before the lock is released, so readers never see it
+//! above the log's end.
 
 use super::disk::{Disk, Found};
 use super::tail::Tail;
@@ -258,7 +259,7 @@ impl Shared {
     pub fn truncate_after(&self, after: Option<LogId>) -> io::Result<oneshot::Receiver<io::Result<()>>> {
         let after = after.max_by_index(self.lock().purge_target);
         let from = after.map_or(0, |id| id.index + 1);
-        let queued = self.enqueue(|state, done| {
+        self.enqueue(|state, done| {
             state.tail.truncate(from);
             // Nothing is there to truncate when the log ends before `after`, and it must not seem
             // to end later.
@@ -271,9 +272,7 @@ impl Shared {
                 (state.committed, state.committed_unsaved) = (after, after.is_some());
             }
             Op::Truncate { from, done }
-        })?;
-        self.publish_durable();
-        Ok(queued)
+        })
     }
 
     fn enqueue(&self, op: impl FnOnce(&mut State, Done) -> Op) -> io::Result<oneshot::Receiver<io::Result<()>>> {
@@ -282,6 +281,7 @@ impl Shared {
         self.check_alive()?;
         let op = op(&mut state, done);
         state.queue.push_back(op);
+        self.publish_durable(&state);
         drop(state);
         self.work.notify_all();
         Ok(receiver)
@@ -320,8 +320,8 @@ impl Shared {
             Cap::At(Some(cap)) => state.purge_to(if wanted.index <= cap.index { wanted } else { cap }),
             Cap::At(None) => return,
         }
+        self.publish_durable(&state);
         drop(state);
-        self.publish_durable();
         self.work.notify_all();
     }
 
@@ -333,8 +333,8 @@ impl Shared {
         self.check_alive()?;
         state.purge_to(upto);
         state.purge_waiters.push((upto.index, done));
+        self.publish_durable(&state);
         drop(state);
-        self.publish_durable();
         self.work.notify_all();
         Ok(receiver)
     }
@@ -349,13 +349,12 @@ impl Shared {
         state.durable = state.durable.max(state.durable_after(upto));
         let durable = state.durable;
         state.tail.evict(durable);
-        drop(state);
-        self.publish_durable();
+        self.publish_durable(&state);
     }
 
-    /// Publishes under the lock: two publishers must not overtake each other.
-    fn publish_durable(&self) {
-        let state = self.lock();
+    /// Publishes what `state`, which the caller holds locked, says: two publishers must not overtake
+    /// each other.
+    fn publish_durable(&self, state: &State) {
         let durable = state.durable;
         self.durable.send_if_modified(|published| std::mem::replace(published, durable) != durable);
     }

@@ -8,6 +8,7 @@ use openraft::storage::{EntryResponder, RaftLogReader, RaftLogStorageExt, RaftSn
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::type_config::TypeConfigExt;
 use openraft::type_config::alias::OneshotReceiverOf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
 fn id(term: u64, index: u64) -> LogId {
@@ -111,6 +112,32 @@ async fn claim_2_truncation_lowers_durable_when_it_is_queued() {
     assert_eq!(*log.durable().borrow(), Some(6));
     assert_eq!(log.log_id(6).unwrap(), Some(id(2, 6)));
     assert_eq!(indexes(&log), [0, 1, 2, 3, 4, 5, 6]);
+}
+
+/// A reader looks at what is published whenever the lock is free, while the log's end goes up and
+/// down.
+#[tokio::test]
+async fn claim_2_durable_is_never_published_above_the_logs_end() {
+    let (_dir, log) = open();
+    append(&log, 1, 0..=9).await;
+    let over = Arc::new(AtomicBool::new(false));
+    let reader = std::thread::spawn({
+        let (log, over) = (log.clone(), Arc::clone(&over));
+        move || {
+            let published = log.durable();
+            while !over.load(Ordering::Relaxed) {
+                let state = log.inner.shared.lock();
+                let (durable, last) = (*published.borrow(), state.last.map(|id| id.index));
+                assert!(durable <= last, "durable through {durable:?}, the log ends at {last:?}");
+            }
+        }
+    });
+    for term in 2..=60 {
+        append(&log, term, 10..=19).await;
+        log.inner.shared.truncate_after(Some(id(1, 9))).unwrap().await.unwrap().unwrap();
+    }
+    over.store(true, Ordering::Relaxed);
+    reader.join().unwrap();
 }
 
 /// The I/O thread finishes an append while a truncation that takes part of it back is already
