@@ -46,6 +46,8 @@ mod mount;
 mod passthrough;
 mod point;
 #[cfg(test)]
+mod posix;
+#[cfg(test)]
 mod tests;
 mod tree;
 mod unsynced;

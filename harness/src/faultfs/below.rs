@@ -9,7 +9,7 @@ use super::unsynced::Sync;
 use fuser::{Errno, FileAttr, FileType, RenameFlags, TimeOrNow};
 use nix::fcntl::{FallocateFlags, fallocate, renameat2};
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid};
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -85,8 +85,11 @@ impl Below {
     /// The attributes as the member knows them: graves are not links.
     fn attr(&self, ino: u64, stat: &Stat) -> FileAttr {
         let mut attr = attr(ino, stat);
-        if let Some(lossy) = self.lossy() {
-            attr.nlink = attr.nlink.saturating_sub(lossy.graves(ino));
+        match self.lossy().map_or(0, |lossy| lossy.graves(ino)) {
+            0 => {}
+            // A directory has one name, and a link from within itself that goes with it.
+            _ if attr.kind == FileType::Directory => attr.nlink = 0,
+            graves => attr.nlink = attr.nlink.saturating_sub(graves),
         }
         attr
     }
@@ -166,7 +169,7 @@ impl Below {
     pub fn mkdir(&self, parent: u64, name: &OsStr, mode: u32) -> Done<FileAttr> {
         self.disk.make()?;
         rustix::fs::mkdirat(&*self.fd(parent)?, name, Mode::from_raw_mode(mode)).map_err(errno)?;
-        self.named(parent, name, Lossy::made)
+        self.made(parent, name, mode)
     }
 
     /// Unlinks a file, or with `REMOVEDIR` a directory.
@@ -226,6 +229,19 @@ impl Below {
         Ok(attr)
     }
 
+    /// What has just been made at a name, with the mode that was asked for: the kernel has applied
+    /// the member's umask, and the harness's own must not take more away.
+    fn made(&self, parent: u64, name: &OsStr, mode: u32) -> Done<FileAttr> {
+        let attr = self.named(parent, name, Lossy::made)?;
+        let (got, asked) = (u32::from(attr.perm), mode & 0o777);
+        if got & 0o777 == asked {
+            return Ok(attr);
+        }
+        let whole = PermissionsExt::from_mode(got & 0o7000 | asked);
+        std::fs::set_permissions(by_descriptor(&*self.fd(attr.ino.0)?), whole)?;
+        self.getattr(attr.ino.0)
+    }
+
     /// `flags`: those of `open(2)`; only the access mode counts. The kernel turns appending and
     /// syncing into writes at offsets and separate syncs; passed on to the file below, both would
     /// happen twice.
@@ -241,7 +257,7 @@ impl Below {
         self.disk.make()?;
         let open = |how| rustix::fs::openat(&*dir, name, how, Mode::from_raw_mode(mode));
         match open(how | OFlags::EXCL) {
-            Ok(fd) => Ok((self.named(parent, name, Lossy::made)?, self.give(fd))),
+            Ok(fd) => Ok((self.made(parent, name, mode)?, self.give(fd))),
             // Another process of the member was faster.
             Err(rustix::io::Errno::EXIST) if flags & OFlags::EXCL.bits() as i32 == 0 => {
                 let fd = open(how).map_err(errno)?;
@@ -274,6 +290,11 @@ impl Below {
     pub fn read(&self, handle: u64, offset: u64, size: u32) -> Done<Vec<u8>> {
         // A short answer would mean the end of the file.
         Ok(read_up_to(&self.handle(handle)?.file, offset, size as usize)?)
+    }
+
+    /// The next place at which the file has data, or a hole, as asked.
+    pub fn seek(&self, handle: u64, to: SeekFrom) -> Done<u64> {
+        rustix::fs::seek(&*self.handle(handle)?.file, to).map_err(errno)
     }
 
     pub fn write(&self, ino: u64, handle: u64, offset: u64, bytes: &[u8]) -> Done<u32> {

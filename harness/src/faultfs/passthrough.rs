@@ -6,11 +6,12 @@ use super::gate::Gate;
 use super::point::{Class, Deed};
 use fuser::{
     BsdFileFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, LockOwner, OpenFlags,
-    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs,
-    ReplyWrite, Request, TimeOrNow, WriteFlags,
+    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 use ninelives_evidence::limits;
-use rustix::fs::AtFlags;
+use nix::unistd::Whence;
+use rustix::fs::{AtFlags, SeekFrom};
 use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -190,6 +191,19 @@ impl Filesystem for Passthrough {
     ) {
         match self.below.read(handle.0, offset, size) {
             Ok(bytes) => reply.data(&bytes),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn lseek(&self, _: &Request, _: INodeNo, handle: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        // The kernel answers itself for all that does not ask where holes are.
+        let to = match u64::try_from(offset) {
+            Ok(offset) if whence == Whence::SeekData as i32 => SeekFrom::Data(offset),
+            Ok(offset) if whence == Whence::SeekHole as i32 => SeekFrom::Hole(offset),
+            _ => return reply.error(Errno::EINVAL),
+        };
+        match self.below.seek(handle.0, to) {
+            Ok(offset) => reply.offset(offset as i64),
             Err(error) => reply.error(error),
         }
     }

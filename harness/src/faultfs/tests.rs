@@ -1,16 +1,14 @@
-//! Tests of the mount as a whole, on a machine that has FUSE; elsewhere they say so, and prove
-//! nothing.
+//! Tests of what a mount can do beside being a disk, on a machine that has FUSE; elsewhere they say
+//! so, and prove nothing. `posix` has those of the disk.
 
 use super::*;
 use crate::seed::Seed;
 use crate::subject::events::NodeState;
 use ninelives_evidence::power::Names;
-use nix::fcntl::{FallocateFlags, RenameFlags, fallocate, renameat2};
-use proptest::prelude::*;
-use rustix::fs::FlockOperation;
+use nix::fcntl::{RenameFlags, renameat2};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -133,73 +131,6 @@ fn what_is_written_through_it_lies_below() {
     assert_eq!(below[Path::new("member/wal/a")], b"hell");
     assert_eq!(below[Path::new("member/b")], b"hell");
     assert_eq!(fs::metadata(bench.at("member/b")).unwrap().ino(), inode, "numbers are those of below");
-}
-
-#[test]
-fn names_are_exchanged_kept_and_replaced() {
-    let Some(mut bench) = Bench::new() else { return };
-    let root = File::open(bench.at("")).unwrap();
-    for name in ["a", "b", "c"] {
-        fs::write(bench.at(name), name).unwrap();
-    }
-    renameat2(&root, "a", &root, "b", RenameFlags::RENAME_EXCHANGE).unwrap();
-    assert_eq!(fs::read(bench.at("a")).unwrap(), b"b");
-    assert!(renameat2(&root, "a", &root, "c", RenameFlags::RENAME_NOREPLACE).is_err());
-    let mut open = File::open(bench.at("c")).unwrap();
-    fs::rename(bench.at("a"), bench.at("c")).unwrap();
-    let mut text = String::new();
-    open.read_to_string(&mut text).unwrap();
-    assert_eq!(text, "c", "an open file outlives its name");
-    drop((open, root));
-    let below = bench.unmount();
-    assert_eq!(below, [("b".into(), b"a".to_vec()), ("c".into(), b"b".to_vec())].into());
-}
-
-#[test]
-fn space_is_allocated_below() {
-    let Some(bench) = Bench::new() else { return };
-    let file = File::create(bench.at("wal")).unwrap();
-    fallocate(&file, FallocateFlags::empty(), 0, 8 << 20).unwrap();
-    file.write_all_at(b"x", 1 << 20).unwrap();
-    fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 8 << 20, 1 << 20).unwrap();
-    let through = fs::metadata(bench.at("wal")).unwrap();
-    assert_eq!(through.len(), 8 << 20);
-    assert!(through.blocks() * 512 >= 9 << 20, "{}", through.blocks());
-    let mut end = File::open(bench.at("wal")).unwrap();
-    assert_eq!(end.seek(SeekFrom::End(0)).unwrap(), 8 << 20);
-}
-
-#[test]
-fn two_openings_conflict_over_a_lock() {
-    let Some(bench) = Bench::new() else { return };
-    let (one, two) = (File::create(bench.at("lock")).unwrap(), File::open(bench.at("lock")).unwrap());
-    rustix::fs::flock(&one, FlockOperation::NonBlockingLockExclusive).unwrap();
-    assert!(rustix::fs::flock(&two, FlockOperation::NonBlockingLockShared).is_err());
-    rustix::fs::flock(&one, FlockOperation::Unlock).unwrap();
-    rustix::fs::flock(&two, FlockOperation::NonBlockingLockExclusive).unwrap();
-}
-
-/// etcd's bbolt reads its file by a mapping, and writes it by system calls.
-#[test]
-#[allow(unsafe_code, reason = "there is no other way to map a file")]
-fn a_mapping_sees_what_is_written() {
-    use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-    let Some(bench) = Bench::new() else { return };
-    let file = File::options().read(true).write(true).create_new(true).open(bench.at("db")).unwrap();
-    file.set_len(16_384).unwrap();
-    // SAFETY: the mapping is read within its length, and unmapped before the file goes.
-    let page = unsafe { mmap(std::ptr::null_mut(), 16_384, ProtFlags::READ, MapFlags::SHARED, &file, 0) }.unwrap();
-    // SAFETY: it is mapped, and no reference to it exists; volatile, because it changes behind the
-    // compiler's back.
-    let read = |at: usize| unsafe { page.cast::<u8>().add(at).read_volatile() };
-    assert_eq!(read(5_000), 0);
-    file.write_all_at(b"xyz", 5_000).unwrap();
-    assert_eq!((read(5_000), read(5_002), read(5_003)), (b'x', b'z', 0));
-    let other = File::options().write(true).open(bench.at("db")).unwrap();
-    other.write_all_at(b"!", 5_003).unwrap();
-    assert_eq!(read(5_003), b'!');
-    // SAFETY: mapped above, and not used any more.
-    unsafe { munmap(page, 16_384) }.unwrap();
 }
 
 /// A directory with one class of file, `member/snap/db`, opened.
@@ -386,69 +317,4 @@ fn a_mount_that_keeps_everything_cannot_be_cut() {
     let mut draws = Seed::new(1).stream("survivors");
     let refused = bench.mount.as_mut().unwrap().cut((0, &mut draws), None).unwrap_err();
     assert!(refused.to_string().contains("keeps everything"), "{refused}");
-}
-
-#[derive(Debug, Clone)]
-enum Deed {
-    Mkdir(u8),
-    Write(u8, u16, u8),
-    Truncate(u8, u16),
-    Remove(u8),
-    Rename(u8, u8),
-    Link(u8, u8),
-    Allocate(u8, u16),
-}
-
-/// Six names in two levels: short sequences meet each other.
-fn path(root: &Path, name: u8) -> PathBuf {
-    root.join(["a", "b", "d", "d/a", "d/b", "e/a"][usize::from(name % 6)])
-}
-
-fn deed() -> impl Strategy<Value = Deed> {
-    prop_oneof![
-        any::<u8>().prop_map(Deed::Mkdir),
-        (any::<u8>(), 0..9_000u16, any::<u8>()).prop_map(|(name, at, byte)| Deed::Write(name, at, byte)),
-        (any::<u8>(), 0..9_000u16).prop_map(|(name, size)| Deed::Truncate(name, size)),
-        any::<u8>().prop_map(Deed::Remove),
-        (any::<u8>(), any::<u8>()).prop_map(|(from, to)| Deed::Rename(from, to)),
-        (any::<u8>(), any::<u8>()).prop_map(|(from, to)| Deed::Link(from, to)),
-        (any::<u8>(), 1..9_000u16).prop_map(|(name, size)| Deed::Allocate(name, size)),
-    ]
-}
-
-/// The kind of the error, if there was one: a mount fails as the directory below it does.
-fn carry_out(root: &Path, deed: &Deed) -> Result<(), std::io::ErrorKind> {
-    let open = |name: u8| File::options().write(true).create(true).truncate(false).open(path(root, name));
-    let done = match *deed {
-        Deed::Mkdir(name) => fs::create_dir(path(root, name)),
-        Deed::Write(name, at, byte) => open(name).and_then(|file| file.write_all_at(&[byte; 700], u64::from(at))),
-        Deed::Truncate(name, size) => open(name).and_then(|file| file.set_len(u64::from(size))),
-        Deed::Remove(name) => fs::remove_file(path(root, name)).or_else(|_| fs::remove_dir(path(root, name))),
-        Deed::Rename(from, to) => fs::rename(path(root, from), path(root, to)),
-        Deed::Link(from, to) => fs::hard_link(path(root, from), path(root, to)),
-        Deed::Allocate(name, size) => {
-            open(name).and_then(|file| Ok(fallocate(&file, FallocateFlags::empty(), 0, i64::from(size))?))
-        }
-    };
-    done.map_err(|error| error.kind())
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    #[test]
-    fn it_does_what_the_directory_below_does(
-        deeds in prop::collection::vec(deed(), 1..40),
-        names in prop::option::of(prop::sample::select(Names::ALL.to_vec())),
-    ) {
-        if let Some(mut bench) = Bench::with(names) {
-            let plain = tempfile::tempdir().unwrap();
-            for deed in &deeds {
-                prop_assert_eq!(carry_out(&bench.at(""), deed), carry_out(plain.path(), deed), "{:?}", deed);
-            }
-            let expected = tree(plain.path());
-            prop_assert_eq!(&tree(&bench.at("")), &expected, "through the mount");
-            prop_assert_eq!(&bench.unmount(), &expected, "below it");
-        }
-    }
 }
