@@ -1,5 +1,5 @@
-//! The golden files of the harness's unit tests, in `harness/tests/golden/`, and tables in documents
-//! that are made from code. Only tests link this.
+//! The golden files of the harness's unit tests, in `harness/tests/golden/`, and tables in
+//! documents that are made from code. Only tests link this.
 
 use std::path::{Path, PathBuf};
 
@@ -26,13 +26,13 @@ pub fn assert_golden(name: &str, text: &str) {
     );
 }
 
-/// Compares the table that stands under `heading` in a document of `harness/docs/` with `table`;
-/// `NINELIVES_BLESS=1` rewrites it.
+/// Compares the table that stands under `heading` in a document, a path from the top of the
+/// repository, with `table`; `NINELIVES_BLESS=1` rewrites it.
 ///
 /// # Panics
 /// They differ, or the document has no such heading with a table, or cannot be written.
 pub fn assert_table(document: &str, heading: &str, table: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(document);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(document);
     let text = std::fs::read_to_string(&path).expect("a document can be read");
     let (before, section) = text.split_once(&format!("\n{heading}\n")).expect("the document has the heading");
     let (prose, rest) = section.split_once("\n|").expect("a table stands under the heading");

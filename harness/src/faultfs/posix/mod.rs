@@ -142,5 +142,5 @@ fn table() -> String {
 
 #[test]
 fn the_document_has_the_table() {
-    ninelives_golden::assert_table("fault-filesystem.md", "## Beside the host's filesystem", &table());
+    ninelives_golden::assert_table("harness/docs/fault-filesystem.md", "## Beside the host's filesystem", &table());
 }

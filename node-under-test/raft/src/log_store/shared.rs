@@ -352,8 +352,8 @@ impl Shared {
         self.publish_durable(&state);
     }
 
-    /// Publishes what `state`, which the caller holds locked, says: two publishers must not overtake
-    /// each other.
+    /// Publishes what `state`, which the caller holds locked, says: two publishers must not
+    /// overtake each other.
     fn publish_durable(&self, state: &State) {
         let durable = state.durable;
         self.durable.send_if_modified(|published| std::mem::replace(published, durable) != durable);
