@@ -7,6 +7,7 @@ use crate::api::{
 use crate::ask::Desk;
 use crate::belief;
 use crate::checked::ENTRIES_MAX;
+use crate::forward::Forwards;
 use crate::identity::Identity;
 use crate::log_store::LogStore;
 use crate::membership;
@@ -102,6 +103,7 @@ impl RaftNode {
             leadership,
             state_machine,
             marks: marks.clone(),
+            forwards: Forwards::new(),
             changing: Arc::default(),
         };
         let silence = belief::silence(options.election_ms.1);
