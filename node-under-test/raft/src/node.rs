@@ -272,14 +272,22 @@ impl RaftNode {
         reason
     }
 
-    /// Stops raft and closes the log's file. Requests that come after fail.
+    /// Stops raft, makes durable what was applied in a group, and closes the log's file. Requests
+    /// that come after fail.
     pub async fn shutdown(&self) {
         self.inner.stop.send_replace(true);
         if let Err(error) = self.inner.router.raft.shutdown().await {
             tracing::error!(%error, "raft did not end cleanly");
         }
-        let log = self.inner.log.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || log.close()).await {
+        let (state_machine, log) = (self.inner.router.state_machine.clone(), self.inner.log.clone());
+        let close = move || {
+            // What works on a stopped member's directory reads the engine alone.
+            if let Err(error) = state_machine.settle() {
+                tracing::error!(%error, "what was applied last is not durable");
+            }
+            log.close();
+        };
+        if let Err(error) = tokio::task::spawn_blocking(close).await {
             tracing::error!(%error, "the raft log was not closed cleanly");
         }
     }
