@@ -74,8 +74,9 @@ pub fn run(options: Serve) -> anyhow::Result<ExitCode> {
 
 /// Raft's own threads: its core, its timers, peers, the control endpoint. What clients ask for runs
 /// on others, so that no number of requests, and no size of an answer, keeps a heartbeat or a vote
-/// waiting.
-const WORKERS: usize = 3;
+/// waiting. Each task that becomes ready wakes another thread that is idle, and most of a write's
+/// cost is such wake-ups: so there are few threads, and one more than a long message keeps busy.
+const WORKERS: usize = 2;
 /// Time that reads under way may take while the process ends.
 const LAST_READS: Duration = Duration::from_secs(5);
 

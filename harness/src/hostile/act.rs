@@ -3,13 +3,13 @@
 use super::library::{self, Vote};
 use crate::seed::Stream;
 use ninelives_evidence::verdict::findings::parts::Pretence;
-use node_proto::PEER_METHODS;
 use node_proto::command::{Command, command};
 use node_proto::etcdserverpb::PutRequest;
 use node_proto::peer::{
     AddMember, AskRequest, ChangeRequest, HelloRequest, Life, ProposeRequest, RaftMessage, ReadIndexRequest, Route,
     SnapshotFrame, SnapshotHead, change_request, snapshot_frame,
 };
+use node_proto::{PEER_METHODS, delimited};
 use prost::Message;
 use prost::bytes::Bytes;
 
@@ -143,8 +143,8 @@ fn plausible(draws: &mut Stream, route: &Route, target: &Target) -> (&'static st
         4 => ("InstallSnapshot", snapshot(route, leader, (term, index), index, 3)),
         5 => {
             let put = PutRequest { key: KEY.into(), value: KEY.into(), ..PutRequest::default() };
-            let command = Command { request: Some(command::Request::Put(put)) }.encode_to_vec().into();
-            ("Propose", vec![message(&ProposeRequest { route: Some(route.clone()), command })])
+            let command = Command { request: Some(command::Request::Put(put)) }.encode_to_vec();
+            ("Propose", vec![message(&proposal(&route, command))])
         }
         6 => {
             let add = AddMember { peer_addr: "127.0.0.1:9".to_owned(), is_learner: false };
@@ -184,8 +184,8 @@ fn as_guest(draws: &mut Stream, target: &Target) -> Act {
         6 => ("InstallSnapshot", snapshot(&route, later, (later.term, 1 << 40), u64::MAX, 2)),
         7 => {
             // No command begins with this byte.
-            let command = [vec![0xff], garbage(draws, 512)].concat().into();
-            ("Propose", vec![message(&ProposeRequest { route: Some(route.clone()), command })])
+            let command = [vec![0xff], garbage(draws, 512)].concat();
+            ("Propose", vec![message(&proposal(&route, command))])
         }
         8 => {
             let question = garbage(draws, 512).into();
@@ -194,6 +194,10 @@ fn as_guest(draws: &mut Stream, target: &Target) -> Act {
         _ => ("Hello", vec![message(&HelloRequest { route: Some(route.clone()) })]),
     };
     call(rpc, whom, messages, false)
+}
+
+fn proposal(route: &Route, command: Vec<u8>) -> ProposeRequest {
+    ProposeRequest { route: Some(route.clone()), commands: delimited::join(&[command.into()]) }
 }
 
 /// A snapshot's head, and as many chunks of no snapshot.
@@ -274,7 +278,8 @@ mod tests {
             let Act::Call { whom: Pretence::Guest, path, messages, .. } = act else { continue };
             if path.ends_with("/Propose") {
                 let request = ProposeRequest::decode(&*messages[0]).unwrap();
-                assert!(Command::decode(request.command).is_err());
+                let commands = delimited::split(request.commands, 1).unwrap();
+                assert!(Command::decode(commands[0].clone()).is_err());
                 proposed += 1;
             }
             assert!(!path.ends_with("/ChangeMembership"));

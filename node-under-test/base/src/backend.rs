@@ -111,8 +111,7 @@ pub trait Backend: Send + Sync {
     /// Removes rows that no entry's outcome depends on any more. It belongs to no entry, so it
     /// moves no index, and a kill may take it back. May be called beside a commit.
     fn sweep(&self, batch: Batch) -> Result<()>;
-    /// Says that no commit follows at once: an engine that makes commits durable in groups ends its
-    /// group here.
+    /// Ends the group of an engine that makes commits durable in groups; blocking.
     fn settle(&self) -> Result<()>;
     /// Makes everything committed so far durable, and waits until it is.
     fn flush(&self) -> Result<()>;

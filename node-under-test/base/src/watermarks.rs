@@ -51,6 +51,8 @@ impl Marks {
 /// The process's watermarks. Each only grows; each has one writer. Waiters are woken by events.
 pub struct Watermarks {
     marks: watch::Sender<Marks>,
+    /// `marks.persisted` by itself.
+    persisted: watch::Sender<Option<LogId>>,
 }
 
 impl Watermarks {
@@ -66,20 +68,34 @@ impl Watermarks {
         if let Some(sentence) = marks.broken() {
             invariant_broken(&sentence);
         }
-        Self { marks: watch::Sender::new(marks) }
+        Self { marks: watch::Sender::new(marks), persisted: watch::Sender::new(persisted) }
     }
 
     pub fn now(&self) -> Marks {
         *self.marks.borrow()
     }
 
-    /// A receiver that is woken at every move.
+    /// A receiver that is woken at every move: several times for each entry.
     pub fn subscribe(&self) -> watch::Receiver<Marks> {
         self.marks.subscribe()
     }
 
+    /// A receiver that is woken when N moves, and by no other mark.
+    pub fn subscribe_persisted(&self) -> watch::Receiver<Option<LogId>> {
+        self.persisted.subscribe()
+    }
+
     pub fn persisted(&self, id: LogId) {
         self.advance(|marks| &mut marks.persisted, id);
+        self.publish_persisted();
+    }
+
+    fn publish_persisted(&self) {
+        // Read under the channel's own lock, so that of two movers the later one's N stays.
+        self.persisted.send_if_modified(|known| {
+            let persisted = self.now().persisted;
+            std::mem::replace(known, persisted) != persisted
+        });
     }
 
     pub fn flushed(&self, id: LogId) {
@@ -107,6 +123,7 @@ impl Watermarks {
             marks.committed = marks.committed.max(Some(id.index));
             true
         });
+        self.publish_persisted();
     }
 
     fn advance(&self, mark: impl FnOnce(&mut Marks) -> &mut Option<LogId>, id: LogId) {
@@ -148,6 +165,21 @@ mod tests {
         let marks = Watermarks::at_start(None, Some(LogId::new(1, 9)), None);
         marks.flushed(LogId::new(1, 4));
         assert_eq!(marks.now().flushed, Some(LogId::new(1, 9)));
+    }
+
+    #[test]
+    fn who_follows_n_is_woken_by_n_alone() {
+        let marks = Watermarks::at_start(None, Some(LogId::new(1, 4)), Some(9));
+        let mut follower = marks.subscribe_persisted();
+        marks.applied(LogId::new(1, 6));
+        marks.flushed(LogId::new(1, 6));
+        marks.committed(12);
+        assert!(!follower.has_changed().unwrap());
+        marks.persisted(LogId::new(1, 5));
+        assert!(follower.has_changed().unwrap());
+        assert_eq!(*follower.borrow_and_update(), Some(LogId::new(1, 5)));
+        marks.installed(LogId::new(2, 30));
+        assert_eq!(*follower.borrow_and_update(), Some(LogId::new(2, 30)));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 #![allow(clippy::all, unused_qualifications, missing_docs)]
 
 pub mod codec;
+pub mod delimited;
 pub mod limits;
 mod peer_methods;
 

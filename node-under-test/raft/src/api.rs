@@ -212,8 +212,8 @@ pub trait StateMachine: Send + Sync + 'static {
     /// sensible changes nothing.
     fn apply(&self, entry: Entry, awaited: bool) -> io::Result<Bytes>;
 
-    /// Nothing more is ready to be applied: what was applied in a group may be made durable now.
-    /// Blocking.
+    /// Enough was applied, or time enough has passed since: the group may be made durable now.
+    /// Called from the thread that applies, and blocking.
     fn settle(&self) -> io::Result<()>;
 
     /// Takes an image to send. Blocking. Its position M is that of the image; persisted N ≥ M when

@@ -35,10 +35,12 @@
 mod api;
 mod ask;
 mod belief;
+mod carry;
 mod change;
 mod checked;
 mod clock;
 mod dial;
+mod forward;
 mod hello;
 mod identity;
 mod log_store;

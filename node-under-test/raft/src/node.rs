@@ -7,6 +7,7 @@ use crate::api::{
 use crate::ask::Desk;
 use crate::belief;
 use crate::checked::ENTRIES_MAX;
+use crate::forward::Forwards;
 use crate::identity::Identity;
 use crate::log_store::LogStore;
 use crate::membership;
@@ -21,6 +22,7 @@ use crate::startup::{self, StartError};
 use crate::state_machine::{Adapter, RawRaft};
 use crate::types::TypeConfig;
 use bytes::Bytes;
+use node_base::LogId;
 use node_base::sabotage::{Bug, planted};
 use node_base::watermarks::{Marks, Watermarks};
 use node_proto::peer::peer_server::PeerServer;
@@ -93,7 +95,14 @@ impl RaftNode {
         let (status, leadership) = watch_status(&raft, &peers, stopped.clone());
         let rhythm = Rhythm::new(options.heartbeat_ms, options.election_ms.1);
         tokio::spawn(silence::run(raft.clone(), silence, rhythm, stopped.clone()));
-        tokio::spawn(follow_flushes(raft.clone(), log.clone(), marks.subscribe(), options.clone(), stopped.clone()));
+        let (every, index) = (options.snapshot_every_entries, |id: Option<LogId>| id.map(|id| id.index));
+        if planted(Bug::PurgePastFlushed) {
+            let applied = (marks.subscribe(), move |marks: &Marks| index(marks.applied));
+            tokio::spawn(follow_flushes(raft.clone(), log.clone(), applied, 8, stopped.clone()));
+        } else {
+            let persisted = (marks.subscribe_persisted(), move |persisted: &_| index(*persisted));
+            tokio::spawn(follow_flushes(raft.clone(), log.clone(), persisted, every, stopped.clone()));
+        }
         let router = Router {
             identity,
             raft,
@@ -102,6 +111,7 @@ impl RaftNode {
             leadership,
             state_machine,
             marks: marks.clone(),
+            forwards: Forwards::new(),
             changing: Arc::default(),
         };
         let silence = belief::silence(options.election_ms.1);
@@ -270,14 +280,22 @@ impl RaftNode {
         reason
     }
 
-    /// Stops raft and closes the log's file. Requests that come after fail.
+    /// Stops raft, makes durable what was applied in a group, and closes the log's file. Requests
+    /// that come after fail.
     pub async fn shutdown(&self) {
         self.inner.stop.send_replace(true);
         if let Err(error) = self.inner.router.raft.shutdown().await {
             tracing::error!(%error, "raft did not end cleanly");
         }
-        let log = self.inner.log.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || log.close()).await {
+        let (state_machine, log) = (self.inner.router.state_machine.clone(), self.inner.log.clone());
+        let close = move || {
+            // What works on a stopped member's directory reads the engine alone.
+            if let Err(error) = state_machine.settle() {
+                tracing::error!(%error, "what was applied last is not durable");
+            }
+            log.close();
+        };
+        if let Err(error) = tokio::task::spawn_blocking(close).await {
             tracing::error!(%error, "the raft log was not closed cleanly");
         }
     }
@@ -370,18 +388,16 @@ fn watch_status(
     (status_receiver, leadership_receiver)
 }
 
-/// Each time N has grown: the deferred rest of a purge, and every so often a new snapshot position,
-/// after which the library purges what it need not keep.
-async fn follow_flushes(
+/// Each time N has grown: the deferred rest of a purge, and after `every` so many entries a new
+/// snapshot position, after which the library purges what it need not keep. `position` finds N in
+/// what `marks` holds.
+async fn follow_flushes<M>(
     raft: RawRaft,
     log: LogStore,
-    mut marks: watch::Receiver<Marks>,
-    options: RaftOptions,
+    (mut marks, position): (watch::Receiver<M>, impl Fn(&M) -> Option<u64>),
+    every: u64,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let greedy = planted(Bug::PurgePastFlushed);
-    let every = if greedy { 8 } else { options.snapshot_every_entries };
-    let position = |marks: &Marks| if greedy { marks.applied } else { marks.persisted }.map(|id| id.index);
     let mut seen = position(&marks.borrow_and_update());
     // From what was purged, not from this life's N: a member that always dies young must purge as
     // well.

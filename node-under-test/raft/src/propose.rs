@@ -16,6 +16,7 @@
 
 use crate::api::{ProposeError, Proposed, StateMachine};
 use crate::clock::Deadline;
+use crate::forward::Forwards;
 use crate::identity::Identity;
 use crate::log_store::LogStore;
 use crate::peers::{COMMAND_BYTES_MAX, Peers, never_sent};
@@ -26,9 +27,8 @@ use node_base::LogId;
 use node_base::sabotage::{Bug, planted};
 use node_base::watermarks::Watermarks;
 use node_proto::peer::peer_client::PeerClient;
-use node_proto::peer::propose_response::Outcome;
 use node_proto::peer::read_index_response::Outcome as ReadOutcome;
-use node_proto::peer::{NotProposed, ProposeRequest, ReadIndexRequest};
+use node_proto::peer::{NotProposed, ReadIndexRequest};
 use openraft::LinearizerOption;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, LinearizableReadError, RaftError};
@@ -96,6 +96,7 @@ pub struct Router {
     pub leadership: watch::Receiver<Leadership>,
     pub state_machine: Arc<dyn StateMachine>,
     pub marks: Arc<Watermarks>,
+    pub forwards: Forwards<Attempt<Proposed>>,
     /// Held during a change of the membership here.
     pub changing: Arc<Mutex<()>>,
 }
@@ -243,37 +244,6 @@ impl Router {
             let retry = forward.reason == ForwardReason::LeaseExpired;
             if !retry || deadline.bound(metrics.changed()).await.is_none_or(|changed| changed.is_err()) {
                 return Attempt::not_leading(&forward);
-            }
-        }
-    }
-
-    async fn propose_at(&self, leader: u64, command: Bytes) -> Attempt<Proposed> {
-        let Some(mut client) = self.messages(leader) else { return unknown_member(leader) };
-        let request = ProposeRequest { route: self.identity.route(leader), command };
-        match Deadline::after(FORWARD_WAIT).bound(client.propose(request)).await {
-            None => Attempt::Failed(ProposeError::Unknown(format!(
-                "no answer from member {leader} within {FORWARD_WAIT:?}"
-            ))),
-            Some(Err(status)) if certainly_not_proposed(&status) => {
-                self.identity.heed(leader, &status);
-                refused_by_transport(&status)
-            }
-            Some(Err(status)) => Attempt::Failed(ProposeError::Unknown(format!("member {leader}: {status}"))),
-            Some(Ok(answer)) => {
-                let answer = answer.into_inner();
-                if let Err(error) = self.identity.count(leader, answer.from).await {
-                    return Attempt::Failed(ProposeError::Unknown(error.to_string()));
-                }
-                match answer.outcome {
-                    Some(Outcome::Applied(applied)) => {
-                        let log_id = LogId::new(applied.term, applied.index);
-                        Attempt::Done(Proposed { log_id, response: applied.response })
-                    }
-                    Some(Outcome::NotProposed(not)) => Attempt::refused(not),
-                    Some(Outcome::Unknown(reason)) => Attempt::Failed(ProposeError::Unknown(reason)),
-                    Some(Outcome::Unfit(reason)) => Attempt::Failed(ProposeError::Unfit(reason)),
-                    None => Attempt::Failed(ProposeError::Unknown(format!("member {leader} gave no outcome"))),
-                }
             }
         }
     }

@@ -14,6 +14,7 @@ use crate::api::ProposeError;
 use crate::ask::Desk;
 use crate::change;
 use crate::checked::{Checked, ENTRIES_MAX, Known};
+use crate::forward::FRAME_PROPOSALS_MAX;
 use crate::identity::{Identity, Word};
 use crate::log_store::VoteFacts;
 use crate::peers::{ANSWER_BYTES_MAX, REQUEST_BYTES_MAX};
@@ -25,7 +26,11 @@ use crate::types::{
     RawSnapshot, RawSnapshotMeta, RawVote, SnapshotData, TypeConfig, decode, decode_append, encode, log_id,
     raw_snapshot_meta, vote_parts,
 };
+use bytes::Bytes;
+use futures_util::stream::{BoxStream, FuturesOrdered};
+use futures_util::{FutureExt, StreamExt};
 use node_base::failpoint::{Window, pass};
+use node_proto::delimited;
 use node_proto::peer::ask_response::Outcome as AskOutcome;
 use node_proto::peer::peer_server::{Peer, PeerServer};
 use node_proto::peer::propose_response::Outcome;
@@ -184,23 +189,17 @@ impl Peer for PeerService {
         taken.map_err(|error| Status::internal(error.to_string()))?
     }
 
-    async fn propose(&self, request: Request<ProposeRequest>) -> Answer<ProposeResponse> {
-        let request = request.into_inner();
-        self.plain(request.route.as_ref()).await?;
-        let attempt = match self.router.vet(&request.command) {
-            Ok(()) => self.router.propose_here(request.command).await,
-            Err(unfit) => Attempt::Failed(unfit),
-        };
-        let outcome = match attempt {
-            Attempt::Done(done) => {
-                let (term, index) = (done.log_id.term, done.log_id.index);
-                Outcome::Applied(Applied { term, index, response: done.response })
-            }
-            Attempt::Refused { leader, reason } => Outcome::NotProposed(not_proposed(leader, reason)),
-            Attempt::Failed(ProposeError::Unfit(reason)) => Outcome::Unfit(reason),
-            Attempt::Failed(error) => Outcome::Unknown(error.to_string()),
-        };
-        Ok(Response::new(ProposeResponse { outcome: Some(outcome), from: self.identity().own() }))
+    type ProposeStream = BoxStream<'static, Result<ProposeResponse, Status>>;
+
+    async fn propose(&self, request: Request<ProposeRequest>) -> Answer<Self::ProposeStream> {
+        let ProposeRequest { route, commands } = request.into_inner();
+        let read = |_, _| delimited::split(commands, FRAME_PROPOSALS_MAX);
+        let commands = self.let_in(route.as_ref(), Word::Other, read).await?;
+        let router = Arc::new(self.router.clone());
+        // All of them are proposed when the first answer is asked for.
+        let answers: FuturesOrdered<_> =
+            commands.into_iter().map(|command| proposed(router.clone(), command).map(Ok)).collect();
+        Ok(Response::new(answers.boxed()))
     }
 
     async fn read_index(&self, request: Request<ReadIndexRequest>) -> Answer<ReadIndexResponse> {
@@ -237,6 +236,23 @@ impl Peer for PeerService {
         self.plain(request.into_inner().route.as_ref()).await?;
         Ok(Response::new(HelloResponse { from: self.identity().own() }))
     }
+}
+
+async fn proposed(router: Arc<Router>, command: Bytes) -> ProposeResponse {
+    let attempt = match router.vet(&command) {
+        Ok(()) => router.propose_here(command).await,
+        Err(unfit) => Attempt::Failed(unfit),
+    };
+    let outcome = match attempt {
+        Attempt::Done(done) => {
+            let (term, index) = (done.log_id.term, done.log_id.index);
+            Outcome::Applied(Applied { term, index, response: done.response })
+        }
+        Attempt::Refused { leader, reason } => Outcome::NotProposed(not_proposed(leader, reason)),
+        Attempt::Failed(ProposeError::Unfit(reason)) => Outcome::Unfit(reason),
+        Attempt::Failed(error) => Outcome::Unknown(error.to_string()),
+    };
+    ProposeResponse { outcome: Some(outcome), from: router.identity.own() }
 }
 
 fn not_proposed(leader: Option<u64>, reason: String) -> NotProposed {

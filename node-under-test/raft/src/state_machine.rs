@@ -3,7 +3,8 @@
 //!
 //! 0. *Entries are applied on a thread of their own* ([`ApplyThread`]), and so are snapshots
 //!    installed: an entry may change as many keys as the store has, and an engine may stall. What
-//!    raft's core, its timers and its peers need goes on meanwhile.
+//!    raft's core, its timers and its peers need goes on meanwhile. The thread also asks the state
+//!    machine to make durable what was applied ([`Group`]).
 //! 1. *An entry is applied only when the local log is durable through it*, though a quorum without
 //!    this member may have committed it earlier: the engine is then never ahead of the log, and
 //!    after a crash L ≥ E.
@@ -19,6 +20,7 @@
 //!    rest of the node by the image. What the library was promised earlier plays no part in it.
 
 use crate::api::StateMachine;
+use crate::clock::Moment;
 use crate::identity::Identity;
 use crate::log_store::LogStore;
 use crate::membership::roster;
@@ -35,7 +37,9 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, Raf
 use openraft::{EntryPayload, Raft};
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 /// The library, on this state machine.
@@ -66,29 +70,89 @@ type Item = (RawEntry, Option<ApplyResponder<TypeConfig>>);
 
 /// Claim 0. Takes one job at a time, and ends with its owner.
 struct ApplyThread {
-    jobs: mpsc::SyncSender<Box<dyn FnOnce() + Send>>,
+    jobs: mpsc::SyncSender<Job>,
 }
 
+type Job = Box<dyn FnOnce(&mut Group) + Send>;
+
 impl ApplyThread {
-    fn spawn() -> io::Result<Self> {
+    fn spawn(state_machine: Arc<dyn StateMachine>) -> io::Result<Self> {
         // Its one user waits for each job, so there is never a second one in the queue.
-        let (jobs, queue) = mpsc::sync_channel::<Box<dyn FnOnce() + Send>>(1);
-        let work = move || queue.into_iter().for_each(|job| job());
+        let (jobs, queue) = mpsc::sync_channel::<Job>(1);
+        let work = move || Group { state_machine, begun: None, entries: 0, failed: None }.serve(&queue);
         std::thread::Builder::new().name("apply".to_owned()).spawn(work)?;
         Ok(Self { jobs })
     }
 
     /// # Errors
     /// The error of `work`; or an earlier job panicked, and the thread with it.
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Group) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
         let gone = || io::Error::other("the thread that applies entries is gone");
         let (done, outcome) = oneshot::channel();
-        let job = move || {
+        let job = move |group: &mut Group| {
             // The waiter is gone when raft is shutting down.
-            let _ = done.send(work());
+            let _ = done.send(work(group));
         };
         self.jobs.try_send(Box::new(job)).map_err(|_| gone())?;
         outcome.await.map_err(|_| gone())?
+    }
+}
+
+/// Entries that were applied and not settled yet. No acknowledgement waits for that, and it may
+/// cost an fsync, which holds up the next entry: so entries share it for a while.
+struct Group {
+    state_machine: Arc<dyn StateMachine>,
+    /// Since the first of them.
+    begun: Option<Moment>,
+    entries: usize,
+    /// No job waited for the error.
+    failed: Option<io::Error>,
+}
+
+impl Group {
+    /// Time after which a group is settled, though it is small.
+    const AGE_MAX: Duration = Duration::from_millis(20);
+    /// Entries after which it is settled at once. What a group has superseded is not free before.
+    const ENTRIES_MAX: usize = 256;
+
+    /// Runs jobs until their sender is gone.
+    fn serve(&mut self, queue: &mpsc::Receiver<Job>) {
+        loop {
+            let job = match self.begun {
+                None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(begun) => queue.recv_timeout(Self::AGE_MAX.saturating_sub(begun.elapsed())),
+            };
+            match job {
+                Ok(job) => job(self),
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Err(error) = self.settle() {
+                        tracing::error!(%error, "what was applied cannot be made durable");
+                        self.failed = Some(error);
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// # Errors
+    /// The state machine's, of this settling or of one that no job waited for.
+    fn grow(&mut self, entries: usize) -> io::Result<()> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        let begun = *self.begun.get_or_insert_with(Moment::now);
+        self.entries += entries;
+        let is_due = self.entries >= Self::ENTRIES_MAX || begun.elapsed() >= Self::AGE_MAX;
+        if is_due { self.settle() } else { Ok(()) }
+    }
+
+    fn settle(&mut self) -> io::Result<()> {
+        (self.begun, self.entries) = (None, 0);
+        self.state_machine.settle()
     }
 }
 
@@ -113,10 +177,11 @@ impl Applied {
         Ok(())
     }
 
-    /// Applies what is ready at once, which is a group.
-    fn apply_all(&mut self, ready: Vec<Item>) -> io::Result<()> {
+    /// Applies what is ready at once.
+    fn apply_all(&mut self, ready: Vec<Item>, group: &mut Group) -> io::Result<()> {
+        let entries = ready.len();
         ready.into_iter().try_for_each(|item| self.apply(item))?;
-        self.inner.settle()
+        group.grow(entries)
     }
 
     fn install(&mut self, meta: &RawSnapshotMeta, log: &LogStore) -> io::Result<()> {
@@ -149,8 +214,9 @@ impl Adapter {
         let membership = raw_membership(&inner.membership()?.unwrap_or_default())?;
         let last = inner.replay_after();
         let durable = log.durable();
+        let thread = ApplyThread::spawn(inner.clone())?;
         let applied = Arc::new(Mutex::new(Applied { inner, last, membership, identity }));
-        Ok(Self { log, durable, marks, thread: ApplyThread::spawn()?, applied })
+        Ok(Self { log, durable, marks, thread, applied })
     }
 
     fn applied(&self) -> MutexGuard<'_, Applied> {
@@ -190,7 +256,8 @@ impl Adapter {
             let ready = batch.iter().take_while(|(raw, _)| raw.log_id.index <= durable).count();
             let ready: Vec<_> = batch.drain(..ready).collect();
             let applied = self.applied.clone();
-            let apply = move || applied.lock().unwrap_or_else(PoisonError::into_inner).apply_all(ready);
+            let apply =
+                move |group: &mut Group| applied.lock().unwrap_or_else(PoisonError::into_inner).apply_all(ready, group);
             self.thread.run(apply).await?;
         }
         Ok(())
@@ -234,7 +301,8 @@ impl RaftStateMachine<TypeConfig> for Adapter {
             return Err(io::Error::other(format!("asked to install a snapshot that only promises something: {meta}")));
         }
         let (applied, log, staged) = (self.applied.clone(), self.log.clone(), meta.clone());
-        let install = move || applied.lock().unwrap_or_else(PoisonError::into_inner).install(&staged, &log);
+        let install =
+            move |_: &mut Group| applied.lock().unwrap_or_else(PoisonError::into_inner).install(&staged, &log);
         self.thread.run(install).await?;
         if let Some(id) = self.applied().last {
             self.marks.installed(id);

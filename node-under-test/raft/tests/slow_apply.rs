@@ -1,4 +1,5 @@
-//! An entry that takes long to apply holds up those behind it, and nothing else.
+//! An entry that takes long to apply holds up those behind it, and nothing else; and what was
+//! applied is settled in groups.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail there")]
 
@@ -37,6 +38,45 @@ fn raft_goes_on_while_an_entry_is_applied() {
         for id in [1, 2, 3] {
             assert_eq!(cluster.commands(id), ["before", "stall", "behind"]);
         }
+        cluster.stop_all().await;
+    });
+}
+
+/// The last entries of a burst are settled though none follows them, and entries that come together
+/// share a settling.
+#[test]
+fn what_was_applied_is_settled_in_groups_and_without_another_entry() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut cluster = Cluster::new(1);
+        cluster.start_all().await;
+        cluster.write("first").await;
+        let settled = |cluster: &Cluster| cluster.settled(1).0.map(|at| at.index);
+        let applied = cluster.node(1).status().last_log;
+        eventually("the first is settled", || settled(&cluster) >= applied).await;
+        let before = cluster.settled(1).1;
+        let stalled = tokio::spawn({
+            let node = cluster.node(1);
+            async move { node.propose("stall".into()).await }
+        });
+        eventually("it is being applied", || cluster.gate.waiting() == 1).await;
+        let node = cluster.node(1);
+        let behind: Vec<_> = (0..100)
+            .map(|number| {
+                tokio::spawn({
+                    let node = node.clone();
+                    async move { node.propose(number.to_string().into()).await }
+                })
+            })
+            .collect();
+        eventually("they wait behind it", || node.status().committed >= applied.map(|index| index + 101)).await;
+        cluster.gate.open();
+        stalled.await.unwrap().unwrap();
+        for written in behind {
+            written.await.unwrap().unwrap();
+        }
+        eventually("all are settled", || settled(&cluster) >= applied.map(|index| index + 101)).await;
+        assert!(cluster.settled(1).1 - before < 100, "each was settled by itself");
         cluster.stop_all().await;
     });
 }

@@ -4,11 +4,11 @@
 //! 1. *An entry is one transaction*: its rows and its LogId become visible together, so what a kill
 //!    leaves is a prefix of the raft log.
 //! 2. *A group of entries is made durable at once.* [`commit`](Backend::commit) is visible and not
-//!    durable; [`settle`](Backend::settle), which apply calls when nothing more is ready, commits
-//!    once more with an fsync, and that makes all transactions before it durable. So one fsync
-//!    serves as many entries as were waiting, and a member that lags catches up at the speed of
-//!    memory. A failed sync ends the process, no matter which caller asked for it. *Broken by*
-//!    acknowledging a purge or a snapshot before the group is settled.
+//!    durable; [`settle`](Backend::settle), which apply calls once a group is large or old enough,
+//!    commits once more with an fsync, and that makes all transactions before it durable. So one
+//!    fsync serves many entries, and a member that lags catches up at the speed of memory. A failed
+//!    sync ends the process, no matter which caller asked for it. *Broken by* acknowledging a purge
+//!    or a snapshot before the group is settled.
 //! 3. *N is E*: the consistent index of the last durable transaction. There is no index file, and
 //!    nothing to capture. `persisted` moves when a group has been settled, and only then.
 //! 4. *A view owns its transaction*: it holds up no commit, and outlives an install or a

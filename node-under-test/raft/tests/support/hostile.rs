@@ -11,12 +11,12 @@ use http_body_util::{BodyExt, Full};
 use node_base::LogId;
 use node_base::backend::Declared;
 use node_base::watermarks::Watermarks;
-use node_proto::PEER_METHODS;
 use node_proto::peer::peer_server::PeerServer;
 use node_proto::peer::{
     AskRequest, ChangeRequest, HelloRequest, Life, ProposeRequest, RaftMessage, ReadIndexRequest, Route, SnapshotFrame,
     SnapshotHead, change_request, snapshot_frame,
 };
+use node_proto::{PEER_METHODS, delimited};
 use node_raft::{
     Dial, Entry, LogStore, Member, OutgoingSnapshot, Payload, PeerService, RaftNode, RaftOptions, SnapshotMeta,
     StateMachine, decode_membership,
@@ -413,8 +413,8 @@ impl Victim {
                 ("Ask", frame(&request.encode_to_vec()))
             }
             Act::Command(len) => {
-                let request =
-                    ProposeRequest { route: Some(liar.clone()), command: Bytes::from(vec![7; usize::from(*len)]) };
+                let commands = delimited::join(&[Bytes::from(vec![7; usize::from(*len)])]);
+                let request = ProposeRequest { route: Some(liar.clone()), commands };
                 ("Propose", frame(&request.encode_to_vec()))
             }
             Act::Change { kind, id } => {

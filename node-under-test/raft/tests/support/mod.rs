@@ -50,6 +50,8 @@ struct Engine {
     flushed: State,
     staged: Option<State>,
     installed: u64,
+    /// Where `memory` stood when it was last settled, and how often it was.
+    settled: (Option<LogId>, u64),
     /// Snapshots that were asked for; the first answer is "not yet".
     snapshots_asked: u64,
     /// Lets every command pass, as a member of another version might.
@@ -173,6 +175,8 @@ impl StateMachine for Memory {
     }
 
     fn settle(&self) -> io::Result<()> {
+        let mut engine = self.lock();
+        engine.settled = (engine.memory.at, engine.settled.1 + 1);
         Ok(())
     }
 
@@ -492,6 +496,11 @@ impl Cluster {
 
     pub fn commands(&self, id: u64) -> Vec<String> {
         self.engines[&id].lock().unwrap().memory.commands.clone()
+    }
+
+    /// Where member `id`'s state machine was last told to settle, and how often it was.
+    pub fn settled(&self, id: u64) -> (Option<LogId>, u64) {
+        self.engines[&id].lock().unwrap().settled
     }
 
     pub fn members_known_to(&self, id: u64) -> Vec<Enrolled> {
