@@ -144,7 +144,7 @@ fn plausible(draws: &mut Stream, route: &Route, target: &Target) -> (&'static st
         5 => {
             let put = PutRequest { key: KEY.into(), value: KEY.into(), ..PutRequest::default() };
             let command = Command { request: Some(command::Request::Put(put)) }.encode_to_vec();
-            ("Propose", vec![message(&proposal(&route, command))])
+            ("Propose", vec![message(&proposal(route, command))])
         }
         6 => {
             let add = AddMember { peer_addr: "127.0.0.1:9".to_owned(), is_learner: false };
@@ -185,7 +185,7 @@ fn as_guest(draws: &mut Stream, target: &Target) -> Act {
         7 => {
             // No command begins with this byte.
             let command = [vec![0xff], garbage(draws, 512)].concat();
-            ("Propose", vec![message(&proposal(&route, command))])
+            ("Propose", vec![message(&proposal(route, command))])
         }
         8 => {
             let question = garbage(draws, 512).into();
