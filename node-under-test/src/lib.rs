@@ -47,13 +47,17 @@ use node_base::chain::chain;
 #[cfg(feature = "member")]
 use node_base::durable::remedy;
 #[cfg(feature = "member")]
-use node_base::{diagnostics, say};
+use node_base::{diagnostics, process, say};
 #[cfg(feature = "member")]
 use std::process::ExitCode;
 
-/// Parses the command line and runs it; an error goes to standard error, with exit code 1.
+/// Parses the command line, runs it, and ends the process; an error goes to standard error, with
+/// exit code 1.
+///
+/// Ends without the static destructors of C++, which RocksDB's threads outlive: see
+/// [`process::end`]. All that goes to standard output is flushed where it is written.
 #[cfg(feature = "member")]
-pub fn main() -> ExitCode {
+pub fn main() -> ! {
     diagnostics::catch_panics();
     let done = match cli::Cli::parse().command {
         cli::Command::Serve(options) => serve::run(*options),
@@ -66,12 +70,13 @@ pub fn main() -> ExitCode {
         cli::Command::Dump(options) => offline::dump(&options),
         cli::Command::Verify(options) => offline::verify(&options),
     };
-    done.unwrap_or_else(|error| {
+    let code = done.unwrap_or_else(|error| {
         let error = chain(error.as_ref());
         match remedy(&error).filter(|remedy| !error.contains(remedy)) {
             Some(remedy) => say!("error: {error}; {remedy}"),
             None => say!("error: {error}"),
         }
         ExitCode::FAILURE
-    })
+    });
+    process::end(i32::from(code != ExitCode::SUCCESS))
 }
