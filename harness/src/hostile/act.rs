@@ -185,7 +185,7 @@ fn as_guest(draws: &mut Stream, target: &Target) -> Act {
         7 => {
             // No command begins with this byte.
             let command = [vec![0xff], garbage(draws, 512)].concat();
-            ("Propose", vec![message(&proposal(route, command))])
+            ("Propose", vec![message(&proposal(&route, command))])
         }
         8 => {
             let question = garbage(draws, 512).into();
