@@ -64,8 +64,8 @@ certificate: sabotaged build ## both detection tables as one certificate, JSON a
 disk-full: build ## disks that are full for a while, on each engine (root and /dev/fuse): 60 cycles each
 	@for engine in disk-full disk-full-redb; do ( $(RUN) scenarios/$$engine.toml --seed $(SEED) ) || exit; done
 
-io-error: build ## syncs that fail (root and /dev/fuse): 60 cycles
-	@$(RUN) scenarios/io-error.toml --seed $(SEED)
+io-error: build ## syncs, reads and writes that fail, on each engine (root and /dev/fuse): 60 cycles each
+	@for engine in io-error io-error-redb; do ( $(RUN) scenarios/$$engine.toml --seed $(SEED) ) || exit; done
 
 five-nodes: build ## five members
 	@$(RUN) scenarios/five-nodes.toml --seed $(SEED)

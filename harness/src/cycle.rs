@@ -621,6 +621,7 @@ mod tests {
             majority: Vec::new(),
             majority_wrote_ms: None,
             met: 0,
+            operation: None,
             skipped: None,
             not_applicable: false,
         }

@@ -13,7 +13,7 @@
 //! before leads below it. So all paths are the same as without it, and a plain directory remains
 //! after the unmounting.
 //!
-//! The disk that it pretends to have can be full, slow, and fail a sync ([`Disk`]).
+//! The disk that it pretends to have can be full, slow, and fail what it is asked for ([`Disk`]).
 //!
 //! With [`Names`](ninelives_evidence::power::Names) it also keeps account of what no sync has made
 //! durable (`unsynced`, `lossy`), and [`Mount::cut`] takes that away from a dead member's
@@ -37,6 +37,7 @@ mod delayed;
 mod disk;
 #[cfg(test)]
 mod disk_tests;
+mod failing;
 mod gate;
 mod instant;
 mod lossy;
@@ -55,6 +56,7 @@ mod walked;
 
 pub use crash::Crash;
 pub use disk::{Ailing, Disk};
+pub use failing::Access;
 pub use gate::Gate;
 pub use instant::{Instant, State};
 pub use mount::Mount;

@@ -217,10 +217,11 @@ mod tests {
     use crate::scenario::{
         AilmentKind, DiskSpec, FaultKind, Quota, RestoreKind, StrangersSpec, UnlikeKind, WayKind, WhomKind,
     };
-    use crate::subject::{Reach, WINDOWS, Window, all_windows};
+    use crate::subject::{FILE_OPERATIONS, FileLife, Reach, WINDOWS, Window, all_windows};
     use ninelives_evidence::limits;
     use ninelives_evidence::member::{Role, Slot};
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
     use std::path::Path;
 
     fn gate() -> Scenario {
@@ -458,6 +459,9 @@ mod tests {
         scenario.faults.kinds = vec![(FaultKind::Kill, 1), (FaultKind::Disk, 1)];
         scenario.disk = Some(DiskSpec {
             ailments: vec![(AilmentKind::Fill, 3), (AilmentKind::FailSync, 1), (AilmentKind::Slow, 1)],
+            fail_ms: limits::FAIL_MS_DRAWN,
+            once_percent: 50,
+            shorten_ms: limits::FILL_MS_DRAWN,
             fill_ms: limits::FILL_MS_DRAWN,
             left_kib: limits::LEFT_KIB_DRAWN,
             nothing_left_percent: 30,
@@ -482,6 +486,35 @@ mod tests {
         let kills = |plan: &Plan| plan.steps.iter().map(|step| step.faults.last().cloned()).collect::<Vec<_>>();
         let pairs = kills(&plan).into_iter().zip(kills(&alone));
         assert!(pairs.filter(|(with, _)| !with.as_ref().is_some_and(is_disk)).all(|(with, alone)| with == alone));
+    }
+
+    /// Reads and writes fail that a member of the scenario makes. Where only a start makes them, the
+    /// same members are killed.
+    #[test]
+    fn reads_and_writes_fail_where_a_member_makes_them() {
+        let mut scenario =
+            Scenario::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/io-error.toml")).unwrap();
+        let disk = scenario.disk.as_mut().unwrap();
+        disk.ailments = vec![(AilmentKind::FailRead, 1), (AilmentKind::FailWrite, 1), (AilmentKind::Shorten, 1)];
+        (disk.once_percent, disk.with_kill_percent) = (50, 0);
+        let plan = Plan::generate(&scenario, &Seed::new(7), 600, 1);
+        assert_eq!(plan.to_string().parse::<Plan>().unwrap(), plan);
+        let mut seen = BTreeSet::new();
+        let mut once = 0;
+        for step in &plan.steps {
+            let Fault::Disk(fault) = &step.faults[0] else { continue };
+            let operation = fault.ailment.operation().unwrap();
+            assert!(operation.exists_on(Engine::Rocksdb), "{step}");
+            assert_eq!(fault.ailment.may_end_a_member(), fault.ailment.meets_starts(), "{step}");
+            once += u32::from(matches!(fault.ailment, Ailment::Fail { ms: 0, .. }));
+            let killed = matches!(step.faults[1..], [Fault::Kill { whom, .. }] if whom == fault.whom);
+            assert_eq!(killed, operation.brought_by == FileLife::Start, "{step}");
+            seen.insert(operation.name);
+        }
+        let could = FILE_OPERATIONS.iter().filter(|one| one.exists_on(Engine::Rocksdb));
+        let could: BTreeSet<_> = could.filter(|one| one.brought_by != FileLife::Snapshot).map(|one| one.name).collect();
+        assert_eq!(seen, could);
+        assert!(once > 20, "{once}");
     }
 
     /// A window of small weight, in the role that is chosen least, gets what its quota asks for,
@@ -592,12 +625,23 @@ mod tests {
         })
     }
 
+    fn any_failing() -> impl Strategy<Value = Ailment> {
+        let operation = prop::sample::select(FILE_OPERATIONS.iter().collect::<Vec<_>>());
+        let numbers = (1..=limits::PLAN_FAIL_HIT_MAX, 1..=limits::PLAN_FAIL_MS_MAX, 0..3u32);
+        (operation, numbers).prop_map(|(operation, (hit, ms, how))| match how {
+            0 if !operation.reads() => Ailment::Shorten { operation, ms },
+            1 if !operation.reads() => Ailment::Fail { operation, hit, ms: 0 },
+            _ => Ailment::Fail { operation, hit, ms },
+        })
+    }
+
     fn any_disk() -> impl Strategy<Value = Fault> {
         let (min, max) = limits::PLAN_LEFT_KIB;
         let left_kib = prop_oneof![Just(0), min..=max];
         let ailment = prop_oneof![
             (left_kib, 1..=limits::PLAN_FILL_MS_MAX).prop_map(|(left_kib, ms)| Ailment::Fill { left_kib, ms }),
             Just(Ailment::FailSync { losing: false }),
+            any_failing(),
             (1..=limits::PLAN_SLOW_BY_MS_MAX, 1..=limits::PLAN_SLOW_MS_MAX)
                 .prop_map(|(by_ms, ms)| Ailment::Slow { by_ms, ms }),
         ];

@@ -18,6 +18,7 @@
 
 mod etcd;
 pub mod events;
+mod file_operations;
 mod file_windows;
 mod ids;
 pub mod node;
@@ -25,6 +26,7 @@ pub mod server;
 mod window;
 
 pub use etcd::{EtcdOptions, spec as etcd_spec};
+pub use file_operations::{FILE_OPERATIONS, FileOperation, Life as FileLife};
 pub use ids::Ids;
 pub use node::Node;
 pub use server::{Server, ServerSpec};

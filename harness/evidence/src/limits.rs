@@ -335,6 +335,17 @@ pub const PLAN_SLOW_MS_MAX: u64 = 5_000;
 pub const PLAN_SLOW_BY_MS_MAX: u64 = 300;
 /// Milliseconds by which syncs of a disk that is drawn to be slow take longer at most.
 pub const SLOW_BY_MS_DRAWN: (u64, u64) = (5, 80);
+/// Milliseconds for which a plan may have reads and writes fail, or be short.
+pub const PLAN_FAIL_MS_MAX: u64 = 5_000;
+/// Greatest pass of a read or a write that a plan may have fail: under load hundreds come within
+/// seconds.
+pub const PLAN_FAIL_HIT_MAX: u64 = 1_000;
+/// Milliseconds for which reads and writes are drawn to fail: a member that ends of them is started
+/// again while they still do.
+pub const FAIL_MS_DRAWN: (u64, u64) = (100, 800);
+/// Milliseconds until a read or a write has to come, so that it can fail: beside a kill, until the
+/// member has been inspected and has started again.
+pub const DISK_MEET_MS_MAX: u64 = 8_000;
 /// Milliseconds until a sync has to come, so that it can fail: under load one comes every few
 /// milliseconds.
 pub const DISK_HIT_MS_MAX: u64 = 3_000;

@@ -10,13 +10,13 @@ use super::readings::Readings;
 use super::{Site, Trouble};
 use crate::contact::{Contact, KvLook, Standing};
 use crate::endpoints::Board;
-use crate::faultfs::{Ailing, Disk, Gate, Mount};
+use crate::faultfs::{Access, Ailing, Disk, Gate, Mount};
 use crate::pace::Pace;
 use crate::plan::Ailment;
 use crate::process::{Child, Launch, Signals};
 use crate::seed::Stream;
 use crate::subject::events::{self, NodeState};
-use crate::subject::{self, Addresses, Origin, Window};
+use crate::subject::{self, Addresses, FileOperation, Origin, Window};
 use anyhow::{Context, anyhow};
 use ninelives_evidence::ended::Ended;
 use ninelives_evidence::member::{Engine, Slot};
@@ -242,7 +242,7 @@ impl Member {
     }
 
     /// Has its disk fail, until what is returned is dropped; `draws`: the delays of one that is
-    /// slow.
+    /// slow, and the parts of writes.
     ///
     /// # Errors
     /// Its directory is not under the fault filesystem.
@@ -254,6 +254,8 @@ impl Member {
             Ailment::Fill { left_kib, .. } => disk.fill(left_kib << 10),
             Ailment::Slow { by_ms, .. } => disk.slow(by_ms, draws),
             Ailment::FailSync { losing } => disk.fail_sync(losing),
+            Ailment::Fail { operation, hit, ms } => disk.fail(access(operation)?, (hit, ms == 0), draws),
+            Ailment::Shorten { operation, .. } => disk.shorten(access(operation)?, draws),
         })
     }
 
@@ -271,6 +273,12 @@ impl Member {
     /// True if the fault filesystem, and not the machine, refused this life room.
     pub fn was_refused_room(&self) -> bool {
         self.disk().is_some_and(|disk| disk.refused_room())
+    }
+
+    /// True if it lives although a write of this life failed or was cut short: only a next life
+    /// reads what is on its disk.
+    pub fn outlived_a_write(&self) -> bool {
+        self.is_up() && self.disk().is_some_and(|disk| disk.wrote_less())
     }
 
     /// The ends that an error of its disk, which it was made to give, explains.
@@ -650,6 +658,11 @@ fn is_of_files(window: &str) -> bool {
 }
 
 /// Says in the log of a life that cannot write there why it holds nothing else.
+fn access(operation: &FileOperation) -> Result<Access, Trouble> {
+    let known = Access::parse(operation.name);
+    Ok(known.ok_or_else(|| anyhow!("the fault filesystem does not know {}", operation.name))?)
+}
+
 fn explain_the_silence(log: &Path) -> io::Result<()> {
     let mut log = File::options().create(true).append(true).open(log)?;
     log.write_all(b"(`cluster.full_logs` names this slot: standard error was a device that takes nothing)\n")

@@ -4,6 +4,9 @@
 //! that the node documents. It is then a casualty like one that was killed: inspected, started
 //! again, and judged. Nothing else excuses an end: a member that dies of a shortage that it
 //! promises to survive has died.
+//!
+//! A member may live on where an error is no reason to end. It must not go on with a hole: it is
+//! killed once all are live again, so that its next life reads what it wrote.
 
 use super::{Casualty, Stage, Work};
 use crate::cluster::{Member, Trouble};
@@ -11,6 +14,7 @@ use crate::faultfs::Ailing;
 use crate::pace::{Lap, Pace};
 use crate::plan::Ailment;
 use crate::process::Signals;
+use crate::timer;
 use ninelives_evidence::limits;
 use ninelives_evidence::record::Victim;
 use ninelives_evidence::stretched::Stretched;
@@ -37,6 +41,27 @@ pub(super) struct Failure {
     losing: bool,
     /// The member did not end within so long.
     went_on: Option<Stretched>,
+}
+
+/// A member whose disk is to refuse reads or writes.
+pub(super) struct Refusing {
+    member: u64,
+    ailing: Ailing,
+}
+
+impl Refusing {
+    /// Waits until the disk refuses an operation, within a bound of `lap`, and then for so `long`
+    /// while it refuses all others of its kind. The operations that it refused, and the member with
+    /// the file of the first.
+    pub(super) async fn end(self, lap: &Lap, long: Duration) -> (u64, Option<String>) {
+        let mut failed = self.ailing.failed();
+        let file = async { failed.wait_for(Option::is_some).await.ok().and_then(|file| file.clone()) };
+        let file = lap.within(Duration::from_millis(limits::DISK_MEET_MS_MAX), file).await.ok().flatten();
+        if file.is_some() {
+            timer::sleep(long).await;
+        }
+        (self.ailing.met(), file.map(|file| format!("n{} {}", self.member, file.display())))
+    }
 }
 
 impl Failing {
@@ -68,7 +93,8 @@ fn has_to_end(file: &str) -> bool {
 impl Stage<'_> {
     pub(super) fn ail(&self, cycle: u32, ailment: Ailment, victims: &[Victim]) -> Result<Vec<Ailing>, Trouble> {
         let ail = |victim: &Victim| {
-            let draws = self.seed.stream(&format!("slow/{cycle}/{}", victim.member));
+            let name = if ailment.operation().is_some() { "parts" } else { "slow" };
+            let draws = self.seed.stream(&format!("{name}/{cycle}/{}", victim.member));
             self.member(victim.member)?.ail(ailment, draws)
         };
         victims.iter().map(ail).collect()
@@ -87,15 +113,29 @@ impl Stage<'_> {
     }
 
     /// Brings all members back, and once more those that ended meanwhile of what their disks had
-    /// done to them. A life is excused at most once, and its next one meets a disk that is well.
+    /// done to them. A life is excused at most once, and the one after a start that failed meets a
+    /// disk that is well.
+    ///
+    /// Members that live on after a write that failed or was cut short are killed then: only a next
+    /// life reads what is on their disks.
     pub(super) async fn heal(&mut self, work: &mut Work) -> Result<(), Trouble> {
         loop {
             self.end_mortal(work).await?;
             self.bury(work).await?;
             self.draw_consequences(work).await?;
             match self.come_back(work).await {
-                Err(Trouble::Died { member, .. }) if self.ended_of_its_disk(member) => {}
-                done => return done,
+                Err(Trouble::Died { member, .. }) if self.ended_of_its_disk(member) => {
+                    self.end_met_by_starts(work).await?;
+                }
+                Ok(()) => {
+                    let outlived = self.cluster.members.iter().filter(|member| member.outlived_a_write());
+                    let outlived: Vec<_> = outlived.map(|member| member.id).collect();
+                    if outlived.is_empty() {
+                        return Ok(());
+                    }
+                    self.kill(work, &outlived).await?;
+                }
+                failed => return failed,
             }
         }
     }
@@ -107,6 +147,11 @@ impl Stage<'_> {
             Ok(Failing { member: victim.member, ailing, process, pace: self.cluster.site.pace().clone() })
         });
         failing.collect()
+    }
+
+    pub(super) fn refusing(&self, ailing: Vec<Ailing>, victims: &[Victim]) -> Vec<Refusing> {
+        let refusing = victims.iter().zip(ailing);
+        refusing.map(|(victim, ailing)| Refusing { member: victim.member, ailing }).collect()
     }
 
     /// A member that goes on after a failed sync is told of, and the power fails under those whose

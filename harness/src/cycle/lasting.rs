@@ -14,7 +14,7 @@
 //! Shortly before the end the prober writes to the others, and then reads from the victims
 //! ([`ReadProber`]): a victim that still believes that it leads must not answer from its old state.
 
-use super::disks::{Failing, Failure};
+use super::disks::{Failing, Failure, Refusing};
 use super::revive::first_trouble;
 use super::strike::Reached;
 use super::{Stage, Work, victims};
@@ -24,6 +24,7 @@ use crate::faultfs::Ailing;
 use crate::observe::leaderless;
 use crate::pace::Lap;
 use crate::plan::{Ailment, DiskFault, Fault, Link, When, Whom};
+use crate::subject::FileOperation;
 use crate::timer;
 use crate::workload::ReadProber;
 use anyhow::{Context, anyhow};
@@ -55,6 +56,8 @@ struct Task {
     set: JoinSet<io::Result<LastingEnd>>,
     /// A member may end by it, and is started again only after it.
     mortal: bool,
+    /// A member may end by it in its next start as well.
+    meets_starts: bool,
 }
 
 /// The end of a lasting fault, as its task saw it.
@@ -87,6 +90,13 @@ enum What {
 }
 
 impl What {
+    fn operation(self) -> Option<&'static FileOperation> {
+        match self {
+            What::Disk(ailment) => ailment.operation(),
+            What::Pause | What::Network(_) => None,
+        }
+    }
+
     fn kind(self) -> LastingKind {
         match self {
             What::Pause => LastingKind::Pause,
@@ -94,6 +104,9 @@ impl What {
             What::Disk(Ailment::Fill { .. }) => LastingKind::Fill,
             What::Disk(Ailment::Slow { .. }) => LastingKind::Slow,
             What::Disk(Ailment::FailSync { .. }) => LastingKind::FailSync,
+            What::Disk(Ailment::Fail { operation, .. }) if operation.reads() => LastingKind::FailRead,
+            What::Disk(Ailment::Fail { .. }) => LastingKind::FailWrite,
+            What::Disk(Ailment::Shorten { .. }) => LastingKind::Shorten,
         }
     }
 }
@@ -178,6 +191,7 @@ impl Stage<'_> {
             majority: Vec::new(),
             majority_wrote_ms: None,
             met: 0,
+            operation: what.operation().map(|operation| operation.name.to_owned()),
             skipped: None,
             not_applicable: false,
         };
@@ -185,6 +199,12 @@ impl Stage<'_> {
             record.skipped = Some("no member has the role that it asks for".to_owned());
             return Ok((record, task));
         };
+        let engine = self.member(first)?.engine;
+        if let Some(operation) = what.operation().filter(|operation| !operation.exists_on(engine)) {
+            record.not_applicable = true;
+            record.skipped = Some(format!("n/a on {engine}: {}", operation.name));
+            return Ok((record, task));
+        }
         if let Some(skip) = self.reach_begin(first, when).await? {
             record.not_applicable = matches!(skip, Skip::NotApplicable(_));
             let (Skip::NotApplicable(why) | Skip::NotReached(why)) = skip;
@@ -216,12 +236,19 @@ impl Stage<'_> {
                 patient.leaderless = others.map(|member| (member.id, url(member.addresses.client))).collect();
             }
         }
-        task.mortal = matches!(what, What::Disk(ailment) if ailment.may_end_a_member());
+        if let What::Disk(ailment) = what {
+            (task.mortal, task.meets_starts) = (ailment.may_end_a_member(), ailment.meets_starts());
+        }
         match (what, hold) {
             (What::Disk(Ailment::FailSync { losing }), Hold::Disk(ailing)) => {
                 let failing = self.failing(ailing, &victims)?;
                 let bound = Duration::from_millis(ms);
                 task.set.spawn(async move { await_failures(failing, &patient, since, (bound, losing)).await })
+            }
+            (What::Disk(Ailment::Fail { .. }), Hold::Disk(ailing)) => {
+                let refusing = self.refusing(ailing, &victims);
+                let long = Duration::from_millis(ms);
+                task.set.spawn(async move { await_refusals(refusing, &patient, since, long).await })
             }
             (_, hold) => task.set.spawn(async move { look_after(hold, &patient, since, ms).await }),
         };
@@ -314,9 +341,15 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Waits until everything has ended that a member may end by.
+    /// Waits until everything has ended that a member may end by, and that it is not to meet in its
+    /// next start.
     pub(super) async fn end_mortal(&mut self, work: &mut Work) -> Result<(), Trouble> {
-        self.end_those(work, |task| task.mortal).await
+        self.end_those(work, |task| task.mortal && !task.meets_starts).await
+    }
+
+    /// Waits until everything has ended that a member has ended by in its start.
+    pub(super) async fn end_met_by_starts(&mut self, work: &mut Work) -> Result<(), Trouble> {
+        self.end_those(work, |task| task.meets_starts).await
     }
 
     async fn end_those(&mut self, work: &mut Work, those: fn(&Task) -> bool) -> Result<(), Trouble> {
@@ -410,21 +443,23 @@ async fn await_failures(
 ) -> io::Result<LastingEnd> {
     let ends = failing.iter().map(|one| one.end(&patient.lap, bound, losing));
     let failures: Vec<_> = join_all(ends).await.into_iter().flatten().collect();
-    let (behind, lasted_ms, met) = (patient.behind(), clock::ms_since(since), failures.len() as u64);
-    let files: Vec<_> = failures.iter().map(|failure| format!("n{} {}", failure.member, failure.file)).collect();
-    let found = if files.is_empty() { "no sync came".to_owned() } else { files.join(", ") };
-    let what = Some(format!("{}, after {lasted_ms} ms: {found}", patient.fault));
-    patient.ledger.record(&Evidence::Did { cycle: patient.cycle, did: Did::End, member: None, what });
-    let machine_percent = patient.lap.factor_percent();
-    Ok(LastingEnd {
-        lasted_ms,
-        behind,
-        met,
-        majority_wrote_ms: None,
-        leaderless: Vec::new(),
-        machine_percent,
-        failures,
-    })
+    let files = failures.iter().map(|failure| format!("n{} {}", failure.member, failure.file)).collect();
+    let met = failures.len() as u64;
+    Ok(LastingEnd { failures, ..patient.end_of_errors(since, met, files, "no sync came") })
+}
+
+/// Waits until reads or writes of each victim fail, within a bound, and then for so `long` while
+/// all others of their kind do.
+async fn await_refusals(
+    refusing: Vec<Refusing>,
+    patient: &Patient,
+    since: Instant,
+    long: Duration,
+) -> io::Result<LastingEnd> {
+    let ends = join_all(refusing.into_iter().map(|one| one.end(&patient.lap, long))).await;
+    let files = ends.iter().filter_map(|(_, file)| file.clone()).collect();
+    let met = ends.iter().map(|(met, _)| met).sum();
+    Ok(patient.end_of_errors(since, met, files, "none came"))
 }
 
 /// The end of a sentence on a fault that so many operations met.
@@ -447,6 +482,23 @@ fn connected_majority(link: Link, cut: &[usize], members: usize) -> Vec<usize> {
 }
 
 impl Patient {
+    /// The end of errors that disks gave `met` operations on `files`.
+    fn end_of_errors(&self, since: Instant, met: u64, files: Vec<String>, none: &str) -> LastingEnd {
+        let (behind, lasted_ms) = (self.behind(), clock::ms_since(since));
+        let found = if files.is_empty() { none.to_owned() } else { files.join(", ") };
+        let what = Some(format!("{}, after {lasted_ms} ms: {found}", self.fault));
+        self.ledger.record(&Evidence::Did { cycle: self.cycle, did: Did::End, member: None, what });
+        LastingEnd {
+            lasted_ms,
+            behind,
+            met,
+            majority_wrote_ms: None,
+            leaderless: Vec::new(),
+            machine_percent: self.lap.factor_percent(),
+            failures: Vec::new(),
+        }
+    }
+
     fn behind(&self) -> u64 {
         let least = self.victims_applied.iter().map(|applied| applied.load(Ordering::Acquire)).min().unwrap_or(0);
         let most = self.all_applied.iter().map(|applied| applied.load(Ordering::Acquire)).max().unwrap_or(0);

@@ -2,6 +2,7 @@
 
 use super::attr::{self, attr};
 use super::disk::Disk;
+use super::failing::Fate;
 use super::lossy::{Lossy, place};
 use super::point::Class;
 use super::tree::{ROOT, Tree, by_descriptor, errno, errno_of, read_up_to, stat_of};
@@ -287,7 +288,10 @@ impl Below {
         self.handles().open.remove(&handle);
     }
 
-    pub fn read(&self, handle: u64, offset: u64, size: u32) -> Done<Vec<u8>> {
+    pub fn read(&self, ino: u64, handle: u64, offset: u64, size: u32) -> Done<Vec<u8>> {
+        if self.disk.fate(true, size.into(), || self.tree().path(ino)) != Fate::Whole {
+            return Err(Errno::EIO);
+        }
         // A short answer would mean the end of the file.
         Ok(read_up_to(&self.handle(handle)?.file, offset, size as usize)?)
     }
@@ -298,6 +302,16 @@ impl Below {
     }
 
     pub fn write(&self, ino: u64, handle: u64, offset: u64, bytes: &[u8]) -> Done<u32> {
+        let part = |length: u64| self.put(ino, handle, offset, &bytes[..length as usize]);
+        match self.disk.fate(false, bytes.len() as u64, || self.tree().path(ino)) {
+            Fate::Whole => self.put(ino, handle, offset, bytes),
+            Fate::Short(length) => part(length),
+            Fate::Fails(0) => Err(Errno::EIO),
+            Fate::Fails(length) => part(length).and(Err(Errno::EIO)),
+        }
+    }
+
+    fn put(&self, ino: u64, handle: u64, offset: u64, bytes: &[u8]) -> Done<u32> {
         let file = self.handle(handle)?.file;
         self.disk.write(&file, (offset, bytes.len() as u64), |length| {
             let mut lossy = self.lossy();

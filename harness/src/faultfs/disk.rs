@@ -10,6 +10,8 @@
 //! stay to be made durable by a later one; or it counts as written, as in Linux's page cache after
 //! an error, and no later sync makes it durable.
 //!
+//! *Reads and writes that fail, and short writes*: see `failing`.
+//!
 //! *Slow.* Each sync of a file takes longer. A sync covers what came before it was asked for, and
 //! not what comes while it is delayed.
 //!
@@ -21,6 +23,8 @@
 //!    nothing.
 
 use super::delayed::Delayed;
+use super::failing::{Access, Failing, Fate, Short};
+use super::point::Class;
 use super::tree::errno;
 use crate::seed::Stream;
 use crate::timer;
@@ -49,6 +53,8 @@ pub struct Disk {
     state: Mutex<State>,
     /// The file whose sync failed, since this was asked for.
     failed: watch::Sender<Option<PathBuf>>,
+    /// The first file of which a read or a write failed, since this was asked for.
+    refused: watch::Sender<Option<PathBuf>>,
     /// Delayed syncs, and how many of them are being carried out.
     delayed: Delayed,
 }
@@ -58,11 +64,15 @@ struct State {
     full: Option<Full>,
     /// The next sync of a file fails; `true`: what it was for counts as written.
     sync_fails: Option<bool>,
+    failing: Option<Failing>,
+    short: Option<Short>,
     slow: Option<Slow>,
     /// In this life the member was given an error that it is not asked to survive.
     may_end: bool,
     /// In this life the member was told that there is no room.
     refused_room: bool,
+    /// In this life a write of the member failed, or was cut short.
+    wrote_less: bool,
 }
 
 #[derive(Debug)]
@@ -93,6 +103,8 @@ pub struct Ailing {
 enum Kind {
     Full,
     FailsSync,
+    Fails,
+    Shortens,
     Slow,
 }
 
@@ -102,13 +114,18 @@ impl Ailing {
         match self.what {
             Kind::Full => self.disk.state().full.as_ref().map_or(0, |full| full.met),
             Kind::FailsSync => u64::from(self.disk.failed.borrow().is_some()),
+            Kind::Fails => self.disk.state().failing.as_ref().map_or(0, |failing| failing.met),
+            Kind::Shortens => self.disk.state().short.as_ref().map_or(0, |short| short.met),
             Kind::Slow => self.disk.state().slow.as_ref().map_or(0, |slow| slow.met),
         }
     }
 
-    /// The file whose sync failed, as soon as one has.
+    /// The file of the first operation that failed, as soon as one has.
     pub fn failed(&self) -> watch::Receiver<Option<PathBuf>> {
-        self.disk.failed.subscribe()
+        match self.what {
+            Kind::Fails => self.disk.refused.subscribe(),
+            Kind::Full | Kind::FailsSync | Kind::Shortens | Kind::Slow => self.disk.failed.subscribe(),
+        }
     }
 }
 
@@ -117,6 +134,8 @@ impl Drop for Ailing {
         match self.what {
             Kind::Full => self.disk.state().full = None,
             Kind::FailsSync => self.disk.state().sync_fails = None,
+            Kind::Fails => self.disk.state().failing = None,
+            Kind::Shortens => self.disk.state().short = None,
             Kind::Slow => {
                 self.disk.state().slow = None;
                 self.disk.delayed.end();
@@ -166,6 +185,47 @@ impl Disk {
         Ailing { disk: Arc::clone(self), what: Kind::FailsSync }
     }
 
+    /// Has the `hit`-th such operation from now on fail; unless `once`, all that come after it fail
+    /// as well. `draws`: the parts of writes that are in the file all the same.
+    pub fn fail(self: &Arc<Self>, access: Access, (hit, once): (u64, bool), draws: Stream) -> Ailing {
+        self.refused.send_replace(None);
+        self.state().failing = Some(Failing { access, hit, once, draws, passed: 0, met: 0 });
+        Ailing { disk: Arc::clone(self), what: Kind::Fails }
+    }
+
+    /// Has each such write be carried out in part, by the `draws`.
+    pub fn shorten(self: &Arc<Self>, access: Access, draws: Stream) -> Ailing {
+        self.state().short = Some(Short { access, draws, met: 0 });
+        Ailing { disk: Arc::clone(self), what: Kind::Shortens }
+    }
+
+    /// What becomes of a read or a write of `length` bytes. `path`: the file's, without a name
+    /// nothing.
+    pub(super) fn fate(&self, reads: bool, length: u64, path: impl FnOnce() -> Option<PathBuf>) -> Fate {
+        {
+            let state = self.state();
+            if state.failing.is_none() && state.short.is_none() {
+                return Fate::Whole;
+            }
+        }
+        let Some(path) = path() else { return Fate::Whole };
+        let Some(class) = Class::of(&path) else { return Fate::Whole };
+        let fate = self.state().meet(Access { class, reads }, length);
+        if matches!(fate, Fate::Fails(_)) {
+            self.refused.send_if_modified(|first| {
+                let is_first = first.is_none();
+                first.get_or_insert(path);
+                is_first
+            });
+        }
+        fate
+    }
+
+    /// Whether a write of this life failed or was cut short.
+    pub fn wrote_less(&self) -> bool {
+        self.state().wrote_less
+    }
+
     /// Whether this sync of a file fails, and then whether what it was for counts as written.
     /// `path`: the file's, without a name nothing.
     pub(super) fn fails_sync(&self, path: impl FnOnce() -> Option<PathBuf>) -> Option<bool> {
@@ -182,7 +242,7 @@ impl Disk {
     /// A new life of the member begins.
     pub fn begin_life(&self) {
         let mut state = self.state();
-        (state.may_end, state.refused_room) = (false, false);
+        (state.may_end, state.refused_room, state.wrote_less) = (false, false, false);
     }
 
     /// Whether this life may end so, because of an error that it was given. `served`: it had been
@@ -316,6 +376,19 @@ impl Disk {
             }
         }
         room
+    }
+}
+
+impl State {
+    fn meet(&mut self, access: Access, length: u64) -> Fate {
+        let fails = self.failing.as_mut().map_or(Fate::Whole, |failing| failing.meet(access, length));
+        let fate = match (fails, &mut self.short) {
+            (Fate::Whole, Some(short)) => short.meet(access, length),
+            (fails, _) => fails,
+        };
+        self.may_end |= matches!(fate, Fate::Fails(_));
+        self.wrote_less |= fate != Fate::Whole && !access.reads;
+        fate
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tests of a disk that fails: its account alone, and through a mount where this machine has FUSE.
 
 use super::disk::{BLOCK, Disk, fitting};
+use super::failing::Access;
 use super::tests::Bench;
 use crate::seed::Seed;
 use ninelives_evidence::ended::Ended;
@@ -175,6 +176,74 @@ fn a_later_sync_makes_durable_what_the_failed_one_kept_and_not_what_it_lost() {
     let (Some(kept), Some(lost)) = (after_a_failed_sync(false), after_a_failed_sync(true)) else { return };
     assert_eq!(kept, [2, 2, 3, 3]);
     assert_eq!(lost, [1, 1, 3, 3], "only what was written again is there");
+}
+
+fn access(name: &str) -> Access {
+    Access::parse(name).unwrap()
+}
+
+/// A bench with a raft log of so many bytes, made before anything fails.
+fn with_a_log(length: usize) -> Option<(Bench, File)> {
+    let bench = Bench::new()?;
+    fs::create_dir_all(bench.at("member/raft")).unwrap();
+    let path = bench.at("member/raft/raft-log.redb");
+    fs::write(&path, vec![1; length]).unwrap();
+    Some((bench, File::options().read(true).write(true).open(path).unwrap()))
+}
+
+#[test]
+fn a_write_fails_at_its_hit_and_leaves_a_part_of_it() {
+    let Some((mut bench, log)) = with_a_log(0) else { return };
+    let draws = || Seed::new(7).stream("parts");
+    let ailing = bench.mount().disk().fail(access("raft-log.write"), (2, true), draws());
+    fs::write(bench.at("other"), [9; 100]).expect("another file");
+    assert_eq!(log.write_at(&[1; 4096], 0).unwrap(), 4096);
+    assert_eq!(log.write_at(&[2; 4096], 4096).unwrap_err().raw_os_error(), Some(5));
+    assert_eq!((ailing.met(), ailing.failed().borrow().clone()), (1, Some("member/raft/raft-log.redb".into())));
+    let part = log.metadata().unwrap().len() as usize - 4096;
+    assert!(bench.mount().disk().excuses(Ended::Exited(74), true) && bench.mount().disk().wrote_less());
+    assert_eq!(log.write_at(&[3; 10], 8192).unwrap(), 10, "the next one is well");
+    drop(ailing);
+    let ailing = bench.mount().disk().fail(access("raft-log.write"), (1, false), draws());
+    assert!((0..3).all(|_| log.write_at(&[4; 1], 0).is_err()) && ailing.met() == 3);
+    assert!(fs::read(bench.at("member/raft/raft-log.redb")).is_ok(), "reads are well");
+    drop(ailing);
+    log.write_at(&[5; 1], 0).unwrap();
+    bench.mount().disk().begin_life();
+    assert!(!bench.mount().disk().excuses(Ended::Exited(74), true) && !bench.mount().disk().wrote_less());
+    drop(log);
+    let left = bench.unmount().remove(std::path::Path::new("member/raft/raft-log.redb")).unwrap();
+    let expected = [vec![5], vec![1; 4095], vec![2; part], vec![0; 4096 - part], vec![3; 10]].concat();
+    assert!(left == expected, "a prefix of {part} bytes");
+}
+
+#[test]
+fn reads_fail_until_the_disk_is_well_and_give_nothing_wrong() {
+    let Some((bench, log)) = with_a_log(100_000) else { return };
+    let ailing = bench.mount().disk().fail(access("raft-log.read"), (1, false), Seed::new(7).stream("parts"));
+    let mut bytes = vec![0; 10_000];
+    // Opened anew: nothing of it is in the page cache.
+    let again = File::open(bench.at("member/raft/raft-log.redb")).unwrap();
+    for file in [&again, &log] {
+        assert_eq!(file.read_at(&mut bytes, 50_000).unwrap_err().raw_os_error(), Some(5));
+    }
+    assert!(ailing.met() >= 2 && !bench.mount().disk().wrote_less());
+    drop(ailing);
+    again.read_exact_at(&mut bytes, 50_000).unwrap();
+    assert!(bytes == [1; 10_000]);
+}
+
+#[test]
+fn a_short_write_says_so_and_the_writer_writes_the_rest() {
+    let Some((mut bench, log)) = with_a_log(0) else { return };
+    let ailing = bench.mount().disk().shorten(access("raft-log.write"), Seed::new(7).stream("parts"));
+    let written = log.write_at(&[1; 4096], 0).unwrap();
+    assert!((1..4096).contains(&written), "{written}");
+    log.write_all_at(&[2; 100_000], 0).unwrap();
+    assert!(ailing.met() > 2 && bench.mount().disk().wrote_less());
+    assert!(!bench.mount().disk().excuses(Ended::Exited(74), true), "POSIX allows it");
+    drop((ailing, log));
+    assert!(bench.unmount()[std::path::Path::new("member/raft/raft-log.redb")] == [2; 100_000]);
 }
 
 #[test]

@@ -13,6 +13,8 @@
 //! delay all by 20ms for 900ms at time 0ms
 //! slow all by 40ms for 900ms at time 40ms
 //! fail-sync leader keeping at applied +12
+//! fail leader raft-log.write hit 3 once at applied +12
+//! shorten all sst.write for 900ms at applied +12
 //! fill follower#1 leaving 8192KiB for 900ms at applied +12
 //! upgrade slot#2 to rocksdb by migrate at migrate.copied hit 1
 //! restore slot#2 by one into other

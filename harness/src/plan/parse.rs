@@ -50,7 +50,8 @@ impl FromStr for Plan {
 const STEP: &str = "`cycle N  FAULT [+ FAULT …]` with FAULT one of `kill WHOM at WHEN [then at WINDOW hit N …]`, \
                     `pause WHOM for Nms at WHEN`, `isolate|mute|deafen WHOM for Nms at WHEN`, \
                     `delay WHOM by Nms for Nms at WHEN`, `fill WHOM [leaving NKiB] for Nms at WHEN`, \
-                    `slow WHOM by Nms for Nms at WHEN`, `fail-sync WHOM keeping|losing at WHEN`, and behind a kill `strangers for Nms` \
+                    `slow WHOM by Nms for Nms at WHEN`, `fail-sync WHOM keeping|losing at WHEN`, \
+                    `fail WHOM CLASS.read|write hit N once|for Nms at WHEN`, `shorten WHOM CLASS.write for Nms at WHEN`, and behind a kill `strangers for Nms` \
                     (WHOM: follower#K, leader, minority#K, majority#K, all; WHEN: WINDOW hit N, applied +N, time Nms), \
                     or `cycle N  upgrade slot#K to ENGINE by migrate|replace [at WINDOW hit N [then serve]]`, \
                     or `cycle N  restore slot#K by all|one [into other] [unlike slot#K older|empty | at WINDOW hit N]`";
@@ -214,6 +215,14 @@ mod tests {
             ("fail-sync leader at time 3ms", "`fail-sync WHOM keeping|losing at WHEN`"),
             ("fail-sync leader losing at time 3ms + kill all at time 4ms", "without a kill or a cut beside it"),
             ("fill leader for 9ms at recovery.engine-open hit 1", "one of raft.append, "),
+            ("fail leader sst.read hit 1 once at time 3ms", "`for Nms` behind a read that fails"),
+            ("fail leader sst.read hit 0 for 9ms at time 3ms", "`hit N` with N of 1 to 1000"),
+            ("fail leader sst.read hit 1 for 5001ms at time 3ms", "`for Nms` with N of 1 to 5000"),
+            ("fail leader sst.read hit 1 for 0ms at time 3ms", "`fail WHOM CLASS.read|write hit N once|for Nms"),
+            ("fail leader sst.sync hit 1 once at time 3ms", "`fail WHOM CLASS.read|write hit N once|for Nms"),
+            ("fail leader raft-log.write hit 1 once at recovery.engine-open hit 1", "one of raft.append, "),
+            ("shorten leader sst.read for 9ms at time 3ms", "one of raft-log.write, "),
+            ("shorten leader sst.write hit 1 for 9ms at time 3ms", "`shorten WHOM CLASS.write for Nms at WHEN`"),
             ("fill leader for 9ms at time 3ms + fill all for 9ms at time 3ms", "at most one of each fault of disks"),
             ("kill leader at time 3ms then at raft.append hit 1", "recovery.*"),
             (

@@ -167,7 +167,7 @@ fn tiles(run: &RunSummary, worth: &Worth) -> String {
         ("cycles run", number(worth.cycles_run.into()), format!("of {}", number(worth.cycles_planned.into()))),
         ("kills landed", number(run.kills_alone()), format!("in {} cycles", number(worth.landed.into()))),
         ("power losses landed", number(worth.power_losses), String::new()),
-        ("I/O errors", number(worth.io_errors), "syncs that failed".to_owned()),
+        ("I/O errors", number(worth.io_errors), "syncs, reads and writes that failed".to_owned()),
         (
             "disks filled",
             number(worth.disks_filled),

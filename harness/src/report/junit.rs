@@ -64,6 +64,7 @@ fn properties(run: &RunSummary, worth: &Worth) -> Vec<Property> {
         ("power-losses-landed", worth.power_losses.to_string()),
         ("disks-filled", worth.disks_filled.to_string()),
         ("io-errors", worth.io_errors.to_string()),
+        ("short-writes", worth.short_writes.to_string()),
         ("cycles-skipped", worth.skipped.to_string()),
         ("entries-lost", worth.entries_lost.to_string()),
         ("entries-replayed", worth.entries_replayed.to_string()),

@@ -133,12 +133,15 @@ fn again_note(again: &AgainRecord) -> String {
 fn lasting_note(lasting: &LastingRecord) -> String {
     let members: Vec<_> = lasting.victims.iter().map(|victim| format!("n{} {}", victim.member, victim.role)).collect();
     let members = members.join(", ");
+    let operation = lasting.operation.as_deref().unwrap_or_default();
     let what = match lasting.kind {
         LastingKind::Pause => format!("{members} stood still"),
         LastingKind::Network => format!("{} links of {members} disturbed", lasting.links),
         LastingKind::Fill => format!("the disk of {members} full, met by {} operations", lasting.met),
         LastingKind::Slow => format!("{} syncs of {members} slow", lasting.met),
         LastingKind::FailSync => format!("{} syncs of {members} failed", lasting.met),
+        LastingKind::FailRead | LastingKind::FailWrite => format!("{} × {operation} of {members} failed", lasting.met),
+        LastingKind::Shorten => format!("{} × {operation} of {members} cut short", lasting.met),
     };
     match (&lasting.skipped, lasting.lasted_ms) {
         (Some(why), _) => format!("{}: skipped: {why}", lasting.fault),

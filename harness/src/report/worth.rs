@@ -8,7 +8,7 @@
 //! machine, mix and history, so the caveat travels with the number.
 
 use ninelives_evidence::member::Role;
-use ninelives_evidence::record::{CycleRecord, FaultOutcome, RunSummary};
+use ninelives_evidence::record::{CycleRecord, FaultOutcome, LastingKind, RunSummary};
 use ninelives_evidence::verdict::Verdict;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +25,9 @@ pub const FAULT_CLASSES: &[(&str, &str)] = &[
     ("upgrade", "a member changes its engine, offline or replaced under a new id, while the others serve"),
     ("power-loss", "un-synced data and names are lost, torn or reordered"),
     ("io-error", "EIO of a sync: a failed sync must not be tried again and believed"),
+    ("read-error", "EIO of a read: the member ends or says so, and answers nothing wrong"),
+    ("write-error", "EIO of a write, of which a part may be there: nothing acknowledged is lost"),
+    ("short-write", "a write is carried out in part: the writer has to write the rest"),
     ("slow-disk", "syncs that take longer, and let others overtake them"),
     ("disk-full", "ENOSPC: all room or nearly all of it is gone for a while, and comes back"),
     ("network", "partitions, one-way loss, delay"),
@@ -78,9 +81,12 @@ pub struct Worth {
     /// Disks that were full, and were asked for room meanwhile.
     #[serde(default)]
     pub disks_filled: u64,
-    /// Syncs that failed.
+    /// Syncs, reads and writes that failed.
     #[serde(default)]
     pub io_errors: u64,
+    /// Writes that were carried out in part.
+    #[serde(default)]
+    pub short_writes: u64,
     /// Members that ended by themselves, of an error that their disks were made to give them.
     #[serde(default)]
     pub disk_ends: u64,
@@ -117,7 +123,10 @@ pub const NO_WINDOW: &str = "no window (applied index, time)";
 pub fn landed(run: &RunSummary) -> String {
     let counts = [
         (run.disks_filled(), "disks were full"),
-        (run.io_errors(), "syncs failed"),
+        (run.met(LastingKind::FailSync), "syncs failed"),
+        (run.met(LastingKind::FailRead), "reads failed"),
+        (run.met(LastingKind::FailWrite), "writes failed"),
+        (run.met(LastingKind::Shorten), "writes were cut short"),
         (run.disk_ends(), "members ended of their disks"),
     ];
     let disks: String =
@@ -144,6 +153,7 @@ impl Worth {
             power_losses: run.power_losses(),
             disks_filled: run.disks_filled(),
             io_errors: run.io_errors(),
+            short_writes: run.met(LastingKind::Shorten),
             disk_ends: run.disk_ends(),
             trials,
             entries_lost: run.lost_entries(),
@@ -266,19 +276,28 @@ mod tests {
             majority: Vec::new(),
             majority_wrote_ms: None,
             met,
+            operation: None,
             skipped: None,
             not_applicable: false,
         };
-        let kinds = [(LastingKind::Fill, 7), (LastingKind::Fill, 0), (LastingKind::FailSync, 2)];
+        let kinds = [
+            (LastingKind::Fill, 7),
+            (LastingKind::Fill, 0),
+            (LastingKind::FailSync, 2),
+            (LastingKind::FailWrite, 5),
+            (LastingKind::Shorten, 9),
+        ];
         run.cycles[0].lasting = kinds.map(|(kind, met)| lasting(kind, met)).into();
         run.cycles[1].kills.disk_ends = 3;
         // The power fails after a failed sync, without a kill.
         let cut = &mut run.cycles[2].kills;
         (cut.none_planned, cut.landed, cut.power_losses) = (true, 0, 2);
         let worth = Worth::of(&run);
-        assert_eq!((worth.disks_filled, worth.io_errors, worth.disk_ends), (2, 2, 3));
+        assert_eq!((worth.disks_filled, worth.io_errors, worth.short_writes, worth.disk_ends), (2, 7, 9, 3));
         let said = landed(&run);
-        assert!(said.ends_with(" landed, 2 disks were full, 2 syncs failed, 3 members ended of their disks"), "{said}");
+        let disks = " landed, 2 disks were full, 2 syncs failed, 5 writes failed, 9 writes were cut short, 3 members ended of \
+                     their disks";
+        assert!(said.ends_with(disks), "{said}");
         assert!(
             run.kills_alone() < kills && said.starts_with(&format!("{} kills and 2 power losses", run.kills())),
             "{said}"

@@ -54,6 +54,9 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary, apart: u64) -> Vec<Find
     for (window, planned) in never_reached(&run.cycles) {
         lacks.push(Lack::WindowNeverReached { window: window.to_owned(), planned });
     }
+    for (operation, planned) in never_asked(&run.cycles) {
+        lacks.push(Lack::NeverAsked { operation: operation.to_owned(), planned });
+    }
     lacks.extend(unmet_quotas(run));
     lacks.extend(restless(run));
     lacks.into_iter().map(Finding::new).collect()
@@ -208,6 +211,22 @@ fn never_reached(cycles: &[CycleRecord]) -> Vec<(&str, u32)> {
     missed.map(|(window, (planned, _))| (window, planned)).collect()
 }
 
+/// Reads and writes that disks were to refuse often enough to count, and were never asked for, with
+/// how often.
+fn never_asked(cycles: &[CycleRecord]) -> Vec<(&str, u32)> {
+    let mut operations: BTreeMap<&str, (u32, u64)> = BTreeMap::new();
+    for lasting in cycles.iter().flat_map(|cycle| &cycle.lasting) {
+        if let Some(operation) = lasting.operation.as_ref().filter(|_| lasting.skipped.is_none()) {
+            let (planned, met) = operations.entry(operation).or_default();
+            *planned += 1;
+            *met += lasting.met;
+        }
+    }
+    let never =
+        operations.into_iter().filter(|(_, (planned, met))| *planned >= limits::WINDOW_PLANNED_MIN && *met == 0);
+    never.map(|(operation, (planned, _))| (operation, planned)).collect()
+}
+
 /// The fault classes that `cycles` cover.
 pub(super) fn fault_classes(cycles: &[CycleRecord]) -> Vec<String> {
     let again = |cycle: &CycleRecord| {
@@ -218,7 +237,7 @@ pub(super) fn fault_classes(cycles: &[CycleRecord]) -> Vec<String> {
     let restored = |cycle: &CycleRecord| cycle.landed() && cycle.restored;
     let lasted = |kind| {
         // A disk that was not asked for what it refused has tested nothing.
-        let of_disks = matches!(kind, LastingKind::Fill | LastingKind::FailSync | LastingKind::Slow);
+        let of_disks = !matches!(kind, LastingKind::Pause | LastingKind::Network);
         let met = move |lasting: &LastingRecord| !of_disks || lasting.met > 0;
         let ended = move |lasting: &LastingRecord| lasting.kind == kind && lasting.lasted_ms.is_some() && met(lasting);
         cycles.iter().any(|cycle| cycle.lasting.iter().any(ended))
@@ -232,6 +251,9 @@ pub(super) fn fault_classes(cycles: &[CycleRecord]) -> Vec<String> {
         ("disk-full", lasted(LastingKind::Fill)),
         ("slow-disk", lasted(LastingKind::Slow)),
         ("io-error", lasted(LastingKind::FailSync)),
+        ("read-error", lasted(LastingKind::FailRead)),
+        ("write-error", lasted(LastingKind::FailWrite)),
+        ("short-write", lasted(LastingKind::Shorten)),
         ("upgrade", cycles.iter().any(upgraded)),
         ("restore", cycles.iter().any(restored)),
     ];
@@ -363,6 +385,7 @@ mod tests {
             majority: Vec::new(),
             majority_wrote_ms: None,
             met: 0,
+            operation: None,
             skipped: None,
             not_applicable: false,
         }
@@ -371,9 +394,14 @@ mod tests {
     #[test]
     fn a_disk_that_failed_is_covered_once_it_was_asked() {
         let mut run = run(1, 0, 0);
-        for (kind, class) in
-            [(LastingKind::Fill, "disk-full"), (LastingKind::FailSync, "io-error"), (LastingKind::Slow, "slow-disk")]
-        {
+        for (kind, class) in [
+            (LastingKind::Fill, "disk-full"),
+            (LastingKind::FailSync, "io-error"),
+            (LastingKind::FailRead, "read-error"),
+            (LastingKind::FailWrite, "write-error"),
+            (LastingKind::Shorten, "short-write"),
+            (LastingKind::Slow, "slow-disk"),
+        ] {
             let mut lasting = LastingRecord { kind, lasted_ms: Some(9), ..pause() };
             run.cycles[0].lasting = vec![lasting.clone()];
             assert_eq!(fault_classes(&run.cycles), ["kill"], "{class}");
@@ -381,6 +409,18 @@ mod tests {
             run.cycles[0].lasting = vec![lasting];
             assert_eq!(fault_classes(&run.cycles), ["kill", class]);
         }
+    }
+
+    #[test]
+    fn a_read_that_was_to_fail_three_times_has_to_be_asked_for_once() {
+        let mut run = run(3, 0, 0);
+        let read = LastingRecord { kind: LastingKind::FailRead, operation: Some("sst.read".to_owned()), ..pause() };
+        run.cycles.iter_mut().for_each(|cycle| cycle.lasting = vec![read.clone()]);
+        assert!(lacking(&Floors::default(), &run)[0].sentence().contains("fail sst.read, planned 3 times"));
+        run.cycles[1].lasting[0].met = 1;
+        assert_eq!(lacking(&Floors::default(), &run), []);
+        (run.cycles[1].lasting[0].met, run.cycles[2].lasting[0].skipped) = (0, Some("n/a on redb".to_owned()));
+        assert_eq!(lacking(&Floors::default(), &run), [], "twice may be chance");
     }
 
     #[test]

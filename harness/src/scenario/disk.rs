@@ -11,6 +11,12 @@
 //! slow_by_ms = [5, 80]         # ... each by up to so much
 //! fail_sync = 1                # a sync fails, ...
 //! losing_percent = 50          # ... and so often the power after it: needs `[power]`
+//! fail_read = 1                # a read fails, and all like it ...
+//! fail_write = 1               # a write fails, and all like it ...
+//! fail_ms = [100, 800]         # ... for so long, ...
+//! once_percent = 50            # ... or, of writes and so often, that one alone
+//! shorten = 1                  # writes are carried out in part, ...
+//! shorten_ms = [500, 1500]     # ... for so long
 //! with_kill_percent = 30       # so many such cycles have a kill beside it
 //! ```
 
@@ -31,6 +37,9 @@ pub struct DiskSpec {
     pub slow_ms: (u64, u64),
     pub slow_by_ms: (u64, u64),
     pub losing_percent: u32,
+    pub fail_ms: (u64, u64),
+    pub once_percent: u32,
+    pub shorten_ms: (u64, u64),
     pub with_kill_percent: u32,
 }
 
@@ -40,6 +49,9 @@ pub enum AilmentKind {
     Fill,
     FailSync,
     Slow,
+    FailRead,
+    FailWrite,
+    Shorten,
 }
 
 #[derive(Deserialize)]
@@ -51,12 +63,21 @@ pub(super) struct RawDisk {
     fail_sync: u32,
     #[serde(default)]
     slow: u32,
+    #[serde(default)]
+    fail_read: u32,
+    #[serde(default)]
+    fail_write: u32,
+    #[serde(default)]
+    shorten: u32,
     fill_ms: Option<Spanned<[u64; 2]>>,
     left_kib: Option<Spanned<[u64; 2]>>,
     nothing_left_percent: Option<Spanned<u32>>,
     slow_ms: Option<Spanned<[u64; 2]>>,
     slow_by_ms: Option<Spanned<[u64; 2]>>,
     losing_percent: Option<Spanned<u32>>,
+    fail_ms: Option<Spanned<[u64; 2]>>,
+    once_percent: Option<Spanned<u32>>,
+    shorten_ms: Option<Spanned<[u64; 2]>>,
     with_kill_percent: Option<Spanned<u32>>,
 }
 
@@ -96,9 +117,12 @@ impl Check<'_> {
             (AilmentKind::Fill, spec.fill),
             (AilmentKind::FailSync, spec.fail_sync),
             (AilmentKind::Slow, spec.slow),
+            (AilmentKind::FailRead, spec.fail_read),
+            (AilmentKind::FailWrite, spec.fail_write),
+            (AilmentKind::Shorten, spec.shorten),
         ];
         if ailments.iter().all(|(_, weight)| *weight == 0) {
-            let message = "expected a weight above 0 in one of `disk.fill`, `disk.fail_sync`, `disk.slow`, found none: `faults.disk` is above 0, and would do nothing";
+            let message = "expected a weight above 0 in one of `disk.fill`, `disk.fail_sync`, `disk.slow`, `disk.fail_read`, `disk.fail_write`, `disk.shorten`, found none: `faults.disk` is above 0, and would do nothing";
             return Err(self.refuse(at, message.to_owned()));
         }
         self.unused(spec)?;
@@ -120,6 +144,14 @@ impl Check<'_> {
                 limits::SLOW_BY_MS_DRAWN,
             )?,
             losing_percent: self.losing(spec, raw.power.is_some())?,
+            fail_ms: self.range("disk.fail_ms", &spec.fail_ms, 1..=limits::PLAN_FAIL_MS_MAX, limits::FAIL_MS_DRAWN)?,
+            once_percent: percent("disk.once_percent", &spec.once_percent, 0)?,
+            shorten_ms: self.range(
+                "disk.shorten_ms",
+                &spec.shorten_ms,
+                1..=limits::PLAN_FAIL_MS_MAX,
+                limits::FILL_MS_DRAWN,
+            )?,
             with_kill_percent: percent("disk.with_kill_percent", &spec.with_kill_percent, 0)?,
         }))
     }
@@ -138,7 +170,17 @@ impl Check<'_> {
         let of_sync = of_sync.map(|(key, at)| ("fail_sync", key, at));
         let of_slow = [pairs("slow_ms", &spec.slow_ms), pairs("slow_by_ms", &spec.slow_by_ms)];
         let of_slow = of_slow.into_iter().filter(|_| spec.slow == 0).flatten().map(|(key, at)| ("slow", key, at));
-        match of_fill.chain(of_sync).chain(of_slow).next() {
+        let of_writes = percent("once_percent", &spec.once_percent).filter(|_| spec.fail_write == 0);
+        let of_writes = of_writes.map(|(key, at)| ("fail_write", key, at));
+        let of_short = pairs("shorten_ms", &spec.shorten_ms).filter(|_| spec.shorten == 0);
+        let of_short = of_short.map(|(key, at)| ("shorten", key, at));
+        let failing = [spec.fail_read, spec.fail_write];
+        if let Some(fail_ms) = spec.fail_ms.as_ref().filter(|_| failing.iter().all(|weight| *weight == 0)) {
+            let message = "`disk.fail_ms` is given, but `disk.fail_read` and `disk.fail_write` are 0 or absent: expected \
+                           one of them above 0";
+            return Err(self.refuse(fail_ms, message.to_owned()));
+        }
+        match of_fill.chain(of_sync).chain(of_slow).chain(of_writes).chain(of_short).next() {
             Some((weight, key, at)) => {
                 let message = format!("`disk.{key}` is given, but `disk.{weight}` is 0 or absent: expected it above 0");
                 Err(self.refuse_at(at, message))

@@ -672,11 +672,18 @@ fn a_failing_disk_says_how_it_fails() {
         ("[disk]\nfill = 1", "`faults.disk` is 0 or absent"),
         (
             "[faults]\ndisk = 2\n[disk]\nfill = 0",
-            "expected a weight above 0 in one of `disk.fill`, `disk.fail_sync`, `disk.slow`",
+            "expected a weight above 0 in one of `disk.fill`, `disk.fail_sync`, `disk.slow`, `disk.fail_read`",
         ),
         ("[faults]\ndisk = 2\n[disk]\nfail_sync = 1\nfill_ms = [1, 2]", "`disk.fill` is 0 or absent"),
         ("[faults]\ndisk = 2\n[disk]\nfill = 1\nlosing_percent = 5", "`disk.fail_sync` is 0 or absent"),
         ("[faults]\ndisk = 2\n[disk]\nfill = 1\nslow_by_ms = [1, 2]", "`disk.slow` is 0 or absent"),
+        (
+            "[faults]\ndisk = 2\n[disk]\nfill = 1\nfail_ms = [1, 2]",
+            "`disk.fail_read` and `disk.fail_write` are 0 or absent",
+        ),
+        ("[faults]\ndisk = 2\n[disk]\nfail_read = 1\nonce_percent = 5", "`disk.fail_write` is 0 or absent"),
+        ("[faults]\ndisk = 2\n[disk]\nfail_read = 1\nfail_ms = [1, 5001]", "`disk.fail_ms`: expected two numbers"),
+        ("[faults]\ndisk = 2\n[disk]\nfail_read = 1\nshorten_ms = [1, 2]", "`disk.shorten` is 0 or absent"),
         ("[faults]\ndisk = 2\n[disk]\nfail_sync = 1\nlosing_percent = 5", "expected a table `[power]`"),
         (
             "[faults]\ndisk = 2\n[disk]\nfill = 1\nfill_ms = [1, 5001]",

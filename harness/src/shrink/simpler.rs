@@ -95,6 +95,15 @@ fn milder(ailment: Ailment) -> Vec<Ailment> {
         }
         Ailment::FailSync { losing: true } => vec![Ailment::FailSync { losing: false }],
         Ailment::FailSync { losing: false } => Vec::new(),
+        Ailment::Fail { operation, hit, ms } => {
+            let first = (hit > 1).then_some(Ailment::Fail { operation, hit: 1, ms });
+            let once = (ms > 0 && !operation.reads()).then_some(Ailment::Fail { operation, hit, ms: 0 });
+            let brief = briefer(ms).into_iter().map(|ms| Ailment::Fail { operation, hit, ms });
+            once.into_iter().chain(first).chain(brief).collect()
+        }
+        Ailment::Shorten { operation, ms } => {
+            briefer(ms).into_iter().map(|ms| Ailment::Shorten { operation, ms }).collect()
+        }
     }
 }
 

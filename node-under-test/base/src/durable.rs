@@ -74,7 +74,7 @@ pub fn sync_tree(path: &Path) -> io::Result<()> {
 
 /// Errors for which the machine is to blame, and not the data: a part of the error's text as the C
 /// library words it, and the remedy. Engines pass errors of the system on as text alone.
-const REMEDIES: [(&str, &str); 8] = [
+const REMEDIES: [(&str, &str); 9] = [
     ("No space left on device", FULL),
     ("Disk quota exceeded", FULL),
     ("Too many open files", "raise the limit of open files (ulimit -n), then start again"),
@@ -83,6 +83,7 @@ const REMEDIES: [(&str, &str); 8] = [
     ("Operation not permitted", "give this user the directory and its files, then start again"),
     ("Read-only file system", "mount the disk for writing, then start again"),
     ("Transport endpoint is not connected", "mount the disk again, then start again"),
+    ("Input/output error", "check the disk, then start again"),
 ];
 
 const FULL: &str = "the disk is full: make room on it, then start again; the data is sound, and what was \
@@ -118,10 +119,10 @@ mod tests {
             assert!(is_full(&errno(full)), "{}", errno(full));
             assert!(last_words(&format!("writing N: {}", errno(full))).contains("make room"));
         }
-        for other in [24, 12, 13, 1, 30, 107] {
+        for other in [24, 12, 13, 1, 30, 107, 5] {
             assert!(remedy(&errno(other)).is_some_and(|remedy| remedy.ends_with("then start again")));
         }
-        assert_eq!(remedy(&errno(5)), None);
+        assert_eq!(remedy(&errno(2)), None, "a file that is missing may be damage");
         assert_eq!(remedy("Corruption: block checksum mismatch"), None);
         assert!(last_words("x").ends_with("check the disk, then start again"));
     }

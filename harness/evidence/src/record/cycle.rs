@@ -57,6 +57,12 @@ pub enum LastingKind {
     FailSync,
     /// The victims' syncs took longer.
     Slow,
+    /// Reads of the victims failed.
+    FailRead,
+    /// Writes of the victims failed.
+    FailWrite,
+    /// Writes of the victims were carried out in part, and said so.
+    Shorten,
 }
 
 /// A pause, a disturbance of peer links or a fault of disks, and its result.
@@ -84,6 +90,9 @@ pub struct LastingRecord {
     /// Operations of the victims that met a disk's ailment.
     #[serde(default, skip_serializing_if = "super::is_zero")]
     pub met: u64,
+    /// The reads or writes that failed or were cut short: `sst.read`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
     /// Reason why it did not begin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,

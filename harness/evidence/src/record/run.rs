@@ -323,10 +323,16 @@ impl RunSummary {
         met.map(|lasting| lasting.victims.len() as u64).sum()
     }
 
-    /// Syncs that failed.
+    /// Syncs, reads and writes that failed.
     pub fn io_errors(&self) -> u64 {
+        let kinds = [LastingKind::FailSync, LastingKind::FailRead, LastingKind::FailWrite];
+        kinds.into_iter().map(|kind| self.met(kind)).sum()
+    }
+
+    /// Operations that met disks that failed in that way.
+    pub fn met(&self, kind: LastingKind) -> u64 {
         let all = self.cycles.iter().flat_map(|cycle| &cycle.lasting);
-        all.filter(|lasting| lasting.kind == LastingKind::FailSync).map(|lasting| lasting.met).sum()
+        all.filter(|lasting| lasting.kind == kind).map(|lasting| lasting.met).sum()
     }
 
     /// Members that ended by themselves, of an error that their disks were made to give them.

@@ -57,6 +57,10 @@ findings! {
         "expected window {window}, planned {planned} times, to be reached at least once, found \
          never; the skips say why";
 
+    NotProven NeverAsked { operation: String, planned: u32 }
+        "expected disks that fail {operation}, planned {planned} times, to be asked for it at least \
+         once, found never: nothing was refused";
+
     NotProven QuotasUnmet { unmet: Vec<Unmet> }
         "expected every quota of window × role to be met, found {count} unmet: {unmet}",
         count = unmet.len(), unmet = join(unmet, "; ");
