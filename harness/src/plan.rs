@@ -488,8 +488,8 @@ mod tests {
         assert!(pairs.filter(|(with, _)| !with.as_ref().is_some_and(is_disk)).all(|(with, alone)| with == alone));
     }
 
-    /// Reads and writes fail that a member of the scenario makes. Where only a start makes them, the
-    /// same members are killed.
+    /// Reads and writes that a member of the scenario makes fail. Where only a start makes them,
+    /// the same members are killed.
     #[test]
     fn reads_and_writes_fail_where_a_member_makes_them() {
         let mut scenario =
