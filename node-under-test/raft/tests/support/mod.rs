@@ -320,6 +320,14 @@ impl Cluster {
         }
     }
 
+    /// Lets everything through again.
+    pub fn heal(&self) {
+        for relay in self.relays.values() {
+            relay.there.send_replace(true);
+            relay.back.send_replace(true);
+        }
+    }
+
     fn dial_of(&self, id: u64) -> Dial {
         let own = self.relays.iter().filter(|((from, _), _)| *from == id);
         let detours: Vec<_> =
