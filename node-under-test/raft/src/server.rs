@@ -52,7 +52,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 #[derive(Clone)]
 pub struct PeerService {
-    router: Router,
+    router: Arc<Router>,
     reads: Arc<ReadRounds<ReadOutcome>>,
     receiving: Arc<Mutex<()>>,
     desk: Desk,
@@ -63,6 +63,7 @@ type Answer<T> = Result<Response<T>, Status>;
 impl PeerService {
     /// Must be called in a runtime.
     pub fn new(router: Router, desk: Desk) -> Self {
+        let router = Arc::new(router);
         let reads = ReadRounds::spawn({
             let router = router.clone();
             move || {
@@ -195,7 +196,7 @@ impl Peer for PeerService {
         let ProposeRequest { route, commands } = request.into_inner();
         let read = |_, _| delimited::split(commands, FRAME_PROPOSALS_MAX);
         let commands = self.let_in(route.as_ref(), Word::Other, read).await?;
-        let router = Arc::new(self.router.clone());
+        let router = &self.router;
         // All of them are proposed when the first answer is asked for.
         let answers: FuturesOrdered<_> =
             commands.into_iter().map(|command| proposed(router.clone(), command).map(Ok)).collect();
