@@ -41,19 +41,24 @@ fn expect_to_hold(name: &str) {
     assert_eq!(output.status.code(), Some(0), "{text}");
 }
 
+/// The row that the test `row` is about.
+fn named(prefix: &str, row: &str) -> String {
+    format!("{prefix}{}", row.replace('_', "-"))
+}
+
 /// Declares a test for each row of the table, so that a list of failed tests says which row did not
 /// hold.
 macro_rules! rows {
     ($module:ident, $prefix:literal: $($row:ident)+) => {
         mod $module {
             pub(super) fn names() -> Vec<String> {
-                [$(stringify!($row)),+].map(|row| format!("{}{}", $prefix, row.replace('_', "-"))).to_vec()
+                [$(stringify!($row)),+].map(|row| super::named($prefix, row)).to_vec()
             }
 
             $(
                 #[test]
                 fn $row() {
-                    super::expect_to_hold(&format!("{}{}", $prefix, stringify!($row).replace('_', "-")));
+                    super::expect_to_hold(&super::named($prefix, stringify!($row)));
                 }
             )+
         }

@@ -275,7 +275,6 @@ fn trials(
         let (node, inspector) = binaries(asked, &expected)?;
         let mut row = Row::new(&expected, seeds);
         for seed in (asked.first_seed..).take(seeds as usize) {
-            let control = expected.headline.is_empty();
             let name = expected.run_name();
             let on = expected.binary.as_ref().map_or_else(String::new, |binary| format!("-{}", file_name(binary)));
             let run = format!("{name}{on}-seed{seed}");
@@ -289,7 +288,7 @@ fn trials(
                 inspect::remove_dir(&report)?;
             }
             let plan = Plan::generate(&scenario, &Seed::new(seed), cycles, 1);
-            let planted = !control && expected.binary.is_none();
+            let planted = !expected.is_control() && expected.binary.is_none();
             let with = With {
                 node: Some(node.clone()),
                 inspector: inspector.clone(),

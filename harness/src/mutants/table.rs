@@ -65,9 +65,14 @@ impl Expected {
         self.symptom.as_deref().unwrap_or(&self.headline)
     }
 
+    /// True if no class is expected: it has to pass.
+    pub fn is_control(&self) -> bool {
+        self.headline.is_empty()
+    }
+
     /// Number of seeds that it is tried with by default.
     pub fn seeds(&self) -> u32 {
-        match (self.headline.is_empty(), self.pinned) {
+        match (self.is_control(), self.pinned) {
             (true, _) => 1,
             (false, true) => limits::MUTANT_SEEDS_PINNED,
             (false, false) => limits::MUTANT_SEEDS,
@@ -76,7 +81,7 @@ impl Expected {
 
     /// Name of its runs: a control has its scenario's name in it.
     pub fn run_name(&self) -> String {
-        if !self.headline.is_empty() {
+        if !self.is_control() {
             return self.name.clone();
         }
         let scenario = self.scenario.strip_suffix(".toml").unwrap_or(&self.scenario);
