@@ -24,7 +24,7 @@ use super::raw::{Check, Raw};
 use super::{FaultKind, FaultMix, Refusal, TargetSpec};
 use ninelives_evidence::limits;
 use serde::Deserialize;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 
 /// How disks fail.
@@ -122,7 +122,8 @@ impl Check<'_> {
             (AilmentKind::Shorten, spec.shorten),
         ];
         if ailments.iter().all(|(_, weight)| *weight == 0) {
-            let message = "expected a weight above 0 in one of `disk.fill`, `disk.fail_sync`, `disk.slow`, `disk.fail_read`, `disk.fail_write`, `disk.shorten`, found none: `faults.disk` is above 0, and would do nothing";
+            let message = "expected a weight above 0 in one of `disk.fill`, `disk.fail_sync`, `disk.slow`, `disk.fail_read`, \
+                           `disk.fail_write`, `disk.shorten`, found none: `faults.disk` is above 0, and would do nothing";
             return Err(self.refuse(at, message.to_owned()));
         }
         self.unused(spec)?;
@@ -158,35 +159,33 @@ impl Check<'_> {
 
     /// Refuses the numbers of an ailment that has no weight.
     fn unused(&self, spec: &RawDisk) -> Result<(), Refusal> {
-        let pairs = |key, value: &Option<Spanned<[u64; 2]>>| value.as_ref().map(|value| (key, value.span()));
-        let percent = |key, value: &Option<Spanned<u32>>| value.as_ref().map(|value| (key, value.span()));
-        let of_fill = [
-            pairs("fill_ms", &spec.fill_ms),
-            pairs("left_kib", &spec.left_kib),
-            percent("nothing_left_percent", &spec.nothing_left_percent),
+        fn span<T>(value: &Option<Spanned<T>>) -> Option<Range<usize>> {
+            value.as_ref().map(Spanned::span)
+        }
+        let failing: &[_] = &[("fail_read", spec.fail_read), ("fail_write", spec.fail_write)];
+        let fill: &[_] = &[("fill", spec.fill)];
+        let slow: &[_] = &[("slow", spec.slow)];
+        let numbers = [
+            ("fail_ms", span(&spec.fail_ms), failing),
+            ("fill_ms", span(&spec.fill_ms), fill),
+            ("left_kib", span(&spec.left_kib), fill),
+            ("nothing_left_percent", span(&spec.nothing_left_percent), fill),
+            ("losing_percent", span(&spec.losing_percent), &[("fail_sync", spec.fail_sync)]),
+            ("slow_ms", span(&spec.slow_ms), slow),
+            ("slow_by_ms", span(&spec.slow_by_ms), slow),
+            ("once_percent", span(&spec.once_percent), &[("fail_write", spec.fail_write)]),
+            ("shorten_ms", span(&spec.shorten_ms), &[("shorten", spec.shorten)]),
         ];
-        let of_fill = of_fill.into_iter().filter(|_| spec.fill == 0).flatten().map(|(key, at)| ("fill", key, at));
-        let of_sync = percent("losing_percent", &spec.losing_percent).filter(|_| spec.fail_sync == 0);
-        let of_sync = of_sync.map(|(key, at)| ("fail_sync", key, at));
-        let of_slow = [pairs("slow_ms", &spec.slow_ms), pairs("slow_by_ms", &spec.slow_by_ms)];
-        let of_slow = of_slow.into_iter().filter(|_| spec.slow == 0).flatten().map(|(key, at)| ("slow", key, at));
-        let of_writes = percent("once_percent", &spec.once_percent).filter(|_| spec.fail_write == 0);
-        let of_writes = of_writes.map(|(key, at)| ("fail_write", key, at));
-        let of_short = pairs("shorten_ms", &spec.shorten_ms).filter(|_| spec.shorten == 0);
-        let of_short = of_short.map(|(key, at)| ("shorten", key, at));
-        let failing = [spec.fail_read, spec.fail_write];
-        if let Some(fail_ms) = spec.fail_ms.as_ref().filter(|_| failing.iter().all(|weight| *weight == 0)) {
-            let message = "`disk.fail_ms` is given, but `disk.fail_read` and `disk.fail_write` are 0 or absent: expected \
-                           one of them above 0";
-            return Err(self.refuse(fail_ms, message.to_owned()));
+        for (key, at, weights) in numbers {
+            let Some(at) = at.filter(|_| weights.iter().all(|(_, weight)| *weight == 0)) else { continue };
+            let (verb, expected) = if weights.len() == 1 { ("is", "it") } else { ("are", "one of them") };
+            let weights: Vec<_> = weights.iter().map(|(weight, _)| format!("`disk.{weight}`")).collect();
+            let weights = weights.join(" and ");
+            let message =
+                format!("`disk.{key}` is given, but {weights} {verb} 0 or absent: expected {expected} above 0");
+            return Err(self.refuse_at(at, message));
         }
-        match of_fill.chain(of_sync).chain(of_slow).chain(of_writes).chain(of_short).next() {
-            Some((weight, key, at)) => {
-                let message = format!("`disk.{key}` is given, but `disk.{weight}` is 0 or absent: expected it above 0");
-                Err(self.refuse_at(at, message))
-            }
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     fn losing(&self, spec: &RawDisk, power: bool) -> Result<u32, Refusal> {
