@@ -11,7 +11,7 @@
 //! its disk does and never once alone: the kernel repeats what it could not read ahead, so that no
 //! program would see the error.
 
-use super::point::{Class, OF_THE_NODE};
+use super::point::Class;
 use crate::seed::Stream;
 
 /// A read or a write of a class of file.
@@ -25,7 +25,7 @@ impl Access {
     /// `raft-log.write` or `sst.read`, of the node's files.
     pub fn parse(name: &str) -> Option<Self> {
         let (class, operation) = name.split_once('.')?;
-        let class = OF_THE_NODE.iter().find(|(known, _)| *known == class)?.1;
+        let class = Class::named(class, &Class::OF_THE_NODE)?;
         let reads = match operation {
             "read" => true,
             "write" => false,

@@ -68,23 +68,28 @@ pub struct Point {
     pub installs: bool,
 }
 
-/// The classes of the node's files, by the names of their windows and of what a disk refuses.
-pub(super) const OF_THE_NODE: [(&str, Class); 10] = [
-    ("raft-log", Class::RaftLog),
-    ("marker", Class::Marker),
-    ("last-flushed-index", Class::Index),
-    ("sst", Class::Sst),
-    ("manifest", Class::Manifest),
-    ("current", Class::Current),
-    ("database", Class::Db),
-    ("incoming", Class::Incoming),
-    ("outgoing", Class::Outgoing),
-    ("directory", Class::Directory),
-];
-
 impl Class {
     /// The classes of etcd's files, by the names of their windows.
     const OF_ETCD: [(&str, Class); 3] = [("wal", Class::Wal), ("db", Class::Db), ("snap", Class::Snap)];
+
+    /// The same of the node's files, and of what a disk refuses.
+    pub(super) const OF_THE_NODE: [(&str, Class); 10] = [
+        ("raft-log", Class::RaftLog),
+        ("marker", Class::Marker),
+        ("last-flushed-index", Class::Index),
+        ("sst", Class::Sst),
+        ("manifest", Class::Manifest),
+        ("current", Class::Current),
+        ("database", Class::Db),
+        ("incoming", Class::Incoming),
+        ("outgoing", Class::Outgoing),
+        ("directory", Class::Directory),
+    ];
+
+    /// The class that is called `name` among these.
+    pub(super) fn named(name: &str, among: &[(&str, Self)]) -> Option<Self> {
+        among.iter().find(|(known, _)| *known == name).map(|(_, class)| *class)
+    }
 
     /// The class of the file at `path` in a data directory; `None`: it has none. A file that is
     /// written under a temporary name has the class of the name that it gets.
@@ -143,12 +148,12 @@ impl Point {
         let (classes, part, place) = match name.strip_prefix("file.") {
             None => (&Class::OF_ETCD[..], None, name),
             Some(place) => match place.split_once('.') {
-                Some((part, place)) if place.contains('.') => (&OF_THE_NODE[..], Some(part), place),
-                _ => (&OF_THE_NODE[..], None, place),
+                Some((part, place)) if place.contains('.') => (&Class::OF_THE_NODE[..], Some(part), place),
+                _ => (&Class::OF_THE_NODE[..], None, place),
             },
         };
         let (class, step) = place.split_once('.')?;
-        let class = classes.iter().find(|(known, _)| *known == class)?.1;
+        let class = Class::named(class, classes)?;
         let (_, deed, side) = STEPS.into_iter().find(|(known, ..)| *known == step)?;
         Some(Self { class, deed, side, installs: part == Some("install") })
     }
