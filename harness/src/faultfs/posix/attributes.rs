@@ -1,17 +1,15 @@
 //! Cases about attributes, locks and the filesystem as a whole.
 
-use super::calls::Calls;
-use super::case::{Case, Seen};
+use super::calls::{Calls, NEW};
+use super::case::{Case, Seen, same};
 use nix::sys::stat::{Mode, umask};
 use rustix::fs::{FlockOperation, OFlags};
 
-const NEW: OFlags = OFlags::RDWR.union(OFlags::CREATE);
-
 pub const CASES: &[Case] = &[
-    Case { name: "modes of what is made, by the umask", calls: modes, seen: Seen::Same },
-    Case { name: "`chmod` of files and directories", calls: chmod, seen: Seen::Same },
-    Case { name: "`chown`, which takes set-user-id away", calls: chown, seen: Seen::Same },
-    Case { name: "times that are set, to the nanosecond", calls: times, seen: Seen::Same },
+    same("modes of what is made, by the umask", modes),
+    same("`chmod` of files and directories", chmod),
+    same("`chown`, which takes set-user-id away", chown),
+    same("times that are set, to the nanosecond", times),
     Case {
         name: "a time before 1970 that is not a whole second",
         calls: time_before_1970,
@@ -20,14 +18,14 @@ pub const CASES: &[Case] = &[
             "the FUSE library misreads such times, and no target sets any",
         ),
     },
-    Case { name: "times that writing, linking and renaming set", calls: marks, seen: Seen::Same },
-    Case { name: "a directory's times and its names", calls: marks_of_dirs, seen: Seen::Same },
-    Case { name: "`flock`: shared, exclusive, by descriptor", calls: flock, seen: Seen::Same },
-    Case { name: "`flock` ends with the last close", calls: flock_closed, seen: Seen::Same },
-    Case { name: "`fcntl` and OFD locks conflict", calls: record_locks, seen: Seen::Same },
-    Case { name: "`fcntl` locks end with any close, OFD locks do not", calls: record_locks_closed, seen: Seen::Same },
-    Case { name: "locks of a file that is renamed and unlinked", calls: locks_and_names, seen: Seen::Same },
-    Case { name: "`statvfs`", calls: Calls::statfs, seen: Seen::Same },
+    same("times that writing, linking and renaming set", marks),
+    same("a directory's times and its names", marks_of_dirs),
+    same("`flock`: shared, exclusive, by descriptor", flock),
+    same("`flock` ends with the last close", flock_closed),
+    same("`fcntl` and OFD locks conflict", record_locks),
+    same("`fcntl` locks end with any close, OFD locks do not", record_locks_closed),
+    same("locks of a file that is renamed and unlinked", locks_and_names),
+    same("`statvfs`", Calls::statfs),
     Case {
         name: "extended attributes",
         calls: attributes,

@@ -14,6 +14,9 @@ use std::path::Path;
 /// A file that was opened, or that could not be.
 pub type Opened = Option<OwnedFd>;
 
+/// Opens a file for reading and writing, and makes it if it is missing.
+pub const NEW: OFlags = OFlags::RDWR.union(OFlags::CREATE);
+
 /// A directory, and what calls in it have shown so far.
 pub struct Calls {
     dir: OwnedFd,
@@ -54,7 +57,7 @@ impl Calls {
 
     /// Makes a file with `content`, without a word unless it fails.
     pub fn file(&mut self, name: &str, content: &[u8]) -> Opened {
-        let how = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let how = NEW | OFlags::TRUNC | OFlags::CLOEXEC;
         match rustix::fs::openat(&self.dir, name, how, Mode::from_raw_mode(0o644)) {
             Ok(file) => {
                 let written = rustix::io::pwrite(&file, content, 0);

@@ -9,6 +9,11 @@ pub struct Case {
     pub seen: Seen,
 }
 
+/// A case in which a mount shows what the host's filesystem does.
+pub const fn same(name: &'static str, calls: fn(&mut Calls)) -> Case {
+    Case { name, calls, seen: Seen::Same }
+}
+
 /// What a mount is to show, beside the host's filesystem.
 pub enum Seen {
     Same,

@@ -1,29 +1,27 @@
 //! Cases about contents: bytes that are written, read, cut off, allocated, mapped and synced.
 
-use super::calls::{Calls, Opened};
-use super::case::{Case, Seen};
+use super::calls::{Calls, NEW, Opened};
+use super::case::{Case, Seen, same};
 use nix::fcntl::FallocateFlags;
 use rustix::fs::{OFlags, SeekFrom};
 use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
 use std::os::fd::AsRawFd;
 
-const NEW: OFlags = OFlags::RDWR.union(OFlags::CREATE);
-
 pub const CASES: &[Case] = &[
-    Case { name: "`write`, `read` and the offset between them", calls: offsets, seen: Seen::Same },
-    Case { name: "`pwrite` beyond the end: a hole reads as zeros", calls: holes, seen: Seen::Same },
-    Case { name: "truncate down, up, and down to nothing", calls: truncate, seen: Seen::Same },
-    Case { name: "what was cut off does not come back", calls: cut_off, seen: Seen::Same },
-    Case { name: "`ftruncate` and `write` on a descriptor for reading", calls: read_only, seen: Seen::Same },
-    Case { name: "`read` on a descriptor for writing", calls: write_only, seen: Seen::Same },
-    Case { name: "`O_APPEND`: two descriptors, and `pwrite` on one", calls: append, seen: Seen::Same },
-    Case { name: "`O_TRUNC`, alone and with `O_APPEND`", calls: trunc, seen: Seen::Same },
-    Case { name: "writes of 3 MiB across pages", calls: large, seen: Seen::Same },
-    Case { name: "sizes beyond what a file can have", calls: too_large, seen: Seen::Same },
-    Case { name: "`O_DSYNC` and `O_SYNC`", calls: dsync, seen: Seen::Same },
-    Case { name: "`O_DIRECT`: aligned, and beside the page cache", calls: direct, seen: Seen::Same },
-    Case { name: "`fallocate`: size, `KEEP_SIZE`", calls: allocate, seen: Seen::Same },
-    Case { name: "`fallocate`: `PUNCH_HOLE`, `ZERO_RANGE`", calls: punch, seen: Seen::Same },
+    same("`write`, `read` and the offset between them", offsets),
+    same("`pwrite` beyond the end: a hole reads as zeros", holes),
+    same("truncate down, up, and down to nothing", truncate),
+    same("what was cut off does not come back", cut_off),
+    same("`ftruncate` and `write` on a descriptor for reading", read_only),
+    same("`read` on a descriptor for writing", write_only),
+    same("`O_APPEND`: two descriptors, and `pwrite` on one", append),
+    same("`O_TRUNC`, alone and with `O_APPEND`", trunc),
+    same("writes of 3 MiB across pages", large),
+    same("sizes beyond what a file can have", too_large),
+    same("`O_DSYNC` and `O_SYNC`", dsync),
+    same("`O_DIRECT`: aligned, and beside the page cache", direct),
+    same("`fallocate`: size, `KEEP_SIZE`", allocate),
+    same("`fallocate`: `PUNCH_HOLE`, `ZERO_RANGE`", punch),
     Case {
         name: "`fallocate`: `COLLAPSE_RANGE`, `INSERT_RANGE`",
         calls: collapse,
@@ -35,14 +33,14 @@ pub const CASES: &[Case] = &[
             "refused by FUSE: no target moves data about in a file",
         ),
     },
-    Case { name: "`copy_file_range`", calls: copy, seen: Seen::Same },
-    Case { name: "`SEEK_DATA`, `SEEK_HOLE` of a file without holes", calls: seek_whole, seen: Seen::Same },
-    Case { name: "`SEEK_DATA`, `SEEK_HOLE` of a sparse file", calls: seek_sparse, seen: Seen::Same },
-    Case { name: "`mmap` shared: written, `msync`, read by `pread`", calls: map_written, seen: Seen::Same },
-    Case { name: "`mmap` shared: sees writes, and a file that grows", calls: map_seen, seen: Seen::Same },
-    Case { name: "`fsync`, `fdatasync` of files and directories", calls: sync, seen: Seen::Same },
-    Case { name: "`sync_file_range`", calls: sync_range, seen: Seen::Same },
-    Case { name: "`sync_file_range` of a directory", calls: sync_range_of_dir, seen: Seen::Same },
+    same("`copy_file_range`", copy),
+    same("`SEEK_DATA`, `SEEK_HOLE` of a file without holes", seek_whole),
+    same("`SEEK_DATA`, `SEEK_HOLE` of a sparse file", seek_sparse),
+    same("`mmap` shared: written, `msync`, read by `pread`", map_written),
+    same("`mmap` shared: sees writes, and a file that grows", map_seen),
+    same("`fsync`, `fdatasync` of files and directories", sync),
+    same("`sync_file_range`", sync_range),
+    same("`sync_file_range` of a directory", sync_range_of_dir),
 ];
 
 fn offsets(calls: &mut Calls) {
@@ -266,7 +264,7 @@ struct Mapped {
     length: usize,
 }
 
-#[allow(unsafe_code, reason = "there is no other way to map a file")]
+#[allow(unsafe_code, reason = "only a system call maps a file")]
 impl Mapped {
     fn of(file: &Opened, length: usize) -> Option<Self> {
         let both = ProtFlags::READ | ProtFlags::WRITE;
@@ -297,6 +295,7 @@ impl Mapped {
 #[allow(unsafe_code, reason = "as above")]
 impl Drop for Mapped {
     fn drop(&mut self) {
+        // An error has no receiver here, and would leave a mapping until this program ends.
         // SAFETY: mapped by `of`, and used by nothing else.
         let _ = unsafe { munmap(self.at.cast(), self.length) };
     }

@@ -1,32 +1,30 @@
 //! Cases about names: files and directories that are made, linked, renamed and removed.
 
-use super::calls::Calls;
-use super::case::{Case, Seen};
+use super::calls::{Calls, NEW};
+use super::case::{Case, Seen, same};
 use nix::fcntl::RenameFlags;
 use rustix::fs::{OFlags, SeekFrom};
 
-const NEW: OFlags = OFlags::RDWR.union(OFlags::CREATE);
-
 pub const CASES: &[Case] = &[
-    Case { name: "create, and create exclusively", calls: create, seen: Seen::Same },
-    Case { name: "open what is not there, is no directory, or is one", calls: wrong_kind, seen: Seen::Same },
-    Case { name: "names of 255 and 256 bytes", calls: long_names, seen: Seen::Same },
-    Case { name: "rename over an existing file", calls: rename_over, seen: Seen::Same },
-    Case { name: "rename of an open file, written on", calls: rename_open, seen: Seen::Same },
-    Case { name: "rename over an open file, read on", calls: rename_over_open, seen: Seen::Same },
-    Case { name: "rename between two links of one file", calls: rename_links, seen: Seen::Same },
-    Case { name: "rename of a file over a directory, and the reverse", calls: rename_kinds, seen: Seen::Same },
-    Case { name: "rename of directories, with content and over others", calls: rename_dirs, seen: Seen::Same },
-    Case { name: "`RENAME_NOREPLACE`", calls: no_replace, seen: Seen::Same },
-    Case { name: "`RENAME_EXCHANGE` of files, directories and both", calls: exchange, seen: Seen::Same },
-    Case { name: "hard links and their count", calls: links, seen: Seen::Same },
-    Case { name: "hard links that cannot be made", calls: bad_links, seen: Seen::Same },
-    Case { name: "unlink of an open file, read, written and resized on", calls: unlink_open, seen: Seen::Same },
-    Case { name: "unlink, and the same name made again", calls: unlink_again, seen: Seen::Same },
-    Case { name: "directories: made, not empty, removed", calls: directories, seen: Seen::Same },
-    Case { name: "a directory that is removed while it is open", calls: removed_dir, seen: Seen::Same },
-    Case { name: "`readdir` while names come and go", calls: readdir, seen: Seen::Same },
-    Case { name: "`readdir` of 300 names", calls: many_names, seen: Seen::Same },
+    same("create, and create exclusively", create),
+    same("open a missing name, a name below a file, and a directory", wrong_kind),
+    same("names of 255 and 256 bytes", long_names),
+    same("rename over an existing file", rename_over),
+    same("rename of an open file, written on", rename_open),
+    same("rename over an open file, read on", rename_over_open),
+    same("rename between two links of one file", rename_links),
+    same("rename of a file over a directory, and the reverse", rename_kinds),
+    same("rename of directories, with content and over others", rename_dirs),
+    same("`RENAME_NOREPLACE`", no_replace),
+    same("`RENAME_EXCHANGE` of files, directories and both", exchange),
+    same("hard links and their count", links),
+    same("hard links that cannot be made", bad_links),
+    same("unlink of an open file, read, written and resized on", unlink_open),
+    same("unlink, and the same name made again", unlink_again),
+    same("directories: made, not empty, removed", directories),
+    same("a directory that is removed while it is open", removed_dir),
+    same("`readdir` while names come and go", readdir),
+    same("`readdir` of 300 names", many_names),
     Case {
         name: "symbolic links",
         calls: symlinks,
