@@ -98,6 +98,7 @@ async fn hold(at: SocketAddr, first: &[u8], counts: &Counts, arrival: &mut Arriv
     Counts::add(&counts.ended_by_members);
 }
 
+/// `None`: the member did not let it in. It has come all the same.
 async fn connect(at: SocketAddr, counts: &Counts, arrival: &mut Arrival<'_>) -> Option<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{at}")).ok()?;
     let endpoint = endpoint

@@ -5,8 +5,8 @@
 //! again, and judged. Nothing else excuses an end: a member that dies of a shortage that it
 //! promises to survive has died.
 //!
-//! A member may live on where an error is no reason to end. It must not go on with a hole: it is
-//! killed once all are live again, so that its next life reads what it wrote.
+//! A member may live on after an error that it can survive, but not with a hole in its data. The
+//! harness kills it once all are live again, so that its next life reads what it wrote.
 
 use super::{Casualty, Stage, Work};
 use crate::cluster::{Member, Trouble};

@@ -53,7 +53,7 @@ pub struct Disk {
     state: Mutex<State>,
     /// The file whose sync failed, since this was asked for.
     failed: watch::Sender<Option<PathBuf>>,
-    /// The first file of which a read or a write failed, since this was asked for.
+    /// The file of the first read or write that failed, since this was asked for.
     refused: watch::Sender<Option<PathBuf>>,
     /// Delayed syncs, and how many of them are being carried out.
     delayed: Delayed,

@@ -26,7 +26,7 @@ pub const FAULT_CLASSES: &[(&str, &str)] = &[
     ("power-loss", "un-synced data and names are lost, torn or reordered"),
     ("io-error", "EIO of a sync: a failed sync must not be tried again and believed"),
     ("read-error", "EIO of a read: the member ends or says so, and answers nothing wrong"),
-    ("write-error", "EIO of a write, of which a part may be there: nothing acknowledged is lost"),
+    ("write-error", "EIO of a write that may have left a part: nothing acknowledged is lost"),
     ("short-write", "a write is carried out in part: the writer has to write the rest"),
     ("slow-disk", "syncs that take longer, and let others overtake them"),
     ("disk-full", "ENOSPC: all room or nearly all of it is gone for a while, and comes back"),

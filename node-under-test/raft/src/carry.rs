@@ -35,7 +35,7 @@ impl Router {
                 _ = leadership.wait_for(|now| now.leader != Some(leader)) => {}
             }
             if ticket.take_back() {
-                let reason = "it led no longer when the proposal was to be sent".to_owned();
+                let reason = "it no longer led when the proposal was to be sent".to_owned();
                 return Some(Attempt::Refused { leader: None, reason });
             }
             answered.await.ok()
@@ -89,7 +89,8 @@ impl Router {
         let mut answers = answers.into_iter();
         let broken = loop {
             let Some(answer) = answers.next() else {
-                // Its end as well: a call that is dropped before is reset.
+                // All answers are passed on, so the way in which the call ends changes nothing; but
+                // a call that is dropped before its end is reset.
                 let _ = deadline.bound(told.message()).await;
                 return;
             };
