@@ -1,13 +1,17 @@
 //! For tests only: a store on the memory engine, with one helper per command.
 
 use crate::state::command;
+use crate::state::mvcc::row;
 use crate::state::{Applying, Store};
+use bytes::Bytes;
 use node_base::LogId;
 use node_base::backend::{Backend, consistent_index};
 pub use node_base::memory::MemoryBackend;
 use node_proto::command::command::Request;
 use node_proto::command::outcome::Result as Answer;
-use node_proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest};
+use node_proto::etcdserverpb::request_op::Request as Op;
+use node_proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RequestOp, TxnRequest};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Fresh, and its proposer waits.
@@ -39,6 +43,29 @@ impl TestStore {
     pub fn put(&mut self, key: &str, value: &str) {
         let put = PutRequest { key: key.to_owned().into(), value: value.to_owned().into(), ..PutRequest::default() };
         assert!(matches!(self.apply(Request::Put(put)), Answer::Put(_)));
+    }
+
+    /// All of `keys` in one revision.
+    pub fn put_all(&mut self, keys: impl Iterator<Item = String>) {
+        let put = |key: String| PutRequest { key: key.into(), value: "v".into(), ..PutRequest::default() };
+        let success = keys.map(|key| RequestOp { request: Some(Op::RequestPut(put(key))) }).collect();
+        assert!(matches!(self.apply(Request::Txn(TxnRequest { success, ..TxnRequest::default() })), Answer::Txn(_)));
+    }
+
+    /// The changes after `revision` as the engine's rows say: revision, key, and true for a put.
+    pub fn changes_since(&self, revision: i64) -> Vec<(i64, Bytes, bool)> {
+        let mut changes = Vec::new();
+        let first = row::first_key_of(revision + 1);
+        self.backend
+            .read()
+            .scan(row::BUCKET, &first, None, &mut |key, value| {
+                let at = row::RowKey::decode(key).unwrap();
+                let kv = row::decode_value(at, value).unwrap();
+                changes.push((at.revision.main, kv.key, at.kind == row::Kind::Put));
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        changes
     }
 
     pub fn delete(&mut self, key: &str) {

@@ -1,7 +1,7 @@
 //! `etcdserverpb.Watch`: one task for each stream, however many watches it carries.
 //!
-//! Events are not pushed to it. The task is woken when there is a new revision, and reads from the
-//! store what its watches have not seen; a client that does not read stops only its own task, which
+//! Events are not pushed to it. The task is woken when keys change that its watches want, and reads
+//! from the store what they have not seen; a client that does not read stops only its own task, which
 //! later goes on where it was, from the store. So no watch buffers more than a few responses, and
 //! none can miss an event.
 
@@ -62,10 +62,9 @@ async fn serve(
     tokio::pin!(lost);
     let mut open = true;
     let mut session = Session::new(node.store.clone());
-    let mut revision = node.store.revision_watch();
+    let woken = session.woken();
     let mut progress_at = clock::now() + PROGRESS_INTERVAL;
     loop {
-        revision.mark_unchanged();
         let idle = !session.is_behind();
         let answers = tokio::select! {
             biased;
@@ -79,10 +78,7 @@ async fn serve(
                     Vec::new()
                 }
             },
-            changed = revision.changed(), if idle => match changed {
-                Ok(()) => Vec::new(),
-                Err(_) => return Err(super::stopped()),
-            },
+            () = woken.notified(), if idle => Vec::new(),
             () = clock::sleep_until(progress_at), if idle => {
                 progress_at = clock::now() + PROGRESS_INTERVAL;
                 session.periodic_progress()

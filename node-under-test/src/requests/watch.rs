@@ -5,7 +5,7 @@
 //! asked for those).
 
 use crate::state::mvcc::row::Kind;
-use crate::state::{Change, Error, History, Interval, Rejection, Store, Wanted};
+use crate::state::{Change, Error, History, Interest, Interval, Rejection, Store, Wanted};
 use node_proto::etcdserverpb::watch_create_request::FilterType;
 use node_proto::etcdserverpb::watch_request::RequestUnion;
 use node_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
@@ -14,6 +14,7 @@ use node_proto::mvccpb::event::EventType;
 use prost::Message;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// History that one step reads, in bytes of rows; a revision is never cut.
 const HISTORY_BYTES: usize = 512 * 1024;
@@ -61,6 +62,9 @@ impl Watcher {
 
 pub struct Session {
     store: Arc<Store>,
+    interest: Interest,
+    /// History has to be read up to this revision; beyond it, no change concerned a watch.
+    goal: i64,
     watchers: BTreeMap<i64, Watcher>,
     next_id: i64,
     /// The client asked how far its watches have come.
@@ -69,12 +73,38 @@ pub struct Session {
 
 impl Session {
     pub fn new(store: Arc<Store>) -> Self {
-        Self { store, watchers: BTreeMap::new(), next_id: 0, progress_wanted: false }
+        let interest = store.join();
+        Self { store, interest, goal: 0, watchers: BTreeMap::new(), next_id: 0, progress_wanted: false }
     }
 
     /// True if a watch, or an answer, waits for [`Session::step`].
     pub fn is_behind(&self) -> bool {
-        self.progress_wanted || self.oldest_next().is_some_and(|next| next <= self.store.revision())
+        self.progress_wanted || self.interest.is_marked() || self.lags()
+    }
+
+    /// True if there is history to read.
+    fn lags(&self) -> bool {
+        self.oldest_next().is_some_and(|next| next <= self.goal)
+    }
+
+    /// The signal that the watches may be behind.
+    pub fn woken(&self) -> Arc<Notify> {
+        self.interest.woken()
+    }
+
+    /// Takes in what was published since. Watches that had everything up to the goal have
+    /// everything up to the next mark, however far that is.
+    fn refresh(&mut self) {
+        // In this order: see `state::Interest`.
+        let published = self.store.revision();
+        let mark = self.interest.take();
+        if !self.lags() {
+            let unmarked = mark.unwrap_or(i64::MAX).min(published + 1);
+            self.watchers.values_mut().for_each(|watcher| watcher.next = watcher.next.max(unmarked));
+        }
+        if mark.is_some() {
+            self.goal = self.goal.max(self.store.revision());
+        }
     }
 
     fn oldest_next(&self) -> Option<i64> {
@@ -94,6 +124,7 @@ impl Session {
     }
 
     fn create(&mut self, request: WatchCreateRequest) -> Vec<Step> {
+        self.refresh();
         let revision = self.store.revision();
         let filters: Vec<FilterType> = request.filters().collect();
         // etcd: no key means the smallest one.
@@ -110,6 +141,9 @@ impl Session {
             let canceled = WatchResponse { watch_id: NO_WATCH, created: true, ..canceled(NO_WATCH, reason) };
             return vec![Step { revision, response: canceled }];
         }
+        self.interest.want(&interval);
+        // What is published later is marked.
+        let revision = self.store.revision();
         let id = if request.watch_id != 0 { request.watch_id } else { self.free_id() };
         let watcher = Watcher {
             interval,
@@ -121,6 +155,9 @@ impl Session {
             progress: request.progress_notify,
             active: false,
         };
+        if watcher.next <= revision {
+            self.goal = self.goal.max(revision);
+        }
         let compact_revision = self.store.compact_revision();
         let compacted = watcher.next < compact_revision;
         self.watchers.insert(id, watcher);
@@ -141,13 +178,20 @@ impl Session {
     }
 
     fn cancel(&mut self, id: i64) -> Vec<Step> {
-        let known = self.watchers.remove(&id).is_some();
+        let known = self.remove(id);
         let revision = self.store.revision();
         known.then(|| Step { revision, response: canceled(id, "") }).into_iter().collect()
     }
 
+    fn remove(&mut self, id: i64) -> bool {
+        let removed = self.watchers.remove(&id);
+        removed.inspect(|watcher| self.interest.forget(&watcher.interval)).is_some()
+    }
+
     fn cancel_compacted(&mut self, id: i64, compact_revision: i64) -> Option<Step> {
-        self.watchers.remove(&id)?;
+        if !self.remove(id) {
+            return None;
+        }
         let response = WatchResponse { compact_revision, ..canceled(id, Rejection::COMPACTED.message) };
         Some(Step { revision: self.store.revision(), response })
     }
@@ -174,8 +218,12 @@ impl Session {
         &mut self,
         read: impl FnOnce(&Store, &Wanted<'_>) -> Result<Option<History>, Error>,
     ) -> Result<Option<Vec<Step>>, Error> {
+        // Before the marks: everything up to it is known.
         let now = self.store.revision();
-        let Some(from) = self.oldest_next().filter(|next| *next <= now) else { return Ok(Some(self.progress(now))) };
+        self.refresh();
+        let Some(from) = self.oldest_next().filter(|next| *next <= self.goal) else {
+            return Ok(Some(self.progress(now)));
+        };
         let with_previous = self.watchers.values().any(|watcher| watcher.previous);
         let key = |key: &[u8]| self.watchers.values().any(|watcher| watcher.interval.contains(key));
         match read(&self.store, &Wanted { from, bytes_max: HISTORY_BYTES, with_previous, key: &key }) {
@@ -216,6 +264,7 @@ impl Session {
     /// Progress for the watches that asked for it, after an interval without events.
     pub fn periodic_progress(&mut self) -> Vec<Step> {
         let now = self.store.revision();
+        self.refresh();
         let mut steps = Vec::new();
         for (id, watcher) in &mut self.watchers {
             if watcher.progress && !std::mem::take(&mut watcher.active) {
@@ -259,6 +308,7 @@ fn responses(id: i64, events: Vec<Event>, fragment: bool) -> impl Iterator<Item 
 mod tests {
     use super::*;
     use crate::testing::TestStore;
+    use bytes::Bytes;
     use node_proto::etcdserverpb::{WatchCancelRequest, WatchProgressRequest};
     use proptest::prelude::*;
 
@@ -279,50 +329,144 @@ mod tests {
         WatchCreateRequest { key: vec![0].into(), range_end: vec![0].into(), start_revision, ..Default::default() }
     }
 
+    /// A step of a client, or of those who write.
+    #[derive(Debug, Clone)]
+    enum Deed {
+        Put(String),
+        Delete(String),
+        /// So many keys in one revision.
+        PutMany(usize),
+        /// Key, end, and how far back the watch starts.
+        Watch(String, String, i64),
+        Cancel,
+        /// The stream reads what has come.
+        Look,
+    }
+
+    fn deed() -> impl Strategy<Value = Deed> {
+        let key = "[a-c]{1,2}";
+        prop_oneof![
+            4 => key.prop_map(Deed::Put),
+            2 => key.prop_map(Deed::Delete),
+            1 => (1usize..4).prop_map(Deed::PutMany),
+            3 => (key, prop_oneof![Just(String::new()), Just("\0".to_owned()), "[a-d]"], -2i64..6)
+                .prop_map(|(key, end, back)| Deed::Watch(key, end, back)),
+            1 => Just(Deed::Cancel),
+            3 => Just(Deed::Look),
+        ]
+    }
+
+    /// Events of one watch: revision, key, and true for a put.
+    type Heard = Vec<(i64, Bytes, bool)>;
+
     proptest! {
+        #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
         /// Whatever the pace, each watch gets every matching event once, in order, with revisions
-        /// whole.
+        /// whole; however many watches a stream has, wherever they start, and whatever came before
+        /// the stream.
         #[test]
         fn every_watch_gets_its_events_once_and_in_order(
-            ops in proptest::collection::vec(("[a-c]", any::<bool>(), any::<bool>()), 1..60),
-            starts in proptest::collection::vec(0i64..20, 1..4),
+            before in 0usize..4,
+            deeds in proptest::collection::vec(deed(), 1..60),
         ) {
             let mut real = TestStore::default();
+            (0..before).for_each(|_| real.put("b", "v"));
             let mut session = Session::new(real.store.clone());
-            let mut sent: BTreeMap<i64, Vec<(i64, bool)>> = BTreeMap::new();
-            for start in &starts {
-                let id = create(&mut session, all_keys(*start))[0].watch_id;
-                sent.insert(id, Vec::new());
-            }
-            let mut log = Vec::new();
-            for (key, put, look) in ops {
-                let before = real.store.revision();
-                if put { real.put(&key, "v") } else { real.delete(&key) }
-                if real.store.revision() > before {
-                    log.push((real.store.revision(), put));
+            let mut log: Heard = (2..).take(before).map(|revision| (revision, "b".into(), true)).collect();
+            // Interval, first revision, and what was heard.
+            let mut watches: BTreeMap<i64, (Interval, i64, Heard)> = BTreeMap::new();
+            for deed in deeds {
+                let known = real.store.revision();
+                match deed {
+                    Deed::Put(key) => real.put(&key, "v"),
+                    Deed::Delete(key) => real.delete(&key),
+                    Deed::PutMany(count) => real.put_all((0..count).map(|at| format!("b{at}"))),
+                    Deed::Watch(key, end, back) => {
+                        let (key, range_end) = (Bytes::from(key), Bytes::from(end));
+                        let interval = Interval::new(&key, &range_end);
+                        let start_revision = if back == 0 { 0 } else { (known - back).max(1) };
+                        let request = WatchCreateRequest { key, range_end, start_revision, ..Default::default() };
+                        let [created] = create(&mut session, request).try_into().unwrap();
+                        let first = if back == 0 { known + 1 } else { start_revision };
+                        prop_assert_eq!(created.canceled, interval.is_empty());
+                        if !created.canceled {
+                            watches.insert(created.watch_id, (interval, first, Vec::new()));
+                        }
+                    }
+                    Deed::Cancel => {
+                        if let Some((id, (interval, first, heard))) = watches.pop_first() {
+                            let request_union = Some(RequestUnion::CancelRequest(WatchCancelRequest { watch_id: id }));
+                            let told = session.handle(WatchRequest { request_union });
+                            prop_assert!(told[0].response.canceled);
+                            let expected = matching(&log, &interval, first);
+                            prop_assert_eq!(&heard, &expected[..heard.len()]);
+                        }
+                    }
+                    Deed::Look => collect(&mut session, &mut watches),
                 }
-                if look {
-                    collect(&mut session, &mut sent);
-                }
+                log.extend(real.changes_since(known));
             }
-            collect(&mut session, &mut sent);
-            for (start, events) in starts.iter().zip(sent.values()) {
-                let first = if *start == 0 { 2 } else { *start };
-                let expected: Vec<_> = log.iter().copied().filter(|(revision, _)| *revision >= first).collect();
-                prop_assert_eq!(events, &expected);
+            collect(&mut session, &mut watches);
+            for (interval, first, heard) in watches.into_values() {
+                prop_assert_eq!(heard, matching(&log, &interval, first));
             }
         }
     }
 
-    fn collect(session: &mut Session, sent: &mut BTreeMap<i64, Vec<(i64, bool)>>) {
+    fn matching(log: &Heard, interval: &Interval, first: i64) -> Heard {
+        let matches = |(revision, key, _): &&(i64, Bytes, bool)| *revision >= first && interval.contains(key);
+        log.iter().filter(matches).cloned().collect()
+    }
+
+    fn collect(session: &mut Session, watches: &mut BTreeMap<i64, (Interval, i64, Heard)>) {
         for Step { revision, response } in drain(session) {
             for event in response.events {
                 let put = event.r#type() == EventType::Put;
-                let main = event.kv.unwrap().mod_revision;
-                assert!(main <= revision);
-                sent.get_mut(&response.watch_id).unwrap().push((main, put));
+                let kv = event.kv.unwrap();
+                assert!(kv.mod_revision <= revision);
+                let (_, _, heard) = watches.get_mut(&response.watch_id).unwrap();
+                heard.push((kv.mod_revision, kv.key, put));
             }
         }
+    }
+
+    /// Streams that are woken, and never look otherwise, miss nothing while another thread writes.
+    #[test]
+    fn no_change_passes_between_a_look_and_the_wait_for_the_next() {
+        const PUTS: usize = 2_000;
+        let mut real = TestStore::default();
+        let keys = ["a", "b", "c", "d"];
+        let streams: Vec<_> = keys
+            .map(|key| {
+                let store = real.store.clone();
+                std::thread::spawn(move || {
+                    let mut session = Session::new(store);
+                    let request = WatchCreateRequest { key: key.into(), start_revision: 2, ..Default::default() };
+                    create(&mut session, request);
+                    let woken = session.woken();
+                    let mut heard = 0;
+                    while heard < PUTS / keys.len() {
+                        let steps = drain(&mut session);
+                        heard += steps.iter().map(|step| step.response.events.len()).sum::<usize>();
+                        if !session.is_behind() && heard < PUTS / keys.len() {
+                            wait(&woken);
+                        }
+                    }
+                    heard
+                })
+            })
+            .into_iter()
+            .collect();
+        (0..PUTS).for_each(|at| real.put(keys[at % keys.len()], "v"));
+        for stream in streams {
+            assert_eq!(stream.join().unwrap(), PUTS / keys.len());
+        }
+    }
+
+    fn wait(woken: &Notify) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(woken.notified());
     }
 
     #[test]

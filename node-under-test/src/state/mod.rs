@@ -16,12 +16,14 @@
 //! | `membership` | the members as rows |
 //! | `hash` | the state hash |
 //! | `fence` | this member's answers to fences |
+//! | `interests` | which streams of watches wait for which keys |
 //! | `store` | one entry in, one batch out, and reads beside that |
 
 pub mod command;
 mod error;
 pub mod fence;
 pub mod hash;
+mod interests;
 pub mod leases;
 pub mod membership;
 pub mod mvcc;
@@ -34,6 +36,7 @@ mod model_test;
 mod total_test;
 
 pub use error::{Error, Rejection, Result};
+pub use interests::Interest;
 pub use leases::LeaseChanges;
 pub use mvcc::{Applying, Change, FIRST_REVISION, History, Interval, Wanted};
 pub use store::{Store, Sweep};

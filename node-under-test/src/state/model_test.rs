@@ -340,13 +340,19 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_store_is_the_model(ops in proptest::collection::vec(op(), 1..60), bytes_max in 0usize..200) {
+    fn the_store_is_the_model(ops in proptest::collection::vec(op(), 1..60), bytes_max in 0usize..200, joins_at in 0usize..60) {
         let (mut real, mut model) = (TestStore::default(), Model::new());
-        for op in &ops {
+        let mut watching = None;
+        for (at, op) in ops.iter().enumerate() {
+            // From then on the newest changes are kept in memory, and read from there.
+            if at == joins_at {
+                watching = Some(real.store.join());
+            }
             step(op, &mut real, &mut model);
         }
         compare(&real, &model);
         compare_history(&real, &model, bytes_max);
+        drop(watching);
         real.reopen();
         compare(&real, &model);
         compare_history(&real, &model, bytes_max);

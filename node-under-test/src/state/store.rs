@@ -12,7 +12,8 @@
 //!    an index without it, then waits until all that were between state and view have both
 //!    ([`Store::pin`]), and only then commits the removal.
 //! 3. *A state is published before its entry counts as applied*, so a reader that waits for an
-//!    applied index finds it published.
+//!    applied index finds it published. The watches that it concerns are marked in the same moment
+//!    (`interests`), and the changes themselves are kept for them in memory (`mvcc::recent`).
 //! 4. *An install shuts out everything*: it holds the writer's turn, and no reader is between state
 //!    and view. It waits for the last view to be dropped, so no reader asks for a second view while
 //!    it holds one.
@@ -21,15 +22,17 @@ use super::command;
 use super::error::{Error, Rejection, Result};
 use super::fence::FenceBook;
 use super::hash::{self, KvHash, StateHash};
+use super::interests::{Changed, Interest, Interests};
 use super::leases::LeaseChanges;
 use super::membership;
 use super::mvcc::budget::Room;
 use super::mvcc::garbage::Garbage;
 use super::mvcc::index::Version;
+use super::mvcc::recent::Recent;
 use super::mvcc::row::{self, RowKey};
 use super::mvcc::state::State;
-use super::mvcc::writer::Writer;
-use super::mvcc::{Applying, Change, History, Interval, Wanted, range, reader, txn};
+use super::mvcc::writer::{Finished, Writer};
+use super::mvcc::{Applying, Change, History, Interval, Made, Wanted, range, reader, txn};
 use bytes::Bytes;
 use node_base::LogId;
 use node_base::backend::{Backend, Batch, ReadView};
@@ -65,7 +68,9 @@ pub struct Store {
     /// Shared: by a reader between its state and its view. Exclusively: to let all of those pass
     /// (claim 2), and through an install (claim 4). Taken after `writing`.
     pinning: RwLock<()>,
-    revision: watch::Sender<i64>,
+    /// Changed with what is published, and before anyone can see that.
+    recent: Mutex<Recent>,
+    interests: Arc<Interests>,
     sweep: watch::Sender<Sweep>,
     leases: Arc<LeaseChanges>,
     fences: Arc<FenceBook>,
@@ -100,7 +105,8 @@ impl Store {
     pub fn open(backend: Arc<dyn Backend>) -> Result<Self> {
         let (state, garbage) = State::load(&*backend.read())?;
         Ok(Self {
-            revision: watch::Sender::new(state.revision),
+            recent: Mutex::new(Recent::after(state.revision)),
+            interests: Arc::default(),
             sweep: watch::Sender::new(Sweep { wanted: state.compact, done: 0 }),
             published: RwLock::new(Arc::new(state.clone())),
             writing: Mutex::new(Writing { state, garbage }),
@@ -132,9 +138,37 @@ impl Store {
         let (state, garbage) = State::load(&*self.backend.read())?;
         let before = std::mem::replace(writing, Writing { state, garbage }).state;
         let gone_or_come = before.leases.granted().chain(writing.state.leases.granted());
-        self.leases.publish(gone_or_come.map(|(id, _)| (id, true)), || self.publish(&writing.state));
-        self.revision.send_replace(writing.state.revision);
+        let publish = || {
+            *self.recent() = Recent::after(writing.state.revision);
+            self.publish(&writing.state);
+        };
+        let changed = Changed::Anything(before.revision + 1);
+        self.leases.publish(gone_or_come.map(|(id, _)| (id, true)), || self.interests.publish(changed, publish));
         Ok(())
+    }
+
+    /// Lets readers see what an entry made of the state at the revision `before`, and those watches
+    /// hear of it that it concerns.
+    fn publish_entry(&self, before: i64, state: &State, made: Option<Made>) {
+        let revision = state.revision;
+        let (changed, kept) = match made {
+            _ if revision == before => (Changed::Nothing, None),
+            Some(made) => {
+                let made = Arc::new(made);
+                (Changed::By(revision, made.clone()), Some(made))
+            }
+            None => (Changed::Anything(revision), None),
+        };
+        self.interests.publish(changed, || {
+            if revision != before {
+                self.recent().add(revision, kept);
+            }
+            self.publish(state);
+        });
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets readers see `state`. The old one may be the last of its kind and large, so it goes
@@ -170,22 +204,26 @@ impl Store {
         let mut writing = self.write();
         let Writing { state, garbage } = &mut *writing;
         let view = self.backend.read();
+        let before = state.revision;
         let mut writer = Writer::new(state, garbage, &*view, applying);
+        if !self.interests.is_empty() {
+            writer = writer.watched();
+        }
         let answer = dispatch(&mut writer, admitted)?;
-        let (batch, leases) = writer.finish();
+        let Finished { batch, leases, mut made } = writer.finish();
         drop(view);
         if fence {
             // Before the commit, which wakes those who wait for this index to be applied.
             self.fences.expect(at.index);
         }
-        self.backend
-            .commit_then(batch, at, &mut || self.leases.publish(leases.iter().copied(), || self.publish(state)))?;
+        self.backend.commit_then(batch, at, &mut || {
+            self.leases.publish(leases.iter().copied(), || self.publish_entry(before, state, made.take()));
+        })?;
         if fence {
             self.fences.hash_at(at, &self.backend);
         }
-        let (revision, compact) = (state.revision, state.compact);
+        let compact = state.compact;
         drop(writing);
-        self.revision.send_if_modified(|known| std::mem::replace(known, revision) != revision);
         self.sweep.send_if_modified(|sweep| std::mem::replace(&mut sweep.wanted, compact) != compact);
         Ok(if applying.awaited { command::encode_outcome(answer) } else { Bytes::new() })
     }
@@ -241,7 +279,7 @@ impl Store {
             let mut writer = Writer::new(&mut state, &mut garbage, &*view, applying);
             writer.batch = batch;
             answer = Some(dispatch(&mut writer, command::admit(&command))?);
-            (batch, _) = writer.finish();
+            batch = writer.finish().batch;
         }
         Ok(answer.map(command::encode_outcome))
     }
@@ -304,9 +342,9 @@ impl Store {
         self.glance(|state| state.compact)
     }
 
-    /// Woken at every new revision.
-    pub fn revision_watch(&self) -> watch::Receiver<i64> {
-        self.revision.subscribe()
+    /// A new stream of watches, which is woken by the changes that concern it.
+    pub fn join(&self) -> Interest {
+        self.interests.join()
     }
 
     pub fn fences(&self) -> &FenceBook {
@@ -365,6 +403,9 @@ impl Store {
     /// # Errors
     /// [`Rejection::COMPACTED`] if the first revision lies below the compact one.
     pub fn history(&self, wanted: &Wanted<'_>) -> Result<History> {
+        if let Some(history) = self.recent_history(wanted, || Some(self.pin()))? {
+            return Ok(history);
+        }
         let history = self.pin().history(wanted, usize::MAX)?;
         history.ok_or_else(|| Error::Corrupt("a history without an end".to_owned()))
     }
@@ -374,7 +415,28 @@ impl Store {
     /// # Errors
     /// As [`Store::history`].
     pub fn history_if_short(&self, wanted: &Wanted<'_>) -> Result<Option<History>> {
+        if let Some(history) = self.recent_history(wanted, || self.try_pin())? {
+            return Ok(Some(history));
+        }
         self.try_pin().map_or(Ok(None), |pinned| pinned.history(wanted, SHORT_HISTORY_ROWS))
+    }
+
+    /// The same if all of it is in memory; the versions before are read from what `pin` gives.
+    fn recent_history<'a>(
+        &'a self,
+        wanted: &Wanted<'_>,
+        pin: impl FnOnce() -> Option<Pinned<'a>>,
+    ) -> Result<Option<History>> {
+        if wanted.from < self.compact_revision() {
+            return Err(Rejection::COMPACTED.into());
+        }
+        let piece = self.recent().since(wanted.from, wanted.bytes_max);
+        let Some(mut history) = piece.map(|piece| piece.history(wanted)) else { return Ok(None) };
+        if wanted.with_previous {
+            let Some(Pinned { state, view }) = pin() else { return Ok(None) };
+            add_previous(&state, &*view, &mut history)?;
+        }
+        Ok(Some(history))
     }
 
     /// Granted TTL of a lease, in seconds.
@@ -442,10 +504,8 @@ impl Pinned<'_> {
         if !scan_history(&*view, wanted, rows_max, &mut history)? {
             return Ok(None);
         }
-        let Some(state) = state else { return Ok(Some(history)) };
-        for change in &mut history.changes {
-            let before = state.index.get(&change.kv.key, change.kv.mod_revision - 1).map(Version::row);
-            change.previous = before.map(|row| fetch(&*view, row)).transpose()?;
+        if let Some(state) = state {
+            add_previous(&state, &*view, &mut history)?;
         }
         Ok(Some(history))
     }
@@ -471,6 +531,15 @@ fn names_keys_alone(request: &TxnRequest) -> bool {
             Some(Op::RequestTxn(nested)) => names_keys_alone(nested),
             _ => true,
         })
+}
+
+/// Adds the versions before, where they are not compacted.
+fn add_previous(state: &State, view: &dyn ReadView, history: &mut History) -> Result<()> {
+    for change in &mut history.changes {
+        let before = state.index.get(&change.kv.key, change.kv.mod_revision - 1).map(Version::row);
+        change.previous = before.map(|row| fetch(view, row)).transpose()?;
+    }
+    Ok(())
 }
 
 fn fetch(view: &dyn ReadView, at: RowKey) -> Result<KeyValue> {

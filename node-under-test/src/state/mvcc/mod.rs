@@ -12,6 +12,7 @@ mod interval_set;
 pub(super) mod key;
 pub(super) mod range;
 pub(super) mod reader;
+pub(super) mod recent;
 pub mod row;
 pub(super) mod state;
 pub(super) mod txn;
@@ -20,6 +21,7 @@ pub(super) mod writer;
 
 pub use history::{Change, History, Wanted};
 pub use interval::Interval;
+pub use recent::Made;
 pub use writer::Applying;
 
 use super::error::{Error, Rejection, Result};

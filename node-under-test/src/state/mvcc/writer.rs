@@ -5,6 +5,7 @@ use super::garbage::Garbage;
 use super::interval::Interval;
 use super::range::header;
 use super::reader::Reader;
+use super::recent::Made;
 use super::row::{self, Kind, Revision, RowKey};
 use super::state::State;
 use super::{COMPACT_REVISION, Rejection, Result};
@@ -43,6 +44,17 @@ pub struct Writer<'a> {
     /// This entry was applied by an earlier life, which lost it.
     replaying: bool,
     gathered: Gathered,
+    /// Its changes, if someone may want to hear of them.
+    made: Option<Made>,
+}
+
+/// What remains to be done of an entry when its changes are made.
+pub struct Finished {
+    pub batch: Batch,
+    /// Leases that came or went: the id, and true if it was granted (or else revoked).
+    pub leases: Vec<(i64, bool)>,
+    /// The changes of keys, if they were to be kept.
+    pub made: Option<Made>,
 }
 
 impl<'a> Writer<'a> {
@@ -50,7 +62,13 @@ impl<'a> Writer<'a> {
         let main = state.revision + 1;
         let gathered = Gathered::new(applying.awaited, state);
         let (batch, touched_leases, replaying) = (Batch::default(), Vec::new(), applying.replaying);
-        Self { state, garbage, view, batch, main, changes: 0, touched_leases, replaying, gathered }
+        Self { state, garbage, view, batch, main, changes: 0, touched_leases, replaying, gathered, made: None }
+    }
+
+    /// Keeps the changes as well, for those who watch.
+    pub fn watched(mut self) -> Self {
+        self.made = Some(Made::default());
+        self
     }
 
     /// The newest revision that a read inside this entry sees.
@@ -81,9 +99,9 @@ impl<'a> Writer<'a> {
     }
 
     /// Ends the entry: the state moves to its revision.
-    pub fn finish(self) -> (Batch, Vec<(i64, bool)>) {
+    pub fn finish(self) -> Finished {
         self.state.revision = self.now();
-        (self.batch, self.touched_leases)
+        Finished { batch: self.batch, leases: self.touched_leases, made: self.made }
     }
 
     fn next_revision(&mut self) -> Revision {
@@ -130,7 +148,7 @@ impl<'a> Writer<'a> {
         row.create_revision = version.create;
         row.mod_revision = revision.main;
         row.version = version.version;
-        self.batch.put(row::BUCKET, version.row().encode(), row.encode_to_vec());
+        self.write_row(version.row(), &row);
     }
 
     pub fn delete_range(&mut self, request: &DeleteRangeRequest) -> Result<DeleteRangeResponse> {
@@ -154,7 +172,15 @@ impl<'a> Writer<'a> {
         self.state.leases.attach(key, 0);
         let row = KeyValue { key: key.clone(), mod_revision: revision.main, ..KeyValue::default() };
         let at = RowKey { revision, kind: Kind::Tombstone };
-        self.batch.put(row::BUCKET, at.encode(), row.encode_to_vec());
+        self.write_row(at, &row);
+    }
+
+    fn write_row(&mut self, at: RowKey, row: &KeyValue) {
+        let encoded = row.encode_to_vec();
+        if let Some(made) = &mut self.made {
+            made.add(at, row, encoded.len());
+        }
+        self.batch.put(row::BUCKET, at.encode(), encoded);
     }
 
     /// Moves the compact revision, at once and on every member alike. What it makes unreachable is
