@@ -12,7 +12,7 @@ CARGO := . scripts/env.sh && cargo
 BUILD := $(CARGO) build --release --locked --workspace
 RUN := . scripts/env.sh && exec "$$CARGO_TARGET_DIR/release/ninelives" run
 
-.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos long-work mutants power explore power-files power-mutants certificate disk-full io-error five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines bench-slow fuzz restore rolling-upgrade limits restore-unlike strangers mixed etcdctl lint format deny doc clean
+.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos long-work mutants power explore power-files power-mutants certificate disk-full io-error five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines bench-files bench-slow bench-watches fuzz restore rolling-upgrade limits restore-unlike strangers mixed etcdctl lint format deny doc clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -119,8 +119,14 @@ bench: build ## cycles per minute beside the floor, the split of a cycle, writes
 bench-engines: setup ## snapshots of 1 GiB between the engines, a migration of 1,000,000 keys: time, peak memory
 	$(CARGO) bench --locked --workspace --bench engines
 
+bench-files: build ## what the fault filesystem costs beside the plain directory (root and /dev/fuse)
+	$(CARGO) bench --locked --workspace --bench fault_filesystem
+
 bench-slow: build ## long operations on 1,000,000 keys beside a load of puts: p99, and whether raft's term moved
 	$(CARGO) bench --locked --workspace --bench slow
+
+bench-watches: build ## puts beside 1,000 streams of watches, the node beside etcd
+	$(CARGO) bench --locked --workspace --bench watches
 
 FUZZ_SECONDS ?= 600
 # Directory of a fuzz crate's parent, and target.

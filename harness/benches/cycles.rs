@@ -8,6 +8,8 @@
 //!
 //! `make bench`; `BENCH_CYCLES=n` sets the length (default 120).
 
+mod support;
+
 use anyhow::{Context, ensure};
 use ninelives::cluster::Cluster;
 use ninelives::observe::Observer;
@@ -16,16 +18,16 @@ use ninelives::plan::Plan;
 use ninelives::process::Spawner;
 use ninelives::report::split::Split;
 use ninelives::run::{self as runner, Job};
-use ninelives::scenario::{Scenario, TargetSpec};
+use ninelives::scenario::Scenario;
 use ninelives::seed::Seed;
-use ninelives::subject::{Node, Server, Target};
+use ninelives::subject::Target;
 use ninelives::workload::{Workload, WorkloadOptions};
 use ninelives::{cli, timer};
 use ninelives_evidence::clock;
 use ninelives_evidence::history::History;
 use ninelives_evidence::record::RunSummary;
 use ninelives_oracle::Ledger;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -34,27 +36,23 @@ const SEED: u64 = 1;
 const FLOOR_ROUNDS: u32 = 40;
 const CLIENTS: u32 = 64;
 const LOAD: Duration = Duration::from_secs(8);
-const BOUND: Duration = Duration::from_secs(30);
 
 fn main() -> anyhow::Result<()> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(bench())
 }
 
 async fn bench() -> anyhow::Result<()> {
-    let cycles = match std::env::var("BENCH_CYCLES") {
-        Ok(text) => text.parse().with_context(|| format!("expected a number in BENCH_CYCLES, found {text:?}"))?,
-        Err(_) => 120,
-    };
+    let cycles = support::number("BENCH_CYCLES", 120)?;
     let dir = tempfile::tempdir()?;
-    let gate = scenario("gate.toml")?;
-    let node = node(&gate)?;
+    let gate = support::scenario("gate.toml")?;
+    let node = support::node(&gate, gate.cluster.memtable_bytes)?;
     let all = cli::clusters("auto").map_err(anyhow::Error::msg)?;
     measure("gate", &gate, &node, &dir.path().join("gate"), (cycles, &[1, all])).await?;
 
-    let etcd = scenario("etcd.toml")?;
+    let etcd = support::scenario("etcd.toml")?;
     let on_node = Scenario { target: gate.target.clone(), cluster: gate.cluster.clone(), ..etcd.clone() };
     measure("etcd's workload on node-under-test", &on_node, &node, &dir.path().join("node"), (cycles, &[1])).await?;
-    match server(&etcd) {
+    match support::server(&etcd) {
         Some(server) => {
             measure("etcd's workload on etcd", &etcd, &server, &dir.path().join("etcd"), (cycles, &[1])).await
         }
@@ -63,11 +61,6 @@ async fn bench() -> anyhow::Result<()> {
             Ok(())
         }
     }
-}
-
-fn scenario(name: &str) -> anyhow::Result<Scenario> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios").join(name);
-    Scenario::load(&path).map_err(|refusal| anyhow::anyhow!("{refusal}"))
 }
 
 /// Floor, cycles on so many clusters, and writes of one scenario on one target.
@@ -108,33 +101,10 @@ async fn measure(
     Ok(())
 }
 
-/// The server that the scenario names, if it is here.
-fn server(scenario: &Scenario) -> Option<Target> {
-    let TargetSpec::Server(spec) = &scenario.target else { return None };
-    let binary = cli::subject::on_path(&spec.program)?;
-    Some(Target::Server(Server::new(binary, spec.clone())))
-}
-
-/// The node binary that the same build made.
-fn node(scenario: &Scenario) -> anyhow::Result<Target> {
-    let own = std::env::current_exe()?;
-    let release = own.parent().and_then(Path::parent).context("this executable has no target directory")?;
-    let node: PathBuf = release.join("node-under-test");
-    ensure!(node.exists(), "expected {}, found none: `make build` first", node.display());
-    Ok(Target::Node(Node {
-        inspector: node.clone(),
-        node,
-        memtable_bytes: scenario.cluster.memtable_bytes,
-        keep_entries: scenario.cluster.keep_entries,
-        snapshot_every_entries: scenario.cluster.snapshot_every_entries,
-        sabotage: None,
-    }))
-}
-
 async fn cluster(scenario: &Scenario, target: &Target, dir: &Path) -> anyhow::Result<Cluster> {
     let (spawner, engines) = (Spawner::start()?, &scenario.cluster.engines);
     let mut cluster = Cluster::prepare(spawner, target.clone(), Paths::new(dir), engines)?;
-    cluster.start_all(BOUND).await.map_err(|trouble| anyhow::anyhow!("{}", trouble.finding(None)))?;
+    cluster.start_all(support::BOUND).await.map_err(|trouble| anyhow::anyhow!("{}", trouble.finding(None)))?;
     Ok(cluster)
 }
 
@@ -152,7 +122,7 @@ async fn floor(scenario: &Scenario, target: &Target, dir: &Path) -> anyhow::Resu
                 killed?;
             }
             member.start(site, None).await?;
-            member.wait_serving(BOUND).await
+            member.wait_serving(support::BOUND).await
         };
         lived.await.map_err(|trouble| anyhow::anyhow!("{}", trouble.finding(None)))?;
         ms += start.elapsed().as_micros();
