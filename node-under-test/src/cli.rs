@@ -113,6 +113,10 @@ pub struct Migrate {
     /// Arm a crash window, as WINDOW=HIT.
     #[arg(long = "arm", value_parser = parse_arm)]
     pub arm: Vec<(Window, u64)>,
+    /// Plant a bug, by name.
+    #[cfg(feature = "sabotage")]
+    #[arg(long)]
+    pub sabotage: Option<String>,
 }
 
 #[derive(Debug, Args)]

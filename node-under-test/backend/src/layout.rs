@@ -135,13 +135,27 @@ impl DataDir {
                 Err(error) => return Err(error),
             }
         }
-        let above = self.root.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        for dir in [self.snap(), self.member(), self.root.clone(), above.to_owned()] {
+        for dir in [self.snap(), self.member(), self.root.clone(), self.above().to_owned()] {
             if dir.is_dir() {
                 durable::sync_dir(&dir)?;
             }
         }
         Ok(())
+    }
+
+    /// Syncs every file and directory of a stopped member, and the name of its directory.
+    ///
+    /// A killed life leaves the raft log, the vote and the database visible beyond what is durable.
+    /// A start opens them, and its repairs sync them; a command that works on one of them makes
+    /// durable what stands beside the others, which a power failure would then take back.
+    pub fn sync_all(&self) -> io::Result<()> {
+        durable::sync_tree(&self.root)?;
+        durable::sync_dir(self.above())
+    }
+
+    /// The directory that this one has its name in.
+    fn above(&self) -> &Path {
+        self.root.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 }
 

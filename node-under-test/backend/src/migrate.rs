@@ -2,6 +2,7 @@
 //!
 //! | step | durable after it | a kill here: the next start, or the next `migrate`, |
 //! | --- | --- | --- |
+//! | 0 | everything that the member's last life left, the raft log and the vote included | has nothing to do |
 //! | 1 | the intent, `engine-migration` | undoes it: the intent is removed |
 //! | 2 | the new image in `db.incoming`, proven to hold the same rows and consistent index | undoes it: image and intent are removed |
 //! | 3 | `db` and `db.incoming` exchanged | finishes it |
@@ -13,6 +14,10 @@
 //! The exchange is the point of no return. On which side of it a kill fell, the nature of `db`
 //! says: a file is redb's, a directory RocksDB's. Steps 4 to 7 can be repeated without harm, so
 //! finishing is doing them all again.
+//!
+//! Step 0 is for a power loss after a kill: a new image that is durable must not stand beside a log,
+//! a vote or an index that only the page cache has. So the member is in every case what it was
+//! before the change began.
 //!
 //! N = E is right for the new image: all its rows are durable before it is exchanged, and apply had
 //! waited until the local log was durable through E, so the log knows E, or an interrupted install
@@ -27,6 +32,7 @@ use node_base::LogId;
 use node_base::backend::{BackendError, consistent_index};
 use node_base::durable;
 use node_base::failpoint::{Window, pass};
+use node_base::sabotage::{Bug, planted};
 use std::io;
 
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +90,9 @@ pub enum Resumed {
 /// # Errors
 /// Nothing was changed, or what was is finished or undone by the next attempt.
 pub fn migrate(dir: &DataDir, to: EngineKind) -> Result<Option<Migrated>, MigrateError> {
+    if !planted(Bug::MigrateWithoutSync) {
+        dir.sync_all().map_err(io_error("syncing the data directory"))?;
+    }
     if let Some(Resumed::Finished { from, to: finished }) = resume(dir)?
         && finished == to
     {
@@ -100,7 +109,6 @@ pub fn migrate(dir: &DataDir, to: EngineKind) -> Result<Option<Migrated>, Migrat
     if !dir.db().exists() {
         return Err(MigrateError::NoDatabase { dir: name() });
     }
-    dir.sync_leftovers().map_err(io_error("syncing the data directory"))?;
     let (index, rows) = copy(dir, from, to)?;
     exchange_and_finish(dir, to)?;
     Ok(Some(Migrated { from, to, index, rows: Some(rows) }))
@@ -146,7 +154,7 @@ fn exchange_and_finish(dir: &DataDir, to: EngineKind) -> Result<(), MigrateError
 
 /// Steps 4 to 7, after an exchange that may not be durable yet.
 fn finish(dir: &DataDir, to: EngineKind) -> Result<(), MigrateError> {
-    durable::sync_dir(&dir.snap()).map_err(io_error("syncing the exchange"))?;
+    sync_exchange(dir).map_err(io_error("syncing the exchange"))?;
     persist_index(dir, to)?;
     pass(Window::MigrateIndex);
     marker::write(dir, to).map_err(io_error("writing the marker"))?;
@@ -155,12 +163,22 @@ fn finish(dir: &DataDir, to: EngineKind) -> Result<(), MigrateError> {
     remove_intent(dir)
 }
 
+/// Makes the names beside the databases durable, which were exchanged.
+fn sync_exchange(dir: &DataDir) -> io::Result<()> {
+    if planted(Bug::MigrateNoDirFsync) {
+        // Kills keep the page cache: only a power loss takes the exchange back, after the marker
+        // stood on it.
+        return Ok(());
+    }
+    durable::sync_dir(&dir.snap())
+}
+
 fn persist_index(dir: &DataDir, to: EngineKind) -> Result<(), MigrateError> {
     let path = dir.last_flushed_index();
     match to {
         EngineKind::Redb => {
             install::remove(&path).map_err(io_error("removing last-flushed-index"))?;
-            durable::sync_dir(&dir.snap()).map_err(io_error("removing last-flushed-index"))
+            sync_exchange(dir).map_err(io_error("removing last-flushed-index"))
         }
         EngineKind::Rocksdb => {
             let Some(index) = to.image_index(&dir.db())? else { return Ok(()) };

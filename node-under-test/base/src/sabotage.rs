@@ -52,6 +52,12 @@ bugs! {
     SnapshotIndexOffByOne = "snapshot-index-off-by-one",
     /// A sync of the raft log's file that failed is tried once more, and believed.
     FsyncErrorIgnored = "fsync-error-ignored",
+    /// A write of the raft log's file that failed counts as done.
+    WriteErrorIgnored = "write-error-ignored",
+    /// A change of engine does not sync the directory in which it exchanged the databases.
+    MigrateNoDirFsync = "migrate-no-dir-fsync",
+    /// A change of engine does not sync what the life before left in the page cache.
+    MigrateWithoutSync = "migrate-without-sync",
     /// An install does not sync the directory in which it exchanged the database.
     SnapshotNoDirFsync = "snapshot-no-dir-fsync",
     /// A member that believes that it leads confirms reads by itself, without its quorum.

@@ -25,6 +25,10 @@ struct Record {
 /// The directory is not a stopped member's, or an engine failed; the same command continues from
 /// there.
 pub fn migrate(options: &Migrate) -> anyhow::Result<ExitCode> {
+    #[cfg(feature = "sabotage")]
+    if let Some(bug) = &options.sabotage {
+        node_base::sabotage::plant(bug).map_err(anyhow::Error::msg)?;
+    }
     for (window, hit) in &options.arm {
         failpoint::arm(*window, *hit);
     }

@@ -128,6 +128,7 @@ pub fn hashkv(options: &HashKv) -> anyhow::Result<ExitCode> {
 /// The directory is not a stopped member's, or its engine fails.
 pub fn defrag(options: &DataDirArgs) -> anyhow::Result<ExitCode> {
     let stopped = Stopped::open(&options.data_dir)?;
+    stopped.dir.sync_all().with_context(|| format!("syncing {}", stopped.dir.root().display()))?;
     let backend = dispatch::open(stopped.dir.clone(), stopped.engine, EngineOptions::default())?;
     let before = backend.size()?;
     backend.defrag()?;

@@ -113,7 +113,11 @@ pub fn restore(options: &Restore) -> anyhow::Result<ExitCode> {
     failpoint::pass(Window::RestoreSynced);
     fs::rename(dir.root(), target).with_context(|| format!("creating {}", target.display()))?;
     failpoint::pass(Window::RestoreRenamed);
-    durable::sync_dir(parent).with_context(|| format!("syncing {}", parent.display()))?;
+    // A restore that was killed may have made `parent`, and not its name durable.
+    for dir in [Some(parent), parent.parent()].into_iter().flatten() {
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        durable::sync_dir(dir).with_context(|| format!("syncing {}", dir.display()))?;
+    }
     output::line(format!(
         "{}: {rows} rows restored for {engine}; start it with --backend={engine} and the new cluster's founders, each of them \
          restored from this file",

@@ -1,6 +1,7 @@
 //! Planted bugs `raft-log-no-fsync` and `vote-not-persisted`: the raft log's file, with syncs that
 //! succeed and do nothing. Kills keep the page cache, so only a power loss shows them. And
-//! `fsync-error-ignored`: a sync that failed is tried again, and believed.
+//! `fsync-error-ignored`: a sync that failed is tried again, and believed; `write-error-ignored`: a
+//! write that failed counts as done.
 
 use node_base::sabotage::{Bug, planted};
 use redb::backends::FileBackend;
@@ -16,7 +17,9 @@ static VOTES_ALONE: AtomicBool = AtomicBool::new(false);
 
 /// True if the log's file is to be opened through [`WithoutSync`].
 pub(super) fn is_planted() -> bool {
-    planted(Bug::RaftLogNoFsync) || planted(Bug::VoteNotPersisted) || planted(Bug::FsyncErrorIgnored)
+    [Bug::RaftLogNoFsync, Bug::VoteNotPersisted, Bug::FsyncErrorIgnored, Bug::WriteErrorIgnored]
+        .into_iter()
+        .any(planted)
 }
 
 /// Says what the next commit holds.
@@ -61,7 +64,8 @@ impl StorageBackend for WithoutSync {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
+        let written = self.0.write(offset, data);
+        if planted(Bug::WriteErrorIgnored) { Ok(()) } else { written }
     }
 
     fn close(&self) -> io::Result<()> {
