@@ -143,6 +143,14 @@ impl Plan {
             ([Fault::Restore(Restore { other: true, .. })], TargetSpec::Node) if !rocksdb => {
                 Some(format!("expected `cluster.memtable_bytes` in the scenario, because of `{step}`, found none"))
             }
+            ([Fault::Upgrade(Upgrade { way: Way::Replace { .. }, .. }) | Fault::Restore(_)], TargetSpec::Node)
+                if scenario.power.is_some() =>
+            {
+                Some(format!(
+                    "expected neither an upgrade by replace nor a restore beside `[power]`, because a directory that is exchanged \
+                     under a mount would leave it, found `{step}`"
+                ))
+            }
             (faults, _) if scenario.power.is_none() && faults.iter().any(Fault::cuts) => {
                 Some(format!("expected a table `[power]` in the scenario, because of `{step}`, found none"))
             }
@@ -359,6 +367,12 @@ mod tests {
         let lossy = text("fail-sync leader losing at time 3ms");
         assert!(lossy.misfit(&on(3, Some(1))).unwrap().contains("expected a table `[power]`"));
         assert_eq!(text("fail-sync leader keeping at time 3ms").misfit(&on(3, Some(1))), None);
+        let cut = text("upgrade slot#1 to redb by migrate then cut");
+        assert!(cut.misfit(&on(3, Some(1))).unwrap().contains("expected a table `[power]`"));
+        let power = Scenario { power: power_files().power, ..on(3, Some(1)) };
+        assert_eq!(cut.misfit(&power), None);
+        let replaced = text("upgrade slot#1 to redb by replace");
+        assert!(replaced.misfit(&power).unwrap().contains("beside `[power]`"));
     }
 
     #[test]
@@ -696,7 +710,8 @@ mod tests {
         };
         let then = prop::sample::select(vec![Then::Migrate, Then::Serve]);
         let way = prop_oneof![
-            (at(WayKind::Migrate), then).prop_map(|(at, then)| Way::Migrate { kill: at.map(|at| (at, then)) }),
+            (at(WayKind::Migrate), then, prop::option::of(0..=100u32))
+                .prop_map(|(at, then, cut)| Way::Migrate { kill: at.map(|at| (at, then)), cut }),
             at(WayKind::Replace).prop_map(|kill| Way::Replace { kill }),
         ];
         (1..9u64, prop::sample::select(Engine::ALL.to_vec()), way)

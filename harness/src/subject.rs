@@ -162,7 +162,7 @@ impl Target {
     /// cannot.
     pub fn migrate_args(&self, data_dir: &Path, to: Engine, arm: Option<(&str, u64)>) -> Option<Vec<OsString>> {
         match self {
-            Target::Node(_) => Some(Node::migrate_args(data_dir, to, arm)),
+            Target::Node(node) => Some(node.migrate_args(data_dir, to, arm)),
             Target::Server(_) => None,
         }
     }

@@ -236,6 +236,21 @@ impl Member {
         site.target.recover_args(&subject::Life { id, engine, at, data_dir, origin, arm: None, detours: &[] })
     }
 
+    /// Lets a command work on its files while it is dead.
+    pub fn open_files(&self) {
+        if let Some(gate) = self.gate() {
+            // A command says itself where it stands still.
+            gate.open(watch::channel(NodeState::default()).0);
+        }
+    }
+
+    /// The command has ended, or been killed: nothing of it reaches the disk any more.
+    pub fn close_files(&self) {
+        if let Some(gate) = self.gate() {
+            gate.refuse();
+        }
+    }
+
     /// The place where the harness reads its data directory while it is dead.
     pub fn dead_directory(&self, site: &Site) -> PathBuf {
         self.files.as_ref().and_then(Mount::below).unwrap_or_else(|| site.paths.node_data(self.id))

@@ -90,13 +90,26 @@ impl Stage<'_> {
     /// Takes from the dead member `id` what was not synced.
     pub(super) fn cut_power(&mut self, work: &mut Work, id: u64, keep_percent: u32) -> Result<(), Trouble> {
         let cycle = work.step.cycle;
-        self.note(cycle, Did::CutPower, Some(id), None);
-        let mut draws = self.seed.stream(&format!("survivors/{cycle}/{id}/{}", work.record.kills.power_losses));
         let death = work.last_casualties().find(|casualty| casualty.member == id).map(|casualty| casualty.death);
         let (applied, vote) = (death.and_then(|death| death.applied_received), self.ledger.vote_of(id));
         // A directory that is wrong already was left so by the cut before.
         let wrong = work.findings.iter().any(|raised| raised.finding.member == Some(id));
         let known = (!wrong).then_some(Known { cycle, member: id, applied, vote });
+        self.cut_knowing(work, id, keep_percent, known)
+    }
+
+    /// [`Stage::cut_power`]. `known`: what the crash states of this instant are judged by; `None`:
+    /// it is not kept.
+    pub(super) fn cut_knowing(
+        &mut self,
+        work: &mut Work,
+        id: u64,
+        keep_percent: u32,
+        known: Option<Known>,
+    ) -> Result<(), Trouble> {
+        let cycle = work.step.cycle;
+        self.note(cycle, Did::CutPower, Some(id), None);
+        let mut draws = self.seed.stream(&format!("survivors/{cycle}/{id}/{}", work.record.kills.power_losses));
         let Cluster { members, site, .. } = &mut *self.cluster;
         let member = members.iter_mut().find(|member| member.id == id).ok_or_else(|| unknown(id))?;
         // It unmounts and mounts, and waits for the threads of the mount.

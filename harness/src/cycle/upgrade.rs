@@ -31,7 +31,7 @@ impl Stage<'_> {
         let role = roles.iter().find(|(member, _)| *member == id).map_or(Role::Follower, |(_, role)| *role);
         work.victims = vec![Victim { member: id, role }];
         match upgrade.way {
-            Way::Migrate { kill } => self.upgrade_by_migrate(work, id, upgrade.to, kill).await?,
+            Way::Migrate { kill, cut } => self.upgrade_by_migrate(work, id, upgrade.to, (kill, cut)).await?,
             Way::Replace { kill } => self.upgrade_by_replace(work, id, upgrade.to, kill).await?,
         }
         work.record.upgraded = true;

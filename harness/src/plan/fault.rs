@@ -17,6 +17,7 @@
 //! shorten all sst.write for 900ms at applied +12
 //! fill follower#1 leaving 8192KiB for 900ms at applied +12
 //! upgrade slot#2 to rocksdb by migrate at migrate.copied hit 1
+//! upgrade slot#2 to rocksdb by migrate cut keeping 50% at migrate.copied hit 1
 //! restore slot#2 by one into other
 //! kill follower#1 at applied +12 + strangers for 800ms
 //! ```
@@ -160,7 +161,7 @@ impl fmt::Display for When {
 }
 
 /// The share that a cut keeps, in the words of a plan: none is not mentioned.
-struct Keeping(u32);
+pub(super) struct Keeping(pub u32);
 
 impl fmt::Display for Keeping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -185,7 +186,7 @@ impl Fault {
             self,
             Fault::Kill { power: Power::Fails { .. } | Power::FailsLast { .. }, .. }
                 | Fault::Disk(DiskFault { ailment: Ailment::FailSync { losing: true }, .. })
-        )
+        ) || matches!(self, Fault::Upgrade(upgrade) if upgrade.cuts())
     }
 
     /// Whether it strikes a member's first life, and so changes the membership on the way there.

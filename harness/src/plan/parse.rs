@@ -53,7 +53,8 @@ const STEP: &str = "`cycle N  FAULT [+ FAULT …]` with FAULT one of `kill WHOM 
                     `slow WHOM by Nms for Nms at WHEN`, `fail-sync WHOM keeping|losing at WHEN`, \
                     `fail WHOM CLASS.read|write hit N once|for Nms at WHEN`, `shorten WHOM CLASS.write for Nms at WHEN`, and behind a kill `strangers for Nms` \
                     (WHOM: follower#K, leader, minority#K, majority#K, all; WHEN: WINDOW hit N, applied +N, time Nms), \
-                    or `cycle N  upgrade slot#K to ENGINE by migrate|replace [at WINDOW hit N [then serve]]`, \
+                    or `cycle N  upgrade slot#K to ENGINE by migrate|replace [[cut [keeping N%]] at WINDOW hit N [then serve]]`, \
+                    or `cycle N  upgrade slot#K to ENGINE by migrate then cut [keeping N%]`, \
                     or `cycle N  restore slot#K by all|one [into other] [unlike slot#K older|empty | at WINDOW hit N]`";
 
 struct Lines<'a> {
@@ -158,9 +159,16 @@ mod tests {
     #[test]
     fn an_upgrade_is_interrupted_where_it_passes() {
         let step = |rest: &str| format!("{HEAD}cycle 4  upgrade slot#2 to redb by {rest}\n");
-        for good in
-            ["migrate", "replace", "migrate at migrate.copied hit 1 then serve", "replace at snapshot.send hit 1"]
-        {
+        for good in [
+            "migrate",
+            "replace",
+            "migrate at migrate.copied hit 1 then serve",
+            "replace at snapshot.send hit 1",
+            "migrate then cut",
+            "migrate then cut keeping 50%",
+            "migrate cut at migrate.marker hit 1",
+            "migrate cut keeping 10% at migrate.marker hit 1 then serve",
+        ] {
             let plan: Plan = step(good).parse().unwrap_or_else(|error| panic!("{good}: {error}"));
             assert_eq!(plan.to_string(), step(good));
         }
@@ -170,6 +178,12 @@ mod tests {
             "migrate then serve",
             "replace at snapshot.send hit 1 then serve",
             "prayer",
+            "migrate then cut keeping 0%",
+            "migrate then cut then serve",
+            "migrate cut",
+            "migrate cut keeping 101% at migrate.marker hit 1",
+            "replace then cut",
+            "replace cut at snapshot.send hit 1",
             "migrate at migrate.copied hit 0",
         ] {
             assert!(error(&step(bad)).contains("or `cycle N  upgrade slot#K"), "{bad}");

@@ -58,15 +58,18 @@ fn parse_places(text: &str) -> Option<(When, Vec<At>)> {
 }
 
 /// The share in ` keeping N% at PLACES`, or 0 for ` at PLACES`, and the places.
-fn keeping(text: &str) -> Option<(u32, &str)> {
-    match text.strip_prefix(" at ") {
-        Some(places) => Some((0, places)),
-        None => {
-            let (percent, places) = text.strip_prefix(" keeping ")?.split_once("% at ")?;
-            // 0 is written without the words.
-            Some((percent.parse().ok().filter(|percent| (1..=100).contains(percent))?, places))
-        }
+pub(super) fn keeping(text: &str) -> Option<(u32, &str)> {
+    let (share, places) = text.split_at(text.find(" at ")?);
+    Some((parse_keeping(share)?, places.strip_prefix(" at ")?))
+}
+
+/// The share in ` keeping N%`; 0 is written without the words.
+pub(super) fn parse_keeping(text: &str) -> Option<u32> {
+    if text.is_empty() {
+        return Some(0);
     }
+    let percent = text.strip_prefix(" keeping ")?.strip_suffix('%')?;
+    percent.parse().ok().filter(|percent| (1..=100).contains(percent))
 }
 
 fn network(verb: &str, text: &str) -> Option<Fault> {

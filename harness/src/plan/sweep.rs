@@ -101,15 +101,15 @@ fn again(scenario: &Scenario, ranks: &mut Stream) -> Vec<Fault> {
 /// On the first slot of the cluster whose turn it is, there and back: each window is passed towards
 /// one engine with `then migrate`, and towards the other with `then serve`.
 fn migrations(scenario: &Scenario, clusters: u32) -> Vec<Fault> {
-    let Some(engine) = scenario.upgrade.as_ref().and(scenario.cluster.engines.first().copied()) else {
-        return Vec::new();
-    };
+    let first = scenario.upgrade.as_ref().zip(scenario.cluster.engines.first().copied());
+    let Some((spec, engine)) = first else { return Vec::new() };
+    let cut = (spec.cut_percent > 0).then_some(0);
     let mut faults = Vec::new();
     for window in WINDOWS.iter().filter(|window| WayKind::Migrate.reaches(window.reach)) {
         for (to, then) in [(engine.other(), Then::Migrate), (engine, Then::Serve)] {
             let kill = Some((At { window, hit: 1 }, then));
             // Each cluster goes there before any comes back.
-            let fault = Fault::Upgrade(Upgrade { slot: Slot(1), to, way: Way::Migrate { kill } });
+            let fault = Fault::Upgrade(Upgrade { slot: Slot(1), to, way: Way::Migrate { kill, cut } });
             faults.extend(std::iter::repeat_n(fault, clusters.max(1) as usize));
         }
     }

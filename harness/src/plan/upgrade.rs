@@ -3,6 +3,8 @@
 //! ```text
 //! cycle 9  upgrade slot#2 to rocksdb by migrate at migrate.copied hit 1
 //! cycle 12  upgrade slot#3 to rocksdb by migrate at migrate.index hit 1 then serve
+//! cycle 13  upgrade slot#3 to redb by migrate cut keeping 50% at migrate.marker hit 1 then serve
+//! cycle 14  upgrade slot#3 to rocksdb by migrate then cut
 //! cycle 15  upgrade slot#1 to redb by replace at snapshot.exchanged hit 1
 //! cycle 18  upgrade slot#2 to redb by replace
 //! ```
@@ -11,10 +13,12 @@
 //! because a member that is replaced comes back under a new one.
 
 use super::At;
-use super::parse_fault::parse_at;
+use super::fault::Keeping;
+use super::parse_fault::{keeping, parse_at, parse_keeping};
 use crate::scenario::{Scenario, UpgradeSpec, WayKind};
 use crate::seed::{Seed, Stream};
 use crate::subject;
+use ninelives_evidence::limits;
 use ninelives_evidence::member::{Engine, Slot};
 use std::fmt;
 
@@ -24,6 +28,9 @@ pub enum Way {
     Migrate {
         /// The window in which `migrate` is killed, and the next action.
         kill: Option<(At, Then)>,
+        /// The power fails with that kill, or else when `migrate` has ended; changes that were not
+        /// synced survive with a chance of so many percent.
+        cut: Option<u32>,
     },
     Replace {
         /// The window in which the new member, or its sender, is killed.
@@ -50,9 +57,14 @@ pub struct Upgrade {
 impl Upgrade {
     pub fn kill(&self) -> Option<At> {
         match self.way {
-            Way::Migrate { kill } => kill.map(|(at, _)| at),
+            Way::Migrate { kill, .. } => kill.map(|(at, _)| at),
             Way::Replace { kill } => kill,
         }
+    }
+
+    /// Whether the power fails in it.
+    pub fn cuts(&self) -> bool {
+        matches!(self.way, Way::Migrate { cut: Some(_), .. })
     }
 }
 
@@ -64,6 +76,9 @@ pub(super) struct Walk<'a> {
     engines: Vec<Engine>,
     target: Engine,
     stream: Stream,
+    power: Stream,
+    /// Share of the cuts that lose everything; `None`: the power stays.
+    all_lost_percent: Option<u32>,
 }
 
 impl<'a> Walk<'a> {
@@ -72,7 +87,9 @@ impl<'a> Walk<'a> {
         let spec = scenario.upgrade.as_ref()?;
         let engines = scenario.cluster.engines.clone();
         let stream = if cluster == 1 { "upgrade".to_owned() } else { format!("cluster/{cluster}/upgrade") };
-        Some(Self { spec, engines, target: Engine::Rocksdb, stream: seed.stream(&stream) })
+        let (power, stream) = (seed.stream(&format!("{stream}/power")), seed.stream(&stream));
+        let all_lost_percent = scenario.power.map(|power| power.all_lost_percent);
+        Some(Self { spec, engines, target: Engine::Rocksdb, stream, power, all_lost_percent })
     }
 
     /// The upgrade of the cluster's `turn`-th cycle, if it is one's turn.
@@ -101,10 +118,20 @@ impl<'a> Walk<'a> {
         let (hits, then) = (self.stream.next_u64(), self.stream.chance(1, 2));
         let at = window.map(|window| At { window, hit: 1 + hits % window.hit_max });
         let then = if then { Then::Serve } else { Then::Migrate };
+        let cut = self.cut();
         Some(match kind {
-            WayKind::Migrate => Way::Migrate { kill: at.map(|at| (at, then)) },
+            WayKind::Migrate => Way::Migrate { kill: at.map(|at| (at, then)), cut },
             WayKind::Replace => Way::Replace { kill: at },
         })
+    }
+
+    /// The share that survives if the power fails in this step.
+    fn cut(&mut self) -> Option<u32> {
+        let all_lost_percent = self.all_lost_percent?;
+        let fails = self.power.chance(self.spec.cut_percent.into(), 100);
+        let all_lost = self.power.chance(all_lost_percent.into(), 100);
+        let share = *self.power.pick(&limits::KEEP_PERCENT_DRAWN)?;
+        fails.then_some(if all_lost { 0 } else { share })
     }
 }
 
@@ -116,11 +143,18 @@ impl fmt::Display for Upgrade {
             Way::Replace { .. } => WayKind::Replace,
         };
         f.write_str(kind.name())?;
-        if let Some(at) = self.kill() {
-            write!(f, " at {at}")?;
+        match (self.way, self.kill()) {
+            (Way::Migrate { cut: Some(keep_percent), .. }, Some(at)) => {
+                write!(f, " cut{} at {at}", Keeping(keep_percent))?;
+            }
+            (Way::Migrate { cut: Some(keep_percent), .. }, None) => {
+                write!(f, " then cut{}", Keeping(keep_percent))?;
+            }
+            (_, Some(at)) => write!(f, " at {at}")?,
+            (_, None) => {}
         }
         match self.way {
-            Way::Migrate { kill: Some((_, Then::Serve)) } => f.write_str(" then serve"),
+            Way::Migrate { kill: Some((_, Then::Serve)), .. } => f.write_str(" then serve"),
             _ => Ok(()),
         }
     }
@@ -141,16 +175,24 @@ pub(super) fn parse(text: &str) -> Result<Option<Upgrade>, String> {
     let (kind, rest) = rest.split_once(' ').map_or((rest, ""), |(kind, rest)| (kind, rest));
     let Some(kind) = WayKind::ALL.into_iter().find(|known| known.name() == kind) else { return Ok(None) };
     refuse_an_id(kind, rest)?;
+    if let Some(share) = rest.strip_prefix("then cut").filter(|_| kind == WayKind::Migrate) {
+        let cut = parse_keeping(share);
+        return Ok(cut.map(|cut| Upgrade { slot, to, way: Way::Migrate { kill: None, cut: Some(cut) } }));
+    }
     let (rest, then) = match rest.strip_suffix("then serve").filter(|_| kind == WayKind::Migrate) {
         Some(rest) => (rest.trim_end_matches(' '), Then::Serve),
         None => (rest, Then::Migrate),
+    };
+    let (cut, place) = match rest.strip_prefix("cut").filter(|_| kind == WayKind::Migrate) {
+        Some(rest) => keeping(rest).map_or((None, None), |(cut, place)| (Some(cut), Some(place))),
+        None => (None, rest.strip_prefix("at ")),
     };
     let kill = match rest {
         // Without an interruption `serve` has nothing to finish.
         "" if then == Then::Serve => return Ok(None),
         "" => None,
-        rest => {
-            let Some(at) = rest.strip_prefix("at ").and_then(parse_at) else { return Ok(None) };
+        _ => {
+            let Some(at) = place.and_then(parse_at) else { return Ok(None) };
             if !kind.reaches(at.window.reach) {
                 return Err(fitting(kind));
             }
@@ -158,7 +200,7 @@ pub(super) fn parse(text: &str) -> Result<Option<Upgrade>, String> {
         }
     };
     let way = match kind {
-        WayKind::Migrate => Way::Migrate { kill: kill.map(|at| (at, then)) },
+        WayKind::Migrate => Way::Migrate { kill: kill.map(|at| (at, then)), cut },
         WayKind::Replace => Way::Replace { kill },
     };
     Ok(Some(Upgrade { slot, to, way }))
@@ -224,7 +266,7 @@ mod tests {
             assert!(drawn, "{window:?} never drawn");
         }
         for then in [Then::Migrate, Then::Serve] {
-            let way = |way: Way| matches!(way, Way::Migrate { kill: Some((_, found)) } if found == then);
+            let way = |way: Way| matches!(way, Way::Migrate { kill: Some((_, found)), .. } if found == then);
             assert!(found.iter().any(|(_, upgrade)| way(upgrade.way)), "{then:?} never drawn");
         }
     }

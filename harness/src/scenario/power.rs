@@ -84,14 +84,11 @@ impl Check<'_> {
             let message = format!("`power.names`: expected one of {known}, found {:?}", names.get_ref());
             return Err(self.refuse(names, message));
         };
-        for (table, other) in [("[upgrade]", raw.upgrade.is_some()), ("[restore]", raw.restore.is_some())] {
-            if other {
-                let message = format!(
-                    "`[power]` beside `{table}`: expected one of them, because a directory that is exchanged under a mount \
-                     would leave it"
-                );
-                return Err(self.refuse(at, message));
-            }
+        raw.upgrade.as_ref().map_or(Ok(()), |upgrade| self.upgrade_beside_power(upgrade))?;
+        if raw.restore.is_some() {
+            let message = "`[power]` beside `[restore]`: expected one of them, because a directory that is exchanged under a mount \
+                           would leave it";
+            return Err(self.refuse(at, message.to_owned()));
         }
         let all_lost_percent = match all_lost_percent {
             Some(percent) => self.within("power.all_lost_percent", percent, 0..=100)?,

@@ -132,7 +132,7 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
     let lasts = (faults.weight(FaultKind::Pause) > 0, faults.weight(FaultKind::Network) > 0);
     let lasting = check.lasting(&raw.lasting, lasts)?;
     let quotas = check.quotas(&raw.quotas, cycles, &whom, &windows)?;
-    let upgrade = raw.upgrade.as_ref().map(|upgrade| check.upgrade(upgrade, &cluster)).transpose()?;
+    let upgrade = raw.upgrade.as_ref().map(|upgrade| check.upgrade(upgrade, &cluster, power.is_some())).transpose()?;
     let environment = check.environment(&raw.environment)?;
     let restore = raw.restore.as_ref().map(|restore| check.restore(restore, &cluster)).transpose()?;
     let bounds = check.bounds(&raw.bounds)?;

@@ -609,7 +609,12 @@ fn a_power_loss_says_what_is_lost() {
     }
     let both = format!("{}{UPGRADE}", with("[faults]\ncut = 2\n[power]\nnames = \"inode\""));
     let both = parse(&both).unwrap_err().to_string();
-    assert!(both.contains("`[power]` beside `[upgrade]`"), "{both}");
+    assert!(both.contains("`[power]` beside `upgrade.replace`"), "{both}");
+    let migrate = "[upgrade]\nevery_cycles = 4\nmigrate = 1\ncut_percent = 60\n[upgrade.windows]\nnone = 1\n";
+    let alone = format!("{}{migrate}", with("[faults]\ncut = 2\n[power]\nnames = \"inode\""));
+    assert_eq!(parse(&alone).unwrap().upgrade.map(|upgrade| upgrade.cut_percent), Some(60));
+    let powerless = parse(&format!("{GOOD}{migrate}")).unwrap_err().to_string();
+    assert!(powerless.contains("expected a table `[power]`"), "{powerless}");
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub struct UpgradeSpec {
     /// Each cycle whose number is a multiple of this is an upgrade.
     pub every_cycles: u32,
     pub ways: Vec<(WayKind, u32)>,
+    /// Share of the changes by `migrate` in which the power fails, percent.
+    pub cut_percent: u32,
     /// `None`: no kill on the way.
     pub windows: Vec<(Option<&'static Window>, u32)>,
 }
@@ -64,6 +66,7 @@ pub(super) struct RawUpgrade {
     migrate: u32,
     #[serde(default)]
     replace: u32,
+    cut_percent: Option<Spanned<u32>>,
     windows: BTreeMap<Spanned<String>, Spanned<u32>>,
 }
 
@@ -71,7 +74,12 @@ pub(super) struct RawUpgrade {
 const NO_KILL: &str = "none";
 
 impl Check<'_> {
-    pub(super) fn upgrade(&self, raw: &Spanned<RawUpgrade>, cluster: &ClusterSpec) -> Result<UpgradeSpec, Refusal> {
+    pub(super) fn upgrade(
+        &self,
+        raw: &Spanned<RawUpgrade>,
+        cluster: &ClusterSpec,
+        power: bool,
+    ) -> Result<UpgradeSpec, Refusal> {
         let table = raw.get_ref();
         let every_cycles = self.within("upgrade.every_cycles", &table.every_cycles, 1..=limits::CYCLES_MAX)?;
         let ways = vec![(WayKind::Migrate, table.migrate), (WayKind::Replace, table.replace)];
@@ -84,7 +92,8 @@ impl Check<'_> {
         }
         // In the order of the protocols, whatever the order in the file.
         windows.sort_by_key(|(window, _)| subject::all_windows().position(|known| Some(known) == *window));
-        let spec = UpgradeSpec { every_cycles, ways, windows };
+        let cut_percent = self.upgrade_cuts(table, power)?;
+        let spec = UpgradeSpec { every_cycles, ways, cut_percent, windows };
         let open: Vec<_> = spec.ways.iter().filter(|(_, weight)| *weight > 0).map(|(kind, _)| *kind).collect();
         if open.is_empty() {
             let message = "expected a weight above 0 in one of `upgrade.migrate`, `upgrade.replace`, found none: no member would \
@@ -108,6 +117,30 @@ impl Check<'_> {
             return Err(self.refuse(raw, message));
         }
         Ok(spec)
+    }
+
+    fn upgrade_cuts(&self, table: &RawUpgrade, power: bool) -> Result<u32, Refusal> {
+        let Some(percent) = &table.cut_percent else { return Ok(0) };
+        if *percent.get_ref() > 0 && !power {
+            let message = "`upgrade.cut_percent` is above 0: expected a table `[power]`, which says what is lost";
+            return Err(self.refuse(percent, message.to_owned()));
+        }
+        if *percent.get_ref() > 0 && table.migrate == 0 {
+            let message =
+                "`upgrade.cut_percent` is above 0, but `upgrade.migrate` is 0 or absent: expected that above 0";
+            return Err(self.refuse(percent, message.to_owned()));
+        }
+        self.within("upgrade.cut_percent", percent, 0..=100)
+    }
+
+    /// A member that is replaced under the fault filesystem would leave a mount behind.
+    pub(super) fn upgrade_beside_power(&self, raw: &Spanned<RawUpgrade>) -> Result<(), Refusal> {
+        if raw.get_ref().replace == 0 {
+            return Ok(());
+        }
+        let message = "`[power]` beside `upgrade.replace`: expected one of them, because a directory that is exchanged under a mount \
+                       would leave it; `upgrade.migrate` may stand there";
+        Err(self.refuse(raw, message.to_owned()))
     }
 
     fn upgrade_window(&self, name: &Spanned<String>) -> Result<Option<&'static Window>, Refusal> {

@@ -94,8 +94,8 @@ fn weight(fault: &Fault) -> usize {
             1 + usize::from(kill.is_some()) + usize::from(*other) + usize::from(unlike.is_some())
         }
         Fault::Upgrade(upgrade) => match upgrade.way {
-            Way::Migrate { kill: Some(_) } | Way::Replace { kill: Some(_) } => 2,
-            Way::Migrate { kill: None } | Way::Replace { kill: None } => 1,
+            Way::Migrate { kill, cut } => 1 + usize::from(kill.is_some()) + usize::from(cut.is_some()),
+            Way::Replace { kill } => 1 + usize::from(kill.is_some()),
         },
     }
 }

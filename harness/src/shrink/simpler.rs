@@ -170,15 +170,18 @@ fn plainer(restore: Restore) -> Vec<Restore> {
 fn unharmed(upgrade: Upgrade) -> Vec<Upgrade> {
     let by = |way| Upgrade { way, ..upgrade };
     match upgrade.way {
-        Way::Migrate { kill: Some((at, then)) } => {
-            let first = (at.hit > 1).then(|| by(Way::Migrate { kill: Some((At { hit: 1, ..at }, then)) }));
-            [by(Way::Migrate { kill: None })].into_iter().chain(first).collect()
+        Way::Migrate { kill, cut } => {
+            let no_cut = cut.map(|_| by(Way::Migrate { kill, cut: None }));
+            let no_kill = kill.map(|_| by(Way::Migrate { kill: None, cut }));
+            let late = kill.filter(|(at, _)| at.hit > 1);
+            let first = late.map(|(at, then)| by(Way::Migrate { kill: Some((At { hit: 1, ..at }, then)), cut }));
+            no_cut.into_iter().chain(no_kill).chain(first).collect()
         }
         Way::Replace { kill: Some(at) } => {
             let first = (at.hit > 1).then(|| by(Way::Replace { kill: Some(At { hit: 1, ..at }) }));
             [by(Way::Replace { kill: None })].into_iter().chain(first).collect()
         }
-        Way::Migrate { kill: None } | Way::Replace { kill: None } => Vec::new(),
+        Way::Replace { kill: None } => Vec::new(),
     }
 }
 

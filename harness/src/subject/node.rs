@@ -95,11 +95,14 @@ impl Node {
     }
 
     /// The arguments that change the engine of the dead directory `data_dir`.
-    pub fn migrate_args(data_dir: &Path, to: Engine, arm: Option<(&str, u64)>) -> Vec<OsString> {
+    pub fn migrate_args(&self, data_dir: &Path, to: Engine, arm: Option<(&str, u64)>) -> Vec<OsString> {
         let mut args: Vec<OsString> = vec!["migrate".into(), "--data-dir".into(), data_dir.into()];
         args.extend(["--to".into(), to.name().into()]);
         if let Some((window, hit)) = arm {
             args.extend(["--arm".into(), format!("{window}={hit}").into()]);
+        }
+        if let Some(bug) = &self.sabotage {
+            args.extend(["--sabotage".into(), bug.into()]);
         }
         args
     }
@@ -219,11 +222,14 @@ mod tests {
     }
 
     #[test]
-    fn migrate_is_armed_like_serve() {
-        assert_eq!(
-            text(Node::migrate_args(Path::new("/d/n2"), Engine::Redb, Some(("migrate.copied", 1)))),
-            "migrate --data-dir /d/n2 --to redb --arm migrate.copied=1"
-        );
+    fn migrate_is_armed_and_sabotaged_like_serve() {
+        let args = |sabotage: Option<&str>| {
+            let target = Node { sabotage: sabotage.map(str::to_owned), ..target() };
+            text(target.migrate_args(Path::new("/d/n2"), Engine::Redb, Some(("migrate.copied", 1))))
+        };
+        let armed = "migrate --data-dir /d/n2 --to redb --arm migrate.copied=1";
+        assert_eq!(args(None), armed);
+        assert_eq!(args(Some("migrate-no-dir-fsync")), format!("{armed} --sabotage migrate-no-dir-fsync"));
     }
 
     /// A bug of the restore itself is planted where the restore runs.
