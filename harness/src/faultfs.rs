@@ -37,6 +37,7 @@ mod delayed;
 mod disk;
 #[cfg(test)]
 mod disk_tests;
+mod effect;
 mod failing;
 mod gate;
 mod instant;
@@ -48,6 +49,7 @@ mod passthrough;
 mod point;
 #[cfg(test)]
 mod posix;
+mod scratch;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -61,3 +63,4 @@ pub use gate::Gate;
 pub use instant::{Instant, State};
 pub use mount::Mount;
 pub use point::{Class, Deed, Point, STEPS, Side};
+pub use scratch::Scratch;

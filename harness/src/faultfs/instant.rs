@@ -11,6 +11,7 @@
 //!    because they never change, and all else is copied.
 
 use super::crash::Crash;
+use super::effect::{Digest, Effects};
 use super::tree::by_descriptor;
 use super::unsynced::{Ino, Unsynced};
 use super::walked::{Numbers, Walked};
@@ -19,14 +20,12 @@ use crate::subject::node::BALLAST;
 use anyhow::Context;
 use ninelives_evidence::power::{Lost, Names};
 use rustix::fd::OwnedFd;
-use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -36,8 +35,8 @@ pub struct Instant {
     unsynced: Unsynced,
     /// The crash state that the cut left.
     crash: Crash,
-    /// Digests of contents as they were kept, by number.
-    digests: Mutex<HashMap<Ino, [u8; 32]>>,
+    /// What was kept, once it is read.
+    effects: Mutex<Option<Arc<Effects>>>,
 }
 
 /// A crash state as a directory.
@@ -45,8 +44,6 @@ pub struct Instant {
 pub struct State {
     pub data_dir: PathBuf,
     pub lost: Lost,
-    /// Of the names and contents of all files.
-    pub digest: [u8; 32],
 }
 
 impl Instant {
@@ -65,7 +62,7 @@ impl Instant {
         copying.tree(&by_descriptor(root), &dir.join(LIVE))?;
         copying.tree(&by_descriptor(graves), &dir.join(GRAVES))?;
         let (dir, numbers) = (dir.to_owned(), copying.numbers);
-        Ok(Self { dir, numbers, unsynced: unsynced.clone(), crash: crash.clone(), digests: Mutex::default() })
+        Ok(Self { dir, numbers, unsynced: unsynced.clone(), crash: crash.clone(), effects: Mutex::default() })
     }
 
     /// The mode of names that the directory was mounted with.
@@ -91,11 +88,39 @@ impl Instant {
     /// # Errors
     /// What was kept cannot be read.
     pub fn drawn(&self, keep_percent: u32, draws: &mut Stream) -> anyhow::Result<Crash> {
-        let (root, graves) = opened(&self.dir)?;
-        let live = Walked::of(&root, &graves, &self.numbers)?;
+        let live = self.effects()?;
         self.unsynced
             .crash(keep_percent, draws, |ino, page| live.read_page(ino, page))
             .context("cannot read what was kept")
+    }
+
+    /// The digest of the names and contents that a crash state has ([`Effects::digest`]).
+    ///
+    /// # Errors
+    /// What was kept cannot be read.
+    pub fn effect(&self, crash: &Crash) -> anyhow::Result<Digest> {
+        self.effects()?.digest(crash)
+    }
+
+    fn effects(&self) -> anyhow::Result<Arc<Effects>> {
+        let mut effects = self.effects.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(effects) = &*effects {
+            return Ok(Arc::clone(effects));
+        }
+        let (root, graves) = opened(&self.dir)?;
+        let walked = Walked::of(&root, &graves, &self.numbers)?;
+        Ok(Arc::clone(effects.insert(Arc::new(Effects::of(&walked, &graves)?))))
+    }
+
+    /// The same instant, kept in `dir` as well, which is replaced.
+    ///
+    /// # Errors
+    /// It cannot be copied.
+    pub fn copied_to(&self, dir: &Path) -> anyhow::Result<Self> {
+        let numbers = self.copy_to(dir, &BTreeSet::new());
+        let numbers = numbers.with_context(|| format!("cannot copy an instant to {}", dir.display()))?;
+        let (unsynced, crash) = (self.unsynced.clone(), self.crash.clone());
+        Ok(Self { dir: dir.to_owned(), numbers, unsynced, crash, effects: Mutex::default() })
     }
 
     /// The part of `crash` that loses no other operations than these, as far as `mode` lets them be
@@ -113,10 +138,7 @@ impl Instant {
         let numbers = self.copy_to(to, &damaged).with_context(|| format!("cannot write {}", to.display()))?;
         let (root, graves) = opened(to)?;
         let lost = Walked::of(&root, &graves, &numbers)?.lose(crash, (&root, &graves), &self.unsynced)?;
-        let data_dir = to.join(LIVE);
-        let known = |inode: u64| numbers.get(&inode).copied().filter(|ino| !damaged.contains(ino));
-        let digest = self.digest(&data_dir, known).with_context(|| format!("cannot read {}", to.display()))?;
-        Ok(State { data_dir, lost, digest })
+        Ok(State { data_dir: to.join(LIVE), lost })
     }
 
     fn copy_to(&self, to: &Path, damaged: &BTreeSet<Ino>) -> io::Result<Numbers> {
@@ -126,47 +148,6 @@ impl Instant {
         copying.tree(&self.dir.join(LIVE), &to.join(LIVE))?;
         copying.tree(&self.dir.join(GRAVES), &to.join(GRAVES))?;
         Ok(copying.numbers)
-    }
-
-    /// Digest of all names and contents below `dir`. `known`: the number of a file whose content is
-    /// as it was kept, by its inode.
-    fn digest(&self, dir: &Path, known: impl Fn(u64) -> Option<Ino>) -> io::Result<[u8; 32]> {
-        let mut files = BTreeMap::new();
-        let mut next = vec![dir.to_owned()];
-        while let Some(at) = next.pop() {
-            for entry in fs::read_dir(&at)? {
-                let entry = entry?;
-                let path = entry.path();
-                let content = if entry.file_type()?.is_dir() {
-                    next.push(path.clone());
-                    None
-                } else {
-                    Some(self.digest_of(&path, known(entry.metadata()?.ino()))?)
-                };
-                files.insert(path, content);
-            }
-        }
-        let mut all = Sha256::new();
-        for (path, content) in files {
-            let name = path.strip_prefix(dir).unwrap_or(&path).as_os_str().as_bytes();
-            all.update((name.len() as u64).to_le_bytes());
-            all.update(name);
-            all.update([u8::from(content.is_some())]);
-            all.update(content.unwrap_or_default());
-        }
-        Ok(all.finalize().into())
-    }
-
-    fn digest_of(&self, path: &Path, kept: Option<Ino>) -> io::Result<[u8; 32]> {
-        let digests = || self.digests.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = kept.and_then(|ino| digests().get(&ino).copied()) {
-            return Ok(known);
-        }
-        let content = Sha256::digest(fs::read(path)?).into();
-        if let Some(ino) = kept {
-            digests().insert(ino, content);
-        }
-        Ok(content)
     }
 }
 

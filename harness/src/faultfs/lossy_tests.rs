@@ -2,6 +2,7 @@
 
 use super::below::{Below, Changes};
 use super::crash::Crash;
+use super::effect::digest_on_disk;
 use super::instant::{Instant, State};
 use super::lossy::{Lossy, graves_of};
 use super::unsynced::PAGE;
@@ -451,7 +452,9 @@ fn equal_states_have_equal_digests_and_others_do_not() {
     let digest = |operations: &[u64]| {
         let operations = operations.iter().copied().collect();
         let part = instant.part(instant.of_the_cut(), &operations, Names::Posix);
-        instant.materialise(&part, &disk.dir.path().join("state")).unwrap().digest
+        let (state, digest) = (disk.materialise(&instant, &part).1, instant.effect(&part).unwrap());
+        assert_eq!(digest_on_disk(&state.data_dir).unwrap(), digest);
+        digest
     };
     let all = [digest(&[]), digest(&[rename]), digest(&[write]), digest(&[rename, write])];
     assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 4);
@@ -647,6 +650,14 @@ proptest! {
         prop_assert_eq!(state.lost, lost);
         let (made, _) = disk.materialise(&instant, &Crash::default());
         prop_assert_eq!(runs(&made), runs(&live), "nothing lost");
+        let elsewhere = instant.copied_to(&disk.dir.path().join("elsewhere")).unwrap();
+        for (nth, kept) in [&instant, &elsewhere].into_iter().enumerate() {
+            let drawn = kept.drawn(50, &mut draws(seed.wrapping_add(nth as u64))).unwrap();
+            for crash in [kept.of_the_cut(), &drawn] {
+                let (_, state) = disk.materialise(kept, crash);
+                prop_assert_eq!(kept.effect(crash).unwrap(), digest_on_disk(&state.data_dir).unwrap());
+            }
+        }
         let all = instant.of_the_cut().operations().into_iter().collect();
         let whole = instant.part(instant.of_the_cut(), &all, disk.names);
         prop_assert_eq!(&whole, instant.of_the_cut());

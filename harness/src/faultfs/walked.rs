@@ -11,6 +11,7 @@ use nix::fcntl::{RenameFlags, renameat2};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -57,6 +58,12 @@ impl<'a> Walked<'a> {
 
     fn number(&self, inode: u64) -> Ino {
         self.numbers.get(&inode).copied().unwrap_or(inode)
+    }
+
+    /// The number of what is called `name` in a directory.
+    pub fn number_at(&self, dir: &OwnedFd, name: &OsStr) -> anyhow::Result<Ino> {
+        let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(self.number(stat.st_ino))
     }
 
     /// The number of what has this name.

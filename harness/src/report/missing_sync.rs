@@ -32,9 +32,10 @@ pub fn explored(run: &RunSummary) -> Option<String> {
     let (states, per_minute) = ExploredRecord::per_minute(all())?;
     let (states, instants, per_minute) = (number(states), all().count(), number(per_minute));
     let equal = number(all().map(|one| one.equal).sum());
+    let place = if all().all(|one| one.in_memory) { "in memory" } else { "on a disk" };
     Some(format!(
-        "explored: {states} distinct crash states of {instants} cuts, each recovered alone, {per_minute} a minute; {equal} more \
-         equalled one of them"
+        "explored: {states} distinct crash states of {instants} cuts, each recovered alone {place}, {per_minute} a minute; {equal} \
+         more equalled one of them"
     ))
 }
 
@@ -100,13 +101,14 @@ mod tests {
     fn states_per_minute_are_those_of_the_time_that_exploring_took() {
         let mut run = sample::run();
         assert_eq!(explored(&run), None);
-        let one = ExploredRecord { member: 2, operations: 9, states: 100, equal: 7, elapsed_ms: 30_000 };
+        let one =
+            ExploredRecord { member: 2, operations: 9, states: 100, equal: 7, elapsed_ms: 30_000, in_memory: true };
         run.cycles[0].kills.explored = vec![one];
         run.cycles[1].kills.explored = vec![ExploredRecord { states: 1_400, elapsed_ms: 60_000, ..one }];
         let line = explored(&run).unwrap();
         assert!(
             line.starts_with(
-                "explored: 1,500 distinct crash states of 2 cuts, each recovered alone, 1,000 a minute; 14"
+                "explored: 1,500 distinct crash states of 2 cuts, each recovered alone in memory, 1,000 a minute; 14"
             ),
             "{line}"
         );

@@ -1,8 +1,8 @@
 //! One crash state, tried: materialised, looked at, and its member started on it alone.
 
 use crate::cluster::{Kept, Member, Site};
-use crate::faultfs::{Crash, State};
-use crate::inspect::{inspect, remove_dir};
+use crate::faultfs::{Crash, Instant, Scratch, State};
+use crate::inspect::inspect;
 use crate::process::{Launch, last_line};
 use anyhow::{Context, bail};
 use ninelives_evidence::Recovered;
@@ -14,7 +14,7 @@ use ninelives_evidence::verdict::findings::Members;
 use ninelives_oracle::alone::{check_left, check_started};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How far a state is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +31,12 @@ pub struct Bench<'a> {
     member: &'a Member,
     kept: &'a Kept,
     inspector: &'a Path,
-    scratch: PathBuf,
-    /// Digests of the states that were made here.
-    seen: Mutex<HashSet<[u8; 32]>>,
+    /// The instant, where the states are made of it.
+    instant: Arc<Instant>,
+    /// Digests of the states that were asked for here.
+    seen: Arc<Mutex<HashSet<[u8; 32]>>>,
+    /// Declared after the instant, which lies in it.
+    scratch: Scratch,
 }
 
 /// A state that was tried.
@@ -45,14 +48,28 @@ pub struct Tried {
 
 impl<'a> Bench<'a> {
     /// `None`: the target's dead directories cannot be read, or no cut of this member was kept.
-    pub fn of(site: &'a Site, member: &'a Member) -> Option<Self> {
-        let (inspector, kept) = (site.target.inspector()?, member.kept()?);
-        let scratch = site.paths.states(member.id);
-        Some(Self { site, member, kept, inspector, scratch, seen: Mutex::default() })
+    ///
+    /// # Errors
+    /// There is no place to make states in.
+    pub fn of(site: &'a Site, member: &'a Member) -> anyhow::Result<Option<Self>> {
+        let Some((inspector, kept)) = site.target.inspector().zip(member.kept()) else { return Ok(None) };
+        let scratch = Scratch::at(&site.paths.states(member.id))?;
+        let instant = Arc::new(kept.instant.copied_to(&scratch.path().join("instant"))?);
+        Ok(Some(Self { site, member, kept, inspector, instant, seen: Arc::default(), scratch }))
     }
 
     pub fn kept(&self) -> &Kept {
         self.kept
+    }
+
+    /// The instant of the cut.
+    pub fn instant(&self) -> &Instant {
+        &self.instant
+    }
+
+    /// Whether the states are made in memory.
+    pub fn is_in_memory(&self) -> bool {
+        self.scratch.is_in_memory()
     }
 
     /// Tries a state, in the `place`-th place. `None`: an equal one was tried here before.
@@ -60,10 +77,17 @@ impl<'a> Bench<'a> {
     /// # Errors
     /// The harness could not do its part.
     pub async fn try_new(&self, place: usize, crash: &Crash, depth: Depth) -> anyhow::Result<Option<Tried>> {
-        let at = self.scratch.join(place.to_string());
-        let state = self.materialise(crash, &at).await?;
-        let is_new = self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(state.digest);
-        Ok(if is_new { Some(self.judge(state, &at, depth).await?) } else { None })
+        let (instant, seen, crash, at) =
+            (Arc::clone(&self.instant), Arc::clone(&self.seen), crash.clone(), self.place(&place.to_string()));
+        let made = off_the_runtime(move || {
+            let effect = instant.effect(&crash)?;
+            let is_new = seen.lock().unwrap_or_else(PoisonError::into_inner).insert(effect);
+            is_new.then(|| Ok((instant.materialise(&crash, &at)?, at))).transpose()
+        });
+        match made.await? {
+            Some((state, at)) => Ok(Some(self.judge(state, &at, depth).await?)),
+            None => Ok(None),
+        }
     }
 
     /// Tries a state, in a place of its own.
@@ -71,8 +95,9 @@ impl<'a> Bench<'a> {
     /// # Errors
     /// As of [`Bench::try_new`].
     pub async fn try_one(&self, crash: &Crash, depth: Depth) -> anyhow::Result<Tried> {
-        let at = self.scratch.join("one");
-        let state = self.materialise(crash, &at).await?;
+        let (instant, crash, at) = (Arc::clone(&self.instant), crash.clone(), self.place("one"));
+        let made = off_the_runtime(move || Ok((instant.materialise(&crash, &at)?, at)));
+        let (state, at) = made.await?;
         self.judge(state, &at, depth).await
     }
 
@@ -80,17 +105,12 @@ impl<'a> Bench<'a> {
     ///
     /// # Errors
     /// It cannot be removed.
-    pub fn clear(&self) -> anyhow::Result<()> {
-        remove_dir(&self.scratch)
+    pub fn clear(self) -> anyhow::Result<()> {
+        self.scratch.remove()
     }
 
-    async fn materialise(&self, crash: &Crash, at: &Path) -> anyhow::Result<State> {
-        let (instant, crash, at) = (self.kept.instant.clone(), crash.clone(), at.to_owned());
-        let made = move || {
-            std::fs::create_dir_all(at.parent().unwrap_or(&at))?;
-            instant.materialise(&crash, &at)
-        };
-        tokio::task::spawn_blocking(made).await.context("the thread that makes crash states panicked")?
+    fn place(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
     }
 
     async fn judge(&self, state: State, at: &Path, depth: Depth) -> anyhow::Result<Tried> {
@@ -132,4 +152,10 @@ impl<'a> Bench<'a> {
         })?;
         Ok(Ok(recovered))
     }
+}
+
+async fn off_the_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work).await.context("the thread that makes crash states panicked")?
 }

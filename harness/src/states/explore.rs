@@ -12,9 +12,7 @@ use futures_util::stream::{self, StreamExt};
 use ninelives_evidence::record::explored::ExploredRecord;
 use ninelives_evidence::verdict::Finding;
 use ninelives_evidence::{clock, limits};
-use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::cell::Cell;
 
 /// Tries up to `states` crash states of the instant that is kept of `member`'s last cut. Ends with
 /// the first one that breaks a promise: its findings are the second part.
@@ -28,7 +26,8 @@ pub async fn explore(
     seed: &Seed,
 ) -> anyhow::Result<Option<(ExploredRecord, Vec<Finding>)>> {
     let one = cluster.members.iter().find(|one| one.id == member);
-    let Some(bench) = one.and_then(|one| Bench::of(&cluster.site, one)) else { return Ok(None) };
+    let bench = one.map(|one| Bench::of(&cluster.site, one)).transpose()?.flatten();
+    let Some(bench) = bench else { return Ok(None) };
     let explored = Exploration { bench: &bench, states: states as usize, seed }.run().await;
     bench.clear()?;
     let (record, failed) = explored?;
@@ -60,18 +59,13 @@ impl Exploration<'_> {
         let start = clock::now();
         let kept = self.bench.kept();
         let (member, operations) = (kept.known.member, self.all_lost()?.operations().len() as u64);
-        let mut record = ExploredRecord { member, operations, ..ExploredRecord::default() };
+        let mut record =
+            ExploredRecord { member, operations, in_memory: self.bench.is_in_memory(), ..ExploredRecord::default() };
         let mut failed = None;
         let enumerated = self.enumerated()?;
         let drawn = (0..self.states as u64 * limits::DRAWS_PER_STATE_MAX).map(|nth| self.drawn(nth));
-        let (over, seen, equal) = (Cell::new(false), RefCell::new(HashSet::new()), Cell::new(0));
-        // Equal losses make equal states, and need not be made to know that.
-        let is_new = |crash: &anyhow::Result<Crash>| {
-            let is_new = crash.as_ref().map_or(true, |crash| seen.borrow_mut().insert(key(crash)));
-            equal.set(equal.get() + u64::from(!is_new));
-            is_new
-        };
-        let crashes = enumerated.into_iter().map(anyhow::Ok).chain(drawn).filter(is_new).take_while(|_| !over.get());
+        let over = Cell::new(false);
+        let crashes = enumerated.chain(drawn).take_while(|_| !over.get());
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let side_by_side = cores * limits::EXPLORED_PER_CORE;
         let tries = crashes.enumerate().map(|(nth, crash)| async move {
@@ -94,7 +88,6 @@ impl Exploration<'_> {
                 }
             }
         }
-        record.equal += equal.get();
         record.elapsed_ms = clock::ms_since(start);
         Ok((record, failed))
     }
@@ -102,28 +95,21 @@ impl Exploration<'_> {
     /// The crash state that loses everything that was not synced.
     fn all_lost(&self) -> anyhow::Result<Crash> {
         // Everything is lost, so nothing is drawn from this stream that matters.
-        self.bench.kept().instant.all_lost(&mut self.seed.stream("all lost"))
+        self.bench.instant().all_lost(&mut self.seed.stream("all lost"))
     }
 
     /// Half of the states at most, so that the others are drawn.
-    fn enumerated(&self) -> anyhow::Result<Vec<Crash>> {
-        let (instant, all_lost) = (&self.bench.kept().instant, self.all_lost()?);
+    fn enumerated(&self) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Crash>>> {
+        let (instant, all_lost) = (self.bench.instant(), self.all_lost()?);
         let operations = all_lost.operations().into_iter().collect();
         let sets = enumerate(&operations, self.states.div_ceil(2));
-        Ok(sets.iter().map(|lost| instant.part(&all_lost, lost, instant.mode())).collect())
+        Ok(sets.into_iter().map(move |lost| Ok(instant.part(&all_lost, &lost, instant.mode()))))
     }
 
     fn drawn(&self, nth: u64) -> anyhow::Result<Crash> {
         let kept = self.bench.kept();
         let mut draws = self.seed.stream(&format!("states/{}/{}/{nth}", kept.known.cycle, kept.known.member));
         let keep_percent = KEEPS[nth as usize % KEEPS.len()];
-        kept.instant.drawn(keep_percent, &mut draws)
+        self.bench.instant().drawn(keep_percent, &mut draws)
     }
-}
-
-/// Tells crash states of one instant apart, by what they lose.
-fn key(crash: &Crash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    crash.hash(&mut hasher);
-    hasher.finish()
 }

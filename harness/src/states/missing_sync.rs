@@ -62,7 +62,14 @@ pub async fn missing_sync(cluster: &mut Cluster, findings: &[Finding]) -> Option
     };
     cluster.kill_all().await;
     let member = cluster.members.iter().find(|member| member.id == id);
-    let Some(bench) = member.and_then(|member| Bench::of(&cluster.site, member)) else {
+    let bench = match member.map(|member| Bench::of(&cluster.site, member)).transpose() {
+        Ok(bench) => bench.flatten(),
+        Err(error) => {
+            found.unknown.push(format!("which sync is missing: {error:#}"));
+            return Some(found);
+        }
+    };
+    let Some(bench) = bench else {
         found.unknown.push(format!("which sync is missing: no cut of n{id} was kept"));
         return Some(found);
     };

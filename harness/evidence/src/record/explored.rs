@@ -13,6 +13,9 @@ pub struct ExploredRecord {
     /// States that equalled an earlier one.
     pub equal: u64,
     pub elapsed_ms: u64,
+    /// They were made in memory; where this user may not mount one, on the report's disk.
+    #[serde(default)]
+    pub in_memory: bool,
 }
 
 impl ExploredRecord {
