@@ -267,7 +267,7 @@ fn a_failed_sync_ends_a_member_and_one_that_goes_on_is_found() {
 /// A bug of `scenarios/power-mutants.toml` that one scenario shows, and the classes that it may
 /// have.
 fn expect_found(scenario: &str, bug: &str, classes: &[&str]) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
     let report = dir.path().join("bug");
     let (code, text) = with_a_bug(scenario, 60, bug, &report);
     if !can_mount() {
