@@ -15,8 +15,8 @@
 //! says: a file is redb's, a directory RocksDB's. Steps 4 to 7 can be repeated without harm, so
 //! finishing is doing them all again.
 //!
-//! Step 0 is for a power loss after a kill: a new image that is durable must not stand beside a log,
-//! a vote or an index that only the page cache has. So the member is in every case what it was
+//! Step 0 is for a power loss after a kill: a new image that is durable must not stand beside a
+//! log, a vote or an index that only the page cache has. So the member is in every case what it was
 //! before the change began.
 //!
 //! N = E is right for the new image: all its rows are durable before it is exchanged, and apply had
