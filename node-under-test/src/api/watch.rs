@@ -1,9 +1,9 @@
 //! `etcdserverpb.Watch`: one task for each stream, however many watches it carries.
 //!
 //! Events are not pushed to it. The task is woken when keys change that its watches want, and reads
-//! from the store what they have not seen; a client that does not read stops only its own task, which
-//! later goes on where it was, from the store. So no watch buffers more than a few responses, and
-//! none can miss an event.
+//! from the store what they have not seen. A client that does not read stops only its own task,
+//! which later goes on where it was, from the store. So no watch buffers more than a few responses,
+//! and none can miss an event.
 
 use super::Node;
 use super::leader_required::LeaderRequired;
