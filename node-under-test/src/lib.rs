@@ -45,7 +45,7 @@ use clap::Parser;
 #[cfg(feature = "member")]
 use node_base::chain::chain;
 #[cfg(feature = "member")]
-use node_base::durable::remedy;
+use node_base::durable::{DAMAGED, is_damage, remedy};
 #[cfg(feature = "member")]
 use node_base::{diagnostics, process, say};
 #[cfg(feature = "member")]
@@ -72,8 +72,9 @@ pub fn main() -> ! {
     };
     let code = done.unwrap_or_else(|error| {
         let error = chain(error.as_ref());
-        match remedy(&error).filter(|remedy| !error.contains(remedy)) {
-            Some(remedy) => say!("error: {error}; {remedy}"),
+        let damaged = (is_damage(&error) && !error.contains("under a new id")).then_some(DAMAGED);
+        match remedy(&error).or(damaged).filter(|next| !error.contains(next)) {
+            Some(next) => say!("error: {error}; {next}"),
             None => say!("error: {error}"),
         }
         ExitCode::FAILURE

@@ -219,8 +219,8 @@ pub fn locate(
     if engine_index < Some(last_flushed) && !planted(Bug::OpenCheckMissing) {
         let engine = engine_index.map_or("nothing".to_owned(), |index| format!("index {index}"));
         invariant_broken(&format!(
-            "last-flushed-index says that index {last_flushed} is durable in the engine, but its SSTs prove only {engine}: \
-             flushed data vanished. Keep this directory for analysis; remove this member and add it under a new id"
+            "last-flushed-index says that index {last_flushed} is durable in the engine, but the tables in member/snap/db prove only \
+             {engine}: flushed data vanished. Keep this directory for analysis; remove this member and add it under a new id"
         ));
     }
     if purged > Some(last_flushed) && !planted(Bug::PurgePastFlushed) {

@@ -182,7 +182,8 @@ fn open(options: &Serve, engine_files: u32) -> anyhow::Result<Opened> {
         // make it N.
         engine.verified(engine_id)?;
     }
-    let store = Arc::new(Store::open(engine.clone()).context("cannot read the state out of the engine")?);
+    let unread = || format!("cannot read the state out of {}", engine.dir().db().display());
+    let store = Arc::new(Store::open(engine.clone()).with_context(unread)?);
     refuse_misplaced(options, &found, &log, &store)?;
     let applier = Arc::new(Applier::new(store, engine, replay, space.clone()));
     Ok(Opened { log, marks, applier, space, open_micros: stopwatch.elapsed_micros(), _lock: lock })
@@ -264,7 +265,12 @@ fn refuse_misplaced(options: &Serve, found: &Found, log: &LogStore, store: &Stor
 fn locate(log: &LogStore, engine: &dyn Engine) -> anyhow::Result<Found> {
     let (facts, opened) = (log.facts(), engine.opened());
     let position = opened.persisted.map(|index| log.log_id(index)).transpose().context("cannot read the raft log")?;
-    Ok(recovery::locate(opened.persisted, position.flatten(), opened.engine, &facts)?)
+    let unfit = || {
+        let dir = engine.dir();
+        let files = [dir.raft(), dir.last_flushed_index(), dir.db()].map(|path| path.display().to_string());
+        format!("{} do not fit together, so that one of them is damaged", files.join(", "))
+    };
+    recovery::locate(opened.persisted, position.flatten(), opened.engine, &facts).with_context(unfit)
 }
 
 fn engine_options(options: &Serve, open_files_max: u32) -> anyhow::Result<EngineOptions> {

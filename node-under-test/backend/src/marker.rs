@@ -27,8 +27,8 @@ pub enum MarkerError {
     )]
     Mismatch { dir: String, found: EngineKind, asked: EngineKind, by_default: &'static str },
     #[error(
-        "engine marker of {dir}: expected \"redb {LAYOUT_VERSION}\" or \"rocksdb {LAYOUT_VERSION}\", found {found:?}: was it \
-         written by another version? Use that one"
+        "{dir}/engine-marker: expected \"redb {LAYOUT_VERSION}\\n\" or \"rocksdb {LAYOUT_VERSION}\\n\", found {found:?}: if another \
+         version wrote it, use that one; otherwise it is damaged: remove this member and add it again under a new id"
     )]
     Unknown { dir: String, found: String },
     #[error(

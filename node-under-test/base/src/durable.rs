@@ -100,9 +100,19 @@ pub fn is_full(error: &(impl std::fmt::Display + ?Sized)) -> bool {
     remedy(&error.to_string()) == Some(FULL)
 }
 
+/// The operator's next step after an error that says that data is damaged.
+pub const DAMAGED: &str = "its data is damaged: remove this member from the cluster and add it again under a new id";
+
+/// True if `error` says that data is damaged: RocksDB's word, redb's, and that of the state above
+/// them.
+pub fn is_damage(error: &str) -> bool {
+    ["Corruption: ", "DB corrupted", "corrupt state: "].iter().any(|word| error.contains(word))
+}
+
 /// The last words of a process whose storage failed under it.
 pub fn last_words(failure: &str) -> String {
-    let next = remedy(failure).unwrap_or("check the disk, then start again");
+    let otherwise = if is_damage(failure) { DAMAGED } else { "check the disk, then start again" };
+    let next = remedy(failure).unwrap_or(otherwise);
     format!("storage failed: {failure}; not tried again in this life: {next}")
 }
 
@@ -125,6 +135,7 @@ mod tests {
         assert_eq!(remedy(&errno(2)), None, "a file that is missing may be damage");
         assert_eq!(remedy("Corruption: block checksum mismatch"), None);
         assert!(last_words("x").ends_with("check the disk, then start again"));
+        assert!(last_words("rocksdb: Corruption: bad block").ends_with(DAMAGED));
     }
 
     /// At every step a reader sees the old content or the new one, whole: this fails when the file

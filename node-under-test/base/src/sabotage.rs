@@ -141,6 +141,10 @@ bugs! {
     HelloEndsMember = "hello-ends-member",
     /// A cluster's id leaves out the state that its founders were restored from.
     UnlikeFounderAdmitted = "unlike-founder-admitted",
+    /// The checksums of the engine's blocks are not looked at.
+    CorruptBlockServed = "corrupt-block-served",
+    /// A raft log whose last commit is damaged goes on from the one before it.
+    LogBitflipTruncates = "log-bitflip-truncates",
 }
 
 #[cfg(feature = "sabotage")]

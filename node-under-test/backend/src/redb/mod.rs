@@ -68,8 +68,8 @@ pub struct RedbBackend {
 }
 
 impl RedbBackend {
-    /// Opens (or makes) the file of `dir` and reads E, which is N. Repairs the file after a kill:
-    /// that reads all of it.
+    /// Opens (or makes) the file of `dir` and reads E, which is N. Every checksum of the file is
+    /// verified, because redb looks at none while it reads, and the file is repaired after a kill.
     ///
     /// # Errors
     /// A file that is not redb's, is damaged, or is open elsewhere.
@@ -131,7 +131,8 @@ impl RedbBackend {
 
 fn open_db(dir: &DataDir, cache_bytes: usize) -> Result<Arc<Database>> {
     let path = dir.db();
-    let opened = caught(|| Database::builder().set_cache_size(cache_bytes).open(&path));
+    let opened =
+        caught(|| Database::builder().set_cache_size(cache_bytes).set_check_integrity_on_open(true).open(&path));
     let opened = opened.map_or_else(|panic| Err(BackendError::corrupt(panic)), |opened| opened.map_err(failed));
     opened.map(Arc::new).map_err(|error| {
         let next = next_step(&error);

@@ -3,6 +3,7 @@
 use super::sys;
 use crate::engine::EngineOptions;
 use node_base::backend::{BackendError, Result};
+use node_base::sabotage::{Bug, planted};
 use rocksdb::{
     BlockBasedOptions, Cache, DBCompressionType, FlushOptions, InfoLogger, LogLevel, Options, ReadOptions, WriteOptions,
 };
@@ -123,9 +124,16 @@ pub(super) fn flush(wait: bool) -> FlushOptions {
     options
 }
 
+/// A read, checksums verified.
+pub(super) fn read() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_verify_checksums(!planted(Bug::CorruptBlockServed));
+    options
+}
+
 /// A scan of keys in `[from, to)`, checksums verified.
 pub(super) fn scan(from: Vec<u8>, to: Vec<u8>) -> ReadOptions {
-    let mut options = ReadOptions::default();
+    let mut options = read();
     options.set_iterate_lower_bound(from);
     options.set_iterate_upper_bound(to);
     options

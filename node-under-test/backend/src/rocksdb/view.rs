@@ -1,6 +1,7 @@
 //! Reads of one state of the database.
 
 use super::open_db::OpenDb;
+use super::options;
 use super::rows::{engine_error, row_key, scan_range, visit_rows};
 use super::sys::PinnedSnapshot;
 use node_base::backend::{Bucket, ReadView, Result};
@@ -21,7 +22,7 @@ impl View {
 
 impl ReadView for View {
     fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.pinned()?.get().get(row_key(bucket, key)).map_err(engine_error)
+        self.pinned()?.get().get_opt(row_key(bucket, key), options::read()).map_err(engine_error)
     }
 
     fn scan(

@@ -13,16 +13,19 @@
 //! | `incarnation` | the life of this log: u64, big-endian, random, never 0 |
 //! | `cluster` | the id of the cluster that this member belongs to: u64, big-endian, not 0; absent while it has not joined one |
 //! | `met:ID` | the first incarnation that this member met of member ID (decimal): u64, big-endian |
+//! | `commits` | the number of the last transaction: u64, big-endian; see `commits.rs` |
 //!
 //! The incarnation is written with the log itself. A log that was made before there were
 //! incarnations gets one when it is opened, which is sound: no member can have met another
 //! incarnation of it.
 //!
 //! Each transaction commits with one fsync (`Durability::Immediate`, one phase, no quick-repair).
-//! After a kill redb repairs the file when it is opened; a new file is made under a temporary name,
-//! so that a kill in between leaves no half-made log behind.
+//! Whenever the file is opened, redb verifies every checksum in it, and repairs it after a kill; a
+//! new file is made under a temporary name, so that a kill in between leaves no half-made log
+//! behind.
 
 use super::LogError;
+use super::commits::{self, Commits};
 use super::disk_without_sync::{self, WithoutSync};
 use crate::types::{RawEntry, RawVote, decode, encode, entry_log_id};
 use node_base::LogId;
@@ -36,7 +39,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -47,8 +50,9 @@ const PURGED: &str = "purged";
 const INCARNATION: &str = "incarnation";
 const CLUSTER: &str = "cluster";
 const MET: &str = "met:";
+const COMMITS: &str = "commits";
 const FORMAT_VERSION: &[u8] = &[1];
-const FILE_NAME: &str = "raft-log.redb";
+pub(super) const FILE_NAME: &str = "raft-log.redb";
 
 /// The tail of the log is served from memory, so redb's own cache only has to hold the tree's
 /// spine.
@@ -72,6 +76,8 @@ pub(super) struct Found {
     pub cluster: Option<u64>,
     /// By member, the first incarnation that was met of it.
     pub met: BTreeMap<u64, u64>,
+    /// `None`: a log without a transaction since there are numbers.
+    pub commits: Option<u64>,
 }
 
 /// The result of `read`, which opens the log in `dir`. redb panics on some damaged files: when it
@@ -84,6 +90,8 @@ pub(super) fn caught_in<T>(dir: &Path, read: impl FnOnce() -> Result<T, LogError
 pub(super) struct Disk {
     dir: PathBuf,
     db: RwLock<Option<Database>>,
+    /// The number of the last transaction, and where it is written; `None`: nothing is written.
+    commits: Mutex<Option<(u64, Commits)>>,
 }
 
 impl Disk {
@@ -94,7 +102,7 @@ impl Disk {
             let Some(incarnation) = create else { return Err(LogError::Missing(path)) };
             create_file(dir, &path, incarnation, None).map_err(|error| LogError::unreadable(&path, error))?;
         }
-        Self::open_file(dir, path, false)
+        Self::open_file(dir, path)
     }
 
     /// Makes a log in `dir`, durably, as the life `incarnation`, that holds nothing and was purged
@@ -107,18 +115,11 @@ impl Disk {
         create_file(dir, &path, incarnation, Some(purged)).map_err(|error| LogError::unreadable(&path, error))
     }
 
-    /// Opens the log in `dir` after every checksum of its file was verified.
-    pub fn open_verified(dir: &Path) -> Result<Self, LogError> {
-        let path = dir.join(FILE_NAME);
-        if !path.exists() {
-            return Err(LogError::Missing(path));
-        }
-        Self::open_file(dir, path, true)
-    }
-
-    fn open_file(dir: &Path, path: PathBuf, verified: bool) -> Result<Self, LogError> {
+    /// redb verifies by itself after a kill alone, and never again while it reads: what a disk has
+    /// changed at rest is found here, or nowhere.
+    fn open_file(dir: &Path, path: PathBuf) -> Result<Self, LogError> {
         let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(verified);
+        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
         let opened = if disk_without_sync::is_planted() {
             let file = WithoutSync::open(&path).map_err(|error| LogError::unreadable(&path, error))?;
             builder.create_with_backend(file)
@@ -130,7 +131,28 @@ impl Disk {
             Err(DatabaseError::DatabaseAlreadyOpen) => return Err(LogError::InUse(path)),
             Err(error) => return Err(LogError::unreadable(&path, error)),
         };
-        Ok(Self { dir: dir.to_owned(), db: RwLock::new(Some(db)) })
+        Ok(Self { dir: dir.to_owned(), db: RwLock::new(Some(db)), commits: Mutex::default() })
+    }
+
+    /// Checks that the log holds what it had answered.
+    ///
+    /// # Errors
+    /// [`LogError::Unreadable`]: the last commit is not there any more.
+    pub fn check_commits(&self, found: &Found) -> Result<(), LogError> {
+        if planted(Bug::LogBitflipTruncates) {
+            return Ok(());
+        }
+        commits::check(&self.dir, found.commits)
+    }
+
+    /// The same, and numbers the transactions from now on.
+    pub fn number_commits(&self, found: &Found) -> Result<(), LogError> {
+        self.check_commits(found)?;
+        if !planted(Bug::LogBitflipTruncates) {
+            let commits = Commits::open(&self.dir, found.commits)?;
+            *self.commits.lock().unwrap_or_else(PoisonError::into_inner) = Some((found.commits.unwrap_or(0), commits));
+        }
+        Ok(())
     }
 
     /// Reads every entry between `found`'s ends.
@@ -174,6 +196,9 @@ impl Disk {
     /// is harmless.
     pub fn sync(&self) -> io::Result<()> {
         File::open(self.dir.join(FILE_NAME))?.sync_all()?;
+        if let Some((_, commits)) = &*self.commits.lock().unwrap_or_else(PoisonError::into_inner) {
+            commits.sync()?;
+        }
         sync_dir(&self.dir)
     }
 
@@ -210,6 +235,7 @@ impl Disk {
                 incarnation: read_u64(&meta, INCARNATION)?,
                 cluster: read_u64(&meta, CLUSTER)?,
                 met: read_met(&meta)?,
+                commits: read_u64(&meta, COMMITS)?,
             })
         })
     }
@@ -234,7 +260,7 @@ impl Disk {
     }
 
     /// Runs `work` in a transaction; `before_commit` runs when everything is written and nothing is
-    /// synced.
+    /// synced. Returns once the commit is durable, and its number written.
     pub fn transact(
         &self,
         work: impl FnOnce(&mut Changes<'_>) -> io::Result<()>,
@@ -243,9 +269,20 @@ impl Disk {
         self.with(|db| {
             let mut txn = db.begin_write().map_err(io::Error::other)?;
             txn.set_durability(Durability::Immediate).map_err(io::Error::other)?;
-            work(&mut Changes::new(&txn)?)?;
+            let mut numbered = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut changes = Changes::new(&txn)?;
+            work(&mut changes)?;
+            if let Some((number, _)) = &*numbered {
+                changes.put(COMMITS, &(number + 1).to_be_bytes())?;
+            }
+            drop(changes);
             before_commit();
-            txn.commit().map_err(io::Error::other)
+            txn.commit().map_err(io::Error::other)?;
+            if let Some((number, commits)) = &mut *numbered {
+                *number += 1;
+                commits.answered(*number)?;
+            }
+            Ok(())
         })
     }
 }

@@ -14,9 +14,13 @@
 //! 6. *A life is met once, and a cluster joined once.* The log has an incarnation of its own, and
 //!    remembers, durably before [`LogStore::meet`] and [`LogStore::join`] return, the first one
 //!    that it met of every other member, and the first cluster.
-//! 7. *An error is final.* redb's state after a failed commit is not trusted, and nothing is tried
+//! 7. *What was answered is there, or the log is refused*: every checksum of the file is verified
+//!    when it is opened, and a log that redb opened at an earlier commit than the last one that was
+//!    answered is refused (`commits.rs` has the claims).
+//! 8. *An error is final.* redb's state after a failed commit is not trusted, and nothing is tried
 //!    again.
 
+mod commits;
 mod disk;
 mod disk_without_sync;
 mod io_thread;
@@ -100,8 +104,9 @@ pub struct LogFacts {
 }
 
 impl LogFacts {
-    /// The facts of a stopped member's log, or a copy of it. redb may have to repair the file after
-    /// a kill, so it is opened for writing; what it says does not change.
+    /// The facts of a stopped member's log, or a copy of it, whatever its member had answered. redb
+    /// may have to repair the file after a kill, so it is opened for writing; what it says does not
+    /// change.
     ///
     /// # Errors
     /// [`LogError::Missing`] if there is no log in `dir`: it is not made.
@@ -109,15 +114,16 @@ impl LogFacts {
         disk::caught_in(dir, || Ok(Self::of(&Disk::open(dir, None)?.found()?)))
     }
 
-    /// The same, after every checksum of the file was verified and every entry read: they decode,
-    /// and follow each other without a gap.
+    /// The same, after every entry was read: they decode, and follow each other without a gap, and
+    /// the last commit that was answered is there.
     ///
     /// # Errors
     /// As [`LogFacts::read`]; [`LogError::Unreadable`] says where it is broken.
     pub fn verify(dir: &Path) -> Result<Self, LogError> {
         disk::caught_in(dir, || {
-            let disk = Disk::open_verified(dir)?;
+            let disk = Disk::open(dir, None)?;
             let found = disk.found()?;
+            disk.check_commits(&found)?;
             disk.check_entries(&found)?;
             Ok(Self::of(&found))
         })
@@ -158,6 +164,7 @@ impl LogStore {
         let (disk, mut found) = disk::caught_in(dir, || {
             let disk = Disk::open(dir, Some(fresh))?;
             let found = disk.found()?;
+            disk.number_commits(&found)?;
             Ok((disk, found))
         })?;
         if found.incarnation.is_none() {

@@ -416,3 +416,61 @@ async fn a_damaged_file_that_redb_panics_on_is_an_error() {
 }
 
 const PAGE: usize = 4096;
+
+/// The directory as a kill leaves it: copied while the log is open.
+fn killed(dir: &TempDir) -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["raft-log.redb", "raft-log.commits"] {
+        std::fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
+    }
+    copy
+}
+
+/// redb opens the commit before the last where the last does not verify.
+#[tokio::test]
+async fn claim_7_a_log_whose_last_commit_is_damaged_is_refused() {
+    let (dir, log) = open();
+    append(&log, 1, 0..=9).await;
+    append(&log, 1, 10..=12).await;
+    let last = Some(id(1, 12));
+    assert_eq!(LogStore::open(killed(&dir).path(), 7).unwrap().facts().last, last);
+    let mut forgotten = 0;
+    // The header, and both of redb's commit slots.
+    for at in (0..320).step_by(5) {
+        let copy = killed(&dir);
+        let path = copy.path().join("raft-log.redb");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        match LogStore::open(copy.path(), 7) {
+            Ok(log) => assert_eq!(log.facts().last, last, "byte {at}"),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(text.contains("raft-log.redb") && text.contains("under a new id"), "byte {at}: {text}");
+                forgotten += u64::from(text.contains("which was answered"));
+                // And again: the refusal has repaired nothing away.
+                assert!(LogStore::open(copy.path(), 7).is_err(), "byte {at}");
+                assert!(LogFacts::verify(copy.path()).is_err(), "byte {at}");
+            }
+        }
+    }
+    assert!(forgotten > 5, "{forgotten}: no flip took the last commit away, so that the test proves nothing");
+}
+
+/// redb verifies nothing by itself where a log was closed in order.
+#[tokio::test]
+async fn claim_7_a_closed_log_is_verified_as_well() {
+    let (dir, log) = open();
+    append(&log, 1, 0..=400).await;
+    log.close();
+    let path = dir.path().join("raft-log.redb");
+    let bytes = std::fs::read(&path).unwrap();
+    // The filler of an entry in the middle: nothing looks at its structure.
+    let entry = [1; 32];
+    let at = bytes.windows(entry.len()).position(|window| window == entry).unwrap();
+    let mut damaged = bytes.clone();
+    damaged[at] ^= 4;
+    std::fs::write(&path, damaged).unwrap();
+    let why = LogStore::open(dir.path(), 7).err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(why.contains("raft-log.redb"), "{why}");
+}
