@@ -12,7 +12,7 @@ CARGO := . scripts/env.sh && cargo
 BUILD := $(CARGO) build --release --locked --workspace
 RUN := . scripts/env.sh && exec "$$CARGO_TARGET_DIR/release/ninelives" run
 
-.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos long-work mutants power explore power-files power-mutants certificate disk-full io-error five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines bench-files bench-slow bench-watches fuzz restore rolling-upgrade limits restore-unlike strangers mixed etcdctl lint format deny doc clean
+.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos long-work mutants power explore power-files power-mutants certificate disk-full io-error corruption five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines bench-files bench-slow bench-watches fuzz restore rolling-upgrade limits restore-unlike strangers mixed etcdctl lint format deny doc clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -66,6 +66,9 @@ disk-full: build ## disks that are full for a while, on each engine (root and /d
 
 io-error: build ## syncs, reads and writes that fail, on each engine (root and /dev/fuse): 60 cycles each
 	@for engine in io-error io-error-redb; do ( $(RUN) scenarios/$$engine.toml --seed $(SEED) ) || exit; done
+
+corruption: build ## damaged files of dead members, on each engine: 60 cycles each
+	@for engine in corruption corruption-redb; do ( $(RUN) scenarios/$$engine.toml --seed $(SEED) ) || exit; done
 
 five-nodes: build ## five members
 	@$(RUN) scenarios/five-nodes.toml --seed $(SEED)

@@ -12,6 +12,7 @@
 
 mod again;
 mod cost;
+mod damage;
 mod defragment;
 mod disks;
 mod explore;
@@ -122,6 +123,7 @@ pub struct Work {
     lasting: lasting::UnderWay,
     /// Syncs that disks were made to fail, and whose consequences are not drawn yet.
     failures: Vec<disks::Failure>,
+    damages: damage::Damages,
     /// In the order of the kills; a member that is killed twice is here twice.
     casualties: Vec<Casualty>,
     /// Kills of `migrate` and of `snapshot restore`, which are not members.
@@ -174,6 +176,20 @@ impl<'a> Stage<'a> {
             }
         }
         self.heal(work).await?;
+        match self.prove(work, term_before).await {
+            Err(Trouble::Died { member, .. }) if work.is_damaged(member) => {
+                self.replace_damaged(work).await?;
+                self.heal(work).await?;
+                self.prove(work, term_before).await?;
+            }
+            proved => proved?,
+        }
+        self.explore_cuts(work).await?;
+        self.replace_damaged(work).await
+    }
+
+    /// Fences and verifies. `term_before`: the term in which the cycle began.
+    async fn prove(&mut self, work: &mut Work, term_before: u64) -> Result<(), Trouble> {
         let fence = match self.fence(work).await {
             // It was given an error before its disk was well again, and ended of it only now.
             Err(Trouble::Died { member, .. }) if self.ended_of_its_disk(member) => {
@@ -186,8 +202,7 @@ impl<'a> Stage<'a> {
             // A member that could not be asked adds nothing, so the count is a lower bound.
             work.record.unforced_terms = Some(self.term().await.saturating_sub(term_before));
         }
-        self.verify(work, &fence).await?;
-        self.explore_cuts(work).await
+        self.verify(work, &fence).await
     }
 
     /// Waits for the crowd. If it does not come in time, its number says so in the report.
@@ -204,6 +219,7 @@ impl<'a> Stage<'a> {
             Some(Fault::Kill { whom, when, again, power }) => {
                 work.victims = victims::choose(&whom, roles);
                 work.keep_percent = power.keeps(0, 1 + again.len());
+                self.keep_older(work)?;
                 self.strike(work, when).await?;
                 self.strike_again(work, &again, power).await
             }
@@ -401,6 +417,7 @@ fn proved_nothing(record: &CycleRecord) -> Option<String> {
     match &record.outcome {
         FaultOutcome::Skipped { why } if record.kills.landed == 0 => Some(why.clone()),
         _ if record.fence_index.is_none() => Some("no fence was answered".to_owned()),
+        _ if record.damage.as_ref().is_some_and(|damage| damage.damage.is_some()) => None,
         _ if record.kills.none_planned && undisturbed => {
             Some("no member fell behind, no leader was elected, and no disk was asked for what it refused".to_owned())
         }
@@ -444,6 +461,7 @@ impl Work {
             not_applicable: false,
             kills: KillsRecord { none_planned: !kills, ..KillsRecord::default() },
             lasting: Vec::new(),
+            damage: None,
             terms_passed: 0,
             unforced_terms: None,
             machine_percent: AS_IDLE,
@@ -464,6 +482,7 @@ impl Work {
             keep_percent: None,
             lasting: lasting::UnderWay::default(),
             failures: Vec::new(),
+            damages: damage::Damages::default(),
             casualties: Vec::new(),
             kills_of_tools: 0,
             retired: Vec::new(),

@@ -40,6 +40,7 @@ pub mod cluster;
 pub mod contact;
 pub mod crowd;
 pub mod cycle;
+pub mod damage;
 pub mod dial;
 pub mod doctor;
 pub mod endpoints;

@@ -24,6 +24,7 @@
 //! faults of a line: the rest is still a plan. The same scenario and seed give the same bytes.
 //! Without a line `clusters` there is one.
 
+pub mod corrupt;
 pub mod disk;
 mod draw;
 mod draw_disk;
@@ -36,6 +37,7 @@ pub mod restore;
 mod sweep;
 pub mod upgrade;
 
+pub use corrupt::Corruption;
 pub use disk::{Ailment, DiskFault};
 pub use fault::{At, Fault, Link, Power, When, Whom};
 pub use parse::PlanError;
@@ -128,6 +130,13 @@ impl Plan {
             return Some(format!(
                 "expected no upgrade and no restore in a plan in which disks fail, because a directory that is exchanged under a \
                  mount would leave it, found `{step}`"
+            ));
+        }
+        let corrupts = |step: &&Step| step.faults.iter().any(|fault| matches!(fault, Fault::Corrupt(_)));
+        if let Some(step) = self.steps.iter().find(corrupts).filter(|_| scenario.power.is_some() || self.ails_disks()) {
+            return Some(format!(
+                "expected no damage of files in a plan whose directories are under a mount, which would go on showing what it \
+                 has read, found `{step}`"
             ));
         }
         self.steps.iter().find_map(|step| match (&step.faults[..], &scenario.target) {

@@ -5,6 +5,7 @@
 //! adjusted: a value that cannot be honoured is refused.
 
 mod cluster;
+mod corruption;
 mod crowd;
 mod disk;
 mod environment;
@@ -34,6 +35,7 @@ pub use upgrade::{UpgradeSpec, WayKind};
 
 use crate::subject::{Reach, ServerSpec, Window, all_windows};
 use mix::Mix;
+use ninelives_evidence::damage::{DamageKind, FileClass};
 use ninelives_evidence::hex::hex;
 use ninelives_evidence::limits;
 use ninelives_evidence::member::{Engine, Slot};
@@ -138,6 +140,15 @@ pub struct StrangersSpec {
     pub kills_percent: u32,
     /// Milliseconds that they stay, from and to.
     pub stay_ms: (u64, u64),
+}
+
+/// The damages of a scenario.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CorruptionSpec {
+    /// Share of the kills of one member that damage follows.
+    pub kills_percent: u32,
+    pub classes: Vec<(FileClass, u32)>,
+    pub kinds: Vec<(DamageKind, u32)>,
 }
 
 /// The power losses of a scenario.
@@ -267,6 +278,8 @@ pub struct Scenario {
     pub hostile: Option<HostileSpec>,
     /// `None`: the places of dead members stay empty.
     pub strangers: Option<StrangersSpec>,
+    /// `None`: no file of a dead member is damaged.
+    pub corruption: Option<CorruptionSpec>,
     /// `None`: nothing that was written is ever lost.
     pub power: Option<PowerSpec>,
     /// `None`: no disk fails.

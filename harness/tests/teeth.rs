@@ -110,6 +110,8 @@ rows! {
     stranger_heeded
     unlike_founder_admitted
     hello_ends_member
+    corrupt_block_served
+    log_bitflip_truncates
 }
 
 rows! {
@@ -130,6 +132,7 @@ rows! {
     teeth_restore
     strangers
     restore_unlike
+    teeth_corruption
     long_work
     crowd
 }

@@ -31,6 +31,7 @@ pub use timed::{Cost, Cut, Healing, HealingBounds, LeaderNamed, Leaderless, Serv
 pub use answer::{Answers, FenceAnswer, IndexRange, KvAnswer, Lease, MemberWatermarks, Recovered};
 pub use line::read_line;
 
+use crate::damage::{Damage, Refusal};
 use crate::ended::Ended;
 use crate::member::{Engine, Slot};
 use crate::operation::{Action, KeyState, OpId, Outcome, Purpose, Reason, Reply};
@@ -111,6 +112,8 @@ pub enum Did {
     /// The cluster gave the new member its id.
     MemberAdded,
     MemberPromote,
+    /// A file of a dead member is about to be damaged.
+    Damage,
     /// `migrate` starts to work on a member's directory.
     Migrate,
     /// A member is asked for a defragmentation, so that it passes a window of one.
@@ -269,6 +272,18 @@ pub enum Evidence {
         member: u64,
         keep_percent: u32,
         lost: Lost,
+    },
+    /// A file of `member`, which is dead and was inspected, was changed.
+    Damaged {
+        cycle: u32,
+        member: u64,
+        damage: Damage,
+    },
+    /// `member` ended by itself, in the life that began with a damaged file.
+    RefusedDamage {
+        cycle: u32,
+        member: u64,
+        refusal: Refusal,
     },
     /// A dead directory was read.
     Inspected {

@@ -6,7 +6,7 @@
 //!
 //! - [`Evidence`]: what was done and seen, a line of [`history`] each.
 //! - [`operation`]: what clients do. [`member`]: members, slots, engines, roles.
-//! - [`power`]: what a power loss takes.
+//! - [`power`]: what a power loss takes. [`damage`]: what a disk does to files at rest.
 //! - [`verdict`]: blame, with the kinds of findings. [`known`]: findings that a scenario expects.
 //! - [`record`]: what a cycle and a run leave behind, as `verdict.json` stores it.
 //! - [`limits`]: every bound, with its reason. [`stretched`]: bounds that follow the machine's
@@ -16,6 +16,7 @@
 //!   [`text`]: bytes as the history writes them.
 
 pub mod clock;
+pub mod damage;
 pub mod ended;
 mod evidence;
 pub mod hex;

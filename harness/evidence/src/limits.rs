@@ -309,6 +309,10 @@ pub const PLAN_PAUSE_MS_MAX: u64 = 3_000;
 /// Milliseconds that a plan may disturb the peer links: several elections, and well below the
 /// bounds on what comes after.
 pub const PLAN_NETWORK_MS_MAX: u64 = 10_000;
+/// Least share of the planned damages that have to change a file, percent. A file may not be there
+/// yet, and a chunk may never have been another one.
+pub const DAMAGED_PERCENT_MIN: u32 = 60;
+
 /// Milliseconds that strangers stay, where a scenario does not say: from a few heartbeats of the
 /// others (50 ms) to a round of greetings (1 s) and an election among themselves.
 pub const STRANGERS_MS_DRAWN: (u64, u64) = (300, 1_500);

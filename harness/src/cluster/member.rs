@@ -404,6 +404,14 @@ impl Member {
         self.kill_unless(|ended| ended == Ended::Exited(0)).await
     }
 
+    /// [`Member::kill`] for a member that may have ended by itself for any reason: its end, and
+    /// whether it had begun to serve.
+    pub async fn end(&mut self) -> Result<Option<(Ended, bool)>, Trouble> {
+        let served = self.life.as_ref().is_some_and(|life| life.said.borrow().serving);
+        let death = self.kill_unless(|_| true).await.transpose()?;
+        Ok(death.map(|death| (death.ended, served)))
+    }
+
     async fn kill_unless(&mut self, may_end: impl Fn(Ended) -> bool) -> Option<Result<Death, Trouble>> {
         let life = self.life.take()?;
         life.board.set(self.place(), false);

@@ -127,6 +127,7 @@ impl Stage<'_> {
                 Err(Trouble::Died { member, .. }) if self.ended_of_its_disk(member) => {
                     self.end_met_by_starts(work).await?;
                 }
+                Err(Trouble::Died { member, .. }) if work.is_damaged(member) => self.replace_damaged(work).await?,
                 Ok(()) => {
                     let outlived = self.cluster.members.iter().filter(|member| member.outlived_a_write());
                     let outlived: Vec<_> = outlived.map(|member| member.id).collect();
@@ -180,6 +181,7 @@ impl Stage<'_> {
     async fn come_back(&mut self, work: &mut Work) -> Result<(), Trouble> {
         self.inspect_dead(work).await?;
         self.strangers(work).await?;
+        self.damage(work)?;
         self.restart(work).await?;
         if let Some(id) = work.joined.take() {
             self.bring_in(work, id, &self.membership_without(id)).await?;

@@ -151,7 +151,9 @@ fn parts(fault: &Fault) -> Option<(Whom, When, u64, What)> {
         Fault::Pause { whom, when, ms } => Some((whom, when, ms, What::Pause)),
         Fault::Network { link, whom, when, ms } => Some((whom, when, ms, What::Network(link))),
         Fault::Disk(DiskFault { ailment, whom, when }) => Some((whom, when, ailment.ms(), What::Disk(ailment))),
-        Fault::Kill { .. } | Fault::Strangers { .. } | Fault::Upgrade(_) | Fault::Restore(_) => None,
+        Fault::Kill { .. } | Fault::Strangers { .. } | Fault::Corrupt(_) | Fault::Upgrade(_) | Fault::Restore(_) => {
+            None
+        }
     }
 }
 

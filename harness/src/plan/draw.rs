@@ -1,6 +1,7 @@
 //! Drawing a cycle's faults. Each kind of choice has a stream of its own, so that one more weight
 //! moves as little of a plan as possible.
 
+use super::corrupt::DrawCorruption;
 use super::draw_disk::DrawDisk;
 use super::draw_lasting::DrawLasting;
 use super::quota::Lack;
@@ -19,6 +20,7 @@ pub(super) struct Draw<'a> {
     strangers: Stream,
     lasting: DrawLasting<'a>,
     disks: DrawDisk<'a>,
+    corruption: DrawCorruption<'a>,
     lack: Lack,
 }
 
@@ -27,8 +29,8 @@ impl<'a> Draw<'a> {
         let [schedule, victims, again, power, strangers] =
             ["schedule", "victims", "again", "power", "strangers"].map(|name| seed.stream(name));
         let (lasting, lack) = (DrawLasting::new(scenario, seed), Lack::new(scenario));
-        let disks = DrawDisk::new(scenario, seed);
-        Self { scenario, schedule, victims, again, power, strangers, lasting, disks, lack }
+        let (disks, corruption) = (DrawDisk::new(scenario, seed), DrawCorruption::new(scenario, seed));
+        Self { scenario, schedule, victims, again, power, strangers, lasting, disks, corruption, lack }
     }
 
     /// The faults of the next cycle.
@@ -44,6 +46,8 @@ impl<'a> Draw<'a> {
         if matches!(faults.last(), Some(Fault::Kill { .. })) && !alone {
             faults.extend(strangers);
         }
+        let corruption = self.corruption.fault(&faults);
+        faults.extend(corruption);
         for fault in &faults {
             if let Fault::Kill { whom, when: When::Window { window, .. }, .. } = fault {
                 self.lack.planned(window, whom.kind);

@@ -20,8 +20,10 @@
 //! upgrade slot#2 to rocksdb by migrate cut keeping 50% at migrate.copied hit 1
 //! restore slot#2 by one into other
 //! kill follower#1 at applied +12 + strangers for 800ms
+//! kill follower#1 at applied +12 + corrupt sst by bit-flip
 //! ```
 
+use super::corrupt::Corruption;
 use super::disk::{Ailment, DiskFault};
 use super::restore::Restore;
 use super::upgrade::Upgrade;
@@ -133,6 +135,9 @@ pub enum Fault {
     /// After the kill that it stands behind, and before the members that are dead come back:
     /// members of another cluster listen at their peer addresses, for this long.
     Strangers { ms: u64 },
+    /// After the kill that it stands behind, and before the member comes back: a file of it is
+    /// damaged.
+    Corrupt(Corruption),
     /// Disks fail.
     Disk(DiskFault),
     /// A member changes its engine.
@@ -201,7 +206,7 @@ impl Fault {
             Fault::Pause { when, .. } | Fault::Network { when, .. } | Fault::Disk(DiskFault { when, .. }) => {
                 (when, &[][..])
             }
-            Fault::Strangers { .. } | Fault::Upgrade(_) | Fault::Restore(_) => return None,
+            Fault::Strangers { .. } | Fault::Corrupt(_) | Fault::Upgrade(_) | Fault::Restore(_) => return None,
         };
         let first = match when {
             When::Window { window, .. } => Some(*window),
@@ -224,6 +229,7 @@ impl Fault {
             Fault::Network { .. }
             | Fault::Disk(_)
             | Fault::Strangers { .. }
+            | Fault::Corrupt(_)
             | Fault::Upgrade(_)
             | Fault::Restore(_) => false,
         }
@@ -255,6 +261,7 @@ impl fmt::Display for Fault {
                 write!(f, "for {ms}ms at {when}")
             }
             Fault::Strangers { ms } => write!(f, "strangers for {ms}ms"),
+            Fault::Corrupt(corruption) => corruption.fmt(f),
             Fault::Disk(fault) => fault.fmt(f),
             Fault::Upgrade(upgrade) => upgrade.fmt(f),
             Fault::Restore(restore) => restore.fmt(f),

@@ -1,6 +1,6 @@
 //! Reading one fault of a step, and whether it can be carried out.
 
-use super::{Ailment, At, DiskFault, Fault, Link, Power, When, Whom, disk, restore, upgrade};
+use super::{Ailment, At, DiskFault, Fault, Link, Power, When, Whom, corrupt, disk, restore, upgrade};
 use crate::scenario::WhomKind;
 use crate::subject::{self, Reach};
 use ninelives_evidence::limits;
@@ -17,6 +17,7 @@ pub(super) fn parse(text: &str) -> Result<Option<Fault>, String> {
         "cut" => cut(rest),
         "pause" => lasting(rest).map(|(whom, when, ms)| Fault::Pause { whom, when, ms }),
         "strangers" => rest.strip_prefix("for ").and_then(parse_ms).map(|ms| Fault::Strangers { ms }),
+        "corrupt" => corrupt::parse(rest).map(Fault::Corrupt),
         "upgrade" => upgrade::parse(rest)?.map(Fault::Upgrade),
         "restore" => restore::parse(rest)?.map(Fault::Restore),
         // Forms in which a user might ask for amnesia.
@@ -170,6 +171,7 @@ pub(super) fn check_together(faults: &[Fault]) -> Result<(), String> {
                     again"
             .to_owned());
     }
+    corrupt::check_together(faults)?;
     faults.iter().try_for_each(check)
 }
 
@@ -195,6 +197,7 @@ fn check(fault: &Fault) -> Result<(), String> {
             check_ms("for", *ms, limits::PLAN_NETWORK_MS_MAX)
         }
         Fault::Strangers { ms } => check_ms("for", *ms, limits::PLAN_STRANGERS_MS_MAX),
+        Fault::Corrupt(corruption) => corrupt::check(*corruption),
         Fault::Disk(fault) => disk::check(fault),
         Fault::Upgrade(_) | Fault::Restore(_) => Ok(()),
     }

@@ -36,6 +36,7 @@ fn cycle(number: u32, victims: &[(u64, Role)], window: Option<(&str, u64)>, outc
             ..KillsRecord::default()
         },
         lasting: Vec::new(),
+        damage: None,
         terms_passed: 0,
         machine_percent: 100 + 5 * number,
         unforced_terms: victims.iter().all(|(_, role)| *role == Role::Follower).then_some(n / 3),

@@ -5,6 +5,7 @@ use super::grid::{Cell, FileRow, Grid, Row};
 use super::text::{escape, number, quantile};
 use super::worth::{NO_WINDOW, Worth};
 use crate::faultfs::STEPS;
+use ninelives_evidence::damage::{DamageRecord, Refusal};
 use ninelives_evidence::record::{AgainRecord, CycleRecord, FaultOutcome, LastingKind, LastingRecord, RunSummary};
 
 /// Window × role, with the number of kills that landed, and beside it the quota. Every known window
@@ -130,6 +131,19 @@ fn again_note(again: &AgainRecord) -> String {
     }
 }
 
+fn damage_note(record: &DamageRecord) -> String {
+    let DamageRecord { class, kind, damage, skipped, refusal, .. } = record;
+    let what = match (damage, skipped) {
+        (Some(damage), _) => damage.to_string(),
+        (None, Some(why)) => return format!("no {kind} of {class}: {why}"),
+        (None, None) => return format!("no {kind} of {class}"),
+    };
+    match refusal {
+        Some(Refusal { ended, words, .. }) => format!("{what}: it ended with {ended}: {words}"),
+        None => format!("{what}: it served, and was replaced"),
+    }
+}
+
 fn lasting_note(lasting: &LastingRecord) -> String {
     let members: Vec<_> = lasting.victims.iter().map(|victim| format!("n{} {}", victim.member, victim.role)).collect();
     let members = members.join(", ");
@@ -186,6 +200,7 @@ fn cycle_row(cycle: &CycleRecord) -> String {
     .into_iter()
     .flatten()
     .chain(cycle.kills.again.iter().map(again_note))
+    .chain(cycle.damage.iter().map(damage_note))
     .chain(cycle.lasting.iter().map(lasting_note))
     {
         outcome.push_str("; ");

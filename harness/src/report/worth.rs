@@ -29,6 +29,7 @@ pub const FAULT_CLASSES: &[(&str, &str)] = &[
     ("write-error", "EIO of a write that may have left a part: nothing acknowledged is lost"),
     ("short-write", "a write is carried out in part: the writer has to write the rest"),
     ("slow-disk", "syncs that take longer, and let others overtake them"),
+    ("corruption", "a file of a dead member is damaged: it refuses, or answers rightly, and nothing is lost"),
     ("disk-full", "ENOSPC: all room or nearly all of it is gone for a while, and comes back"),
     ("network", "partitions, one-way loss, delay"),
     ("pause", "SIGSTOP, later SIGCONT"),
@@ -90,6 +91,12 @@ pub struct Worth {
     /// Members that ended by themselves, of an error that their disks were made to give them.
     #[serde(default)]
     pub disk_ends: u64,
+    /// Files of dead members that were damaged.
+    #[serde(default)]
+    pub damages: u64,
+    /// Members that ended of a damaged file.
+    #[serde(default)]
+    pub damages_refused: u64,
     /// Cycles that count as evidence (see the module).
     pub trials: u32,
     /// Lower bound of applied entries that the kills took out of memtables.
@@ -128,6 +135,8 @@ pub fn landed(run: &RunSummary) -> String {
         (run.met(LastingKind::FailWrite), "writes failed"),
         (run.met(LastingKind::Shorten), "writes were cut short"),
         (run.disk_ends(), "members ended of their disks"),
+        (run.damages().0, "files were damaged"),
+        (run.damages_refused(), "members ended of a damaged file"),
     ];
     let disks: String =
         counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!(", {count} {what}")).collect();
@@ -155,6 +164,8 @@ impl Worth {
             io_errors: run.io_errors(),
             short_writes: run.met(LastingKind::Shorten),
             disk_ends: run.disk_ends(),
+            damages: run.damages().0,
+            damages_refused: run.damages_refused(),
             trials,
             entries_lost: run.lost_entries(),
             entries_verified: run.cycles.iter().map(|cycle| cycle.recovery.verified).sum(),

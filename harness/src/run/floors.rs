@@ -40,6 +40,10 @@ pub(super) fn lacking(floors: &Floors, run: &RunSummary, apart: u64) -> Vec<Find
             Lack::TooFewBit { percent_min, bit, judged }
         });
     }
+    let ((damaged, planned), percent_min) = (run.damages(), limits::DAMAGED_PERCENT_MIN);
+    if damaged * 100 < planned * u64::from(percent_min) {
+        lacks.push(Lack::TooFewDamaged { percent_min, damaged, planned });
+    }
     let writes_min = floors.acked_writes_per_cycle_min * cycles;
     let writes = run.load.acked_writes;
     if writes < writes_min {
@@ -235,6 +239,7 @@ pub(super) fn fault_classes(cycles: &[CycleRecord]) -> Vec<String> {
     };
     let upgraded = |cycle: &CycleRecord| cycle.landed() && cycle.upgraded;
     let restored = |cycle: &CycleRecord| cycle.landed() && cycle.restored;
+    let damaged = |cycle: &CycleRecord| cycle.damage.as_ref().is_some_and(|damage| damage.damage.is_some());
     let lasted = |kind| {
         // A disk that was not asked for what it refused has tested nothing.
         let of_disks = !matches!(kind, LastingKind::Pause | LastingKind::Network);
@@ -254,6 +259,7 @@ pub(super) fn fault_classes(cycles: &[CycleRecord]) -> Vec<String> {
         ("read-error", lasted(LastingKind::FailRead)),
         ("write-error", lasted(LastingKind::FailWrite)),
         ("short-write", lasted(LastingKind::Shorten)),
+        ("corruption", cycles.iter().any(damaged)),
         ("upgrade", cycles.iter().any(upgraded)),
         ("restore", cycles.iter().any(restored)),
     ];

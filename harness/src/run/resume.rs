@@ -35,7 +35,7 @@ pub(super) struct Reopened {
     ids_used: BTreeSet<u64>,
     /// Members whose directory `migrate` was working on, or may have been.
     pub migrating: BTreeSet<u64>,
-    /// A member was being replaced, or the cluster restored.
+    /// A member was being replaced, or was to be, or the cluster restored.
     replacing: bool,
     began: bool,
 }
@@ -76,8 +76,8 @@ impl Reopened {
         }
         if self.replacing {
             bail!(
-                "{}: cannot resume: the membership is unknown after a replacement or a restore that the harness did not finish: run the \
-                 plan anew with `ninelives replay`",
+                "{}: cannot resume: the membership is unknown after a replacement or a restore that the harness did not finish, and a \
+                 member with a damaged file was to be replaced: run the plan anew with `ninelives replay`",
                 path.display()
             );
         }
@@ -128,7 +128,7 @@ impl Reopened {
             }
             Evidence::Did { did, member, .. } => match (did, member) {
                 (Did::Migrate, Some(member)) => drop(self.migrating.insert(member)),
-                (Did::MemberRemove | Did::Save, _) => self.replacing = true,
+                (Did::MemberRemove | Did::Save | Did::Damage, _) => self.replacing = true,
                 _ => {}
             },
             Evidence::Cycle { .. } => self.began = true,

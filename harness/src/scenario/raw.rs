@@ -2,6 +2,7 @@
 //! in the file, so that a refusal can name the line.
 
 use super::cluster::RawCluster;
+use super::corruption::RawCorruption;
 use super::crowd::RawCrowd;
 use super::disk::RawDisk;
 use super::environment::RawEnvironment;
@@ -36,6 +37,7 @@ pub(super) struct Raw {
     crowd: Option<RawCrowd>,
     pub(super) hostile: Option<Spanned<RawHostile>>,
     pub(super) strangers: Option<Spanned<RawStrangers>>,
+    pub(super) corruption: Option<Spanned<RawCorruption>>,
     pub(super) power: Option<Spanned<RawPower>>,
     pub(super) disk: Option<Spanned<RawDisk>>,
     whom: Spanned<RawWhom>,
@@ -126,6 +128,7 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
     let windows = check.windows(&raw, &whom, &cluster)?;
     let possible = (&cluster, raw.changes_engines());
     let faults = check.faults(raw.faults.as_ref(), raw.links.as_ref(), &raw.again, possible, &windows)?;
+    let corruption = check.corruption(&raw, &cluster, &target)?;
     let power = check.power(&raw, &faults)?;
     check.file_windows(&raw, &windows, &faults)?;
     let disk = check.disk(&raw, &faults, &target)?;
@@ -149,6 +152,7 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
         crowd,
         hostile,
         strangers,
+        corruption,
         power,
         disk,
         whom,

@@ -638,6 +638,28 @@ fn strangers_come_after_a_share_of_the_kills_and_stay_for_a_time() {
 }
 
 #[test]
+fn damage_has_a_file_that_exists_and_takes_it() {
+    let with = |text: &str, classes: &str, kinds: &str| {
+        parse(&format!(
+            "{text}[corruption]\nkills_percent = 60\n[corruption.classes]\n{classes}\n[corruption.kinds]\n{kinds}\n"
+        ))
+    };
+    let good = with(GOOD, "raft-log = 2", "bit-flip = 1\ntruncation = 3").unwrap().corruption.unwrap();
+    assert_eq!((good.kills_percent, good.classes), (60, vec![(FileClass::RaftLog, 2)]));
+    assert_eq!(good.kinds, [(DamageKind::BitFlip, 1), (DamageKind::Truncation, 3)]);
+    for (text, classes, kinds, words) in [
+        (GOOD.to_owned(), "letters = 2", "bit-flip = 1", "unknown variant `letters`"),
+        (GOOD.to_owned(), "raft-log = 0", "bit-flip = 1", "no file would be damaged"),
+        (GOOD.to_owned(), "database = 1", "bit-flip = 1", "no member has such a file"),
+        (GOOD.to_owned(), "marker = 1", "older-chunk = 1", "one of bit-flip, misdirected-write, truncation"),
+        (format!("{GOOD}{UPGRADE}\n"), "marker = 1", "bit-flip = 1", "`[corruption]` beside `[upgrade]`"),
+    ] {
+        let refused = with(&text, classes, kinds).unwrap_err().to_string();
+        assert!(refused.contains(words), "{refused}");
+    }
+}
+
+#[test]
 fn hostile_peers_use_ids_that_no_member_gets() {
     let with = |text: &str| parse(&format!("{text}[hostile]\npeers = 2\n"));
     assert_eq!(with(GOOD).unwrap().hostile, Some(HostileSpec { peers: 2 }));

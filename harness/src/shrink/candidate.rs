@@ -89,7 +89,7 @@ impl Candidate {
 fn weight(fault: &Fault) -> usize {
     match fault {
         Fault::Kill { again, .. } => 1 + again.len(),
-        Fault::Pause { .. } | Fault::Network { .. } | Fault::Disk(_) | Fault::Strangers { .. } => 1,
+        Fault::Pause { .. } | Fault::Network { .. } | Fault::Disk(_) | Fault::Strangers { .. } | Fault::Corrupt(_) => 1,
         Fault::Restore(Restore { kill, other, unlike, .. }) => {
             1 + usize::from(kill.is_some()) + usize::from(*other) + usize::from(unlike.is_some())
         }

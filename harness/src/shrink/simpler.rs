@@ -73,6 +73,7 @@ fn simpler_fault(fault: &Fault) -> Vec<Fault> {
             nearer.chain(first).chain(brief).chain(sooner).collect()
         }
         Fault::Strangers { ms } => briefer(*ms).into_iter().map(|ms| Fault::Strangers { ms }).collect(),
+        Fault::Corrupt(_) => Vec::new(),
         Fault::Disk(fault) => {
             let disk = |whom, when, ailment| Fault::Disk(DiskFault { ailment, whom, when });
             let nearer = fewer_members(fault.whom).into_iter().map(|whom| disk(whom, fault.when, fault.ailment));

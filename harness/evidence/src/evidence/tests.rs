@@ -1,6 +1,7 @@
 //! Every kind of line reads back as it was written, and small.
 
 use super::*;
+use crate::damage::{DamageKind, FileClass};
 use crate::ended::Ended;
 use crate::evidence::Served;
 use crate::operation::{Compare, Effect, Expected, Keys, Shape};
@@ -146,6 +147,23 @@ fn samples(kind: EvidenceKind) -> Vec<Evidence> {
                 Evidence::PowerLost { cycle, member, keep_percent: 0, lost },
                 Evidence::PowerLost { cycle, member, keep_percent: 50, lost: Lost::default() },
             ]
+        }
+        K::Damaged => vec![Evidence::Damaged {
+            cycle,
+            member,
+            damage: Damage {
+                class: FileClass::Sst,
+                kind: DamageKind::BitFlip,
+                file: "member/snap/db/000012.sst".into(),
+                offset: 4711,
+                bytes: 1,
+                was: "0a".into(),
+                is: "0b".into(),
+            },
+        }],
+        K::RefusedDamage => {
+            let refusal = Refusal { ended: Ended::Exited(1), served: false, words: "cannot open".into() };
+            vec![Evidence::RefusedDamage { cycle, member, refusal }]
         }
         K::Inspected => {
             let dead = || DeadMember { engine: Some(Engine::Redb), engine_index: Some(9), ..DeadMember::default() };

@@ -1,6 +1,7 @@
 //! The record of one cycle.
 
 use super::explored::ExploredRecord;
+use crate::damage::DamageRecord;
 use crate::member::{Engine, Role};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -200,6 +201,9 @@ pub struct CycleRecord {
     /// the cycle.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lasting: Vec<LastingRecord>,
+    /// The planned damage of a file of the victim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<DamageRecord>,
     /// Raft terms that passed from the first of them until all had ended.
     #[serde(default, skip_serializing_if = "super::is_zero")]
     pub terms_passed: u64,

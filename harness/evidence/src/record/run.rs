@@ -340,6 +340,18 @@ impl RunSummary {
         self.cycles.iter().map(|cycle| u64::from(cycle.kills.disk_ends)).sum()
     }
 
+    /// Files of dead members that were damaged, of so many that were planned and could be.
+    pub fn damages(&self) -> (u64, u64) {
+        let planned = || self.cycles.iter().filter_map(|cycle| cycle.damage.as_ref()).filter(|one| !one.not_applicable);
+        (planned().filter(|one| one.damage.is_some()).count() as u64, planned().count() as u64)
+    }
+
+    /// Members that ended of a damaged file.
+    pub fn damages_refused(&self) -> u64 {
+        let damages = self.cycles.iter().filter_map(|cycle| cycle.damage.as_ref());
+        damages.filter(|one| one.refusal.is_some()).count() as u64
+    }
+
     pub fn lost_entries(&self) -> u64 {
         self.cycles.iter().map(|cycle| cycle.recovery.lost_entries).sum()
     }

@@ -2,6 +2,7 @@
 //! history.
 
 use super::cost::{check_cost, tells};
+use super::damage::{check_damaged_start, check_refusal};
 use super::leaderless::{self, check_leaderless};
 use super::lease_clock::judge_pulse;
 use super::ledger::Books;
@@ -70,6 +71,15 @@ impl Books {
                     self.members.votes.remove(&old);
                 }
                 self.members.leaders.change();
+            }
+            Evidence::Damaged { member, damage, .. } => drop(self.members.damaged.insert(*member, damage.clone())),
+            Evidence::RefusedDamage { cycle, member, refusal } => {
+                self.operations.sessions.died(*member);
+                let damage = self.members.damaged.get(member);
+                return damage
+                    .and_then(|damage| check_refusal((*cycle, *member), damage, refusal))
+                    .into_iter()
+                    .collect();
             }
             Evidence::Inspected { cycle, member, look, applied_received, dead } => {
                 return self.inspected((*cycle, *member), look, *applied_received, dead);
@@ -203,7 +213,10 @@ impl Books {
         }
         if let Some((dead, applied_received)) = self.members.dead.get(&member) {
             let restart = Restart { cycle, member, dead, applied_received: *applied_received };
-            findings.extend(check_replay_start(&restart, recovery));
+            findings.extend(match self.members.damaged.get(&member) {
+                Some(damage) => check_damaged_start(&restart, damage, recovery),
+                None => check_replay_start(&restart, recovery),
+            });
         }
         findings
     }

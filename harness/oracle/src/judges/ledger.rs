@@ -44,6 +44,7 @@ use super::votes::Leaders;
 use super::watermarks::WatermarkJudge;
 use crate::model::{KvDigest, Live, Model};
 use crate::raft_log::RaftLog;
+use ninelives_evidence::damage::Damage;
 use ninelives_evidence::history::History;
 use ninelives_evidence::logged::LogEvidence;
 use ninelives_evidence::member::Slot;
@@ -153,6 +154,8 @@ pub(super) struct MemberBooks {
     /// The members that died in this cycle: the last look at their directories, and the highest
     /// index that they were heard to have applied.
     pub dead: BTreeMap<u64, (DeadMember, Option<u64>)>,
+    /// The members with a damaged file.
+    pub damaged: BTreeMap<u64, Damage>,
 }
 
 /// Facts that the next fence, or the next snapshot, is held to.
@@ -504,6 +507,7 @@ impl Books {
     pub fn begin_cycle(&mut self, cycle: u32) {
         self.position.cycle = Some(cycle);
         self.members.dead.clear();
+        self.members.damaged.clear();
         self.findings.queue.begin_cycle();
     }
 

@@ -24,6 +24,7 @@
 //! | [`log_replay`] | the committed entries of the raft logs, replayed, make what the watches delivered |
 //! | [`votes`] | a vote never goes back, and a term has one leader, durably elected |
 //! | [`watermarks`] | within one life watermarks stand in their order and never go back |
+//! | [`damage`] | a member with a damaged file refuses clearly, or has all that it had acknowledged |
 //! | [`alone`] | a dead directory, and its member's start alone, are what a crash may leave |
 //! | [`migration`] | a change of engine, interrupted or not, keeps what it found |
 //! | `strangers` | a member of another cluster stays in it, and gets no key of ours |
@@ -36,6 +37,7 @@
 pub mod alone;
 mod asked;
 mod cost;
+pub mod damage;
 mod durability;
 mod exactly_once;
 pub mod fence;

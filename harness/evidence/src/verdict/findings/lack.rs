@@ -61,6 +61,10 @@ findings! {
         "expected disks that fail {operation}, planned {planned} times, to be asked for it at least \
          once, found never: nothing was refused";
 
+    NotProven TooFewDamaged { percent_min: u32, damaged: u64, planned: u64 }
+        "expected at least {percent_min} % of the planned damages to change a file, found {damaged} \
+         of {planned}";
+
     NotProven QuotasUnmet { unmet: Vec<Unmet> }
         "expected every quota of window × role to be met, found {count} unmet: {unmet}",
         count = unmet.len(), unmet = join(unmet, "; ");

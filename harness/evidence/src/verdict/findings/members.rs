@@ -32,6 +32,13 @@ findings! {
         "n{member}: expected it to end within {bound} of a sync of {file} that failed, found it \
          alive: what it acknowledges from then on may not be durable; see nodes/n{member}.log";
 
+    /// `damage`: what was done to its files while it was dead; `words`: its last line.
+    NodeDied RefusedUnclearly { member: u64, damage: String, ended: Ended, words: String }
+        "n{member}: expected it to serve rightly after a {damage}, or to end with exit code 1, 65 or \
+         74 and a last line that names the file and says \"under a new id\", found that it ended \
+         with {ended} and said {words:?}; see nodes/n{member}.log",
+        ended = end(*ended);
+
     RefusedAfterOwnCrash RefusedToStart { member: u64, ended: Ended, remark: Option<String> }
         "n{member}: expected it to start, found that it ended with {ended}{remark}; its last words \
          are in nodes/n{member}.log",

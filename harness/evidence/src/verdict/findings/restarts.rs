@@ -40,6 +40,12 @@ findings! {
         "the dead directory has {mark} = {dead}, the next life found {told}",
         dead = or_nothing(*dead), told = or_nothing(*told);
 
+    /// `damage`: what was done to its files while it was dead.
+    LostWrite ForgotAfterDamage { damage: String, was: Option<u64>, is: Option<u64> }
+        "its log held entries to {was}, and after a {damage} it started with a log that ends at {is}: \
+         it had acknowledged what it forgot",
+        was = or_nothing(*was), is = or_nothing(*is);
+
     /// The entries that had to be verified, and those that were.
     ReplayStart VerifiedOtherEntries { expected: Option<Span>, found: Option<Span> }
         "(N, E] to verify is {expected}, verified was {found}",

@@ -22,7 +22,7 @@ impl Books {
                 OperationBooks { pending, acked, writes, claims, sessions, linearizability, exactly_once, stale, refusals },
             compactions: CompactionBooks { acked: compact_acked, sent: compact_sent },
             leases: LeaseBooks { book: leases, clock: lease_clock },
-            members: MemberBooks { tenants, server, watermarks, leaders, votes, dead },
+            members: MemberBooks { tenants, server, watermarks, leaders, votes, dead, damaged },
             fences: FenceBooks { baseline, saving, agreed },
             findings: FindingBooks { queue, known, lost_write, watch_broken },
             tally,
@@ -31,7 +31,7 @@ impl Books {
         } = self;
         // The caller decides when to drain it; the findings follow from the evidence.
         let raised = (&queue.of_cycle, queue.unlisted);
-        let fields: [(&str, &dyn fmt::Debug); 36] = [
+        let fields: [(&str, &dyn fmt::Debug); 37] = [
             ("model", model),
             ("leases", leases),
             ("lease_clock", lease_clock),
@@ -64,6 +64,7 @@ impl Books {
             ("agreed", agreed),
             ("votes", votes),
             ("dead", dead),
+            ("damaged", damaged),
             ("ended", ended),
             ("resumptions", resumptions),
             ("lost_write", lost_write),

@@ -1,0 +1,154 @@
+//! Promise: a member whose file was damaged while it was dead ends with an exit code that the node
+//! documents and a last line that names the file and the way back, or it starts with everything
+//! that it had acknowledged.
+//!
+//! What such a member answers is judged as any answer is. Here its start is judged by what the
+//! directory held before the damage. Its engine may have gone back to an earlier state of its own,
+//! which the raft log makes whole again; the log itself, which the member has acknowledged entry by
+//! entry, may not.
+
+use super::replay_start::{Restart, check_replay_start};
+use ninelives_evidence::damage::{Damage, Refusal};
+use ninelives_evidence::ended::Ended;
+use ninelives_evidence::verdict::Finding;
+use ninelives_evidence::verdict::findings::parts::DeadWatermark;
+use ninelives_evidence::verdict::findings::{Members, Restarts};
+use ninelives_evidence::{DeadMember, Recovered};
+use std::path::Path;
+
+/// Exit codes of a member that does not trust its disk: a refusal to start, its own invariant, its
+/// storage.
+const DOCUMENTED: [i32; 3] = [1, 65, 74];
+
+/// The folder of RocksDB's files, any of which may be named for another: a MANIFEST names tables.
+const ENGINE_FOLDER: &str = "member/snap/db";
+
+/// The way back of a member whose data is damaged, in its own words.
+const WAY_BACK: &str = "under a new id";
+
+/// Judges the end of a member with a damaged file.
+pub fn check_refusal((cycle, member): (u32, u64), damage: &Damage, refusal: &Refusal) -> Option<Finding> {
+    let Refusal { ended, words, .. } = refusal;
+    let documented = matches!(ended, Ended::Exited(code) if DOCUMENTED.contains(code));
+    if documented && names(words, &damage.file) && words.contains(WAY_BACK) {
+        return None;
+    }
+    let what = Members::RefusedUnclearly { member, damage: damage.to_string(), ended: *ended, words: words.clone() };
+    Some(Finding::new(what).in_cycle(cycle).at_member(member))
+}
+
+/// Whether `words` say which file it is.
+fn names(words: &str, file: &Path) -> bool {
+    let own = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let of_the_engine = file.starts_with(ENGINE_FOLDER);
+    words.contains(own) || of_the_engine && words.contains(ENGINE_FOLDER)
+}
+
+/// Judges the account of a member that recovered on a damaged directory. `restart` has what the
+/// directory held before.
+pub fn check_damaged_start(restart: &Restart<'_>, damage: &Damage, recovery: &Recovered) -> Vec<Finding> {
+    let dead = restart.dead;
+    if recovery.log_last < dead.log_last {
+        let (was, is) = (dead.log_last, recovery.log_last);
+        return vec![restart.finding(Restarts::ForgotAfterDamage { damage: damage.to_string(), was, is })];
+    }
+    let mut findings = Vec::new();
+    let mut not_above = |mark, dead: Option<u64>, told: Option<u64>| {
+        if told > dead {
+            findings.push(restart.finding(Restarts::RecoveredOtherMark { mark, dead, told }));
+        }
+    };
+    not_above(DeadWatermark::Persisted, dead.last_flushed_index, recovery.last_flushed_index);
+    not_above(DeadWatermark::Engine, dead.engine_index, recovery.engine_index);
+    let went_back = DeadMember {
+        last_flushed_index: recovery.last_flushed_index,
+        engine_index: recovery.engine_index,
+        ..dead.clone()
+    };
+    findings.extend(check_replay_start(&Restart { dead: &went_back, ..*restart }, recovery));
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ninelives_evidence::IndexRange;
+    use ninelives_evidence::damage::{DamageKind, FileClass};
+    use ninelives_evidence::member::Engine;
+    use ninelives_evidence::verdict::Class;
+
+    fn damage(file: &str) -> Damage {
+        let (was, is) = ("0a".to_owned(), "0b".to_owned());
+        Damage { class: FileClass::Sst, kind: DamageKind::BitFlip, file: file.into(), offset: 9, bytes: 1, was, is }
+    }
+
+    #[test]
+    fn a_refusal_has_a_documented_code_and_names_the_file() {
+        let class = |file: &str, ended, words: &str| {
+            let refusal = Refusal { ended, served: false, words: words.to_owned() };
+            check_refusal((3, 2), &damage(file), &refusal).map(|found| found.class())
+        };
+        let table = "member/snap/db/000012.sst";
+        let words = "/r/member/snap/db/000012.sst: bad checksum: add it under a new id";
+        for code in DOCUMENTED {
+            assert_eq!(class(table, Ended::Exited(code), words), None);
+        }
+        assert_eq!(class(table, Ended::Exited(1), "cannot open /r/member/snap/db: add it under a new id"), None);
+        let unclear = Some(Class::NodeDied);
+        assert_eq!(class(table, Ended::Exited(101), words), unclear, "a panic");
+        assert_eq!(class(table, Ended::KilledByOther(11), words), unclear);
+        assert_eq!(class(table, Ended::Exited(74), "storage failed: add it under a new id"), unclear);
+        assert_eq!(class(table, Ended::Exited(74), "/r/member/snap/db/000012.sst: bad checksum"), unclear);
+        assert_eq!(class("member/raft/raft-log.redb", Ended::Exited(1), words), unclear, "another file");
+    }
+
+    fn dead() -> DeadMember {
+        DeadMember {
+            engine: Some(Engine::Rocksdb),
+            last_flushed_index: Some(5),
+            engine_index: Some(7),
+            log_first: Some(3),
+            log_last: Some(9),
+            last_purged: Some(2),
+            ..DeadMember::default()
+        }
+    }
+
+    fn recovered() -> Recovered {
+        Recovered {
+            last_flushed_index: Some(5),
+            engine_index: Some(7),
+            log_first: Some(3),
+            log_last: Some(9),
+            last_purged: Some(2),
+            scan_start: Some(6),
+            verified: Some(IndexRange { first: 6, last: 7 }),
+            replayed: Some(IndexRange { first: 8, last: 9 }),
+            ..Recovered::default()
+        }
+    }
+
+    #[test]
+    fn an_engine_may_go_back_and_a_log_may_not() {
+        let found = |alter: fn(&mut Recovered)| {
+            let (dead, mut recovered) = (dead(), recovered());
+            alter(&mut recovered);
+            let restart = Restart { cycle: 3, member: 2, dead: &dead, applied_received: Some(9) };
+            let found = check_damaged_start(&restart, &damage("member/snap/db"), &recovered);
+            found.iter().map(Finding::class).collect::<Vec<_>>()
+        };
+        assert_eq!(found(|_| {}), []);
+        let earlier = |recovered: &mut Recovered| {
+            (recovered.last_flushed_index, recovered.engine_index, recovered.scan_start) = (Some(4), Some(4), Some(5));
+            (recovered.verified, recovered.replayed) = (None, Some(IndexRange { first: 5, last: 9 }));
+        };
+        assert_eq!(found(earlier), []);
+        assert_eq!(found(|recovered| recovered.log_last = Some(8)), [Class::LostWrite]);
+        assert_eq!(found(|recovered| recovered.log_last = None), [Class::LostWrite]);
+        assert!(found(|recovered| recovered.engine_index = Some(8)).contains(&Class::ReplayStart));
+        assert_eq!(
+            found(|recovered| recovered.replayed = Some(IndexRange { first: 9, last: 9 })),
+            [Class::ReplayStart]
+        );
+    }
+}
