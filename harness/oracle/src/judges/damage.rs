@@ -4,8 +4,8 @@
 //!
 //! What such a member answers is judged as any answer is. Here its start is judged by what the
 //! directory held before the damage. Its engine may have gone back to an earlier state of its own,
-//! which the raft log makes whole again; the log itself, which the member has acknowledged entry by
-//! entry, may not.
+//! which the raft log makes whole again; the log may lack its last commit, which the kill may have
+//! kept from being answered, and never an entry that was heard to be applied.
 
 use super::replay_start::{Restart, check_replay_start};
 use ninelives_evidence::damage::{Damage, Refusal};
@@ -48,8 +48,9 @@ fn names(words: &str, file: &Path) -> bool {
 /// directory held before.
 pub fn check_damaged_start(restart: &Restart<'_>, damage: &Damage, recovery: &Recovered) -> Vec<Finding> {
     let dead = restart.dead;
-    if recovery.log_last < dead.log_last {
-        let (was, is) = (dead.log_last, recovery.log_last);
+    let had = restart.applied_received.max(dead.engine_index).min(dead.log_last.max(dead.last_purged));
+    if recovery.log_last < had {
+        let (was, is) = (had, recovery.log_last);
         return vec![restart.finding(Restarts::ForgotAfterDamage { damage: damage.to_string(), was, is })];
     }
     let mut findings = Vec::new();
@@ -60,9 +61,13 @@ pub fn check_damaged_start(restart: &Restart<'_>, damage: &Damage, recovery: &Re
     };
     not_above(DeadWatermark::Persisted, dead.last_flushed_index, recovery.last_flushed_index);
     not_above(DeadWatermark::Engine, dead.engine_index, recovery.engine_index);
+    not_above(DeadWatermark::LastPurged, dead.last_purged, recovery.last_purged);
+    not_above(DeadWatermark::LogLast, dead.log_last, recovery.log_last);
     let went_back = DeadMember {
         last_flushed_index: recovery.last_flushed_index,
         engine_index: recovery.engine_index,
+        last_purged: recovery.last_purged,
+        log_last: recovery.log_last,
         ..dead.clone()
     };
     findings.extend(check_replay_start(&Restart { dead: &went_back, ..*restart }, recovery));
@@ -133,17 +138,21 @@ mod tests {
         let found = |alter: fn(&mut Recovered)| {
             let (dead, mut recovered) = (dead(), recovered());
             alter(&mut recovered);
-            let restart = Restart { cycle: 3, member: 2, dead: &dead, applied_received: Some(9) };
+            let restart = Restart { cycle: 3, member: 2, dead: &dead, applied_received: Some(8) };
             let found = check_damaged_start(&restart, &damage("member/snap/db"), &recovered);
             found.iter().map(Finding::class).collect::<Vec<_>>()
         };
         assert_eq!(found(|_| {}), []);
+        let unanswered = |recovered: &mut Recovered| {
+            (recovered.log_last, recovered.replayed) = (Some(8), Some(IndexRange { first: 8, last: 8 }));
+        };
+        assert_eq!(found(unanswered), [], "the kill may have come before the last commit was answered");
         let earlier = |recovered: &mut Recovered| {
             (recovered.last_flushed_index, recovered.engine_index, recovered.scan_start) = (Some(4), Some(4), Some(5));
             (recovered.verified, recovered.replayed) = (None, Some(IndexRange { first: 5, last: 9 }));
         };
         assert_eq!(found(earlier), []);
-        assert_eq!(found(|recovered| recovered.log_last = Some(8)), [Class::LostWrite]);
+        assert_eq!(found(|recovered| recovered.log_last = Some(7)), [Class::LostWrite]);
         assert_eq!(found(|recovered| recovered.log_last = None), [Class::LostWrite]);
         assert!(found(|recovered| recovered.engine_index = Some(8)).contains(&Class::ReplayStart));
         assert_eq!(
