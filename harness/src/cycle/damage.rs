@@ -51,13 +51,13 @@ impl Stage<'_> {
         let dead = work.victims.first().and_then(|victim| self.cluster.member(victim.member));
         let Some(dead) = dead.filter(|member| !member.is_up()) else {
             let skipped = Some("the kill before it did not land".to_owned());
-            work.record.damage = Some(DamageRecord { skipped, ..record });
+            work.record.damage = Some(Box::new(DamageRecord { skipped, ..record }));
             return Ok(());
         };
         let (member, cycle) = (dead.id, work.step.cycle);
         if !class.exists_on(dead.engine) {
             let skipped = Some(format!("n/a on {}, which n{member} runs", dead.engine));
-            work.record.damage = Some(DamageRecord { skipped, not_applicable: true, ..record });
+            work.record.damage = Some(Box::new(DamageRecord { skipped, not_applicable: true, ..record }));
             return Ok(());
         }
         self.note(cycle, Did::Damage, Some(member), Some(&corruption.to_string()));
@@ -68,7 +68,7 @@ impl Stage<'_> {
             work.damages.member = Some(member);
             self.judge(work, &Evidence::Damaged { cycle, member, damage: damage.clone() });
         }
-        work.record.damage = Some(DamageRecord { damage: landed, skipped, ..record });
+        work.record.damage = Some(Box::new(DamageRecord { damage: landed, skipped, ..record }));
         Ok(())
     }
 

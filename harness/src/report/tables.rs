@@ -200,7 +200,7 @@ fn cycle_row(cycle: &CycleRecord) -> String {
     .into_iter()
     .flatten()
     .chain(cycle.kills.again.iter().map(again_note))
-    .chain(cycle.damage.iter().map(damage_note))
+    .chain(cycle.damage.as_deref().into_iter().map(damage_note))
     .chain(cycle.lasting.iter().map(lasting_note))
     {
         outcome.push_str("; ");

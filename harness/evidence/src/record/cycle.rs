@@ -203,7 +203,7 @@ pub struct CycleRecord {
     pub lasting: Vec<LastingRecord>,
     /// The planned damage of a file of the victim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub damage: Option<DamageRecord>,
+    pub damage: Option<Box<DamageRecord>>,
     /// Raft terms that passed from the first of them until all had ended.
     #[serde(default, skip_serializing_if = "super::is_zero")]
     pub terms_passed: u64,
