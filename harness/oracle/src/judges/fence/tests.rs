@@ -111,19 +111,6 @@ fn a_missed_answer_is_no_answer() {
 }
 
 #[test]
-fn a_digest_of_ten_thousand_rows_takes_milliseconds() {
-    let ledger = Ledger::new(&[1].map(Slot));
-    for revision in 2..10_002 {
-        let key = format!("p/{:05}", revision % 300).into_bytes();
-        let change = Change::Put { key, value: vec![b'x'; 200], create_revision: 2, version: 1, lease: 0 };
-        ledger.deliver(Slot(1), revision, &[change]);
-    }
-    let start = ninelives_evidence::clock::now();
-    assert_eq!(ledger.kv_digest(10_001, 0).unwrap().rows, 10_000);
-    assert!(ninelives_evidence::clock::ms_since(start) < 200, "{} ms", ninelives_evidence::clock::ms_since(start));
-}
-
-#[test]
 fn only_an_index_that_was_applied_here_must_hold_its_fence() {
     let life =
         Recovered { scan_start: Some(10), verified: Some(IndexRange { first: 10, last: 20 }), ..Recovered::default() };
