@@ -26,6 +26,8 @@ struct Report {
     log_last: Option<u64>,
     log_last_term: Option<u64>,
     last_purged: Option<u64>,
+    /// The log's last commit had been answered.
+    log_answered: Option<bool>,
     committed: Option<u64>,
     vote_term: Option<u64>,
     vote_node: Option<u64>,
@@ -58,8 +60,8 @@ pub fn run(options: &Inspect) -> anyhow::Result<ExitCode> {
         Ok(id) => (report.engine_index, report.engine_term) = (id.map(|id| id.index), id.map(|id| id.term)),
         Err(error) => report.engine_error = Some(error),
     }
-    match LogFacts::read(&dir.raft()) {
-        Ok(facts) => report.set_log(facts),
+    match LogFacts::read_dead(&dir.raft()) {
+        Ok((facts, answered)) => report.set_log(facts, answered),
         // A first life that died between its marker and its log.
         Err(LogError::Missing(_)) if report.is_brand_new() => {}
         Err(error) => report.log_error = Some(error.to_string()),
@@ -74,7 +76,8 @@ impl Report {
         self.engine.is_none() && self.engine_error.is_none() && self.last_flushed_index.is_none()
     }
 
-    fn set_log(&mut self, facts: LogFacts) {
+    fn set_log(&mut self, facts: LogFacts, answered: bool) {
+        self.log_answered = Some(answered);
         self.log_first = facts.first;
         self.log_last = facts.last.map(|id| id.index);
         self.log_last_term = facts.last.map(|id| id.term);

@@ -23,6 +23,10 @@ pub struct DeadMember {
     pub log_first: Option<u64>,
     pub log_last: Option<u64>,
     pub last_purged: Option<u64>,
+    /// The member had answered the last commit of its log, by the number that it keeps beside it.
+    /// `None`: the record is older than this, or its member keeps no such number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_answered: Option<bool>,
     pub vote_term: Option<u64>,
     pub vote_node: Option<u64>,
     pub vote_committed: Option<bool>,

@@ -4,8 +4,10 @@
 //!
 //! What such a member answers is judged as any answer is. Here its start is judged by what the
 //! directory held before the damage. Its engine may have gone back to an earlier state of its own,
-//! which the raft log makes whole again; the log may lack its last commit, which the kill may have
-//! kept from being answered, and never an entry that was heard to be applied.
+//! which the raft log makes whole again. The log may lack nothing that had been answered: all of it,
+//! if the number beside it says that its last commit had been. Otherwise the kill may have come
+//! before the last commit was answered, and the log may lack that, but no entry that was heard to be
+//! applied.
 
 use super::replay_start::{Restart, check_replay_start};
 use ninelives_evidence::damage::{Damage, Refusal};
@@ -48,7 +50,11 @@ fn names(words: &str, file: &Path) -> bool {
 /// directory held before.
 pub fn check_damaged_start(restart: &Restart<'_>, damage: &Damage, recovery: &Recovered) -> Vec<Finding> {
     let dead = restart.dead;
-    let had = restart.applied_received.max(dead.engine_index).min(dead.log_last.max(dead.last_purged));
+    let all = dead.log_last.max(dead.last_purged);
+    let had = match dead.log_answered {
+        Some(true) => all,
+        _ => restart.applied_received.max(dead.engine_index).min(all),
+    };
     if recovery.log_last < had {
         let (was, is) = (had, recovery.log_last);
         return vec![restart.finding(Restarts::ForgotAfterDamage { damage: damage.to_string(), was, is })];
@@ -135,19 +141,23 @@ mod tests {
 
     #[test]
     fn an_engine_may_go_back_and_a_log_may_not() {
-        let found = |alter: fn(&mut Recovered)| {
-            let (dead, mut recovered) = (dead(), recovered());
+        let judged = |log_answered, alter: fn(&mut Recovered)| {
+            let (dead, mut recovered) = (DeadMember { log_answered, ..dead() }, recovered());
             alter(&mut recovered);
             let restart = Restart { cycle: 3, member: 2, dead: &dead, applied_received: Some(8) };
             let found = check_damaged_start(&restart, &damage("member/snap/db"), &recovered);
             found.iter().map(Finding::class).collect::<Vec<_>>()
         };
+        let found = |alter| judged(Some(false), alter);
         assert_eq!(found(|_| {}), []);
-        let unanswered = |recovered: &mut Recovered| {
+        let without_the_last: fn(&mut Recovered) = |recovered| {
             (recovered.log_last, recovered.replayed) = (Some(8), Some(IndexRange { first: 8, last: 8 }));
         };
-        assert_eq!(found(unanswered), [], "the kill may have come before the last commit was answered");
-        let earlier = |recovered: &mut Recovered| {
+        assert_eq!(found(without_the_last), [], "the kill may have come before the last commit was answered");
+        assert_eq!(judged(None, without_the_last), []);
+        assert_eq!(judged(Some(true), without_the_last), [Class::LostWrite]);
+        assert_eq!(judged(Some(true), |_| {}), []);
+        let earlier: fn(&mut Recovered) = |recovered| {
             (recovered.last_flushed_index, recovered.engine_index, recovered.scan_start) = (Some(4), Some(4), Some(5));
             (recovered.verified, recovered.replayed) = (None, Some(IndexRange { first: 5, last: 9 }));
         };

@@ -48,14 +48,13 @@ pub(super) struct Commits {
 }
 
 impl Commits {
-    /// Opens the file in `dir` beside a log whose last transaction has `number`; makes it if the
-    /// log has none yet.
+    /// Opens the file in `dir` beside a log that was [checked](check); makes it if the log has none
+    /// yet.
     ///
     /// # Errors
-    /// Claims 3 to 5: the log, or this file, is not what this program left.
-    pub fn open(dir: &Path, number: Option<u64>) -> Result<Self, LogError> {
+    /// It cannot be written.
+    pub fn open(dir: &Path) -> Result<Self, LogError> {
         let path = dir.join(FILE_NAME);
-        check(dir, number)?;
         if !path.exists() {
             durable::replace_file(&path, &content(0), |_| {})?;
         }
@@ -72,25 +71,27 @@ impl Commits {
     }
 }
 
+/// The number in `dir`; `None`: there is no such file.
+///
+/// # Errors
+/// Claim 4.
+pub(super) fn answered(dir: &Path) -> Result<Option<u64>, LogError> {
+    let path = dir.join(FILE_NAME);
+    match std::fs::read(&path) {
+        Ok(bytes) => decode(&bytes).map(Some).ok_or_else(|| {
+            let expected = "expected 1024 bytes, with a number of commits and its checksum in one of two sectors";
+            broken(path, format!("{expected}, found none"))
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(LogError::unreadable(&path, error)),
+    }
+}
+
 /// Claims 3 to 5, of a log in `dir` whose last transaction has `number`. Changes nothing.
 pub(super) fn check(dir: &Path, number: Option<u64>) -> Result<(), LogError> {
-    let path = dir.join(FILE_NAME);
-    let found = match std::fs::read(&path) {
-        Ok(bytes) => decode(&bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => match number {
-            None => return Ok(()),
-            Some(number) => {
-                return Err(broken(path, format!("expected it beside a raft log with {number} commits, found none")));
-            }
-        },
-        Err(error) => return Err(LogError::unreadable(&path, error)),
-    };
-    let Some(answered) = found else {
-        return Err(broken(
-            path,
-            "expected 1024 bytes, with a number of commits and its checksum in one of two sectors, found none"
-                .to_owned(),
-        ));
+    let Some(answered) = answered(dir)? else {
+        let missing = |number| format!("expected it beside a raft log with {number} commits, found none");
+        return number.map_or(Ok(()), |number| Err(broken(dir.join(FILE_NAME), missing(number))));
     };
     let number = number.unwrap_or(0);
     if number < answered {
@@ -151,17 +152,22 @@ mod tests {
         tempfile::tempdir().unwrap()
     }
 
+    fn open(dir: &Path, number: Option<u64>) -> Result<Commits, LogError> {
+        check(dir, number)?;
+        Commits::open(dir)
+    }
+
     fn refusal(dir: &Path, number: Option<u64>) -> String {
-        Commits::open(dir, number).unwrap_err().to_string()
+        open(dir, number).unwrap_err().to_string()
     }
 
     #[test]
     fn claim_3_a_lower_number_is_refused_and_a_higher_one_is_not() {
         let dir = dir();
-        let commits = Commits::open(dir.path(), None).unwrap();
+        let commits = open(dir.path(), None).unwrap();
         (1..=7).for_each(|number| commits.answered(number).unwrap());
         for number in [Some(7), Some(8), Some(90)] {
-            Commits::open(dir.path(), number).unwrap();
+            open(dir.path(), number).unwrap();
         }
         for number in [None, Some(0), Some(6)] {
             let why = refusal(dir.path(), number);
@@ -173,13 +179,13 @@ mod tests {
     #[test]
     fn claim_4_a_torn_write_leaves_the_number_before_it() {
         let dir = dir();
-        let commits = Commits::open(dir.path(), None).unwrap();
+        let commits = open(dir.path(), None).unwrap();
         (1..=7).for_each(|number| commits.answered(number).unwrap());
         let path = dir.path().join(FILE_NAME);
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[place(7) + 9] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
-        Commits::open(dir.path(), Some(6)).unwrap();
+        open(dir.path(), Some(6)).unwrap();
         assert!(refusal(dir.path(), Some(5)).contains("expected commit 6"));
         bytes[place(6)] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
@@ -197,7 +203,7 @@ mod tests {
         let why = refusal(dir.path(), Some(1));
         assert!(why.contains("raft-log.commits") && why.contains("found none"), "{why}");
         assert!(!dir.path().join(FILE_NAME).exists());
-        Commits::open(dir.path(), None).unwrap();
+        open(dir.path(), None).unwrap();
         check(dir.path(), Some(0)).unwrap();
     }
 }

@@ -145,13 +145,21 @@ impl Disk {
         commits::check(&self.dir, found.commits)
     }
 
-    /// The same, and numbers the transactions from now on.
+    /// Whether the last transaction in the log had been answered. A log without numbers does not
+    /// say.
+    ///
+    /// # Errors
+    /// The number of those that were cannot be read.
+    pub fn last_is_answered(&self, found: &Found) -> Result<bool, LogError> {
+        let answered = commits::answered(&self.dir)?;
+        Ok(found.commits.is_some_and(|last| answered >= Some(last)))
+    }
+
+    /// The same as [`Disk::check_commits`], and numbers the transactions from now on.
     pub fn number_commits(&self, found: &Found) -> Result<(), LogError> {
         self.check_commits(found)?;
-        if !planted(Bug::LogBitflipTruncates) {
-            let commits = Commits::open(&self.dir, found.commits)?;
-            *self.commits.lock().unwrap_or_else(PoisonError::into_inner) = Some((found.commits.unwrap_or(0), commits));
-        }
+        let commits = Commits::open(&self.dir)?;
+        *self.commits.lock().unwrap_or_else(PoisonError::into_inner) = Some((found.commits.unwrap_or(0), commits));
         Ok(())
     }
 

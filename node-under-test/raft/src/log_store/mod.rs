@@ -111,7 +111,20 @@ impl LogFacts {
     /// # Errors
     /// [`LogError::Missing`] if there is no log in `dir`: it is not made.
     pub fn read(dir: &Path) -> Result<Self, LogError> {
-        disk::caught_in(dir, || Ok(Self::of(&Disk::open(dir, None)?.found()?)))
+        Self::read_dead(dir).map(|(facts, _)| facts)
+    }
+
+    /// The same, and whether its last commit had been answered: then the log may not lose any of
+    /// it. Where a kill came between a commit and its number, it had not.
+    ///
+    /// # Errors
+    /// As [`LogFacts::read`].
+    pub fn read_dead(dir: &Path) -> Result<(Self, bool), LogError> {
+        disk::caught_in(dir, || {
+            let disk = Disk::open(dir, None)?;
+            let found = disk.found()?;
+            Ok((Self::of(&found), disk.last_is_answered(&found)?))
+        })
     }
 
     /// The same, after every entry was read: they decode, and follow each other without a gap, and

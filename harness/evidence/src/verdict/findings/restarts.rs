@@ -42,8 +42,8 @@ findings! {
 
     /// `damage`: what was done to its files while it was dead.
     LostWrite ForgotAfterDamage { damage: String, was: Option<u64>, is: Option<u64> }
-        "it had applied entries to {was}, and after a {damage} it started with a log that ends at \
-         {is}: it had acknowledged what it forgot",
+        "it had acknowledged entries to {was}, and after a {damage} it started with a log that ends \
+         at {is}",
         was = or_nothing(*was), is = or_nothing(*is);
 
     /// The entries that had to be verified, and those that were.
