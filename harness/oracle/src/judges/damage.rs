@@ -4,10 +4,10 @@
 //!
 //! What such a member answers is judged as any answer is. Here its start is judged by what the
 //! directory held before the damage. Its engine may have gone back to an earlier state of its own,
-//! which the raft log makes whole again. The log may lack nothing that had been answered: all of it,
-//! if the number beside it says that its last commit had been. Otherwise the kill may have come
-//! before the last commit was answered, and the log may lack that, but no entry that was heard to be
-//! applied.
+//! which the raft log makes whole again. The log may lack nothing that had been answered: none of
+//! it, if the number beside it says that its last commit had been. Otherwise the kill may have come
+//! before the last commit was answered, and the log may lack that, but no entry that was heard to
+//! be applied.
 
 use super::replay_start::{Restart, check_replay_start};
 use ninelives_evidence::damage::{Damage, Refusal};

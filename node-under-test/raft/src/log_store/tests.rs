@@ -395,8 +395,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Memory {
     }
 }
 
-/// Pages of two places or moments are mixed, as a misdirected write or a power loss leaves them. redb
-/// would panic on some of them if it did not verify the file when it opens it.
+/// Pages of two places or moments are mixed, as a misdirected write or a power loss leaves them.
+/// redb would panic on some of them if it did not verify the file when it opens it.
 #[tokio::test]
 async fn a_page_in_the_place_of_another_ends_in_words() {
     let (dir, log) = open();
