@@ -33,7 +33,7 @@ impl Split {
         Some(Self {
             cycle: mean(run.cycles.iter().map(|cycle| cycle.duration_ms).sum()),
             phases: PHASES.iter().map(phase).filter(|(_, ms)| *ms > 0.0).collect(),
-            cycles_per_minute: count * 60_000.0 / (run.elapsed_ms.max(1) as f64),
+            cycles_per_minute: run.cycles_of_this_life() as f64 * 60_000.0 / (run.elapsed_ms.max(1) as f64),
         })
     }
 
@@ -48,6 +48,7 @@ impl Split {
 mod tests {
     use super::*;
     use crate::report::sample;
+    use ninelives_evidence::record::ResumedRecord;
 
     #[test]
     fn a_mean_is_over_all_cycles() {
@@ -60,6 +61,10 @@ mod tests {
         run.elapsed_ms = 1_000;
         let said = Split::of(&run).unwrap().sentence();
         assert_eq!(said, "120 cycles per minute; of the 200 ms of one: reach the place, and kill 100 · fence 40");
+        let resumed = |after_cycle| ResumedRecord { cluster: run.cycles[0].cluster, after_cycle };
+        run.resumed = vec![resumed(0), resumed(run.cycles[0].cycle)];
+        let said = Split::of(&run).unwrap().sentence();
+        assert!(said.starts_with("60 cycles per minute; of the 200 ms"), "the other was before it was resumed: {said}");
         run.cycles.clear();
         assert_eq!(Split::of(&run), None);
     }

@@ -266,6 +266,7 @@ pub struct RunSummary {
     pub resumed: Vec<ResumedRecord>,
     /// Start, UTC, `YYYY-MM-DDTHH:MM:SSZ`.
     pub started_utc: String,
+    /// Since the run was started, or resumed the last time.
     pub elapsed_ms: u64,
     /// CPU time, user and system, of the members, the inspectors and the other children that have
     /// ended. `None`: the record is older than this field.
@@ -338,6 +339,15 @@ impl RunSummary {
     /// Members that ended by themselves, of an error that their disks were made to give them.
     pub fn disk_ends(&self) -> u64 {
         self.cycles.iter().map(|cycle| u64::from(cycle.kills.disk_ends)).sum()
+    }
+
+    /// Cycles that were carried out in `elapsed_ms`: since the run was resumed the last time.
+    pub fn cycles_of_this_life(&self) -> usize {
+        let before = |cycle: &&CycleRecord| {
+            let resumed = self.resumed.iter().filter(|one| one.cluster == cycle.cluster);
+            resumed.map(|one| one.after_cycle).max().is_some_and(|after| cycle.cycle <= after)
+        };
+        self.cycles.len() - self.cycles.iter().filter(before).count()
     }
 
     /// Files of dead members that were damaged, of so many that were planned and could be.
