@@ -26,8 +26,6 @@ use std::time::Duration;
 pub(super) struct Damages {
     /// The file as it was when the cycle began.
     older: Option<Older>,
-    /// The step's damage was done, or could not be.
-    tried: bool,
     /// The member with a damaged file, until it is replaced.
     member: Option<u64>,
 }
@@ -44,8 +42,7 @@ impl Stage<'_> {
 
     /// Damages a file of the member that the step has killed, if the step says so.
     pub(super) fn damage(&self, work: &mut Work) -> Result<(), Trouble> {
-        let Some(corruption) = work.corruption().filter(|_| !work.damages.tried) else { return Ok(()) };
-        work.damages.tried = true;
+        let Some(corruption) = work.corruption().filter(|_| work.record.damage.is_none()) else { return Ok(()) };
         let Corruption { class, kind } = corruption;
         let record = DamageRecord { class, kind, damage: None, skipped: None, not_applicable: false, refusal: None };
         let dead = work.victims.first().and_then(|victim| self.cluster.member(victim.member));

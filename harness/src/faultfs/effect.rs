@@ -222,7 +222,7 @@ impl Content {
 /// By path: the content's digest of a file; `None`: a directory.
 type Listing = BTreeMap<PathBuf, Option<Digest>>;
 
-/// The digest of a page of which so many bytes are in the file; the rest counts as zeros.
+/// The digest of a page that has so many bytes in the file; the rest counts as zeros.
 fn page_digest(mut bytes: Vec<u8>, of_file: u64) -> Digest {
     bytes.truncate(of_file as usize);
     bytes.resize(PAGE as usize, 0);

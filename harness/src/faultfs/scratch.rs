@@ -28,11 +28,7 @@ impl Scratch {
     /// The directory cannot be replaced, or a mount cannot be undone.
     pub fn at(dir: &Path) -> anyhow::Result<Self> {
         let cannot = || format!("cannot make {}", dir.display());
-        match std::fs::remove_dir_all(dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            _ => std::fs::create_dir_all(dir),
-        }
-        .with_context(cannot)?;
+        remove(dir).and_then(|()| std::fs::create_dir_all(dir)).with_context(cannot)?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
         let memory = match mount(Some("ninelives"), dir, Some("tmpfs"), flags, Some("mode=0700")) {
             Ok(()) => {

@@ -50,7 +50,7 @@ impl<'a> Bench<'a> {
     /// `None`: the target's dead directories cannot be read, or no cut of this member was kept.
     ///
     /// # Errors
-    /// There is no place to make states in.
+    /// States cannot be made anywhere.
     pub fn of(site: &'a Site, member: &'a Member) -> anyhow::Result<Option<Self>> {
         let Some((inspector, kept)) = site.target.inspector().zip(member.kept()) else { return Ok(None) };
         let scratch = Scratch::at(&site.paths.states(member.id))?;

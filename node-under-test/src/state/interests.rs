@@ -65,7 +65,7 @@ impl Interests {
         Interest { id, woken, all: Arc::clone(self) }
     }
 
-    /// True if there is no stream, so that what an entry changes need not be known.
+    /// True if no stream is open. What an entry changes need not be known then.
     pub fn is_empty(&self) -> bool {
         self.streams().by_id.is_empty()
     }
@@ -217,7 +217,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever streams want and forget, and however many of their watches want the same.
+        /// Streams want and forget intervals, and several watches of a stream may want the same one.
         #[test]
         fn a_change_marks_exactly_the_streams_that_want_its_key(
             steps in proptest::collection::vec((0usize..4, bytes(), bytes(), any::<bool>(), any::<bool>()), 1..60),

@@ -22,7 +22,7 @@ use std::path::Path;
 /// storage.
 const DOCUMENTED: [i32; 3] = [1, 65, 74];
 
-/// The folder of RocksDB's files, any of which may be named for another: a MANIFEST names tables.
+/// The folder of RocksDB's files. RocksDB may blame another of them: a MANIFEST names tables.
 const ENGINE_FOLDER: &str = "member/snap/db";
 
 /// The way back of a member whose data is damaged, in its own words.
@@ -41,9 +41,9 @@ pub fn check_refusal((cycle, member): (u32, u64), damage: &Damage, refusal: &Ref
 
 /// Whether `words` say which file it is.
 fn names(words: &str, file: &Path) -> bool {
-    let own = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let own = file.file_name().and_then(|name| name.to_str());
     let of_the_engine = file.starts_with(ENGINE_FOLDER);
-    words.contains(own) || of_the_engine && words.contains(ENGINE_FOLDER)
+    own.is_some_and(|own| words.contains(own)) || of_the_engine && words.contains(ENGINE_FOLDER)
 }
 
 /// Judges the account of a member that recovered on a damaged directory. `restart` has what the

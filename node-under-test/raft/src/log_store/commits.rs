@@ -71,7 +71,7 @@ impl Commits {
     }
 }
 
-/// The number in `dir`; `None`: there is no such file.
+/// The number in `dir`; `None`: the file does not exist.
 ///
 /// # Errors
 /// Claim 4.

@@ -104,9 +104,9 @@ pub struct LogFacts {
 }
 
 impl LogFacts {
-    /// The facts of a stopped member's log, or a copy of it, whatever its member had answered. redb
-    /// may have to repair the file after a kill, so it is opened for writing; what it says does not
-    /// change.
+    /// The facts of a stopped member's log, or of a copy of it. What the member had answered is not
+    /// looked at. redb may have to repair the file after a kill, so it is opened for writing; what
+    /// it says does not change.
     ///
     /// # Errors
     /// [`LogError::Missing`] if there is no log in `dir`: it is not made.

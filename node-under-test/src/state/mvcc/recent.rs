@@ -5,8 +5,8 @@
 //!    changes are not known (it was too large to keep, or came before) ends what was kept before
 //!    it.
 //! 2. *It is what the engine's rows say.* A test compares the two for any history.
-//! 3. *It is bounded*, whatever the changes are: in bytes, and each change's bytes are its own
-//!    copy, because a part of a request would keep the whole of it in memory.
+//! 3. *It is bounded in bytes*. Each change has its own copy of key and value, because a slice of a
+//!    request would keep the whole request in memory.
 
 use super::history::{Change, History, Wanted};
 use super::row::RowKey;
@@ -190,7 +190,7 @@ mod tests {
         }
     }
 
-    /// Claim 3: a request of which a change is a part goes when it is applied.
+    /// Claim 3: a request is freed once it is applied, although its changes are kept.
     #[test]
     fn changes_share_nothing_with_their_requests() {
         let request = Bytes::from(vec![1; 1000]);
