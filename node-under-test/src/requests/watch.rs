@@ -362,8 +362,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-        /// At any pace, each watch gets every matching event once, in order, with revisions whole. A
-        /// stream may have many watches, which start in the past or the future.
+        /// At any pace, each watch gets every matching event once, in order, with revisions whole.
+        /// A stream may have many watches, which start in the past or the future.
         #[test]
         fn every_watch_gets_its_events_once_and_in_order(
             before in 0usize..4,

@@ -217,7 +217,7 @@ mod tests {
     }
 
     proptest! {
-        /// Streams want and forget intervals, and several watches of a stream may want the same one.
+        /// Streams want and forget intervals. Several watches of a stream may want the same.
         #[test]
         fn a_change_marks_exactly_the_streams_that_want_its_key(
             steps in proptest::collection::vec((0usize..4, bytes(), bytes(), any::<bool>(), any::<bool>()), 1..60),
