@@ -12,7 +12,7 @@ CARGO := . scripts/env.sh && cargo
 BUILD := $(CARGO) build --release --locked --workspace
 RUN := . scripts/env.sh && exec "$$CARGO_TARGET_DIR/release/ninelives" run
 
-.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos long-work mutants power explore power-files power-mutants certificate disk-full io-error corruption five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines bench-files bench-slow bench-watches fuzz restore rolling-upgrade limits restore-unlike strangers mixed etcdctl lint format deny doc clean
+.PHONY: help setup build sabotaged test gate gate-redb smoke sweep chaos long-work mutants power power-smoke explore power-files power-mutants certificate disk-full io-error corruption five-nodes etcd etcd-smoke etcd-files etcd-releases bench bench-engines bench-files bench-slow bench-watches fuzz restore rolling-upgrade limits restore-unlike strangers mixed etcdctl lint format deny doc clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,9 @@ mutants: sabotaged build ## the detection table: every planted bug, 20 seeds or 
 power: build ## power losses: what was not synced is lost (root and /dev/fuse): 500 cycles
 	@$(RUN) scenarios/power.toml --seed $(SEED)
 
+power-smoke: build ## the same in small: 20 cycles
+	@$(RUN) scenarios/power-smoke.toml --seed $(SEED)
+
 power-files: build ## the same at the n-th write, sync, rename, creation or removal of a class of file, on each engine (root and /dev/fuse)
 	@for scenario in power-files power-files-redb; do ( $(RUN) scenarios/$$scenario.toml --seed $(SEED) ); done
 
@@ -67,8 +70,8 @@ disk-full: build ## disks that are full for a while, on each engine (root and /d
 io-error: build ## syncs, reads and writes that fail, on each engine (root and /dev/fuse): 60 cycles each
 	@for engine in io-error io-error-redb; do ( $(RUN) scenarios/$$engine.toml --seed $(SEED) ) || exit; done
 
-corruption: build ## damaged files of dead members, on each engine: 60 cycles each
-	@for engine in corruption corruption-redb; do ( $(RUN) scenarios/$$engine.toml --seed $(SEED) ) || exit; done
+corruption: build ## damaged files of dead members, on each engine and on both: 60 cycles each
+	@for engine in corruption corruption-redb corruption-mixed; do ( $(RUN) scenarios/$$engine.toml --seed $(SEED) ) || exit; done
 
 five-nodes: build ## five members
 	@$(RUN) scenarios/five-nodes.toml --seed $(SEED)

@@ -17,7 +17,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 /// A thing that some scenarios need of the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ability {
     /// The node that ships with the harness.
@@ -38,11 +38,11 @@ impl Ability {
     pub fn name(self) -> &'static str {
         match self {
             Ability::Node => "node",
-            Ability::PlantedBugs => "planted bugs",
+            Ability::PlantedBugs => "planted-bugs",
             Ability::Etcd => "etcd",
             Ability::Loopback => "loopback",
             Ability::Descriptors => "descriptors",
-            Ability::FaultFilesystem => "fault filesystem",
+            Ability::FaultFilesystem => "fault-filesystem",
         }
     }
 
@@ -88,24 +88,28 @@ pub struct Programs {
     pub etcd: Option<PathBuf>,
 }
 
-/// Tries every ability once, in the order of [`Ability`]. Mounts are made and taken away in a
-/// directory of its own below `scratch`.
+/// Tries each of `abilities` once. Mounts are made and taken away in a directory of its own below
+/// `scratch`.
 ///
 /// # Errors
 /// The harness itself failed: it can start no process, or `scratch` takes no directory.
-pub async fn examine(programs: &Programs, scratch: &Path) -> anyhow::Result<Vec<Examined>> {
+pub async fn examine(abilities: &[Ability], programs: &Programs, scratch: &Path) -> anyhow::Result<Vec<Examined>> {
     let spawner = Spawner::start().context("cannot start the spawning thread")?;
     let dir = tempfile::Builder::new().prefix("ninelives-doctor").tempdir_in(scratch);
     let dir = dir.with_context(|| format!("cannot create a directory in {}", scratch.display()))?;
-    Ok(vec![
-        program(&spawner, Ability::Node, Some(&programs.node), "make build").await,
-        program(&spawner, Ability::PlantedBugs, Some(&programs.sabotaged), "make sabotaged").await,
-        program(&spawner, Ability::Etcd, programs.etcd.as_deref(), "make setup").await,
-        loopback(),
-        descriptors(),
-        // It mounts, and waits for the threads of the mount.
-        tokio::task::block_in_place(|| fault_filesystem(dir.path())),
-    ])
+    let mut examined = Vec::new();
+    for &ability in abilities {
+        examined.push(match ability {
+            Ability::Node => program(&spawner, ability, Some(&programs.node), "make build").await,
+            Ability::PlantedBugs => program(&spawner, ability, Some(&programs.sabotaged), "make sabotaged").await,
+            Ability::Etcd => program(&spawner, ability, programs.etcd.as_deref(), "make setup").await,
+            Ability::Loopback => loopback(),
+            Ability::Descriptors => descriptors(),
+            // It mounts, and waits for the threads of the mount.
+            Ability::FaultFilesystem => tokio::task::block_in_place(|| fault_filesystem(dir.path())),
+        });
+    }
+    Ok(examined)
 }
 
 async fn program(spawner: &Spawner, ability: Ability, path: Option<&Path>, remedy: &str) -> Examined {

@@ -128,6 +128,11 @@ fn the_doctor_tells_a_machine_with_fuse_from_one_without() {
     }
     let (able, found) = doctor(Command::new("unshare").args(WITHOUT_FUSE).args([NINELIVES, "doctor", "--json"]));
     assert!(!able, "{found}");
+    let one = ["doctor", "--json", "fault-filesystem"];
+    assert!(doctor(Command::new(NINELIVES).args(one)).0);
+    assert!(!doctor(Command::new("unshare").args(WITHOUT_FUSE).arg(NINELIVES).args(one)).0);
+    let (code, loopback) = finish(Command::new("unshare").args(WITHOUT_FUSE).args([NINELIVES, "doctor", "loopback"]));
+    assert!(code == 0 && !loopback.contains("fault-filesystem"), "{loopback}");
 }
 
 /// Without root, in a user namespace: enough to mount where all users may open the device.

@@ -1,15 +1,18 @@
 //! `ninelives doctor`: what this machine lets a run inject.
 
 use super::{beside_this_executable, subject};
-use crate::doctor::{self, Examined, Programs};
+use crate::doctor::{self, Ability, Examined, Programs};
 use crate::exit::{Exit, Failure};
 use crate::output::product;
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 everything can be injected, 2 something cannot, 70 the harness failed")]
+#[command(after_help = "Exit codes: 0 all that was asked for can be injected, 2 something cannot, 70 the harness failed")]
 pub struct DoctorArgs {
+    /// Abilities to try; all of them if none is named.
+    #[arg(value_name = "ABILITY")]
+    pub abilities: Vec<Ability>,
     /// Print a JSON array with an object for each ability.
     #[arg(long)]
     pub json: bool,
@@ -23,7 +26,8 @@ pub async fn doctor(args: &DoctorArgs) -> Result<Exit, Failure> {
         sabotaged: beside_this_executable("node-under-test-sabotaged")?,
         etcd: subject::on_path("etcd"),
     };
-    let examined = doctor::examine(&programs, &std::env::temp_dir()).await?;
+    let asked = if args.abilities.is_empty() { Ability::value_variants() } else { &args.abilities };
+    let examined = doctor::examine(asked, &programs, &std::env::temp_dir()).await?;
     product(&match args.json {
         true => serde_json::to_string_pretty(&examined).context("as JSON")? + "\n",
         false => table(&examined),
@@ -48,7 +52,6 @@ fn table(examined: &[Examined]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Ability;
 
     #[test]
     fn what_is_lacking_says_what_needs_it_and_what_to_do() {
