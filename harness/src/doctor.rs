@@ -220,7 +220,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("node-under-test");
         let programs = Programs { node: missing.clone(), sabotaged: missing.clone(), etcd: None };
-        let examined = examine(&programs, dir.path()).await.unwrap();
+        let asked = [Ability::Node, Ability::Etcd, Ability::Loopback, Ability::FaultFilesystem];
+        let examined = examine(&asked, &programs, dir.path()).await.unwrap();
+        assert!(examined.iter().map(|one| one.ability).eq(asked));
         let of = |ability| examined.iter().find(|one| one.ability == ability).unwrap();
         assert_eq!(of(Ability::Node).found, format!("no file {}", missing.display()));
         assert_eq!(of(Ability::Node).remedies, ["make build"]);

@@ -8,7 +8,9 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 all that was asked for can be injected, 2 something cannot, 70 the harness failed")]
+#[command(
+    after_help = "Exit codes: 0 all that was asked for can be injected, 2 something cannot, 70 the harness failed"
+)]
 pub struct DoctorArgs {
     /// Abilities to try; all of them if none is named.
     #[arg(value_name = "ABILITY")]
