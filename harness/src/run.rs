@@ -5,6 +5,7 @@
 //! run ends with its plan, with the first cycle that found something, or with a signal; in each
 //! case the nodes are killed and the report is written.
 
+mod fault_classes;
 mod floors;
 mod lane;
 mod launch;
@@ -309,7 +310,7 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: RunTo
     resumed.sort_by_key(|death| (death.cluster, death.after_cycle));
     books.sort_by_key(|books| books.cluster);
     (summary.cycles, summary.cluster.slots, summary.resumed, summary.books) = (cycles, slots, resumed, books);
-    summary.fault_classes = floors::fault_classes(&summary.cycles);
+    summary.fault_classes = fault_classes::fault_classes(&summary.cycles);
     summary.findings = verdict::condense(findings);
     summary.interrupted = interrupted;
     summary.crowd = crowd.or(summary.crowd.take());
