@@ -22,6 +22,8 @@ mod fence_by_command;
 mod lasting;
 mod migrate;
 mod outlive;
+mod proved_nothing;
+mod reach;
 mod replace;
 mod restore;
 mod revive;
@@ -32,6 +34,9 @@ mod unlike;
 mod upgrade;
 mod victims;
 mod wait;
+mod work;
+
+pub use work::Work;
 
 use crate::cluster::trouble::{credible, excused};
 use crate::cluster::{Cluster, Death, Member, Trouble};
@@ -39,8 +44,7 @@ use crate::crowd::Crowd;
 use crate::inspect::remove_dir;
 use crate::machine::{Machine, Shortage};
 use crate::observe::Observer;
-use crate::pace::{Lap, Pace};
-use crate::plan::{Fault, Power, Step, When};
+use crate::plan::Fault;
 use crate::scenario::Scenario;
 use crate::seed::Seed;
 use crate::timer;
@@ -48,18 +52,17 @@ use crate::workload::{Load, ReadProber};
 use ninelives_evidence::clock;
 use ninelives_evidence::ended::Ended;
 use ninelives_evidence::limits;
-use ninelives_evidence::member::{Engine, Role};
-use ninelives_evidence::record::{
-    CycleRecord, FaultOutcome, KillsRecord, PhasesMs, PlannedRecord, RecoveryRecord, Victim,
-};
-use ninelives_evidence::stretched::AS_IDLE;
+use ninelives_evidence::member::Role;
+use ninelives_evidence::record::CycleRecord;
 use ninelives_evidence::verdict::findings::Harness;
-use ninelives_evidence::verdict::{Class, Finding, Verdict};
-use ninelives_evidence::{DeadMember, Did, Evidence, EvidenceKind, Look};
-use ninelives_oracle::{Ledger, Raised};
-use std::collections::{BTreeMap, BTreeSet};
+use ninelives_evidence::verdict::{Class, Finding};
+use ninelives_evidence::{Did, Evidence, Look};
+use ninelives_oracle::Ledger;
+use proved_nothing::proved_nothing;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+use work::Casualty;
 
 /// State that cycles share and hand on.
 pub struct Stage<'a> {
@@ -86,54 +89,6 @@ pub struct Stage<'a> {
 pub struct CycleEnd {
     pub record: CycleRecord,
     pub findings: Vec<Finding>,
-}
-
-/// A kill of ours, or an end that we brought about, and what it left.
-struct Casualty {
-    member: u64,
-    /// The engine that it ran when it died.
-    engine: Engine,
-    death: Death,
-    dead: Option<DeadMember>,
-}
-
-impl Casualty {
-    fn by_us(&self) -> bool {
-        matches!(self.death.ended, Ended::KilledByUs(_))
-    }
-
-    /// Whether it ended by itself, of its disk. (A member that was removed may end with 0.)
-    fn by_its_disk(&self) -> bool {
-        matches!(self.death.ended, Ended::Exited(code) if code != 0)
-    }
-}
-
-/// A cycle under way. The caller owns it, so that its findings outlive an interruption.
-pub struct Work {
-    step: Step,
-    /// From its beginning.
-    lap: Lap,
-    /// The machine's highest factor over the steps of the healing, percent.
-    healing_percent: u32,
-    victims: Vec<Victim>,
-    /// With the kill that is under way the power fails, and changes that were not synced survive
-    /// with this chance; `None`: the power stays.
-    keep_percent: Option<u32>,
-    /// Faults that have begun and not ended.
-    lasting: lasting::UnderWay,
-    /// Syncs that disks were made to fail, and whose consequences are not drawn yet.
-    failures: Vec<disks::Failure>,
-    damages: damage::Damages,
-    /// In the order of the kills; a member that is killed twice is here twice.
-    casualties: Vec<Casualty>,
-    /// Kills of `migrate` and of `snapshot restore`, which are not members.
-    kills_of_tools: u32,
-    /// Members that left the cluster; their directories are evidence only of a failure.
-    retired: Vec<u64>,
-    /// A member that was added on the way to a window of its first life, and is no voter yet.
-    joined: Option<u64>,
-    findings: Vec<Raised>,
-    record: CycleRecord,
 }
 
 impl<'a> Stage<'a> {
@@ -406,284 +361,3 @@ impl<'a> Stage<'a> {
 const SIGKILL: i32 = 9;
 /// Numbers of readers between one resumption and the next, as of clients.
 const READERS_STRIDE: u32 = 100_000;
-
-fn kill_nobody() -> Fault {
-    Fault::Kill { whom: victims::NOBODY, when: When::Time { ms: 0 }, again: Vec::new(), power: Power::Stays }
-}
-
-fn proved_nothing(record: &CycleRecord) -> Option<String> {
-    let undisturbed =
-        record.terms_passed == 0 && record.lasting.iter().all(|lasting| lasting.behind == 0 && lasting.met == 0);
-    match &record.outcome {
-        FaultOutcome::Skipped { why } if record.kills.landed == 0 => Some(why.clone()),
-        _ if record.fence_index.is_none() => Some("no fence was answered".to_owned()),
-        _ if record.damage.as_ref().is_some_and(|damage| damage.damage.is_some()) => None,
-        _ if record.kills.none_planned && undisturbed => {
-            Some("no member fell behind, no leader was elected, and no disk was asked for what it refused".to_owned())
-        }
-        _ if record.kills.none_planned => None,
-        _ if record.recovery.snapshot_installed || record.restored => None,
-        _ if record.killed_only_opaque() && record.recovery.behind == 0 => {
-            Some("nothing was written between kill and restart".to_owned())
-        }
-        _ if record.killed_only_opaque() => None,
-        _ if !record.killed_an_lsm() && record.recovery.lost_entries == 0 && record.recovery.replayed == 0 => {
-            Some("nothing was lost or replayed".to_owned())
-        }
-        _ if !record.killed_an_lsm() => None,
-        _ if record.recovery.lost_entries == 0 => Some("nothing was lost from a memtable".to_owned()),
-        _ if record.recovery.replayed == 0 => Some("nothing was replayed".to_owned()),
-        _ => None,
-    }
-}
-
-impl Work {
-    /// For a check of all members without a kill; its findings belong to no cycle.
-    pub fn without_fault(pace: &Pace) -> Self {
-        Self::new(&Step { cycle: 0, faults: vec![kill_nobody()] }, pace)
-    }
-
-    pub fn new(step: &Step, pace: &Pace) -> Self {
-        let at = step.faults.iter().find_map(|fault| match fault {
-            Fault::Kill { when: When::Window { window, hit }, .. } => Some((*window, *hit)),
-            Fault::Upgrade(upgrade) => upgrade.kill().map(|at| (at.window, at.hit)),
-            Fault::Restore(restore) => restore.kill.map(|at| (at.window, at.hit)),
-            _ => None,
-        });
-        let kills = step.faults.iter().any(|fault| !lasting::lasts(fault));
-        let (window, hit) = at.map(|(window, hit)| (window.name.to_owned(), hit)).unzip();
-        let record = CycleRecord {
-            cycle: step.cycle,
-            cluster: 1,
-            victims: Vec::new(),
-            planned: PlannedRecord { trigger: step.action(), window, hit },
-            outcome: FaultOutcome::Indeterminate { why: "the cycle ended before its kill".to_owned() },
-            not_applicable: false,
-            kills: KillsRecord { none_planned: !kills, ..KillsRecord::default() },
-            lasting: Vec::new(),
-            damage: None,
-            terms_passed: 0,
-            unforced_terms: None,
-            machine_percent: AS_IDLE,
-            upgraded: false,
-            restored: false,
-            recovery: RecoveryRecord::default(),
-            fence_index: None,
-            findings: 0,
-            duration_ms: 0,
-            phases: PhasesMs::default(),
-            proved_nothing: None,
-        };
-        Self {
-            step: step.clone(),
-            lap: pace.begin(),
-            healing_percent: AS_IDLE,
-            victims: Vec::new(),
-            keep_percent: None,
-            lasting: lasting::UnderWay::default(),
-            failures: Vec::new(),
-            damages: damage::Damages::default(),
-            casualties: Vec::new(),
-            kills_of_tools: 0,
-            retired: Vec::new(),
-            joined: None,
-            findings: Vec::new(),
-            record,
-        }
-    }
-
-    /// Whether no leader was touched and none can have lost its quorum. With pre-vote a returning
-    /// follower starts no election, so a new term has another cause, in the members or in the
-    /// machine.
-    fn forces_no_election(&self, members: usize) -> bool {
-        let followers_alone = self.victims.iter().all(|victim| victim.role == Role::Follower);
-        let killed: BTreeSet<u64> = self.casualties.iter().map(|casualty| casualty.member).collect();
-        let as_chosen = killed.iter().all(|member| self.victims.iter().any(|victim| victim.member == *member));
-        let quorum_left = (members - killed.len().min(members)) * 2 > members;
-        let kills_alone = self.record.lasting.is_empty() && self.retired.is_empty() && !self.record.upgraded;
-        !self.victims.is_empty() && followers_alone && as_chosen && quorum_left && kills_alone
-    }
-
-    /// Whether a piece of evidence of this kind raised a finding in this cycle.
-    fn found_by(&self, kind: EvidenceKind) -> bool {
-        self.findings.iter().any(|raised| raised.by.kind == kind)
-    }
-
-    fn skip(&mut self, why: impl Into<String>) {
-        self.record.outcome = FaultOutcome::Skipped { why: why.into() };
-    }
-
-    /// A skip because the step does not exist on the engine of the member that it is for.
-    fn skip_as_not_applicable(&mut self, why: impl Into<String>) {
-        self.skip(why);
-        self.record.not_applicable = true;
-    }
-
-    /// The finding for a trouble. `None`: the member died because of its dead directory, which is
-    /// already known to be wrong; its death adds words to that finding, but no second class.
-    fn unexplained(&mut self, trouble: &Trouble, finding: Finding) -> Option<Finding> {
-        let of_a_step = self.findings.iter_mut().filter(|raised| !raised.by.kind.is_of_the_load());
-        let cause = of_a_step.map(|raised| &mut raised.finding).find(|known| {
-            known.member == finding.member && finding.member.is_some() && known.class().verdict() == Verdict::Violation
-        });
-        match (cause, trouble) {
-            (Some(cause), Trouble::Died { .. }) => {
-                cause.then.push(finding.what);
-                None
-            }
-            _ => Some(finding),
-        }
-    }
-
-    /// The last kill of each member, ascending by member.
-    fn last_casualties(&self) -> impl Iterator<Item = &Casualty> {
-        let last: BTreeMap<u64, &Casualty> =
-            self.casualties.iter().map(|casualty| (casualty.member, casualty)).collect();
-        last.into_values()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use ninelives_evidence::record::{LastingKind, LastingRecord};
-    use ninelives_oracle::Origin;
-
-    fn work() -> Work {
-        Work::new(&Step { cycle: 4, faults: vec![kill_nobody()] }, &Pace::idle())
-    }
-
-    fn died() -> Trouble {
-        Trouble::Died { member: 2, ended: Ended::Exited(65), served: false, lived_before: true, remark: None }
-    }
-
-    fn raised(kind: EvidenceKind, member: u64) -> Raised {
-        let finding = Finding::of_class(Class::IndexAheadOfEngine).in_cycle(4).at_member(member);
-        Raised { finding, by: Origin { line: 9, kind } }
-    }
-
-    #[test]
-    fn a_death_that_the_dead_directory_explains_keeps_its_class() {
-        let mut work = work();
-        work.findings.push(raised(EvidenceKind::Inspected, 2));
-        assert_eq!(work.unexplained(&died(), died().finding(Some(4))), None);
-        let found = &work.findings[0].finding;
-        assert_eq!(found.class(), Class::IndexAheadOfEngine);
-        assert_eq!(found.then, [died().finding(None).what]);
-        assert!(found.sentence().contains("; then n2: expected it to start"), "{found}");
-    }
-
-    /// An alarm about a member's answers does not explain its death.
-    #[test]
-    fn a_death_beside_an_alarm_of_the_load_keeps_its_class() {
-        let mut work = work();
-        work.findings.push(raised(EvidenceKind::Done, 2));
-        assert_eq!(work.unexplained(&died(), died().finding(Some(4))).unwrap().class(), Class::RefusedAfterOwnCrash);
-    }
-
-    #[test]
-    fn a_death_that_nothing_explains_is_a_refusal() {
-        let mut work = work();
-        work.findings.push(raised(EvidenceKind::Inspected, 1));
-        assert_eq!(work.unexplained(&died(), died().finding(Some(4))).unwrap().class(), Class::RefusedAfterOwnCrash);
-    }
-
-    #[test]
-    fn a_cycle_says_when_it_proved_nothing() {
-        let mut record = work().record;
-        record.fence_index = Some(9);
-        record.kills.landed = 1;
-        record.kills.by_engine = [(Engine::Rocksdb, 1)].into();
-        assert!(proved_nothing(&record).unwrap().contains("memtable"));
-        record.recovery.lost_entries = 3;
-        assert!(proved_nothing(&record).unwrap().contains("replayed"));
-        record.recovery.replayed = 3;
-        assert_eq!(proved_nothing(&record), None);
-        record.fence_index = None;
-        assert!(proved_nothing(&record).unwrap().contains("fence"));
-    }
-
-    /// A kill of the leader, of a majority, of another member on the way, or a pause can each force
-    /// an election.
-    #[test]
-    fn only_kills_of_a_minority_of_followers_force_no_election() {
-        let with = |victims: &[(u64, Role)], killed: &[u64]| {
-            let mut work = work();
-            work.victims = victims.iter().map(|(member, role)| Victim { member: *member, role: *role }).collect();
-            let ended = Ended::KilledByUs(SIGKILL);
-            let death = || Death { at: clock::now(), applied_received: None, ended };
-            let casualty =
-                |member: &u64| Casualty { member: *member, engine: Engine::Redb, death: death(), dead: None };
-            work.casualties = killed.iter().map(casualty).collect();
-            work
-        };
-        let follower = with(&[(2, Role::Follower)], &[2, 2]);
-        assert!(follower.forces_no_election(3));
-        assert!(!follower.forces_no_election(2));
-        assert!(!with(&[(2, Role::Leader)], &[2]).forces_no_election(3));
-        assert!(!with(&[(2, Role::Follower)], &[1, 2]).forces_no_election(3));
-        assert!(!with(&[(2, Role::Follower), (3, Role::Follower)], &[2, 3]).forces_no_election(3));
-        assert!(!with(&[], &[]).forces_no_election(3));
-        let mut paused = with(&[(2, Role::Follower)], &[]);
-        paused.record.lasting = vec![lasting(0)];
-        assert!(!paused.forces_no_election(3));
-    }
-
-    fn lasting(behind: u64) -> LastingRecord {
-        LastingRecord {
-            fault: "pause leader for 9ms at time 0ms".to_owned(),
-            kind: LastingKind::Pause,
-            victims: Vec::new(),
-            links: 0,
-            lasted_ms: Some(9),
-            behind,
-            majority: Vec::new(),
-            majority_wrote_ms: None,
-            met: 0,
-            operation: None,
-            skipped: None,
-            not_applicable: false,
-        }
-    }
-
-    #[test]
-    fn an_unnoticed_pause_proved_nothing() {
-        let mut record = work().record;
-        (record.fence_index, record.kills.none_planned, record.outcome) = (Some(9), true, FaultOutcome::Landed);
-        record.lasting = vec![lasting(0)];
-        assert!(proved_nothing(&record).unwrap().contains("no leader was elected"));
-        record.terms_passed = 1;
-        assert_eq!(proved_nothing(&record), None);
-        (record.terms_passed, record.lasting) = (0, vec![lasting(0), lasting(4)]);
-        assert_eq!(proved_nothing(&record), None);
-        record.lasting = vec![LastingRecord { kind: LastingKind::Fill, met: 1, ..lasting(0) }];
-        assert_eq!(proved_nothing(&record), None, "a disk was asked for room that it did not have");
-    }
-
-    #[test]
-    fn a_step_without_a_kill_landed_if_all_of_it_began() {
-        let mut work = work();
-        let skipped = |not_applicable| LastingRecord { skipped: Some("why".into()), not_applicable, ..lasting(0) };
-        for (second, outcome, not_applicable) in [
-            (lasting(0), FaultOutcome::Landed, false),
-            (skipped(false), FaultOutcome::Skipped { why: "why".into() }, false),
-            (skipped(true), FaultOutcome::Skipped { why: "why".into() }, true),
-        ] {
-            work.record.lasting = vec![lasting(3), second];
-            work.judge_lasting_alone();
-            assert_eq!((&work.record.outcome, work.record.not_applicable), (&outcome, not_applicable));
-        }
-    }
-
-    /// On such an engine a commit is durable once it is answered: only entries that are in the log
-    /// and not in the engine can be missing.
-    #[test]
-    fn on_redb_a_replay_alone_is_proof() {
-        let mut record = work().record;
-        (record.fence_index, record.kills.landed, record.recovery.replayed) = (Some(9), 1, 2);
-        record.kills.by_engine = [(Engine::Redb, 1)].into();
-        assert_eq!(proved_nothing(&record), None);
-        record.recovery.replayed = 0;
-        assert!(proved_nothing(&record).unwrap().contains("lost or replayed"));
-    }
-}

@@ -3,7 +3,7 @@
 //! So these windows are reached under every mix. The load goes on meanwhile, because the windows
 //! are about what is committed beside the copy.
 
-use super::strike::{Reached, arm, disarm};
+use super::reach::{Reached, arm, disarm};
 use super::wait::Miss;
 use super::{Stage, Work};
 use crate::cluster::Trouble;

@@ -14,31 +14,29 @@
 //! Shortly before the end the prober writes to the others, and then reads from the victims
 //! ([`ReadProber`]): a victim that still believes that it leads must not answer from its old state.
 
-use super::disks::{Failing, Failure, Refusing};
+mod patient;
+
+use super::reach::Reached;
 use super::revive::first_trouble;
-use super::strike::Reached;
 use super::{Stage, Work, victims};
 use crate::cluster::{Disturbance, Paused, Trouble};
 use crate::dial::url;
-use crate::faultfs::Ailing;
 use crate::observe::leaderless;
-use crate::pace::Lap;
 use crate::plan::{Ailment, DiskFault, Fault, Link, When, Whom};
 use crate::subject::FileOperation;
 use crate::timer;
 use crate::workload::ReadProber;
 use anyhow::{Context, anyhow};
 use futures_util::future::join_all;
+use ninelives_evidence::clock;
 use ninelives_evidence::member::{Role, Slot};
 use ninelives_evidence::record::{FaultOutcome, LastingKind, LastingRecord, Victim};
 use ninelives_evidence::{Cut, Did, Evidence, Leaderless};
-use ninelives_evidence::{clock, limits};
-use ninelives_oracle::Ledger;
+use patient::{Hold, LastingEnd, Patient, await_failures, await_refusals, look_after};
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// The tasks that end the lasting faults; dropping them ends the faults at once.
@@ -58,27 +56,6 @@ struct Task {
     mortal: bool,
     /// A member may end by it in its next start as well.
     meets_starts: bool,
-}
-
-/// The end of a lasting fault, as its task saw it.
-struct LastingEnd {
-    lasted_ms: u64,
-    behind: u64,
-    /// Operations that met a disk's ailment.
-    met: u64,
-    majority_wrote_ms: Option<u64>,
-    /// What clients saw of the members that were cut off from every quorum.
-    leaderless: Vec<(u64, leaderless::Seen)>,
-    /// The machine's factor while it lasted.
-    machine_percent: u32,
-    failures: Vec<Failure>,
-}
-
-/// The handle that undoes a fault.
-enum Hold {
-    Pause(Vec<Paused>),
-    Network(Disturbance),
-    Disk(Vec<Ailing>),
 }
 
 /// What is done to the victims of a lasting fault.
@@ -109,27 +86,6 @@ impl What {
             What::Disk(Ailment::Shorten { .. }) => LastingKind::Shorten,
         }
     }
-}
-
-/// The members that a fault hits, and everything that is needed to look after them.
-struct Patient {
-    /// From its beginning.
-    lap: Lap,
-    ledger: Arc<Ledger>,
-    prober: ReadProber,
-    cycle: u32,
-    fault: String,
-    /// Places of the victims among the endpoints.
-    endpoints: Vec<usize>,
-    /// The others are asked for a write before its end. While a disk is full they refuse all.
-    writes: bool,
-    /// Places of the majority that stays connected; empty: no majority is sure to stay connected.
-    majority: Vec<usize>,
-    /// The members that are certainly cut off from every quorum, with their endpoints.
-    leaderless: Vec<(u64, String)>,
-    /// Applied indexes, plus one, as they were received: the victims' and everybody's.
-    victims_applied: Vec<Arc<AtomicU64>>,
-    all_applied: Vec<Arc<AtomicU64>>,
 }
 
 /// Reason why a fault did not begin.
@@ -383,92 +339,6 @@ impl Stage<'_> {
     }
 }
 
-/// Lets the fault last, has the prober read from its victims, and ends it.
-async fn look_after(hold: Hold, patient: &Patient, since: Instant, ms: u64) -> io::Result<LastingEnd> {
-    let end = since + Duration::from_millis(ms);
-    let before = |lead| end.checked_sub(lead).unwrap_or(since);
-    let write = async {
-        if patient.writes {
-            timer::sleep_until(before(limits::PROBE_WRITE_LEAD)).await;
-            patient.prober.write((0..patient.all_applied.len()).filter(|at| !patient.endpoints.contains(at))).await;
-        }
-    };
-    let read = async {
-        timer::sleep_until(before(limits::PROBE_LEAD)).await;
-        let reads = patient.endpoints.iter().map(|at| patient.prober.read_until(*at, end + limits::PROBE_TAIL));
-        join_all(reads).await;
-    };
-    let serve = async {
-        let wrote = patient.prober.write_until(&patient.majority, end).await;
-        wrote.then(|| clock::ms_since(since))
-    };
-    let looks = patient.leaderless.iter().map(|(member, endpoint)| async move {
-        leaderless::look(endpoint, since, end).await.map(|seen| (*member, seen))
-    });
-    let look = async { join_all(looks).await.into_iter().flatten().collect() };
-    let undo = async {
-        timer::sleep_until(end).await;
-        let behind = patient.behind();
-        let lasted_ms = clock::ms_since(since);
-        let met = match &hold {
-            Hold::Disk(ailing) => ailing.iter().map(Ailing::met).sum(),
-            Hold::Pause(_) | Hold::Network(_) => 0,
-        };
-        let what = Some(format!("{}, after {lasted_ms} ms{}", patient.fault, met_in_words(met)));
-        patient.ledger.record(&Evidence::Did { cycle: patient.cycle, did: Did::End, member: None, what });
-        match hold {
-            Hold::Pause(paused) => {
-                let went_on = join_all(paused.into_iter().map(Paused::go_on)).await;
-                went_on.into_iter().collect::<io::Result<()>>()?;
-            }
-            Hold::Network(disturbance) => drop(disturbance),
-            Hold::Disk(ailing) => drop(ailing),
-        }
-        Ok((lasted_ms, behind, met))
-    };
-    // A late answer must not make the fault last longer.
-    let (ended, majority_wrote_ms, (), (), leaderless) = tokio::join!(undo, serve, write, read, look);
-    let machine_percent = patient.lap.factor_percent();
-    ended.map(|(lasted_ms, behind, met)| {
-        let failures = Vec::new();
-        LastingEnd { lasted_ms, behind, met, majority_wrote_ms, leaderless, machine_percent, failures }
-    })
-}
-
-/// Waits until a sync of each victim has failed, and the victim has ended of it; both within
-/// bounds.
-async fn await_failures(
-    failing: Vec<Failing>,
-    patient: &Patient,
-    since: Instant,
-    (bound, losing): (Duration, bool),
-) -> io::Result<LastingEnd> {
-    let ends = failing.iter().map(|one| one.end(&patient.lap, bound, losing));
-    let failures: Vec<_> = join_all(ends).await.into_iter().flatten().collect();
-    let files = failures.iter().map(|failure| format!("n{} {}", failure.member, failure.file)).collect();
-    let met = failures.len() as u64;
-    Ok(LastingEnd { failures, ..patient.end_of_errors(since, met, files, "no sync came") })
-}
-
-/// Waits until reads or writes of each victim fail, within a bound, and then for so `long` while
-/// all others of their kind do.
-async fn await_refusals(
-    refusing: Vec<Refusing>,
-    patient: &Patient,
-    since: Instant,
-    long: Duration,
-) -> io::Result<LastingEnd> {
-    let ends = join_all(refusing.into_iter().map(|one| one.end(&patient.lap, long))).await;
-    let files = ends.iter().filter_map(|(_, file)| file.clone()).collect();
-    let met = ends.iter().map(|(met, _)| met).sum();
-    Ok(patient.end_of_errors(since, met, files, "none came"))
-}
-
-/// The end of a sentence on a fault that so many operations met.
-fn met_in_words(met: u64) -> String {
-    if met == 0 { String::new() } else { format!(", met by {met} operations") }
-}
-
 /// The places of more than half of `members` members that certainly all hear each other while
 /// `link` disturbs the members in the places `cut`; empty if no majority is left.
 fn connected_majority(link: Link, cut: &[usize], members: usize) -> Vec<usize> {
@@ -480,31 +350,6 @@ fn connected_majority(link: Link, cut: &[usize], members: usize) -> Vec<usize> {
         // If every member is disturbed, the links between all of them are cut.
         Link::Isolate | Link::Mute | Link::Deafen if !others.is_empty() && cut.len() * 2 > members => cut.to_vec(),
         Link::Isolate | Link::Mute | Link::Deafen => Vec::new(),
-    }
-}
-
-impl Patient {
-    /// The end of errors that disks gave `met` operations on `files`.
-    fn end_of_errors(&self, since: Instant, met: u64, files: Vec<String>, none: &str) -> LastingEnd {
-        let (behind, lasted_ms) = (self.behind(), clock::ms_since(since));
-        let found = if files.is_empty() { none.to_owned() } else { files.join(", ") };
-        let what = Some(format!("{}, after {lasted_ms} ms: {found}", self.fault));
-        self.ledger.record(&Evidence::Did { cycle: self.cycle, did: Did::End, member: None, what });
-        LastingEnd {
-            lasted_ms,
-            behind,
-            met,
-            majority_wrote_ms: None,
-            leaderless: Vec::new(),
-            machine_percent: self.lap.factor_percent(),
-            failures: Vec::new(),
-        }
-    }
-
-    fn behind(&self) -> u64 {
-        let least = self.victims_applied.iter().map(|applied| applied.load(Ordering::Acquire)).min().unwrap_or(0);
-        let most = self.all_applied.iter().map(|applied| applied.load(Ordering::Acquire)).max().unwrap_or(0);
-        most.saturating_sub(least)
     }
 }
 
@@ -525,6 +370,7 @@ impl Work {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cycle::work::tests::{lasting, work};
 
     #[test]
     fn a_majority_is_connected_beside_a_cut_or_inside_it() {
@@ -536,5 +382,20 @@ mod tests {
             assert_eq!(connected_majority(link, &[0, 1], 4), [0; 0], "half is not a majority");
         }
         assert_eq!(connected_majority(Link::Delay { by_ms: 5 }, &[1], 3), [0; 0]);
+    }
+
+    #[test]
+    fn a_step_without_a_kill_landed_if_all_of_it_began() {
+        let mut work = work();
+        let skipped = |not_applicable| LastingRecord { skipped: Some("why".into()), not_applicable, ..lasting(0) };
+        for (second, outcome, not_applicable) in [
+            (lasting(0), FaultOutcome::Landed, false),
+            (skipped(false), FaultOutcome::Skipped { why: "why".into() }, false),
+            (skipped(true), FaultOutcome::Skipped { why: "why".into() }, true),
+        ] {
+            work.record.lasting = vec![lasting(3), second];
+            work.judge_lasting_alone();
+            assert_eq!((&work.record.outcome, work.record.not_applicable), (&outcome, not_applicable));
+        }
     }
 }

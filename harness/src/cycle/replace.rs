@@ -5,7 +5,8 @@
 //! The slot stays, and gets a new member with a new id: an id stands for the life of one raft log,
 //! and a wiped member under its old id would have amnesia.
 
-use super::strike::{Reached, unknown};
+use super::reach::Reached;
+use super::strike::unknown;
 use super::wait::Miss;
 use super::{Casualty, Stage, Work};
 use crate::cluster::{Membership, Trouble};

@@ -7,7 +7,7 @@
 //! slow that the due entries were not applied within [`limits::WINDOW_BOUNDS_MAX`] bounds.
 
 use super::Stage;
-use super::strike::Reached;
+use super::reach::Reached;
 use crate::cluster::Trouble;
 use crate::pace::Lap;
 use crate::scenario::{Scenario, TargetSpec};
