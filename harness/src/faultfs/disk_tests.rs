@@ -1,6 +1,7 @@
 //! Tests of a disk that fails: its account alone, and through a mount where this machine has FUSE.
 
-use super::disk::{BLOCK, Disk, fitting};
+use super::disk::Disk;
+use super::disk::room::{BLOCK, fitting};
 use super::failing::Access;
 use super::tests::Bench;
 use crate::seed::Seed;
