@@ -4,12 +4,14 @@
 //! file, line, the fields in question, the expected and the found value. Nothing is ever quietly
 //! adjusted: a value that cannot be honoured is refused.
 
+mod bounds;
 mod cluster;
 mod corruption;
 mod crowd;
 mod disk;
 mod environment;
 mod faults;
+mod floors;
 mod hostile;
 mod known;
 mod lasting;
@@ -23,10 +25,13 @@ mod restore;
 mod strangers;
 mod target;
 mod upgrade;
+mod windows;
 
+pub use bounds::Bounds;
 pub use disk::{AilmentKind, DiskSpec};
 pub use environment::EnvironmentSpec;
 pub use faults::{FaultKind, FaultMix, LinkKind};
+pub use floors::Floors;
 pub use lasting::Lasting;
 pub use quotas::{Quota, whom_of};
 pub use refusal::Refusal;
@@ -37,7 +42,6 @@ use crate::subject::{Reach, ServerSpec, Window, all_windows};
 use mix::Mix;
 use ninelives_evidence::damage::{DamageKind, FileClass};
 use ninelives_evidence::hex::hex;
-use ninelives_evidence::limits;
 use ninelives_evidence::member::{Engine, Slot};
 use ninelives_evidence::power::Names;
 use ninelives_evidence::signature::Signature;
@@ -207,56 +211,6 @@ impl LoadSpec {
 
     pub fn has_short_leases(&self) -> bool {
         self.lease_holders + self.kept_leases > 0
-    }
-}
-
-/// Bounds in milliseconds, beyond which the system under test is not live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
-    pub window_wait_ms_max: u64,
-    pub restart_ms_max: u64,
-    pub catch_up_ms_max: u64,
-    pub fence_ms_max: u64,
-    pub away_ms_max: u64,
-    pub cut_write_ms_max: u64,
-    pub leaderless_ms_max: u64,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self {
-            window_wait_ms_max: limits::WINDOW_WAIT_MS_MAX,
-            restart_ms_max: limits::RESTART_MS_MAX,
-            catch_up_ms_max: limits::CATCH_UP_MS_MAX,
-            fence_ms_max: limits::FENCE_MS_MAX,
-            away_ms_max: limits::AWAY_MS_MAX,
-            cut_write_ms_max: limits::CUT_WRITE_MS_MAX,
-            leaderless_ms_max: limits::LEADERLESS_MS_MAX,
-        }
-    }
-}
-
-/// Floors, below which a run proves nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Floors {
-    pub landed_percent_min: u32,
-    pub bit_percent_min: u32,
-    pub acked_writes_per_cycle_min: u64,
-    /// 0: no floor.
-    pub writes_per_second_min: u64,
-    /// The least share of operations carried out, in per cent, of each kind and of all.
-    pub carried_out_percent_min: u32,
-}
-
-impl Default for Floors {
-    fn default() -> Self {
-        Self {
-            landed_percent_min: limits::LANDED_PERCENT_MIN,
-            bit_percent_min: limits::BIT_PERCENT_MIN,
-            acked_writes_per_cycle_min: limits::ACKED_WRITES_PER_CYCLE_MIN,
-            writes_per_second_min: limits::WRITES_PER_SECOND_MIN,
-            carried_out_percent_min: limits::CARRIED_OUT_PERCENT_MIN,
-        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! The file's form, and the checks that turn it into a [`Scenario`]. Every value carries its place
 //! in the file, so that a refusal can name the line.
 
+use super::bounds::RawBounds;
 use super::cluster::RawCluster;
 use super::corruption::RawCorruption;
 use super::crowd::RawCrowd;
 use super::disk::RawDisk;
 use super::environment::RawEnvironment;
 use super::faults::{RawAgain, RawFaults, RawLinks};
+use super::floors::RawFloors;
 use super::hostile::RawHostile;
 use super::known::RawKnown;
 use super::lasting::RawLasting;
@@ -17,10 +19,8 @@ use super::restore::RawRestore;
 use super::strangers::RawStrangers;
 use super::target::RawTarget;
 use super::upgrade::RawUpgrade;
-use super::{Bounds, ClusterSpec, FaultKind, Floors, Refusal, Scenario, WhenKind, WhomKind};
-use crate::subject::{self, Reach, Window};
+use super::{FaultKind, Refusal, Scenario, WhenKind, WhomKind};
 use ninelives_evidence::limits;
-use ninelives_evidence::member::Engine;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
@@ -66,7 +66,7 @@ pub(super) struct Raw {
 
 impl Raw {
     /// Whether members may come to run a different engine from the one they began with.
-    fn changes_engines(&self) -> bool {
+    pub(super) fn changes_engines(&self) -> bool {
         self.upgrade.is_some() || self.restore.as_ref().is_some_and(|restore| restore.get_ref().changes_engines())
     }
 }
@@ -87,28 +87,6 @@ pub(super) struct RawWhen {
     pub(super) window: u32,
     applied: u32,
     time: u32,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct RawBounds {
-    window_wait_ms_max: Option<Spanned<u64>>,
-    restart_ms_max: Option<Spanned<u64>>,
-    catch_up_ms_max: Option<Spanned<u64>>,
-    fence_ms_max: Option<Spanned<u64>>,
-    away_ms_max: Option<Spanned<u64>>,
-    cut_write_ms_max: Option<Spanned<u64>>,
-    leaderless_ms_max: Option<Spanned<u64>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct RawFloors {
-    landed_percent_min: Option<Spanned<u32>>,
-    bit_percent_min: Option<Spanned<u32>>,
-    acked_writes_per_cycle_min: Option<Spanned<u64>>,
-    writes_per_second_min: Option<Spanned<u64>>,
-    carried_out_percent_min: Option<Spanned<u32>>,
 }
 
 pub(super) fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
@@ -252,175 +230,6 @@ impl Check<'_> {
             ));
         }
         Ok(table)
-    }
-
-    /// The window table, in the order of the protocols; checked against the possible victims and
-    /// the purges.
-    fn windows(
-        &self,
-        raw: &Raw,
-        whom: &[(WhomKind, u32)],
-        cluster: &ClusterSpec,
-    ) -> Result<Vec<(&'static Window, u32)>, Refusal> {
-        let mut weights = BTreeMap::new();
-        for (name, weight) in &raw.windows {
-            let window = subject::find_window(name.get_ref()).ok_or_else(|| self.unknown_window("windows", name))?;
-            self.window_is_possible(window, weight, whom, cluster)?;
-            self.window_exists("windows", window, weight, cluster, raw.changes_engines())?;
-            weights.insert(window.name, *weight.get_ref());
-        }
-        let table: Vec<_> = subject::all_windows()
-            .filter_map(|window| weights.get(window.name).map(|weight| (window, *weight)))
-            .filter(|(_, weight)| *weight > 0)
-            .collect();
-        match (raw.when.get_ref().window, table.is_empty()) {
-            (1.., true) => Err(self.refuse(
-                &raw.when,
-                "`when.window` is above 0, but no window in `[windows]` has a weight above 0: expected one, or `when.window = 0`"
-                    .to_owned(),
-            )),
-            (0, false) => Err(self.refuse(
-                &raw.when,
-                "`[windows]` has weights, but `when.window` is 0, so that none would be used: expected it above 0".to_owned(),
-            )),
-            _ => Ok(table),
-        }
-    }
-
-    pub(super) fn unknown_window(&self, table: &str, name: &Spanned<String>) -> Refusal {
-        let known = subject::all_windows().map(|window| window.name).collect::<Vec<_>>().join(", ");
-        let refusal =
-            self.refuse(name, format!("`{table}`: unknown window {:?}; expected one of {known}", name.get_ref()));
-        match subject::nearest_window(name.get_ref()) {
-            Some(near) => refusal.hint(format!("did you mean \"{near}\"?")),
-            None => refusal,
-        }
-    }
-
-    /// `upgrades`: members change their engine, so that each may run either.
-    pub(super) fn window_exists(
-        &self,
-        table: &str,
-        window: &Window,
-        weight: &Spanned<u32>,
-        cluster: &ClusterSpec,
-        upgrades: bool,
-    ) -> Result<(), Refusal> {
-        let exists = cluster.engines.iter().any(|engine| window.exists_on(*engine));
-        if exists || (upgrades && !window.is_of_files()) || *weight.get_ref() == 0 {
-            return Ok(());
-        }
-        if window.exists_on(Engine::Opaque) {
-            let message = format!(
-                "`{table}.\"{}\"` is above 0, and only a server under the fault filesystem passes it: expected a window of the node's \
-                 own, or `[target.etcd]` with `fault_filesystem = true`",
-                window.name
-            );
-            return Err(self.refuse(weight, message));
-        }
-        let (missing, other) = (cluster.engines[0], cluster.engines[0].other());
-        let message = format!(
-            "`{table}.\"{}\"` is above 0, and does not exist on {missing}: expected a {other} member in `cluster.backend`, or an \
-             `[upgrade]` table, found neither",
-            window.name
-        );
-        Err(self.refuse(weight, message))
-    }
-
-    fn window_is_possible(
-        &self,
-        window: &Window,
-        weight: &Spanned<u32>,
-        whom: &[(WhomKind, u32)],
-        cluster: &ClusterSpec,
-    ) -> Result<(), Refusal> {
-        if *weight.get_ref() == 0 {
-            return Ok(());
-        }
-        if window.is_of_an_operation() {
-            let (operation, table) = match window.reach {
-                Reach::Migration => ("an upgrade by migrate", "upgrade"),
-                _ => ("a restore", "restore"),
-            };
-            let message = format!(
-                "`windows.\"{0}\"` is above 0, but no member that is killed passes it, only {operation}: expected it as \
-                 `{table}.windows.\"{0}\"`",
-                window.name
-            );
-            return Err(self.refuse(weight, message));
-        }
-        if !whom.iter().any(|(kind, weight)| *weight > 0 && kind.reaches(window.reach)) {
-            let fit = WhomKind::ALL.iter().filter(|kind| kind.reaches(window.reach));
-            let names = fit.map(|kind| format!("`whom.{}`", kind.name())).collect::<Vec<_>>().join(" or ");
-            let message = format!(
-                "`windows.\"{}\"` is above 0, but only {names} can pass it: expected that above 0, found 0",
-                window.name
-            );
-            return Err(self.refuse(weight, message));
-        }
-        let keep = cluster.keep_entries;
-        if window.needs_a_snapshot() && keep > limits::KEEP_ENTRIES_FOR_SNAPSHOTS_MAX {
-            let message = format!(
-                "`windows.\"{}\"` needs a log that is purged while a member is away: expected `cluster.keep_entries` of at most {}, \
-                 found {keep}",
-                window.name,
-                limits::KEEP_ENTRIES_FOR_SNAPSHOTS_MAX
-            );
-            return Err(self.refuse(weight, message));
-        }
-        Ok(())
-    }
-
-    fn bounds(&self, raw: &RawBounds) -> Result<Bounds, Refusal> {
-        let ms = |field: &str, value: &Option<Spanned<u64>>, default: u64| match value {
-            Some(value) => self.within(field, value, 1..=3_600_000),
-            None => Ok(default),
-        };
-        let default = Bounds::default();
-        Ok(Bounds {
-            window_wait_ms_max: ms("bounds.window_wait_ms_max", &raw.window_wait_ms_max, default.window_wait_ms_max)?,
-            restart_ms_max: ms("bounds.restart_ms_max", &raw.restart_ms_max, default.restart_ms_max)?,
-            catch_up_ms_max: ms("bounds.catch_up_ms_max", &raw.catch_up_ms_max, default.catch_up_ms_max)?,
-            fence_ms_max: ms("bounds.fence_ms_max", &raw.fence_ms_max, default.fence_ms_max)?,
-            away_ms_max: ms("bounds.away_ms_max", &raw.away_ms_max, default.away_ms_max)?,
-            cut_write_ms_max: ms("bounds.cut_write_ms_max", &raw.cut_write_ms_max, default.cut_write_ms_max)?,
-            leaderless_ms_max: ms("bounds.leaderless_ms_max", &raw.leaderless_ms_max, default.leaderless_ms_max)?,
-        })
-    }
-
-    fn floors(&self, raw: &RawFloors) -> Result<Floors, Refusal> {
-        let percent = |field: &str, value: &Option<Spanned<u32>>, default: u32| match value {
-            Some(value) => self.within(field, value, 0..=100),
-            None => Ok(default),
-        };
-        let number = |field: &str, value: &Option<Spanned<u64>>, default: u64| match value {
-            Some(value) => self.within(field, value, 0..=1_000_000),
-            None => Ok(default),
-        };
-        let default = Floors::default();
-        Ok(Floors {
-            landed_percent_min: percent(
-                "floors.landed_percent_min",
-                &raw.landed_percent_min,
-                default.landed_percent_min,
-            )?,
-            bit_percent_min: percent("floors.bit_percent_min", &raw.bit_percent_min, default.bit_percent_min)?,
-            acked_writes_per_cycle_min: number(
-                "floors.acked_writes_per_cycle_min",
-                &raw.acked_writes_per_cycle_min,
-                default.acked_writes_per_cycle_min,
-            )?,
-            writes_per_second_min: number(
-                "floors.writes_per_second_min",
-                &raw.writes_per_second_min,
-                default.writes_per_second_min,
-            )?,
-            carried_out_percent_min: percent(
-                "floors.carried_out_percent_min",
-                &raw.carried_out_percent_min,
-                default.carried_out_percent_min,
-            )?,
-        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Golden texts of the refusals: the text that a user sees is part of the contract.
 
 use super::*;
+use ninelives_evidence::limits;
 use ninelives_evidence::verdict::Class;
 
 const GOOD: &str = r#"# A story.
