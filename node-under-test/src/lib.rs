@@ -45,7 +45,7 @@ use clap::Parser;
 #[cfg(feature = "member")]
 use node_base::chain::chain;
 #[cfg(feature = "member")]
-use node_base::durable::{DAMAGED, is_damage, remedy};
+use node_base::durable::{DAMAGED, remedy};
 #[cfg(feature = "member")]
 use node_base::{diagnostics, process, say};
 #[cfg(feature = "member")]
@@ -71,8 +71,9 @@ pub fn main() -> ! {
         cli::Command::Verify(options) => offline::verify(&options),
     };
     let code = done.unwrap_or_else(|error| {
+        let damaged = state::is_damage(error.as_ref());
         let error = chain(error.as_ref());
-        let damaged = (is_damage(&error) && !error.contains("under a new id")).then_some(DAMAGED);
+        let damaged = (damaged && !error.contains("under a new id")).then_some(DAMAGED);
         match remedy(&error).or(damaged).filter(|next| !error.contains(next)) {
             Some(next) => say!("error: {error}; {next}"),
             None => say!("error: {error}"),

@@ -12,7 +12,7 @@ use crate::publish;
 use crate::recovery::{self, Evidence, Found, Replay};
 use crate::restored;
 use crate::space::Space;
-use crate::state::{FIRST_REVISION, Store};
+use crate::state::{self, FIRST_REVISION, Store};
 use crate::sweeper;
 use anyhow::Context;
 use node_backend::EXIT_STORAGE;
@@ -20,6 +20,7 @@ use node_backend::engine::{Engine, EngineOptions};
 use node_backend::layout::{DataDir, DirLock};
 use node_backend::{dispatch, marker, migrate, snapshot};
 use node_base::LogId;
+use node_base::chain::chain;
 use node_base::diagnostics::Lines;
 use node_base::durable;
 use node_base::failpoint::{self, Window};
@@ -319,7 +320,7 @@ async fn serve(options: &Serve, listeners: Listeners, member: Opened, clients: &
             ExitCode::SUCCESS
         }
         reason = raft.fatal() => {
-            say!("{}", durable::last_words(&reason));
+            say!("{}", durable::last_words(&chain(&*reason), state::is_damage(&*reason)));
             node_base::process::end(EXIT_STORAGE)
         }
         Ok(why) = told_to_part(&mut farewell) => {

@@ -38,13 +38,14 @@ pub mod snapshot;
 /// N): the `EX_IOERR` of sysexits. Not 65: nothing of ours is broken, the disk is.
 pub const EXIT_STORAGE: i32 = 74;
 
-/// Reports a storage failure on standard error and ends the process with [`EXIT_STORAGE`], from any
-/// thread, the engine's own included.
+/// Reports that storage failed while `doing` something, on standard error, and ends the process
+/// with [`EXIT_STORAGE`], from any thread, the engine's own included.
 ///
 /// There is no retry: after a failed sync it is unknown what is durable, and a second sync that
 /// succeeds proves nothing about the pages that the first one dropped.
-pub(crate) fn storage_failed(sentence: &str) -> ! {
-    node_base::say!("{}", node_base::durable::last_words(sentence));
+pub(crate) fn storage_failed(doing: &str, error: &(dyn std::error::Error + 'static)) -> ! {
+    let failure = format!("{doing}: {}", node_base::chain::chain(error));
+    node_base::say!("{}", node_base::durable::last_words(&failure, node_base::backend::is_damage(error)));
     node_base::process::end(EXIT_STORAGE)
 }
 

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
 
-pub use crate::backend_error::{BackendError, BackendErrorKind};
+pub use crate::backend_error::{BackendError, BackendErrorKind, is_damage};
 
 pub type Result<T> = std::result::Result<T, BackendError>;
 

@@ -77,6 +77,13 @@ impl BackendError {
     }
 }
 
+/// Whether `error`, or a cause of it, is an engine's that says that the stored data is damaged.
+pub fn is_damage(error: &(dyn Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |cause| (**cause).source());
+    causes
+        .any(|cause| cause.downcast_ref::<BackendError>().is_some_and(|error| error.kind == BackendErrorKind::Corrupt))
+}
+
 impl fmt::Display for BackendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "storage engine: {}", self.what)
@@ -90,7 +97,7 @@ impl Error for BackendError {
     }
 }
 
-/// An error of the system keeps no kind of ours, so its text has the whole chain.
+/// Its text has the whole chain.
 impl From<BackendError> for io::Error {
     fn from(error: BackendError) -> Self {
         io::Error::other(Chained(error))
@@ -100,6 +107,15 @@ impl From<BackendError> for io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A file system's own words are no sign of damage, and no carrier takes the kind away.
+    #[test]
+    fn damage_is_told_by_its_kind_through_every_carrier() {
+        let damaged = BackendError::corrupt("a page").during("reading");
+        assert!(is_damage(&damaged) && is_damage(&io::Error::from(damaged)));
+        let of_words = BackendError::io("DB corrupted", io::Error::other("Corruption: corrupt state: "));
+        assert!(!is_damage(&of_words) && !is_damage(&io::Error::from(of_words)));
+    }
 
     /// A full disk is told from damage by the cause alone, so no layer may drop it.
     #[test]

@@ -20,7 +20,8 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// An error whose text is its whole [`chain`], for carriers that hand on the text alone.
+/// An error whose text is its whole [`chain`], for carriers that print the text alone. The causes
+/// stay reachable, so that a later reader can ask for their kinds.
 #[derive(Debug)]
 pub struct Chained<E>(pub E);
 
@@ -30,8 +31,11 @@ impl<E: Error + 'static> fmt::Display for Chained<E> {
     }
 }
 
-/// Without a source: the text has it.
-impl<E: Error + 'static> Error for Chained<E> {}
+impl<E: Error + 'static> Error for Chained<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
 
 /// `error` as one of the system's, whose text is the whole chain.
 pub fn io_error(error: impl Error + Send + Sync + 'static) -> io::Error {
@@ -54,6 +58,8 @@ mod tests {
     fn each_cause_is_said_once() {
         let error = Quiet(Quoting(io::Error::other("no room")));
         assert_eq!(chain(&error), "opening: reading: no room");
-        assert_eq!(io_error(error).to_string(), "opening: reading: no room");
+        let error = io_error(error);
+        assert_eq!(chain(&error), "opening: reading: no room");
+        assert!(error.source().is_some_and(|cause| cause.is::<Quiet>()), "the cause is lost: {error:?}");
     }
 }

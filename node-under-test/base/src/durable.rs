@@ -100,18 +100,13 @@ pub fn is_full(error: &(impl std::fmt::Display + ?Sized)) -> bool {
     remedy(&error.to_string()) == Some(FULL)
 }
 
-/// The operator's next step after an error that says that data is damaged.
+/// The operator's next step after damage of the data.
 pub const DAMAGED: &str = "its data is damaged: remove this member from the cluster and add it again under a new id";
 
-/// True if `error` says that data is damaged: RocksDB's word, redb's, and that of the state above
-/// them.
-pub fn is_damage(error: &str) -> bool {
-    ["Corruption: ", "DB corrupted", "corrupt state: "].iter().any(|word| error.contains(word))
-}
-
-/// The last words of a process whose storage failed under it.
-pub fn last_words(failure: &str) -> String {
-    let otherwise = if is_damage(failure) { DAMAGED } else { "check the disk, then start again" };
+/// The last words of a process whose storage failed under it. `damaged`: the failure says that data
+/// is damaged.
+pub fn last_words(failure: &str, damaged: bool) -> String {
+    let otherwise = if damaged { DAMAGED } else { "check the disk, then start again" };
     let next = remedy(failure).unwrap_or(otherwise);
     format!("storage failed: {failure}; not tried again in this life: {next}")
 }
@@ -127,15 +122,17 @@ mod tests {
         let errno = |errno| io::Error::from_raw_os_error(errno).to_string();
         for full in [28, 122] {
             assert!(is_full(&errno(full)), "{}", errno(full));
-            assert!(last_words(&format!("writing N: {}", errno(full))).contains("make room"));
+            for damaged in [false, true] {
+                assert!(last_words(&format!("writing N: {}", errno(full)), damaged).contains("make room"));
+            }
         }
         for other in [24, 12, 13, 1, 30, 107, 5] {
             assert!(remedy(&errno(other)).is_some_and(|remedy| remedy.ends_with("then start again")));
         }
         assert_eq!(remedy(&errno(2)), None, "a file that is missing may be damage");
         assert_eq!(remedy("Corruption: block checksum mismatch"), None);
-        assert!(last_words("x").ends_with("check the disk, then start again"));
-        assert!(last_words("rocksdb: Corruption: bad block").ends_with(DAMAGED));
+        assert!(last_words("x", false).ends_with("check the disk, then start again"));
+        assert!(last_words("x", true).ends_with(DAMAGED));
     }
 
     /// At every step a reader sees the old content or the new one, whole: this fails when the file

@@ -28,6 +28,7 @@ use node_base::watermarks::{Marks, Watermarks};
 use node_proto::peer::peer_server::PeerServer;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Config, RaftMetrics, SnapshotPolicy};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -47,6 +48,8 @@ struct Inner {
     believed: watch::Receiver<Option<u64>>,
     silence: Duration,
     log: LogStore,
+    /// The error of the state machine that ended raft.
+    failed: watch::Receiver<Option<Arc<io::Error>>>,
     status: watch::Receiver<RaftStatus>,
     stop: watch::Sender<bool>,
 }
@@ -88,7 +91,8 @@ impl RaftNode {
             state_machine: state_machine.clone(),
             silence: silence.clone(),
         };
-        let adapter = Adapter::new(state_machine.clone(), log.clone(), marks.clone(), identity.clone())?;
+        let (failed, died_of) = watch::channel(None);
+        let adapter = Adapter::new(state_machine.clone(), log.clone(), marks.clone(), identity.clone(), failed)?;
         let started = RawRaft::new(options.id, Arc::new(config), network, log.clone(), adapter).await;
         let raft = started.map_err(|error| StartError::Raft(error.to_string()))?;
         let (stop, stopped) = watch::channel(false);
@@ -126,7 +130,8 @@ impl RaftNode {
                 async move { router.read_index().await }
             }
         });
-        Ok(Self { inner: Arc::new(Inner { router, service, reads, desk, believed, silence, log, status, stop }) })
+        let inner = Inner { router, service, reads, desk, believed, silence, log, failed: died_of, status, stop };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The gRPC service for the peer listener.
@@ -261,8 +266,9 @@ impl RaftNode {
     }
 
     /// Resolves, with the reason, when raft has died of an error of the log or of the state
-    /// machine: the process must exit. Never resolves because of [`RaftNode::shutdown`].
-    pub async fn fatal(&self) -> String {
+    /// machine: the process must exit. Never resolves because of [`RaftNode::shutdown`]. The causes
+    /// of an error of the state machine are the state machine's own.
+    pub async fn fatal(&self) -> Arc<io::Error> {
         let mut log_failed = self.inner.log.failed();
         let log_failed = async {
             match log_failed.wait_for(Option::is_some).await {
@@ -270,9 +276,13 @@ impl RaftNode {
                 Err(_) => "the raft log is gone".to_owned(),
             }
         };
+        let mut failed = self.inner.failed.clone();
         let reason = tokio::select! {
-            reason = log_failed => reason,
-            reason = raft_died(&self.inner.router.raft) => reason,
+            // The cause first: the state machine waits for the log, and raft dies of either.
+            biased;
+            reason = log_failed => Arc::new(io::Error::other(reason)),
+            Some(error) = async { failed.wait_for(Option::is_some).await.ok()?.clone() } => error,
+            reason = raft_died(&self.inner.router.raft) => Arc::new(io::Error::other(reason)),
         };
         if *self.inner.stop.borrow() {
             return std::future::pending().await;

@@ -55,6 +55,8 @@ pub struct Adapter {
     thread: ApplyThread,
     /// Locked by the one job of `thread`, or between two jobs.
     applied: Arc<Mutex<Applied>>,
+    /// The error that ended raft, with its causes: the library hands on its text alone.
+    failed: watch::Sender<Option<Arc<io::Error>>>,
 }
 
 /// The part that moves with every entry that is applied.
@@ -210,13 +212,21 @@ impl Adapter {
         log: LogStore,
         marks: Arc<Watermarks>,
         identity: Identity,
+        failed: watch::Sender<Option<Arc<io::Error>>>,
     ) -> io::Result<Self> {
         let membership = raw_membership(&inner.membership()?.unwrap_or_default())?;
         let last = inner.replay_after();
         let durable = log.durable();
         let thread = ApplyThread::spawn(inner.clone())?;
         let applied = Arc::new(Mutex::new(Applied { inner, last, membership, identity }));
-        Ok(Self { log, durable, marks, thread, applied })
+        Ok(Self { log, durable, marks, thread, applied, failed })
+    }
+
+    /// Keeps `error`, which ends raft, and returns its text for the library.
+    fn ends_raft(&self, error: io::Error) -> io::Error {
+        let text = io::Error::new(error.kind(), error.to_string());
+        self.failed.send_replace(Some(Arc::new(error)));
+        text
     }
 
     fn applied(&self) -> MutexGuard<'_, Applied> {
@@ -279,7 +289,8 @@ impl RaftStateMachine<TypeConfig> for Adapter {
     {
         let mut batches = entries.ready_chunks(BATCH_ENTRIES);
         while let Some(batch) = batches.next().await {
-            self.apply_batch(batch.into_iter().collect::<io::Result<_>>()?).await?;
+            let batch = batch.into_iter().collect::<io::Result<_>>()?;
+            self.apply_batch(batch).await.map_err(|error| self.ends_raft(error))?;
         }
         Ok(())
     }
@@ -303,7 +314,7 @@ impl RaftStateMachine<TypeConfig> for Adapter {
         let (applied, log, staged) = (self.applied.clone(), self.log.clone(), meta.clone());
         let install =
             move |_: &mut Group| applied.lock().unwrap_or_else(PoisonError::into_inner).install(&staged, &log);
-        self.thread.run(install).await?;
+        self.thread.run(install).await.map_err(|error| self.ends_raft(error))?;
         if let Some(id) = self.applied().last {
             self.marks.installed(id);
         }

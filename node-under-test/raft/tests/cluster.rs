@@ -237,7 +237,7 @@ fn an_error_of_the_state_machine_is_fatal() {
         let node = cluster.node(1);
         let outcome = node.propose("fail".into()).await;
         assert!(!matches!(outcome, Ok(_) | Err(ProposeError::NoLeader | ProposeError::Unavailable(_))), "{outcome:?}");
-        assert!(node.fatal().await.contains("asked to fail"));
+        assert!(node.fatal().await.to_string().contains("asked to fail"));
         cluster.stop_all().await;
     });
 }

@@ -2,7 +2,7 @@
 //!
 //! Clients match these strings and codes, so they are etcd's to the letter.
 
-use node_base::backend::{BackendError, BackendErrorKind};
+use node_base::backend::{self, BackendError, BackendErrorKind};
 use node_base::chain::chain;
 use node_proto::command::Failure;
 use tonic::{Code, Status};
@@ -80,6 +80,18 @@ pub enum Error {
     Corrupt(String),
 }
 
+/// Whether `error`, or a cause of it, says that stored data is damaged: the engine's kind, or that
+/// of the state above it.
+pub fn is_damage(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |cause| (**cause).source());
+    causes.any(|cause| match cause.downcast_ref::<Error>() {
+        Some(Error::Corrupt(_)) => true,
+        Some(Error::Engine(engine)) => backend::is_damage(engine),
+        Some(Error::Rejected(_)) => false,
+        None => backend::is_damage(cause),
+    })
+}
+
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         match &error {
@@ -87,6 +99,29 @@ impl From<Error> for Status {
             // Another member can answer.
             Error::Engine(engine) if engine.kind() == BackendErrorKind::Closed => Status::unavailable(chain(engine)),
             Error::Engine(_) | Error::Corrupt(_) => Status::internal(chain(&error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use node_base::chain::io_error;
+    use std::io;
+
+    /// Damage costs the member, so it is never told by the words of an error, and no carrier takes
+    /// its kind away.
+    #[test]
+    fn damage_is_told_by_kinds() {
+        let engine = || BackendError::corrupt("a page");
+        for damage in [Error::Corrupt("a row".to_owned()), Error::Engine(engine())] {
+            assert!(is_damage(&damage), "{damage:?}");
+            assert!(is_damage(&io_error(damage)));
+        }
+        assert!(is_damage(&io_error(engine())));
+        let words = "Corruption: DB corrupted, corrupt state: a row";
+        for other in [Error::Engine(BackendError::io(words, io::Error::other(words))), Rejection::COMPACTED.into()] {
+            assert!(!is_damage(&other) && !is_damage(&io_error(other)));
         }
     }
 }

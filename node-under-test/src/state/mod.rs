@@ -35,7 +35,7 @@ mod model_test;
 #[cfg(test)]
 mod total_test;
 
-pub use error::{Error, Rejection, Result};
+pub use error::{Error, Rejection, Result, is_damage};
 pub use interests::Interest;
 pub use leases::LeaseChanges;
 pub use mvcc::{Applying, Change, FIRST_REVISION, History, Interval, Wanted};

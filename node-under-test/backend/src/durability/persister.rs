@@ -91,7 +91,7 @@ impl Persister {
                 self.take(event, &mut round);
             }
             if let Err(error) = self.persist(&round) {
-                storage_failed(&format!("writing last-flushed-index: {error}"));
+                storage_failed("writing last-flushed-index", &error);
             }
             for done in round.waiting {
                 // A waiter that has gone no longer needs the answer.

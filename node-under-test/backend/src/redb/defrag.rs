@@ -140,10 +140,10 @@ impl RedbBackend {
                 self.in_use.forget();
                 Ok(())
             }
-            Err(error) => storage_failed(&format!(
-                "{} was replaced by its defragmented copy, and then: {error}",
-                self.dir.db().display()
-            )),
+            Err(error) => {
+                let doing = format!("{} was replaced by its defragmented copy, and then", self.dir.db().display());
+                storage_failed(&doing, &error)
+            }
         }
     }
 

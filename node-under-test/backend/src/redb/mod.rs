@@ -39,7 +39,6 @@ use node_base::backend::{
     consistent_index,
 };
 use node_base::caught::caught;
-use node_base::chain::chain;
 use node_base::durable;
 use node_base::failpoint::{Window, pass};
 use node_base::sabotage::{Bug, planted};
@@ -119,7 +118,7 @@ impl RedbBackend {
         {
             // As an error it might reach a client that wanted a snapshot, and no more; and the next
             // group, whose sync succeeds, would be believed.
-            storage_failed(&format!("syncing {}: {}", self.dir.db().display(), chain(&error)));
+            storage_failed(&format!("syncing {}", self.dir.db().display()), &error);
         }
         pass(Window::GroupDurable);
         marks.flushed(last);

@@ -4,6 +4,7 @@
 use super::capture::Capture;
 use super::sys::FlushListener;
 use crate::durability::Event;
+use node_base::backend::{BackendError, BackendErrorKind};
 use node_base::failpoint::{Window, pass};
 use std::sync::mpsc::Sender;
 
@@ -40,6 +41,12 @@ impl FlushListener for Listener {
 
     fn background_error(&self, message: String) {
         // Here and not through the persister: the engine must not be believed after this.
-        crate::storage_failed(&format!("rocksdb background error: {message}"));
+        crate::storage_failed("background error", &BackendError::new(kind_of(&message), message));
     }
+}
+
+/// The kind of a background error. RocksDB's C interface gives a status as text, which begins with
+/// the name of its code (`Status::ToString` in `util/status.cc`).
+fn kind_of(status: &str) -> BackendErrorKind {
+    if status.starts_with("Corruption: ") { BackendErrorKind::Corrupt } else { BackendErrorKind::Io }
 }
