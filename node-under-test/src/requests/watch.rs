@@ -92,9 +92,10 @@ impl Session {
         self.interest.woken()
     }
 
-    /// Takes in what was published since. Watches that had everything up to the goal have
-    /// everything up to the next mark, however far that is.
-    fn refresh(&mut self) {
+    /// Takes in what was published since, and returns a revision up to which every change that
+    /// concerns a watch is known. Watches that had everything up to the goal have everything up to
+    /// the next mark, however far that is.
+    fn refresh(&mut self) -> i64 {
         // In this order: see `state::Interest`.
         let published = self.store.revision();
         let mark = self.interest.take();
@@ -103,8 +104,10 @@ impl Session {
             self.watchers.values_mut().for_each(|watcher| watcher.next = watcher.next.max(unmarked));
         }
         if mark.is_some() {
+            // The changes behind the mark may be later than what was read before it.
             self.goal = self.goal.max(self.store.revision());
         }
+        published
     }
 
     fn oldest_next(&self) -> Option<i64> {
@@ -124,8 +127,7 @@ impl Session {
     }
 
     fn create(&mut self, request: WatchCreateRequest) -> Vec<Step> {
-        self.refresh();
-        let revision = self.store.revision();
+        let revision = self.refresh();
         let filters: Vec<FilterType> = request.filters().collect();
         // etcd: no key means the smallest one.
         let key = if request.key.is_empty() { vec![0].into() } else { request.key };
@@ -218,9 +220,7 @@ impl Session {
         &mut self,
         read: impl FnOnce(&Store, &Wanted<'_>) -> Result<Option<History>, Error>,
     ) -> Result<Option<Vec<Step>>, Error> {
-        // Before the marks: everything up to it is known.
-        let now = self.store.revision();
-        self.refresh();
+        let now = self.refresh();
         let Some(from) = self.oldest_next().filter(|next| *next <= self.goal) else {
             return Ok(Some(self.progress(now)));
         };
@@ -263,8 +263,7 @@ impl Session {
 
     /// Progress for the watches that asked for it, after an interval without events.
     pub fn periodic_progress(&mut self) -> Vec<Step> {
-        let now = self.store.revision();
-        self.refresh();
+        let now = self.refresh();
         let mut steps = Vec::new();
         for (id, watcher) in &mut self.watchers {
             if watcher.progress && !std::mem::take(&mut watcher.active) {
