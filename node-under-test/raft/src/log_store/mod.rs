@@ -111,7 +111,7 @@ impl LogFacts {
     /// # Errors
     /// [`LogError::Missing`] if there is no log in `dir`: it is not made.
     pub fn read(dir: &Path) -> Result<Self, LogError> {
-        Self::read_dead(dir).map(|(facts, _)| facts)
+        disk::caught_in(dir, || Ok(Self::of(&Disk::open(dir, None)?.found()?)))
     }
 
     /// The same, and whether its last commit had been answered: then the log may not lose any of
