@@ -47,37 +47,16 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ninelives_evidence::IndexRange;
-    use ninelives_evidence::member::Engine;
+    use crate::judges::testing;
     use ninelives_evidence::verdict::Class;
 
     fn dead() -> DeadMember {
-        DeadMember {
-            engine: Some(Engine::Rocksdb),
-            last_flushed_index: Some(5),
-            engine_index: Some(7),
-            log_first: Some(3),
-            log_last: Some(9),
-            last_purged: Some(2),
-            vote_term: Some(4),
-            vote_node: Some(1),
-            vote_committed: Some(true),
-            install_under_way: Some(false),
-            ..DeadMember::default()
-        }
+        DeadMember { install_under_way: Some(false), ..testing::dead() }
     }
 
+    /// A member alone may replay nothing, because nothing is committed.
     fn recovered() -> Recovered {
-        Recovered {
-            last_flushed_index: Some(5),
-            engine_index: Some(7),
-            log_first: Some(3),
-            log_last: Some(9),
-            last_purged: Some(2),
-            scan_start: Some(6),
-            verified: Some(IndexRange { first: 6, last: 7 }),
-            ..Recovered::default()
-        }
+        Recovered { replayed: None, ..testing::recovered() }
     }
 
     #[test]
@@ -87,13 +66,13 @@ mod tests {
             alter(&mut dead, &mut known);
             check_left(&known, &dead).into_iter().map(|found| (found.class(), found.member)).collect::<Vec<_>>()
         };
-        assert_eq!(found(|_, known| known.applied = Some(9)), []);
+        assert_eq!(found(|_, known| known.applied = Some(20)), []);
         let of_n2 = |class| vec![(class, Some(2))];
-        assert_eq!(found(|dead, _| dead.last_purged = Some(6)), of_n2(Class::PurgedAboveN));
-        assert_eq!(found(|dead, _| dead.last_flushed_index = Some(8)), of_n2(Class::IndexAheadOfEngine));
-        assert_eq!(found(|_, known| known.applied = Some(12)), of_n2(Class::LostWrite));
+        assert_eq!(found(|dead, _| dead.last_purged = Some(11)), of_n2(Class::PurgedAboveN));
+        assert_eq!(found(|dead, _| dead.last_flushed_index = Some(15)), of_n2(Class::IndexAheadOfEngine));
+        assert_eq!(found(|_, known| known.applied = Some(23)), of_n2(Class::LostWrite));
         let later = |_: &mut DeadMember, known: &mut Known| {
-            known.vote = Some(Vote { term: 5, node: Some(2), committed: false });
+            known.vote = Some(Vote { term: 4, node: Some(2), committed: false });
         };
         assert_eq!(found(later), of_n2(Class::VoteWentBack));
     }
@@ -102,13 +81,13 @@ mod tests {
     fn a_member_alone_may_know_nothing_committed() {
         let known = Known::default();
         assert_eq!(check_started(&known, &dead(), &recovered()), []);
-        let idle = Recovered { scan_start: None, verified: None, last_flushed_index: Some(5), ..recovered() };
-        let dead_at_n = DeadMember { engine_index: Some(5), ..dead() };
-        let idle = Recovered { engine_index: Some(5), ..idle };
+        let idle = Recovered { scan_start: None, verified: None, ..recovered() };
+        let dead_at_n = DeadMember { engine_index: Some(10), ..dead() };
+        let idle = Recovered { engine_index: Some(10), ..idle };
         assert_eq!(check_started(&known, &dead_at_n, &idle), []);
-        let elsewhere = Recovered { scan_start: Some(7), ..recovered() };
+        let elsewhere = Recovered { scan_start: Some(12), ..recovered() };
         assert_eq!(check_started(&known, &dead(), &elsewhere).len(), 1);
-        let other_n = Recovered { last_flushed_index: Some(4), ..recovered() };
+        let other_n = Recovered { last_flushed_index: Some(9), ..recovered() };
         assert_eq!(check_started(&known, &dead(), &other_n).len(), 1);
     }
 }

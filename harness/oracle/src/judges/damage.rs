@@ -83,9 +83,9 @@ pub fn check_damaged_start(restart: &Restart<'_>, damage: &Damage, recovery: &Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judges::testing::{dead, recovered};
     use ninelives_evidence::IndexRange;
     use ninelives_evidence::damage::{DamageKind, FileClass};
-    use ninelives_evidence::member::Engine;
     use ninelives_evidence::verdict::Class;
 
     fn damage(file: &str) -> Damage {
@@ -113,60 +113,34 @@ mod tests {
         assert_eq!(class("member/raft/raft-log.redb", Ended::Exited(1), words), unclear, "another file");
     }
 
-    fn dead() -> DeadMember {
-        DeadMember {
-            engine: Some(Engine::Rocksdb),
-            last_flushed_index: Some(5),
-            engine_index: Some(7),
-            log_first: Some(3),
-            log_last: Some(9),
-            last_purged: Some(2),
-            ..DeadMember::default()
-        }
-    }
-
-    fn recovered() -> Recovered {
-        Recovered {
-            last_flushed_index: Some(5),
-            engine_index: Some(7),
-            log_first: Some(3),
-            log_last: Some(9),
-            last_purged: Some(2),
-            scan_start: Some(6),
-            verified: Some(IndexRange { first: 6, last: 7 }),
-            replayed: Some(IndexRange { first: 8, last: 9 }),
-            ..Recovered::default()
-        }
-    }
-
     #[test]
     fn an_engine_may_go_back_and_a_log_may_not() {
         let judged = |log_answered, alter: fn(&mut Recovered)| {
             let (dead, mut recovered) = (DeadMember { log_answered, ..dead() }, recovered());
             alter(&mut recovered);
-            let restart = Restart { cycle: 3, member: 2, dead: &dead, applied_received: Some(8) };
+            let restart = Restart { cycle: 3, member: 2, dead: &dead, applied_received: Some(19) };
             let found = check_damaged_start(&restart, &damage("member/snap/db"), &recovered);
             found.iter().map(Finding::class).collect::<Vec<_>>()
         };
         let found = |alter| judged(Some(false), alter);
         assert_eq!(found(|_| {}), []);
         let without_the_last: fn(&mut Recovered) = |recovered| {
-            (recovered.log_last, recovered.replayed) = (Some(8), Some(IndexRange { first: 8, last: 8 }));
+            (recovered.log_last, recovered.replayed) = (Some(19), Some(IndexRange { first: 15, last: 19 }));
         };
         assert_eq!(found(without_the_last), [], "the kill may have come before the last commit was answered");
         assert_eq!(judged(None, without_the_last), []);
         assert_eq!(judged(Some(true), without_the_last), [Class::LostWrite]);
         assert_eq!(judged(Some(true), |_| {}), []);
         let earlier: fn(&mut Recovered) = |recovered| {
-            (recovered.last_flushed_index, recovered.engine_index, recovered.scan_start) = (Some(4), Some(4), Some(5));
-            (recovered.verified, recovered.replayed) = (None, Some(IndexRange { first: 5, last: 9 }));
+            (recovered.last_flushed_index, recovered.engine_index, recovered.scan_start) = (Some(9), Some(9), Some(10));
+            (recovered.verified, recovered.replayed) = (None, Some(IndexRange { first: 10, last: 20 }));
         };
         assert_eq!(found(earlier), []);
-        assert_eq!(found(|recovered| recovered.log_last = Some(7)), [Class::LostWrite]);
+        assert_eq!(found(|recovered| recovered.log_last = Some(18)), [Class::LostWrite]);
         assert_eq!(found(|recovered| recovered.log_last = None), [Class::LostWrite]);
-        assert!(found(|recovered| recovered.engine_index = Some(8)).contains(&Class::ReplayStart));
+        assert!(found(|recovered| recovered.engine_index = Some(15)).contains(&Class::ReplayStart));
         assert_eq!(
-            found(|recovered| recovered.replayed = Some(IndexRange { first: 9, last: 9 })),
+            found(|recovered| recovered.replayed = Some(IndexRange { first: 16, last: 20 })),
             [Class::ReplayStart]
         );
     }

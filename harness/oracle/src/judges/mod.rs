@@ -61,6 +61,8 @@ mod sessions;
 mod strangers;
 pub mod streams;
 mod sums;
+#[cfg(test)]
+mod testing;
 pub mod votes;
 pub mod watermarks;
 

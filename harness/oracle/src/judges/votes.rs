@@ -121,18 +121,9 @@ impl Leaders {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judges::testing::dead;
     use ninelives_evidence::DeadMember;
     use ninelives_evidence::verdict::Class;
-
-    fn dead() -> DeadMember {
-        DeadMember {
-            log_last: Some(20),
-            vote_term: Some(3),
-            vote_node: Some(1),
-            vote_committed: Some(true),
-            ..DeadMember::default()
-        }
-    }
 
     #[test]
     fn votes_go_forward() {

@@ -1,36 +1,6 @@
 use super::*;
+use crate::judges::testing::{dead, recovered};
 use ninelives_evidence::verdict::Class;
-
-/// N = 10, E = 14, log 5 to 20, purged through 4.
-fn dead() -> DeadMember {
-    DeadMember {
-        last_flushed_index: Some(10),
-        engine_index: Some(14),
-        log_first: Some(5),
-        log_last: Some(20),
-        last_purged: Some(4),
-        vote_term: Some(3),
-        vote_node: Some(1),
-        vote_committed: Some(true),
-        ..DeadMember::default()
-    }
-}
-
-fn recovery() -> Recovered {
-    Recovered {
-        last_flushed_index: Some(10),
-        engine_index: Some(14),
-        log_first: Some(5),
-        log_last: Some(20),
-        last_purged: Some(4),
-        scan_start: Some(11),
-        verified: Some(IndexRange { first: 11, last: 14 }),
-        replayed: Some(IndexRange { first: 15, last: 20 }),
-        complete: true,
-        open_micros: 900,
-        snapshot_installed: None,
-    }
-}
 
 fn killed(dead: &DeadMember, applied_received: Option<u64>) -> Restart<'_> {
     Restart { cycle: 1, member: 2, dead, applied_received }
@@ -51,7 +21,7 @@ fn restart(alter: impl Fn(&mut DeadMember, &mut Recovered)) -> Vec<String> {
 }
 
 fn restart_after(applied: Option<u64>, alter: impl Fn(&mut DeadMember, &mut Recovered)) -> Vec<String> {
-    let (mut dead, mut recovery) = (dead(), recovery());
+    let (mut dead, mut recovery) = (dead(), recovered());
     alter(&mut dead, &mut recovery);
     let findings = check_replay_start(&killed(&dead, applied), &recovery);
     assert!(findings.iter().all(|f| f.class() == Class::ReplayStart && f.member == Some(2) && f.cycle == Some(1)));
