@@ -11,13 +11,21 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FileClass {
+    /// The raft log, with the vote in it: `member/raft/raft-log.redb`.
     RaftLog,
+    /// The number of its last commit: `member/raft/raft-log.commits`.
     RaftLogCommits,
+    /// `engine-marker`.
     Marker,
+    /// `member/snap/last-flushed-index`.
     LastFlushedIndex,
+    /// RocksDB: `member/snap/db/*.sst`.
     Sst,
+    /// RocksDB: `member/snap/db/MANIFEST-*`.
     Manifest,
+    /// RocksDB: `member/snap/db/CURRENT`.
     Current,
+    /// redb: `member/snap/db`.
     Database,
 }
 
@@ -44,6 +52,11 @@ impl FileClass {
             FileClass::Current => "current",
             FileClass::Database => "database",
         }
+    }
+
+    /// The class that is called `name`.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == name)
     }
 
     pub fn exists_on(self, engine: Engine) -> bool {

@@ -25,7 +25,7 @@ impl Access {
     /// `raft-log.write` or `sst.read`, of the node's files.
     pub fn parse(name: &str) -> Option<Self> {
         let (class, operation) = name.split_once('.')?;
-        let class = Class::named(class, &Class::OF_THE_NODE)?;
+        let class = Class::of_the_node(class)?;
         let reads = match operation {
             "read" => true,
             "write" => false,
@@ -93,9 +93,10 @@ impl Short {
 mod tests {
     use super::*;
     use crate::seed::Seed;
+    use ninelives_evidence::damage::FileClass;
 
-    const WRITE: Access = Access { class: Class::RaftLog, reads: false };
-    const READ: Access = Access { class: Class::RaftLog, reads: true };
+    const WRITE: Access = Access { class: Class::File(FileClass::RaftLog), reads: false };
+    const READ: Access = Access { class: Class::File(FileClass::RaftLog), reads: true };
 
     fn failing(access: Access, hit: u64, once: bool) -> Failing {
         Failing { access, hit, once, draws: Seed::new(7).stream("disk"), passed: 0, met: 0 }
@@ -105,7 +106,7 @@ mod tests {
     fn the_hit_fails_and_what_comes_after_it_unless_it_fails_alone() {
         let fates = |once| {
             let mut failing = failing(WRITE, 2, once);
-            let other = Access { class: Class::Sst, ..WRITE };
+            let other = Access { class: Class::File(FileClass::Sst), ..WRITE };
             assert_eq!((failing.meet(other, 9), failing.meet(READ, 9)), (Fate::Whole, Fate::Whole));
             let fates = [(); 4].map(|()| matches!(failing.meet(WRITE, 9), Fate::Fails(0..=9)));
             (fates, failing.met)

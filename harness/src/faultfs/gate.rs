@@ -211,6 +211,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ninelives_evidence::damage::FileClass;
     use std::sync::Arc;
     use std::sync::mpsc;
 
@@ -256,7 +257,7 @@ mod tests {
         let bench = Bench::new();
         bench.gate.arm("wal.sync", 2).unwrap();
         bench.pass(1, SYNC);
-        bench.pass(2, Some((Class::Db, Deed::Sync)));
+        bench.pass(2, Some((Class::File(FileClass::Database), Deed::Sync)));
         assert!(!bench.gate.is_holding());
         bench.pass(3, SYNC);
         bench.pass(4, None);
@@ -321,7 +322,8 @@ mod tests {
     #[test]
     fn a_point_of_an_install_counts_from_its_first_file_on() {
         let bench = Bench::new();
-        let (of_index, of_image) = (Some((Class::Index, Deed::Sync)), Some((Class::Incoming, Deed::Create)));
+        let (of_index, of_image) =
+            (Some((Class::File(FileClass::LastFlushedIndex), Deed::Sync)), Some((Class::Incoming, Deed::Create)));
         bench.gate.arm("file.install.last-flushed-index.sync", 1).unwrap();
         bench.pass(1, of_index);
         bench.pass(2, of_image);

@@ -1,31 +1,21 @@
 //! Points: an operation on a class of file, and a side of it.
 
+use ninelives_evidence::damage::FileClass;
 use std::ffi::OsStr;
 use std::path::{Component, Path};
 
-/// A class of file, by its place in a data directory: etcd's, or the node's.
+/// A class of file, by its place in a data directory: the node's, or etcd's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
+    /// A file of the node, or what it becomes: a marker, an index file and a CURRENT come into
+    /// being under a temporary name, and redb makes a new database as `db.fresh`. Etcd's and
+    /// RocksDB's `member/snap/db` is a [`FileClass::Database`] as well.
+    File(FileClass),
     /// etcd: a segment of the raft log, `member/wal/*.wal`; not the files that are kept in reserve
     /// for the next one.
     Wal,
-    /// The state, `member/snap/db`: etcd's and redb's file, or RocksDB's directory. redb makes a
-    /// new one as `db.fresh`.
-    Db,
     /// etcd: a snapshot, `member/snap/*.snap` and `*.snap.db`.
     Snap,
-    /// The node's raft log, `member/raft/raft-log.redb`, with the vote in it.
-    RaftLog,
-    /// `engine-marker`.
-    Marker,
-    /// `member/snap/last-flushed-index`.
-    Index,
-    /// RocksDB: `member/snap/db/*.sst`.
-    Sst,
-    /// RocksDB: `member/snap/db/MANIFEST-*`.
-    Manifest,
-    /// RocksDB: `member/snap/db/CURRENT`, which comes into being as `*.dbtmp`.
-    Current,
     /// The image that is being received, `member/snap/db.incoming`; after the exchange, the old
     /// database.
     Incoming,
@@ -69,26 +59,24 @@ pub struct Point {
 }
 
 impl Class {
-    /// The classes of etcd's files, by the names of their windows.
-    const OF_ETCD: [(&str, Class); 3] = [("wal", Class::Wal), ("db", Class::Db), ("snap", Class::Snap)];
+    /// The class of etcd's files that windows call `name`.
+    fn of_etcd(name: &str) -> Option<Self> {
+        match name {
+            "wal" => Some(Class::Wal),
+            "db" => Some(Class::File(FileClass::Database)),
+            "snap" => Some(Class::Snap),
+            _ => None,
+        }
+    }
 
-    /// The same of the node's files, and of what a disk refuses.
-    pub(super) const OF_THE_NODE: [(&str, Class); 10] = [
-        ("raft-log", Class::RaftLog),
-        ("marker", Class::Marker),
-        ("last-flushed-index", Class::Index),
-        ("sst", Class::Sst),
-        ("manifest", Class::Manifest),
-        ("current", Class::Current),
-        ("database", Class::Db),
-        ("incoming", Class::Incoming),
-        ("outgoing", Class::Outgoing),
-        ("directory", Class::Directory),
-    ];
-
-    /// The class that is called `name` among these.
-    pub(super) fn named(name: &str, among: &[(&str, Self)]) -> Option<Self> {
-        among.iter().find(|(known, _)| *known == name).map(|(_, class)| *class)
+    /// The class of the node's files that windows, and what a disk refuses, call `name`.
+    pub(super) fn of_the_node(name: &str) -> Option<Self> {
+        match name {
+            "incoming" => Some(Class::Incoming),
+            "outgoing" => Some(Class::Outgoing),
+            "directory" => Some(Class::Directory),
+            name => FileClass::parse(name).map(Class::File),
+        }
     }
 
     /// The class of the file at `path` in a data directory; `None`: it has none. A file that is
@@ -100,18 +88,21 @@ impl Class {
         });
         let names: Option<Vec<&str>> = names.collect();
         match names?[..] {
-            ["engine-marker" | "engine-marker.tmp"] => Some(Class::Marker),
-            ["member", "raft", "raft-log.redb" | "raft-log.redb.tmp"] => Some(Class::RaftLog),
+            ["engine-marker" | "engine-marker.tmp"] => Some(Class::File(FileClass::Marker)),
+            ["member", "raft", "raft-log.redb" | "raft-log.redb.tmp"] => Some(Class::File(FileClass::RaftLog)),
+            ["member", "raft", "raft-log.commits"] => Some(Class::File(FileClass::RaftLogCommits)),
             ["member", "wal", name] => (extension(name) == Some("wal")).then_some(Class::Wal),
-            ["member", "snap", "db" | "db.fresh"] => Some(Class::Db),
-            ["member", "snap", "last-flushed-index" | "last-flushed-index.tmp"] => Some(Class::Index),
+            ["member", "snap", "db" | "db.fresh"] => Some(Class::File(FileClass::Database)),
+            ["member", "snap", "last-flushed-index" | "last-flushed-index.tmp"] => {
+                Some(Class::File(FileClass::LastFlushedIndex))
+            }
             ["member", "snap", "db.incoming", ..] => Some(Class::Incoming),
             ["member", "snap", "outgoing", _, ..] => Some(Class::Outgoing),
-            ["member", "snap", "db", "CURRENT"] => Some(Class::Current),
-            ["member", "snap", "db", name] if name.starts_with("MANIFEST-") => Some(Class::Manifest),
+            ["member", "snap", "db", "CURRENT"] => Some(Class::File(FileClass::Current)),
+            ["member", "snap", "db", name] if name.starts_with("MANIFEST-") => Some(Class::File(FileClass::Manifest)),
             ["member", "snap", "db", name] => match extension(name)? {
-                "sst" => Some(Class::Sst),
-                "dbtmp" => Some(Class::Current),
+                "sst" => Some(Class::File(FileClass::Sst)),
+                "dbtmp" => Some(Class::File(FileClass::Current)),
                 _ => None,
             },
             ["member", "snap", name] => {
@@ -145,15 +136,14 @@ impl Point {
     /// `file.raft-log.sync`, or `file.install.directory.synced` for a part of a member's life, of
     /// the node's.
     pub fn parse(name: &str) -> Option<Self> {
-        let (classes, part, place) = match name.strip_prefix("file.") {
-            None => (&Class::OF_ETCD[..], None, name),
-            Some(place) => match place.split_once('.') {
-                Some((part, place)) if place.contains('.') => (&Class::OF_THE_NODE[..], Some(part), place),
-                _ => (&Class::OF_THE_NODE[..], None, place),
-            },
+        let class_of = if name.starts_with("file.") { Class::of_the_node } else { Class::of_etcd };
+        let place = name.strip_prefix("file.").unwrap_or(name);
+        let (part, place) = match place.split_once('.') {
+            Some((part, place)) if name.starts_with("file.") && place.contains('.') => (Some(part), place),
+            _ => (None, place),
         };
         let (class, step) = place.split_once('.')?;
-        let class = Class::named(class, classes)?;
+        let class = class_of(class)?;
         let (_, deed, side) = STEPS.into_iter().find(|(known, ..)| *known == step)?;
         Some(Self { class, deed, side, installs: part == Some("install") })
     }
@@ -170,7 +160,7 @@ mod tests {
         assert_eq!(class("member/wal/0000000000000000-0000000000000000.wal"), Some(Class::Wal));
         assert_eq!(class("member/wal/0.tmp"), None, "in reserve");
         assert_eq!(class("member/wal.tmp/0000000000000000-0000000000000000.wal"), None, "not a log yet");
-        assert_eq!(class("member/snap/db"), Some(Class::Db));
+        assert_eq!(class("member/snap/db"), Some(Class::File(FileClass::Database)));
         assert_eq!(class("member/snap/0000000000000002-00000000000007d1.snap"), Some(Class::Snap));
         assert_eq!(class("member/snap/00000000000007d1.snap.db"), Some(Class::Snap));
         assert_eq!(class("member/snap/tmp123"), None, "not a snapshot yet");
@@ -181,22 +171,23 @@ mod tests {
     /// The paths are those of `node-under-test/docs/formats.md`, and of RocksDB's own files.
     #[test]
     fn files_are_classed_by_their_place_in_the_nodes_directory() {
-        let table: [(&str, Option<Class>); 24] = [
-            ("engine-marker", Some(Class::Marker)),
-            ("engine-marker.tmp", Some(Class::Marker)),
+        let table: [(&str, Option<Class>); 25] = [
+            ("engine-marker", Some(Class::File(FileClass::Marker))),
+            ("engine-marker.tmp", Some(Class::File(FileClass::Marker))),
             ("engine-migration", None),
             ("lock", None),
-            ("member/raft/raft-log.redb", Some(Class::RaftLog)),
-            ("member/raft/raft-log.redb.tmp", Some(Class::RaftLog)),
+            ("member/raft/raft-log.redb", Some(Class::File(FileClass::RaftLog))),
+            ("member/raft/raft-log.redb.tmp", Some(Class::File(FileClass::RaftLog))),
+            ("member/raft/raft-log.commits", Some(Class::File(FileClass::RaftLogCommits))),
             ("member/raft", None),
-            ("member/snap/last-flushed-index", Some(Class::Index)),
-            ("member/snap/last-flushed-index.tmp", Some(Class::Index)),
-            ("member/snap/db", Some(Class::Db)),
-            ("member/snap/db.fresh", Some(Class::Db)),
-            ("member/snap/db/000012.sst", Some(Class::Sst)),
-            ("member/snap/db/MANIFEST-000005", Some(Class::Manifest)),
-            ("member/snap/db/CURRENT", Some(Class::Current)),
-            ("member/snap/db/000005.dbtmp", Some(Class::Current)),
+            ("member/snap/last-flushed-index", Some(Class::File(FileClass::LastFlushedIndex))),
+            ("member/snap/last-flushed-index.tmp", Some(Class::File(FileClass::LastFlushedIndex))),
+            ("member/snap/db", Some(Class::File(FileClass::Database))),
+            ("member/snap/db.fresh", Some(Class::File(FileClass::Database))),
+            ("member/snap/db/000012.sst", Some(Class::File(FileClass::Sst))),
+            ("member/snap/db/MANIFEST-000005", Some(Class::File(FileClass::Manifest))),
+            ("member/snap/db/CURRENT", Some(Class::File(FileClass::Current))),
+            ("member/snap/db/000005.dbtmp", Some(Class::File(FileClass::Current))),
             ("member/snap/db/OPTIONS-000007", None),
             ("member/snap/db/LOG", None),
             ("member/snap/db/IDENTITY", None),
@@ -216,12 +207,18 @@ mod tests {
     fn a_windows_name_says_what_and_on_which_side() {
         let point = |class, deed, side| Some(Point { class, deed, side, installs: false });
         assert_eq!(Point::parse("wal.sync"), point(Class::Wal, Deed::Sync, Side::Before));
-        assert_eq!(Point::parse("db.written"), point(Class::Db, Deed::Write, Side::After));
+        assert_eq!(Point::parse("db.written"), point(Class::File(FileClass::Database), Deed::Write, Side::After));
         assert_eq!(Point::parse("snap.renamed"), point(Class::Snap, Deed::Rename, Side::After));
         assert_eq!((Point::parse("wal.append"), Point::parse("log.sync"), Point::parse("wal")), (None, None, None));
-        assert_eq!(Point::parse("file.raft-log.sync"), point(Class::RaftLog, Deed::Sync, Side::Before));
-        assert_eq!(Point::parse("file.start.current.renamed"), point(Class::Current, Deed::Rename, Side::After));
-        assert_eq!(Point::parse("file.sst.unlink"), point(Class::Sst, Deed::Unlink, Side::Before));
+        assert_eq!(
+            Point::parse("file.raft-log.sync"),
+            point(Class::File(FileClass::RaftLog), Deed::Sync, Side::Before)
+        );
+        assert_eq!(
+            Point::parse("file.start.current.renamed"),
+            point(Class::File(FileClass::Current), Deed::Rename, Side::After)
+        );
+        assert_eq!(Point::parse("file.sst.unlink"), point(Class::File(FileClass::Sst), Deed::Unlink, Side::Before));
         assert_eq!(Point::parse("file.directory.created"), point(Class::Directory, Deed::Create, Side::After));
         for none in ["file.wal.sync", "raft-log.sync", "file.sst", "file.", "file.install.sync", "file.a.b.sst.sync"] {
             assert_eq!(Point::parse(none), None, "{none}");

@@ -31,7 +31,7 @@ impl fmt::Display for Corruption {
 /// `CLASS by KIND`.
 pub(super) fn parse(text: &str) -> Option<Corruption> {
     let (class, kind) = text.split_once(" by ")?;
-    let class = FileClass::ALL.into_iter().find(|one| one.name() == class)?;
+    let class = FileClass::parse(class)?;
     let kind = DamageKind::ALL.into_iter().find(|one| one.name() == kind)?;
     Some(Corruption { class, kind })
 }
