@@ -41,7 +41,7 @@ pub use work::Work;
 use crate::cluster::trouble::{credible, excused};
 use crate::cluster::{Cluster, Death, Member, Trouble};
 use crate::crowd::Crowd;
-use crate::inspect::remove_dir;
+use crate::directory;
 use crate::machine::{Machine, Shortage};
 use crate::observe::Observer;
 use crate::plan::Fault;
@@ -345,7 +345,7 @@ impl<'a> Stage<'a> {
 
     fn remove_retired(&self, work: &Work) -> Vec<Finding> {
         let paths = &self.cluster.site.paths;
-        let removed = work.retired.iter().map(|id| remove_dir(&paths.node_data(*id)));
+        let removed = work.retired.iter().map(|id| directory::remove(&paths.node_data(*id)));
         let failed = |error: anyhow::Error| Finding::new(Harness::HarnessFailed { error: format!("{error:#}") });
         removed.filter_map(|removed| Some(failed(removed.err()?))).collect()
     }

@@ -4,6 +4,7 @@
 //! hard link, because they never change; everything else byte by byte), and a separate binary reads
 //! the copy. The original is never opened, so that the next life finds exactly what the kill left.
 
+use crate::directory;
 use crate::process::{Launch, Spawner};
 use crate::subject::Node;
 use crate::subject::node::BALLAST;
@@ -12,7 +13,6 @@ use ninelives_evidence::DeadMember;
 use ninelives_evidence::limits;
 use ninelives_oracle::raft_log::{self, RaftLog};
 use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 
 /// A dead directory, read twice.
@@ -36,7 +36,7 @@ pub async fn inspect(spawner: &Spawner, inspector: &Path, data_dir: &Path, copy:
     let copied = move || copy_dead_dir(&from, &to).map(|()| (raft_log::read(&to), install_under_way(&to)));
     let (log, installing) = tokio::task::spawn_blocking(copied).await.context("the copying thread panicked")??;
     if holds_nothing(copy) {
-        remove_dir(copy)?;
+        directory::remove(copy)?;
         return Ok(Inspected { dead: DeadMember { install_under_way: Some(false), ..DeadMember::default() }, log });
     }
     let launch = Launch::new(inspector, Node::inspect_args(copy));
@@ -53,7 +53,7 @@ pub async fn inspect(spawner: &Spawner, inspector: &Path, data_dir: &Path, copy:
     let dead: DeadMember = serde_json::from_slice(&output.stdout).with_context(|| {
         format!("expected one JSON object from `{} inspect`, found {:?}", inspector.display(), output.text())
     })?;
-    remove_dir(copy)?;
+    directory::remove(copy)?;
     Ok(Inspected { dead: DeadMember { install_under_way: Some(installing), ..dead }, log })
 }
 
@@ -72,18 +72,8 @@ fn install_under_way(data_dir: &Path) -> bool {
 }
 
 fn copy_dead_dir(from: &Path, to: &Path) -> anyhow::Result<()> {
-    remove_dir(to)?;
+    directory::remove(to)?;
     copy_tree(from, to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
-}
-
-/// Removes `dir` with all that is in it, if it exists.
-pub fn remove_dir(dir: &Path) -> anyhow::Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", dir.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {

@@ -42,6 +42,7 @@ pub mod crowd;
 pub mod cycle;
 pub mod damage;
 pub mod dial;
+pub mod directory;
 pub mod doctor;
 pub mod endpoints;
 pub mod exit;

@@ -16,8 +16,8 @@ pub use launch::read_inputs;
 pub use planned::planned;
 
 use crate::cycle::CycleEnd;
+use crate::directory;
 use crate::exit::Exit;
-use crate::inspect::remove_dir;
 use crate::machine::Machine;
 use crate::output::say;
 use crate::pace::Pace;
@@ -386,10 +386,10 @@ fn tidy(job: &Job, summary: &RunSummary) -> anyhow::Result<()> {
     for slot in &summary.cluster.slots {
         let paths = job.paths.of_cluster(slot.cluster);
         if !job.keep {
-            remove_dir(&paths.node_data(slot.member_at_end))?;
-            remove_dir(&paths.stranger_data(slot.slot.0))?;
+            directory::remove(&paths.node_data(slot.member_at_end))?;
+            directory::remove(&paths.stranger_data(slot.slot.0))?;
         }
-        remove_dir(&paths.dead_copy(slot.member_at_end))?;
+        directory::remove(&paths.dead_copy(slot.member_at_end))?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::probe::{Sighting, lanes, side_by_side};
 use crate::progress::minutes_and_seconds;
 use crate::run::Job;
 use crate::seed::Seed;
-use crate::{inspect, output, provenance};
+use crate::{directory, output, provenance};
 use anyhow::Context;
 use clap::Args;
 use ninelives_evidence::record::BinaryId;
@@ -220,7 +220,7 @@ pub(super) async fn mutants(args: &MutantsArgs) -> Result<Exit, Failure> {
         if trial.caught || !sighting.summary.interrupted || sighting.late {
             broken = broken.take().or(journal.add(run, &trial).err());
             if trial.caught && !args.keep {
-                broken = broken.take().or(inspect::remove_dir(&roots[place]).err());
+                broken = broken.take().or(directory::remove(&roots[place]).err());
             }
             trials.rows[row].trials.push(trial);
         }
@@ -285,7 +285,7 @@ fn trials(
             let report = root.join(&run);
             // Left by a command that was killed while it made this run.
             if report.exists() {
-                inspect::remove_dir(&report)?;
+                directory::remove(&report)?;
             }
             let plan = Plan::generate(&scenario, &Seed::new(seed), cycles, 1);
             let planted = !expected.is_control() && expected.binary.is_none();

@@ -9,7 +9,7 @@ use crate::plan::Plan;
 use crate::replays::{Replays, up_to_the_failure};
 use crate::run::{self, Job};
 use crate::scenario::Scenario;
-use crate::{inspect, output};
+use crate::{directory, output};
 use anyhow::Context;
 use clap::Args;
 use ninelives_evidence::record::RunSummary;
@@ -123,7 +123,7 @@ async fn many(args: &ReplayArgs, stored: &Stored, times: u32, repro: String) -> 
         say(&replays.take(&summary));
         let worthless = summary.verdict == Verdict::Pass || summary.verdict == Verdict::Inconclusive;
         if worthless && !args.with.keep {
-            inspect::remove_dir(job.paths.root())?;
+            directory::remove(job.paths.root())?;
         }
     }
     // Removes the directories only if they are empty.

@@ -10,7 +10,7 @@ use super::{Stage, Work};
 use crate::cluster::Trouble;
 use crate::cluster::restoration::{self, Restoration};
 use crate::cluster::strangers::{self, Stranger};
-use crate::inspect::remove_dir;
+use crate::directory;
 use crate::plan::Unlike;
 use crate::scenario::UnlikeKind;
 use crate::subject::{Life, Origin};
@@ -37,7 +37,7 @@ impl Stage<'_> {
         };
         let cycle = work.step.cycle;
         let dir = self.cluster.site.paths.unlike_data(id);
-        remove_dir(&dir)?;
+        directory::remove(&dir)?;
         if unlike.from == UnlikeKind::Older {
             let found = restoration::status(&self.cluster.site, older).await?.revision;
             if found >= revision {
@@ -76,7 +76,7 @@ impl Stage<'_> {
         }
         // With a finding it is evidence.
         if work.findings.is_empty() {
-            remove_dir(&dir)?;
+            directory::remove(&dir)?;
         }
         self.cluster.stray_death().map_or(Ok(None), Err)
     }

@@ -15,6 +15,7 @@ use super::effect::{Digest, Effects};
 use super::tree::by_descriptor;
 use super::unsynced::{Ino, Unsynced};
 use super::walked::{Numbers, Walked};
+use crate::directory;
 use crate::seed::Stream;
 use crate::subject::node::BALLAST;
 use anyhow::Context;
@@ -53,9 +54,8 @@ impl Instant {
         unsynced: &Unsynced,
         crash: &Crash,
         dir: &Path,
-    ) -> io::Result<Self> {
-        remove(dir)?;
-        fs::create_dir_all(dir)?;
+    ) -> anyhow::Result<Self> {
+        directory::replace(dir)?;
         // A cut takes data back in place, so a file that can lose data is no longer what it was.
         let numbers = Numbers::new();
         let mut copying = Copying::new(&numbers, |ino| unsynced.can_lose_data(ino));
@@ -141,9 +141,8 @@ impl Instant {
         Ok(State { data_dir: to.join(LIVE), lost })
     }
 
-    fn copy_to(&self, to: &Path, damaged: &BTreeSet<Ino>) -> io::Result<Numbers> {
-        remove(to)?;
-        fs::create_dir_all(to)?;
+    fn copy_to(&self, to: &Path, damaged: &BTreeSet<Ino>) -> anyhow::Result<Numbers> {
+        directory::replace(to)?;
         let mut copying = Copying::new(&self.numbers, |ino| damaged.contains(&ino));
         copying.tree(&self.dir.join(LIVE), &to.join(LIVE))?;
         copying.tree(&self.dir.join(GRAVES), &to.join(GRAVES))?;
@@ -154,7 +153,7 @@ impl Instant {
 impl Drop for Instant {
     fn drop(&mut self) {
         // Nothing reads it any more; the next instant's place is emptied first.
-        let _ = remove(&self.dir);
+        let _ = directory::remove(&self.dir);
     }
 }
 
@@ -165,13 +164,6 @@ fn opened(dir: &Path) -> anyhow::Result<(OwnedFd, OwnedFd)> {
     let open = |name: &str| fs::File::open(dir.join(name)).map(OwnedFd::from);
     let both = open(LIVE).and_then(|live| Ok((live, open(GRAVES)?)));
     both.with_context(|| format!("cannot open {}", dir.display()))
-}
-
-fn remove(dir: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// A copy under way, of trees whose files may have several names.

@@ -10,6 +10,7 @@ use super::instant::Instant;
 use super::tree::{errno, errno_of, read_up_to};
 use super::unsynced::{Ino, PAGE, Sync, Unsynced};
 use super::walked::{Numbers, Walked};
+use crate::directory;
 use crate::seed::Stream;
 use anyhow::Context;
 use fuser::Errno;
@@ -42,11 +43,7 @@ impl Lossy {
     /// They cannot be made or emptied.
     pub fn beside(dir: &Path, mode: Names) -> anyhow::Result<Self> {
         let graves = graves_of(dir);
-        match std::fs::remove_dir_all(&graves) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => std::fs::create_dir_all(&graves),
-        }
-        .with_context(|| format!("cannot empty {}", graves.display()))?;
+        directory::replace(&graves)?;
         let graves = File::open(&graves).with_context(|| format!("cannot open {}", graves.display()))?;
         Ok(Self { unsynced: Unsynced::new(mode), graves: graves.into(), buried: HashMap::new() })
     }

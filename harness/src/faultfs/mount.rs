@@ -10,6 +10,7 @@ use super::instant::Instant;
 use super::lossy::{Lossy, graves_of};
 use super::passthrough::Passthrough;
 use super::tree::{by_descriptor, io_error};
+use crate::directory;
 use crate::seed::Stream;
 use anyhow::{Context, anyhow};
 use fuser::{BackgroundSession, Config, Session, SessionACL};
@@ -171,7 +172,7 @@ impl Drop for Mount {
         // Errors have no receiver here: the next mount clears a dead mount and graves.
         let _ = self.end();
         if self.names.is_some() {
-            let _ = std::fs::remove_dir_all(graves_of(&self.at));
+            let _ = directory::remove(&graves_of(&self.at));
         }
     }
 }

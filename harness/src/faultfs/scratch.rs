@@ -5,6 +5,7 @@
 //! taken out of the tree of names at once and lives on by its descriptor. So it ends with this
 //! process, whichever way that ends, and its children reach it by the descriptor's path.
 
+use crate::directory;
 use anyhow::Context;
 use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -28,7 +29,7 @@ impl Scratch {
     /// The directory cannot be replaced, or a mount cannot be undone.
     pub fn at(dir: &Path) -> anyhow::Result<Self> {
         let cannot = || format!("cannot make {}", dir.display());
-        remove(dir).and_then(|()| std::fs::create_dir_all(dir)).with_context(cannot)?;
+        directory::replace(dir)?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
         let memory = match mount(Some("ninelives"), dir, Some("tmpfs"), flags, Some("mode=0700")) {
             Ok(()) => {
@@ -59,21 +60,14 @@ impl Scratch {
     /// # Errors
     /// It cannot be removed.
     pub fn remove(self) -> anyhow::Result<()> {
-        remove(&self.dir).with_context(|| format!("cannot remove {}", self.dir.display()))
+        directory::remove(&self.dir)
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
         // An error has no receiver here: the next one at this place replaces what is left.
-        let _ = remove(&self.dir);
-    }
-}
-
-fn remove(dir: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+        let _ = directory::remove(&self.dir);
     }
 }
 

@@ -12,7 +12,7 @@ use super::candidate::Candidate;
 use super::minimise::{Answer, Shrunk};
 use super::progress::Progress;
 use super::ruling::{Rate, Ruling, rule, wanted};
-use crate::inspect;
+use crate::directory;
 use crate::paths::Paths;
 use crate::probe::{Sighting, side_by_side};
 use crate::run::Job;
@@ -340,7 +340,7 @@ impl Prober {
     }
 
     fn remove(&mut self, root: &Path) {
-        if let Err(error) = inspect::remove_dir(root) {
+        if let Err(error) = directory::remove(root) {
             self.failed.get_or_insert(error);
         }
     }
@@ -349,6 +349,6 @@ impl Prober {
 impl Drop for Prober {
     fn drop(&mut self) {
         // The reports that are worth keeping are elsewhere by now.
-        let _ = std::fs::remove_dir_all(&self.dir);
+        let _ = directory::remove(&self.dir);
     }
 }
