@@ -294,7 +294,18 @@ async fn carry_out(job: Job) -> Result<Exit, Failure> {
 
 /// The last lines: findings, the verdict and its worth, and the command to paste next.
 fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
-    let root = shown(job.paths.root());
+    let mut text = found(summary);
+    text.push_str(&verdict_line(summary, exit));
+    for line in worth_lines(job, summary) {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text.push_str(&next_commands(job, summary, exit));
+    text
+}
+
+/// Findings, and where they begin.
+fn found(summary: &RunSummary) -> String {
     let mut text = String::new();
     for finding in summary.findings.iter().take(limits::FINDINGS_PRINTED_MAX) {
         text.push_str(&format!("{finding}\n"));
@@ -308,8 +319,12 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
     if let Some(found) = &summary.missing_sync {
         text.push_str(&report::missing_sync::text(found));
     }
+    text
+}
+
+fn verdict_line(summary: &RunSummary, exit: Exit) -> String {
     let word_of_exit = if exit == Exit::Interrupted { "interrupted".to_owned() } else { summary.verdict.to_string() };
-    text.push_str(&format!(
+    format!(
         "{word_of_exit}{}: {} of {} cycles, {}, {}, {}, in {}.{} s\n",
         report::suppressed::beside_the_verdict(summary),
         summary.cycles.len(),
@@ -319,50 +334,40 @@ fn ending(job: &Job, summary: &RunSummary, exit: Exit) -> String {
         writes(summary),
         summary.elapsed_ms / 1000,
         summary.elapsed_ms % 1000 / 100,
-    ));
-    if let Some(split) = Split::of(summary) {
-        text.push_str(&format!("{}\n", split.sentence()));
-    }
-    if let Some(pace) = summary.pace {
-        text.push_str(&format!("machine: {}\n", pace.sentence()));
-    }
-    if let Some(line) = report::refused::line(summary) {
-        text.push_str(&format!("{line}\n"));
-    }
+    )
+}
+
+/// What the run is worth, a line for each thing that it met.
+fn worth_lines(job: &Job, summary: &RunSummary) -> Vec<String> {
+    let mut lines = Vec::new();
+    lines.extend(Split::of(summary).map(|split| split.sentence()));
+    lines.extend(summary.pace.map(|pace| format!("machine: {}", pace.sentence())));
+    lines.extend(report::refused::line(summary));
     let worth = Worth::of(summary);
     let grid = Grid::of(summary, &worth);
-    if job.sweep {
-        text.push_str(&grid.text());
-    }
-    text.push_str(&grid.files_text());
+    let tables = [job.sweep.then(|| grid.text()), Some(grid.files_text())];
+    let tables = tables.into_iter().flatten().filter(|table| !table.is_empty());
+    lines.extend(tables.map(|table| table.trim_end().to_owned()));
     if grid.is_planned() || !summary.is_opaque() {
-        text.push_str(&format!("crash windows: {}\n", grid.sentence()));
+        lines.push(format!("crash windows: {}", grid.sentence()));
     }
-    if let Some(line) = report::missing_sync::explored(summary) {
-        text.push_str(&format!("{line}\n"));
-    }
-    for line in summary.crowd.iter().flat_map(|crowd| crowd.sentences()) {
-        text.push_str(&format!("crowd: {line}\n"));
-    }
-    if let Some(hostile) = &summary.hostile {
-        text.push_str(&format!("hostile peers: {}\n", hostile.sentence()));
-    }
-    if let Some(strangers) = &summary.strangers {
-        text.push_str(&format!("strangers: {}\n", strangers.sentence()));
-    }
-    for death in &summary.resumed {
+    lines.extend(report::missing_sync::explored(summary));
+    lines.extend(summary.crowd.iter().flat_map(|crowd| crowd.sentences()).map(|line| format!("crowd: {line}")));
+    lines.extend(summary.hostile.iter().map(|hostile| format!("hostile peers: {}", hostile.sentence())));
+    lines.extend(summary.strangers.iter().map(|strangers| format!("strangers: {}", strangers.sentence())));
+    lines.extend(summary.resumed.iter().map(|death| {
         let (cluster, cycle) = (death.cluster, death.after_cycle);
-        text.push_str(&format!(
-            "resumed: cluster {cluster} after cycle {cycle}; the harness died, which killed all members\n"
-        ));
-    }
-    for line in report::suppressed::lines(summary) {
-        text.push_str(&format!("{line}\n"));
-    }
-    for check in &summary.skipped_checks {
-        text.push_str(&format!("skipped check: {check}\n"));
-    }
-    text.push_str(&format!("report: {root}/report.html\n"));
+        format!("resumed: cluster {cluster} after cycle {cycle}; the harness died, which killed all members")
+    }));
+    lines.extend(report::suppressed::lines(summary));
+    lines.extend(summary.skipped_checks.iter().map(|check| format!("skipped check: {check}")));
+    lines
+}
+
+/// The report, and the commands to paste next.
+fn next_commands(job: &Job, summary: &RunSummary, exit: Exit) -> String {
+    let root = shown(job.paths.root());
+    let mut text = format!("report: {root}/report.html\n");
     match exit {
         Exit::Pass => {}
         Exit::Interrupted => {

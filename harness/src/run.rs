@@ -40,7 +40,7 @@ use ninelives_evidence::record::{
 use ninelives_evidence::verdict::findings::{Harness, Lack};
 use ninelives_evidence::verdict::{self, Finding, Verdict};
 use ninelives_evidence::{clock, record};
-use ninelives_oracle::{LISTED_PER_CLASS_MAX, Sums};
+use ninelives_oracle::{LISTED_PER_CLASS_MAX, Sums, Tally};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
@@ -331,34 +331,7 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: RunTo
     if let Some(leases) = &mut summary.leases {
         leases.add(tally.leases);
     }
-    if tally.reads_unchecked > 0 {
-        let (unchecked, reads) = (tally.reads_unchecked, summary.load.reads);
-        let why = format!("{unchecked} of {reads} reads: compacted before the history reached them");
-        summary.skipped_checks.push(why);
-    }
-    if tally.fences_uncompared > 0 {
-        summary.skipped_checks.push(format!(
-            "comparison with the model at {} fences: replicas disagreed there, or a watch had left something out",
-            tally.fences_uncompared
-        ));
-    }
-    if tally.leaderless == 0 && tally.leaderless_unjudged > 0 {
-        summary.skipped_checks.push(format!(
-            "watches that require a leader on {} members without a quorum: no cut lasted for their bound",
-            tally.leaderless_unjudged
-        ));
-    }
-    if tally.costs_unjudged > 0 {
-        summary
-            .skipped_checks
-            .push("members' processor time for dear transactions: they took too little of it to compare".to_owned());
-    }
-    if tally.findings_unlisted > 0 {
-        summary.skipped_checks.push(format!(
-            "listing of {} further findings: a cycle lists {} of a class, and counts the rest",
-            tally.findings_unlisted, LISTED_PER_CLASS_MAX
-        ));
-    }
+    summary.skipped_checks.extend(unchecked(&tally, summary.load.reads));
     summary.skipped_checks.extend(floors::unverified(summary, tally.cycles_apart));
     summary.skipped_checks.extend(summary.log_replayed.skipped());
     summary.skipped_checks.extend(skipped_checks);
@@ -376,6 +349,33 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: RunTo
         summary.skipped_checks.extend(floors::not_applicable(summary));
     }
     summary.verdict = Verdict::of(&summary.findings);
+}
+
+/// The checks that the judges could not make, and why, by their `tally`; `reads`: all that were made.
+fn unchecked(tally: &Tally, reads: u64) -> Vec<String> {
+    let reads = (tally.reads_unchecked > 0)
+        .then(|| format!("{} of {reads} reads: compacted before the history reached them", tally.reads_unchecked));
+    let fences = (tally.fences_uncompared > 0).then(|| {
+        format!(
+            "comparison with the model at {} fences: replicas disagreed there, or a watch had left something out",
+            tally.fences_uncompared
+        )
+    });
+    let leaderless = (tally.leaderless == 0 && tally.leaderless_unjudged > 0).then(|| {
+        format!(
+            "watches that require a leader on {} members without a quorum: no cut lasted for their bound",
+            tally.leaderless_unjudged
+        )
+    });
+    let costs = (tally.costs_unjudged > 0)
+        .then(|| "members' processor time for dear transactions: they took too little of it to compare".to_owned());
+    let unlisted = (tally.findings_unlisted > 0).then(|| {
+        format!(
+            "listing of {} further findings: a cycle lists {} of a class, and counts the rest",
+            tally.findings_unlisted, LISTED_PER_CLASS_MAX
+        )
+    });
+    [reads, fences, leaderless, costs, unlisted].into_iter().flatten().collect()
 }
 
 /// Removes the files that only a failure needs.

@@ -3,11 +3,11 @@
 use super::{say, shown};
 use crate::exit::{Exit, Failure};
 use crate::paths::Paths;
-use crate::verify::{Claims, Verification, not_a_report, verify as judge};
+use crate::verify::{Claims, Counts, Verification, not_a_report, verify as judge};
 use crate::{output, report};
 use clap::Args;
 use ninelives_evidence::limits;
-use ninelives_evidence::record::LeasesJudged;
+use ninelives_evidence::record::{LeasesJudged, RunSummary};
 use ninelives_evidence::verdict::Verdict;
 use std::path::PathBuf;
 
@@ -34,16 +34,39 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
 }
 
 fn words(verification: &Verification) -> String {
-    let Verification { run, claimed, counts, classes, torn, disagreements, .. } = verification;
-    let mut text = String::new();
-    let mut line = |words: String| {
-        text.push_str(&words);
-        text.push('\n');
-    };
-    for finding in run.findings.iter().take(limits::FINDINGS_PRINTED_MAX) {
-        line(finding.to_string());
+    let Verification { run, counts, classes, torn, disagreements, .. } = verification;
+    let mut lines: Vec<String> =
+        run.findings.iter().take(limits::FINDINGS_PRINTED_MAX).map(ToString::to_string).collect();
+    lines.push(verdict_line(run));
+    lines.extend(run.leases.map(leases_line));
+    lines.push(judged_line(counts));
+    for (class, (judged, told)) in classes {
+        let testimony = if *told > 0 { format!(", {told} as the run told them") } else { String::new() };
+        lines.push(format!("findings of class {class}: {judged} judged again{testimony}"));
     }
-    line(format!(
+    lines.extend(report::refused::line(run));
+    lines.extend(report::suppressed::lines(run));
+    lines.extend(run.skipped_checks.iter().map(|check| format!("skipped check: {check}")));
+    if *torn > 0 {
+        lines.push(format!(
+            "the last line of {torn} histories is cut off, as by a kill of the harness, and was left out"
+        ));
+    }
+    lines.push(format!(
+        "plan {} and scenario {}: the same in the history and in the files",
+        run.plan.digest, run.plan.scenario_digest
+    ));
+    if let Some((ledgers, fields)) = verification.books_compared() {
+        lines.push(format!("books: {fields} fields of {ledgers} ledgers compared with those that the run left"));
+    }
+    lines.extend(disagreements.iter().map(|difference| format!("DISAGREES: {difference}")));
+    lines.push(agreement_line(verification).to_owned());
+    lines.push(exit_in_words(verification));
+    lines.join("\n") + "\n"
+}
+
+fn verdict_line(run: &RunSummary) -> String {
+    format!(
         "{}{}: {} of {} cycles, {} kills, {} writes acknowledged, {} unknown, {} reads",
         run.verdict,
         report::suppressed::beside_the_verdict(run),
@@ -53,14 +76,19 @@ fn words(verification: &Verification) -> String {
         run.load.acked_writes,
         run.load.unknown_writes,
         run.load.reads
-    ));
-    if let Some(LeasesJudged { promises, renewals, expiries, revocations }) = run.leases {
-        line(format!(
-            "leases of seconds: {promises} grants and renewals judged ({renewals} renewals), {expiries} expiries seen, {revocations} \
-             revocations acknowledged"
-        ));
-    }
-    line(format!(
+    )
+}
+
+fn leases_line(leases: LeasesJudged) -> String {
+    let LeasesJudged { promises, renewals, expiries, revocations } = leases;
+    format!(
+        "leases of seconds: {promises} grants and renewals judged ({renewals} renewals), {expiries} expiries seen, {revocations} \
+         revocations acknowledged"
+    )
+}
+
+fn judged_line(counts: &Counts) -> String {
+    format!(
         "judged again: {} operations, {} revisions ({} deliveries of them by other watches), {} fences, {} dead directories, {} \
          recoveries, {} raft logs, {} full reads; {} lines in all",
         counts.operations,
@@ -72,38 +100,15 @@ fn words(verification: &Verification) -> String {
         counts.raft_logs,
         counts.last_reads,
         counts.lines
-    ));
-    for (class, (judged, told)) in classes {
-        let testimony = if *told > 0 { format!(", {told} as the run told them") } else { String::new() };
-        line(format!("findings of class {class}: {judged} judged again{testimony}"));
+    )
+}
+
+fn agreement_line(verification: &Verification) -> &'static str {
+    match &verification.claimed {
+        Some(_) if verification.disagreements.is_empty() => "verdict.json agrees with the evidence",
+        Some(_) => "verdict.json and the evidence disagree: one of them was changed, or the harness is at fault",
+        None => "verdict.json is missing: the run ended before it wrote one",
     }
-    report::refused::line(run).into_iter().for_each(&mut line);
-    report::suppressed::lines(run).into_iter().for_each(&mut line);
-    for check in &run.skipped_checks {
-        line(format!("skipped check: {check}"));
-    }
-    if *torn > 0 {
-        line(format!("the last line of {torn} histories is cut off, as by a kill of the harness, and was left out"));
-    }
-    line(format!(
-        "plan {} and scenario {}: the same in the history and in the files",
-        run.plan.digest, run.plan.scenario_digest
-    ));
-    if let Some((ledgers, fields)) = verification.books_compared() {
-        line(format!("books: {fields} fields of {ledgers} ledgers compared with those that the run left"));
-    }
-    for difference in disagreements {
-        line(format!("DISAGREES: {difference}"));
-    }
-    line(match claimed {
-        Some(_) if disagreements.is_empty() => "verdict.json agrees with the evidence".to_owned(),
-        Some(_) => {
-            "verdict.json and the evidence disagree: one of them was changed, or the harness is at fault".to_owned()
-        }
-        None => "verdict.json is missing: the run ended before it wrote one".to_owned(),
-    });
-    line(exit_in_words(verification));
-    text
 }
 
 /// Explains the exit code, so that a failed run that verifies is not taken for a failed

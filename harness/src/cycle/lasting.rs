@@ -36,7 +36,7 @@ use patient::{Hold, LastingEnd, Patient, await_failures, await_refusals, look_af
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 /// The tasks that end the lasting faults; dropping them ends the faults at once.
@@ -113,6 +113,24 @@ fn parts(fault: &Fault) -> Option<(Whom, When, u64, What)> {
     }
 }
 
+/// The record of a fault that has not begun.
+fn planned(fault: &Fault, what: What, victims: &[Victim]) -> LastingRecord {
+    LastingRecord {
+        fault: fault.to_string(),
+        kind: what.kind(),
+        victims: victims.to_vec(),
+        links: 0,
+        lasted_ms: None,
+        behind: 0,
+        majority: Vec::new(),
+        majority_wrote_ms: None,
+        met: 0,
+        operation: what.operation().map(|operation| operation.name.to_owned()),
+        skipped: None,
+        not_applicable: false,
+    }
+}
+
 impl Stage<'_> {
     /// Begins all faults of the step that last. `roles` has every member, with one leader.
     pub(super) async fn begin_lasting(&mut self, work: &mut Work, roles: &[(u64, Role)]) -> Result<(), Trouble> {
@@ -135,50 +153,28 @@ impl Stage<'_> {
         (nth, fault): (u32, &Fault),
         roles: &[(u64, Role)],
     ) -> Result<(LastingRecord, Task), Trouble> {
-        let mut task = Task::default();
         let (whom, when, ms, what) =
             parts(fault).ok_or_else(|| Trouble::Harness(anyhow!("`{fault}` does not end by itself")))?;
         let victims = victims::choose(&whom, roles);
-        let mut record = LastingRecord {
-            fault: fault.to_string(),
-            kind: what.kind(),
-            victims: victims.clone(),
-            links: 0,
-            lasted_ms: None,
-            behind: 0,
-            majority: Vec::new(),
-            majority_wrote_ms: None,
-            met: 0,
-            operation: what.operation().map(|operation| operation.name.to_owned()),
-            skipped: None,
-            not_applicable: false,
+        let mut record = planned(fault, what, &victims);
+        let first = match self.bring_first(&victims, when, what).await? {
+            Ok(first) => first,
+            Err(skip) => {
+                record.not_applicable = matches!(skip, Skip::NotApplicable(_));
+                let (Skip::NotApplicable(why) | Skip::NotReached(why)) = skip;
+                record.skipped = Some(why);
+                return Ok((record, Task::default()));
+            }
         };
-        let Some(first) = victims.first().map(|victim| victim.member) else {
-            record.skipped = Some("no member has the role that it asks for".to_owned());
-            return Ok((record, task));
-        };
-        let engine = self.member(first)?.engine;
-        if let Some(operation) = what.operation().filter(|operation| !operation.exists_on(engine)) {
-            record.not_applicable = true;
-            record.skipped = Some(format!("n/a on {engine}: {}", operation.name));
-            return Ok((record, task));
-        }
-        if let Some(skip) = self.reach_begin(first, when).await? {
-            record.not_applicable = matches!(skip, Skip::NotApplicable(_));
-            let (Skip::NotApplicable(why) | Skip::NotReached(why)) = skip;
-            record.skipped = Some(why);
-            return Ok((record, task));
-        }
         self.note(work.step.cycle, Did::Begin, Some(first), Some(&record.fault));
         let hold = match what {
             What::Pause => Hold::Pause(self.pause(&victims).await?),
-            What::Network(link) => {
-                let disturbance = self.disturb(link, &victims)?;
-                record.links = disturbance.links() as u32;
-                Hold::Network(disturbance)
-            }
+            What::Network(link) => Hold::Network(self.disturb(link, &victims)?),
             What::Disk(ailment) => Hold::Disk(self.ail(work.step.cycle, ailment, &victims)?),
         };
+        if let Hold::Network(disturbance) = &hold {
+            record.links = disturbance.links() as u32;
+        }
         if !matches!(what, What::Pause) && matches!(when, When::Window { .. }) {
             // The member stood still there by itself; the fault concerns its links or its disk, so
             // it goes on.
@@ -187,30 +183,61 @@ impl Stage<'_> {
         let (mut patient, since) = (self.patient(work.step.cycle, (nth, &record.fault), &victims)?, clock::now());
         patient.writes = what.kind() != LastingKind::Fill;
         if let (What::Network(link), 1) = (what, work.step.faults.len()) {
-            patient.majority = connected_majority(link, &patient.endpoints, self.cluster.members.len());
-            record.majority = patient.majority.iter().map(|at| self.cluster.members[*at].id).collect();
-            if link == Link::Isolate && !patient.majority.is_empty() {
-                let others = self.cluster.members.iter().filter(|member| !record.majority.contains(&member.id));
-                patient.leaderless = others.map(|member| (member.id, url(member.addresses.client))).collect();
-            }
+            self.follow_a_cut(link, &mut patient, &mut record);
         }
+        let task = self.ending(what, (hold, &victims), patient, (since, ms))?;
+        Ok((record, task))
+    }
+
+    /// Brings the first of `victims` to the place where `what` begins. `Err` inside: the reason why
+    /// it does not begin.
+    async fn bring_first(&self, victims: &[Victim], when: When, what: What) -> Result<Result<u64, Skip>, Trouble> {
+        let Some(first) = victims.first().map(|victim| victim.member) else {
+            return Ok(Err(Skip::NotReached("no member has the role that it asks for".to_owned())));
+        };
+        let engine = self.member(first)?.engine;
+        if let Some(operation) = what.operation().filter(|operation| !operation.exists_on(engine)) {
+            return Ok(Err(Skip::NotApplicable(format!("n/a on {engine}: {}", operation.name))));
+        }
+        Ok(self.reach_begin(first, when).await?.map_or(Ok(first), Err))
+    }
+
+    /// Has the majority that `link` leaves connected written to, and the members that it leaves
+    /// without a quorum looked at.
+    fn follow_a_cut(&self, link: Link, patient: &mut Patient, record: &mut LastingRecord) {
+        patient.majority = connected_majority(link, &patient.endpoints, self.cluster.members.len());
+        record.majority = patient.majority.iter().map(|at| self.cluster.members[*at].id).collect();
+        if link == Link::Isolate && !patient.majority.is_empty() {
+            let others = self.cluster.members.iter().filter(|member| !record.majority.contains(&member.id));
+            patient.leaderless = others.map(|member| (member.id, url(member.addresses.client))).collect();
+        }
+    }
+
+    /// The task that ends the fault, which began at `since` and lasts `ms` milliseconds.
+    fn ending(
+        &self,
+        what: What,
+        (hold, victims): (Hold, &[Victim]),
+        patient: Patient,
+        (since, ms): (Instant, u64),
+    ) -> Result<Task, Trouble> {
+        let mut task = Task::default();
         if let What::Disk(ailment) = what {
             (task.mortal, task.meets_starts) = (ailment.may_end_a_member(), ailment.meets_starts());
         }
+        let long = Duration::from_millis(ms);
         match (what, hold) {
             (What::Disk(Ailment::FailSync { losing }), Hold::Disk(ailing)) => {
-                let failing = self.failing(ailing, &victims)?;
-                let bound = Duration::from_millis(ms);
-                task.set.spawn(async move { await_failures(failing, &patient, since, (bound, losing)).await })
+                let failing = self.failing(ailing, victims)?;
+                task.set.spawn(async move { await_failures(failing, &patient, since, (long, losing)).await })
             }
             (What::Disk(Ailment::Fail { .. }), Hold::Disk(ailing)) => {
-                let refusing = self.refusing(ailing, &victims);
-                let long = Duration::from_millis(ms);
+                let refusing = self.refusing(ailing, victims);
                 task.set.spawn(async move { await_refusals(refusing, &patient, since, long).await })
             }
             (_, hold) => task.set.spawn(async move { look_after(hold, &patient, since, ms).await }),
         };
-        Ok((record, task))
+        Ok(task)
     }
 
     /// Waits until `first` is at the place where a fault begins. `Some`: the reason why it did not

@@ -141,29 +141,30 @@ fn next_command(finding: &Finding, report: &str) -> String {
     }
 }
 
+/// A number of the run: its name, its value, and what is said beside it.
+type Tile = (&'static str, String, String);
+
 fn tiles(run: &RunSummary, worth: &Worth) -> String {
+    let tiles = [tiles_of_cycles(run, worth), tiles_of_the_bite(run, worth), tiles_of_the_load(run, worth)].concat();
+    let tiles = tiles
+        .into_iter()
+        .map(|(name, value, more)| format!("<div><dt>{name}</dt><dd>{value} <small>{more}</small></dd></div>"));
+    let explored = missing_sync::explored(run).map_or_else(String::new, |line| format!("<p>{}.</p>", escape(&line)));
+    format!(
+        "<dl class=\"tiles\">{}</dl>\n<div class=\"note\">{}{explored}{}</div>",
+        tiles.collect::<String>(),
+        coverage(worth),
+        skipped_checks(run)
+    )
+}
+
+fn tiles_of_cycles(run: &RunSummary, worth: &Worth) -> Vec<Tile> {
     let share = |part: u32| percent(f64::from(part) / f64::from(worth.cycles_run.max(1)));
-    let bound = worth.divergence_rate_max_95.map_or_else(|| "none".to_owned(), |rate| format!("≤ {}", percent(rate)));
-    let rate = run.writes_per_second().map_or_else(|| "unknown".to_owned(), number);
-    let split = Split::of(run);
-    let (per_minute, each) = split.map_or_else(
+    let (per_minute, each) = Split::of(run).map_or_else(
         || ("unknown".to_owned(), String::new()),
         |split| (format!("{:.0}", split.cycles_per_minute), format!("{:.0} ms each", split.cycle)),
     );
-    let bite = if run.is_opaque() {
-        vec![("entries that killed members caught up with", number(run.behind()), String::new())]
-    } else {
-        vec![
-            ("entries lost by kills, at least", number(worth.entries_lost), String::new()),
-            (
-                "entries replayed",
-                number(worth.entries_replayed),
-                format!("+ {} verified", number(worth.entries_verified)),
-            ),
-            ("snapshots installed", number(worth.snapshots_installed.into()), String::new()),
-        ]
-    };
-    let tiles: String = [
+    vec![
         ("cycles run", number(worth.cycles_run.into()), format!("of {}", number(worth.cycles_planned.into()))),
         ("kills landed", number(run.kills_alone()), format!("in {} cycles", number(worth.landed.into()))),
         ("power losses landed", number(worth.power_losses), String::new()),
@@ -182,9 +183,24 @@ fn tiles(run: &RunSummary, worth: &Worth) -> String {
             format!("in {} cycles that could tell", number(worth.quiet_cycles.into())),
         ),
     ]
-    .into_iter()
-    .chain(bite)
-    .chain([
+}
+
+/// What kills took away, and members got back.
+fn tiles_of_the_bite(run: &RunSummary, worth: &Worth) -> Vec<Tile> {
+    if run.is_opaque() {
+        return vec![("entries that killed members caught up with", number(run.behind()), String::new())];
+    }
+    vec![
+        ("entries lost by kills, at least", number(worth.entries_lost), String::new()),
+        ("entries replayed", number(worth.entries_replayed), format!("+ {} verified", number(worth.entries_verified))),
+        ("snapshots installed", number(worth.snapshots_installed.into()), String::new()),
+    ]
+}
+
+fn tiles_of_the_load(run: &RunSummary, worth: &Worth) -> Vec<Tile> {
+    let bound = worth.divergence_rate_max_95.map_or_else(|| "none".to_owned(), |rate| format!("≤ {}", percent(rate)));
+    let rate = run.writes_per_second().map_or_else(|| "unknown".to_owned(), number);
+    let mut tiles = vec![
         (
             "writes acknowledged",
             number(run.load.acked_writes),
@@ -193,8 +209,8 @@ fn tiles(run: &RunSummary, worth: &Worth) -> String {
         ("writes acknowledged per second of load", rate, String::new()),
         ("reads", number(run.load.reads), String::new()),
         ("divergences per cycle, 95 % bound", bound, format!("{} trials", number(worth.trials.into()))),
-    ])
-    .chain(run.pace.map(|pace| {
+    ];
+    tiles.extend(run.pace.map(|pace| {
         let span = format!(
             "{} to {}; a cycle's floor took {} ms at launch, {} ms on average, {} ms where bounds were measured",
             Factor(pace.factor_percent_min),
@@ -204,19 +220,12 @@ fn tiles(run: &RunSummary, worth: &Worth) -> String {
             thousandths(pace.reference_floor_us)
         );
         ("factor of the machine, by which bounds were stretched", Factor(pace.factor_percent_mean).to_string(), span)
-    }))
-    .chain(run.leases.map(|leases| {
+    }));
+    tiles.extend(run.leases.map(|leases| {
         let ends = format!("{} expiries, {} revocations", number(leases.expiries), number(leases.revocations));
         ("renewals of leases judged", number(leases.renewals), ends)
-    }))
-    .map(|(name, value, more)| format!("<div><dt>{name}</dt><dd>{value} <small>{more}</small></dd></div>"))
-    .collect();
-    let explored = missing_sync::explored(run).map_or_else(String::new, |line| format!("<p>{}.</p>", escape(&line)));
-    format!(
-        "<dl class=\"tiles\">{tiles}</dl>\n<div class=\"note\">{}{explored}{}</div>",
-        coverage(worth),
-        skipped_checks(run)
-    )
+    }));
+    tiles
 }
 
 fn coverage(worth: &Worth) -> String {

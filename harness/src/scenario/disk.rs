@@ -98,20 +98,7 @@ impl Check<'_> {
                 "`[disk]` is given, but `faults.disk` is 0 or absent, so that no disk would fail: expected it above 0";
             return Err(self.refuse(at, message.to_owned()));
         }
-        if matches!(target, TargetSpec::Server(_)) {
-            let message = "`[disk]` beside `[target]`: expected one of them, because only of the node it is known how it has to end \
-                           when its disk fails";
-            return Err(self.refuse(at, message.to_owned()));
-        }
-        for (table, other) in [("[upgrade]", raw.upgrade.is_some()), ("[restore]", raw.restore.is_some())] {
-            if other {
-                let message = format!(
-                    "`[disk]` beside `{table}`: expected one of them, because a directory that is exchanged under a mount would \
-                     leave it"
-                );
-                return Err(self.refuse(at, message));
-            }
-        }
+        self.disk_fits(at, raw, target)?;
         let spec = at.get_ref();
         let ailments = vec![
             (AilmentKind::Fill, spec.fill),
@@ -155,6 +142,26 @@ impl Check<'_> {
             )?,
             with_kill_percent: percent("disk.with_kill_percent", &spec.with_kill_percent, 0)?,
         }))
+    }
+
+    /// Refuses disks that fail where it is not known how a member has to end of it, or where a
+    /// directory would leave the mount.
+    fn disk_fits(&self, at: &Spanned<RawDisk>, raw: &Raw, target: &TargetSpec) -> Result<(), Refusal> {
+        if matches!(target, TargetSpec::Server(_)) {
+            let message = "`[disk]` beside `[target]`: expected one of them, because only of the node it is known how it has to end \
+                           when its disk fails";
+            return Err(self.refuse(at, message.to_owned()));
+        }
+        for (table, other) in [("[upgrade]", raw.upgrade.is_some()), ("[restore]", raw.restore.is_some())] {
+            if other {
+                let message = format!(
+                    "`[disk]` beside `{table}`: expected one of them, because a directory that is exchanged under a mount would \
+                     leave it"
+                );
+                return Err(self.refuse(at, message));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses the numbers of an ailment that has no weight.

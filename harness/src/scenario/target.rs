@@ -139,20 +139,7 @@ impl Check<'_> {
             let message = format!("{what}, but only etcd's API is known of {name}: expected {instead}");
             Err(self.refuse_at(at, message))
         };
-        let windows = raw.windows.keys();
-        let mut foreign = windows.filter(|window| {
-            !server.fault_filesystem
-                || subject::find_window(window.get_ref()).is_some_and(|known| !known.exists_on(Engine::Opaque))
-        });
-        if let Some(window) = foreign.next() {
-            let of_files = FILE_WINDOWS.iter().map(|window| window.name).collect::<Vec<_>>().join(", ");
-            let instead = if server.fault_filesystem {
-                format!("windows of its files: {of_files}")
-            } else if server.is_etcd {
-                format!("`target.etcd.fault_filesystem = true` and windows of its files ({of_files}), or no such table")
-            } else {
-                "no such table, because it has no windows".to_owned()
-            };
+        if let Some((window, instead)) = foreign_window(raw, server) {
             return refuse(window.span(), &format!("`windows.\"{}\"` is given", window.get_ref()), &instead);
         }
         if raw.when.get_ref().window > 0 && !server.fault_filesystem {
@@ -200,4 +187,21 @@ impl Check<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// A window that members of `server` do not pass, and what is expected instead of it.
+fn foreign_window<'a>(raw: &'a Raw, server: &ServerSpec) -> Option<(&'a Spanned<String>, String)> {
+    let window = raw.windows.keys().find(|window| {
+        !server.fault_filesystem
+            || subject::find_window(window.get_ref()).is_some_and(|known| !known.exists_on(Engine::Opaque))
+    })?;
+    let of_files = FILE_WINDOWS.iter().map(|window| window.name).collect::<Vec<_>>().join(", ");
+    let instead = if server.fault_filesystem {
+        format!("windows of its files: {of_files}")
+    } else if server.is_etcd {
+        format!("`target.etcd.fault_filesystem = true` and windows of its files ({of_files}), or no such table")
+    } else {
+        "no such table, because it has no windows".to_owned()
+    };
+    Some((window, instead))
 }

@@ -158,7 +158,7 @@ impl Member {
     }
 }
 
-/// Says in the log of a life that cannot write there why it holds nothing else.
+/// What the fault filesystem has to refuse for `operation` to fail.
 fn access(operation: &FileOperation) -> Result<Access, Trouble> {
     let known = Access::parse(operation.name);
     Ok(known.ok_or_else(|| anyhow!("the fault filesystem does not know {}", operation.name))?)

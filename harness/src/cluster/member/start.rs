@@ -107,6 +107,7 @@ impl Member {
     }
 }
 
+/// Says in the log of a life that cannot write there why it holds nothing else.
 fn explain_the_silence(log: &Path) -> io::Result<()> {
     let mut log = File::options().create(true).append(true).open(log)?;
     log.write_all(b"(`cluster.full_logs` names this slot: standard error was a device that takes nothing)\n")
