@@ -73,17 +73,8 @@ pub struct RunArgs {
     /// Seed of all random choices [default: from the clock; it is printed].
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Number of cycles [default: the scenario's].
-    #[arg(long, conflicts_with = "sweep", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CYCLES_MAX)))]
-    pub cycles: Option<u32>,
-    /// Draw nothing: kill at every window of the scenario, at a first and a later pass, in each
-    /// role that passes it.
-    #[arg(long)]
-    pub sweep: bool,
-    /// Clusters that share the cycles and run side by side: a number, or `auto` for as many as this
-    /// machine's cores can carry.
-    #[arg(long, default_value = "1", value_parser = clusters)]
-    pub clusters: u32,
+    #[command(flatten)]
+    pub size: Size,
     #[command(flatten)]
     pub with: With,
 }
@@ -95,6 +86,13 @@ pub struct PlanArgs {
     /// Seed of all random choices.
     #[arg(long)]
     pub seed: u64,
+    #[command(flatten)]
+    pub size: Size,
+}
+
+/// The length of a plan, and the clusters that share it.
+#[derive(Debug, Args)]
+pub struct Size {
     /// Number of cycles [default: the scenario's].
     #[arg(long, conflicts_with = "sweep", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CYCLES_MAX)))]
     pub cycles: Option<u32>,
@@ -108,9 +106,9 @@ pub struct PlanArgs {
     pub clusters: u32,
 }
 
-/// Options of both runs and replays.
-#[derive(Debug, Clone, Args)]
-pub struct With {
+/// The programs of a run.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Binaries {
     /// Node binary, or the server's [default: `node-under-test` beside this executable, or what the
     /// scenario's `[target]` names].
     #[arg(long)]
@@ -118,6 +116,13 @@ pub struct With {
     /// Binary that reads the data directories of dead members [default: the node binary].
     #[arg(long)]
     pub inspector: Option<PathBuf>,
+}
+
+/// Options of both runs and replays.
+#[derive(Debug, Clone, Args)]
+pub struct With {
+    #[command(flatten)]
+    pub binaries: Binaries,
     /// Report directory, which must be absent or empty [default: reports/SCENARIO-seedN-STAMP].
     #[arg(long)]
     pub report: Option<PathBuf>,
@@ -148,7 +153,7 @@ pub async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
 
 fn plan(args: &PlanArgs) -> Result<Exit, Failure> {
     let scenario = load(&args.scenario)?;
-    let plan = plan_of(args.sweep, &scenario, &Seed::new(args.seed), args.cycles, args.clusters);
+    let plan = plan_of(args.size.sweep, &scenario, &Seed::new(args.seed), args.size.cycles, args.size.clusters);
     product(&plan.to_string())?;
     Ok(Exit::Pass)
 }
@@ -183,19 +188,19 @@ fn run_job(args: &RunArgs) -> Result<Job, Failure> {
     };
     let scenario = load(path)?;
     let seed = Seed::new(args.seed.unwrap_or_else(clock::seed_from_time));
-    let plan = plan_of(args.sweep, &scenario, &seed, args.cycles, args.clusters);
+    let plan = plan_of(args.size.sweep, &scenario, &seed, args.size.cycles, args.size.clusters);
     let mut repro = format!("ninelives run {} --seed {}", word(path), seed.root());
-    if args.sweep {
+    if args.size.sweep {
         repro.push_str(" --sweep");
     }
-    if let Some(cycles) = args.cycles {
+    if let Some(cycles) = args.size.cycles {
         repro.push_str(&format!(" --cycles {cycles}"));
     }
-    if args.clusters > 1 {
-        repro.push_str(&format!(" --clusters {}", args.clusters));
+    if args.size.clusters > 1 {
+        repro.push_str(&format!(" --clusters {}", args.size.clusters));
     }
     let mut job = job(scenario, plan, &args.with, repro)?;
-    if args.sweep {
+    if args.size.sweep {
         job.sweep = true;
         job.quotas = job.plan.cells();
     }
@@ -252,7 +257,7 @@ fn job(scenario: Scenario, plan: Plan, with: &With, repro: String) -> Result<Job
 
 /// Like [`job`], with a report directory that may hold something.
 fn job_in(paths: Paths, scenario: Scenario, plan: Plan, with: &With, mut repro: String) -> Result<Job, Failure> {
-    for (flag, value) in [("--node", &with.node), ("--inspector", &with.inspector)] {
+    for (flag, value) in [("--node", &with.binaries.node), ("--inspector", &with.binaries.inspector)] {
         if let Some(value) = value {
             repro.push_str(&format!(" {flag} {}", word(value)));
         }
@@ -442,15 +447,17 @@ mod tests {
     #[test]
     fn a_missing_node_binary_is_named_with_what_to_do() {
         let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/smoke.toml");
-        let with =
-            With { node: Some("/nonexistent/node".into()), inspector: None, report: None, sabotage: None, keep: false };
+        let with = With {
+            binaries: Binaries { node: Some("/nonexistent/node".into()), inspector: None },
+            report: None,
+            sabotage: None,
+            keep: false,
+        };
         let failure = run_job(&RunArgs {
             scenario: Some(scenario),
             resume: None,
             seed: Some(1),
-            cycles: None,
-            sweep: false,
-            clusters: 1,
+            size: Size { cycles: None, sweep: false, clusters: 1 },
             with,
         })
         .unwrap_err();

@@ -1,7 +1,7 @@
 //! `ninelives mutants`: the detection table.
 
 use super::subject::on_path;
-use super::{With, absolute, beside_this_executable, interruption, is_free, job, load, say, shown};
+use super::{Binaries, With, absolute, beside_this_executable, interruption, is_free, job, load, say, shown};
 use crate::exit::{Exit, Failure};
 use crate::mutants::journal::{Head, Source};
 use crate::mutants::{Certificate, Expected, Journal, Row, SCHEMA_VERSION, Table, Trial, judge, page, render};
@@ -290,8 +290,7 @@ fn trials(
             let plan = Plan::generate(&scenario, &Seed::new(seed), cycles, 1);
             let planted = !expected.is_control() && expected.binary.is_none();
             let with = With {
-                node: Some(node.clone()),
-                inspector: inspector.clone(),
+                binaries: Binaries { node: Some(node.clone()), inspector: inspector.clone() },
                 report: Some(report),
                 sabotage: planted.then(|| expected.name.clone()),
                 keep: false,

@@ -1,6 +1,6 @@
 //! `ninelives run --resume`: reads from a report's history how its run was started.
 
-use super::{With, absolute, job_in, word};
+use super::{Binaries, With, absolute, job_in, word};
 use crate::exit::Failure;
 use crate::paths::Paths;
 use crate::report;
@@ -35,8 +35,10 @@ pub(super) fn job(report_dir: &Path, with: &With) -> Result<Job, Failure> {
     let stored = super::replay::Stored::read(report_dir)?;
     let asked = asked(&paths)?;
     let with = With {
-        node: with.node.clone().or(Some(asked.node)),
-        inspector: with.inspector.clone().or(asked.inspector),
+        binaries: Binaries {
+            node: with.binaries.node.clone().or(Some(asked.node)),
+            inspector: with.binaries.inspector.clone().or(asked.inspector),
+        },
         report: None,
         sabotage: asked.sabotage,
         keep: with.keep || asked.keep,

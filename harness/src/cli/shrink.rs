@@ -1,7 +1,7 @@
 //! `ninelives shrink`: turns a failing report into a small one that fails in the same class.
 
 use super::replay::Stored;
-use super::{With, absolute, interruption, is_free, say, shown, word};
+use super::{Binaries, With, absolute, interruption, is_free, say, shown, word};
 use crate::exit::{Exit, Failure};
 use crate::paths::Paths;
 use crate::plan::Plan;
@@ -37,13 +37,8 @@ pub struct ShrinkArgs {
     /// Runs side by side [default: up to 2, as this machine's cores can carry].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=limits::LANES_MAX as i64))]
     pub jobs: Option<u32>,
-    /// Node binary, or the server's [default: `node-under-test` beside this executable, or what the
-    /// scenario's `[target]` names].
-    #[arg(long)]
-    pub node: Option<PathBuf>,
-    /// Binary that reads the data directories of dead members [default: the node binary].
-    #[arg(long)]
-    pub inspector: Option<PathBuf>,
+    #[command(flatten)]
+    pub binaries: Binaries,
     /// Directory for the small report [default: REPORT_DIR/shrunk].
     #[arg(long)]
     pub report: Option<PathBuf>,
@@ -71,8 +66,7 @@ pub(super) async fn shrink(args: &ShrinkArgs) -> Result<Exit, Failure> {
         )));
     }
     let with = With {
-        node: args.node.clone(),
-        inspector: args.inspector.clone(),
+        binaries: args.binaries.clone(),
         report: Some(out.clone()),
         sabotage: args.sabotage.clone(),
         keep: false,

@@ -21,11 +21,11 @@ pub(super) fn target(scenario: &Scenario, with: &With) -> Result<Target, Failure
 }
 
 fn node(scenario: &Scenario, with: &With) -> Result<Node, Failure> {
-    let node = match &with.node {
+    let node = match &with.binaries.node {
         Some(node) => node.clone(),
         None => beside_this_executable("node-under-test")?,
     };
-    let inspector = with.inspector.clone().unwrap_or_else(|| node.clone());
+    let inspector = with.binaries.inspector.clone().unwrap_or_else(|| node.clone());
     for (flag, path) in [("--node", &node), ("--inspector", &inspector)] {
         if !path.is_file() {
             let how = "build it with `make build`";
@@ -48,18 +48,19 @@ fn node(scenario: &Scenario, with: &With) -> Result<Node, Failure> {
 
 fn server(spec: &ServerSpec, with: &With) -> Result<Server, Failure> {
     let name = &spec.name;
-    let misfit = [("--inspector", with.inspector.is_some()), ("--sabotage", with.sabotage.is_some())];
+    let misfit = [("--inspector", with.binaries.inspector.is_some()), ("--sabotage", with.sabotage.is_some())];
     if let Some((flag, _)) = misfit.into_iter().find(|(_, given)| *given) {
         return Err(Failure::Usage(format!(
             "{flag}: n/a on {name}, because only its API is known: expected a scenario without `[target]`, or no {flag}"
         )));
     }
-    let binary = match &with.node {
+    let binary = match &with.binaries.node {
         Some(path) => Some(path.clone()).filter(|path| path.is_file()),
         None => on_path(&spec.program),
     };
     let Some(binary) = binary else {
-        let wanted = with.node.as_ref().map_or_else(|| spec.program.clone(), |path| path.display().to_string());
+        let wanted =
+            with.binaries.node.as_ref().map_or_else(|| spec.program.clone(), |path| path.display().to_string());
         let how = if spec.is_etcd { "install it with `make setup`" } else { "build or install it" };
         return Err(Failure::Usage(format!(
             "expected an executable {wanted}, found none: {how}, or name one with --node"

@@ -46,7 +46,7 @@ impl Stage<'_> {
             self.start(work, member, None).await?;
         }
         self.note(work.step.cycle, Did::Arm, Some(first), Some(at.window.name));
-        let reached = self.restart_towards(work, first, at.window, at.hit).await?;
+        let reached = self.restart_towards(work, first, *at).await?;
         Ok(self.strike_alone(work, first, reached).await?.map_err(|miss| miss.to_string()))
     }
 }

@@ -10,7 +10,7 @@ use crate::cluster::Trouble;
 use crate::cluster::member::Stop;
 use crate::contact;
 use crate::dial::url;
-use crate::subject::Window;
+use crate::plan::At;
 use ninelives_evidence::Did;
 use ninelives_evidence::limits;
 
@@ -21,16 +21,10 @@ enum First {
 }
 
 impl Stage<'_> {
-    /// Asks `first` for a defragmentation, which stands still in `window` at its `hit`-th pass.
-    pub(super) async fn reach_by_defragmentation(
-        &self,
-        work: &Work,
-        first: u64,
-        window: &Window,
-        hit: u64,
-    ) -> Result<Reached, Trouble> {
+    /// Asks `first` for a defragmentation, which stands still at `at`.
+    pub(super) async fn reach_by_defragmentation(&self, work: &Work, first: u64, at: At) -> Result<Reached, Trouble> {
         let member = self.member(first)?;
-        if arm(member, window.name, hit).await? {
+        if arm(member, at).await? {
             return Ok(Reached::Yes);
         }
         self.note(work.step.cycle, Did::Defragment, Some(first), None);
@@ -38,7 +32,7 @@ impl Stage<'_> {
         let came = self.cluster.site.pace().within(limits::DEFRAGMENT, async {
             tokio::select! {
                 biased;
-                stop = member.stop(window.name) => First::Stop(stop),
+                stop = member.stop(at.window.name) => First::Stop(stop),
                 answer = defragment(&endpoint) => {
                     First::Answer(answer.map_or(Miss::Refused, |()| Miss::Answered))
                 }
@@ -46,7 +40,7 @@ impl Stage<'_> {
         });
         match came.await {
             Ok(First::Stop(stop)) => self.stopped(first, stop).await,
-            Ok(First::Answer(miss)) => disarm(member, window.name, miss).await,
+            Ok(First::Answer(miss)) => disarm(member, at.window.name, miss).await,
             Err(bound) => Err(Trouble::Late { member: first, what: "answer a defragmentation".to_owned(), bound }),
         }
     }

@@ -22,7 +22,7 @@ use super::{Stage, Work, victims};
 use crate::cluster::{Disturbance, Paused, Trouble};
 use crate::dial::url;
 use crate::observe::leaderless;
-use crate::plan::{Ailment, DiskFault, Fault, Link, When, Whom};
+use crate::plan::{Ailment, At, DiskFault, Fault, Link, When, Whom};
 use crate::subject::FileOperation;
 use crate::timer;
 use crate::workload::ReadProber;
@@ -113,24 +113,6 @@ fn parts(fault: &Fault) -> Option<(Whom, When, u64, What)> {
     }
 }
 
-/// The record of a fault that has not begun.
-fn planned(fault: &Fault, what: What, victims: &[Victim]) -> LastingRecord {
-    LastingRecord {
-        fault: fault.to_string(),
-        kind: what.kind(),
-        victims: victims.to_vec(),
-        links: 0,
-        lasted_ms: None,
-        behind: 0,
-        majority: Vec::new(),
-        majority_wrote_ms: None,
-        met: 0,
-        operation: what.operation().map(|operation| operation.name.to_owned()),
-        skipped: None,
-        not_applicable: false,
-    }
-}
-
 impl Stage<'_> {
     /// Begins all faults of the step that last. `roles` has every member, with one leader.
     pub(super) async fn begin_lasting(&mut self, work: &mut Work, roles: &[(u64, Role)]) -> Result<(), Trouble> {
@@ -156,7 +138,11 @@ impl Stage<'_> {
         let (whom, when, ms, what) =
             parts(fault).ok_or_else(|| Trouble::Harness(anyhow!("`{fault}` does not end by itself")))?;
         let victims = victims::choose(&whom, roles);
-        let mut record = planned(fault, what, &victims);
+        let mut record = LastingRecord {
+            victims: victims.clone(),
+            operation: what.operation().map(|operation| operation.name.to_owned()),
+            ..LastingRecord::planned(fault.to_string(), what.kind())
+        };
         let first = match self.bring_first(&victims, when, what).await? {
             Ok(first) => first,
             Err(skip) => {
@@ -257,7 +243,7 @@ impl Stage<'_> {
                         window.name
                     ))));
                 }
-                self.reach_by_load(first, window, hit).await?
+                self.reach_by_load(first, At { window, hit }).await?
             }
         };
         Ok(match reached {

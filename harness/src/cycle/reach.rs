@@ -9,7 +9,8 @@ use super::wait::Miss;
 use super::{Stage, Work};
 use crate::cluster::member::Stop;
 use crate::cluster::{Member, Trouble};
-use crate::subject::{Reach, Window, find_window};
+use crate::plan::At;
+use crate::subject::{Reach, find_window};
 use crate::timer;
 use futures_util::future::select_all;
 use ninelives_evidence::Did;
@@ -36,37 +37,31 @@ impl From<Result<(), Miss>> for Reached {
 }
 
 impl Stage<'_> {
-    pub(super) async fn reach_window(
-        &mut self,
-        work: &mut Work,
-        first: u64,
-        window: &Window,
-        hit: u64,
-    ) -> Result<Reached, Trouble> {
-        self.note(work.step.cycle, Did::Arm, Some(first), Some(window.name));
-        match window.reach {
-            Reach::Load | Reach::LoadOfLeader => self.reach_by_load(first, window, hit).await,
-            Reach::Defragmentation => self.reach_by_defragmentation(work, first, window, hit).await,
-            Reach::Election => self.reach_by_election(work, first, window, hit).await,
-            Reach::Recovery | Reach::Start => self.reach_in_recovery(work, first, window, hit).await,
-            Reach::Reinstall => self.reach_after_an_install(work, first, window, hit).await,
-            Reach::SnapshotReceiver => self.reach_as_receiver(work, first, window, hit).await,
-            Reach::SnapshotSender => self.reach_as_sender(work, window, hit).await,
-            Reach::Join => self.reach_by_joining(work, first, window, hit).await,
+    pub(super) async fn reach_window(&mut self, work: &mut Work, first: u64, at: At) -> Result<Reached, Trouble> {
+        self.note(work.step.cycle, Did::Arm, Some(first), Some(at.window.name));
+        match at.window.reach {
+            Reach::Load | Reach::LoadOfLeader => self.reach_by_load(first, at).await,
+            Reach::Defragmentation => self.reach_by_defragmentation(work, first, at).await,
+            Reach::Election => self.reach_by_election(work, first, at).await,
+            Reach::Recovery | Reach::Start => self.reach_in_recovery(work, first, at).await,
+            Reach::Reinstall => self.reach_after_an_install(work, first, at).await,
+            Reach::SnapshotReceiver => self.reach_as_receiver(work, first, at).await,
+            Reach::SnapshotSender => self.reach_as_sender(work, at).await,
+            Reach::Join => self.reach_by_joining(work, first, at).await,
             // Parsing refuses such a plan.
             Reach::Migration | Reach::Restore | Reach::Founding => Ok(Reached::No(Miss::NoWay)),
         }
     }
 
-    pub(super) async fn reach_by_load(&self, first: u64, window: &Window, hit: u64) -> Result<Reached, Trouble> {
+    pub(super) async fn reach_by_load(&self, first: u64, at: At) -> Result<Reached, Trouble> {
         let member = self.member(first)?;
-        if arm(member, window.name, hit).await? {
+        if arm(member, at).await? {
             return Ok(Reached::Yes);
         }
-        let (due, bound) = (self.due(window, hit), self.window_bound());
-        match self.while_the_load_goes_on(&[first], due, bound, member.stop(window.name)).await {
+        let (due, bound) = (self.due(at), self.window_bound());
+        match self.while_the_load_goes_on(&[first], due, bound, member.stop(at.window.name)).await {
             Ok(stop) => self.stopped(first, stop).await,
-            Err(miss) => disarm(member, window.name, miss).await,
+            Err(miss) => disarm(member, at.window.name, miss).await,
         }
     }
 
@@ -75,13 +70,7 @@ impl Stage<'_> {
     /// first member that stands there is the victim; another one that got there before it was
     /// disarmed dies with it. A window of files is armed after the kill: before it, entries pass
     /// there as well.
-    async fn reach_by_election(
-        &mut self,
-        work: &mut Work,
-        first: u64,
-        window: &Window,
-        hit: u64,
-    ) -> Result<Reached, Trouble> {
+    async fn reach_by_election(&mut self, work: &mut Work, first: u64, at: At) -> Result<Reached, Trouble> {
         let roles = self.cluster.roles().await.unwrap_or_default();
         let Some((leader, _)) = roles.into_iter().find(|(id, role)| *role == Role::Leader && *id != first) else {
             return Ok(Reached::No(Miss::NoWay));
@@ -89,26 +78,26 @@ impl Stage<'_> {
         let up = self.cluster.members.iter().filter(|member| member.is_up() && member.id != leader);
         let electorate: Vec<u64> = up.map(|member| member.id).collect();
         work.victims = vec![Victim { member: leader, role: Role::Leader }];
-        if window.is_of_files() {
+        if at.window.is_of_files() {
             self.kill(work, &[leader]).await?;
         }
         let mut there = Vec::new();
         let mut stops = Vec::new();
         for id in &electorate {
             let member = self.member(*id)?;
-            if arm(member, window.name, hit).await? {
+            if arm(member, at).await? {
                 there.push(*id);
             }
-            let (id, stop) = (*id, member.stop(window.name));
+            let (id, stop) = (*id, member.stop(at.window.name));
             stops.push(Box::pin(async move { (id, stop.await) }));
         }
-        if !window.is_of_files() {
+        if !at.window.is_of_files() {
             self.kill(work, &[leader]).await?;
         }
         let mut miss = Miss::NoWay;
         if there.is_empty() && !stops.is_empty() {
             // Without a leader nothing is applied: entries that are, say that the election is over.
-            let (due, bound) = (self.due(window, hit), self.window_bound());
+            let (due, bound) = (self.due(at), self.window_bound());
             match self.while_the_load_goes_on(&electorate, due, bound, select_all(stops)).await {
                 Ok(((id, stop), ..)) if self.stopped(id, stop).await? == Reached::Yes => there.push(id),
                 Ok(_) => {}
@@ -116,7 +105,7 @@ impl Stage<'_> {
             }
         }
         for id in electorate {
-            if !there.contains(&id) && disarm(self.member(id)?, window.name, miss).await? == Reached::Yes {
+            if !there.contains(&id) && disarm(self.member(id)?, at.window.name, miss).await? == Reached::Yes {
                 there.push(id);
             }
         }
@@ -130,15 +119,9 @@ impl Stage<'_> {
     }
 
     /// Kills the victims, and the first one again while it recovers.
-    async fn reach_in_recovery(
-        &mut self,
-        work: &mut Work,
-        first: u64,
-        window: &Window,
-        hit: u64,
-    ) -> Result<Reached, Trouble> {
-        if let Some(prior) = window.prior(self.member(first)?.engine).and_then(find_window)
-            && let Reached::No(miss) = self.reach_by_load(first, prior, 1).await?
+    async fn reach_in_recovery(&mut self, work: &mut Work, first: u64, at: At) -> Result<Reached, Trouble> {
+        if let Some(prior) = at.window.prior(self.member(first)?.engine).and_then(find_window)
+            && let Reached::No(miss) = self.reach_by_load(first, At { window: prior, hit: 1 }).await?
         {
             return Ok(Reached::No(miss));
         }
@@ -149,49 +132,37 @@ impl Stage<'_> {
             self.start(work, *member, None).await?;
         }
         // Only the first one dies again: the others are at their own recovery.
-        let reached = self.restart_towards(work, first, window, hit).await?;
+        let reached = self.restart_towards(work, first, at).await?;
         Ok(self.strike_alone(work, first, reached).await?.into())
     }
 
     /// Kills the victim while it installs a snapshot, and brings it to the window while it recovers
     /// from that.
-    async fn reach_after_an_install(
-        &mut self,
-        work: &mut Work,
-        first: u64,
-        window: &Window,
-        hit: u64,
-    ) -> Result<Reached, Trouble> {
-        let prior = window.prior(self.member(first)?.engine).and_then(find_window);
+    async fn reach_after_an_install(&mut self, work: &mut Work, first: u64, at: At) -> Result<Reached, Trouble> {
+        let prior = at.window.prior(self.member(first)?.engine).and_then(find_window);
         let Some(prior) = prior else { return Ok(Reached::No(Miss::NoWay)) };
-        let reached = self.reach_as_receiver(work, first, prior, 1).await?;
+        let reached = self.reach_as_receiver(work, first, At { window: prior, hit: 1 }).await?;
         if let Err(miss) = self.strike_alone(work, first, reached).await? {
             return Ok(Reached::No(miss));
         }
         self.inspect_dead(work).await?;
-        self.restart_towards(work, first, window, hit).await
+        self.restart_towards(work, first, at).await
     }
 
     /// Keeps the victim away until the others cannot serve it from their logs, and brings it to the
     /// window while it installs a snapshot.
-    async fn reach_as_receiver(
-        &mut self,
-        work: &mut Work,
-        first: u64,
-        window: &Window,
-        hit: u64,
-    ) -> Result<Reached, Trouble> {
+    async fn reach_as_receiver(&mut self, work: &mut Work, first: u64, at: At) -> Result<Reached, Trouble> {
         self.kill(work, &[first]).await?;
         self.inspect_dead(work).await?;
         if let Some(miss) = self.away_until_purged(work, first).await? {
             return Ok(Reached::No(miss));
         }
-        self.restart_towards(work, first, window, hit).await
+        self.restart_towards(work, first, at).await
     }
 
     /// Keeps a follower away until the log is purged, and kills the leader while it sends a
     /// snapshot.
-    async fn reach_as_sender(&mut self, work: &mut Work, window: &Window, hit: u64) -> Result<Reached, Trouble> {
+    async fn reach_as_sender(&mut self, work: &mut Work, at: At) -> Result<Reached, Trouble> {
         let followers = self.cluster.roles().await.unwrap_or_default();
         let Some((laggard, _)) = followers.into_iter().find(|(_, role)| *role == Role::Follower) else {
             return Ok(Reached::No(Miss::NoWay));
@@ -209,7 +180,7 @@ impl Stage<'_> {
         };
         work.victims =
             [(leader, Role::Leader), (laggard, Role::Follower)].map(|(member, role)| Victim { member, role }).to_vec();
-        Ok(self.strike_the_sender(work, leader, laggard, (window, hit)).await?.into())
+        Ok(self.strike_the_sender(work, leader, laggard, at).await?.into())
     }
 
     /// Starts `laggard`, and kills `leader` in its window while it sends.
@@ -218,12 +189,12 @@ impl Stage<'_> {
         work: &mut Work,
         leader: u64,
         laggard: u64,
-        (window, hit): (&Window, u64),
+        at: At,
     ) -> Result<Result<(), Miss>, Trouble> {
         let member = self.member(leader)?;
-        let (early, stop) = (arm(member, window.name, hit).await?, member.stop(window.name));
+        let (early, stop) = (arm(member, at).await?, member.stop(at.window.name));
         self.start(work, laggard, None).await?;
-        let reached = if early { Reached::Yes } else { self.send_to(laggard, leader, window.name, stop).await? };
+        let reached = if early { Reached::Yes } else { self.send_to(laggard, leader, at.window.name, stop).await? };
         self.strike_alone(work, leader, reached).await
     }
 
@@ -265,25 +236,19 @@ impl Stage<'_> {
         }
     }
 
-    /// Starts `first` with `window` armed, and waits until it stands there or has caught up without
-    /// passing it.
-    pub(super) async fn restart_towards(
-        &mut self,
-        work: &mut Work,
-        first: u64,
-        window: &Window,
-        hit: u64,
-    ) -> Result<Reached, Trouble> {
-        self.start(work, first, Some((window.name, hit))).await?;
+    /// Starts `first` with the window of `at` armed, and waits until it stands there or has caught
+    /// up without passing it.
+    pub(super) async fn restart_towards(&mut self, work: &mut Work, first: u64, at: At) -> Result<Reached, Trouble> {
+        self.start(work, first, Some((at.window.name, at.hit))).await?;
         // Entries that its log still holds may be committed although no member has reported that
         // yet, and are then replayed. While the load goes on, the cluster reaches that index either
         // way.
         let dead = work.last_casualties().find(|casualty| casualty.member == first);
         let log_last = dead.and_then(|casualty| casualty.dead.as_ref()?.log_last).unwrap_or(0);
         let (index, bounds) = (self.cluster.applied_max().max(log_last), self.scenario.bounds);
-        let (receives, bound) = (window.reach == Reach::SnapshotReceiver, self.window_bound());
+        let (receives, bound) = (at.window.reach == Reach::SnapshotReceiver, self.window_bound());
         let member = self.cluster.member_mut(first).ok_or_else(|| unknown(first))?;
-        let stop = member.stop(window.name);
+        let stop = member.stop(at.window.name);
         let caught_up = async {
             catch_up(member, index, bounds.restart_ms_max, bounds.catch_up_ms_max).await?;
             if receives { past_the_image(member, bound).await } else { Ok(()) }
@@ -295,7 +260,7 @@ impl Stage<'_> {
         };
         match end {
             Ok(stop) => self.stopped(first, stop).await,
-            Err(Ok(())) => disarm(self.member(first)?, window.name, Miss::CaughtUp).await,
+            Err(Ok(())) => disarm(self.member(first)?, at.window.name, Miss::CaughtUp).await,
             Err(Err(trouble)) => Err(trouble),
         }
     }
@@ -360,11 +325,11 @@ async fn past_the_image(member: &Member, bound: Duration) -> Result<(), Trouble>
 
 /// Arms a window. Returns whether the process stands still there already, which may happen before
 /// its answer is out.
-pub(super) async fn arm(member: &Member, window: &str, hit: u64) -> Result<bool, Trouble> {
+pub(super) async fn arm(member: &Member, at: At) -> Result<bool, Trouble> {
     tokio::select! {
         biased;
-        stop = member.stop(window) => Ok(stop == Stop::AtWindow),
-        armed = member.arm(window, hit) => armed.map(|()| false),
+        stop = member.stop(at.window.name) => Ok(stop == Stop::AtWindow),
+        armed = member.arm(at.window.name, at.hit) => armed.map(|()| false),
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Casualty, Stage, Work};
 use crate::cluster::{Membership, Trouble};
 use crate::dial::url;
 use crate::plan::At;
-use crate::subject::{Reach, Window};
+use crate::subject::Reach;
 use ninelives_evidence::member::{Engine, Role};
 use ninelives_evidence::record::Victim;
 use ninelives_evidence::{Did, Evidence};
@@ -44,21 +44,15 @@ impl Stage<'_> {
         self.bring_in(work, id, &others).await
     }
 
-    /// Puts a new member on the same engine in the place of `old`, and brings it to `window` in its
+    /// Puts a new member on the same engine in the place of `old`, and brings it to `at` in its
     /// first life. It is made a voter when the cycle has restarted it ([`Stage::bring_in`]).
-    pub(super) async fn reach_by_joining(
-        &mut self,
-        work: &mut Work,
-        old: u64,
-        window: &Window,
-        hit: u64,
-    ) -> Result<Reached, Trouble> {
+    pub(super) async fn reach_by_joining(&mut self, work: &mut Work, old: u64, at: At) -> Result<Reached, Trouble> {
         let (engine, others) = (self.member(old)?.engine, self.membership_without(old));
         self.retire(work, old, &others).await?;
         let id = self.add(work, old, engine, &others).await?;
         work.victims = vec![Victim { member: id, role: Role::Follower }];
         work.joined = Some(id);
-        self.restart_towards(work, id, window, hit).await
+        self.restart_towards(work, id, at).await
     }
 
     /// The members that may be asked to change the membership: all but `id`.
@@ -107,15 +101,10 @@ impl Stage<'_> {
 
     /// Starts the new member, on an empty directory; kills it, or the leader that sends it the
     /// state, in the planned window. `Err`: the reason why the window was not reached.
-    async fn first_life(
-        &mut self,
-        work: &mut Work,
-        id: u64,
-        At { window, hit }: At,
-    ) -> Result<Result<(), Miss>, Trouble> {
-        if window.reach != Reach::SnapshotSender {
+    async fn first_life(&mut self, work: &mut Work, id: u64, at: At) -> Result<Result<(), Miss>, Trouble> {
+        if at.window.reach != Reach::SnapshotSender {
             work.victims.insert(0, Victim { member: id, role: Role::Follower });
-            let reached = self.restart_towards(work, id, window, hit).await?;
+            let reached = self.restart_towards(work, id, at).await?;
             return self.strike_alone(work, id, reached).await;
         }
         let roles = self.cluster.roles().await.unwrap_or_default();
@@ -124,8 +113,8 @@ impl Stage<'_> {
             return Ok(Err(Miss::NoWay));
         };
         work.victims.insert(0, Victim { member: leader, role: Role::Leader });
-        self.note(work.step.cycle, Did::Arm, Some(leader), Some(window.name));
-        self.strike_the_sender(work, leader, id, (window, hit)).await
+        self.note(work.step.cycle, Did::Arm, Some(leader), Some(at.window.name));
+        self.strike_the_sender(work, leader, id, at).await
     }
 
     /// Waits until the new member has everything that the cluster had, and makes it a voter.

@@ -199,7 +199,7 @@ impl Stage<'_> {
         match kill.filter(|at| at.window.reach == Reach::Founding) {
             None => self.start_unless_up(work, first).await?,
             Some(at) => {
-                let reached = self.restart_towards(work, first, at.window, at.hit).await?;
+                let reached = self.restart_towards(work, first, at).await?;
                 match self.strike_alone(work, first, reached).await? {
                     Ok(()) => work.landed(),
                     Err(miss) => work.skip(format!("{at}: {miss}")),

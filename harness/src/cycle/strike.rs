@@ -4,7 +4,7 @@ use super::reach::Reached;
 use super::{Casualty, Stage, Work};
 use crate::cluster::{Cluster, Member, Trouble};
 use crate::contact::Standing;
-use crate::plan::When;
+use crate::plan::{At, When};
 use crate::timer;
 use anyhow::anyhow;
 use futures_util::future::join_all;
@@ -34,7 +34,7 @@ impl Stage<'_> {
                 Reached::Yes
             }
             When::Applied { ahead } => self.reach_applied(first, ahead).await?,
-            When::Window { window, hit } => self.reach_window(work, first, window, hit).await?,
+            When::Window { window, hit } => self.reach_window(work, first, At { window, hit }).await?,
         };
         match reached {
             Reached::Yes => {

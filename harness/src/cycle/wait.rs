@@ -1,17 +1,18 @@
 //! Waiting for a planned place while the load goes on.
 //!
 //! The load brings a member to a window, by the entries that the member applies. So a wait ends
-//! without the window only when the load has really gone by ([`Window::entries_due`]) and the
-//! bound, stretched by the machine's pace, is over as well, because timers bring some passes. The
-//! clock alone ends a wait in two cases: no entry was applied for a whole bound, or the load was so
-//! slow that the due entries were not applied within [`limits::WINDOW_BOUNDS_MAX`] bounds.
+//! without the window only when the load has really gone by ([`Stage::due`]) and the bound,
+//! stretched by the machine's pace, is over as well, because timers bring some passes. The clock
+//! alone ends a wait in two cases: no entry was applied for a whole bound, or the load was so slow
+//! that the due entries were not applied within [`limits::WINDOW_BOUNDS_MAX`] bounds.
 
 use super::Stage;
 use super::reach::Reached;
 use crate::cluster::Trouble;
 use crate::pace::Lap;
+use crate::plan::At;
 use crate::scenario::{Scenario, TargetSpec};
-use crate::subject::{LoadShape, Window};
+use crate::subject::LoadShape;
 use crate::timer;
 use ninelives_evidence::limits;
 use ninelives_evidence::stretched::Stretched;
@@ -151,9 +152,9 @@ impl Stage<'_> {
         }
     }
 
-    /// Entries that have to bring the `hit`-th pass of `window`.
-    pub(super) fn due(&self, window: &Window, hit: u64) -> u64 {
-        window.entries_due(hit, &load_shape(self.scenario))
+    /// Entries that have to bring a member to `at`.
+    pub(super) fn due(&self, at: At) -> u64 {
+        at.window.entries_due(at.hit, &load_shape(self.scenario))
     }
 
     /// Entries that have to bring the logs of all others past the entries of a member that is away.

@@ -102,6 +102,26 @@ pub struct LastingRecord {
     pub not_applicable: bool,
 }
 
+impl LastingRecord {
+    /// The record of a fault that has not begun.
+    pub fn planned(fault: String, kind: LastingKind) -> Self {
+        Self {
+            fault,
+            kind,
+            victims: Vec::new(),
+            links: 0,
+            lasted_ms: None,
+            behind: 0,
+            majority: Vec::new(),
+            majority_wrote_ms: None,
+            met: 0,
+            operation: None,
+            skipped: None,
+            not_applicable: false,
+        }
+    }
+}
+
 /// A further kill of the first victim, in a life that the one before it had led to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgainRecord {

@@ -70,18 +70,6 @@ fn only_kills_of_a_minority_of_followers_force_no_election() {
 }
 
 pub(in crate::cycle) fn lasting(behind: u64) -> LastingRecord {
-    LastingRecord {
-        fault: "pause leader for 9ms at time 0ms".to_owned(),
-        kind: LastingKind::Pause,
-        victims: Vec::new(),
-        links: 0,
-        lasted_ms: Some(9),
-        behind,
-        majority: Vec::new(),
-        majority_wrote_ms: None,
-        met: 0,
-        operation: None,
-        skipped: None,
-        not_applicable: false,
-    }
+    let fault = "pause leader for 9ms at time 0ms".to_owned();
+    LastingRecord { lasted_ms: Some(9), behind, ..LastingRecord::planned(fault, LastingKind::Pause) }
 }

@@ -102,20 +102,7 @@ fn a_snapshot_alone_did_not_bite() {
 }
 
 pub(in crate::run) fn pause() -> LastingRecord {
-    LastingRecord {
-        fault: "pause leader for 9ms at time 0ms".to_owned(),
-        kind: LastingKind::Pause,
-        victims: Vec::new(),
-        links: 0,
-        lasted_ms: None,
-        behind: 0,
-        majority: Vec::new(),
-        majority_wrote_ms: None,
-        met: 0,
-        operation: None,
-        skipped: None,
-        not_applicable: false,
-    }
+    LastingRecord::planned("pause leader for 9ms at time 0ms".to_owned(), LastingKind::Pause)
 }
 
 #[test]
