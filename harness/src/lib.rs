@@ -29,7 +29,8 @@
 //! [`ninelives_evidence`] and [`ninelives_oracle`]. Beside the pipeline: [`endpoints`] (which
 //! members serve), [`paths`] (the report directory), [`provenance`] (what ran, and on what),
 //! [`seed`] (the only source of chance), [`timer`] (the only waits for time), [`exit`] (the exit
-//! codes), [`output`] (what is said, and to whom), [`shell`] (commands to paste).
+//! codes), [`output`] (what is said, and to whom), [`shell`] (commands to paste), [`directory`]
+//! (directories as wholes).
 //!
 //! Absences that are invariants: nothing here links the node (only its wire formats, `node-proto`);
 //! only `timer` waits for time, and only `seed` draws at random; only `process::spawner` starts a

@@ -351,7 +351,7 @@ pub(crate) fn conclude(floors: &Floors, summary: &mut RunSummary, outcome: RunTo
     summary.verdict = Verdict::of(&summary.findings);
 }
 
-/// The checks that the judges could not make, and why, by their `tally`; `reads`: all that were made.
+/// The checks that the judges could not make, and why, by their `tally`; `reads`: all of them.
 fn unchecked(tally: &Tally, reads: u64) -> Vec<String> {
     let reads = (tally.reads_unchecked > 0)
         .then(|| format!("{} of {reads} reads: compacted before the history reached them", tally.reads_unchecked));
