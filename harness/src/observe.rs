@@ -7,6 +7,7 @@
 
 pub mod fresh;
 pub mod leaderless;
+pub mod live;
 
 use crate::endpoints::Board;
 use crate::pace::Lap;
@@ -17,6 +18,7 @@ use ninelives_evidence::limits;
 use ninelives_evidence::member::Slot;
 use ninelives_evidence::{Change, Evidence};
 use ninelives_oracle::Ledger;
+use node_proto::mvccpb;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -191,6 +193,23 @@ pub(crate) fn read_event(event: &etcd_client::Event) -> Result<(u64, Change), St
         lease: kv.lease(),
     };
     row.change(event.event_type() == EventType::Delete)
+}
+
+/// One event as (revision, change), from a response that this program decoded.
+///
+/// # Errors
+/// The part that the event lacks.
+fn change(event: &mvccpb::Event) -> Result<(u64, Change), String> {
+    let kv = event.kv.as_ref().ok_or("an event has no key")?;
+    let row = Row {
+        key: &kv.key,
+        value: &kv.value,
+        create_revision: kv.create_revision,
+        mod_revision: kv.mod_revision,
+        version: kv.version,
+        lease: kv.lease,
+    };
+    row.change(event.r#type() == mvccpb::event::EventType::Delete)
 }
 
 /// The row of an event, whichever client received it.

@@ -100,6 +100,7 @@ rows! {
     compare_only_stale
     unknown_compare_holds
     half_close_ends_watch
+    watch_gap
     hasleader_ignored
     status_names_lost_leader
     keepalive_one_at_a_time
@@ -125,6 +126,7 @@ rows! {
     leases
     teeth_deaf
     teeth_sessions
+    teeth_watches
     teeth_comparisons
     teeth_leaderless
     teeth_keepers

@@ -413,8 +413,13 @@ pub const RESUMED_REVISIONS_MAX: u64 = 200;
 /// Revisions that are still to come when a client opens a watch and ends its own side of the
 /// stream.
 pub const HALF_CLOSED_REVISIONS: u64 = 5;
-/// Until they have come: the load makes hundreds in a second.
-pub const HALF_CLOSED_NEWS: Duration = Duration::from_millis(500);
+/// Watches of some of the keys, on one stream of a restarted member: their many edges are where a
+/// change of several keys concerns a watch with one key that is not the first.
+pub const LIVE_WATCHES: u32 = 16;
+/// Revisions that are still to come when they are opened: some concern them.
+pub const LIVE_REVISIONS: u64 = 20;
+/// Until revisions that are still to come have come: the load makes hundreds in a second.
+pub const NEWS: Duration = Duration::from_millis(500);
 /// A fresh watch, or read, on a healed member: milliseconds where nothing is wrong, an election or
 /// two on a machine that is busy.
 pub const SECOND_LOOK: Duration = Duration::from_secs(30);

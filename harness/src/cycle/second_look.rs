@@ -6,9 +6,9 @@ use super::{Stage, Work};
 use crate::cluster::Member;
 use crate::cluster::trouble::excused;
 use crate::dial::url;
-use crate::observe::fresh;
+use crate::observe::{fresh, live};
 use crate::pace::Lap;
-use futures_util::future::{join, join_all};
+use futures_util::future::{join_all, join3};
 use ninelives_evidence::verdict::findings::Watches;
 use ninelives_evidence::verdict::{Class, Finding};
 use ninelives_evidence::{Evidence, Healing, HealingBounds, Heard, Resumption, Served};
@@ -48,8 +48,9 @@ impl Stage<'_> {
         }
     }
 
-    /// Judges watches on each restarted member: some in the past, and one whose client ends its own
-    /// side. They are open at the same time, so together they take no longer than the slowest.
+    /// Judges watches on each restarted member: some in the past, some of what is still to come, and
+    /// one whose client ends its own side. They are open at the same time, so together they take no
+    /// longer than the slowest.
     async fn judge_watches(&self, work: &mut Work, revision: u64, compacted: u64) {
         let lap = &self.cluster.site.pace().begin();
         let restarted: BTreeSet<u64> = work.last_casualties().map(|casualty| casualty.member).collect();
@@ -68,9 +69,11 @@ impl Stage<'_> {
             })
         });
         let half_closed = members.iter().map(|member| self.hear_half_closed(member, lap));
-        let (resumed, half_closed) = join(join_all(resumed), join_all(half_closed)).await;
+        let live = members.iter().map(|member| self.hear_live(member, lap));
+        let (resumed, half_closed, live) = join3(join_all(resumed), join_all(half_closed), join_all(live)).await;
         self.judge_heard(work, resumed);
         self.judge_heard(work, half_closed.into_iter().flatten().collect());
+        self.judge_heard(work, live.into_iter().flatten().collect());
     }
 
     /// Opens a watch on a restarted member, from the revision that comes next, and ends the
@@ -83,7 +86,7 @@ impl Stage<'_> {
         let upto = from + limits::HALF_CLOSED_REVISIONS - 1;
         let asked = Resumption { from, keys: None, upto, half_closed: true };
         let endpoint = url(member.addresses.client);
-        let news = self.observer.wait_revision(member.slot, upto, (lap, limits::HALF_CLOSED_NEWS));
+        let news = self.observer.wait_revision(member.slot, upto, (lap, limits::NEWS));
         let watch = fresh::watch(&endpoint, &asked, (lap, limits::SECOND_LOOK));
         tokio::pin!(news, watch);
         let (mut heard, delivered) = tokio::select! {
@@ -96,6 +99,28 @@ impl Stage<'_> {
         let upto = upto.min(delivered);
         heard.revisions.retain(|(revision, _)| *revision <= upto);
         Some((member.id, Resumption { upto, ..asked.clone() }, heard))
+    }
+
+    /// Opens watches of some of the keys on a restarted member, from the revision that comes next.
+    /// They have to deliver what the slot's own watch of all keys delivers of theirs meanwhile. A
+    /// watch of which nothing changed proves nothing.
+    async fn hear_live(&self, member: &Member, lap: &Lap) -> Vec<(u64, Resumption, Heard)> {
+        let from = self.ledger.revision() + 1;
+        let keys = live::stripes(self.scenario.load.keys);
+        let goals = async {
+            let upto = from + limits::LIVE_REVISIONS - 1;
+            let news = self.observer.wait_revision(member.slot, upto, (lap, limits::NEWS)).await;
+            // Without an observer the run is ending.
+            let delivered = news.map_or(0, |delivered| delivered.min(upto));
+            keys.iter().map(|keys| self.ledger.last_change(keys, (from, delivered))).collect()
+        };
+        let endpoint = url(member.addresses.client);
+        let heard = live::watch(&endpoint, (&keys, from), goals, (lap, limits::SECOND_LOOK)).await;
+        let asked = keys.iter().zip(heard).filter_map(|(keys, (goal, heard))| {
+            let asked = Resumption { from, keys: Some(keys.clone()), upto: goal?, half_closed: false };
+            Some((member.id, asked, heard))
+        });
+        asked.collect()
     }
 
     fn judge_heard(&self, work: &mut Work, heard: Vec<(u64, Resumption, Heard)>) {

@@ -1,7 +1,7 @@
 //! Fresh clients of a member: one reads, one opens a watch in the past. Each has a connection of
 //! its own and a bound, and is gone afterwards; nothing is judged here.
 
-use super::{CONNECT_TIMEOUT, Row, whole, whole_revisions};
+use super::{CONNECT_TIMEOUT, change, whole, whole_revisions};
 use crate::pace::Lap;
 use crate::timer;
 use etcd_client::{Client, ConnectOptions, WatchOptions};
@@ -10,8 +10,6 @@ use ninelives_evidence::{Change, Heard, Resumption, digest_of_changes};
 use node_proto::etcdserverpb::watch_client::WatchClient;
 use node_proto::etcdserverpb::watch_request::RequestUnion;
 use node_proto::etcdserverpb::{WatchCreateRequest, WatchRequest};
-use node_proto::mvccpb::Event;
-use node_proto::mvccpb::event::EventType;
 use std::time::Duration;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
@@ -160,17 +158,4 @@ pub(super) fn watch_from(start_revision: i64) -> WatchRequest {
         ..WatchCreateRequest::default()
     };
     WatchRequest { request_union: Some(RequestUnion::CreateRequest(all)) }
-}
-
-fn change(event: &Event) -> Result<(u64, Change), String> {
-    let kv = event.kv.as_ref().ok_or("an event has no key")?;
-    let row = Row {
-        key: &kv.key,
-        value: &kv.value,
-        create_revision: kv.create_revision,
-        mod_revision: kv.mod_revision,
-        version: kv.version,
-        lease: kv.lease,
-    };
-    row.change(event.r#type() == EventType::Delete)
 }

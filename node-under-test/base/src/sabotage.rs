@@ -124,6 +124,8 @@ bugs! {
     UnknownCompareHolds = "unknown-compare-holds",
     /// A stream of watches ends with the client's side of it.
     HalfCloseEndsWatch = "half-close-ends-watch",
+    /// Of the keys that an entry changes, the first alone wakes the watches that wait for it.
+    WatchGap = "watch-gap",
     /// The metadata `hasleader` is not read.
     HasleaderIgnored = "hasleader-ignored",
     /// Status names the leader that a member last heard of, however long ago that was.

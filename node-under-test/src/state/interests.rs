@@ -11,6 +11,7 @@
 use super::mvcc::{Interval, Made};
 use bytes::Bytes;
 use interavl::IntervalTree;
+use node_base::sabotage::{Bug, planted};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -103,7 +104,8 @@ impl Streams {
         };
         match made.as_ref().and_then(|made| made.keys()) {
             Some(keys) => {
-                for key in keys {
+                let heeded = if planted(Bug::WatchGap) { 1 } else { usize::MAX };
+                for key in keys.take(heeded) {
                     let key = edges(&Interval::new(key, &Bytes::new()));
                     for (_, ids) in by_interval.iter_overlaps(&(key.0..key.1)) {
                         ids.iter().filter_map(|id| by_id.get_mut(id).map(&mut mark)).for_each(drop);
