@@ -55,6 +55,7 @@ impl Paths {
         self.root.join("scenario.toml")
     }
 
+    /// The newest lines of the history; those before them are in `history.jsonl.zst`, beside it.
     pub fn history_jsonl(&self) -> PathBuf {
         self.root.join(match self.cluster {
             1 => "history.jsonl".to_owned(),

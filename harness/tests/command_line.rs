@@ -269,8 +269,13 @@ fn a_stream_that_takes_nothing_changes_no_exit_code_but_a_products() {
     std::fs::create_dir(&small).unwrap();
     std::fs::write(small.join("history.jsonl"), format!("{history}\n")).unwrap();
     let small = small.display().to_string();
-    let products: [&[&str]; 4] =
-        [&["--help"], &["--version"], &["plan", &smoke, "--seed", "1"], &["export", "--edn", &small]];
+    let products: [&[&str]; 5] = [
+        &["--help"],
+        &["--version"],
+        &["plan", &smoke, "--seed", "1"],
+        &["export", "--edn", &small],
+        &["export", "--lines", &small],
+    ];
     for args in products {
         assert_eq!(code_of(args, full(), Stdio::null()), Some(70), "{args:?}");
         assert_eq!(code_of(args, closed(), Stdio::null()), Some(0), "{args:?}");

@@ -75,9 +75,12 @@ fn a_killed_run_is_resumed_and_verifies() {
     let dir = tempfile::tempdir().unwrap();
     let report = dir.path().join("report");
     let mut run = start(&report, "smoke.toml", "5", "14");
-    let history = report.join("history.jsonl");
     let stderr = run.stderr.take().expect("standard error is piped");
-    let cycles = || std::fs::read_to_string(&history).unwrap_or_default().matches("\"event\":\"cycle-end\"").count();
+    let cycles = || {
+        let (code, lines) = ninelives(&["export", "--lines"], &report);
+        assert_eq!(code, 0, "{lines}");
+        lines.matches("\"event\":\"cycle-end\"").count()
+    };
     // Its own lines say when to look, and are read on so that it never waits for us.
     let under_way = BufReader::new(stderr).lines().map_while(Result::ok).any(|line| line.starts_with("cycle "));
     assert!(under_way, "the run ended before its first cycle");
@@ -95,6 +98,7 @@ fn a_killed_run_is_resumed_and_verifies() {
     assert_eq!(resumed["resumed"][0]["after_cycle"].as_u64(), Some(before as u64));
     let (code, text) = ninelives(&["verify"], &report);
     assert_eq!(code, 0, "{text}");
+    assert_eq!(cycles(), 14);
     let (code, text) = ninelives(&["run", "--resume"], &report);
     assert_eq!(code, 64, "a complete report: {text}");
 }

@@ -1,5 +1,5 @@
-//! Evidence: everything that the harness did and saw, as a type. A line of `history.jsonl` is one
-//! piece of it.
+//! Evidence: everything that the harness did and saw, as a type. A line of the history is one piece
+//! of it.
 //!
 //! Evidence is exactly the input of the judges: the oracle's `Ledger::record` writes a piece down
 //! and judges it, under one lock, so the history's order is the order of judging. A fold over the

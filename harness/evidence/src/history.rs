@@ -1,15 +1,24 @@
-//! `history.jsonl`: everything that the harness did and saw, one JSON line per event, in the order
-//! in which it learnt of it.
+//! The history: everything that the harness did and saw, one JSON line per event, in the order in
+//! which it learnt of it.
 //!
 //! An invocation is written before its operation is sent, a completion after the answer came: an
 //! operation without a completion has an unknown outcome. Each line is one `write` to a file opened
 //! for appending, straight to the kernel with no buffer of ours in between, so a SIGKILL of the
 //! harness loses nothing that it acted on. (Power loss of the harness's machine is out of scope:
 //! the file is not synced.)
+//!
+//! The file that lines are written to, `history.jsonl`, is the history's tail. Older lines are
+//! compressed, in the frames of `history.jsonl.zst`; `sealer.rs` moves them there, with its claims
+//! about kills. [`Stream`] reads both as one.
 
+mod frames;
 mod lines;
+mod sealer;
+mod stream;
+mod tail;
 
 pub use lines::{Error, Lines};
+pub use stream::{Broken, GoOn, Stream};
 
 use crate::clock;
 use crate::evidence::Evidence;
@@ -17,40 +26,36 @@ use crate::resource::Resource;
 use crate::set_once::SetOnce;
 use crate::verdict::Finding;
 use crate::verdict::findings::Harness;
+use sealer::Sealing;
 use serde::Serialize;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+use stream::{TailStart, frames_of};
+use tail::Tail;
 
-/// An append-only file of events. Shared by everything that acts.
+/// An append-only file of events. Shared by everything that acts; the last to drop it waits until
+/// all lines are compressed.
 #[derive(Debug)]
 pub struct History {
-    file: Mutex<Appended>,
+    shared: Arc<Shared>,
+    sealing: Sealing,
     start: Instant,
+}
+
+/// The part of a history that its compression works on as well.
+#[derive(Debug)]
+struct Shared {
+    tail: Mutex<Tail>,
     /// The first error. Nothing is written after it: a history with a hole proves nothing.
     failed: SetOnce<io::Error>,
 }
 
-#[derive(Debug)]
-struct Appended {
-    file: File,
-    /// Bytes of whole lines.
-    whole: u64,
-}
-
-impl Appended {
-    /// Appends `line`, or cuts off the part of it that was written: the file ends with a whole
-    /// line.
-    fn append(&mut self, line: &[u8]) -> io::Result<()> {
-        let written = self.file.write_all(line);
-        match &written {
-            Ok(()) => self.whole += line.len() as u64,
-            // The error of the write is the one to report.
-            Err(_) => drop(self.file.set_len(self.whole)),
-        }
-        written
+impl Shared {
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -62,19 +67,45 @@ struct Line<'a> {
 }
 
 impl History {
-    /// Opens `path` for appending, creating it if need be: a resumed run goes on where the last one
-    /// stopped.
+    /// Begins a history, whose tail is at `path`.
     ///
     /// # Errors
-    /// Those of opening a file.
+    /// There is another history, or those of opening a file and of starting a thread.
     pub fn create(path: &Path) -> io::Result<Arc<Self>> {
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
-        let whole = file.metadata()?.len();
-        Ok(Arc::new(Self {
-            file: Mutex::new(Appended { file, whole }),
-            start: clock::now(),
-            failed: SetOnce::default(),
-        }))
+        let file = Tail::open(path)?;
+        if file.metadata()?.len() > 0 {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is another run's"));
+        }
+        let tail = TailStart { from: 0, head: 0 };
+        Self::start(path, file, GoOn { tail, sealed: 0, frames: 0, whole: 0 })
+    }
+
+    /// Goes on with the history whose tail is at `path`, and which was read to its end: `at` is
+    /// where its lines end. A piece of a line, or of a frame, behind that is cut off: it stands for
+    /// a step that was not taken.
+    ///
+    /// # Errors
+    /// Those of opening and changing a file, and of starting a thread.
+    pub fn go_on(path: &Path, at: GoOn) -> io::Result<Arc<Self>> {
+        if at.whole < at.sealed {
+            let cut = "expected whole lines in its frames, found the end of the last one nowhere";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, cut));
+        }
+        let file = Tail::open(path)?;
+        file.set_len(at.tail.head + at.whole - at.tail.from)?;
+        match OpenOptions::new().write(true).open(frames_of(path)) {
+            Ok(frames) => frames.set_len(at.frames)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        Self::start(path, file, at)
+    }
+
+    fn start(path: &Path, file: File, at: GoOn) -> io::Result<Arc<Self>> {
+        let tail = Mutex::new(Tail::new(file, at.tail, at.whole));
+        let shared = Arc::new(Shared { tail, failed: SetOnce::default() });
+        let sealing = Sealing::start(path.to_owned(), at, Arc::clone(&shared))?;
+        Ok(Arc::new(Self { shared, sealing, start: clock::now() }))
     }
 
     /// Appends one line: a JSON object with `at_us`, microseconds since this history was opened,
@@ -92,22 +123,25 @@ impl History {
     /// [`History::record`], for evidence that came `at_us` microseconds after the history was
     /// opened.
     pub fn record_at(&self, at_us: u64, evidence: &Evidence) {
-        if self.failed.get().is_some() {
+        if self.shared.failed.get().is_some() {
             return;
         }
         let written = serde_json::to_vec(&Line { at_us, evidence }).map_err(io::Error::from).and_then(|mut line| {
             line.push(b'\n');
-            self.file.lock().unwrap_or_else(PoisonError::into_inner).append(&line)
+            let mut tail = self.shared.tail();
+            tail.append(&line).map(|()| tail.is_newly_full())
         });
-        if let Err(error) = written {
-            self.failed.set(error);
+        match written {
+            Ok(false) => {}
+            Ok(true) => self.sealing.tell(),
+            Err(error) => self.shared.failed.set(error),
         }
     }
 
     /// The first event that could not be written, if any: the run's evidence is incomplete from
     /// there on.
     pub fn failure(&self) -> Option<Finding> {
-        let error = self.failed.get()?;
+        let error = self.shared.failed.get()?;
         let no_room = Resource::of_io(error).is_some();
         let error = error.to_string();
         Some(Finding::new(if no_room {
@@ -119,46 +153,9 @@ impl History {
 
     /// Becomes ready once an event could not be written.
     pub async fn failed(&self) {
-        self.failed.wait().await;
+        self.shared.failed.wait().await;
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::operation::OpId;
-    use crate::verdict::findings::What;
-    use std::pin::pin;
-    use std::task::{Context, Waker};
-
-    /// `/dev/full` takes nothing, as a full disk.
-    #[test]
-    fn a_history_that_cannot_be_written_says_whose_fault_that_is_and_goes_no_further() {
-        let history = History::create(Path::new("/dev/full")).unwrap();
-        assert!(history.failure().is_none());
-        history.record(&Evidence::Baseline { cycle: 1 });
-        assert!(pin!(history.failed()).poll(&mut Context::from_waker(Waker::noop())).is_ready());
-        let finding = history.failure().unwrap();
-        let What::Harness(Harness::NoRoomForHistory { error }) = finding.what else { panic!("{finding}") };
-        assert!(error.contains("No space left on device"), "{error}");
-    }
-
-    #[test]
-    fn a_line_is_on_disk_when_record_returns_and_reopening_appends() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("history.jsonl");
-        let op = OpId { client: 3, seq: 17 };
-        for round in 1..=2 {
-            let history = History::create(&path).unwrap();
-            history.record(&Evidence::Unknown { op, why: "transport error".to_owned() });
-            let text = std::fs::read_to_string(&path).unwrap();
-            assert_eq!(text.lines().count(), round, "one line per event: {text}");
-            assert!(history.failure().is_none());
-        }
-        let text = std::fs::read_to_string(&path).unwrap();
-        let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
-        assert_eq!(line["event"], "unknown");
-        assert_eq!(line["op"], "3.17");
-        assert!(line["at_us"].is_u64());
-    }
-}
+mod tests;

@@ -195,7 +195,7 @@ impl Finding {
         }
         if self.more > 0 {
             let more = self.more;
-            sentence.push_str(&format!(" (and {more} more of this class; history.jsonl has them all)"));
+            sentence.push_str(&format!(" (and {more} more of this class; the history has them all)"));
         }
         sentence
     }

@@ -5,7 +5,7 @@
 //! equal books, which `verify` compares field by field.
 
 use crate::judges::Ledger;
-use ninelives_evidence::history::{self, Lines};
+use ninelives_evidence::history::{self, GoOn, Lines};
 use ninelives_evidence::signature::Signature;
 use ninelives_evidence::{Evidence, HISTORY_VERSION, Head};
 use std::path::Path;
@@ -78,8 +78,8 @@ impl Fold {
         self.lines.torn()
     }
 
-    /// The position at which the last whole line ends.
-    pub fn whole_bytes(&self) -> u64 {
-        self.lines.whole_bytes()
+    /// The place at which the history goes on, once all lines have been recorded.
+    pub fn go_on(&self) -> GoOn {
+        self.lines.go_on()
     }
 }

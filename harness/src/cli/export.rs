@@ -1,4 +1,4 @@
-//! `ninelives export`: a run's history in a format that other checkers read.
+//! `ninelives export`: a run's history as text, or in a format that other checkers read.
 
 use crate::exit::{Exit, Failure};
 use crate::output::{delivered, say};
@@ -14,8 +14,11 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 pub struct ExportArgs {
     /// Report directory whose history to write as Jepsen's EDN, one map per line.
-    #[arg(long, value_name = "REPORT", required = true)]
-    pub edn: PathBuf,
+    #[arg(long, value_name = "REPORT", required_unless_present = "lines", conflicts_with = "lines")]
+    pub edn: Option<PathBuf>,
+    /// Report directory whose history to write as it is: JSON, one object per line.
+    #[arg(long, value_name = "REPORT")]
+    pub lines: Option<PathBuf>,
     /// Cluster whose history to write; each has its own.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CLUSTERS_MAX)))]
     pub cluster: u32,
@@ -26,7 +29,8 @@ pub struct ExportArgs {
 
 /// Writes the history, and reports on standard error what was written.
 pub fn export(args: &ExportArgs) -> Result<Exit, Failure> {
-    let paths = Paths::new(&args.edn).of_cluster(args.cluster);
+    let report = args.edn.as_ref().or(args.lines.as_ref()).expect("the parser requires one of them");
+    let paths = Paths::new(report).of_cluster(args.cluster);
     let path = paths.history_jsonl();
     if let Some(why) = paths.lacking(std::slice::from_ref(&path)) {
         return Err(Failure::Usage(why));
@@ -41,15 +45,36 @@ pub fn export(args: &ExportArgs) -> Result<Exit, Failure> {
             (Box::new(file), out.display().to_string())
         }
     };
-    match edn::export(history, BufWriter::new(to)) {
-        Ok(exported) => {
-            let torn = if exported.torn { "; the last line of the history is cut off and was left out" } else { "" };
+    let to = BufWriter::new(to);
+    let exported = match args.edn {
+        Some(_) => edn::export(history, to).map(|exported| {
             let (all, completed) = (exported.invoked, exported.completed);
-            say(&format!("{all} operations, {completed} of them completed, written to {place}{torn}\n"));
+            (format!("{all} operations, {completed} of them completed,"), exported.torn)
+        }),
+        None => lines(history, to).map(|(lines, torn)| (format!("{lines} lines"), torn)),
+    };
+    match exported {
+        Ok((what, torn)) => {
+            let torn = if torn { "; the last line of the history is cut off and was left out" } else { "" };
+            say(&format!("{what} written to {place}{torn}\n"));
             Ok(Exit::Pass)
         }
         Err(edn::Error::Write(error)) if args.out.is_none() => Ok(delivered(Err(error)).map(|()| Exit::Pass)?),
-        Err(edn::Error::Read(error @ history::Error::Malformed { .. })) => Err(Failure::Usage(error.to_string())),
+        Err(edn::Error::Read(error @ (history::Error::Malformed { .. } | history::Error::Broken(_)))) => {
+            Err(Failure::Usage(error.to_string()))
+        }
         Err(error) => Err(Failure::Harness(anyhow::Error::new(error).context(format!("exporting {}", path.display())))),
     }
+}
+
+/// Writes the lines of `history`: how many, and whether the last one is cut off.
+fn lines(mut history: Lines, mut to: impl Write) -> Result<(u64, bool), edn::Error> {
+    let mut written = 0;
+    while let Some(line) = history.read_text()? {
+        to.write_all(line)?;
+        to.write_all(b"\n")?;
+        written += 1;
+    }
+    to.flush()?;
+    Ok((written, history.torn()))
 }

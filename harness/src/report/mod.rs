@@ -8,7 +8,7 @@
 //! run begins ([`reserve`]), they are written first and into that room, and a file that cannot be
 //! written does not keep the others from being written.
 //!
-//! `plan.txt`, `scenario.toml`, `history.jsonl` and `nodes/` are written by the stages that produce
+//! `plan.txt`, `scenario.toml`, the history and `nodes/` are written by the stages that produce
 //! them.
 
 mod chart;

@@ -17,7 +17,6 @@ use ninelives_evidence::record::CycleRecord;
 use ninelives_evidence::{Did, End, Evidence, Look};
 use ninelives_oracle::fold::{self, Fold};
 use std::collections::BTreeSet;
-use std::fs::OpenOptions;
 use std::sync::Arc;
 
 /// Numbers of clients between one resumption and the next: more than any load and its readers take.
@@ -81,12 +80,9 @@ impl Reopened {
                 path.display()
             );
         }
-        let file = OpenOptions::new().write(true).open(&path);
-        let file = file.with_context(|| format!("cannot open {}", path.display()))?;
-        // A line that was cut off stands for a step that was not taken.
-        file.set_len(fold.whole_bytes()).with_context(|| format!("cannot cut {}", path.display()))?;
         self.times += 1;
-        let history = History::create(&path).context("cannot reopen the history")?;
+        let history = History::go_on(&path, fold.go_on())
+            .with_context(|| format!("cannot go on with the history at {}", path.display()))?;
         if self.end.is_none() {
             let ledger = fold.ledger();
             ledger.go_on(Arc::clone(&history));

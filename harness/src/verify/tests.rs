@@ -3,7 +3,7 @@
 use super::*;
 use crate::report::sample;
 use crate::seed::Seed;
-use ninelives_evidence::history::History;
+use ninelives_evidence::history::{History, Stream};
 use ninelives_evidence::member::{Engine, Slot};
 use ninelives_evidence::operation::{Action, KeyState, Keys, OpId, Outcome, Reply};
 use ninelives_evidence::record::strangers::StrangersRecord;
@@ -55,14 +55,24 @@ impl Report {
     }
 
     fn history(&self) -> String {
-        std::fs::read_to_string(self.paths().history_jsonl()).unwrap()
+        io::read_to_string(Stream::open(&self.paths().history_jsonl()).unwrap()).unwrap()
+    }
+
+    /// Leaves a history of these lines, as a harness that was killed early does.
+    fn put_history(&self, text: &str) {
+        let _ = std::fs::remove_file(self.frames());
+        std::fs::write(self.paths().history_jsonl(), text).unwrap();
+    }
+
+    fn frames(&self) -> std::path::PathBuf {
+        self.paths().history_jsonl().with_extension("jsonl.zst")
     }
 
     /// Changes the history's text, which has to hold `from`.
     fn edit(&self, from: &str, to: &str) -> Verification {
         let text = self.history();
         assert!(text.contains(from), "{from} is not in\n{text}");
-        std::fs::write(self.paths().history_jsonl(), text.replacen(from, to, 1)).unwrap();
+        self.put_history(&text.replacen(from, to, 1));
         self.verify()
     }
 
@@ -71,7 +81,7 @@ impl Report {
         let text = self.history();
         let kept: String = text.lines().filter(|line| !line.contains(what)).map(|line| format!("{line}\n")).collect();
         assert_ne!(text, kept, "{what} is in no line");
-        std::fs::write(self.paths().history_jsonl(), kept).unwrap();
+        self.put_history(&kept);
         self.verify()
     }
 }
@@ -246,6 +256,33 @@ fn an_unchanged_report_verifies() {
     assert_eq!((counts.operations, counts.revisions, counts.redelivered, counts.fences), (3, 2, 4, 1));
 }
 
+/// The lines were sealed when the ledger was dropped.
+#[test]
+fn a_report_whose_frames_were_changed_is_refused_in_words() {
+    let report = report();
+    let frames = std::fs::read(report.frames()).unwrap();
+    let refused = |frames: &[u8]| {
+        std::fs::write(report.frames(), frames).unwrap();
+        format!("{:#}", verify(&report.paths(), Claims::read(&report.paths()).unwrap()).unwrap_err())
+    };
+    let mut changed = frames.clone();
+    changed[frames.len() / 2] ^= 1;
+    let said = refused(&changed);
+    assert!(said.contains("expected whole frames in") && said.contains("history.jsonl.zst, found damage"), "{said}");
+    let said = refused(&frames[..frames.len() - 1]);
+    assert!(said.contains("a part of the history is missing; restore both files"), "{said}");
+}
+
+/// A former version compressed nothing.
+#[test]
+fn a_report_of_lines_alone_verifies() {
+    let report = report();
+    let text = report.history();
+    report.put_history(&text);
+    let verification = report.verify();
+    assert_eq!((verification.exit(), verification.disagreements), (Exit::Pass, vec![]));
+}
+
 #[test]
 fn a_removed_line_is_noticed_whatever_it_says() {
     noticed(&report().without(r#""op":"0.0","revision""#), Exit::Harness, "acknowledged writes");
@@ -313,7 +350,7 @@ fn testimony_counts_and_is_told_apart() {
     let told = serde_json::to_string(&Evidence::Told { finding }).unwrap().replacen('{', r#"{"at_us":9,"#, 1);
     let text = report.history();
     let (last, before) = text.trim_end().rsplit_once('\n').map(|(before, last)| (last, before)).unwrap();
-    std::fs::write(report.paths().history_jsonl(), format!("{before}\n{told}\n{last}\n")).unwrap();
+    report.put_history(&format!("{before}\n{told}\n{last}\n"));
     let verification = report.verify();
     noticed(&verification, Exit::Harness, "verdict.json says pass, the evidence liveness");
     assert_eq!(verification.classes, [("liveness", (0, 1))].into());
@@ -339,7 +376,7 @@ fn a_run_without_an_end_proves_no_pass() {
     let report = report();
     std::fs::remove_file(report.paths().verdict_json()).unwrap();
     let text = report.history();
-    std::fs::write(report.paths().history_jsonl(), &text[..text.len() - 9]).unwrap();
+    report.put_history(&text[..text.len() - 9]);
     let verification = report.verify();
     assert_eq!((verification.run.verdict, verification.torn), (Verdict::Inconclusive, 1));
     assert_eq!((verification.exit(), verification.run.cycles.len()), (Exit::Inconclusive, 1));
@@ -355,10 +392,9 @@ fn another_plan_scenario_or_version_is_refused() {
     assert!(refused(&report).contains("seed 2"), "{}", refused(&report));
     std::fs::write(report.paths().plan_txt(), plan).unwrap();
     let text = report.history();
-    std::fs::write(report.paths().history_jsonl(), text.replacen("\"version\":2", "\"version\":1", 1)).unwrap();
+    report.put_history(&text.replacen("\"version\":2", "\"version\":1", 1));
     assert!(refused(&report).contains("has version 1, this binary reads 2"), "{}", refused(&report));
-    std::fs::write(report.paths().history_jsonl(), text.replacen("\"event\":\"invoke\"", "\"event\":\"x\"", 1))
-        .unwrap();
+    report.put_history(&text.replacen("\"event\":\"invoke\"", "\"event\":\"x\"", 1));
     assert!(refused(&report).contains("line 3"), "{}", refused(&report));
     std::fs::write(report.paths().scenario_toml(), SCENARIO.replace("keys = 10", "keys = 11")).unwrap();
     assert!(refused(&report).contains("expected a plan for the scenario beside it"), "{}", refused(&report));

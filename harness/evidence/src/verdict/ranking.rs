@@ -64,7 +64,7 @@ mod tests {
         let kept = condense(findings);
         assert_eq!(kept.len(), 1 + KEPT_PER_CLASS);
         assert_eq!((kept[0].class(), kept[0].more), (Class::StateHash, 0));
-        assert!(kept.last().unwrap().to_string().ends_with(" (and 5 more of this class; history.jsonl has them all)"));
+        assert!(kept.last().unwrap().to_string().ends_with(" (and 5 more of this class; the history has them all)"));
         assert_eq!(condense(vec![Finding::of_class(Class::Watch); KEPT_PER_CLASS]).last().unwrap().more, 0);
     }
 

@@ -1,7 +1,7 @@
 //! The history's account of the cycle of a finding: the fault, and each member's watermarks.
 //!
-//! It reads the end of `history.jsonl` back, so that the live run and a later check rely on the
-//! same evidence.
+//! It reads the end of the history back, so that the live run and a later check rely on the same
+//! evidence.
 
 use ninelives_evidence::hex::hex;
 use ninelives_evidence::history::{self, Lines};
