@@ -55,7 +55,7 @@ async fn look(
     finding: &Finding,
 ) -> Localisation {
     let mut clues = Clues::default();
-    stop_load(cluster, workload, finding, &mut clues).await;
+    stop_load(cluster, ledger, workload, (finding, &mut clues)).await;
     clues.take_fence(ledger);
     witness(cluster, &mut clues).await;
     cluster.kill_all().await;
@@ -64,12 +64,18 @@ async fn look(
 }
 
 /// Stops the load, and reads the trail of the cycle of `finding`.
-async fn stop_load(cluster: &Cluster, workload: &mut Option<Workload>, finding: &Finding, clues: &mut Clues) {
+async fn stop_load(
+    cluster: &Cluster,
+    ledger: &Ledger,
+    workload: &mut Option<Workload>,
+    (finding, clues): (&Finding, &mut Clues),
+) {
     if let Some(workload) = workload.take()
         && cluster.site.pace().within(limits::LOCALISE_LOAD, workload.stop()).await.is_err()
     {
         clues.unknown.push("a state at rest: the load did not stop in time, and wrote on".to_owned());
     }
+    ledger.flush();
     match Trail::read(&cluster.site.paths.history_jsonl(), finding.cycle) {
         Ok(trail) => clues.trail = trail,
         Err(error) => clues.unknown.push(format!("what happened in the cycle: {error}")),

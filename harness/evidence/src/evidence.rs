@@ -1,9 +1,9 @@
 //! Evidence: everything that the harness did and saw, as a type. A line of the history is one piece
 //! of it.
 //!
-//! Evidence is exactly the input of the judges: the oracle's `Ledger::record` writes a piece down
-//! and judges it, under one lock, so the history's order is the order of judging. A fold over the
-//! lines comes to the same books and the same findings. Some findings are testimony, because only
+//! Evidence is exactly the input of the judges: the oracle's `Ledger` writes each piece down and
+//! judges it, and the history's order is the order of judging. A fold over the lines comes to the
+//! same books and the same findings. Some findings are testimony, because only
 //! the run could see that a bound passed, or that a process died by itself. Those are
 //! [`Evidence::Told`], with the finding in full.
 //!
@@ -472,6 +472,12 @@ impl EvidenceKind {
     pub fn is_of_the_load(self) -> bool {
         use EvidenceKind::*;
         matches!(self, Invoke | Done | Refused | Unknown | Watch | WatchEnded | Revision | Again | Skipped)
+    }
+
+    /// Whether the harness acts on such a piece before another one announces that: it must have
+    /// been written down then.
+    pub fn announces(self) -> bool {
+        !self.is_of_the_load() || self == EvidenceKind::Invoke
     }
 }
 

@@ -2,10 +2,11 @@
 //! which it learnt of it.
 //!
 //! An invocation is written before its operation is sent, a completion after the answer came: an
-//! operation without a completion has an unknown outcome. Each line is one `write` to a file opened
-//! for appending, straight to the kernel with no buffer of ours in between, so a SIGKILL of the
-//! harness loses nothing that it acted on. (Power loss of the harness's machine is out of scope:
-//! the file is not synced.)
+//! operation without a completion has an unknown outcome. A line that announces what the harness is
+//! about to do is written before it does that, in one `write` to a file opened for appending, with
+//! the lines that came since the one before: what clients were answered and watches delivered. So a
+//! SIGKILL of the harness loses nothing that it acted on. (Power loss of the harness's machine is
+//! out of scope: the file is not synced.)
 //!
 //! The file that lines are written to, `history.jsonl`, is the history's tail. Older lines are
 //! compressed, in the frames of `history.jsonl.zst`; `sealer.rs` moves them there, with its claims
@@ -27,7 +28,6 @@ use crate::set_once::SetOnce;
 use crate::verdict::Finding;
 use crate::verdict::findings::Harness;
 use sealer::Sealing;
-use serde::Serialize;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
@@ -59,11 +59,19 @@ impl Shared {
     }
 }
 
-#[derive(Serialize)]
-struct Line<'a> {
-    at_us: u64,
-    #[serde(flatten)]
-    evidence: &'a Evidence,
+/// A piece of evidence as its line has it, but for the time. It is made before the line's place in
+/// the history is taken, so that others do not wait for that.
+#[derive(Debug)]
+pub struct Text {
+    json: serde_json::Result<Vec<u8>>,
+    /// It must be written before the harness goes on.
+    announces: bool,
+}
+
+impl Text {
+    pub fn of(evidence: &Evidence) -> Self {
+        Self { json: serde_json::to_vec(evidence), announces: evidence.kind().announces() }
+    }
 }
 
 impl History {
@@ -123,14 +131,32 @@ impl History {
     /// [`History::record`], for evidence that came `at_us` microseconds after the history was
     /// opened.
     pub fn record_at(&self, at_us: u64, evidence: &Evidence) {
+        self.append(at_us, &Text::of(evidence));
+    }
+
+    /// [`History::record_at`], for evidence whose text was made before.
+    pub fn append(&self, at_us: u64, text: &Text) {
+        match &text.json {
+            Ok(json) => self.append_to(|tail| {
+                tail.push(at_us, json);
+                if text.announces { tail.write() } else { tail.write_if_many() }
+            }),
+            Err(error) => self.shared.failed.set(io::Error::other(error.to_string())),
+        }
+    }
+
+    /// Writes the lines that wait for the next announcement.
+    pub fn flush(&self) {
+        self.append_to(Tail::write);
+    }
+
+    fn append_to(&self, append: impl FnOnce(&mut Tail) -> io::Result<()>) {
         if self.shared.failed.get().is_some() {
             return;
         }
-        let written = serde_json::to_vec(&Line { at_us, evidence }).map_err(io::Error::from).and_then(|mut line| {
-            line.push(b'\n');
-            let mut tail = self.shared.tail();
-            tail.append(&line).map(|()| tail.is_newly_full())
-        });
+        let mut tail = self.shared.tail();
+        let written = append(&mut tail).map(|()| tail.is_newly_full());
+        drop(tail);
         match written {
             Ok(false) => {}
             Ok(true) => self.sealing.tell(),
@@ -154,6 +180,12 @@ impl History {
     /// Becomes ready once an event could not be written.
     pub async fn failed(&self) {
         self.shared.failed.wait().await;
+    }
+}
+
+impl Drop for History {
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 

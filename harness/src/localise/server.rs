@@ -24,7 +24,7 @@ pub(super) async fn look(
     finding: &Finding,
 ) -> Localisation {
     let mut clues = Clues::default();
-    stop_load(cluster, workload, finding, &mut clues).await;
+    stop_load(cluster, ledger, workload, (finding, &mut clues)).await;
     clues.take_fence_of(finding, ledger);
     witness(cluster, &mut clues).await;
     cluster.kill_all().await;

@@ -1,7 +1,6 @@
 //! One operation from its invocation to its outcome, written down and judged on the way.
 
 use super::connection::Connection;
-use ninelives_evidence::Evidence;
 use ninelives_evidence::operation::{Action, OpId, Outcome, Purpose};
 use ninelives_oracle::Ledger;
 
@@ -13,7 +12,7 @@ pub(super) async fn attempt(
     (endpoint, connection): (usize, &mut Connection),
     (action, purpose): (&Action, Purpose),
 ) -> Outcome {
-    ledger.record(&Evidence::Invoke { op, endpoint, action: action.clone(), purpose: Some(purpose) });
+    ledger.ask(op, endpoint, action.clone(), purpose);
     let outcome = connection.send(action).await;
     ledger.complete(op, &outcome);
     outcome

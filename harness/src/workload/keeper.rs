@@ -17,7 +17,6 @@ use crate::seed::Stream;
 use crate::timer;
 use futures_util::StreamExt;
 use futures_util::stream;
-use ninelives_evidence::Evidence;
 use ninelives_evidence::operation::{Action, Expected, OpId, Outcome, Purpose, Reply};
 use ninelives_oracle::Ledger;
 use node_proto::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse};
@@ -192,8 +191,7 @@ impl Keeper {
         for kept in &mut self.leases {
             let Some(lease) = kept.lease else { continue };
             let (op, action) = (kept.next_op(), Action::KeepAlive { lease });
-            let invoke = Evidence::Invoke { op, endpoint: self.place, action, purpose: Some(keeping()) };
-            self.ledger.record(&invoke);
+            self.ledger.ask(op, self.place, action, keeping());
             // There is room for all of a round, and every round waits for the one before it.
             match ask.try_send(LeaseKeepAliveRequest { id: lease }) {
                 Ok(()) => drop(asked.insert(lease, op)),

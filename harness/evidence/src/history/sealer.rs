@@ -154,7 +154,7 @@ impl Sealer {
         io::copy(&mut (&old).take(tail.whole() - self.sealed - copied), &mut new)?;
         fs::rename(&path, &self.path)?;
         let start = TailStart { from: self.sealed, head: head.len() as u64 };
-        *tail = Tail::new(new, start, tail.whole());
+        tail.replace(new, start);
         Ok(())
     }
 }

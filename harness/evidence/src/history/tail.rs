@@ -6,9 +6,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
+/// Bytes of lines that wait to be written, at most, and a line more.
+const WAITING_BYTES_MAX: usize = 64 << 10;
+
 #[derive(Debug)]
 pub(super) struct Tail {
     file: File,
+    /// Whole lines that are to be written with the next ones.
+    waiting: Vec<u8>,
     start: TailStart,
     /// The position at which its last whole line ends.
     whole: u64,
@@ -19,7 +24,7 @@ pub(super) struct Tail {
 impl Tail {
     /// The tail in `file`, which is open for appending: from `start` on, up to `whole`.
     pub fn new(file: File, start: TailStart, whole: u64) -> Self {
-        Self { file, start, whole, said: false }
+        Self { file, waiting: Vec::new(), start, whole, said: false }
     }
 
     /// Opens the file at `path` for appending.
@@ -39,18 +44,43 @@ impl Tail {
         self.whole
     }
 
-    /// Appends whole `lines` in one write, or cuts off the part of them that was written: the file
-    /// ends with a whole line.
+    /// Goes on in `file`, which holds what is behind `start`.
+    pub fn replace(&mut self, file: File, start: TailStart) {
+        (self.file, self.start, self.said) = (file, start, false);
+    }
+
+    /// Adds a line to those that wait. `json`: the object that it is, without `at_us`.
+    pub fn push(&mut self, at_us: u64, json: &[u8]) {
+        let fields = json.get(1..).unwrap_or_default();
+        self.waiting.extend_from_slice(format!("{{\"at_us\":{at_us},").as_bytes());
+        self.waiting.extend_from_slice(fields);
+        self.waiting.push(b'\n');
+    }
+
+    /// [`Tail::write`], once enough wait.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_if_many(&mut self) -> io::Result<()> {
+        if self.waiting.len() < WAITING_BYTES_MAX { Ok(()) } else { self.write() }
+    }
+
+    /// Writes the lines that wait, in one write, or cuts off the part of them that was written: the
+    /// file ends with a whole line.
     ///
     /// # Errors
     /// Those of writing a file.
-    pub fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        let written = self.file.write_all(lines);
+    pub fn write(&mut self) -> io::Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let written = self.file.write_all(&self.waiting);
         match &written {
-            Ok(()) => self.whole += lines.len() as u64,
+            Ok(()) => self.whole += self.waiting.len() as u64,
             // The error of the write is the one to report.
             Err(_) => drop(self.file.set_len(self.start.head + self.whole - self.start.from)),
         }
+        self.waiting.clear();
         written
     }
 

@@ -263,16 +263,36 @@ fn frames_that_cannot_be_written_are_a_failure_and_cost_no_line() {
     assert_eq!(fs::read(place.tail()).unwrap(), lines(1..=1));
 }
 
+/// What clients were answered waits for what they do next.
 #[test]
-fn a_line_is_on_disk_when_record_returns() {
+fn an_announcement_is_on_disk_when_record_returns_with_all_lines_before_it() {
     let place = Place::new();
-    let op = OpId { client: 3, seq: 17 };
+    let written = || -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(place.tail()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
     let history = History::create(&place.tail()).unwrap();
-    history.record(&Evidence::Unknown { op, why: "transport error".to_owned() });
-    let text = fs::read_to_string(place.tail()).unwrap();
-    let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
-    assert_eq!((line["event"].as_str(), line["op"].as_str()), (Some("unknown"), Some("3.17")));
-    assert!(line["at_us"].is_u64());
+    let op = OpId { client: 3, seq: 17 };
+    let answered = Evidence::Unknown { op, why: "transport error".to_owned() };
+    history.record(&answered);
+    assert_eq!(written().len(), 0);
+    history.record(&Evidence::Baseline { cycle: 1 });
+    let lines = written();
+    let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+    assert_eq!(events, ["unknown", "mark"]);
+    assert_eq!((lines[0]["op"].as_str(), lines[0]["at_us"].is_u64()), (Some("3.17"), true));
+    history.record(&answered);
+    history.flush();
+    assert_eq!(written().len(), 3);
+    let many = Evidence::Unknown { op, why: "x".repeat(100_000) };
+    history.record(&many);
+    assert_eq!(written().len(), 4, "no more of them wait than have room");
+    history.record(&answered);
+    drop(history);
+    assert_eq!(
+        Lines::open(&place.tail()).map(|mut lines| std::iter::from_fn(|| lines.read().unwrap()).count()).unwrap(),
+        5
+    );
 }
 
 proptest! {

@@ -1,11 +1,12 @@
 //! The one place where all evidence meets: the requests and answers of clients, the deliveries of
 //! the watch streams, and the model that grows from them.
 //!
-//! All evidence goes through [`Ledger::record`], one piece of [`Evidence`] at a time: the ledger
-//! writes it to the history and then judges it (`judge.rs`), under one lock. A fold over the
-//! history ([`crate::fold`]) comes to the same books. An operation is evidence before it is sent
-//! and when it ended, a revision when a stream delivered it. Every finding waits in one queue, with
-//! the piece of evidence that raised it, until [`Ledger::drain`].
+//! All evidence goes through the ledger, one piece of [`Evidence`] at a time: it is written to the
+//! history and then judged (`judge.rs`), in one order. A fold over the history ([`crate::fold`])
+//! comes to the same books. [`Ledger::record`] returns when its piece is judged; clients hand
+//! theirs over ([`Ledger::ask`], [`Ledger::complete`]) and go on (`recorder.rs`). An operation is
+//! evidence before it is sent and when it ended, a revision when a stream delivered it. Every
+//! finding waits in one queue, with the piece of evidence that raised it, until [`Ledger::drain`].
 //!
 //! Real time: an operation that is sent after another was acknowledged comes after it in the
 //! history. So a write's revision is above, and a linearizable read's at or above, the newest
@@ -24,6 +25,7 @@ mod by_hand;
 mod deliveries;
 mod digests;
 mod operations;
+mod recorder;
 mod restored;
 
 use super::Alarms;
@@ -48,7 +50,8 @@ use ninelives_evidence::damage::Damage;
 use ninelives_evidence::history::History;
 use ninelives_evidence::logged::LogEvidence;
 use ninelives_evidence::member::Slot;
-use ninelives_evidence::operation::{KeyState, OpId, Outcome};
+use ninelives_evidence::operation::Keys;
+use ninelives_evidence::operation::{Action, KeyState, OpId, Outcome, Purpose};
 use ninelives_evidence::record::ResumedRecord;
 use ninelives_evidence::record::books::BooksRecord;
 use ninelives_evidence::record::suppressed::SuppressedRecord;
@@ -56,8 +59,10 @@ use ninelives_evidence::signature::{KnownFindings, Signature};
 use ninelives_evidence::verdict::findings::parts::Vote;
 use ninelives_evidence::verdict::{Class, Finding};
 use ninelives_evidence::{Change, DeadMember, Evidence, EvidenceKind, Heard, Reading, Resumption, digest_of_changes};
+use recorder::{Recorder, WAITING_MAX};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 /// The baseline of a fence: facts that hold at any fence proposed after they were taken.
 #[derive(Debug, Clone, Default)]
@@ -90,8 +95,8 @@ pub(super) struct Books {
     pub fences: FenceBooks,
     pub findings: FindingBooks,
     pub tally: Tally,
-    /// The history to which evidence is written; `None`: the evidence was read from a history.
-    history: Option<Arc<History>>,
+    /// The way to the history; `None`: the evidence was read from one.
+    recorder: Option<Arc<Recorder>>,
 }
 
 /// The evidence under judgement, and its place in the history.
@@ -185,24 +190,28 @@ pub(super) struct FindingBooks {
 
 /// See the module's documentation. Shared by the clients, the observer and the pipeline.
 #[derive(Debug)]
-pub struct Ledger(Mutex<Books>);
+pub struct Ledger {
+    books: Mutex<Books>,
+    /// That of the books, for those who do not wait for them.
+    recorder: OnceLock<Arc<Recorder>>,
+    known: Known,
+}
+
+/// What clients go by, as the books had it when they were last held; it never lags behind what a
+/// caller has recorded.
+#[derive(Debug, Default)]
+struct Known {
+    revision: AtomicU64,
+    slowest: AtomicU64,
+}
 
 impl Ledger {
     /// For a cluster of `slots`, each with a member of the same number, whose store is empty.
     /// Writes nothing down.
     pub fn new(slots: &[Slot]) -> Arc<Self> {
-        Self::open(slots, None)
-    }
-
-    /// [`Ledger::new`] that writes its evidence to `history`.
-    pub fn recorded(slots: &[Slot], history: Arc<History>) -> Arc<Self> {
-        Self::open(slots, Some(history))
-    }
-
-    fn open(slots: &[Slot], history: Option<Arc<History>>) -> Arc<Self> {
         let origin = Origin { line: 0, kind: EvidenceKind::History };
         let tenants = slots.iter().map(|slot| (*slot, slot.0)).collect();
-        Arc::new(Self(Mutex::new(Books {
+        let books = Books {
             position: HistoryPosition {
                 at_us: 0,
                 lines: 0,
@@ -221,25 +230,70 @@ impl Ledger {
             fences: FenceBooks::default(),
             findings: FindingBooks::default(),
             tally: Tally::default(),
-            history,
-        })))
+            recorder: None,
+        };
+        let known = Known::default();
+        known.publish(&books);
+        Arc::new(Self { books: Mutex::new(books), recorder: OnceLock::new(), known })
+    }
+
+    /// [`Ledger::new`] that writes its evidence to `history`.
+    pub fn recorded(slots: &[Slot], history: Arc<History>) -> Arc<Self> {
+        let ledger = Self::new(slots);
+        ledger.go_on(history);
+        ledger
     }
 
     pub(super) fn books(&self) -> MutexGuard<'_, Books> {
+        let mut books = self.unjudged();
+        if let Some(recorder) = self.recorder.get() {
+            recorder.judge(&mut books);
+        }
+        books
+    }
+
+    /// The books, without what waits to be judged.
+    fn unjudged(&self) -> MutexGuard<'_, Books> {
         // A panic elsewhere ends the run anyway; the books are still the best evidence there is.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes `evidence` down, and judges it; the findings wait in the queue. After
     /// [`Evidence::End`] nothing is recorded any more.
     pub fn record(&self, evidence: &Evidence) {
-        self.books().record(evidence);
+        self.record_in(&mut self.unjudged(), evidence.clone());
     }
 
     /// [`Ledger::record`], for evidence that was written down `at_us` microseconds after its
     /// history was opened.
     pub fn record_at(&self, at_us: u64, evidence: &Evidence) {
-        self.books().record_at(at_us, evidence);
+        let mut books = self.unjudged();
+        books.record_at(at_us, evidence);
+        self.known.publish(&books);
+    }
+
+    fn record_in(&self, books: &mut Books, evidence: Evidence) {
+        match self.recorder.get() {
+            Some(recorder) => recorder.record_in_turn(books, evidence),
+            None => books.record_at(books.position.at_us, &evidence),
+        }
+        self.known.publish(books);
+    }
+
+    /// Writes a client's `evidence` down. It is judged at once unless others are being judged; then
+    /// they, or the next to hold the books, come to it.
+    fn hand_over(&self, evidence: Evidence) {
+        let Some(recorder) = self.recorder.get() else { return self.record(&evidence) };
+        if recorder.record(evidence) >= WAITING_MAX {
+            drop(self.books());
+            return;
+        }
+        let mut books = match self.books.try_lock() {
+            Ok(books) => books,
+            Err(TryLockError::Poisoned(books)) => books.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        recorder.judge_some(&mut books);
     }
 
     /// The findings since the last call, in the order in which they were raised.
@@ -267,24 +321,39 @@ impl Ledger {
 
     /// From here on evidence is written to `history`. Until now it was read from there.
     pub fn go_on(&self, history: Arc<History>) {
-        self.books().history = Some(history);
+        let mut books = self.unjudged();
+        let recorder = self.recorder.get_or_init(|| Arc::new(Recorder::new(history)));
+        books.recorder = Some(Arc::clone(recorder));
+    }
+
+    /// Has everything that was recorded in the history's files.
+    pub fn flush(&self) {
+        if let Some(recorder) = self.recorder.get() {
+            recorder.flush();
+        }
+    }
+
+    /// `op` is about to be sent to the `endpoint`-th slot; it is written down when this returns.
+    pub fn ask(&self, op: OpId, endpoint: usize, action: Action, purpose: Purpose) {
+        self.hand_over(Evidence::Invoke { op, endpoint, action, purpose: Some(purpose) });
     }
 
     /// `id` ended.
     pub fn complete(&self, id: OpId, outcome: &Outcome) {
-        self.record(&Evidence::of_outcome(id, outcome));
+        self.hand_over(Evidence::of_outcome(id, outcome));
     }
 
     /// `slot`'s stream delivered `revision`, all of it.
     pub fn deliver(&self, slot: Slot, revision: u64, changes: &[Change]) {
-        let mut books = self.books();
         let digest = digest_of_changes(changes);
+        let mut books = self.unjudged();
+        // No piece that waits is about a stream.
         let evidence = if books.streams.expects(slot, revision, digest) {
             Evidence::Again { revision, slot, digest }
         } else {
             Evidence::Revision { revision, slot, changes: changes.to_vec() }
         };
-        books.record(&evidence);
+        self.record_in(&mut books, evidence);
     }
 
     /// `slot`'s stream was refused because everything below `compacted` is gone.
@@ -294,7 +363,7 @@ impl Ledger {
 
     /// The revision up to which the history is known.
     pub fn revision(&self) -> u64 {
-        self.books().model.revision()
+        self.known.revision.load(Ordering::Relaxed)
     }
 
     /// The revision up to which `slot`'s stream has delivered.
@@ -304,7 +373,7 @@ impl Ledger {
 
     /// The highest revision at which a compaction robs no stream of events that it still needs.
     pub fn compaction_ceiling(&self) -> u64 {
-        self.books().streams.slowest()
+        self.known.slowest.load(Ordering::Relaxed)
     }
 
     /// The model's digest of the kv section. The model stays as it is: only evidence changes the
@@ -403,10 +472,16 @@ impl Ledger {
     }
 }
 
+impl Known {
+    fn publish(&self, books: &Books) {
+        self.revision.store(books.model.revision(), Ordering::Relaxed);
+        self.slowest.store(books.streams.slowest(), Ordering::Relaxed);
+    }
+}
+
 impl Books {
-    fn record(&mut self, evidence: &Evidence) {
-        let at_us = self.history.as_ref().map_or(self.position.at_us, |history| history.now_us());
-        self.record_at(at_us, evidence);
+    fn judge_all(&mut self, pieces: Vec<(u64, Evidence)>) {
+        pieces.iter().for_each(|(at_us, evidence)| self.record_at(*at_us, evidence));
     }
 
     fn record_at(&mut self, at_us: u64, evidence: &Evidence) {
@@ -415,9 +490,6 @@ impl Books {
         }
         self.position.at_us = at_us;
         self.position.lines += 1;
-        if let Some(history) = &self.history {
-            history.record_at(at_us, evidence);
-        }
         self.position.by = Origin { line: self.position.lines, kind: evidence.kind() };
         self.judge(evidence);
     }
@@ -517,12 +589,11 @@ impl Books {
         self.findings.queue.begin_cycle();
     }
 
-    /// Whether `finding` is known; it is counted then, and written down.
+    /// Whether `finding` is known; it is counted then, and written down behind what waits.
     pub fn suppress(&mut self, finding: &Finding) -> bool {
         let Some(suppressed) = self.findings.known.take(finding) else { return false };
-        if let Some(history) = self.history.as_ref().filter(|_| suppressed.to_be_written) {
-            self.position.lines += 1;
-            history.record(&Evidence::Finding { finding: finding.clone(), known: Some(suppressed.name) });
+        if let Some(recorder) = self.recorder.as_ref().filter(|_| suppressed.to_be_written) {
+            recorder.record(Evidence::Finding { finding: finding.clone(), known: Some(suppressed.name) });
         }
         true
     }

@@ -27,7 +27,7 @@ impl Books {
             findings: FindingBooks { queue, known, lost_write, watch_broken },
             tally,
             // This is the place to which it is written, and not its content.
-            history: _,
+            recorder: _,
         } = self;
         // The caller decides when to drain it; the findings follow from the evidence.
         let raised = (&queue.of_cycle, queue.unlisted);
