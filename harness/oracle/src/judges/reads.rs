@@ -107,23 +107,23 @@ pub(super) fn compare_rows(
     let end = keys.to.as_ref().map_or_else(|| [keys.from.as_bytes(), &[0]].concat(), |to| to.clone().into_bytes());
     let mut found = rows.iter().peekable();
     for (key, live) in model.range_at(keys.from.as_bytes(), Some(&end), revision) {
-        let name = key.escape_ascii().to_string();
+        let name = || key.escape_ascii().to_string();
         match found.next_if(|row| row.key == key) {
             None if found.peek().is_some_and(|row| row.key.as_slice() < key) => break,
             None => {
-                let what = Answers::RowMissing { by: by(), key: name.clone(), written: live.mod_revision };
-                return broken(what, name, live.mod_revision);
+                let what = Answers::RowMissing { by: by(), key: name(), written: live.mod_revision };
+                return broken(what, name(), live.mod_revision);
             }
             Some(row) => {
                 if Live::from(row) != live {
-                    let (by, key, revision, version) = (by(), name.clone(), row.mod_revision, row.version);
+                    let (by, key, revision, version) = (by(), name(), row.mod_revision, row.version);
                     let (revision_expected, version_expected) = (live.mod_revision, live.version);
                     let what = if revision < revision_expected {
                         Answers::RowTooOld { by, key, revision, version, revision_expected, version_expected }
                     } else {
                         Answers::RowDiffers { by, key, revision, version, revision_expected, version_expected }
                     };
-                    return broken(what, name, live.mod_revision);
+                    return broken(what, name(), live.mod_revision);
                 }
             }
         }
