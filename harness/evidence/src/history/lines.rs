@@ -97,7 +97,7 @@ impl<R: BufRead> Lines<R> {
         if self.read_text()?.is_none() {
             return Ok(None);
         }
-        let read: Read = read_line(&self.line).map_err(|source| {
+        let read = read_piece(&mut self.line).map_err(|source| {
             let found = String::from_utf8_lossy(&self.line).chars().take(80).collect();
             Error::Malformed { path: self.path.clone(), line: self.number, found, source }
         })?;
@@ -132,5 +132,58 @@ impl<R: BufRead> Lines<R> {
     /// Whether the last line was cut off.
     pub fn torn(&self) -> bool {
         self.torn
+    }
+}
+
+/// Reads the line of a piece of evidence, which is the same again afterwards.
+///
+/// Lines of ours begin with `at_us`, and the rest is an object if it begins like one. To read that
+/// alone saves a copy of all of its fields, a third of the time.
+fn read_piece(line: &mut [u8]) -> serde_json::Result<Read> {
+    let Some((at_us, comma)) = time_of(line) else { return read_line(line) };
+    line[comma] = b'{';
+    let evidence = read_line(&line[comma..]);
+    line[comma] = b',';
+    Ok(Read { at_us, evidence: evidence? })
+}
+
+/// The time at the beginning of a line, and the place of the comma behind it.
+fn time_of(line: &[u8]) -> Option<(u64, usize)> {
+    const NAME: &[u8] = b"{\"at_us\":";
+    let digits = line.strip_prefix(NAME)?;
+    let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
+    let at_us = std::str::from_utf8(&digits[..end]).ok()?.parse().ok()?;
+    (digits[end] == b',').then_some((at_us, NAME.len() + end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_reads_alike_whatever_its_first_field_is() {
+        let read = |line: &str| {
+            let mut bytes = line.as_bytes().to_vec();
+            let read = read_piece(&mut bytes).map(|read| (read.at_us, read.evidence));
+            assert_eq!(bytes, line.as_bytes());
+            read
+        };
+        let piece = (7, Evidence::Baseline { cycle: 3 });
+        for line in [
+            r#"{"at_us":7,"event":"mark","cycle":3}"#,
+            r#"{"event":"mark","at_us":7,"cycle":3}"#,
+            r#"{ "at_us": 7, "cycle": 3, "event": "mark" }"#,
+        ] {
+            assert_eq!(read(line).unwrap(), piece, "{line}");
+        }
+        for line in [
+            r#"{"at_us":7}"#,
+            r#"{"at_us":,"event":"mark","cycle":3}"#,
+            r#"{"at_us":99999999999999999999,"event":"mark","cycle":3}"#,
+            r#"{"at_us":7,"event":"mork","cycle":3}"#,
+            r#"{"at_us":7,"event":"mark","cycle":3}}"#,
+        ] {
+            assert!(read(line).is_err(), "{line}");
+        }
     }
 }
