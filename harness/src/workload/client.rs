@@ -1,9 +1,10 @@
 //! One client: carries out its generator's steps one after the other, writing down each request
 //! before it is sent and each answer after.
 //!
-//! It has a home member, moves on to the next one at an error, and comes home after a while. After
-//! an error it pauses, briefly at first. Members known not to serve are passed over; while none
-//! serves, nothing is sent. No request is ever sent twice.
+//! It has a home member, moves on to the next one at an error, and comes home after a while. Once
+//! as many requests in a row have failed as there are members, it pauses after each, briefly at
+//! first. Members known not to serve are passed over; while none serves, nothing is sent. No
+//! request is ever sent twice.
 
 use super::WorkloadOptions;
 use super::attempt::attempt;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Pause after the first error, and the longest pause that a series of errors leads to.
+/// The first pause in a series of errors, and the longest one.
 const PAUSE_MIN: Duration = Duration::from_millis(2);
 const PAUSE_MAX: Duration = Duration::from_millis(40);
 /// Steps after which a client that moved away tries its home again.
@@ -41,7 +42,8 @@ pub(super) struct Client {
     to_revoke: VecDeque<i64>,
     at: usize,
     steps_away: u32,
-    pause: Duration,
+    /// Requests that failed since the last answer.
+    failed: u32,
 }
 
 impl Client {
@@ -63,7 +65,7 @@ impl Client {
             to_revoke: VecDeque::new(),
             at,
             steps_away: 0,
-            pause: Duration::ZERO,
+            failed: 0,
         }
     }
 
@@ -80,7 +82,7 @@ impl Client {
             let step = self.generator.next();
             self.come_home();
             self.step(step).await;
-            let pause = self.pause.max(self.options.pace);
+            let pause = pause(self.failed, self.connections.len()).max(self.options.pace);
             tokio::select! {
                 biased;
                 _ = stopped.wait_for(|stop| *stop) => return,
@@ -285,11 +287,11 @@ impl Client {
     /// error.
     fn after(&mut self, outcome: &Outcome) {
         if outcome.is_answer() {
-            self.pause = Duration::ZERO;
+            self.failed = 0;
             return;
         }
         self.move_on();
-        self.pause = (self.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
+        self.failed = self.failed.saturating_add(1);
     }
 
     /// Goes to the next member that serves, if there is one.
@@ -299,6 +301,15 @@ impl Client {
             (self.at, self.steps_away) = (next, 0);
         }
         next.is_some()
+    }
+}
+
+/// The pause after `failed` requests in a row: none before each of the `members` had its turn, so
+/// that one that died costs its clients a round trip.
+fn pause(failed: u32, members: usize) -> Duration {
+    match failed.checked_sub(members as u32) {
+        None => Duration::ZERO,
+        Some(more) => PAUSE_MIN.saturating_mul(1 << more.min(16)).min(PAUSE_MAX),
     }
 }
 
@@ -334,6 +345,13 @@ fn filled(filler: u64, id: OpId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clients_pause_once_every_member_failed_them_and_longer_each_time_up_to_a_bound() {
+        assert_eq!([0, 1, 2].map(|failed| pause(failed, 3)), [Duration::ZERO; 3]);
+        assert_eq!([3, 4, 5].map(|failed| pause(failed, 3).as_millis()), [2, 4, 8]);
+        assert_eq!([8, 40, u32::MAX].map(|failed| pause(failed, 3)), [PAUSE_MAX; 3]);
+    }
 
     #[test]
     fn values_show_who_wrote_them_and_stay_bounded() {
