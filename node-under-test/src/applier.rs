@@ -1,14 +1,15 @@
 //! The state machine that raft drives: replay first, then apply, and snapshots both ways.
 //!
-//! Entries arrive one at a time, in log order, from N+1 on. Each goes through [`Replay`], which
-//! decides whether the engine holds it already; what it does not hold is applied as one batch with
-//! its LogId.
+//! Entries arrive in log order, from N+1 on, as many as are ready at once. Each goes through
+//! [`Replay`], which decides whether the engine holds it already; what it does not hold is applied,
+//! by itself or with the commands beside it, as one batch with its LogId. An entry is answered when
+//! its batch is visible.
 
 use crate::recovery::{self, Evidence, Replay, Step};
 use crate::space::Space;
 use crate::state::command;
 use crate::state::membership;
-use crate::state::{Applying, Store};
+use crate::state::{Applying, Pending, Store};
 use bytes::Bytes;
 use node_backend::engine::Engine;
 use node_backend::snapshot;
@@ -17,7 +18,7 @@ use node_base::backend::{Batch, Declared, SnapshotError};
 use node_base::chain::{chain, io_error};
 use node_base::failpoint::{self, Window};
 use node_base::sabotage::{Bug, planted};
-use node_raft::{Entry, OutgoingSnapshot, Payload, SnapshotMeta, StateMachine};
+use node_raft::{Entry, OutgoingSnapshot, Payload, SnapshotMeta, StateMachine, ToApply};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -68,22 +69,28 @@ impl Applier {
         self.replay.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, entry: Entry, applying: Applying) -> io::Result<Bytes> {
-        match entry.payload {
-            Payload::Command(command) => self.store.apply(entry.log_id, &command, applying).map_err(io_error),
-            Payload::Blank => self.commit(Batch::default(), entry.log_id),
-            Payload::Membership(membership) => self.commit(self.membership_rows(&membership)?, entry.log_id),
-        }
-    }
-
     fn membership_rows(&self, raft_membership: &[u8]) -> io::Result<Batch> {
         membership::apply(&*self.engine.read(), raft_membership).map_err(io_error)
     }
 
-    fn commit(&self, batch: Batch, at: LogId) -> io::Result<Bytes> {
+    /// Commits an entry by itself, while nothing is pending.
+    fn commit_alone(&self, batch: Batch, at: LogId) -> io::Result<()> {
+        failpoint::pass(Window::ApplyBefore);
         self.engine.commit(batch, at).map_err(io_error)?;
-        Ok(Bytes::new())
+        failpoint::pass(Window::ApplyAfter);
+        Ok(())
     }
+}
+
+type Answer<'a> = &'a mut dyn FnMut(Bytes) -> io::Result<()>;
+
+/// Commits what is pending, and then answers its entries.
+fn commit(pending: Option<Pending<'_>>, answer: Answer<'_>) -> io::Result<()> {
+    for outcome in pending.map_or(Ok(Vec::new()), Pending::commit).map_err(io_error)? {
+        failpoint::pass(Window::ApplyAfter);
+        answer(outcome)?;
+    }
+    Ok(())
 }
 
 impl StateMachine for Applier {
@@ -104,23 +111,35 @@ impl StateMachine for Applier {
         command::vet(command).map_err(|rejection| rejection.to_string())
     }
 
-    fn apply(&self, entry: Entry, awaited: bool) -> io::Result<Bytes> {
-        let step = self.lock_replay().step(entry.log_id);
-        recovery::pass_window(step);
-        if step == Step::Verified {
-            self.engine.verified(entry.log_id).map_err(io_error)?;
-        }
-        match step {
-            // The proposer of an entry of an earlier life is gone, so no request waits for this
-            // answer.
-            Step::Verified | Step::Dropped => Ok(Bytes::new()),
-            Step::Replay | Step::Fresh => {
+    fn apply(&self, entries: Vec<ToApply>, answer: Answer<'_>) -> io::Result<()> {
+        let mut pending = None;
+        for ToApply { entry: Entry { log_id, payload }, awaited } in entries {
+            let step = self.lock_replay().step(log_id);
+            recovery::pass_window(step);
+            if let (Step::Replay | Step::Fresh, Payload::Command(command)) = (step, &payload) {
                 failpoint::pass(Window::ApplyBefore);
-                let answer = self.write(entry, Applying { awaited, replaying: step == Step::Replay })?;
-                failpoint::pass(Window::ApplyAfter);
-                Ok(answer)
+                let joined = pending.get_or_insert_with(|| self.store.begin());
+                let applying = Applying { awaited, replaying: step == Step::Replay };
+                joined.apply(log_id, command, applying).map_err(io_error)?;
+                if joined.is_full() {
+                    commit(pending.take(), answer)?;
+                }
+                continue;
             }
+            // The rows that a membership depends on are in the engine then, and raft goes by those
+            // that it writes.
+            commit(pending.take(), answer)?;
+            match (step, payload) {
+                (Step::Verified, _) => self.engine.verified(log_id).map_err(io_error)?,
+                (Step::Dropped, _) => {}
+                (_, Payload::Membership(raft)) => self.commit_alone(self.membership_rows(&raft)?, log_id)?,
+                // A leader's first entry.
+                _ => self.commit_alone(Batch::default(), log_id)?,
+            }
+            // The proposer of an entry of an earlier life is gone, and the others are told nothing.
+            answer(Bytes::new())?;
         }
+        commit(pending, answer)
     }
 
     fn settle(&self) -> io::Result<()> {
@@ -172,5 +191,67 @@ impl StateMachine for Applier {
 
     fn is_short_of_space(&self) -> bool {
         self.space.is_short()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recovery::Found;
+    use node_backend::dispatch;
+    use node_backend::engine::{EngineKind, EngineOptions};
+    use node_backend::layout::DataDir;
+    use node_base::durable;
+    use node_base::watermarks::Watermarks;
+    use node_proto::command::command::Request;
+    use node_proto::etcdserverpb::PutRequest;
+
+    fn to_apply(index: u64, payload: Payload) -> ToApply {
+        ToApply { entry: Entry { log_id: LogId::new(1, index), payload }, awaited: true }
+    }
+
+    fn put(index: u64) -> ToApply {
+        let key = format!("{index}").into();
+        to_apply(index, Payload::Command(command::encode(Request::Put(PutRequest { key, ..PutRequest::default() }))))
+    }
+
+    /// When an entry is answered, it counts as applied, and readers see its revision; on redb the
+    /// commands that are ready at once share a commit, and an entry that is no command has its own.
+    #[test]
+    fn an_entry_is_answered_once_it_is_visible() {
+        for (kind, expected) in
+            [(EngineKind::Redb, [0, 4, 4, 4, 4, 5, 7, 7]), (EngineKind::Rocksdb, [0, 1, 2, 3, 4, 5, 6, 7])]
+        {
+            let root = tempfile::tempdir().unwrap();
+            let dir = DataDir::new(root.path());
+            durable::create_dir_durably(&dir.snap()).unwrap();
+            let space = Arc::new(Space::claim(root.path(), Some(0)).unwrap());
+            let engine = dispatch::open(dir, kind, EngineOptions::default()).unwrap();
+            let marks = Arc::new(Watermarks::at_start(None, None, Some(9)));
+            engine.attach(marks.clone()).unwrap();
+            let store = Arc::new(Store::open(engine.clone()).unwrap());
+            let applier = Applier::new(store.clone(), engine, Replay::new(Found::default()), space);
+            let entries = vec![
+                to_apply(0, Payload::Blank),
+                put(1),
+                put(2),
+                put(3),
+                put(4),
+                to_apply(5, Payload::Blank),
+                put(6),
+                put(7),
+            ];
+            let (mut seen, mut answered) = (Vec::new(), Vec::new());
+            let answer: Answer<'_> = &mut |answer| {
+                seen.push((marks.now().applied.map(|id| id.index), store.revision()));
+                answered.push(!answer.is_empty());
+                Ok(())
+            };
+            applier.apply(entries, answer).unwrap();
+            assert_eq!(answered, [false, true, true, true, true, false, true, true], "{kind}");
+            // Two of the entries are blank, and the first revision is 1.
+            let revision = |index: u64| 1 + index as i64 - i64::from(index >= 5);
+            assert_eq!(seen, expected.map(|index| (Some(index), revision(index))), "{kind}");
+        }
     }
 }

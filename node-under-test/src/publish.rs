@@ -78,7 +78,7 @@ mod tests {
     };
     use node_base::chain::io_error;
     use node_base::watermarks::Watermarks;
-    use node_raft::{Dial, Entry, LogStore, OutgoingSnapshot, Payload, RaftOptions, SnapshotMeta, StateMachine};
+    use node_raft::{Dial, LogStore, OutgoingSnapshot, Payload, RaftOptions, SnapshotMeta, StateMachine, ToApply};
     use std::io::{self, Read};
     use std::ops::ControlFlow;
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -87,6 +87,24 @@ mod tests {
     struct Machine {
         store: Store,
         marks: Arc<Watermarks>,
+    }
+
+    impl Machine {
+        fn apply_one(&self, ToApply { entry, awaited }: ToApply) -> io::Result<Bytes> {
+            let (at, backend) = (entry.log_id, self.store.backend());
+            let batch = match entry.payload {
+                Payload::Command(command) => {
+                    let answer = self.store.apply(at, &command, Applying { awaited, replaying: false });
+                    self.marks.applied(at);
+                    return answer.map_err(io_error);
+                }
+                Payload::Blank => Batch::default(),
+                Payload::Membership(raft) => membership::apply(&*backend.read(), &raft).map_err(io_error)?,
+            };
+            backend.commit(batch, at).map_err(io_error)?;
+            self.marks.applied(at);
+            Ok(Bytes::new())
+        }
     }
 
     impl StateMachine for Machine {
@@ -107,20 +125,8 @@ mod tests {
             command::vet(command).map_err(|rejection| rejection.to_string())
         }
 
-        fn apply(&self, entry: Entry, awaited: bool) -> io::Result<Bytes> {
-            let (at, backend) = (entry.log_id, self.store.backend());
-            let batch = match entry.payload {
-                Payload::Command(command) => {
-                    let answer = self.store.apply(at, &command, Applying { awaited, replaying: false });
-                    self.marks.applied(at);
-                    return answer.map_err(io_error);
-                }
-                Payload::Blank => Batch::default(),
-                Payload::Membership(raft) => membership::apply(&*backend.read(), &raft).map_err(io_error)?,
-            };
-            backend.commit(batch, at).map_err(io_error)?;
-            self.marks.applied(at);
-            Ok(Bytes::new())
+        fn apply(&self, entries: Vec<ToApply>, answer: &mut dyn FnMut(Bytes) -> io::Result<()>) -> io::Result<()> {
+            entries.into_iter().try_for_each(|entry| answer(self.apply_one(entry)?))
         }
 
         fn settle(&self) -> io::Result<()> {

@@ -28,7 +28,7 @@ use node_base::process::hangup_is_ignored;
 use node_base::sabotage::{Bug, planted};
 use node_base::say;
 use node_base::watermarks::Watermarks;
-use node_raft::{Farewell, LogStore, RaftNode, RaftOptions, StateMachine};
+use node_raft::{Farewell, LogStore, RaftNode, RaftOptions, StateMachine, ToApply};
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -197,9 +197,9 @@ fn recover_only(options: &Serve, engine_files: u32) -> anyhow::Result<ExitCode> 
     let committed = log.facts().committed.map(|id| id.index).max(applier.evidence().found.engine.map(|id| id.index));
     let next = applier.replay_after().map_or(0, |last| last.index + 1);
     if let Some(last) = committed.filter(|last| *last >= next) {
-        for entry in log.read_range(next, last).context("cannot read the raft log")? {
-            applier.apply(entry, false)?;
-        }
+        let entries = log.read_range(next, last).context("cannot read the raft log")?;
+        let entries = entries.into_iter().map(|entry| ToApply { entry, awaited: false });
+        applier.apply(entries.collect(), &mut |_| Ok(()))?;
         applier.settle()?;
     }
     output::line(serde_json::to_string(&Account::of(&applier.evidence(), open_micros))?)?;

@@ -2,7 +2,8 @@
 //! one to the other.
 //!
 //! `cargo bench --workspace --bench engines` prints
-//! - how fast each applies entries, in groups of several sizes;
+//! - how fast each applies entries, in groups of several sizes that share a commit where the engine
+//!   asks for it, and without that;
 //! - for each pair of engines the time of a snapshot between two processes and the peak memory of
 //!   each, for a small and a large state: memory that grows with the state is a bug, and shows in
 //!   the second line of a pair;
@@ -56,10 +57,11 @@ fn number(name: &str, default: u64) -> u64 {
 fn measure() {
     let tmp = tempfile::tempdir().unwrap();
     for kind in EngineKind::ALL {
-        for group in [1, 16, 128] {
-            let dir = tmp.path().join(format!("apply-{kind}-{group}"));
-            let rate = apply_rate(kind, &dir, group);
-            println!("{:20} {rate:10.0} entries/s in groups of {group}", format!("{kind} applies"));
+        for (group, share) in [(1, true), (16, true), (128, true), (128, false)] {
+            let dir = tmp.path().join(format!("apply-{kind}-{group}-{share}"));
+            let rate = apply_rate(kind, &dir, group, share);
+            let each = if share { "" } else { ", a commit each" };
+            println!("{:20} {rate:10.0} entries/s in groups of {group}{each}", format!("{kind} applies"));
         }
     }
     println!(
@@ -91,16 +93,20 @@ fn measure() {
 }
 
 /// Entries of 300 bytes per second, a settle after each `group` of them: how fast a member that has
-/// a backlog catches up.
-fn apply_rate(kind: EngineKind, dir: &Path, group: u64) -> f64 {
+/// a backlog catches up. `share`: a group is one commit, if the engine asks for it.
+fn apply_rate(kind: EngineKind, dir: &Path, group: u64, share: bool) -> f64 {
     const ENTRIES: u64 = 8_192;
     let backend = open(kind, dir);
+    let share = share && backend.commits_are_costly();
     let started = Instant::now();
+    let mut batch = Batch::default();
     for index in 0..ENTRIES {
-        let mut batch = Batch::default();
+        let ends = (index + 1) % group == 0;
         batch.put(Bucket::Key, index.to_be_bytes(), vec![index as u8; 300]);
-        backend.commit(batch, LogId::new(1, index)).unwrap();
-        if (index + 1) % group == 0 {
+        if ends || !share {
+            backend.commit(std::mem::take(&mut batch), LogId::new(1, index)).unwrap();
+        }
+        if ends {
             backend.settle().unwrap();
         }
     }

@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{Member, Orders, Victim, at, entry, model, open_dead_on, rows_of, small};
+use common::{Member, Orders, Victim, at, commit_up_to, entry, model, open_dead_on, rows_of, small};
 use node_backend::dispatch;
 use node_backend::engine::{Engine, EngineKind};
 use node_backend::layout::DataDir;
@@ -43,11 +43,13 @@ fn open(kind: EngineKind, root: &Path) -> Arc<dyn Engine> {
 // ---- a state machine against an ordered map ----
 
 type Rows = BTreeMap<(Bucket, Vec<u8>), Vec<u8>>;
+/// The changes of one entry: `None` deletes.
+type Changes = Vec<(Bucket, Vec<u8>, Option<Vec<u8>>)>;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// The changes of one entry: `None` deletes.
-    Commit(Vec<(Bucket, Vec<u8>, Option<Vec<u8>>)>),
+    /// Of entries that share a commit.
+    Commit(Vec<Changes>),
     Settle,
     Flush,
     Defrag,
@@ -81,7 +83,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     let value = prop::option::weighted(0.7, prop::collection::vec(any::<u8>(), 0..200));
     let change = (any_bucket(), any_key(), value);
     prop_oneof![
-        12 => prop::collection::vec(change, 0..6).prop_map(Step::Commit),
+        12 => prop::collection::vec(prop::collection::vec(change, 0..6), 1..6).prop_map(Step::Commit),
         2 => Just(Step::Settle),
         2 => Just(Step::Flush),
         1 => Just(Step::Defrag),
@@ -111,24 +113,29 @@ fn agrees_with_the_map(steps: &[Step], open: &mut dyn FnMut() -> Arc<dyn Backend
     let mut pinned: Vec<Rows> = Vec::new();
     for step in steps {
         match step {
-            Step::Commit(changes) => {
-                let mut batch = Batch::default();
-                for (bucket, key, value) in changes {
+            Step::Commit(entries) => {
+                let (mut batch, mut after) = (Batch::default(), map.clone());
+                let view = backend.read();
+                for (bucket, key, value) in entries.iter().flatten() {
+                    let row = (*bucket, key.clone());
+                    prop_assert_eq!(&batch.get(&*view, *bucket, key).unwrap(), &after.get(&row).cloned());
                     match value {
-                        Some(value) => batch.put(*bucket, key.clone(), value.clone()),
-                        None => batch.delete(*bucket, key.clone()),
+                        Some(value) => {
+                            batch.put(*bucket, key.clone(), value.clone());
+                            after.insert(row, value.clone());
+                        }
+                        None => {
+                            batch.delete(*bucket, key.clone());
+                            after.remove(&row);
+                        }
                     }
-                    let view = backend.read();
                     prop_assert_eq!(&batch.get(&*view, *bucket, key).unwrap(), value, "a batch reads its own writes");
                 }
-                backend.commit(batch, at(next)).unwrap();
-                next += 1;
-                for (bucket, key, value) in changes {
-                    match value {
-                        Some(value) => map.insert((*bucket, key.clone()), value.clone()),
-                        None => map.remove(&(*bucket, key.clone())),
-                    };
-                }
+                prop_assert_eq!(&rows_of(&*backend.read()), &map, "nothing is visible before the commit");
+                drop(view);
+                next += entries.len() as u64;
+                backend.commit(batch, at(next - 1)).unwrap();
+                map = after;
             }
             Step::Settle => backend.settle().unwrap(),
             Step::Flush => backend.flush().unwrap(),
@@ -207,11 +214,9 @@ fn readers_beside_a_writer(backend: &dyn Engine) {
             .collect();
         // Held all the while: it may hold up nothing.
         let held = backend.read();
-        for index in 0..ENTRIES {
-            backend.commit(entry(index), at(index)).unwrap();
-            if index % 16 == 0 {
-                backend.settle().unwrap();
-            }
+        for first in (0..ENTRIES).step_by(16) {
+            commit_up_to(backend, first, first + 16, first % 32 == 0);
+            backend.settle().unwrap();
         }
         done.store(true, Ordering::Release);
         assert!(readers.into_iter().all(|reader| reader.join().unwrap() >= 3));
@@ -293,23 +298,23 @@ fn a_sweep_moves_no_index(backend: &dyn Engine) {
 /// Kills of a real process in each window that the engine passes: what is left is a prefix, and N ≤
 /// E.
 fn a_kill_at_each_step_leaves_a_prefix(kind: EngineKind, windows: &[Window]) {
-    for window in windows {
-        for hit in [1, 3] {
-            let tmp = tempfile::tempdir().unwrap();
-            let role = kind.name();
-            let mut victim = Victim::spawn(tmp.path(), &Orders { role, arm: Some((*window, hit)), bug: None });
-            assert!(victim.wait_for(window.name()), "{window:?} was not reached {hit} times");
-            victim.kill();
-            let (n, e) = open_dead_on(kind, tmp.path());
-            assert!(n <= e, "{window:?} hit {hit}: N = {n:?}, E = {e:?}");
-            if kind == EngineKind::Redb {
-                assert_eq!(n, e, "{window:?}: on redb N is E");
-            }
-            // A second life goes on from there.
-            let mut member = Member::on(kind, tmp.path(), small());
-            member.apply(50);
-            assert!(rows_of(&*member.backend.read()) == model(Some(member.next - 1)));
+    let in_windows = windows.iter().flat_map(|window| [Some((*window, 1)), Some((*window, 3))]);
+    // And in the middle of commits, wherever the child has come to then.
+    for arm in in_windows.chain([None]) {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut victim = Victim::spawn(tmp.path(), &Orders { role: kind.name(), arm, bug: None });
+        let said = arm.map_or("applied 300", |(window, _)| window.name());
+        assert!(victim.wait_for(said), "{arm:?} was not reached");
+        victim.kill();
+        let (n, e) = open_dead_on(kind, tmp.path());
+        assert!(n <= e, "{arm:?}: N = {n:?}, E = {e:?}");
+        if kind == EngineKind::Redb {
+            assert_eq!(n, e, "{arm:?}: on redb N is E");
         }
+        // A second life goes on from there.
+        let mut member = Member::on(kind, tmp.path(), small());
+        member.apply(50);
+        assert!(rows_of(&*member.backend.read()) == model(Some(member.next - 1)));
     }
 }
 

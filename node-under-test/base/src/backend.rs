@@ -1,9 +1,9 @@
 //! The seam between the replicated state machine and a storage engine.
 //!
 //! Above it nothing knows an engine; below it nothing knows keys, leases or revisions. A commit
-//! carries the [`LogId`] of the raft entry that it belongs to, and the engine stores it as the
-//! *last key of the same batch*: whatever state an engine recovers is therefore an exact prefix of
-//! the raft log.
+//! takes the changes of one raft entry, or of consecutive ones, and the [`LogId`] of the last of
+//! them, which the engine stores as the *last key of the same batch*: whatever state an engine
+//! recovers is therefore an exact prefix of the raft log.
 
 use crate::LogId;
 use crate::chain::Chained;
@@ -101,12 +101,18 @@ pub trait Backend: Send + Sync {
     /// commit.
     fn read(&self) -> Box<dyn ReadView + '_>;
     /// Makes `batch` and `at` visible in one step, `at` last; when that becomes *durable* is the
-    /// engine's matter. Between that and the moment from which on `at` counts as applied it calls
-    /// `visible`, once, which must not come back to the engine.
+    /// engine's matter. `at` is the last entry that `batch` holds the changes of. Between that step
+    /// and the moment from which on `at` counts as applied it calls `visible`, once, which must not
+    /// come back to the engine.
     fn commit_then(&self, batch: Batch, at: LogId, visible: &mut dyn FnMut()) -> Result<()>;
     /// [`commit_then`](Self::commit_then) with nothing in between.
     fn commit(&self, batch: Batch, at: LogId) -> Result<()> {
         self.commit_then(batch, at, &mut || ())
+    }
+    /// True if the entries that are ready at once should share a commit, because each commit costs
+    /// far more than what it writes.
+    fn commits_are_costly(&self) -> bool {
+        false
     }
     /// Removes rows that no entry's outcome depends on any more. It belongs to no entry, so it
     /// moves no index, and a kill may take it back. May be called beside a commit.
@@ -189,19 +195,30 @@ impl From<SnapshotError> for io::Error {
     }
 }
 
-/// The changes of one raft entry, with reads that see them.
+/// The changes of one raft entry, or of consecutive ones, with reads that see them.
 #[derive(Debug, Default, Clone)]
 pub struct Batch {
     changes: BTreeMap<(Bucket, Vec<u8>), Option<Vec<u8>>>,
+    bytes: usize,
 }
 
 impl Batch {
     pub fn put(&mut self, bucket: Bucket, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
-        self.changes.insert((bucket, key.into()), Some(value.into()));
+        self.change(bucket, key.into(), Some(value.into()));
     }
 
     pub fn delete(&mut self, bucket: Bucket, key: impl Into<Vec<u8>>) {
-        self.changes.insert((bucket, key.into()), None);
+        self.change(bucket, key.into(), None);
+    }
+
+    fn change(&mut self, bucket: Bucket, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+        self.changes.insert((bucket, key), value);
+    }
+
+    /// Bytes of all keys and values that were changed, those that were changed again included.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The row as it will be once this batch is committed on top of `under`.

@@ -48,9 +48,11 @@ windows! {
     /// A follower's vote was answered, counted, and won: the leader's first append is here, nothing
     /// of it in the log.
     VoteAnswered = "vote.answered",
-    /// An entry is about to be applied: its batch is not in the engine.
+    /// An entry is about to be applied: neither it nor an entry that shares its commit is in the
+    /// engine.
     ApplyBefore = "apply.before-batch",
-    /// The batch is in the memtable, its proposer has not been told: the gap between batches.
+    /// An entry's commit is done, so that its changes are visible, and its proposer has not been
+    /// told: on RocksDB the gap between two batches.
     ApplyAfter = "apply.after-batch",
     /// The leader told an entry's proposer what applying it answered.
     ApplyAnswered = "apply.answered",

@@ -160,6 +160,14 @@ pub struct Entry {
     pub payload: Payload,
 }
 
+/// An entry to apply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToApply {
+    pub entry: Entry,
+    /// It has a proposer, which waits on this member.
+    pub awaited: bool,
+}
+
 /// Position and membership of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotMeta {
@@ -207,10 +215,13 @@ pub trait StateMachine: Send + Sync + 'static {
     /// Why not, in a sentence for the proposer.
     fn vet(&self, command: &Bytes) -> Result<(), String>;
 
-    /// Applies (or, while recovering, verifies) one committed entry; the bytes answer its proposer.
-    /// `awaited`: there is one, and it waits on this member. Total: an entry that says nothing
-    /// sensible changes nothing.
-    fn apply(&self, entry: Entry, awaited: bool) -> io::Result<Bytes>;
+    /// Applies (or, while recovering, verifies) committed entries, which may become visible
+    /// together. Total: an entry that says nothing sensible changes nothing.
+    ///
+    /// Calls `answer` once for each entry, in their order, with the bytes that answer its proposer
+    /// (none, if no proposer waits), as soon as readers see what the entry changed. Entries may be
+    /// left without an answer only by an error, that of `answer` included.
+    fn apply(&self, entries: Vec<ToApply>, answer: &mut dyn FnMut(Bytes) -> io::Result<()>) -> io::Result<()>;
 
     /// Enough was applied, or time enough has passed since: the group may be made durable now.
     /// Called from the thread that applies, and blocking.
@@ -255,7 +266,7 @@ pub trait LeaderService: Send + Sync + 'static {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposed {
     pub log_id: LogId,
-    /// The bytes that [`StateMachine::apply`] returned for it on the leader.
+    /// The bytes with which [`StateMachine::apply`] answered it on the leader.
     pub response: Bytes,
 }
 

@@ -62,6 +62,7 @@ mod types;
 pub use api::{
     ChangeError, ChangeRefusal, Changed, Enrolled, Entry, Farewell, LeaderService, Member, MembershipChange,
     OutgoingSnapshot, Payload, ProposeError, Proposed, RaftOptions, RaftStatus, Roster, SnapshotMeta, StateMachine,
+    ToApply,
 };
 pub use dial::Dial;
 pub use log_store::{LogError, LogFacts, LogStore, VoteFacts};

@@ -253,7 +253,7 @@ fn broken(reason: &str) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Entry, OutgoingSnapshot, Roster};
+    use crate::api::{OutgoingSnapshot, Roster, ToApply};
     use crate::log_store::LogStore;
 
     /// A state machine that must not be asked for an image.
@@ -276,7 +276,7 @@ mod tests {
             Ok(())
         }
 
-        fn apply(&self, _: Entry, _: bool) -> io::Result<Bytes> {
+        fn apply(&self, _: Vec<ToApply>, _: &mut dyn FnMut(Bytes) -> io::Result<()>) -> io::Result<()> {
             Err(io::ErrorKind::Unsupported.into())
         }
 

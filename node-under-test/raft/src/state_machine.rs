@@ -3,8 +3,10 @@
 //!
 //! 0. *Entries are applied on a thread of their own* ([`ApplyThread`]), and so are snapshots
 //!    installed: an entry may change as many keys as the store has, and an engine may stall. What
-//!    raft's core, its timers and its peers need goes on meanwhile. The thread also asks the state
-//!    machine to make durable what was applied ([`Group`]).
+//!    raft's core, its timers and its peers need goes on meanwhile. All entries that are ready go
+//!    to the state machine at once, which may let them share what a commit costs; each is answered
+//!    when the state machine says so, and not before. The thread also asks it to make durable what
+//!    was applied ([`Group`]).
 //! 1. *An entry is applied only when the local log is durable through it*, though a quorum without
 //!    this member may have committed it earlier: the engine is then never ahead of the log, and
 //!    after a crash L ≥ E.
@@ -19,7 +21,7 @@
 //! 4. *An image's membership is the one that its meta names*: the library goes by the meta, the
 //!    rest of the node by the image. What the library was promised earlier plays no part in it.
 
-use crate::api::StateMachine;
+use crate::api::{StateMachine, ToApply};
 use crate::clock::Moment;
 use crate::identity::Identity;
 use crate::log_store::LogStore;
@@ -28,6 +30,7 @@ use crate::types::{
     Blob, RawEntry, RawLogId, RawMembership, RawSnapshot, RawSnapshotMeta, SnapshotData, TypeConfig, entry,
     entry_log_id, log_id, raw_log_id, raw_membership, snapshot_meta,
 };
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use node_base::LogId;
 use node_base::failpoint::{Window, pass};
@@ -69,6 +72,13 @@ struct Applied {
 }
 
 type Item = (RawEntry, Option<ApplyResponder<TypeConfig>>);
+
+/// What is left to do for an entry once it is applied.
+struct Unanswered {
+    id: LogId,
+    membership: Option<RawMembership>,
+    responder: Option<ApplyResponder<TypeConfig>>,
+}
 
 /// Claim 0. Takes one job at a time, and ends with its owner.
 struct ApplyThread {
@@ -159,13 +169,32 @@ impl Group {
 }
 
 impl Applied {
-    fn apply(&mut self, (raw, responder): Item) -> io::Result<()> {
-        let membership = match &raw.payload {
-            EntryPayload::Membership(membership) => Some(RawMembership::new(Some(raw.log_id), membership.clone())),
-            _ => None,
-        };
-        let id = entry_log_id(&raw);
-        let answer = self.inner.apply(entry(raw)?, responder.is_some())?;
+    /// Applies what is ready at once.
+    fn apply(&mut self, ready: Vec<Item>, group: &mut Group) -> io::Result<()> {
+        let count = ready.len();
+        let (mut entries, mut unanswered) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for (raw, responder) in ready {
+            let membership = match &raw.payload {
+                EntryPayload::Membership(membership) => Some(RawMembership::new(Some(raw.log_id), membership.clone())),
+                _ => None,
+            };
+            let (id, awaited) = (entry_log_id(&raw), responder.is_some());
+            unanswered.push(Unanswered { id, membership, responder });
+            entries.push(ToApply { entry: entry(raw)?, awaited });
+        }
+        let mut unanswered = unanswered.into_iter();
+        let miscounted = || io::Error::other(format!("the state machine did not answer each of {count} entries once"));
+        self.inner.clone().apply(entries, &mut |answer| {
+            let applied = unanswered.next().ok_or_else(miscounted)?;
+            self.answer(applied, answer)
+        })?;
+        if unanswered.next().is_some() {
+            return Err(miscounted());
+        }
+        group.grow(count)
+    }
+
+    fn answer(&mut self, Unanswered { id, membership, responder }: Unanswered, answer: Bytes) -> io::Result<()> {
         self.last = Some(id);
         // While replay goes through (N, E], the state machine holds a later one already.
         if let Some(membership) = membership.filter(|membership| membership.log_id() > self.membership.log_id()) {
@@ -177,13 +206,6 @@ impl Applied {
             pass(Window::ApplyAnswered);
         }
         Ok(())
-    }
-
-    /// Applies what is ready at once.
-    fn apply_all(&mut self, ready: Vec<Item>, group: &mut Group) -> io::Result<()> {
-        let entries = ready.len();
-        ready.into_iter().try_for_each(|item| self.apply(item))?;
-        group.grow(entries)
     }
 
     fn install(&mut self, meta: &RawSnapshotMeta, log: &LogStore) -> io::Result<()> {
@@ -267,7 +289,7 @@ impl Adapter {
             let ready: Vec<_> = batch.drain(..ready).collect();
             let applied = self.applied.clone();
             let apply =
-                move |group: &mut Group| applied.lock().unwrap_or_else(PoisonError::into_inner).apply_all(ready, group);
+                move |group: &mut Group| applied.lock().unwrap_or_else(PoisonError::into_inner).apply(ready, group);
             self.thread.run(apply).await?;
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! An entry that takes long to apply holds up those behind it, and nothing else; and what was
-//! applied is settled in groups.
+//! An entry that takes long to apply holds up those behind it, and nothing else; these are applied
+//! together, and what was applied is settled in groups.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail there")]
 
@@ -77,6 +77,7 @@ fn what_was_applied_is_settled_in_groups_and_without_another_entry() {
         }
         eventually("all are settled", || settled(&cluster) >= applied.map(|index| index + 101)).await;
         assert!(cluster.settled(1).1 - before < 100, "each was settled by itself");
+        assert!(cluster.most_at_once(1) > 1, "each was handed over by itself");
         cluster.stop_all().await;
     });
 }

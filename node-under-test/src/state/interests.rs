@@ -44,10 +44,9 @@ struct Stream {
     wants: BTreeMap<(Edge, Edge), usize>,
 }
 
-/// The keys that changed between what was published and what is now.
+/// The keys that an entry changed.
 #[derive(Debug, Clone)]
 pub enum Changed {
-    Nothing,
     /// By the entry that made this revision.
     By(i64, Arc<Made>),
     /// Any, from this revision on.
@@ -72,10 +71,11 @@ impl Interests {
     }
 
     /// Marks the streams that `changed` concerns, lets `publish` make the new state visible, and
-    /// then wakes them (claim 1).
-    pub fn publish(&self, changed: Changed, publish: impl FnOnce()) {
+    /// then wakes them (claim 1). `changed` ascends by revision, and holds all that changed since
+    /// the last call.
+    pub fn publish(&self, changed: &[Changed], publish: impl FnOnce()) {
         let mut streams = self.streams();
-        let woken = streams.mark(changed);
+        let woken: Vec<_> = changed.iter().flat_map(|changed| streams.mark(changed)).collect();
         publish();
         drop(streams);
         woken.iter().for_each(|woken| woken.notify_one());
@@ -88,11 +88,10 @@ impl Interests {
 
 impl Streams {
     /// Those that had no mark before.
-    fn mark(&mut self, changed: Changed) -> Vec<Arc<Notify>> {
+    fn mark(&mut self, changed: &Changed) -> Vec<Arc<Notify>> {
         let (revision, made) = match changed {
-            Changed::Nothing => return Vec::new(),
-            Changed::By(revision, made) => (revision, Some(made)),
-            Changed::Anything(revision) => (revision, None),
+            Changed::By(revision, made) => (*revision, Some(made)),
+            Changed::Anything(revision) => (*revision, None),
         };
         let Self { by_interval, by_id, .. } = self;
         let mut woken = Vec::new();
@@ -102,7 +101,7 @@ impl Streams {
                 woken.push(Arc::clone(&stream.woken));
             }
         };
-        match made.as_ref().and_then(|made| made.keys()) {
+        match made.and_then(|made| made.keys()) {
             Some(keys) => {
                 let heeded = if planted(Bug::WatchGap) { 1 } else { usize::MAX };
                 for key in keys.take(heeded) {
@@ -241,7 +240,7 @@ mod tests {
                     streams[stream] = (all.join(), Vec::new());
                 }
                 let revision = at as i64;
-                all.publish(Changed::By(revision, made(&key)), || {});
+                all.publish(&[Changed::By(revision, made(&key))], || {});
                 for (interest, wanted) in &mut streams {
                     let concerned = wanted.iter().any(|interval| interval.contains(&key));
                     prop_assert_eq!(interest.take(), concerned.then_some(revision));
@@ -259,12 +258,12 @@ mod tests {
         let key = Bytes::from_static(b"k");
         one.want(&Interval::new(&key, &Bytes::new()));
         let change = made(&key);
-        all.publish(Changed::Nothing, || {});
-        all.publish(Changed::By(7, Arc::clone(&change)), || {});
-        all.publish(Changed::By(8, change), || {});
+        all.publish(&[], || {});
+        all.publish(&[Changed::By(7, Arc::clone(&change)), Changed::By(8, Arc::clone(&change))], || {});
+        all.publish(&[Changed::By(9, change)], || {});
         one.woken().notified().await;
         assert_eq!((one.take(), one.take(), other.is_marked()), (Some(7), None, false));
-        all.publish(Changed::Anything(9), || assert!(all.0.try_lock().is_err(), "claim 1"));
+        all.publish(&[Changed::Anything(10)], || assert!(all.0.try_lock().is_err(), "claim 1"));
         one.woken().notified().await;
         other.woken().notified().await;
         assert!(one.is_marked() && other.is_marked());

@@ -74,7 +74,7 @@ fn changes(view: &dyn ReadView, members: &[Enrolled]) -> Result<Batch> {
 /// # Errors
 /// [`Rejection::MEMBER_NOT_FOUND`]; or as [`apply`].
 pub fn publish(view: &dyn ReadView, batch: &mut Batch, said: &PublishMember) -> Result<()> {
-    let row = view.get(Bucket::Member, &said.id.to_be_bytes())?.ok_or(Rejection::MEMBER_NOT_FOUND)?;
+    let row = batch.get(view, Bucket::Member, &said.id.to_be_bytes())?.ok_or(Rejection::MEMBER_NOT_FOUND)?;
     let row = decode_row(&row)?;
     put(batch, &MemberRecord { name: said.name.clone(), client_addr: said.client_addr.clone(), ..row });
     Ok(())

@@ -17,7 +17,7 @@
 //! | `hash` | the state hash |
 //! | `fence` | this member's answers to fences |
 //! | `interests` | which streams of watches wait for which keys |
-//! | `store` | one entry in, one batch out, and reads beside that |
+//! | `store` | entries in, one batch out, and reads beside that |
 
 pub mod command;
 mod error;
@@ -39,4 +39,4 @@ pub use error::{Error, Rejection, Result, is_damage};
 pub use interests::Interest;
 pub use leases::LeaseChanges;
 pub use mvcc::{Applying, Change, FIRST_REVISION, History, Interval, Wanted};
-pub use store::{Store, Sweep};
+pub use store::{Pending, Store, Sweep};

@@ -1,9 +1,10 @@
-//! The store: one entry in, one batch out, and reads of any state that is not compacted.
+//! The store: entries in, one batch out, and reads of any state that is not compacted.
 //!
-//! One writer at a time ([`Writing`]: an entry, or a step that removes what compactions made
-//! unreachable) changes its own copy of the state and *publishes* a clone when its batch is in the
-//! engine. Readers hold what was published and a view of the engine, and no lock: neither waits for
-//! the other, however long either takes.
+//! One writer at a time ([`Writing`]: entries that share a commit, or a step that removes what
+//! compactions made unreachable) changes its own copy of the state and *publishes* a clone when its
+//! batch is in the engine. Readers hold what was published and a view of the engine, and no lock:
+//! neither waits for the other, however long either takes. How entries come to share a commit, and
+//! their answers to follow it: [`apply`].
 //!
 //! 1. *A reader takes the state first, the view second*, so its view holds every row that an entry
 //!    had written when the state was published. Rows of later entries it may hold as well: a reader
@@ -11,7 +12,7 @@
 //! 2. *A row goes only after no state that names it can be taken any more*: a step first publishes
 //!    an index without it, then waits until all that were between state and view have both
 //!    ([`Store::pin`]), and only then commits the removal.
-//! 3. *A state is published before its entry counts as applied*, so a reader that waits for an
+//! 3. *A state is published before its entries count as applied*, so a reader that waits for an
 //!    applied index finds it published. The watches that it concerns are marked in the same moment
 //!    (`interests`), and the changes themselves are kept for them in memory (`mvcc::recent`).
 //! 4. *An install shuts out everything*: it holds the writer's turn, and no reader is between state
@@ -19,6 +20,8 @@
 //!    it holds one.
 
 mod apply;
+
+pub use apply::Pending;
 
 use super::error::{Error, Rejection, Result};
 use super::fence::FenceBook;
@@ -53,7 +56,7 @@ const SWEEP_ROWS: usize = 512;
 
 pub struct Store {
     backend: Arc<dyn Backend>,
-    /// Taken for one entry, or for one step of a removal.
+    /// Taken for the entries that share a commit, or for one step of a removal.
     writing: Mutex<Writing>,
     /// The state that readers see. Held for as long as it takes to copy or to exchange a pointer.
     published: RwLock<Arc<State>>,
@@ -134,8 +137,8 @@ impl Store {
             *self.recent() = Recent::after(writing.state.revision);
             self.publish(&writing.state);
         };
-        let changed = Changed::Anything(before.revision + 1);
-        self.leases.publish(gone_or_come.map(|(id, _)| (id, true)), || self.interests.publish(changed, publish));
+        let changed = [Changed::Anything(before.revision + 1)];
+        self.leases.publish(gone_or_come.map(|(id, _)| (id, true)), || self.interests.publish(&changed, publish));
         Ok(())
     }
 

@@ -165,7 +165,8 @@ fn request() -> impl Strategy<Value = Request> {
 
 /// Commands as they are encoded; some with a byte changed, some cut short, some that are not
 /// commands at all.
-fn command_bytes() -> impl Strategy<Value = Bytes> {
+/// Commands, and what is none.
+pub(super) fn command_bytes() -> impl Strategy<Value = Bytes> {
     let damaged = (request(), any::<proptest::sample::Index>(), any::<u8>()).prop_map(|(request, at, byte)| {
         let mut bytes = command::encode(request).to_vec();
         let at = at.index(bytes.len().max(1));
@@ -418,9 +419,12 @@ mod engines {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(12))]
         #[test]
-        fn every_engine_comes_to_the_same_state(log in proptest::collection::vec(command_bytes(), 1..24)) {
+        fn every_engine_comes_to_the_same_state(
+            // With each entry, whether the next one may share its commit.
+            log in proptest::collection::vec((command_bytes(), any::<bool>()), 1..24),
+        ) {
             let mut reference = TestStore::default();
-            for bytes in &log {
+            for (bytes, _) in &log {
                 reference.index += 1;
                 reference.store.apply(LogId::new(1, reference.index), bytes, AWAITED).unwrap();
             }
@@ -429,9 +433,15 @@ mod engines {
                 let root = tempfile::tempdir().unwrap();
                 let engine = open(kind, root.path());
                 let store = Store::open(engine.clone()).unwrap();
-                for (index, bytes) in (1..).zip(&log) {
-                    store.apply(LogId::new(1, index), bytes, UNAWAITED).unwrap();
+                let mut pending = store.begin();
+                for (index, (bytes, joined)) in (1..).zip(&log) {
+                    pending.apply(LogId::new(1, index), bytes, UNAWAITED).unwrap();
+                    if pending.is_full() || !joined {
+                        pending.commit().unwrap();
+                        pending = store.begin();
+                    }
                 }
+                pending.commit().unwrap();
                 engine.settle().unwrap();
                 prop_assert_eq!(store.state_hash().unwrap(), expected.clone());
                 engine.flush().unwrap();

@@ -38,7 +38,7 @@ type Changed = BTreeSet<(Bucket, Vec<u8>)>;
 pub(super) struct Notes(Mutex<Option<Changed>>);
 
 impl Notes {
-    /// Notes what `batch` changes, and the consistent index if it is an entry's, if a copy is under
+    /// Notes what `batch` changes, and the consistent index if it is of entries, if a copy is under
     /// way.
     pub fn add(&self, batch: &Batch, entry: bool) {
         if let Some(changed) = &mut *lock(&self.0) {

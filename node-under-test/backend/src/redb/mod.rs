@@ -1,8 +1,10 @@
 //! The redb engine: one file, a copy-on-write B+ tree, a table per bucket. Only this folder names
 //! redb's crate (and the raft log, which is another file with another purpose).
 //!
-//! 1. *An entry is one transaction*: its rows and its LogId become visible together, so what a kill
-//!    leaves is a prefix of the raft log.
+//! 1. *A commit is one transaction*: the rows of the entries that share it, and the LogId of the
+//!    last, become visible together, so what a kill leaves is a prefix of the raft log. Entries
+//!    that are ready at once share one, because a transaction writes the path to each of its rows
+//!    anew: with one for each entry that took a third of a member's CPU.
 //! 2. *A group of entries is made durable at once.* [`commit`](Backend::commit) is visible and not
 //!    durable; [`settle`](Backend::settle), which apply calls once a group is large or old enough,
 //!    commits once more with an fsync, and that makes all transactions before it durable. So one
@@ -146,9 +148,9 @@ fn commit_durably(db: &Database, write: impl FnOnce(&WriteTransaction) -> Result
     txn.commit().map_err(failed)
 }
 
-/// One entry as one transaction's changes, its LogId the last. Returns by how many bytes the rows
+/// One commit as one transaction's changes, its LogId the last. Returns by how many bytes the rows
 /// grew.
-fn write_entry(txn: &WriteTransaction, batch: &Batch, at: LogId) -> Result<i64> {
+fn write_commit(txn: &WriteTransaction, batch: &Batch, at: LogId) -> Result<i64> {
     let grown = write_rows(txn, batch)?;
     let mut meta = txn.open_table(table(Bucket::Meta)).map_err(failed)?;
     meta.insert(CONSISTENT_INDEX, at.encode().as_slice()).map_err(failed)?;
@@ -189,7 +191,7 @@ impl Backend for RedbBackend {
         let mut group = lock(&self.group);
         let mut txn = self.db()?.begin_write().map_err(failed)?;
         txn.set_durability(Durability::None).map_err(failed)?;
-        let grown = write_entry(&txn, &batch, at)?;
+        let grown = write_commit(&txn, &batch, at)?;
         txn.commit().map_err(failed)?;
         self.in_use.grew(grown);
         self.notes.add(&batch, true);
@@ -197,6 +199,11 @@ impl Backend for RedbBackend {
         *group = Some(at);
         marks.applied(at);
         Ok(())
+    }
+
+    /// Claim 1.
+    fn commits_are_costly(&self) -> bool {
+        true
     }
 
     /// In the group that is under way, or else durable at once: pages are given back only by a

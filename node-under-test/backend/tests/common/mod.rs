@@ -15,7 +15,7 @@ use node_base::failpoint::{self, Window};
 use node_base::watermarks::Watermarks;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -30,16 +30,31 @@ pub fn small() -> EngineOptions {
     EngineOptions { memtable_bytes: 64 << 10, cache_bytes: 1 << 20, ..EngineOptions::default() }
 }
 
-/// The batch of entry `index`: a row of its own, one that every entry overwrites, and a delete;
-/// every fifth entry writes nothing.
+/// The batch of entry `index`.
 pub fn entry(index: u64) -> Batch {
+    entries(index..=index)
+}
+
+/// The batch of entries that share a commit. Each writes a row of its own, one that every entry
+/// overwrites, and deletes an old one; every fifth entry writes nothing.
+pub fn entries(indexes: RangeInclusive<u64>) -> Batch {
     let mut batch = Batch::default();
-    if index % 5 != 4 {
+    for index in indexes.filter(|index| index % 5 != 4) {
         batch.put(Bucket::Key, format!("row/{index:08}"), vec![index as u8; 300]);
         batch.put(Bucket::Meta, "last", index.to_be_bytes());
         batch.delete(Bucket::Key, format!("row/{:08}", index.saturating_sub(400)));
     }
     batch
+}
+
+/// Commits the entries from `next` to the one before `end`, one to seven at a time if they may
+/// share a commit.
+pub fn commit_up_to(backend: &dyn Backend, mut next: u64, end: u64, share: bool) {
+    while next < end {
+        let last = if share { (next + next % 7).min(end - 1) } else { next };
+        backend.commit(entries(next..=last), at(last)).unwrap();
+        next = last + 1;
+    }
 }
 
 type Rows = BTreeMap<(Bucket, Vec<u8>), Vec<u8>>;
@@ -105,11 +120,11 @@ impl Member {
         Self { backend, marks, next: opened.engine.map_or(0, |e| e.index + 1) }
     }
 
+    /// Applies entries as the state machine does: they share commits where the engine asks for it.
     pub fn apply(&mut self, count: u64) {
-        for _ in 0..count {
-            self.backend.commit(entry(self.next), at(self.next)).unwrap();
-            self.next += 1;
-        }
+        let end = self.next + count;
+        commit_up_to(&*self.backend, self.next, end, self.backend.commits_are_costly());
+        self.next = end;
         self.backend.settle().unwrap();
     }
 }

@@ -19,7 +19,7 @@ use node_proto::peer::{
 use node_proto::{PEER_METHODS, delimited};
 use node_raft::{
     Dial, Entry, LogStore, Member, OutgoingSnapshot, Payload, PeerService, RaftNode, RaftOptions, SnapshotMeta,
-    StateMachine, decode_membership,
+    StateMachine, ToApply, decode_membership,
 };
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
@@ -154,6 +154,25 @@ impl Machine {
     fn lock(&self) -> MutexGuard<'_, Engine> {
         self.engine.lock().unwrap()
     }
+
+    fn apply_one(&self, entry: Entry) -> io::Result<Bytes> {
+        let mut engine = self.lock();
+        let expected = engine.at.map_or(0, |at| at.index + 1);
+        if entry.log_id.index != expected {
+            return Err(io::Error::other(format!("expected index {expected}, found {}", entry.log_id)));
+        }
+        engine.at = Some(entry.log_id);
+        if let Payload::Membership(membership) = entry.payload {
+            let ids = decode_membership(&membership)?.into_iter().map(|member| member.id);
+            engine.greatest_id = ids.fold(engine.greatest_id, u64::max);
+            engine.membership = Some(membership);
+        }
+        drop(engine);
+        self.marks.applied(entry.log_id);
+        self.marks.flushed(entry.log_id);
+        self.marks.persisted(entry.log_id);
+        Ok(Bytes::new())
+    }
 }
 
 impl StateMachine for Machine {
@@ -173,23 +192,8 @@ impl StateMachine for Machine {
         Ok(())
     }
 
-    fn apply(&self, entry: Entry, _: bool) -> io::Result<Bytes> {
-        let mut engine = self.lock();
-        let expected = engine.at.map_or(0, |at| at.index + 1);
-        if entry.log_id.index != expected {
-            return Err(io::Error::other(format!("expected index {expected}, found {}", entry.log_id)));
-        }
-        engine.at = Some(entry.log_id);
-        if let Payload::Membership(membership) = entry.payload {
-            let ids = decode_membership(&membership)?.into_iter().map(|member| member.id);
-            engine.greatest_id = ids.fold(engine.greatest_id, u64::max);
-            engine.membership = Some(membership);
-        }
-        drop(engine);
-        self.marks.applied(entry.log_id);
-        self.marks.flushed(entry.log_id);
-        self.marks.persisted(entry.log_id);
-        Ok(Bytes::new())
+    fn apply(&self, entries: Vec<ToApply>, answer: &mut dyn FnMut(Bytes) -> io::Result<()>) -> io::Result<()> {
+        entries.into_iter().try_for_each(|ToApply { entry, .. }| answer(self.apply_one(entry)?))
     }
 
     fn settle(&self) -> io::Result<()> {

@@ -10,7 +10,7 @@ use node_base::backend::Declared;
 use node_base::watermarks::Watermarks;
 use node_raft::{
     Dial, Enrolled, Entry, Farewell, LogFacts, LogStore, Member, OutgoingSnapshot, Payload, RaftNode, RaftOptions,
-    SnapshotMeta, StartError, StateMachine, decode_membership,
+    SnapshotMeta, StartError, StateMachine, ToApply, decode_membership,
 };
 use relay::Relay;
 use std::collections::BTreeMap;
@@ -52,6 +52,8 @@ struct Engine {
     installed: u64,
     /// Where `memory` stood when it was last settled, and how often it was.
     settled: (Option<LogId>, u64),
+    /// Of the entries that it was handed at once, the greatest number.
+    most_at_once: usize,
     /// Snapshots that were asked for; the first answer is "not yet".
     snapshots_asked: u64,
     /// Lets every command pass, as a member of another version might.
@@ -121,27 +123,8 @@ impl Memory {
             self.marks.persisted(at);
         }
     }
-}
 
-impl StateMachine for Memory {
-    fn replay_after(&self) -> Option<LogId> {
-        self.lock().flushed.at
-    }
-
-    fn membership(&self) -> io::Result<Option<Bytes>> {
-        Ok(self.lock().memory.membership.clone().map(Bytes::from))
-    }
-
-    fn greatest_member_id(&self) -> io::Result<u64> {
-        Ok(self.lock().memory.greatest_id)
-    }
-
-    fn vet(&self, command: &Bytes) -> Result<(), String> {
-        let fit = std::str::from_utf8(command).is_ok_and(|command| !command.starts_with(UNFIT));
-        if fit || self.lock().lenient { Ok(()) } else { Err("expected a fit command".to_owned()) }
-    }
-
-    fn apply(&self, entry: Entry, _: bool) -> io::Result<Bytes> {
+    fn apply_one(&self, entry: Entry) -> io::Result<Bytes> {
         if self.gate.holds(&entry.payload) {
             self.gate.wait();
         }
@@ -172,6 +155,32 @@ impl StateMachine for Memory {
         drop(engine);
         self.marks.applied(entry.log_id);
         Ok(answer)
+    }
+}
+
+impl StateMachine for Memory {
+    fn replay_after(&self) -> Option<LogId> {
+        self.lock().flushed.at
+    }
+
+    fn membership(&self) -> io::Result<Option<Bytes>> {
+        Ok(self.lock().memory.membership.clone().map(Bytes::from))
+    }
+
+    fn greatest_member_id(&self) -> io::Result<u64> {
+        Ok(self.lock().memory.greatest_id)
+    }
+
+    fn vet(&self, command: &Bytes) -> Result<(), String> {
+        let fit = std::str::from_utf8(command).is_ok_and(|command| !command.starts_with(UNFIT));
+        if fit || self.lock().lenient { Ok(()) } else { Err("expected a fit command".to_owned()) }
+    }
+
+    fn apply(&self, entries: Vec<ToApply>, answer: &mut dyn FnMut(Bytes) -> io::Result<()>) -> io::Result<()> {
+        let mut engine = self.lock();
+        engine.most_at_once = engine.most_at_once.max(entries.len());
+        drop(engine);
+        entries.into_iter().try_for_each(|ToApply { entry, .. }| answer(self.apply_one(entry)?))
     }
 
     fn settle(&self) -> io::Result<()> {
@@ -509,6 +518,11 @@ impl Cluster {
     /// Where member `id`'s state machine was last told to settle, and how often it was.
     pub fn settled(&self, id: u64) -> (Option<LogId>, u64) {
         self.engines[&id].lock().unwrap().settled
+    }
+
+    /// The greatest number of entries that member `id`'s state machine was handed at once.
+    pub fn most_at_once(&self, id: u64) -> usize {
+        self.engines[&id].lock().unwrap().most_at_once
     }
 
     pub fn members_known_to(&self, id: u64) -> Vec<Enrolled> {

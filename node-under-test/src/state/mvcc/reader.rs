@@ -15,7 +15,8 @@ use node_proto::mvccpb::KeyValue;
 pub struct Reader<'a> {
     pub state: &'a State,
     pub view: &'a dyn ReadView,
-    /// The changes of the entry that is being applied.
+    /// The changes of the entry that is being applied, and of those before it that the view does
+    /// not hold.
     pub batch: Option<&'a Batch>,
     /// The newest revision that this reader sees.
     pub now: i64,

@@ -1,4 +1,5 @@
-//! The changes of one entry: every one of them at the entry's main revision, in one batch.
+//! The changes of one entry: every one of them at the entry's main revision, in one batch, which
+//! may hold those of the entries before it as well.
 
 use super::budget::{Gathered, Room};
 use super::garbage::Garbage;
@@ -34,6 +35,7 @@ pub struct Writer<'a> {
     pub state: &'a mut State,
     garbage: &'a mut Garbage,
     pub view: &'a dyn ReadView,
+    /// Its changes, on top of those that the entries before it left in the batch.
     pub batch: Batch,
     /// The main revision of this entry's changes, if it makes any.
     main: i64,
@@ -63,6 +65,12 @@ impl<'a> Writer<'a> {
         let gathered = Gathered::new(applying.awaited, state);
         let (batch, touched_leases, replaying) = (Batch::default(), Vec::new(), applying.replaying);
         Self { state, garbage, view, batch, main, changes: 0, touched_leases, replaying, gathered, made: None }
+    }
+
+    /// Adds to `batch`, the changes of entries before it that the view does not hold.
+    pub fn after(mut self, batch: Batch) -> Self {
+        self.batch = batch;
+        self
     }
 
     /// Keeps the changes as well, for those who watch.
