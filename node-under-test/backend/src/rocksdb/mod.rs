@@ -33,7 +33,7 @@ use node_base::sabotage::{Bug, planted};
 use node_base::watermarks::Watermarks;
 use open_db::OpenEngine;
 use rocksdb::{DB, WriteBatch};
-use rows::{engine_error, row_key};
+use rows::{engine_error, row_key, set_row_key};
 use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
@@ -271,12 +271,20 @@ fn encode(batch: &Batch, at: LogId) -> WriteBatch {
     rows
 }
 
+/// Bytes that a row takes in a `WriteBatch` beside its key and value, at most: two lengths, a kind,
+/// the bucket.
+const ROW_BYTES: usize = 12;
+/// Room for the head of a `WriteBatch`, and for the consistent index.
+const HEAD_BYTES: usize = 64;
+
 fn rows_of(batch: &Batch) -> WriteBatch {
-    let mut rows = WriteBatch::default();
+    let mut rows = WriteBatch::with_capacity_bytes(batch.bytes() + batch.changes().count() * ROW_BYTES + HEAD_BYTES);
+    let mut row = Vec::new();
     for (bucket, key, value) in batch.changes() {
+        set_row_key(&mut row, bucket, key);
         match value {
-            Some(value) => rows.put(row_key(bucket, key), value),
-            None => rows.delete(row_key(bucket, key)),
+            Some(value) => rows.put(&row, value),
+            None => rows.delete(&row),
         }
     }
     rows

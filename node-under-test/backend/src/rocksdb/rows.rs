@@ -8,9 +8,15 @@ use std::ops::ControlFlow;
 
 pub(super) fn row_key(bucket: Bucket, key: &[u8]) -> Vec<u8> {
     let mut row = Vec::with_capacity(1 + key.len());
+    set_row_key(&mut row, bucket, key);
+    row
+}
+
+/// The same in `row`, whatever that holds: for one row after the other.
+pub(super) fn set_row_key(row: &mut Vec<u8>, bucket: Bucket, key: &[u8]) {
+    row.clear();
     row.push(bucket as u8);
     row.extend_from_slice(key);
-    row
 }
 
 /// An error of RocksDB, by the class that its status names.
