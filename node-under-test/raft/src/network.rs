@@ -106,27 +106,45 @@ impl PeerNetwork {
         F: Future<Output = Result<Response<RaftReply>, Status>>,
     {
         let client = self.client()?;
+        let request = Request::new(self.message(message)?);
+        match Deadline::after(limit).bound(call(client, request)).await {
+            None => Err(self.no_answer(action, limit)),
+            Some(Err(status)) => Err(self.call_failed(&status)),
+            Some(Ok(reply)) => self.answer_in(reply.into_inner(), message, check).await,
+        }
+    }
+
+    fn message<M: Serialize>(&self, message: &M) -> RpcResult<RaftMessage> {
         let payload = encode(message).map_err(|error| unusable(&error))?;
         let short_of_space = self.state_machine.is_short_of_space() || self.peers.shortage.any().is_some();
-        let request = Request::new(RaftMessage { route: self.identity.route(self.target), payload, short_of_space });
-        match Deadline::after(limit).bound(call(client, request)).await {
-            None => {
-                let id = self.identity.own_id();
-                Err(Timeout { action, id, target: self.target, timeout: limit }.into())
-            }
-            Some(Err(status)) => {
-                self.identity.heed(self.target, &status);
-                Err(rpc_error(&status))
-            }
-            Some(Ok(reply)) => {
-                let RaftReply { payload, from, short_of_space } = reply.into_inner();
-                self.identity.count(self.target, from).await.map_err(|error| unusable(&error))?;
-                self.peers.shortage.note(self.target, short_of_space);
-                let answer = decode("answer", &payload).map_err(|error| unusable(&error))?;
-                check(&self.known(), message, &answer).map_err(|why| unusable(&io::Error::other(why)))?;
-                Ok(answer)
-            }
-        }
+        Ok(RaftMessage { route: self.identity.route(self.target), payload, short_of_space })
+    }
+
+    /// The answer to `message` in `reply`, counted and `check`ed.
+    async fn answer_in<M, R: DeserializeOwned>(
+        &self,
+        reply: RaftReply,
+        message: &M,
+        check: impl FnOnce(&Known, &M, &R) -> Checked,
+    ) -> RpcResult<R> {
+        let RaftReply { payload, from, short_of_space } = reply;
+        self.identity.count(self.target, from).await.map_err(|error| unusable(&error))?;
+        self.peers.shortage.note(self.target, short_of_space);
+        let answer = decode("answer", &payload).map_err(|error| unusable(&error))?;
+        check(&self.known(), message, &answer).map_err(|why| unusable(&io::Error::other(why)))?;
+        Ok(answer)
+    }
+
+    /// The library's word for a call that ended with `status`. Back off when no process listens or
+    /// the answer was a refusal; a broken connection is tried again at once.
+    fn call_failed(&self, status: &Status) -> RPCError<TypeConfig> {
+        self.identity.heed(self.target, status);
+        let broken = status.code() == Code::Unknown || status.code() == Code::Cancelled;
+        if broken { NetworkError::new(status).into() } else { Unreachable::new(status).into() }
+    }
+
+    fn no_answer(&self, action: RPCTypes, limit: Duration) -> RPCError<TypeConfig> {
+        Timeout { action, id: self.identity.own_id(), target: self.target, timeout: limit }.into()
     }
 
     async fn send_snapshot(&self, vote: RawVote, snapshot: RawSnapshot) -> Result<Bytes, StreamingError<TypeConfig>> {
@@ -145,13 +163,6 @@ impl PeerNetwork {
 /// A message that cannot be encoded or decoded will not get better by trying again at once.
 fn unusable(error: &io::Error) -> RPCError<TypeConfig> {
     Unreachable::new(error).into()
-}
-
-/// Back off when no process listens or the answer was a refusal; a broken connection is tried again
-/// at once.
-fn rpc_error(status: &Status) -> RPCError<TypeConfig> {
-    let broken = status.code() == Code::Unknown || status.code() == Code::Cancelled;
-    if broken { NetworkError::new(status).into() } else { Unreachable::new(status).into() }
 }
 
 impl RaftNetworkV2<TypeConfig> for PeerNetwork {
