@@ -3,7 +3,9 @@
 //! 1. *A request is let in, or refused and forgotten*: `identity` examines its sender (ports are
 //!    used again, and a message for a dead cluster's member, or by one that lost its log, must not
 //!    reach this one's), it decodes, `checked` finds nothing in it that contradicts what is known,
-//!    and only then is its sender remembered, and only then is it acted on.
+//!    and only then is its sender remembered, and only then is it acted on. Messages of a leader
+//!    may follow each other closely, so they are held against the state that raft is in once it has
+//!    taken all that came before.
 //! 2. *One snapshot is received at a time*, in a task of its own, so that a sender that goes away
 //!    in the middle never leaves two of them writing into the staging area; and its place is held
 //!    only for as long as enough bytes arrive.
@@ -82,12 +84,23 @@ impl PeerService {
         &self.router.identity
     }
 
-    /// The facts that a message is held against. The library may know of a later commit; the check
-    /// of a snapshot asks it.
-    fn known(&self) -> Known {
+    /// The facts that a message is held against. Claim 1: a leader's are held against raft's own
+    /// state, others' against what raft published last. The library may know of a later commit; the
+    /// check of a snapshot asks it again.
+    async fn known(&self, word: Word) -> Result<Known, Status> {
+        if word == Word::Leader {
+            return self.exactly_known().await.map(|(_, known)| known);
+        }
         let metrics = self.raft().metrics();
         let committed = metrics.borrow_watched().local_committed.as_ref().map(log_id);
-        Known { own_id: self.router.own_id(), term: self.router.log.vote_term(), committed }
+        Ok(Known { own_id: self.router.own_id(), term: self.router.log.vote_term(), committed })
+    }
+
+    /// This member's vote, and the facts, behind all that raft was handed before.
+    async fn exactly_known(&self) -> Result<(RawVote, Known), Status> {
+        let state = self.raft().with_raft_state(|state| (*state.vote_ref(), state.local_committed().map(log_id)));
+        let (vote, committed) = state.await.map_err(|error| Status::internal(error.to_string()))?;
+        Ok((vote, Known { own_id: self.router.own_id(), term: vote_parts(&vote).0, committed }))
     }
 
     /// Claim 1. `read` decodes and checks, and is told who speaks.
@@ -98,7 +111,8 @@ impl PeerService {
         read: impl FnOnce(u64, Known) -> Result<M, String>,
     ) -> Result<M, Status> {
         let sender = self.identity().examine(route, word)?;
-        let message = read(sender.id(), self.known()).map_err(|why| self.identity().refuse_invalid(sender, &why))?;
+        let known = self.known(word).await?;
+        let message = read(sender.id(), known).map_err(|why| self.identity().refuse_invalid(sender, &why))?;
         self.identity().remember(sender).await?;
         Ok(message)
     }
@@ -309,14 +323,11 @@ impl Transfer {
     /// a later leader; both stay so. Claim 3.
     async fn unneeded(&self) -> Result<Option<RawVote>, Status> {
         let Offer { from, vote: leader, offered } = &self.offer;
-        let state =
-            self.service.raft().with_raft_state(|state| (*state.vote_ref(), state.local_committed().map(log_id)));
-        let (vote, committed) = state.await.map_err(|error| Status::internal(error.to_string()))?;
+        let (vote, known) = self.service.exactly_known().await?;
         let index = offered.last_log_id.as_ref().map(|at| at.index);
-        if *leader < vote || committed.map(|at| at.index) >= index {
+        if *leader < vote || known.committed.map(|at| at.index) >= index {
             return Ok(Some(vote));
         }
-        let known = Known { own_id: self.service.router.own_id(), term: vote_parts(&vote).0, committed };
         known.snapshot(*from, leader, offered).map_err(Status::invalid_argument)?;
         Ok(None)
     }
