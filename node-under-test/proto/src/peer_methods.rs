@@ -1,12 +1,13 @@
 //! The methods of the service between members, by name, for programs that call them with what no
 //! member sends. The generated code has no list of them.
 
-/// Every method of `ninelives.peer.v1.Peer`; the first four take a `RaftMessage`.
-pub const PEER_METHODS: [&str; 10] = [
+/// Every method of `ninelives.peer.v1.Peer`; the first five take `RaftMessage`s.
+pub const PEER_METHODS: [&str; 11] = [
     "AppendEntries",
     "Vote",
     "PreVote",
     "TransferLeader",
+    "AppendStream",
     "InstallSnapshot",
     "Propose",
     "ReadIndex",

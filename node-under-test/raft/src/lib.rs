@@ -33,6 +33,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "a print that fails panics: see `node_base::diagnostics`")]
 
 mod api;
+mod appends;
 mod ask;
 mod belief;
 mod carry;
@@ -48,6 +49,7 @@ mod membership;
 mod network;
 mod node;
 mod peers;
+mod pipeline;
 mod probe;
 mod propose;
 mod read_index;

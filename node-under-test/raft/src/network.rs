@@ -1,23 +1,28 @@
 //! Carrying the library's own messages to the other members.
 //!
-//! A call that is dropped resets its own stream and nothing else, so the next call cannot read a
-//! stale answer.
+//! Appends go by one stream for each follower (`pipeline`), everything else by calls with one
+//! answer. A call that is dropped resets its own HTTP/2 stream and nothing else, so the next call
+//! cannot read a stale answer.
 
 use crate::api::StateMachine;
 use crate::checked::{Checked, Known};
 use crate::clock::Deadline;
 use crate::identity::Identity;
 use crate::peers::Peers;
+use crate::pipeline::{Append, Follower, Pipeline, Replies, RpcResult};
 use crate::silence::Silence;
 use crate::snapshot_stream;
 use crate::types::{MemberNode, RawSnapshot, RawVote, SnapshotData, TypeConfig, decode, encode};
 use bytes::Bytes;
+use futures_util::stream;
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use node_proto::peer::peer_client::PeerClient;
 use node_proto::peer::{RaftMessage, RaftReply};
+use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
-use openraft::network::{RPCOption, RPCTypes};
+use openraft::network::{RPCOption, RPCTypes, stream_append_sequential};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
+    AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse,
     VoteRequest, VoteResponse,
 };
 use openraft::{RaftNetworkFactory, RaftNetworkV2};
@@ -27,12 +32,18 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
 /// An append waits for the follower's fsync, which shared disks stall for 150 ms now and then: the
 /// library's own limit, one heartbeat interval, would send the same entries again and again.
 const APPEND_TIMEOUT: Duration = Duration::from_millis(500);
+
+fn append_limit(option: &RPCOption) -> Duration {
+    option.hard_ttl().max(APPEND_TIMEOUT)
+}
 
 /// Makes the library's clients.
 pub struct Network {
@@ -78,8 +89,6 @@ pub struct PeerNetwork {
     state_machine: Arc<dyn StateMachine>,
     silence: Silence,
 }
-
-type RpcResult<T> = Result<T, RPCError<TypeConfig>>;
 
 impl PeerNetwork {
     fn client(&self) -> Result<PeerClient<Channel>, Unreachable<TypeConfig>> {
@@ -147,6 +156,15 @@ impl PeerNetwork {
         Timeout { action, id: self.identity.own_id(), target: self.target, timeout: limit }.into()
     }
 
+    /// # Errors
+    /// An append would keep the others from electing another leader.
+    fn check_silence(&self) -> Result<(), Unreachable<TypeConfig>> {
+        if self.silence.is_kept() {
+            return Err(Unreachable::from_string("this leader keeps silent: no quorum answers it"));
+        }
+        Ok(())
+    }
+
     async fn send_snapshot(&self, vote: RawVote, snapshot: RawSnapshot) -> Result<Bytes, StreamingError<TypeConfig>> {
         if snapshot.snapshot != SnapshotData::Deferred {
             return Err(NetworkError::from_string("a staged snapshot is for installing, not for sending").into());
@@ -165,22 +183,59 @@ fn unusable(error: &io::Error) -> RPCError<TypeConfig> {
     Unreachable::new(error).into()
 }
 
+impl Follower for PeerNetwork {
+    fn write(&self, request: &Append) -> RpcResult<RaftMessage> {
+        self.check_silence()?;
+        self.message(request)
+    }
+
+    fn open(&self, messages: mpsc::Receiver<RaftMessage>) -> RpcResult<Replies> {
+        let mut client = self.client()?;
+        let call = async move { client.append_stream(ReceiverStream::new(messages)).await.map(Response::into_inner) };
+        Ok(stream::once(call).try_flatten().boxed())
+    }
+
+    async fn read(&self, asked: &Append, reply: RaftReply) -> RpcResult<AppendEntriesResponse<TypeConfig>> {
+        self.answer_in(reply, asked, Known::append_answer).await
+    }
+
+    fn failed(&self, status: &Status) -> RPCError<TypeConfig> {
+        self.call_failed(status)
+    }
+
+    fn late(&self, limit: Duration) -> RPCError<TypeConfig> {
+        self.no_answer(RPCTypes::AppendEntries, limit)
+    }
+}
+
 impl RaftNetworkV2<TypeConfig> for PeerNetwork {
     type SnapshotData = SnapshotData;
 
-    async fn append_entries(
-        &mut self,
-        rpc: AppendEntriesRequest<TypeConfig>,
-        option: RPCOption,
-    ) -> RpcResult<AppendEntriesResponse<TypeConfig>> {
-        if self.silence.is_kept() {
-            return Err(Unreachable::from_string("this leader keeps silent: no quorum answers it").into());
-        }
-        let limit = option.hard_ttl().max(APPEND_TIMEOUT);
+    async fn append_entries(&mut self, rpc: Append, option: RPCOption) -> RpcResult<AppendEntriesResponse<TypeConfig>> {
+        self.check_silence()?;
+        let limit = append_limit(&option);
         self.call((RPCTypes::AppendEntries, limit), &rpc, Known::append_answer, |mut client, request| async move {
             client.append_entries(request).await
         })
         .await
+    }
+
+    /// Input that says of itself that it holds one request is a heartbeat, and is sent as a call:
+    /// a stream would end the one on which entries travel, because a follower keeps one for each
+    /// member.
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, RpcResult<BoxStream<'s, RpcResult<StreamAppendResult<TypeConfig>>>>>
+    where
+        S: Stream<Item = Append> + Send + Unpin + 'static,
+    {
+        if input.size_hint() == (1, Some(1)) {
+            return stream_append_sequential(self, input, option);
+        }
+        let answers = Pipeline::new(&*self, input, append_limit(&option)).answers();
+        Box::pin(std::future::ready(Ok(answers)))
     }
 
     async fn vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> RpcResult<VoteResponse<TypeConfig>> {

@@ -139,6 +139,11 @@ impl RaftNode {
         self.inner.service.clone().into_server()
     }
 
+    #[cfg(test)]
+    pub(crate) fn service(&self) -> &PeerService {
+        &self.inner.service
+    }
+
     /// Proposes a command on the leader, wherever it is, and waits until it is applied there and
     /// here.
     ///

@@ -23,6 +23,11 @@ pub const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// A longer command could not be replicated: no message would hold it.
 pub const COMMAND_BYTES_MAX: usize = 2 << 20;
 
+/// Appends on the way to one follower, or on the way in from one leader, that have no answer yet:
+/// one that the follower's log syncs, one that waits to share the next sync, and two on the wire to
+/// it and back. More would not be synced earlier; they would only be smaller, and cost more in all.
+pub const APPENDS_UNDER_WAY_MAX: usize = 4;
+
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// A member whose machine is gone does not end its connections: pings find out, and the next call

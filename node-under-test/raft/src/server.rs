@@ -3,9 +3,9 @@
 //! 1. *A request is let in, or refused and forgotten*: `identity` examines its sender (ports are
 //!    used again, and a message for a dead cluster's member, or by one that lost its log, must not
 //!    reach this one's), it decodes, `checked` finds nothing in it that contradicts what is known,
-//!    and only then is its sender remembered, and only then is it acted on. Messages of a leader
-//!    may follow each other closely, so they are held against the state that raft is in once it has
-//!    taken all that came before.
+//!    and only then is its sender remembered, and only then is it acted on. Appends of a leader
+//!    follow each other unanswered (`appends`), so what a leader says is held against the state
+//!    that raft is in once it has taken all that came before.
 //! 2. *One snapshot is received at a time*, in a task of its own, so that a sender that goes away
 //!    in the middle never leaves two of them writing into the staging area; and its place is held
 //!    only for as long as enough bytes arrive.
@@ -13,6 +13,7 @@
 //!    library's own state: one that is not needed is answered here.
 
 use crate::api::ProposeError;
+use crate::appends::AppendStreams;
 use crate::ask::Desk;
 use crate::change;
 use crate::checked::{Checked, ENTRIES_MAX, Known};
@@ -29,7 +30,7 @@ use crate::types::{
     raw_snapshot_meta, vote_parts,
 };
 use bytes::Bytes;
-use futures_util::stream::{BoxStream, FuturesOrdered};
+use futures_util::stream::{BoxStream, FuturesOrdered, Stream};
 use futures_util::{FutureExt, StreamExt};
 use node_base::failpoint::{Window, pass};
 use node_proto::delimited;
@@ -43,7 +44,7 @@ use node_proto::peer::{
 };
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::Fatal;
-use openraft::raft::{SnapshotResponse, TransferLeaderRequest, VoteRequest};
+use openraft::raft::{AppendEntriesRequest, SnapshotResponse, TransferLeaderRequest, VoteRequest};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Display;
@@ -57,6 +58,7 @@ pub struct PeerService {
     router: Arc<Router>,
     reads: Arc<ReadRounds<ReadOutcome>>,
     receiving: Arc<Mutex<()>>,
+    appends: AppendStreams,
     desk: Desk,
 }
 
@@ -73,7 +75,7 @@ impl PeerService {
                 async move { read_outcome(router.read_index_here().await) }
             }
         });
-        Self { router, reads: Arc::new(reads), receiving: Arc::default(), desk }
+        Self { router, reads: Arc::new(reads), receiving: Arc::default(), appends: AppendStreams::default(), desk }
     }
 
     pub fn into_server(self) -> PeerServer<Self> {
@@ -115,6 +117,38 @@ impl PeerService {
         let message = read(sender.id(), known).map_err(|why| self.identity().refuse_invalid(sender, &why))?;
         self.identity().remember(sender).await?;
         Ok(message)
+    }
+
+    /// An append of a leader, which may be handed to raft.
+    async fn append(&self, message: RaftMessage) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
+        let RaftMessage { route, payload, short_of_space } = message;
+        let read = |from, known: Known| {
+            let message = decode_append(&payload, ENTRIES_MAX).map_err(|error| error.to_string())?;
+            known.append_request(from, &message).map(|()| message)
+        };
+        let append = self.let_in(route.as_ref(), Word::Leader, read).await?;
+        self.identity().note_leader();
+        self.router.peers.shortage.note(vote_parts(&append.vote).1, short_of_space);
+        if self.voted_for(&append.vote) {
+            pass(Window::VoteAnswered);
+        }
+        Ok(append)
+    }
+
+    /// Answers to a leader's appends.
+    pub(crate) fn appends<M>(&self, messages: M) -> BoxStream<'static, Result<RaftReply, Status>>
+    where
+        M: Stream<Item = Result<RaftMessage, Status>> + Send + Unpin + 'static,
+    {
+        let service = Arc::new(self.clone());
+        let answers = self.appends.answer(self.raft(), messages, {
+            let service = service.clone();
+            move |message| {
+                let service = service.clone();
+                async move { service.append(message).await }
+            }
+        });
+        answers.map(move |answer| service.reply(Ok::<_, Fatal<TypeConfig>>(answer?)).map(Response::into_inner)).boxed()
     }
 
     /// A message of the library's.
@@ -160,18 +194,14 @@ impl PeerService {
 #[tonic::async_trait]
 impl Peer for PeerService {
     async fn append_entries(&self, request: Request<RaftMessage>) -> Answer<RaftReply> {
-        let RaftMessage { route, payload, short_of_space } = request.into_inner();
-        let read = |from, known: Known| {
-            let message = decode_append(&payload, ENTRIES_MAX).map_err(|error| error.to_string())?;
-            known.append_request(from, &message).map(|()| message)
-        };
-        let message = self.let_in(route.as_ref(), Word::Leader, read).await?;
-        self.identity().note_leader();
-        self.router.peers.shortage.note(vote_parts(&message.vote).1, short_of_space);
-        if self.voted_for(&message.vote) {
-            pass(Window::VoteAnswered);
-        }
-        self.reply(self.raft().append_entries(message).await)
+        let append = self.append(request.into_inner()).await?;
+        self.reply(self.raft().append_entries(append).await)
+    }
+
+    type AppendStreamStream = BoxStream<'static, Result<RaftReply, Status>>;
+
+    async fn append_stream(&self, request: Request<Streaming<RaftMessage>>) -> Answer<Self::AppendStreamStream> {
+        Ok(Response::new(self.appends(request.into_inner())))
     }
 
     async fn vote(&self, request: Request<RaftMessage>) -> Answer<RaftReply> {

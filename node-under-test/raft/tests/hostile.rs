@@ -6,7 +6,7 @@
 #[path = "support/hostile.rs"]
 mod hostile;
 
-use hostile::{Act, At, Body, Number, Victim, Vote};
+use hostile::{Act, Append, At, Body, Number, Victim, Vote};
 use proptest::prelude::*;
 
 fn run(test: impl Future<Output = ()>) {
@@ -25,6 +25,11 @@ fn snapshot(vote: Vote, at: At, wire_size: Number, chunks: Vec<u16>) -> Act {
     Act::Snapshot { vote, at, members, wire_size, chunks, headless: false }
 }
 
+/// One append of entries that follow each other.
+fn append(vote: Vote, before: At, entries: Vec<(Number, Number, Body)>, commit: At) -> Act {
+    Act::Append(Append { vote, before, entries, follow: true, commit })
+}
+
 #[test]
 fn what_once_ended_a_member_is_refused() {
     run(async {
@@ -41,33 +46,32 @@ fn what_once_ended_a_member_is_refused() {
             Act::Vote { pre: false, vote: (HUGE, n(2), false), last: Some((HUGE, HUGE)), transfer: true },
             // The victim's own leadership, in another's words.
             Act::Vote { pre: false, vote: (n(21), Number(169), true), last: Some((n(21), n(9))), transfer: true },
-            Act::Append { vote: (n(20), Number(169), true), before: None, entries: vec![], follow: true, commit: None },
-            Act::Append { vote: leader(20), before: Some((n(20), n(0))), entries: vec![], follow: true, commit: None },
-            Act::Append { vote: leader(20), before: None, entries: vec![], follow: true, commit: Some((n(20), n(0))) },
-            Act::Append {
+            append((n(20), Number(169), true), None, vec![], None),
+            append(leader(20), Some((n(20), n(0))), vec![], None),
+            append(leader(20), None, vec![], Some((n(20), n(0)))),
+            Act::Append(Append {
                 vote: leader(20),
                 before: None,
                 entries: vec![(n(20), HUGE, Body::Blank), (n(1), n(0), Body::Command)],
                 follow: false,
                 commit: Some((n(20), n(9))),
-            },
-            Act::Append {
-                vote: leader(20),
-                before: Some((n(20), HUGE)),
-                entries: vec![(n(20), n(0), Body::Blank)],
-                follow: true,
-                commit: None,
-            },
-            Act::Append {
-                vote: leader(20),
-                before: None,
-                entries: vec![(n(20), n(0), Body::Membership(vec![], vec![]))],
-                follow: true,
-                commit: Some((n(20), n(0))),
+            }),
+            append(leader(20), Some((n(20), HUGE)), vec![(n(20), n(0), Body::Blank)], None),
+            append(leader(20), None, vec![(n(20), n(0), Body::Membership(vec![], vec![]))], Some((n(20), n(0)))),
+            // Behind a round that commits an entry, and before its answer: another in its place.
+            Act::Stream {
+                led: true,
+                appends: vec![Append {
+                    vote: leader(3),
+                    before: Some((n(2), n(2))),
+                    entries: vec![(n(2), n(0), Body::Command)],
+                    follow: true,
+                    commit: None,
+                }],
             },
             Act::Ask(vec![0xff; 40]),
             // Another life, by one who is let in.
-            Act::Greeting { rpc: 8, to: n(1), to_incarnation: n(12), id: n(2), incarnation: n(22), cluster: n(0) },
+            Act::Greeting { rpc: 9, to: n(1), to_incarnation: n(12), id: n(2), incarnation: n(22), cluster: n(0) },
             Act::Lead,
         ] {
             victim.suffer(&act).await;
@@ -99,9 +103,15 @@ fn body() -> impl Strategy<Value = Body> {
     ]
 }
 
+fn any_append() -> impl Strategy<Value = Append> {
+    let entries = prop::collection::vec((number(), number(), body()), 0..5);
+    (vote(), at(), entries, prop::bool::weighted(0.8), at())
+        .prop_map(|(vote, before, entries, follow, commit)| Append { vote, before, entries, follow, commit })
+}
+
 fn act() -> impl Strategy<Value = Act> {
     let bytes = || prop::collection::vec(any::<u8>(), 0..64);
-    let entries = || prop::collection::vec((number(), number(), body()), 0..5);
+    let appends = prop::collection::vec(any_append(), 0..6);
     let greeting = (any::<u8>(), number(), number(), number(), number(), number());
     prop_oneof![
         1 => (any::<u8>(), any::<bool>(), bytes()).prop_map(|(rpc, framed, bytes)| Act::Bytes { rpc, framed, bytes }),
@@ -109,9 +119,8 @@ fn act() -> impl Strategy<Value = Act> {
         2 => greeting.prop_map(|(rpc, to, to_incarnation, id, incarnation, cluster)| {
             Act::Greeting { rpc, to, to_incarnation, id, incarnation, cluster }
         }),
-        6 => (vote(), at(), entries(), prop::bool::weighted(0.8), at()).prop_map(|(vote, before, entries, follow, commit)| {
-            Act::Append { vote, before, entries, follow, commit }
-        }),
+        4 => any_append().prop_map(Act::Append),
+        4 => (prop::bool::weighted(0.8), appends).prop_map(|(led, appends)| Act::Stream { led, appends }),
         3 => (any::<bool>(), vote(), at(), any::<bool>())
             .prop_map(|(pre, vote, last, transfer)| Act::Vote { pre, vote, last, transfer }),
         1 => (vote(), number(), at()).prop_map(|(vote, to, last)| Act::Transfer { vote, to, last }),

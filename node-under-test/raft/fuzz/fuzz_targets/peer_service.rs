@@ -9,7 +9,7 @@
 #[path = "../../tests/support/hostile.rs"]
 mod hostile;
 
-use hostile::{Act, At, Body, Number, Victim, Vote};
+use hostile::{Act, Append, At, Body, Number, Victim, Vote};
 use libfuzzer_sys::fuzz_target;
 
 /// Acts of one input: a member's start costs more than they do.
@@ -52,6 +52,16 @@ impl Input<'_> {
         }
     }
 
+    fn append(&mut self) -> Append {
+        Append {
+            vote: self.vote(),
+            before: self.at(),
+            entries: (0..self.byte() % 6).map(|_| (self.number(), self.number(), self.body())).collect(),
+            follow: self.byte() % 4 != 0,
+            commit: self.at(),
+        }
+    }
+
     fn act(&mut self) -> Act {
         match self.byte() % 16 {
             0 => Act::Bytes { rpc: self.byte(), framed: self.byte() % 2 == 0, bytes: self.bytes() },
@@ -64,12 +74,10 @@ impl Input<'_> {
                 incarnation: self.number(),
                 cluster: self.number(),
             },
-            4..=7 => Act::Append {
-                vote: self.vote(),
-                before: self.at(),
-                entries: (0..self.byte() % 6).map(|_| (self.number(), self.number(), self.body())).collect(),
-                follow: self.byte() % 4 != 0,
-                commit: self.at(),
+            4 | 5 => Act::Append(self.append()),
+            6 | 7 => Act::Stream {
+                led: self.byte() % 4 != 0,
+                appends: (0..self.byte() % 6).map(|_| self.append()).collect(),
             },
             8 | 9 => Act::Vote {
                 pre: self.byte() % 2 == 0,
@@ -87,7 +95,7 @@ impl Input<'_> {
                 headless: self.byte() % 8 == 0,
             },
             13 => Act::Greeting {
-                rpc: 8,
+                rpc: 9,
                 to: Number(1),
                 to_incarnation: self.number(),
                 id: Number(2),

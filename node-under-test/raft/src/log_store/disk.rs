@@ -267,6 +267,11 @@ impl Disk {
         })
     }
 
+    #[cfg(test)]
+    pub fn hold_commits(&self) -> impl Sized + '_ {
+        self.commits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Runs `work` in a transaction; `before_commit` runs when everything is written and nothing is
     /// synced. Returns once the commit is durable, and its number written.
     pub fn transact(

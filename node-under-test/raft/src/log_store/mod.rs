@@ -312,6 +312,12 @@ impl LogStore {
         self.inner.shared.recheck_purge();
     }
 
+    /// Nothing is synced while the result lives.
+    #[cfg(test)]
+    pub(crate) fn hold_commits(&self) -> impl Sized + '_ {
+        self.inner.shared.disk.hold_commits()
+    }
+
     /// Reason why the log died, once it has.
     pub(crate) fn failed(&self) -> watch::Receiver<Option<String>> {
         self.inner.shared.failed.subscribe()

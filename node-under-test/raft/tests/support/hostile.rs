@@ -77,6 +77,16 @@ pub enum Body {
 }
 
 #[derive(Debug, Clone)]
+pub struct Append {
+    pub vote: Vote,
+    pub before: At,
+    /// Term, index (counted from the position before them, if `follow`), body.
+    pub entries: Vec<(Number, Number, Body)>,
+    pub follow: bool,
+    pub commit: At,
+}
+
+#[derive(Debug, Clone)]
 pub enum Act {
     /// Any bytes for any call, with or without a frame around them.
     Bytes {
@@ -98,13 +108,12 @@ pub enum Act {
         incarnation: Number,
         cluster: Number,
     },
-    /// Entries: term, index (counted from the position before them, if `follow`), body.
-    Append {
-        vote: Vote,
-        before: At,
-        entries: Vec<(Number, Number, Body)>,
-        follow: bool,
-        commit: At,
+    Append(Append),
+    /// Appends on one stream, sent without waiting for an answer; the first is an honest leader's
+    /// round, if `led`.
+    Stream {
+        led: bool,
+        appends: Vec<Append>,
     },
     Vote {
         pre: bool,
@@ -350,7 +359,7 @@ impl Victim {
             Act::Bytes { rpc, framed, bytes } => {
                 (rpc_of(*rpc), if *framed { frame(bytes) } else { Bytes::copy_from_slice(bytes) })
             }
-            Act::Payload { rpc, bytes } => (PEER_METHODS[usize::from(*rpc) % 4], raft(bytes.clone())),
+            Act::Payload { rpc, bytes } => (PEER_METHODS[usize::from(*rpc) % 5], raft(bytes.clone())),
             Act::Greeting { rpc, to, to_incarnation, id, incarnation, cluster } => {
                 let cluster = if cluster.0 < 128 { CLUSTER } else { cluster.value() };
                 // The observer's name is its own.
@@ -367,15 +376,11 @@ impl Victim {
                 };
                 (rpc, frame(&bytes))
             }
-            Act::Append { vote, before, entries, follow, commit } => {
-                let mut next = before.map_or(0, |(_, index)| index.value().wrapping_add(1));
-                let mut wire = Vec::new();
-                for (term, index, body) in entries {
-                    let index = if *follow { next } else { index.value() };
-                    wire.push((term.value(), index, WireBody::of(body)));
-                    next = index.wrapping_add(1);
-                }
-                ("AppendEntries", raft(to_wire(&(vote_of(vote), at(before), wire, at(commit)))))
+            Act::Append(append) => ("AppendEntries", raft(append.to_wire())),
+            Act::Stream { led, appends } => {
+                let led = led.then(|| raft(self.round()));
+                let appends = appends.iter().map(|append| raft(append.to_wire()));
+                ("AppendStream", joined(led.into_iter().chain(appends)))
             }
             Act::Vote { pre, vote, last, transfer } => {
                 (if *pre { "PreVote" } else { "Vote" }, raft(to_wire(&(vote_of(vote), at(last), transfer))))
@@ -402,15 +407,7 @@ impl Victim {
                 let head = (!headless).then_some(snapshot_frame::Frame::Head(head));
                 let frames = head.into_iter().chain(chunks.iter().take(8).map(chunk));
                 let frames = frames.map(|of| frame(&SnapshotFrame { frame: Some(of) }.encode_to_vec()));
-                (
-                    "InstallSnapshot",
-                    frames
-                        .fold(BytesMut::new(), |mut all, one| {
-                            all.put(one);
-                            all
-                        })
-                        .freeze(),
-                )
+                ("InstallSnapshot", joined(frames))
             }
             Act::Ask(question) => {
                 let request = AskRequest { route: Some(liar.clone()), question: Bytes::copy_from_slice(question) };
@@ -429,16 +426,40 @@ impl Victim {
                 };
                 ("ChangeMembership", frame(&ChangeRequest { route: Some(liar.clone()), change }.encode_to_vec()))
             }
-            Act::Lead => {
-                let term = self.node().status().term + 1;
-                let end = self.engine.lock().unwrap().at;
-                let next = end.map_or(0, |end| end.index + 1);
-                let entries = vec![(term, next, WireBody::Blank)];
-                let before = end.map(|end| (end.term, end.index));
-                ("AppendEntries", raft(to_wire(&((term, Some(2_u64), true), before, entries, Some((term, next))))))
-            }
+            Act::Lead => ("AppendEntries", raft(self.round())),
         }
     }
+
+    /// An honest leader's round: the victim's next term, and one entry behind what is committed.
+    fn round(&self) -> Vec<u8> {
+        let term = self.node().status().term + 1;
+        let end = self.engine.lock().unwrap().at;
+        let next = end.map_or(0, |end| end.index + 1);
+        let entries = vec![(term, next, WireBody::Blank)];
+        let before = end.map(|end| (end.term, end.index));
+        to_wire(&((term, Some(2_u64), true), before, entries, Some((term, next))))
+    }
+}
+
+impl Append {
+    fn to_wire(&self) -> Vec<u8> {
+        let mut next = self.before.map_or(0, |(_, index)| index.value().wrapping_add(1));
+        let mut entries = Vec::new();
+        for (term, index, body) in &self.entries {
+            let index = if self.follow { next } else { index.value() };
+            entries.push((term.value(), index, WireBody::of(body)));
+            next = index.wrapping_add(1);
+        }
+        to_wire(&(vote_of(&self.vote), at(&self.before), entries, at(&self.commit)))
+    }
+}
+
+fn joined(frames: impl Iterator<Item = Bytes>) -> Bytes {
+    let joined = frames.fold(BytesMut::new(), |mut all, one| {
+        all.put(one);
+        all
+    });
+    joined.freeze()
 }
 
 /// The result of `future`, if it has one by now.
