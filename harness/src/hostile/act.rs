@@ -135,7 +135,7 @@ fn plausible(draws: &mut Stream, route: &Route, target: &Target) -> (&'static st
     };
     let candidate = Vote { term: term + 1, id: from, committed: false };
     let leader = Vote { committed: true, ..candidate };
-    match draws.below(9) {
+    match draws.below(10) {
         0 => ("Vote", raft(library::vote_request(candidate, Some((term, index))))),
         1 => ("PreVote", raft(library::vote_request(candidate, Some((term, index))))),
         2 => ("AppendEntries", raft(library::heartbeat(leader, None, None))),
@@ -156,7 +156,8 @@ fn plausible(draws: &mut Stream, route: &Route, target: &Target) -> (&'static st
             let change = draws.pick(&changes).cloned();
             ("ChangeMembership", vec![message(&ChangeRequest { route: Some(route.clone()), change })])
         }
-        7 => ("ReadIndex", vec![message(&ReadIndexRequest { route: Some(route.clone()) })]),
+        7 => ("AppendStream", vec![raft(library::heartbeat(leader, None, None)); 3].concat()),
+        8 => ("ReadIndex", vec![message(&ReadIndexRequest { route: Some(route.clone()) })]),
         _ => ("Hello", vec![message(&HelloRequest { route: Some(route.clone()) })]),
     }
 }
@@ -173,12 +174,12 @@ fn as_guest(draws: &mut Stream, target: &Target) -> Act {
     let vote = Vote { term, id: target.guest, committed: false };
     let at = Some((odd(draws), odd(draws)));
     let later = Vote { term: target.term + TERMS_AHEAD, committed: true, ..vote };
-    let (rpc, messages) = match draws.below(10) {
+    let (rpc, messages) = match draws.below(11) {
         0 => ("Vote", raft(library::vote_request(vote, at))),
         1 => ("PreVote", raft(library::vote_request(vote, at))),
         2 => ("AppendEntries", raft(library::heartbeat(Vote { committed: true, ..vote }, at, at))),
         3 => ("TransferLeader", raft(library::transfer(Vote { committed: true, ..vote }, odd(draws), at))),
-        4 => (PEER_METHODS[draws.below(4) as usize], raft(garbage(draws, 64))),
+        4 => (PEER_METHODS[draws.below(5) as usize], raft(garbage(draws, 64))),
         // A later leader's snapshot of nothing, and one that no disk has room for.
         5 => ("InstallSnapshot", snapshot(&route, later, (later.term, 1 << 40), 0, 0)),
         6 => ("InstallSnapshot", snapshot(&route, later, (later.term, 1 << 40), u64::MAX, 2)),
@@ -190,6 +191,10 @@ fn as_guest(draws: &mut Stream, target: &Target) -> Act {
         8 => {
             let question = garbage(draws, 512).into();
             ("Ask", vec![message(&AskRequest { route: Some(route.clone()), question })])
+        }
+        9 => {
+            let leader = Vote { committed: true, ..vote };
+            ("AppendStream", vec![raft(library::heartbeat(leader, at, at)); 3].concat())
         }
         _ => ("Hello", vec![message(&HelloRequest { route: Some(route.clone()) })]),
     };
