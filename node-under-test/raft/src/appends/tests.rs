@@ -1,7 +1,7 @@
 //! A member that follows member 2, which the tests play. `claim_n` is the n-th claim of the module.
 
 use super::*;
-use crate::api::{Entry, Member, OutgoingSnapshot, Payload, RaftOptions, SnapshotMeta, StateMachine};
+use crate::api::{Member, OutgoingSnapshot, Payload, RaftOptions, SnapshotMeta, StateMachine, ToApply};
 use crate::dial::Dial;
 use crate::log_store::LogStore;
 use crate::node::RaftNode;
@@ -47,12 +47,14 @@ impl StateMachine for Machine {
         Ok(())
     }
 
-    fn apply(&self, entry: Entry, _: bool) -> io::Result<Bytes> {
-        if let Payload::Membership(membership) = entry.payload {
-            *self.membership.lock().unwrap() = Some(membership);
-        }
-        self.marks.applied(entry.log_id);
-        Ok(Bytes::new())
+    fn apply(&self, entries: Vec<ToApply>, answer: &mut dyn FnMut(Bytes) -> io::Result<()>) -> io::Result<()> {
+        entries.into_iter().try_for_each(|ToApply { entry, .. }| {
+            if let Payload::Membership(membership) = entry.payload {
+                *self.membership.lock().unwrap() = Some(membership);
+            }
+            self.marks.applied(entry.log_id);
+            answer(Bytes::new())
+        })
     }
 
     fn settle(&self) -> io::Result<()> {
