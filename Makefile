@@ -50,7 +50,7 @@ power: build ## power losses: what was not synced is lost (root and /dev/fuse): 
 	@$(RUN) scenarios/power.toml --seed $(SEED)
 
 power-smoke: build ## the same in small: 20 cycles
-	@$(RUN) scenarios/power-smoke.toml --seed $(SEED)
+	@$(RUN) scenarios/power.toml --cycles 20 --seed $(SEED)
 
 power-files: build ## the same at the n-th write, sync, rename, creation or removal of a class of file, on each engine (root and /dev/fuse)
 	@for scenario in power-files power-files-redb; do ( $(RUN) scenarios/$$scenario.toml --seed $(SEED) ); done

@@ -48,9 +48,9 @@ impl Stage<'_> {
         }
     }
 
-    /// Judges watches on each restarted member: some in the past, some of what is still to come, and
-    /// one whose client ends its own side. They are open at the same time, so together they take no
-    /// longer than the slowest.
+    /// Judges watches on each restarted member: some in the past, some of what is still to come,
+    /// and one whose client ends its own side. They are open at the same time, so together they
+    /// take no longer than the slowest.
     async fn judge_watches(&self, work: &mut Work, revision: u64, compacted: u64) {
         let lap = &self.cluster.site.pace().begin();
         let restarted: BTreeSet<u64> = work.last_casualties().map(|casualty| casualty.member).collect();

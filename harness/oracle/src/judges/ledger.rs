@@ -431,8 +431,8 @@ impl Ledger {
         streams::resumptions(&books.model, upto, draw, (books.compactions.sent, compacted))
     }
 
-    /// The last revision from `from` to `upto` that changed any of `keys`, as the watches of all keys
-    /// told it.
+    /// The last revision from `from` to `upto` that changed any of `keys`, as the watches of all
+    /// keys told it.
     pub fn last_change(&self, keys: &Keys, (from, upto): (u64, u64)) -> Option<u64> {
         streams::expected(&self.books().model, from, upto, Some(keys)).last().map(|(revision, _)| *revision)
     }
