@@ -271,10 +271,10 @@ fn a_failed_sync_ends_a_member_and_one_that_goes_on_is_found() {
 
 /// A bug of `scenarios/power-mutants.toml` that one scenario shows, and the classes that it may
 /// have.
-fn expect_found(scenario: &str, bug: &str, classes: &[&str]) {
+fn expect_found(scenario: &str, cycles: u32, bug: &str, classes: &[&str]) {
     let dir = tempfile::tempdir().expect("a temporary directory can be made");
     let report = dir.path().join("bug");
-    let (code, text) = with_a_bug(scenario, 60, bug, &report);
+    let (code, text) = with_a_bug(scenario, cycles, bug, &report);
     if !can_mount() {
         assert_eq!(code, 2, "{text}");
         assert!(text.contains(LACKING), "{text}");
@@ -287,17 +287,17 @@ fn expect_found(scenario: &str, bug: &str, classes: &[&str]) {
 
 #[test]
 fn a_migration_that_does_not_sync_its_exchange_is_found() {
-    expect_found("teeth-power-migrate.toml", "migrate-no-dir-fsync", &["refused-after-own-crash"]);
+    expect_found("teeth-power-migrate.toml", 60, "migrate-no-dir-fsync", &["refused-after-own-crash"]);
 }
 
 #[test]
 fn a_migration_that_builds_on_what_was_not_synced_is_found() {
     let classes = ["lost-write", "vote-went-back", "refused-after-own-crash"];
-    expect_found("teeth-power-migrate.toml", "migrate-without-sync", &classes);
+    expect_found("teeth-power-migrate.toml", 200, "migrate-without-sync", &classes);
 }
 
 #[test]
 fn a_write_that_failed_and_counts_as_done_is_found() {
     let classes = ["lost-write", "refused-after-own-crash", "raft-log", "vote-went-back"];
-    expect_found("teeth-write-errors.toml", "write-error-ignored", &classes);
+    expect_found("teeth-write-errors.toml", 60, "write-error-ignored", &classes);
 }
