@@ -154,8 +154,9 @@ pub const COST_PERCENT_MAX: u64 = 50;
 /// a second, and members do other things meanwhile.
 pub const COST_CPU_MS_MIN: u64 = 200;
 
-/// Median time until a small message on a long stream is answered: some milliseconds under load,
-/// and many times that where each of some hundreds waits for the one before it.
+/// Median time until a small message on a long stream is answered (a renewal: since the first that
+/// was asked for with it): some milliseconds under load, and many times that where each of some
+/// hundreds waits for the one before it.
 pub const STREAM_MEDIAN: Duration = Duration::from_millis(100);
 /// Answers from which on that is judged: of fewer, those in an election may be half.
 pub const STREAM_ANSWERS_MIN: u64 = 200;

@@ -10,7 +10,9 @@
 //!   answer that there is no such lease. If even that is before the promised time, the lease ended
 //!   too early. An acknowledged renewal that was sent after the end breaks the same promise.
 //! - *It stays revoked*: a renewal that was sent after the revocation was answered finds nothing.
-//! - *It is answered*: half of the renewals within a bound, however many share a stream.
+//! - *It is answered*: half of the renewals within a bound, however many share a stream. The bound
+//!   begins with the first answer that the member gave after the renewal was sent: an election
+//!   holds up all of them alike, and says nothing of messages that wait for one another.
 //! - *It ends*: judged once, after the load has ended and the cluster was healed. A lease does not
 //!   end if its last request is longer ago than twice its TTL (a new leader starts over) and the
 //!   bound, and its key is still there.
@@ -29,7 +31,7 @@ use ninelives_evidence::verdict::Finding;
 use ninelives_evidence::verdict::findings::parts::{LeaseEnd, LongStream};
 use ninelives_evidence::verdict::findings::{Leases as Broken, Members};
 use ninelives_evidence::{Change, limits};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,8 +89,26 @@ pub struct LeaseClock {
     /// The moments at which unanswered requests about leases were sent.
     sent: BTreeMap<OpId, u64>,
     tally: LeasesJudged,
-    /// From a renewal's invocation to its answer.
+    answers: Answers,
+    /// What each answered renewal waited for others.
     answered: Histogram,
+}
+
+/// The moments at which each member answered renewals, of the last [`REMEMBERED_US`].
+#[derive(Debug, Default)]
+struct Answers(BTreeMap<u64, BTreeSet<u64>>);
+
+impl Answers {
+    /// Takes in an answer of `member` at `at_us`. Returns for how long it came after the first
+    /// answer since its renewal was sent, microseconds.
+    fn waited(&mut self, member: u64, (sent_us, at_us): (u64, u64)) -> u64 {
+        let answers = self.0.entry(member).or_default();
+        answers.insert(at_us);
+        while answers.first().is_some_and(|oldest| at_us.saturating_sub(*oldest) > REMEMBERED_US) {
+            answers.pop_first();
+        }
+        answers.range(sent_us..).next().map_or(0, |first| at_us.saturating_sub(*first))
+    }
 }
 
 /// The lease that an operation is about.
@@ -108,6 +128,7 @@ impl LeaseClock {
     pub fn forget(&mut self) {
         self.lives.clear();
         self.sent.clear();
+        self.answers = Answers::default();
     }
 
     pub(super) fn invoked(&mut self, at_us: u64, asked: &Asked) {
@@ -152,7 +173,8 @@ impl LeaseClock {
             Reply::Renewed { ttl_seconds: 1.. } => {
                 self.tally.promises += 1;
                 self.tally.renewals += 1;
-                self.answered.note(Duration::from_micros(at_us.saturating_sub(sent_us)));
+                let waited_us = self.answers.waited(asked.member, (sent_us, at_us));
+                self.answered.note(Duration::from_micros(waited_us));
                 let Reply::Renewed { ttl_seconds } = reply else { return };
                 let ttl_seconds = u64::try_from(*ttl_seconds).unwrap_or(0);
                 life.promise(lease, Promise { asked: Arc::clone(asked), sent_us, ttl_seconds }, alarms);

@@ -191,11 +191,20 @@ fn a_harness_that_was_killed_forgets_its_promises() {
     assert_eq!(told.findings(), []);
 }
 
-/// As many answers as are judged, each after a tenth of a second, and the judge's findings.
-fn answered(answers: u64, idle_ms: u64, factor_percent: u32) -> Vec<Class> {
+/// As many answers as are judged, each `first_us` after its renewal, or 100 ms after that one where
+/// another renewal was answered then, and the judge's findings.
+fn answered((answers, first_us): (u64, u64), idle_ms: u64, factor_percent: u32) -> Vec<Class> {
     let mut told = Told::new();
-    for round in 0..answers {
-        told.renewed(SECOND + round * SECOND, 1, 2);
+    let mut renewed = |sent_us, took_us| {
+        let reply = Some((2, Reply::Renewed { ttl_seconds: 2 }));
+        told.asked(sent_us, 1, Action::KeepAlive { lease: LEASE }, took_us, reply);
+    };
+    // Two of three are late, so that half of them are.
+    for round in 0..answers / 3 {
+        let sent_us = SECOND + round * SECOND;
+        renewed(sent_us, first_us);
+        renewed(sent_us, first_us + SECOND / 10);
+        renewed(sent_us, first_us + SECOND / 10);
     }
     assert_eq!(told.findings(), []);
     let answer = Some(Stretched { idle_ms, factor_percent });
@@ -205,11 +214,19 @@ fn answered(answers: u64, idle_ms: u64, factor_percent: u32) -> Vec<Class> {
 
 #[test]
 fn renewals_are_answered_within_their_bound() {
-    let enough = limits::STREAM_ANSWERS_MIN;
-    assert_eq!(answered(enough, 99, 100), [Class::Liveness]);
-    assert_eq!(answered(enough, 99, 120), [], "on a slower machine");
-    assert_eq!(answered(enough, 100, 100), []);
-    assert_eq!(answered(enough - 1, 99, 100), [], "too few to tell");
+    let enough = limits::STREAM_ANSWERS_MIN.next_multiple_of(3);
+    assert_eq!(answered((enough, 1), 99, 100), [Class::Liveness]);
+    assert_eq!(answered((enough, 1), 99, 120), [], "on a slower machine");
+    assert_eq!(answered((enough, 1), 100, 100), []);
+    assert_eq!(answered((enough - 3, 1), 99, 100), [], "too few to tell");
+}
+
+/// An election holds up all renewals of a round.
+#[test]
+fn renewals_that_wait_for_no_other_one_may_take_longer() {
+    let enough = limits::STREAM_ANSWERS_MIN.next_multiple_of(3);
+    assert_eq!(answered((enough, SECOND / 4), 100, 100), []);
+    assert_eq!(answered((enough, SECOND / 4), 99, 100), [Class::Liveness]);
 }
 
 #[test]
