@@ -19,3 +19,8 @@ pub fn channel(at: SocketAddr) -> Result<Channel, Status> {
     let endpoint = Endpoint::from_shared(url(at)).map_err(|error| Status::internal(error.to_string()))?;
     Ok(endpoint.connect_timeout(limits::CONTROL_CONNECT).connect_lazy())
 }
+
+/// The code and the text of an answer that is an error.
+pub fn in_words(status: &Status) -> String {
+    format!("{:?}: {}", status.code(), status.message())
+}

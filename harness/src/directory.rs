@@ -18,7 +18,7 @@ pub fn remove(dir: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Makes `dir` an empty directory, whatever was there; missing parents are made as well.
+/// Makes `dir` an empty directory: removes what is there, and creates missing parents.
 ///
 /// # Errors
 /// It cannot be removed or made; the error names it.

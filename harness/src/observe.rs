@@ -16,7 +16,7 @@ use anyhow::bail;
 use etcd_client::{Client, ConnectOptions, EventType, WatchClient, WatchOptions, WatchResponse};
 use ninelives_evidence::limits;
 use ninelives_evidence::member::Slot;
-use ninelives_evidence::{Change, Evidence};
+use ninelives_evidence::{Change, Evidence, Heard};
 use ninelives_oracle::Ledger;
 use node_proto::mvccpb;
 use std::collections::BTreeMap;
@@ -210,6 +210,16 @@ fn change(event: &mvccpb::Event) -> Result<(u64, Change), String> {
         lease: kv.lease,
     };
     row.change(event.r#type() == mvccpb::event::EventType::Delete)
+}
+
+/// Why the server cancelled a watch, if a response says so: that it did, or the revision below
+/// which everything is compacted, which is noted in `heard`.
+fn cancelled(heard: &mut Heard, (canceled, compacted): (bool, i64), reason: &str) -> Option<String> {
+    if !canceled && compacted <= 0 {
+        return None;
+    }
+    heard.compacted = u64::try_from(compacted).ok().filter(|at| *at > 0);
+    Some(format!("cancelled by the server: {reason}"))
 }
 
 /// The row of an event, whichever client received it.

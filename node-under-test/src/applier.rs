@@ -216,7 +216,7 @@ mod tests {
     }
 
     /// When an entry is answered, it counts as applied, and readers see its revision; on redb the
-    /// commands that are ready at once share a commit, and an entry that is no command has its own.
+    /// commands that are ready at once share a commit, and other entries have one each.
     #[test]
     fn an_entry_is_answered_once_it_is_visible() {
         for (kind, expected) in

@@ -1,4 +1,4 @@
-//! Whether a cycle proved anything: a fault that changed nothing is no test.
+//! Whether a cycle proved anything: a fault that changed nothing does not test a member.
 
 use ninelives_evidence::record::{CycleRecord, FaultOutcome};
 

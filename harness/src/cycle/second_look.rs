@@ -9,6 +9,7 @@ use crate::dial::url;
 use crate::observe::{fresh, live};
 use crate::pace::Lap;
 use futures_util::future::{join_all, join3};
+use ninelives_evidence::operation::Keys;
 use ninelives_evidence::verdict::findings::Watches;
 use ninelives_evidence::verdict::{Class, Finding};
 use ninelives_evidence::{Evidence, Healing, HealingBounds, Heard, Resumption, Served};
@@ -71,9 +72,8 @@ impl Stage<'_> {
         let half_closed = members.iter().map(|member| self.hear_half_closed(member, lap));
         let live = members.iter().map(|member| self.hear_live(member, lap));
         let (resumed, half_closed, live) = join3(join_all(resumed), join_all(half_closed), join_all(live)).await;
-        self.judge_heard(work, resumed);
-        self.judge_heard(work, half_closed.into_iter().flatten().collect());
-        self.judge_heard(work, live.into_iter().flatten().collect());
+        let heard = resumed.into_iter().chain(half_closed.into_iter().flatten()).chain(live.into_iter().flatten());
+        self.judge_heard(work, heard);
     }
 
     /// Opens a watch on a restarted member, from the revision that comes next, and ends the
@@ -103,7 +103,7 @@ impl Stage<'_> {
 
     /// Opens watches of some of the keys on a restarted member, from the revision that comes next.
     /// They have to deliver what the slot's own watch of all keys delivers of theirs meanwhile. A
-    /// watch of which nothing changed proves nothing.
+    /// watch whose keys did not change is not judged.
     async fn hear_live(&self, member: &Member, lap: &Lap) -> Vec<(u64, Resumption, Heard)> {
         let from = self.ledger.revision() + 1;
         let keys = live::stripes(self.scenario.load.keys);
@@ -112,7 +112,10 @@ impl Stage<'_> {
             let news = self.observer.wait_revision(member.slot, upto, (lap, limits::NEWS)).await;
             // Without an observer the run is ending.
             let delivered = news.map_or(0, |delivered| delivered.min(upto));
-            keys.iter().map(|keys| self.ledger.last_change(keys, (from, delivered))).collect()
+            let mut told = self.ledger.told_since(from);
+            told.retain(|(revision, _)| *revision <= delivered);
+            let last = |keys: &Keys| told.iter().rfind(|(_, change)| keys.contains(change.key()));
+            keys.iter().map(|keys| last(keys).map(|(revision, _)| *revision)).collect()
         };
         let endpoint = url(member.addresses.client);
         let heard = live::watch(&endpoint, (&keys, from), goals, (lap, limits::SECOND_LOOK)).await;
@@ -123,7 +126,7 @@ impl Stage<'_> {
         asked.collect()
     }
 
-    fn judge_heard(&self, work: &mut Work, heard: Vec<(u64, Resumption, Heard)>) {
+    fn judge_heard(&self, work: &mut Work, heard: impl Iterator<Item = (u64, Resumption, Heard)>) {
         for (member, asked, heard) in heard {
             let cycle = work.step.cycle;
             // A stream that breaks on a machine that ran short accuses no member.

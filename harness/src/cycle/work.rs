@@ -57,7 +57,7 @@ pub struct Work {
     pub(super) kills_of_tools: u32,
     /// Members that left the cluster; their directories are evidence only of a failure.
     pub(super) retired: Vec<u64>,
-    /// A member that was added on the way to a window of its first life, and is no voter yet.
+    /// A member that was added on the way to a window of its first life, and does not vote yet.
     pub(super) joined: Option<u64>,
     pub(super) findings: Vec<Raised>,
     pub(super) record: CycleRecord,

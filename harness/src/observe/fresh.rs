@@ -1,7 +1,8 @@
 //! Fresh clients of a member: one reads, one opens a watch in the past. Each has a connection of
 //! its own and a bound, and is gone afterwards; nothing is judged here.
 
-use super::{CONNECT_TIMEOUT, change, whole, whole_revisions};
+use super::{CONNECT_TIMEOUT, cancelled, change, whole, whole_revisions};
+use crate::dial::in_words;
 use crate::pace::Lap;
 use crate::timer;
 use etcd_client::{Client, ConnectOptions, WatchOptions};
@@ -101,9 +102,9 @@ async fn follow(endpoint: &str, asked: &Resumption, heard: &mut Heard) -> Result
         if hear(whole_revisions(&response)?, asked, heard) {
             return Ok(());
         }
-        if response.canceled() || response.compact_revision() > 0 {
-            heard.compacted = u64::try_from(response.compact_revision()).ok().filter(|at| *at > 0);
-            return Err(format!("cancelled by the server: {}", response.cancel_reason()));
+        let said = (response.canceled(), response.compact_revision());
+        if let Some(why) = cancelled(heard, said, response.cancel_reason()) {
+            return Err(why);
         }
     }
 }
@@ -124,19 +125,18 @@ fn hear(revisions: Vec<(u64, Vec<Change>)>, asked: &Resumption, heard: &mut Hear
 /// Follows a watch of all keys whose client ends its own side with the request for it. The library
 /// keeps that side open, so this one is made by hand.
 async fn follow_half_closed(endpoint: &str, asked: &Resumption, heard: &mut Heard) -> Result<(), String> {
-    let words = |status: Status| format!("{:?}: {}", status.code(), status.message());
     let from = i64::try_from(asked.from).map_err(|error| error.to_string())?;
-    let channel = by_hand(endpoint).map_err(words)?;
+    let channel = by_hand(endpoint).map_err(|status| in_words(&status))?;
     let mut watches = WatchClient::new(channel).max_decoding_message_size(limits::ANSWER_BYTES_MAX);
     let requests = futures_util::stream::iter([watch_from(from)]);
-    let mut responses = watches.watch(requests).await.map_err(words)?.into_inner();
-    while let Some(response) = responses.message().await.map_err(words)? {
+    let mut responses = watches.watch(requests).await.map_err(|status| in_words(&status))?.into_inner();
+    while let Some(response) = responses.message().await.map_err(|status| in_words(&status))? {
         if hear(whole(response.events.iter().map(change))?, asked, heard) {
             return Ok(());
         }
-        if response.canceled || response.compact_revision > 0 {
-            heard.compacted = u64::try_from(response.compact_revision).ok().filter(|at| *at > 0);
-            return Err(format!("cancelled by the server: {}", response.cancel_reason));
+        let said = (response.canceled, response.compact_revision);
+        if let Some(why) = cancelled(heard, said, &response.cancel_reason) {
+            return Err(why);
         }
     }
     Err("the server ended the stream".to_owned())

@@ -2,6 +2,7 @@
 //! leader: it opens a watch that says so (metadata `hasleader`), and asks who leads.
 
 use super::fresh::{by_hand, watch_from};
+use crate::dial::in_words;
 use crate::timer;
 use futures_util::{StreamExt, stream};
 use ninelives_evidence::{LeaderNamed, WatchEnd, clock, limits};
@@ -62,7 +63,7 @@ async fn last_word(events: &mut Streaming<WatchResponse>) -> (bool, String) {
             }
             Ok(Some(_)) => {}
             Ok(None) => return (false, "the server ended the stream".to_owned()),
-            Err(status) => return (true, format!("{:?}: {}", status.code(), status.message())),
+            Err(status) => return (true, in_words(&status)),
         }
     }
 }

@@ -5,7 +5,8 @@
 //! wake the watches that a change concerns. These have something to say now and then.
 
 use super::fresh::by_hand;
-use super::{change, whole};
+use super::{cancelled, change, whole};
+use crate::dial::in_words;
 use crate::pace::Lap;
 use futures_util::StreamExt;
 use ninelives_evidence::operation::Keys;
@@ -14,19 +15,9 @@ use node_proto::etcdserverpb::watch_client::WatchClient;
 use node_proto::etcdserverpb::watch_request::RequestUnion;
 use node_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
 use std::time::Duration;
-use tonic::Status;
 
-/// A watch and what it heard.
-#[derive(Debug)]
-struct Live {
-    heard: Heard,
-    /// The last revision that it has heard.
-    last: u64,
-    over: bool,
-}
-
-/// Half of the keys that the load calls `p/N`, of which there are `count`, in stripes as narrow as
-/// the key of every second number; and all keys behind those.
+/// Ranges that hold half of the load's `count` keys `p/N`: every second one of at most twice
+/// [`limits::LIVE_WATCHES`] stretches. And one range of all keys behind those.
 pub fn stripes(count: u32) -> Vec<Keys> {
     let width = count.div_ceil(2 * limits::LIVE_WATCHES).max(1);
     let edge = |number: u32| format!("p/{number:05}");
@@ -45,22 +36,20 @@ pub async fn watch(
     goals: impl Future<Output = Vec<Option<u64>>>,
     (lap, bound): (&Lap, Duration),
 ) -> Vec<(Option<u64>, Heard)> {
-    let new = || Live { heard: Heard::default(), last: 0, over: false };
-    let mut watches: Vec<Live> = keys.iter().map(|_| new()).collect();
+    let mut watches = vec![Heard::default(); keys.len()];
     let mut known: Option<Vec<Option<u64>>> = None;
     tokio::pin!(goals);
     let followed = async {
-        let words = |status: Status| format!("{:?}: {}", status.code(), status.message());
         let requests = keys.iter().zip(1..).map(|(keys, id)| create(keys, from, id)).collect::<Result<Vec<_>, _>>()?;
-        let channel = by_hand(endpoint).map_err(words)?;
+        let channel = by_hand(endpoint).map_err(|status| in_words(&status))?;
         let mut client = WatchClient::new(channel).max_decoding_message_size(limits::ANSWER_BYTES_MAX);
         // The client's side stays open.
         let requests = futures_util::stream::iter(requests).chain(futures_util::stream::pending());
-        let mut responses = client.watch(requests).await.map_err(words)?.into_inner();
+        let mut responses = client.watch(requests).await.map_err(|status| in_words(&status))?.into_inner();
         while !known.as_ref().is_some_and(|goals| have_come(&watches, goals)) {
             tokio::select! {
                 told = &mut goals, if known.is_none() => known = Some(told),
-                response = responses.message() => match response.map_err(words)? {
+                response = responses.message() => match response.map_err(|status| in_words(&status))? {
                     Some(response) => take_in(&mut watches, &response)?,
                     None => return Err("the server ended the stream".to_owned()),
                 },
@@ -77,7 +66,7 @@ pub async fn watch(
         Some(goals) => goals,
         None => goals.await,
     };
-    let heard = watches.into_iter().zip(goals).map(|(Live { mut heard, .. }, goal)| {
+    let heard = watches.into_iter().zip(goals).map(|(mut heard, goal)| {
         heard.revisions.retain(|(revision, _)| Some(*revision) <= goal);
         heard.ended = heard.ended.or_else(|| ended.clone());
         (goal, heard)
@@ -96,26 +85,23 @@ fn create(keys: &Keys, from: u64, watch_id: i64) -> Result<WatchRequest, String>
     Ok(WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) })
 }
 
-fn have_come(watches: &[Live], goals: &[Option<u64>]) -> bool {
-    watches.iter().zip(goals).all(|(watch, goal)| watch.over || goal.is_none_or(|goal| watch.last >= goal))
+/// Whether each watch has heard its goal, or has ended.
+fn have_come(watches: &[Heard], goals: &[Option<u64>]) -> bool {
+    let last = |heard: &Heard| heard.revisions.last().map(|(revision, _)| *revision);
+    watches.iter().zip(goals).all(|(heard, goal)| heard.ended.is_some() || last(heard) >= *goal)
 }
 
 /// # Errors
 /// What is wrong with the response.
-fn take_in(watches: &mut [Live], response: &WatchResponse) -> Result<(), String> {
+fn take_in(watches: &mut [Heard], response: &WatchResponse) -> Result<(), String> {
     let id = response.watch_id;
     let (count, place) = (watches.len(), usize::try_from(id).ok().and_then(|id| id.checked_sub(1)));
-    let watch = place.and_then(|place| watches.get_mut(place));
-    let watch = watch.ok_or_else(|| format!("expected a watch with an id from 1 to {count}, found {id}"))?;
+    let heard = place.and_then(|place| watches.get_mut(place));
+    let heard = heard.ok_or_else(|| format!("expected a watch with an id from 1 to {count}, found {id}"))?;
     for (revision, changes) in whole(response.events.iter().map(change))? {
-        watch.heard.revisions.push((revision, digest_of_changes(&changes)));
-        watch.last = revision;
+        heard.revisions.push((revision, digest_of_changes(&changes)));
     }
-    if response.canceled || response.compact_revision > 0 {
-        watch.heard.compacted = u64::try_from(response.compact_revision).ok().filter(|at| *at > 0);
-        watch.heard.ended = Some(format!("cancelled by the server: {}", response.cancel_reason));
-        watch.over = true;
-    }
+    heard.ended = cancelled(heard, (response.canceled, response.compact_revision), &response.cancel_reason);
     Ok(())
 }
 
@@ -146,12 +132,12 @@ mod tests {
 
     #[test]
     fn each_watch_hears_its_own_and_is_waited_for_until_its_goal() {
-        let mut watches: Vec<Live> = (0..2).map(|_| Live { heard: Heard::default(), last: 0, over: false }).collect();
+        let mut watches = vec![Heard::default(); 2];
         take_in(&mut watches, &response(2, 7)).unwrap();
         assert!(have_come(&watches, &[None, Some(7)]) && !have_come(&watches, &[Some(6), Some(7)]));
         take_in(&mut watches, &WatchResponse { watch_id: 1, canceled: true, ..WatchResponse::default() }).unwrap();
         assert!(have_come(&watches, &[Some(6), Some(7)]), "a watch that is over is not waited for");
-        assert_eq!((watches[0].heard.revisions.len(), watches[1].heard.revisions.len()), (0, 1));
+        assert_eq!((watches[0].revisions.len(), watches[1].revisions.len()), (0, 1));
         for strange in [-1, 0, 3] {
             let why = take_in(&mut watches, &response(strange, 8)).unwrap_err();
             assert!(why.contains("from 1 to 2"), "{why}");

@@ -12,6 +12,7 @@
 use super::WorkloadOptions;
 use super::attempt::attempt;
 use super::connection::{Connection, renewed};
+use crate::dial::in_words;
 use crate::endpoints::Board;
 use crate::seed::Stream;
 use crate::timer;
@@ -167,7 +168,7 @@ impl Keeper {
                 Some(Ok(ended)) => ended,
                 broken => {
                     let why = match broken {
-                        Some(Err(status)) => format!("{:?}: {}", status.code(), status.message()),
+                        Some(Err(status)) => in_words(&status),
                         _ => format!("no answer within {} ms", self.op_timeout.as_millis()),
                     };
                     let unknown = Outcome::Unknown { why };

@@ -13,6 +13,7 @@
 //! never prove anything, whatever they say: a proposal may have been replicated before its server
 //! failed.
 
+use crate::dial::in_words;
 use etcd_client::Error;
 use ninelives_evidence::operation::{Outcome, Reason};
 use tonic::{Code, ConnectError, Status};
@@ -50,7 +51,7 @@ pub(super) fn outcome_of(error: &Error) -> Outcome {
 
 /// The outcome of a request that ended in `status`.
 pub(super) fn outcome_of_status(status: &Status) -> Outcome {
-    let (code, why) = (format!("{:?}", status.code()), format!("{:?}: {}", status.code(), status.message()));
+    let (code, why) = (format!("{:?}", status.code()), in_words(status));
     if never_sent(status) {
         Outcome::Refused { why, reason: Reason::NotSent }
     } else if judged(status) {

@@ -59,6 +59,8 @@ mod snapshot_stream;
 mod space;
 mod startup;
 mod state_machine;
+#[cfg(test)]
+mod testing;
 mod types;
 
 pub use api::{

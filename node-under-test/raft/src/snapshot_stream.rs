@@ -253,53 +253,9 @@ fn broken(reason: &str) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{OutgoingSnapshot, Roster, ToApply};
+    use crate::api::Roster;
     use crate::log_store::LogStore;
-
-    /// A state machine that must not be asked for an image.
-    struct NoImage;
-
-    impl StateMachine for NoImage {
-        fn replay_after(&self) -> Option<LogId> {
-            None
-        }
-
-        fn membership(&self) -> io::Result<Option<Bytes>> {
-            Ok(None)
-        }
-
-        fn greatest_member_id(&self) -> io::Result<u64> {
-            Ok(0)
-        }
-
-        fn vet(&self, _: &Bytes) -> Result<(), String> {
-            Ok(())
-        }
-
-        fn apply(&self, _: Vec<ToApply>, _: &mut dyn FnMut(Bytes) -> io::Result<()>) -> io::Result<()> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-
-        fn settle(&self) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn open_snapshot(&self) -> io::Result<OutgoingSnapshot> {
-            Err(io::Error::other("an image was taken for a member that is away"))
-        }
-
-        fn snapshot_room(&self) -> io::Result<u64> {
-            Ok(0)
-        }
-
-        fn receive_snapshot(&self, _: &SnapshotMeta, _: Declared, _: &mut dyn Read) -> io::Result<()> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-
-        fn install_snapshot(&self, _: &SnapshotMeta, _: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-    }
+    use crate::testing::Machine;
 
     #[tokio::test]
     async fn no_image_is_taken_for_a_member_that_is_away() {
@@ -308,7 +264,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let roster = Roster { members: [(1, false), (2, false)].into(), greatest_id: 2 };
         let identity = Identity::new(1, LogStore::open(dir.path(), 7).unwrap(), &[], roster);
-        let sent = send(PeerClient::new(channel), &identity, 2, Bytes::new(), Arc::new(NoImage)).await;
+        let sent = send(PeerClient::new(channel), &identity, 2, Bytes::new(), Arc::new(Machine::default())).await;
         // A storage error, which the state machine's would be, ends the process; this one is asked
         // again.
         assert!(matches!(sent, Err(StreamingError::Unreachable(_))), "{sent:?}");

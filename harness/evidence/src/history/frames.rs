@@ -22,7 +22,7 @@ pub(super) struct Packer(Compressor<'static>);
 
 impl Packer {
     /// # Errors
-    /// There is no memory for it.
+    /// The compressor cannot allocate its memory.
     pub fn new() -> io::Result<Self> {
         let mut compressor = Compressor::new(LEVEL)?;
         compressor.include_checksum(true)?;
@@ -32,7 +32,7 @@ impl Packer {
     /// The frame of `part`.
     ///
     /// # Errors
-    /// There is no memory for it.
+    /// The compressor cannot allocate its memory.
     pub fn frame(&mut self, part: &[u8]) -> io::Result<Vec<u8>> {
         self.0.compress(part)
     }

@@ -42,7 +42,7 @@ impl Sealing {
     /// Starts the thread for the history at `path`, which goes on at `at`.
     ///
     /// # Errors
-    /// No thread can be started, or there is no memory for a compressor.
+    /// No thread can be started, or the compressor cannot allocate its memory.
     pub fn start(path: PathBuf, at: GoOn, shared: Arc<Shared>) -> io::Result<Self> {
         let sealer = Sealer::new(path, at)?;
         let (full, told) = sync_channel(1);
@@ -126,7 +126,8 @@ impl Sealer {
         let frame = self.packer.frame(&self.part)?;
         let mut file = OpenOptions::new().create(true).append(true).open(frames_of(&self.path))?;
         if let Err(error) = file.write_all(&frame) {
-            // The error of the write is the one to report; a piece of a frame is no damage.
+            // The error of the write is the one to report. Readers take what is left of the frame
+            // for one that was cut off.
             let _ = file.set_len(self.frames);
             return Err(error);
         }
@@ -139,11 +140,9 @@ impl Sealer {
     fn replace_tail(&self, mut old: File, start: TailStart, shared: &Shared) -> io::Result<()> {
         let mut path = self.path.clone().into_os_string();
         path.push(".new");
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
         let mut new = Tail::open(path.as_ref())?;
+        // A kill may have left one.
+        new.set_len(0)?;
         let mut head = serde_json::to_vec(&TailHead { sealed_bytes: self.sealed })?;
         head.push(b'\n');
         new.write_all(&head)?;

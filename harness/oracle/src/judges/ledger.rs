@@ -50,7 +50,6 @@ use ninelives_evidence::damage::Damage;
 use ninelives_evidence::history::History;
 use ninelives_evidence::logged::LogEvidence;
 use ninelives_evidence::member::Slot;
-use ninelives_evidence::operation::Keys;
 use ninelives_evidence::operation::{Action, KeyState, OpId, Outcome, Purpose};
 use ninelives_evidence::record::ResumedRecord;
 use ninelives_evidence::record::books::BooksRecord;
@@ -429,12 +428,6 @@ impl Ledger {
     pub fn fresh_watches(&self, upto: u64, draw: u64, compacted: u64) -> Vec<Resumption> {
         let books = self.books();
         streams::resumptions(&books.model, upto, draw, (books.compactions.sent, compacted))
-    }
-
-    /// The last revision from `from` to `upto` that changed any of `keys`, as the watches of all
-    /// keys told it.
-    pub fn last_change(&self, keys: &Keys, (from, upto): (u64, u64)) -> Option<u64> {
-        streams::expected(&self.books().model, from, upto, Some(keys)).last().map(|(revision, _)| *revision)
     }
 
     /// Everything that was counted, of cluster `cluster`, whose part has ended. `build`: the digest

@@ -151,7 +151,7 @@ pub(super) fn resumptions(model: &Model, upto: u64, draw: u64, (sent, acked): (u
 
 /// The revisions from `from` to `upto` that changed any of `keys`, each with the digest of those
 /// changes.
-pub(super) fn expected(model: &Model, from: u64, upto: u64, keys: Option<&Keys>) -> Vec<(u64, Digest<8>)> {
+fn expected(model: &Model, from: u64, upto: u64, keys: Option<&Keys>) -> Vec<(u64, Digest<8>)> {
     let wanted = model
         .changes_since(from)
         .into_iter()

@@ -66,7 +66,7 @@ impl Disk {
     /// Does `work`, which asks for the `length` bytes at `offset` of `file` in advance.
     ///
     /// # Errors
-    /// There is no room for all of them, or `work` fails.
+    /// The room does not hold all of them, or `work` fails.
     pub(in crate::faultfs) fn reserve<T>(
         &self,
         file: &File,
@@ -98,7 +98,7 @@ impl Disk {
     /// Takes the room of a new name, and of what it names.
     ///
     /// # Errors
-    /// There is none.
+    /// The disk is full.
     pub(in crate::faultfs) fn make(&self) -> Done<()> {
         match self.left() {
             Some(left) if left < BLOCK => Err(self.no_room()),

@@ -12,7 +12,7 @@ pub(super) fn row_key(bucket: Bucket, key: &[u8]) -> Vec<u8> {
     row
 }
 
-/// The same in `row`, whatever that holds: for one row after the other.
+/// Makes `row` that key. Its allocation serves one row after the other.
 pub(super) fn set_row_key(row: &mut Vec<u8>, bucket: Bucket, key: &[u8]) {
     row.clear();
     row.push(bucket as u8);

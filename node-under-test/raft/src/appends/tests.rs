@@ -1,18 +1,15 @@
 //! A member that follows member 2, which the tests play. `claim_n` is the n-th claim of the module.
 
 use super::*;
-use crate::api::{Member, OutgoingSnapshot, Payload, RaftOptions, SnapshotMeta, StateMachine, ToApply};
+use crate::api::{Member, RaftOptions};
 use crate::dial::Dial;
 use crate::log_store::LogStore;
 use crate::node::RaftNode;
+use crate::testing::Machine;
 use crate::types::{RawEntry, RawLogId, RawPayload, decode, encode, raw_log_id};
-use bytes::Bytes;
 use node_base::LogId;
-use node_base::backend::Declared;
-use node_base::watermarks::Watermarks;
 use node_proto::peer::{Life, RaftReply, Route};
 use openraft::Vote;
-use std::io::{self, Read};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -24,60 +21,6 @@ const LEADER: Life = Life { id: 2, incarnation: 22, cluster: CLUSTER };
 const TERM: u64 = 5;
 const MAX: u64 = APPENDS_UNDER_WAY_MAX as u64;
 
-/// Keeps the membership, and nothing else.
-struct Machine {
-    membership: Mutex<Option<Bytes>>,
-    marks: Arc<Watermarks>,
-}
-
-impl StateMachine for Machine {
-    fn replay_after(&self) -> Option<LogId> {
-        None
-    }
-
-    fn membership(&self) -> io::Result<Option<Bytes>> {
-        Ok(self.membership.lock().unwrap().clone())
-    }
-
-    fn greatest_member_id(&self) -> io::Result<u64> {
-        Ok(0)
-    }
-
-    fn vet(&self, _: &Bytes) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn apply(&self, entries: Vec<ToApply>, answer: &mut dyn FnMut(Bytes) -> io::Result<()>) -> io::Result<()> {
-        entries.into_iter().try_for_each(|ToApply { entry, .. }| {
-            if let Payload::Membership(membership) = entry.payload {
-                *self.membership.lock().unwrap() = Some(membership);
-            }
-            self.marks.applied(entry.log_id);
-            answer(Bytes::new())
-        })
-    }
-
-    fn settle(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn open_snapshot(&self) -> io::Result<OutgoingSnapshot> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn snapshot_room(&self) -> io::Result<u64> {
-        Ok(0)
-    }
-
-    fn receive_snapshot(&self, _: &SnapshotMeta, _: Declared, _: &mut dyn Read) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn install_snapshot(&self, _: &SnapshotMeta, _: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
-
 struct Follower {
     node: RaftNode,
     _dir: TempDir,
@@ -88,8 +31,8 @@ impl Follower {
     async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let log = LogStore::open(dir.path(), INCARNATION).unwrap();
-        let marks = Arc::new(Watermarks::at_start(None, None, None));
-        let machine = Arc::new(Machine { membership: Mutex::default(), marks: marks.clone() });
+        let machine = Arc::new(Machine::default());
+        let marks = machine.marks.clone();
         let member = |id: u64| Member {
             id,
             name: String::new(),

@@ -1,7 +1,7 @@
 //! The way of evidence into the history, and from there to the judges.
 //!
 //! Clients do not wait for the judges: what they asked and were answered is written down under a
-//! lock of its own, and put in a queue in the same order. Whoever holds the books judges the queue
+//! lock of its own, and put in a queue in the same order. A holder of the books judges the queue
 //! before it looks at them or records anything else. So evidence is judged in the order in which it
 //! is written down, and a look at the books shows everything that was recorded before it.
 
